@@ -1,0 +1,24 @@
+//! Values that every other module speaks in: names, digests, descriptors, manifests, platforms, versions.
+//!
+//! Owns their parsing, ordering and display. Does no input or output and knows no other module.
+
+pub mod clock;
+pub mod descriptor;
+pub mod digest;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+pub mod secret;
+pub mod tag_version;
+pub mod text;
+pub mod variables;
+
+pub use clock::Clock;
+pub use descriptor::Descriptor;
+pub use digest::{Algorithm, Digest, Hasher};
+pub use manifest::{Manifest, ManifestContent};
+pub use platform::Platform;
+pub use reference::{Host, ImageReference, Reference, Repository, RepositoryPath, Tag};
+pub use secret::Secret;
+pub use tag_version::TagVersion;
+pub use variables::Variables;

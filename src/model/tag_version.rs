@@ -1,0 +1,269 @@
+//! The order of versions in tags.
+//!
+//! Tags are not semantic versions: `15.10-alpine`, `1.25.5-r0`, `v1.2` and `2024.05.1` are all in use. This is a total order
+//! over every possible tag, so that sorting can neither panic nor depend on the order of the listing.
+
+use std::cmp::Ordering;
+
+/// A tag read as a version. Ordered so that newer is greater; tags without a version are smaller than all that have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagVersion {
+    version: Option<Version>,
+    text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    numbers: Vec<String>,
+    pre_release: Option<(PreRelease, String)>,
+    rest: String,
+}
+
+/// How far a pre-release is from the release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PreRelease {
+    Development,
+    Alpha,
+    Beta,
+    Preview,
+    Candidate,
+}
+
+const PRE_RELEASE_WORDS: [(&str, PreRelease); 19] = [
+    ("snapshot", PreRelease::Development),
+    ("nightly", PreRelease::Development),
+    ("canary", PreRelease::Development),
+    ("develop", PreRelease::Development),
+    ("unstable", PreRelease::Development),
+    ("dev", PreRelease::Development),
+    ("test", PreRelease::Development),
+    ("alpha", PreRelease::Alpha),
+    ("beta", PreRelease::Beta),
+    ("milestone", PreRelease::Beta),
+    ("preview", PreRelease::Preview),
+    ("pre", PreRelease::Preview),
+    ("ea", PreRelease::Preview),
+    ("rc", PreRelease::Candidate),
+    ("cr", PreRelease::Candidate),
+    ("a", PreRelease::Alpha),
+    ("b", PreRelease::Beta),
+    ("m", PreRelease::Beta),
+    ("c", PreRelease::Candidate),
+];
+
+impl TagVersion {
+    /// Returns `tag` read as a version: an optional `v`, numbers parted by dots, and whatever follows.
+    pub fn of(tag: &str) -> TagVersion {
+        TagVersion { version: Version::of(tag), text: tag.to_owned() }
+    }
+
+    /// Returns whether the tag has a version at all (`latest` and `edge` have none).
+    pub fn is_version(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// Returns whether the version is that of a pre-release.
+    pub fn is_pre_release(&self) -> bool {
+        self.version.as_ref().is_some_and(|version| version.pre_release.is_some())
+    }
+}
+
+impl Version {
+    fn of(tag: &str) -> Option<Version> {
+        let body = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
+        let mut numbers = Vec::new();
+        let mut rest = body;
+        loop {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            if digits == 0 {
+                break;
+            }
+            let trimmed = rest[..digits].trim_start_matches('0');
+            numbers.push(trimmed.to_owned());
+            rest = &rest[digits..];
+            match rest.strip_prefix('.') {
+                Some(after) if after.starts_with(|character: char| character.is_ascii_digit()) => rest = after,
+                _ => break,
+            }
+        }
+        if numbers.is_empty() {
+            return None;
+        }
+        let attached = !rest.is_empty() && !rest.starts_with(['-', '_', '.']);
+        let suffix = rest.trim_start_matches(['-', '_', '.']);
+        let (pre_release, rest) = match split_pre_release(suffix) {
+            Some((kind, number, rest)) => (Some((kind, number)), rest),
+            // Letters right behind a number (`1a2b3c4`) make a commit or a name, not a version.
+            None if attached => return None,
+            None => (None, suffix),
+        };
+        Some(Version { numbers, pre_release, rest: rest.to_owned() })
+    }
+}
+
+/// Returns the kind, the number and what follows, when `suffix` begins with the name of a pre-release.
+fn split_pre_release(suffix: &str) -> Option<(PreRelease, String, &str)> {
+    let lower = suffix.to_ascii_lowercase();
+    PRE_RELEASE_WORDS.iter().find_map(|&(word, kind)| {
+        let after_word = lower.strip_prefix(word).map(|_| &suffix[word.len()..])?;
+        // `rc.1` and `rc-1` are numbered; a `.` or `-` before anything else ends the pre-release.
+        let numbered = after_word.strip_prefix(['.', '-', '_']).filter(|after| after.starts_with(|first: char| first.is_ascii_digit()));
+        let number_start = numbered.unwrap_or(after_word);
+        let digits = number_start.bytes().take_while(u8::is_ascii_digit).count();
+        let rest = &number_start[digits..];
+        let single_letter_without_number = word.len() == 1 && (digits == 0 || numbered.is_some());
+        if single_letter_without_number || rest.starts_with(|next: char| next.is_ascii_alphanumeric()) {
+            return None;
+        }
+        Some((kind, number_start[..digits].trim_start_matches('0').to_owned(), rest.trim_start_matches(['-', '_', '.'])))
+    })
+}
+
+/// Compares digit strings without leading zeros by value, whatever their length.
+fn compare_numbers(one: &str, other: &str) -> Ordering {
+    one.len().cmp(&other.len()).then_with(|| one.cmp(other))
+}
+
+/// Compares text so that runs of digits count by value: `r9` before `r10`.
+fn compare_naturally(mut one: &str, mut other: &str) -> Ordering {
+    loop {
+        let (first, second) = (next_run(&mut one), next_run(&mut other));
+        let ordering = match (first, second) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(first), Some(second)) => {
+                let numeric = |run: &str| run.starts_with(|character: char| character.is_ascii_digit());
+                if numeric(first) && numeric(second) {
+                    compare_numbers(first.trim_start_matches('0'), second.trim_start_matches('0'))
+                } else {
+                    first.cmp(second)
+                }
+            }
+        };
+        if ordering != Ordering::Equal {
+            return ordering;
+        }
+    }
+}
+
+/// Takes the next run of digits or of other characters off the front of `text`.
+fn next_run<'a>(text: &mut &'a str) -> Option<&'a str> {
+    let is_digit = text.chars().next()?.is_ascii_digit();
+    let end = text.find(|character: char| character.is_ascii_digit() != is_digit).unwrap_or(text.len());
+    let (run, rest) = text.split_at(end);
+    *text = rest;
+    Some(run)
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Version) -> Ordering {
+        let length = self.numbers.len().max(other.numbers.len());
+        let number = |version: &Version, at: usize| version.numbers.get(at).cloned().unwrap_or_default();
+        for at in 0..length {
+            let ordering = compare_numbers(&number(self, at), &number(other, at));
+            if ordering != Ordering::Equal {
+                return ordering;
+            }
+        }
+        let pre_release = match (&self.pre_release, &other.pre_release) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some((one, one_number)), Some((other, other_number))) => {
+                one.cmp(other).then_with(|| compare_numbers(one_number, other_number))
+            }
+        };
+        pre_release
+            .then_with(|| compare_naturally(&self.rest, &other.rest))
+            .then_with(|| self.numbers.len().cmp(&other.numbers.len()))
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Version) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TagVersion {
+    fn cmp(&self, other: &TagVersion) -> Ordering {
+        let by_version = match (&self.version, &other.version) {
+            (Some(one), Some(other)) => one.cmp(other),
+            (Some(_), None) => Ordering::Greater,
+            (None, Some(_)) => Ordering::Less,
+            (None, None) => compare_naturally(&self.text, &other.text),
+        };
+        by_version.then_with(|| self.text.cmp(&other.text))
+    }
+}
+
+impl PartialOrd for TagVersion {
+    fn partial_cmp(&self, other: &TagVersion) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tags_in_use_are_ordered_as_people_read_them() {
+        let ordered = [
+            "edge", "latest", "0.9", "v1.2", "1.9.0", "1.10.0-alpha1", "1.10.0-beta.2", "1.10.0-rc1", "1.10.0-rc2-alpine", "1.10.0-rc10",
+            "1.10.0", "1.10.0-alpine3.9", "1.10.0-alpine3.20", "1.25.5-r0", "1.25.5-r9", "1.25.5-r10", "3.13.0a7", "3.13.0b1", "3.13.0rc1",
+            "3.13.0", "9.9.0", "10.0.0", "15.10-alpine", "2024.05.1", "2024.10", "20240501",
+        ];
+        let mut sorted = ordered;
+        sorted.reverse();
+        sorted.sort_by_key(|tag| TagVersion::of(tag));
+        assert_eq!(sorted, ordered);
+    }
+
+    #[test]
+    fn what_is_no_version_is_known_as_such() {
+        for (tag, is_version) in [
+            ("latest", false), ("1a2b3c4", false), ("alpine3.21", false), ("v1", true), ("1", true), ("bookworm-20240501", false),
+            ("3.21", true), ("8u412-jdk", false), ("1.27.6-eks-1-27-14", true),
+        ] {
+            assert_eq!(TagVersion::of(tag).is_version(), is_version, "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_variant_is_no_pre_release() {
+        for (tag, pre_release) in [
+            ("1.2.3-alpine", false), ("1.2.3-bookworm", false), ("1.2.3-management", false), ("1.2.3-rc.1", true), ("1.2.3-dev", true),
+            ("1.2.3-debian-12-r3", false), ("1.2.3b2", true), ("1.2.3-test", true), ("1.2.3-r1", false),
+        ] {
+            assert_eq!(TagVersion::of(tag).is_pre_release(), pre_release, "{tag}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_length_are_compared_by_value() {
+        assert!(TagVersion::of("1.99999999999999999999999999") < TagVersion::of("1.100000000000000000000000000"));
+        assert!(TagVersion::of("1.007") < TagVersion::of("1.8"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_total(tags in proptest::collection::vec("(v)?[0-9]{1,3}(\\.[0-9]{1,2}){0,3}([-._a-z][a-z0-9.-]{0,6})?|[a-z][a-z0-9.]{0,5}", 3)) {
+            let versions: Vec<TagVersion> = tags.iter().map(|tag| TagVersion::of(tag)).collect();
+            let (a, b, c) = (&versions[0], &versions[1], &versions[2]);
+            prop_assert_eq!(a.cmp(b), b.cmp(a).reverse());
+            prop_assert_eq!(a.cmp(b) == Ordering::Equal, tags[0] == tags[1]);
+            if a <= b && b <= c {
+                prop_assert!(a <= c);
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_ordered(one in "\\PC{0,20}", other in "\\PC{0,20}") {
+            let _ = TagVersion::of(&one).cmp(&TagVersion::of(&other));
+        }
+    }
+}

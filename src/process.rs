@@ -1,0 +1,97 @@
+//! The process around a run: variables, clock, working directory, streams.
+//!
+//! The only module that reads the environment and the wall clock; everything else is handed a `Process` or parts of it.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::Utc;
+
+use crate::model::{Clock, Variables};
+
+/// What a run knows of the process it runs in.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub variables: Variables,
+    pub clock: Clock,
+    /// The working directory; relative paths on the command line are relative to it.
+    pub directory: PathBuf,
+    pub stdout: Stream,
+    pub stderr: Stream,
+}
+
+impl Process {
+    /// Returns the real process. Fails when the working directory is gone.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment and the clock")]
+    pub fn current() -> io::Result<Process> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Process {
+            variables,
+            clock: Clock::new(Utc::now),
+            directory: std::env::current_dir()?,
+            stdout: Stream::new(io::stdout(), io::stdout().is_terminal()),
+            stderr: Stream::new(io::stderr(), io::stderr().is_terminal()),
+        })
+    }
+}
+
+/// An output stream that can be shared and written to from several tasks, a write at a time.
+#[derive(Clone)]
+pub struct Stream {
+    target: Arc<Mutex<dyn Write + Send>>,
+    /// Whether a person is looking: decides on colours and progress bars.
+    pub is_terminal: bool,
+}
+
+impl Stream {
+    /// Returns a stream that writes to `target`.
+    pub fn new(target: impl Write + Send + 'static, is_terminal: bool) -> Stream {
+        Stream { target: Arc::new(Mutex::new(target)), is_terminal }
+    }
+
+    /// Returns a stream into memory, and what was written to it so far.
+    pub fn captured() -> (Stream, Captured) {
+        let captured = Captured::default();
+        (Stream::new(captured.clone(), false), captured)
+    }
+
+    /// Writes `text` and flushes. A closed pipe (`imglife ... | head`) is no error.
+    pub fn write(&self, text: &str) -> io::Result<()> {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        match target.write_all(text.as_bytes()).and_then(|()| target.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Stream").field("is_terminal", &self.is_terminal).finish_non_exhaustive()
+    }
+}
+
+/// What was written to a captured stream.
+#[derive(Clone, Debug, Default)]
+pub struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    /// Returns the text written so far.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Places that images live in: the two traits that everything above speaks, and the places themselves.
+//!
+//! Owns the rules that hold for every place (absence is `None`, content is verified before it is kept). Knows nothing of
+//! configuration, selection or copying.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
+
+mod error;
+pub mod layout;
+pub mod memory;
+pub mod places;
+pub mod read_only;
+pub mod remote;
+mod verify;
+
+pub use error::{PlaceError, PlaceErrorKind};
+pub use verify::verified;
+
+/// A place that images can be read from.
+#[async_trait]
+pub trait ImageSource: Send + Sync {
+    /// Returns the tags of `repository` in no particular order, or `None` when the place says that there is no such
+    /// repository. A listing that breaks off is an error, never a shorter list.
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError>;
+
+    /// Returns media type, digest and size of a manifest without reading it where the place allows that, or `None` when there
+    /// is none. On a registry this is a HEAD, which is not counted as a pull.
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError>;
+
+    /// Returns a manifest, verified when asked for by digest, or `None` when there is none.
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError>;
+
+    /// Returns the content of a blob from `from_offset` (in bytes) to its end. The stream is not verified; who keeps the
+    /// content does that with [`verified`].
+    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError>;
+}
+
+/// A place that images can also be written to.
+#[async_trait]
+pub trait ImageStore: ImageSource {
+    /// Returns whether `repository` holds the blob, whole.
+    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError>;
+
+    /// Makes the blob part of `repository`: shared from the repository `mount_from` of the same place where that works, else
+    /// by reading `content`. Nothing is kept when size or digest differ from the descriptor's, or when the future is dropped.
+    async fn put_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+        mount_from: Option<&Repository>,
+    ) -> Result<BlobPut, PlaceError>;
+
+    /// Stores the manifest's exact bytes under `reference`. What it refers to must be there already; a tag is moved at once.
+    async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError>;
+}
+
+/// A tag in a listing, with what the place tells of it at no further cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagSeen {
+    pub tag: Tag,
+    /// When the tag was pushed, where the place tells it. Never the time an image was created.
+    pub pushed_at: Option<DateTime<Utc>>,
+    pub digest: Option<Digest>,
+}
+
+impl TagSeen {
+    /// Returns a tag of which only the name is known.
+    pub fn named(tag: Tag) -> TagSeen {
+        TagSeen { tag, pushed_at: None, digest: None }
+    }
+}
+
+/// The bytes of a blob as they arrive.
+pub type BlobStream = BoxStream<'static, Result<Bytes, PlaceError>>;
+
+/// Content that can be opened again at an offset, so that a broken upload goes on without starting over.
+#[async_trait]
+pub trait Reopen: Send + Sync {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError>;
+}
+
+/// Content that is in memory already, such as a configuration or a generated layer.
+pub struct InMemory(pub Bytes);
+
+#[async_trait]
+impl Reopen for InMemory {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+        let start = usize::try_from(from_offset).unwrap_or(usize::MAX).min(self.0.len());
+        let rest = self.0.slice(start..);
+        Ok(Box::pin(futures_util::stream::once(std::future::ready(Ok(rest)))))
+    }
+}
+
+/// How a blob came to be at its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobPut {
+    /// Shared with another repository of the same place; nothing was sent.
+    Mounted,
+    /// Its content was sent.
+    Uploaded,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
