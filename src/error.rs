@@ -65,7 +65,13 @@ impl Failure {
 
 /// Returns the messages of the causes of `error`, from the nearest on.
 pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
-    std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string).collect()
+    let mut messages = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        messages.push(cause.to_string());
+        next = cause.source();
+    }
+    messages
 }
 
 /// Returns the message of `error` and of its causes in one line, parted by colons, for reports and logs.

@@ -25,9 +25,8 @@ impl Process {
     /// Returns the real process. Fails when the working directory is gone.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment and the clock")]
     pub fn current() -> io::Result<Process> {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
         Ok(Process {
             variables,
             clock: Clock::new(Utc::now),

@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_manifest_labelled_as_index_is_refused() {
-        let text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#, media_type::OCI_INDEX, descriptor_json(b"c"));
+        let text =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#, media_type::OCI_INDEX, descriptor_json(b"c"));
         assert!(matches!(parse(&text, None), Err(ManifestError::UnknownType { .. })));
     }
 

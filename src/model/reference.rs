@@ -249,7 +249,9 @@ impl fmt::Display for Repository {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Repository::Remote { host, path } => write!(formatter, "{host}/{path}"),
-            Repository::Layout { directory } => write!(formatter, "{LAYOUT_PREFIX}{}", super::text::printable(&directory.to_string_lossy())),
+            Repository::Layout { directory } => {
+                write!(formatter, "{LAYOUT_PREFIX}{}", super::text::printable(&directory.to_string_lossy()))
+            }
         }
     }
 }

@@ -174,9 +174,7 @@ impl Ord for Version {
                 one.cmp(other).then_with(|| compare_numbers(one_number, other_number))
             }
         };
-        pre_release
-            .then_with(|| compare_naturally(&self.rest, &other.rest))
-            .then_with(|| self.numbers.len().cmp(&other.numbers.len()))
+        pre_release.then_with(|| compare_naturally(&self.rest, &other.rest)).then_with(|| self.numbers.len().cmp(&other.numbers.len()))
     }
 }
 
@@ -213,9 +211,32 @@ mod tests {
     #[test]
     fn tags_in_use_are_ordered_as_people_read_them() {
         let ordered = [
-            "edge", "latest", "0.9", "v1.2", "1.9.0", "1.10.0-alpha1", "1.10.0-beta.2", "1.10.0-rc1", "1.10.0-rc2-alpine", "1.10.0-rc10",
-            "1.10.0", "1.10.0-alpine3.9", "1.10.0-alpine3.20", "1.25.5-r0", "1.25.5-r9", "1.25.5-r10", "3.13.0a7", "3.13.0b1", "3.13.0rc1",
-            "3.13.0", "9.9.0", "10.0.0", "15.10-alpine", "2024.05.1", "2024.10", "20240501",
+            "edge",
+            "latest",
+            "0.9",
+            "v1.2",
+            "1.9.0",
+            "1.10.0-alpha1",
+            "1.10.0-beta.2",
+            "1.10.0-rc1",
+            "1.10.0-rc2-alpine",
+            "1.10.0-rc10",
+            "1.10.0",
+            "1.10.0-alpine3.9",
+            "1.10.0-alpine3.20",
+            "1.25.5-r0",
+            "1.25.5-r9",
+            "1.25.5-r10",
+            "3.13.0a7",
+            "3.13.0b1",
+            "3.13.0rc1",
+            "3.13.0",
+            "9.9.0",
+            "10.0.0",
+            "15.10-alpine",
+            "2024.05.1",
+            "2024.10",
+            "20240501",
         ];
         let mut sorted = ordered;
         sorted.reverse();
@@ -226,8 +247,15 @@ mod tests {
     #[test]
     fn what_is_no_version_is_known_as_such() {
         for (tag, is_version) in [
-            ("latest", false), ("1a2b3c4", false), ("alpine3.21", false), ("v1", true), ("1", true), ("bookworm-20240501", false),
-            ("3.21", true), ("8u412-jdk", false), ("1.27.6-eks-1-27-14", true),
+            ("latest", false),
+            ("1a2b3c4", false),
+            ("alpine3.21", false),
+            ("v1", true),
+            ("1", true),
+            ("bookworm-20240501", false),
+            ("3.21", true),
+            ("8u412-jdk", false),
+            ("1.27.6-eks-1-27-14", true),
         ] {
             assert_eq!(TagVersion::of(tag).is_version(), is_version, "{tag}");
         }
@@ -236,8 +264,15 @@ mod tests {
     #[test]
     fn a_variant_is_no_pre_release() {
         for (tag, pre_release) in [
-            ("1.2.3-alpine", false), ("1.2.3-bookworm", false), ("1.2.3-management", false), ("1.2.3-rc.1", true), ("1.2.3-dev", true),
-            ("1.2.3-debian-12-r3", false), ("1.2.3b2", true), ("1.2.3-test", true), ("1.2.3-r1", false),
+            ("1.2.3-alpine", false),
+            ("1.2.3-bookworm", false),
+            ("1.2.3-management", false),
+            ("1.2.3-rc.1", true),
+            ("1.2.3-dev", true),
+            ("1.2.3-debian-12-r3", false),
+            ("1.2.3b2", true),
+            ("1.2.3-test", true),
+            ("1.2.3-r1", false),
         ] {
             assert_eq!(TagVersion::of(tag).is_pre_release(), pre_release, "{tag}");
         }

@@ -58,9 +58,12 @@ impl Masker {
 
     /// Returns `text` with each secret replaced.
     pub fn mask(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.as_str()) { text.replace(secret.as_str(), "***") } else { text }
-        })
+        self.secrets.iter().fold(
+            text.to_owned(),
+            |text, secret| {
+                if text.contains(secret.as_str()) { text.replace(secret.as_str(), "***") } else { text }
+            },
+        )
     }
 }
 

@@ -32,11 +32,7 @@ impl Variables {
 
     /// Returns a masker for the values of all variables whose names are those of secrets.
     pub fn masker(&self) -> Masker {
-        Masker::new(
-            self.iter()
-                .filter(|(name, _)| names_a_secret(name))
-                .map(|(_, value)| value.to_owned()),
-        )
+        Masker::new(self.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, value)| value.to_owned()))
     }
 }
 

@@ -69,12 +69,15 @@ impl PlaceError {
                 variable(),
                 self.place
             )),
-            PlaceErrorKind::Forbidden => {
-                Some(format!("the credential for {} is known but not allowed to do this; check its scopes and the name of the repository", self.place))
-            }
-            PlaceErrorKind::RateLimited => {
-                Some(format!("log in to {0} (IMGLIFE_{1}_USERNAME, IMGLIFE_{1}_PASSWORD) for a higher limit, or run less often", self.place, variable()))
-            }
+            PlaceErrorKind::Forbidden => Some(format!(
+                "the credential for {} is known but not allowed to do this; check its scopes and the name of the repository",
+                self.place
+            )),
+            PlaceErrorKind::RateLimited => Some(format!(
+                "log in to {0} (IMGLIFE_{1}_USERNAME, IMGLIFE_{1}_PASSWORD) for a higher limit, or run less often",
+                self.place,
+                variable()
+            )),
             _ => None,
         }
     }
