@@ -123,7 +123,7 @@ impl Run<'_> {
     async fn try_copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
         let filter = platform_filter(entry);
         let reference = match reason {
-            CopyReason::Missing => Reference::Tag(tag.clone()),
+            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces } => {
                 self.guard_replaced(entry, tag, replaces).await?;
                 Reference::Digest(source.clone())

@@ -9,7 +9,7 @@ use super::select::{Selected, select};
 use super::{Places, Scope, platform_filter};
 use crate::config::{Entry, Selection, Sync};
 use crate::error::Side;
-use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
+use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
@@ -54,7 +54,8 @@ impl Listing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagDigests {
     pub source: Digest,
-    /// What the target has when it is up to date: another digest than the source's only where platforms are filtered.
+    /// What the target has when it is up to date: another digest than the source's only where platforms are filtered. Known
+    /// when the target has the tag.
     pub wanted: Digest,
     pub target: Option<Digest>,
 }
@@ -80,12 +81,17 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
         .iter()
         .enumerate()
         .flat_map(|(at, seen)| seen.selected.iter().flat_map(|selected| &selected.tags).map(move |tag| (at, tag.clone())))
-        .filter(|(at, tag)| entries[*at].check_digest && observed[*at].target.as_ref().is_ok_and(|target| target.has(tag)))
+        .filter(|(at, tag)| {
+            let at_target = observed[*at].target.as_ref().is_ok_and(|target| target.has(tag));
+            // A fixed tag was not listed: whether there is one upstream must be seen before it is planned.
+            if at_target { entries[*at].check_digest } else { matches!(entries[*at].selection, Selection::Fixed(_)) }
+        })
         .collect();
     let digests: Vec<(usize, Tag, Result<TagDigests, Trouble>)> = stream::iter(comparisons)
         .map(|(at, tag)| {
             let entry = entries[at];
-            async move { (at, tag.clone(), compare(places, entry, &tag).await) }
+            let at_target = observed[at].target.as_ref().is_ok_and(|target| target.has(&tag));
+            async move { (at, tag.clone(), compare(places, entry, &tag, at_target).await) }
         })
         .buffer_unordered(PARALLEL_LOOKS)
         .collect()
@@ -136,17 +142,25 @@ async fn list_target(places: &Places, progress: &dyn Progress, repository: &Repo
     }
 }
 
-async fn compare(places: &Places, entry: &Entry, tag: &Tag) -> Result<TagDigests, Trouble> {
+async fn compare(places: &Places, entry: &Entry, tag: &Tag, at_target: bool) -> Result<TagDigests, Trouble> {
     let reference = Reference::Tag(tag.clone());
-    let (source, target) =
-        futures_util::join!(places.source.resolve(&entry.source, &reference), places.target.resolve(&entry.target, &reference));
-    let source: Descriptor = source.map_err(|error| trouble(Side::Source, &error))?.ok_or_else(|| {
+    let look_at_target = async {
+        if !at_target {
+            return Ok(None);
+        }
+        let found = places.target.resolve(&entry.target, &reference).await.map_err(|error| trouble(Side::Target, &error))?;
+        Ok(found.map(|descriptor| descriptor.digest))
+    };
+    let (source, target) = futures_util::join!(places.source.resolve(&entry.source, &reference), look_at_target);
+    let source = source.map_err(|error| trouble(Side::Source, &error))?.ok_or_else(|| {
         let error = CopyError::Absent { side: Side::Source, repository: entry.source.clone(), reference: reference.clone() };
         Trouble::at(Side::Source, &error, None)
     })?;
-    let target = target.map_err(|error| trouble(Side::Target, &error))?.map(|descriptor| descriptor.digest);
-    let filter = platform_filter(entry);
-    let wanted = expected_digest(places, entry, &source.digest, &filter).await?;
+    let target: Option<Digest> = target?;
+    let wanted = match target {
+        Some(_) => expected_digest(places, entry, &source.digest, &platform_filter(entry)).await?,
+        None => source.digest.clone(),
+    };
     Ok(TagDigests { source: source.digest, wanted, target })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::observe::{Listing, ObservedEntry, World};
+use super::observe::{Listing, ObservedEntry, TagDigests, World};
 use super::select::LeftOut;
 use crate::config::{Entry, Sync};
 use crate::model::{Digest, Repository, Tag};
@@ -44,8 +44,11 @@ pub enum Action {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyReason {
-    /// The target has no such tag. The digest is resolved when the copy begins, at no cost of its own.
-    Missing,
+    /// The target has no such tag.
+    Missing {
+        /// What to copy. `None`: what the tag names when the copy begins, which costs no request of its own.
+        source: Option<Digest>,
+    },
     /// The tag moved upstream.
     Changed {
         /// What to copy.
@@ -112,21 +115,21 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
 }
 
 fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
-    if !target.has(tag) {
-        return Action::Copy(CopyReason::Missing);
-    }
-    if !entry.check_digest {
-        return Action::UpToDate;
-    }
-    match seen.digests.get(tag) {
-        Some(Ok(digests)) => match &digests.target {
-            Some(found) if *found == digests.wanted => Action::UpToDate,
-            Some(found) => Action::Copy(CopyReason::Changed { source: digests.source.clone(), replaces: found.clone() }),
-            // Gone since the listing.
-            None => Action::Copy(CopyReason::Missing),
-        },
-        Some(Err(trouble)) => Action::Fail(trouble.clone()),
-        None => Action::Fail(Trouble::new("its digests were not compared")),
+    let digests = match seen.digests.get(tag) {
+        Some(Err(trouble)) => return Action::Fail(trouble.clone()),
+        Some(Ok(digests)) => Some(digests),
+        None => None,
+    };
+    let source = digests.map(|digests| digests.source.clone());
+    match (target.has(tag), digests) {
+        (false, _) => Action::Copy(CopyReason::Missing { source }),
+        (true, _) if !entry.check_digest => Action::UpToDate,
+        (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
+            Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone() })
+        }
+        (true, Some(TagDigests { target: Some(_), .. })) => Action::UpToDate,
+        // Gone since the listing.
+        (true, _) => Action::Copy(CopyReason::Missing { source }),
     }
 }
 
