@@ -283,3 +283,6 @@ fn is_index_type(text: &str) -> bool {
 }
 
 
+
+#[cfg(test)]
+mod tests;
