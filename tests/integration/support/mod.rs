@@ -1,0 +1,5 @@
+//! What tests stand on: a world of their own to run programs in, real registries, odd images, a real root file system.
+
+pub(crate) mod registry;
+pub(crate) mod tokens;
+pub(crate) mod world;
