@@ -24,6 +24,7 @@ pub struct HookValues(BTreeMap<Placeholder, String>);
 impl HookValues {
     /// Returns the values with `placeholder` set.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "values of any type are handed over alike, without a reference")]
     pub fn with(mut self, placeholder: Placeholder, value: impl ToString) -> HookValues {
         self.0.insert(placeholder, value.to_string());
         self
@@ -96,7 +97,7 @@ impl HookRunner {
 
     fn last_words(&self, output: &Output) -> String {
         let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
-        let last = stderr.lines().chain(stdout.lines()).filter(|line| !line.trim().is_empty()).last();
+        let last = stderr.lines().chain(stdout.lines()).rfind(|line| !line.trim().is_empty());
         last.map_or_else(String::new, |line| format!(", its last words: {}", self.masker.mask(&excerpt(line, SHOWN_OUTPUT))))
     }
 }

@@ -125,7 +125,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Call {
-    fn new(operation: Operation, repository: &Repository, subject: impl ToString) -> Call {
+    fn new(operation: Operation, repository: &Repository, subject: &(impl ToString + ?Sized)) -> Call {
         Call { operation, repository: repository.clone(), subject: subject.to_string(), from_offset: 0, mount_from: None }
     }
 }

@@ -139,7 +139,7 @@ enum Token {
 
 /// Returns all paths in `text`, the code of `module`, without its tests. Braces are taken apart: one path for each leaf.
 fn paths(text: &str, module: &[String]) -> Vec<Found> {
-    let tokens = without_tests(tokens(text));
+    let tokens = without_tests(&tokens(text));
     let mut module = module.to_vec();
     // The depth of braces at which an inline module began.
     let mut inline: Vec<usize> = Vec::new();
@@ -234,7 +234,7 @@ fn resolved(line: usize, segments: Vec<String>, module: &[String]) -> Found {
 }
 
 /// Takes `#[cfg(test)] mod tests { .. }` out.
-fn without_tests(tokens: Vec<(usize, Token)>) -> Vec<(usize, Token)> {
+fn without_tests(tokens: &[(usize, Token)]) -> Vec<(usize, Token)> {
     let opening: Vec<Token> = ["#", "[", "cfg", "(", "test", ")", "]", "mod", "tests", "{"]
         .into_iter()
         .map(|text| match text.chars().next() {

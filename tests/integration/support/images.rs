@@ -11,6 +11,8 @@ const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 const OCI_FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// Where foreign layers say that they are. Registries refuse them unless they are told to trust the address.
+pub(crate) const FOREIGN: &str = "https://layers.invalid/";
 const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
 /// Images as bytes, each before what refers to it.
@@ -152,7 +154,8 @@ impl Graph {
 
 /// Returns an image of every kind that is copied as it is, each in a graph of its own with the name of its kind as tag.
 pub(crate) fn copied_kinds() -> Vec<Graph> {
-    let kinds: [(&str, fn(&mut Graph) -> Descriptor); 16] = [
+    type Build = fn(&mut Graph) -> Descriptor;
+    let kinds: [(&str, Build); 16] = [
         ("docker-image", |graph| graph.small_image(Flavour::Docker, "linux/amd64", "docker")),
         ("docker-list", |graph| two_platforms(graph, Flavour::Docker)),
         ("oci-image", |graph| graph.small_image(Flavour::Oci, "linux/amd64", "oci")),
@@ -248,7 +251,7 @@ fn attested(graph: &mut Graph) -> Descriptor {
 }
 
 fn with_url(layer: Descriptor) -> Descriptor {
-    Descriptor { urls: vec!["https://layers.invalid/1".to_owned()], ..layer }
+    Descriptor { urls: vec![format!("{FOREIGN}1")], ..layer }
 }
 
 /// Returns an image whose manifest, configuration and layer all go by SHA-512. Not every registry takes it.

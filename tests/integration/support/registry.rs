@@ -12,6 +12,7 @@ use imglife::model::{Digest, Repository};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
+use super::images::FOREIGN;
 use super::tokens::{ISSUER, SERVICE, TokenRules, TokenServer};
 
 /// The user that registries with a login know.
@@ -94,6 +95,7 @@ impl RegistryBuilder {
              log: {{level: info, formatter: json, accesslog: {{disabled: false}}}}\n\
              storage:\n  filesystem: {{rootdirectory: '{}', maxthreads: 100}}\n  delete: {{enabled: {}}}\n\
              \x20 maintenance: {{uploadpurging: {{enabled: false}}}}\n\
+             validation: {{manifests: {{urls: {{allow: ['^{FOREIGN}']}}}}}}\n\
              http:\n  addr: '{address}'\n  secret: tests\n",
             path("storage"),
             !self.refuses_deletes,
@@ -426,10 +428,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_stored_can_be_looked_at_and_deleted_where_allowed() {
-        for (registry, expected) in [
-            (Registry::plain(), StatusCode::ACCEPTED),
-            (Registry::builder().without_deletes().start(), StatusCode::METHOD_NOT_ALLOWED),
-        ] {
+        for (registry, expected) in
+            [(Registry::plain(), StatusCode::ACCEPTED), (Registry::builder().without_deletes().start(), StatusCode::METHOD_NOT_ALLOWED)]
+        {
             let content = "hello";
             let digest = Digest::sha256(content.as_bytes());
             let session = client(&registry).post(format!("{}/v2/a/b/blobs/uploads/", registry.url()));
