@@ -249,10 +249,11 @@ impl ImageStore for MemoryPlace {
             return Err(refused(format!("the manifest has the digest {}", manifest.digest)));
         }
         let mut repositories = lock(&self.repositories);
-        let contents = repositories.entry(repository.clone()).or_default();
-        if let Some(digest) = contents.missing(manifest, self.sparse_indexes) {
+        let nothing = Contents::default();
+        if let Some(digest) = repositories.get(repository).unwrap_or(&nothing).missing(manifest, self.sparse_indexes) {
             return Err(refused(format!("{digest}, which it refers to, is not there")));
         }
+        let contents = repositories.entry(repository.clone()).or_default();
         contents.manifests.insert(manifest.digest.clone(), manifest.clone());
         if let Reference::Tag(tag) = reference {
             contents.tags.insert(tag.clone(), manifest.digest.clone());
