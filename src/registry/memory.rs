@@ -125,7 +125,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Call {
-    fn new(operation: Operation, repository: &Repository, subject: impl ToString) -> Call {
+    fn new(operation: Operation, repository: &Repository, subject: &impl ToString) -> Call {
         Call { operation, repository: repository.clone(), subject: subject.to_string(), from_offset: 0, mount_from: None }
     }
 }
@@ -172,7 +172,7 @@ impl Contents {
 #[async_trait]
 impl ImageSource for MemoryPlace {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
-        self.called(Call::new(Operation::Tags, repository, ""))?;
+        self.called(Call::new(Operation::Tags, repository, &""))?;
         Ok(self.read(repository, |contents| Some(contents.tags.keys().cloned().map(TagSeen::named).collect())))
     }
 
