@@ -17,6 +17,9 @@ use crate::model::manifest::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, ImageReference, Manifest, Platform, Reference, Repository, Tag};
 use crate::registry::{ImageStore, InMemory, PlaceError};
 
+/// When the files of all layers were last changed: midnight of 1 January 2025 UTC. The same for all, so that images share layers.
+const MODIFIED: u64 = 1_735_689_600;
+
 /// An image for several platforms.
 #[derive(Clone, Debug)]
 pub struct SampleImage {
@@ -86,7 +89,7 @@ impl SampleImage {
         let mut layers = Vec::new();
         let mut unpacked = Vec::new();
         for layer in &self.layers {
-            let packed = layer.pack(platform, self.created).map_err(DemoError::Layer)?;
+            let packed = layer.pack(platform).map_err(DemoError::Layer)?;
             publish.blob(&packed.descriptor, packed.content).await?;
             layers.push(packed.descriptor);
             unpacked.push(packed.unpacked);
@@ -120,7 +123,7 @@ impl SampleImage {
 }
 
 impl SampleLayer {
-    fn pack(&self, platform: &Platform, modified: DateTime<Utc>) -> io::Result<PackedLayer> {
+    fn pack(&self, platform: &Platform) -> io::Result<PackedLayer> {
         let mut archive = tar::Builder::new(Vec::new());
         let header = |kind: tar::EntryType, mode: u32, size: usize| {
             let mut header = tar::Header::new_ustar();
@@ -128,7 +131,7 @@ impl SampleLayer {
             header.set_mode(mode);
             header.set_uid(0);
             header.set_gid(0);
-            header.set_mtime(u64::try_from(modified.timestamp()).unwrap_or(0));
+            header.set_mtime(MODIFIED);
             header.set_size(size as u64);
             header
         };
@@ -217,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::registry::ImageSource;
-    use crate::registry::memory::MemoryPlace;
+    use crate::registry::memory::{MemoryPlace, Operation};
 
     fn sample() -> SampleImage {
         let layer = |made_by: &str, files: Vec<SampleFile>| SampleLayer { made_by: made_by.to_owned(), files };
@@ -286,9 +289,23 @@ mod tests {
         let one = sample().publish(&MemoryPlace::default(), &repository, &tags).await.expect("to publish");
         let same = sample().publish(&MemoryPlace::default(), &repository, &tags).await.expect("to publish");
         assert_eq!(one, same);
-        let mut other = sample();
-        other.labels.insert("a".to_owned(), "b".to_owned());
-        let other = other.publish(&MemoryPlace::default(), &repository, &tags).await.expect("to publish");
+    }
+
+    #[tokio::test]
+    async fn images_share_the_layers_that_are_the_same() {
+        let store = MemoryPlace::default();
+        let repository: Repository = "registry/sample".parse().expect("a repository");
+        let tags = ["1".parse::<Tag>().expect("a tag")];
+        let blobs = || {
+            let calls = store.calls().into_iter().filter(|call| call.operation == Operation::PutBlob);
+            calls.map(|call| call.subject).collect::<BTreeSet<String>>().len()
+        };
+        let one = sample().publish(&store, &repository, &tags).await.expect("to publish");
+        let before = blobs();
+        let other = SampleImage { created: DateTime::UNIX_EPOCH, ..sample() };
+        let other = other.publish(&store, &repository, &tags).await.expect("to publish");
         assert_ne!(one, other);
+        // Only the two configurations are new.
+        assert_eq!(blobs(), before + 2);
     }
 }
