@@ -110,7 +110,7 @@ impl Client {
         Tries::new(Arc::clone(host), kind, self.settings.retry_delay, self.settings.deadline)
     }
 
-    fn host(&self, name: &Host) -> Result<Arc<HostState>, Error> {
+    pub(super) fn host(&self, name: &Host) -> Result<Arc<HostState>, Error> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.get(name) {
             return Ok(Arc::clone(host));
@@ -186,11 +186,8 @@ impl Client {
             let Some(next) = location.and_then(|text| url.join(text).ok()) else {
                 return Err(malformed(&url, "a redirect that says no address"));
             };
-            if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(misled(host, &next, PLAIN_HTTP));
-            }
             if next.origin() != url.origin() {
-                self.check_plain(host, &next)?;
+                self.check_step(host, &url, &next)?;
                 authorization = None;
             }
             // Read to its end, so that the connection can be used again.
@@ -425,6 +422,14 @@ impl Client {
             async move { Ok(next_chunk(&method, &mut response, stall).await?.map(|chunk| (chunk, (response, permit)))) }
         });
         Download { status, headers, content: content.boxed() }
+    }
+
+    /// Checks that a redirect may be followed from one origin to another.
+    pub(super) fn check_step(&self, host: &HostState, from: &Url, to: &Url) -> Result<(), Error> {
+        if from.scheme() == "https" && to.scheme() != "https" {
+            return Err(misled(host, to, PLAIN_HTTP));
+        }
+        self.check_plain(host, to)
     }
 
     /// Checks that an address is https, or of a host that may be spoken to over plain HTTP.

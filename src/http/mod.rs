@@ -12,6 +12,8 @@ mod request;
 mod retry;
 mod settings;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod token;
 
