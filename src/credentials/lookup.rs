@@ -47,7 +47,7 @@ impl StandardCredentials {
         StandardCredentials { variables, runner, files: OnceCell::new(), helpers: Mutex::default() }
     }
 
-    fn from_own_variables(&self, host: &Host) -> Result<Option<Credential>, CredentialError> {
+    fn in_own_variables(&self, host: &Host) -> Result<Option<Credential>, CredentialError> {
         let prefix = variable_prefix(host);
         let get = |name: &str| self.variables.get_filled(&format!("{prefix}_{name}"));
         match (get("USERNAME"), get("PASSWORD"), get("TOKEN")) {
@@ -69,7 +69,7 @@ impl StandardCredentials {
     }
 
     /// A job's own credential goes to the registry that belongs to its CI server, and nowhere else.
-    fn from_gitlab_job(&self, host: &Host) -> Option<Credential> {
+    fn in_gitlab_job(&self, host: &Host) -> Option<Credential> {
         let get = |name| self.variables.get_filled(name);
         if get("GITLAB_CI") != Some("true") || get("CI_REGISTRY")?.parse::<Host>().ok()? != *host {
             return None;
@@ -81,12 +81,12 @@ impl StandardCredentials {
         Some(Credential::Basic { username: username.to_owned(), password: Secret::new(password) })
     }
 
-    async fn from_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Credential>, CredentialError> {
+    async fn in_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Credential>, CredentialError> {
         for Named { origin, content } in self.files.get_or_init(|| self.read_files()).await {
             let refused = |what: &String| problem(host, format!("{origin}: {what}"), None);
             let file = content.as_ref().map_err(refused)?;
             if let Some(name) = file.helper(host, path) {
-                if let Some(credential) = self.from_helper(name, host).await.map_err(|what| refused(&what))? {
+                if let Some(credential) = self.in_helper(name, host).await.map_err(|what| refused(&what))? {
                     return Ok(Some(credential));
                 }
                 continue;
@@ -95,7 +95,7 @@ impl StandardCredentials {
                 return Ok(Some(credential));
             }
             if let Some(name) = file.store()
-                && let Some(credential) = self.from_helper(name, host).await.map_err(|what| refused(&what))?
+                && let Some(credential) = self.in_helper(name, host).await.map_err(|what| refused(&what))?
             {
                 return Ok(Some(credential));
             }
@@ -103,7 +103,7 @@ impl StandardCredentials {
         Ok(None)
     }
 
-    async fn from_helper(&self, name: &str, host: &Host) -> Result<Option<Credential>, String> {
+    async fn in_helper(&self, name: &str, host: &Host) -> Result<Option<Credential>, String> {
         let server = if host.is_docker_hub() { DOCKER_HUB_SERVER } else { host.as_str() };
         let answer = {
             let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,13 +147,13 @@ impl StandardCredentials {
 #[async_trait]
 impl Credentials for StandardCredentials {
     async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
-        if let Some(credential) = self.from_own_variables(host)? {
+        if let Some(credential) = self.in_own_variables(host)? {
             return Ok(credential);
         }
-        if let Some(credential) = self.from_gitlab_job(host) {
+        if let Some(credential) = self.in_gitlab_job(host) {
             return Ok(credential);
         }
-        Ok(self.from_files(host, path).await?.unwrap_or(Credential::Anonymous))
+        Ok(self.in_files(host, path).await?.unwrap_or(Credential::Anonymous))
     }
 }
 

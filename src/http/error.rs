@@ -197,7 +197,7 @@ fn after(tries: u32) -> String {
 /// An address that is safe to show: without user information, and without the values of queries that are not known to be
 /// harmless. Storage addresses carry signatures there, upload addresses their state.
 #[derive(Clone)]
-pub struct SafeUrl(Url);
+pub struct SafeUrl(Box<Url>);
 
 const HARMLESS: [&str; 8] = ["scope", "service", "n", "last", "mount", "from", "digest", "page"];
 
@@ -210,7 +210,7 @@ impl SafeUrl {
 
 impl From<&Url> for SafeUrl {
     fn from(url: &Url) -> SafeUrl {
-        SafeUrl(url.clone())
+        SafeUrl(Box::new(url.clone()))
     }
 }
 

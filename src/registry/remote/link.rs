@@ -11,9 +11,13 @@ fn next_in(mut text: &str) -> Option<&str> {
     loop {
         let (_, rest) = text.split_once('<')?;
         let (target, rest) = rest.split_once('>')?;
-        let (parameters, rest) = split_at_comma(rest);
-        if parameters.split(';').any(is_next) {
-            return Some(target);
+        let (mut parameters, rest) = split_unquoted(rest, ',');
+        while !parameters.is_empty() {
+            let (parameter, others) = split_unquoted(parameters, ';');
+            if is_next(parameter) {
+                return Some(target);
+            }
+            parameters = others;
         }
         text = rest;
     }
@@ -25,14 +29,14 @@ fn is_next(parameter: &str) -> bool {
         && value.trim().trim_matches('"').split(' ').any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
-/// Returns what stands before and after the first comma that is not within quotes.
-fn split_at_comma(text: &str) -> (&str, &str) {
+/// Returns what stands before and after the first `separator` that is not within quotes.
+fn split_unquoted(text: &str, separator: char) -> (&str, &str) {
     let mut quoted = false;
-    let comma = text.find(|character| {
+    let end = text.find(|character| {
         quoted ^= character == '"';
-        character == ',' && !quoted
+        character == separator && !quoted
     });
-    comma.map_or((text, ""), |comma| (&text[..comma], &text[comma + 1..]))
+    end.map_or((text, ""), |end| (&text[..end], &text[end + separator.len_utf8()..]))
 }
 
 #[cfg(test)]
