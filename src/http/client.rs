@@ -145,7 +145,8 @@ impl Client {
                 authorization: authorization.header(),
             };
             let answer = self.follow(host, sending).await;
-            let is_challenge = |response: &reqwest::Response| response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
+            let is_challenge =
+                |response: &reqwest::Response| own && response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
             if own && !answer.as_ref().is_ok_and(is_challenge) {
                 // Failures count too: those who wait shall not wait for one another's.
                 host.auth.answered();

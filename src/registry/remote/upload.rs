@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::{RemoteRepository, scope};
 use crate::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use crate::http::{self, Access, Body, Kind, Method, Request, StatusCode, Target, Url};
+use crate::http::{self, Body, Kind, Method, Request, StatusCode, Target, Url};
 use crate::model::{Descriptor, RepositoryPath};
 use crate::registry::{BlobPut, PlaceError, PlaceErrorKind, Reopen, verified};
 
@@ -171,13 +171,15 @@ impl RemoteRepository<'_> {
 
     /// Gives an upload up, so that the registry need not keep what it has of it. Failures change nothing: it expires by itself.
     async fn cancel(&self, session: Url) {
-        if let Err(error) = self.http.send_once(self.session_request(Method::DELETE, session, CANCEL)).await {
+        let mut request = self.session_request(Method::DELETE, session, CANCEL);
+        // Some registries count this as deleting.
+        request.access = self.access("pull,push,delete");
+        if let Err(error) = self.http.send_once(request).await {
             tracing::debug!(host = %self.host, %error, "an upload could not be cancelled");
         }
     }
 
     fn session_request(&self, method: Method, url: Url, kind: Kind) -> Request {
-        let access = Access { path: Some(self.path.clone()), scopes: vec![scope(self.path, "pull,push")] };
-        Request::new(method, self.host, Target::Url(url), kind, access)
+        Request::new(method, self.host, Target::Url(url), kind, self.access("pull,push"))
     }
 }
