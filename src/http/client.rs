@@ -9,18 +9,17 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 
-use super::auth::{Authorization, Login, Realm, Slot, basic};
+use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
 use super::host::{Class, HostState, Permit, host_of};
-use super::request::{Access, Answer, Body, Download, Kind, Request};
-use super::retry::{Tries, Verdict, classify_status, parse_retry_after};
+use super::request::{Answer, Body, Download, Kind, Request};
+use super::retry::{Tries, parse_retry_after};
 use super::settings::{Settings, Tls};
-use super::token::{Token, bearer};
-use crate::credentials::{Credential, Credentials};
-use crate::model::{Clock, Host, Secret};
+use crate::credentials::Credentials;
+use crate::model::{Clock, Host};
 
 const USER_AGENT: &str = concat!("imglife/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,17 +29,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const MOST_REDIRECTS: usize = 5;
 const LARGEST_ERROR: usize = 64 * 1024;
-const LARGEST_TOKEN: usize = 1024 * 1024;
 
 /// How much longer than other requests an upload may take between its last byte and the answer: the registry stores it then.
 const UPLOAD_PATIENCE: u32 = 5;
 
-const TOKEN: Kind = Kind("token");
-
 /// The client that every request of a run is sent with.
 pub struct Client {
     settings: Settings,
-    credentials: Arc<dyn Credentials>,
+    pub(super) credentials: Arc<dyn Credentials>,
     clock: Clock,
     hosts: Mutex<HashMap<Host, Arc<HostState>>>,
     connections: Mutex<HashMap<Connections, reqwest::Client>>,
@@ -54,12 +50,12 @@ enum Connections {
 }
 
 /// A request without its host's own matters.
-struct Sending<'a> {
-    method: &'a Method,
-    url: Url,
-    headers: &'a HeaderMap,
-    body: Body,
-    authorization: Option<&'a HeaderValue>,
+pub(super) struct Sending<'a> {
+    pub(super) method: &'a Method,
+    pub(super) url: Url,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: Body,
+    pub(super) authorization: Option<&'a HeaderValue>,
 }
 
 impl Client {
@@ -106,7 +102,7 @@ impl Client {
         Ok(self.tries_on(&self.host(host)?, kind))
     }
 
-    fn tries_on(&self, host: &Arc<HostState>, kind: Kind) -> Tries {
+    pub(super) fn tries_on(&self, host: &Arc<HostState>, kind: Kind) -> Tries {
         Tries::new(Arc::clone(host), kind, self.settings.retry_delay, self.settings.deadline)
     }
 
@@ -175,7 +171,7 @@ impl Client {
     }
 
     /// Sends a request and follows redirects, without the credential when they lead to another origin.
-    async fn follow(&self, host: &HostState, sending: Sending<'_>) -> Result<reqwest::Response, Error> {
+    pub(super) async fn follow(&self, host: &HostState, sending: Sending<'_>) -> Result<reqwest::Response, Error> {
         let Sending { method, mut url, headers, mut body, mut authorization } = sending;
         for _ in 0..=MOST_REDIRECTS {
             let response = self.transmit(host, method, &url, headers, body.take(), authorization).await?;
@@ -242,149 +238,8 @@ impl Client {
         }
     }
 
-    /// Returns what a request to `host` is to be sent with.
-    async fn authorization(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
-        let login = host.auth.login();
-        if matches!(login, Login::None) {
-            return Ok(Authorization::NotAsked);
-        }
-        let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
-        let sendable = |header: Option<HeaderValue>| {
-            let unusable = || Error::Unauthorized {
-                host: host.credential_host.clone(),
-                detail: "the credential that is set has characters that cannot be sent".to_owned(),
-            };
-            header.ok_or_else(unusable).map(|header| Authorization::Fixed(Some(header)))
-        };
-        match (login, &credential) {
-            (_, Credential::Bearer { token }) => sendable(bearer(token.expose())),
-            (Login::Bearer(realm), _) => self.token(host, &realm, &credential, access).await.map(Authorization::Token),
-            (_, Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password }) => {
-                sendable(basic(username, password))
-            }
-            (_, Credential::Anonymous | Credential::RefreshToken { .. }) => Ok(Authorization::Fixed(None)),
-        }
-    }
-
-    async fn token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
-        let slot = host.auth.slot(&access.scopes);
-        let mut slot = slot.lock().await;
-        match &*slot {
-            Slot::Token(token) if token.is_usable() => return Ok(token.clone()),
-            Slot::Refused(detail) => return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone() }),
-            Slot::Empty | Slot::Token(_) => {}
-        }
-        let fetched = self.fetch_token(host, realm, credential, access).await;
-        match &fetched {
-            Ok(token) => *slot = Slot::Token(token.clone()),
-            Err(Error::Unauthorized { detail, .. }) => *slot = Slot::Refused(detail.clone()),
-            Err(_) => *slot = Slot::Empty,
-        }
-        fetched
-    }
-
-    async fn fetch_token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
-        let result = match credential {
-            Credential::RefreshToken { token } => self.exchange_token(host, realm, token, access).await,
-            Credential::RefreshTokenOrPassword { username, token } => {
-                let exchanged = match host.auth.turned_out_to_be_a_password() {
-                    true => None,
-                    false => Some(self.exchange_token(host, realm, token, access).await),
-                };
-                match exchanged {
-                    // Token servers without OAuth2 answer 404 or 405, those that know it and not this token 400 or 401.
-                    Some(Err(Error::Refused(refusal)))
-                        if refusal.status.is_client_error() && classify_status(refusal.status) == Verdict::Final =>
-                    {
-                        host.auth.is_password.store(true, Ordering::Relaxed);
-                        self.ask_for_token(host, realm, basic(username, token), access).await
-                    }
-                    Some(result) => result,
-                    None => self.ask_for_token(host, realm, basic(username, token), access).await,
-                }
-            }
-            Credential::Basic { username, password } => self.ask_for_token(host, realm, basic(username, password), access).await,
-            Credential::Anonymous | Credential::Bearer { .. } => self.ask_for_token(host, realm, None, access).await,
-        };
-        match result {
-            Err(refusal) if matches!(refusal.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                Err(self.unauthorized(host, access, &refusal).await?)
-            }
-            result => result,
-        }
-    }
-
-    /// Asks for a token by GET, with a login or without (token authentication specification of CNCF distribution).
-    async fn ask_for_token(
-        &self,
-        host: &HostState,
-        realm: &Realm,
-        authorization: Option<HeaderValue>,
-        access: &Access,
-    ) -> Result<Token, Error> {
-        let mut url = realm.url.clone();
-        url.query_pairs_mut()
-            .extend_pairs(realm.service.iter().map(|service| ("service", service)))
-            .extend_pairs(access.scopes.iter().map(|scope| ("scope", scope)));
-        self.obtain(host, &Method::GET, &url, Body::Empty, authorization).await
-    }
-
-    /// Exchanges a refresh token for an access token by POST (OAuth2 token authentication of CNCF distribution).
-    async fn exchange_token(&self, host: &HostState, realm: &Realm, token: &Secret, access: &Access) -> Result<Token, Error> {
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "refresh_token")
-            .append_pair("service", realm.service.as_deref().unwrap_or_default())
-            .append_pair("client_id", "imglife")
-            .append_pair("scope", &access.scopes.join(" "))
-            .append_pair("refresh_token", token.expose())
-            .finish();
-        self.obtain(host, &Method::POST, &realm.url, Body::Bytes(form.into()), None).await
-    }
-
-    async fn obtain(
-        &self,
-        host: &HostState,
-        method: &Method,
-        url: &Url,
-        mut body: Body,
-        authorization: Option<HeaderValue>,
-    ) -> Result<Token, Error> {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))]);
-        let headers = if matches!(body, Body::Empty) { HeaderMap::new() } else { headers };
-        let mut tries = self.tries(&host.name, TOKEN)?;
-        loop {
-            host.turn(TOKEN).await;
-            let sending = Sending { method, url: url.clone(), headers: &headers, body: body.take(), authorization: authorization.as_ref() };
-            let answer = match self.follow(host, sending).await {
-                Ok(response) if response.status().is_success() => self.collect(method, response, LARGEST_TOKEN).await,
-                Ok(response) => Err(self.refusal(method, response).await),
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(answer) => return Token::parse(&answer.body, Instant::now()).map_err(|problem| malformed(url, problem)),
-                Err(error) => tries.after(error).await?,
-            }
-        }
-    }
-
-    /// Returns the error for a login that was refused for good.
-    async fn unauthorized(&self, host: &HostState, access: &Access, refusal: &Error) -> Result<Error, Error> {
-        let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
-        let mut detail = match credential {
-            Credential::Anonymous => "it asks for a login, and none is set".to_owned(),
-            _ => "it does not take the login that is set, or not for this".to_owned(),
-        };
-        if let Error::Refused(refusal) = refusal {
-            let reasons = refusal.reasons();
-            if !reasons.is_empty() {
-                detail.push_str(&format!(" ({reasons})"));
-            }
-        }
-        Ok(Error::Unauthorized { host: host.credential_host.clone(), detail })
-    }
-
     /// Returns an answer other than success as an error, with what it says.
-    async fn refusal(&self, method: &Method, response: reqwest::Response) -> Error {
+    pub(super) async fn refusal(&self, method: &Method, response: reqwest::Response) -> Error {
         let (status, url) = (response.status(), SafeUrl::from(response.url()));
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| parse_retry_after(text, self.clock.now()));
@@ -394,7 +249,7 @@ impl Client {
         Error::Refused(Box::new(Refusal { method: method.clone(), url, status, problems, excerpt, retry_after, tries: 1 }))
     }
 
-    async fn collect(&self, method: &Method, response: reqwest::Response, limit: usize) -> Result<Answer, Error> {
+    pub(super) async fn collect(&self, method: &Method, response: reqwest::Response, limit: usize) -> Result<Answer, Error> {
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
         let body = self.read(method, response, limit).await?;
         Ok(Answer { status, headers, url, body })
@@ -523,7 +378,7 @@ fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
     Error::Connection { method: method.clone(), url: url.into(), tries: 1, source: error.without_url() }
 }
 
-fn malformed(url: &Url, problem: &str) -> Error {
+pub(super) fn malformed(url: &Url, problem: &str) -> Error {
     Error::Malformed { url: url.into(), problem: problem.to_owned() }
 }
 

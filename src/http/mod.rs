@@ -8,6 +8,7 @@ mod challenge;
 mod client;
 mod error;
 mod host;
+mod login;
 mod request;
 mod retry;
 mod settings;
