@@ -14,10 +14,10 @@ use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 
 use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
-use super::host::{Class, HostState, Permit, host_of};
+use super::host::{Class, HostState, Permit};
 use super::request::{Answer, Body, Download, Kind, Request};
 use super::retry::{Tries, parse_retry_after};
-use super::settings::{Settings, Tls};
+use super::settings::{Settings, Tls, host_of};
 use crate::credentials::Credentials;
 use crate::model::{Clock, Host};
 

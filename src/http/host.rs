@@ -45,10 +45,6 @@ impl HostState {
         };
         let base = Url::parse(&address).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
         let base = base.ok_or_else(|| Error::Address { host: name.clone() })?;
-        let credential_host = match &rules.endpoint {
-            Some(endpoint) => host_of(endpoint).unwrap_or_else(|| name.clone()),
-            None => name.clone(),
-        };
         if rules.tls.insecure_skip_verify {
             tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody in between can read and change what is sent");
         }
@@ -56,7 +52,7 @@ impl HostState {
             permits: Permits::new(rules.max_connections.unwrap_or(USUAL_CONNECTIONS)),
             pace: rules.requests_per_second.and_then(Pace::new),
             name: name.clone(),
-            credential_host,
+            credential_host: rules.login_host(name),
             base,
             rules,
             auth: Auth::default(),
@@ -105,12 +101,6 @@ impl HostState {
     pub(super) async fn permit(&self, class: Class) -> Permit {
         self.permits.acquire(class).await
     }
-}
-
-/// Returns the host of an address as references would name it.
-pub(super) fn host_of(url: &Url) -> Option<Host> {
-    let name = url.host_str()?;
-    url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()
 }
 
 /// What a connection is taken for.

@@ -44,6 +44,19 @@ pub struct HostRules {
     pub requests_per_second: Option<f64>,
 }
 
+impl HostRules {
+    /// Returns the host that the credentials for `name` are looked up for: that of the endpoint, where one is set.
+    pub fn login_host(&self, name: &Host) -> Host {
+        self.endpoint.as_ref().and_then(host_of).unwrap_or_else(|| name.clone())
+    }
+}
+
+/// Returns the host of an address as references would name it.
+pub(super) fn host_of(url: &Url) -> Option<Host> {
+    let name = url.host_str()?;
+    url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()
+}
+
 /// What is special about a host's TLS. Hosts with equal values share connections' settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
