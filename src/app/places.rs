@@ -47,6 +47,11 @@ pub(super) fn image_places<'a>(
     })
 }
 
+/// Returns the place that OCI image layout directories are, which needs no configuration.
+pub fn layouts() -> Arc<dyn ImageStore> {
+    Arc::new(Layouts)
+}
+
 fn rules(settings: &HostSettings) -> HostRules {
     HostRules {
         endpoint: settings.endpoint.clone(),

@@ -14,6 +14,9 @@ use crate::registry::{ImageStore, PlaceError};
 
 mod catalogue;
 pub mod images;
+mod tour;
+
+pub use tour::{DemoOptions, run};
 
 const CONFIGURATION: &str = include_str!("imglife.yaml");
 

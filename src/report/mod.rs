@@ -1,9 +1,13 @@
 //! Reports as documents: what is said, apart from how it is drawn.
 //!
-//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the step's own serialised report.
+//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the step's own serialised report
+//! under a versioned name (`json`). `junit` and `openmetrics` are the forms that CI servers read. Nothing here prints.
 
 use std::time::Duration;
 
+pub mod json;
+pub mod junit;
+pub mod openmetrics;
 pub mod text;
 
 /// A report for people: blocks, drawn one below the other with a blank line between.
