@@ -52,7 +52,10 @@ fn spelling(argument: &Arg) -> String {
     let value = argument.get_value_names().filter(|_| takes_value).map(|names| names.join(" "));
     let flags: Vec<String> = short.into_iter().chain(long).collect();
     match (flags.is_empty(), value) {
-        (true, value) => format!("[{}]", value.unwrap_or_else(|| argument.get_id().to_string())),
+        (true, value) => {
+            let name = value.unwrap_or_else(|| argument.get_id().to_string());
+            if argument.is_required_set() { format!("<{name}>") } else { format!("[{name}]") }
+        }
         (false, None) => flags.join(", "),
         (false, Some(value)) => format!("{} {value}", flags.join(", ")),
     }

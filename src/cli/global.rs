@@ -122,7 +122,7 @@ impl ColorChoice {
             "" => arguments.get(position + 1).copied(),
             value => value.strip_prefix('='),
         });
-        values.filter_map(|value| ColorChoice::from_str(value, false).ok()).last().unwrap_or_default()
+        values.rev().find_map(|value| ColorChoice::from_str(value, false).ok()).unwrap_or_default()
     }
 }
 

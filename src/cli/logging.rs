@@ -11,15 +11,17 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-use super::messages::{Messages, Record};
+use super::messages::{Messages, Record, is_ours};
 use crate::error::chain;
 
 /// Returns a dispatcher of records down to `level` to `messages`. Of other crates only warnings and errors are wanted.
 pub(super) fn dispatch(messages: Messages, level: LevelFilter) -> Dispatch {
-    let wanted = Targets::new().with_target("imglife", level).with_default(level.min(LevelFilter::WARN));
+    let others = level.min(LevelFilter::WARN);
+    let wanted = filter_fn(move |metadata| *metadata.level() <= if is_ours(metadata.target()) { level } else { others });
+    let wanted = wanted.with_max_level_hint(level);
     Dispatch::new(tracing_subscriber::registry().with(Log { messages }.with_filter(wanted)))
 }
 

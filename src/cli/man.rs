@@ -1,9 +1,10 @@
 //! `imglife man`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
+use clap_mangen::Man;
 use thiserror::Error;
 
 use super::{Cli, to_stdout};
@@ -42,24 +43,36 @@ enum ManError {
 impl ManArguments {
     pub(super) fn run(&self, process: &Process) -> Result<Exit, Failure> {
         let mut program = Cli::command();
+        // Gives every command its full name, which its page shows.
+        program.build();
         if let Some(directory) = &self.dir {
-            let written = std::fs::create_dir_all(process.directory.join(directory))
-                .and_then(|()| clap_mangen::generate_to(program, process.directory.join(directory)));
+            let path = process.directory.join(directory);
+            let written = std::fs::create_dir_all(&path).and_then(|()| write_pages(&program, &path));
             return match written {
                 Ok(()) => Ok(Exit::Done),
                 Err(source) => Err(Failure::failed(ManError::Unwritable { directory: directory.clone(), source })),
             };
         }
-        // Gives every command its full name, which its page shows.
-        program.build();
         let mut command = &program;
         for name in &self.command {
             command = command
                 .find_subcommand(name)
                 .ok_or_else(|| Failure::usage(ManError::NoCommand(self.command.join(" "))).hint("`imglife --help` lists the commands"))?;
         }
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone()).render(&mut page).map_err(|error| Failure::failed(ManError::Undrawable(error)))?;
-        to_stdout(&page, process)
+        let mut drawn = Vec::new();
+        page(command).render(&mut drawn).map_err(|error| Failure::failed(ManError::Undrawable(error)))?;
+        to_stdout(&drawn, process)
     }
+}
+
+fn page(command: &Command) -> Man {
+    Man::new(command.clone()).source(concat!("imglife ", env!("CARGO_PKG_VERSION"))).manual("imglife manual")
+}
+
+fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
+    page(command).generate_to(directory)?;
+    command
+        .get_subcommands()
+        .filter(|subcommand| subcommand.get_name() != "help")
+        .try_for_each(|subcommand| write_pages(subcommand, directory))
 }

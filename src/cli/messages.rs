@@ -140,7 +140,8 @@ impl Messages {
     }
 }
 
-fn is_ours(target: &str) -> bool {
+/// Returns whether a record comes from this program and not from a library.
+pub(super) fn is_ours(target: &str) -> bool {
     target.split("::").next() == Some("imglife")
 }
 

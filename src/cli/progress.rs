@@ -136,7 +136,9 @@ impl Progress for Bars {
             Event::Planned { items } => {
                 state.planned += items;
                 self.overall.set_style(style(OVERALL));
-                self.overall.set_length(0);
+                if self.overall.length().is_none() {
+                    self.overall.set_length(0);
+                }
                 self.overall.set_prefix(format!("{}/{}", state.finished, state.planned));
             }
             Event::Started { item } => self.started(&mut state, item),
@@ -169,7 +171,7 @@ mod tests {
     use crate::model::Clock;
     use crate::process::{Captured, Stream};
 
-    fn messages(format: LogFormat) -> (Messages, Captured) {
+    fn process() -> (Process, Captured) {
         let (stderr, captured) = Stream::captured();
         let process = Process {
             variables: [("API_TOKEN", "hunter2")].into_iter().collect(),
@@ -178,12 +180,12 @@ mod tests {
             stdout: Stream::captured().0,
             stderr,
         };
-        (Messages::new(&process, format, false), captured)
+        (process, captured)
     }
 
     fn lines(format: LogFormat) -> String {
-        let (messages, captured) = messages(format);
-        let lines = Lines { messages, planned: AtomicUsize::new(0), finished: AtomicUsize::new(0) };
+        let (process, captured) = process();
+        let lines = Lines { messages: Messages::new(&process, format, false), planned: AtomicUsize::new(0), finished: AtomicUsize::new(0) };
         let (one, two) = ("docker.io/library/alpine:3.21 -> reg/mirrors/alpine:3.21", "b\n::error::\u{1b}[2J");
         lines.event(Event::Observing { what: "docker.io/library/alpine" });
         lines.event(Event::Planned { items: 3 });
@@ -206,13 +208,28 @@ mod tests {
 
     #[test]
     fn with_json_logs_each_finished_item_is_an_object() {
-        insta::assert_snapshot!(lines(LogFormat::Json), @"");
+        insta::assert_snapshot!(lines(LogFormat::Json), @r#"
+        {"time":"1970-01-01T00:00:00.000Z","level":"info","target":"imglife::progress","message":"finished","item":"docker.io/library/alpine:3.21 -> reg/mirrors/alpine:3.21","detail":"12.3 MB","finished":1,"planned":3}
+        {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife::progress","message":"failed","item":"b\\u{a}::error::\\u{1b}[2J","cause":"refused ***","finished":2,"planned":3}
+        {"time":"1970-01-01T00:00:00.000Z","level":"info","target":"imglife::progress","message":"finished","item":"c","detail":"","finished":3,"planned":3}
+        "#);
+    }
+
+    #[test]
+    fn quiet_and_no_progress_show_nothing() {
+        use clap::Parser;
+        for (line, shown) in [("imglife sync", "[1/1] a\n"), ("imglife sync -q", ""), ("imglife --no-progress sync", "")] {
+            let (process, captured) = process();
+            let messages = Messages::new(&process, LogFormat::Text, false);
+            let global = crate::cli::Cli::parse_from(line.split(' ')).global;
+            choose(&global, &messages, &process).event(Event::Finished { item: "a", outcome: ItemOutcome::Done { detail: "" } });
+            assert_eq!(captured.text(), shown, "{line}");
+        }
     }
 
     #[test]
     fn bars_add_up_and_vanish_with_the_last_item() {
-        let (messages, _) = messages(LogFormat::Text);
-        let bars = Bars::new(messages);
+        let bars = Bars::new(Messages::new(&process().0, LogFormat::Text, false));
         let names: Vec<String> = (0..20).map(|number| format!("item {number}")).collect();
         bars.event(Event::Planned { items: names.len() });
         for item in &names {

@@ -50,18 +50,80 @@ fn the_version_is_one_line_on_stdout() {
 fn the_program_describes_itself() {
     let ended = run("imglife --help");
     assert_eq!((ended.exit, ended.stderr.as_str()), (Exit::Done, ""));
-    insta::assert_snapshot!(ended.stdout, @"");
+    // Blank lines of a description are indented.
+    let help: Vec<&str> = ended.stdout.lines().map(str::trim_end).collect();
+    insta::assert_snapshot!(help.join("\n"), @"
+    Keep an organisation's container images alive
+
+    Mirrors public images, and keeps the mirrors current, from one configuration file: `imglife.yaml`,
+    or the file that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress
+    and errors to stderr.
+
+    Usage: imglife [OPTIONS] [COMMAND]
+
+    Commands:
+      sync         Mirror upstream tags
+      config       Validate, describe or show the configuration
+      demo         See it work on a sample world, without a server or network
+      completions  Print a completion script for a shell
+      man          Print a manual page, or write all of them
+      help         Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+      -c, --config <PATH>
+              The configuration file [environment: IMGLIFE_CONFIG; default: ./imglife.yaml]
+
+          --check
+              Validate the configuration and stop
+
+      -q, --quiet
+              Print only errors and the report: no other logs, no progress
+
+          --no-progress
+              Show no progress
+
+          --color <WHEN>
+              When to use colours; `auto` also heeds NO_COLOR and TERM=dumb
+
+              [default: auto]
+              [possible values: auto, always, never]
+
+          --log-format <FORMAT>
+              The form of logs, progress and errors [environment: IMGLIFE_LOG_FORMAT; default: text]
+
+              [possible values: text, json]
+
+          --log-level <LEVEL>
+              Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default:
+              info]
+
+              [possible values: error, warn, info, debug, trace]
+
+    Examples:
+      imglife demo              see it work on a sample world, without a server
+      imglife --check           validate ./imglife.yaml and say what it suffices for
+      imglife sync --dry-run    what a sync would copy
+      imglife help sync         everything about a command
+
+    Exit codes:
+      0    done
+      1    it failed, or an item of it failed
+      2    wrong usage or configuration; nothing was done
+      3    done, and a policy that was asked for is violated
+      130  stopped by Ctrl-C
+      143  stopped by SIGTERM
+    ");
 }
 
 #[test]
-fn a_command_describes_itself() {
-    let ended = run("imglife sync --help");
-    assert_eq!((ended.exit, ended.stderr.as_str()), (Exit::Done, ""));
-    insta::assert_snapshot!(ended.stdout, @"");
-}
-
-#[test]
-fn every_command_has_an_example_for_each_way_to_ask_for_help() {
+fn every_command_describes_itself_with_examples() {
     fn visit(command: &clap::Command, line: &str) {
         let shown = run(&format!("{line} --help"));
         assert_eq!(shown.exit, Exit::Done, "{line}");
@@ -78,7 +140,15 @@ fn every_command_has_an_example_for_each_way_to_ask_for_help() {
 fn wrong_usage_is_told_on_stderr_and_exits_2() {
     let ended = run("imglife sync --dry-rum");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
-    insta::assert_snapshot!(ended.stderr, @"");
+    insta::assert_snapshot!(ended.stderr, @"
+    error: unexpected argument '--dry-rum' found
+
+      tip: a similar argument exists: '--dry-run'
+
+    Usage: imglife sync --dry-run
+
+    For more information, try '--help'.
+    ");
     for line in [
         "imglife",
         "imglife -q",
@@ -89,8 +159,11 @@ fn wrong_usage_is_told_on_stderr_and_exits_2() {
     ] {
         let ended = run(line);
         assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""), "{line}");
-        assert!(ended.stderr.contains("Usage: imglife"), "{line}: {}", ended.stderr);
+        assert!(ended.stderr.contains("Usage: imglife") || ended.stderr.contains("try '--help'"), "{line}: {}", ended.stderr);
     }
+    let ended = run("imglife sync --shard 4/3");
+    assert_eq!(ended.exit, Exit::Usage);
+    assert!(ended.stderr.contains("expected `I/N` with 1 <= I <= N <= 1000, such as `1/3`, or `auto`"), "{}", ended.stderr);
 }
 
 #[test]
@@ -98,6 +171,9 @@ fn usage_errors_are_coloured_only_when_asked_for() {
     assert!(!run("imglife --wrong").stderr.contains('\u{1b}'));
     assert!(run("imglife --color always --wrong").stderr.contains('\u{1b}'));
     assert!(run("imglife --color=always --help").stdout.contains('\u{1b}'));
+    for line in ["imglife --color always sync", "imglife sync --color always", "imglife sync --color=always"] {
+        assert!(run(line).stderr.starts_with("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m there is no imglife.yaml"), "{line}");
+    }
 }
 
 #[test]
@@ -122,7 +198,10 @@ fn check_stops_before_the_command() {
 fn a_variable_with_a_wrong_value_is_a_usage_error_and_a_flag_wins_over_it() {
     let ended = run_in(Path::new("/"), "imglife man", &[("IMGLIFE_LOG_LEVEL", "loud\u{1b}")]);
     assert_eq!(ended.exit, Exit::Usage);
-    insta::assert_snapshot!(ended.stderr, @"");
+    insta::assert_snapshot!(ended.stderr, @r"
+    error: IMGLIFE_LOG_LEVEL is `loud\u{1b}`
+      hint: set it to one of error, warn, info, debug, trace
+    ");
     let ended = run_in(Path::new("/"), "imglife man --log-level warn", &[("IMGLIFE_LOG_LEVEL", "loud")]);
     assert_eq!(ended.exit, Exit::Done);
 }
@@ -132,7 +211,9 @@ fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
     let variables = [("IMGLIFE_LOG_FORMAT", "json"), ("SOME_TOKEN", "hunter2")];
     let ended = run_in(Path::new("/"), "imglife --check -c hunter2.yaml", &variables);
     assert_eq!(ended.exit, Exit::Usage);
-    insta::assert_snapshot!(ended.stderr, @"");
+    insta::assert_snapshot!(ended.stderr, @r#"
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"there is no configuration file ***.yaml, which --config names","causes":[],"hints":[]}
+    "#);
 }
 
 #[test]

@@ -80,6 +80,7 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
+    #[expect(clippy::needless_pass_by_value, reason = "counts and texts alike are given as they are")]
     pub fn new(label: impl Into<String>, value: impl ToString) -> SummaryRow {
         SummaryRow { label: label.into(), value: value.to_string(), extra: None, tone: Tone::Plain, children: Vec::new() }
     }
