@@ -24,8 +24,7 @@ pub struct HookValues(BTreeMap<Placeholder, String>);
 impl HookValues {
     /// Returns the values with `placeholder` set.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "values of any type are handed over alike, without a reference")]
-    pub fn with(mut self, placeholder: Placeholder, value: impl ToString) -> HookValues {
+    pub fn with(mut self, placeholder: Placeholder, value: &impl ToString) -> HookValues {
         self.0.insert(placeholder, value.to_string());
         self
     }
@@ -97,7 +96,8 @@ impl HookRunner {
 
     fn last_words(&self, output: &Output) -> String {
         let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
-        let last = stderr.lines().chain(stdout.lines()).rfind(|line| !line.trim().is_empty());
+        let last = stdout.lines().rev().filter(|line| !line.trim().is_empty());
+        let last = stderr.lines().rev().filter(|line| !line.trim().is_empty()).chain(last).next();
         last.map_or_else(String::new, |line| format!(", its last words: {}", self.masker.mask(&excerpt(line, SHOWN_OUTPUT))))
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_value_is_never_parsed_by_the_shell() {
         let directory = tempfile::tempdir().expect("a directory");
-        let values = HookValues::default().with(Placeholder::Tag, "$(touch pwned)`touch pwned`; touch pwned");
+        let values = HookValues::default().with(Placeholder::Tag, &"$(touch pwned)`touch pwned`; touch pwned");
         let hook = shell(r#"printf '%s' "{{ tag }}" > seen; echo {{tag}} > /dev/null"#);
         runner(&[], directory.path()).run(&hook, &values).await.expect("the hook runs");
         let seen = std::fs::read_to_string(directory.path().join("seen")).expect("the hook wrote");
@@ -161,7 +161,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let command = HookCommand::Program(vec!["touch".to_owned(), "a {{ tag }}".to_owned()]);
         let hook = Hook { command, ..shell("") };
-        runner(&[], directory.path()).run(&hook, &HookValues::default().with(Placeholder::Tag, "$x;")).await.expect("the hook runs");
+        runner(&[], directory.path()).run(&hook, &HookValues::default().with(Placeholder::Tag, &"$x;")).await.expect("the hook runs");
         assert!(directory.path().join("a $x;").exists());
     }
 

@@ -125,7 +125,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Call {
-    fn new(operation: Operation, repository: &Repository, subject: &(impl ToString + ?Sized)) -> Call {
+    fn new(operation: Operation, repository: &Repository, subject: &impl ToString) -> Call {
         Call { operation, repository: repository.clone(), subject: subject.to_string(), from_offset: 0, mount_from: None }
     }
 }
@@ -172,7 +172,7 @@ impl Contents {
 #[async_trait]
 impl ImageSource for MemoryPlace {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
-        self.called(Call::new(Operation::Tags, repository, ""))?;
+        self.called(Call::new(Operation::Tags, repository, &""))?;
         Ok(self.read(repository, |contents| Some(contents.tags.keys().cloned().map(TagSeen::named).collect())))
     }
 
@@ -249,10 +249,11 @@ impl ImageStore for MemoryPlace {
             return Err(refused(format!("the manifest has the digest {}", manifest.digest)));
         }
         let mut repositories = lock(&self.repositories);
-        let contents = repositories.entry(repository.clone()).or_default();
-        if let Some(digest) = contents.missing(manifest, self.sparse_indexes) {
+        let nothing = Contents::default();
+        if let Some(digest) = repositories.get(repository).unwrap_or(&nothing).missing(manifest, self.sparse_indexes) {
             return Err(refused(format!("{digest}, which it refers to, is not there")));
         }
+        let contents = repositories.entry(repository.clone()).or_default();
         contents.manifests.insert(manifest.digest.clone(), manifest.clone());
         if let Reference::Tag(tag) = reference {
             contents.tags.insert(tag.clone(), manifest.digest.clone());

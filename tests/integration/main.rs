@@ -5,4 +5,8 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod registries;
+#[cfg(test)]
 mod support;

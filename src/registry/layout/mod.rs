@@ -114,7 +114,7 @@ impl ImageStore for Layouts {
         mount_from: Option<&Repository>,
     ) -> Result<BlobPut, PlaceError> {
         let operation = Operation::new(repository, format!("write blob {}", descriptor.digest))?;
-        let from = mount_from.map(|from| Operation::new(from, format!("share blob {}", descriptor.digest))).transpose()?;
+        let from = mount_from.and_then(|from| Operation::new(from, format!("share blob {}", descriptor.digest)).ok());
         let wanted = descriptor.clone();
         let incoming = operation
             .run(move |operation| {

@@ -1,6 +1,7 @@
 //! Carrying out a plan. Failures of items are part of the report; the rest goes on.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
@@ -91,13 +92,14 @@ impl Run<'_> {
 
     async fn copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason) -> ItemReport {
         let name = format!("{}:{tag} -> {}:{tag}", entry.source, entry.target);
+        let began = Instant::now();
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
         let result = tokio::select! {
             result = self.try_copy(entry, tag, reason, &name) => Some(result),
             () = self.execution.cancel.cancelled() => None,
         };
-        match result {
+        let report = match result {
             Some(Ok(copied)) => {
                 let detail = human_bytes(copied.tally.moved);
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Done { detail: &detail } });
@@ -117,7 +119,8 @@ impl Run<'_> {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
                 ItemReport::new(tag.clone(), Outcome::Interrupted)
             }
-        }
+        };
+        ItemReport { duration: began.elapsed(), ..report }
     }
 
     async fn try_copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {

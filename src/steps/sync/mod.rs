@@ -11,6 +11,7 @@ use crate::steps::shard::{Only, Shard};
 use crate::transfer::{PlatformFilter, PlatformFilterMode};
 
 mod execute;
+mod exports;
 mod hooks;
 mod observe;
 mod plan;

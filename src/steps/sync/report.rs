@@ -97,13 +97,15 @@ pub struct ItemReport {
     pub source_digest: Option<Digest>,
     #[serde(flatten)]
     pub bytes: Bytes,
+    #[serde(rename = "durationSeconds", serialize_with = "seconds")]
+    pub duration: Duration,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl ItemReport {
     pub(super) fn new(tag: Tag, outcome: Outcome) -> ItemReport {
-        ItemReport { tag, outcome, digest: None, source_digest: None, bytes: Bytes::default(), warnings: Vec::new() }
+        ItemReport { tag, outcome, digest: None, source_digest: None, bytes: Bytes::default(), duration: Duration::ZERO, warnings: Vec::new() }
     }
 }
 
