@@ -90,3 +90,6 @@ fn describe(selection: &Selection) -> String {
         Selection::Pattern(pattern) => format!("tag_regex {}", pattern.tag_regex.text),
     }
 }
+
+#[cfg(test)]
+mod tests;
