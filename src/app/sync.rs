@@ -37,7 +37,8 @@ pub(super) fn run(options: SyncOptions, global: &Global, surroundings: &Surround
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
-        return Err(Failure::usage("the configuration has no `sync.entries`").hint("name at least one mirror: a source, a target, and a tag or tag_regex"));
+        return Err(Failure::usage("the configuration has no `sync.entries`")
+            .hint("name at least one mirror: a source, a target, and a tag or tag_regex"));
     };
     let scope = Scope { only: only(&options.only, entries)?, shard: options.shard };
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();

@@ -17,6 +17,7 @@ pub(super) struct Ledger {
     manifests: Mutex<HashMap<(Repository, Digest), Once>>,
     blobs: Mutex<HashMap<(Repository, Digest), Once>>,
     holders: Mutex<HashMap<(SharingPlace, Digest), Arc<Holder>>>,
+    referrer_lists: Mutex<HashMap<(Repository, Digest), Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Within one of these, a blob of one repository becomes part of another without being sent.
@@ -70,6 +71,11 @@ impl Ledger {
 
     pub(super) fn blob(&self, repository: &Repository, digest: &Digest) -> Once {
         entry(&self.blobs, (repository.clone(), digest.clone()))
+    }
+
+    /// Returns the lock of the list of what refers to `subject`: it is read, added to and written by one copy at a time.
+    pub(super) fn alone_with(&self, repository: &Repository, subject: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        entry(&self.referrer_lists, (repository.clone(), subject.clone()))
     }
 
     pub(super) fn holder(&self, repository: &Repository, digest: &Digest) -> Arc<Holder> {
