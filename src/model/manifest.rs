@@ -55,6 +55,7 @@ pub struct Manifest {
 
 /// What a manifest refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few are held at once, and all of them beside their bytes")]
 pub enum ManifestContent {
     /// An index or Docker manifest list: other manifests.
     Index { children: Vec<Descriptor> },
