@@ -70,7 +70,7 @@ pub struct Surroundings {
 pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let Invocation { command, global } = invocation;
     match command {
-        Command::Sync(options) => sync::run(options, &global, surroundings),
+        Command::Sync(options) => sync::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

@@ -33,7 +33,7 @@ pub struct SyncOptions {
 }
 
 /// Runs a sync.
-pub(super) fn run(options: SyncOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {

@@ -11,13 +11,16 @@ use crate::model::{Digest, Host, Repository};
 /// Something that is done once: the first who asks does it, the others wait for it; when it fails, the next one tries.
 pub(super) type Once = Arc<OnceCell<()>>;
 
+/// A lock on something that one copy at a time may change.
+pub(super) type Alone = Arc<tokio::sync::Mutex<()>>;
+
 #[derive(Default)]
 pub(super) struct Ledger {
     absent: Mutex<HashSet<Repository>>,
     manifests: Mutex<HashMap<(Repository, Digest), Once>>,
     blobs: Mutex<HashMap<(Repository, Digest), Once>>,
     holders: Mutex<HashMap<(SharingPlace, Digest), Arc<Holder>>>,
-    referrer_lists: Mutex<HashMap<(Repository, Digest), Arc<tokio::sync::Mutex<()>>>>,
+    referrer_lists: Mutex<HashMap<(Repository, Digest), Alone>>,
 }
 
 /// Within one of these, a blob of one repository becomes part of another without being sent.
@@ -74,7 +77,7 @@ impl Ledger {
     }
 
     /// Returns the lock of the list of what refers to `subject`: it is read, added to and written by one copy at a time.
-    pub(super) fn alone_with(&self, repository: &Repository, subject: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn alone_with(&self, repository: &Repository, subject: &Digest) -> Alone {
         entry(&self.referrer_lists, (repository.clone(), subject.clone()))
     }
 
