@@ -1,1 +1,185 @@
+//! Running the commands that users hook in, without ever letting a value be parsed by a shell.
+//!
+//! In a shell line a placeholder becomes a reference to a variable that only the hook's environment sets; in a program's
+//! argument it becomes the value itself, since nothing parses it there.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::command::{Command, CommandError, Ending, Output, Runner};
+use crate::model::Variables;
+use crate::model::hook::{Hook, HookCommand, Part, Placeholder, parts};
+use crate::model::text::{Masker, excerpt};
+
+/// How much of a hook's output a failure shows, in characters.
+const SHOWN_OUTPUT: usize = 400;
+
+/// Values for the placeholders of a hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookValues(BTreeMap<Placeholder, String>);
+
+impl HookValues {
+    /// Returns the values with `placeholder` set.
+    #[must_use]
+    pub fn with(mut self, placeholder: Placeholder, value: &impl ToString) -> HookValues {
+        self.0.insert(placeholder, value.to_string());
+        self
+    }
+
+    fn get(&self, placeholder: Placeholder) -> &str {
+        self.0.get(&placeholder).map_or("", String::as_str)
+    }
+}
+
+/// Why a hook counts as failed.
+#[derive(Debug, Error)]
+pub enum HookError {
+    #[error("it could not be run")]
+    NotRun(#[from] CommandError),
+    #[error("it took longer than {seconds} s and was ended")]
+    TimedOut { seconds: u64 },
+    #[error("it ended with {ending}{output}")]
+    Failed { ending: String, output: String },
+    #[error("it names no program")]
+    Empty,
+}
+
+/// Runs hooks in the environment of the run.
+#[derive(Clone)]
+pub struct HookRunner {
+    runner: Arc<dyn Runner>,
+    variables: Variables,
+    directory: PathBuf,
+    masker: Masker,
+}
+
+impl HookRunner {
+    /// Returns a runner that starts hooks in `directory` with `variables` as their environment.
+    pub fn new(runner: Arc<dyn Runner>, variables: Variables, directory: PathBuf) -> HookRunner {
+        HookRunner { runner, masker: variables.masker(), variables, directory }
+    }
+
+    /// Runs a hook to its end. Its output is logged, secrets masked.
+    pub async fn run(&self, hook: &Hook, values: &HookValues) -> Result<(), HookError> {
+        let (program, arguments) = command_line(&hook.command, values)?;
+        let mut environment = self.variables.clone();
+        for placeholder in Placeholder::ALL {
+            environment.set(placeholder.variable(), values.get(placeholder));
+        }
+        let output = self
+            .runner
+            .run(Command { program, arguments, environment, directory: Some(self.directory.clone()), stdin: None, timeout: hook.timeout })
+            .await?;
+        let shown = self.shown(&hook.command);
+        for line in output.stdout.text().lines().chain(output.stderr.text().lines()) {
+            tracing::info!(hook = %shown, "{}", self.masker.mask(line));
+        }
+        match output.ending {
+            Ending::Exited(0) => Ok(()),
+            Ending::TimedOut => Err(HookError::TimedOut { seconds: hook.timeout.as_secs() }),
+            Ending::Exited(code) => Err(HookError::Failed { ending: format!("exit code {code}"), output: self.last_words(&output) }),
+            Ending::Signalled => Err(HookError::Failed { ending: "a signal".to_owned(), output: self.last_words(&output) }),
+        }
+    }
+
+    /// Returns the command as it stands in the configuration, for reports.
+    pub fn shown(&self, command: &HookCommand) -> String {
+        let text = match command {
+            HookCommand::Shell(line) => line.clone(),
+            HookCommand::Program(words) => words.join(" "),
+        };
+        self.masker.mask(&excerpt(&text, 120))
+    }
+
+    fn last_words(&self, output: &Output) -> String {
+        let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
+        let last = stdout.lines().rev().filter(|line| !line.trim().is_empty());
+        let last = stderr.lines().rev().filter(|line| !line.trim().is_empty()).chain(last).next();
+        last.map_or_else(String::new, |line| format!(", its last words: {}", self.masker.mask(&excerpt(line, SHOWN_OUTPUT))))
+    }
+}
+
+fn command_line(command: &HookCommand, values: &HookValues) -> Result<(String, Vec<String>), HookError> {
+    match command {
+        HookCommand::Shell(line) => {
+            let line: String = parts(line)
+                .into_iter()
+                .map(|part| match part {
+                    Part::Text(text) => text.to_owned(),
+                    Part::Value(placeholder) => format!("${{{}}}", placeholder.variable()),
+                })
+                .collect();
+            Ok(("sh".to_owned(), vec!["-c".to_owned(), line]))
+        }
+        HookCommand::Program(words) => {
+            let mut words = words.iter().map(|word| {
+                let pieces = parts(word).into_iter().map(|part| match part {
+                    Part::Text(text) => text,
+                    Part::Value(placeholder) => values.get(placeholder),
+                });
+                pieces.collect::<String>()
+            });
+            let program = words.next().filter(|program| !program.is_empty()).ok_or(HookError::Empty)?;
+            Ok((program, words.collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::command::System;
+
+    fn runner(variables: &[(&str, &str)], directory: &std::path::Path) -> HookRunner {
+        let path = [("PATH", "/usr/bin:/bin")];
+        let variables = path.iter().chain(variables).copied().collect();
+        HookRunner::new(Arc::new(System), variables, directory.to_owned())
+    }
+
+    fn shell(line: &str) -> Hook {
+        Hook { command: HookCommand::Shell(line.to_owned()), timeout: Duration::from_secs(20), continue_on_error: false }
+    }
+
+    #[tokio::test]
+    async fn a_value_is_never_parsed_by_the_shell() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let values = HookValues::default().with(Placeholder::Tag, &"$(touch pwned)`touch pwned`; touch pwned");
+        let hook = shell(r#"printf '%s' "{{ tag }}" > seen; echo {{tag}} > /dev/null"#);
+        runner(&[], directory.path()).run(&hook, &values).await.expect("the hook runs");
+        let seen = std::fs::read_to_string(directory.path().join("seen")).expect("the hook wrote");
+        assert_eq!(seen, "$(touch pwned)`touch pwned`; touch pwned");
+        assert!(!directory.path().join("pwned").exists());
+    }
+
+    #[tokio::test]
+    async fn a_program_gets_values_as_arguments() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let command = HookCommand::Program(vec!["touch".to_owned(), "a {{ tag }}".to_owned()]);
+        let hook = Hook { command, ..shell("") };
+        runner(&[], directory.path()).run(&hook, &HookValues::default().with(Placeholder::Tag, &"$x;")).await.expect("the hook runs");
+        assert!(directory.path().join("a $x;").exists());
+    }
+
+    #[tokio::test]
+    async fn a_failure_shows_the_last_words_without_secrets() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let runner = runner(&[("API_TOKEN", "hunter2")], directory.path());
+        let error = runner.run(&shell("echo no access with $API_TOKEN >&2; exit 3"), &HookValues::default()).await.expect_err("it fails");
+        assert_eq!(error.to_string(), "it ended with exit code 3, its last words: no access with ***");
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_takes_too_long_is_ended_with_its_children() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let hook = Hook { timeout: Duration::from_millis(300), ..shell("(sleep 2; touch late) & sleep 30") };
+        let error = runner(&[], directory.path()).run(&hook, &HookValues::default()).await.expect_err("it is ended");
+        assert!(matches!(error, HookError::TimedOut { .. }), "{error}");
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert!(!directory.path().join("late").exists(), "a child outlived the hook");
+    }
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use regex::Regex;
 
+pub use crate::model::hook::{Hook, HookCommand};
 use crate::model::{Host, Platform, Repository, Tag};
 
 /// The whole configuration. Sections that a command needs and the file lacks are reported by the command.
@@ -155,22 +156,6 @@ pub enum PlatformMode {
     Rewrite,
     /// The index bytes untouched; children that are left out are missing.
     Sparse,
-}
-
-/// A command that is run after something was done.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    pub command: HookCommand,
-    pub timeout: Duration,
-    pub continue_on_error: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HookCommand {
-    /// A line for `sh -c`, its placeholders still in it.
-    Shell(String),
-    /// A program and its arguments, without a shell.
-    Program(Vec<String>),
 }
 
 #[derive(Clone, Debug)]

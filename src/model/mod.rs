@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod descriptor;
 pub mod digest;
+pub mod hook;
 pub mod manifest;
 pub mod platform;
 pub mod reference;

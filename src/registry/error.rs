@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::BoxError;
+use crate::model::Repository;
 use crate::model::text::printable;
 
 /// A failure at a place. The side of a copy it happened on is added by who knows it.
@@ -51,6 +52,12 @@ pub enum PlaceErrorKind {
 impl PlaceError {
     pub fn new(place: impl Into<String>, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
         PlaceError { place: place.into(), action: action.into(), kind, detail: detail.into(), source: None }
+    }
+
+    /// Returns an error at the place that `repository` is in.
+    pub fn at(repository: &Repository, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
+        let place = repository.host().map_or_else(|| repository.to_string(), ToString::to_string);
+        PlaceError::new(place, action, kind, detail)
     }
 
     /// Returns the error with its cause.

@@ -1,1 +1,263 @@
+//! A place in memory: what a strict registry does, without one. For tests; it counts what it is asked, and fails on demand.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen, verified};
+use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
+
+/// How much of a blob is handed out at a time, in bytes.
+const PIECE: usize = 16 * 1024;
+
+/// What a place can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Tags,
+    Resolve,
+    Manifest,
+    Blob,
+    HasBlob,
+    PutBlob,
+    PutManifest,
+}
+
+/// One request to the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub operation: Operation,
+    pub repository: Repository,
+    /// The tag or digest that was named; empty for a listing.
+    pub subject: String,
+    /// Where reading a blob begins, in bytes.
+    pub from_offset: u64,
+    /// The repository that a blob may be shared from.
+    pub mount_from: Option<Repository>,
+}
+
+/// How a call is made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails at once.
+    Error(PlaceErrorKind),
+    /// The stream of a blob breaks after so many bytes of it. No fault for other operations.
+    BreakAfter(usize),
+}
+
+/// Whether an index may be put whose children are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SparseIndexes {
+    #[default]
+    Refused,
+    Allowed,
+}
+
+/// Repositories in memory. All of them share blobs when asked to.
+#[derive(Default)]
+pub struct MemoryPlace {
+    sparse_indexes: SparseIndexes,
+    repositories: Mutex<HashMap<Repository, Contents>>,
+    calls: Mutex<Vec<Call>>,
+    hook: Mutex<Option<Hook>>,
+}
+
+type Hook = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
+
+#[derive(Default)]
+struct Contents {
+    blobs: HashMap<Digest, Bytes>,
+    manifests: HashMap<Digest, Manifest>,
+    tags: BTreeMap<Tag, Digest>,
+}
+
+impl MemoryPlace {
+    pub fn new(sparse_indexes: SparseIndexes) -> MemoryPlace {
+        MemoryPlace { sparse_indexes, ..MemoryPlace::default() }
+    }
+
+    /// Asks `hook` before each call whether it is to fail. Replaces an earlier hook.
+    pub fn fail_when(&self, hook: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
+        *lock(&self.hook) = Some(Box::new(hook));
+    }
+
+    /// Returns the calls so far, those that failed included, in their order.
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.calls).clone()
+    }
+
+    /// Returns how many calls of a kind there were so far.
+    pub fn count(&self, operation: Operation) -> usize {
+        lock(&self.calls).iter().filter(|call| call.operation == operation).count()
+    }
+
+    /// Forgets the calls so far.
+    pub fn clear_calls(&self) {
+        lock(&self.calls).clear();
+    }
+
+    /// Removes a blob, as a registry loses one. Returns whether it was there.
+    pub fn lose_blob(&self, repository: &Repository, digest: &Digest) -> bool {
+        lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.blobs.remove(digest).is_some())
+    }
+
+    /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at once.
+    fn called(&self, call: Call) -> Result<Option<usize>, PlaceError> {
+        let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));
+        let result = match fault {
+            Some(Fault::Error(kind)) => Err(failure(&call, kind, "as the test wants")),
+            Some(Fault::BreakAfter(bytes)) => Ok(Some(bytes)),
+            None => Ok(None),
+        };
+        lock(&self.calls).push(call);
+        result
+    }
+
+    fn read<T>(&self, repository: &Repository, read: impl FnOnce(&Contents) -> Option<T>) -> Option<T> {
+        lock(&self.repositories).get(repository).and_then(read)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Call {
+    fn new(operation: Operation, repository: &Repository, subject: &impl ToString) -> Call {
+        Call { operation, repository: repository.clone(), subject: subject.to_string(), from_offset: 0, mount_from: None }
+    }
+}
+
+fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
+    let action = match call.operation {
+        Operation::Tags => "list tags",
+        Operation::Resolve => "resolve",
+        Operation::Manifest => "read manifest",
+        Operation::Blob => "read blob",
+        Operation::HasBlob => "look for blob",
+        Operation::PutBlob => "write blob",
+        Operation::PutManifest => "write manifest",
+    };
+    PlaceError::at(&call.repository, format!("{action} {}", call.subject).trim_end(), kind, detail)
+}
+
+impl Contents {
+    fn manifest(&self, reference: &Reference) -> Option<Manifest> {
+        let digest = match reference {
+            Reference::Tag(tag) => self.tags.get(tag)?,
+            Reference::Digest(digest) => digest,
+        };
+        self.manifests.get(digest).cloned()
+    }
+
+    /// Returns what `manifest` refers to and is not here.
+    fn missing<'a>(&self, manifest: &'a Manifest, sparse_indexes: SparseIndexes) -> Option<&'a Digest> {
+        match &manifest.content {
+            ManifestContent::Index { .. } if sparse_indexes == SparseIndexes::Allowed => None,
+            ManifestContent::Index { children } => {
+                children.iter().map(|child| &child.digest).find(|digest| !self.manifests.contains_key(digest))
+            }
+            ManifestContent::Image { .. } => manifest
+                .blobs()
+                .into_iter()
+                .filter(|blob| !blob.is_foreign_layer() && blob.urls.is_empty())
+                .map(|blob| &blob.digest)
+                .find(|digest| !self.blobs.contains_key(digest)),
+        }
+    }
+}
+
+#[async_trait]
+impl ImageSource for MemoryPlace {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.called(Call::new(Operation::Tags, repository, &""))?;
+        Ok(self.read(repository, |contents| Some(contents.tags.keys().cloned().map(TagSeen::named).collect())))
+    }
+
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+        self.called(Call::new(Operation::Resolve, repository, reference))?;
+        Ok(self.read(repository, |contents| contents.manifest(reference)).map(|manifest| manifest.descriptor()))
+    }
+
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+        self.called(Call::new(Operation::Manifest, repository, reference))?;
+        Ok(self.read(repository, |contents| contents.manifest(reference)))
+    }
+
+    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+        let call = Call { from_offset, ..Call::new(Operation::Blob, repository, &descriptor.digest) };
+        let broken = failure(&call, PlaceErrorKind::Unreachable, "the connection broke, as the test wants");
+        let absent = failure(&call, PlaceErrorKind::Absent, "it is not there");
+        let break_after = self.called(call)?;
+        let content = self.read(repository, |contents| contents.blobs.get(&descriptor.digest).cloned()).ok_or(absent)?;
+        let start = usize::try_from(from_offset).unwrap_or(usize::MAX).min(content.len());
+        let mut rest = content.slice(start..);
+        if let Some(length) = break_after {
+            rest.truncate(length);
+        }
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            pieces.push(Ok(rest.split_to(PIECE.min(rest.len()))));
+        }
+        pieces.extend(break_after.map(|_| Err(broken)));
+        Ok(stream::iter(pieces).boxed())
+    }
+}
+
+#[async_trait]
+impl ImageStore for MemoryPlace {
+    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        self.called(Call::new(Operation::HasBlob, repository, &descriptor.digest))?;
+        Ok(self.read(repository, |contents| contents.blobs.get(&descriptor.digest).map(Bytes::len)).map(|size| size as u64)
+            == Some(descriptor.size))
+    }
+
+    async fn put_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+        mount_from: Option<&Repository>,
+    ) -> Result<BlobPut, PlaceError> {
+        let call = Call { mount_from: mount_from.cloned(), ..Call::new(Operation::PutBlob, repository, &descriptor.digest) };
+        self.called(call)?;
+        let shared = mount_from.and_then(|from| self.read(from, |contents| contents.blobs.get(&descriptor.digest).cloned()));
+        let (content, put) = match shared {
+            Some(content) => (content, BlobPut::Mounted),
+            None => {
+                let content = verified(content.open(0).await?, descriptor, repository.to_string());
+                let content: BytesMut = content.try_collect().await?;
+                (content.freeze(), BlobPut::Uploaded)
+            }
+        };
+        lock(&self.repositories).entry(repository.clone()).or_default().blobs.insert(descriptor.digest.clone(), content);
+        Ok(put)
+    }
+
+    async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+        let call = Call::new(Operation::PutManifest, repository, reference);
+        let refused = |detail: String| failure(&call, PlaceErrorKind::Refused, detail);
+        self.called(call.clone())?;
+        if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest {
+            return Err(failure(&call, PlaceErrorKind::Corrupt, "its content has another digest"));
+        }
+        if let Reference::Digest(digest) = reference
+            && *digest != manifest.digest
+        {
+            return Err(refused(format!("the manifest has the digest {}", manifest.digest)));
+        }
+        let mut repositories = lock(&self.repositories);
+        let nothing = Contents::default();
+        if let Some(digest) = repositories.get(repository).unwrap_or(&nothing).missing(manifest, self.sparse_indexes) {
+            return Err(refused(format!("{digest}, which it refers to, is not there")));
+        }
+        let contents = repositories.entry(repository.clone()).or_default();
+        contents.manifests.insert(manifest.digest.clone(), manifest.clone());
+        if let Reference::Tag(tag) = reference {
+            contents.tags.insert(tag.clone(), manifest.digest.clone());
+        }
+        Ok(())
+    }
+}

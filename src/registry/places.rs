@@ -1,1 +1,96 @@
+//! Every place behind one: a repository is looked after by the place of its kind.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, Reopen, TagSeen};
+use crate::model::{Descriptor, Manifest, Reference, Repository};
+
+/// The places that a run speaks to.
+#[derive(Clone)]
+pub struct Places {
+    pub remote: Arc<dyn ImageStore>,
+    pub layouts: Arc<dyn ImageStore>,
+}
+
+impl Places {
+    fn of(&self, repository: &Repository) -> &dyn ImageStore {
+        match repository {
+            Repository::Remote { .. } => &*self.remote,
+            Repository::Layout { .. } => &*self.layouts,
+        }
+    }
+}
+
+#[async_trait]
+impl ImageSource for Places {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.of(repository).tags(repository).await
+    }
+
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+        self.of(repository).resolve(repository, reference).await
+    }
+
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+        self.of(repository).manifest(repository, reference).await
+    }
+
+    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+        self.of(repository).blob(repository, descriptor, from_offset).await
+    }
+}
+
+#[async_trait]
+impl ImageStore for Places {
+    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        self.of(repository).has_blob(repository, descriptor).await
+    }
+
+    async fn put_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+        mount_from: Option<&Repository>,
+    ) -> Result<BlobPut, PlaceError> {
+        let mount_from = mount_from.filter(|from| repository.shares_blobs_with(from));
+        self.of(repository).put_blob(repository, descriptor, content, mount_from).await
+    }
+
+    async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+        self.of(repository).put_manifest(repository, reference, manifest).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::Digest;
+    use crate::registry::InMemory;
+    use crate::registry::memory::{MemoryPlace, Operation};
+
+    #[tokio::test]
+    async fn a_repository_goes_to_the_place_of_its_kind_and_mounts_stay_within_one() {
+        let (remote, layouts) = (Arc::new(MemoryPlace::default()), Arc::new(MemoryPlace::default()));
+        let places = Places { remote: remote.clone(), layouts: layouts.clone() };
+        let name = |text: &str| text.parse::<Repository>().expect("a repository");
+        let (one, sibling, elsewhere, directory) =
+            (name("registry/one"), name("registry/sibling"), name("other.example/one"), name("ocidir:///one"));
+        let content = Bytes::from_static(b"content");
+        let blob = Descriptor::new("x", Digest::sha256(&content), content.len() as u64);
+
+        for (target, from, mounted) in
+            [(&one, &sibling, true), (&one, &elsewhere, false), (&one, &directory, false), (&directory, &one, false)]
+        {
+            places.put_blob(target, &blob, &InMemory(content.clone()), Some(from)).await.expect("to write");
+            let place = if target == &directory { &layouts } else { &remote };
+            let call = place.calls().pop().expect("a call");
+            assert_eq!((call.operation, &call.repository, call.mount_from.is_some()), (Operation::PutBlob, target, mounted));
+        }
+        assert_eq!((remote.count(Operation::PutBlob), layouts.count(Operation::PutBlob)), (3, 1));
+    }
+}

@@ -1,1 +1,92 @@
+//! A place that can only be read: every write fails, optional ones such as mounts included. What runs that must change nothing
+//! are given, so that a forgotten branch is an error and not a push.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen};
+use crate::model::{Descriptor, Manifest, Reference, Repository};
+
+/// The place inside, without its writes.
+pub struct ReadOnly(Arc<dyn ImageStore>);
+
+impl ReadOnly {
+    pub fn new(place: Arc<dyn ImageStore>) -> ReadOnly {
+        ReadOnly(place)
+    }
+}
+
+#[async_trait]
+impl ImageSource for ReadOnly {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.0.tags(repository).await
+    }
+
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+        self.0.resolve(repository, reference).await
+    }
+
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+        self.0.manifest(repository, reference).await
+    }
+
+    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+        self.0.blob(repository, descriptor, from_offset).await
+    }
+}
+
+#[async_trait]
+impl ImageStore for ReadOnly {
+    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        self.0.has_blob(repository, descriptor).await
+    }
+
+    async fn put_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        _: &dyn Reopen,
+        _: Option<&Repository>,
+    ) -> Result<BlobPut, PlaceError> {
+        Err(refused(repository, format!("write blob {}", descriptor.digest)))
+    }
+
+    async fn put_manifest(&self, repository: &Repository, reference: &Reference, _: &Manifest) -> Result<(), PlaceError> {
+        Err(refused(repository, format!("write manifest {reference}")))
+    }
+}
+
+fn refused(repository: &Repository, action: String) -> PlaceError {
+    PlaceError::at(repository, action, PlaceErrorKind::ReadOnly, "this run only reads")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{Algorithm, Digest};
+    use crate::registry::InMemory;
+    use crate::registry::memory::{MemoryPlace, Operation};
+
+    #[tokio::test]
+    async fn reads_pass_and_writes_never_arrive() {
+        let inside = Arc::new(MemoryPlace::default());
+        let place = ReadOnly::new(inside.clone());
+        let repository: Repository = "registry/a".parse().expect("a repository");
+        let content = Bytes::from_static(b"content");
+        let blob = Descriptor::new("x", Digest::sha256(&content), content.len() as u64);
+        let manifest =
+            Manifest::parse(Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#), None, Algorithm::Sha256).expect("an index");
+        inside.put_blob(&repository, &blob, &InMemory(content.clone()), None).await.expect("to write beneath");
+        inside.clear_calls();
+
+        assert!(place.has_blob(&repository, &blob).await.expect("to look"));
+        let put = place.put_blob(&repository, &blob, &InMemory(content), Some(&repository)).await;
+        assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        let put = place.put_manifest(&repository, &manifest.digest.clone().into(), &manifest).await;
+        assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        assert_eq!((inside.count(Operation::PutBlob), inside.count(Operation::PutManifest)), (0, 0));
+    }
+}

@@ -1,1 +1,47 @@
+//! The commands that act, each as observe, plan, execute, report. Rules live here; wiring lives in `app`.
 
+use serde::Serialize;
+
+use crate::error::{Side, chain};
+
+pub mod shard;
+pub mod sync;
+
+/// How far a run goes. All modes share observation, plan and report; only what `execute` does differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Print what would be affected, one a line.
+    List,
+    /// Print the whole report of what would be done.
+    DryRun,
+    Apply,
+}
+
+/// What went wrong with one item, for the report; the rest of the run goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// The side of a copy it is on, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    pub cause: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Trouble {
+    /// Returns a trouble that is on neither side, such as two entries that want the same tag.
+    pub fn new(cause: impl Into<String>) -> Trouble {
+        Trouble { side: None, cause: cause.into(), hint: None }
+    }
+
+    /// Returns what `error` and its causes say, on `side`.
+    pub fn at(side: Side, error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Trouble {
+        Trouble { side: Some(side), cause: chain(error), hint }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Trouble {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,1 +1,288 @@
+//! Copying an image, with everything it refers to, from one place to another.
+//!
+//! Owns the order (blobs, children, the image, its tag last), the rule that each digest crosses the wire once in a run, and
+//! the platform filter. Knows the two traits of `registry` and no concrete place.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
+use crate::error::Side;
+use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
+use crate::progress::{Event, Progress};
+use crate::registry::{ImageSource, ImageStore, PlaceErrorKind};
+
+mod blob;
+mod error;
+mod ledger;
+mod platforms;
+
+pub use error::CopyError;
+pub use platforms::{PlatformFilter, PlatformFilterMode};
+
+use error::at;
+use ledger::Ledger;
+
+/// Blobs and children of one image that are worked on at once; hosts have limits of their own.
+const PARALLEL_PARTS: usize = 4;
+
+/// Copies images between two places. One for a whole run: it remembers what is at the target already.
+pub struct Transfer {
+    source: Arc<dyn ImageSource>,
+    target: Arc<dyn ImageStore>,
+    ledger: Ledger,
+    progress: Arc<dyn Progress>,
+}
+
+/// One image to copy.
+pub struct CopyRequest<'a> {
+    /// How progress names it.
+    pub item: &'a str,
+    pub from: &'a Repository,
+    /// What to read: a digest where one was decided on, else a tag, which is then resolved once.
+    pub reference: Reference,
+    pub to: &'a Repository,
+    pub tag: &'a Tag,
+    pub filter: &'a PlatformFilter,
+}
+
+/// A copy that is done.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The digest that the tag has at the source.
+    pub source_digest: Digest,
+    /// The digest that the tag has at the target: another one only when the index was rewritten.
+    pub digest: Digest,
+    pub tally: Tally,
+    pub warnings: Vec<String>,
+}
+
+/// Amounts of content, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Sent over the wire.
+    pub moved: u64,
+    /// Shared from another repository of the target.
+    pub mounted: u64,
+    /// Found at the target, or sent for another image of the same run.
+    pub skipped: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.moved += other.moved;
+        self.mounted += other.mounted;
+        self.skipped += other.skipped;
+    }
+}
+
+/// A copy under way: what it is of, and what was counted so far by all its parts.
+struct Copy<'a> {
+    item: &'a str,
+    from: &'a Repository,
+    to: &'a Repository,
+    filter: &'a PlatformFilter,
+    moved: AtomicU64,
+    mounted: AtomicU64,
+    skipped: AtomicU64,
+    warnings: std::sync::Mutex<Vec<String>>,
+}
+
+impl Copy<'_> {
+    fn warn(&self, warning: String) {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warning);
+    }
+}
+
+impl Transfer {
+    pub fn new(source: Arc<dyn ImageSource>, target: Arc<dyn ImageStore>, progress: Arc<dyn Progress>) -> Transfer {
+        Transfer { source, target, ledger: Ledger::default(), progress }
+    }
+
+    /// Tells that the target said that there is no such repository, so nothing has to be looked for in it.
+    pub fn note_absent_target(&self, repository: &Repository) {
+        self.ledger.note_absent(repository);
+    }
+
+    /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until the last step nothing that a
+    /// tag points at changes. A future that is dropped leaves at most blobs and manifests without a tag.
+    pub async fn copy(&self, request: CopyRequest<'_>) -> Result<Copied, CopyError> {
+        let copy = Copy {
+            item: request.item,
+            from: request.from,
+            to: request.to,
+            filter: request.filter,
+            moved: AtomicU64::new(0),
+            mounted: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            warnings: std::sync::Mutex::default(),
+        };
+        let root = self.read(request.from, &request.reference).await?;
+        let source_digest = root.digest.clone();
+        let filtered = platforms::apply(&*self.source, request.from, root, request.filter).await?;
+        for warning in filtered.warnings {
+            copy.warn(warning);
+        }
+        let digest = filtered.root.digest.clone();
+        // Another tag of the same image may have brought everything already; then only this tag is missing.
+        if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
+            self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
+        }
+        self.target
+            .put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root)
+            .await
+            .map_err(at(Side::Target))?;
+        self.ledger.note_manifest(request.to, &digest);
+        let tally = Tally {
+            moved: copy.moved.load(Ordering::Relaxed),
+            mounted: copy.mounted.load(Ordering::Relaxed),
+            skipped: copy.skipped.load(Ordering::Relaxed),
+        };
+        Ok(Copied { source_digest, digest, tally, warnings: copy.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) })
+    }
+
+    /// Gives the image that `digest` names in `repository` of the target another tag there.
+    pub async fn tag_again(&self, repository: &Repository, digest: &Digest, tag: &Tag) -> Result<(), CopyError> {
+        let reference = Reference::Digest(digest.clone());
+        let manifest = self.target.manifest(repository, &reference).await.map_err(at(Side::Target))?;
+        let manifest = manifest.ok_or_else(|| CopyError::Absent { side: Side::Target, repository: repository.clone(), reference })?;
+        self.target.put_manifest(repository, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))
+    }
+
+    /// Returns the digest that `filter` gives the image `source` names, without copying anything: what a target that is up to
+    /// date has under the tag.
+    pub async fn expected_digest(&self, from: &Repository, source: &Digest, filter: &PlatformFilter) -> Result<Digest, CopyError> {
+        if filter.keeps_bytes() {
+            return Ok(source.clone());
+        }
+        let root = self.read(from, &Reference::Digest(source.clone())).await?;
+        Ok(platforms::apply(&*self.source, from, root, filter).await?.root.digest)
+    }
+
+    async fn read(&self, from: &Repository, reference: &Reference) -> Result<Manifest, CopyError> {
+        self.source.manifest(from, reference).await.map_err(at(Side::Source))?.ok_or_else(|| CopyError::Absent {
+            side: Side::Source,
+            repository: from.clone(),
+            reference: reference.clone(),
+        })
+    }
+
+    /// Returns whether the target has the manifest and with it, since nothing is stored before its parts, all of them.
+    async fn is_whole_at_target(&self, copy: &Copy<'_>, manifest: &Descriptor) -> Result<bool, CopyError> {
+        if is_index_type(&manifest.media_type) && !copy.filter.trusts_an_index() {
+            return Ok(false);
+        }
+        if self.ledger.has_manifest(copy.to, &manifest.digest) {
+            return Ok(true);
+        }
+        if self.ledger.is_absent(copy.to) {
+            return Ok(false);
+        }
+        let found = self.target.resolve(copy.to, &Reference::Digest(manifest.digest.clone())).await.map_err(at(Side::Target))?;
+        Ok(found.is_some())
+    }
+
+    /// Copies what `manifest` refers to. Of an index only the children in `kept`.
+    fn copy_parts<'a>(
+        &'a self,
+        copy: &'a Copy<'a>,
+        manifest: &'a Manifest,
+        kept: &'a platforms::Kept,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<(), CopyError>> {
+        async move {
+            match &manifest.content {
+                ManifestContent::Index { children } => {
+                    if depth >= DEEPEST_NESTING {
+                        return Err(CopyError::TooDeep { digest: manifest.digest.clone() });
+                    }
+                    let mut seen = std::collections::HashSet::new();
+                    let children = children.iter().filter(|child| kept.keeps(&child.digest) && seen.insert(&child.digest));
+                    let copies: Vec<_> = children.map(|child| self.copy_child(copy, child, kept, depth).boxed()).collect();
+                    stream::iter(copies).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await
+                }
+                ManifestContent::Image { .. } => {
+                    let blobs = manifest.blobs();
+                    let bytes = blobs.iter().map(|blob| blob.size).sum();
+                    self.progress.event(Event::Expected { item: copy.item, bytes });
+                    let copies: Vec<_> = blobs.into_iter().map(|blob| self.copy_blob(copy, blob).boxed()).collect();
+                    stream::iter(copies).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn copy_child(&self, copy: &Copy<'_>, child: &Descriptor, kept: &platforms::Kept, depth: usize) -> Result<(), CopyError> {
+        if is_index_type(&child.media_type) && !copy.filter.trusts_an_index() {
+            return self.bring_child(copy, child, kept, depth).await;
+        }
+        let once = self.ledger.manifest(copy.to, &child.digest);
+        once.get_or_try_init(|| async {
+            if self.is_whole_at_target(copy, child).await? {
+                return Ok(());
+            }
+            self.bring_child(copy, child, kept, depth).await
+        })
+        .await
+        .copied()
+    }
+
+    async fn bring_child(&self, copy: &Copy<'_>, child: &Descriptor, kept: &platforms::Kept, depth: usize) -> Result<(), CopyError> {
+        if let Some(rewritten) = kept.rewritten(&child.digest) {
+            self.copy_parts(copy, rewritten, kept, depth + 1).await?;
+            return self.put_child(copy, rewritten).await;
+        }
+        let reference = Reference::Digest(child.digest.clone());
+        match self.source.manifest(copy.from, &reference).await {
+            Ok(Some(manifest)) => {
+                self.copy_parts(copy, &manifest, kept, depth + 1).await?;
+                self.put_child(copy, &manifest).await
+            }
+            Ok(None) if may_be_blob(child) => self.copy_blob(copy, child).await,
+            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => self.copy_blob(copy, child).await,
+            Ok(None) => Err(CopyError::ChildMissing { repository: copy.from.clone(), digest: child.digest.clone() }),
+            Err(error) => Err(at(Side::Source)(error)),
+        }
+    }
+
+    async fn put_child(&self, copy: &Copy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
+        self.target
+            .put_manifest(copy.to, &Reference::Digest(manifest.digest.clone()), manifest)
+            .await
+            .map_err(at(Side::Target))
+    }
+
+    async fn copy_blob(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
+        match self.deliver(copy, blob).await {
+            Err(CopyError::Place { side: Side::Source, error }) if error.kind == PlaceErrorKind::Absent && may_be_left_out(blob) => {
+                copy.warn(format!("foreign layer {} is not at the source; its descriptor was kept", blob.digest.short()));
+                self.progress.event(Event::Moved { item: copy.item, bytes: blob.size });
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+/// Returns whether an image is complete for its users without this layer: they fetch it from its `urls`.
+fn may_be_left_out(layer: &Descriptor) -> bool {
+    layer.is_foreign_layer() || !layer.urls.is_empty()
+}
+
+/// Returns whether an entry of an index can be a plain blob, as old build caches list them.
+fn may_be_blob(entry: &Descriptor) -> bool {
+    !entry.media_type.is_empty() && !media_type::ACCEPTED.contains(&entry.media_type.as_str())
+}
+
+fn is_index_type(text: &str) -> bool {
+    matches!(text, media_type::OCI_INDEX | media_type::DOCKER_LIST)
+}
+
+
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! `index.json`: which manifest a tag names, and changing that without touching what others wrote into the file.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::model::manifest::media_type;
+use crate::model::{Descriptor, ImageReference, Repository, Tag};
+use crate::registry::TagSeen;
+
+/// The annotation that names an entry (OCI image specification, annotations).
+const NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The document as it was read: what is not understood is written back.
+pub(super) struct Index {
+    document: Map<String, Value>,
+    entries: Vec<Value>,
+}
+
+/// Why the entries of a tag do not say which manifest it names.
+#[derive(Debug, Error)]
+pub(super) enum EntryError {
+    #[error("the entry of the tag cannot be read")]
+    Malformed(#[source] serde_json::Error),
+    #[error("several entries have the tag, for different manifests")]
+    Ambiguous,
+}
+
+/// How an entry is named. A tag alone comes before a tag at the end of a reference, which may be of another repository.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum NamedBy {
+    Tag,
+    Reference,
+}
+
+impl Index {
+    pub(super) fn empty() -> Index {
+        let mut document = Map::new();
+        document.insert("schemaVersion".to_owned(), json!(2));
+        document.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
+        document.insert("manifests".to_owned(), json!([]));
+        Index { document, entries: Vec::new() }
+    }
+
+    pub(super) fn parse(text: &[u8]) -> Result<Index, serde_json::Error> {
+        let mut document: Map<String, Value> = serde_json::from_slice(text)?;
+        let entries = match document.get_mut("manifests").map(Value::take) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(entries)) => entries,
+            Some(_) => return Err(serde_json::Error::custom("`manifests` is no list")),
+        };
+        Ok(Index { document, entries })
+    }
+
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        // The key keeps the position that it had.
+        self.document.insert("manifests".to_owned(), Value::Array(self.entries));
+        Value::Object(self.document).to_string().into_bytes()
+    }
+
+    /// Returns every tag once, with its digest where that is clear.
+    pub(super) fn tags(&self) -> Vec<TagSeen> {
+        let mut by_tag: BTreeMap<Tag, Vec<(NamedBy, &Value)>> = BTreeMap::new();
+        for entry in &self.entries {
+            if let Some((tag, named_by)) = name(entry) {
+                by_tag.entry(tag).or_default().push((named_by, entry));
+            }
+        }
+        by_tag
+            .into_iter()
+            .map(|(tag, entries)| {
+                let digest = choose(&entries).ok().flatten().map(|descriptor| descriptor.digest);
+                TagSeen { digest, ..TagSeen::named(tag) }
+            })
+            .collect()
+    }
+
+    /// Returns the descriptor of the manifest that `tag` names, or `None` when nothing has that name.
+    pub(super) fn find(&self, tag: &Tag) -> Result<Option<Descriptor>, EntryError> {
+        let entries: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| name(entry).filter(|(found, _)| found == tag).map(|(_, named_by)| (named_by, entry)))
+            .collect();
+        choose(&entries)
+    }
+
+    /// Makes `tag` name the manifest, and returns whether that changed anything. The entry that had the tag loses its place to
+    /// the new one, so that the order of the others stays.
+    pub(super) fn set(&mut self, tag: &Tag, manifest: &Descriptor) -> bool {
+        let is_tag = |entry: &Value| matches!(name(entry), Some((found, NamedBy::Tag)) if found == *tag);
+        let is_right = |entry: &Value| {
+            Descriptor::deserialize(entry).is_ok_and(|found| {
+                found.digest == manifest.digest && found.size == manifest.size && found.media_type == manifest.media_type
+            })
+        };
+        let mut old = self.entries.iter().filter(|entry| is_tag(entry));
+        if old.next().is_some_and(is_right) && old.next().is_none() {
+            return false;
+        }
+        let position = self.entries.iter().position(is_tag).unwrap_or(self.entries.len());
+        self.entries.retain(|entry| !is_tag(entry));
+        self.entries.insert(
+            position,
+            json!({
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest,
+                "size": manifest.size,
+                "annotations": { NAME: tag },
+            }),
+        );
+        true
+    }
+}
+
+fn name(entry: &Value) -> Option<(Tag, NamedBy)> {
+    let name = entry.get("annotations")?.get(NAME)?.as_str()?;
+    if let Ok(tag) = name.parse() {
+        return Some((tag, NamedBy::Tag));
+    }
+    match name.parse() {
+        Ok(ImageReference { repository: Repository::Remote { .. }, tag: Some(tag), .. }) => Some((tag, NamedBy::Reference)),
+        _ => None,
+    }
+}
+
+fn choose(entries: &[(NamedBy, &Value)]) -> Result<Option<Descriptor>, EntryError> {
+    let Some(best) = entries.iter().map(|(named_by, _)| *named_by).min() else { return Ok(None) };
+    let mut chosen: Option<Descriptor> = None;
+    for (_, entry) in entries.iter().filter(|(named_by, _)| *named_by == best) {
+        let descriptor = Descriptor::deserialize(*entry).map_err(EntryError::Malformed)?;
+        if chosen.as_ref().is_some_and(|chosen| chosen.digest != descriptor.digest) {
+            return Err(EntryError::Ambiguous);
+        }
+        chosen = Some(descriptor);
+    }
+    Ok(chosen)
+}

@@ -1,0 +1,161 @@
+//! Writing into a layout directory such that a reader, another writer or a crash at any moment never meets half a file.
+//!
+//! A writer holds a shared lock for as long as it has files that are not whole. Who gets that lock alone knows that what still
+//! lies there was left by a process that was killed, and removes it.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::index::Index;
+use super::operation::{LARGEST_INDEX, Operation, WORKSHOP};
+use crate::registry::{PlaceError, PlaceErrorKind};
+
+const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const TEMPORARY: &str = "incoming-";
+
+/// The right to write into a layout directory, which exists from then on.
+pub(super) struct Writer {
+    operation: Operation,
+    workshop: PathBuf,
+    /// Held, not read: the shared lock that keeps temporary files from being swept away.
+    _writers: File,
+}
+
+impl Writer {
+    /// Returns a writer for the directory of `operation`; makes a layout of it when it is missing or empty.
+    pub(super) fn open(operation: &Operation) -> Result<Writer, PlaceError> {
+        let is_layout = operation.is_layout()?;
+        let workshop = operation.directory.join(WORKSHOP);
+        let blobs = operation.blobs_path();
+        for path in [&workshop, &blobs, &blobs.join("sha256"), &blobs.join("sha512")] {
+            refuse_unless(operation, path, fs::Metadata::is_dir)?;
+        }
+        fs::create_dir_all(&workshop).map_err(|error| operation.storage(&workshop, error))?;
+        let writers = lock_file(operation, &workshop.join("writers.lock"))?;
+        if writers.try_lock().is_ok() {
+            sweep(&workshop);
+            writers.unlock().map_err(|error| operation.storage(&workshop, error))?;
+        }
+        writers.lock_shared().map_err(|error| operation.storage(&workshop, error))?;
+        let writer = Writer { operation: operation.clone(), workshop, _writers: writers };
+        if !is_layout {
+            writer.create()?;
+        }
+        Ok(writer)
+    }
+
+    /// Writes what makes a directory a layout. The marker comes first: without it the rest would be taken for foreign content.
+    fn create(&self) -> Result<(), PlaceError> {
+        let _alone = self.lock_index()?;
+        if self.operation.is_layout()? {
+            return Ok(());
+        }
+        self.write(&self.operation.marker_path(), MARKER)?;
+        self.write(&self.operation.index_path(), &Index::empty().into_bytes())?;
+        let blobs = self.operation.blobs_path();
+        fs::create_dir_all(&blobs).map_err(|error| self.operation.storage(&blobs, error))
+    }
+
+    /// Returns a new file that vanishes when it is dropped before it was installed.
+    pub(super) fn temporary(&self) -> Result<NamedTempFile, PlaceError> {
+        tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .rand_bytes(16)
+            // Less what the umask takes: the content is as public as the directory.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(&self.workshop)
+            .map_err(|error| self.operation.storage(&self.workshop, error))
+    }
+
+    /// Gives a whole file its name, once its content is on the disk.
+    pub(super) fn install(&self, file: NamedTempFile, path: &Path) -> Result<(), PlaceError> {
+        self.make_parent(path)?;
+        file.as_file().sync_all().map_err(|error| self.operation.storage(file.path(), error))?;
+        file.persist(path).map_err(|error| self.operation.storage(path, error.error))?;
+        Ok(())
+    }
+
+    /// Writes a small file as a whole.
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), PlaceError> {
+        let mut file = self.temporary()?;
+        file.write_all(content).map_err(|error| self.operation.storage(file.path(), error))?;
+        self.install(file, path)
+    }
+
+    /// Creates the directory that `path` is in.
+    pub(super) fn make_parent(&self, path: &Path) -> Result<(), PlaceError> {
+        match path.parent() {
+            Some(parent) => fs::create_dir_all(parent).map_err(|error| self.operation.storage(parent, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Changes `index.json` as the only one who does so at this time. `change` returns whether there is something to write.
+    pub(super) fn update_index(&self, change: impl FnOnce(&mut Index) -> bool) -> Result<(), PlaceError> {
+        let _alone = self.lock_index()?;
+        let mut index = self.operation.index()?.unwrap_or_else(Index::empty);
+        if !change(&mut index) {
+            return Ok(());
+        }
+        let text = index.into_bytes();
+        if text.len() > LARGEST_INDEX {
+            let detail = format!("`index.json` would have more than {LARGEST_INDEX} bytes");
+            return Err(self.operation.error(PlaceErrorKind::Refused, detail));
+        }
+        // What the entry refers to must outlive a power failure if the entry does.
+        let blobs = self.operation.blobs_path();
+        for directory in [blobs.join("sha256"), blobs.join("sha512"), blobs] {
+            self.sync(&directory)?;
+        }
+        self.write(&self.operation.index_path(), &text)?;
+        self.sync(&self.operation.directory)
+    }
+
+    fn lock_index(&self) -> Result<File, PlaceError> {
+        let path = self.workshop.join("index.lock");
+        let file = lock_file(&self.operation, &path)?;
+        file.lock().map_err(|error| self.operation.storage(&path, error))?;
+        Ok(file)
+    }
+
+    /// Brings the names in a directory to the disk; nothing to do when there is no such directory.
+    fn sync(&self, directory: &Path) -> Result<(), PlaceError> {
+        match File::open(directory).and_then(|directory| directory.sync_all()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.operation.storage(directory, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn lock_file(operation: &Operation, path: &Path) -> Result<File, PlaceError> {
+    refuse_unless(operation, path, fs::Metadata::is_file)?;
+    OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|error| operation.storage(path, error))
+}
+
+/// Refuses to go on when something is at `path` that is not as expected, above all a symbolic link: whoever made the layout
+/// could lead writes out of it.
+fn refuse_unless(operation: &Operation, path: &Path, expected: impl FnOnce(&fs::Metadata) -> bool) -> Result<(), PlaceError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !expected(&found) => {
+            let detail = format!("nothing is written through {}: it is a symbolic link or not of its kind", path.display());
+            Err(operation.error(PlaceErrorKind::Refused, detail))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(operation.storage(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what killed processes left. Failing to is no reason to stop: the files only take space.
+fn sweep(workshop: &Path) {
+    for entry in fs::read_dir(workshop).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::debug!(path = %entry.path().display(), %error, "a file that a stopped run left could not be removed");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Carrying out a plan. Failures of items are part of the report; the rest goes on.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::hooks::{entry_hooks, run_hooks};
+use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
+use super::report::{EntryReport, ItemReport, Outcome, SyncReport};
+use super::{Places, describe, platform_filter};
+use crate::config::{Entry, Sync};
+use crate::error::Side;
+use crate::hooks::HookRunner;
+use crate::model::{Digest, Reference, Tag};
+use crate::progress::{Event, ItemOutcome, Progress};
+use crate::report::text::human_bytes;
+use crate::steps::{Mode, Trouble};
+use crate::transfer::{Copied, CopyError, CopyRequest, Transfer};
+
+/// How and with what a plan is carried out.
+pub struct Execution {
+    pub mode: Mode,
+    pub places: Places,
+    pub progress: Arc<dyn Progress>,
+    pub hooks: HookRunner,
+    /// When it is cancelled, no new work starts and what is in flight is dropped.
+    pub cancel: CancellationToken,
+    pub now: DateTime<Utc>,
+}
+
+/// Carries out `plan` and returns what became of each item, in the order of the plan.
+pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncReport {
+    let transfer = Transfer::new(execution.places.source.clone(), execution.places.target.clone(), execution.progress.clone());
+    for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
+        transfer.note_absent_target(&sync.entries[planned.position].target);
+    }
+    let run = Run { sync, execution, transfer };
+    let outcomes = run.items(plan).await;
+    let mut entries = Vec::with_capacity(plan.entries.len());
+    for (planned, items) in plan.entries.iter().zip(outcomes) {
+        entries.push(run.entry(planned, items).await);
+    }
+    let mut report = SyncReport::new(execution.mode, entries);
+    if execution.mode == Mode::Apply && !execution.cancel.is_cancelled() {
+        report.hooks = run_hooks(&execution.hooks, &sync.post_sync, &execution.cancel).await;
+    }
+    report.interrupted = execution.cancel.is_cancelled();
+    report
+}
+
+struct Run<'a> {
+    sync: &'a Sync,
+    execution: &'a Execution,
+    transfer: Transfer,
+}
+
+impl Run<'_> {
+    /// Works on all items, some at once, and returns them by entry in the order of the plan.
+    async fn items(&self, plan: &Plan) -> Vec<Vec<ItemReport>> {
+        let work: Vec<(usize, &EntryPlan, &Item)> =
+            plan.entries.iter().enumerate().flat_map(|(at, planned)| planned.items.iter().map(move |item| (at, planned, item))).collect();
+        let copies = work.iter().filter(|(_, _, item)| matches!(item.action, Action::Copy(_))).count();
+        if self.execution.mode == Mode::Apply {
+            self.execution.progress.event(Event::Planned { items: copies });
+        }
+        let mut done: Vec<(usize, usize, ItemReport)> = stream::iter(work.into_iter().enumerate())
+            .map(|(order, (at, planned, item))| async move { (order, at, self.item(planned, item).await) })
+            .buffer_unordered(self.sync.parallelism)
+            .collect()
+            .await;
+        done.sort_by_key(|(order, _, _)| *order);
+        let mut by_entry: Vec<Vec<ItemReport>> = plan.entries.iter().map(|_| Vec::new()).collect();
+        for (_, at, item) in done {
+            by_entry[at].push(item);
+        }
+        by_entry
+    }
+
+    async fn item(&self, planned: &EntryPlan, item: &Item) -> ItemReport {
+        let outcome = match (&item.action, self.execution.mode) {
+            (Action::UpToDate, _) => Outcome::UpToDate,
+            (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
+            (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
+            (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => Outcome::NotStarted,
+            (Action::Copy(reason), Mode::Apply) => return self.copy(&self.sync.entries[planned.position], &item.tag, reason).await,
+        };
+        ItemReport::new(item.tag.clone(), outcome)
+    }
+
+    async fn copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason) -> ItemReport {
+        let name = format!("{}:{tag} -> {}:{tag}", entry.source, entry.target);
+        let progress = &self.execution.progress;
+        progress.event(Event::Started { item: &name });
+        let result = tokio::select! {
+            result = self.try_copy(entry, tag, reason, &name) => Some(result),
+            () = self.execution.cancel.cancelled() => None,
+        };
+        match result {
+            Some(Ok(copied)) => {
+                let detail = human_bytes(copied.tally.moved);
+                progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Done { detail: &detail } });
+                ItemReport {
+                    digest: Some(copied.digest),
+                    source_digest: Some(copied.source_digest),
+                    bytes: copied.tally.into(),
+                    warnings: copied.warnings,
+                    ..ItemReport::new(tag.clone(), Outcome::Copied)
+                }
+            }
+            Some(Err(trouble)) => {
+                progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
+                ItemReport::new(tag.clone(), Outcome::Failed(trouble))
+            }
+            None => {
+                progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
+                ItemReport::new(tag.clone(), Outcome::Interrupted)
+            }
+        }
+    }
+
+    async fn try_copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+        let filter = platform_filter(entry);
+        let reference = match reason {
+            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(tag.clone()), Reference::Digest),
+            CopyReason::Changed { source, replaces } => {
+                self.guard_replaced(entry, tag, replaces).await?;
+                Reference::Digest(source.clone())
+            }
+        };
+        let request = CopyRequest { item: name, from: &entry.source, reference, to: &entry.target, tag, filter: &filter };
+        self.transfer.copy(request).await.map_err(|error| trouble(&error))
+    }
+
+    /// Fails when somebody else moved the tag since it was looked at; keeps the old image under another tag where that is
+    /// asked for.
+    async fn guard_replaced(&self, entry: &Entry, tag: &Tag, replaces: &Digest) -> Result<(), Trouble> {
+        let found = self.execution.places.target.resolve(&entry.target, &Reference::Tag(tag.clone())).await;
+        let found = found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))?;
+        match found {
+            Some(found) if found.digest != *replaces => {
+                let cause = format!("{}:{tag} changed since it was looked at, from {replaces} to {}", entry.target, found.digest);
+                return Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync again".to_owned()) });
+            }
+            _ => {}
+        }
+        if entry.keep_replaced {
+            let day = self.execution.now.format("%Y%m%d");
+            let kept: Tag = format!("{tag}-replaced.{day}").parse().map_err(|error| {
+                Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned()))
+            })?;
+            self.transfer.tag_again(&entry.target, replaces, &kept).await.map_err(|error| trouble(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {
+        let entry = &self.sync.entries[planned.position];
+        let mut report = EntryReport {
+            source: entry.source.clone(),
+            target: entry.target.clone(),
+            selection: describe(&entry.selection),
+            left_out: planned.left_out,
+            trouble: planned.trouble.clone(),
+            items,
+            hooks: Vec::new(),
+        };
+        if self.execution.mode == Mode::Apply && !self.execution.cancel.is_cancelled() && report.changed().next().is_some() {
+            report.hooks = entry_hooks(&self.execution.hooks, &entry.post_sync, &report, &self.execution.cancel).await;
+        }
+        report
+    }
+}
+
+
+fn trouble(error: &CopyError) -> Trouble {
+    Trouble::at(error.side(), error, error.hint())
+}

@@ -1,0 +1,91 @@
+//! `sync`: mirrors of upstream tags.
+//!
+//! `observe` lists both sides, `plan` decides without touching anything, `execute` copies what the plan names, and the
+//! report says what became of each tag. Never deletes.
+
+use std::sync::Arc;
+
+use crate::config::{Entry, PlatformMode, Selection, Sync};
+use crate::registry::{ImageSource, ImageStore};
+use crate::steps::shard::{Only, Shard};
+use crate::transfer::{PlatformFilter, PlatformFilterMode};
+
+mod execute;
+mod hooks;
+mod observe;
+mod plan;
+mod report;
+mod select;
+
+pub use execute::{Execution, execute};
+pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
+pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
+pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
+pub use select::{LeftOut, Selected, select};
+
+/// Where a sync reads from and writes to.
+#[derive(Clone)]
+pub struct Places {
+    pub source: Arc<dyn ImageSource>,
+    pub target: Arc<dyn ImageStore>,
+}
+
+/// The part of the configuration that a run is about.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    pub only: Only,
+    pub shard: Option<Shard>,
+}
+
+impl Scope {
+    /// Returns the positions of the entries in scope. Entries with the same target stay in one shard, so that two runners
+    /// never write the same repository and overlaps are seen.
+    pub fn entries(&self, sync: &Sync) -> Vec<usize> {
+        let mut targets: Vec<&crate::model::Repository> = Vec::new();
+        sync.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| {
+                let group = targets.iter().position(|target| **target == entry.target).unwrap_or_else(|| {
+                    targets.push(&entry.target);
+                    targets.len() - 1
+                });
+                self.shard.is_none_or(|shard| shard.has(group)) && self.only.has(&names(entry))
+            })
+            .map(|(position, _)| position)
+            .collect()
+    }
+}
+
+/// Returns the names by which `--only` knows an entry: its repositories, whole and by their last part.
+pub fn names(entry: &Entry) -> Vec<String> {
+    let mut names = Vec::new();
+    for repository in [&entry.target, &entry.source] {
+        let whole = repository.to_string();
+        names.extend(whole.rsplit('/').next().map(str::to_owned));
+        names.push(whole);
+    }
+    names
+}
+
+/// Returns the platform filter of an entry.
+fn platform_filter(entry: &Entry) -> PlatformFilter {
+    match &entry.platforms {
+        None => PlatformFilter::All,
+        Some(platforms) => PlatformFilter::Only {
+            platforms: platforms.clone(),
+            mode: match entry.platform_mode {
+                PlatformMode::Rewrite => PlatformFilterMode::Rewrite,
+                PlatformMode::Sparse => PlatformFilterMode::Sparse,
+            },
+        },
+    }
+}
+
+/// Returns what an entry asks for, in a few words.
+fn describe(selection: &Selection) -> String {
+    match selection {
+        Selection::Fixed(tag) => format!("tag {tag}"),
+        Selection::Pattern(pattern) => format!("tag_regex {}", pattern.tag_regex.text),
+    }
+}

@@ -1,0 +1,140 @@
+//! What a sync will do, decided from what was seen. Pure: no place, no clock, no waiting.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::observe::{Listing, ObservedEntry, TagDigests, World};
+use super::select::LeftOut;
+use crate::config::{Entry, Sync};
+use crate::model::{Digest, Repository, Tag};
+use crate::steps::Trouble;
+
+/// What is done with each selected tag, by entry, in the order of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub entries: Vec<EntryPlan>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryPlan {
+    /// The position of the entry in the configuration.
+    pub position: usize,
+    pub left_out: LeftOut,
+    /// Newest first.
+    pub items: Vec<Item>,
+    /// Why nothing can be done for the entry at all.
+    pub trouble: Option<Trouble>,
+    /// The target said that it has no such repository.
+    pub target_is_new: bool,
+}
+
+/// One tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub tag: Tag,
+    pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    UpToDate,
+    Copy(CopyReason),
+    /// Decided to fail before anything is copied.
+    Fail(Trouble),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyReason {
+    /// The target has no such tag.
+    Missing {
+        /// What to copy. `None`: what the tag names when the copy begins, which costs no request of its own.
+        source: Option<Digest>,
+    },
+    /// The tag moved upstream.
+    Changed {
+        /// What to copy.
+        source: Digest,
+        /// What the tag must still be at the target when it is overwritten.
+        replaces: Digest,
+    },
+}
+
+/// Returns the plan for `world`.
+pub fn plan(sync: &Sync, world: &World) -> Plan {
+    let contested = contested(sync, world);
+    let entries = world.entries.iter().map(|seen| plan_entry(&sync.entries[seen.position], seen, &contested)).collect();
+    Plan { entries }
+}
+
+/// Returns the tags of targets that more than one entry would write, with these entries.
+fn contested<'a>(sync: &'a Sync, world: &'a World) -> BTreeMap<(&'a Repository, &'a Tag), BTreeSet<usize>> {
+    let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
+    for seen in &world.entries {
+        for tag in seen.selected.iter().flat_map(|selected| &selected.tags) {
+            writers.entry((&sync.entries[seen.position].target, tag)).or_default().insert(seen.position);
+        }
+    }
+    writers.retain(|_, entries| entries.len() > 1);
+    writers
+}
+
+fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>) -> EntryPlan {
+    let mut planned = EntryPlan {
+        position: seen.position,
+        left_out: LeftOut::default(),
+        items: Vec::new(),
+        trouble: None,
+        target_is_new: matches!(seen.target, Ok(Listing::NoRepository)),
+    };
+    let selected = match &seen.selected {
+        Ok(selected) => selected,
+        Err(trouble) => {
+            planned.trouble = Some(trouble.clone());
+            return planned;
+        }
+    };
+    planned.left_out = selected.left_out;
+    let target = match &seen.target {
+        Ok(target) => target,
+        Err(trouble) => {
+            planned.trouble = Some(trouble.clone());
+            return planned;
+        }
+    };
+    planned.items = selected
+        .tags
+        .iter()
+        .map(|tag| {
+            let action = match contested.get(&(&entry.target, tag)) {
+                Some(writers) => Action::Fail(several_writers(&entry.target, tag, writers)),
+                None => action(entry, seen, target, tag),
+            };
+            Item { tag: tag.clone(), action }
+        })
+        .collect();
+    planned
+}
+
+fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
+    let digests = match seen.digests.get(tag) {
+        Some(Err(trouble)) => return Action::Fail(trouble.clone()),
+        Some(Ok(digests)) => Some(digests),
+        None => None,
+    };
+    let source = digests.map(|digests| digests.source.clone());
+    match (target.has(tag), digests) {
+        (false, _) => Action::Copy(CopyReason::Missing { source }),
+        (true, _) if !entry.check_digest => Action::UpToDate,
+        (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
+            Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone() })
+        }
+        (true, Some(TagDigests { target: Some(_), .. })) => Action::UpToDate,
+        // Gone since the listing.
+        (true, _) => Action::Copy(CopyReason::Missing { source }),
+    }
+}
+
+fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) -> Trouble {
+    let entries: Vec<String> = writers.iter().map(|position| format!("sync.entries[{position}]")).collect();
+    Trouble::new(format!("{} all select {target}:{tag}", entries.join(" and ")))
+        .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
+}

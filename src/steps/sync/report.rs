@@ -1,0 +1,324 @@
+//! What became of each tag, for people and for machines.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::select::LeftOut;
+use crate::error::Exit;
+use crate::model::{Digest, Repository, Tag};
+use crate::report::text::human_bytes;
+use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::{Mode, Trouble};
+use crate::transfer::Tally;
+
+/// The result of a sync.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncReport {
+    #[serde(skip)]
+    pub mode: Mode,
+    pub dry_run: bool,
+    /// The run was stopped before its end.
+    pub interrupted: bool,
+    #[serde(rename = "durationSeconds", serialize_with = "seconds")]
+    pub duration: Duration,
+    pub totals: Totals,
+    pub entries: Vec<EntryReport>,
+    /// The hooks after all entries.
+    pub hooks: Vec<HookReport>,
+}
+
+/// Counts over all entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    pub selected: usize,
+    /// Copied, or in the dry modes to be copied.
+    pub copied: usize,
+    pub up_to_date: usize,
+    pub failed: usize,
+    /// Left alone because the run was stopped.
+    pub not_done: usize,
+    /// Entries of which nothing could be done at all.
+    pub failed_entries: usize,
+    #[serde(flatten)]
+    pub bytes: Bytes,
+}
+
+/// Amounts of content, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bytes {
+    pub bytes_moved: u64,
+    pub bytes_mounted: u64,
+    pub bytes_skipped: u64,
+}
+
+impl From<Tally> for Bytes {
+    fn from(tally: Tally) -> Bytes {
+        Bytes { bytes_moved: tally.moved, bytes_mounted: tally.mounted, bytes_skipped: tally.skipped }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryReport {
+    pub source: Repository,
+    pub target: Repository,
+    /// What the entry asks for.
+    pub selection: String,
+    pub left_out: LeftOut,
+    /// Why nothing could be done for the entry.
+    #[serde(rename = "error", skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    #[serde(rename = "tags")]
+    pub items: Vec<ItemReport>,
+    pub hooks: Vec<HookReport>,
+}
+
+impl EntryReport {
+    /// Returns the tags that were copied.
+    pub fn changed(&self) -> impl Iterator<Item = &ItemReport> {
+        self.items.iter().filter(|item| item.outcome == Outcome::Copied)
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemReport {
+    pub tag: Tag,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The digest at the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_digest: Option<Digest>,
+    #[serde(flatten)]
+    pub bytes: Bytes,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl ItemReport {
+    pub(super) fn new(tag: Tag, outcome: Outcome) -> ItemReport {
+        ItemReport { tag, outcome, digest: None, source_digest: None, bytes: Bytes::default(), warnings: Vec::new() }
+    }
+}
+
+/// What became of a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "outcome", content = "error")]
+pub enum Outcome {
+    UpToDate,
+    /// To be copied, in a run that changes nothing.
+    Planned,
+    Copied,
+    Failed(Trouble),
+    /// Stopped while it was being copied; the tag was not touched.
+    Interrupted,
+    /// The run was stopped before its turn.
+    NotStarted,
+}
+
+impl Outcome {
+    fn words(&self) -> (&'static str, Tone) {
+        match self {
+            Outcome::UpToDate => ("up to date", Tone::Quiet),
+            Outcome::Planned => ("to copy", Tone::Plain),
+            Outcome::Copied => ("copied", Tone::Good),
+            Outcome::Failed(_) => ("failed", Tone::Bad),
+            Outcome::Interrupted => ("interrupted", Tone::Warning),
+            Outcome::NotStarted => ("not started", Tone::Warning),
+        }
+    }
+}
+
+/// A hook that was run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookReport {
+    pub command: String,
+    /// Its failure does not count.
+    pub tolerated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+impl SyncReport {
+    pub(super) fn new(mode: Mode, entries: Vec<EntryReport>) -> SyncReport {
+        let mut totals = Totals::default();
+        for entry in &entries {
+            totals.failed_entries += usize::from(entry.trouble.is_some());
+            for item in &entry.items {
+                totals.selected += 1;
+                match item.outcome {
+                    Outcome::UpToDate => totals.up_to_date += 1,
+                    Outcome::Planned | Outcome::Copied => totals.copied += 1,
+                    Outcome::Failed(_) => totals.failed += 1,
+                    Outcome::Interrupted | Outcome::NotStarted => totals.not_done += 1,
+                }
+                totals.bytes.bytes_moved += item.bytes.bytes_moved;
+                totals.bytes.bytes_mounted += item.bytes.bytes_mounted;
+                totals.bytes.bytes_skipped += item.bytes.bytes_skipped;
+            }
+        }
+        SyncReport { mode, dry_run: mode != Mode::Apply, interrupted: false, duration: Duration::ZERO, totals, entries, hooks: Vec::new() }
+    }
+
+    /// Returns how the command ends on this report.
+    pub fn exit(&self) -> Exit {
+        let hook_failed = |hooks: &[HookReport]| hooks.iter().any(|hook| hook.error.is_some() && !hook.tolerated);
+        let failed = self.totals.failed > 0
+            || self.totals.failed_entries > 0
+            || hook_failed(&self.hooks)
+            || self.entries.iter().any(|entry| hook_failed(&entry.hooks));
+        if failed { Exit::Failed } else { Exit::Done }
+    }
+
+    /// Returns the report for people.
+    pub fn document(&self) -> Document {
+        if self.mode == Mode::List {
+            return self.listing();
+        }
+        let mut blocks = Vec::new();
+        if let Some(table) = self.table() {
+            blocks.push(Block::Table(table));
+        }
+        let problems = self.problems();
+        if !problems.is_empty() {
+            blocks.push(Block::Lines(problems));
+        }
+        blocks.push(Block::Summary(self.summary()));
+        Document { blocks }
+    }
+
+    /// Returns one line for each selected tag, and how many others each rule left out.
+    fn listing(&self) -> Document {
+        let mut tags = Table { title: None, columns: Vec::new(), rows: Vec::new() };
+        let mut counts = Table {
+            title: None,
+            columns: ["Source", "Selected", "Not matching", "Excluded", "Too young", "Beyond keep_last", "Attachments"]
+                .map(str::to_owned)
+                .to_vec(),
+            rows: Vec::new(),
+        };
+        for entry in &self.entries {
+            for item in &entry.items {
+                let (words, tone) = item.outcome.words();
+                tags.rows.push(vec![
+                    Cell::plain(format!("{}:{}", entry.source, item.tag)),
+                    Cell::plain(format!("{}:{}", entry.target, item.tag)),
+                    Cell::toned(words, tone),
+                ]);
+            }
+            let left_out = &entry.left_out;
+            let numbers = [
+                entry.items.len(),
+                left_out.not_matching,
+                left_out.excluded,
+                left_out.too_young,
+                left_out.beyond_keep_last,
+                left_out.attachments,
+            ];
+            let mut row = vec![Cell::plain(format!("{} ({})", entry.source, entry.selection))];
+            row.extend(numbers.map(|number| Cell::plain(number.to_string())));
+            counts.rows.push(row);
+        }
+        let problems = self.problems();
+        let mut blocks = Vec::new();
+        if !tags.rows.is_empty() {
+            blocks.push(Block::Table(tags));
+        }
+        blocks.push(Block::Table(counts));
+        if !problems.is_empty() {
+            blocks.push(Block::Lines(problems));
+        }
+        Document { blocks }
+    }
+
+    /// Returns a row for each tag that is not simply up to date; those that are share a row.
+    fn table(&self) -> Option<Table> {
+        let mut rows = Vec::new();
+        for entry in &self.entries {
+            for item in entry.items.iter().filter(|item| item.outcome != Outcome::UpToDate) {
+                let (words, tone) = item.outcome.words();
+                let mut row = vec![Cell::plain(format!("{}:{}", entry.target, item.tag)), Cell::toned(words, tone)];
+                if item.outcome == Outcome::Copied {
+                    let amounts = [item.bytes.bytes_moved, item.bytes.bytes_mounted, item.bytes.bytes_skipped];
+                    row.extend(amounts.map(|bytes| Cell::plain(human_bytes(bytes))));
+                }
+                rows.push(row);
+            }
+            let up_to_date = entry.items.iter().filter(|item| item.outcome == Outcome::UpToDate).count();
+            if up_to_date > 0 {
+                rows.push(vec![Cell::plain(entry.target.to_string()), Cell::toned(format!("{up_to_date} up to date"), Tone::Quiet)]);
+            }
+        }
+        let columns = if self.totals.copied > 0 && self.mode == Mode::Apply {
+            ["Image", "Result", "Moved", "Mounted", "Present"].map(str::to_owned).to_vec()
+        } else {
+            ["Image", "Result"].map(str::to_owned).to_vec()
+        };
+        (!rows.is_empty()).then_some(Table { title: None, columns, rows })
+    }
+
+    /// Returns what went wrong and what to know, a line each, with hints below.
+    fn problems(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for entry in &self.entries {
+            if let Some(trouble) = &entry.trouble {
+                problem(&mut lines, &format!("{} -> {}", entry.source, entry.target), trouble);
+            }
+            for item in &entry.items {
+                let name = format!("{}:{}", entry.target, item.tag);
+                if let Outcome::Failed(trouble) = &item.outcome {
+                    problem(&mut lines, &name, trouble);
+                }
+                lines.extend(item.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
+            }
+        }
+        for hook in self.entries.iter().flat_map(|entry| &entry.hooks).chain(&self.hooks) {
+            if let Some(error) = &hook.error {
+                let severity = if hook.tolerated { "warning" } else { "error" };
+                lines.push(format!("{severity}: hook `{}`: {error}", hook.command));
+            }
+        }
+        lines
+    }
+
+    fn summary(&self) -> Summary {
+        let mut selected = SummaryRow::new("Tags selected", self.totals.selected);
+        let mut copied = SummaryRow::new(if self.dry_run { "To copy" } else { "Copied" }, self.totals.copied);
+        if self.totals.copied > 0 && !self.dry_run {
+            let mut amounts = human_bytes(self.totals.bytes.bytes_moved);
+            if self.totals.bytes.bytes_mounted > 0 {
+                amounts = format!("{amounts}, {} mounted", human_bytes(self.totals.bytes.bytes_mounted));
+            }
+            copied.extra = Some(amounts);
+        }
+        let mut failed = SummaryRow::new("Failed", self.totals.failed);
+        if self.totals.failed > 0 {
+            failed.tone = Tone::Bad;
+        }
+        selected.children = vec![copied, SummaryRow::new("Up to date", self.totals.up_to_date), failed];
+        if self.totals.not_done > 0 {
+            selected.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", self.totals.not_done) });
+        }
+        let mut rows = vec![selected];
+        if self.totals.failed_entries > 0 {
+            rows.push(SummaryRow { tone: Tone::Bad, ..SummaryRow::new("Entries failed", self.totals.failed_entries) });
+        }
+        Summary { title: "Sync".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows }
+    }
+}
+
+fn problem(lines: &mut Vec<String>, name: &str, trouble: &Trouble) {
+    lines.push(format!("error: {name}: {}", trouble.cause));
+    lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
+}

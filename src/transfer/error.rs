@@ -1,0 +1,55 @@
+//! Why an image could not be copied, and on which side.
+
+use thiserror::Error;
+
+use crate::error::Side;
+use crate::model::{Digest, Reference, Repository};
+use crate::registry::PlaceError;
+
+/// A failed copy. `Display` names the side; the cause is the source.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    #[error("{side} failed")]
+    Place {
+        side: Side,
+        #[source]
+        error: PlaceError,
+    },
+    #[error("{side} has no {repository}{}", .reference.suffix())]
+    Absent { side: Side, repository: Repository, reference: Reference },
+    #[error("source is incomplete: an index of {repository} refers to {digest}, which is not there")]
+    ChildMissing { repository: Repository, digest: Digest },
+    #[error("source has none of the platforms {wanted}; it has {found}")]
+    NoPlatform { wanted: String, found: String },
+    #[error("source nests indexes deeper than {} at {digest}", crate::model::manifest::DEEPEST_NESTING)]
+    TooDeep { digest: Digest },
+    #[error("source has an index that cannot be rewritten: {digest}")]
+    NotRewritable {
+        digest: Digest,
+        #[source]
+        error: serde_json::Error,
+    },
+}
+
+impl CopyError {
+    /// Returns the side the failure is on.
+    pub fn side(&self) -> Side {
+        match self {
+            CopyError::Place { side, .. } | CopyError::Absent { side, .. } => *side,
+            _ => Side::Source,
+        }
+    }
+
+    /// Returns what the user can do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            CopyError::Place { error, .. } => error.hint(),
+            CopyError::NoPlatform { .. } => Some("change `platforms` of the entry, or exclude the tag by `exclude_regex`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn at(side: Side) -> impl Fn(PlaceError) -> CopyError {
+    move |error| CopyError::Place { side, error }
+}

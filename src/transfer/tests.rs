@@ -1,0 +1,411 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::Algorithm;
+use crate::registry::memory::{Fault, MemoryPlace, Operation, SparseIndexes};
+use crate::registry::{InMemory, PlaceErrorKind};
+
+/// Two places in memory and a transfer between them.
+struct World {
+    source: Arc<MemoryPlace>,
+    target: Arc<MemoryPlace>,
+    transfer: Transfer,
+}
+
+fn world() -> World {
+    world_with(SparseIndexes::Refused)
+}
+
+fn world_with(sparse_indexes: SparseIndexes) -> World {
+    let (source, target) = (Arc::new(MemoryPlace::new(SparseIndexes::Allowed)), Arc::new(MemoryPlace::new(sparse_indexes)));
+    let transfer = Transfer::new(source.clone(), target.clone(), crate::progress::silent());
+    World { source, target, transfer }
+}
+
+fn repository(text: &str) -> Repository {
+    text.parse().expect("a repository")
+}
+
+fn upstream() -> Repository {
+    repository("docker.io/library/app")
+}
+
+fn mirror() -> Repository {
+    repository("registry.example.com/mirrors/app")
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().expect("a tag")
+}
+
+fn only(platforms: &[&str], mode: PlatformFilterMode) -> PlatformFilter {
+    PlatformFilter::Only { platforms: platforms.iter().map(|text| text.parse().expect("a platform")).collect(), mode }
+}
+
+impl World {
+    /// Puts a blob at the source and returns its descriptor.
+    async fn blob(&self, media_type: &str, content: &str) -> Value {
+        let bytes = Bytes::copy_from_slice(content.as_bytes());
+        let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), bytes.len() as u64);
+        self.source.put_blob(&upstream(), &descriptor, &InMemory(bytes), None).await.expect("the source takes the blob");
+        serde_json::to_value(descriptor).expect("a descriptor")
+    }
+
+    /// Puts a manifest at the source, by digest and under `name` when there is one, and returns its descriptor.
+    async fn manifest(&self, content: Value, name: Option<&str>) -> Value {
+        let manifest = Manifest::parse(Bytes::from(content.to_string()), None, Algorithm::Sha256).expect("a manifest");
+        let reference = name.map_or_else(|| Reference::Digest(manifest.digest.clone()), |name| Reference::Tag(tag(name)));
+        self.source.put_manifest(&upstream(), &reference, &manifest).await.expect("the source takes the manifest");
+        serde_json::to_value(manifest.descriptor()).expect("a descriptor")
+    }
+
+    /// Puts an image of a platform at the source.
+    async fn image(&self, platform: &str, layers: &[&str], name: Option<&str>) -> Value {
+        let parsed: crate::model::Platform = platform.parse().expect("a platform");
+        let config = self.blob(media_type::OCI_CONFIG, &serde_json::to_string(&parsed).expect("a configuration")).await;
+        let mut described = Vec::new();
+        for layer in layers {
+            described.push(self.blob(media_type::OCI_LAYER_GZIP, layer).await);
+        }
+        let content = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": described });
+        let mut descriptor = self.manifest(content, name).await;
+        descriptor["platform"] = serde_json::to_value(parsed).expect("a platform");
+        descriptor
+    }
+
+    async fn attestation(&self, of: &Value) -> Value {
+        let mut descriptor = self.image("unknown/unknown", &["statement"], None).await;
+        descriptor["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": of["digest"],
+        });
+        descriptor
+    }
+
+    async fn index(&self, children: &[Value], name: Option<&str>) -> Value {
+        self.manifest(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children }), name).await
+    }
+
+    async fn copy(&self, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
+        self.copy_to(&mirror(), name, filter).await
+    }
+
+    async fn copy_to(&self, to: &Repository, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
+        let (from, tag) = (upstream(), tag(name));
+        let reference = Reference::Tag(tag.clone());
+        self.transfer.copy(CopyRequest { item: name, from: &from, reference, to, tag: &tag, filter }).await
+    }
+
+    async fn at_target(&self, reference: impl Into<Reference>) -> Option<Manifest> {
+        self.target.manifest(&mirror(), &reference.into()).await.expect("the target answers")
+    }
+
+    /// Returns how often each blob was read from the source.
+    fn reads(&self) -> HashMap<String, usize> {
+        let mut reads = HashMap::new();
+        for call in self.source.calls().into_iter().filter(|call| call.operation == Operation::Blob) {
+            *reads.entry(call.subject).or_default() += 1;
+        }
+        reads
+    }
+}
+
+fn digest(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().expect("a digest").parse().expect("a digest")
+}
+
+#[tokio::test]
+async fn an_image_arrives_bit_for_bit_parts_first_and_tag_last() {
+    let world = world();
+    let (amd64, arm64) =
+        (world.image("linux/amd64", &["base", "a"], None).await, world.image("linux/arm64", &["base-arm", "b", "b"], None).await);
+    let attestation = world.attestation(&amd64).await;
+    let index = world.index(&[amd64, arm64, attestation], Some("1.0")).await;
+    let copied = world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    assert_eq!((&copied.digest, &copied.source_digest), (&digest(&index), &digest(&index)));
+    let (source, target) = (world.source.manifest(&upstream(), &tag("1.0").into()).await, world.at_target(tag("1.0")).await);
+    assert_eq!(source.expect("the source answers"), target);
+    // The place in memory is strict: it refuses what refers to something missing. Beyond that, the tag comes last.
+    let calls = world.target.calls();
+    let tagged: Vec<usize> = calls.iter().enumerate().filter(|(_, call)| call.subject == "1.0").map(|(at, _)| at).collect();
+    assert_eq!(calls[*tagged.first().expect("the tag was written")].operation, Operation::PutManifest);
+    assert!(calls[tagged[0]..].iter().all(|call| !matches!(call.operation, Operation::PutBlob)));
+}
+
+#[tokio::test]
+async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() {
+    let world = world();
+    let filter = PlatformFilter::All;
+    let mut names = Vec::new();
+    for version in 0..6 {
+        let own = format!("layer of {version}");
+        let image = world.image("linux/amd64", &["base", "tools", &own], None).await;
+        names.push(format!("1.{version}"));
+        world.index(&[image], names.last().map(String::as_str)).await;
+    }
+    let mirrors: Vec<Repository> = (0..3).map(|number| repository(&format!("registry.example.com/team{number}/app"))).collect();
+    let copies = mirrors.iter().flat_map(|to| names.iter().map(|name| world.copy_to(to, name, &filter)).collect::<Vec<_>>());
+    let copied: Vec<Copied> = join_all(copies).await.into_iter().map(|copied| copied.expect("a copy")).collect();
+    assert!(world.reads().values().all(|&reads| reads == 1), "{:?}", world.reads());
+    let mounts = world.target.calls().into_iter().filter(|call| call.mount_from.is_some()).count();
+    assert!(mounts > 0);
+    let unique: u64 = copied.iter().map(|copied| copied.tally.moved).sum();
+    let sizes = "base".len() + "tools".len() + 6 * "layer of 0".len() + r#"{"os":"linux","architecture":"amd64"}"#.len();
+    assert_eq!(unique, sizes as u64);
+    assert!(copied.iter().any(|copied| copied.tally.mounted > 0) && copied.iter().any(|copied| copied.tally.skipped > 0));
+}
+
+#[tokio::test]
+async fn nothing_is_looked_for_in_a_repository_that_does_not_exist() {
+    let world = world();
+    let image = world.image("linux/amd64", &["base"], None).await;
+    world.index(&[image], Some("1.0")).await;
+    world.transfer.note_absent_target(&mirror());
+    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    assert_eq!((world.target.count(Operation::HasBlob), world.target.count(Operation::Resolve)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_second_tag_of_the_same_image_costs_two_requests() {
+    let world = world();
+    let image = world.image("linux/amd64", &["base"], None).await;
+    world.index(std::slice::from_ref(&image), Some("1.0")).await;
+    world.index(&[image], Some("latest")).await;
+    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    world.source.clear_calls();
+    world.target.clear_calls();
+    let copied = world.copy("latest", &PlatformFilter::All).await.expect("a copy");
+    assert_eq!((world.source.calls().len(), world.target.calls().len()), (1, 1));
+    assert_eq!(copied.tally, Tally::default());
+}
+
+#[tokio::test]
+async fn what_is_at_the_target_is_not_read_again() {
+    let world = world();
+    let shared = world.image("linux/amd64", &["base"], None).await;
+    world.index(std::slice::from_ref(&shared), Some("1.0")).await;
+    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    world.source.clear_calls();
+    // A later run, which remembers nothing.
+    let later = World { transfer: Transfer::new(world.source.clone(), world.target.clone(), crate::progress::silent()), ..world };
+    let new = later.image("linux/arm64", &["base", "more"], None).await;
+    later.index(&[shared, new], Some("1.1")).await;
+    later.source.clear_calls();
+    later.copy("1.1", &PlatformFilter::All).await.expect("a copy");
+    let read: Vec<String> = later.reads().into_keys().collect();
+    assert_eq!(read.len(), 2, "the new configuration and the new layer: {read:?}");
+}
+
+#[tokio::test]
+async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
+    let cases: [(Operation, PlaceErrorKind, Side, bool); 5] = [
+        (Operation::Blob, PlaceErrorKind::Unreachable, Side::Source, true),
+        (Operation::Manifest, PlaceErrorKind::Forbidden, Side::Source, true),
+        (Operation::PutBlob, PlaceErrorKind::Refused, Side::Target, false),
+        (Operation::PutManifest, PlaceErrorKind::ServerError, Side::Target, false),
+        (Operation::HasBlob, PlaceErrorKind::Unauthorized, Side::Target, false),
+    ];
+    for (operation, kind, side, at_source) in cases {
+        let world = world();
+        let image = world.image("linux/amd64", &["base"], None).await;
+        world.index(&[image], Some("1.0")).await;
+        let place = if at_source { &world.source } else { &world.target };
+        place.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
+        let error = world.copy("1.0", &PlatformFilter::All).await.expect_err("the copy fails");
+        assert_eq!(error.side(), side, "{operation:?}");
+        assert!(matches!(&error, CopyError::Place { error, .. } if error.kind == kind), "{operation:?}: {error:?}");
+        place.fail_when(|_| None);
+        assert_eq!(world.at_target(tag("1.0")).await, None, "{operation:?}");
+    }
+}
+
+#[tokio::test]
+async fn content_that_breaks_off_or_lies_is_the_sources_fault() {
+    let world = world();
+    let image = world.image("linux/amd64", &["a layer of some length"], None).await;
+    world.index(&[image], Some("1.0")).await;
+    world.source.fail_when(|call| (call.operation == Operation::Blob).then_some(Fault::BreakAfter(4)));
+    let error = world.copy("1.0", &PlatformFilter::All).await.expect_err("the copy fails");
+    assert_eq!(error.side(), Side::Source);
+    assert_eq!(world.at_target(tag("1.0")).await, None);
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_does_not_take_others_with_it() {
+    let world = world();
+    let good = world.image("linux/amd64", &["shared"], None).await;
+    world.index(&[good], Some("good")).await;
+    let bad = world.image("linux/arm64", &["shared", "lost"], None).await;
+    let lost = Digest::sha256(b"lost");
+    world.source.lose_blob(&upstream(), &lost);
+    world.index(&[bad], Some("bad")).await;
+    let filter = PlatformFilter::All;
+    let results = join_all([world.copy("bad", &filter), world.copy("good", &filter), world.copy("bad", &filter)]).await;
+    let outcomes: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(outcomes, [false, true, false]);
+    assert!(matches!(&results[0], Err(CopyError::Place { side: Side::Source, error }) if error.kind == PlaceErrorKind::Absent));
+    assert!(world.at_target(tag("good")).await.is_some());
+}
+
+#[tokio::test]
+async fn only_wanted_platforms_and_their_attestations_are_kept_the_same_way_each_time() {
+    let world = world();
+    let (amd64, arm64, s390x) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64/v8", &["b"], None).await,
+        world.image("linux/s390x", &["c"], None).await,
+    );
+    let (of_amd64, of_s390x) = (world.attestation(&amd64).await, world.attestation(&s390x).await);
+    world.index(&[s390x.clone(), amd64.clone(), of_s390x.clone(), arm64.clone(), of_amd64.clone()], Some("1.0")).await;
+    let filter = only(&["linux/amd64", "linux/arm64", "linux/riscv64"], PlatformFilterMode::Rewrite);
+    let copied = world.copy("1.0", &filter).await.expect("a copy");
+    assert_eq!(copied.warnings, ["platform linux/riscv64 is missing upstream"]);
+    assert_ne!(copied.digest, copied.source_digest);
+    let kept = world.at_target(tag("1.0")).await.expect("the tag");
+    let children: Vec<Digest> = kept.children().expect("an index").iter().map(|child| child.digest.clone()).collect();
+    assert_eq!(children, [digest(&amd64), digest(&arm64), digest(&of_amd64)]);
+    assert_eq!(world.at_target(digest(&s390x)).await, None);
+    let expected = world.transfer.expected_digest(&upstream(), &copied.source_digest, &filter).await.expect("a digest");
+    assert_eq!(expected, copied.digest);
+}
+
+#[tokio::test]
+async fn an_index_of_which_everything_is_kept_keeps_its_bytes() {
+    let world = world();
+    let amd64 = world.image("linux/amd64", &["a"], None).await;
+    world.index(&[amd64], Some("1.0")).await;
+    let copied = world.copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    assert_eq!(copied.digest, copied.source_digest);
+}
+
+#[tokio::test]
+async fn without_any_wanted_platform_the_copy_fails_and_says_what_there_is() {
+    let world = world();
+    let (amd64, windows) = (world.image("linux/amd64", &["a"], None).await, world.image("windows/amd64", &["b"], None).await);
+    world.index(&[amd64, windows], Some("1.0")).await;
+    world.image("linux/amd64", &["a"], Some("single")).await;
+    for name in ["1.0", "single"] {
+        let error = world.copy(name, &only(&["linux/s390x"], PlatformFilterMode::Rewrite)).await.expect_err("nothing is wanted");
+        assert!(error.to_string().starts_with("source has none of the platforms linux/s390x; it has linux/amd64"), "{error}");
+        assert_eq!(world.at_target(tag(name)).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_single_image_is_copied_when_its_configuration_matches() {
+    let world = world();
+    world.image("linux/arm64/v8", &["a"], Some("single")).await;
+    let copied = world.copy("single", &only(&["linux/arm64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    assert_eq!(copied.digest, copied.source_digest);
+}
+
+#[tokio::test]
+async fn an_artifact_without_a_platform_is_for_all_platforms() {
+    let world = world();
+    let config = world.blob("application/vnd.example.chart.config", "{}").await;
+    let chart = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/vnd.example.chart", "config": config, "layers": [] });
+    let chart = world.manifest(chart, Some("chart")).await;
+    let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
+    world.copy("chart", &filter).await.expect("a copy");
+    // Within an index it stays beside the kept platforms.
+    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    world.index(&[chart.clone(), amd64.clone(), arm64], Some("mixed")).await;
+    world.copy("mixed", &filter).await.expect("a copy");
+    let kept = world.at_target(tag("mixed")).await.expect("the tag");
+    let children: Vec<Digest> = kept.children().expect("an index").iter().map(|child| child.digest.clone()).collect();
+    assert_eq!(children, [digest(&chart), digest(&amd64)]);
+}
+
+#[tokio::test]
+async fn platforms_are_found_inside_entries_that_do_not_tell_them() {
+    let world = world();
+    let (mut amd64, mut arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    for entry in [&mut amd64, &mut arm64] {
+        entry.as_object_mut().expect("a descriptor").remove("platform");
+    }
+    let nested = world.index(&[amd64.clone(), arm64.clone()], None).await;
+    let dropped = world.index(std::slice::from_ref(&arm64), None).await;
+    world.index(&[nested, dropped, arm64], Some("nested")).await;
+    let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
+    let copied = world.copy("nested", &filter).await.expect("a copy");
+    let outer = world.at_target(copied.digest).await.expect("the outer index");
+    let [inner] = outer.children().expect("an index") else { panic!("one entry is left: {outer:?}") };
+    let inner = world.at_target(inner.digest.clone()).await.expect("the inner index");
+    let children: Vec<Digest> = inner.children().expect("an index").iter().map(|child| child.digest.clone()).collect();
+    assert_eq!(children, [digest(&amd64)]);
+}
+
+#[tokio::test]
+async fn a_sparse_index_keeps_its_bytes_and_takes_another_platform_later() {
+    let world = world_with(SparseIndexes::Allowed);
+    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let nested = world.index(std::slice::from_ref(&arm64), None).await;
+    world.index(&[amd64.clone(), nested], Some("1.0")).await;
+    let copied = world.copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse)).await.expect("a copy");
+    assert_eq!(copied.digest, copied.source_digest);
+    assert!(world.at_target(digest(&amd64)).await.is_some() && world.at_target(digest(&arm64)).await.is_none());
+    world.copy("1.0", &only(&["linux/amd64", "linux/arm64"], PlatformFilterMode::Sparse)).await.expect("a copy");
+    assert!(world.at_target(digest(&arm64)).await.is_some(), "the platform that was added is there");
+}
+
+#[tokio::test]
+async fn a_foreign_layer_is_copied_when_it_is_there_and_else_left_out_with_a_warning() {
+    let world = world();
+    let config = world.blob(media_type::OCI_CONFIG, "{}").await;
+    let mut foreign = world.blob("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "windows").await;
+    foreign["urls"] = json!(["https://example.com/windows"]);
+    let image = json!({ "schemaVersion": 2, "mediaType": media_type::DOCKER_MANIFEST, "config": config, "layers": [foreign] });
+    world.manifest(image, Some("1.0")).await;
+    let blob = Digest::sha256(b"windows");
+    assert_eq!(world.copy("1.0", &PlatformFilter::All).await.expect("a copy").warnings, [""; 0]);
+    assert!(world.target.has_blob(&mirror(), &Descriptor::new("x", blob.clone(), 7)).await.expect("the target answers"));
+
+    world.source.lose_blob(&upstream(), &blob);
+    let elsewhere = repository("other.example.com/app");
+    let copied = world.copy_to(&elsewhere, "1.0", &PlatformFilter::All).await.expect("a copy");
+    assert_eq!(copied.warnings, [format!("foreign layer {} is not at the source; its descriptor was kept", blob.short())]);
+    assert!(world.target.manifest(&elsewhere, &tag("1.0").into()).await.expect("the target answers").is_some());
+}
+
+#[tokio::test]
+async fn a_plain_blob_in_an_index_is_copied_as_one() {
+    let world = world_with(SparseIndexes::Allowed);
+    let cache = world.blob("application/vnd.buildkit.cacheconfig.v0", "cache").await;
+    let layer = world.blob(media_type::OCI_LAYER_GZIP, "layer").await;
+    world.index(&[cache, layer], Some("cache")).await;
+    world.copy("cache", &PlatformFilter::All).await.expect("a copy");
+    for content in ["cache", "layer"] {
+        let blob = Descriptor::new("x", Digest::sha256(content.as_bytes()), content.len() as u64);
+        assert!(world.target.has_blob(&mirror(), &blob).await.expect("the target answers"), "{content}");
+    }
+}
+
+#[tokio::test]
+async fn indexes_nested_too_deep_are_refused_with_and_without_a_filter() {
+    let world = world();
+    let mut inner = world.image("linux/amd64", &["a"], None).await;
+    inner.as_object_mut().expect("a descriptor").remove("platform");
+    for depth in 0..5 {
+        let name = format!("depth-{}", depth + 1);
+        inner = world.index(&[inner], Some(&name)).await;
+    }
+    for filter in [PlatformFilter::All, only(&["linux/amd64"], PlatformFilterMode::Rewrite)] {
+        assert!(matches!(world.copy("depth-5", &filter).await, Err(CopyError::TooDeep { .. })), "{filter:?}");
+    }
+    for filter in [PlatformFilter::All, only(&["linux/amd64"], PlatformFilterMode::Rewrite)] {
+        world.copy("depth-4", &filter).await.expect("four levels are copied");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_lacks_a_child_is_told_as_incomplete() {
+    let world = world();
+    let absent = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"absent"), "size": 6 });
+    world.index(&[absent], Some("1.0")).await;
+    assert!(matches!(world.copy("1.0", &PlatformFilter::All).await, Err(CopyError::ChildMissing { .. })));
+    assert!(matches!(world.copy("2.0", &PlatformFilter::All).await, Err(CopyError::Absent { side: Side::Source, .. })));
+}
