@@ -9,6 +9,7 @@ use crate::error::{Exit, Failure};
 use crate::process::Process;
 use crate::progress::Progress;
 
+pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use places::layouts;
