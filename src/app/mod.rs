@@ -9,6 +9,7 @@ use crate::error::{Exit, Failure};
 use crate::process::Process;
 use crate::progress::Progress;
 
+pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use places::layouts;
@@ -70,7 +71,7 @@ pub struct Surroundings {
 pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let Invocation { command, global } = invocation;
     match command {
-        Command::Sync(options) => sync::run(options, &global, surroundings),
+        Command::Sync(options) => sync::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

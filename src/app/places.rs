@@ -34,11 +34,7 @@ pub(super) fn image_places<'a>(
     })?;
     // Asking a credential helper is reading, so it is the real runner in every mode.
     let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
-    let settings = Settings {
-        hosts,
-        insecure: config.insecure_registries.iter().cloned().collect(),
-        ..Settings::default()
-    };
+    let settings = Settings { hosts, insecure: config.insecure_registries.iter().cloned().collect(), ..Settings::default() };
     let client = Client::new(settings, Arc::new(credentials), process.clock.clone());
     let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts) };
     Ok(match mode {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::configuration::load_configuration;
+use super::configuration::{lacks, load_configuration};
 use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
@@ -33,11 +33,11 @@ pub struct SyncOptions {
 }
 
 /// Runs a sync.
-pub(super) fn run(options: SyncOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
-        return Err(Failure::usage("the configuration has no `sync.entries`").hint("name at least one mirror: a source, a target, and a tag or tag_regex"));
+        return Err(lacks("sync.entries", &config, process).hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
     };
     let scope = Scope { only: only(&options.only, entries)?, shard: options.shard };
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();

@@ -10,6 +10,7 @@ use tracing::Level;
 
 use super::failure::Told;
 use super::global::LogFormat;
+use crate::app::ConfigErrors;
 use crate::error::Failure;
 use crate::model::Clock;
 use crate::model::text::{Masker, printable};
@@ -50,10 +51,13 @@ impl Messages {
 
     /// Writes a failure.
     pub(super) fn failure(&self, failure: &Failure) {
-        // The place for `downcast_ref::<ConfigErrors>()` of `failure.error`, which draws itself with the lines of the file.
         let told = Told::new(failure, &self.masker);
         match self.format {
-            LogFormat::Text => self.write(&told.draw(self.color)),
+            LogFormat::Text => match failure.error.downcast_ref::<ConfigErrors>() {
+                // These draw themselves into the lines of the file.
+                Some(errors) => self.write(&self.masker.mask(&errors.render(self.color))),
+                None => self.write(&told.draw(self.color)),
+            },
             LogFormat::Json => self.record(&Record {
                 level: Level::ERROR,
                 target: "imglife",

@@ -1,16 +1,36 @@
 //! The configuration, checked: what `imglife.yaml` says, with defaults filled in and impossible states gone.
 //!
-//! `raw` is the file as written, with positions; `expand` inserts variables; `check` collects every finding and builds
-//! [`Config`] only when there is none; `schema` describes the file to editors.
+//! `raw` is the file as written, with positions; `expand` inserts variables; `table` says which keys there are; `check` collects
+//! every finding and builds [`Config`] only when there is none; `schema` describes the file to editors, `show` writes it back.
+//! Reads the file that it is told; knows nothing of credentials and of what commands do.
+
+mod check;
+mod errors;
+mod expand;
+mod raw;
+mod schema;
+mod show;
+mod source;
+mod table;
+mod words;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::NaiveDate;
 use regex::Regex;
 
+pub use check::load;
+pub use errors::{ConfigErrors, Finding, Span};
+pub use schema::schema;
+pub use show::{show, suffices};
+pub use source::{DEFAULT_NAME, OpenError, SourceText, find, open, read};
+
 pub use crate::model::hook::{Hook, HookCommand};
+use crate::model::reference::InvalidName;
 use crate::model::{Host, Platform, Repository, Tag};
 
 /// The whole configuration. Sections that a command needs and the file lacks are reported by the command.
@@ -158,9 +178,43 @@ pub enum PlatformMode {
     Sparse,
 }
 
+/// The start of repository names: `registry:5000`, `registry.example.com/bases` or `ocidir://directory`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasePath(String);
+
+impl BasePath {
+    /// Returns the repository at `path` below this one.
+    pub fn join(&self, path: &str) -> Result<Repository, InvalidName> {
+        format!("{}/{path}", self.0).parse()
+    }
+}
+
+impl FromStr for BasePath {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<BasePath, InvalidName> {
+        let base = BasePath(text.trim_end_matches('/').to_owned());
+        if base.0.is_empty() {
+            return Err(InvalidName { text: text.to_owned(), expected: "a base path", reason: "it is empty".to_owned() });
+        }
+        match base.join("name") {
+            Ok(_) => Ok(base),
+            Err(error) => Err(InvalidName { text: text.to_owned(), expected: "a base path", reason: error.reason }),
+        }
+    }
+}
+
+impl fmt::Display for BasePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Build {
-    pub registry: Repository,
+    /// What images without one of their own have.
+    pub core_version: String,
+    pub registry: BasePath,
     pub engine: EngineChoice,
     pub builder: Option<String>,
     pub tag_format: String,
@@ -258,7 +312,7 @@ pub enum TagExclusion {
 
 #[derive(Clone, Debug)]
 pub struct Archive {
-    pub registry: Repository,
+    pub registry: BasePath,
     pub keep_days: u32,
 }
 
@@ -316,7 +370,7 @@ pub enum Extract {
     Minor,
     Patch,
     Full,
-    /// A regular expression with one capture group.
+    /// A regular expression with one capture group, searched for anywhere in the tag.
     Pattern(TagPattern),
 }
 

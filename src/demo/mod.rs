@@ -27,7 +27,7 @@ pub enum DemoError {
     Publish {
         image: Box<ImageReference>,
         #[source]
-        source: PlaceError,
+        source: Box<PlaceError>,
     },
     #[error("cannot make a layer of a sample image")]
     Layer(#[source] io::Error),

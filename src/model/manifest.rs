@@ -154,6 +154,20 @@ impl Manifest {
         Descriptor::new(self.media_type.clone(), self.digest.clone(), self.bytes.len() as u64)
     }
 
+    /// Returns the descriptor by which a list of referrers names this manifest: with its annotations and its artifact type, which
+    /// for an image without one is the media type of its configuration (distribution specification, "Listing Referrers").
+    pub fn referrer(&self) -> Descriptor {
+        let config_type = match &self.content {
+            ManifestContent::Image { config: Some(config), .. } => Some(config.media_type.clone()),
+            _ => None,
+        };
+        Descriptor {
+            artifact_type: self.artifact_type.clone().filter(|text| !text.is_empty()).or(config_type),
+            annotations: self.annotations.clone(),
+            ..self.descriptor()
+        }
+    }
+
     /// Returns the entries of an index, or `None` for an image.
     pub fn children(&self) -> Option<&[Descriptor]> {
         match &self.content {

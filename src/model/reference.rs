@@ -265,6 +265,18 @@ impl Tag {
         &self.0
     }
 
+    /// Returns the tag under which clients keep the list of what refers to `subject`, on a registry that keeps none
+    /// (distribution specification, "Referrers Tag Schema").
+    pub fn of_referrers(subject: &Digest) -> Tag {
+        Tag(format!("{}-{}", subject.algorithm().name(), &subject.hex()[..64]))
+    }
+
+    /// Returns the tags under which cosign keeps signatures, attestations and SBOMs of `subject`.
+    pub fn of_cosign(subject: &Digest) -> [Tag; 3] {
+        let base = Tag::of_referrers(subject);
+        ["sig", "att", "sbom"].map(|kind| Tag(format!("{base}.{kind}")))
+    }
+
     /// Returns whether the tag holds attachments of an image by the conventions for registries without the referrers API:
     /// the fallback tag `sha256-<hex>`, and cosign's `sha256-<hex>.sig`, `.att`, `.sbom`.
     pub fn is_attachment(&self) -> bool {

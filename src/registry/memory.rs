@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen, verified};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, verified};
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
 /// How much of a blob is handed out at a time, in bytes.
@@ -20,6 +20,7 @@ pub enum Operation {
     Resolve,
     Manifest,
     Blob,
+    Referrers,
     HasBlob,
     PutBlob,
     PutManifest,
@@ -59,6 +60,7 @@ pub enum SparseIndexes {
 #[derive(Default)]
 pub struct MemoryPlace {
     sparse_indexes: SparseIndexes,
+    lists_referrers: bool,
     repositories: Mutex<HashMap<Repository, Contents>>,
     calls: Mutex<Vec<Call>>,
     hook: Mutex<Option<Hook>>,
@@ -76,6 +78,12 @@ struct Contents {
 impl MemoryPlace {
     pub fn new(sparse_indexes: SparseIndexes) -> MemoryPlace {
         MemoryPlace { sparse_indexes, ..MemoryPlace::default() }
+    }
+
+    /// Returns the place as one that lists what refers to a manifest.
+    #[must_use]
+    pub fn listing_referrers(self) -> MemoryPlace {
+        MemoryPlace { lists_referrers: true, ..self }
     }
 
     /// Asks `hook` before each call whether it is to fail. Replaces an earlier hook.
@@ -136,6 +144,7 @@ fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> Plac
         Operation::Resolve => "resolve",
         Operation::Manifest => "read manifest",
         Operation::Blob => "read blob",
+        Operation::Referrers => "list referrers of",
         Operation::HasBlob => "look for blob",
         Operation::PutBlob => "write blob",
         Operation::PutManifest => "write manifest",
@@ -203,6 +212,20 @@ impl ImageSource for MemoryPlace {
         }
         pieces.extend(break_after.map(|_| Err(broken)));
         Ok(stream::iter(pieces).boxed())
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        self.called(Call::new(Operation::Referrers, repository, subject))?;
+        if !self.lists_referrers {
+            return Ok(Referrers::NotListed);
+        }
+        let listed = self.read(repository, |contents| {
+            let refers = |manifest: &&Manifest| manifest.subject.as_ref().is_some_and(|found| found.digest == *subject);
+            let mut listed: Vec<Descriptor> = contents.manifests.values().filter(refers).map(Manifest::referrer).collect();
+            listed.sort_by(|one, other| one.digest.cmp(&other.digest));
+            Some(listed)
+        });
+        Ok(Referrers::Listed(listed.unwrap_or_default()))
     }
 }
 

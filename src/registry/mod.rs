@@ -40,6 +40,19 @@ pub trait ImageSource: Send + Sync {
     /// Returns the content of a blob from `from_offset` (in bytes) to its end. The stream is not verified; who keeps the
     /// content does that with [`verified`].
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError>;
+
+    /// Returns the manifests that have `subject` as their subject, as the place lists them by itself.
+    async fn referrers(&self, _repository: &Repository, _subject: &Digest) -> Result<Referrers, PlaceError> {
+        Ok(Referrers::NotListed)
+    }
+}
+
+/// What a place tells of the manifests that refer to another as their subject (distribution specification, "Listing Referrers").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    Listed(Vec<Descriptor>),
+    /// The place keeps no such lists. Clients then keep one in an index under the tag that [`Tag::of_referrers`] gives.
+    NotListed,
 }
 
 /// A place that images can also be written to.

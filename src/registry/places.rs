@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, Reopen, TagSeen};
-use crate::model::{Descriptor, Manifest, Reference, Repository};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, Referrers, Reopen, TagSeen};
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
 
 /// The places that a run speaks to.
 #[derive(Clone)]
@@ -40,6 +40,10 @@ impl ImageSource for Places {
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
         self.of(repository).blob(repository, descriptor, from_offset).await
     }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        self.of(repository).referrers(repository, subject).await
+    }
 }
 
 #[async_trait]
@@ -69,7 +73,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::Digest;
     use crate::registry::InMemory;
     use crate::registry::memory::{MemoryPlace, Operation};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen};
-use crate::model::{Descriptor, Manifest, Reference, Repository};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
 
 /// The place inside, without its writes.
 pub struct ReadOnly(Arc<dyn ImageStore>);
@@ -33,6 +33,10 @@ impl ImageSource for ReadOnly {
 
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
         self.0.blob(repository, descriptor, from_offset).await
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        self.0.referrers(repository, subject).await
     }
 }
 
@@ -66,7 +70,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{Algorithm, Digest};
+    use crate::model::Algorithm;
     use crate::registry::InMemory;
     use crate::registry::memory::{MemoryPlace, Operation};
 

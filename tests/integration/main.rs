@@ -7,6 +7,8 @@ mod architecture;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod registries;
 #[cfg(test)]
 mod support;

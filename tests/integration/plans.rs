@@ -121,9 +121,11 @@ async fn every_world_is_planned_as_expected() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
     let mut checked = 0;
     for case in std::fs::read_dir(&cases).expect("the worlds").map(|case| case.expect("a case").path()) {
-        let read = |name: &str| std::fs::read_to_string(case.join(name)).unwrap_or_else(|error| panic!("{}: {error}", case.join(name).display()));
+        let read =
+            |name: &str| std::fs::read_to_string(case.join(name)).unwrap_or_else(|error| panic!("{}: {error}", case.join(name).display()));
         let source = config::SourceText { name: "config.yaml".to_owned(), text: read("config.yaml") };
-        let config = config::load(&source, Path::new("/"), &Variables::default()).unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
+        let config =
+            config::load(&source, Path::new("/"), &Variables::default()).unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
         let world: World = serde_saphyr::from_str(&read("world.yaml")).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
         let sync = config.sync.as_ref().expect("a sync section");
         let now: DateTime<Utc> = Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time");

@@ -3,17 +3,19 @@
 //! Owns its paths, headers and errors, and that bytes are hashed rather than headers believed. Connections, logins and retries
 //! of single requests are `http`'s.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target};
 use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
 
 mod blob;
 mod link;
 mod manifest;
+mod referrers;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -25,11 +27,13 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// All registries: which one is meant is part of a repository's name.
 pub struct RemoteRegistries {
     http: Arc<Client>,
+    /// The hosts that were found to list no referrers: they are not asked again.
+    without_referrers: Mutex<HashSet<Host>>,
 }
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http }
+        RemoteRegistries { http, without_referrers: Mutex::default() }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -58,6 +62,19 @@ impl ImageSource for RemoteRegistries {
 
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
         self.at(repository)?.blob(descriptor, from_offset).await
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        let at = self.at(repository)?;
+        let known = || self.without_referrers.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(at.host) {
+            return Ok(Referrers::NotListed);
+        }
+        let found = at.referrers(subject).await?;
+        if found == Referrers::NotListed {
+            known().insert(at.host.clone());
+        }
+        Ok(found)
     }
 }
 

@@ -37,7 +37,11 @@ impl SyncReport {
         let amounts = [("moved", bytes.bytes_moved), ("mounted", bytes.bytes_mounted), ("present", bytes.bytes_skipped)];
         let amounts = amounts.map(|(kind, bytes)| Sample { labels: vec![("kind", kind.to_owned())], value: as_number(bytes) });
         vec![
-            gauge("imglife_sync_success", "Whether everything selected is at its target.", whole(f64::from(u8::from(self.exit() == Exit::Done)))),
+            gauge(
+                "imglife_sync_success",
+                "Whether everything selected is at its target.",
+                whole(f64::from(u8::from(self.exit() == Exit::Done))),
+            ),
             gauge("imglife_sync_duration_seconds", "How long the run took.", whole(self.duration.as_secs_f64())),
             gauge("imglife_sync_tags", "Tags of each mirror by what became of them.", self.entries.iter().flat_map(tag_samples).collect()),
             gauge("imglife_sync_bytes", "Content that was moved, mounted within the target, or present.", amounts.to_vec()),

@@ -30,6 +30,8 @@ pub struct ObservedEntry {
     pub position: usize,
     /// Which tags the entry selects upstream.
     pub selected: Result<Selected, Trouble>,
+    /// The upstream tags that hold attachments; `None` where upstream was not listed.
+    pub attachment_tags: Option<BTreeSet<Tag>>,
     /// The tags that the target has.
     pub target: Result<Listing, Trouble>,
     /// The digests of selected tags, where the entry compares them.
@@ -64,18 +66,23 @@ pub struct TagDigests {
 pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn Progress, now: DateTime<Utc>) -> World {
     let positions = scope.entries(sync);
     let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
-    let sources = list(entries.iter().filter(|entry| matches!(entry.selection, Selection::Pattern(_))).map(|entry| &entry.source), |repository| {
-        list_source(places, progress, repository)
-    });
+    let sources =
+        list(entries.iter().filter(|entry| matches!(entry.selection, Selection::Pattern(_))).map(|entry| &entry.source), |repository| {
+            list_source(places, progress, repository)
+        });
     let targets = list(entries.iter().map(|entry| &entry.target), |repository| list_target(places, progress, repository));
     let (sources, targets) = futures_util::join!(sources, targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
-        let selected = match &entry.selection {
-            Selection::Fixed(tag) => Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }),
-            Selection::Pattern(pattern) => sources[&entry.source].clone().and_then(|listing| select(pattern, &listing, now)),
+        let (selected, attachment_tags) = match &entry.selection {
+            Selection::Fixed(tag) => (Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }), None),
+            Selection::Pattern(pattern) => match &sources[&entry.source] {
+                Ok(listing) => (select(pattern, listing, now), Some(attachment_tags(listing))),
+                Err(trouble) => (Err(trouble.clone()), None),
+            },
         };
-        observed.push(ObservedEntry { position, selected, target: targets[&entry.target].clone(), digests: BTreeMap::new() });
+        let target = targets[&entry.target].clone();
+        observed.push(ObservedEntry { position, selected, attachment_tags, target, digests: BTreeMap::new() });
     }
     let comparisons: Vec<(usize, Tag)> = observed
         .iter()
@@ -102,8 +109,16 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     World { entries: observed }
 }
 
+/// Returns the tags of a listing that hold attachments.
+pub(super) fn attachment_tags(listing: &[TagSeen]) -> BTreeSet<Tag> {
+    listing.iter().map(|seen| &seen.tag).filter(|tag| tag.is_attachment()).cloned().collect()
+}
+
 /// Lists each repository once, however many entries name it.
-async fn list<'a, T, F>(repositories: impl Iterator<Item = &'a Repository>, look: impl Fn(&'a Repository) -> F) -> HashMap<&'a Repository, T>
+async fn list<'a, T, F>(
+    repositories: impl Iterator<Item = &'a Repository>,
+    look: impl Fn(&'a Repository) -> F,
+) -> HashMap<&'a Repository, T>
 where
     F: Future<Output = T>,
 {

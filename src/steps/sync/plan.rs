@@ -23,6 +23,8 @@ pub struct EntryPlan {
     pub items: Vec<Item>,
     /// Why nothing can be done for the entry at all.
     pub trouble: Option<Trouble>,
+    /// The upstream tags that hold attachments; `None` where upstream was not listed.
+    pub attachment_tags: Option<BTreeSet<Tag>>,
     /// The target said that it has no such repository.
     pub target_is_new: bool,
 }
@@ -83,6 +85,7 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
         left_out: LeftOut::default(),
         items: Vec::new(),
         trouble: None,
+        attachment_tags: seen.attachment_tags.clone(),
         target_is_new: matches!(seen.target, Ok(Listing::NoRepository)),
     };
     let selected = match &seen.selected {

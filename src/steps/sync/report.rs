@@ -42,6 +42,8 @@ pub struct Totals {
     pub not_done: usize,
     /// Entries of which nothing could be done at all.
     pub failed_entries: usize,
+    /// Signatures and the like that came with what was copied.
+    pub attachments: usize,
     #[serde(flatten)]
     pub bytes: Bytes,
 }
@@ -97,6 +99,8 @@ pub struct ItemReport {
     pub source_digest: Option<Digest>,
     #[serde(flatten)]
     pub bytes: Bytes,
+    /// Signatures and the like that came with it.
+    pub attachments: usize,
     #[serde(rename = "durationSeconds", serialize_with = "seconds")]
     pub duration: Duration,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -105,7 +109,16 @@ pub struct ItemReport {
 
 impl ItemReport {
     pub(super) fn new(tag: Tag, outcome: Outcome) -> ItemReport {
-        ItemReport { tag, outcome, digest: None, source_digest: None, bytes: Bytes::default(), duration: Duration::ZERO, warnings: Vec::new() }
+        ItemReport {
+            tag,
+            outcome,
+            digest: None,
+            source_digest: None,
+            bytes: Bytes::default(),
+            attachments: 0,
+            duration: Duration::ZERO,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -165,6 +178,7 @@ impl SyncReport {
                     Outcome::Failed(_) => totals.failed += 1,
                     Outcome::Interrupted | Outcome::NotStarted => totals.not_done += 1,
                 }
+                totals.attachments += item.attachments;
                 totals.bytes.bytes_moved += item.bytes.bytes_moved;
                 totals.bytes.bytes_mounted += item.bytes.bytes_mounted;
                 totals.bytes.bytes_skipped += item.bytes.bytes_skipped;
@@ -313,6 +327,9 @@ impl SyncReport {
             selected.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", self.totals.not_done) });
         }
         let mut rows = vec![selected];
+        if self.totals.attachments > 0 {
+            rows.push(SummaryRow::new("Attachments", self.totals.attachments));
+        }
         if self.totals.failed_entries > 0 {
             rows.push(SummaryRow { tone: Tone::Bad, ..SummaryRow::new("Entries failed", self.totals.failed_entries) });
         }

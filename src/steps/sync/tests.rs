@@ -127,8 +127,7 @@ impl World {
     async fn execute(&self, plan: &Plan, places: Places, mode: Mode) -> SyncReport {
         let runner: Arc<dyn Runner> = if mode == Mode::Apply { self.runner.clone() } else { Arc::new(Refusing) };
         let hooks = HookRunner::new(runner, Variables::default(), "/".into());
-        let execution =
-            Execution { mode, places, progress: crate::progress::silent(), hooks, cancel: self.cancel.clone(), now: now() };
+        let execution = Execution { mode, places, progress: crate::progress::silent(), hooks, cancel: self.cancel.clone(), now: now() };
         execute(&self.sync, plan, &execution).await
     }
 
@@ -278,7 +277,8 @@ async fn hooks_run_for_each_changed_tag_or_once_as_they_ask_and_only_after_chang
 async fn a_failed_hook_counts_unless_it_is_tolerated() {
     for (tolerated, exit, runs) in [(false, Exit::Failed, 1), (true, Exit::Done, 2)] {
         let failing = Hook { continue_on_error: tolerated, ..hook(&["first"]) };
-        let mut world = world(vec![Entry { post_sync: vec![failing, Hook { continue_on_error: true, ..hook(&["second"]) }], ..entry("1.0") }]);
+        let mut world =
+            world(vec![Entry { post_sync: vec![failing, Hook { continue_on_error: true, ..hook(&["second"]) }], ..entry("1.0") }]);
         world.runner = Arc::new(Noting { fails: true, ..Noting::default() });
         put(&world.source, &upstream(), "1.0", "1.0").await;
         let report = world.run(Mode::Apply).await;

@@ -1,0 +1,250 @@
+//! Checking `build`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+use super::hooks::hooks;
+use super::lifecycle::products;
+use super::reader::{Context, Fields, Located};
+use super::retention::{Applied, General};
+use super::sync::{CheckedSync, Mirrors, platforms};
+use crate::config::table::BUILD_HOOKS;
+use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, ImageLifecycle, Provenance};
+use crate::model::{Platform, Repository, Tag};
+
+/// The section, and what else is known of its images, in their order.
+pub(super) struct CheckedBuild {
+    pub(super) build: Build,
+    pub(super) applied: Vec<Applied>,
+}
+
+/// What images take from the section when they leave it out.
+struct Inherited<'a> {
+    registry: Option<BasePath>,
+    core_version: Option<String>,
+    platforms: Option<Vec<Platform>>,
+    sbom: Option<bool>,
+    provenance: Option<Provenance>,
+    post_image_build: Vec<Hook>,
+    engine: Option<EngineChoice>,
+    general: &'a General,
+    lifecycles: HashMap<Repository, Vec<ImageLifecycle>>,
+}
+
+/// An image as far as it could be read.
+struct ReadImage {
+    image: Option<BuildImage>,
+    applied: Applied,
+    repository: Option<Repository>,
+    mirror_image: Option<Located<Repository>>,
+    name: Option<Located<String>>,
+    mirror_tag: Option<String>,
+    names_mirror_tag: bool,
+    version: Option<String>,
+}
+
+/// Returns the section, `None` when it is left out or wrong.
+pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedSync>, mirrors: &Mirrors) -> Option<CheckedBuild> {
+    if !root.has("build") {
+        return None;
+    }
+    let context = root.context;
+    let mut fields = root.section("build")?;
+    fields.override_from("builder", "IMGLIFE_BUILDER", true);
+    let registry = fields.required::<BasePath>("registry").map(|registry| registry.value);
+    let core_version = fields.required::<Tag>("core_version").map(|version| version.value.to_string());
+    let engine = fields.value("engine");
+    let builder = fields.optional::<String>("builder").map(|builder| builder.value).filter(|builder| !builder.is_empty());
+    let tag_format = fields.value("tag_format");
+    let on_base_change = fields.value("on_base_change");
+    let parallelism = fields.value("parallelism");
+    let post_image_build = hooks(&fields.section_or_empty("hooks", &BUILD_HOOKS), "post_image_build").unwrap_or_default();
+    let mut lifecycles: HashMap<Repository, Vec<ImageLifecycle>> = HashMap::new();
+    for entry in sync.iter().flat_map(|checked| &checked.sync.entries).filter(|entry| !entry.lifecycle.is_empty()) {
+        lifecycles.entry(entry.target.clone()).or_insert_with(|| entry.lifecycle.clone());
+    }
+    let given_platforms = platforms(&fields);
+    check_engine(&fields, engine, given_platforms.as_deref());
+    let inherited = Inherited {
+        registry: registry.clone(),
+        core_version: core_version.clone(),
+        platforms: given_platforms.or_else(|| Some(fields.list_or_default("platforms"))),
+        sbom: fields.value("sbom"),
+        provenance: fields.value("provenance"),
+        post_image_build: post_image_build.clone(),
+        engine,
+        general,
+        lifecycles,
+    };
+    fields.demand("images");
+    let sections = fields.sections("images").unwrap_or_default();
+    let read: Vec<ReadImage> = sections.iter().map(|fields| image(fields, &inherited)).collect();
+    check_repeated(context, &read);
+    check_order(context, &read);
+    check_mirrors(context, &read, mirrors);
+    let (images, applied) = read.into_iter().filter_map(|read| Some((read.image?, read.applied))).unzip();
+    let build = Build {
+        core_version: core_version?,
+        registry: registry?,
+        engine: engine?,
+        builder,
+        tag_format: tag_format?,
+        on_base_change: on_base_change?,
+        parallelism: parallelism?,
+        post_image_build,
+        images,
+    };
+    Some(CheckedBuild { build, applied })
+}
+
+fn check_engine(fields: &Fields<'_>, engine: Option<EngineChoice>, platforms: Option<&[Platform]>) {
+    if engine == Some(EngineChoice::Docker) && platforms.is_some_and(|platforms| platforms.len() > 1) {
+        fields.context.error(
+            &fields.place("platforms"),
+            "the engine `docker` builds for one platform only",
+            "keep one platform, or set `build.engine` to `buildx`, `buildah` or `auto`",
+        );
+    }
+}
+
+fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
+    let context = fields.context;
+    let name = fields.required::<String>("name");
+    let repository = name.as_ref().zip(inherited.registry.as_ref()).and_then(|(name, registry)| match registry.join(&name.value) {
+        Ok(repository) => Some(repository.resolved_below(context.directory)),
+        Err(error) => {
+            context.error(&name.at, error.to_string(), "an image is pushed to `<build.registry>/<name>`");
+            None
+        }
+    });
+    let folder = fields.required::<PathBuf>("folder").map(|folder| context.directory.join(folder.value));
+    let template = file_name(fields);
+    let image_type = fields.required("type").map(|image_type| image_type.value);
+    let mirror_image = fields.required::<Repository>("mirror_image").map(|repository| context.resolve(&repository));
+    let mirror_tag = fields.optional::<Tag>("mirror_tag").map(|tag| tag.value);
+    let version = fields.optional::<Tag>("version").map(|version| version.value.to_string());
+    let core_version = fields.optional::<Tag>("core_version").map(|version| version.value.to_string());
+    let args = fields.map::<String>("args").unwrap_or_default();
+    let aliases = fields.list::<Tag>("aliases").unwrap_or_default().into_iter().map(|alias| alias.value).collect();
+    let own_platforms = platforms(fields);
+    check_engine(fields, inherited.engine, own_platforms.as_deref());
+    let sbom = fields.optional("sbom").map(|sbom| sbom.value);
+    let provenance = fields.optional("provenance").map(|provenance| provenance.value);
+    let own_hooks = fields.section("hooks").and_then(|fields| hooks(&fields, "post_image_build"));
+    let applied = inherited.general.applied(fields);
+    let lifecycle = products(fields).or_else(|| inherited.lifecycles.get(&mirror_image.as_ref()?.value).cloned()).unwrap_or_default();
+    let build = || {
+        Some(BuildImage {
+            name: name.clone()?.value,
+            repository: repository.clone()?,
+            folder: folder?,
+            template: template?,
+            image_type: image_type?,
+            mirror_image: mirror_image.clone()?.value,
+            mirror_tag: mirror_tag.clone(),
+            version: version.clone(),
+            core_version: core_version.or_else(|| inherited.core_version.clone())?,
+            args,
+            aliases,
+            platforms: own_platforms.or_else(|| inherited.platforms.clone())?,
+            sbom: sbom.or(inherited.sbom)?,
+            provenance: provenance.or(inherited.provenance)?,
+            post_image_build: own_hooks.unwrap_or_else(|| inherited.post_image_build.clone()),
+            retention: applied.retention.clone(),
+            lifecycle,
+        })
+    };
+    let image = build();
+    let names_mirror_tag = fields.has("mirror_tag");
+    let mirror_tag = mirror_tag.map(|tag| tag.to_string());
+    ReadImage { image, applied, repository, mirror_image, name, mirror_tag, names_mirror_tag, version }
+}
+
+/// Returns the template's name within its folder.
+fn file_name(fields: &Fields<'_>) -> Option<String> {
+    let name = fields.value::<String>("tmpl")?;
+    let inside = PathBuf::from(&name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !inside {
+        fields.context.error(&fields.place("tmpl"), "the template lies outside of `folder`", "name a file below `folder`");
+    }
+    inside.then_some(name)
+}
+
+/// Reports images that would get the same tag.
+fn check_repeated(context: &Context<'_>, images: &[ReadImage]) {
+    let mut lines: HashMap<(&str, Option<&String>), usize> = HashMap::new();
+    for image in images {
+        let Some(name) = &image.name else { continue };
+        let version = image.version.as_ref().or(image.mirror_tag.as_ref());
+        let line = name.at.span.map_or(0, |span| span.line);
+        match lines.entry((&name.value, version)) {
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(line);
+            }
+            std::collections::hash_map::Entry::Occupied(first) => {
+                let what = version.map_or_else(|| "without a version".to_owned(), |version| format!("in version `{version}`"));
+                let message = format!("the image `{}` {what} is already listed in line {}", name.value, first.get());
+                context.error(&name.at, message, "give the two different values of `version`");
+            }
+        }
+    }
+}
+
+/// Reports images that are built on one another in a circle.
+fn check_order(context: &Context<'_>, images: &[ReadImage]) {
+    let mut bases: BTreeMap<&Repository, Vec<&Located<Repository>>> = BTreeMap::new();
+    for image in images {
+        if let Some((repository, mirror)) = image.repository.as_ref().zip(image.mirror_image.as_ref()) {
+            bases.entry(repository).or_default().push(mirror);
+        }
+    }
+    let mut done: HashSet<&Repository> = HashSet::new();
+    for start in bases.keys() {
+        // A walk in depth with its own stack: where it stands, and which of the bases there comes next.
+        let mut path: Vec<(&Repository, usize)> = if done.contains(start) { Vec::new() } else { vec![(start, 0)] };
+        while let Some((repository, next)) = path.last_mut() {
+            let repository = *repository;
+            let Some(base) = bases.get(repository).and_then(|bases| bases.get(*next)) else {
+                done.insert(repository);
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            if let Some(first) = path.iter().position(|(seen, _)| **seen == base.value) {
+                let circle = path[first..].iter().map(|(repository, _)| *repository).chain([&base.value]);
+                let circle: Vec<String> = circle.map(|repository| format!("`{repository}`")).collect();
+                let message = format!("images are built on one another in a circle: {}", circle.join(" on "));
+                context.error(&base.at, message, "build one of them on a mirror");
+            } else if bases.contains_key(&base.value) && !done.contains(&base.value) {
+                path.push((&base.value, 0));
+            }
+        }
+    }
+}
+
+/// Reports images without a tag to build on that no single mirror gives.
+fn check_mirrors(context: &Context<'_>, images: &[ReadImage], mirrors: &Mirrors) {
+    let built: HashSet<&Repository> = images.iter().filter_map(|image| image.repository.as_ref()).collect();
+    for image in images.iter().filter(|image| !image.names_mirror_tag) {
+        let Some(mirror) = image.mirror_image.as_ref().filter(|mirror| !built.contains(&mirror.value)) else { continue };
+        let targets = mirrors.targets.iter().filter(|target| target.value == mirror.value);
+        let lines: Vec<String> = targets.filter_map(|target| target.at.span).map(|span| span.line.to_string()).collect();
+        match lines.as_slice() {
+            [_] => {}
+            [] => context.error(
+                &mirror.at,
+                format!("no sync entry has the target `{}`, and `mirror_tag` is not given", mirror.value),
+                "add `mirror_tag:`, or name the target of a sync entry or another image of this list",
+            ),
+            lines => context.error(
+                &mirror.at,
+                format!(
+                    "several sync entries have the target `{}` (lines {}), and `mirror_tag` is not given",
+                    mirror.value,
+                    lines.join(", ")
+                ),
+                "add `mirror_tag:` to say which tag to build on",
+            ),
+        }
+    }
+}

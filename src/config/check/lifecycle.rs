@@ -1,0 +1,67 @@
+//! Checking `lifecycle`, the lifecycles of images, and `status`.
+
+use std::path::PathBuf;
+
+use super::reader::{Fields, Located};
+use super::scalar::VariableName;
+use crate::config::table::{LIFECYCLE, NOTIFY, STATUS};
+use crate::config::{Acceptance, Extract, ImageLifecycle, Lifecycle, Status};
+
+/// Returns how end-of-life data is kept.
+pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
+    let mut fields = root.section_or_empty("lifecycle", &LIFECYCLE);
+    fields.override_from("warn_days", "IMGLIFE_ALERT_CRITICAL_DAYS", false);
+    let notify = fields.section_or_empty("notify", &NOTIFY);
+    let variable = |name: &str| notify.optional::<VariableName>(name).map(|name| name.value.0);
+    let (slack_webhook_variable, webhook_variable) = (variable("slack_webhook_env"), variable("webhook_env"));
+    let provider = fields.value("eol_provider");
+    let target = fields.value("eol_target");
+    let data_file = fields.value::<PathBuf>("eol_data_file");
+    let api_url = fields.value("api_url");
+    let warn_days = fields.value("warn_days");
+    let phase = fields.value("phase");
+    let notify_at_days = notify.list_or_default::<u32>("at_days");
+    Some(Lifecycle {
+        provider: provider?,
+        target: target?,
+        data_file: root.context.directory.join(data_file?),
+        api_url: api_url?,
+        warn_days: warn_days?,
+        phase: phase?,
+        slack_webhook_variable,
+        webhook_variable,
+        notify_at_days,
+    })
+}
+
+/// Returns the products of an image, `None` when the key is left out.
+pub(super) fn products(fields: &Fields<'_>) -> Option<Vec<ImageLifecycle>> {
+    Some(fields.sections("lifecycle")?.iter().filter_map(product).collect())
+}
+
+fn product(fields: &Fields<'_>) -> Option<ImageLifecycle> {
+    let product = fields.required::<String>("product");
+    let extract = fields.optional::<Extract>("extract");
+    let track = fields.optional::<Extract>("track");
+    if fields.has("extract") && fields.has("track") {
+        fields.context.error(&fields.place("track"), "`track` is another name of `extract`, which is given too", "remove one of the two");
+    }
+    let phase = fields.optional("phase").map(|phase| phase.value);
+    let accept = fields.has("accept").then(|| fields.section("accept")).flatten().and_then(|accept| {
+        let until = accept.required("until");
+        let reason = accept.required("reason");
+        Some(Acceptance { until: until?.value, reason: reason?.value })
+    });
+    let extract = extract.or(track).map_or(Extract::LongestPrefix, |extract: Located<Extract>| extract.value);
+    Some(ImageLifecycle { product: product?.value, extract, phase, accept })
+}
+
+/// Returns what the status report shows.
+pub(super) fn status(root: &Fields<'_>) -> Option<Status> {
+    let fields = root.section_or_empty("status", &STATUS);
+    let title = fields.optional("title").map(|title| title.value);
+    let client_zone = fields.optional("client_zone").map(|zone| zone.value);
+    let graph = fields.value("graph");
+    let timeline = fields.value("timeline");
+    Some(Status { title, client_zone, graph: graph?, timeline: timeline? })
+}
