@@ -12,3 +12,5 @@ mod plans;
 mod registries;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod sync;

@@ -26,7 +26,7 @@ impl Credentials for Alice {
     }
 }
 
-fn client(registry: &Registry) -> RemoteRegistries {
+pub(crate) fn client(registry: &Registry) -> RemoteRegistries {
     let host: Host = registry.host().parse().expect("a host");
     let settings = Settings { retry_delay: Duration::from_millis(10), ..Settings::default() };
     let settings = if registry.url().starts_with("https:") {
