@@ -226,7 +226,7 @@ impl FromStr for Repository {
             return Err(invalid("leave out the scheme; only `ocidir://` is known"));
         }
         let (first, rest) = text.split_once('/').unwrap_or(("", text));
-        let names_host = first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase());
+        let names_host = first.contains(['.', ':', '[']) || first == "localhost";
         let (host, path): (Host, String) = if names_host {
             (first.parse()?, rest.to_owned())
         } else if text.is_empty() {

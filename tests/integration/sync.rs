@@ -72,7 +72,8 @@ async fn images_of_every_kind_arrive_bit_for_bit_at_a_registry_and_in_a_layout()
         graph.publish(&client(&upstream), &from).await;
     }
     let to = registry.repository("mirrors/odd");
-    let entries = entry(&from.to_string(), &to.to_string(), "tag_regex: '.*'") + &entry(&to.to_string(), "ocidir://air/gap", "tag_regex: '.*'");
+    let entries =
+        entry(&from.to_string(), &to.to_string(), "tag_regex: '.*'") + &entry(&to.to_string(), "ocidir://air/gap", "tag_regex: '.*'");
     let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
     // The second entry reads what the first one writes: its turn comes in the second run.
     world.imglife(["sync", "--only", "mirrors/odd"]).exits(2);
@@ -87,7 +88,7 @@ async fn images_of_every_kind_arrive_bit_for_bit_at_a_registry_and_in_a_layout()
     assert_eq!((&report["schema"], &report["totals"]["copied"]), (&"imglife/sync/v1".into(), &0.into()));
     assert_eq!(report["totals"]["upToDate"], 2 * kinds.len());
     assert_eq!(counted(&upstream, up), BTreeMap::from([("GET tags/list".to_owned(), 1)]));
-    assert_eq!(counted(&registry, down), BTreeMap::from([("GET tags/list".to_owned(), 1)]), "source and target share the listing");
+    assert_eq!(counted(&registry, down), BTreeMap::from([("GET tags/list".to_owned(), 2)]), "one as a target, one as a source");
 }
 
 #[tokio::test]
@@ -134,7 +135,8 @@ async fn every_way_to_log_in_works_and_no_secret_is_shown() {
         let refused = anonymous.imglife(["sync"]).exits(1);
         assert!(refused.stdout.contains(&variable(&registry, "USERNAME")), "the hint names the variable: {}", refused.stdout);
 
-        let wrong = World::new().variable(&variable(&registry, "USERNAME"), USER).variable(&variable(&registry, "PASSWORD"), "wr0ng-secret");
+        let wrong =
+            World::new().variable(&variable(&registry, "USERNAME"), USER).variable(&variable(&registry, "PASSWORD"), "wr0ng-secret");
         let wrong = wrong.file("imglife.yaml", &text).imglife(["--log-level", "trace", "sync"]).exits(1);
         assert!(!wrong.stdout.contains("wr0ng-secret") && !wrong.stderr.contains("wr0ng-secret"));
 
@@ -156,7 +158,8 @@ async fn logins_are_found_in_dockers_configuration_and_its_helpers() {
     versions(1).publish(&client(&upstream), &upstream.repository("app")).await;
     let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), "tag: '1.0'");
     let text = configuration(&[&upstream, &registry], &entries);
-    let helper = format!("test \"$1\" = get && grep -q {} && echo '{{\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'", registry.host());
+    let helper =
+        format!("test \"$1\" = get && grep -q {} && echo '{{\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'", registry.host());
     let docker = format!("{{\"credHelpers\": {{\"{}\": \"fake\"}}}}", registry.host());
     let world = World::new().file("imglife.yaml", text).program("docker-credential-fake", &helper);
     std::fs::create_dir(world.home().join(".docker")).expect("a directory");
@@ -190,9 +193,14 @@ async fn each_blob_crosses_the_wire_once_and_is_mounted_between_mirrors() {
 async fn a_dry_run_names_what_a_real_one_does_and_sends_nothing() {
     let (upstream, registry) = (Registry::plain(), Registry::plain());
     versions(4).publish(&client(&upstream), &upstream.repository("app")).await;
-    let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), "tag_regex: '1\\..*', exclude_regex: '1.3', keep_last: 2");
+    let entries = entry(
+        &format!("{}/app", upstream.host()),
+        &format!("{}/app", registry.host()),
+        "tag_regex: '1\\..*', exclude_regex: '1.3', keep_last: 2",
+    );
     let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
-    let tags = |report: &Value| report["entries"][0]["tags"].as_array().expect("tags").iter().map(|tag| tag["tag"].clone()).collect::<Vec<_>>();
+    let tags =
+        |report: &Value| report["entries"][0]["tags"].as_array().expect("tags").iter().map(|tag| tag["tag"].clone()).collect::<Vec<_>>();
     let dry = json(&world.imglife(["sync", "--dry-run", "--output", "json"]).succeeds().stdout);
     let listed = world.imglife(["sync", "--list"]).succeeds().stdout;
     assert!(registry.requests().iter().all(|request| matches!(request.method.as_str(), "GET" | "HEAD")), "{:?}", registry.requests());
@@ -275,7 +283,7 @@ async fn reports_for_machines_and_hooks_tell_what_happened() {
     assert!(registry.stored_tags("app").is_empty(), "nothing is done when a report cannot be written");
     world.imglife(["sync", "--report-junit", "junit.xml", "--report-metrics", "metrics.txt"]).succeeds();
     let junit = std::fs::read_to_string(world.path("junit.xml")).expect("the report");
-    assert!(junit.contains("tests=\"4\" failures=\"0\"") && junit.contains("name=\"1.1\""), "{junit}");
+    assert!(junit.contains("tests=\"5\" failures=\"0\"") && junit.contains("name=\"1.1\""), "{junit}");
     let metrics = std::fs::read_to_string(world.path("metrics.txt")).expect("the report");
     assert!(metrics.contains("imglife_sync_success 1") && metrics.ends_with("# EOF\n"), "{metrics}");
     let changed = std::fs::read_to_string(world.path("changed.txt")).expect("the hooks wrote");
@@ -330,9 +338,9 @@ async fn the_parts_of_a_sharded_run_are_the_whole() {
     world.imglife(["sync", "--shard", "auto"]).exits(2);
     world.imglife(["sync", "--shard", "1/2"]).succeeds();
     let there = |name: &&str| world.path(&format!("out/{name}/index.json")).exists();
-    assert_eq!(names.iter().filter(|name| there(name)).count(), 3);
+    assert_eq!(names.iter().filter(there).count(), 3);
     world.imglife(["sync", "--shard", "2/2"]).succeeds();
-    assert!(names.iter().all(|name| there(&name)));
+    assert!(names.iter().all(|name| there(name)));
 }
 
 #[tokio::test]
@@ -340,7 +348,8 @@ async fn two_runs_into_one_layout_lose_nothing() {
     let (upstream, graph) = (Registry::plain(), versions(20));
     graph.publish(&client(&upstream), &upstream.repository("app")).await;
     let source = format!("{}/app", upstream.host());
-    let [odd, even] = ["1.\\d*[13579]", "1.\\d*[02468]"].map(|regex| configuration(&[&upstream], &entry(&source, "ocidir://out", &format!("tag_regex: '{regex}'"))));
+    let [odd, even] = ["1.\\d*[13579]", "1.\\d*[02468]"]
+        .map(|regex| configuration(&[&upstream], &entry(&source, "ocidir://out", &format!("tag_regex: '{regex}'"))));
     let world = World::new().file("odd.yaml", odd).file("even.yaml", even);
     let runs = ["odd.yaml", "even.yaml"].map(|file| world.start_imglife(["-c", file, "sync"]));
     for run in runs {
