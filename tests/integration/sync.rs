@@ -337,8 +337,8 @@ async fn the_parts_of_a_sharded_run_are_the_whole() {
     let world = World::new().file("imglife.yaml", configuration(&[&upstream], &entries));
     world.imglife(["sync", "--shard", "auto"]).exits(2);
     world.imglife(["sync", "--shard", "1/2"]).succeeds();
-    let there = |name: &&str| world.path(&format!("out/{name}/index.json")).exists();
-    assert_eq!(names.iter().filter(there).count(), 3);
+    let there = |name: &str| world.path(&format!("out/{name}/index.json")).exists();
+    assert_eq!(names.iter().filter(|name| there(name)).count(), 3);
     world.imglife(["sync", "--shard", "2/2"]).succeeds();
     assert!(names.iter().all(|name| there(name)));
 }
