@@ -12,6 +12,7 @@ use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Targe
 use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
 
 mod blob;
+mod dates;
 mod link;
 mod manifest;
 mod tags;
@@ -25,11 +26,12 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// All registries: which one is meant is part of a repository's name.
 pub struct RemoteRegistries {
     http: Arc<Client>,
+    interfaces: dates::Interfaces,
 }
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http }
+        RemoteRegistries { http, interfaces: dates::Interfaces::default() }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -46,6 +48,10 @@ impl RemoteRegistries {
 impl ImageSource for RemoteRegistries {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.at(repository)?.tags().await
+    }
+
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.at(repository)?.push_dates(&self.interfaces).await
     }
 
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
@@ -143,7 +149,7 @@ fn is_not_found(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
 }
 
-fn kind_of(error: &http::Error) -> PlaceErrorKind {
+pub(super) fn kind_of(error: &http::Error) -> PlaceErrorKind {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
             _ if error.has_code("DIGEST_INVALID") => PlaceErrorKind::Corrupt,
