@@ -84,17 +84,17 @@ impl Run<'_> {
             (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
             (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
             (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => Outcome::NotStarted,
-            (Action::Copy(reason), Mode::Apply) => return self.copy(&self.sync.entries[planned.position], &item.tag, reason).await,
+            (Action::Copy(reason), Mode::Apply) => return self.copy(&self.sync.entries[planned.position], item, reason).await,
         };
-        ItemReport::new(item.tag.clone(), outcome)
+        ItemReport::new(item, outcome)
     }
 
-    async fn copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason) -> ItemReport {
-        let name = format!("{}:{tag} -> {}:{tag}", entry.source, entry.target);
+    async fn copy(&self, entry: &Entry, item: &Item, reason: &CopyReason) -> ItemReport {
+        let name = format!("{}:{} -> {}:{}", entry.source, item.tag, entry.target, item.target_tag);
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
         let result = tokio::select! {
-            result = self.try_copy(entry, tag, reason, &name) => Some(result),
+            result = self.try_copy(entry, item, reason, &name) => Some(result),
             () = self.execution.cancel.cancelled() => None,
         };
         match result {
@@ -105,25 +105,26 @@ impl Run<'_> {
                     digest: Some(copied.digest),
                     source_digest: Some(copied.source_digest),
                     bytes: copied.tally.into(),
-                    warnings: copied.warnings,
-                    ..ItemReport::new(tag.clone(), Outcome::Copied)
+                    warnings: [item.warnings.clone(), copied.warnings].concat(),
+                    ..ItemReport::new(item, Outcome::Copied)
                 }
             }
             Some(Err(trouble)) => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
-                ItemReport::new(tag.clone(), Outcome::Failed(trouble))
+                ItemReport::new(item, Outcome::Failed(trouble))
             }
             None => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
-                ItemReport::new(tag.clone(), Outcome::Interrupted)
+                ItemReport::new(item, Outcome::Interrupted)
             }
         }
     }
 
-    async fn try_copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+    async fn try_copy(&self, entry: &Entry, item: &Item, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+        let tag = &item.target_tag;
         let filter = platform_filter(entry);
         let reference = match reason {
-            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(tag.clone()), Reference::Digest),
+            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces } => {
                 self.guard_replaced(entry, tag, replaces).await?;
                 Reference::Digest(source.clone())
@@ -147,9 +148,9 @@ impl Run<'_> {
         }
         if entry.keep_replaced {
             let day = self.execution.now.format("%Y%m%d");
-            let kept: Tag = format!("{tag}-replaced.{day}").parse().map_err(|error| {
-                Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned()))
-            })?;
+            let kept: Tag = format!("{tag}-replaced.{day}")
+                .parse()
+                .map_err(|error| Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned())))?;
             self.transfer.tag_again(&entry.target, replaces, &kept).await.map_err(|error| trouble(&error))?;
         }
         Ok(())
@@ -172,7 +173,6 @@ impl Run<'_> {
         report
     }
 }
-
 
 fn trouble(error: &CopyError) -> Trouble {
     Trouble::at(error.side(), error, error.hint())

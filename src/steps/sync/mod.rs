@@ -16,12 +16,16 @@ mod observe;
 mod plan;
 mod report;
 mod select;
+#[cfg(test)]
+mod tests;
+mod variants;
 
 pub use execute::{Execution, execute};
 pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
 pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
 pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
 pub use select::{LeftOut, Selected, select};
+pub use variants::Naming;
 
 /// Where a sync reads from and writes to.
 #[derive(Clone)]
