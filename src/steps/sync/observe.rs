@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use super::select::{Selected, needs_dates, ranks_by_date, select};
-use super::variants::{Naming, may_be_variant, namings};
+use super::variants::{Naming, Namings, may_be_variant, namings};
 use super::{Places, Scope, platform_filter};
 use crate::config::{Entry, Selection, Sync};
 use crate::error::Side;
@@ -102,7 +102,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
         let target = targets[&entry.target].clone();
         observed.push(ObservedEntry { position, selected, namings: BTreeMap::new(), target, digests: BTreeMap::new() });
     }
-    let named: Vec<(usize, BTreeMap<Tag, Result<Naming, Trouble>>)> = stream::iter(0..observed.len())
+    let named: Vec<(usize, Namings)> = stream::iter(0..observed.len())
         .filter(|&at| std::future::ready(entries[at].os_normalize))
         .map(|at| {
             let (entry, sources, selected) = (entries[at], &sources, &observed[at].selected);
@@ -229,15 +229,10 @@ fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError
 }
 
 /// Returns what the selected tags of an entry that only name an OS variant are stored under.
-async fn name(
-    places: &Places,
-    sources: &Sources<'_>,
-    entry: &Entry,
-    selected: &Result<Selected, Trouble>,
-) -> BTreeMap<Tag, Result<Naming, Trouble>> {
-    let Ok(selected) = selected else { return BTreeMap::new() };
+async fn name(places: &Places, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Trouble>) -> Namings {
+    let Ok(selected) = selected else { return Namings::new() };
     if !selected.tags.iter().any(may_be_variant) {
-        return BTreeMap::new();
+        return Namings::new();
     }
     match sources.of(entry) {
         Ok(listing) => namings(&*places.source, &entry.source, listing, &selected.tags).await,

@@ -22,6 +22,9 @@ pub enum Naming {
     Own { warning: String },
 }
 
+/// The tags that only name an OS variant, and what each is stored under.
+pub(super) type Namings = BTreeMap<Tag, Result<Naming, Trouble>>;
+
 /// Returns the names for those of `tags` that only name an OS variant: that have no version, and that version tags of `listing`
 /// end in.
 pub(super) async fn namings(
@@ -29,10 +32,10 @@ pub(super) async fn namings(
     repository: &Repository,
     listing: &[TagSeen],
     tags: &[Tag],
-) -> BTreeMap<Tag, Result<Naming, Trouble>> {
+) -> Namings {
     let known = listing.iter().filter_map(|seen| Some((seen.tag.clone(), Some(seen.digest.clone()?)))).collect();
     let mut upstream = Upstream { source, repository, known };
-    let mut namings = BTreeMap::new();
+    let mut namings = Namings::new();
     for tag in tags {
         let candidates = candidates(tag, listing);
         if !candidates.is_empty() {
@@ -84,11 +87,10 @@ impl Upstream<'_> {
             }
         }
         let looked_at = match candidates.len() {
-            count if count > MOST_CANDIDATES => format!("the newest {MOST_CANDIDATES} of {count} tags"),
-            1 => "the one tag".to_owned(),
-            count => format!("the {count} tags"),
+            count if count > MOST_CANDIDATES => format!("none of the newest {MOST_CANDIDATES} of {count} version tags that end in"),
+            _ => "no version tag that ends in".to_owned(),
         };
-        let warning = format!("none of {looked_at} that end in `-{variant}` has its digest upstream, so it keeps its name");
+        let warning = format!("{looked_at} `-{variant}` has its digest upstream, so it keeps its name");
         Ok(Naming::Own { warning })
     }
 
