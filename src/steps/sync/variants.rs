@@ -27,12 +27,7 @@ pub(super) type Namings = BTreeMap<Tag, Result<Naming, Trouble>>;
 
 /// Returns the names for those of `tags` that only name an OS variant: that have no version, and that version tags of `listing`
 /// end in.
-pub(super) async fn namings(
-    source: &dyn ImageSource,
-    repository: &Repository,
-    listing: &[TagSeen],
-    tags: &[Tag],
-) -> Namings {
+pub(super) async fn namings(source: &dyn ImageSource, repository: &Repository, listing: &[TagSeen], tags: &[Tag]) -> Namings {
     let known = listing.iter().filter_map(|seen| Some((seen.tag.clone(), Some(seen.digest.clone()?)))).collect();
     let mut upstream = Upstream { source, repository, known };
     let mut namings = Namings::new();
