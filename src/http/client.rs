@@ -15,8 +15,8 @@ use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
 use super::host::{Class, HostState, Permit};
-use super::request::{Answer, Body, Download, Kind, Request};
-use super::retry::{Tries, parse_retry_after};
+use super::request::{Answer, Body, Download, Kind, LogIn, Request};
+use super::retry::{Tries, parse_retry_after, parse_unix_time};
 use super::settings::{Settings, Tls, host_of};
 use crate::credentials::Credentials;
 use crate::model::{Clock, Host};
@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long an unused connection is kept: below what servers and balancers commonly allow, so they are not closed under a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// When a request may be sent again, in seconds since 1970 (Docker Hub's API reference, rate limiting).
+const X_RETRY_AFTER: &str = "x-retry-after";
 
 const MOST_REDIRECTS: usize = 5;
 const LARGEST_ERROR: usize = 64 * 1024;
@@ -126,10 +129,15 @@ impl Client {
         let url = host.url(&request.target)?;
         self.check_plain(host, &url)?;
         let own = host.is_own(&url);
+        let asked = own && request.log_in == LogIn::AsAsked;
         let began = Instant::now();
         loop {
-            let introduction = if own { host.auth.introduction().await } else { None };
-            let authorization = if own { self.authorization(host, &request.access).await? } else { Authorization::NotAsked };
+            let introduction = if asked { host.auth.introduction().await } else { None };
+            let authorization = match request.log_in {
+                LogIn::AsAsked if own => self.authorization(host, &request.access).await?,
+                LogIn::Basic if own => self.basic(host, &request.access).await?,
+                _ => Authorization::NotAsked,
+            };
             host.turn(request.kind).await;
             let permit = host.permit(class).await;
             let once = matches!(request.body, Body::Stream { .. });
@@ -142,8 +150,8 @@ impl Client {
             };
             let answer = self.follow(host, sending).await;
             let is_challenge =
-                |response: &reqwest::Response| own && response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
-            if own && !answer.as_ref().is_ok_and(is_challenge) {
+                |response: &reqwest::Response| asked && response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
+            if asked && !answer.as_ref().is_ok_and(is_challenge) {
                 // Failures count too: those who wait shall not wait for one another's.
                 host.auth.answered();
             }
@@ -241,8 +249,10 @@ impl Client {
     /// Returns an answer other than success as an error, with what it says.
     pub(super) async fn refusal(&self, method: &Method, response: reqwest::Response) -> Error {
         let (status, url) = (response.status(), SafeUrl::from(response.url()));
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|text| parse_retry_after(text, self.clock.now()));
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let now = self.clock.now();
+        let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| parse_retry_after(text, now));
+        let retry_after = retry_after.or_else(|| header(X_RETRY_AFTER).and_then(|text| parse_unix_time(text, now)));
         // Why it failed is told by the status already when the reasons cannot be read.
         let body = self.read(method, response, LARGEST_ERROR).await.unwrap_or_default();
         let (problems, excerpt) = read_reasons(&body);

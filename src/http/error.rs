@@ -199,7 +199,7 @@ fn after(tries: u32) -> String {
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);
 
-const HARMLESS: [&str; 8] = ["scope", "service", "n", "last", "mount", "from", "digest", "page"];
+const HARMLESS: [&str; 10] = ["scope", "service", "n", "last", "mount", "from", "digest", "page", "page_size", "limit"];
 
 impl SafeUrl {
     fn authority(&self) -> String {

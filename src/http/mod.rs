@@ -20,7 +20,7 @@ mod token;
 
 pub use client::Client;
 pub use error::{Error, Problem, Refusal, SafeUrl};
-pub use request::{Access, Answer, Body, Download, Kind, Request, Target};
+pub use request::{Access, Answer, Body, Download, Kind, LogIn, Request, Target};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
 pub use retry::Tries;

@@ -23,6 +23,7 @@ pub struct Request {
     pub headers: HeaderMap,
     pub body: Body,
     pub access: Access,
+    pub log_in: LogIn,
     pub kind: Kind,
     /// The largest answer that is read, in bytes.
     pub limit: usize,
@@ -31,7 +32,17 @@ pub struct Request {
 impl Request {
     /// Returns a request without headers and body.
     pub fn new(method: Method, host: &Host, target: Target, kind: Kind, access: Access) -> Request {
-        Request { host: host.clone(), method, target, headers: HeaderMap::new(), body: Body::Empty, access, kind, limit: USUAL_LIMIT }
+        Request {
+            host: host.clone(),
+            method,
+            target,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            access,
+            log_in: LogIn::default(),
+            kind,
+            limit: USUAL_LIMIT,
+        }
     }
 
     /// Returns the request with another header.
@@ -89,6 +100,18 @@ pub struct Access {
     pub path: Option<RepositoryPath>,
     /// Scopes such as `repository:team/app:pull`, the most important first: some token servers look at one only.
     pub scopes: Vec<String>,
+}
+
+/// How a request logs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogIn {
+    /// As the host asks for it.
+    #[default]
+    AsAsked,
+    /// With user name and password at once, where both are known: for interfaces that do not ask.
+    Basic,
+    /// Not at all, whatever is asked for.
+    Never,
 }
 
 /// A kind of request: hosts limit kinds apart, so one that must wait does not hold up the others.

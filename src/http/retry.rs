@@ -52,6 +52,12 @@ pub(super) fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Durati
     Some((date.with_timezone(&Utc) - now).to_std().unwrap_or(Duration::ZERO))
 }
 
+/// Returns how long it is until a time in seconds since 1970, or `None` when `text` is none.
+pub(super) fn parse_unix_time(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let time = DateTime::from_timestamp(text.trim().parse().ok()?, 0)?;
+    Some((time - now).to_std().unwrap_or(Duration::ZERO))
+}
+
 /// Counts the tries of one request or blob and waits between them, with full jitter.
 pub struct Tries {
     host: Arc<HostState>,
@@ -134,5 +140,16 @@ mod tests {
         assert_eq!(parse("-5"), None);
         assert_eq!(parse("soon"), None);
         assert_eq!(parse("18446744073709551615"), Some(Duration::from_secs(u64::MAX)));
+    }
+
+    #[test]
+    fn a_time_since_1970_is_waited_for() {
+        let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z").expect("a time").with_timezone(&Utc);
+        let parse = |text: &str| parse_unix_time(text, now);
+        assert_eq!(parse(&(now.timestamp() + 90).to_string()), Some(Duration::from_secs(90)));
+        assert_eq!(parse("5"), Some(Duration::ZERO), "a time that is over");
+        for other in ["", "soon", "1.5", "9223372036854775807"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 }

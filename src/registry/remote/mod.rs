@@ -13,6 +13,7 @@ use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Targe
 use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
 
 mod blob;
+mod dates;
 mod link;
 mod manifest;
 mod referrers;
@@ -29,11 +30,12 @@ pub struct RemoteRegistries {
     http: Arc<Client>,
     /// The hosts that were found to list no referrers: they are not asked again.
     without_referrers: Mutex<HashSet<Host>>,
+    interfaces: dates::Interfaces,
 }
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http, without_referrers: Mutex::default() }
+        RemoteRegistries { http, without_referrers: Mutex::default(), interfaces: dates::Interfaces::default() }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -50,6 +52,10 @@ impl RemoteRegistries {
 impl ImageSource for RemoteRegistries {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.at(repository)?.tags().await
+    }
+
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.at(repository)?.push_dates(&self.interfaces).await
     }
 
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
@@ -160,7 +166,7 @@ fn is_not_found(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
 }
 
-fn kind_of(error: &http::Error) -> PlaceErrorKind {
+pub(super) fn kind_of(error: &http::Error) -> PlaceErrorKind {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
             _ if error.has_code("DIGEST_INVALID") => PlaceErrorKind::Corrupt,

@@ -87,19 +87,19 @@ impl Run<'_> {
             (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
             (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
             (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => Outcome::NotStarted,
-            (Action::Copy(reason), Mode::Apply) => return self.copy(planned, &item.tag, reason).await,
+            (Action::Copy(reason), Mode::Apply) => return self.copy(planned, item, reason).await,
         };
-        ItemReport::new(item.tag.clone(), outcome)
+        ItemReport::new(item, outcome)
     }
 
-    async fn copy(&self, planned: &EntryPlan, tag: &Tag, reason: &CopyReason) -> ItemReport {
+    async fn copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason) -> ItemReport {
         let entry = &self.sync.entries[planned.position];
-        let name = format!("{}:{tag} -> {}:{tag}", entry.source, entry.target);
+        let name = format!("{}:{} -> {}:{}", entry.source, item.tag, entry.target, item.target_tag);
         let began = Instant::now();
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
         let result = tokio::select! {
-            result = self.try_copy(planned, tag, reason, &name) => Some(result),
+            result = self.try_copy(planned, item, reason, &name) => Some(result),
             () = self.execution.cancel.cancelled() => None,
         };
         let report = match result {
@@ -111,27 +111,28 @@ impl Run<'_> {
                     source_digest: Some(copied.source_digest),
                     bytes: copied.tally.into(),
                     attachments: copied.attachments,
-                    warnings: copied.warnings,
-                    ..ItemReport::new(tag.clone(), Outcome::Copied)
+                    warnings: [item.warnings.clone(), copied.warnings].concat(),
+                    ..ItemReport::new(item, Outcome::Copied)
                 }
             }
             Some(Err(trouble)) => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
-                ItemReport::new(tag.clone(), Outcome::Failed(trouble))
+                ItemReport::new(item, Outcome::Failed(trouble))
             }
             None => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
-                ItemReport::new(tag.clone(), Outcome::Interrupted)
+                ItemReport::new(item, Outcome::Interrupted)
             }
         };
         ItemReport { duration: began.elapsed(), ..report }
     }
 
-    async fn try_copy(&self, planned: &EntryPlan, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+    async fn try_copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
         let entry = &self.sync.entries[planned.position];
+        let tag = &item.target_tag;
         let filter = platform_filter(entry);
         let reference = match reason {
-            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(tag.clone()), Reference::Digest),
+            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces } => {
                 self.guard_replaced(entry, tag, replaces).await?;
                 Reference::Digest(source.clone())

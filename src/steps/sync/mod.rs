@@ -17,12 +17,14 @@ mod observe;
 mod plan;
 mod report;
 mod select;
+mod variants;
 
 pub use execute::{Execution, execute};
 pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
 pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
 pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
 pub use select::{LeftOut, Selected, select};
+pub use variants::Naming;
 
 /// Where a sync reads from and writes to.
 #[derive(Clone)]
@@ -91,5 +93,7 @@ fn describe(selection: &Selection) -> String {
     }
 }
 
+#[cfg(test)]
+mod naming_tests;
 #[cfg(test)]
 mod tests;
