@@ -94,6 +94,4 @@ fn describe(selection: &Selection) -> String {
 }
 
 #[cfg(test)]
-mod naming_tests;
-#[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+mod naming;
+
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -8,7 +8,6 @@ use chrono::{DateTime, TimeZone, Utc};
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
 use crate::command::System;
 use crate::config::{PatternSelection, SortBy, TagPattern};
 use crate::hooks::HookRunner;
@@ -17,6 +16,7 @@ use crate::progress::silent;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::{InMemory, PlaceErrorKind};
 use crate::steps::Mode;
+use crate::steps::sync::*;
 
 const SOURCE: &str = "docker.io/library/golang";
 const TARGET: &str = "registry.example.com/mirrors/golang";
