@@ -155,7 +155,7 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
         })
     };
     let image = build();
-    let names_mirror_tag = fields.has("mirror_tag");
+    let names_mirror_tag = fields.is_meant("mirror_tag");
     let mirror_tag = mirror_tag.map(|tag| tag.to_string());
     ReadImage { image, applied, repository, mirror_image, name, mirror_tag, names_mirror_tag, version }
 }

@@ -156,6 +156,7 @@ fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<Select
             );
             None
         }
+        (false, false) if fields.is_meant("tag") || fields.is_meant("tag_regex") => None,
         (false, false) => {
             context.error(&fields.at, "neither `tag` nor `tag_regex` is given", "add `tag:` for one tag or `tag_regex:` for many");
             None
