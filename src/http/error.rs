@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
+use super::retry::{Verdict, classify};
 use crate::credentials::{CredentialError, variable_prefix};
 use crate::model::Host;
 use crate::model::text::{excerpt, printable};
@@ -50,6 +51,11 @@ impl Error {
             Error::Refused(refusal) => Some(refusal.status),
             _ => None,
         }
+    }
+
+    /// Returns whether the failure can pass by itself, so that another try is worth it.
+    pub fn can_pass(&self) -> bool {
+        classify(self) == Verdict::Retry
     }
 
     /// Returns whether the host named `code` as a reason (error codes of the distribution specification).

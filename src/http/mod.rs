@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod host;
 mod login;
+mod quota;
 mod request;
 mod retry;
 mod settings;
@@ -20,7 +21,7 @@ mod token;
 
 pub use client::Client;
 pub use error::{Error, Problem, Refusal, SafeUrl};
-pub use request::{Access, Answer, Body, Download, Kind, Request, Target};
+pub use request::{Access, Answer, Body, Download, Kind, Place, Request, Target};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
 pub use retry::Tries;

@@ -14,6 +14,8 @@ use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, Re
 mod blob;
 mod link;
 mod manifest;
+mod session;
+mod source;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -25,11 +27,13 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// All registries: which one is meant is part of a repository's name.
 pub struct RemoteRegistries {
     http: Arc<Client>,
+    /// The size of the parts that a large blob is sent in once sending it whole broke, in bytes.
+    part: u64,
 }
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http }
+        RemoteRegistries { http, part: upload::PART }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -78,7 +82,7 @@ impl ImageStore for RemoteRegistries {
             Some(from) if from.shares_blobs_with(repository) && from != repository => Some(self.at(from)?.path),
             _ => None,
         };
-        self.at(repository)?.put_blob(descriptor, content, mount_from).await
+        self.at(repository)?.put_blob(descriptor, content, mount_from, self.part).await
     }
 
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
@@ -89,7 +93,7 @@ impl ImageStore for RemoteRegistries {
 /// One repository on a registry.
 #[derive(Clone, Copy)]
 struct RemoteRepository<'a> {
-    http: &'a Client,
+    http: &'a Arc<Client>,
     host: &'a Host,
     path: &'a RepositoryPath,
 }
@@ -111,8 +115,12 @@ impl RemoteRepository<'_> {
     }
 
     fn failed(&self, action: impl Into<String>, error: http::Error) -> PlaceError {
+        self.failed_in(action, error, "")
+    }
+
+    fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> PlaceError {
         let hint = error.hint();
-        PlaceError::new(self.host.as_str(), action, kind_of(&error), "").hinting(hint).caused_by(error)
+        PlaceError::new(self.host.as_str(), action, kind_of(&error), detail).hinting(hint).caused_by(error)
     }
 
     fn wrong(&self, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
