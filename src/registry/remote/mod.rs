@@ -12,6 +12,8 @@ use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Targe
 use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
 
 mod blob;
+#[cfg(test)]
+mod blob_tests;
 mod link;
 mod manifest;
 mod session;
@@ -20,6 +22,8 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod upload;
+#[cfg(test)]
+mod upload_tests;
 
 /// The header by which a registry states the digest of what it sends or stored.
 const CONTENT_DIGEST: &str = "docker-content-digest";
