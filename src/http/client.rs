@@ -349,7 +349,6 @@ impl Client {
 }
 
 fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Error> {
-    let setup = |source| Error::Setup { host: host.clone(), source };
     let mut headers = HeaderMap::new();
     // Compressed on the way, content would have another size and digest than it should.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -369,6 +368,9 @@ fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Er
         Connections::Tls(tls) => {
             if let Some(file) = &tls.ca_file {
                 let certificates = Certificate::from_pem_bundle(&read_pem(host, file)?).map_err(|error| unusable(host, file, error))?;
+                if certificates.is_empty() {
+                    return Err(unusable(host, file, "it has no certificate"));
+                }
                 builder = builder.tls_certs_merge(certificates);
             }
             if let Some(pair) = &tls.client_certificate {
@@ -380,7 +382,11 @@ fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Er
             builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
         }
     }
-    builder.build().map_err(setup)
+    builder.build().map_err(|source| match connections {
+        Connections::Tls(Tls { ca_file: Some(file), .. }) => unusable(host, file, source),
+        Connections::Tls(Tls { client_certificate: Some(pair), .. }) => unusable(host, &pair.certificate, source),
+        _ => Error::Setup { host: host.clone(), source },
+    })
 }
 
 fn read_pem(host: &Host, file: &Path) -> Result<Vec<u8>, Error> {

@@ -28,6 +28,9 @@ pub enum Error {
     /// A token was refused when content was being sent with it; another may be taken.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
+    /// The token server failed, after its own tries: what it answered says nothing of the request that needed the token.
+    #[error(transparent)]
+    TokenServer(Box<Error>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error("{host} leads to {url}, which is not followed: {reason}")]
@@ -71,6 +74,7 @@ impl Error {
                 Some(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or log in with `docker login {host}`"))
             }
             Error::Credential(error) => error.hint.clone(),
+            Error::TokenServer(error) => error.hint(),
             Error::Connection { url, source, .. } => tls_hint(url, source),
             Error::Misled { reason: PLAIN_HTTP, url, .. } => {
                 Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))

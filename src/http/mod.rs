@@ -17,6 +17,8 @@ mod settings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 mod token;
 
 pub use client::Client;

@@ -176,8 +176,7 @@ mod tests {
     fn docker_hub_says_at_what_time_to_come_back() {
         let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
         let wait = |headers: &[(&'static str, &str)]| {
-            let headers =
-                headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a header"))).collect();
+            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a header"))).collect();
             retry_after(&headers, now)
         };
         assert_eq!(wait(&[("x-retry-after", "1794000090")]), Some(Duration::from_secs(90)));

@@ -1,1 +1,3 @@
-pub fn human_bytes(bytes: u64) -> String { format!("{bytes} B") }
+pub fn human_bytes(bytes: u64) -> String {
+    format!("{bytes} B")
+}

@@ -46,10 +46,8 @@ impl RemoteRepository<'_> {
             place: download.place,
         };
         reading.content = Some(reading.accept(download.status, &download.headers, download.content)?);
-        Ok(futures_util::stream::try_unfold(reading, |mut reading| async move {
-            Ok(reading.next().await?.map(|chunk| (chunk, reading)))
-        })
-        .boxed())
+        Ok(futures_util::stream::try_unfold(reading, |mut reading| async move { Ok(reading.next().await?.map(|chunk| (chunk, reading))) })
+            .boxed())
     }
 
     fn read_request(&self, descriptor: &Descriptor, offset: u64) -> Request {

@@ -168,6 +168,11 @@ fn kind_of(error: &http::Error) -> PlaceErrorKind {
             500.. => PlaceErrorKind::ServerError,
             _ => PlaceErrorKind::Refused,
         },
+        http::Error::TokenServer(error) => match kind_of(error) {
+            // What was asked for may well be there.
+            PlaceErrorKind::Absent | PlaceErrorKind::Unsupported => PlaceErrorKind::Refused,
+            kind => kind,
+        },
         http::Error::Connection { .. } | http::Error::Stalled { .. } => PlaceErrorKind::Unreachable,
         http::Error::Unauthorized { .. } | http::Error::StaleToken { .. } | http::Error::Credential(_) => PlaceErrorKind::Unauthorized,
         http::Error::TooLarge { .. } | http::Error::Malformed { .. } | http::Error::Misled { .. } => PlaceErrorKind::Malformed,

@@ -84,12 +84,7 @@ impl Session {
     }
 
     /// Commits what was sent, followed by `body`, under `digest`.
-    pub(super) async fn finish(
-        &self,
-        repository: &RemoteRepository<'_>,
-        digest: &Digest,
-        body: Body,
-    ) -> Result<http::Answer, http::Error> {
+    pub(super) async fn finish(&self, repository: &RemoteRepository<'_>, digest: &Digest, body: Body) -> Result<http::Answer, http::Error> {
         // What the address has in its query is the registry's, and stays as it is.
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("digest", digest.as_str());

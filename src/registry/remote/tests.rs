@@ -204,6 +204,20 @@ async fn where_lookups_are_unknown_manifests_are_read() {
 }
 
 #[tokio::test]
+async fn a_token_server_that_is_not_there_does_not_mean_that_nothing_is() {
+    let fake = Fake::start(|seen| match seen.path.starts_with("/token") {
+        true => StatusCode::NOT_FOUND.into_response(),
+        false => {
+            (StatusCode::UNAUTHORIZED, [("www-authenticate", format!(r#"Bearer realm="http://{}/token""#, seen.server()))]).into_response()
+        }
+    })
+    .await;
+    let (registry, repository) = registry(&fake);
+    shown_as(PlaceErrorKind::Refused, &registry.resolve(&repository, &tag("1")).await.expect_err("no token"));
+    shown_as(PlaceErrorKind::Refused, &registry.tags(&repository).await.expect_err("no token"));
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_none() {
     let fake = Fake::start(|_| not_found("MANIFEST_UNKNOWN")).await;
     let (registry, repository) = registry(&fake);
@@ -284,7 +298,12 @@ async fn a_manifest_is_written_in_its_exact_bytes_and_type() {
 
 // Blobs
 
-pub(super) async fn read(registry: &RemoteRegistries, repository: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Vec<u8>, PlaceError> {
+pub(super) async fn read(
+    registry: &RemoteRegistries,
+    repository: &Repository,
+    descriptor: &Descriptor,
+    offset: u64,
+) -> Result<Vec<u8>, PlaceError> {
     let chunks: Vec<_> = registry.blob(repository, descriptor, offset).await?.try_collect().await?;
     Ok(chunks.concat())
 }

@@ -204,7 +204,15 @@ async fn respond(request: Request, state: &Mutex<State>, host: &Host) -> Respons
 }
 
 impl State {
-    fn act(&mut self, method: &str, uri: &axum::http::Uri, range: Option<String>, content: Vec<u8>, host: &Host, fault: Option<Fault>) -> Response {
+    fn act(
+        &mut self,
+        method: &str,
+        uri: &axum::http::Uri,
+        range: Option<String>,
+        content: Vec<u8>,
+        host: &Host,
+        fault: Option<Fault>,
+    ) -> Response {
         let ways = self.ways.clone();
         let location = |index: usize, length: usize| {
             let base = if ways.absolute_addresses { format!("http://{host}") } else { String::new() };
@@ -321,7 +329,9 @@ async fn a_broken_part_is_sent_again_from_where_it_got_to() {
     let (requests, opened) = uploaded(ways(&[("PUT", Fault::Cut(3)), ("PATCH", Fault::Cut(6)), ("PATCH", Fault::CutAndDropped)])).await;
     assert_eq!(
         requests,
-        lines("POST, PUT 0, GET 0, PATCH 0 3-12, GET 0, PATCH 0 9-18, GET 0, PATCH 0 9-18, PATCH 0 19-28, PATCH 0 29-38, PATCH 0 39-44, PUT 0")
+        lines(
+            "POST, PUT 0, GET 0, PATCH 0 3-12, GET 0, PATCH 0 9-18, GET 0, PATCH 0 9-18, PATCH 0 19-28, PATCH 0 29-38, PATCH 0 39-44, PUT 0"
+        )
     );
     assert_eq!(opened, [0, 0, 0, 0]);
 }
@@ -413,10 +423,7 @@ async fn a_token_that_expires_within_an_upload_costs_no_session() {
     let ways = |faults| Ways { asks_for_tokens: true, ..ways(faults) };
     assert_eq!(uploaded(ways(&[("PUT", Fault::TokenExpired)])).await.0, lines("POST, PUT 0, PUT 0"));
     let (requests, opened) = uploaded(ways(&[("PUT", Fault::Cut(23)), ("PATCH", Fault::TokenExpired)])).await;
-    assert_eq!(
-        requests,
-        lines("POST, PUT 0, GET 0, PATCH 0 23-32, GET 0, PATCH 0 23-32, PATCH 0 33-42, PATCH 0 43-44, PUT 0")
-    );
+    assert_eq!(requests, lines("POST, PUT 0, GET 0, PATCH 0 23-32, GET 0, PATCH 0 23-32, PATCH 0 33-42, PATCH 0 43-44, PUT 0"));
     assert_eq!(opened, [0, 20, 20]);
     let server = Server::start(ways(&[("PUT", Fault::TokenExpired), ("PUT", Fault::TokenExpired)])).await;
     let error = server.put(&Pieces::default()).await.expect_err("it is refused twice");
