@@ -186,7 +186,9 @@ impl Upload<'_> {
             (Some(StatusCode::RANGE_NOT_SATISFIABLE), Way::Parts) => {}
             (Some(StatusCode::NOT_FOUND), way) => {
                 // It forgot the upload.
-                self.session.take().map(Session::forget);
+                if let Some(session) = self.session.take() {
+                    session.forget();
+                }
                 if way == Way::Parts {
                     self.way = Way::OnlyWhole;
                 }
