@@ -1,3 +1,1 @@
-pub fn human_bytes(bytes: u64) -> String {
-    format!("{bytes} B")
-}
+pub fn human_bytes(bytes: u64) -> String { format!("{bytes} B") }

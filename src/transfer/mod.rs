@@ -131,7 +131,10 @@ impl Transfer {
         if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
             self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
         }
-        self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await.map_err(at(Side::Target))?;
+        self.target
+            .put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root)
+            .await
+            .map_err(at(Side::Target))?;
         self.ledger.note_manifest(request.to, &digest);
         let tally = Tally {
             moved: copy.moved.load(Ordering::Relaxed),
@@ -247,7 +250,10 @@ impl Transfer {
     }
 
     async fn put_child(&self, copy: &Copy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
-        self.target.put_manifest(copy.to, &Reference::Digest(manifest.digest.clone()), manifest).await.map_err(at(Side::Target))
+        self.target
+            .put_manifest(copy.to, &Reference::Digest(manifest.digest.clone()), manifest)
+            .await
+            .map_err(at(Side::Target))
     }
 
     async fn copy_blob(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
@@ -275,6 +281,8 @@ fn may_be_blob(entry: &Descriptor) -> bool {
 fn is_index_type(text: &str) -> bool {
     matches!(text, media_type::OCI_INDEX | media_type::DOCKER_LIST)
 }
+
+
 
 #[cfg(test)]
 mod tests;

@@ -147,9 +147,9 @@ impl Run<'_> {
         }
         if entry.keep_replaced {
             let day = self.execution.now.format("%Y%m%d");
-            let kept: Tag = format!("{tag}-replaced.{day}")
-                .parse()
-                .map_err(|error| Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned())))?;
+            let kept: Tag = format!("{tag}-replaced.{day}").parse().map_err(|error| {
+                Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned()))
+            })?;
             self.transfer.tag_again(&entry.target, replaces, &kept).await.map_err(|error| trouble(&error))?;
         }
         Ok(())
@@ -172,6 +172,7 @@ impl Run<'_> {
         report
     }
 }
+
 
 fn trouble(error: &CopyError) -> Trouble {
     Trouble::at(error.side(), error, error.hint())

@@ -64,10 +64,9 @@ pub struct TagDigests {
 pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn Progress, now: DateTime<Utc>) -> World {
     let positions = scope.entries(sync);
     let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
-    let sources =
-        list(entries.iter().filter(|entry| matches!(entry.selection, Selection::Pattern(_))).map(|entry| &entry.source), |repository| {
-            list_source(places, progress, repository)
-        });
+    let sources = list(entries.iter().filter(|entry| matches!(entry.selection, Selection::Pattern(_))).map(|entry| &entry.source), |repository| {
+        list_source(places, progress, repository)
+    });
     let targets = list(entries.iter().map(|entry| &entry.target), |repository| list_target(places, progress, repository));
     let (sources, targets) = futures_util::join!(sources, targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
@@ -104,10 +103,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
 }
 
 /// Lists each repository once, however many entries name it.
-async fn list<'a, T, F>(
-    repositories: impl Iterator<Item = &'a Repository>,
-    look: impl Fn(&'a Repository) -> F,
-) -> HashMap<&'a Repository, T>
+async fn list<'a, T, F>(repositories: impl Iterator<Item = &'a Repository>, look: impl Fn(&'a Repository) -> F) -> HashMap<&'a Repository, T>
 where
     F: Future<Output = T>,
 {

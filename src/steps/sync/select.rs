@@ -146,8 +146,7 @@ mod tests {
 
     #[test]
     fn the_newest_versions_are_kept_and_the_rest_is_counted_by_rule() {
-        let pattern =
-            PatternSelection { exclude_regex: Some(tag_pattern(r".*-rc\d+")), keep_last: Some(2), ..pattern(r"3\.\d+\.\d+(-rc\d+)?") };
+        let pattern = PatternSelection { exclude_regex: Some(tag_pattern(r".*-rc\d+")), keep_last: Some(2), ..pattern(r"3\.\d+\.\d+(-rc\d+)?") };
         let attachment = format!("sha256-{}.sig", "a".repeat(64));
         let listing = listing(&format!("3.9.0 3.10.0 3.10.1 3.11.0-rc1 latest edge {attachment}"));
         let selected = select(&pattern, &listing, now()).expect("a selection");
