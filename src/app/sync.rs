@@ -10,13 +10,16 @@ use super::configuration::{lacks, load_configuration};
 use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
+use crate::cache::Cache;
 use crate::command::{Refusing, Runner, System};
 use crate::config::{Config, Sync};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
+use crate::model::Digest;
 use crate::report::{junit, openmetrics};
 use crate::steps::shard::Only;
 use crate::steps::sync::{self, Execution, Places, Scope, SyncReport};
+use crate::transfer::DigestMemory;
 
 /// What a sync was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +82,8 @@ async fn sync(
     let process = &surroundings.process;
     let repositories = entries.entries.iter().flat_map(|entry| [&entry.source, &entry.target]);
     let store = image_places(config, repositories, process, mode)?;
-    let places = Places { source: store.clone(), target: store };
+    let memory = Arc::new(Remembered(Cache::of_user(&process.variables, mode == Mode::Apply)));
+    let places = Places { source: store.clone(), target: store, memory };
     let now = process.clock.now();
     let world = tokio::select! {
         world = sync::observe(entries, scope, &places, &*surroundings.progress, now) => world,
@@ -92,4 +96,17 @@ async fn sync(
     let mut report = sync::execute(entries, &plan, &execution).await;
     report.duration = began.elapsed();
     Ok(report)
+}
+
+/// Digests in the user's cache.
+struct Remembered(Cache);
+
+impl DigestMemory for Remembered {
+    fn recall(&self, key: &str) -> Option<Digest> {
+        self.0.get("digests", key)?.parse().ok()
+    }
+
+    fn remember(&self, key: &str, digest: &Digest) {
+        self.0.put("digests", key, digest.as_str());
+    }
 }

@@ -19,10 +19,12 @@ mod attachments;
 mod blob;
 mod error;
 mod ledger;
+mod memory;
 mod platforms;
 
 pub use attachments::Attachments;
 pub use error::CopyError;
+pub use memory::{DigestMemory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
 
 use error::at;
@@ -36,6 +38,7 @@ pub struct Transfer {
     source: Arc<dyn ImageSource>,
     target: Arc<dyn ImageStore>,
     ledger: Ledger,
+    memory: Arc<dyn DigestMemory>,
     progress: Arc<dyn Progress>,
 }
 
@@ -103,8 +106,15 @@ impl Copy<'_> {
 }
 
 impl Transfer {
+    /// Returns a transfer that remembers nothing of earlier ones.
     pub fn new(source: Arc<dyn ImageSource>, target: Arc<dyn ImageStore>, progress: Arc<dyn Progress>) -> Transfer {
-        Transfer { source, target, ledger: Ledger::default(), progress }
+        Transfer { source, target, ledger: Ledger::default(), memory: forgetful(), progress }
+    }
+
+    /// Returns the transfer with what it may remember.
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<dyn DigestMemory>) -> Transfer {
+        Transfer { memory, ..self }
     }
 
     /// Tells that the target said that there is no such repository, so nothing has to be looked for in it.
@@ -132,6 +142,9 @@ impl Transfer {
             copy.warn(warning);
         }
         let digest = filtered.root.digest.clone();
+        if let Some(key) = memory::rewritten(&source_digest, request.filter) {
+            self.memory.remember(&key, &digest);
+        }
         // Another tag of the same image may have brought everything already; then only this tag is missing.
         if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
             self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
@@ -170,11 +183,14 @@ impl Transfer {
     /// Returns the digest that `filter` gives the image `source` names, without copying anything: what a target that is up to
     /// date has under the tag.
     pub async fn expected_digest(&self, from: &Repository, source: &Digest, filter: &PlatformFilter) -> Result<Digest, CopyError> {
-        if filter.keeps_bytes() {
-            return Ok(source.clone());
+        let Some(key) = memory::rewritten(source, filter) else { return Ok(source.clone()) };
+        if let Some(digest) = self.memory.recall(&key) {
+            return Ok(digest);
         }
         let root = self.read(from, &Reference::Digest(source.clone())).await?;
-        Ok(platforms::apply(&*self.source, from, root, filter).await?.root.digest)
+        let digest = platforms::apply(&*self.source, from, root, filter).await?.root.digest;
+        self.memory.remember(&key, &digest);
+        Ok(digest)
     }
 
     async fn read(&self, from: &Repository, reference: &Reference) -> Result<Manifest, CopyError> {

@@ -400,3 +400,37 @@ async fn a_large_layer_streams_through_little_memory() {
     assert!((1..64 * 1024).contains(&peak), "{peak} KiB at the most");
     assert_eq!(registry.stored_tags("large").len(), 1);
 }
+
+#[tokio::test]
+async fn an_unchanged_run_that_compares_costs_two_heads_a_tag_even_with_a_platform_filter() {
+    let (upstream, registry) = (Registry::plain(), Registry::plain());
+    let mut graph = Graph::default();
+    for version in 0..3 {
+        let children =
+            ["linux/amd64", "linux/arm64"].map(|platform| graph.small_image(Flavour::Oci, platform, &format!("{platform} {version}")));
+        let index = graph.index(Flavour::Oci, &children);
+        graph.tag(&format!("1.{version}"), &index);
+    }
+    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    let rest = "tag_regex: '1\\..*', check_digest: true, platforms: [linux/amd64]";
+    let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), rest);
+    let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
+    let copied = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    let tag = &copied["entries"][0]["tags"][0];
+    assert_ne!(tag["digest"], tag["sourceDigest"], "the index was rewritten");
+    let heads = BTreeMap::from([("GET tags/list".to_owned(), 1), ("HEAD manifests".to_owned(), 3)]);
+    for forgotten in [false, true] {
+        if forgotten {
+            std::fs::remove_dir_all(world.home().join(".cache/imglife")).expect("the cache");
+        }
+        let (up, down) = (upstream.mark(), registry.mark());
+        let report = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+        assert_eq!(report["totals"]["upToDate"], 3);
+        assert_eq!(counted(&registry, down), heads);
+        let mut expected = heads.clone();
+        if forgotten {
+            expected.insert("GET manifests".to_owned(), 3);
+        }
+        assert_eq!(counted(&upstream, up), expected, "forgotten: {forgotten}");
+    }
+}

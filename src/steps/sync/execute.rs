@@ -35,7 +35,7 @@ pub struct Execution {
 
 /// Carries out `plan` and returns what became of each item, in the order of the plan.
 pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncReport {
-    let transfer = Transfer::new(execution.places.source.clone(), execution.places.target.clone(), execution.progress.clone());
+    let transfer = execution.places.transfer(execution.progress.clone());
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
         transfer.note_absent_target(&sync.entries[planned.position].target);
     }

@@ -14,7 +14,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CopyError, PlatformFilter, Transfer};
+use crate::transfer::{CopyError, PlatformFilter};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
@@ -296,7 +296,7 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
 }
 
 async fn expected_digest(places: &Places, entry: &Entry, source: &Digest, filter: &PlatformFilter) -> Result<Digest, Trouble> {
-    let transfer = Transfer::new(places.source.clone(), places.target.clone(), crate::progress::silent());
+    let transfer = places.transfer(crate::progress::silent());
     transfer.expected_digest(&entry.source, source, filter).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))
 }
 

@@ -103,7 +103,7 @@ async fn upstream(tags: &str) -> Arc<MemoryPlace> {
 }
 
 fn places(place: &Arc<MemoryPlace>) -> Places {
-    Places { source: place.clone(), target: place.clone() }
+    Places { source: place.clone(), target: place.clone(), memory: crate::transfer::forgetful() }
 }
 
 async fn seen(place: &Arc<MemoryPlace>, sync: &Sync) -> World {
