@@ -28,6 +28,8 @@ pub struct SyncOptions {
     /// Patterns of `--only`, as written.
     pub only: Vec<String>,
     pub shard: Option<Shard>,
+    /// Whether images that are at the target are looked into for missing parts.
+    pub verify: bool,
     pub output: Output,
     /// Where a JUnit report is written; relative to the working directory.
     pub report_junit: Option<PathBuf>,
@@ -42,7 +44,7 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
         return Err(lacks("sync.entries", &config, process).hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
     };
-    let scope = Scope { only: only(&options.only, entries)?, shard: options.shard };
+    let scope = Scope { only: only(&options.only, entries)?, shard: options.shard, verify: options.verify };
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
     runtime::run(|cancel| async {

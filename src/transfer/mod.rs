@@ -17,12 +17,14 @@ use crate::registry::{ImageSource, ImageStore, PlaceErrorKind};
 
 mod attachments;
 mod blob;
+mod completeness;
 mod error;
 mod ledger;
 mod memory;
 mod platforms;
 
 pub use attachments::Attachments;
+pub use completeness::CompletenessRequest;
 pub use error::CopyError;
 pub use memory::{DigestMemory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
@@ -99,9 +101,30 @@ struct Copy<'a> {
     warnings: std::sync::Mutex<Vec<String>>,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    fn new(item: &'a str, from: &'a Repository, to: &'a Repository, filter: &'a PlatformFilter) -> Copy<'a> {
+        Copy {
+            item,
+            from,
+            to,
+            filter,
+            moved: AtomicU64::new(0),
+            mounted: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            warnings: std::sync::Mutex::default(),
+        }
+    }
+
     fn warn(&self, warning: String) {
         self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warning);
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            moved: self.moved.load(Ordering::Relaxed),
+            mounted: self.mounted.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -125,16 +148,7 @@ impl Transfer {
     /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until the last step nothing that a
     /// tag points at changes. A future that is dropped leaves at most blobs and manifests without a tag.
     pub async fn copy(&self, request: CopyRequest<'_>) -> Result<Copied, CopyError> {
-        let copy = Copy {
-            item: request.item,
-            from: request.from,
-            to: request.to,
-            filter: request.filter,
-            moved: AtomicU64::new(0),
-            mounted: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            warnings: std::sync::Mutex::default(),
-        };
+        let copy = Copy::new(request.item, request.from, request.to, request.filter);
         let root = self.read(request.from, &request.reference).await?;
         let source_digest = root.digest.clone();
         let filtered = platforms::apply(&*self.source, request.from, root, request.filter).await?;
@@ -158,11 +172,7 @@ impl Transfer {
         };
         self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await.map_err(at(Side::Target))?;
         self.ledger.note_manifest(request.to, &digest);
-        let tally = Tally {
-            moved: copy.moved.load(Ordering::Relaxed),
-            mounted: copy.mounted.load(Ordering::Relaxed),
-            skipped: copy.skipped.load(Ordering::Relaxed),
-        };
+        let tally = copy.tally();
         Ok(Copied {
             source_digest,
             digest,

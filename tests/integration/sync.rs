@@ -434,3 +434,27 @@ async fn an_unchanged_run_that_compares_costs_two_heads_a_tag_even_with_a_platfo
         assert_eq!(counted(&upstream, up), expected, "forgotten: {forgotten}");
     }
 }
+
+#[tokio::test]
+async fn verify_finds_what_a_registry_lost_and_repairs_it() {
+    let (upstream, registry) = (Registry::plain(), Registry::plain());
+    let graph = versions(3);
+    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), "tag_regex: '1\\..*'")
+        + &entry(&format!("{}/app", upstream.host()), "ocidir://out", "tag_regex: '1\\..*'");
+    let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
+    world.imglife(["sync"]).succeeds();
+    let lost = Digest::sha256(b"layer of 1");
+    std::fs::remove_file(registry.stored(&lost)).expect("a stored blob");
+    std::fs::remove_file(world.path(&format!("out/blobs/sha256/{}", lost.hex()))).expect("a stored blob");
+    let blind = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    assert_eq!(blind["totals"]["upToDate"], 6, "without --verify nobody looks");
+    let found = json(&world.imglife(["sync", "--verify", "--dry-run", "--output", "json"]).succeeds().stdout);
+    assert_eq!((&found["totals"]["copied"], &found["totals"]["upToDate"]), (&2.into(), &4.into()));
+    let repaired = world.imglife(["sync", "--verify"]).succeeds().stdout;
+    assert!(repaired.contains(&format!("missing parts: 1, the first is {}", lost.short())), "{repaired}");
+    graph.assert_published(&client(&registry), &registry.repository("app")).await;
+    graph.assert_published(&Layouts, &layout(&world, "out")).await;
+    let again = json(&world.imglife(["sync", "--verify", "--output", "json"]).succeeds().stdout);
+    assert_eq!(again["totals"]["upToDate"], 6);
+}

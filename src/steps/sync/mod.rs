@@ -47,6 +47,8 @@ impl Places {
 pub struct Scope {
     pub only: Only,
     pub shard: Option<Shard>,
+    /// Also look into the images that are at the target, whether all of their parts are there.
+    pub verify: bool,
 }
 
 impl Scope {
