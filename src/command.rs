@@ -123,7 +123,7 @@ impl Runner for System {
             Ending::TimedOut => {
                 drop(group);
                 // Reaps it; it was killed with its group, so this does not wait long, and a failure changes nothing.
-                let _ = child.wait().await;
+                drop(child.wait().await);
             }
             Ending::Exited(_) | Ending::Signalled => group.release(),
         }
@@ -137,7 +137,7 @@ async fn follow(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> 
     let feed = async {
         if let (Some(mut input), Some(text)) = (input, stdin) {
             // A program need not read its input; whether it did its work is told by how it ends.
-            let _ = input.write_all(text.expose().as_bytes()).await;
+            drop(input.write_all(text.expose().as_bytes()).await);
         }
     };
     let streams = async {

@@ -1,5 +1,8 @@
 //! imglife keeps an organisation's container images alive. See `docs/ARCHITECTURE.md` for who may import whom.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
 pub mod app;
 pub mod cli;
 pub mod command;
@@ -16,3 +19,8 @@ pub mod registry;
 pub mod report;
 pub mod steps;
 pub mod transfer;
+
+/// Runs the program with `arguments`, the first of which is its own name, and returns the code that the process ends with.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, process: &process::Process) -> ExitCode {
+    ExitCode::from(cli::main(arguments, process).code())
+}

@@ -1,1 +1,9 @@
-fn main() {}
+//! The program: the process it runs in, its arguments, its exit code.
+
+use std::process::ExitCode;
+
+use imglife::process::Process;
+
+fn main() -> std::io::Result<ExitCode> {
+    Ok(imglife::run(std::env::args_os(), &Process::current()?))
+}

@@ -1,1 +1,79 @@
+//! The composition root: from what was asked for and the configuration to places, a step, its report and an exit code.
+//!
+//! Owns wiring only. Rules belong to the steps; arguments, drawing of failures and progress belong to `cli`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::{Exit, Failure};
+use crate::process::Process;
+use crate::progress::Progress;
+
+pub use crate::config::ConfigErrors;
+pub use crate::steps::Mode;
+pub use crate::steps::shard::Shard;
+pub use places::layouts;
+pub use runtime::run as run_async;
+pub use sync::SyncOptions;
+
+mod configuration;
+mod output;
+mod places;
+mod report_files;
+mod runtime;
+mod sync;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    pub command: Command,
+    pub global: Global,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Global {
+    /// The configuration file that was named; relative to the working directory.
+    pub configuration: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Sync(SyncOptions),
+    /// Validates the configuration and says which commands it suffices for.
+    ConfigCheck {
+        output: Output,
+    },
+    /// Prints the JSON Schema of the configuration file.
+    ConfigSchema,
+    /// Prints the configuration with variables and defaults filled in.
+    ConfigShow,
+}
+
+/// The form of a report on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What a run happens in.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub process: Process,
+    pub progress: Arc<dyn Progress>,
+    /// Whether the report on stdout is coloured.
+    pub report_color: bool,
+}
+
+/// Runs a command to its end, its report written to stdout, and returns how it ended.
+pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let Invocation { command, global } = invocation;
+    match command {
+        Command::Sync(options) => sync::run(&options, &global, surroundings),
+        Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
+        Command::ConfigSchema => configuration::schema(surroundings),
+        Command::ConfigShow => configuration::show(&global, surroundings),
+    }
+}

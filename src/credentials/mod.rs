@@ -5,6 +5,12 @@
 
 use async_trait::async_trait;
 
+mod auth_file;
+mod helper;
+mod lookup;
+
+pub use lookup::{StandardCredentials, check_collisions, variable_prefix};
+
 use crate::model::{Host, RepositoryPath, Secret};
 
 /// What to present to a registry.

@@ -208,7 +208,7 @@ impl Publish<'_> {
     }
 
     fn failed(&self, source: PlaceError) -> DemoError {
-        DemoError::Publish { image: Box::new(self.image.clone()), source }
+        DemoError::Publish { image: Box::new(self.image.clone()), source: Box::new(source) }
     }
 }
 

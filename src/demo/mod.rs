@@ -14,6 +14,9 @@ use crate::registry::{ImageStore, PlaceError};
 
 mod catalogue;
 pub mod images;
+mod tour;
+
+pub use tour::{DemoOptions, run};
 
 const CONFIGURATION: &str = include_str!("imglife.yaml");
 
@@ -24,7 +27,7 @@ pub enum DemoError {
     Publish {
         image: Box<ImageReference>,
         #[source]
-        source: PlaceError,
+        source: Box<PlaceError>,
     },
     #[error("cannot make a layer of a sample image")]
     Layer(#[source] io::Error),

@@ -55,6 +55,7 @@ pub struct Manifest {
 
 /// What a manifest refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few are held at once, and all of them beside their bytes")]
 pub enum ManifestContent {
     /// An index or Docker manifest list: other manifests.
     Index { children: Vec<Descriptor> },
@@ -151,6 +152,20 @@ impl Manifest {
     /// Returns the descriptor by which an index would refer to this manifest.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest.clone(), self.bytes.len() as u64)
+    }
+
+    /// Returns the descriptor by which a list of referrers names this manifest: with its annotations and its artifact type, which
+    /// for an image without one is the media type of its configuration (distribution specification, "Listing Referrers").
+    pub fn referrer(&self) -> Descriptor {
+        let config_type = match &self.content {
+            ManifestContent::Image { config: Some(config), .. } => Some(config.media_type.clone()),
+            _ => None,
+        };
+        Descriptor {
+            artifact_type: self.artifact_type.clone().filter(|text| !text.is_empty()).or(config_type),
+            annotations: self.annotations.clone(),
+            ..self.descriptor()
+        }
     }
 
     /// Returns the entries of an index, or `None` for an image.

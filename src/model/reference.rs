@@ -226,7 +226,7 @@ impl FromStr for Repository {
             return Err(invalid("leave out the scheme; only `ocidir://` is known"));
         }
         let (first, rest) = text.split_once('/').unwrap_or(("", text));
-        let names_host = first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase());
+        let names_host = first.contains(['.', ':', '[']) || first == "localhost";
         let (host, path): (Host, String) = if names_host {
             (first.parse()?, rest.to_owned())
         } else if text.is_empty() {
@@ -263,6 +263,18 @@ pub struct Tag(String);
 impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the tag under which clients keep the list of what refers to `subject`, on a registry that keeps none
+    /// (distribution specification, "Referrers Tag Schema").
+    pub fn of_referrers(subject: &Digest) -> Tag {
+        Tag(format!("{}-{}", subject.algorithm().name(), &subject.hex()[..64]))
+    }
+
+    /// Returns the tags under which cosign keeps signatures, attestations and SBOMs of `subject`.
+    pub fn of_cosign(subject: &Digest) -> [Tag; 3] {
+        let base = Tag::of_referrers(subject);
+        ["sig", "att", "sbom"].map(|kind| Tag(format!("{base}.{kind}")))
     }
 
     /// Returns whether the tag holds attachments of an image by the conventions for registries without the referrers API:

@@ -17,6 +17,7 @@ pub struct PlaceError {
     pub kind: PlaceErrorKind,
     /// What the place or the system said, in a few words; may be empty.
     pub detail: String,
+    hint: Option<String>,
     source: Option<BoxError>,
 }
 
@@ -51,7 +52,14 @@ pub enum PlaceErrorKind {
 
 impl PlaceError {
     pub fn new(place: impl Into<String>, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
-        PlaceError { place: place.into(), action: action.into(), kind, detail: detail.into(), source: None }
+        PlaceError { place: place.into(), action: action.into(), kind, detail: detail.into(), hint: None, source: None }
+    }
+
+    /// Returns the error with a hint that says more than its kind does.
+    #[must_use]
+    pub fn hinting(mut self, hint: Option<String>) -> PlaceError {
+        self.hint = hint;
+        self
     }
 
     /// Returns an error at the place that `repository` is in.
@@ -69,6 +77,9 @@ impl PlaceError {
 
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
+        if self.hint.is_some() {
+            return self.hint.clone();
+        }
         let variable = || self.place.to_ascii_uppercase().replace(|character: char| !character.is_ascii_alphanumeric(), "_");
         match self.kind {
             PlaceErrorKind::Unauthorized => Some(format!(

@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen, verified};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, verified};
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
 /// How much of a blob is handed out at a time, in bytes.
@@ -17,9 +18,11 @@ const PIECE: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     Tags,
+    PushDates,
     Resolve,
     Manifest,
     Blob,
+    Referrers,
     HasBlob,
     PutBlob,
     PutManifest,
@@ -59,6 +62,7 @@ pub enum SparseIndexes {
 #[derive(Default)]
 pub struct MemoryPlace {
     sparse_indexes: SparseIndexes,
+    lists_referrers: bool,
     repositories: Mutex<HashMap<Repository, Contents>>,
     calls: Mutex<Vec<Call>>,
     hook: Mutex<Option<Hook>>,
@@ -71,11 +75,18 @@ struct Contents {
     blobs: HashMap<Digest, Bytes>,
     manifests: HashMap<Digest, Manifest>,
     tags: BTreeMap<Tag, Digest>,
+    pushed: BTreeMap<Tag, DateTime<Utc>>,
 }
 
 impl MemoryPlace {
     pub fn new(sparse_indexes: SparseIndexes) -> MemoryPlace {
         MemoryPlace { sparse_indexes, ..MemoryPlace::default() }
+    }
+
+    /// Returns the place as one that lists what refers to a manifest.
+    #[must_use]
+    pub fn listing_referrers(self) -> MemoryPlace {
+        MemoryPlace { lists_referrers: true, ..self }
     }
 
     /// Asks `hook` before each call whether it is to fail. Replaces an earlier hook.
@@ -101,6 +112,11 @@ impl MemoryPlace {
     /// Removes a blob, as a registry loses one. Returns whether it was there.
     pub fn lose_blob(&self, repository: &Repository, digest: &Digest) -> bool {
         lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.blobs.remove(digest).is_some())
+    }
+
+    /// Sets when a tag was pushed. A place tells push dates of the repositories that have one.
+    pub fn date_tag(&self, repository: &Repository, tag: &Tag, pushed_at: DateTime<Utc>) {
+        lock(&self.repositories).entry(repository.clone()).or_default().pushed.insert(tag.clone(), pushed_at);
     }
 
     /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at once.
@@ -133,9 +149,11 @@ impl Call {
 fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
     let action = match call.operation {
         Operation::Tags => "list tags",
+        Operation::PushDates => "list tags with their dates",
         Operation::Resolve => "resolve",
         Operation::Manifest => "read manifest",
         Operation::Blob => "read blob",
+        Operation::Referrers => "list referrers of",
         Operation::HasBlob => "look for blob",
         Operation::PutBlob => "write blob",
         Operation::PutManifest => "write manifest",
@@ -144,6 +162,16 @@ fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> Plac
 }
 
 impl Contents {
+    /// Returns the tags with what is known of them, when push dates are.
+    fn dated(&self) -> Option<Vec<TagSeen>> {
+        let seen = |(tag, digest): (&Tag, &Digest)| TagSeen {
+            tag: tag.clone(),
+            pushed_at: self.pushed.get(tag).copied(),
+            digest: Some(digest.clone()),
+        };
+        (!self.pushed.is_empty()).then(|| self.tags.iter().map(seen).collect())
+    }
+
     fn manifest(&self, reference: &Reference) -> Option<Manifest> {
         let digest = match reference {
             Reference::Tag(tag) => self.tags.get(tag)?,
@@ -176,6 +204,11 @@ impl ImageSource for MemoryPlace {
         Ok(self.read(repository, |contents| Some(contents.tags.keys().cloned().map(TagSeen::named).collect())))
     }
 
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.called(Call::new(Operation::PushDates, repository, &""))?;
+        Ok(self.read(repository, Contents::dated))
+    }
+
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
         self.called(Call::new(Operation::Resolve, repository, reference))?;
         Ok(self.read(repository, |contents| contents.manifest(reference)).map(|manifest| manifest.descriptor()))
@@ -203,6 +236,20 @@ impl ImageSource for MemoryPlace {
         }
         pieces.extend(break_after.map(|_| Err(broken)));
         Ok(stream::iter(pieces).boxed())
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        self.called(Call::new(Operation::Referrers, repository, subject))?;
+        if !self.lists_referrers {
+            return Ok(Referrers::NotListed);
+        }
+        let listed = self.read(repository, |contents| {
+            let refers = |manifest: &&Manifest| manifest.subject.as_ref().is_some_and(|found| found.digest == *subject);
+            let mut listed: Vec<Descriptor> = contents.manifests.values().filter(refers).map(Manifest::referrer).collect();
+            listed.sort_by(|one, other| one.digest.cmp(&other.digest));
+            Some(listed)
+        });
+        Ok(Referrers::Listed(listed.unwrap_or_default()))
     }
 }
 

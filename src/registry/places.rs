@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, Reopen, TagSeen};
-use crate::model::{Descriptor, Manifest, Reference, Repository};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, Referrers, Reopen, TagSeen};
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
 
 /// The places that a run speaks to.
 #[derive(Clone)]
@@ -29,6 +29,10 @@ impl ImageSource for Places {
         self.of(repository).tags(repository).await
     }
 
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.of(repository).push_dates(repository).await
+    }
+
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
         self.of(repository).resolve(repository, reference).await
     }
@@ -39,6 +43,10 @@ impl ImageSource for Places {
 
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
         self.of(repository).blob(repository, descriptor, from_offset).await
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        self.of(repository).referrers(repository, subject).await
     }
 }
 
@@ -69,7 +77,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::Digest;
     use crate::registry::InMemory;
     use crate::registry::memory::{MemoryPlace, Operation};
 
@@ -92,5 +99,8 @@ mod tests {
             assert_eq!((call.operation, &call.repository, call.mount_from.is_some()), (Operation::PutBlob, target, mounted));
         }
         assert_eq!((remote.count(Operation::PutBlob), layouts.count(Operation::PutBlob)), (3, 1));
+
+        places.dated_tags(&directory).await.expect("to list");
+        assert_eq!((remote.count(Operation::PushDates), layouts.count(Operation::PushDates)), (0, 1));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen};
-use crate::model::{Descriptor, Manifest, Reference, Repository};
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
 
 /// The place inside, without its writes.
 pub struct ReadOnly(Arc<dyn ImageStore>);
@@ -23,6 +23,10 @@ impl ImageSource for ReadOnly {
         self.0.tags(repository).await
     }
 
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.0.push_dates(repository).await
+    }
+
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
         self.0.resolve(repository, reference).await
     }
@@ -33,6 +37,10 @@ impl ImageSource for ReadOnly {
 
     async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
         self.0.blob(repository, descriptor, from_offset).await
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        self.0.referrers(repository, subject).await
     }
 }
 
@@ -66,7 +74,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{Algorithm, Digest};
+    use crate::model::Algorithm;
     use crate::registry::InMemory;
     use crate::registry::memory::{MemoryPlace, Operation};
 
@@ -83,6 +91,8 @@ mod tests {
         inside.clear_calls();
 
         assert!(place.has_blob(&repository, &blob).await.expect("to look"));
+        place.dated_tags(&repository).await.expect("to list");
+        assert_eq!(inside.count(Operation::PushDates), 1);
         let put = place.put_blob(&repository, &blob, &InMemory(content), Some(&repository)).await;
         assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
         let put = place.put_manifest(&repository, &manifest.digest.clone().into(), &manifest).await;

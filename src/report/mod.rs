@@ -1,9 +1,13 @@
 //! Reports as documents: what is said, apart from how it is drawn.
 //!
-//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the step's own serialised report.
+//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the step's own serialised report
+//! under a versioned name (`json`). `junit` and `openmetrics` are the forms that CI servers read. Nothing here prints.
 
 use std::time::Duration;
 
+pub mod json;
+pub mod junit;
+pub mod openmetrics;
 pub mod text;
 
 /// A report for people: blocks, drawn one below the other with a blank line between.
@@ -76,6 +80,7 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
+    #[expect(clippy::needless_pass_by_value, reason = "counts and texts alike are given as they are")]
     pub fn new(label: impl Into<String>, value: impl ToString) -> SummaryRow {
         SummaryRow { label: label.into(), value: value.to_string(), extra: None, tone: Tone::Plain, children: Vec::new() }
     }

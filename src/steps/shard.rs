@@ -48,10 +48,9 @@ impl Only {
     /// Returns the names that match one of `patterns`: `*` and `?` stand for any characters, `/` included.
     pub fn new(patterns: &[String]) -> Result<Only, OnlyError> {
         let patterns = patterns.iter().map(|pattern| {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| OnlyError::Malformed {
-                pattern: pattern.clone(),
-                reason: error.kind().to_string(),
-            })?;
+            let glob = GlobBuilder::new(pattern)
+                .build()
+                .map_err(|error| OnlyError::Malformed { pattern: pattern.clone(), reason: error.kind().to_string() })?;
             Ok((pattern.clone(), glob.compile_matcher()))
         });
         Ok(Only { patterns: patterns.collect::<Result<_, _>>()? })

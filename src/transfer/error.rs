@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::error::Side;
+use crate::model::manifest::ManifestError;
 use crate::model::{Digest, Reference, Repository};
 use crate::registry::PlaceError;
 
@@ -23,6 +24,12 @@ pub enum CopyError {
     NoPlatform { wanted: String, found: String },
     #[error("source nests indexes deeper than {} at {digest}", crate::model::manifest::DEEPEST_NESTING)]
     TooDeep { digest: Digest },
+    #[error("too much is attached to {subject} to list it at the target")]
+    Unlistable {
+        subject: Digest,
+        #[source]
+        error: ManifestError,
+    },
     #[error("source has an index that cannot be rewritten: {digest}")]
     NotRewritable {
         digest: Digest,

@@ -11,12 +11,16 @@ use crate::model::{Digest, Host, Repository};
 /// Something that is done once: the first who asks does it, the others wait for it; when it fails, the next one tries.
 pub(super) type Once = Arc<OnceCell<()>>;
 
+/// A lock on something that one copy at a time may change.
+pub(super) type Alone = Arc<tokio::sync::Mutex<()>>;
+
 #[derive(Default)]
 pub(super) struct Ledger {
     absent: Mutex<HashSet<Repository>>,
     manifests: Mutex<HashMap<(Repository, Digest), Once>>,
     blobs: Mutex<HashMap<(Repository, Digest), Once>>,
     holders: Mutex<HashMap<(SharingPlace, Digest), Arc<Holder>>>,
+    referrer_lists: Mutex<HashMap<(Repository, Digest), Alone>>,
 }
 
 /// Within one of these, a blob of one repository becomes part of another without being sent.
@@ -70,6 +74,11 @@ impl Ledger {
 
     pub(super) fn blob(&self, repository: &Repository, digest: &Digest) -> Once {
         entry(&self.blobs, (repository.clone(), digest.clone()))
+    }
+
+    /// Returns the lock of the list of what refers to `subject`: it is read, added to and written by one copy at a time.
+    pub(super) fn alone_with(&self, repository: &Repository, subject: &Digest) -> Alone {
+        entry(&self.referrer_lists, (repository.clone(), subject.clone()))
     }
 
     pub(super) fn holder(&self, repository: &Repository, digest: &Digest) -> Arc<Holder> {

@@ -15,11 +15,13 @@ use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Rep
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageSource, ImageStore, PlaceErrorKind};
 
+mod attachments;
 mod blob;
 mod error;
 mod ledger;
 mod platforms;
 
+pub use attachments::Attachments;
 pub use error::CopyError;
 pub use platforms::{PlatformFilter, PlatformFilterMode};
 
@@ -47,6 +49,7 @@ pub struct CopyRequest<'a> {
     pub to: &'a Repository,
     pub tag: &'a Tag,
     pub filter: &'a PlatformFilter,
+    pub attachments: Attachments<'a>,
 }
 
 /// A copy that is done.
@@ -57,6 +60,8 @@ pub struct Copied {
     /// The digest that the tag has at the target: another one only when the index was rewritten.
     pub digest: Digest,
     pub tally: Tally,
+    /// How many signatures and other attachments are at the target with it.
+    pub attachments: usize,
     pub warnings: Vec<String>,
 }
 
@@ -131,17 +136,27 @@ impl Transfer {
         if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
             self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
         }
-        self.target
-            .put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root)
-            .await
-            .map_err(at(Side::Target))?;
+        let attachments = match request.attachments {
+            Attachments::LeftOut => 0,
+            Attachments::Copied { source_tags } => {
+                let is_rewritten = digest != source_digest;
+                self.copy_attachments(&copy, &filtered.root, is_rewritten, &filtered.kept, source_tags).await?
+            }
+        };
+        self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await.map_err(at(Side::Target))?;
         self.ledger.note_manifest(request.to, &digest);
         let tally = Tally {
             moved: copy.moved.load(Ordering::Relaxed),
             mounted: copy.mounted.load(Ordering::Relaxed),
             skipped: copy.skipped.load(Ordering::Relaxed),
         };
-        Ok(Copied { source_digest, digest, tally, warnings: copy.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) })
+        Ok(Copied {
+            source_digest,
+            digest,
+            tally,
+            attachments,
+            warnings: copy.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
+        })
     }
 
     /// Gives the image that `digest` names in `repository` of the target another tag there.
@@ -250,10 +265,7 @@ impl Transfer {
     }
 
     async fn put_child(&self, copy: &Copy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
-        self.target
-            .put_manifest(copy.to, &Reference::Digest(manifest.digest.clone()), manifest)
-            .await
-            .map_err(at(Side::Target))
+        self.target.put_manifest(copy.to, &Reference::Digest(manifest.digest.clone()), manifest).await.map_err(at(Side::Target))
     }
 
     async fn copy_blob(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
@@ -281,8 +293,6 @@ fn may_be_blob(entry: &Descriptor) -> bool {
 fn is_index_type(text: &str) -> bool {
     matches!(text, media_type::OCI_INDEX | media_type::DOCKER_LIST)
 }
-
-
 
 #[cfg(test)]
 mod tests;

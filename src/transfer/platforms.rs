@@ -22,7 +22,10 @@ const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
 pub enum PlatformFilter {
     /// Every entry, bytes untouched.
     All,
-    Only { platforms: Vec<Platform>, mode: PlatformFilterMode },
+    Only {
+        platforms: Vec<Platform>,
+        mode: PlatformFilterMode,
+    },
 }
 
 /// What becomes of an index of which only some entries are kept.
@@ -83,13 +86,11 @@ pub(super) async fn apply(
     let PlatformFilter::Only { platforms, mode } = filter else {
         return Ok(Filtered { root, kept: Kept::default(), warnings: Vec::new() });
     };
-    let mut selection = Selection { source, from, platforms, mode: *mode, kept: HashSet::new(), rewritten: HashMap::new(), found: Vec::new() };
+    let mut selection =
+        Selection { source, from, platforms, mode: *mode, kept: HashSet::new(), rewritten: HashMap::new(), found: Vec::new() };
     let root = selection.manifest(root, 0).await?;
-    let missing: Vec<String> = platforms
-        .iter()
-        .filter(|wanted| !selection.found.iter().any(|found| found.matches(wanted)))
-        .map(ToString::to_string)
-        .collect();
+    let missing: Vec<String> =
+        platforms.iter().filter(|wanted| !selection.found.iter().any(|found| found.matches(wanted))).map(ToString::to_string).collect();
     if missing.len() == platforms.len() && !selection.found.is_empty() {
         let found: BTreeSet<String> = selection.found.iter().map(ToString::to_string).collect();
         let found: Vec<String> = found.into_iter().collect();
@@ -211,7 +212,9 @@ impl Selection<'_> {
         }
         let bytes = read_config(self.source, self.from, config).await?;
         match serde_json::from_slice::<PlatformOfConfig>(&bytes) {
-            Ok(PlatformOfConfig { os: Some(os), architecture: Some(architecture), variant }) if !os.is_empty() && !architecture.is_empty() => {
+            Ok(PlatformOfConfig { os: Some(os), architecture: Some(architecture), variant })
+                if !os.is_empty() && !architecture.is_empty() =>
+            {
                 Ok(self.wants(&Platform { os, architecture, variant, os_version: None }))
             }
             _ => Ok(true),
@@ -259,8 +262,6 @@ fn rewrite(index: &Manifest, verdicts: &[Verdict]) -> Result<Manifest, CopyError
         *entries = kept;
     }
     let bytes = Bytes::from(serde_json::to_vec(&document).map_err(failed)?);
-    Manifest::parse(bytes, Some(&index.media_type), index.digest.algorithm()).map_err(|error| CopyError::NotRewritable {
-        digest: index.digest.clone(),
-        error: serde::ser::Error::custom(error),
-    })
+    Manifest::parse(bytes, Some(&index.media_type), index.digest.algorithm())
+        .map_err(|error| CopyError::NotRewritable { digest: index.digest.clone(), error: serde::ser::Error::custom(error) })
 }

@@ -97,7 +97,9 @@ impl World {
     async fn copy_to(&self, to: &Repository, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
         let (from, tag) = (upstream(), tag(name));
         let reference = Reference::Tag(tag.clone());
-        self.transfer.copy(CopyRequest { item: name, from: &from, reference, to, tag: &tag, filter }).await
+        self.transfer
+            .copy(CopyRequest { item: name, from: &from, reference, to, tag: &tag, filter, attachments: Attachments::LeftOut })
+            .await
     }
 
     async fn at_target(&self, reference: impl Into<Reference>) -> Option<Manifest> {
@@ -408,4 +410,151 @@ async fn a_source_that_lacks_a_child_is_told_as_incomplete() {
     world.index(&[absent], Some("1.0")).await;
     assert!(matches!(world.copy("1.0", &PlatformFilter::All).await, Err(CopyError::ChildMissing { .. })));
     assert!(matches!(world.copy("2.0", &PlatformFilter::All).await, Err(CopyError::Absent { side: Side::Source, .. })));
+}
+
+/// Puts a signature of `subject` at the source, and returns its descriptor.
+async fn signature(world: &World, subject: &Value, content: &str) -> Value {
+    let config = world.blob("application/vnd.oci.empty.v1+json", "{}").await;
+    let layer = world.blob("application/vnd.example.signature", content).await;
+    let subject = json!({ "mediaType": subject["mediaType"], "digest": subject["digest"], "size": subject["size"] });
+    let content = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/vnd.example.signature",
+        "config": config, "layers": [layer], "subject": subject, "annotations": { "by": content },
+    });
+    world.manifest(content, None).await
+}
+
+fn with_places(source: MemoryPlace, target: MemoryPlace) -> World {
+    let (source, target) = (Arc::new(source), Arc::new(target));
+    let transfer = Transfer::new(source.clone(), target.clone(), crate::progress::silent());
+    World { source, target, transfer }
+}
+
+impl World {
+    /// Copies a tag with everything attached to it.
+    async fn copy_whole(&self, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
+        let source_tags = self.source.tags(&upstream()).await.expect("the source answers").unwrap_or_default();
+        let source_tags = source_tags.into_iter().map(|seen| seen.tag).collect();
+        let (from, to, tag) = (upstream(), mirror(), tag(name));
+        let reference = Reference::Tag(tag.clone());
+        let attachments = Attachments::Copied { source_tags: &source_tags };
+        self.transfer.copy(CopyRequest { item: name, from: &from, reference, to: &to, tag: &tag, filter, attachments }).await
+    }
+
+    /// Returns what the index that clients keep lists for a subject at the target.
+    async fn fallback(&self, subject: &Value) -> Vec<Descriptor> {
+        let list = self.at_target(Tag::of_referrers(&digest(subject))).await;
+        list.and_then(|list| list.children().map(<[Descriptor]>::to_vec)).unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along() {
+    for target_lists in [true, false] {
+        let target = MemoryPlace::default();
+        let world = with_places(MemoryPlace::default().listing_referrers(), if target_lists { target.listing_referrers() } else { target });
+        let child = world.image("linux/amd64", &["a"], None).await;
+        let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
+        let (of_index, of_child) = (signature(&world, &index, "index").await, signature(&world, &child, "child").await);
+        let of_signature = signature(&world, &of_child, "countersigned").await;
+        let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+        assert_eq!(copied.attachments, 3);
+        for (subject, attached) in [(&index, &of_index), (&child, &of_child), (&of_child, &of_signature)] {
+            assert!(world.at_target(digest(attached)).await.is_some());
+            let listed = match world.target.referrers(&mirror(), &digest(subject)).await.expect("the target answers") {
+                crate::registry::Referrers::Listed(listed) => listed,
+                crate::registry::Referrers::NotListed => world.fallback(subject).await,
+            };
+            let [entry] = &listed[..] else { panic!("one attachment is listed: {listed:?}") };
+            assert_eq!(entry.digest, digest(attached));
+            assert_eq!(entry.artifact_type.as_deref(), Some("application/vnd.example.signature"));
+            assert!(entry.annotations.contains_key("by"), "annotations are complete");
+        }
+        let calls = world.target.calls();
+        assert_eq!(calls.iter().rfind(|call| call.operation == Operation::PutManifest).map(|call| call.subject.as_str()), Some("1.0"));
+    }
+}
+
+#[tokio::test]
+async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_target() {
+    let world = world();
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    let ours = signature(&world, &image, "upstream").await;
+    let mut listed = ours.clone();
+    listed["artifactType"] = json!("application/vnd.example.signature");
+    let list = Tag::of_referrers(&digest(&image));
+    world.index(&[listed], Some(list.as_str())).await;
+    // Somebody signed the mirror already.
+    let theirs = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] });
+    let theirs = Manifest::parse(Bytes::from(theirs.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    world.target.put_manifest(&mirror(), &theirs.digest.clone().into(), &theirs).await.expect("the target takes it");
+    let present = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [theirs.descriptor()] });
+    let present = Manifest::parse(Bytes::from(present.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    let sparse = world_with(SparseIndexes::Allowed);
+    let world = World {
+        target: sparse.target.clone(),
+        transfer: Transfer::new(world.source.clone(), sparse.target, crate::progress::silent()),
+        ..world
+    };
+    world.target.put_manifest(&mirror(), &Reference::Tag(list), &present).await.expect("the target takes it");
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 1);
+    let digests: Vec<Digest> = world.fallback(&image).await.into_iter().map(|entry| entry.digest).collect();
+    assert_eq!(digests, [theirs.digest, digest(&ours)]);
+}
+
+#[tokio::test]
+async fn cosign_tags_come_along_with_the_image_and_its_children() {
+    let world = world();
+    let child = world.image("linux/amd64", &["a"], None).await;
+    let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
+    let [signature, attestation, _] = Tag::of_cosign(&digest(&index));
+    let [of_child, ..] = Tag::of_cosign(&digest(&child));
+    let [unrelated, ..] = Tag::of_cosign(&Digest::sha256(b"other"));
+    for tag in [&signature, &attestation, &of_child, &unrelated] {
+        world.image("unknown/unknown", &[tag.as_str()], Some(tag.as_str())).await;
+    }
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 3);
+    for (tag, there) in [(signature, true), (attestation, true), (of_child, true), (unrelated, false)] {
+        assert_eq!(world.at_target(tag.clone()).await.is_some(), there, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn what_signs_a_rewritten_index_is_left_out_and_what_signs_its_children_is_not() {
+    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let index = world.index(&[amd64.clone(), arm64.clone()], Some("1.0")).await;
+    let (of_index, of_amd64, of_arm64) =
+        (signature(&world, &index, "index").await, signature(&world, &amd64, "amd64").await, signature(&world, &arm64, "arm64").await);
+    let copied = world.copy_whole("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    assert_eq!(copied.attachments, 1);
+    for (attached, there) in [(of_index, false), (of_amd64, true), (of_arm64, false)] {
+        assert_eq!(world.at_target(digest(&attached)).await.is_some(), there);
+    }
+}
+
+#[tokio::test]
+async fn a_signature_that_cannot_be_copied_keeps_the_tag_from_moving() {
+    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    signature(&world, &image, "lost").await;
+    world.source.lose_blob(&upstream(), &Digest::sha256(b"lost"));
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect_err("the copy fails").side(), Side::Source);
+    assert_eq!(world.at_target(tag("1.0")).await, None);
+}
+
+#[tokio::test]
+async fn a_chain_of_attachments_is_followed_only_so_far() {
+    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    let mut subject = image;
+    for depth in 0..3 {
+        subject = signature(&world, &subject, &format!("depth {depth}")).await;
+    }
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 3);
+    for depth in 3..6 {
+        subject = signature(&world, &subject, &format!("depth {depth}")).await;
+    }
+    let other = World { transfer: Transfer::new(world.source.clone(), world.target.clone(), crate::progress::silent()), ..world };
+    assert!(matches!(other.copy_whole("1.0", &PlatformFilter::All).await, Err(CopyError::TooDeep { .. })));
 }

@@ -1,2 +1,16 @@
+//! Tests against the binary, real servers and the sources themselves; one binary, so that it is linked once.
+//!
+//! Modules stand below `cfg(test)`, which tells clippy that their helpers are tests as well.
+
+#[cfg(test)]
+mod architecture;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod plans;
+#[cfg(test)]
+mod registries;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod sync;

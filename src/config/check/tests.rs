@@ -481,6 +481,7 @@ fn images_are_checked() {
     "#);
     assert_snapshot!(told("build:\n  core_version: ''\n  registry: Registry/x\n  tag_format: ''\n  images:\n    - name: a\n"), @r#"
     imglife.yaml:2:17: build.core_version: expected a tag, found an empty text
+    imglife.yaml:3:13: build.registry: `Registry/x` is not a base path: repository names are lower case
     imglife.yaml:4:15: build.tag_format: expected text, found an empty text
     imglife.yaml:6:7: build.images[0]: `folder` is missing
       add `folder:` with a path

@@ -81,25 +81,41 @@ impl Operation {
 
     /// Returns whether the directory is a layout; not, when it does not exist or is empty. Anything else in it is an error.
     pub(super) fn is_layout(&self) -> Result<bool, PlaceError> {
-        if let Some(text) = self.read(&self.marker_path(), LARGEST_MARKER)? {
-            let marker: Marker = serde_json::from_slice(&text)
-                .map_err(|error| self.error(PlaceErrorKind::Malformed, "its `oci-layout` file cannot be read").caused_by(error))?;
-            let version = marker.image_layout_version;
-            if version.split('.').next() != Some("1") {
-                let detail = format!("its image layout version is {version}; only 1.x is understood");
-                return Err(self.error(PlaceErrorKind::Unsupported, detail));
-            }
+        if self.has_marker()? {
             return Ok(true);
         }
+        if !self.has_other_content()? {
+            return Ok(false);
+        }
+        // Another writer may have made a layout of it between the two looks: then there is a marker now.
+        if self.has_marker()? {
+            return Ok(true);
+        }
+        let detail = "the directory has other content and no `oci-layout` file: it is no OCI image layout";
+        Err(self.error(PlaceErrorKind::Malformed, detail))
+    }
+
+    fn has_marker(&self) -> Result<bool, PlaceError> {
+        let Some(text) = self.read(&self.marker_path(), LARGEST_MARKER)? else { return Ok(false) };
+        let marker: Marker = serde_json::from_slice(&text)
+            .map_err(|error| self.error(PlaceErrorKind::Malformed, "its `oci-layout` file cannot be read").caused_by(error))?;
+        let version = marker.image_layout_version;
+        if version.split('.').next() != Some("1") {
+            let detail = format!("its image layout version is {version}; only 1.x is understood");
+            return Err(self.error(PlaceErrorKind::Unsupported, detail));
+        }
+        Ok(true)
+    }
+
+    /// Returns whether something is in the directory that imglife does not put there before the marker.
+    fn has_other_content(&self) -> Result<bool, PlaceError> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             entries => entries.map_err(|error| self.storage(&self.directory, error))?,
         };
         for entry in entries {
-            let entry = entry.map_err(|error| self.storage(&self.directory, error))?;
-            if entry.file_name() != WORKSHOP {
-                let detail = "the directory has other content and no `oci-layout` file: it is no OCI image layout";
-                return Err(self.error(PlaceErrorKind::Malformed, detail));
+            if entry.map_err(|error| self.storage(&self.directory, error))?.file_name() != WORKSHOP {
+                return Ok(true);
             }
         }
         Ok(false)

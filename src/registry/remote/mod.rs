@@ -1,1 +1,204 @@
+//! Registries that are spoken to by the OCI distribution API.
+//!
+//! Owns its paths, headers and errors, and that bytes are hashed rather than headers believed. Connections, logins and retries
+//! of single requests are `http`'s.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
+use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target};
+use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
+
+mod blob;
+#[cfg(test)]
+mod blob_tests;
+mod dates;
+mod link;
+mod manifest;
+mod referrers;
+mod session;
+mod source;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod upload;
+#[cfg(test)]
+mod upload_tests;
+
+/// The header by which a registry states the digest of what it sends or stored.
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// All registries: which one is meant is part of a repository's name.
+pub struct RemoteRegistries {
+    http: Arc<Client>,
+    /// The hosts that were found to list no referrers: they are not asked again.
+    without_referrers: Mutex<HashSet<Host>>,
+    interfaces: dates::Interfaces,
+    /// The size of the parts that a large blob is sent in once sending it whole broke, in bytes.
+    part: u64,
+}
+
+impl RemoteRegistries {
+    pub fn new(http: Arc<Client>) -> RemoteRegistries {
+        RemoteRegistries { http, without_referrers: Mutex::default(), interfaces: dates::Interfaces::default(), part: upload::PART }
+    }
+
+    fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
+        match repository {
+            Repository::Remote { host, path } => Ok(RemoteRepository { http: &self.http, host, path }),
+            Repository::Layout { .. } => {
+                Err(PlaceError::new(repository.to_string(), "speak to it as a registry", PlaceErrorKind::Unsupported, "it is a directory"))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ImageSource for RemoteRegistries {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.at(repository)?.tags().await
+    }
+
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.at(repository)?.push_dates(&self.interfaces).await
+    }
+
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+        self.at(repository)?.resolve(reference).await
+    }
+
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+        self.at(repository)?.manifest(reference).await
+    }
+
+    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+        self.at(repository)?.blob(descriptor, from_offset).await
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        let at = self.at(repository)?;
+        let known = || self.without_referrers.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(at.host) {
+            return Ok(Referrers::NotListed);
+        }
+        let found = at.referrers(subject).await?;
+        if found == Referrers::NotListed {
+            known().insert(at.host.clone());
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl ImageStore for RemoteRegistries {
+    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        self.at(repository)?.has_blob(descriptor).await
+    }
+
+    async fn put_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+        mount_from: Option<&Repository>,
+    ) -> Result<BlobPut, PlaceError> {
+        let mount_from = match mount_from {
+            Some(from) if from.shares_blobs_with(repository) && from != repository => Some(self.at(from)?.path),
+            _ => None,
+        };
+        self.at(repository)?.put_blob(descriptor, content, mount_from, self.part).await
+    }
+
+    async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+        self.at(repository)?.put_manifest(reference, manifest).await
+    }
+}
+
+/// One repository on a registry.
+#[derive(Clone, Copy)]
+struct RemoteRepository<'a> {
+    http: &'a Arc<Client>,
+    host: &'a Host,
+    path: &'a RepositoryPath,
+}
+
+impl RemoteRepository<'_> {
+    /// Returns a request for `rest` below the repository.
+    fn request(&self, method: Method, rest: &str, kind: Kind, actions: &str) -> Request {
+        let target = Target::Path(format!("/v2/{}/{rest}", self.path));
+        Request::new(method, self.host, target, kind, self.access(actions))
+    }
+
+    fn access(&self, actions: &str) -> Access {
+        Access { path: Some(self.path.clone()), scopes: vec![scope(self.path, actions)] }
+    }
+
+    /// Returns the repository with `reference`, without the host: errors name that anyhow.
+    fn name(&self, reference: &Reference) -> String {
+        format!("{}{}", self.path, reference.suffix())
+    }
+
+    fn failed(&self, action: impl Into<String>, error: http::Error) -> PlaceError {
+        self.failed_in(action, error, "")
+    }
+
+    fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> PlaceError {
+        let hint = error.hint();
+        PlaceError::new(self.host.as_str(), action, kind_of(&error), detail).hinting(hint).caused_by(error)
+    }
+
+    fn wrong(&self, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
+        PlaceError::new(self.host.as_str(), action, kind, detail)
+    }
+
+    /// Returns an error when an answer states a digest for what was sent that is not its digest.
+    fn check_stored(&self, action: &str, answer: &http::Answer, digest: &Digest) -> Result<(), PlaceError> {
+        match stated_digest(answer) {
+            Some(stated) if stated.algorithm() == digest.algorithm() && stated != *digest => {
+                Err(self.wrong(action, PlaceErrorKind::Corrupt, format!("the registry stored {stated} instead of {digest}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn scope(path: &RepositoryPath, actions: &str) -> String {
+    format!("repository:{path}:{actions}")
+}
+
+/// Returns the digest that an answer states, or `None` when it states none that can be one.
+fn stated_digest(answer: &http::Answer) -> Option<Digest> {
+    answer.header(CONTENT_DIGEST)?.trim().parse().ok()
+}
+
+fn is_not_found(error: &http::Error) -> bool {
+    error.status() == Some(StatusCode::NOT_FOUND)
+}
+
+pub(super) fn kind_of(error: &http::Error) -> PlaceErrorKind {
+    match error {
+        http::Error::Refused(refusal) => match refusal.status.as_u16() {
+            _ if error.has_code("DIGEST_INVALID") => PlaceErrorKind::Corrupt,
+            401 => PlaceErrorKind::Unauthorized,
+            403 => PlaceErrorKind::Forbidden,
+            404 => PlaceErrorKind::Absent,
+            405 => PlaceErrorKind::Unsupported,
+            429 => PlaceErrorKind::RateLimited,
+            _ if error.has_code("UNSUPPORTED") => PlaceErrorKind::Unsupported,
+            500.. => PlaceErrorKind::ServerError,
+            _ => PlaceErrorKind::Refused,
+        },
+        http::Error::TokenServer(error) => match kind_of(error) {
+            // What was asked for may well be there.
+            PlaceErrorKind::Absent | PlaceErrorKind::Unsupported => PlaceErrorKind::Refused,
+            kind => kind,
+        },
+        http::Error::Connection { .. } | http::Error::Stalled { .. } => PlaceErrorKind::Unreachable,
+        http::Error::Unauthorized { .. } | http::Error::StaleToken { .. } | http::Error::Credential(_) => PlaceErrorKind::Unauthorized,
+        http::Error::TooLarge { .. } | http::Error::Malformed { .. } | http::Error::Misled { .. } => PlaceErrorKind::Malformed,
+        http::Error::Address { .. } | http::Error::Setup { .. } | http::Error::Certificate { .. } => PlaceErrorKind::Unreachable,
+    }
+}

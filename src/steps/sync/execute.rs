@@ -1,23 +1,26 @@
 //! Carrying out a plan. Failures of items are part of the report; the rest goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::hooks::{entry_hooks, run_hooks};
+use super::observe::attachment_tags;
 use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
 use super::report::{EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
 use crate::config::{Entry, Sync};
 use crate::error::Side;
 use crate::hooks::HookRunner;
-use crate::model::{Digest, Reference, Tag};
+use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::report::text::human_bytes;
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Copied, CopyError, CopyRequest, Transfer};
+use crate::transfer::{Attachments, Copied, CopyError, CopyRequest, Transfer};
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -84,20 +87,22 @@ impl Run<'_> {
             (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
             (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
             (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => Outcome::NotStarted,
-            (Action::Copy(reason), Mode::Apply) => return self.copy(&self.sync.entries[planned.position], &item.tag, reason).await,
+            (Action::Copy(reason), Mode::Apply) => return self.copy(planned, item, reason).await,
         };
-        ItemReport::new(item.tag.clone(), outcome)
+        ItemReport::new(item, outcome)
     }
 
-    async fn copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason) -> ItemReport {
-        let name = format!("{}:{tag} -> {}:{tag}", entry.source, entry.target);
+    async fn copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason) -> ItemReport {
+        let entry = &self.sync.entries[planned.position];
+        let name = format!("{}:{} -> {}:{}", entry.source, item.tag, entry.target, item.target_tag);
+        let began = Instant::now();
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
         let result = tokio::select! {
-            result = self.try_copy(entry, tag, reason, &name) => Some(result),
+            result = self.try_copy(planned, item, reason, &name) => Some(result),
             () = self.execution.cancel.cancelled() => None,
         };
-        match result {
+        let report = match result {
             Some(Ok(copied)) => {
                 let detail = human_bytes(copied.tally.moved);
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Done { detail: &detail } });
@@ -105,32 +110,52 @@ impl Run<'_> {
                     digest: Some(copied.digest),
                     source_digest: Some(copied.source_digest),
                     bytes: copied.tally.into(),
-                    warnings: copied.warnings,
-                    ..ItemReport::new(tag.clone(), Outcome::Copied)
+                    attachments: copied.attachments,
+                    warnings: [item.warnings.clone(), copied.warnings].concat(),
+                    ..ItemReport::new(item, Outcome::Copied)
                 }
             }
             Some(Err(trouble)) => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
-                ItemReport::new(tag.clone(), Outcome::Failed(trouble))
+                ItemReport::new(item, Outcome::Failed(trouble))
             }
             None => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
-                ItemReport::new(tag.clone(), Outcome::Interrupted)
+                ItemReport::new(item, Outcome::Interrupted)
             }
-        }
+        };
+        ItemReport { duration: began.elapsed(), ..report }
     }
 
-    async fn try_copy(&self, entry: &Entry, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+    async fn try_copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+        let entry = &self.sync.entries[planned.position];
+        let tag = &item.target_tag;
         let filter = platform_filter(entry);
         let reference = match reason {
-            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(tag.clone()), Reference::Digest),
+            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces } => {
                 self.guard_replaced(entry, tag, replaces).await?;
                 Reference::Digest(source.clone())
             }
         };
-        let request = CopyRequest { item: name, from: &entry.source, reference, to: &entry.target, tag, filter: &filter };
+        let listed;
+        let attachments = match (entry.referrers, &planned.attachment_tags) {
+            (false, _) => Attachments::LeftOut,
+            (true, Some(source_tags)) => Attachments::Copied { source_tags },
+            (true, None) => {
+                listed = self.attachment_tags(&entry.source).await?;
+                Attachments::Copied { source_tags: &listed }
+            }
+        };
+        let request = CopyRequest { item: name, from: &entry.source, reference, to: &entry.target, tag, filter: &filter, attachments };
         self.transfer.copy(request).await.map_err(|error| trouble(&error))
+    }
+
+    /// Returns the tags that hold attachments of an upstream that was not listed for the plan, since the entry names its tag.
+    async fn attachment_tags(&self, source: &Repository) -> Result<BTreeSet<Tag>, Trouble> {
+        let listing = self.execution.places.source.tags(source).await;
+        let listing = listing.map_err(|error| Trouble::at(Side::Source, &error, error.hint()))?;
+        Ok(attachment_tags(&listing.unwrap_or_default()))
     }
 
     /// Fails when somebody else moved the tag since it was looked at; keeps the old image under another tag where that is
@@ -147,9 +172,9 @@ impl Run<'_> {
         }
         if entry.keep_replaced {
             let day = self.execution.now.format("%Y%m%d");
-            let kept: Tag = format!("{tag}-replaced.{day}").parse().map_err(|error| {
-                Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned()))
-            })?;
+            let kept: Tag = format!("{tag}-replaced.{day}")
+                .parse()
+                .map_err(|error| Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned())))?;
             self.transfer.tag_again(&entry.target, replaces, &kept).await.map_err(|error| trouble(&error))?;
         }
         Ok(())
@@ -172,7 +197,6 @@ impl Run<'_> {
         report
     }
 }
-
 
 fn trouble(error: &CopyError) -> Trouble {
     Trouble::at(error.side(), error, error.hint())

@@ -11,17 +11,20 @@ use crate::steps::shard::{Only, Shard};
 use crate::transfer::{PlatformFilter, PlatformFilterMode};
 
 mod execute;
+mod exports;
 mod hooks;
 mod observe;
 mod plan;
 mod report;
 mod select;
+mod variants;
 
 pub use execute::{Execution, execute};
 pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
 pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
 pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
 pub use select::{LeftOut, Selected, select};
+pub use variants::Naming;
 
 /// Where a sync reads from and writes to.
 #[derive(Clone)]
@@ -89,3 +92,6 @@ fn describe(selection: &Selection) -> String {
         Selection::Pattern(pattern) => format!("tag_regex {}", pattern.tag_regex.text),
     }
 }
+
+#[cfg(test)]
+mod tests;

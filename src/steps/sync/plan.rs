@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::observe::{Listing, ObservedEntry, TagDigests, World};
 use super::select::LeftOut;
+use super::variants::Naming;
 use crate::config::{Entry, Sync};
 use crate::model::{Digest, Repository, Tag};
 use crate::steps::Trouble;
@@ -23,6 +24,8 @@ pub struct EntryPlan {
     pub items: Vec<Item>,
     /// Why nothing can be done for the entry at all.
     pub trouble: Option<Trouble>,
+    /// The upstream tags that hold attachments; `None` where upstream was not listed.
+    pub attachment_tags: Option<BTreeSet<Tag>>,
     /// The target said that it has no such repository.
     pub target_is_new: bool,
 }
@@ -30,8 +33,12 @@ pub struct EntryPlan {
 /// One tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// The tag upstream.
     pub tag: Tag,
+    /// The tag at the target; another one only for tags that name an OS variant alone.
+    pub target_tag: Tag,
     pub action: Action,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +77,7 @@ fn contested<'a>(sync: &'a Sync, world: &'a World) -> BTreeMap<(&'a Repository, 
     let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
     for seen in &world.entries {
         for tag in seen.selected.iter().flat_map(|selected| &selected.tags) {
-            writers.entry((&sync.entries[seen.position].target, tag)).or_default().insert(seen.position);
+            writers.entry((&sync.entries[seen.position].target, seen.target_tag(tag))).or_default().insert(seen.position);
         }
     }
     writers.retain(|_, entries| entries.len() > 1);
@@ -83,6 +90,7 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
         left_out: LeftOut::default(),
         items: Vec::new(),
         trouble: None,
+        attachment_tags: seen.attachment_tags.clone(),
         target_is_new: matches!(seen.target, Ok(Listing::NoRepository)),
     };
     let selected = match &seen.selected {
@@ -104,24 +112,54 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
         .tags
         .iter()
         .map(|tag| {
-            let action = match contested.get(&(&entry.target, tag)) {
-                Some(writers) => Action::Fail(several_writers(&entry.target, tag, writers)),
+            let target_tag = seen.target_tag(tag);
+            let action = match contested.get(&(&entry.target, target_tag)) {
+                Some(writers) => Action::Fail(several_writers(&entry.target, target_tag, writers)),
                 None => action(entry, seen, target, tag),
             };
-            Item { tag: tag.clone(), action }
+            let warnings = match seen.namings.get(tag) {
+                Some(Ok(Naming::Own { warning })) => vec![warning.clone()],
+                _ => Vec::new(),
+            };
+            Item { tag: tag.clone(), target_tag: target_tag.clone(), action, warnings }
         })
         .collect();
+    unite(entry, seen, &mut planned.items);
     planned
 }
 
+/// Leaves one item for each tag at the target. Tags that are stored under the same one are the same image; when that changed
+/// while they were looked at, all of them fail.
+fn unite(entry: &Entry, seen: &ObservedEntry, items: &mut Vec<Item>) {
+    let mut sources: BTreeMap<Tag, Vec<Tag>> = BTreeMap::new();
+    for item in items.iter() {
+        sources.entry(item.target_tag.clone()).or_default().push(item.tag.clone());
+    }
+    sources.retain(|_, tags| tags.len() > 1);
+    items.retain_mut(|item| {
+        let Some(tags) = sources.get(&item.target_tag) else { return true };
+        let digests: BTreeSet<&Digest> = tags.iter().filter_map(|tag| seen.source_digest(tag)).collect();
+        if digests.len() > 1 {
+            item.action = Action::Fail(several_sources(entry, &item.target_tag, tags));
+            return true;
+        }
+        // The tag that has the name already, else the first.
+        let kept = tags.iter().find(|tag| **tag == item.target_tag).or(tags.first());
+        kept == Some(&item.tag)
+    });
+}
+
 fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
+    if let Some(Err(trouble)) = seen.namings.get(tag) {
+        return Action::Fail(trouble.clone());
+    }
     let digests = match seen.digests.get(tag) {
         Some(Err(trouble)) => return Action::Fail(trouble.clone()),
         Some(Ok(digests)) => Some(digests),
         None => None,
     };
-    let source = digests.map(|digests| digests.source.clone());
-    match (target.has(tag), digests) {
+    let source = seen.source_digest(tag).cloned();
+    match (target.has(seen.target_tag(tag)), digests) {
         (false, _) => Action::Copy(CopyReason::Missing { source }),
         (true, _) if !entry.check_digest => Action::UpToDate,
         (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
@@ -137,4 +175,10 @@ fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) ->
     let entries: Vec<String> = writers.iter().map(|position| format!("sync.entries[{position}]")).collect();
     Trouble::new(format!("{} all select {target}:{tag}", entries.join(" and ")))
         .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
+}
+
+fn several_sources(entry: &Entry, target_tag: &Tag, tags: &[Tag]) -> Trouble {
+    let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    Trouble::new(format!("{} would all be stored as {}:{target_tag}, and are not the same image", tags.join(" and "), entry.target))
+        .hint("a tag moved upstream while it was looked at; run sync again")
 }

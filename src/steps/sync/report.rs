@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::plan::Item;
 use super::select::LeftOut;
 use crate::error::Exit;
 use crate::model::{Digest, Repository, Tag};
@@ -42,6 +43,8 @@ pub struct Totals {
     pub not_done: usize,
     /// Entries of which nothing could be done at all.
     pub failed_entries: usize,
+    /// Signatures and the like that came with what was copied.
+    pub attachments: usize,
     #[serde(flatten)]
     pub bytes: Bytes,
 }
@@ -87,7 +90,11 @@ impl EntryReport {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemReport {
+    /// The tag upstream.
     pub tag: Tag,
+    /// The tag at the target, where it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_tag: Option<Tag>,
     #[serde(flatten)]
     pub outcome: Outcome,
     /// The digest at the target.
@@ -97,13 +104,32 @@ pub struct ItemReport {
     pub source_digest: Option<Digest>,
     #[serde(flatten)]
     pub bytes: Bytes,
+    /// Signatures and the like that came with it.
+    pub attachments: usize,
+    #[serde(rename = "durationSeconds", serialize_with = "seconds")]
+    pub duration: Duration,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl ItemReport {
-    pub(super) fn new(tag: Tag, outcome: Outcome) -> ItemReport {
-        ItemReport { tag, outcome, digest: None, source_digest: None, bytes: Bytes::default(), warnings: Vec::new() }
+    pub(super) fn new(item: &Item, outcome: Outcome) -> ItemReport {
+        ItemReport {
+            tag: item.tag.clone(),
+            target_tag: (item.target_tag != item.tag).then(|| item.target_tag.clone()),
+            outcome,
+            digest: None,
+            source_digest: None,
+            bytes: Bytes::default(),
+            attachments: 0,
+            duration: Duration::ZERO,
+            warnings: item.warnings.clone(),
+        }
+    }
+
+    /// Returns the tag that it has at the target.
+    pub fn stored_as(&self) -> &Tag {
+        self.target_tag.as_ref().unwrap_or(&self.tag)
     }
 }
 
@@ -163,6 +189,7 @@ impl SyncReport {
                     Outcome::Failed(_) => totals.failed += 1,
                     Outcome::Interrupted | Outcome::NotStarted => totals.not_done += 1,
                 }
+                totals.attachments += item.attachments;
                 totals.bytes.bytes_moved += item.bytes.bytes_moved;
                 totals.bytes.bytes_mounted += item.bytes.bytes_mounted;
                 totals.bytes.bytes_skipped += item.bytes.bytes_skipped;
@@ -213,7 +240,7 @@ impl SyncReport {
                 let (words, tone) = item.outcome.words();
                 tags.rows.push(vec![
                     Cell::plain(format!("{}:{}", entry.source, item.tag)),
-                    Cell::plain(format!("{}:{}", entry.target, item.tag)),
+                    Cell::plain(format!("{}:{}", entry.target, item.stored_as())),
                     Cell::toned(words, tone),
                 ]);
             }
@@ -248,7 +275,7 @@ impl SyncReport {
         for entry in &self.entries {
             for item in entry.items.iter().filter(|item| item.outcome != Outcome::UpToDate) {
                 let (words, tone) = item.outcome.words();
-                let mut row = vec![Cell::plain(format!("{}:{}", entry.target, item.tag)), Cell::toned(words, tone)];
+                let mut row = vec![Cell::plain(format!("{}:{}", entry.target, item.stored_as())), Cell::toned(words, tone)];
                 if item.outcome == Outcome::Copied {
                     let amounts = [item.bytes.bytes_moved, item.bytes.bytes_mounted, item.bytes.bytes_skipped];
                     row.extend(amounts.map(|bytes| Cell::plain(human_bytes(bytes))));
@@ -276,7 +303,7 @@ impl SyncReport {
                 problem(&mut lines, &format!("{} -> {}", entry.source, entry.target), trouble);
             }
             for item in &entry.items {
-                let name = format!("{}:{}", entry.target, item.tag);
+                let name = format!("{}:{}", entry.target, item.stored_as());
                 if let Outcome::Failed(trouble) = &item.outcome {
                     problem(&mut lines, &name, trouble);
                 }
@@ -311,6 +338,9 @@ impl SyncReport {
             selected.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", self.totals.not_done) });
         }
         let mut rows = vec![selected];
+        if self.totals.attachments > 0 {
+            rows.push(SummaryRow::new("Attachments", self.totals.attachments));
+        }
         if self.totals.failed_entries > 0 {
             rows.push(SummaryRow { tone: Tone::Bad, ..SummaryRow::new("Entries failed", self.totals.failed_entries) });
         }

@@ -1,0 +1,25 @@
+# What people and pipelines call. `make test` needs Rust, a C compiler and, for what it installs, Debian.
+
+CARGO ?= cargo
+
+# The tests speak to 127.0.0.1 only; a proxy of the machine has no part in that.
+export NO_PROXY := 127.0.0.1,localhost
+export no_proxy := $(NO_PROXY)
+
+.PHONY: test setup lint ci demo
+
+test: setup ## all tests, and what they need
+	$(CARGO) test --locked
+
+setup: ## the Debian packages that tests need
+	sh tests/setup.sh
+
+lint: ## format, clippy, licences, sources and bans of dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) deny --locked check bans licenses sources
+
+ci: lint test ## what must pass before a change is merged
+
+demo: ## the whole life of some images, without a server
+	$(CARGO) run --locked --release -- demo

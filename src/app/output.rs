@@ -1,0 +1,35 @@
+//! Reports on their way to stdout.
+
+use std::io;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{Output, Surroundings};
+use crate::error::Failure;
+use crate::report::text::{Style, draw};
+use crate::report::{Document, json};
+
+#[derive(Debug, Error)]
+enum OutputError {
+    #[error("the report could not be written to stdout")]
+    Stdout(#[source] io::Error),
+    #[error("the report could not be turned into JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+impl Surroundings {
+    /// Writes `text` to stdout.
+    pub fn print(&self, text: &str) -> Result<(), Failure> {
+        self.process.stdout.write(text).map_err(|error| Failure::failed(OutputError::Stdout(error)))
+    }
+
+    /// Writes a report to stdout in the form that was asked for: `document` for people, or `value` as `imglife/<name>/v1`.
+    pub(super) fn report<T: Serialize>(&self, output: Output, name: &str, value: &T, document: &Document) -> Result<(), Failure> {
+        let text = match output {
+            Output::Text => draw(document, Style { color: self.report_color }),
+            Output::Json => json::versioned(name, value).map_err(|error| Failure::failed(OutputError::Json(error)))?,
+        };
+        self.print(&text)
+    }
+}

@@ -1,0 +1,65 @@
+//! From the configuration to the places that a run speaks to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Mode;
+use crate::command::System;
+use crate::config::{Config, HostSettings};
+use crate::credentials::{StandardCredentials, check_collisions};
+use crate::error::Failure;
+use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls};
+use crate::model::{Host, Repository};
+use crate::process::Process;
+use crate::registry::ImageStore;
+use crate::registry::layout::Layouts;
+use crate::registry::places::Places;
+use crate::registry::read_only::ReadOnly;
+use crate::registry::remote::RemoteRegistries;
+
+/// Returns the places that `repositories` are in, as one. In a mode that changes nothing it refuses every write.
+pub(super) fn image_places<'a>(
+    config: &Config,
+    repositories: impl Iterator<Item = &'a Repository>,
+    process: &Process,
+    mode: Mode,
+) -> Result<Arc<dyn ImageStore>, Failure> {
+    let hosts: BTreeMap<Host, HostRules> = config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect();
+    let login_host = |host: &Host| hosts.get(host).map_or_else(|| host.clone(), |rules| rules.login_host(host));
+    let logins: BTreeSet<Host> = repositories.filter_map(Repository::host).map(login_host).collect();
+    check_collisions(&logins, &process.variables).map_err(|error| {
+        let hint = error.hint.clone();
+        let failure = Failure::usage(error);
+        hint.into_iter().fold(failure, Failure::hint)
+    })?;
+    // Asking a credential helper is reading, so it is the real runner in every mode.
+    let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
+    let settings = Settings { hosts, insecure: config.insecure_registries.iter().cloned().collect(), ..Settings::default() };
+    let client = Client::new(settings, Arc::new(credentials), process.clock.clone());
+    let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts) };
+    Ok(match mode {
+        Mode::Apply => Arc::new(places),
+        Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(Arc::new(places))),
+    })
+}
+
+/// Returns the place that OCI image layout directories are, which needs no configuration.
+pub fn layouts() -> Arc<dyn ImageStore> {
+    Arc::new(Layouts)
+}
+
+fn rules(settings: &HostSettings) -> HostRules {
+    HostRules {
+        endpoint: settings.endpoint.clone(),
+        tls: Tls {
+            ca_file: settings.ca_file.clone(),
+            client_certificate: settings
+                .client_certificate
+                .as_ref()
+                .map(|pair| ClientCertificate { certificate: pair.certificate.clone(), key: pair.key.clone() }),
+            insecure_skip_verify: settings.insecure_skip_verify,
+        },
+        max_connections: settings.max_connections,
+        requests_per_second: settings.requests_per_second,
+    }
+}

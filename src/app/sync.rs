@@ -1,0 +1,95 @@
+//! `sync`: from its options and the configuration to places, step, report and exit code.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::configuration::{lacks, load_configuration};
+use super::places::image_places;
+use super::report_files::ReportFile;
+use super::{Global, Mode, Output, Shard, Surroundings, runtime};
+use crate::command::{Refusing, Runner, System};
+use crate::config::{Config, Sync};
+use crate::error::{Exit, Failure};
+use crate::hooks::HookRunner;
+use crate::report::{junit, openmetrics};
+use crate::steps::shard::Only;
+use crate::steps::sync::{self, Execution, Places, Scope, SyncReport};
+
+/// What a sync was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncOptions {
+    pub mode: Mode,
+    /// Patterns of `--only`, as written.
+    pub only: Vec<String>,
+    pub shard: Option<Shard>,
+    pub output: Output,
+    /// Where a JUnit report is written; relative to the working directory.
+    pub report_junit: Option<PathBuf>,
+    /// Where an OpenMetrics report is written; relative to the working directory.
+    pub report_metrics: Option<PathBuf>,
+}
+
+/// Runs a sync.
+pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let process = &surroundings.process;
+    let config = load_configuration(global, process)?;
+    let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
+        return Err(lacks("sync.entries", &config, process).hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
+    };
+    let scope = Scope { only: only(&options.only, entries)?, shard: options.shard };
+    let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
+    let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
+    runtime::run(|cancel| async {
+        let report = sync(&config, entries, &scope, options.mode, surroundings, cancel).await?;
+        surroundings.report(options.output, "sync", &report, &report.document())?;
+        if let Some(file) = junit_file {
+            file.write(&junit::draw(&report.test_suite()))?;
+        }
+        if let Some(file) = metrics_file {
+            file.write(&openmetrics::draw(&report.metrics()))?;
+        }
+        Ok(report.exit())
+    })
+}
+
+fn only(patterns: &[String], entries: &Sync) -> Result<Only, Failure> {
+    let only = Only::new(patterns).map_err(Failure::usage)?;
+    let names: Vec<Vec<String>> = entries.entries.iter().map(sync::names).collect();
+    only.check(&names).map_err(|error| {
+        let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        Failure::usage(error).hint(format!("entries are known by their target or source, whole or by the last part: {}", known.join(", ")))
+    })?;
+    Ok(only)
+}
+
+async fn sync(
+    config: &Config,
+    entries: &Sync,
+    scope: &Scope,
+    mode: Mode,
+    surroundings: &Surroundings,
+    cancel: CancellationToken,
+) -> Result<SyncReport, Failure> {
+    let began = Instant::now();
+    let process = &surroundings.process;
+    let repositories = entries.entries.iter().flat_map(|entry| [&entry.source, &entry.target]);
+    let store = image_places(config, repositories, process, mode)?;
+    let places = Places { source: store.clone(), target: store };
+    let now = process.clock.now();
+    let world = tokio::select! {
+        world = sync::observe(entries, scope, &places, &*surroundings.progress, now) => world,
+        () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the registries; nothing was changed")),
+    };
+    let plan = sync::plan(entries, &world);
+    let runner: Arc<dyn Runner> = if mode == Mode::Apply { Arc::new(System) } else { Arc::new(Refusing) };
+    let hooks = HookRunner::new(runner, process.variables.clone(), config.directory.clone());
+    let execution = Execution { mode, places, progress: surroundings.progress.clone(), hooks, cancel, now };
+    let mut report = sync::execute(entries, &plan, &execution).await;
+    report.duration = began.elapsed();
+    Ok(report)
+}

@@ -1,0 +1,163 @@
+//! The flags that every command takes, and what the environment says in their place.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+use crate::error::Failure;
+use crate::model::Variables;
+use crate::model::text::excerpt;
+use crate::process::Stream;
+
+const HEADING: &str = "Global options";
+
+#[derive(Debug, Args)]
+pub(super) struct GlobalArguments {
+    /// The configuration file [environment: IMGLIFE_CONFIG; default: ./imglife.yaml]
+    #[arg(short, long, value_name = "PATH", global = true, help_heading = HEADING)]
+    pub(super) config: Option<PathBuf>,
+
+    /// Validate the configuration and stop
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub(super) check: bool,
+
+    /// Print only errors and the report: no other logs, no progress
+    #[arg(short, long, global = true, help_heading = HEADING)]
+    pub(super) quiet: bool,
+
+    /// Show no progress
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub(super) no_progress: bool,
+
+    /// When to use colours; `auto` also heeds NO_COLOR and TERM=dumb
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = false, global = true, help_heading = HEADING)]
+    pub(super) color: ColorChoice,
+
+    /// The form of logs, progress and errors [environment: IMGLIFE_LOG_FORMAT; default: text]
+    #[arg(long, value_name = "FORMAT", value_enum, global = true, help_heading = HEADING)]
+    log_format: Option<LogFormat>,
+
+    /// Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default: info]
+    #[arg(long, value_name = "LEVEL", value_enum, global = true, help_heading = HEADING)]
+    log_level: Option<LogLevel>,
+}
+
+/// How a run logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogSettings {
+    pub(super) format: LogFormat,
+    pub(super) level: LevelFilter,
+}
+
+impl GlobalArguments {
+    /// Returns how the run logs: flag over environment over default. `--quiet` leaves errors only.
+    pub(super) fn log_settings(&self, variables: &Variables) -> Result<LogSettings, Failure> {
+        let format = or_variable(self.log_format, "IMGLIFE_LOG_FORMAT", variables)?.unwrap_or(LogFormat::Text);
+        let level = or_variable(self.log_level, "IMGLIFE_LOG_LEVEL", variables)?.unwrap_or(LogLevel::Info);
+        Ok(LogSettings { format, level: if self.quiet { LevelFilter::ERROR } else { level.filter() } })
+    }
+}
+
+fn or_variable<T: ValueEnum>(flag: Option<T>, name: &str, variables: &Variables) -> Result<Option<T>, Failure> {
+    let (None, Some(value)) = (&flag, variables.get_filled(name)) else { return Ok(flag) };
+    T::from_str(value, true).map(Some).map_err(|_| {
+        let possible = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let possible: Vec<String> = possible.map(|value| value.get_name().to_owned()).collect();
+        Failure::usage(format!("{name} is `{}`", excerpt(value, 40))).hint(format!("set it to one of {}", possible.join(", ")))
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    fn filter(self) -> LevelFilter {
+        match self {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorChoice {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl ColorChoice {
+    /// Returns whether what is written to `stream` is coloured.
+    pub(super) fn colors(self, variables: &Variables, stream: &Stream) -> bool {
+        match self {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => stream.is_terminal && variables.get_filled("NO_COLOR").is_none() && variables.get("TERM") != Some("dumb"),
+        }
+    }
+
+    /// Returns what the last `--color` of arguments that could not be parsed asks for.
+    pub(super) fn in_arguments(arguments: &[OsString]) -> ColorChoice {
+        let arguments: Vec<&str> =
+            arguments.iter().take_while(|argument| *argument != "--").filter_map(|argument| argument.to_str()).collect();
+        let values = arguments.iter().enumerate().filter_map(|(position, argument)| match argument.strip_prefix("--color")? {
+            "" => arguments.get(position + 1).copied(),
+            value => value.strip_prefix('='),
+        });
+        values.rev().find_map(|value| ColorChoice::from_str(value, false).ok()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_follow_the_flag_then_the_environment_then_the_terminal() {
+        use ColorChoice::{Always, Auto, Never};
+        let none: &[(&str, &str)] = &[];
+        let cases = [
+            (Auto, none, true, true),
+            (Auto, none, false, false),
+            (Auto, &[("NO_COLOR", "1")], true, false),
+            (Auto, &[("NO_COLOR", "")], true, true),
+            (Auto, &[("TERM", "dumb")], true, false),
+            (Auto, &[("TERM", "xterm-256color")], true, true),
+            (Auto, &[("GITLAB_CI", "true"), ("TERM", "xterm")], false, false),
+            (Always, &[("NO_COLOR", "1"), ("TERM", "dumb")], false, true),
+            (Never, none, true, false),
+        ];
+        for (choice, variables, is_terminal, expected) in cases {
+            let stream = Stream::new(std::io::sink(), is_terminal);
+            let colors = choice.colors(&variables.iter().copied().collect(), &stream);
+            assert_eq!(colors, expected, "{choice:?} with {variables:?}, terminal: {is_terminal}");
+        }
+    }
+
+    #[test]
+    fn the_colour_choice_is_found_in_arguments_that_are_wrong() {
+        let choice = |line: &str| ColorChoice::in_arguments(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(choice("imglife --color never --wrong"), ColorChoice::Never);
+        assert_eq!(choice("imglife --color never --color=always"), ColorChoice::Always);
+        assert_eq!(choice("imglife --color"), ColorChoice::Auto);
+        assert_eq!(choice("imglife --colorful -- --color=always"), ColorChoice::Auto);
+    }
+}

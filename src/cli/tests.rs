@@ -1,0 +1,245 @@
+//! The command line as a whole, on a process of our own.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use chrono::DateTime;
+use clap::CommandFactory;
+
+use super::{Cli, main};
+use crate::error::Exit;
+use crate::model::Clock;
+use crate::process::{Process, Stream};
+
+struct Ended {
+    exit: Exit,
+    stdout: String,
+    stderr: String,
+}
+
+fn run_in(directory: &Path, line: &str, variables: &[(&str, &str)]) -> Ended {
+    let (stdout, written) = Stream::captured();
+    let (stderr, said) = Stream::captured();
+    let process = Process {
+        variables: variables.iter().copied().collect(),
+        clock: Clock::fixed(DateTime::UNIX_EPOCH),
+        directory: directory.to_owned(),
+        stdout,
+        stderr,
+    };
+    let exit = main(line.split_whitespace().map(OsString::from), &process);
+    Ended { exit, stdout: written.text(), stderr: said.text() }
+}
+
+fn run(line: &str) -> Ended {
+    run_in(Path::new("/nonexistent"), line, &[])
+}
+
+#[test]
+fn the_definitions_are_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_version_is_one_line_on_stdout() {
+    let ended = run("imglife --version");
+    assert_eq!((ended.exit, ended.stdout.as_str(), ended.stderr.as_str()), (Exit::Done, "imglife 0.1.0\n", ""));
+}
+
+#[test]
+fn the_program_describes_itself() {
+    let ended = run("imglife --help");
+    assert_eq!((ended.exit, ended.stderr.as_str()), (Exit::Done, ""));
+    // Blank lines of a description are indented.
+    let help: Vec<&str> = ended.stdout.lines().map(str::trim_end).collect();
+    insta::assert_snapshot!(help.join("\n"), @"
+    Keep an organisation's container images alive
+
+    Mirrors public images, and keeps the mirrors current, from one configuration file: `imglife.yaml`,
+    or the file that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress
+    and errors to stderr.
+
+    Usage: imglife [OPTIONS] [COMMAND]
+
+    Commands:
+      sync         Mirror upstream tags
+      config       Validate, describe or show the configuration
+      demo         See it work on a sample world, without a server or network
+      completions  Print a completion script for a shell
+      man          Print a manual page, or write all of them
+      help         Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+      -c, --config <PATH>
+              The configuration file [environment: IMGLIFE_CONFIG; default: ./imglife.yaml]
+
+          --check
+              Validate the configuration and stop
+
+      -q, --quiet
+              Print only errors and the report: no other logs, no progress
+
+          --no-progress
+              Show no progress
+
+          --color <WHEN>
+              When to use colours; `auto` also heeds NO_COLOR and TERM=dumb
+
+              [default: auto]
+              [possible values: auto, always, never]
+
+          --log-format <FORMAT>
+              The form of logs, progress and errors [environment: IMGLIFE_LOG_FORMAT; default: text]
+
+              [possible values: text, json]
+
+          --log-level <LEVEL>
+              Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default:
+              info]
+
+              [possible values: error, warn, info, debug, trace]
+
+    Examples:
+      imglife demo              see it work on a sample world, without a server
+      imglife --check           validate ./imglife.yaml and say what it suffices for
+      imglife sync --dry-run    what a sync would copy
+      imglife help sync         everything about a command
+
+    Exit codes:
+      0    done
+      1    it failed, or an item of it failed
+      2    wrong usage or configuration; nothing was done
+      3    done, and a policy that was asked for is violated
+      130  stopped by Ctrl-C
+      143  stopped by SIGTERM
+    ");
+}
+
+#[test]
+fn every_command_describes_itself_with_examples() {
+    fn visit(command: &clap::Command, line: &str) {
+        let shown = run(&format!("{line} --help"));
+        assert_eq!(shown.exit, Exit::Done, "{line}");
+        assert!(shown.stdout.contains("Example"), "{line}");
+        assert!(shown.stdout.contains(&format!("  {line}")), "no example of {line}");
+        for subcommand in command.get_subcommands() {
+            visit(subcommand, &format!("{line} {}", subcommand.get_name()));
+        }
+    }
+    visit(&Cli::command(), "imglife");
+}
+
+#[test]
+fn wrong_usage_is_told_on_stderr_and_exits_2() {
+    let ended = run("imglife sync --dry-rum");
+    assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
+    insta::assert_snapshot!(ended.stderr, @"
+    error: unexpected argument '--dry-rum' found
+
+      tip: a similar argument exists: '--dry-run'
+
+    Usage: imglife sync --dry-run
+
+    For more information, try '--help'.
+    ");
+    for line in [
+        "imglife",
+        "imglife -q",
+        "imglife sync --list --dry-run",
+        "imglife sync --shard 4/3",
+        "imglife sync --output yaml",
+        "imglife config",
+    ] {
+        let ended = run(line);
+        assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""), "{line}");
+        assert!(ended.stderr.contains("Usage: imglife") || ended.stderr.contains("try '--help'"), "{line}: {}", ended.stderr);
+    }
+    let ended = run("imglife sync --shard 4/3");
+    assert_eq!(ended.exit, Exit::Usage);
+    assert!(ended.stderr.contains("expected `I/N` with 1 <= I <= N <= 1000, such as `1/3`, or `auto`"), "{}", ended.stderr);
+}
+
+#[test]
+fn usage_errors_are_coloured_only_when_asked_for() {
+    assert!(!run("imglife --wrong").stderr.contains('\u{1b}'));
+    assert!(run("imglife --color always --wrong").stderr.contains('\u{1b}'));
+    assert!(run("imglife --color=always --help").stdout.contains('\u{1b}'));
+    for line in ["imglife --color always sync", "imglife sync --color always", "imglife sync --color=always"] {
+        assert!(run(line).stderr.starts_with("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m there is no imglife.yaml"), "{line}");
+    }
+}
+
+#[test]
+fn global_flags_are_taken_before_and_after_the_command() {
+    for line in
+        ["imglife --config no.yaml sync", "imglife sync -c no.yaml", "imglife config check --config no.yaml", "imglife -c no.yaml --check"]
+    {
+        let ended = run(line);
+        assert_eq!(ended.exit, Exit::Usage, "{line}");
+        assert!(ended.stderr.starts_with("error: cannot read the configuration file /nonexistent/no.yaml\n"), "{line}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn check_stops_before_the_command() {
+    let ended = run("imglife --check man");
+    assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
+    assert!(ended.stderr.starts_with("error: there is no imglife.yaml in /nonexistent\n  hint: "), "{}", ended.stderr);
+}
+
+#[test]
+fn a_variable_with_a_wrong_value_is_a_usage_error_and_a_flag_wins_over_it() {
+    let ended = run_in(Path::new("/"), "imglife man", &[("IMGLIFE_LOG_LEVEL", "loud\u{1b}")]);
+    assert_eq!(ended.exit, Exit::Usage);
+    insta::assert_snapshot!(ended.stderr, @r"
+    error: IMGLIFE_LOG_LEVEL is `loud\u{1b}`
+      hint: set it to one of error, warn, info, debug, trace
+    ");
+    let ended = run_in(Path::new("/"), "imglife man --log-level warn", &[("IMGLIFE_LOG_LEVEL", "loud")]);
+    assert_eq!(ended.exit, Exit::Done);
+}
+
+#[test]
+fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
+    let variables = [("IMGLIFE_LOG_FORMAT", "json"), ("SOME_TOKEN", "hunter2")];
+    let ended = run_in(Path::new("/"), "imglife --check -c hunter2.yaml", &variables);
+    assert_eq!(ended.exit, Exit::Usage);
+    insta::assert_snapshot!(ended.stderr, @r#"
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"cannot read the configuration file /***.yaml","causes":["No such file or directory (os error 2)"],"hints":["`--config` names this file; relative paths start at /"]}
+    "#);
+}
+
+#[test]
+fn completions_and_manual_pages_name_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = run(&format!("imglife completions {shell}"));
+        assert_eq!((ended.exit, ended.stderr.as_str()), (Exit::Done, ""));
+        assert!(ended.stdout.contains("dry-run"), "{shell}");
+    }
+    assert!(run("imglife man").stdout.contains("imglife\\-sync(1)"));
+    assert!(run("imglife man config check").stdout.contains("imglife\\-config\\-check"));
+    let ended = run("imglife man snyc");
+    assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
+    assert_eq!(ended.stderr, "error: there is no command `snyc`\n  hint: `imglife --help` lists the commands\n");
+}
+
+#[test]
+fn manual_pages_are_written_below_the_working_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ended = run_in(directory.path(), "imglife man --dir share/man1", &[]);
+    assert_eq!((ended.exit, ended.stdout.as_str(), ended.stderr.as_str()), (Exit::Done, "", ""));
+    for page in ["imglife.1", "imglife-sync.1", "imglife-config-check.1"] {
+        assert!(directory.path().join("share/man1").join(page).is_file(), "{page}");
+    }
+    std::fs::write(directory.path().join("file"), "").expect("a file");
+    let ended = run_in(directory.path(), "imglife man --dir file/man1", &[]);
+    assert_eq!(ended.exit, Exit::Failed);
+    assert!(ended.stderr.starts_with("error: manual pages could not be written to file/man1\n  caused by: "), "{}", ended.stderr);
+}

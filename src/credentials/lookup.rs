@@ -1,0 +1,413 @@
+//! The order in which credentials are looked for.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::io::AsyncReadExt;
+use tokio::sync::OnceCell;
+
+use super::auth_file::AuthFile;
+use super::{Credential, CredentialError, Credentials, helper};
+use crate::command::Runner;
+use crate::model::{Host, RepositoryPath, Secret, Variables};
+
+/// The largest credential file that is read, in bytes.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// The name that docker's files and helpers know Docker Hub by.
+const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
+
+/// Credentials from where people and CI systems keep them, first found: imglife's own variables, the GitLab CI job, docker's
+/// configuration (variable, file, helpers), podman's file; else anonymous. Files are read and helpers asked once.
+pub struct StandardCredentials {
+    variables: Variables,
+    runner: Arc<dyn Runner>,
+    files: OnceCell<Vec<Named<Result<AuthFile, String>>>>,
+    helpers: Mutex<HashMap<HelperQuestion, HelperAnswer>>,
+}
+
+/// A helper's name, and the server it is asked for.
+type HelperQuestion = (String, String);
+type HelperAnswer = Arc<OnceCell<Result<Option<Credential>, String>>>;
+
+/// Something with the place it was read from.
+struct Named<T> {
+    origin: String,
+    content: T,
+}
+
+impl StandardCredentials {
+    /// Returns credentials as `variables` lead to them. Helpers are run by `runner`; that is reading, so dry modes need a real one too.
+    pub fn new(variables: Variables, runner: Arc<dyn Runner>) -> StandardCredentials {
+        StandardCredentials { variables, runner, files: OnceCell::new(), helpers: Mutex::default() }
+    }
+
+    fn in_own_variables(&self, host: &Host) -> Result<Option<Credential>, CredentialError> {
+        let prefix = variable_prefix(host);
+        let get = |name: &str| self.variables.get_filled(&format!("{prefix}_{name}"));
+        match (get("USERNAME"), get("PASSWORD"), get("TOKEN")) {
+            (Some(username), Some(password), _) => {
+                Ok(Some(Credential::Basic { username: username.to_owned(), password: Secret::new(password) }))
+            }
+            (None, Some(_), _) => Err(problem(host, format!("{prefix}_PASSWORD is set, {prefix}_USERNAME is not"), None)),
+            (_, None, Some(token)) if is_access_token(token) => Ok(Some(Credential::Bearer { token: Secret::new(token) })),
+            (username, None, Some(token)) => {
+                Ok(Some(Credential::RefreshTokenOrPassword { username: username.unwrap_or("token").to_owned(), token: Secret::new(token) }))
+            }
+            (Some(_), None, None) => Err(problem(
+                host,
+                format!("{prefix}_USERNAME is set, {prefix}_PASSWORD is not"),
+                Some("a protected or masked CI variable is empty in jobs that may not see it".to_owned()),
+            )),
+            (None, None, None) => Ok(None),
+        }
+    }
+
+    /// A job's own credential goes to the registry that belongs to its CI server, and nowhere else.
+    fn in_gitlab_job(&self, host: &Host) -> Option<Credential> {
+        let get = |name| self.variables.get_filled(name);
+        if get("GITLAB_CI") != Some("true") || get("CI_REGISTRY")?.parse::<Host>().ok()? != *host {
+            return None;
+        }
+        let (username, password) = match (get("CI_REGISTRY_USER"), get("CI_REGISTRY_PASSWORD")) {
+            (Some(username), Some(password)) => (username, password),
+            _ => ("gitlab-ci-token", get("CI_JOB_TOKEN")?),
+        };
+        Some(Credential::Basic { username: username.to_owned(), password: Secret::new(password) })
+    }
+
+    async fn in_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Credential>, CredentialError> {
+        for Named { origin, content } in self.files.get_or_init(|| self.read_files()).await {
+            let refused = |what: &String| problem(host, format!("{origin}: {what}"), None);
+            let file = content.as_ref().map_err(refused)?;
+            if let Some(name) = file.helper(host, path) {
+                if let Some(credential) = self.in_helper(name, host).await.map_err(|what| refused(&what))? {
+                    return Ok(Some(credential));
+                }
+                continue;
+            }
+            if let Some(credential) = file.credential(host, path).map_err(|what| refused(&what))? {
+                return Ok(Some(credential));
+            }
+            if let Some(name) = file.store()
+                && let Some(credential) = self.in_helper(name, host).await.map_err(|what| refused(&what))?
+            {
+                return Ok(Some(credential));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn in_helper(&self, name: &str, host: &Host) -> Result<Option<Credential>, String> {
+        let server = if host.is_docker_hub() { DOCKER_HUB_SERVER } else { host.as_str() };
+        let answer = {
+            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            helpers.entry((name.to_owned(), server.to_owned())).or_default().clone()
+        };
+        answer.get_or_init(|| helper::ask(&*self.runner, &self.variables, name, server)).await.clone()
+    }
+
+    async fn read_files(&self) -> Vec<Named<Result<AuthFile, String>>> {
+        let mut files = Vec::new();
+        if let Some(text) = self.variables.get_filled("DOCKER_AUTH_CONFIG") {
+            files.push(Named { origin: "$DOCKER_AUTH_CONFIG".to_owned(), content: AuthFile::parse(text.as_bytes()) });
+        }
+        for path in self.file_paths() {
+            match read(&path).await {
+                Ok(bytes) => files.push(Named { origin: path.display().to_string(), content: AuthFile::parse(&bytes) }),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => {
+                    files.push(Named { origin: path.display().to_string(), content: Err(format!("it cannot be read: {error}")) });
+                }
+            }
+        }
+        files
+    }
+
+    fn file_paths(&self) -> Vec<PathBuf> {
+        let directory = |name| self.variables.get_filled(name).map(PathBuf::from);
+        let docker = directory("DOCKER_CONFIG").or_else(|| directory("HOME").map(|home| home.join(".docker")));
+        let podman = match directory("REGISTRY_AUTH_FILE") {
+            Some(file) => vec![file],
+            None => [directory("XDG_RUNTIME_DIR"), directory("HOME").map(|home| home.join(".config"))]
+                .into_iter()
+                .flatten()
+                .map(|directory| directory.join("containers/auth.json"))
+                .collect(),
+        };
+        docker.map(|directory| directory.join("config.json")).into_iter().chain(podman).collect()
+    }
+}
+
+#[async_trait]
+impl Credentials for StandardCredentials {
+    async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
+        if let Some(credential) = self.in_own_variables(host)? {
+            return Ok(credential);
+        }
+        if let Some(credential) = self.in_gitlab_job(host) {
+            return Ok(credential);
+        }
+        Ok(self.in_files(host, path).await?.unwrap_or(Credential::Anonymous))
+    }
+}
+
+/// Returns the beginning of the names of the variables that hold a host's credential: `IMGLIFE_REGISTRY_5000` for `registry:5000`.
+pub fn variable_prefix(host: &Host) -> String {
+    let name: String = host
+        .as_str()
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' })
+        .collect();
+    format!("IMGLIFE_{name}")
+}
+
+/// Checks that no variable that is set stands for two of `hosts`: its secret would go to a host that it was not meant for.
+pub fn check_collisions<'a>(hosts: impl IntoIterator<Item = &'a Host>, variables: &Variables) -> Result<(), CredentialError> {
+    let mut known: HashMap<String, &Host> = HashMap::new();
+    for host in hosts {
+        let prefix = variable_prefix(host);
+        let other = *known.entry(prefix.clone()).or_insert(host);
+        if other == host {
+            continue;
+        }
+        let set = ["USERNAME", "PASSWORD", "TOKEN"].map(|name| format!("{prefix}_{name}"));
+        if let Some(variable) = set.iter().find(|name| variables.get_filled(name).is_some()) {
+            return Err(problem(
+                host,
+                format!("{variable} stands for {other} as well"),
+                Some("use docker's configuration file for hosts whose names differ only in punctuation".to_owned()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether `token` is an access token of a registry's token server: a JSON Web Token with the claim `access` (token
+/// authentication specification of CNCF distribution). Refresh tokens can be JSON Web Tokens too (Azure's are), without it.
+fn is_access_token(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else { return false };
+    let object = |part: &str| {
+        let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).ok()
+    };
+    object(header).is_some() && object(claims).is_some_and(|claims| claims.contains_key("access"))
+}
+
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    tokio::fs::File::open(path).await?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {LARGEST_FILE} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn problem(host: &Host, problem: String, hint: Option<String>) -> CredentialError {
+    CredentialError { host: host.clone(), problem, hint, source: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::command::{Captured, Command, CommandError, Ending, Output, Refusing};
+
+    type Answers = fn(&Command) -> (i32, &'static str, &'static str);
+
+    struct Helpers {
+        answers: Answers,
+        runs: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Runner for Helpers {
+        async fn run(&self, command: Command) -> Result<Output, CommandError> {
+            self.runs.fetch_add(1, Ordering::Relaxed);
+            let (code, stdout, stderr) = (self.answers)(&command);
+            let captured = |text: &str| Captured { bytes: text.as_bytes().to_vec(), dropped: 0 };
+            Ok(Output { ending: Ending::Exited(code), stdout: captured(stdout), stderr: captured(stderr) })
+        }
+    }
+
+    fn host(text: &str) -> Host {
+        text.parse().expect("a host")
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().copied().collect()
+    }
+
+    fn credentials(pairs: &[(&str, &str)]) -> StandardCredentials {
+        StandardCredentials::new(variables(pairs), Arc::new(Refusing))
+    }
+
+    async fn find(pairs: &[(&str, &str)], on: &str) -> Result<Credential, String> {
+        credentials(pairs).credential(&host(on), None).await.map_err(|error| format!("{error} {error:?}"))
+    }
+
+    async fn found(pairs: &[(&str, &str)], on: &str) -> Credential {
+        find(pairs, on).await.expect("a credential")
+    }
+
+    fn basic(username: &str, password: &str) -> Credential {
+        Credential::Basic { username: username.to_owned(), password: Secret::new(password) }
+    }
+
+    #[tokio::test]
+    async fn own_variables_win_in_their_order() {
+        let user = ("IMGLIFE_REGISTRY_5000_USERNAME", "alice");
+        let password = ("IMGLIFE_REGISTRY_5000_PASSWORD", "s3cret");
+        let token = ("IMGLIFE_REGISTRY_5000_TOKEN", "glpat-1");
+        let job = [("GITLAB_CI", "true"), ("CI_REGISTRY", "registry:5000"), ("CI_JOB_TOKEN", "job")];
+        let with_job = |own: &[(&'static str, &'static str)]| [own, &job].concat();
+        assert_eq!(found(&with_job(&[user, password, token]), "registry:5000").await, basic("alice", "s3cret"));
+        let kind_unknown =
+            |username: &str| Credential::RefreshTokenOrPassword { username: username.to_owned(), token: Secret::new("glpat-1") };
+        assert_eq!(found(&with_job(&[user, token]), "registry:5000").await, kind_unknown("alice"));
+        assert_eq!(found(&with_job(&[token]), "registry:5000").await, kind_unknown("token"));
+        assert_eq!(found(&with_job(&[]), "registry:5000").await, basic("gitlab-ci-token", "job"));
+        assert_eq!(found(&[user, password], "registry").await, Credential::Anonymous);
+    }
+
+    #[tokio::test]
+    async fn half_a_pair_is_an_error() {
+        for pairs in [
+            &[("IMGLIFE_R_EXAMPLE_USERNAME", "alice")][..],
+            &[("IMGLIFE_R_EXAMPLE_USERNAME", "alice"), ("IMGLIFE_R_EXAMPLE_PASSWORD", "")],
+            &[("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret")],
+            &[("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret"), ("IMGLIFE_R_EXAMPLE_TOKEN", "s3cret")],
+        ] {
+            let error = find(pairs, "r.example").await.expect_err("half a pair");
+            assert!(error.contains("IMGLIFE_R_EXAMPLE_") && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_access_token_is_known_by_its_form() {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let token = |claims: &str| format!("{}.{}.{}", encode(r#"{"alg":"RS256"}"#), encode(claims), encode("signature"));
+        assert!(is_access_token(&token(r#"{"access":[]}"#)));
+        assert!(!is_access_token(&token(r#"{"grant_type":"refresh_token"}"#)));
+        assert!(!is_access_token("a.b.c") && !is_access_token("glpat-x") && !is_access_token(""));
+        let access = token(r#"{"access":[]}"#);
+        assert_eq!(found(&[("IMGLIFE_R_EXAMPLE_TOKEN", &access)], "r.example").await, Credential::Bearer { token: Secret::new(access) });
+    }
+
+    #[tokio::test]
+    async fn a_jobs_credential_goes_to_its_own_registry_only() {
+        let ci = [
+            ("GITLAB_CI", "true"),
+            ("CI_REGISTRY", "registry.example"),
+            ("CI_REGISTRY_USER", "robot"),
+            ("CI_REGISTRY_PASSWORD", "s3cret"),
+            ("CI_JOB_TOKEN", "job"),
+        ];
+        assert_eq!(found(&ci, "registry.example").await, basic("robot", "s3cret"));
+        assert_eq!(found(&ci, "evil.example").await, Credential::Anonymous);
+        assert_eq!(found(&ci[1..], "registry.example").await, Credential::Anonymous, "outside of GitLab CI");
+    }
+
+    #[tokio::test]
+    async fn files_are_read_in_their_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let entry = |user: &str| {
+            format!(
+                r#"{{"auths":{{"{user}.example":{{"username":"{user}","password":"p"}},"all.example":{{"username":"{user}","password":"p"}}}}}}"#
+            )
+        };
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            std::fs::write(path, text).expect("a file");
+        };
+        write(".docker/config.json", &entry("home"));
+        write("docker/config.json", &entry("docker"));
+        write(".config/containers/auth.json", &entry("podman"));
+        write("run/containers/auth.json", &entry("run"));
+        write("named.json", &entry("named"));
+        let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+        let (home, docker, run, named) = (path(""), path("docker"), path("run"), path("named.json"));
+        let mut pairs = vec![("HOME", home.as_str())];
+        assert_eq!(found(&pairs, "all.example").await, basic("home", "p"));
+        assert_eq!(found(&pairs, "podman.example").await, basic("podman", "p"));
+        pairs.push(("XDG_RUNTIME_DIR", &run));
+        assert_eq!(found(&pairs, "run.example").await, basic("run", "p"));
+        pairs.push(("REGISTRY_AUTH_FILE", &named));
+        assert_eq!(found(&pairs, "named.example").await, basic("named", "p"));
+        assert_eq!(found(&pairs, "podman.example").await, Credential::Anonymous);
+        pairs.push(("DOCKER_CONFIG", &docker));
+        assert_eq!(found(&pairs, "all.example").await, basic("docker", "p"));
+        let inline = entry("inline");
+        pairs.push(("DOCKER_AUTH_CONFIG", &inline));
+        assert_eq!(found(&pairs, "all.example").await, basic("inline", "p"));
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_named_and_not_quoted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("config.json");
+        std::fs::write(&file, r#"{"auths": {"r.example": hunter2"#).expect("a file");
+        let error = find(&[("DOCKER_CONFIG", directory.path().to_str().expect("UTF-8"))], "r.example").await.expect_err("broken");
+        assert!(error.contains("config.json") && !error.contains("hunter2"), "{error}");
+        let error = find(&[("DOCKER_AUTH_CONFIG", "hunter2")], "r.example").await.expect_err("broken");
+        assert!(error.contains("$DOCKER_AUTH_CONFIG") && !error.contains("hunter2"), "{error}");
+    }
+
+    async fn from_helper(config: &str, on: &str, answers: Answers) -> (Result<Credential, String>, usize) {
+        let helpers = Arc::new(Helpers { answers, runs: AtomicUsize::new(0) });
+        let pairs = [("DOCKER_AUTH_CONFIG", config), ("MY_TOKEN", "hunter2")];
+        let credentials = StandardCredentials::new(variables(&pairs), Arc::clone(&helpers) as Arc<dyn Runner>);
+        let first = credentials.credential(&host(on), None).await.map_err(|error| format!("{error} {error:?}"));
+        let second = credentials.credential(&host(on), None).await.map_err(|error| format!("{error} {error:?}"));
+        assert_eq!(first, second);
+        (first, helpers.runs.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_helper_is_asked_once_and_by_dockers_protocol() {
+        let (found, runs) = from_helper(r#"{"credsStore":"desk-top"}"#, "docker.io", |command| {
+            assert_eq!((command.program.as_str(), command.arguments.as_slice()), ("docker-credential-desk-top", &["get".to_owned()][..]));
+            assert_eq!(command.stdin, Some(Secret::new("https://index.docker.io/v1/")));
+            (0, r#"{"ServerURL":"x","Username":"alice","Secret":"s3cret"}"#, "")
+        })
+        .await;
+        assert_eq!((found, runs), (Ok(basic("alice", "s3cret")), 1));
+        let (found, _) =
+            from_helper(r#"{"credHelpers":{"r.example":"x"}}"#, "r.example", |_| (0, r#"{"Username":"<token>","Secret":"id"}"#, "")).await;
+        assert_eq!(found, Ok(Credential::RefreshToken { token: Secret::new("id") }));
+        let (found, runs) = from_helper(r#"{"credHelpers":{"r.example":"x"}}"#, "other.example", |_| (1, "", "")).await;
+        assert_eq!((found, runs), (Ok(Credential::Anonymous), 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_helper_does_not_know_is_anonymous_and_its_failures_are_errors() {
+        let config = r#"{"credsStore":"x"}"#;
+        let (found, _) = from_helper(config, "r.example", |_| (1, "credentials not found in native keychain\n", "")).await;
+        assert_eq!(found, Ok(Credential::Anonymous));
+        let (error, _) = from_helper(config, "r.example", |_| (1, "s3cret", "locked\u{1b}[0m hunter2")).await;
+        let error = error.expect_err("it failed");
+        assert!(error.contains(r"`docker-credential-x` ended with exit code 1: locked\u{1b}[0m ***"), "{error}");
+        assert!(!error.contains("s3cret") && !error.contains("hunter2"), "{error}");
+        let (error, _) = from_helper(config, "r.example", |_| (0, "s3cret", "")).await;
+        assert!(!error.expect_err("no answer").contains("s3cret"));
+        let (error, runs) = from_helper(r#"{"credsStore":"../../bin/sh"}"#, "r.example", |_| (0, "", "")).await;
+        assert!(error.is_err() && runs == 0);
+    }
+
+    #[test]
+    fn hosts_that_fall_together_are_an_error_only_when_the_variable_is_set() {
+        let hosts = [host("a-b.example"), host("a.b.example"), host("c.example")];
+        assert!(check_collisions(&hosts, &variables(&[("IMGLIFE_C_EXAMPLE_TOKEN", "t")])).is_ok());
+        let error = check_collisions(&hosts, &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")])).expect_err("they fall together");
+        assert_eq!(error.to_string(), "credentials for a.b.example: IMGLIFE_A_B_EXAMPLE_TOKEN stands for a-b.example as well");
+        assert!(check_collisions([&hosts[0], &hosts[0]], &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")])).is_ok());
+    }
+}

@@ -1,0 +1,82 @@
+//! `WWW-Authenticate`: how a host wants to be logged in to.
+
+use http_auth::ChallengeRef;
+use http_auth::parser::ChallengeParser;
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+/// A way to log in that is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    Basic,
+    /// A token from `realm` (token authentication specification of CNCF distribution).
+    Bearer {
+        realm: String,
+        service: Option<String>,
+    },
+}
+
+/// Returns the way to log in that the headers of an answer ask for; a token where there is a choice. `None` when they ask for
+/// nothing that is known.
+pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let mut basic = false;
+    for value in headers.get_all(WWW_AUTHENTICATE) {
+        let Ok(text) = value.to_str() else { continue };
+        // What stands before an error in the syntax still counts.
+        for challenge in ChallengeParser::new(text).map_while(Result::ok) {
+            if challenge.scheme.eq_ignore_ascii_case("bearer")
+                && let Some(realm) = parameter(&challenge, "realm")
+            {
+                return Some(Challenge::Bearer { realm, service: parameter(&challenge, "service") });
+            }
+            basic |= challenge.scheme.eq_ignore_ascii_case("basic");
+        }
+    }
+    basic.then_some(Challenge::Basic)
+}
+
+fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
+    challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[&str]) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(WWW_AUTHENTICATE, value.parse().expect("a header"));
+        }
+        challenge(&headers)
+    }
+
+    fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
+        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
+    }
+
+    #[test]
+    fn a_token_is_preferred_in_whatever_order_and_number_of_headers() {
+        let token = r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
+        assert_eq!(of(&[token]), bearer("https://a.example/token", Some("s")));
+        assert_eq!(of(&[r#"Basic realm="x""#, token]), bearer("https://a.example/token", Some("s")));
+        assert_eq!(of(&[token, r#"Basic realm="x""#]), bearer("https://a.example/token", Some("s")));
+        assert_eq!(of(&[&format!(r#"Basic realm="x", {token}"#)]), bearer("https://a.example/token", Some("s")));
+        assert_eq!(of(&[r#"bearer REALM="https://a.example""#]), bearer("https://a.example", None));
+        assert_eq!(of(&[r#"BASIC realm="a \"b\"""#]), Some(Challenge::Basic));
+    }
+
+    #[test]
+    fn what_is_unknown_or_broken_is_left_out() {
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["Negotiate"]), None);
+        assert_eq!(of(&[r#"Bearer service="s""#, "Basic realm=x"]), Some(Challenge::Basic));
+        assert_eq!(of(&[r#"Bearer realm="https://a.example"#, r#"Basic realm="x""#]), Some(Challenge::Basic));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_a_challenge_or_none(text in "[ -~]{0,120}") {
+            of(&[text.as_str()]);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! How requests fail, told without secrets.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use super::retry::{Verdict, classify};
+use crate::credentials::{CredentialError, variable_prefix};
+use crate::model::Host;
+use crate::model::text::{excerpt, printable};
+
+/// Why a request did not succeed. No variant shows a credential, a header or the value of a query that could be a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host answered, with a status other than success.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    #[error("{method} {url}: the connection failed{}", after(*tries))]
+    Connection { method: Method, url: SafeUrl, tries: u32, source: reqwest::Error },
+    #[error("{method} {url}: nothing happened for {} seconds{}", limit.as_secs(), after(*tries))]
+    Stalled { method: Method, url: SafeUrl, limit: Duration, tries: u32 },
+    #[error("{host} refused access: {detail}")]
+    Unauthorized { host: Host, detail: String },
+    /// A token was refused when content was being sent with it; another may be taken.
+    #[error("{host} refused a token that it had taken before")]
+    StaleToken { host: Host },
+    /// The token server failed, after its own tries: what it answered says nothing of the request that needed the token.
+    #[error(transparent)]
+    TokenServer(Box<Error>),
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    #[error("{host} leads to {url}, which is not followed: {reason}")]
+    Misled { host: Host, url: SafeUrl, reason: &'static str },
+    #[error("{url}: the answer has more than {limit} bytes")]
+    TooLarge { url: SafeUrl, limit: usize },
+    #[error("{url}: {problem}")]
+    Malformed { url: SafeUrl, problem: String },
+    #[error("the address of {host} is no http or https address")]
+    Address { host: Host },
+    #[error("cannot set up TLS for {host}")]
+    Setup { host: Host, source: reqwest::Error },
+    #[error("cannot read {}, which is set for {host}", .file.display())]
+    Certificate { host: Host, file: PathBuf, source: Box<dyn StdError + Send + Sync> },
+}
+
+impl Error {
+    /// Returns the status that the host answered with.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Error::Refused(refusal) => Some(refusal.status),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the failure can pass by itself, so that another try is worth it.
+    pub fn can_pass(&self) -> bool {
+        classify(self) == Verdict::Retry
+    }
+
+    /// Returns whether the host named `code` as a reason (error codes of the distribution specification).
+    pub fn has_code(&self, code: &str) -> bool {
+        matches!(self, Error::Refused(refusal) if refusal.problems.iter().any(|problem| problem.code == code))
+    }
+
+    /// Returns what the user can do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Unauthorized { host, .. } => {
+                let prefix = variable_prefix(host);
+                Some(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or log in with `docker login {host}`"))
+            }
+            Error::Credential(error) => error.hint.clone(),
+            Error::TokenServer(error) => error.hint(),
+            Error::Connection { url, source, .. } => tls_hint(url, source),
+            Error::Misled { reason: PLAIN_HTTP, url, .. } => {
+                Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
+            }
+            Error::Setup { .. } => Some("install the package ca-certificates, or set SSL_CERT_FILE to a file of certificates".to_owned()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn set_tries(&mut self, count: u32) {
+        match self {
+            Error::Refused(refusal) => refusal.tries = count,
+            Error::Connection { tries, .. } | Error::Stalled { tries, .. } => *tries = count,
+            _ => {}
+        }
+    }
+}
+
+pub(super) const PLAIN_HTTP: &str = "it is plain HTTP";
+
+fn tls_hint(url: &SafeUrl, error: &reqwest::Error) -> Option<String> {
+    let host = url.authority();
+    match tls_problem(error)? {
+        TlsProblem::NoTls => Some(format!("if {host} speaks plain HTTP, name it in `registry.insecure_registries`")),
+        TlsProblem::Certificate => {
+            Some(format!("if its certificate is signed by your own authority, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE"))
+        }
+    }
+}
+
+pub(super) enum TlsProblem {
+    /// The other side did not speak TLS.
+    NoTls,
+    /// Its certificate is not trusted.
+    Certificate,
+}
+
+/// Returns what is wrong with TLS, when that is what failed. The TLS library's error type is not reachable through the client's
+/// interface, so its text is looked at.
+pub(super) fn tls_problem(error: &reqwest::Error) -> Option<TlsProblem> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if text.contains("InvalidContentType") {
+            return Some(TlsProblem::NoTls);
+        }
+        if text.contains("invalid peer certificate") {
+            return Some(TlsProblem::Certificate);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// An answer other than success.
+#[derive(Debug)]
+pub struct Refusal {
+    pub method: Method,
+    pub url: SafeUrl,
+    pub status: StatusCode,
+    /// What the host gives as reasons; empty when it gives none in the form of the distribution specification.
+    pub problems: Vec<Problem>,
+    /// The beginning of an answer of another form, safe to show.
+    pub excerpt: String,
+    /// How long the host asks to wait.
+    pub retry_after: Option<Duration>,
+    pub tries: u32,
+}
+
+/// A reason in a host's own words. Its text is as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Problem {
+    pub code: String,
+    pub message: String,
+}
+
+impl Refusal {
+    /// Returns the reasons in words, safe to show; empty when there are none.
+    pub fn reasons(&self) -> String {
+        if self.problems.is_empty() {
+            return self.excerpt.clone();
+        }
+        let texts: Vec<String> = self.problems.iter().take(3).map(Problem::to_string).collect();
+        texts.join("; ")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {} was answered with {}", self.method, self.url, self.status)?;
+        let reasons = self.reasons();
+        if !reasons.is_empty() {
+            write!(formatter, ": {reasons}")?;
+        }
+        if let Some(wait) = self.retry_after {
+            write!(formatter, " (try again in {} s)", wait.as_secs())?;
+        }
+        formatter.write_str(&after(self.tries))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (code, message) = (excerpt(&self.code, 60), excerpt(&self.message, 300));
+        match (code.is_empty(), message.is_empty()) {
+            (false, false) => write!(formatter, "{code}: {message}"),
+            (true, _) => formatter.write_str(&message),
+            (_, true) => formatter.write_str(&code),
+        }
+    }
+}
+
+/// Returns the reasons in the body of an error answer, or the beginning of the body when it is of another form.
+pub(super) fn read_reasons(body: &[u8]) -> (Vec<Problem>, String) {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<Problem>,
+    }
+    match serde_json::from_slice::<Envelope>(body) {
+        Ok(envelope) if !envelope.errors.is_empty() => (envelope.errors, String::new()),
+        _ => (Vec::new(), excerpt(&String::from_utf8_lossy(body), 200)),
+    }
+}
+
+fn after(tries: u32) -> String {
+    if tries > 1 { format!(" (tried {tries} times)") } else { String::new() }
+}
+
+/// An address that is safe to show: without user information, and without the values of queries that are not known to be
+/// harmless. Storage addresses carry signatures there, upload addresses their state.
+#[derive(Clone)]
+pub struct SafeUrl(Box<Url>);
+
+const HARMLESS: [&str; 10] = ["scope", "service", "n", "last", "mount", "from", "digest", "page", "page_size", "limit"];
+
+impl SafeUrl {
+    fn authority(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+}
+
+impl From<&Url> for SafeUrl {
+    fn from(url: &Url) -> SafeUrl {
+        SafeUrl(Box::new(url.clone()))
+    }
+}
+
+impl fmt::Display for SafeUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}://{}{}", self.0.scheme(), self.authority(), self.0.path())?;
+        for (index, (name, value)) in self.0.query_pairs().enumerate() {
+            let value = if HARMLESS.contains(&&*name) { printable(&value).into_owned() } else { "***".to_owned() };
+            write!(formatter, "{}{}={value}", if index == 0 { '?' } else { '&' }, printable(&name))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SafeUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_their_secrets() {
+        let url =
+            Url::parse("https://alice:hunter2@r.example:5000/v2/a?X-Amz-Signature=hunter2&n=10&_state=hunter2#hunter2").expect("a URL");
+        let safe = SafeUrl::from(&url);
+        assert_eq!(safe.to_string(), "https://r.example:5000/v2/a?X-Amz-Signature=***&n=10&_state=***");
+        assert_eq!(format!("{safe:?}"), safe.to_string());
+    }
+
+    #[test]
+    fn reasons_are_read_in_the_registries_form_or_as_text() {
+        let (problems, excerpt) =
+            read_reasons(br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no\u001b[2J","detail":{"x":1}},{"message":"m"}]}"#);
+        let shown: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        assert_eq!((shown, excerpt), (vec![r"NAME_UNKNOWN: no\u{1b}[2J".to_owned(), "m".to_owned()], String::new()));
+        assert_eq!(read_reasons(b"too many\nrequests"), (Vec::new(), r"too many\u{a}requests".to_owned()));
+        assert_eq!(read_reasons(b""), (Vec::new(), String::new()));
+    }
+}

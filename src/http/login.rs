@@ -1,0 +1,175 @@
+//! Getting what a request is to be sent with: a password as it is, or a token from the host's token server.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+
+use super::auth::{Authorization, Login, Realm, Slot, basic};
+use super::client::{Client, Sending, malformed};
+use super::error::Error;
+use super::host::HostState;
+use super::request::{Access, Body, Kind};
+use super::retry::{Verdict, classify_status};
+use super::token::{Token, bearer};
+use crate::credentials::Credential;
+use crate::model::Secret;
+
+const LARGEST_TOKEN: usize = 1024 * 1024;
+const TOKEN: Kind = Kind("token");
+
+impl Client {
+    /// Returns what a request to `host` is to be sent with.
+    pub(super) async fn authorization(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
+        let login = host.auth.login();
+        if matches!(login, Login::None) {
+            return Ok(Authorization::NotAsked);
+        }
+        let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
+        let sendable = |header: Option<HeaderValue>| {
+            let unusable = || Error::Unauthorized {
+                host: host.credential_host.clone(),
+                detail: "the credential that is set has characters that cannot be sent".to_owned(),
+            };
+            header.ok_or_else(unusable).map(|header| Authorization::Fixed(Some(header)))
+        };
+        match (login, &credential) {
+            (_, Credential::Bearer { token }) => sendable(bearer(token.expose())),
+            (Login::Bearer(realm), _) => self.token(host, &realm, &credential, access).await.map(Authorization::Token),
+            (_, Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password }) => {
+                sendable(basic(username, password))
+            }
+            (_, Credential::Anonymous | Credential::RefreshToken { .. }) => Ok(Authorization::Fixed(None)),
+        }
+    }
+
+    /// Returns user name and password for `host` as they are sent, whatever it asks for; nothing when there are none.
+    pub(super) async fn basic(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
+        let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
+        Ok(Authorization::Fixed(match &credential {
+            Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password } => {
+                basic(username, password)
+            }
+            Credential::Bearer { .. } | Credential::RefreshToken { .. } | Credential::Anonymous => None,
+        }))
+    }
+
+    async fn token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
+        let slot = host.auth.slot(&access.scopes);
+        let mut slot = slot.lock().await;
+        match &*slot {
+            Slot::Token(token) if token.is_usable() => return Ok(token.clone()),
+            Slot::Refused(detail) => return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone() }),
+            Slot::Empty | Slot::Token(_) => {}
+        }
+        let fetched = self.fetch_token(host, realm, credential, access).await;
+        match &fetched {
+            Ok(token) => *slot = Slot::Token(token.clone()),
+            Err(Error::Unauthorized { detail, .. }) => *slot = Slot::Refused(detail.clone()),
+            Err(_) => *slot = Slot::Empty,
+        }
+        fetched
+    }
+
+    async fn fetch_token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
+        let result = match credential {
+            Credential::RefreshToken { token } => self.exchange_token(host, realm, token, access).await,
+            Credential::RefreshTokenOrPassword { username, token } => {
+                let exchanged = match host.auth.turned_out_to_be_a_password() {
+                    true => None,
+                    false => Some(self.exchange_token(host, realm, token, access).await),
+                };
+                match exchanged {
+                    // Token servers without OAuth2 answer 404 or 405, those that know it and not this token 400 or 401.
+                    Some(Err(Error::Refused(refusal)))
+                        if refusal.status.is_client_error() && classify_status(refusal.status) == Verdict::Final =>
+                    {
+                        host.auth.is_password.store(true, Ordering::Relaxed);
+                        self.ask_for_token(host, realm, basic(username, token), access).await
+                    }
+                    Some(result) => result,
+                    None => self.ask_for_token(host, realm, basic(username, token), access).await,
+                }
+            }
+            Credential::Basic { username, password } => self.ask_for_token(host, realm, basic(username, password), access).await,
+            Credential::Anonymous | Credential::Bearer { .. } => self.ask_for_token(host, realm, None, access).await,
+        };
+        match result {
+            Err(refusal) if matches!(refusal.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                Err(self.unauthorized(host, access, &refusal).await?)
+            }
+            Err(error @ (Error::Refused(_) | Error::Connection { .. } | Error::Stalled { .. })) => Err(Error::TokenServer(Box::new(error))),
+            result => result,
+        }
+    }
+
+    /// Asks for a token by GET, with a login or without (token authentication specification of CNCF distribution).
+    async fn ask_for_token(
+        &self,
+        host: &HostState,
+        realm: &Realm,
+        authorization: Option<HeaderValue>,
+        access: &Access,
+    ) -> Result<Token, Error> {
+        let mut url = realm.url.clone();
+        url.query_pairs_mut()
+            .extend_pairs(realm.service.iter().map(|service| ("service", service)))
+            .extend_pairs(access.scopes.iter().map(|scope| ("scope", scope)));
+        self.obtain(host, &Method::GET, &url, Body::Empty, authorization).await
+    }
+
+    /// Exchanges a refresh token for an access token by POST (OAuth2 token authentication of CNCF distribution).
+    async fn exchange_token(&self, host: &HostState, realm: &Realm, token: &Secret, access: &Access) -> Result<Token, Error> {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", realm.service.as_deref().unwrap_or_default())
+            .append_pair("client_id", "imglife")
+            .append_pair("scope", &access.scopes.join(" "))
+            .append_pair("refresh_token", token.expose())
+            .finish();
+        self.obtain(host, &Method::POST, &realm.url, Body::Bytes(form.into()), None).await
+    }
+
+    async fn obtain(
+        &self,
+        host: &HostState,
+        method: &Method,
+        url: &Url,
+        mut body: Body,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Token, Error> {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))]);
+        let headers = if matches!(body, Body::Empty) { HeaderMap::new() } else { headers };
+        let mut tries = self.tries(&host.name, TOKEN)?;
+        loop {
+            host.turn(TOKEN).await;
+            let sending = Sending { method, url: url.clone(), headers: &headers, body: body.take(), authorization: authorization.as_ref() };
+            let answer = match self.follow(host, sending).await {
+                Ok(response) if response.status().is_success() => self.collect(method, response, LARGEST_TOKEN).await,
+                Ok(response) => Err(self.refusal(method, response).await),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => return Token::parse(&answer.body, Instant::now()).map_err(|problem| malformed(url, problem)),
+                Err(error) => tries.after(error).await?,
+            }
+        }
+    }
+
+    /// Returns the error for a login that was refused for good.
+    pub(super) async fn unauthorized(&self, host: &HostState, access: &Access, refusal: &Error) -> Result<Error, Error> {
+        let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
+        let mut detail = match credential {
+            Credential::Anonymous => "it asks for a login, and none is set".to_owned(),
+            _ => "it does not take the login that is set, or not for this".to_owned(),
+        };
+        if let Error::Refused(refusal) = refusal {
+            let reasons = refusal.reasons();
+            if !reasons.is_empty() {
+                detail.push_str(&format!(" ({reasons})"));
+            }
+        }
+        Ok(Error::Unauthorized { host: host.credential_host.clone(), detail })
+    }
+}

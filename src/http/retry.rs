@@ -1,0 +1,190 @@
+//! What is tried again, when, and how often.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+
+use super::error::{Error, tls_problem};
+use super::host::HostState;
+use super::request::Kind;
+
+/// How often a request is tried in all.
+const TRIES: usize = 5;
+
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// What nobody waits for, whatever the deadline: who asks for more says never.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Whether a failure can pass by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Retry,
+    Final,
+}
+
+/// Returns whether an answer with this status is worth another try.
+pub(super) fn classify_status(status: StatusCode) -> Verdict {
+    match status.as_u16() {
+        408 | 429 | 500 | 502 | 503 | 504 => Verdict::Retry,
+        _ => Verdict::Final,
+    }
+}
+
+/// Returns whether a failure is worth another try: the states above, and connections that could not be made or broke, unless
+/// the other side cannot be spoken to as it is set up.
+pub(super) fn classify(error: &Error) -> Verdict {
+    match error {
+        Error::Refused(refusal) => classify_status(refusal.status),
+        Error::Connection { source, .. } if source.is_builder() || tls_problem(source).is_some() => Verdict::Final,
+        Error::Connection { .. } | Error::Stalled { .. } => Verdict::Retry,
+        _ => Verdict::Final,
+    }
+}
+
+/// Returns how long an answer asks to wait, by `Retry-After` or, as Docker Hub has it, the time in `X-Retry-After`.
+pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let asked = text(RETRY_AFTER.as_str()).and_then(|text| parse_retry_after(text, now));
+    asked.or_else(|| text("x-retry-after").and_then(|text| parse_retry_time(text, now)))
+}
+
+/// Returns how long a `Retry-After` asks to wait: seconds, or a date in one of the three forms of RFC 9110 section 5.6.7. `None`
+/// when it is none of these.
+fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let obsolete = |form| NaiveDateTime::parse_from_str(text, form).map(|date| date.and_utc());
+    let date = DateTime::parse_from_rfc2822(text)
+        .map(|date| date.to_utc())
+        .or_else(|_| obsolete("%A, %d-%b-%y %H:%M:%S GMT"))
+        .or_else(|_| obsolete("%a %b %e %H:%M:%S %Y"));
+    Some(from(now, date.ok()?))
+}
+
+/// Returns how long it is until a time in seconds since 1970. Smaller numbers than such a time can be are seconds to wait.
+fn parse_retry_time(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    match text.trim().parse::<i64>() {
+        Ok(time @ 1_000_000_000..) => DateTime::from_timestamp(time, 0).map(|time| from(now, time)),
+        _ => parse_retry_after(text, now),
+    }
+}
+
+fn from(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
+    (time - now).to_std().unwrap_or(Duration::ZERO)
+}
+
+/// Counts the tries of one request or blob and waits between them, with full jitter.
+pub struct Tries {
+    host: Arc<HostState>,
+    kind: Kind,
+    delays: ExponentialBackoff,
+    deadline: Option<Instant>,
+    made: u32,
+}
+
+impl Tries {
+    pub(super) fn new(host: Arc<HostState>, kind: Kind, first_delay: Duration, deadline: Option<Instant>) -> Tries {
+        let delays = ExponentialBuilder::new().with_min_delay(first_delay).with_max_delay(LONGEST_DELAY).with_max_times(TRIES - 1).build();
+        Tries { host, kind, delays, deadline, made: 1 }
+    }
+
+    /// Waits for the next try, or returns `error` when it cannot pass by itself, was the last try's, or the wait would go beyond
+    /// the run's deadline. When the host itself asks to wait, all requests of the same kind to it do.
+    pub async fn after(&mut self, mut error: Error) -> Result<(), Error> {
+        let (asked, limited) = match &error {
+            Error::Refused(refusal) => (refusal.retry_after, refusal.status == StatusCode::TOO_MANY_REQUESTS),
+            _ => (None, false),
+        };
+        let until = match classify(&error) {
+            Verdict::Retry => self.next(asked.unwrap_or_default()),
+            Verdict::Final => None,
+        };
+        let Some(until) = until else {
+            error.set_tries(self.made);
+            return Err(error);
+        };
+        if limited || asked.is_some() {
+            self.host.hold(self.kind, until);
+        }
+        tracing::debug!(host = %self.host.name, kind = self.kind.0, tries = self.made, %error, "trying again");
+        self.wait_until(until).await;
+        Ok(())
+    }
+
+    /// Waits for the next try after something failed that is not the host's fault. Returns whether there is one.
+    pub async fn pause(&mut self) -> bool {
+        match self.next(Duration::ZERO) {
+            Some(until) => {
+                self.wait_until(until).await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn next(&mut self, at_least: Duration) -> Option<Instant> {
+        if at_least > LONGEST_WAIT {
+            return None;
+        }
+        let delay = self.delays.next()?.mul_f64(fastrand::f64()).max(at_least);
+        let until = Instant::now().checked_add(delay)?;
+        self.deadline.is_none_or(|deadline| until <= deadline).then_some(until)
+    }
+
+    async fn wait_until(&mut self, until: Instant) {
+        tokio::time::sleep_until(until.into()).await;
+        self.made += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn of_all_statuses_six_are_tried_again() {
+        let retried: Vec<u16> =
+            (100..1000).filter(|code| classify_status(StatusCode::from_u16(*code).expect("a status")) == Verdict::Retry).collect();
+        assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z").expect("a time").with_timezone(&Utc);
+        let parse = |text| parse_retry_after(text, now);
+        assert_eq!(parse("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("Fri, 06 Nov 2026 08:50:07 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(parse("Fri, 06 Nov 2026 08:00:00 GMT"), Some(Duration::ZERO), "a date that is over");
+        assert_eq!(parse("Friday, 06-Nov-26 08:50:07 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(parse("Fri Nov  6 08:50:07 2026"), Some(Duration::from_secs(30)));
+        assert_eq!(parse("-5"), None);
+        assert_eq!(parse("soon"), None);
+        assert_eq!(parse("18446744073709551615"), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(parse("18446744073709551616"), None);
+    }
+
+    #[test]
+    fn docker_hub_says_at_what_time_to_come_back() {
+        let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
+        let wait = |headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a header"))).collect();
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait(&[("x-retry-after", "1794000090")]), Some(Duration::from_secs(90)));
+        assert_eq!(wait(&[("x-retry-after", "1793999999")]), Some(Duration::ZERO));
+        assert_eq!(wait(&[("x-retry-after", "15")]), Some(Duration::from_secs(15)));
+        assert_eq!(wait(&[("x-retry-after", "1794000090"), ("retry-after", "7")]), Some(Duration::from_secs(7)));
+        assert_eq!(wait(&[("x-retry-after", "9223372036854775807")]), None);
+        assert_eq!(wait(&[("x-retry-after", "soon")]), None);
+        assert_eq!(wait(&[]), None);
+    }
+}

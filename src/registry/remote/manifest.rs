@@ -1,0 +1,113 @@
+//! Looking up, reading and writing manifests.
+
+use super::{RemoteRepository, is_not_found, stated_digest};
+use crate::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use crate::http::{self, Body, Kind, Method, StatusCode};
+use crate::model::manifest::{LARGEST_MANIFEST, ManifestError, media_type};
+use crate::model::text::excerpt;
+use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference};
+use crate::registry::{PlaceError, PlaceErrorKind};
+
+const LOOK_UP: Kind = Kind("manifest lookup");
+const READ: Kind = Kind("manifest read");
+const WRITE: Kind = Kind("manifest write");
+
+impl RemoteRepository<'_> {
+    /// Returns what a HEAD tells of a manifest. Where that is not enough, the manifest is read.
+    pub(super) async fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+        let action = || format!("look up {}", self.name(reference));
+        let answer = match self.http.send(self.manifest_request(Method::HEAD, reference, LOOK_UP)).await {
+            Ok(answer) => answer,
+            Err(error) if is_not_found(&error) => return Ok(None),
+            // Some know no HEAD. Other failures are none that reading would not have, and cost a pull.
+            Err(error) if matches!(error.status(), Some(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)) => {
+                return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
+            }
+            Err(error) => return Err(self.failed(action(), error)),
+        };
+        let size = answer.header(CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
+        let (Some(stated), Some(size)) = (stated_digest(&answer), size) else {
+            return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
+        };
+        let digest = self.agreed(reference, stated).map_err(|detail| self.wrong(action(), PlaceErrorKind::Corrupt, detail))?;
+        Ok(Some(Descriptor::new(answer.header(CONTENT_TYPE.as_str()).map(essence).unwrap_or_default(), digest, size)))
+    }
+
+    /// Returns a manifest. Its bytes are hashed; what was asked for and what the registry states must agree with that.
+    pub(super) async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+        let action = || format!("read manifest {}", self.name(reference));
+        let corrupt = |detail: String| self.wrong(action(), PlaceErrorKind::Corrupt, detail);
+        let mut request = self.manifest_request(Method::GET, reference, READ);
+        request.limit = LARGEST_MANIFEST;
+        request.counted = true;
+        let answer = match self.http.send(request).await {
+            Ok(answer) => answer,
+            Err(error) if is_not_found(&error) => return Ok(None),
+            Err(error) => return Err(self.failed(action(), error)),
+        };
+        let stated = stated_digest(&answer);
+        let algorithm = match (reference, &stated) {
+            (Reference::Digest(digest), _) => digest.algorithm(),
+            (Reference::Tag(_), Some(stated)) => stated.algorithm(),
+            (Reference::Tag(_), None) => Algorithm::Sha256,
+        };
+        let digest = Digest::of(algorithm, &answer.body);
+        for expected in stated.iter().chain(asked(reference)).filter(|expected| expected.algorithm() == algorithm) {
+            if *expected != digest {
+                return Err(corrupt(format!("its bytes have the digest {digest}, not {expected}")));
+            }
+        }
+        let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
+        Manifest::parse(answer.body, content_type.as_deref(), algorithm).map(Some).map_err(|error| {
+            let kind = match error {
+                ManifestError::SchemaOne => PlaceErrorKind::Unsupported,
+                _ => PlaceErrorKind::Malformed,
+            };
+            self.wrong(action(), kind, "").caused_by(error)
+        })
+    }
+
+    pub(super) async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+        let action = format!("write manifest {}", self.name(reference));
+        let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
+            let detail = format!("its media type `{}` cannot be sent", excerpt(&manifest.media_type, 120));
+            self.wrong(&action, PlaceErrorKind::Malformed, detail)
+        })?;
+        let mut request =
+            self.request(Method::PUT, &format!("manifests/{reference}"), WRITE, "pull,push").header(CONTENT_TYPE, content_type);
+        request.body = Body::Bytes(manifest.bytes.clone());
+        let answer = self.http.send(request).await.map_err(|error| self.failed(&action, error))?;
+        self.check_stored(&action, &answer, &manifest.digest)
+    }
+
+    fn manifest_request(&self, method: Method, reference: &Reference, kind: Kind) -> http::Request {
+        let mut request = self.request(method, &format!("manifests/{reference}"), kind, "pull");
+        for accepted in media_type::ACCEPTED {
+            request.headers.append(ACCEPT, HeaderValue::from_static(accepted));
+        }
+        request
+    }
+
+    /// Returns the digest of a manifest by what was asked for and what the registry states, or how these differ.
+    fn agreed(&self, reference: &Reference, stated: Digest) -> Result<Digest, String> {
+        match asked(reference) {
+            Some(asked) if asked.algorithm() == stated.algorithm() && *asked != stated => {
+                Err(format!("{} states the digest {stated}", self.host))
+            }
+            Some(asked) => Ok(asked.clone()),
+            None => Ok(stated),
+        }
+    }
+}
+
+fn asked(reference: &Reference) -> Option<&Digest> {
+    match reference {
+        Reference::Digest(digest) => Some(digest),
+        Reference::Tag(_) => None,
+    }
+}
+
+/// Returns a media type without its parameters.
+fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or(content_type).trim().to_ascii_lowercase()
+}

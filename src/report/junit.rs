@@ -1,0 +1,117 @@
+//! JUnit's XML, as GitLab and Gitea show test results: one case for each item of a run.
+//!
+//! There is no specification; this is the part that every reader of the format agrees on.
+
+use std::time::Duration;
+
+/// A run, as a list of cases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestSuite {
+    pub name: String,
+    pub cases: Vec<TestCase>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestCase {
+    pub name: String,
+    /// What groups cases, such as the repository of an image.
+    pub classname: String,
+    pub duration: Duration,
+    pub failure: Option<CaseFailure>,
+}
+
+/// Why a case failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseFailure {
+    /// One line.
+    pub message: String,
+    pub text: String,
+}
+
+/// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML 1.0 cannot hold is left out.
+pub fn draw(suite: &TestSuite) -> String {
+    let failures = suite.cases.iter().filter(|case| case.failure.is_some()).count();
+    let duration = suite.cases.iter().map(|case| case.duration).sum();
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    xml += &format!(
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failures}\" errors=\"0\" skipped=\"0\" time=\"{}\">\n",
+        attribute(&suite.name),
+        suite.cases.len(),
+        seconds(duration)
+    );
+    for case in &suite.cases {
+        xml += &format!(
+            "    <testcase name=\"{}\" classname=\"{}\" time=\"{}\"",
+            attribute(&case.name),
+            attribute(&case.classname),
+            seconds(case.duration)
+        );
+        match &case.failure {
+            None => xml += "/>\n",
+            Some(failure) => {
+                let (message, text) = (attribute(&failure.message), escaped(&failure.text));
+                xml += &format!(">\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>\n");
+            }
+        }
+    }
+    xml += "  </testsuite>\n</testsuites>\n";
+    xml
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.3}", duration.as_secs_f64())
+}
+
+/// Returns `text` for an attribute, where readers would turn a bare line break or tab into a space.
+fn attribute(text: &str) -> String {
+    escaped(text).replace('\n', "&#10;").replace('\t', "&#9;")
+}
+
+fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars().filter(|character| is_xml(*character)) {
+        match character {
+            '&' => shown += "&amp;",
+            '<' => shown += "&lt;",
+            '>' => shown += "&gt;",
+            '"' => shown += "&quot;",
+            '\r' => shown += "&#13;",
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
+/// Returns whether a document may hold `character` at all (XML 1.0, production 2, `Char`).
+fn is_xml(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_with_hostile_text_is_well_formed() {
+        let case = |name: &str, failure| TestCase {
+            name: name.to_owned(),
+            classname: "docker.io/library/alpine".to_owned(),
+            duration: Duration::from_millis(1250),
+            failure,
+        };
+        let failure = CaseFailure { message: "a \"b\"\n<c>\u{1b}[31m".to_owned(), text: "]]>&\n\u{0}\u{fffe}two\r".to_owned() };
+        let suite = TestSuite { name: "sync".to_owned(), cases: vec![case("3.21", None), case("<3.20&>", Some(failure))] };
+        insta::assert_snapshot!(draw(&suite), @r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites>
+          <testsuite name="sync" tests="2" failures="1" errors="0" skipped="0" time="2.500">
+            <testcase name="3.21" classname="docker.io/library/alpine" time="1.250"/>
+            <testcase name="&lt;3.20&amp;&gt;" classname="docker.io/library/alpine" time="1.250">
+              <failure message="a &quot;b&quot;&#10;&lt;c&gt;[31m">]]&gt;&amp;
+        two&#13;</failure>
+            </testcase>
+          </testsuite>
+        </testsuites>
+        "#);
+    }
+}

@@ -1,0 +1,92 @@
+//! The report of a sync in the forms that CI servers and monitoring read.
+
+use super::report::{EntryReport, HookReport, Outcome, SyncReport};
+use crate::error::Exit;
+use crate::report::junit::{CaseFailure, TestCase, TestSuite};
+use crate::report::openmetrics::{Family, Kind, Sample};
+use crate::steps::Trouble;
+
+impl SyncReport {
+    /// Returns a case for each tag, each entry that failed as a whole and each hook.
+    pub fn test_suite(&self) -> TestSuite {
+        let mut cases = Vec::new();
+        for entry in &self.entries {
+            let classname = entry.target.to_string();
+            if let Some(trouble) = &entry.trouble {
+                cases.push(TestCase { failure: Some(failure(trouble)), ..case(&classname, &entry.selection) });
+            }
+            for item in &entry.items {
+                let failure = match &item.outcome {
+                    Outcome::Failed(trouble) => Some(failure(trouble)),
+                    Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new("the run was stopped before it was done"))),
+                    Outcome::UpToDate | Outcome::Planned | Outcome::Copied => None,
+                };
+                cases.push(TestCase { duration: item.duration, failure, ..case(&classname, item.tag.as_str()) });
+            }
+            cases.extend(entry.hooks.iter().map(|hook| hook_case(&classname, hook)));
+        }
+        cases.extend(self.hooks.iter().map(|hook| hook_case("sync", hook)));
+        TestSuite { name: "imglife sync".to_owned(), cases }
+    }
+
+    /// Returns the numbers of the run, by entry where they differ.
+    pub fn metrics(&self) -> Vec<Family> {
+        let gauge = |name, help, samples| Family { name, kind: Kind::Gauge, help, samples };
+        let whole = |value: f64| vec![Sample { labels: Vec::new(), value }];
+        let bytes = &self.totals.bytes;
+        let amounts = [("moved", bytes.bytes_moved), ("mounted", bytes.bytes_mounted), ("present", bytes.bytes_skipped)];
+        let amounts = amounts.map(|(kind, bytes)| Sample { labels: vec![("kind", kind.to_owned())], value: as_number(bytes) });
+        vec![
+            gauge(
+                "imglife_sync_success",
+                "Whether everything selected is at its target.",
+                whole(f64::from(u8::from(self.exit() == Exit::Done))),
+            ),
+            gauge("imglife_sync_duration_seconds", "How long the run took.", whole(self.duration.as_secs_f64())),
+            gauge("imglife_sync_tags", "Tags of each mirror by what became of them.", self.entries.iter().flat_map(tag_samples).collect()),
+            gauge("imglife_sync_bytes", "Content that was moved, mounted within the target, or present.", amounts.to_vec()),
+        ]
+    }
+}
+
+fn tag_samples(entry: &EntryReport) -> Vec<Sample> {
+    let count = |outcomes: fn(&Outcome) -> bool| entry.items.iter().filter(|item| outcomes(&item.outcome)).count();
+    let counts = [
+        ("copied", count(|outcome| *outcome == Outcome::Copied)),
+        ("planned", count(|outcome| *outcome == Outcome::Planned)),
+        ("up_to_date", count(|outcome| *outcome == Outcome::UpToDate)),
+        ("failed", count(|outcome| matches!(outcome, Outcome::Failed(_))) + usize::from(entry.trouble.is_some())),
+        ("not_done", count(|outcome| matches!(outcome, Outcome::Interrupted | Outcome::NotStarted))),
+    ];
+    let sample = |(outcome, count): (&str, usize)| Sample {
+        labels: vec![
+            ("source", entry.source.to_string()),
+            ("target", entry.target.to_string()),
+            ("selection", entry.selection.clone()),
+            ("outcome", outcome.to_owned()),
+        ],
+        value: as_number(count as u64),
+    };
+    counts.into_iter().map(sample).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "OpenMetrics numbers are floating point; beyond 2^53 the last digits do not matter")]
+fn as_number(count: u64) -> f64 {
+    count as f64
+}
+
+fn case(classname: &str, name: &str) -> TestCase {
+    TestCase { name: name.to_owned(), classname: classname.to_owned(), duration: std::time::Duration::ZERO, failure: None }
+}
+
+fn hook_case(classname: &str, hook: &HookReport) -> TestCase {
+    let failure = hook.error.as_ref().filter(|_| !hook.tolerated);
+    let failure = failure.map(|error| CaseFailure { message: error.clone(), text: error.clone() });
+    TestCase { failure, ..case(classname, &format!("hook {}", hook.command)) }
+}
+
+fn failure(trouble: &Trouble) -> CaseFailure {
+    let side = trouble.side.map_or_else(String::new, |side| format!("side: {side}\n"));
+    let hint = trouble.hint.as_ref().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+    CaseFailure { message: trouble.cause.clone(), text: format!("{}\n{side}{hint}", trouble.cause) }
+}

@@ -1,0 +1,156 @@
+//! What is attached to an image: signatures, SBOMs, attestations.
+//!
+//! They come in two forms: manifests with the image as their subject, which a registry lists by itself or clients list in an
+//! index under a tag; and images under cosign's tags. Both are found by the digest that they are attached to.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::error::{CopyError, at};
+use super::platforms::Kept;
+use super::{Copy, Transfer};
+use crate::error::Side;
+use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Tag};
+use crate::registry::Referrers;
+
+/// Whether attachments are copied, and what is known of them.
+#[derive(Clone, Copy, Debug)]
+pub enum Attachments<'a> {
+    LeftOut,
+    /// With the tags that the source was seen to have, or at least those that attachments can have.
+    Copied {
+        source_tags: &'a BTreeSet<Tag>,
+    },
+}
+
+/// Attachments that are being copied for one image.
+struct Attaching<'a> {
+    source_tags: &'a BTreeSet<Tag>,
+    /// What was looked at already: a subject may be named by its own attachment.
+    visited: HashSet<Digest>,
+    copied: usize,
+}
+
+impl Transfer {
+    /// Copies what is attached to `root` and to those of its children that are kept, and returns how many attachments that
+    /// were. What signs an index that was rewritten is left out: it signs other bytes.
+    pub(super) async fn copy_attachments(
+        &self,
+        copy: &Copy<'_>,
+        root: &Manifest,
+        is_rewritten: bool,
+        kept: &Kept,
+        source_tags: &BTreeSet<Tag>,
+    ) -> Result<usize, CopyError> {
+        let children = root.children().unwrap_or_default().iter().map(|child| &child.digest).filter(|digest| kept.keeps(digest));
+        let own = (!is_rewritten).then_some(&root.digest);
+        let subjects: BTreeSet<&Digest> = own.into_iter().chain(children).collect();
+        let mut attaching = Attaching { source_tags, visited: HashSet::new(), copied: 0 };
+        let mut found = BTreeMap::new();
+        for subject in subjects {
+            let attached = self.attached_at_source(copy, subject, source_tags).await?;
+            if !attached.is_empty() {
+                found.insert(subject, attached);
+            }
+        }
+        if !found.is_empty() {
+            // Attachments come after what they are attached to.
+            self.put_child(copy, root).await?;
+        }
+        for (subject, attached) in found {
+            self.attach(copy, &mut attaching, subject, attached, 0).await?;
+        }
+        Ok(attaching.copied)
+    }
+
+    async fn attached_at_source(&self, copy: &Copy<'_>, subject: &Digest, source_tags: &BTreeSet<Tag>) -> Result<Attached, CopyError> {
+        let referrers = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
+            Referrers::Listed(referrers) => referrers,
+            Referrers::NotListed => {
+                let tag = Tag::of_referrers(subject);
+                let listed = match source_tags.contains(&tag) {
+                    true => self.source.manifest(copy.from, &Reference::Tag(tag)).await.map_err(at(Side::Source))?,
+                    false => None,
+                };
+                listed.as_ref().and_then(Manifest::children).map(<[Descriptor]>::to_vec).unwrap_or_default()
+            }
+        };
+        let cosign_tags = Tag::of_cosign(subject).into_iter().filter(|tag| source_tags.contains(tag)).collect();
+        Ok(Attached { referrers, cosign_tags })
+    }
+
+    /// Copies the attachments of one subject, what is attached to them, and makes the target list them.
+    fn attach<'a>(
+        &'a self,
+        copy: &'a Copy<'a>,
+        attaching: &'a mut Attaching<'_>,
+        subject: &'a Digest,
+        attached: Attached,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<(), CopyError>> {
+        Box::pin(async move {
+            if !attaching.visited.insert(subject.clone()) {
+                return Ok(());
+            }
+            if depth >= DEEPEST_NESTING {
+                return Err(CopyError::TooDeep { digest: subject.clone() });
+            }
+            let everything = Kept::default();
+            for referrer in &attached.referrers {
+                self.copy_child(copy, referrer, &everything, depth).await?;
+                let further = self.attached_at_source(copy, &referrer.digest, attaching.source_tags).await?;
+                if !further.is_empty() {
+                    self.attach(copy, attaching, &referrer.digest, further, depth + 1).await?;
+                }
+            }
+            if !attached.referrers.is_empty() {
+                self.list_at_target(copy, subject, &attached.referrers).await?;
+            }
+            for tag in &attached.cosign_tags {
+                let manifest = self.read(copy.from, &Reference::Tag(tag.clone())).await?;
+                self.copy_parts(copy, &manifest, &everything, depth).await?;
+                self.target.put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))?;
+            }
+            attaching.copied += attached.referrers.len() + attached.cosign_tags.len();
+            Ok(())
+        })
+    }
+
+    /// Makes sure that the target lists `referrers` for `subject`: by itself, or in the index that clients keep, to which only
+    /// what is missing is added.
+    async fn list_at_target(&self, copy: &Copy<'_>, subject: &Digest, referrers: &[Descriptor]) -> Result<(), CopyError> {
+        if let Referrers::Listed(_) = self.target.referrers(copy.to, subject).await.map_err(at(Side::Target))? {
+            return Ok(());
+        }
+        let reference = Reference::Tag(Tag::of_referrers(subject));
+        let alone = self.ledger.alone_with(copy.to, subject);
+        let _alone = alone.lock().await;
+        let present = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
+        let mut entries: Vec<Descriptor> = present.as_ref().and_then(Manifest::children).map(<[Descriptor]>::to_vec).unwrap_or_default();
+        let known: HashSet<Digest> = entries.iter().map(|entry| entry.digest.clone()).collect();
+        let before = entries.len();
+        entries.extend(referrers.iter().filter(|referrer| !known.contains(&referrer.digest)).cloned());
+        if entries.len() == before {
+            return Ok(());
+        }
+        let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
+        let index = Manifest::parse(Bytes::from(index.to_string()), None, Algorithm::Sha256)
+            .map_err(|error| CopyError::Unlistable { subject: subject.clone(), error })?;
+        self.target.put_manifest(copy.to, &reference, &index).await.map_err(at(Side::Target))
+    }
+}
+
+/// What the source has for one subject.
+struct Attached {
+    referrers: Vec<Descriptor>,
+    cosign_tags: Vec<Tag>,
+}
+
+impl Attached {
+    fn is_empty(&self) -> bool {
+        self.referrers.is_empty() && self.cosign_tags.is_empty()
+    }
+}

@@ -1,0 +1,78 @@
+//! The client against real registries: the contract of places, and images of every kind, in each way to log in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{TimeZone as _, Utc};
+use imglife::credentials::{Credential, CredentialError, Credentials};
+use imglife::http::{Client, HostRules, Settings, Tls};
+use imglife::model::{Clock, Host, RepositoryPath, Secret};
+use imglife::registry::remote::RemoteRegistries;
+
+use crate::contract::{Place, holds_for};
+use crate::support::images::copied_kinds;
+use crate::support::registry::{PASSWORD, Registry, USER};
+use crate::support::tokens::TokenRules;
+
+/// The login of alice, for every host that asks.
+struct Alice;
+
+#[async_trait]
+impl Credentials for Alice {
+    async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
+        Ok(Credential::Basic { username: USER.to_owned(), password: Secret::new(PASSWORD) })
+    }
+}
+
+pub(crate) fn client(registry: &Registry) -> RemoteRegistries {
+    let host: Host = registry.host().parse().expect("a host");
+    let settings = Settings { retry_delay: Duration::from_millis(10), ..Settings::default() };
+    let settings = if registry.url().starts_with("https:") {
+        let rules = HostRules { tls: Tls { ca_file: Some(registry.ca_file()), ..Tls::default() }, ..HostRules::default() };
+        Settings { hosts: BTreeMap::from([(host, rules)]), ..settings }
+    } else {
+        Settings { insecure: BTreeSet::from([host]), ..settings }
+    };
+    let clock = Clock::fixed(Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).single().expect("a time"));
+    RemoteRegistries::new(Arc::new(Client::new(settings, Arc::new(Alice), clock)))
+}
+
+/// Fails where the registry does not keep the contract, or changes an image.
+async fn serves_everything(registry: Registry) {
+    let store = client(&registry);
+    let repository = |name: &str| registry.repository(name);
+    // This registry stores manifests under SHA-256 only, and answers 500 where a blob is asked for as a manifest.
+    holds_for(&Place { sha512: false, tells_blobs_apart: false, ..Place::new(&store, &repository) }).await;
+    for graph in copied_kinds() {
+        let repository = registry.repository("images/of/every-kind");
+        graph.publish(&store, &repository).await;
+        graph.assert_published(&store, &repository).await;
+    }
+}
+
+#[tokio::test]
+async fn a_plain_registry_takes_everything() {
+    serves_everything(Registry::plain()).await;
+}
+
+#[tokio::test]
+async fn a_registry_with_tls_takes_everything() {
+    serves_everything(Registry::builder().tls().start()).await;
+}
+
+#[tokio::test]
+async fn a_registry_with_passwords_takes_everything() {
+    serves_everything(Registry::builder().htpasswd().tls().start()).await;
+}
+
+#[tokio::test]
+async fn a_registry_with_tokens_takes_everything() {
+    serves_everything(Registry::builder().tokens(TokenRules::default()).start()).await;
+}
+
+#[tokio::test]
+async fn a_registry_with_oauth2_takes_everything() {
+    serves_everything(Registry::builder().tokens(TokenRules { oauth2: true, ..TokenRules::default() }).start()).await;
+}

@@ -1,0 +1,133 @@
+//! An image as real as they get: the essential packages of Debian, installed by `mmdebstrap` from the mirror that this machine uses.
+//!
+//! Making it takes about half a minute; the layer is kept below the target directory for the next run.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use imglife::model::Digest;
+use imglife::model::manifest::media_type;
+use serde_json::json;
+
+use super::images::Graph;
+
+/// What the rest of this file makes; another number makes it anew.
+const EDITION: u32 = 1;
+
+/// Returns a graph with one image of a Debian root file system under the tag of its suite.
+pub(crate) fn debian_image() -> Graph {
+    static LAYER: OnceLock<(String, Bytes)> = OnceLock::new();
+    let (suite, layer) = LAYER.get_or_init(|| {
+        let suite = suite();
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-{suite}-{EDITION}.tar.gz"));
+        if !file.exists() {
+            make_layer(&suite, &file);
+        }
+        (suite, fs::read(&file).expect("a layer").into())
+    });
+    let mut graph = Graph::default();
+    let config = json!({
+        "os": "linux", "architecture": architecture(),
+        "config": { "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"] },
+        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&unpacked(layer))] },
+    });
+    let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
+    let layer = graph.blob(media_type::OCI_LAYER_GZIP, layer.clone());
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer] });
+    let image = graph.manifest(media_type::OCI_MANIFEST, &manifest);
+    graph.tag(suite, &image);
+    graph
+}
+
+fn unpacked(layer: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    GzDecoder::new(layer).read_to_end(&mut tar).expect("a gzip file");
+    tar
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Returns the name of this machine's Debian release.
+fn suite() -> String {
+    let release = fs::read_to_string("/etc/os-release").expect("the file that names the release");
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.expect("a release with a name").trim_matches('"').to_owned()
+}
+
+/// Writes the layer to `file`, which gets its name when it is whole: another run may be at it too.
+fn make_layer(suite: &str, file: &Path) {
+    let directory = file.parent().expect("a parent");
+    let scratch = tempfile::Builder::new().prefix("rootfs-").tempdir_in(directory).expect("a temporary directory");
+    let tar = scratch.path().join("rootfs.tar");
+    let run = Command::new("mmdebstrap")
+        .args(["--quiet", "--variant=essential", "--format=tar", suite])
+        .arg(&tar)
+        .args(sources(suite))
+        .env("SOURCE_DATE_EPOCH", "1700000000")
+        .env("LC_ALL", "C.UTF-8")
+        .output();
+    let output = match run {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            panic!("`mmdebstrap` is not installed: run `make setup`, or install the Debian package mmdebstrap")
+        }
+        Err(error) => panic!("`mmdebstrap` cannot be started: {error}"),
+    };
+    assert!(output.status.success(), "mmdebstrap failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    let packed = scratch.path().join("rootfs.tar.gz");
+    let mut encoder = GzEncoder::new(File::create(&packed).expect("a new file"), Compression::fast());
+    std::io::copy(&mut File::open(&tar).expect("a tar file"), &mut encoder).expect("a packed file");
+    encoder.finish().and_then(|mut written| written.flush()).expect("a packed file");
+    fs::rename(packed, file).expect("a named file");
+}
+
+/// Returns the files of this machine's package sources that offer `suite`; others would bring packages of strangers.
+fn sources(suite: &str) -> Vec<PathBuf> {
+    let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> = more.chain([PathBuf::from("/etc/apt/sources.list")]).collect();
+    files.sort();
+    files.retain(|file| {
+        matches!(file.extension().and_then(|extension| extension.to_str()), Some("list" | "sources"))
+            && fs::read_to_string(file).is_ok_and(|text| offers(&text, suite))
+    });
+    assert!(!files.is_empty(), "no file below /etc/apt offers {suite}: a root file system cannot be made here");
+    files
+}
+
+/// Returns whether a line that is no comment names the suite as a word.
+fn offers(text: &str, suite: &str) -> bool {
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).any(|line| line.split_whitespace().any(|word| word == suite))
+}
+
+#[test]
+fn a_debian_image_holds_a_shell_and_says_what_it_unpacks_to() {
+    let graph = debian_image();
+    let [config, layer] = graph.blobs.as_slice() else { panic!("two blobs") };
+    let tar = unpacked(&layer.bytes);
+    let config: serde_json::Value = serde_json::from_slice(&config.bytes).expect("JSON");
+    assert_eq!(config["rootfs"]["diff_ids"], json!([Digest::sha256(&tar)]));
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let mut entries = archive.entries().expect("a tar file").map(|entry| entry.expect("an entry"));
+    assert!(entries.any(|entry| entry.path().is_ok_and(|path| path.ends_with("bin/dash"))));
+    assert!(layer.descriptor.size > 10_000_000);
+}
+
+#[test]
+fn sources_of_other_suites_are_left_out() {
+    assert!(offers("Types: deb\nSuites: bookworm bookworm-updates\n", "bookworm"));
+    assert!(offers("deb mirror bookworm main\n", "bookworm"));
+    assert!(!offers("# deb mirror bookworm main\nSuites: nodistro bookworm-security\n", "bookworm"));
+}

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Installs the Debian packages that the tests run against real servers with, where they are missing.
+# Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+set -eu
+
+# What must be on the path, and the package that brings it.
+wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo'
+
+missing=
+for pair in $wanted; do
+    command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if ! command -v apt-get > /dev/null 2>&1; then
+    echo "setup: install with your package manager what Debian calls:$missing" >&2
+    exit 1
+elif [ "$(id -u)" -ne 0 ]; then
+    if ! sudo -n true 2> /dev/null; then
+        echo "setup: install these Debian packages, as root:$missing" >&2
+        exit 1
+    fi
+    as_root='sudo -n'
+fi
+
+log=$(mktemp)
+policy=/usr/sbin/policy-rc.d
+placed=
+tidy() {
+    rm -f "$log"
+    [ -z "$placed" ] || $as_root rm -f "$policy"
+}
+trap tidy EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Packages of servers start them when they are installed; the tests start their own.
+if [ ! -e "$policy" ]; then
+    placed=yes
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" > /dev/null
+    $as_root chmod 755 "$policy"
+fi
+
+echo "setup: installing$missing"
+install() {
+    # shellcheck disable=SC2086 # the list of packages is words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing
+}
+# The lists of packages may be missing or old.
+if ! { $as_root apt-get update && install; } < /dev/null > "$log" 2>&1; then
+    cat "$log" >&2
+    echo "setup: apt-get could not install$missing" >&2
+    exit 1
+fi
+case $missing in
+*docker-registry*)
+    # Nor is it to start with the machine.
+    if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker-registry || true; fi
+    ;;
+esac
