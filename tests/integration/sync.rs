@@ -412,7 +412,7 @@ async fn an_unchanged_run_that_compares_costs_two_heads_a_tag_even_with_a_platfo
         graph.tag(&format!("1.{version}"), &index);
     }
     graph.publish(&client(&upstream), &upstream.repository("app")).await;
-    let rest = "tag_regex: '1\\..*', check_digest: true, platforms: [linux/amd64]";
+    let rest = "tag_regex: '1\\..*', check_digest: true, referrers: false, platforms: [linux/amd64]";
     let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), rest);
     let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
     let copied = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);

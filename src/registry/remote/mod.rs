@@ -3,10 +3,11 @@
 //! Owns its paths, headers and errors, and that bytes are hashed rather than headers believed. Connections, logins and retries
 //! of single requests are `http`'s.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target};
@@ -34,8 +35,8 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// All registries: which one is meant is part of a repository's name.
 pub struct RemoteRegistries {
     http: Arc<Client>,
-    /// The hosts that were found to list no referrers: they are not asked again.
-    without_referrers: Mutex<HashSet<Host>>,
+    /// Which hosts keep lists of referrers, as far as they were asked. Those that do not are not asked again.
+    referrers_listing: Mutex<HashMap<Host, Arc<OnceCell<bool>>>>,
     interfaces: dates::Interfaces,
     /// The size of the parts that a large blob is sent in once sending it whole broke, in bytes.
     part: u64,
@@ -43,7 +44,7 @@ pub struct RemoteRegistries {
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http, without_referrers: Mutex::default(), interfaces: dates::Interfaces::default(), part: upload::PART }
+        RemoteRegistries { http, referrers_listing: Mutex::default(), interfaces: dates::Interfaces::default(), part: upload::PART }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -80,15 +81,22 @@ impl ImageSource for RemoteRegistries {
 
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
         let at = self.at(repository)?;
-        let known = || self.without_referrers.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(at.host) {
-            return Ok(Referrers::NotListed);
+        let listing = self.referrers_listing.lock().unwrap_or_else(PoisonError::into_inner).entry(at.host.clone()).or_default().clone();
+        // The first question to a host goes alone: its answer tells whether there is anything to ask.
+        let mut first = None;
+        let is_kept = listing
+            .get_or_try_init(|| async {
+                let found = at.referrers(subject).await?;
+                let is_kept = found != Referrers::NotListed;
+                first = Some(found);
+                Ok::<bool, PlaceError>(is_kept)
+            })
+            .await?;
+        match (first, is_kept) {
+            (Some(found), _) => Ok(found),
+            (None, true) => at.referrers(subject).await,
+            (None, false) => Ok(Referrers::NotListed),
         }
-        let found = at.referrers(subject).await?;
-        if found == Referrers::NotListed {
-            known().insert(at.host.clone());
-        }
-        Ok(found)
     }
 }
 
