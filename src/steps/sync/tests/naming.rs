@@ -8,7 +8,6 @@ use chrono::{DateTime, TimeZone, Utc};
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
 use crate::command::System;
 use crate::config::{PatternSelection, SortBy, TagPattern};
 use crate::hooks::HookRunner;
@@ -17,6 +16,7 @@ use crate::progress::silent;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::{InMemory, PlaceErrorKind};
 use crate::steps::Mode;
+use crate::steps::sync::*;
 
 const SOURCE: &str = "docker.io/library/golang";
 const TARGET: &str = "registry.example.com/mirrors/golang";
@@ -103,7 +103,7 @@ async fn upstream(tags: &str) -> Arc<MemoryPlace> {
 }
 
 fn places(place: &Arc<MemoryPlace>) -> Places {
-    Places { source: place.clone(), target: place.clone() }
+    Places { source: place.clone(), target: place.clone(), memory: crate::transfer::forgetful() }
 }
 
 async fn seen(place: &Arc<MemoryPlace>, sync: &Sync) -> World {
@@ -183,6 +183,7 @@ fn drawn(plan: &Plan) -> Vec<String> {
                     format!("copy {}", if source.is_some() { "by digest" } else { "by tag" })
                 }
                 Action::Copy(CopyReason::Changed { .. }) => "replace".to_owned(),
+                Action::Copy(CopyReason::Incomplete { .. }) => "repair".to_owned(),
                 Action::Fail(trouble) => format!("fails: {}", trouble.cause),
             };
             let warnings: Vec<String> = item.warnings.iter().map(|warning| format!(" ({warning})")).collect();
