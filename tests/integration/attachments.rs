@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::registries::client;
 use crate::support::attachments::Attached;
-use crate::support::images::Graph;
+use crate::support::images::{Flavour, Graph};
 use crate::support::registry::Registry;
 use crate::support::servers::Server;
 use crate::support::world::World;
@@ -34,7 +34,7 @@ async fn source(server: Server, attached: &Attached) -> Registry {
 /// Returns what somebody attached to the image at the target, before the image is there: an image and the list that names it.
 fn of_the_target(subject: &Digest) -> (Graph, Value) {
     let mut graph = Graph::default();
-    let own = graph.small_image(crate::support::images::Flavour::Oci, "linux/amd64", "the target's own");
+    let own = graph.small_image(Flavour::Oci, "linux/amd64", "the target's own");
     let mut entry = json!(own);
     entry["annotations"] = json!({ "by": "the target" });
     entry["data"] = json!("e30=");
