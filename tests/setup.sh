@@ -1,7 +1,32 @@
 #!/bin/sh
-# Installs the Debian packages that the tests run against real servers with, where they are missing.
-# Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+# Installs the Debian packages that the tests run against real servers with, where they are missing; and, where Go is, further
+# registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+#
+# setup.sh [all]    `all` builds the registries too that take minutes.
 set -eu
+cd "$(dirname "$0")"
+
+# Builds the program of a package below tests/registries, whose go.mod and go.sum say which versions. The tests use what they
+# find, and say what that was.
+bin=${XDG_CACHE_HOME:-${HOME:?}/.cache}/imglife/bin
+build() {
+    if cmp -s "registries/$1/go.sum" "$bin/$1.sum"; then return; fi
+    echo "setup: building the registry $1"
+    mkdir -p "$bin"
+    said=$(cd "registries/$1" && go build -buildvcs=false -o "$bin/$1" "$2" 2>&1 < /dev/null) || {
+        printf '%s\n' "$said" | tail -n 5
+        echo "setup: the tests run without the registry $1, which could not be built"
+        return
+    }
+    cp "registries/$1/go.sum" "$bin/$1.sum"
+}
+if command -v go > /dev/null 2>&1; then
+    build olareg github.com/olareg/olareg/cmd/olareg
+    build crane github.com/google/go-containerregistry/cmd/crane
+    if [ "${1:-}" = all ]; then build distribution github.com/distribution/distribution/v3/cmd/registry; fi
+else
+    echo 'setup: the tests run against fewer registries, since Go is not there to build them'
+fi
 
 # What must be on the path, and the package that brings it.
 wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo'

@@ -52,8 +52,8 @@ async fn serves_everything(registry: Registry) {
         Server::Distribution => Place { sha512: false, ..place },
         // To it, any name is a repository.
         Server::Olareg => Place { tells_absence: false, ..place },
-        // It knows SHA-256 only, refuses ranges that name no end, and believes manifests.
-        Server::Crane => Place { sha512: false, ranges: false, checks_manifests: false, ..place },
+        // It knows SHA-256 only, shares nothing by itself, refuses ranges that name no end, and believes manifests.
+        Server::Crane => Place { sha512: false, mounts: false, ranges: false, checks_manifests: false, ..place },
     })
     .await;
     for graph in copied_kinds() {

@@ -22,12 +22,12 @@ fn variable(registry: &Registry, name: &str) -> String {
 }
 
 /// Returns a configuration that may speak plain HTTP to `insecure`, with these entries.
-fn configuration(insecure: &[&Registry], entries: &str) -> String {
+pub(crate) fn configuration(insecure: &[&Registry], entries: &str) -> String {
     let hosts: Vec<String> = insecure.iter().map(|registry| format!("{:?}", registry.host())).collect();
     format!("registry: {{ provider: file, insecure_registries: [{}] }}\nsync:\n  entries:\n{entries}", hosts.join(", "))
 }
 
-fn entry(source: &str, target: &str, rest: &str) -> String {
+pub(crate) fn entry(source: &str, target: &str, rest: &str) -> String {
     format!("    - {{ source: {source:?}, target: {target:?}, {rest} }}\n")
 }
 
@@ -48,7 +48,7 @@ fn versions(count: usize) -> Graph {
     graph
 }
 
-fn json(text: &str) -> Value {
+pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 

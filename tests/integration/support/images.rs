@@ -35,7 +35,7 @@ impl Content {
         Content { descriptor: Descriptor::new(media_type, Digest::of(algorithm, &bytes), bytes.len() as u64), bytes }
     }
 
-    fn manifest(&self) -> Manifest {
+    pub(crate) fn manifest(&self) -> Manifest {
         let Descriptor { media_type, digest, .. } = &self.descriptor;
         Manifest::parse(self.bytes.clone(), Some(media_type), digest.algorithm()).expect("a manifest that can be copied")
     }
@@ -234,7 +234,7 @@ fn artifact(graph: &mut Graph, config_type: &str, config: &'static str) -> Descr
 }
 
 /// Adds an index whose two images each have an attestation in BuildKit's form.
-fn attested(graph: &mut Graph) -> Descriptor {
+pub(crate) fn attested(graph: &mut Graph) -> Descriptor {
     let mut children = vec![
         graph.small_image(Flavour::Oci, "linux/amd64", "attested, amd64"),
         graph.small_image(Flavour::Oci, "linux/arm64", "attested, arm64"),

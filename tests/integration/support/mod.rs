@@ -1,5 +1,6 @@
 //! What tests stand on: a world of their own to run programs in, real registries, odd images, a real root file system.
 
+pub(crate) mod attachments;
 pub(crate) mod images;
 pub(crate) mod registry;
 pub(crate) mod rootfs;
