@@ -217,6 +217,20 @@ fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
 }
 
 #[test]
+fn with_json_logs_each_finding_in_the_configuration_is_an_object() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text =
+        "sync:\n  paralellism: 4\n  entries:\n    - source: alpine\n      target: registry.example.com/alpine\n      tag: hunter2 x\n";
+    std::fs::write(directory.path().join("imglife.yaml"), text).expect("a file");
+    let ended = run_in(directory.path(), "imglife --check --log-format json", &[("SOME_TOKEN", "hunter2")]);
+    assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
+    insta::assert_snapshot!(ended.stderr, @r#"
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"unknown key","file":"imglife.yaml","path":"sync.paralellism","line":2,"column":3,"hint":"did you mean `parallelism`?"}
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"`*** x` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two","file":"imglife.yaml","path":"sync.entries[0].tag","line":6,"column":12}
+    "#);
+}
+
+#[test]
 fn completions_and_manual_pages_name_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = run(&format!("imglife completions {shell}"));
