@@ -8,7 +8,7 @@ use clap::CommandFactory;
 
 use super::{Cli, main};
 use crate::error::Exit;
-use crate::model::Clock;
+use crate::model::{Clock, Variables};
 use crate::process::{Process, Stream};
 
 struct Ended {
@@ -242,6 +242,41 @@ fn completions_and_manual_pages_name_the_commands() {
     let ended = run("imglife man snyc");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
     assert_eq!(ended.stderr, "error: there is no command `snyc`\n  hint: `imglife --help` lists the commands\n");
+}
+
+/// A disk without space.
+struct Full;
+
+impl std::io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = "sync: { entries: [{ source: 'ocidir://no', target: 'ocidir://where', tag: a }] }";
+    std::fs::write(directory.path().join("imglife.yaml"), config).expect("a file");
+    for line in ["imglife sync --report-junit junit.xml --report-metrics metrics.txt", "imglife man", "imglife config schema"] {
+        let (stderr, said) = Stream::captured();
+        let process = Process {
+            variables: Variables::default(),
+            clock: Clock::fixed(DateTime::UNIX_EPOCH),
+            directory: directory.path().to_owned(),
+            stdout: Stream::new(Full, false),
+            stderr,
+        };
+        assert_eq!(main(line.split(' ').map(OsString::from), &process), Exit::Failed, "{line}");
+        assert!(said.text().contains("error: cannot write to stdout\n  caused by: "), "{line}: {}", said.text());
+    }
+    for file in ["junit.xml", "metrics.txt"] {
+        assert!(directory.path().join(file).is_file(), "{file}");
+    }
 }
 
 #[test]
