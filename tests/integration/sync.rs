@@ -400,3 +400,15 @@ async fn a_large_layer_streams_through_little_memory() {
     assert!((1..64 * 1024).contains(&peak), "{peak} KiB at the most");
     assert_eq!(registry.stored_tags("large").len(), 1);
 }
+
+#[test]
+fn a_working_directory_that_is_gone_only_matters_where_one_is_needed() {
+    let world = World::new();
+    let gone = |arguments: &str| {
+        let line = format!("mkdir gone && cd gone && rmdir ../gone && '{}' {arguments}", env!("CARGO_BIN_EXE_imglife"));
+        world.shell(&line)
+    };
+    assert!(gone("--version").succeeds().stdout.starts_with("imglife "));
+    let outcome = gone("sync").exits(2);
+    assert!(outcome.stderr.starts_with("error: there is no imglife.yaml in ."), "{}", outcome.stderr);
+}
