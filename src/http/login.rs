@@ -99,6 +99,7 @@ impl Client {
             Err(refusal) if matches!(refusal.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
                 Err(self.unauthorized(host, access, &refusal).await?)
             }
+            Err(error @ (Error::Refused(_) | Error::Connection { .. } | Error::Stalled { .. })) => Err(Error::TokenServer(Box::new(error))),
             result => result,
         }
     }

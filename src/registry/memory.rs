@@ -119,6 +119,11 @@ impl MemoryPlace {
         lock(&self.repositories).entry(repository.clone()).or_default().pushed.insert(tag.clone(), pushed_at);
     }
 
+    /// Removes a manifest and leaves tags and indexes that name it. Returns whether it was there.
+    pub fn lose_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.manifests.remove(digest).is_some())
+    }
+
     /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at once.
     fn called(&self, call: Call) -> Result<Option<usize>, PlaceError> {
         let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));

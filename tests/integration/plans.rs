@@ -109,6 +109,7 @@ fn draw(config: &Config, plan: &Plan) -> String {
                 Action::Copy(CopyReason::Changed { source, replaces }) => {
                     format!("copy {}, replaces {}", source.short(), replaces.short())
                 }
+                Action::Copy(CopyReason::Incomplete { missing }) => format!("repair, {} parts are missing", missing.len()),
                 Action::Fail(trouble) => format!("fails: {}", describe(trouble)),
             };
             let stored_as = if item.target_tag == item.tag { String::new() } else { format!(" as {}", item.target_tag) };
@@ -144,7 +145,7 @@ async fn every_world_is_planned_as_expected() {
         let now: DateTime<Utc> = Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time");
         let place = Arc::new(place(world).await);
         place.clear_calls();
-        let places = Places { source: place.clone(), target: place.clone() };
+        let places = Places { source: place.clone(), target: place.clone(), memory: imglife::transfer::forgetful() };
         let seen = observe(sync, &Scope::default(), &places, &*imglife::progress::silent(), now).await;
         let writes = [Operation::PutBlob, Operation::PutManifest];
         assert!(place.calls().iter().all(|call| !writes.contains(&call.operation)), "observing writes nothing");

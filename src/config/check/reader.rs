@@ -16,6 +16,9 @@ use crate::model::{Repository, Variables};
 /// The most text that variables may add to the whole file, in bytes.
 const MOST_EXPANDED: usize = 4 << 20;
 
+/// The most regular expressions in a file: each may take a mebibyte once it is compiled.
+const MOST_PATTERNS: usize = 2000;
+
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct At {
@@ -38,6 +41,7 @@ pub(super) struct Context<'a> {
     findings: RefCell<Vec<Finding>>,
     omitted: Cell<usize>,
     expanded: Cell<usize>,
+    patterns: Cell<usize>,
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<(&'static str, &'static str)>>,
 }
@@ -50,6 +54,7 @@ impl<'a> Context<'a> {
             findings: RefCell::default(),
             omitted: Cell::new(0),
             expanded: Cell::new(0),
+            patterns: Cell::new(0),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -100,6 +105,15 @@ impl<'a> Context<'a> {
         if text.is_empty() && !matches!(shape, Shape::AnyText) {
             self.report(&at, Problem::new(format!("expected {}, found an empty text", expected(shape))));
             return None;
+        }
+        // Plain words such as `minor` or `latest` cost nothing.
+        let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if !is_word && matches!(shape, Shape::Pattern | Shape::TagExclusion | Shape::Extract) {
+            self.patterns.set(self.patterns.get() + 1);
+            if self.patterns.get() > MOST_PATTERNS {
+                self.report(&at, Problem::new(format!("more than {MOST_PATTERNS} patterns in one file")));
+                return None;
+            }
         }
         match T::parse(text, shape) {
             Ok(value) => Some(Located { value, at }),

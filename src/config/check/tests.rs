@@ -276,6 +276,17 @@ fn variables_cannot_blow_up_the_file() {
 }
 
 #[test]
+fn lists_that_would_take_long_to_check_are_bounded() {
+    let platforms: String = (0..60_000).map(|number| format!("linux/x{number}, ")).collect();
+    let errors = errors(&format!("sync:\n  platforms: [{platforms}]\n  entries: []\n"));
+    assert_eq!(errors.findings[0].message, "more than 64 platforms");
+    let exclusions = "/a/, ".repeat(2001);
+    let errors = read(&format!("retention: {{ exclude_tags: [{exclusions}] }}"), &[]).expect_err("too many");
+    assert_eq!(errors.findings[0].message, "more than 2000 patterns in one file");
+    loaded(&format!("retention: {{ exclude_tags: [{}] }}", "latest, ".repeat(2001)), &[]);
+}
+
+#[test]
 fn findings_beyond_a_hundred_are_counted() {
     let text: String = (0..150).map(|number| format!("unknown_{number}: 1\n")).collect();
     let errors = errors(&text);

@@ -20,7 +20,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::report::text::human_bytes;
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, Copied, CopyError, CopyRequest, Transfer};
+use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Transfer};
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -35,7 +35,7 @@ pub struct Execution {
 
 /// Carries out `plan` and returns what became of each item, in the order of the plan.
 pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncReport {
-    let transfer = Transfer::new(execution.places.source.clone(), execution.places.target.clone(), execution.progress.clone());
+    let transfer = execution.places.transfer(execution.progress.clone());
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
         transfer.note_absent_target(&sync.entries[planned.position].target);
     }
@@ -136,6 +136,10 @@ impl Run<'_> {
             CopyReason::Changed { source, replaces } => {
                 self.guard_replaced(entry, tag, replaces).await?;
                 Reference::Digest(source.clone())
+            }
+            CopyReason::Incomplete { .. } => {
+                let request = CompletenessRequest { item: name, from: &entry.source, to: &entry.target, tag, filter: &filter };
+                return self.transfer.repair(&request).await.map_err(|error| trouble(&error));
             }
         };
         let listed;

@@ -14,7 +14,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CopyError, PlatformFilter, Transfer};
+use crate::transfer::{CompletenessRequest, CopyError, PlatformFilter};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
@@ -39,6 +39,8 @@ pub struct ObservedEntry {
     pub target: Result<Listing, Trouble>,
     /// The digests of selected tags, where the entry compares them.
     pub digests: BTreeMap<Tag, Result<TagDigests, Trouble>>,
+    /// What images at the target refer to and the target lacks, by selected tag, where that was looked for.
+    pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
 }
 
 impl ObservedEntry {
@@ -105,7 +107,15 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
             },
         };
         let target = targets[&entry.target].clone();
-        observed.push(ObservedEntry { position, selected, attachment_tags, namings: BTreeMap::new(), target, digests: BTreeMap::new() });
+        observed.push(ObservedEntry {
+            position,
+            selected,
+            attachment_tags,
+            namings: BTreeMap::new(),
+            target,
+            digests: BTreeMap::new(),
+            missing: BTreeMap::new(),
+        });
     }
     let named: Vec<(usize, Namings)> = stream::iter(0..observed.len())
         .filter(|&at| std::future::ready(entries[at].os_normalize))
@@ -145,7 +155,36 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     for (at, tag, result) in digests {
         observed[at].digests.insert(tag, result);
     }
+    if scope.verify {
+        look_into_images(&mut observed, &entries, places).await;
+    }
     World { entries: observed }
+}
+
+/// Looks for missing parts of the images that the target has.
+async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
+    let transfer = places.transfer(crate::progress::silent());
+    let present: Vec<(usize, Tag, Tag)> = observed
+        .iter()
+        .enumerate()
+        .flat_map(|(at, seen)| seen.selected.iter().flat_map(|selected| &selected.tags).map(move |tag| (at, seen, tag)))
+        .filter(|(_, seen, tag)| seen.has(tag))
+        .map(|(at, seen, tag)| (at, tag.clone(), seen.target_tag(tag).clone()))
+        .collect();
+    let looks = stream::iter(present).map(|(at, tag, target_tag)| {
+        let (entry, transfer) = (entries[at], &transfer);
+        async move {
+            let filter = platform_filter(entry);
+            let request =
+                CompletenessRequest { item: tag.as_str(), from: &entry.source, to: &entry.target, tag: &target_tag, filter: &filter };
+            let missing = transfer.missing(&request).await;
+            (at, tag, missing.map_err(|error| Trouble::at(error.side(), &error, error.hint())))
+        }
+    });
+    let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
+    for (at, tag, missing) in found {
+        observed[at].missing.insert(tag, missing);
+    }
 }
 
 /// Returns the tags of a listing that hold attachments.
@@ -296,7 +335,7 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
 }
 
 async fn expected_digest(places: &Places, entry: &Entry, source: &Digest, filter: &PlatformFilter) -> Result<Digest, Trouble> {
-    let transfer = Transfer::new(places.source.clone(), places.target.clone(), crate::progress::silent());
+    let transfer = places.transfer(crate::progress::silent());
     transfer.expected_digest(&entry.source, source, filter).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))
 }
 

@@ -63,6 +63,8 @@ pub enum CopyReason {
         /// What the tag must still be at the target when it is overwritten.
         replaces: Digest,
     },
+    /// The target has the tag, and not all that its image refers to.
+    Incomplete { missing: Vec<Digest> },
 }
 
 /// Returns the plan for `world`.
@@ -161,13 +163,22 @@ fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> A
     let source = seen.source_digest(tag).cloned();
     match (target.has(seen.target_tag(tag)), digests) {
         (false, _) => Action::Copy(CopyReason::Missing { source }),
-        (true, _) if !entry.check_digest => Action::UpToDate,
+        (true, _) if !entry.check_digest => unless_incomplete(seen, tag),
         (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
             Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone() })
         }
-        (true, Some(TagDigests { target: Some(_), .. })) => Action::UpToDate,
+        (true, Some(TagDigests { target: Some(_), .. })) => unless_incomplete(seen, tag),
         // Gone since the listing.
         (true, _) => Action::Copy(CopyReason::Missing { source }),
+    }
+}
+
+/// Returns what is done with a tag that is as it should be, as far as the tag goes.
+fn unless_incomplete(seen: &ObservedEntry, tag: &Tag) -> Action {
+    match seen.missing.get(tag) {
+        Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete { missing: missing.clone() }),
+        Some(Err(trouble)) => Action::Fail(trouble.clone()),
+        _ => Action::UpToDate,
     }
 }
 

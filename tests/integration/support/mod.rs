@@ -3,5 +3,6 @@
 pub(crate) mod images;
 pub(crate) mod registry;
 pub(crate) mod rootfs;
+pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod world;

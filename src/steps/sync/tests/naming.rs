@@ -103,7 +103,7 @@ async fn upstream(tags: &str) -> Arc<MemoryPlace> {
 }
 
 fn places(place: &Arc<MemoryPlace>) -> Places {
-    Places { source: place.clone(), target: place.clone() }
+    Places { source: place.clone(), target: place.clone(), memory: crate::transfer::forgetful() }
 }
 
 async fn seen(place: &Arc<MemoryPlace>, sync: &Sync) -> World {
@@ -183,6 +183,7 @@ fn drawn(plan: &Plan) -> Vec<String> {
                     format!("copy {}", if source.is_some() { "by digest" } else { "by tag" })
                 }
                 Action::Copy(CopyReason::Changed { .. }) => "replace".to_owned(),
+                Action::Copy(CopyReason::Incomplete { .. }) => "repair".to_owned(),
                 Action::Fail(trouble) => format!("fails: {}", trouble.cause),
             };
             let warnings: Vec<String> = item.warnings.iter().map(|warning| format!(" ({warning})")).collect();
