@@ -15,11 +15,10 @@ use crate::command::{Refusing, Runner, System};
 use crate::config::{Config, Sync};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
-use crate::model::Digest;
 use crate::report::{junit, openmetrics};
 use crate::steps::shard::Only;
 use crate::steps::sync::{self, Execution, Places, Scope, SyncReport};
-use crate::transfer::DigestMemory;
+use crate::transfer::Memory;
 
 /// What a sync was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,15 +99,15 @@ async fn sync(
     Ok(report)
 }
 
-/// Digests in the user's cache.
+/// What earlier runs found out, in the user's cache.
 struct Remembered(Cache);
 
-impl DigestMemory for Remembered {
-    fn recall(&self, key: &str) -> Option<Digest> {
-        self.0.get("digests", key)?.parse().ok()
+impl Memory for Remembered {
+    fn recall(&self, key: &str) -> Option<String> {
+        self.0.get("sync", key)
     }
 
-    fn remember(&self, key: &str, digest: &Digest) {
-        self.0.put("digests", key, digest.as_str());
+    fn remember(&self, key: &str, text: &str) {
+        self.0.put("sync", key, text);
     }
 }

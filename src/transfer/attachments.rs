@@ -36,38 +36,41 @@ struct Attaching<'a> {
 }
 
 impl Transfer {
-    /// Copies what is attached to `root` and to those of its children that are kept, and returns how many attachments that
-    /// were. What signs an index that was rewritten is left out: it signs other bytes.
-    pub(super) async fn copy_attachments(
+    /// Returns what the source has attached to `root` and to those of its children that are kept. What signs an index that was
+    /// rewritten is left out: it signs other bytes.
+    pub(super) async fn find_attachments(
         &self,
         copy: &Copy<'_>,
         root: &Manifest,
-        is_rewritten: bool,
+        keeps_bytes: bool,
         kept: &Kept,
         source_tags: &BTreeSet<Tag>,
-    ) -> Result<usize, CopyError> {
-        let children = root.children().unwrap_or_default().iter().map(|child| &child.digest).filter(|digest| kept.keeps(digest));
-        let own = (!is_rewritten).then_some(&root.digest);
-        let subjects: BTreeSet<&Digest> = own.into_iter().chain(children).collect();
-        let mut attaching = Attaching { source_tags, visited: HashSet::new(), copied: 0 };
-        let mut found = BTreeMap::new();
-        for subject in subjects {
+    ) -> Result<Found, CopyError> {
+        let mut found = Found::new();
+        for subject in subjects(root, |digest| kept.keeps(digest)).filter(|subject| keeps_bytes || **subject != root.digest) {
             let attached = self.attached_at_source(copy, subject, source_tags).await?;
             if !attached.is_empty() {
-                found.insert(subject, attached);
+                found.insert(subject.clone(), attached);
             }
         }
-        if !found.is_empty() {
-            // Attachments come after what they are attached to.
-            self.put_child(copy, root).await?;
-        }
+        Ok(found)
+    }
+
+    /// Copies what was found, and returns how many attachments are at the target with it.
+    pub(super) async fn copy_found(&self, copy: &Copy<'_>, found: Found, source_tags: &BTreeSet<Tag>) -> Result<usize, CopyError> {
+        let mut attaching = Attaching { source_tags, visited: HashSet::new(), copied: 0 };
         for (subject, attached) in found {
-            self.attach(copy, &mut attaching, subject, attached, 0).await?;
+            self.attach(copy, &mut attaching, &subject, attached, 0).await?;
         }
         Ok(attaching.copied)
     }
 
-    async fn attached_at_source(&self, copy: &Copy<'_>, subject: &Digest, source_tags: &BTreeSet<Tag>) -> Result<Attached, CopyError> {
+    pub(super) async fn attached_at_source(
+        &self,
+        copy: &Copy<'_>,
+        subject: &Digest,
+        source_tags: &BTreeSet<Tag>,
+    ) -> Result<Attached, CopyError> {
         let referrers = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
             Referrers::Listed(referrers) => referrers,
             Referrers::NotListed => {
@@ -190,10 +193,20 @@ impl Transfer {
     }
 }
 
+/// Returns what attachments of an image can be attached to: itself, and those of its children that are kept.
+pub(super) fn subjects<'a>(root: &'a Manifest, keeps: impl Fn(&Digest) -> bool) -> impl Iterator<Item = &'a Digest> {
+    let children = root.children().unwrap_or_default().iter().map(|child| &child.digest).filter(move |digest| keeps(digest));
+    let unique: BTreeSet<&Digest> = std::iter::once(&root.digest).chain(children).collect();
+    unique.into_iter()
+}
+
+/// What the source has attached to an image, by what it is attached to.
+pub(super) type Found = BTreeMap<Digest, Attached>;
+
 /// What the source has for one subject.
-struct Attached {
-    referrers: Vec<Descriptor>,
-    cosign_tags: Vec<Tag>,
+pub(super) struct Attached {
+    pub(super) referrers: Vec<Descriptor>,
+    pub(super) cosign_tags: Vec<Tag>,
 }
 
 impl Attached {

@@ -43,9 +43,7 @@ impl Transfer {
     }
 
     async fn walk(&self, request: &CompletenessRequest<'_>, then: OnMissing) -> Result<(Digest, Tally, Vec<Digest>), CopyError> {
-        let reference = Reference::Tag(request.tag.clone());
-        let root = self.target.manifest(request.to, &reference).await.map_err(at(Side::Target))?;
-        let root = root.ok_or_else(|| CopyError::Absent { side: Side::Target, repository: request.to.clone(), reference })?;
+        let root = self.root_at_target(request.to, request.tag).await?;
         let digest = root.digest.clone();
         let copy = Copy::new(request.item, request.from, request.to, request.filter);
         // A rewritten index has only what is wanted. One that was left sparse has more, and what that is can be read at the source.

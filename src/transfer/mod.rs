@@ -22,12 +22,14 @@ mod error;
 mod ledger;
 mod memory;
 mod platforms;
+mod refresh;
 
 pub use attachments::Attachments;
 pub use completeness::CompletenessRequest;
 pub use error::CopyError;
-pub use memory::{DigestMemory, forgetful};
+pub use memory::{Memory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
+pub use refresh::{Looks, RefreshRequest};
 
 use error::at;
 use ledger::Ledger;
@@ -40,7 +42,7 @@ pub struct Transfer {
     source: Arc<dyn ImageSource>,
     target: Arc<dyn ImageStore>,
     ledger: Ledger,
-    memory: Arc<dyn DigestMemory>,
+    memory: Arc<dyn Memory>,
     progress: Arc<dyn Progress>,
 }
 
@@ -119,6 +121,10 @@ impl<'a> Copy<'a> {
         self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warning);
     }
 
+    fn into_warnings(self) -> Vec<String> {
+        self.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn tally(&self) -> Tally {
         Tally {
             moved: self.moved.load(Ordering::Relaxed),
@@ -136,7 +142,7 @@ impl Transfer {
 
     /// Returns the transfer with what it may remember.
     #[must_use]
-    pub fn with_memory(self, memory: Arc<dyn DigestMemory>) -> Transfer {
+    pub fn with_memory(self, memory: Arc<dyn Memory>) -> Transfer {
         Transfer { memory, ..self }
     }
 
@@ -157,7 +163,7 @@ impl Transfer {
         }
         let digest = filtered.root.digest.clone();
         if let Some(key) = memory::rewritten(&source_digest, request.filter) {
-            self.memory.remember(&key, &digest);
+            self.memory.remember(&key, digest.as_str());
         }
         // Another tag of the same image may have brought everything already; then only this tag is missing.
         if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
@@ -166,20 +172,22 @@ impl Transfer {
         let attachments = match request.attachments {
             Attachments::LeftOut => 0,
             Attachments::Copied { source_tags } => {
-                let is_rewritten = digest != source_digest;
-                self.copy_attachments(&copy, &filtered.root, is_rewritten, &filtered.kept, source_tags).await?
+                let keeps_bytes = digest == source_digest;
+                let found = self.find_attachments(&copy, &filtered.root, keeps_bytes, &filtered.kept, source_tags).await?;
+                if !found.is_empty() {
+                    // Attachments come after what they are attached to.
+                    self.put_child(&copy, &filtered.root).await?;
+                }
+                self.copy_found(&copy, found, source_tags).await?
             }
         };
         self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await.map_err(at(Side::Target))?;
         self.ledger.note_manifest(request.to, &digest);
+        if let Attachments::Copied { source_tags } = request.attachments {
+            self.remember_attachments(request.from, request.to, request.tag, &filtered.root, &filtered.kept, source_tags);
+        }
         let tally = copy.tally();
-        Ok(Copied {
-            source_digest,
-            digest,
-            tally,
-            attachments,
-            warnings: copy.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
-        })
+        Ok(Copied { source_digest, digest, tally, attachments, warnings: copy.into_warnings() })
     }
 
     /// Gives the image that `digest` names in `repository` of the target another tag there.
@@ -194,12 +202,12 @@ impl Transfer {
     /// date has under the tag.
     pub async fn expected_digest(&self, from: &Repository, source: &Digest, filter: &PlatformFilter) -> Result<Digest, CopyError> {
         let Some(key) = memory::rewritten(source, filter) else { return Ok(source.clone()) };
-        if let Some(digest) = self.memory.recall(&key) {
+        if let Some(digest) = self.memory.recall(&key).and_then(|text| text.parse().ok()) {
             return Ok(digest);
         }
         let root = self.read(from, &Reference::Digest(source.clone())).await?;
         let digest = platforms::apply(&*self.source, from, root, filter).await?.root.digest;
-        self.memory.remember(&key, &digest);
+        self.memory.remember(&key, digest.as_str());
         Ok(digest)
     }
 
@@ -209,6 +217,13 @@ impl Transfer {
             repository: from.clone(),
             reference: reference.clone(),
         })
+    }
+
+    /// Returns the manifest that a tag names at the target.
+    async fn root_at_target(&self, to: &Repository, tag: &Tag) -> Result<Manifest, CopyError> {
+        let reference = Reference::Tag(tag.clone());
+        let root = self.target.manifest(to, &reference).await.map_err(at(Side::Target))?;
+        root.ok_or_else(|| CopyError::Absent { side: Side::Target, repository: to.clone(), reference })
     }
 
     /// Returns whether the target has the manifest and with it, since nothing is stored before its parts, all of them.

@@ -683,3 +683,109 @@ async fn in_a_sparse_index_only_what_is_wanted_counts_as_missing() {
     world.repair("1.0", &both).await;
     assert_eq!(world.missing("1.0", &both).await, []);
 }
+
+/// A memory that lasts as long as the test.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<HashMap<String, String>>);
+
+impl Memory for Notes {
+    fn recall(&self, key: &str) -> Option<String> {
+        self.0.lock().expect("the notes").get(key).cloned()
+    }
+
+    fn remember(&self, key: &str, text: &str) {
+        self.0.lock().expect("the notes").insert(key.to_owned(), text.to_owned());
+    }
+}
+
+impl World {
+    fn remembering(self, notes: &Arc<Notes>) -> World {
+        let world = self.later();
+        World { transfer: world.transfer.with_memory(notes.clone()), ..world }
+    }
+
+    async fn tags_of(place: &MemoryPlace, repository: &Repository) -> std::collections::BTreeSet<Tag> {
+        let tags = place.tags(repository).await.expect("a listing").unwrap_or_default();
+        tags.into_iter().map(|seen| seen.tag).collect()
+    }
+
+    /// Returns whether attachments are behind, the requests that looking costs on top of the listings, and what a refresh brings.
+    async fn refresh(&self, name: &str, looks: Looks) -> (bool, usize, usize) {
+        let (from, to, tag) = (upstream(), mirror(), tag(name));
+        let (source_tags, target_tags) = (World::tags_of(&self.source, &from).await, World::tags_of(&self.target, &to).await);
+        let source_tags = source_tags.into_iter().filter(Tag::is_attachment).collect();
+        self.source.clear_calls();
+        self.target.clear_calls();
+        let request = RefreshRequest {
+            item: name,
+            from: &from,
+            to: &to,
+            tag: &tag,
+            digest: None,
+            source_tags: &source_tags,
+            target_tags: &target_tags,
+            looks,
+        };
+        let behind = self.transfer.attachments_are_behind(&request).await.expect("a look");
+        let cost = self.source.calls().len() + self.target.calls().len();
+        let brought = if behind { self.transfer.refresh_attachments(&request).await.expect("a refresh").attachments } else { 0 };
+        (behind, cost, brought)
+    }
+}
+
+#[tokio::test]
+async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
+    let notes = Arc::<Notes>::default();
+    let world = world().remembering(&notes);
+    let child = world.image("linux/amd64", &["a"], None).await;
+    let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
+    let [unrelated, ..] = Tag::of_cosign(&Digest::sha256(b"other"));
+    world.image("unknown/unknown", &["unrelated"], Some(unrelated.as_str())).await;
+    world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    let world = world.remembering(&notes);
+    assert_eq!(world.refresh("1.0", Looks::AtListings).await, (false, 0, 0), "attachments of other images cost nothing");
+    let [signature, ..] = Tag::of_cosign(&digest(&index));
+    let [of_child, ..] = Tag::of_cosign(&digest(&child));
+    for tag in [&signature, &of_child] {
+        world.image("unknown/unknown", &[tag.as_str()], Some(tag.as_str())).await;
+    }
+    assert_eq!(world.refresh("1.0", Looks::AtListings).await, (true, 0, 2));
+    assert!(world.at_target(signature).await.is_some() && world.at_target(of_child).await.is_some());
+    assert_eq!(world.refresh("1.0", Looks::AtListings).await, (false, 0, 0), "nothing is left to do");
+    // Without the memory what is there is read from the target, once.
+    let (behind, cost, _) = world.later().refresh("1.0", Looks::AtListings).await;
+    assert_eq!((behind, cost), (false, 1));
+}
+
+#[tokio::test]
+async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
+    let notes = Arc::<Notes>::default();
+    let world = world().remembering(&notes);
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    let [signature, ..] = Tag::of_cosign(&digest(&image));
+    world.image("unknown/unknown", &["first"], Some(signature.as_str())).await;
+    world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    let world = world.remembering(&notes);
+    let (behind, cost, _) = world.refresh("1.0", Looks::AtEach).await;
+    assert_eq!((behind, cost), (false, 3), "the registry is asked for referrers, the signature's digest on both sides");
+    let changed = world.image("unknown/unknown", &["first", "second"], Some(signature.as_str())).await;
+    assert!(!world.refresh("1.0", Looks::AtListings).await.0, "listings do not tell");
+    assert_eq!(world.refresh("1.0", Looks::AtEach).await.2, 1);
+    assert_eq!(world.at_target(signature).await.map(|found| found.digest), Some(digest(&changed)));
+}
+
+#[tokio::test]
+async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at() {
+    for target_lists in [true, false] {
+        let target = MemoryPlace::default();
+        let world = with_places(MemoryPlace::default().listing_referrers(), if target_lists { target.listing_referrers() } else { target });
+        let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+        world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+        let added = signature(&world, &image, "later").await;
+        assert!(!world.refresh("1.0", Looks::AtListings).await.0);
+        let (behind, _, brought) = world.refresh("1.0", Looks::AtEach).await;
+        assert_eq!((behind, brought), (true, 1), "the target lists: {target_lists}");
+        assert!(world.at_target(digest(&added)).await.is_some());
+        assert!(!world.refresh("1.0", Looks::AtEach).await.0, "nothing is left to do");
+    }
+}

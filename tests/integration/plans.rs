@@ -110,6 +110,7 @@ fn draw(config: &Config, plan: &Plan) -> String {
                     format!("copy {}, replaces {}", source.short(), replaces.short())
                 }
                 Action::Copy(CopyReason::Incomplete { missing }) => format!("repair, {} parts are missing", missing.len()),
+                Action::Copy(CopyReason::Attachments) => "copy attachments".to_owned(),
                 Action::Fail(trouble) => format!("fails: {}", describe(trouble)),
             };
             let stored_as = if item.target_tag == item.tag { String::new() } else { format!(" as {}", item.target_tag) };

@@ -20,7 +20,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::report::text::human_bytes;
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Transfer};
+use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Looks, RefreshRequest, Transfer};
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -131,6 +131,15 @@ impl Run<'_> {
         let entry = &self.sync.entries[planned.position];
         let tag = &item.target_tag;
         let filter = platform_filter(entry);
+        let listed;
+        let source_tags = match &planned.attachment_tags {
+            Some(source_tags) => source_tags,
+            None if entry.referrers => {
+                listed = self.attachment_tags(&entry.source).await?;
+                &listed
+            }
+            None => &BTreeSet::new(),
+        };
         let reference = match reason {
             CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces } => {
@@ -141,16 +150,21 @@ impl Run<'_> {
                 let request = CompletenessRequest { item: name, from: &entry.source, to: &entry.target, tag, filter: &filter };
                 return self.transfer.repair(&request).await.map_err(|error| trouble(&error));
             }
-        };
-        let listed;
-        let attachments = match (entry.referrers, &planned.attachment_tags) {
-            (false, _) => Attachments::LeftOut,
-            (true, Some(source_tags)) => Attachments::Copied { source_tags },
-            (true, None) => {
-                listed = self.attachment_tags(&entry.source).await?;
-                Attachments::Copied { source_tags: &listed }
+            CopyReason::Attachments => {
+                let request = RefreshRequest {
+                    item: name,
+                    from: &entry.source,
+                    to: &entry.target,
+                    tag,
+                    digest: None,
+                    source_tags,
+                    target_tags: &BTreeSet::new(),
+                    looks: Looks::AtEach,
+                };
+                return self.transfer.refresh_attachments(&request).await.map_err(|error| trouble(&error));
             }
         };
+        let attachments = if entry.referrers { Attachments::Copied { source_tags } } else { Attachments::LeftOut };
         let request = CopyRequest { item: name, from: &entry.source, reference, to: &entry.target, tag, filter: &filter, attachments };
         self.transfer.copy(request).await.map_err(|error| trouble(&error))
     }

@@ -9,7 +9,7 @@ use crate::config::{Entry, PlatformMode, Selection, Sync};
 use crate::progress::Progress;
 use crate::registry::{ImageSource, ImageStore};
 use crate::steps::shard::{Only, Shard};
-use crate::transfer::{DigestMemory, PlatformFilter, PlatformFilterMode, Transfer};
+use crate::transfer::{Memory, PlatformFilter, PlatformFilterMode, Transfer};
 
 mod execute;
 mod exports;
@@ -32,8 +32,8 @@ pub use variants::Naming;
 pub struct Places {
     pub source: Arc<dyn ImageSource>,
     pub target: Arc<dyn ImageStore>,
-    /// Digests that earlier runs derived.
-    pub memory: Arc<dyn DigestMemory>,
+    /// What earlier runs found out.
+    pub memory: Arc<dyn Memory>,
 }
 
 impl Places {

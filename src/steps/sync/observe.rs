@@ -14,7 +14,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CompletenessRequest, CopyError, PlatformFilter};
+use crate::transfer::{CompletenessRequest, CopyError, Looks, PlatformFilter, RefreshRequest};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
@@ -41,6 +41,8 @@ pub struct ObservedEntry {
     pub digests: BTreeMap<Tag, Result<TagDigests, Trouble>>,
     /// What images at the target refer to and the target lacks, by selected tag, where that was looked for.
     pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
+    /// Whether upstream has attachments of an image at the target that the target lacks, by selected tag.
+    pub attachments_behind: BTreeMap<Tag, Result<bool, Trouble>>,
 }
 
 impl ObservedEntry {
@@ -115,6 +117,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
             target,
             digests: BTreeMap::new(),
             missing: BTreeMap::new(),
+            attachments_behind: BTreeMap::new(),
         });
     }
     let named: Vec<(usize, Namings)> = stream::iter(0..observed.len())
@@ -158,6 +161,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     if scope.verify {
         look_into_images(&mut observed, &entries, places).await;
     }
+    look_at_attachments(&mut observed, &entries, places).await;
     World { entries: observed }
 }
 
@@ -184,6 +188,42 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
     let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
     for (at, tag, missing) in found {
         observed[at].missing.insert(tag, missing);
+    }
+}
+
+/// Looks for attachments that upstream has and the target lacks, of images that are up to date themselves.
+async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
+    let transfer = places.transfer(crate::progress::silent());
+    let none = BTreeSet::new();
+    let mut looks = Vec::new();
+    for (at, (seen, entry)) in observed.iter().zip(entries).enumerate().filter(|(_, (_, entry))| entry.referrers) {
+        let (Ok(selected), Ok(Listing::Tags(target_tags))) = (&seen.selected, &seen.target) else { continue };
+        let source_tags = seen.attachment_tags.as_ref().unwrap_or(&none);
+        for tag in selected.tags.iter().filter(|tag| seen.has(tag)) {
+            let digest = match (entry.check_digest, seen.digests.get(tag)) {
+                (false, _) => None,
+                (true, Some(Ok(TagDigests { wanted, target: Some(target), .. }))) if wanted == target => Some(target),
+                // It is going to be copied, or to fail.
+                (true, _) => continue,
+            };
+            let request = RefreshRequest {
+                item: tag.as_str(),
+                from: &entry.source,
+                to: &entry.target,
+                tag: seen.target_tag(tag),
+                digest,
+                source_tags,
+                target_tags,
+                looks: if entry.check_digest { Looks::AtEach } else { Looks::AtListings },
+            };
+            let transfer = &transfer;
+            looks.push(async move { (at, tag.clone(), transfer.attachments_are_behind(&request).await) });
+        }
+    }
+    let found: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
+    for (at, tag, behind) in found {
+        let behind = behind.map_err(|error| Trouble::at(error.side(), &error, error.hint()));
+        observed[at].attachments_behind.insert(tag, behind);
     }
 }
 

@@ -65,6 +65,8 @@ pub enum CopyReason {
     },
     /// The target has the tag, and not all that its image refers to.
     Incomplete { missing: Vec<Digest> },
+    /// The image is there; upstream has attachments of it that the target lacks.
+    Attachments,
 }
 
 /// Returns the plan for `world`.
@@ -178,7 +180,11 @@ fn unless_incomplete(seen: &ObservedEntry, tag: &Tag) -> Action {
     match seen.missing.get(tag) {
         Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete { missing: missing.clone() }),
         Some(Err(trouble)) => Action::Fail(trouble.clone()),
-        _ => Action::UpToDate,
+        _ => match seen.attachments_behind.get(tag) {
+            Some(Ok(true)) => Action::Copy(CopyReason::Attachments),
+            Some(Err(trouble)) => Action::Fail(trouble.clone()),
+            _ => Action::UpToDate,
+        },
     }
 }
 

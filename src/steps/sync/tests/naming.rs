@@ -183,7 +183,7 @@ fn drawn(plan: &Plan) -> Vec<String> {
                     format!("copy {}", if source.is_some() { "by digest" } else { "by tag" })
                 }
                 Action::Copy(CopyReason::Changed { .. }) => "replace".to_owned(),
-                Action::Copy(CopyReason::Incomplete { .. }) => "repair".to_owned(),
+                Action::Copy(CopyReason::Incomplete { .. } | CopyReason::Attachments) => "complete".to_owned(),
                 Action::Fail(trouble) => format!("fails: {}", trouble.cause),
             };
             let warnings: Vec<String> = item.warnings.iter().map(|warning| format!(" ({warning})")).collect();
