@@ -77,6 +77,10 @@ impl HookRunner {
         for line in output.stdout.text().lines().chain(output.stderr.text().lines()) {
             tracing::info!(hook = %shown, "{}", self.masker.mask(line));
         }
+        let dropped = output.stdout.dropped + output.stderr.dropped;
+        if dropped > 0 {
+            tracing::warn!(hook = %shown, "{dropped} bytes of its output are left out");
+        }
         match output.ending {
             Ending::Exited(0) => Ok(()),
             Ending::TimedOut => Err(HookError::TimedOut { seconds: hook.timeout.as_secs() }),
@@ -130,7 +134,12 @@ fn command_line(command: &HookCommand, values: &HookValues) -> Result<(String, V
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::time::Duration;
+
+    use tracing::field::Field;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt};
 
     use super::*;
     use crate::command::System;
@@ -143,6 +152,25 @@ mod tests {
 
     fn shell(line: &str) -> Hook {
         Hook { command: HookCommand::Shell(line.to_owned()), timeout: Duration::from_secs(20), continue_on_error: false }
+    }
+
+    /// Keeps the messages of log records.
+    struct Logs(Arc<Mutex<Vec<String>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Logs {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
+                if field.name() == "message" {
+                    self.0.lock().expect("no panic").push(format!("{value:?}"));
+                }
+            });
+        }
+    }
+
+    fn logs() -> (Arc<Mutex<Vec<String>>>, tracing::Dispatch) {
+        let logs = Arc::default();
+        let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Logs(Arc::clone(&logs))));
+        (logs, dispatch)
     }
 
     #[tokio::test]
@@ -171,6 +199,17 @@ mod tests {
         let runner = runner(&[("API_TOKEN", "hunter2")], directory.path());
         let error = runner.run(&shell("echo no access with $API_TOKEN >&2; exit 3"), &HookValues::default()).await.expect_err("it fails");
         assert_eq!(error.to_string(), "it ended with exit code 3, its last words: no access with ***");
+    }
+
+    #[tokio::test]
+    async fn output_that_is_left_out_is_told() {
+        let (logs, dispatch) = logs();
+        let _guard = tracing::dispatcher::set_default(&dispatch);
+        let directory = tempfile::tempdir().expect("a directory");
+        let hook = shell("head -c 1500000 /dev/zero | tr '\\0' x");
+        runner(&[], directory.path()).run(&hook, &HookValues::default()).await.expect("the hook runs");
+        let told = logs.lock().expect("no panic").clone();
+        assert!(told.iter().any(|line| line == "451424 bytes of its output are left out"), "{} lines", told.len());
     }
 
     #[tokio::test]

@@ -4,6 +4,6 @@ use std::process::ExitCode;
 
 use imglife::process::Process;
 
-fn main() -> std::io::Result<ExitCode> {
-    Ok(imglife::run(std::env::args_os(), &Process::current()?))
+fn main() -> ExitCode {
+    imglife::run(std::env::args_os(), &Process::current())
 }

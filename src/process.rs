@@ -22,18 +22,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns the real process. Fails when the working directory is gone.
+    /// Returns the real process. Where the working directory is gone, relative paths lead nowhere, and what needs none goes on.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment and the clock")]
-    pub fn current() -> io::Result<Process> {
+    pub fn current() -> Process {
         let variables =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-        Ok(Process {
+        Process {
             variables,
             clock: Clock::new(Utc::now),
-            directory: std::env::current_dir()?,
+            directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             stdout: Stream::new(io::stdout(), io::stdout().is_terminal()),
             stderr: Stream::new(io::stderr(), io::stderr().is_terminal()),
-        })
+        }
     }
 }
 

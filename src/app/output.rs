@@ -12,9 +12,9 @@ use crate::report::{Document, json};
 
 #[derive(Debug, Error)]
 enum OutputError {
-    #[error("the report could not be written to stdout")]
+    #[error("cannot write to stdout")]
     Stdout(#[source] io::Error),
-    #[error("the report could not be turned into JSON")]
+    #[error("cannot turn the report into JSON")]
     Json(#[source] serde_json::Error),
 }
 

@@ -1,6 +1,10 @@
 //! Report files: known to be writable before anything is done, and written whole or not at all.
+//!
+//! What is there and no regular file, such as a pipe or `/dev/stdout`, is written to and never replaced.
 
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -11,7 +15,16 @@ use crate::error::Failure;
 /// A report file to be.
 pub(super) struct ReportFile {
     path: PathBuf,
-    file: NamedTempFile,
+    destination: Destination,
+}
+
+enum Destination {
+    /// Gets the name of the report when it is whole.
+    Replaced {
+        file: NamedTempFile,
+        name: PathBuf,
+    },
+    WrittenTo(File),
 }
 
 #[derive(Debug, Error)]
@@ -26,19 +39,109 @@ impl ReportFile {
     /// Returns the file at `path`, relative to `directory`. Fails when it could not be written at the end.
     pub(super) fn prepare(path: &Path, directory: &Path) -> Result<ReportFile, Failure> {
         let path = directory.join(path);
-        let failed = |source| Failure::usage(ReportFileError { path: path.clone(), source });
-        if path.is_dir() {
-            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        match Destination::at(&path) {
+            Ok(destination) => Ok(ReportFile { path, destination }),
+            Err(source) => Err(Failure::usage(ReportFileError { path, source })),
         }
-        let parent = path.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let file = NamedTempFile::new_in(parent).map_err(failed)?;
-        Ok(ReportFile { path, file })
     }
 
     /// Writes `text` and gives the file its name.
-    pub(super) fn write(mut self, text: &str) -> Result<(), Failure> {
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.as_file().sync_all());
-        let written = written.and_then(|()| self.file.persist(&self.path).map(drop).map_err(|error| error.error));
-        written.map_err(|source| Failure::failed(ReportFileError { path: self.path, source }))
+    pub(super) fn write(self, text: &str) -> Result<(), Failure> {
+        self.destination.write(text).map_err(|source| Failure::failed(ReportFileError { path: self.path, source }))
+    }
+}
+
+impl Destination {
+    fn at(path: &Path) -> io::Result<Destination> {
+        let name = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(found) if !found.is_file() => return OpenOptions::new().write(true).open(path).map(Destination::WrittenTo),
+            // The file that a symbolic link leads to is replaced, not the link.
+            Ok(_) => path.canonicalize()?,
+            Err(_) => path.to_owned(),
+        };
+        let parent = name.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        // Looked at first, since an error about the file in it would name the temporary one.
+        fs::metadata(parent)?;
+        let file = tempfile::Builder::new()
+            // Less what the umask takes: who collects reports is often somebody else.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(parent)?;
+        Ok(Destination::Replaced { file, name })
+    }
+
+    fn write(self, text: &str) -> io::Result<()> {
+        match self {
+            Destination::WrittenTo(mut file) => file.write_all(text.as_bytes()),
+            Destination::Replaced { mut file, name } => {
+                file.write_all(text.as_bytes())?;
+                file.as_file().sync_all()?;
+                file.persist(name).map(drop).map_err(|error| error.error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    use super::*;
+
+    fn write(path: &str, directory: &Path) -> Result<(), String> {
+        let told = |failure: Failure| crate::error::chain(failure.error.as_ref());
+        ReportFile::prepare(Path::new(path), directory).map_err(told)?.write("the report").map_err(told)
+    }
+
+    #[test]
+    fn a_report_is_as_public_as_other_new_files() {
+        let directory = tempfile::tempdir().expect("a directory");
+        File::create(directory.path().join("other")).expect("a file");
+        write("report.xml", directory.path()).expect("written");
+        let mode = |name: &str| fs::metadata(directory.path().join(name)).expect("a file").permissions().mode();
+        assert_eq!(mode("report.xml"), mode("other"));
+        assert_eq!(fs::read_to_string(directory.path().join("report.xml")).expect("text"), "the report");
+    }
+
+    #[test]
+    fn a_report_that_was_not_written_leaves_what_was_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("report.xml"), "the last one").expect("a file");
+        drop(ReportFile::prepare(Path::new("report.xml"), directory.path()).expect("writable"));
+        assert_eq!(fs::read_to_string(directory.path().join("report.xml")).expect("text"), "the last one");
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_and_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read_to_string(pipe).expect("text")
+        });
+        write("pipe", directory.path()).expect("written");
+        assert_eq!(reader.join().expect("no panic"), "the report");
+        assert!(fs::symlink_metadata(&pipe).expect("it is there").file_type().is_fifo());
+    }
+
+    #[test]
+    fn the_file_behind_a_link_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("kept.xml"), "the last one").expect("a file");
+        symlink("kept.xml", directory.path().join("link.xml")).expect("a link");
+        write("link.xml", directory.path()).expect("written");
+        assert_eq!(fs::read_to_string(directory.path().join("kept.xml")).expect("text"), "the report");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_before_anything_is_done() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path().display();
+        let missing = write("no/report.xml", directory.path()).expect_err("no directory");
+        assert_eq!(missing, format!("the report file {at}/no/report.xml cannot be written: No such file or directory (os error 2)"));
+        let itself = write(".", directory.path()).expect_err("a directory");
+        assert_eq!(itself, format!("the report file {at}/. cannot be written: is a directory"));
     }
 }

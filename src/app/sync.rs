@@ -48,13 +48,13 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
     runtime::run(|cancel| async {
         let report = sync(&config, entries, &scope, options.mode, surroundings, cancel).await?;
-        surroundings.report(options.output, "sync", &report, &report.document())?;
-        if let Some(file) = junit_file {
-            file.write(&junit::draw(&report.test_suite()))?;
-        }
-        if let Some(file) = metrics_file {
-            file.write(&openmetrics::draw(&report.metrics()))?;
-        }
+        // All are tried: a full disk under one is no reason to lose what was done from the others.
+        let written = [
+            surroundings.report(options.output, "sync", &report, &report.document()),
+            junit_file.map_or(Ok(()), |file| file.write(&junit::draw(&report.test_suite()))),
+            metrics_file.map_or(Ok(()), |file| file.write(&openmetrics::draw(&report.metrics()))),
+        ];
+        written.into_iter().collect::<Result<(), Failure>>()?;
         Ok(report.exit())
     })
 }

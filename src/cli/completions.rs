@@ -4,8 +4,8 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::{Cli, to_stdout};
+use crate::app::Surroundings;
 use crate::error::{Exit, Failure};
-use crate::process::Process;
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -21,9 +21,9 @@ pub(super) struct CompletionsArguments {
 }
 
 impl CompletionsArguments {
-    pub(super) fn run(&self, process: &Process) -> Result<Exit, Failure> {
+    pub(super) fn run(&self, surroundings: &Surroundings) -> Result<Exit, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "imglife", &mut script);
-        to_stdout(&script, process)
+        to_stdout(&script, surroundings)
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     fn records() {
         let error = std::io::Error::other("refused\u{1b}[31m");
         tracing::warn!(attempt = 2, host = "quay.io", error = &error as &(dyn Error + 'static), "trying again with hunter\"2");
-        tracing::info!(hook = "sh -c 'echo hunter\"2'", "{}", "one\n::set-output::two");
+        tracing::info!(hook = "sh -c 'echo hunter\"2' \"b\"", "{}", "one\n::set-output::two");
         tracing::debug!(empty = "", "done");
         tracing::warn!(target: "hyper::client", message = "closed", time = "never");
         tracing::info!(target: "hyper::client", "not wanted");
@@ -117,7 +117,7 @@ mod tests {
     fn records_are_lines_without_secrets_and_control_characters() {
         insta::assert_snapshot!(logged(LogFormat::Text, false, LevelFilter::DEBUG, records), @r#"
         warn: trying again with *** attempt=2 host=quay.io error=refused\u{1b}[31m
-        info: one\u{a}::set-output::two hook="sh -c 'echo ***'"
+        info: one\u{a}::set-output::two hook="sh -c 'echo ***' \"b\""
         debug: done empty=""
         warn: hyper::client: closed time=never
         "#);
@@ -127,7 +127,7 @@ mod tests {
     fn records_are_objects_with_the_time_of_the_clock() {
         insta::assert_snapshot!(logged(LogFormat::Json, true, LevelFilter::INFO, records), @r#"
         {"time":"1970-01-01T00:00:00.000Z","level":"warn","target":"imglife::cli::logging::tests","message":"trying again with ***","attempt":2,"host":"quay.io","error":"refused\\u{1b}[31m"}
-        {"time":"1970-01-01T00:00:00.000Z","level":"info","target":"imglife::cli::logging::tests","message":"one\\u{a}::set-output::two","hook":"sh -c 'echo ***'"}
+        {"time":"1970-01-01T00:00:00.000Z","level":"info","target":"imglife::cli::logging::tests","message":"one\\u{a}::set-output::two","hook":"sh -c 'echo ***' \"b\""}
         {"time":"1970-01-01T00:00:00.000Z","level":"warn","target":"hyper::client","message":"closed"}
         "#);
     }

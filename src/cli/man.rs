@@ -8,8 +8,8 @@ use clap_mangen::Man;
 use thiserror::Error;
 
 use super::{Cli, to_stdout};
+use crate::app::Surroundings;
 use crate::error::{Exit, Failure};
-use crate::process::Process;
 
 /// Print a manual page, or write all of them
 #[derive(Debug, Args)]
@@ -41,12 +41,12 @@ enum ManError {
 }
 
 impl ManArguments {
-    pub(super) fn run(&self, process: &Process) -> Result<Exit, Failure> {
+    pub(super) fn run(&self, surroundings: &Surroundings) -> Result<Exit, Failure> {
         let mut program = Cli::command();
         // Gives every command its full name, which its page shows.
         program.build();
         if let Some(directory) = &self.dir {
-            let path = process.directory.join(directory);
+            let path = surroundings.process.directory.join(directory);
             let written = std::fs::create_dir_all(&path).and_then(|()| write_pages(&program, &path));
             return match written {
                 Ok(()) => Ok(Exit::Done),
@@ -61,7 +61,7 @@ impl ManArguments {
         }
         let mut drawn = Vec::new();
         page(command).render(&mut drawn).map_err(|error| Failure::failed(ManError::Undrawable(error)))?;
-        to_stdout(&drawn, process)
+        to_stdout(&drawn, surroundings)
     }
 }
 

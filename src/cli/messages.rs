@@ -51,19 +51,30 @@ impl Messages {
 
     /// Writes a failure.
     pub(super) fn failure(&self, failure: &Failure) {
-        let told = Told::new(failure, &self.masker);
-        match self.format {
-            LogFormat::Text => match failure.error.downcast_ref::<ConfigErrors>() {
-                // These draw themselves into the lines of the file.
-                Some(errors) => self.write(&self.masker.mask(&errors.render(self.color))),
-                None => self.write(&told.draw(self.color)),
-            },
-            LogFormat::Json => self.record(&Record {
-                level: Level::ERROR,
-                target: "imglife",
-                message: told.error,
-                fields: vec![("causes", json!(told.causes)), ("hints", json!(told.hints))],
-            }),
+        match (self.format, failure.error.downcast_ref::<ConfigErrors>()) {
+            // These draw themselves into the lines of the file.
+            (LogFormat::Text, Some(errors)) => self.write(&self.masker.mask(&errors.render(self.color))),
+            (LogFormat::Text, None) => self.write(&Told::new(failure, &self.masker).draw(self.color)),
+            (LogFormat::Json, Some(errors)) => self.findings(errors),
+            (LogFormat::Json, None) => {
+                let told = Told::new(failure, &self.masker);
+                let fields = vec![("causes", json!(told.causes)), ("hints", json!(told.hints))];
+                self.record(&Record { level: Level::ERROR, target: "imglife", message: told.error, fields });
+            }
+        }
+    }
+
+    /// Writes a record for each thing that is wrong with the configuration.
+    fn findings(&self, errors: &ConfigErrors) {
+        for finding in &errors.findings {
+            let mut fields = vec![("file", json!(errors.name)), ("path", json!(finding.path))];
+            fields.extend(finding.span.into_iter().flat_map(|span| [("line", json!(span.line)), ("column", json!(span.column))]));
+            fields.extend(finding.hint.iter().map(|hint| ("hint", json!(hint))));
+            self.record(&Record { level: Level::ERROR, target: "imglife", message: finding.message.clone(), fields });
+        }
+        if errors.omitted > 0 {
+            let message = format!("{} more errors in {}", errors.omitted, errors.name);
+            self.record(&Record { level: Level::ERROR, target: "imglife", message, fields: Vec::new() });
         }
     }
 
@@ -104,8 +115,11 @@ impl Messages {
                 Value::String(text) => self.shown(text),
                 other => self.shown(&other.to_string()),
             };
-            let quote = if value.is_empty() || value.contains([' ', '=', '"']) { "\"" } else { "" };
-            line += &format!(" {name}={quote}{value}{quote}");
+            if value.is_empty() || value.contains([' ', '=', '"']) {
+                line += &format!(" {name}=\"{}\"", value.replace('"', "\\\""));
+            } else {
+                line += &format!(" {name}={value}");
+            }
         }
         line
     }

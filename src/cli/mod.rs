@@ -137,14 +137,14 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
-        Some(Command::Completions(arguments)) => return arguments.run(process),
-        Some(Command::Man(arguments)) => return arguments.run(process),
+        Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
+        Some(Command::Man(arguments)) => return arguments.run(&surroundings),
     };
     app::run(Invocation { command, global }, &surroundings)
 }
 
 /// Writes what clap generated to stdout.
-fn to_stdout(text: &[u8], process: &Process) -> Result<Exit, Failure> {
-    process.stdout.write(&String::from_utf8_lossy(text)).map_err(Failure::failed)?;
+fn to_stdout(text: &[u8], surroundings: &Surroundings) -> Result<Exit, Failure> {
+    surroundings.print(&String::from_utf8_lossy(text))?;
     Ok(Exit::Done)
 }

@@ -21,7 +21,7 @@ Examples:
   imglife sync
       mirror everything
   imglife sync --list
-      which tags would be copied, and how many each rule left out
+      which tags are selected and would be copied, and how many each rule left out
   imglife sync --dry-run --only '*/alpine' --only golang
       the whole report for some of the entries, without changing anything
   imglife sync --verify
@@ -36,7 +36,7 @@ Exit codes:
   1  an entry or a tag failed; the others are done
   2  wrong usage or configuration; nothing was done")]
 pub(super) struct SyncArguments {
-    /// Print the tags that would be copied, one a line, and stop
+    /// Print the selected tags and what would become of them, one a line, and how many each rule left out, and stop
     #[arg(long, conflicts_with = "dry_run")]
     list: bool,
 

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 
 use super::{Cli, main};
 use crate::error::Exit;
-use crate::model::Clock;
+use crate::model::{Clock, Variables};
 use crate::process::{Process, Stream};
 
 struct Ended {
@@ -217,6 +217,20 @@ fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
 }
 
 #[test]
+fn with_json_logs_each_finding_in_the_configuration_is_an_object() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text =
+        "sync:\n  paralellism: 4\n  entries:\n    - source: alpine\n      target: registry.example.com/alpine\n      tag: hunter2 x\n";
+    std::fs::write(directory.path().join("imglife.yaml"), text).expect("a file");
+    let ended = run_in(directory.path(), "imglife --check --log-format json", &[("SOME_TOKEN", "hunter2")]);
+    assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
+    insta::assert_snapshot!(ended.stderr, @r#"
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"unknown key","file":"imglife.yaml","path":"sync.paralellism","line":2,"column":3,"hint":"did you mean `parallelism`?"}
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"`*** x` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two","file":"imglife.yaml","path":"sync.entries[0].tag","line":6,"column":12}
+    "#);
+}
+
+#[test]
 fn completions_and_manual_pages_name_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = run(&format!("imglife completions {shell}"));
@@ -228,6 +242,41 @@ fn completions_and_manual_pages_name_the_commands() {
     let ended = run("imglife man snyc");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
     assert_eq!(ended.stderr, "error: there is no command `snyc`\n  hint: `imglife --help` lists the commands\n");
+}
+
+/// A disk without space.
+struct Full;
+
+impl std::io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = "sync: { entries: [{ source: 'ocidir://no', target: 'ocidir://where', tag: a }] }";
+    std::fs::write(directory.path().join("imglife.yaml"), config).expect("a file");
+    for line in ["imglife sync --report-junit junit.xml --report-metrics metrics.txt", "imglife man", "imglife config schema"] {
+        let (stderr, said) = Stream::captured();
+        let process = Process {
+            variables: Variables::default(),
+            clock: Clock::fixed(DateTime::UNIX_EPOCH),
+            directory: directory.path().to_owned(),
+            stdout: Stream::new(Full, false),
+            stderr,
+        };
+        assert_eq!(main(line.split(' ').map(OsString::from), &process), Exit::Failed, "{line}");
+        assert!(said.text().contains("error: cannot write to stdout\n  caused by: "), "{line}: {}", said.text());
+    }
+    for file in ["junit.xml", "metrics.txt"] {
+        assert!(directory.path().join(file).is_file(), "{file}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::table::{Key, ROOT, SECTIONS, Section, Shape};
+use super::table::{ENTRY, Key, ROOT, SECTIONS, Section, Shape};
 
 /// Returns the JSON Schema (draft 2020-12) of `imglife.yaml`, with a line break at its end.
 pub fn schema() -> String {
@@ -14,6 +14,7 @@ pub fn schema() -> String {
     for section in SECTIONS.iter().filter(|section| !section.name.is_empty()) {
         definitions.insert(definition(section), object(section));
     }
+    definitions[&definition(&ENTRY)]["oneOf"] = json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }]);
     let mut root = Map::new();
     root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     root.insert("title".to_owned(), json!("imglife.yaml"));
@@ -122,6 +123,12 @@ mod tests {
         for name in references {
             assert!(schema["$defs"].get(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn an_entry_has_a_tag_or_a_pattern() {
+        let schema: Value = serde_json::from_str(&schema()).expect("JSON");
+        assert_eq!(schema["$defs"]["sync-entries"]["oneOf"], json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }]));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Owns what is in the world. Everything is generated and the same each time; nothing is downloaded.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -49,6 +51,8 @@ pub enum DemoError {
 /// `imglife.yaml` that mirrors them to `mirrors/`. Returns the path of the configuration. A world that is there already is
 /// completed; a configuration that differs is not overwritten.
 pub async fn write_world(store: &dyn ImageStore, directory: &Path) -> Result<PathBuf, DemoError> {
+    // First, so that nothing is put into somebody's repository.
+    let configuration = write_configuration(directory)?;
     for upstream in catalogue::upstreams() {
         let repository = Repository::Layout { directory: directory.join("upstream").join(upstream.name) };
         for (image, tags) in upstream.images {
@@ -56,12 +60,13 @@ pub async fn write_world(store: &dyn ImageStore, directory: &Path) -> Result<Pat
             image.publish(store, &repository, &tags).await?;
         }
     }
-    write_configuration(directory)
+    Ok(configuration)
 }
 
 fn write_configuration(directory: &Path) -> Result<PathBuf, DemoError> {
     let path = directory.join("imglife.yaml");
-    let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut file| {
+    let as_public_as_others = Permissions::from_mode(0o666);
+    let written = tempfile::Builder::new().permissions(as_public_as_others).tempfile_in(directory).and_then(|mut file| {
         file.write_all(CONFIGURATION.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(&path).map_err(|error| error.error)
@@ -119,11 +124,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_configuration_of_the_user_is_not_overwritten() {
+    #[tokio::test]
+    async fn a_repository_of_the_user_is_left_as_it_is() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("imglife.yaml"), "mine").expect("to write");
-        assert!(matches!(write_configuration(directory.path()), Err(DemoError::Occupied { .. })));
+        assert!(matches!(write_world(&Layouts, directory.path()).await, Err(DemoError::Occupied { .. })));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 }

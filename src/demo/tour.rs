@@ -58,7 +58,9 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
     if first != Exit::Done {
         return Ok(first);
     }
-    say("\nThe images are there now, bit for bit. A second run has nothing left to do:\n\n$ imglife sync\n")?;
+    say(
+        "\nThe images are there now, with the digests they have upstream where all platforms are kept. A second run has nothing left to do:\n\n$ imglife sync\n",
+    )?;
     let second = sync()?;
     say(&next_steps(place.keep(), surroundings))?;
     Ok(second)

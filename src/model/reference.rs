@@ -187,7 +187,7 @@ impl Repository {
         }
     }
 
-    /// Returns the place that blobs can be shared within without sending them: the host, or `None` for directories.
+    /// Returns whether blobs of one can become part of the other without being sent: within a host, and among directories.
     pub fn shares_blobs_with(&self, other: &Repository) -> bool {
         match (self, other) {
             (Repository::Remote { host, .. }, Repository::Remote { host: other, .. }) => host == other,
@@ -224,6 +224,9 @@ impl FromStr for Repository {
         }
         if text.contains("://") {
             return Err(invalid("leave out the scheme; only `ocidir://` is known"));
+        }
+        if text.starts_with("ocidir:") || text.starts_with(['/', '.', '~']) {
+            return Err(invalid("a directory is named with `ocidir://` before it"));
         }
         let (first, rest) = text.split_once('/').unwrap_or(("", text));
         let names_host = first.contains(['.', ':', '[']) || first == "localhost";
@@ -450,6 +453,9 @@ mod tests {
     fn malformed_names_say_what_is_wrong() {
         assert!(repository("https://quay.io/a").contains("scheme"));
         assert!(repository("quay.io/a:1").contains("without a tag"));
+        for directory in ["ocidir:mirrors", "./mirrors", "../mirrors", "/srv/mirrors", "~/mirrors"] {
+            assert!(repository(directory).contains("named with `ocidir://` before it"), "{directory}");
+        }
         assert!(repository("quay.io/A").contains("lower case"));
         assert!(repository("quay.io/a//b").contains("empty"));
         assert!(repository("quay.io/../etc").contains("may only have"));

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::text::{Masker, names_a_secret};
 
 /// Environment variables by name. `Debug` shows names only, since values can be secrets.
@@ -30,10 +33,29 @@ impl Variables {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns a masker for the values of all variables whose names are those of secrets.
+    /// Returns a masker for the values of all variables whose names are those of secrets, and for the logins of
+    /// `DOCKER_AUTH_CONFIG`.
     pub fn masker(&self) -> Masker {
-        Masker::new(self.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, value)| value.to_owned()))
+        let named = self.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, value)| value.to_owned());
+        Masker::new(named.chain(self.get(DOCKER_AUTH).map(logins).unwrap_or_default()))
     }
+}
+
+/// Holds what docker's configuration file does, as GitLab's runners take it.
+const DOCKER_AUTH: &str = "DOCKER_AUTH_CONFIG";
+
+/// Returns the secrets in the text of docker's configuration: all of it when it cannot be read.
+fn logins(text: &str) -> Vec<String> {
+    let Ok(file) = serde_json::from_str::<serde_json::Value>(text) else { return vec![text.to_owned()] };
+    let entries = file["auths"].as_object().into_iter().flat_map(|auths| auths.values());
+    let secret = |entry: &serde_json::Value, key: &str| entry[key].as_str().map(str::to_owned);
+    let mut secrets = Vec::new();
+    for entry in entries {
+        secrets.extend(["auth", "password", "identitytoken", "registrytoken"].iter().filter_map(|key| secret(entry, key)));
+        let pair = secret(entry, "auth").and_then(|auth| STANDARD.decode(auth.trim()).ok()).and_then(|pair| String::from_utf8(pair).ok());
+        secrets.extend(pair.and_then(|pair| pair.split_once(':').map(|(_, password)| password.to_owned())));
+    }
+    secrets
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
@@ -62,5 +84,18 @@ mod tests {
     fn the_masker_hides_values_of_secret_variables_only() {
         let variables: Variables = [("GITLAB_TOKEN", "hunter2"), ("USER", "alice")].into_iter().collect();
         assert_eq!(variables.masker().mask("alice has hunter2"), "alice has ***");
+    }
+
+    #[test]
+    fn the_masker_hides_the_logins_of_dockers_configuration() {
+        let masked = |config: &str, text: &str| [("DOCKER_AUTH_CONFIG", config)].into_iter().collect::<Variables>().masker().mask(text);
+        let config = r#"{"auths":{"r.example":{"auth":"YWxpY2U6aHVudGVyMg=="},"s.example":{"username":"bob","identitytoken":"s3cret"}}}"#;
+        assert_eq!(
+            masked(config, config),
+            r#"{"auths":{"r.example":{"auth":"***"},"s.example":{"username":"bob","identitytoken":"***"}}}"#
+        );
+        assert_eq!(masked(config, "alice has hunter2, bob has s3cret"), "alice has ***, bob has ***");
+        assert_eq!(masked("{hunter2", "it is {hunter2"), "it is ***");
+        assert_eq!(masked(r#"{"auths":[]}"#, "nothing"), "nothing");
     }
 }

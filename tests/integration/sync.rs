@@ -458,3 +458,15 @@ async fn verify_finds_what_a_registry_lost_and_repairs_it() {
     let again = json(&world.imglife(["sync", "--verify", "--output", "json"]).succeeds().stdout);
     assert_eq!(again["totals"]["upToDate"], 6);
 }
+
+#[test]
+fn a_working_directory_that_is_gone_only_matters_where_one_is_needed() {
+    let world = World::new();
+    let gone = |arguments: &str| {
+        let line = format!("mkdir gone && cd gone && rmdir ../gone && '{}' {arguments}", env!("CARGO_BIN_EXE_imglife"));
+        world.shell(&line)
+    };
+    assert!(gone("--version").succeeds().stdout.starts_with("imglife "));
+    let outcome = gone("sync").exits(2);
+    assert!(outcome.stderr.starts_with("error: there is no imglife.yaml in ."), "{}", outcome.stderr);
+}
