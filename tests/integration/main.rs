@@ -7,6 +7,8 @@ mod architecture;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod registries;
