@@ -17,7 +17,7 @@ use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::tokens::TokenRules;
 
 /// The login of alice, for every host that asks.
-struct Alice;
+pub(crate) struct Alice;
 
 #[async_trait]
 impl Credentials for Alice {

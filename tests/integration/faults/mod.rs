@@ -78,6 +78,15 @@ enum Side {
     Target,
 }
 
+impl Side {
+    fn word(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Target => "target",
+        }
+    }
+}
+
 enum Expected {
     Copied,
     /// Copied, and not before this time has passed.
@@ -103,11 +112,7 @@ impl Case {
             Expected::CopiedAfter(_) => "copied, after the wait that was asked for".to_owned(),
             Expected::Fails(cause) => format!("fails: `{cause}`"),
         };
-        let side = match self.side {
-            Side::Source => "source",
-            Side::Target => "target",
-        };
-        format!("| {side} | {} | {outcome} |", self.name)
+        format!("| {} | {} | {outcome} |", self.side.word(), self.name)
     }
 }
 
@@ -159,6 +164,8 @@ impl Scene {
             Expected::Fails(cause) => {
                 let outcome = outcome.exits(1);
                 assert!(causes.contains(cause), "{cause:?} is not in {causes}");
+                let side = format!("\"side\":\"{}\"", case.side.word());
+                assert!(causes.contains(&side), "{causes} names the other side");
                 assert_eq!(self.target.stored_tags(&path), before, "nothing is tagged");
                 self.earlier.assert_published(&client(&self.target), &repository).await;
                 format!("{:>5.1} s  {causes}", outcome.elapsed.as_secs_f64())

@@ -201,7 +201,12 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
                 on("PUT", &child, ALWAYS, digest_header(Some(WRONG))),
                 Fails("the registry stored sha256:0000000000000000000000000000000000000000000000000000000000000000 instead of"),
             ),
-            ("a layer said to be there that is not", on("HEAD", &blob, ALWAYS, status(200)), Copied),
+            ("a layer said to be there in another size", on("HEAD", &blob, ALWAYS, status(200)), Copied),
+            (
+                "a layer said to be there that is not",
+                on("HEAD", &blob, ALWAYS, Fault::status(200, &[("content-length", "3000000")])),
+                Fails("MANIFEST_BLOB_UNKNOWN"),
+            ),
         ],
     )
 }

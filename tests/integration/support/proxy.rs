@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -92,11 +93,17 @@ pub(crate) struct Seen {
     pub(crate) headers: Vec<(String, String)>,
     /// Whether it had a fault.
     pub(crate) faulty: bool,
+    taken: Arc<AtomicU64>,
 }
 
 impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns how many bytes of its body were passed on so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -233,7 +240,7 @@ impl Head {
 
 impl Shared {
     /// Notes a request and returns what is to be done to it.
-    fn fault(&self, head: &Head) -> Option<Fault> {
+    fn fault(&self, head: &Head, taken: &Arc<AtomicU64>) -> Option<Fault> {
         let mut words = head.first.split(' ');
         let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
         let mut fault = None;
@@ -245,7 +252,8 @@ impl Shared {
                 *count += 1;
             }
         }
-        lock(&self.seen).push(Seen { method, path, headers: head.headers.clone(), faulty: fault.is_some() });
+        let taken = Arc::clone(taken);
+        lock(&self.seen).push(Seen { method, path, headers: head.headers.clone(), faulty: fault.is_some(), taken });
         fault
     }
 }
@@ -253,16 +261,18 @@ impl Shared {
 async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut client = BufReader::new(client);
     let Some(mut head) = Head::read(&mut client).await? else { return Ok(()) };
-    let fault = shared.fault(&head);
+    let taken = Arc::default();
+    let fault = shared.fault(&head, &taken);
     let length = head.length();
     match &fault {
         Some(Fault::Reset) => return reset(client.into_inner()),
         Some(Fault::Answer { status, headers, body }) => {
             // As servers do that want to be heard: an answer beside content that nobody takes can get lost.
-            pass(&mut client, &mut tokio::io::sink(), length).await?;
+            pass(&mut client, &mut tokio::io::sink(), length, None).await?;
             let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let body = if head.first.starts_with("HEAD ") { "" } else { body };
-            let answer = format!("HTTP/1.1 {status} Fault\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}", body.len());
+            let length = if headers.contains("content-length") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+            let answer = format!("HTTP/1.1 {status} Fault\r\n{length}connection: close\r\n{headers}\r\n{body}");
             return client.into_inner().write_all(answer.as_bytes()).await;
         }
         Some(Fault::WithoutQuery) => {
@@ -277,16 +287,16 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     registry.write_all(&head.bytes()).await?;
     match fault {
         Some(Fault::ResetSending(most)) => {
-            pass(&mut client, &mut registry, most.min(length)).await?;
+            pass(&mut client, &mut registry, most.min(length), Some(&taken)).await?;
             registry.flush().await?;
             return reset(client.into_inner());
         }
         Some(Fault::StallSending(most)) => {
-            pass(&mut client, &mut registry, most.min(length)).await?;
+            pass(&mut client, &mut registry, most.min(length), Some(&taken)).await?;
             return for_ever().await;
         }
         // What the registry has to say counts also when it does not take everything.
-        _ => drop(pass(&mut client, &mut registry, length).await),
+        _ => drop(pass(&mut client, &mut registry, length, Some(&taken)).await),
     }
     registry.flush().await?;
     let Some(answer) = Head::read(&mut registry).await? else { return reset(client.into_inner()) };
@@ -309,15 +319,15 @@ async fn reply(mut client: TcpStream, mut registry: BufReader<TcpStream>, mut he
     client.write_all(&head.bytes()).await?;
     match fault {
         Some(Fault::ResetAnswer(most)) => {
-            pass(&mut registry, &mut client, most).await?;
+            pass(&mut registry, &mut client, most, None).await?;
             // What was sent shall be read before the connection ends.
             client.flush().await?;
             tokio::time::sleep(Duration::from_millis(50)).await;
             return reset(client);
         }
-        Some(Fault::Cut(most)) => pass(&mut registry, &mut client, most).await?,
+        Some(Fault::Cut(most)) => pass(&mut registry, &mut client, most, None).await?,
         Some(Fault::Stall(most)) => {
-            pass(&mut registry, &mut client, most).await?;
+            pass(&mut registry, &mut client, most, None).await?;
             client.flush().await?;
             return for_ever().await;
         }
@@ -333,19 +343,24 @@ async fn reply(mut client: TcpStream, mut registry: BufReader<TcpStream>, mut he
             }
         }
         Some(Fault::Flip(position)) => {
-            pass(&mut registry, &mut client, position).await?;
+            pass(&mut registry, &mut client, position, None).await?;
             let byte = registry.read_u8().await?;
             client.write_u8(byte ^ 1).await?;
-            pass(&mut registry, &mut client, u64::MAX).await?;
+            pass(&mut registry, &mut client, u64::MAX, None).await?;
         }
-        Some(Fault::Length(difference)) if difference < 0 => pass(&mut registry, &mut client, head.length()).await?,
-        _ => pass(&mut registry, &mut client, u64::MAX).await?,
+        Some(Fault::Length(difference)) if difference < 0 => pass(&mut registry, &mut client, head.length(), None).await?,
+        _ => pass(&mut registry, &mut client, u64::MAX, None).await?,
     }
     client.shutdown().await
 }
 
-/// Passes on what comes, up to `most` bytes.
-async fn pass(from: &mut BufReader<TcpStream>, to: &mut (impl tokio::io::AsyncWrite + Unpin), most: u64) -> io::Result<()> {
+/// Passes on what comes, up to `most` bytes, and counts them.
+async fn pass(
+    from: &mut BufReader<TcpStream>,
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    most: u64,
+    count: Option<&AtomicU64>,
+) -> io::Result<()> {
     let mut left = most;
     let mut piece = vec![0; PIECE];
     while left > 0 {
@@ -356,6 +371,9 @@ async fn pass(from: &mut BufReader<TcpStream>, to: &mut (impl tokio::io::AsyncWr
         }
         to.write_all(&piece[..read]).await?;
         left -= read as u64;
+        if let Some(count) = count {
+            count.fetch_add(read as u64, Ordering::Relaxed);
+        }
     }
     Ok(())
 }
