@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub mod app;
+pub mod cache;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -10,13 +10,16 @@ use super::configuration::{lacks, load_configuration};
 use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
+use crate::cache::Cache;
 use crate::command::{Refusing, Runner, System};
 use crate::config::{Config, Sync};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
+use crate::model::Digest;
 use crate::report::{junit, openmetrics};
 use crate::steps::shard::Only;
 use crate::steps::sync::{self, Execution, Places, Scope, SyncReport};
+use crate::transfer::DigestMemory;
 
 /// What a sync was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct SyncOptions {
     /// Patterns of `--only`, as written.
     pub only: Vec<String>,
     pub shard: Option<Shard>,
+    /// Whether images that are at the target are looked into for missing parts.
+    pub verify: bool,
     pub output: Output,
     /// Where a JUnit report is written; relative to the working directory.
     pub report_junit: Option<PathBuf>,
@@ -39,7 +44,7 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
         return Err(lacks("sync.entries", &config, process).hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
     };
-    let scope = Scope { only: only(&options.only, entries)?, shard: options.shard };
+    let scope = Scope { only: only(&options.only, entries)?, shard: options.shard, verify: options.verify };
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
     runtime::run(|cancel| async {
@@ -79,7 +84,8 @@ async fn sync(
     let process = &surroundings.process;
     let repositories = entries.entries.iter().flat_map(|entry| [&entry.source, &entry.target]);
     let store = image_places(config, repositories, process, mode)?;
-    let places = Places { source: store.clone(), target: store };
+    let memory = Arc::new(Remembered(Cache::of_user(&process.variables, mode == Mode::Apply)));
+    let places = Places { source: store.clone(), target: store, memory };
     let now = process.clock.now();
     let world = tokio::select! {
         world = sync::observe(entries, scope, &places, &*surroundings.progress, now) => world,
@@ -92,4 +98,17 @@ async fn sync(
     let mut report = sync::execute(entries, &plan, &execution).await;
     report.duration = began.elapsed();
     Ok(report)
+}
+
+/// Digests in the user's cache.
+struct Remembered(Cache);
+
+impl DigestMemory for Remembered {
+    fn recall(&self, key: &str) -> Option<Digest> {
+        self.0.get("digests", key)?.parse().ok()
+    }
+
+    fn remember(&self, key: &str, digest: &Digest) {
+        self.0.put("digests", key, digest.as_str());
+    }
 }

@@ -24,6 +24,8 @@ Examples:
       which tags would be copied, and how many each rule left out
   imglife sync --dry-run --only '*/alpine' --only golang
       the whole report for some of the entries, without changing anything
+  imglife sync --verify
+      after a registry lost data: check that what its tags point at is really there, and repair it
   imglife sync --shard 2/3
       the second of three parts, so that three runners share the work
   imglife sync --output json --report-junit sync.xml
@@ -50,6 +52,10 @@ pub(super) struct SyncArguments {
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
+    /// Look into every image at the target and bring parts of it that are missing there
+    #[arg(long)]
+    verify: bool,
+
     /// The form of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     output: OutputForm,
@@ -74,6 +80,7 @@ impl SyncArguments {
             },
             only: self.only,
             shard: self.shard.map(|shard| shard.shard(variables)).transpose()?,
+            verify: self.verify,
             output: self.output.into(),
             report_junit: self.report_junit,
             report_metrics: self.report_metrics,

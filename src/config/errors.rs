@@ -78,9 +78,13 @@ impl ConfigErrors {
             let line = DrawnLine::of(&self.text, span);
             let annotation = AnnotationKind::Primary.span(line.marked);
             let annotation = if path.is_empty() { annotation } else { annotation.label(path.as_ref()) };
-            group = group
-                .element(Origin::path(printable(&self.name)).line(span.line).char_column(span.column))
-                .element(Snippet::source(line.text).line_start(span.line).annotation(annotation));
+            let snippet = Snippet::source(line.text).line_start(span.line).annotation(annotation);
+            // A snippet counts its own columns, which are those of the file unless something was cut or escaped.
+            group = if line.is_exact {
+                group.element(snippet.path(printable(&self.name)))
+            } else {
+                group.element(Origin::path(printable(&self.name)).line(span.line).char_column(span.column)).element(snippet)
+            };
         }
         if let Some(hint) = &hint {
             group = group.element(Level::HELP.message(hint.as_ref()));
@@ -123,6 +127,8 @@ struct DrawnLine {
     text: String,
     /// What is wrong, in bytes of `text`.
     marked: Range<usize>,
+    /// Whether the text up to there is that of the file.
+    is_exact: bool,
 }
 
 impl DrawnLine {
@@ -143,7 +149,7 @@ impl DrawnLine {
         text.push_str(&drawable(&cut(marked)));
         let marked_end = text.len();
         text.push_str(&drawable(&cut(after)));
-        DrawnLine { text, marked: marked_start..marked_end }
+        DrawnLine { is_exact: text[..marked_start] == *before, text, marked: marked_start..marked_end }
     }
 }
 

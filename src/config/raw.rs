@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Tag, options};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Tag, options};
 
 use super::errors::{Finding, Span};
 
@@ -73,6 +73,10 @@ fn failure(span: Span, message: impl Into<String>, hint: Option<&str>) -> Findin
     Finding { span: Some(span), path: String::new(), message: message.into(), hint: hint.map(str::to_owned) }
 }
 
+fn too_deep() -> String {
+    format!("nested deeper than {DEEPEST} levels")
+}
+
 /// How much a node is, with all that is below it.
 #[derive(Clone, Copy, Default)]
 struct Weight {
@@ -113,7 +117,10 @@ impl Tree {
         while let Some(event) = parser.next_event() {
             let (event, at) = event.map_err(|error| {
                 let span = span_between(*error.marker(), *error.marker(), text);
-                failure(span, error.kind().to_string(), None)
+                match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => failure(span, too_deep(), None),
+                    kind => failure(span, format!("not valid YAML: {kind}"), syntax_hint(kind)),
+                }
             })?;
             let span = span_between(at.start, at.end, text);
             match event {
@@ -182,7 +189,7 @@ impl Tree {
             self.anchors.insert(anchor, (node.clone(), weight));
         }
         if self.open.len() + weight.depth > DEEPEST {
-            return Err(failure(node.span, format!("nested deeper than {DEEPEST} levels"), None));
+            return Err(failure(node.span, too_deep(), None));
         }
         let Some(parent) = self.open.last_mut() else {
             self.root = Some(node);
@@ -212,6 +219,24 @@ impl Tree {
             },
         }
         Ok(())
+    }
+}
+
+/// Returns what is most often the cause.
+fn syntax_hint(kind: &ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => Some("indent with spaces"),
+        ErrorKind::UnknownQuotedScalarEscape => Some("put regular expressions in single quotes"),
+        ErrorKind::UnexpectedCharacter { .. } => Some("put text that begins with a special character in quotes"),
+        ErrorKind::MappingValueNotAllowed | ErrorKind::SimpleKeyExpected => {
+            Some("look at the indentation, and put text that contains `: ` in quotes")
+        }
+        ErrorKind::InvalidIndentation
+        | ErrorKind::MappingKeyNotAllowed
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::BlockSequenceEntryNotAllowed => Some("look at the indentation of this line and of those above it"),
+        _ => None,
     }
 }
 
@@ -248,4 +273,109 @@ fn merge(pairs: &mut Vec<Pair>, merged: &[Node]) -> Result<(), Finding> {
 fn span_between(start: Marker, end: Marker, text: &str) -> Span {
     let offset = |marker: Marker| marker.byte_offset().unwrap_or(text.len()).min(text.len());
     Span { start: offset(start), end: offset(end).max(offset(start)), line: start.line().max(1), column: start.col() + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        read(text).expect_err("it is refused").message
+    }
+
+    /// Returns the tree without positions.
+    fn shown(text: &str) -> String {
+        fn show(node: &Node) -> String {
+            match &node.content {
+                Content::Null => "~".to_owned(),
+                Content::Scalar(text) => format!("{text:?}"),
+                Content::Sequence(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+                Content::Mapping(pairs) => {
+                    let pairs: Vec<String> = pairs.iter().map(|pair| format!("{}={}", pair.key.text, show(&pair.value))).collect();
+                    format!("{{{}}}", pairs.join(" "))
+                }
+            }
+        }
+        show(&read(text).expect("YAML"))
+    }
+
+    #[test]
+    fn scalars_keep_their_literal_text() {
+        assert_eq!(
+            shown("[3.10, 1e3, 0x10, 010, no, on, Yes, true, 2026-01-02]"),
+            r#"["3.10" "1e3" "0x10" "010" "no" "on" "Yes" "true" "2026-01-02"]"#
+        );
+        assert_eq!(shown("{no: 1, 3.10: 2, null: 3, on: 4}"), r#"{no="1" 3.10="2" null="3" on="4"}"#);
+    }
+
+    #[test]
+    fn only_unquoted_nothing_is_nothing() {
+        assert_eq!(shown("[~, null, Null, 'null', \"\", '~', !!str null]"), r#"[~ ~ ~ "null" "" "~" "null"]"#);
+        assert_eq!(shown("a:\nb: null"), "{a=~ b=~}");
+        assert_eq!(shown(""), "~");
+        assert_eq!(shown("# only a comment\n"), "~");
+    }
+
+    #[test]
+    fn aliases_and_merge_keys_are_followed() {
+        assert_eq!(shown("a: &x {k: 1, l: 2}\nb: {<<: *x, l: 3}\nc: *x"), r#"{a={k="1" l="2"} b={l="3" k="1"} c={k="1" l="2"}}"#);
+        assert_eq!(shown("[&a {k: 1}, &b {k: 2, l: 2}, {<<: [*a, *b]}]"), r#"[{k="1"} {k="2" l="2"} {k="1" l="2"}]"#);
+        assert_eq!(shown("{'<<': 1}"), r#"{<<="1"}"#);
+        assert_eq!(refused("{<<: 1}"), "`<<` takes a mapping or a list of mappings");
+        assert_eq!(refused("a: &a [*a]"), "an alias stands inside the value it refers to");
+        assert_eq!(refused("a: *b"), "not valid YAML: while parsing node, found unknown anchor");
+    }
+
+    #[test]
+    fn positions_count_lines_and_characters_from_one() {
+        let node = read("# größe\nkey:\n  - größe: x\n").expect("YAML");
+        let Content::Mapping(pairs) = &node.content else { panic!("{node:?}") };
+        let Content::Sequence(items) = &pairs[0].value.content else { panic!("{node:?}") };
+        let Content::Mapping(inner) = &items[0].content else { panic!("{node:?}") };
+        let span = inner[0].value.span;
+        assert_eq!((span.line, span.column), (3, 12));
+        assert_eq!(&"# größe\nkey:\n  - größe: x\n"[span.start..span.end], "x");
+    }
+
+    #[test]
+    fn a_file_that_would_unfold_to_billions_is_refused() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..30 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            text += &format!("a{level}: &a{level} [{aliases}]\n");
+        }
+        assert_eq!(refused(&text), "more than 100000 values, aliases followed");
+    }
+
+    #[test]
+    fn nesting_is_bounded_in_every_style_and_through_aliases() {
+        for text in ["[".repeat(10_000), "{a: ".repeat(10_000), "- ".repeat(10_000)] {
+            assert_eq!(refused(&text), "nested deeper than 64 levels");
+        }
+        assert!(read(&"? ".repeat(10_000)).is_err());
+        let mut block = String::new();
+        for level in 0..1200 {
+            block += &format!("{}a:\n", " ".repeat(level));
+        }
+        assert_eq!(refused(&block), "nested deeper than 64 levels");
+        let mut aliased = "a0: &a0 [x]\n".to_owned();
+        for level in 1..100 {
+            aliased += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        }
+        assert_eq!(refused(&aliased), "nested deeper than 64 levels");
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_unread() {
+        assert_eq!(refused(&"a".repeat(LONGEST_FILE + 1)), "the file is longer than 1024 KiB");
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        assert_eq!(refused("a: 1\n---\nb: 2"), "a second document starts here");
+        assert_eq!(refused("a: !env HOME"), "YAML tags mean nothing here");
+        assert_eq!(refused("? [a]\n: b"), "a key must be text, not a list or a mapping");
+        assert_eq!(refused("a: &x [1]\n*x : b"), "a key must be text, not a list or a mapping");
+        assert!(refused("%YAML 1.1\n---\na: 1").starts_with("not valid YAML: "));
+    }
 }

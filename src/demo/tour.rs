@@ -46,6 +46,7 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
             mode: Mode::Apply,
             only: Vec::new(),
             shard: None,
+            verify: false,
             output: Output::Text,
             report_junit: None,
             report_metrics: None,

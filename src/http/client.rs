@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 
 use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
 use super::host::{Class, HostState, Permit};
-use super::request::{Answer, Body, Download, Kind, Request};
-use super::retry::{Tries, parse_retry_after};
+use super::request::{Answer, Body, Download, Kind, LogIn, Place, Request, join};
+use super::retry::{Tries, retry_after};
 use super::settings::{Settings, Tls, host_of};
 use crate::credentials::Credentials;
 use crate::model::{Clock, Host};
@@ -47,6 +47,15 @@ pub struct Client {
 enum Connections {
     Plain,
     Tls(Tls),
+}
+
+/// Which place among the host's connections a request takes.
+#[derive(Clone, Copy)]
+enum Seat<'a> {
+    /// One that becomes free.
+    New(Class),
+    /// One that the caller has, and keeps while the request fails.
+    Kept(&'a Permit),
 }
 
 /// A request without its host's own matters.
@@ -90,11 +99,18 @@ impl Client {
         let host = self.host(&request.host)?;
         let mut tries = self.tries_on(&host, request.kind);
         loop {
-            match self.attempt(&host, &mut request, Class::Download).await {
+            match self.attempt(&host, &mut request, Seat::New(Class::Download)).await {
                 Ok((response, permit)) => return Ok(self.download(request.method, response, permit)),
                 Err(error) => tries.after(error).await?,
             }
         }
+    }
+
+    /// Returns a download in the place of one that broke, whose content must be dropped by then. Not tried again.
+    pub async fn open_again(&self, mut request: Request, place: &Place) -> Result<Download, Error> {
+        let host = self.host(&request.host)?;
+        let (response, permit) = self.attempt(&host, &mut request, Seat::Kept(&place.0)).await?;
+        Ok(self.download(request.method, response, permit))
     }
 
     /// Returns a counter of tries for something that needs several requests to `host`.
@@ -117,21 +133,32 @@ impl Client {
     }
 
     async fn exchange(&self, host: &HostState, request: &mut Request) -> Result<Answer, Error> {
-        let (response, _permit) = self.attempt(host, request, Class::Exchange).await?;
+        let (response, _permit) = self.attempt(host, request, Seat::New(Class::Exchange)).await?;
         self.collect(&request.method, response, request.limit).await
     }
 
     /// Sends a request once, or once more with a login where one is asked for. Returns only successes.
-    async fn attempt(&self, host: &HostState, request: &mut Request, class: Class) -> Result<(reqwest::Response, Permit), Error> {
+    async fn attempt(&self, host: &HostState, request: &mut Request, seat: Seat<'_>) -> Result<(reqwest::Response, Permit), Error> {
         let url = host.url(&request.target)?;
         self.check_plain(host, &url)?;
         let own = host.is_own(&url);
+        let asked = own && request.log_in == LogIn::AsAsked;
         let began = Instant::now();
         loop {
-            let introduction = if own { host.auth.introduction().await } else { None };
-            let authorization = if own { self.authorization(host, &request.access).await? } else { Authorization::NotAsked };
+            let introduction = if asked { host.auth.introduction().await } else { None };
+            let authorization = match request.log_in {
+                LogIn::AsAsked if own => self.authorization(host, &request.access).await?,
+                LogIn::Basic if own => self.basic(host, &request.access).await?,
+                _ => Authorization::NotAsked,
+            };
             host.turn(request.kind).await;
-            let permit = host.permit(class).await;
+            if request.counted {
+                host.counted_turn().await;
+            }
+            let permit = match seat {
+                Seat::New(class) => host.permit(class).await,
+                Seat::Kept(permit) => permit.clone(),
+            };
             let once = matches!(request.body, Body::Stream { .. });
             let sending = Sending {
                 method: &request.method,
@@ -142,12 +169,15 @@ impl Client {
             };
             let answer = self.follow(host, sending).await;
             let is_challenge =
-                |response: &reqwest::Response| own && response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
-            if own && !answer.as_ref().is_ok_and(is_challenge) {
+                |response: &reqwest::Response| asked && response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
+            if asked && !answer.as_ref().is_ok_and(is_challenge) {
                 // Failures count too: those who wait shall not wait for one another's.
                 host.auth.answered();
             }
             let response = answer?;
+            if own && host.is_own(response.url()) {
+                host.note_quota(response.headers());
+            }
             if !is_challenge(&response) {
                 return match response.status().is_success() {
                     true => Ok((response, permit)),
@@ -180,7 +210,7 @@ impl Client {
                 return Ok(response);
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let Some(next) = location.and_then(|text| url.join(text).ok()) else {
+            let Some(next) = location.and_then(|text| join(&url, text)) else {
                 return Err(malformed(&url, "a redirect that says no address"));
             };
             if next.origin() != url.origin() {
@@ -241,8 +271,7 @@ impl Client {
     /// Returns an answer other than success as an error, with what it says.
     pub(super) async fn refusal(&self, method: &Method, response: reqwest::Response) -> Error {
         let (status, url) = (response.status(), SafeUrl::from(response.url()));
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|text| parse_retry_after(text, self.clock.now()));
+        let retry_after = retry_after(response.headers(), self.clock.now());
         // Why it failed is told by the status already when the reasons cannot be read.
         let body = self.read(method, response, LARGEST_ERROR).await.unwrap_or_default();
         let (problems, excerpt) = read_reasons(&body);
@@ -273,11 +302,12 @@ impl Client {
     fn download(&self, method: Method, response: reqwest::Response, permit: Permit) -> Download {
         let (status, headers) = (response.status(), response.headers().clone());
         let stall = self.settings.stall;
+        let place = Place(permit.clone());
         let content = futures_util::stream::try_unfold((response, permit), move |(mut response, permit)| {
             let method = method.clone();
             async move { Ok(next_chunk(&method, &mut response, stall).await?.map(|chunk| (chunk, (response, permit)))) }
         });
-        Download { status, headers, content: content.boxed() }
+        Download { status, headers, content: content.boxed(), place }
     }
 
     /// Checks that a redirect may be followed from one origin to another.
@@ -324,7 +354,6 @@ impl Client {
 }
 
 fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Error> {
-    let setup = |source| Error::Setup { host: host.clone(), source };
     let mut headers = HeaderMap::new();
     // Compressed on the way, content would have another size and digest than it should.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -344,6 +373,9 @@ fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Er
         Connections::Tls(tls) => {
             if let Some(file) = &tls.ca_file {
                 let certificates = Certificate::from_pem_bundle(&read_pem(host, file)?).map_err(|error| unusable(host, file, error))?;
+                if certificates.is_empty() {
+                    return Err(unusable(host, file, "it has no certificate"));
+                }
                 builder = builder.tls_certs_merge(certificates);
             }
             if let Some(pair) = &tls.client_certificate {
@@ -355,7 +387,11 @@ fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Er
             builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
         }
     }
-    builder.build().map_err(setup)
+    builder.build().map_err(|source| match connections {
+        Connections::Tls(Tls { ca_file: Some(file), .. }) => unusable(host, file, source),
+        Connections::Tls(Tls { client_certificate: Some(pair), .. }) => unusable(host, &pair.certificate, source),
+        _ => Error::Setup { host: host.clone(), source },
+    })
 }
 
 fn read_pem(host: &Host, file: &Path) -> Result<Vec<u8>, Error> {

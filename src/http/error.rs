@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
+use super::retry::{Verdict, classify};
 use crate::credentials::{CredentialError, variable_prefix};
 use crate::model::Host;
 use crate::model::text::{excerpt, printable};
@@ -27,6 +28,9 @@ pub enum Error {
     /// A token was refused when content was being sent with it; another may be taken.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
+    /// The token server failed, after its own tries: what it answered says nothing of the request that needed the token.
+    #[error(transparent)]
+    TokenServer(Box<Error>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error("{host} leads to {url}, which is not followed: {reason}")]
@@ -52,6 +56,11 @@ impl Error {
         }
     }
 
+    /// Returns whether the failure can pass by itself, so that another try is worth it.
+    pub fn can_pass(&self) -> bool {
+        classify(self) == Verdict::Retry
+    }
+
     /// Returns whether the host named `code` as a reason (error codes of the distribution specification).
     pub fn has_code(&self, code: &str) -> bool {
         matches!(self, Error::Refused(refusal) if refusal.problems.iter().any(|problem| problem.code == code))
@@ -65,6 +74,7 @@ impl Error {
                 Some(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or log in with `docker login {host}`"))
             }
             Error::Credential(error) => error.hint.clone(),
+            Error::TokenServer(error) => error.hint(),
             Error::Connection { url, source, .. } => tls_hint(url, source),
             Error::Misled { reason: PLAIN_HTTP, url, .. } => {
                 Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
@@ -199,7 +209,7 @@ fn after(tries: u32) -> String {
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);
 
-const HARMLESS: [&str; 8] = ["scope", "service", "n", "last", "mount", "from", "digest", "page"];
+const HARMLESS: [&str; 10] = ["scope", "service", "n", "last", "mount", "from", "digest", "page", "page_size", "limit"];
 
 impl SafeUrl {
     fn authority(&self) -> String {

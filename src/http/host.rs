@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
+use reqwest::header::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Auth;
 use super::error::Error;
+use super::quota::{Quota, Standing};
 use super::request::{Kind, Target};
 use super::settings::{HostRules, Settings};
+use crate::credentials::variable_prefix;
 use crate::model::Host;
 
 /// Connections to one host when its rules do not say. Registries answer requests of one client side by side only up to a point.
@@ -30,6 +33,7 @@ pub(super) struct HostState {
     pub(super) auth: Auth,
     permits: Permits,
     pace: Option<Pace>,
+    quota: Quota,
     /// Until when no request of a kind is sent, since the host asked for that.
     holds: Mutex<HashMap<Kind, Instant>>,
 }
@@ -51,6 +55,7 @@ impl HostState {
         Ok(HostState {
             permits: Permits::new(rules.max_connections.unwrap_or(USUAL_CONNECTIONS)),
             pace: rules.requests_per_second.and_then(Pace::new),
+            quota: Quota::default(),
             name: name.clone(),
             credential_host: rules.login_host(name),
             base,
@@ -97,6 +102,27 @@ impl HostState {
         }
     }
 
+    /// Waits until a request that the host counts against a quota may be sent.
+    pub(super) async fn counted_turn(&self) {
+        if let Some(pace) = self.quota.pace() {
+            pace.turn().await;
+        }
+    }
+
+    /// Takes in what an answer tells of the host's quota.
+    pub(super) fn note_quota(&self, headers: &HeaderMap) {
+        let Some(standing) = Standing::read(headers) else { return };
+        if self.quota.note(standing) {
+            let prefix = variable_prefix(&self.credential_host);
+            tracing::warn!(
+                host = %self.name,
+                remaining = standing.remaining,
+                limit = standing.limit,
+                "the host lets few more manifests be read, so that is done slowly from here on; log in ({prefix}_USERNAME, {prefix}_PASSWORD) for a higher limit, or run less often",
+            );
+        }
+    }
+
     /// Waits for a place among the host's connections.
     pub(super) async fn permit(&self, class: Class) -> Permit {
         self.permits.acquire(class).await
@@ -117,14 +143,20 @@ pub(super) enum Class {
 /// A copy holds a download while its upload waits for a connection, so downloads that took all of a host's connections would
 /// wait for ever: for uploads to the same host, or, in copies both ways between two hosts, for each other. Therefore downloads
 /// leave one connection free, which only goes to requests that end without taking another. (An upload's content must be open
-/// before the upload is sent, and is not opened again within it.) A limit of 1 counts as 2.
+/// before the upload is sent. When it is opened again within the upload, since its connection broke, it keeps the place that it
+/// has: it never waits for one, so to everybody else it looks like a download that is slow.) A limit of 1 counts as 2.
 struct Permits {
     all: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
 }
 
-/// A place among a host's connections.
+/// A place among a host's connections, free again when its last clone is dropped.
+#[derive(Clone)]
 pub(super) struct Permit {
+    _held: Arc<Held>,
+}
+
+struct Held {
     _connection: Option<OwnedSemaphorePermit>,
     _download: Option<OwnedSemaphorePermit>,
 }
@@ -141,20 +173,29 @@ impl Permits {
             Class::Download => Arc::clone(&self.downloads).acquire_owned().await.ok(),
             Class::Exchange => None,
         };
-        Permit { _connection: Arc::clone(&self.all).acquire_owned().await.ok(), _download: download }
+        let connection = Arc::clone(&self.all).acquire_owned().await.ok();
+        Permit { _held: Arc::new(Held { _connection: connection, _download: download }) }
     }
 }
 
 /// Spreads requests evenly.
-struct Pace {
+pub(super) struct Pace {
     interval: Duration,
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
     fn new(per_second: f64) -> Option<Pace> {
-        let interval = Duration::try_from_secs_f64(1.0 / per_second).ok()?;
-        Some(Pace { interval, next: Mutex::new(None) })
+        Duration::try_from_secs_f64(1.0 / per_second).ok().map(Pace::every)
+    }
+
+    pub(super) fn every(interval: Duration) -> Pace {
+        Pace { interval, next: Mutex::new(None) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
     }
 
     async fn turn(&self) {

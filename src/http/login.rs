@@ -44,6 +44,17 @@ impl Client {
         }
     }
 
+    /// Returns user name and password for `host` as they are sent, whatever it asks for; nothing when there are none.
+    pub(super) async fn basic(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
+        let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
+        Ok(Authorization::Fixed(match &credential {
+            Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password } => {
+                basic(username, password)
+            }
+            Credential::Bearer { .. } | Credential::RefreshToken { .. } | Credential::Anonymous => None,
+        }))
+    }
+
     async fn token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
         let slot = host.auth.slot(&access.scopes);
         let mut slot = slot.lock().await;
@@ -88,6 +99,7 @@ impl Client {
             Err(refusal) if matches!(refusal.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
                 Err(self.unauthorized(host, access, &refusal).await?)
             }
+            Err(error @ (Error::Refused(_) | Error::Connection { .. } | Error::Stalled { .. })) => Err(Error::TokenServer(Box::new(error))),
             result => result,
         }
     }

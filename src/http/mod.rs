@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod host;
 mod login;
+mod quota;
 mod request;
 mod retry;
 mod settings;
@@ -16,11 +17,13 @@ mod settings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 mod token;
 
 pub use client::Client;
 pub use error::{Error, Problem, Refusal, SafeUrl};
-pub use request::{Access, Answer, Body, Download, Kind, Request, Target};
+pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Request, Target};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
 pub use retry::Tries;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
 use super::error::{Error, tls_problem};
 use super::host::HostState;
@@ -15,6 +16,9 @@ use super::request::Kind;
 const TRIES: usize = 5;
 
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// What nobody waits for, whatever the deadline: who asks for more says never.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Whether a failure can pass by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +46,38 @@ pub(super) fn classify(error: &Error) -> Verdict {
     }
 }
 
-/// Returns how long a `Retry-After` asks to wait: seconds, or a date of RFC 9110 section 5.6.7. `None` when it is neither.
-pub(super) fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+/// Returns how long an answer asks to wait, by `Retry-After` or, as Docker Hub has it, the time in `X-Retry-After`.
+pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let asked = text(RETRY_AFTER.as_str()).and_then(|text| parse_retry_after(text, now));
+    asked.or_else(|| text("x-retry-after").and_then(|text| parse_retry_time(text, now)))
+}
+
+/// Returns how long a `Retry-After` asks to wait: seconds, or a date in one of the three forms of RFC 9110 section 5.6.7. `None`
+/// when it is none of these.
+fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = DateTime::parse_from_rfc2822(text).ok()?;
-    Some((date.with_timezone(&Utc) - now).to_std().unwrap_or(Duration::ZERO))
+    let obsolete = |form| NaiveDateTime::parse_from_str(text, form).map(|date| date.and_utc());
+    let date = DateTime::parse_from_rfc2822(text)
+        .map(|date| date.to_utc())
+        .or_else(|_| obsolete("%A, %d-%b-%y %H:%M:%S GMT"))
+        .or_else(|_| obsolete("%a %b %e %H:%M:%S %Y"));
+    Some(from(now, date.ok()?))
+}
+
+/// Returns how long it is until a time in seconds since 1970. Smaller numbers than such a time can be are seconds to wait.
+fn parse_retry_time(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    match text.trim().parse::<i64>() {
+        Ok(time @ 1_000_000_000..) => DateTime::from_timestamp(time, 0).map(|time| from(now, time)),
+        _ => parse_retry_after(text, now),
+    }
+}
+
+fn from(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
+    (time - now).to_std().unwrap_or(Duration::ZERO)
 }
 
 /// Counts the tries of one request or blob and waits between them, with full jitter.
@@ -102,6 +130,9 @@ impl Tries {
     }
 
     fn next(&mut self, at_least: Duration) -> Option<Instant> {
+        if at_least > LONGEST_WAIT {
+            return None;
+        }
         let delay = self.delays.next()?.mul_f64(fastrand::f64()).max(at_least);
         let until = Instant::now().checked_add(delay)?;
         self.deadline.is_none_or(|deadline| until <= deadline).then_some(until)
@@ -115,6 +146,8 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderName;
+
     use super::*;
 
     #[test]
@@ -131,8 +164,27 @@ mod tests {
         assert_eq!(parse("120"), Some(Duration::from_secs(120)));
         assert_eq!(parse("Fri, 06 Nov 2026 08:50:07 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(parse("Fri, 06 Nov 2026 08:00:00 GMT"), Some(Duration::ZERO), "a date that is over");
+        assert_eq!(parse("Friday, 06-Nov-26 08:50:07 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(parse("Fri Nov  6 08:50:07 2026"), Some(Duration::from_secs(30)));
         assert_eq!(parse("-5"), None);
         assert_eq!(parse("soon"), None);
         assert_eq!(parse("18446744073709551615"), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(parse("18446744073709551616"), None);
+    }
+
+    #[test]
+    fn docker_hub_says_at_what_time_to_come_back() {
+        let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
+        let wait = |headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a header"))).collect();
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait(&[("x-retry-after", "1794000090")]), Some(Duration::from_secs(90)));
+        assert_eq!(wait(&[("x-retry-after", "1793999999")]), Some(Duration::ZERO));
+        assert_eq!(wait(&[("x-retry-after", "15")]), Some(Duration::from_secs(15)));
+        assert_eq!(wait(&[("x-retry-after", "1794000090"), ("retry-after", "7")]), Some(Duration::from_secs(7)));
+        assert_eq!(wait(&[("x-retry-after", "9223372036854775807")]), None);
+        assert_eq!(wait(&[("x-retry-after", "soon")]), None);
+        assert_eq!(wait(&[]), None);
     }
 }

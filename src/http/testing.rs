@@ -66,6 +66,21 @@ impl Fake {
     pub(crate) async fn start_slow<R: IntoResponse>(delay: Duration, answer: impl Fn(&Seen) -> R + Send + Sync + 'static) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        Fake::serve(listener, address, delay, answer)
+    }
+
+    /// Starts a server on `listener`, which listens at `address`.
+    pub(crate) fn serve<L, R>(
+        listener: L,
+        address: SocketAddr,
+        delay: Duration,
+        answer: impl Fn(&Seen) -> R + Send + Sync + 'static,
+    ) -> Fake
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+        R: IntoResponse,
+    {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (answer, known) = (Arc::new(answer), Arc::clone(&seen));
         let service = axum::Router::new().fallback(move |request: Request| {

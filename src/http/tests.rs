@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 
 use super::testing::{Fake, SECRET, Seen, basic, client, client_with, limited, quick, raw_server, shown};
-use super::{Access, Answer, Body, Client, Error, Kind, Request, Settings, Target};
+use super::{Access, Answer, Body, Client, Download, Error, HostRules, Kind, Request, Settings, Target};
 use crate::credentials::Credential;
 use crate::model::{Host, Secret};
 
@@ -140,7 +140,25 @@ async fn a_failing_token_server_is_named_and_not_taken_for_a_refusal() {
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     let error = fail(&client, &host, "/a").await;
     assert!(shown(&error).contains("/token?service=s&scope=repository:a:pull was answered with 503"), "{}", shown(&error));
-    assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE));
+    assert!(shown(&error).contains("(tried 5 times)"), "{}", shown(&error));
+    assert_eq!((error.status(), fake.count("/token")), (None, 5));
+}
+
+#[tokio::test]
+async fn a_token_server_that_fails_in_passing_is_asked_again() {
+    let failures = AtomicUsize::new(2);
+    let fake = Fake::start(move |seen| match seen.path.starts_with("/token") {
+        true if failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() => {
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+        true => r#"{"token":"t"}"#.into_response(),
+        false if seen.authorization() == Some("Bearer t") => "ok".into_response(),
+        false => challenge(seen),
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], basic()));
+    send(&client, &host, "/a").await.expect("an answer");
+    assert_eq!((fake.count("/token"), fake.count("/a")), (3, 2));
 }
 
 #[tokio::test]
@@ -318,6 +336,50 @@ async fn retry_after_holds_up_requests_of_the_same_kind_only() {
 }
 
 #[tokio::test]
+async fn a_wait_that_is_over_or_never_ends_is_not_waited() {
+    let fake = Fake::start(|seen| match seen.index {
+        0 => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "Fri, 06 Nov 1998 08:49:38 GMT")]).into_response(),
+        _ => "ok".into_response(),
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    let began = Instant::now();
+    send(&client, &host, "/a").await.expect("an answer");
+    assert!(began.elapsed() < Duration::from_secs(1));
+    for wait in ["18446744073709551615", "9223372036854775807", "99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let fake = Fake::start(move |_| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", wait)])).await;
+        let (host, client) = (fake.host(), self::client([&fake.host()], Credential::Anonymous));
+        assert!(shown(&fail(&client, &host, "/a").await).contains("429"));
+        assert_eq!(fake.seen().len(), 1, "{wait}");
+    }
+}
+
+#[tokio::test]
+async fn counted_requests_are_slowed_down_when_few_are_left() {
+    let fake = Fake::start(|seen| {
+        let left = if seen.path == "/plenty" { "11;w=10" } else { "10;w=10" };
+        [("ratelimit-limit", "100;w=10"), ("ratelimit-remaining", left)]
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    let timed = async |path: &str, counted| {
+        let began = Instant::now();
+        for _ in 0..4 {
+            let mut request = get(&host, path);
+            request.counted = counted;
+            client.send(request).await.expect("an answer");
+        }
+        began.elapsed()
+    };
+    let (pause, no_pause) = (Duration::from_millis(200), Duration::from_millis(190));
+    assert!(timed("/plenty", true).await < no_pause);
+    assert!(timed("/few", false).await < no_pause, "others are not counted");
+    assert!(timed("/few", true).await >= pause);
+    timed("/plenty", false).await;
+    assert!(timed("/plenty", true).await < no_pause, "there are enough again");
+}
+
+#[tokio::test]
 async fn a_wait_beyond_the_deadline_is_not_begun() {
     let fake = Fake::start(|_| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")], "slow down")).await;
     let settings = Settings { deadline: Some(Instant::now() + Duration::from_secs(60)), ..quick() };
@@ -430,6 +492,31 @@ async fn no_more_requests_run_at_once_than_the_limit() {
     let client = client_with(limited(&host, 3), [&host], Credential::Anonymous);
     join_all((0..20).map(|_| send(&client, &host, "/a"))).await;
     assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn requests_are_spread_as_the_host_is_set_up() {
+    let fake = Fake::start(|_| "ok").await;
+    let rules = HostRules { requests_per_second: Some(20.0), ..HostRules::default() };
+    let settings = Settings { hosts: [(fake.host(), rules)].into(), ..quick() };
+    let (host, client) = (fake.host(), client_with(settings, [&fake.host()], Credential::Anonymous));
+    let began = Instant::now();
+    join_all((0..6).map(|_| send(&client, &host, "/a"))).await;
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_download_begun_again_takes_no_other_place() {
+    let fake = Fake::start(|_| vec![b'x'; 10]).await;
+    let (host, client) = (fake.host(), client_with(limited(&fake.host(), 2), [&fake.host()], Credential::Anonymous));
+    let Download { content, place, .. } = client.open(get(&host, "/a")).await.expect("a download");
+    drop(content);
+    let waits = tokio::time::timeout(Duration::from_millis(100), client.open(get(&host, "/b"))).await;
+    assert!(waits.is_err(), "the place is kept");
+    let again = tokio::time::timeout(Duration::from_secs(5), client.open_again(get(&host, "/c"), &place)).await;
+    let again = again.expect("it does not wait").expect("a download");
+    drop((again, place));
+    client.open(get(&host, "/d")).await.expect("the place is free");
 }
 
 #[tokio::test]

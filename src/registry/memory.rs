@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, verified};
@@ -17,6 +18,7 @@ const PIECE: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     Tags,
+    PushDates,
     Resolve,
     Manifest,
     Blob,
@@ -73,6 +75,7 @@ struct Contents {
     blobs: HashMap<Digest, Bytes>,
     manifests: HashMap<Digest, Manifest>,
     tags: BTreeMap<Tag, Digest>,
+    pushed: BTreeMap<Tag, DateTime<Utc>>,
 }
 
 impl MemoryPlace {
@@ -111,6 +114,16 @@ impl MemoryPlace {
         lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.blobs.remove(digest).is_some())
     }
 
+    /// Sets when a tag was pushed. A place tells push dates of the repositories that have one.
+    pub fn date_tag(&self, repository: &Repository, tag: &Tag, pushed_at: DateTime<Utc>) {
+        lock(&self.repositories).entry(repository.clone()).or_default().pushed.insert(tag.clone(), pushed_at);
+    }
+
+    /// Removes a manifest and leaves tags and indexes that name it. Returns whether it was there.
+    pub fn lose_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.manifests.remove(digest).is_some())
+    }
+
     /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at once.
     fn called(&self, call: Call) -> Result<Option<usize>, PlaceError> {
         let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));
@@ -141,6 +154,7 @@ impl Call {
 fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
     let action = match call.operation {
         Operation::Tags => "list tags",
+        Operation::PushDates => "list tags with their dates",
         Operation::Resolve => "resolve",
         Operation::Manifest => "read manifest",
         Operation::Blob => "read blob",
@@ -153,6 +167,16 @@ fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> Plac
 }
 
 impl Contents {
+    /// Returns the tags with what is known of them, when push dates are.
+    fn dated(&self) -> Option<Vec<TagSeen>> {
+        let seen = |(tag, digest): (&Tag, &Digest)| TagSeen {
+            tag: tag.clone(),
+            pushed_at: self.pushed.get(tag).copied(),
+            digest: Some(digest.clone()),
+        };
+        (!self.pushed.is_empty()).then(|| self.tags.iter().map(seen).collect())
+    }
+
     fn manifest(&self, reference: &Reference) -> Option<Manifest> {
         let digest = match reference {
             Reference::Tag(tag) => self.tags.get(tag)?,
@@ -183,6 +207,11 @@ impl ImageSource for MemoryPlace {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.called(Call::new(Operation::Tags, repository, &""))?;
         Ok(self.read(repository, |contents| Some(contents.tags.keys().cloned().map(TagSeen::named).collect())))
+    }
+
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.called(Call::new(Operation::PushDates, repository, &""))?;
+        Ok(self.read(repository, Contents::dated))
     }
 
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {

@@ -13,7 +13,9 @@ use futures_util::stream::BoxStream;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 mod error;
+mod hub;
 pub mod layout;
+mod listing;
 pub mod memory;
 pub mod places;
 pub mod read_only;
@@ -29,6 +31,21 @@ pub trait ImageSource: Send + Sync {
     /// Returns the tags of `repository` in no particular order, or `None` when the place says that there is no such
     /// repository. A listing that breaks off is an error, never a shorter list.
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError>;
+
+    /// Returns the tags of `repository` with the times they were pushed, or `None` when the place does not tell these. Costs
+    /// more requests than [`tags`](ImageSource::tags); what it returns replaces that listing.
+    async fn push_dates(&self, _repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        Ok(None)
+    }
+
+    /// Returns the tags of `repository`, with the times they were pushed where the place tells them, or `None` when the place
+    /// says that there is no such repository. Costs more requests than [`tags`](ImageSource::tags).
+    async fn dated_tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        match self.push_dates(repository).await? {
+            Some(tags) => Ok(Some(tags)),
+            None => self.tags(repository).await,
+        }
+    }
 
     /// Returns media type, digest and size of a manifest without reading it where the place allows that, or `None` when there
     /// is none. On a registry this is a HEAD, which is not counted as a pull.

@@ -29,6 +29,10 @@ impl ImageSource for Places {
         self.of(repository).tags(repository).await
     }
 
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.of(repository).push_dates(repository).await
+    }
+
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
         self.of(repository).resolve(repository, reference).await
     }
@@ -95,5 +99,8 @@ mod tests {
             assert_eq!((call.operation, &call.repository, call.mount_from.is_some()), (Operation::PutBlob, target, mounted));
         }
         assert_eq!((remote.count(Operation::PutBlob), layouts.count(Operation::PutBlob)), (3, 1));
+
+        places.dated_tags(&directory).await.expect("to list");
+        assert_eq!((remote.count(Operation::PushDates), layouts.count(Operation::PushDates)), (0, 1));
     }
 }

@@ -23,6 +23,10 @@ impl ImageSource for ReadOnly {
         self.0.tags(repository).await
     }
 
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.0.push_dates(repository).await
+    }
+
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
         self.0.resolve(repository, reference).await
     }
@@ -87,6 +91,8 @@ mod tests {
         inside.clear_calls();
 
         assert!(place.has_blob(&repository, &blob).await.expect("to look"));
+        place.dated_tags(&repository).await.expect("to list");
+        assert_eq!(inside.count(Operation::PushDates), 1);
         let put = place.put_blob(&repository, &blob, &InMemory(content), Some(&repository)).await;
         assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
         let put = place.put_manifest(&repository, &manifest.digest.clone().into(), &manifest).await;

@@ -17,12 +17,16 @@ use crate::registry::{ImageSource, ImageStore, PlaceErrorKind};
 
 mod attachments;
 mod blob;
+mod completeness;
 mod error;
 mod ledger;
+mod memory;
 mod platforms;
 
 pub use attachments::Attachments;
+pub use completeness::CompletenessRequest;
 pub use error::CopyError;
+pub use memory::{DigestMemory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
 
 use error::at;
@@ -36,6 +40,7 @@ pub struct Transfer {
     source: Arc<dyn ImageSource>,
     target: Arc<dyn ImageStore>,
     ledger: Ledger,
+    memory: Arc<dyn DigestMemory>,
     progress: Arc<dyn Progress>,
 }
 
@@ -96,15 +101,43 @@ struct Copy<'a> {
     warnings: std::sync::Mutex<Vec<String>>,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    fn new(item: &'a str, from: &'a Repository, to: &'a Repository, filter: &'a PlatformFilter) -> Copy<'a> {
+        Copy {
+            item,
+            from,
+            to,
+            filter,
+            moved: AtomicU64::new(0),
+            mounted: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            warnings: std::sync::Mutex::default(),
+        }
+    }
+
     fn warn(&self, warning: String) {
         self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warning);
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            moved: self.moved.load(Ordering::Relaxed),
+            mounted: self.mounted.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
+        }
     }
 }
 
 impl Transfer {
+    /// Returns a transfer that remembers nothing of earlier ones.
     pub fn new(source: Arc<dyn ImageSource>, target: Arc<dyn ImageStore>, progress: Arc<dyn Progress>) -> Transfer {
-        Transfer { source, target, ledger: Ledger::default(), progress }
+        Transfer { source, target, ledger: Ledger::default(), memory: forgetful(), progress }
+    }
+
+    /// Returns the transfer with what it may remember.
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<dyn DigestMemory>) -> Transfer {
+        Transfer { memory, ..self }
     }
 
     /// Tells that the target said that there is no such repository, so nothing has to be looked for in it.
@@ -115,16 +148,7 @@ impl Transfer {
     /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until the last step nothing that a
     /// tag points at changes. A future that is dropped leaves at most blobs and manifests without a tag.
     pub async fn copy(&self, request: CopyRequest<'_>) -> Result<Copied, CopyError> {
-        let copy = Copy {
-            item: request.item,
-            from: request.from,
-            to: request.to,
-            filter: request.filter,
-            moved: AtomicU64::new(0),
-            mounted: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            warnings: std::sync::Mutex::default(),
-        };
+        let copy = Copy::new(request.item, request.from, request.to, request.filter);
         let root = self.read(request.from, &request.reference).await?;
         let source_digest = root.digest.clone();
         let filtered = platforms::apply(&*self.source, request.from, root, request.filter).await?;
@@ -132,6 +156,9 @@ impl Transfer {
             copy.warn(warning);
         }
         let digest = filtered.root.digest.clone();
+        if let Some(key) = memory::rewritten(&source_digest, request.filter) {
+            self.memory.remember(&key, &digest);
+        }
         // Another tag of the same image may have brought everything already; then only this tag is missing.
         if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
             self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
@@ -145,11 +172,7 @@ impl Transfer {
         };
         self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await.map_err(at(Side::Target))?;
         self.ledger.note_manifest(request.to, &digest);
-        let tally = Tally {
-            moved: copy.moved.load(Ordering::Relaxed),
-            mounted: copy.mounted.load(Ordering::Relaxed),
-            skipped: copy.skipped.load(Ordering::Relaxed),
-        };
+        let tally = copy.tally();
         Ok(Copied {
             source_digest,
             digest,
@@ -170,11 +193,14 @@ impl Transfer {
     /// Returns the digest that `filter` gives the image `source` names, without copying anything: what a target that is up to
     /// date has under the tag.
     pub async fn expected_digest(&self, from: &Repository, source: &Digest, filter: &PlatformFilter) -> Result<Digest, CopyError> {
-        if filter.keeps_bytes() {
-            return Ok(source.clone());
+        let Some(key) = memory::rewritten(source, filter) else { return Ok(source.clone()) };
+        if let Some(digest) = self.memory.recall(&key) {
+            return Ok(digest);
         }
         let root = self.read(from, &Reference::Digest(source.clone())).await?;
-        Ok(platforms::apply(&*self.source, from, root, filter).await?.root.digest)
+        let digest = platforms::apply(&*self.source, from, root, filter).await?.root.digest;
+        self.memory.remember(&key, &digest);
+        Ok(digest)
     }
 
     async fn read(&self, from: &Repository, reference: &Reference) -> Result<Manifest, CopyError> {

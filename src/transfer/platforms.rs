@@ -38,11 +38,6 @@ pub enum PlatformFilterMode {
 }
 
 impl PlatformFilter {
-    /// Returns whether the digest at the target is always that of the source.
-    pub fn keeps_bytes(&self) -> bool {
-        !matches!(self, PlatformFilter::Only { mode: PlatformFilterMode::Rewrite, .. })
-    }
-
     /// Returns whether an index at the target proves that the children wanted by this filter are there too.
     pub(super) fn trusts_an_index(&self) -> bool {
         !matches!(self, PlatformFilter::Only { mode: PlatformFilterMode::Sparse, .. })

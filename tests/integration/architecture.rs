@@ -64,7 +64,7 @@ impl Rules {
             let module = module_of(file);
             let room = module.first().cloned().unwrap_or_else(|| file[4..file.len() - 3].to_owned());
             seen.entry(room.clone()).or_insert(file);
-            if file.ends_with("/tests.rs") || file.contains("/tests/") {
+            if file.ends_with("/tests.rs") || file.ends_with("_tests.rs") || file.contains("/tests/") {
                 continue;
             }
             let Some((_, allowed)) = self.rooms.iter().find(|(name, _)| *name == room) else { continue };

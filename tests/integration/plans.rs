@@ -23,6 +23,9 @@ use serde::Deserialize;
 struct World {
     /// Repository, tag, name of a content. The content `missing` is listed and cannot be read.
     repositories: BTreeMap<String, BTreeMap<String, String>>,
+    /// Repository, tag, when it was pushed. Other repositories tell no dates.
+    #[serde(default)]
+    dates: BTreeMap<String, BTreeMap<String, DateTime<Utc>>>,
     /// Repositories of which everything fails.
     #[serde(default)]
     failures: BTreeMap<String, String>,
@@ -51,6 +54,11 @@ async fn place(world: World) -> MemoryPlace {
             place.put_blob(&at, &config, &InMemory(Bytes::from(content)), None).await.expect("a blob");
             let reference = Reference::Tag(tag.parse().expect("a tag"));
             place.put_manifest(&at, &reference, &manifest).await.expect("a manifest");
+        }
+    }
+    for (repository, tags) in &world.dates {
+        for (tag, pushed_at) in tags {
+            place.date_tag(&repository.parse().expect("a repository"), &tag.parse().expect("a tag"), *pushed_at);
         }
     }
     place.fail_when(move |call| {
@@ -101,9 +109,14 @@ fn draw(config: &Config, plan: &Plan) -> String {
                 Action::Copy(CopyReason::Changed { source, replaces }) => {
                     format!("copy {}, replaces {}", source.short(), replaces.short())
                 }
+                Action::Copy(CopyReason::Incomplete { missing }) => format!("repair, {} parts are missing", missing.len()),
                 Action::Fail(trouble) => format!("fails: {}", describe(trouble)),
             };
-            writeln!(drawn, "  {}: {action}", item.tag).expect("text");
+            let stored_as = if item.target_tag == item.tag { String::new() } else { format!(" as {}", item.target_tag) };
+            writeln!(drawn, "  {}{stored_as}: {action}", item.tag).expect("text");
+            for warning in &item.warnings {
+                writeln!(drawn, "    warning: {warning}").expect("text");
+            }
         }
     }
     drawn
@@ -132,7 +145,7 @@ async fn every_world_is_planned_as_expected() {
         let now: DateTime<Utc> = Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time");
         let place = Arc::new(place(world).await);
         place.clear_calls();
-        let places = Places { source: place.clone(), target: place.clone() };
+        let places = Places { source: place.clone(), target: place.clone(), memory: imglife::transfer::forgetful() };
         let seen = observe(sync, &Scope::default(), &places, &*imglife::progress::silent(), now).await;
         let writes = [Operation::PutBlob, Operation::PutManifest];
         assert!(place.calls().iter().all(|call| !writes.contains(&call.operation)), "observing writes nothing");

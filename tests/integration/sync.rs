@@ -400,3 +400,61 @@ async fn a_large_layer_streams_through_little_memory() {
     assert!((1..64 * 1024).contains(&peak), "{peak} KiB at the most");
     assert_eq!(registry.stored_tags("large").len(), 1);
 }
+
+#[tokio::test]
+async fn an_unchanged_run_that_compares_costs_two_heads_a_tag_even_with_a_platform_filter() {
+    let (upstream, registry) = (Registry::plain(), Registry::plain());
+    let mut graph = Graph::default();
+    for version in 0..3 {
+        let children =
+            ["linux/amd64", "linux/arm64"].map(|platform| graph.small_image(Flavour::Oci, platform, &format!("{platform} {version}")));
+        let index = graph.index(Flavour::Oci, &children);
+        graph.tag(&format!("1.{version}"), &index);
+    }
+    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    let rest = "tag_regex: '1\\..*', check_digest: true, platforms: [linux/amd64]";
+    let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), rest);
+    let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
+    let copied = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    let tag = &copied["entries"][0]["tags"][0];
+    assert_ne!(tag["digest"], tag["sourceDigest"], "the index was rewritten");
+    let heads = BTreeMap::from([("GET tags/list".to_owned(), 1), ("HEAD manifests".to_owned(), 3)]);
+    for forgotten in [false, true] {
+        if forgotten {
+            std::fs::remove_dir_all(world.home().join(".cache/imglife")).expect("the cache");
+        }
+        let (up, down) = (upstream.mark(), registry.mark());
+        let report = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+        assert_eq!(report["totals"]["upToDate"], 3);
+        assert_eq!(counted(&registry, down), heads);
+        let mut expected = heads.clone();
+        if forgotten {
+            expected.insert("GET manifests".to_owned(), 3);
+        }
+        assert_eq!(counted(&upstream, up), expected, "forgotten: {forgotten}");
+    }
+}
+
+#[tokio::test]
+async fn verify_finds_what_a_registry_lost_and_repairs_it() {
+    let (upstream, registry) = (Registry::plain(), Registry::plain());
+    let graph = versions(3);
+    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    let entries = entry(&format!("{}/app", upstream.host()), &format!("{}/app", registry.host()), "tag_regex: '1\\..*'")
+        + &entry(&format!("{}/app", upstream.host()), "ocidir://out", "tag_regex: '1\\..*'");
+    let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
+    world.imglife(["sync"]).succeeds();
+    let lost = Digest::sha256(b"layer of 1");
+    std::fs::remove_file(registry.stored(&lost)).expect("a stored blob");
+    std::fs::remove_file(world.path(&format!("out/blobs/sha256/{}", lost.hex()))).expect("a stored blob");
+    let blind = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    assert_eq!(blind["totals"]["upToDate"], 6, "without --verify nobody looks");
+    let found = json(&world.imglife(["sync", "--verify", "--dry-run", "--output", "json"]).succeeds().stdout);
+    assert_eq!((&found["totals"]["copied"], &found["totals"]["upToDate"]), (&2.into(), &4.into()));
+    let repaired = world.imglife(["sync", "--verify"]).succeeds().stdout;
+    assert!(repaired.contains(&format!("missing parts: 1, the first is {}", lost.short())), "{repaired}");
+    graph.assert_published(&client(&registry), &registry.repository("app")).await;
+    graph.assert_published(&Layouts, &layout(&world, "out")).await;
+    let again = json(&world.imglife(["sync", "--verify", "--output", "json"]).succeeds().stdout);
+    assert_eq!(again["totals"]["upToDate"], 6);
+}

@@ -155,7 +155,7 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
         })
     };
     let image = build();
-    let names_mirror_tag = fields.has("mirror_tag");
+    let names_mirror_tag = fields.is_meant("mirror_tag");
     let mirror_tag = mirror_tag.map(|tag| tag.to_string());
     ReadImage { image, applied, repository, mirror_image, name, mirror_tag, names_mirror_tag, version }
 }
@@ -202,20 +202,23 @@ fn check_order(context: &Context<'_>, images: &[ReadImage]) {
     for start in bases.keys() {
         // A walk in depth with its own stack: where it stands, and which of the bases there comes next.
         let mut path: Vec<(&Repository, usize)> = if done.contains(start) { Vec::new() } else { vec![(start, 0)] };
+        let mut walked: HashSet<&Repository> = path.iter().map(|(repository, _)| *repository).collect();
         while let Some((repository, next)) = path.last_mut() {
             let repository = *repository;
             let Some(base) = bases.get(repository).and_then(|bases| bases.get(*next)) else {
                 done.insert(repository);
+                walked.remove(repository);
                 path.pop();
                 continue;
             };
             *next += 1;
-            if let Some(first) = path.iter().position(|(seen, _)| **seen == base.value) {
-                let circle = path[first..].iter().map(|(repository, _)| *repository).chain([&base.value]);
+            if walked.contains(&base.value) {
+                let circle = path.iter().map(|(repository, _)| *repository).skip_while(|seen| **seen != base.value).chain([&base.value]);
                 let circle: Vec<String> = circle.map(|repository| format!("`{repository}`")).collect();
                 let message = format!("images are built on one another in a circle: {}", circle.join(" on "));
                 context.error(&base.at, message, "build one of them on a mirror");
             } else if bases.contains_key(&base.value) && !done.contains(&base.value) {
+                walked.insert(&base.value);
                 path.push((&base.value, 0));
             }
         }

@@ -1,7 +1,7 @@
 //! Reading keys of a mapping by the table: typed values go out, findings go into the context.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -10,10 +10,14 @@ use crate::config::errors::{Finding, MOST_FINDINGS, Span, quoted};
 use crate::config::expand::expand;
 use crate::config::raw::{Content, Node, Pair};
 use crate::config::table::{Key, SECTIONS, Section, Shape};
+use crate::model::text::excerpt;
 use crate::model::{Repository, Variables};
 
 /// The most text that variables may add to the whole file, in bytes.
 const MOST_EXPANDED: usize = 4 << 20;
+
+/// The most regular expressions in a file: each may take a mebibyte once it is compiled.
+const MOST_PATTERNS: usize = 2000;
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +41,7 @@ pub(super) struct Context<'a> {
     findings: RefCell<Vec<Finding>>,
     omitted: Cell<usize>,
     expanded: Cell<usize>,
+    patterns: Cell<usize>,
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<(&'static str, &'static str)>>,
 }
@@ -49,6 +54,7 @@ impl<'a> Context<'a> {
             findings: RefCell::default(),
             omitted: Cell::new(0),
             expanded: Cell::new(0),
+            patterns: Cell::new(0),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -96,6 +102,19 @@ impl<'a> Context<'a> {
 
     fn parse<T: Scalar>(&self, text: &str, shape: &Shape, at: At) -> Option<Located<T>> {
         debug_assert!(T::fits(shape), "{}: {shape:?}", at.path);
+        if text.is_empty() && !matches!(shape, Shape::AnyText) {
+            self.report(&at, Problem::new(format!("expected {}, found an empty text", expected(shape))));
+            return None;
+        }
+        // Plain words such as `minor` or `latest` cost nothing.
+        let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if !is_word && matches!(shape, Shape::Pattern | Shape::TagExclusion | Shape::Extract) {
+            self.patterns.set(self.patterns.get() + 1);
+            if self.patterns.get() > MOST_PATTERNS {
+                self.report(&at, Problem::new(format!("more than {MOST_PATTERNS} patterns in one file")));
+                return None;
+            }
+        }
         match T::parse(text, shape) {
             Ok(value) => Some(Located { value, at }),
             Err(problem) => {
@@ -132,6 +151,8 @@ pub(super) struct Fields<'a> {
     pairs: HashMap<&'static str, &'a Pair>,
     /// Values from variables, which go before those of the file: the variable's name and its value.
     overrides: BTreeMap<&'static str, (String, String)>,
+    /// Keys that an unknown key was most likely meant to be.
+    misspelt: HashSet<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -141,7 +162,7 @@ impl<'a> Fields<'a> {
             Content::Mapping(pairs) => pairs,
             Content::Null => &[],
             _ => {
-                context.mismatch(&Shape::Section(table), node, &at);
+                context.mismatch(&Shape::Section(table), node, &At { span: Some(node.span), ..at });
                 return None;
             }
         };
@@ -151,7 +172,11 @@ impl<'a> Fields<'a> {
                 Some(key) => {
                     fields.pairs.insert(key.name, pair);
                 }
-                None => context.report(&at, unknown(&pair.key.text, table)),
+                None => {
+                    let meant = closest(&pair.key.text, table.keys.iter().map(|key| key.name));
+                    context.report(&at, unknown(&pair.key.text, table, meant));
+                    fields.misspelt.extend(meant);
+                }
             }
         }
         Some(fields)
@@ -159,7 +184,7 @@ impl<'a> Fields<'a> {
 
     /// Returns a section that is not in the file.
     pub(super) fn empty(context: &'a Context<'a>, table: &'static Section, at: At) -> Fields<'a> {
-        Fields { context, table, at, pairs: HashMap::new(), overrides: BTreeMap::new() }
+        Fields { context, table, at, pairs: HashMap::new(), overrides: BTreeMap::new(), misspelt: HashSet::new() }
     }
 
     /// Lets `variable` replace the key when it is set. `empty_counts`: also when it is set to nothing.
@@ -184,6 +209,11 @@ impl<'a> Fields<'a> {
     /// Returns whether the key is given; `null` counts as left out.
     pub(super) fn has(&self, name: &str) -> bool {
         self.is_overridden(name) || self.node(name).is_some()
+    }
+
+    /// Returns whether the key is given, or was meant to be and misspelt, so that its absence is no finding of its own.
+    pub(super) fn is_meant(&self, name: &str) -> bool {
+        self.has(name) || self.misspelt.contains(name)
     }
 
     /// Returns where the key is given, else where the section stands.
@@ -232,12 +262,14 @@ impl<'a> Fields<'a> {
 
     /// Reports a key that is not given.
     pub(super) fn demand(&self, name: &str) {
-        if self.has(name) {
+        if self.is_meant(name) {
             return;
         }
-        let expected = self.table.key(name).map_or("", |key| expected(&key.shape));
+        let expected = self.table.key(name).map(|key| expected(&key.shape)).unwrap_or_default();
         match self.pairs.get(name) {
-            Some(_) => self.context.report(&self.place(name), Problem::new(format!("expected {expected}, found nothing"))),
+            Some(_) => {
+                self.context.error(&self.place(name), format!("expected {expected}, found nothing"), "write a value behind the colon");
+            }
             None => self.context.error(&self.at, format!("`{name}` is missing"), format!("add `{name}:` with {expected}")),
         }
     }
@@ -408,7 +440,7 @@ fn distinct<'a>(context: &Context<'_>, pairs: &'a [Pair], path: &str) -> Vec<(&'
         // A key with dots or brackets in it (a host) is quoted, so that the path stays readable.
         let plain =
             !pair.key.text.is_empty() && pair.key.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        let shown = if plain { pair.key.text.to_string() } else { format!("{:?}", crate::model::text::excerpt(&pair.key.text, 60)) };
+        let shown = if plain { pair.key.text.to_string() } else { format!("\"{}\"", excerpt(&pair.key.text, 60)) };
         let at = At { span: Some(pair.key.span), path: join(path, &shown) };
         match lines.get(pair.key.text.as_ref()) {
             Some(line) => {
@@ -423,13 +455,13 @@ fn distinct<'a>(context: &Context<'_>, pairs: &'a [Pair], path: &str) -> Vec<(&'
     distinct
 }
 
-fn unknown(name: &str, table: &Section) -> Problem {
+fn unknown(name: &str, table: &Section, meant: Option<&str>) -> Problem {
     let problem = Problem::new("unknown key");
-    let names: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
-    if let Some(near) = closest(name, names.iter().copied()) {
+    if let Some(near) = meant {
         return problem.hint(format!("did you mean `{near}`?"));
     }
     let elsewhere: Vec<&str> = SECTIONS.iter().filter(|section| section.key(name).is_some()).map(|section| section.name).collect();
+    let names: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
     match elsewhere.as_slice() {
         [""] => problem.hint(format!("`{name}` stands at the top of the file")),
         [section] => problem.hint(format!("`{name}` belongs to `{section}`")),

@@ -25,7 +25,7 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
     if !root.has("registry") && !OVERRIDABLE.iter().any(|key| fields.is_overridden(key)) {
         return Some((None, Vec::new()));
     }
-    let provider = fields.value::<ProviderName>("provider")?;
+    let provider = if fields.is_overridden("provider") { fields.value::<ProviderName>("provider")? } else { written? };
     if written.is_some_and(|written| written != provider) {
         // Another provider by variable replaces the section; only what is for all providers stays.
         let replaced = REGISTRY.keys.iter().filter(|key| key.name != "provider" && only_for(key.name).is_some());
@@ -44,6 +44,8 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
     let url = fields.optional::<Url>("url").map(|url| url.value);
     let api_url = fields.optional::<Url>("api_url").map(|url| url.value);
     let project_id = fields.optional::<u64>("project_id").map(|id| id.value);
+    let owner = fields.optional::<String>("owner").map(|owner| owner.value);
+    let bucket = fields.optional::<String>("bucket").map(|bucket| bucket.value);
     let repo = fields.optional::<String>("repo").map(|repo| repo.value);
     let config_ref = fields.value::<String>("config_ref");
     let region = fields.value::<String>("region");
@@ -56,12 +58,15 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
     }
     insecure.sort();
     insecure.dedup();
-    let owner = || fields.required::<String>("owner").map(|owner| owner.value);
-    let bucket = || fields.required::<String>("bucket").map(|bucket| bucket.value);
+    match provider {
+        ProviderName::Gitea => fields.demand("owner"),
+        ProviderName::S3 => fields.demand("bucket"),
+        ProviderName::Gitlab | ProviderName::File => {}
+    }
     let provider = match provider {
         ProviderName::Gitlab => Provider::Gitlab { url, api_url, project_id, config_ref: config_ref? },
-        ProviderName::Gitea => Provider::Gitea { url, api_url, owner: owner()?, repo, config_ref: config_ref? },
-        ProviderName::S3 => Provider::S3 { endpoint: url, bucket: bucket()?, region: region? },
+        ProviderName::Gitea => Provider::Gitea { url, api_url, owner: owner?, repo, config_ref: config_ref? },
+        ProviderName::S3 => Provider::S3 { endpoint: url, bucket: bucket?, region: region? },
         ProviderName::File => Provider::File { directory: context.directory.join(directory?) },
     };
     Some((Some(Registry { provider, prefix }), insecure))

@@ -49,7 +49,7 @@ impl From<InvalidName> for Problem {
     }
 }
 
-/// A type that a scalar of the file can be read as.
+/// A type that a scalar of the file can be read as. An empty text only comes here where `Shape::AnyText` takes it.
 pub(super) trait Scalar: Sized {
     /// Returns whether values of `shape` are read as this type.
     fn fits(shape: &Shape) -> bool;
@@ -57,13 +57,13 @@ pub(super) trait Scalar: Sized {
 }
 
 /// Returns what is expected where a value of `shape` stands, for messages.
-pub(super) fn expected(shape: &Shape) -> &'static str {
-    match shape {
+pub(super) fn expected(shape: &Shape) -> String {
+    let expected = match shape {
         Shape::Text | Shape::AnyText => "text",
         Shape::Flag => "`true` or `false`",
         Shape::Whole { .. } => "a whole number",
         Shape::Rate => "a number",
-        Shape::Choice(_) => "a word",
+        Shape::Choice(words) => return alternatives(words),
         Shape::Duration => "a duration",
         Shape::Date => "a date",
         Shape::Url => "a URL",
@@ -81,7 +81,8 @@ pub(super) fn expected(shape: &Shape) -> &'static str {
         Shape::Section(_) | Shape::Map(_) => "a mapping",
         Shape::OneOrMore(_) => "a mapping or a list of mappings",
         Shape::List(_) => "a list",
-    }
+    };
+    expected.to_owned()
 }
 
 /// Returns the one of `known` that `text` was most likely meant to be.
@@ -151,7 +152,7 @@ whole_numbers!(u8, u32, u64, usize);
 fn whole(text: &str, shape: &Shape) -> Result<u64, Problem> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Problem::expected("a whole number", text));
+        return Err(Problem::expected("a whole number", text).hint("write it in digits, without a unit"));
     }
     let (least, most) = match shape {
         Shape::Whole { least, most } => (*least, *most),
@@ -159,6 +160,7 @@ fn whole(text: &str, shape: &Shape) -> Result<u64, Problem> {
     };
     match text.parse::<u64>() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ if most >= i64::MAX as u64 => Err(Problem::expected(&format!("a number of at least {least}"), text)),
         _ => Err(Problem::expected(&format!("a number from {least} to {most}"), text)),
     }
 }
@@ -196,7 +198,7 @@ impl Scalar for PathBuf {
     }
 
     fn parse(text: &str, _: &Shape) -> Result<PathBuf, Problem> {
-        if text.is_empty() || text.contains('\0') { Err(Problem::expected("a path", text)) } else { Ok(PathBuf::from(text)) }
+        if text.contains('\0') { Err(Problem::expected("a path", text)) } else { Ok(PathBuf::from(text)) }
     }
 }
 
@@ -211,7 +213,7 @@ impl Scalar for Duration {
         }
         let problem = || Problem::expected("a duration", text);
         let example = "give numbers with units, as in `90s`, `36h`, `7d`, `2w` or `1h30m`";
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(problem().hint(format!("give a unit, as in `{text}s`, `{text}m`, `{text}h` or `{text}d`")));
         }
         let mut seconds: u64 = 0;
@@ -231,9 +233,7 @@ impl Scalar for Duration {
             seconds = seconds.saturating_add(part);
             rest = &rest[digits + 1..];
         }
-        if text.is_empty() {
-            Err(problem().hint(example))
-        } else if seconds > LONGEST_DURATION {
+        if seconds > LONGEST_DURATION {
             Err(Problem::expected("a duration of at most 100 years", text))
         } else {
             Ok(Duration::from_secs(seconds))
@@ -264,7 +264,7 @@ impl Scalar for Url {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
             let problem = Problem::new(format!("expected a URL that starts with `https://` or `http://`, found {shown}"));
-            let bare = !text.is_empty() && !text.contains([' ', '@']) && !text.contains("://");
+            let bare = !text.contains([' ', '@']) && !text.contains("://");
             return Err(if bare { problem.hint(format!("write {}", quoted(&format!("https://{text}")))) } else { problem });
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -342,12 +342,10 @@ fn pattern(text: &str, whole: bool) -> Result<TagPattern, Problem> {
                 let reason = message.lines().last().unwrap_or_default().trim();
                 let reason = reason.strip_prefix("error: ").unwrap_or(reason);
                 Problem::new(format!("{} is no regular expression: {reason}", quoted(text)))
+                    .hint("the syntax is that of https://docs.rs/regex, without look-around and back-references")
             }
         })
     };
-    if text.is_empty() {
-        return Err(Problem::expected("a regular expression", text));
-    }
     // On its own first: `a)|(b` is no pattern, but would be one inside the group.
     let regex = compile(text)?;
     let regex = if whole { compile(&format!("^(?:{text})$"))? } else { regex };
@@ -439,7 +437,7 @@ mod tests {
         assert_eq!(duration("7d"), Ok(7 * 86_400));
         assert_eq!(duration("2w"), Ok(14 * 86_400));
         assert_eq!(duration("1h30m"), Ok(5400));
-        for text in ["", "d", "5", "1.5h", "-1h", "1h30", "7 d", "99999999999999999999d", "9999999w", "1ü"] {
+        for text in ["d", "5", "1.5h", "-1h", "1h30", "7 d", "99999999999999999999d", "9999999w", "1ü"] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(duration("7").expect_err("no unit").hint.is_some_and(|hint| hint.contains("`7d`")));

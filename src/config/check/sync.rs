@@ -14,6 +14,9 @@ use crate::model::{Platform, Repository, Tag};
 /// Keys that only mean something when tags are selected by a pattern.
 const FOR_PATTERNS: [&str; 5] = ["exclude_regex", "min_age", "keep_last", "sort", "min_tags"];
 
+/// The most platforms that a list may name.
+const MOST_PLATFORMS: usize = 64;
+
 /// The section, and what else is known of its entries, in their order.
 pub(super) struct CheckedSync {
     pub(super) sync: Sync,
@@ -81,6 +84,14 @@ fn check_written_once(
 pub(super) fn platforms(fields: &Fields<'_>) -> Option<Vec<Platform>> {
     let given = fields.list::<Platform>("platforms")?;
     let context = fields.context;
+    if given.len() > MOST_PLATFORMS {
+        context.error(
+            &fields.place("platforms"),
+            format!("more than {MOST_PLATFORMS} platforms"),
+            "leave `platforms` out to get the default",
+        );
+        return None;
+    }
     for (index, platform) in given.iter().enumerate() {
         if given[..index].iter().any(|other| other.value.matches(&platform.value)) {
             context.error(&platform.at, format!("the platform `{}` is listed twice", platform.value), "remove one of the two");
@@ -156,6 +167,7 @@ fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<Select
             );
             None
         }
+        (false, false) if fields.is_meant("tag") || fields.is_meant("tag_regex") => None,
         (false, false) => {
             context.error(&fields.at, "neither `tag` nor `tag_regex` is given", "add `tag:` for one tag or `tag_regex:` for many");
             None

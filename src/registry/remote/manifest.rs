@@ -2,7 +2,7 @@
 
 use super::{RemoteRepository, is_not_found, stated_digest};
 use crate::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use crate::http::{self, Body, Kind, Method};
+use crate::http::{self, Body, Kind, Method, StatusCode};
 use crate::model::manifest::{LARGEST_MANIFEST, ManifestError, media_type};
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference};
@@ -19,6 +19,10 @@ impl RemoteRepository<'_> {
         let answer = match self.http.send(self.manifest_request(Method::HEAD, reference, LOOK_UP)).await {
             Ok(answer) => answer,
             Err(error) if is_not_found(&error) => return Ok(None),
+            // Some know no HEAD. Other failures are none that reading would not have, and cost a pull.
+            Err(error) if matches!(error.status(), Some(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)) => {
+                return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
+            }
             Err(error) => return Err(self.failed(action(), error)),
         };
         let size = answer.header(CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
@@ -35,6 +39,7 @@ impl RemoteRepository<'_> {
         let corrupt = |detail: String| self.wrong(action(), PlaceErrorKind::Corrupt, detail);
         let mut request = self.manifest_request(Method::GET, reference, READ);
         request.limit = LARGEST_MANIFEST;
+        request.counted = true;
         let answer = match self.http.send(request).await {
             Ok(answer) => answer,
             Err(error) if is_not_found(&error) => return Ok(None),

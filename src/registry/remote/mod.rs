@@ -13,13 +13,20 @@ use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Targe
 use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
 
 mod blob;
+#[cfg(test)]
+mod blob_tests;
+mod dates;
 mod link;
 mod manifest;
 mod referrers;
+mod session;
+mod source;
 mod tags;
 #[cfg(test)]
 mod tests;
 mod upload;
+#[cfg(test)]
+mod upload_tests;
 
 /// The header by which a registry states the digest of what it sends or stored.
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -29,11 +36,14 @@ pub struct RemoteRegistries {
     http: Arc<Client>,
     /// The hosts that were found to list no referrers: they are not asked again.
     without_referrers: Mutex<HashSet<Host>>,
+    interfaces: dates::Interfaces,
+    /// The size of the parts that a large blob is sent in once sending it whole broke, in bytes.
+    part: u64,
 }
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http, without_referrers: Mutex::default() }
+        RemoteRegistries { http, without_referrers: Mutex::default(), interfaces: dates::Interfaces::default(), part: upload::PART }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -50,6 +60,10 @@ impl RemoteRegistries {
 impl ImageSource for RemoteRegistries {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.at(repository)?.tags().await
+    }
+
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.at(repository)?.push_dates(&self.interfaces).await
     }
 
     async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
@@ -95,7 +109,7 @@ impl ImageStore for RemoteRegistries {
             Some(from) if from.shares_blobs_with(repository) && from != repository => Some(self.at(from)?.path),
             _ => None,
         };
-        self.at(repository)?.put_blob(descriptor, content, mount_from).await
+        self.at(repository)?.put_blob(descriptor, content, mount_from, self.part).await
     }
 
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
@@ -106,7 +120,7 @@ impl ImageStore for RemoteRegistries {
 /// One repository on a registry.
 #[derive(Clone, Copy)]
 struct RemoteRepository<'a> {
-    http: &'a Client,
+    http: &'a Arc<Client>,
     host: &'a Host,
     path: &'a RepositoryPath,
 }
@@ -128,8 +142,12 @@ impl RemoteRepository<'_> {
     }
 
     fn failed(&self, action: impl Into<String>, error: http::Error) -> PlaceError {
+        self.failed_in(action, error, "")
+    }
+
+    fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> PlaceError {
         let hint = error.hint();
-        PlaceError::new(self.host.as_str(), action, kind_of(&error), "").hinting(hint).caused_by(error)
+        PlaceError::new(self.host.as_str(), action, kind_of(&error), detail).hinting(hint).caused_by(error)
     }
 
     fn wrong(&self, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
@@ -160,7 +178,7 @@ fn is_not_found(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
 }
 
-fn kind_of(error: &http::Error) -> PlaceErrorKind {
+pub(super) fn kind_of(error: &http::Error) -> PlaceErrorKind {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
             _ if error.has_code("DIGEST_INVALID") => PlaceErrorKind::Corrupt,
@@ -172,6 +190,11 @@ fn kind_of(error: &http::Error) -> PlaceErrorKind {
             _ if error.has_code("UNSUPPORTED") => PlaceErrorKind::Unsupported,
             500.. => PlaceErrorKind::ServerError,
             _ => PlaceErrorKind::Refused,
+        },
+        http::Error::TokenServer(error) => match kind_of(error) {
+            // What was asked for may well be there.
+            PlaceErrorKind::Absent | PlaceErrorKind::Unsupported => PlaceErrorKind::Refused,
+            kind => kind,
         },
         http::Error::Connection { .. } | http::Error::Stalled { .. } => PlaceErrorKind::Unreachable,
         http::Error::Unauthorized { .. } | http::Error::StaleToken { .. } | http::Error::Credential(_) => PlaceErrorKind::Unauthorized,

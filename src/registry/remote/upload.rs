@@ -1,35 +1,67 @@
 //! Uploading and mounting blobs.
+//!
+//! Content goes in one request, which is fastest and which every registry can. When that breaks, a large blob goes on in parts
+//! from where the registry says that it got to, so that less is lost when it breaks again. Registries answer wrong to that in
+//! many ways; once one does, the blob is sent in one request again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use futures_util::StreamExt;
 
-use futures_util::{StreamExt, TryStreamExt};
-
+use super::session::{Session, Status};
+use super::source::Source;
 use super::{RemoteRepository, scope};
-use crate::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use crate::http::{self, Body, Kind, Method, Request, StatusCode, Target, Url};
+use crate::http::{self, Body, Kind, Method, StatusCode};
 use crate::model::{Descriptor, RepositoryPath};
-use crate::registry::{BlobPut, PlaceError, PlaceErrorKind, Reopen, verified};
+use crate::registry::verify::Verifier;
+use crate::registry::{BlobPut, PlaceError, PlaceErrorKind, Reopen};
 
 const START: Kind = Kind("upload start");
 const UPLOAD: Kind = Kind("upload");
-const CANCEL: Kind = Kind("upload cancel");
 
-/// What a try to upload failed by: it decides whether there is another.
-enum Broken {
-    /// The content.
-    Source(PlaceError),
-    /// Sending it.
-    Target(http::Error),
-    /// Something that was tried often enough, or that another try does not change.
-    Final(PlaceError),
-}
+/// How much a part has at least, in bytes, unless it is the last: what may have to be sent again.
+pub(super) const PART: u64 = 16 * 1024 * 1024;
 
 /// What came of asking the registry to share a blob.
 enum Mount {
     Mounted,
     /// It wants the content, and opened an upload for it.
-    Upload(Url),
+    Upload(Session),
     Declined,
+}
+
+/// What a try to upload failed by: it decides whether there is another.
+enum Broken {
+    /// A request.
+    Request(http::Error),
+    /// The registry cannot be sent this blob in parts.
+    Parts(PlaceError),
+    /// Something that another try does not change: the content, or what was tried often enough already.
+    Final(PlaceError),
+}
+
+/// How content is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In one request, and in parts when that breaks.
+    Whole,
+    Parts,
+    /// In one request, since parts did not work or are not worth it.
+    OnlyWhole,
+}
+
+/// An upload of one blob, over all its tries.
+struct Upload<'a> {
+    repository: RemoteRepository<'a>,
+    descriptor: &'a Descriptor,
+    content: &'a dyn Reopen,
+    action: &'a str,
+    verifier: Verifier,
+    /// The size of a part, in bytes.
+    part: u64,
+    /// What is open at the registry.
+    session: Option<Session>,
+    way: Way,
+    /// Where a part was refused because the registry had come to another place.
+    refused_offset: Option<u64>,
 }
 
 impl RemoteRepository<'_> {
@@ -38,9 +70,10 @@ impl RemoteRepository<'_> {
         descriptor: &Descriptor,
         content: &dyn Reopen,
         mount_from: Option<&RepositoryPath>,
+        part: u64,
     ) -> Result<BlobPut, PlaceError> {
         let action = format!("upload blob {}", self.blob_name(&descriptor.digest));
-        let mut session = match mount_from {
+        let session = match mount_from {
             Some(from) => match self.mount(descriptor, from, &action).await? {
                 Mount::Mounted => return Ok(BlobPut::Mounted),
                 Mount::Upload(session) => Some(session),
@@ -48,22 +81,18 @@ impl RemoteRepository<'_> {
             },
             None => None,
         };
-        let mut tries = self.http.tries(self.host, UPLOAD).map_err(|error| self.failed(&action, error))?;
-        let mut logged_in_again = false;
-        loop {
-            match self.upload(descriptor, content, session.take(), &action).await {
-                Ok(()) => return Ok(BlobPut::Uploaded),
-                Err(Broken::Target(http::Error::StaleToken { .. })) if !logged_in_again => logged_in_again = true,
-                Err(Broken::Target(error)) => tries.after(error).await.map_err(|error| self.failed(&action, error))?,
-                Err(Broken::Source(error)) => {
-                    let can_pass = matches!(error.kind, PlaceErrorKind::Unreachable | PlaceErrorKind::ServerError);
-                    if !(can_pass && tries.pause().await) {
-                        return Err(error);
-                    }
-                }
-                Err(Broken::Final(error)) => return Err(error),
-            }
-        }
+        let upload = Upload {
+            repository: *self,
+            descriptor,
+            content,
+            action: &action,
+            verifier: Verifier::new(descriptor, "the source", part),
+            part,
+            session,
+            way: if descriptor.size > part { Way::Whole } else { Way::OnlyWhole },
+            refused_offset: None,
+        };
+        upload.run().await.map(|()| BlobPut::Uploaded)
     }
 
     /// Asks the registry to share a blob that it holds in the repository `from`.
@@ -77,7 +106,7 @@ impl RemoteRepository<'_> {
                 self.check_stored(action, &answer, &descriptor.digest)?;
                 Ok(Mount::Mounted)
             }
-            Ok(answer) => Ok(self.session(&answer, action).map_or(Mount::Declined, Mount::Upload)),
+            Ok(answer) => Ok(Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)),
             // Whatever the registry has against mounting, an upload does without it.
             Err(error)
                 if matches!(&error, http::Error::Unauthorized { .. }) || error.status().is_some_and(|status| status.is_client_error()) =>
@@ -89,51 +118,7 @@ impl RemoteRepository<'_> {
         }
     }
 
-    /// Sends the content once, in an upload that is open already or a new one.
-    async fn upload(&self, descriptor: &Descriptor, content: &dyn Reopen, session: Option<Url>, action: &str) -> Result<(), Broken> {
-        // The content first: an upload that waits for it is closed by some registries.
-        let source = match content.open(0).await {
-            Ok(source) => verified(source, descriptor, "the source"),
-            Err(error) => {
-                if let Some(session) = session {
-                    self.cancel(session).await;
-                }
-                return Err(Broken::Final(error));
-            }
-        };
-        let session = match session {
-            Some(session) => session,
-            None => self.start(action).await.map_err(Broken::Final)?,
-        };
-        let failure = Arc::new(Mutex::new(None));
-        let noted = Arc::clone(&failure);
-        let mut source = source.map_err(move |error| {
-            let told = std::io::Error::other(error.detail.clone());
-            noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            told
-        });
-        let body = if descriptor.size == 0 {
-            // There is nothing to send, so nobody would look whether that is right.
-            drop(source.next().await);
-            Body::Empty
-        } else {
-            Body::Stream { length: descriptor.size, content: source.boxed() }
-        };
-        let source_failure = || failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let result = match source_failure() {
-            Some(error) => Err(Broken::Source(error)),
-            None => match self.finish(descriptor, &session, body).await {
-                Ok(answer) => self.check_finished(descriptor, &answer, action).map_err(Broken::Final),
-                Err(error) => Err(source_failure().map_or(Broken::Target(error), Broken::Source)),
-            },
-        };
-        if result.is_err() {
-            self.cancel(session).await;
-        }
-        result
-    }
-
-    async fn start(&self, action: &str) -> Result<Url, PlaceError> {
+    async fn start(&self, action: &str) -> Result<Session, PlaceError> {
         let answer = self.http.send(self.request(Method::POST, "blobs/uploads/", START, "pull,push")).await;
         let answer = answer.map_err(|error| {
             if super::is_not_found(&error) {
@@ -143,43 +128,191 @@ impl RemoteRepository<'_> {
                 self.failed(action, error)
             }
         })?;
-        self.session(&answer, action)
+        Session::opened(self, &answer)
+            .ok_or_else(|| self.wrong(action, PlaceErrorKind::Malformed, "the registry opened an upload and did not say where"))
+    }
+}
+
+impl Upload<'_> {
+    async fn run(mut self) -> Result<(), PlaceError> {
+        let tries = self.repository.http.tries(self.repository.host, UPLOAD);
+        let mut tries = tries.map_err(|error| self.repository.failed(self.action, error))?;
+        let mut logged_in_again = false;
+        let error = loop {
+            match self.attempt().await {
+                Ok(()) => return Ok(()),
+                // Nothing of the content was taken yet, and the session is still there.
+                Err(Broken::Request(http::Error::StaleToken { .. })) if !logged_in_again => logged_in_again = true,
+                Err(Broken::Request(error)) => match self.react(error).await {
+                    Ok(error) => {
+                        if let Err(error) = tries.after(error).await {
+                            break self.repository.failed(self.action, error);
+                        }
+                    }
+                    Err(error) => {
+                        if !tries.pause().await {
+                            break error;
+                        }
+                    }
+                },
+                Err(Broken::Parts(error)) => {
+                    self.way = Way::OnlyWhole;
+                    self.give_up().await;
+                    if !tries.pause().await {
+                        break error;
+                    }
+                }
+                Err(Broken::Final(error)) => break error,
+            }
+        };
+        self.give_up().await;
+        Err(error)
     }
 
-    /// Returns the address of the upload that an answer opened.
-    fn session(&self, answer: &http::Answer, action: &str) -> Result<Url, PlaceError> {
-        let location = answer.header(LOCATION.as_str()).and_then(|location| answer.url.join(location).ok());
-        location.ok_or_else(|| self.wrong(action, PlaceErrorKind::Malformed, "the registry opened an upload and did not say where"))
+    /// Decides how to go on after a request failed. Returns the failure when it is to be judged by itself, and as an error when
+    /// another try is worth it in any case.
+    async fn react(&mut self, error: http::Error) -> Result<http::Error, PlaceError> {
+        if error.can_pass() {
+            match self.way {
+                Way::Whole => self.way = Way::Parts,
+                Way::Parts => {}
+                Way::OnlyWhole => self.give_up().await,
+            }
+            return Ok(error);
+        }
+        match (error.status(), self.way) {
+            (None | Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN), _) => return Ok(error),
+            // Where it wants to go on is asked then.
+            (Some(StatusCode::RANGE_NOT_SATISFIABLE), Way::Parts) => {}
+            (Some(StatusCode::NOT_FOUND), way) => {
+                // It forgot the upload.
+                if let Some(session) = self.session.take() {
+                    session.forget();
+                }
+                if way == Way::Parts {
+                    self.way = Way::OnlyWhole;
+                }
+            }
+            // What stands before a registry often bounds the size of a request.
+            (Some(StatusCode::PAYLOAD_TOO_LARGE), Way::Whole) => {
+                self.give_up().await;
+                self.way = Way::Parts;
+            }
+            (Some(_), Way::Parts) => {
+                self.give_up().await;
+                self.way = Way::OnlyWhole;
+            }
+            (Some(_), Way::Whole | Way::OnlyWhole) => return Ok(error),
+        }
+        Err(self.repository.failed(self.action, error))
     }
 
-    /// Sends the content and commits it under its digest, in one request.
-    async fn finish(&self, descriptor: &Descriptor, session: &Url, body: Body) -> Result<http::Answer, http::Error> {
-        // What the address has in its query is the registry's, and stays as it is.
-        let mut url = session.clone();
-        url.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
-        let mut request = self.session_request(Method::PUT, url, UPLOAD);
-        request.body = body;
-        self.http.send(request.header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))).await
+    /// Sends what the registry does not have yet, and commits it.
+    async fn attempt(&mut self) -> Result<(), Broken> {
+        let mut offset = 0;
+        if self.way == Way::Parts && self.session.is_some() {
+            match self.reached().await? {
+                Some(reached) => offset = reached,
+                // The answer to the last request may be all that was lost.
+                None if self.repository.has_blob(self.descriptor).await.unwrap_or(false) => return Ok(()),
+                None => {}
+            }
+        }
+        // The content first: an upload that waits for it is closed by some registries.
+        let source = self.open(offset).await.map_err(Broken::Final)?;
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.repository.start(self.action).await.map_err(Broken::Final)?,
+        };
+        match self.send(&mut session, offset, source.as_ref()).await {
+            Ok(answer) => {
+                session.forget();
+                self.repository.check_stored(self.action, &answer, &self.descriptor.digest).map_err(Broken::Final)
+            }
+            Err(broken) => {
+                self.session = Some(session);
+                Err(source.and_then(|source| source.failure()).map_or(broken, Broken::Final))
+            }
+        }
     }
 
-    fn check_finished(&self, descriptor: &Descriptor, answer: &http::Answer, action: &str) -> Result<(), PlaceError> {
+    /// Returns where the registry wants the upload to go on, or `None` when that has to begin anew.
+    async fn reached(&mut self) -> Result<Option<u64>, Broken> {
+        let Some(mut session) = self.session.take() else { return Ok(None) };
+        let status = match session.status(&self.repository).await {
+            Ok(status) => status,
+            Err(error) => {
+                self.session = Some(session);
+                return Err(Broken::Request(error));
+            }
+        };
+        let has_parts = session.has_parts;
+        match status {
+            Status::Reached(offset) if offset <= self.verifier.passed() && self.refused_offset != Some(offset) => {
+                self.session = Some(session);
+                tracing::debug!(host = %self.repository.host, offset, "an upload goes on");
+                return Ok(Some(offset));
+            }
+            Status::Gone => session.forget(),
+            Status::Reached(_) | Status::Unknown => session.cancel().await,
+        }
+        if has_parts {
+            self.way = Way::OnlyWhole;
+        }
+        Ok(None)
+    }
+
+    /// Returns the content from `offset` on, or `None` when there is none.
+    async fn open(&self, offset: u64) -> Result<Option<Source>, PlaceError> {
+        if offset > 0 && offset == self.descriptor.size {
+            return Ok(None);
+        }
+        let stream = self.content.open(self.verifier.start(offset)).await?;
+        let mut stream = self.verifier.read(stream, offset);
+        if self.descriptor.size == 0 {
+            // There is nothing to send, so nobody would look whether that is right.
+            return stream.next().await.transpose().map(|_| None);
+        }
+        Ok(Some(Source::new(stream)))
+    }
+
+    /// Sends the content from `offset` on, and commits it.
+    async fn send(&mut self, session: &mut Session, offset: u64, source: Option<&Source>) -> Result<http::Answer, Broken> {
+        let repository = &self.repository;
+        let size = self.descriptor.size;
+        let body = match (source, self.way) {
+            (None, _) => Body::Empty,
+            (Some(source), Way::Whole | Way::OnlyWhole) => Body::Stream { length: size, content: source.part(size) },
+            (Some(source), Way::Parts) => {
+                let part = self.part.max(session.minimum);
+                let mut at = offset;
+                while at < size {
+                    let length = part.min(size - at);
+                    let sent = session.send_part(repository, at, length, source.part(length)).await;
+                    if sent.as_ref().is_err_and(|error| error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE)) {
+                        self.refused_offset = Some(at);
+                    }
+                    sent.map_err(Broken::Request)?;
+                    at += length;
+                    if source.taken() != at - offset {
+                        let detail = "the registry acknowledged content before it was sent";
+                        return Err(Broken::Parts(repository.wrong(self.action, PlaceErrorKind::Malformed, detail)));
+                    }
+                }
+                Body::Empty
+            }
+        };
+        let answer = session.finish(repository, &self.descriptor.digest, body).await.map_err(Broken::Request)?;
         if answer.status == StatusCode::ACCEPTED {
-            return Err(self.wrong(action, PlaceErrorKind::Malformed, "the registry took the content and did not store it"));
+            let detail = "the registry took the content and did not store it";
+            return Err(Broken::Final(repository.wrong(self.action, PlaceErrorKind::Malformed, detail)));
         }
-        self.check_stored(action, answer, &descriptor.digest)
+        Ok(answer)
     }
 
-    /// Gives an upload up, so that the registry need not keep what it has of it. Failures change nothing: it expires by itself.
-    async fn cancel(&self, session: Url) {
-        let mut request = self.session_request(Method::DELETE, session, CANCEL);
-        // Some registries count this as deleting.
-        request.access = self.access("pull,push,delete");
-        if let Err(error) = self.http.send_once(request).await {
-            tracing::debug!(host = %self.host, %error, "an upload could not be cancelled");
+    async fn give_up(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.cancel().await;
         }
-    }
-
-    fn session_request(&self, method: Method, url: Url, kind: Kind) -> Request {
-        Request::new(method, self.host, Target::Url(url), kind, self.access("pull,push"))
     }
 }

@@ -20,7 +20,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::report::text::human_bytes;
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, Copied, CopyError, CopyRequest, Transfer};
+use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Transfer};
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -35,7 +35,7 @@ pub struct Execution {
 
 /// Carries out `plan` and returns what became of each item, in the order of the plan.
 pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncReport {
-    let transfer = Transfer::new(execution.places.source.clone(), execution.places.target.clone(), execution.progress.clone());
+    let transfer = execution.places.transfer(execution.progress.clone());
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
         transfer.note_absent_target(&sync.entries[planned.position].target);
     }
@@ -87,19 +87,19 @@ impl Run<'_> {
             (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
             (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
             (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => Outcome::NotStarted,
-            (Action::Copy(reason), Mode::Apply) => return self.copy(planned, &item.tag, reason).await,
+            (Action::Copy(reason), Mode::Apply) => return self.copy(planned, item, reason).await,
         };
-        ItemReport::new(item.tag.clone(), outcome)
+        ItemReport::new(item, outcome)
     }
 
-    async fn copy(&self, planned: &EntryPlan, tag: &Tag, reason: &CopyReason) -> ItemReport {
+    async fn copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason) -> ItemReport {
         let entry = &self.sync.entries[planned.position];
-        let name = format!("{}:{tag} -> {}:{tag}", entry.source, entry.target);
+        let name = format!("{}:{} -> {}:{}", entry.source, item.tag, entry.target, item.target_tag);
         let began = Instant::now();
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
         let result = tokio::select! {
-            result = self.try_copy(planned, tag, reason, &name) => Some(result),
+            result = self.try_copy(planned, item, reason, &name) => Some(result),
             () = self.execution.cancel.cancelled() => None,
         };
         let report = match result {
@@ -111,30 +111,35 @@ impl Run<'_> {
                     source_digest: Some(copied.source_digest),
                     bytes: copied.tally.into(),
                     attachments: copied.attachments,
-                    warnings: copied.warnings,
-                    ..ItemReport::new(tag.clone(), Outcome::Copied)
+                    warnings: [item.warnings.clone(), copied.warnings].concat(),
+                    ..ItemReport::new(item, Outcome::Copied)
                 }
             }
             Some(Err(trouble)) => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
-                ItemReport::new(tag.clone(), Outcome::Failed(trouble))
+                ItemReport::new(item, Outcome::Failed(trouble))
             }
             None => {
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
-                ItemReport::new(tag.clone(), Outcome::Interrupted)
+                ItemReport::new(item, Outcome::Interrupted)
             }
         };
         ItemReport { duration: began.elapsed(), ..report }
     }
 
-    async fn try_copy(&self, planned: &EntryPlan, tag: &Tag, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+    async fn try_copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
         let entry = &self.sync.entries[planned.position];
+        let tag = &item.target_tag;
         let filter = platform_filter(entry);
         let reference = match reason {
-            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(tag.clone()), Reference::Digest),
+            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces } => {
                 self.guard_replaced(entry, tag, replaces).await?;
                 Reference::Digest(source.clone())
+            }
+            CopyReason::Incomplete { .. } => {
+                let request = CompletenessRequest { item: name, from: &entry.source, to: &entry.target, tag, filter: &filter };
+                return self.transfer.repair(&request).await.map_err(|error| trouble(&error));
             }
         };
         let listed;

@@ -18,8 +18,10 @@ pub(super) async fn entry_hooks(runner: &HookRunner, hooks: &[Hook], entry: &Ent
             entry
                 .changed()
                 .map(|item| {
-                    let values =
-                        whole.clone().with(Placeholder::Image, &format!("{}:{}", entry.target, item.tag)).with(Placeholder::Tag, &item.tag);
+                    let values = whole
+                        .clone()
+                        .with(Placeholder::Image, &format!("{}:{}", entry.target, item.stored_as()))
+                        .with(Placeholder::Tag, item.stored_as());
                     match &item.digest {
                         Some(digest) => values.with(Placeholder::Digest, digest),
                         None => values,

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use crate::config::{Entry, PlatformMode, Selection, Sync};
+use crate::progress::Progress;
 use crate::registry::{ImageSource, ImageStore};
 use crate::steps::shard::{Only, Shard};
-use crate::transfer::{PlatformFilter, PlatformFilterMode};
+use crate::transfer::{DigestMemory, PlatformFilter, PlatformFilterMode, Transfer};
 
 mod execute;
 mod exports;
@@ -17,18 +18,28 @@ mod observe;
 mod plan;
 mod report;
 mod select;
+mod variants;
 
 pub use execute::{Execution, execute};
 pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
 pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
 pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
 pub use select::{LeftOut, Selected, select};
+pub use variants::Naming;
 
 /// Where a sync reads from and writes to.
 #[derive(Clone)]
 pub struct Places {
     pub source: Arc<dyn ImageSource>,
     pub target: Arc<dyn ImageStore>,
+    /// Digests that earlier runs derived.
+    pub memory: Arc<dyn DigestMemory>,
+}
+
+impl Places {
+    fn transfer(&self, progress: Arc<dyn Progress>) -> Transfer {
+        Transfer::new(self.source.clone(), self.target.clone(), progress).with_memory(self.memory.clone())
+    }
 }
 
 /// The part of the configuration that a run is about.
@@ -36,6 +47,8 @@ pub struct Places {
 pub struct Scope {
     pub only: Only,
     pub shard: Option<Shard>,
+    /// Also look into the images that are at the target, whether all of their parts are there.
+    pub verify: bool,
 }
 
 impl Scope {

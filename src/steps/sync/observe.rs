@@ -1,11 +1,12 @@
-//! What a sync looks at: the tags of both sides, and digests where an entry asks for them. Reads only.
+//! What a sync looks at: the tags of both sides, and dates and digests where an entry asks for them. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::select::{Selected, select};
+use super::select::{Selected, needs_dates, ranks_by_date, select};
+use super::variants::{Naming, Namings, may_be_variant, namings};
 use super::{Places, Scope, platform_filter};
 use crate::config::{Entry, Selection, Sync};
 use crate::error::Side;
@@ -13,7 +14,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CopyError, PlatformFilter, Transfer};
+use crate::transfer::{CompletenessRequest, CopyError, PlatformFilter};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
@@ -32,10 +33,38 @@ pub struct ObservedEntry {
     pub selected: Result<Selected, Trouble>,
     /// The upstream tags that hold attachments; `None` where upstream was not listed.
     pub attachment_tags: Option<BTreeSet<Tag>>,
+    /// What selected tags that only name an OS variant are stored under, where the entry wants that.
+    pub namings: BTreeMap<Tag, Result<Naming, Trouble>>,
     /// The tags that the target has.
     pub target: Result<Listing, Trouble>,
     /// The digests of selected tags, where the entry compares them.
     pub digests: BTreeMap<Tag, Result<TagDigests, Trouble>>,
+    /// What images at the target refer to and the target lacks, by selected tag, where that was looked for.
+    pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
+}
+
+impl ObservedEntry {
+    /// Returns the tag that a selected tag is stored under at the target.
+    pub fn target_tag<'a>(&'a self, tag: &'a Tag) -> &'a Tag {
+        match self.namings.get(tag) {
+            Some(Ok(Naming::Version { tag, .. })) => tag,
+            _ => tag,
+        }
+    }
+
+    /// Returns whether the target has the tag that `tag` is stored under.
+    fn has(&self, tag: &Tag) -> bool {
+        self.target.as_ref().is_ok_and(|target| target.has(self.target_tag(tag)))
+    }
+
+    /// Returns the digest that a selected tag has upstream, where that was looked at.
+    pub(super) fn source_digest(&self, tag: &Tag) -> Option<&Digest> {
+        match (self.namings.get(tag), self.digests.get(tag)) {
+            (Some(Ok(Naming::Version { source, .. })), _) => Some(source),
+            (_, Some(Ok(digests))) => Some(&digests.source),
+            _ => None,
+        }
+    }
 }
 
 /// The tags that a target has.
@@ -66,39 +95,59 @@ pub struct TagDigests {
 pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn Progress, now: DateTime<Utc>) -> World {
     let positions = scope.entries(sync);
     let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
-    let sources =
-        list(entries.iter().filter(|entry| matches!(entry.selection, Selection::Pattern(_))).map(|entry| &entry.source), |repository| {
-            list_source(places, progress, repository)
-        });
     let targets = list(entries.iter().map(|entry| &entry.target), |repository| list_target(places, progress, repository));
-    let (sources, targets) = futures_util::join!(sources, targets);
+    let (sources, targets) = futures_util::join!(Sources::list(places, progress, &entries), targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
         let (selected, attachment_tags) = match &entry.selection {
             Selection::Fixed(tag) => (Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }), None),
-            Selection::Pattern(pattern) => match &sources[&entry.source] {
+            Selection::Pattern(pattern) => match sources.of(entry) {
                 Ok(listing) => (select(pattern, listing, now), Some(attachment_tags(listing))),
-                Err(trouble) => (Err(trouble.clone()), None),
+                Err(trouble) => (Err(trouble), None),
             },
         };
         let target = targets[&entry.target].clone();
-        observed.push(ObservedEntry { position, selected, attachment_tags, target, digests: BTreeMap::new() });
+        observed.push(ObservedEntry {
+            position,
+            selected,
+            attachment_tags,
+            namings: BTreeMap::new(),
+            target,
+            digests: BTreeMap::new(),
+            missing: BTreeMap::new(),
+        });
+    }
+    let named: Vec<(usize, Namings)> = stream::iter(0..observed.len())
+        .filter(|&at| std::future::ready(entries[at].os_normalize))
+        .map(|at| {
+            let (entry, sources, selected) = (entries[at], &sources, &observed[at].selected);
+            async move { (at, name(places, sources, entry, selected).await) }
+        })
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect()
+        .await;
+    for (at, namings) in named {
+        observed[at].namings = namings;
     }
     let comparisons: Vec<(usize, Tag)> = observed
         .iter()
         .enumerate()
         .flat_map(|(at, seen)| seen.selected.iter().flat_map(|selected| &selected.tags).map(move |tag| (at, tag.clone())))
         .filter(|(at, tag)| {
-            let at_target = observed[*at].target.as_ref().is_ok_and(|target| target.has(tag));
-            // A fixed tag was not listed: whether there is one upstream must be seen before it is planned.
-            if at_target { entries[*at].check_digest } else { matches!(entries[*at].selection, Selection::Fixed(_)) }
+            let (entry, seen) = (entries[*at], &observed[*at]);
+            match seen.namings.get(tag) {
+                Some(Err(_)) => false,
+                _ if seen.has(tag) => entry.check_digest,
+                Some(Ok(Naming::Version { .. })) => false,
+                // A fixed tag was not listed: whether there is one upstream must be seen before it is planned.
+                _ => matches!(entry.selection, Selection::Fixed(_)),
+            }
         })
         .collect();
     let digests: Vec<(usize, Tag, Result<TagDigests, Trouble>)> = stream::iter(comparisons)
         .map(|(at, tag)| {
-            let entry = entries[at];
-            let at_target = observed[at].target.as_ref().is_ok_and(|target| target.has(&tag));
-            async move { (at, tag.clone(), compare(places, entry, &tag, at_target).await) }
+            let (entry, seen) = (entries[at], &observed[at]);
+            async move { (at, tag.clone(), compare(places, entry, seen, &tag).await) }
         })
         .buffer_unordered(PARALLEL_LOOKS)
         .collect()
@@ -106,7 +155,36 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     for (at, tag, result) in digests {
         observed[at].digests.insert(tag, result);
     }
+    if scope.verify {
+        look_into_images(&mut observed, &entries, places).await;
+    }
     World { entries: observed }
+}
+
+/// Looks for missing parts of the images that the target has.
+async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
+    let transfer = places.transfer(crate::progress::silent());
+    let present: Vec<(usize, Tag, Tag)> = observed
+        .iter()
+        .enumerate()
+        .flat_map(|(at, seen)| seen.selected.iter().flat_map(|selected| &selected.tags).map(move |tag| (at, seen, tag)))
+        .filter(|(_, seen, tag)| seen.has(tag))
+        .map(|(at, seen, tag)| (at, tag.clone(), seen.target_tag(tag).clone()))
+        .collect();
+    let looks = stream::iter(present).map(|(at, tag, target_tag)| {
+        let (entry, transfer) = (entries[at], &transfer);
+        async move {
+            let filter = platform_filter(entry);
+            let request =
+                CompletenessRequest { item: tag.as_str(), from: &entry.source, to: &entry.target, tag: &target_tag, filter: &filter };
+            let missing = transfer.missing(&request).await;
+            (at, tag, missing.map_err(|error| Trouble::at(error.side(), &error, error.hint())))
+        }
+    });
+    let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
+    for (at, tag, missing) in found {
+        observed[at].missing.insert(tag, missing);
+    }
 }
 
 /// Returns the tags of a listing that hold attachments.
@@ -133,12 +211,82 @@ where
     stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await
 }
 
-async fn list_source(places: &Places, progress: &dyn Progress, repository: &Repository) -> Result<Vec<TagSeen>, Trouble> {
-    progress.event(Event::Observing { what: &format!("tags of {repository}") });
-    match places.source.tags(repository).await {
+/// The listings of sources, each made once for all entries that need it.
+struct Sources<'a> {
+    plain: HashMap<&'a Repository, Result<Vec<TagSeen>, Trouble>>,
+    /// For entries that need dates.
+    dated: HashMap<&'a Repository, Result<Vec<TagSeen>, Trouble>>,
+    /// For entries whose order depends on dates where the place tells them. `None`: it does not.
+    ranking: HashMap<&'a Repository, Result<Option<Vec<TagSeen>>, Trouble>>,
+}
+
+impl<'a> Sources<'a> {
+    async fn list(places: &Places, progress: &dyn Progress, entries: &[&'a Entry]) -> Sources<'a> {
+        let plain = entries.iter().filter(|entry| match &entry.selection {
+            Selection::Fixed(tag) => entry.os_normalize && may_be_variant(tag),
+            Selection::Pattern(pattern) => !needs_dates(pattern),
+        });
+        let dated = entries.iter().filter(|entry| matches!(&entry.selection, Selection::Pattern(pattern) if needs_dates(pattern)));
+        let plain = list(plain.map(|entry| &entry.source), |repository| async move {
+            progress.event(Event::Observing { what: &format!("tags of {repository}") });
+            listed(repository, places.source.tags(repository).await)
+        });
+        let dated = list(dated.map(|entry| &entry.source), |repository| async move {
+            progress.event(Event::Observing { what: &format!("push dates of {repository}") });
+            listed(repository, places.source.dated_tags(repository).await)
+        });
+        let (plain, dated) = futures_util::join!(plain, dated);
+        let ranked = entries.iter().filter(|entry| match (&entry.selection, plain.get(&entry.source)) {
+            (Selection::Pattern(pattern), Some(Ok(listing))) => {
+                !needs_dates(pattern) && !dated.contains_key(&entry.source) && ranks_by_date(pattern, listing)
+            }
+            _ => false,
+        });
+        let ranking = list(ranked.map(|entry| &entry.source), |repository| async move {
+            progress.event(Event::Observing { what: &format!("push dates of {repository}") });
+            places.source.push_dates(repository).await.map_err(|error| trouble(Side::Source, &error))
+        });
+        let ranking = ranking.await;
+        Sources { plain, dated, ranking }
+    }
+
+    /// Returns the listing that an entry's tags are selected from.
+    fn of(&self, entry: &Entry) -> Result<&[TagSeen], Trouble> {
+        let pattern = match &entry.selection {
+            Selection::Fixed(_) => return self.plain[&entry.source].as_deref().map_err(Trouble::clone),
+            Selection::Pattern(pattern) if needs_dates(pattern) => return self.dated[&entry.source].as_deref().map_err(Trouble::clone),
+            Selection::Pattern(pattern) => pattern,
+        };
+        let plain = self.plain[&entry.source].as_deref().map_err(Trouble::clone)?;
+        if !ranks_by_date(pattern, plain) {
+            return Ok(plain);
+        }
+        match (self.dated.get(&entry.source), self.ranking.get(&entry.source)) {
+            (Some(dated), _) => dated.as_deref().map_err(Trouble::clone),
+            (None, Some(ranking)) => Ok(ranking.as_ref().map_err(Trouble::clone)?.as_deref().unwrap_or(plain)),
+            (None, None) => Ok(plain),
+        }
+    }
+}
+
+fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError>) -> Result<Vec<TagSeen>, Trouble> {
+    match tags {
         Ok(Some(tags)) => Ok(tags),
         Ok(None) => Err(Trouble { side: Some(Side::Source), cause: format!("there is no repository {repository}"), hint: None }),
         Err(error) => Err(trouble(Side::Source, &error)),
+    }
+}
+
+/// Returns what the selected tags of an entry that only name an OS variant are stored under.
+async fn name(places: &Places, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Trouble>) -> Namings {
+    let Ok(selected) = selected else { return Namings::new() };
+    if !selected.tags.iter().any(may_be_variant) {
+        return Namings::new();
+    }
+    match sources.of(entry) {
+        Ok(listing) => namings(&*places.source, &entry.source, listing, &selected.tags).await,
+        // Only a fixed tag is selected without its listing.
+        Err(trouble) => selected.tags.iter().map(|tag| (tag.clone(), Err(trouble.clone()))).collect(),
     }
 }
 
@@ -157,30 +305,37 @@ async fn list_target(places: &Places, progress: &dyn Progress, repository: &Repo
     }
 }
 
-async fn compare(places: &Places, entry: &Entry, tag: &Tag, at_target: bool) -> Result<TagDigests, Trouble> {
-    let reference = Reference::Tag(tag.clone());
+async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Result<TagDigests, Trouble> {
+    let look_at_source = async {
+        if let Some(known) = seen.source_digest(tag) {
+            return Ok(known.clone());
+        }
+        let reference = Reference::Tag(tag.clone());
+        let found = places.source.resolve(&entry.source, &reference).await.map_err(|error| trouble(Side::Source, &error))?;
+        found.map(|descriptor| descriptor.digest).ok_or_else(|| {
+            let error = CopyError::Absent { side: Side::Source, repository: entry.source.clone(), reference };
+            Trouble::at(Side::Source, &error, None)
+        })
+    };
     let look_at_target = async {
-        if !at_target {
+        if !seen.has(tag) {
             return Ok(None);
         }
+        let reference = Reference::Tag(seen.target_tag(tag).clone());
         let found = places.target.resolve(&entry.target, &reference).await.map_err(|error| trouble(Side::Target, &error))?;
         Ok(found.map(|descriptor| descriptor.digest))
     };
-    let (source, target) = futures_util::join!(places.source.resolve(&entry.source, &reference), look_at_target);
-    let source = source.map_err(|error| trouble(Side::Source, &error))?.ok_or_else(|| {
-        let error = CopyError::Absent { side: Side::Source, repository: entry.source.clone(), reference: reference.clone() };
-        Trouble::at(Side::Source, &error, None)
-    })?;
-    let target: Option<Digest> = target?;
+    let (source, target): (Result<Digest, Trouble>, Result<Option<Digest>, Trouble>) = futures_util::join!(look_at_source, look_at_target);
+    let (source, target) = (source?, target?);
     let wanted = match target {
-        Some(_) => expected_digest(places, entry, &source.digest, &platform_filter(entry)).await?,
-        None => source.digest.clone(),
+        Some(_) => expected_digest(places, entry, &source, &platform_filter(entry)).await?,
+        None => source.clone(),
     };
-    Ok(TagDigests { source: source.digest, wanted, target })
+    Ok(TagDigests { source, wanted, target })
 }
 
 async fn expected_digest(places: &Places, entry: &Entry, source: &Digest, filter: &PlatformFilter) -> Result<Digest, Trouble> {
-    let transfer = Transfer::new(places.source.clone(), places.target.clone(), crate::progress::silent());
+    let transfer = places.transfer(crate::progress::silent());
     transfer.expected_digest(&entry.source, source, filter).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))
 }
 

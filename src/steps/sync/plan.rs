@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::observe::{Listing, ObservedEntry, TagDigests, World};
 use super::select::LeftOut;
+use super::variants::Naming;
 use crate::config::{Entry, Sync};
 use crate::model::{Digest, Repository, Tag};
 use crate::steps::Trouble;
@@ -32,8 +33,12 @@ pub struct EntryPlan {
 /// One tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// The tag upstream.
     pub tag: Tag,
+    /// The tag at the target; another one only for tags that name an OS variant alone.
+    pub target_tag: Tag,
     pub action: Action,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub enum CopyReason {
         /// What the tag must still be at the target when it is overwritten.
         replaces: Digest,
     },
+    /// The target has the tag, and not all that its image refers to.
+    Incomplete { missing: Vec<Digest> },
 }
 
 /// Returns the plan for `world`.
@@ -72,7 +79,7 @@ fn contested<'a>(sync: &'a Sync, world: &'a World) -> BTreeMap<(&'a Repository, 
     let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
     for seen in &world.entries {
         for tag in seen.selected.iter().flat_map(|selected| &selected.tags) {
-            writers.entry((&sync.entries[seen.position].target, tag)).or_default().insert(seen.position);
+            writers.entry((&sync.entries[seen.position].target, seen.target_tag(tag))).or_default().insert(seen.position);
         }
     }
     writers.retain(|_, entries| entries.len() > 1);
@@ -107,32 +114,71 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
         .tags
         .iter()
         .map(|tag| {
-            let action = match contested.get(&(&entry.target, tag)) {
-                Some(writers) => Action::Fail(several_writers(&entry.target, tag, writers)),
+            let target_tag = seen.target_tag(tag);
+            let action = match contested.get(&(&entry.target, target_tag)) {
+                Some(writers) => Action::Fail(several_writers(&entry.target, target_tag, writers)),
                 None => action(entry, seen, target, tag),
             };
-            Item { tag: tag.clone(), action }
+            let warnings = match seen.namings.get(tag) {
+                Some(Ok(Naming::Own { warning })) => vec![warning.clone()],
+                _ => Vec::new(),
+            };
+            Item { tag: tag.clone(), target_tag: target_tag.clone(), action, warnings }
         })
         .collect();
+    unite(entry, seen, &mut planned.items);
     planned
 }
 
+/// Leaves one item for each tag at the target. Tags that are stored under the same one are the same image; when that changed
+/// while they were looked at, all of them fail.
+fn unite(entry: &Entry, seen: &ObservedEntry, items: &mut Vec<Item>) {
+    let mut sources: BTreeMap<Tag, Vec<Tag>> = BTreeMap::new();
+    for item in items.iter() {
+        sources.entry(item.target_tag.clone()).or_default().push(item.tag.clone());
+    }
+    sources.retain(|_, tags| tags.len() > 1);
+    items.retain_mut(|item| {
+        let Some(tags) = sources.get(&item.target_tag) else { return true };
+        let digests: BTreeSet<&Digest> = tags.iter().filter_map(|tag| seen.source_digest(tag)).collect();
+        if digests.len() > 1 {
+            item.action = Action::Fail(several_sources(entry, &item.target_tag, tags));
+            return true;
+        }
+        // The tag that has the name already, else the first.
+        let kept = tags.iter().find(|tag| **tag == item.target_tag).or(tags.first());
+        kept == Some(&item.tag)
+    });
+}
+
 fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
+    if let Some(Err(trouble)) = seen.namings.get(tag) {
+        return Action::Fail(trouble.clone());
+    }
     let digests = match seen.digests.get(tag) {
         Some(Err(trouble)) => return Action::Fail(trouble.clone()),
         Some(Ok(digests)) => Some(digests),
         None => None,
     };
-    let source = digests.map(|digests| digests.source.clone());
-    match (target.has(tag), digests) {
+    let source = seen.source_digest(tag).cloned();
+    match (target.has(seen.target_tag(tag)), digests) {
         (false, _) => Action::Copy(CopyReason::Missing { source }),
-        (true, _) if !entry.check_digest => Action::UpToDate,
+        (true, _) if !entry.check_digest => unless_incomplete(seen, tag),
         (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
             Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone() })
         }
-        (true, Some(TagDigests { target: Some(_), .. })) => Action::UpToDate,
+        (true, Some(TagDigests { target: Some(_), .. })) => unless_incomplete(seen, tag),
         // Gone since the listing.
         (true, _) => Action::Copy(CopyReason::Missing { source }),
+    }
+}
+
+/// Returns what is done with a tag that is as it should be, as far as the tag goes.
+fn unless_incomplete(seen: &ObservedEntry, tag: &Tag) -> Action {
+    match seen.missing.get(tag) {
+        Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete { missing: missing.clone() }),
+        Some(Err(trouble)) => Action::Fail(trouble.clone()),
+        _ => Action::UpToDate,
     }
 }
 
@@ -140,4 +186,10 @@ fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) ->
     let entries: Vec<String> = writers.iter().map(|position| format!("sync.entries[{position}]")).collect();
     Trouble::new(format!("{} all select {target}:{tag}", entries.join(" and ")))
         .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
+}
+
+fn several_sources(entry: &Entry, target_tag: &Tag, tags: &[Tag]) -> Trouble {
+    let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    Trouble::new(format!("{} would all be stored as {}:{target_tag}, and are not the same image", tags.join(" and "), entry.target))
+        .hint("a tag moved upstream while it was looked at; run sync again")
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::plan::Item;
 use super::select::LeftOut;
 use crate::error::Exit;
 use crate::model::{Digest, Repository, Tag};
@@ -89,7 +90,11 @@ impl EntryReport {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemReport {
+    /// The tag upstream.
     pub tag: Tag,
+    /// The tag at the target, where it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_tag: Option<Tag>,
     #[serde(flatten)]
     pub outcome: Outcome,
     /// The digest at the target.
@@ -108,17 +113,23 @@ pub struct ItemReport {
 }
 
 impl ItemReport {
-    pub(super) fn new(tag: Tag, outcome: Outcome) -> ItemReport {
+    pub(super) fn new(item: &Item, outcome: Outcome) -> ItemReport {
         ItemReport {
-            tag,
+            tag: item.tag.clone(),
+            target_tag: (item.target_tag != item.tag).then(|| item.target_tag.clone()),
             outcome,
             digest: None,
             source_digest: None,
             bytes: Bytes::default(),
             attachments: 0,
             duration: Duration::ZERO,
-            warnings: Vec::new(),
+            warnings: item.warnings.clone(),
         }
+    }
+
+    /// Returns the tag that it has at the target.
+    pub fn stored_as(&self) -> &Tag {
+        self.target_tag.as_ref().unwrap_or(&self.tag)
     }
 }
 
@@ -229,7 +240,7 @@ impl SyncReport {
                 let (words, tone) = item.outcome.words();
                 tags.rows.push(vec![
                     Cell::plain(format!("{}:{}", entry.source, item.tag)),
-                    Cell::plain(format!("{}:{}", entry.target, item.tag)),
+                    Cell::plain(format!("{}:{}", entry.target, item.stored_as())),
                     Cell::toned(words, tone),
                 ]);
             }
@@ -264,7 +275,7 @@ impl SyncReport {
         for entry in &self.entries {
             for item in entry.items.iter().filter(|item| item.outcome != Outcome::UpToDate) {
                 let (words, tone) = item.outcome.words();
-                let mut row = vec![Cell::plain(format!("{}:{}", entry.target, item.tag)), Cell::toned(words, tone)];
+                let mut row = vec![Cell::plain(format!("{}:{}", entry.target, item.stored_as())), Cell::toned(words, tone)];
                 if item.outcome == Outcome::Copied {
                     let amounts = [item.bytes.bytes_moved, item.bytes.bytes_mounted, item.bytes.bytes_skipped];
                     row.extend(amounts.map(|bytes| Cell::plain(human_bytes(bytes))));
@@ -292,7 +303,7 @@ impl SyncReport {
                 problem(&mut lines, &format!("{} -> {}", entry.source, entry.target), trouble);
             }
             for item in &entry.items {
-                let name = format!("{}:{}", entry.target, item.tag);
+                let name = format!("{}:{}", entry.target, item.stored_as());
                 if let Outcome::Failed(trouble) = &item.outcome {
                     problem(&mut lines, &name, trouble);
                 }

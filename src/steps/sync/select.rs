@@ -31,22 +31,10 @@ pub struct LeftOut {
 
 /// Returns the tags of `listing` that `pattern` selects at the time `now`.
 pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc>) -> Result<Selected, Trouble> {
-    let mut left_out = LeftOut::default();
-    let mut wanted: Vec<&TagSeen> = Vec::new();
-    for seen in listing {
-        let text = seen.tag.as_str();
-        if seen.tag.is_attachment() {
-            left_out.attachments += 1;
-        } else if !pattern.tag_regex.regex.is_match(text) {
-            left_out.not_matching += 1;
-        } else if pattern.exclude_regex.as_ref().is_some_and(|exclude| exclude.regex.is_match(text)) {
-            left_out.excluded += 1;
-        } else {
-            wanted.push(seen);
-        }
-    }
-    let needs_dates = pattern.min_age.is_some() || pattern.sort == SortBy::Date;
-    if needs_dates && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none()) {
+    let (mut wanted, mut left_out) = matching(pattern, listing);
+    if needs_dates(pattern)
+        && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none())
+    {
         return Err(no_dates(pattern, &undated.tag));
     }
     if let Some(min_age) = pattern.min_age {
@@ -63,6 +51,39 @@ pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc
         return Err(too_few(pattern, wanted.len(), listing.len()));
     }
     Ok(Selected { tags: wanted.into_iter().map(|seen| seen.tag.clone()).collect(), left_out })
+}
+
+/// Returns the tags that the expressions want, and how many others there are.
+fn matching<'a>(pattern: &PatternSelection, listing: &'a [TagSeen]) -> (Vec<&'a TagSeen>, LeftOut) {
+    let mut left_out = LeftOut::default();
+    let mut wanted = Vec::new();
+    for seen in listing {
+        let text = seen.tag.as_str();
+        if seen.tag.is_attachment() {
+            left_out.attachments += 1;
+        } else if !pattern.tag_regex.regex.is_match(text) {
+            left_out.not_matching += 1;
+        } else if pattern.exclude_regex.as_ref().is_some_and(|exclude| exclude.regex.is_match(text)) {
+            left_out.excluded += 1;
+        } else {
+            wanted.push(seen);
+        }
+    }
+    (wanted, left_out)
+}
+
+/// Returns whether nothing can be selected by `pattern` without the times at which tags were pushed.
+pub(super) fn needs_dates(pattern: &PatternSelection) -> bool {
+    pattern.min_age.is_some() || pattern.sort == SortBy::Date
+}
+
+/// Returns whether the times at which tags were pushed, where the place tells them, change what `pattern` selects: when
+/// `keep_last` parts tags that have no version.
+pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[TagSeen]) -> bool {
+    let Some(keep_last) = pattern.keep_last else { return false };
+    let (wanted, _) = matching(pattern, listing);
+    let versions = wanted.iter().filter(|seen| TagVersion::of(seen.tag.as_str()).is_version()).count();
+    versions < keep_last && keep_last < wanted.len()
 }
 
 fn sort_newest_first(tags: &mut [&TagSeen], by: SortBy) {
@@ -173,6 +194,23 @@ mod tests {
         let newest_two = PatternSelection { keep_last: Some(2), ..pattern(".*") };
         assert_eq!(selected(&newest_two, "latest 1.0 edge"), "1.0 latest");
         assert_eq!(selected(&newest_two, "latest~9 edge~3 1.0~100"), "1.0 edge");
+    }
+
+    #[test]
+    fn dates_rank_only_where_keep_last_parts_tags_without_a_version() {
+        let newest = |count| PatternSelection { keep_last: Some(count), ..pattern("[^x].*") };
+        for (pattern, tags, expected) in [
+            (newest(2), "1.0 edge latest", true),
+            (newest(2), "1.0 1.1 latest edge", false),
+            (newest(3), "1.0 latest edge", false),
+            (newest(1), "1.0 1.1", false),
+            (newest(1), "1.0 x latest", false),
+            (newest(1), "latest x", false),
+            (newest(1), "latest edge", true),
+            (pattern(".*"), "latest edge", false),
+        ] {
+            assert_eq!(ranks_by_date(&pattern, &listing(tags)), expected, "{tags}");
+        }
     }
 
     #[test]

@@ -1,3 +1,5 @@
+mod naming;
+
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::read_only::ReadOnly;
 use crate::registry::{ImageSource, InMemory, PlaceErrorKind};
 use crate::steps::Mode;
+use crate::transfer::forgetful;
 
 /// A runner that notes what it is asked to run.
 #[derive(Default)]
@@ -118,7 +121,7 @@ impl World {
             Mode::Apply => self.target.clone(),
             Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(self.target.clone())),
         };
-        let places = Places { source: self.source.clone(), target };
+        let places = Places { source: self.source.clone(), target, memory: forgetful() };
         let seen = observe(&self.sync, &Scope::default(), &places, &*crate::progress::silent(), now()).await;
         let plan = plan(&self.sync, &seen);
         self.execute(&plan, places, mode).await
@@ -213,7 +216,7 @@ async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
     let world = world(vec![Entry { check_digest: true, ..entry("stable") }]);
     put(&world.source, &upstream(), "stable", "new").await;
     put(&world.target, &mirror(), "stable", "old").await;
-    let places = Places { source: world.source.clone(), target: world.target.clone() };
+    let places = Places { source: world.source.clone(), target: world.target.clone(), memory: forgetful() };
     let seen = observe(&world.sync, &Scope::default(), &places, &*crate::progress::silent(), now()).await;
     let plan = plan(&world.sync, &seen);
     let theirs = put(&world.target, &mirror(), "stable", "theirs").await;

@@ -250,13 +250,12 @@ impl Registry {
     pub(crate) fn stored_tags(&self, path: &str) -> BTreeMap<String, String> {
         let tags = self.storage().join("repositories").join(path).join("_manifests/tags");
         let Ok(entries) = fs::read_dir(tags) else { return BTreeMap::new() };
-        let entries = entries.map(|entry| entry.expect("an entry"));
-        entries
-            .map(|entry| {
-                let digest = fs::read_to_string(entry.path().join("current/link")).expect("a link");
-                (entry.file_name().to_string_lossy().into_owned(), digest)
-            })
-            .collect()
+        // A tag that is being written has no link yet, or an empty one.
+        let stored = |entry: fs::DirEntry| {
+            let digest = fs::read_to_string(entry.path().join("current/link")).ok().filter(|digest| !digest.is_empty())?;
+            Some((entry.file_name().to_string_lossy().into_owned(), digest))
+        };
+        entries.filter_map(|entry| stored(entry.expect("an entry"))).collect()
     }
 
     /// Forgets everything that was stored.
