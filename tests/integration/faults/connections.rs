@@ -9,7 +9,9 @@ use imglife::registry::ImageStore;
 use imglife::registry::remote::RemoteRegistries;
 use imglife::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
 
-use super::{ALWAYS, Duration, Fault, Graph, PATIENCE, Proxy, Registry, Rule, Scene, World, client, configuration, image};
+use super::{
+    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene, Seen, World, client, configuration, image,
+};
 use crate::registries::Alice;
 use crate::support::registry::{PASSWORD, USER};
 
@@ -23,7 +25,7 @@ fn impatient(hosts: [&str; 2]) -> Arc<dyn ImageStore> {
     let settings = Settings {
         insecure: hosts.into_iter().map(|host| host.parse().expect("a host")).collect(),
         retry_delay: Duration::from_millis(10),
-        stall: Duration::from_millis(300),
+        stall: Duration::from_millis(100),
         ..Settings::default()
     };
     let clock = Clock::fixed(chrono::DateTime::UNIX_EPOCH);
@@ -32,7 +34,7 @@ fn impatient(hosts: [&str; 2]) -> Arc<dyn ImageStore> {
 
 #[tokio::test]
 async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
-    let scene = Scene::set().await;
+    let scene = Scene::set(LAYER).await;
     let layer = scene.layer().as_str();
     let (blob, commit) = (format!("/blobs/{layer}"), layer.replace(':', "%3A"));
     let middle = 1_500_000;
@@ -180,4 +182,36 @@ async fn a_tag_that_moves_while_it_is_copied_is_one_image_or_the_other() {
     old.assert_published(&client(&target), &target.repository("app")).await;
     world.imglife(["sync"]).succeeds();
     new.assert_published(&client(&target), &target.repository("app")).await;
+}
+
+#[tokio::test]
+async fn after_a_break_only_the_rest_is_sent_and_read() {
+    let scene = Scene::set(HUGE_LAYER).await;
+    let layer = scene.layer().as_str();
+    let (half, part) = (HUGE_LAYER as u64 / 2, 20 * 1024 * 1024);
+    let from = Proxy::start(scene.upstream.host(), vec![Rule::new("GET", format!("/blobs/{layer}"), 0..1, Fault::ResetAnswer(half))]);
+    let commit = format!("digest={}", layer.replace(':', "%3A"));
+    let uploads = "/blobs/uploads/";
+    let to = Proxy::start(
+        scene.target.host(),
+        vec![
+            Rule::new("PUT", commit, 0..1, Fault::ResetSending(half)),
+            Rule::new("POST", uploads, ALWAYS, Fault::Header("oci-chunk-min-length", Some(part.to_string()))),
+            // Before its content: Debian's registry forgets an upload of which it has more than it said it had.
+            Rule::new("PATCH", uploads, 1..2, Fault::Reset),
+        ],
+    );
+    let entries = [(format!("{}/app", from.host()), format!("{}/app", to.host()), "tag_regex: '.*'")];
+    let world = World::new().file("imglife.yaml", configuration(&[from.host(), to.host()], &entries));
+    tokio::task::spawn_blocking(move || world.start_imglife(["sync"]).within(PATIENCE).wait().succeeds()).await.expect("a run");
+    scene.graph.assert_published(&client(&scene.target), &scene.target.repository("app")).await;
+    let sent: Vec<u64> = to.seen().iter().filter(|seen| seen.method == "PATCH").map(Seen::taken).collect();
+    assert_eq!(sent, [part, 0, HUGE_LAYER as u64 - part], "a part as large as the registry wants, one that broke, the rest");
+    let offsets: Vec<u64> = from
+        .seen()
+        .iter()
+        .filter(|seen| seen.path.contains(layer))
+        .filter_map(|seen| seen.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        .collect();
+    assert!(!offsets.is_empty() && offsets.iter().all(|offset| *offset > 0), "the content is read on from where it broke: {offsets:?}");
 }

@@ -140,7 +140,6 @@ fn manifests_that_are_none_are_refused_by_name() {
         (with_manifest(move |_| stated()), "its bytes have the digest"),
         (with_manifest(|_| typed("text/html", "<html>Please log in</html>")), "cannot read manifest app:1.0"),
         (with_manifest(|_| typed(media_type::OCI_INDEX, endless())), "the answer has more than 4194304 bytes"),
-        (index("{}"), "cannot read manifest app:1.0"),
         (index("null"), "cannot read manifest app:1.0"),
         (
             index(r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:../../x","size":1}]}"#),
@@ -217,19 +216,23 @@ fn an_image_that_claims_more_than_there_is_fails_for_that() {
 
 #[test]
 fn a_header_without_measure_is_an_error_in_bounded_time() {
-    for challenge in [
+    let challenges = [
         format!("Bearer {}", "a=\"b\",".repeat(10_000)),
         "Basic ".repeat(10_000),
         "\"".repeat(60_000),
         format!("Bearer realm=\"{}\"", "\\\"".repeat(30_000)),
         "x".repeat(300_000),
         format!("Bearer realm=\"http://{}\"", "a".repeat(60_000)),
-    ] {
-        let shown: String = challenge.chars().take(40).collect();
-        let liar = Liar::start(move |_| with_header(StatusCode::UNAUTHORIZED.into_response(), header::WWW_AUTHENTICATE, &challenge));
-        println!("{shown}");
-        fails(sync_from(&liar.host(), "tag_regex: '.*'"), "cannot list the tags of app");
-    }
+    ];
+    std::thread::scope(|threads| {
+        for challenge in challenges {
+            threads.spawn(move || {
+                let liar =
+                    Liar::start(move |_| with_header(StatusCode::UNAUTHORIZED.into_response(), header::WWW_AUTHENTICATE, &challenge));
+                fails(sync_from(&liar.host(), "tag_regex: '.*'"), "cannot list the tags of app");
+            });
+        }
+    });
     let liar = Liar::start(|_| with_header(tags(&["1.0"]), header::LINK, &"</a>; rel=x, ".repeat(10_000)));
     sync_from(&liar.host(), "tag_regex: '.*'").outcome.exits(1);
 }

@@ -1,7 +1,7 @@
 //! Logins that end in the middle of something.
 
 use super::connections::variable;
-use super::{ALWAYS, Fault, PATIENCE, Proxy, Registry, Rule, World, client, configuration, image};
+use super::{ALWAYS, Fault, HUGE_LAYER, PATIENCE, Proxy, Registry, Rule, World, client, configuration, image};
 use crate::support::images::Graph;
 use crate::support::registry::{PASSWORD, USER};
 use crate::support::tokens::{SERVICE, TokenRules};
@@ -16,16 +16,18 @@ struct Expiring {
 }
 
 impl Expiring {
-    async fn start(method: &'static str, path: &str, which: std::ops::Range<usize>) -> Expiring {
+    /// Starts with more rules than that, and a layer of `size` bytes.
+    async fn start(size: usize, rules: Vec<Rule>, method: &'static str, path: &str, which: std::ops::Range<usize>) -> Expiring {
         let (upstream, target) = (Registry::plain(), Registry::builder().tokens(TokenRules::default()).start());
-        let graph = image("1.0", 500_000);
+        let graph = image("1.0", size);
         graph.publish(&client(&upstream), &upstream.repository("app")).await;
         let challenge = format!(
             r#"Bearer realm="{}",service="{SERVICE}",scope="repository:app:pull,push",error="invalid_token""#,
             target.tokens().realm()
         );
         let expired = Fault::status(401, &[("www-authenticate", challenge.as_str())]);
-        let proxy = Proxy::start(target.host(), vec![Rule::new(method, path, which, expired)]);
+        let rules = rules.into_iter().chain([Rule::new(method, path, which, expired)]).collect();
+        let proxy = Proxy::start(target.host(), rules);
         Expiring { upstream, target, proxy, graph }
     }
 
@@ -56,7 +58,7 @@ impl Expiring {
 async fn a_token_that_ends_in_the_middle_of_an_upload_is_replaced_once() {
     // The token was new when the uploads were started. One that is refused when it is new is not asked for again.
     for path in ["digest=", "/manifests/sha256", "/manifests/1.0"] {
-        let expiring = Expiring::start("PUT", path, 0..1).await;
+        let expiring = Expiring::start(500_000, Vec::new(), "PUT", path, 0..1).await;
         expiring.sync().succeeds();
         assert_eq!(expiring.proxy.faults(), 1, "{path}");
         assert!(expiring.uploads_asked_for() == 2, "{path}: {:?}", expiring.target.tokens().requests());
@@ -65,8 +67,19 @@ async fn a_token_that_ends_in_the_middle_of_an_upload_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_ends_between_the_parts_of_an_upload_is_replaced_once() {
+    let broken = Rule::new("PUT", "/blobs/uploads/", 0..ALWAYS.end, Fault::ResetSending(20 * 1024 * 1024));
+    let reset = vec![Rule { which: 0..3, ..broken }];
+    let expiring = Expiring::start(HUGE_LAYER, reset, "PATCH", "/blobs/uploads/", 0..1).await;
+    expiring.sync().succeeds();
+    assert!(expiring.proxy.seen().iter().any(|seen| seen.method == "PATCH" && seen.faulty), "the fault never happened");
+    assert_eq!(expiring.uploads_asked_for(), 2, "{:?}", expiring.target.tokens().requests());
+    expiring.graph.assert_published(&client(&expiring.target), &expiring.target.repository("app")).await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_never_taken_is_named_with_the_host_and_the_variable_to_set() {
-    let expiring = Expiring::start("PUT", "/blobs/uploads/", ALWAYS).await;
+    let expiring = Expiring::start(500_000, Vec::new(), "PUT", "/blobs/uploads/", ALWAYS).await;
     let failed = expiring.sync().exits(1);
     let host = expiring.proxy.host();
     assert!(failed.stdout.contains(&format!("{host} refused")), "{}", failed.stdout);

@@ -3,6 +3,7 @@
 //! A run ends right, with everything bit for bit at the target, or fails with the cause named; then nothing at the target has
 //! changed. The table in `docs/reliability.md` is what these cases say, and a test keeps it so.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::registries::client;
 use crate::support::images::{Flavour, Graph};
-use crate::support::proxy::{ALWAYS, Fault, Proxy, Rule};
+use crate::support::proxy::{ALWAYS, Fault, Proxy, Rule, Seen};
 use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 
@@ -28,6 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cases that run at once. They mostly wait.
 const AT_ONCE: usize = 12;
+
+/// The size of the large layer, in bytes.
+const LAYER: usize = 3_000_000;
+
+/// The size of a layer that goes on in parts when its upload breaks, in bytes.
+const HUGE_LAYER: usize = 24 * 1024 * 1024;
 
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -126,9 +133,10 @@ struct Scene {
 }
 
 impl Scene {
-    async fn set() -> Scene {
+    /// Returns a scene whose large layer has `size` bytes.
+    async fn set(size: usize) -> Scene {
         let scene =
-            Scene { upstream: Registry::plain(), target: Registry::plain(), graph: image("1.0", 3_000_000), earlier: image("0.9", 1_000) };
+            Scene { upstream: Registry::plain(), target: Registry::plain(), graph: image("1.0", size), earlier: image("0.9", 1_000) };
         scene.graph.publish(&client(&scene.upstream), &scene.upstream.repository("app")).await;
         scene
     }
@@ -198,22 +206,28 @@ impl Scene {
 #[test]
 fn the_faults_that_are_documented_are_those_that_are_tested() {
     let page = include_str!("../../../docs/reliability.md");
-    let mut rows: Vec<String> = table::of_source("L", "C").iter().chain(&table::of_target("L", "C")).map(Case::row).collect();
-    let documented: Vec<&str> = page.lines().filter(|line| line.starts_with("| source |") || line.starts_with("| target |")).collect();
-    rows.retain(|row| !documented.contains(&row.as_str()));
-    assert!(rows.is_empty(), "missing in docs/reliability.md:\n{}", rows.join("\n"));
-    let tested = table::of_source("L", "C").len() + table::of_target("L", "C").len();
-    assert_eq!(documented.len(), tested, "docs/reliability.md has rows that no case stands for");
+    let cases: Vec<Case> =
+        [table::of_source("L", "C"), table::of_target("L", "C"), table::of_huge_uploads("L")].into_iter().flatten().collect();
+    let documented: BTreeSet<&str> = page.lines().filter(|line| line.starts_with("| source |") || line.starts_with("| target |")).collect();
+    let missing: Vec<String> = cases.iter().map(Case::row).filter(|row| !documented.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "missing in docs/reliability.md:\n{}", missing.join("\n"));
+    assert_eq!(documented.len(), cases.len(), "docs/reliability.md has rows that no case stands for");
 }
 
 #[tokio::test]
 async fn faults_of_the_source_are_overcome_or_named() {
-    let scene = Scene::set().await;
+    let scene = Scene::set(LAYER).await;
     scene.play_all(&table::of_source(scene.layer().as_str(), scene.child().as_str())).await;
 }
 
 #[tokio::test]
 async fn faults_of_the_target_are_overcome_or_named() {
-    let scene = Scene::set().await;
+    let scene = Scene::set(LAYER).await;
     scene.play_all(&table::of_target(scene.layer().as_str(), scene.child().as_str())).await;
+}
+
+#[tokio::test]
+async fn uploads_in_parts_survive_what_registries_say_of_them() {
+    let scene = Scene::set(HUGE_LAYER).await;
+    scene.play_all(&table::of_huge_uploads(scene.layer().as_str())).await;
 }

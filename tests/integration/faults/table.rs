@@ -210,3 +210,30 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
         ],
     )
 }
+
+/// Returns the cases of a target where the upload of this layer, large enough for parts, breaks once and then meets something else.
+pub(super) fn of_huge_uploads(layer: &str) -> Vec<Case> {
+    let (commit, session) = (format!("digest={}", layer.replace(':', "%3A")), "/blobs/uploads/");
+    let broken = || Rule::new("PUT", &*commit, ONCE, Fault::ResetSending(20 * 1024 * 1024));
+    let range = |value: Option<&str>| Fault::Header("range", value.map(str::to_owned));
+    let and = |method: &'static str, which: std::ops::Range<usize>, fault: Fault| vec![broken(), Rule::new(method, session, which, fault)];
+    cases(
+        Side::Target,
+        [
+            ("connection reset within a huge layer", vec![broken()], Copied),
+            ("the same, and `Range` says less than there is", and("GET", ALWAYS, range(Some("0-5"))), Copied),
+            ("the same, and `Range` says more than was sent", and("GET", ALWAYS, range(Some("0-99999999999"))), Copied),
+            ("the same, and no `Range` says how much there is", and("GET", ALWAYS, range(None)), Copied),
+            ("the same, and the upload is gone", and("GET", ALWAYS, status(404)), Copied),
+            ("the same, and 503 twice when asked how much there is", and("GET", TWICE, status(503)), Copied),
+            ("the same, and `Range` stays the same after each part", and("PATCH", ALWAYS, range(Some("0-5"))), Copied),
+            ("the same, and no `Range` after a part", and("PATCH", ALWAYS, range(None)), Copied),
+            ("the same, and 416 for every part", and("PATCH", ALWAYS, status(416)), Copied),
+            ("the same, and 404 for every part", and("PATCH", ALWAYS, status(404)), Copied),
+            ("the same, and 503 twice for a part", and("PATCH", TWICE, status(503)), Copied),
+            ("the same, and connection reset within a part", and("PATCH", ONCE, Fault::ResetSending(1_000_000)), Copied),
+            ("the same, and the answer to a part is lost", and("PATCH", ONCE, Fault::LoseAnswer), Copied),
+            ("the same, and the answer to the commit is lost", vec![broken(), Rule::new("PUT", &*commit, 1..2, Fault::LoseAnswer)], Copied),
+        ],
+    )
+}
