@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde_json::json;
 
 use super::error::{CopyError, at};
 use super::platforms::Kept;
-use super::{Copy, Transfer};
+use super::{Copy, Transfer, may_be_blob};
 use crate::error::Side;
-use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::manifest::{DEEPEST_NESTING, ManifestError, media_type};
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Tag};
 use crate::registry::Referrers;
 
@@ -99,47 +100,93 @@ impl Transfer {
                 return Err(CopyError::TooDeep { digest: subject.clone() });
             }
             let everything = Kept::default();
+            let mut brought = Vec::new();
             for referrer in &attached.referrers {
-                self.copy_child(copy, referrer, &everything, depth).await?;
-                let further = self.attached_at_source(copy, &referrer.digest, attaching.source_tags).await?;
-                if !further.is_empty() {
-                    self.attach(copy, attaching, &referrer.digest, further, depth + 1).await?;
+                match self.copy_child(copy, referrer, &everything, depth).await {
+                    // Lists that clients keep outlive what they list.
+                    Err(CopyError::ChildMissing { digest, .. }) if digest == referrer.digest => {
+                        copy.warn(format!(
+                            "source lists {digest} as attached to {}, but does not have it; it was left out",
+                            subject.short()
+                        ));
+                        continue;
+                    }
+                    result => result?,
                 }
+                brought.push(referrer);
+                self.attach_further(copy, attaching, &referrer.digest, depth).await?;
             }
-            if !attached.referrers.is_empty() {
-                self.list_at_target(copy, subject, &attached.referrers).await?;
+            if !brought.is_empty() {
+                self.list_at_target(copy, subject, &brought).await?;
             }
             for tag in &attached.cosign_tags {
                 let manifest = self.read(copy.from, &Reference::Tag(tag.clone())).await?;
                 self.copy_parts(copy, &manifest, &everything, depth).await?;
                 self.target.put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))?;
+                self.attach_further(copy, attaching, &manifest.digest, depth).await?;
             }
-            attaching.copied += attached.referrers.len() + attached.cosign_tags.len();
+            attaching.copied += brought.len() + attached.cosign_tags.len();
             Ok(())
         })
     }
 
+    /// Copies what is attached to an attachment, such as the signature of an SBOM.
+    async fn attach_further(
+        &self,
+        copy: &Copy<'_>,
+        attaching: &mut Attaching<'_>,
+        attachment: &Digest,
+        depth: usize,
+    ) -> Result<(), CopyError> {
+        let further = self.attached_at_source(copy, attachment, attaching.source_tags).await?;
+        if further.is_empty() {
+            return Ok(());
+        }
+        self.attach(copy, attaching, attachment, further, depth + 1).await
+    }
+
     /// Makes sure that the target lists `referrers` for `subject`: by itself, or in the index that clients keep, to which only
-    /// what is missing is added.
-    async fn list_at_target(&self, copy: &Copy<'_>, subject: &Digest, referrers: &[Descriptor]) -> Result<(), CopyError> {
+    /// what is missing is added (distribution specification, "Pushing Manifests with Subject").
+    async fn list_at_target(&self, copy: &Copy<'_>, subject: &Digest, referrers: &[&Descriptor]) -> Result<(), CopyError> {
         if let Referrers::Listed(_) = self.target.referrers(copy.to, subject).await.map_err(at(Side::Target))? {
             return Ok(());
         }
         let reference = Reference::Tag(Tag::of_referrers(subject));
+        let unlistable = |error| CopyError::Unlistable { subject: subject.clone(), error };
         let alone = self.ledger.alone_with(copy.to, subject);
         let _alone = alone.lock().await;
         let present = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
-        let mut entries: Vec<Descriptor> = present.as_ref().and_then(Manifest::children).map(<[Descriptor]>::to_vec).unwrap_or_default();
-        let known: HashSet<Digest> = entries.iter().map(|entry| entry.digest.clone()).collect();
+        let mut list = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX });
+        let mut known = HashSet::new();
+        if let Some(present) = &present {
+            let Some(entries) = present.children() else {
+                copy.warn(format!("target has an image where the list of what is attached to {} belongs; it was kept", subject.short()));
+                return Ok(());
+            };
+            known.extend(entries.iter().map(|entry| &entry.digest));
+            list = serde_json::from_slice(&present.bytes).map_err(|error| unlistable(ManifestError::Malformed(error)))?;
+        }
+        let mut entries = list["manifests"].as_array_mut().map(std::mem::take).unwrap_or_default();
         let before = entries.len();
-        entries.extend(referrers.iter().filter(|referrer| !known.contains(&referrer.digest)).cloned());
+        for referrer in referrers.iter().filter(|referrer| !known.contains(&referrer.digest)) {
+            entries.push(json!(self.described(copy, referrer).await?));
+        }
         if entries.len() == before {
             return Ok(());
         }
-        let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
-        let index = Manifest::parse(Bytes::from(index.to_string()), None, Algorithm::Sha256)
-            .map_err(|error| CopyError::Unlistable { subject: subject.clone(), error })?;
+        list["manifests"] = entries.into();
+        let index = Manifest::parse(Bytes::from(list.to_string()), None, Algorithm::Sha256).map_err(unlistable)?;
         self.target.put_manifest(copy.to, &reference, &index).await.map_err(at(Side::Target))
+    }
+
+    /// Returns the entry for a referrer that is at the target, complete whatever the source's list left out.
+    async fn described(&self, copy: &Copy<'_>, referrer: &Descriptor) -> Result<Descriptor, CopyError> {
+        if may_be_blob(referrer) {
+            return Ok(referrer.clone());
+        }
+        let reference = Reference::Digest(referrer.digest.clone());
+        let manifest = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
+        Ok(manifest.map_or_else(|| referrer.clone(), |manifest| manifest.referrer()))
     }
 }
 

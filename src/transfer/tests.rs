@@ -489,7 +489,10 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
     let theirs = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] });
     let theirs = Manifest::parse(Bytes::from(theirs.to_string()), None, Algorithm::Sha256).expect("a manifest");
     world.target.put_manifest(&mirror(), &theirs.digest.clone().into(), &theirs).await.expect("the target takes it");
-    let present = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [theirs.descriptor()] });
+    let mut entry = json!(theirs.descriptor());
+    entry["data"] = json!("e30=");
+    let present =
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry], "annotations": { "kept": "by us" } });
     let present = Manifest::parse(Bytes::from(present.to_string()), None, Algorithm::Sha256).expect("a manifest");
     let sparse = world_with(SparseIndexes::Allowed);
     let world = World {
@@ -497,10 +500,60 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
         transfer: Transfer::new(world.source.clone(), sparse.target, crate::progress::silent()),
         ..world
     };
-    world.target.put_manifest(&mirror(), &Reference::Tag(list), &present).await.expect("the target takes it");
+    world.target.put_manifest(&mirror(), &Reference::Tag(list.clone()), &present).await.expect("the target takes it");
     assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 1);
-    let digests: Vec<Digest> = world.fallback(&image).await.into_iter().map(|entry| entry.digest).collect();
-    assert_eq!(digests, [theirs.digest, digest(&ours)]);
+    let written = world.at_target(list.clone()).await.expect("the list");
+    let written: Value = serde_json::from_slice(&written.bytes).expect("JSON");
+    let mut complete = ours.clone();
+    complete["artifactType"] = json!("application/vnd.example.signature");
+    complete["annotations"] = json!({ "by": "upstream" });
+    assert_eq!(written["manifests"], json!([entry, complete]), "what was there is kept, and what the source left out is filled in");
+    assert_eq!(written["annotations"], json!({ "kept": "by us" }));
+    // Nothing is missing any more.
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 1);
+    assert_eq!(world.fallback(&image).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_image_where_the_list_belongs_is_kept() {
+    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default());
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    let ours = signature(&world, &image, "upstream").await;
+    let list = Tag::of_referrers(&digest(&image));
+    let other = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [] });
+    let other = Manifest::parse(Bytes::from(other.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    world.target.put_manifest(&mirror(), &Reference::Tag(list.clone()), &other).await.expect("the target takes it");
+    let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    assert!(copied.warnings.iter().any(|warning| warning.contains("it was kept")), "{:?}", copied.warnings);
+    assert_eq!(world.at_target(list).await, Some(other));
+    assert!(world.at_target(digest(&ours)).await.is_some());
+}
+
+#[tokio::test]
+async fn what_a_list_names_and_the_source_lost_is_left_out_with_a_warning() {
+    let world = world_with(SparseIndexes::Allowed);
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    let ours = signature(&world, &image, "there").await;
+    let lost = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"deleted"), "size": 7 });
+    world.index(&[lost, ours.clone()], Some(Tag::of_referrers(&digest(&image)).as_str())).await;
+    let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    assert_eq!(copied.attachments, 1);
+    let [warning] = &copied.warnings[..] else { panic!("one warning: {:?}", copied.warnings) };
+    assert!(warning.contains(Digest::sha256(b"deleted").as_str()), "{warning}");
+    let listed: Vec<Digest> = world.fallback(&image).await.into_iter().map(|entry| entry.digest).collect();
+    assert_eq!(listed, [digest(&ours)]);
+}
+
+#[tokio::test]
+async fn the_signature_of_an_sbom_comes_along_with_it() {
+    let world = world();
+    let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+    let [.., sbom] = Tag::of_cosign(&digest(&image));
+    let sbom = world.image("unknown/unknown", &["sbom"], Some(sbom.as_str())).await;
+    let [signature, ..] = Tag::of_cosign(&digest(&sbom));
+    world.image("unknown/unknown", &["signature"], Some(signature.as_str())).await;
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 2);
+    assert!(world.at_target(signature).await.is_some());
 }
 
 #[tokio::test]

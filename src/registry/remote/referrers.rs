@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
+
 use super::{RemoteRepository, link};
-use crate::http::{self, Kind, Method, Target};
-use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
-use crate::model::{Algorithm, Descriptor, Digest, Manifest};
+use crate::http::header::CONTENT_TYPE;
+use crate::http::{self, Answer, Kind, Method, Target};
+use crate::model::manifest::{LARGEST_MANIFEST, media_type};
+use crate::model::{Descriptor, Digest};
 use crate::registry::{PlaceError, PlaceErrorKind, Referrers};
 
 const REFERRERS: Kind = Kind("referrers");
@@ -13,12 +16,23 @@ const REFERRERS: Kind = Kind("referrers");
 /// The most referrers of one manifest that are read.
 const MOST_REFERRERS: usize = 10_000;
 
+/// An index, of any number of entries: other than images, lists may be long.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    media_type: Option<String>,
+    /// `null` where nothing refers to the subject.
+    manifests: Option<Vec<Descriptor>>,
+}
+
 impl RemoteRepository<'_> {
-    /// Returns what refers to `subject`, page by page, or that the registry has no such listing.
+    /// Returns what refers to `subject`, page by page, or that the registry has no such listing (distribution specification,
+    /// "Listing Referrers").
     pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers, PlaceError> {
         let action = || format!("list what refers to {}@{subject}", self.path);
         let broken = |detail: &str| self.wrong(action(), PlaceErrorKind::Malformed, detail);
         let mut listed: Vec<Descriptor> = Vec::new();
+        let mut known = HashSet::new();
         let mut visited = HashSet::new();
         let mut request = self.request(Method::GET, &format!("referrers/{subject}"), REFERRERS, "pull");
         loop {
@@ -30,30 +44,225 @@ impl RemoteRepository<'_> {
                 Err(error) if visited.is_empty() && lacks_the_listing(&error) => return Ok(Referrers::NotListed),
                 Err(error) => return Err(self.failed(action(), error)),
             };
-            let page = match Manifest::parse(answer.body, None, Algorithm::Sha256) {
-                Ok(page) => page,
+            let says_index = says_index(&answer);
+            let page = match serde_json::from_slice::<Page>(&answer.body) {
+                Ok(page) if says_index || page.manifests.is_some() || page.media_type.as_deref() == Some(media_type::OCI_INDEX) => page,
                 // Some registries answer everything they do not know with a page of their web site.
-                Err(ManifestError::Malformed(_) | ManifestError::UnknownType { .. }) if visited.is_empty() => {
-                    return Ok(Referrers::NotListed);
-                }
-                Err(error) => return Err(broken("").caused_by(error)),
+                _ if visited.is_empty() && !says_index => return Ok(Referrers::NotListed),
+                Ok(_) => return Err(broken("the answer is no index")),
+                Err(error) => return Err(broken("the answer is no index").caused_by(error)),
             };
-            let children = page.children().ok_or_else(|| broken("the answer is no index"))?;
-            listed.extend_from_slice(children);
+            let page = page.manifests.unwrap_or_default();
+            let is_empty = page.is_empty();
+            listed.extend(page.into_iter().filter(|referrer| known.insert(referrer.digest.clone())));
             if listed.len() > MOST_REFERRERS {
-                return Err(broken("there are more than are read"));
+                return Err(broken(&format!("there are more than {MOST_REFERRERS}")));
             }
             visited.insert(answer.url.clone());
-            let Some(link) = link::next(&answer.headers).filter(|_| !children.is_empty()) else { return Ok(Referrers::Listed(listed)) };
+            let Some(link) = link::next(&answer.headers).filter(|_| !is_empty) else { return Ok(Referrers::Listed(listed)) };
             let url = answer.url.join(link).map_err(|error| broken("the next page's address is none").caused_by(error))?;
-            if url.origin() != answer.url.origin() || visited.contains(&url) {
-                return Err(broken("the next page is said to be at another place, or was read already"));
+            if url.origin() != answer.url.origin() {
+                return Err(broken("the next page is said to be at another place"));
+            }
+            if visited.contains(&url) {
+                return Err(broken("its pages lead back to one that was read"));
             }
             request = http::Request::new(Method::GET, self.host, Target::Url(url), REFERRERS, self.access("pull"));
         }
     }
 }
 
+fn says_index(answer: &Answer) -> bool {
+    let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+    content_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type::OCI_INDEX))
+}
+
 fn lacks_the_listing(error: &http::Error) -> bool {
     matches!(error.status().map(|status| status.as_u16()), Some(400 | 404 | 405 | 406 | 501))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::http::StatusCode;
+    use axum::response::{IntoResponse, Response};
+    use serde_json::{Value, json};
+
+    use super::super::RemoteRegistries;
+    use super::*;
+    use crate::credentials::Credential;
+    use crate::http::testing::{Fake, basic, client, shown};
+    use crate::model::Repository;
+    use crate::registry::ImageSource;
+
+    fn subject() -> Digest {
+        Digest::sha256(b"an image")
+    }
+
+    fn referrer(number: usize) -> Value {
+        json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(number.to_string().as_bytes()), "size": 2,
+            "artifactType": "application/vnd.example", "annotations": { "number": number.to_string() },
+        })
+    }
+
+    fn page(numbers: impl IntoIterator<Item = usize>) -> String {
+        let manifests: Vec<Value> = numbers.into_iter().map(referrer).collect();
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests }).to_string()
+    }
+
+    fn linked(next: &str, body: String) -> Response {
+        ([("link", format!("<{next}>; rel=\"next\"")), ("content-type", media_type::OCI_INDEX.to_owned())], body).into_response()
+    }
+
+    fn refused(status: u16, code: &str) -> Response {
+        let status = StatusCode::from_u16(status).expect("a status");
+        (status, format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#)).into_response()
+    }
+
+    fn at(fake: &Fake, path: &str) -> Repository {
+        format!("{}/{path}", fake.host()).parse().expect("a repository")
+    }
+
+    async fn asked(fake: &Fake) -> Result<Referrers, PlaceError> {
+        let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
+        registries.referrers(&at(fake, "a"), &subject()).await
+    }
+
+    /// Returns the numbers of the referrers that are listed, or `None` when the registry has no listing.
+    async fn numbers(fake: &Fake) -> Option<Vec<usize>> {
+        match asked(fake).await.expect("an answer") {
+            Referrers::NotListed => None,
+            Referrers::Listed(listed) => {
+                assert!(listed.iter().all(|referrer| referrer.artifact_type.as_deref() == Some("application/vnd.example")));
+                Some(listed.iter().map(|referrer| referrer.annotations["number"].parse().expect("a number")).collect())
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn referrers_are_listed_page_by_page_and_each_once() {
+        let fake = Fake::start(|seen| {
+            let first = format!("/v2/a/referrers/{}", subject());
+            match seen.path.strip_prefix(&first) {
+                Some("") => linked(&format!("{first}?page=2"), page([1, 2])),
+                Some("?page=2") => linked("?page=3", page([2, 3])),
+                Some("?page=3") => linked("?page=4", page([])),
+                _ => StatusCode::IM_A_TEAPOT.into_response(),
+            }
+        })
+        .await;
+        assert_eq!(numbers(&fake).await, Some(vec![1, 2, 3]));
+        assert_eq!(fake.seen().len(), 3, "an empty page is the last one");
+    }
+
+    #[tokio::test]
+    async fn a_page_may_hold_more_entries_than_an_image() {
+        let fake = Fake::start(|_| page(0..1_500)).await;
+        assert_eq!(numbers(&fake).await.map(|numbers| numbers.len()), Some(1_500));
+    }
+
+    #[tokio::test]
+    async fn an_empty_list_is_a_list_however_it_is_written() {
+        for body in [
+            page([]),
+            format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":null}}"#, media_type::OCI_INDEX),
+            format!(r#"{{"mediaType":"{}"}}"#, media_type::OCI_INDEX),
+            r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(),
+        ] {
+            let fake = Fake::start(move |_| body.clone()).await;
+            assert_eq!(numbers(&fake).await, Some(Vec::new()));
+        }
+        let typed = [("content-type", format!("{}; charset=utf-8", media_type::OCI_INDEX))];
+        let fake = Fake::start(move |_| (typed.clone(), r#"{"schemaVersion":2,"manifests":null}"#)).await;
+        assert_eq!(numbers(&fake).await, Some(Vec::new()));
+        let unknown = Fake::start(|_| refused(404, "NAME_UNKNOWN")).await;
+        assert_eq!(numbers(&unknown).await, Some(Vec::new()), "a repository that is not there yet");
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_the_listing_is_asked_once() {
+        for (status, code) in [(404, "PAGE_UNKNOWN"), (400, "UNSUPPORTED"), (405, "UNSUPPORTED"), (406, "X"), (501, "X")] {
+            let fake = Fake::start(move |_| refused(status, code)).await;
+            let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
+            for path in ["a", "a", "another"] {
+                let found = registries.referrers(&at(&fake, path), &subject()).await.expect("an answer");
+                assert_eq!(found, Referrers::NotListed, "{status}");
+            }
+            assert_eq!(fake.seen().len(), 1, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_lists_is_asked_each_time() {
+        let fake = Fake::start(|_| page([1])).await;
+        let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
+        for _ in 0..2 {
+            let found = registries.referrers(&at(&fake, "a"), &subject()).await.expect("an answer");
+            assert!(matches!(found, Referrers::Listed(listed) if listed.len() == 1));
+        }
+        assert_eq!(fake.seen().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_something_else_is_no_listing() {
+        for body in ["<!DOCTYPE html><html>", "", "{}", "[]", r#"{"status":"ok"}"#, "404 page not found"] {
+            let fake = Fake::start(move |_| ([("content-type", "text/html")], body)).await;
+            assert_eq!(numbers(&fake).await, None, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_cannot_be_whole_is_an_error() {
+        let other = Fake::start(|_| page([2])).await;
+        for (next, reason) in [
+            (format!("http://{}/v2/a/referrers/x", other.address), "at another place"),
+            (format!("//{}/v2/a/referrers/x", other.address), "at another place"),
+            (format!("/v2/a/referrers/{}", subject()), "lead back to one that was read"),
+            ("http://[".to_owned(), "address is none"),
+            ("/gone".to_owned(), "404"),
+            ("/html".to_owned(), "no index"),
+        ] {
+            let fake = Fake::start(move |seen| match seen.path.as_str() {
+                "/gone" => refused(404, "NAME_UNKNOWN"),
+                "/html" => "<html>".into_response(),
+                _ => linked(&next, page([1])),
+            })
+            .await;
+            let error = asked(&fake).await.expect_err("it breaks off");
+            assert!(shown(&error).contains(reason), "{}", shown(&error));
+        }
+        assert_eq!(other.seen().len(), 0);
+        for body in ["<html>", r#"{"manifests":[{"digest":"sha256:x","size":1}]}"#, r#"{"manifests":"#] {
+            let fake = Fake::start(move |_| ([("content-type", media_type::OCI_INDEX)], body)).await;
+            let error = asked(&fake).await.expect_err("it is broken");
+            assert_eq!(error.kind, PlaceErrorKind::Malformed, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up() {
+        let fake = Fake::start(|seen| {
+            let from = seen.index * 4_000;
+            linked(&format!("?page={}", seen.index), page(from..from + 4_000))
+        })
+        .await;
+        let error = asked(&fake).await.expect_err("too many");
+        assert!(shown(&error).contains("more than 10000"), "{}", shown(&error));
+        assert_eq!(fake.seen().len(), 3);
+        let long = " ".repeat(LARGEST_MANIFEST + 1);
+        let fake = Fake::start(move |_| long.clone()).await;
+        assert_eq!(asked(&fake).await.expect_err("too large").kind, PlaceErrorKind::Malformed);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_taken_for_a_registry_without_the_listing() {
+        for (status, kind) in [(401, PlaceErrorKind::Unauthorized), (403, PlaceErrorKind::Forbidden), (500, PlaceErrorKind::ServerError)] {
+            let fake = Fake::start(move |_| refused(status, "X")).await;
+            let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], basic())));
+            let error = registries.referrers(&at(&fake, "a"), &subject()).await.expect_err("it is refused");
+            assert_eq!(error.kind, kind, "{}", shown(&error));
+        }
+    }
 }

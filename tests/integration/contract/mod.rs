@@ -26,12 +26,27 @@ pub(crate) struct Place<'a> {
     pub(crate) mounts: bool,
     /// Whether a blob that is asked for as a manifest is told as absent.
     pub(crate) tells_blobs_apart: bool,
+    /// Whether a repository that does not exist is told from one without tags.
+    pub(crate) tells_absence: bool,
+    /// Whether a blob can be read from somewhere inside to its end.
+    pub(crate) ranges: bool,
+    /// Whether manifests are refused whose blobs are not there, or that are put under the digest of another.
+    pub(crate) checks_manifests: bool,
 }
 
 impl<'a> Place<'a> {
     /// Returns a place that can do everything.
     pub(crate) fn new(store: &'a dyn ImageStore, fresh: &'a (dyn Fn(&str) -> Repository + Sync)) -> Place<'a> {
-        Place { store, fresh, sha512: true, mounts: true, tells_blobs_apart: true }
+        Place {
+            store,
+            fresh,
+            sha512: true,
+            mounts: true,
+            tells_blobs_apart: true,
+            tells_absence: true,
+            ranges: true,
+            checks_manifests: true,
+        }
     }
 
     fn repository(&self, name: &str) -> Repository {
@@ -49,8 +64,10 @@ pub(crate) async fn holds_for(place: &Place<'_>) {
     the_same_blob_may_be_put_again_and_at_once(place).await;
     manifests_keep_their_exact_bytes(place).await;
     a_tag_moves_and_what_it_named_stays(place).await;
-    an_image_without_its_blobs_is_refused(place).await;
-    a_manifest_is_only_stored_under_its_own_digest(place).await;
+    if place.checks_manifests {
+        an_image_without_its_blobs_is_refused(place).await;
+        a_manifest_is_only_stored_under_its_own_digest(place).await;
+    }
     if place.tells_blobs_apart {
         a_blob_is_no_manifest(place).await;
     }
@@ -69,7 +86,8 @@ pub(crate) async fn holds_for(place: &Place<'_>) {
 async fn what_is_not_there_is_told_as_absent(place: &Place<'_>) {
     let repository = place.repository("absent");
     let unknown = blob(b"never written");
-    assert_eq!(place.store.tags(&repository).await.expect("a listing"), None);
+    let expected = if place.tells_absence { None } else { Some(Vec::new()) };
+    assert_eq!(place.store.tags(&repository).await.expect("a listing"), expected);
     for reference in [Reference::Tag(tag("latest")), Reference::Digest(unknown.digest.clone())] {
         assert_eq!(place.store.resolve(&repository, &reference).await.expect("an answer"), None, "{reference}");
         assert_eq!(place.store.manifest(&repository, &reference).await.expect("an answer"), None, "{reference}");
@@ -88,13 +106,14 @@ async fn what_is_not_there_is_told_as_absent(place: &Place<'_>) {
 }
 
 async fn blobs_come_back_byte_for_byte_from_any_offset(place: &Place<'_>) {
-    let repository = place.repository("blobs");
+    let repository = place.repository("offsets");
     // Longer than a piece of any place, and of no round length.
     let long: Vec<u8> = (0..700_001_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     for content in [&b""[..], b"x", &long] {
         let descriptor = put(place, &repository, content).await;
         assert!(place.store.has_blob(&repository, &descriptor).await.expect("an answer"));
-        for offset in [0, content.len() / 2, content.len().saturating_sub(1)] {
+        let inside = [content.len() / 2, content.len().saturating_sub(1)];
+        for offset in [0].into_iter().chain(inside.into_iter().filter(|_| place.ranges)) {
             let found = read(place, &repository, &descriptor, offset as u64).await.expect("the blob");
             assert!(found == content[offset..], "{} of {} bytes from {offset} on", found.len(), content.len());
         }

@@ -5,5 +5,6 @@ pub(crate) mod liar;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod rootfs;
+pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod world;

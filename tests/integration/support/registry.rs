@@ -1,18 +1,19 @@
-//! Real registries: Debian's `docker-registry`, started on a free port of the loopback interface for one test.
+//! Real registries, started on a free port of the loopback interface for one test: Debian's `docker-registry`, unless said.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Child;
+use std::time::Duration;
 
 use imglife::model::{Digest, Repository};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::images::FOREIGN;
+use super::servers::{Server, stop};
 use super::tokens::{ISSUER, SERVICE, TokenRules, TokenServer};
 
 /// The user that registries with a login know.
@@ -22,23 +23,18 @@ pub(crate) const PASSWORD: &str = "s3cret";
 /// `PASSWORD` as bcrypt of cost 4, the cheapest there is.
 const PASSWORD_FILE: &str = "alice:$2y$04$TlDLAI1Sf0NsVgmLmVTUrOP0FCu.Duzfzl2mAMJiksm08f58FbeZu\n";
 
-/// How long a registry may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// How long an access log must not have grown to be taken for complete.
 const QUIET: Duration = Duration::from_millis(40);
 
-/// What a registry is to be like.
-#[derive(Default)]
+/// What a registry is to be like. Only those of the distribution project can be anything but open to everybody.
 pub(crate) struct RegistryBuilder {
+    server: Server,
     is_tls: bool,
     login: Login,
     refuses_deletes: bool,
 }
 
-#[derive(Default)]
 enum Login {
-    #[default]
     Open,
     Htpasswd,
     Token(TokenRules),
@@ -81,8 +77,8 @@ impl RegistryBuilder {
             let address = free_address();
             fs::write(directory.path().join("config.yml"), self.configuration(directory.path(), address, tokens.as_ref()))
                 .expect("a written file");
-            if let Some(process) = start_process(directory.path()) {
-                return Registry { is_tls: self.is_tls, address, process, tokens, directory };
+            if let Some(process) = self.server.start(directory.path(), address) {
+                return Registry { server: self.server, is_tls: self.is_tls, address, process, tokens, directory };
             }
         }
         panic!("five free ports were taken before the registry could listen on them");
@@ -142,50 +138,9 @@ fn write_certificates(directory: &Path) {
     }
 }
 
-/// Starts the registry that is configured in `directory` and waits until it listens; `None` when its port is taken.
-fn start_process(directory: &Path) -> Option<Child> {
-    let log = directory.join("registry.log");
-    let file = |path: &Path| File::create(path).expect("a new file");
-    let started = Command::new("docker-registry")
-        .arg("serve")
-        .arg(directory.join("config.yml"))
-        .stdin(Stdio::null())
-        .stdout(file(&directory.join("access.log")))
-        .stderr(file(&log))
-        .spawn();
-    let mut process = match started {
-        Ok(process) => process,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            panic!("`docker-registry` is not installed: run `make setup`, or install the Debian package docker-registry")
-        }
-        Err(error) => panic!("`docker-registry` cannot be started: {error}"),
-    };
-    let since = Instant::now();
-    loop {
-        let said = fs::read_to_string(&log).expect("a log");
-        if said.contains("\"msg\":\"listening on ") {
-            return Some(process);
-        }
-        let has_ended = process.try_wait().expect("a child to wait for").is_some();
-        if has_ended && said.contains("address already in use") {
-            return None;
-        }
-        if has_ended || since.elapsed() > PATIENCE {
-            stop(&mut process);
-            panic!("docker-registry did not start:\n{said}");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn stop(process: &mut Child) {
-    // It may have ended by itself.
-    drop(process.kill());
-    process.wait().expect("a child to wait for");
-}
-
 /// A registry at work. It ends, and what it stored goes, when it is dropped.
 pub(crate) struct Registry {
+    server: Server,
     is_tls: bool,
     address: SocketAddr,
     process: Child,
@@ -201,12 +156,21 @@ impl Drop for Registry {
 
 impl Registry {
     pub(crate) fn builder() -> RegistryBuilder {
-        RegistryBuilder::default()
+        RegistryBuilder { server: Server::DockerRegistry, is_tls: false, login: Login::Open, refuses_deletes: false }
     }
 
     /// Returns a registry over plain HTTP, open to everybody, that allows deletes.
     pub(crate) fn plain() -> Registry {
         Registry::builder().start()
+    }
+
+    /// Returns a registry of another program, over plain HTTP, open to everybody, that allows deletes.
+    pub(crate) fn of(server: Server) -> Registry {
+        RegistryBuilder { server, ..Registry::builder() }.start()
+    }
+
+    pub(crate) fn server(&self) -> Server {
+        self.server
     }
 
     /// Returns host and port, as in references.
@@ -235,8 +199,10 @@ impl Registry {
         self.tokens.as_ref().expect("only a registry with tokens has a token server")
     }
 
-    /// Returns the directory that holds everything the registry stored. It may be changed while the registry runs.
+    /// Returns the directory that holds everything the registry stored. It may be changed while the registry runs. Only for those
+    /// of the distribution project, as all that follows.
     pub(crate) fn storage(&self) -> PathBuf {
+        assert!(self.server.is_distribution(), "where {} stores is not known", self.server.name());
         self.directory.path().join("storage/docker/registry/v2")
     }
 
@@ -279,6 +245,7 @@ impl Registry {
 
     /// Returns the requests that were answered since `mark` was taken, in the order of their ends.
     pub(crate) fn requests_since(&self, mark: Mark) -> Vec<Request> {
+        assert!(self.server.is_distribution(), "{} writes no access log", self.server.name());
         let path = self.directory.path().join("access.log");
         let read = || fs::read_to_string(&path).expect("an access log");
         // An answer can arrive before its line is written.

@@ -1,0 +1,13 @@
+module imglife.test/registries/olareg
+
+go 1.24
+
+tool github.com/olareg/olareg/cmd/olareg
+
+require (
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/olareg/olareg v0.1.1 // indirect
+	github.com/opencontainers/go-digest v1.0.0 // indirect
+	github.com/spf13/cobra v1.8.1 // indirect
+	github.com/spf13/pflag v1.0.5 // indirect
+)
