@@ -215,3 +215,14 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
         .collect();
     assert!(!offsets.is_empty() && offsets.iter().all(|offset| *offset > 0), "the content is read on from where it broke: {offsets:?}");
 }
+
+#[tokio::test]
+async fn an_upload_is_not_begun_before_its_content_is_there() {
+    let scene = Scene::set(LAYER).await;
+    let from = Proxy::start(scene.upstream.host(), vec![Rule::new("GET", "/blobs/", ALWAYS, Fault::status(404, &[]))]);
+    let entries = [(format!("{}/app", from.host()), format!("{}/app", scene.target.host()), "tag_regex: '.*'")];
+    let world = World::new().file("imglife.yaml", configuration(&[from.host(), scene.target.host()], &entries));
+    world.imglife(["sync"]).exits(1);
+    let requests = scene.target.requests();
+    assert!(from.faults() > 0 && requests.iter().all(|request| matches!(request.method.as_str(), "GET" | "HEAD")), "{requests:?}");
+}

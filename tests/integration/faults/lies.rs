@@ -311,3 +311,33 @@ async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
     run(text).await.expect("a run").outcome.succeeds();
     assert!(!other.asked().is_empty() && other.asked().iter().all(|asked| !asked.headers.contains_key(header::AUTHORIZATION)));
 }
+
+#[tokio::test]
+async fn nothing_is_asked_for_compressed_nor_unpacked_on_the_way() {
+    let mut graph = image("1.0", 10_000);
+    // What a client that unpacks would take for the compressed form of something else.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, b"unpacked").expect("memory");
+    let layer = graph.blob(LAYER_TYPE, packed.finish().expect("memory"));
+    graph.tags.clear();
+    let child = graph.image(Flavour::Oci, "linux/amd64", &[layer]);
+    graph.tag("1.0", &child);
+    let blobs = graph.blobs.clone();
+    let liar = serving(graph.clone(), move |digest| {
+        let blob = blobs.iter().find(|blob| blob.descriptor.digest == *digest).expect("a blob of the graph");
+        with_header(typed("application/octet-stream", blob.bytes.clone()), header::CONTENT_ENCODING, "gzip")
+    });
+    let target = Registry::plain();
+    let entry = (format!("{}/app", liar.host()), format!("{}/app", target.host()), "tag_regex: '.*'");
+    let text = configuration(&[liar.host(), target.host()], &[entry]);
+    let host = liar.host();
+    let measured = tokio::task::spawn_blocking(move || sync(&host, &text)).await.expect("a run");
+    measured.outcome.succeeds();
+    graph.manifests.retain(|content| content.descriptor.digest == child.digest);
+    graph.blobs.retain(|blob| target.stored(&blob.descriptor.digest).exists());
+    assert_eq!(graph.blobs.len(), 2);
+    graph.assert_published(&client(&target), &target.repository("app")).await;
+    for asked in liar.asked() {
+        assert_eq!(asked.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()), Some("identity"), "{asked:?}");
+    }
+}

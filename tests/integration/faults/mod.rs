@@ -4,7 +4,9 @@
 //! changed. The table in `docs/reliability.md` is what these cases say, and a test keeps it so.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -28,7 +30,7 @@ mod table;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cases that run at once. They mostly wait.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 16;
 
 /// The size of the large layer, in bytes.
 const LAYER: usize = 3_000_000;
@@ -167,6 +169,11 @@ impl Scene {
         let sync = tokio::task::spawn_blocking(move || world.start_imglife(["sync", "--output", "json"]).within(PATIENCE).wait());
         let outcome = sync.await.expect("a run");
         assert!(proxy.faults() > 0, "the fault never happened: {:?}", proxy.seen());
+        let seen = proxy.seen();
+        let deleted = seen.iter().find(|seen| seen.method == "DELETE" && !seen.path.contains("/blobs/uploads/"));
+        assert!(deleted.is_none(), "a sync deletes nothing but its own uploads: {deleted:?}");
+        let pulled = seen.iter().find(|seen| case.side == Side::Target && seen.method == "GET" && seen.path.contains("/manifests/1.0"));
+        assert!(pulled.is_none(), "a target is not pulled from: {pulled:?}");
         let causes = causes(&report(&outcome));
         match &case.expected {
             Expected::Fails(cause) => {
@@ -192,6 +199,9 @@ impl Scene {
 
     /// Plays all cases, and fails with the names of those that do not end as expected.
     async fn play_all(&self, cases: &[Case]) {
+        let mut cases: Vec<&Case> = cases.iter().collect();
+        // Those that are tried to the end wait longest.
+        cases.sort_by_key(|case| !matches!(case.expected, Expected::Fails(_)));
         let played = cases.iter().enumerate().map(|(number, case)| async move {
             let played = AssertUnwindSafe(self.play(number, case)).catch_unwind().await;
             println!("{:60} {}", case.row(), played.as_deref().unwrap_or("WRONG, see above"));
@@ -212,6 +222,24 @@ fn the_faults_that_are_documented_are_those_that_are_tested() {
     let missing: Vec<String> = cases.iter().map(Case::row).filter(|row| !documented.contains(row.as_str())).collect();
     assert!(missing.is_empty(), "missing in docs/reliability.md:\n{}", missing.join("\n"));
     assert_eq!(documented.len(), cases.len(), "docs/reliability.md has rows that no case stands for");
+}
+
+#[test]
+fn the_tests_that_are_documented_exist() {
+    let page = include_str!("../../../docs/reliability.md");
+    let mut sources = String::new();
+    let mut left: Vec<PathBuf> = ["src", "tests"].iter().map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).collect();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).expect("a directory").map(|entry| entry.expect("an entry").path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources += &fs::read_to_string(&path).expect("a source");
+        }
+    }
+    let traps = page.split("## Traps").nth(1).expect("the section");
+    let names: Vec<&str> = traps.split('`').skip(1).step_by(2).filter(|name| name.len() > 20 && name.contains('_')).collect();
+    let missing: Vec<&&str> = names.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(names.len() > 60 && missing.is_empty(), "of {} tests these are not there: {missing:?}", names.len());
 }
 
 #[tokio::test]

@@ -194,12 +194,12 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "a wrong `Docker-Content-Digest` for a stored layer",
                 on("PUT", &commit, ALWAYS, digest_header(Some(WRONG))),
-                Fails("the registry stored sha256:0000000000000000000000000000000000000000000000000000000000000000 instead of"),
+                Fails("the registry stored sha256:0000"),
             ),
             (
                 "a wrong `Docker-Content-Digest` for a stored manifest",
                 on("PUT", &child, ALWAYS, digest_header(Some(WRONG))),
-                Fails("the registry stored sha256:0000000000000000000000000000000000000000000000000000000000000000 instead of"),
+                Fails("the registry stored sha256:0000"),
             ),
             ("a layer said to be there in another size", on("HEAD", &blob, ALWAYS, status(200)), Copied),
             (

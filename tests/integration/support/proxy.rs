@@ -380,7 +380,9 @@ async fn pass(
 
 /// Ends a connection such that the other side is told of it as an error, and what it has not read yet is lost.
 fn reset(stream: TcpStream) -> io::Result<()> {
-    stream.set_zero_linger()
+    stream.set_zero_linger()?;
+    drop(stream);
+    Ok(())
 }
 
 fn for_ever() -> impl Future<Output = io::Result<()>> {
