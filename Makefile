@@ -6,10 +6,13 @@ CARGO ?= cargo
 export NO_PROXY := 127.0.0.1,localhost
 export no_proxy := $(NO_PROXY)
 
-.PHONY: test setup lint ci demo
+.PHONY: test soak setup lint ci demo
 
 test: setup ## all tests, and what they need
 	$(CARGO) test --locked
+
+soak: setup ## runs that are killed at fifty random moments each, instead of five
+	IMGLIFE_SOAK=50 $(CARGO) test --locked --test integration faults::kills
 
 setup: ## the Debian packages that tests need
 	sh tests/setup.sh

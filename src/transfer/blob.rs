@@ -74,8 +74,9 @@ impl Transfer {
                 content.meter.advance_to(blob.size);
                 Ok(())
             }
-            // Content is verified where it is kept, but it is the source that it was wrong at.
-            Err(mut error) if error.kind == PlaceErrorKind::Corrupt => {
+            // Content is verified where it is kept, but it is the source that it was wrong at; unless it was right, and the target
+            // itself says that it stored something else.
+            Err(mut error) if error.kind == PlaceErrorKind::Corrupt && copy.to.host().is_none_or(|host| error.place != host.as_str()) => {
                 error.place = place_of(copy.from);
                 Err(at(Side::Source)(error))
             }

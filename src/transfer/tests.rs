@@ -204,10 +204,11 @@ async fn what_is_at_the_target_is_not_read_again() {
 
 #[tokio::test]
 async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
-    let cases: [(Operation, PlaceErrorKind, Side, bool); 5] = [
+    let cases: [(Operation, PlaceErrorKind, Side, bool); 6] = [
         (Operation::Blob, PlaceErrorKind::Unreachable, Side::Source, true),
         (Operation::Manifest, PlaceErrorKind::Forbidden, Side::Source, true),
         (Operation::PutBlob, PlaceErrorKind::Refused, Side::Target, false),
+        (Operation::PutBlob, PlaceErrorKind::Corrupt, Side::Target, false),
         (Operation::PutManifest, PlaceErrorKind::ServerError, Side::Target, false),
         (Operation::HasBlob, PlaceErrorKind::Unauthorized, Side::Target, false),
     ];

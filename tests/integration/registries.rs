@@ -19,7 +19,7 @@ use crate::support::servers::Server;
 use crate::support::tokens::TokenRules;
 
 /// The login of alice, for every host that asks.
-struct Alice;
+pub(crate) struct Alice;
 
 #[async_trait]
 impl Credentials for Alice {

@@ -2,6 +2,8 @@
 
 pub(crate) mod attachments;
 pub(crate) mod images;
+pub(crate) mod liar;
+pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod rootfs;
 pub(crate) mod servers;

@@ -1,0 +1,115 @@
+//! Two runs at once on the same target.
+
+use imglife::model::Repository;
+use imglife::registry::layout::Layouts;
+
+use super::kills::{assert_whole, layout_files};
+use super::{Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, image, noise};
+use crate::support::world::Running;
+
+/// Returns small images with tags that begin with `name`, which share a layer with those of every other name.
+fn tags(name: &str, count: u64) -> Graph {
+    let mut graph = Graph::default();
+    let base = graph.blob(LAYER_TYPE, noise(0, 200_000));
+    for number in 0..count {
+        let own = graph.blob(LAYER_TYPE, format!("layer {number} of {name}"));
+        let child = graph.image(Flavour::Oci, "linux/amd64", &[base.clone(), own]);
+        let index = graph.index(Flavour::Oci, &[child]);
+        graph.tag(&format!("{name}-{number}"), &index);
+    }
+    graph
+}
+
+#[tokio::test]
+async fn two_runs_of_the_same_entries_lose_no_tag() {
+    let (upstream, target) = (Registry::plain(), Registry::plain());
+    let graph = tags("a", 12);
+    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    for round in 0..3 {
+        let path = format!("round-{round}/app");
+        let entries = [(format!("{}/app", upstream.host()), format!("{}/{path}", target.host()), "tag_regex: '.*'")];
+        let world = World::new().file("imglife.yaml", configuration(&[upstream.host(), target.host()], &entries));
+        let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(PATIENCE));
+        for outcome in runs.map(Running::wait) {
+            // Debian's registry empties a link before it writes it again, and does not know the blob at that moment.
+            assert!(outcome.code() == Some(0) || outcome.stdout.contains("MANIFEST_BLOB_UNKNOWN"), "{outcome:?}");
+        }
+        world.imglife(["sync"]).succeeds();
+        graph.assert_published(&client(&target), &target.repository(&path)).await;
+        assert_eq!(target.stored_tags(&path).len(), 12);
+    }
+}
+
+#[tokio::test]
+async fn two_runs_that_replace_the_same_tag_leave_the_new_image() {
+    let (upstream, target) = (Registry::plain(), Registry::plain());
+    let (old, new) = (image("1.0", 1_000), image("1.0", 300_000));
+    new.publish(&client(&upstream), &upstream.repository("app")).await;
+    for round in 0..3 {
+        let path = format!("round-{round}/app");
+        old.publish(&client(&target), &target.repository(&path)).await;
+        let entries = [(format!("{}/app", upstream.host()), format!("{}/{path}", target.host()), "tag: '1.0', check_digest: true")];
+        let world = World::new().file("imglife.yaml", configuration(&[upstream.host(), target.host()], &entries));
+        let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(PATIENCE));
+        for outcome in runs.map(Running::wait) {
+            // The later one may find that the tag moved since it looked, and then says so.
+            assert!(outcome.code() == Some(0) || outcome.stdout.contains("changed since it was looked at"), "{outcome:?}");
+        }
+        new.assert_published(&client(&target), &target.repository(&path)).await;
+    }
+}
+
+#[tokio::test]
+async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
+    let (one, other) = (Registry::plain(), Registry::plain());
+    let (a, b) = (tags("a", 15), tags("b", 15));
+    a.publish(&client(&one), &one.repository("app")).await;
+    b.publish(&client(&other), &other.repository("app")).await;
+    let text = |upstream: &Registry, target: &str| {
+        let entries = [(format!("{}/app", upstream.host()), target.to_owned(), "tag_regex: '.*'")];
+        configuration(&[upstream.host()], &entries)
+    };
+    let world = World::new()
+        .file("one.yaml", text(&one, "ocidir://out"))
+        .file("other.yaml", text(&other, "ocidir://out"))
+        .file("one-after.yaml", text(&one, "ocidir://after"))
+        .file("other-after.yaml", text(&other, "ocidir://after"));
+    let runs = ["one.yaml", "other.yaml"].map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
+    for run in runs {
+        run.wait().succeeds();
+    }
+    let layout = Repository::Layout { directory: world.path("out") };
+    for graph in [&a, &b] {
+        graph.assert_published(&Layouts, &layout).await;
+    }
+    assert_eq!(assert_whole(&Layouts, &layout).await, 30);
+    for file in ["one-after.yaml", "other-after.yaml"] {
+        world.imglife(["-c", file, "sync"]).succeeds();
+    }
+    assert_eq!(layout_files(&world.path("out")), layout_files(&world.path("after")), "the same as one after the other");
+}
+
+#[tokio::test]
+async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
+    let (one, other) = (Registry::plain(), Registry::plain());
+    let (a, b) = (tags("a", 15), tags("b", 15));
+    a.publish(&client(&one), &one.repository("app")).await;
+    b.publish(&client(&other), &other.repository("app")).await;
+    let text = |upstream: &Registry| {
+        let entries = [(format!("{}/app", upstream.host()), "ocidir://out".to_owned(), "tag_regex: '.*'")];
+        let text = configuration(&[upstream.host()], &entries);
+        format!("{text}hosts: {{ {:?}: {{ requests_per_second: 150 }} }}\n", upstream.host())
+    };
+    let world = World::new().file("one.yaml", text(&one)).file("other.yaml", text(&other));
+    let [first, second] = ["one.yaml", "other.yaml"].map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
+    std::thread::sleep(super::Duration::from_millis(250));
+    first.signal("KILL");
+    first.wait();
+    second.wait().succeeds();
+    let layout = Repository::Layout { directory: world.path("out") };
+    b.assert_published(&Layouts, &layout).await;
+    assert_whole(&Layouts, &layout).await;
+    world.imglife(["-c", "one.yaml", "sync"]).succeeds();
+    a.assert_published(&Layouts, &layout).await;
+    assert!(layout_files(&world.path("out")).keys().all(|name| !name.starts_with(".imglife")), "nothing is left over");
+}

@@ -1,0 +1,101 @@
+//! A registry that answers whatever a test wants, and remembers what it was asked.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::sync::oneshot;
+
+/// A request that reached the liar.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+}
+
+/// A liar at work. It ends when it is dropped.
+pub(crate) struct Liar {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Liar {
+    pub(crate) fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Liar {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        let address = listener.local_addr().expect("an address");
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (remembered, answer) = (Arc::clone(&asked), Arc::new(answer));
+        let router = Router::new().fallback(move |request: Request| {
+            let (remembered, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
+            async move {
+                let asked =
+                    Asked { method: request.method().to_string(), path: request.uri().to_string(), headers: request.headers().clone() };
+                remembered.lock().expect("no thread has panicked").push(asked.clone());
+                answer(&asked)
+            }
+        });
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                // Connections that clients keep open do not hold this up.
+                tokio::select! { result = axum::serve(listener, router).into_future() => result.expect("a server"), _ = stopped => {} }
+            });
+        });
+        Liar { address, asked, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Returns host and port, as in references.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Returns the requests so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no thread has panicked").clone()
+    }
+}
+
+impl Drop for Liar {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a thread that ends");
+        }
+    }
+}
+
+/// Returns an answer of this media type.
+pub(crate) fn typed(media_type: &str, body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, media_type.to_owned())], body.into()).into_response()
+}
+
+/// Returns a page of tags.
+pub(crate) fn tags(names: &[&str]) -> Response {
+    typed("application/json", serde_json::json!({ "name": "app", "tags": names }).to_string())
+}
+
+/// Returns the answer of a registry that does not have what it was asked for.
+pub(crate) fn absent() -> Response {
+    let body = serde_json::json!({ "errors": [{ "code": "MANIFEST_UNKNOWN" }] }).to_string();
+    (StatusCode::NOT_FOUND, typed("application/json", body)).into_response()
+}
+
+/// Returns a body that never ends.
+pub(crate) fn endless() -> Body {
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())))
+}
