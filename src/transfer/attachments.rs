@@ -71,7 +71,7 @@ impl Transfer {
         subject: &Digest,
         source_tags: &BTreeSet<Tag>,
     ) -> Result<Attached, CopyError> {
-        let referrers = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
+        let mut referrers = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
             Referrers::Listed(referrers) => referrers,
             Referrers::NotListed => {
                 let tag = Tag::of_referrers(subject);
@@ -82,6 +82,8 @@ impl Transfer {
                 listed.as_ref().and_then(Manifest::children).map(<[Descriptor]>::to_vec).unwrap_or_default()
             }
         };
+        let mut known = HashSet::new();
+        referrers.retain(|referrer| known.insert(referrer.digest.clone()));
         let cosign_tags = Tag::of_cosign(subject).into_iter().filter(|tag| source_tags.contains(tag)).collect();
         Ok(Attached { referrers, cosign_tags })
     }

@@ -530,12 +530,12 @@ async fn an_image_where_the_list_belongs_is_kept() {
 }
 
 #[tokio::test]
-async fn what_a_list_names_and_the_source_lost_is_left_out_with_a_warning() {
+async fn what_a_list_names_twice_is_copied_once_and_what_the_source_lost_is_left_out_with_a_warning() {
     let world = world_with(SparseIndexes::Allowed);
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let ours = signature(&world, &image, "there").await;
     let lost = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"deleted"), "size": 7 });
-    world.index(&[lost, ours.clone()], Some(Tag::of_referrers(&digest(&image)).as_str())).await;
+    world.index(&[lost, ours.clone(), ours.clone()], Some(Tag::of_referrers(&digest(&image)).as_str())).await;
     let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
     assert_eq!(copied.attachments, 1);
     let [warning] = &copied.warnings[..] else { panic!("one warning: {:?}", copied.warnings) };
