@@ -196,7 +196,7 @@ impl Transfer {
 }
 
 /// Returns what attachments of an image can be attached to: itself, and those of its children that are kept.
-pub(super) fn subjects<'a>(root: &'a Manifest, keeps: impl Fn(&Digest) -> bool) -> impl Iterator<Item = &'a Digest> {
+pub(super) fn subjects(root: &Manifest, keeps: impl Fn(&Digest) -> bool) -> impl Iterator<Item = &Digest> {
     let children = root.children().unwrap_or_default().iter().map(|child| &child.digest).filter(move |digest| keeps(digest));
     let unique: BTreeSet<&Digest> = std::iter::once(&root.digest).chain(children).collect();
     unique.into_iter()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::select::{Selected, needs_dates, ranks_by_date, select};
+use super::select::{Rejected, Selected, needs_dates, ranks_by_date, select};
 use super::variants::{Naming, Namings, may_be_variant, namings};
 use super::{Places, Scope, platform_filter};
 use crate::config::{Entry, Selection, Sync};
@@ -30,7 +30,7 @@ pub struct ObservedEntry {
     /// The position of the entry in the configuration.
     pub position: usize,
     /// Which tags the entry selects upstream.
-    pub selected: Result<Selected, Trouble>,
+    pub selected: Result<Selected, Rejected>,
     /// The upstream tags that hold attachments; `None` where upstream was not listed.
     pub attachment_tags: Option<BTreeSet<Tag>>,
     /// What selected tags that only name an OS variant are stored under, where the entry wants that.
@@ -75,6 +75,8 @@ pub enum Listing {
     /// The place knows no such repository: nothing has to be looked for in it.
     NoRepository,
     Tags(BTreeSet<Tag>),
+    /// The place does not let this login list. Each tag has to be looked up.
+    Refused(Trouble),
 }
 
 impl Listing {
@@ -105,7 +107,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
             Selection::Fixed(tag) => (Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }), None),
             Selection::Pattern(pattern) => match sources.of(entry) {
                 Ok(listing) => (select(pattern, listing, now), Some(attachment_tags(listing))),
-                Err(trouble) => (Err(trouble), None),
+                Err(trouble) => (Err(trouble.into()), None),
             },
         };
         let target = targets[&entry.target].clone();
@@ -131,6 +133,11 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
         .await;
     for (at, namings) in named {
         observed[at].namings = namings;
+    }
+    for (seen, entry) in observed.iter_mut().zip(&entries) {
+        if let Ok(Listing::Refused(refusal)) = &seen.target {
+            seen.target = look_up_tags(places, entry, seen, refusal).await;
+        }
     }
     let comparisons: Vec<(usize, Tag)> = observed
         .iter()
@@ -318,7 +325,7 @@ fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError
 }
 
 /// Returns what the selected tags of an entry that only name an OS variant are stored under.
-async fn name(places: &Places, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Trouble>) -> Namings {
+async fn name(places: &Places, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Rejected>) -> Namings {
     let Ok(selected) = selected else { return Namings::new() };
     if !selected.tags.iter().any(may_be_variant) {
         return Namings::new();
@@ -330,16 +337,36 @@ async fn name(places: &Places, sources: &Sources<'_>, entry: &Entry, selected: &
     }
 }
 
+/// Returns which of an entry's selected tags the target has, where it does not let its tags be listed. A tag that may not be
+/// looked at either is not there, as far as this login can tell (Artifactory says so of what is absent); when no login was
+/// accepted at all, the entry fails with `refusal`.
+async fn look_up_tags(places: &Places, entry: &Entry, seen: &ObservedEntry, refusal: &Trouble) -> Result<Listing, Trouble> {
+    let tags = seen.selected.iter().flat_map(|selected| &selected.tags).map(|tag| seen.target_tag(tag).clone());
+    let looks = stream::iter(tags.collect::<BTreeSet<Tag>>()).map(|tag| async move {
+        let found = places.target.resolve(&entry.target, &Reference::Tag(tag.clone())).await;
+        (tag, found)
+    });
+    let mut there = BTreeSet::new();
+    for (tag, found) in looks.buffer_unordered(PARALLEL_LOOKS).collect::<Vec<_>>().await {
+        match found {
+            Ok(Some(_)) => drop(there.insert(tag)),
+            Ok(None) => {}
+            Err(error) if error.kind == PlaceErrorKind::Forbidden => {}
+            Err(error) if error.kind == PlaceErrorKind::Unauthorized => return Err(refusal.clone()),
+            Err(error) => return Err(trouble(Side::Target, &error)),
+        }
+    }
+    Ok(Listing::Tags(there))
+}
+
 async fn list_target(places: &Places, progress: &dyn Progress, repository: &Repository) -> Result<Listing, Trouble> {
     progress.event(Event::Observing { what: &format!("tags of {repository}") });
     match places.target.tags(repository).await {
         Ok(Some(tags)) => Ok(Listing::Tags(tags.into_iter().map(|seen| seen.tag).collect())),
         Ok(None) => Ok(Listing::NoRepository),
-        // Some registries refuse to list a repository that nobody pushed to yet, although pushing is allowed. Whether it is,
-        // shows at the first upload; until then nothing is taken for absent, so that nothing is sent twice.
+        // Some registries refuse to list what nobody pushed to yet, and some logins may push without listing.
         Err(error) if matches!(error.kind, PlaceErrorKind::Unauthorized | PlaceErrorKind::Forbidden) => {
-            tracing::warn!("{error}; going on as if it had no tags");
-            Ok(Listing::Tags(BTreeSet::new()))
+            Ok(Listing::Refused(trouble(Side::Target, &error)))
         }
         Err(error) => Err(trouble(Side::Target, &error)),
     }

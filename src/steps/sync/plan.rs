@@ -99,8 +99,9 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
     };
     let selected = match &seen.selected {
         Ok(selected) => selected,
-        Err(trouble) => {
-            planned.trouble = Some(trouble.clone());
+        Err(rejected) => {
+            planned.trouble = Some(rejected.trouble.clone());
+            planned.left_out = rejected.left_out;
             return planned;
         }
     };
@@ -190,7 +191,8 @@ fn unless_incomplete(seen: &ObservedEntry, tag: &Tag) -> Action {
 
 fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) -> Trouble {
     let entries: Vec<String> = writers.iter().map(|position| format!("sync.entries[{position}]")).collect();
-    Trouble::new(format!("{} all select {target}:{tag}", entries.join(" and ")))
+    let all = if entries.len() == 2 { "both" } else { "all" };
+    Trouble::new(format!("{} {all} select {target}:{tag}", entries.join(" and ")))
         .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
 }
 

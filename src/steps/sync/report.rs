@@ -349,6 +349,9 @@ impl SyncReport {
 }
 
 fn problem(lines: &mut Vec<String>, name: &str, trouble: &Trouble) {
-    lines.push(format!("error: {name}: {}", trouble.cause));
+    // Causes that come from a copy begin with their side.
+    let side = trouble.side.map(|side| side.to_string()).filter(|side| !trouble.cause.starts_with(side.as_str()));
+    let side = side.map_or_else(String::new, |side| format!("{side}: "));
+    lines.push(format!("error: {name}: {side}{}", trouble.cause));
     lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
 }

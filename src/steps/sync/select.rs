@@ -17,6 +17,19 @@ pub struct Selected {
     pub left_out: LeftOut,
 }
 
+/// A selection that fails its entry, with how far it got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub trouble: Trouble,
+    pub left_out: LeftOut,
+}
+
+impl From<Trouble> for Rejected {
+    fn from(trouble: Trouble) -> Rejected {
+        Rejected { trouble, left_out: LeftOut::default() }
+    }
+}
+
 /// How many tags fell out by which rule, in the order in which the rules apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,12 +43,12 @@ pub struct LeftOut {
 }
 
 /// Returns the tags of `listing` that `pattern` selects at the time `now`.
-pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc>) -> Result<Selected, Trouble> {
+pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc>) -> Result<Selected, Rejected> {
     let (mut wanted, mut left_out) = matching(pattern, listing);
     if needs_dates(pattern)
         && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none())
     {
-        return Err(no_dates(pattern, &undated.tag));
+        return Err(Rejected { trouble: no_dates(pattern, &undated.tag), left_out });
     }
     if let Some(min_age) = pattern.min_age {
         let before = wanted.len();
@@ -48,7 +61,7 @@ pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc
         wanted.truncate(keep_last);
     }
     if wanted.len() < pattern.min_tags {
-        return Err(too_few(pattern, wanted.len(), listing.len()));
+        return Err(Rejected { trouble: too_few(pattern, wanted.len(), listing.len()), left_out });
     }
     Ok(Selected { tags: wanted.into_iter().map(|seen| seen.tag.clone()).collect(), left_out })
 }
@@ -161,7 +174,7 @@ mod tests {
     fn selected(pattern: &PatternSelection, tags: &str) -> String {
         match select(pattern, &listing(tags), now()) {
             Ok(selected) => selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" "),
-            Err(trouble) => format!("error: {}", trouble.cause),
+            Err(rejected) => format!("error: {}", rejected.trouble.cause),
         }
     }
 

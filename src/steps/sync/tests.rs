@@ -298,3 +298,38 @@ async fn entries_with_one_target_stay_in_one_shard() {
     let only = Scope { only: Only::new(&["b".to_owned()]).expect("a pattern"), ..Scope::default() };
     assert_eq!(only.entries(&world.sync), [1]);
 }
+
+#[tokio::test]
+async fn a_target_that_may_not_be_listed_is_looked_at_tag_by_tag() {
+    let world = world(vec![entry(r"1\..*")]);
+    for name in ["1.0", "1.1"] {
+        put(&world.source, &upstream(), name, name).await;
+    }
+    let theirs = put(&world.target, &mirror(), "1.0", "somebody else's").await;
+    world.target.fail_when(|call| (call.operation == Operation::Tags).then_some(Fault::Error(PlaceErrorKind::Forbidden)));
+    let report = world.run(Mode::Apply).await;
+    assert_eq!(outcomes(&report), [("1.1", &Outcome::Copied), ("1.0", &Outcome::UpToDate)]);
+    assert_eq!(world.at_target("1.0").await, Some(theirs), "a tag that is there is left alone");
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_accepted_fails_the_entry_before_anything_is_planned() {
+    let world = world(vec![entry("1.0")]);
+    put(&world.source, &upstream(), "1.0", "1.0").await;
+    let refused = [Operation::Tags, Operation::Resolve];
+    world.target.fail_when(move |call| refused.contains(&call.operation).then_some(Fault::Error(PlaceErrorKind::Unauthorized)));
+    let report = world.run(Mode::DryRun).await;
+    assert_eq!((report.totals.failed_entries, report.totals.selected, report.exit()), (1, 0, Exit::Failed));
+    let text = crate::report::text::draw(&report.document(), crate::report::text::Style { color: false });
+    assert!(text.contains("error: docker.io/library/app -> registry.example.com/mirrors/app: target: "), "{text}");
+}
+
+#[tokio::test]
+async fn a_pattern_that_selects_nothing_still_shows_what_each_rule_left_out() {
+    let world = world(vec![entry(r"9\..*")]);
+    for name in ["1.0", "1.1", "latest"] {
+        put(&world.source, &upstream(), name, name).await;
+    }
+    let report = world.run(Mode::List).await;
+    assert_eq!((report.entries[0].left_out.not_matching, report.exit()), (3, Exit::Failed));
+}

@@ -116,7 +116,7 @@ async fn selected(place: &Arc<MemoryPlace>, entries: impl IntoIterator<Item = En
     let world = seen(place, &sync(entries)).await;
     let selected = world.entries.iter().map(|entry| match &entry.selected {
         Ok(selected) => selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" "),
-        Err(trouble) => format!("error: {}", trouble.cause),
+        Err(rejected) => format!("error: {}", rejected.trouble.cause),
     });
     let listed =
         |operation| place.calls().iter().filter(|call| call.operation == operation && call.repository == repository(SOURCE)).count();
@@ -298,7 +298,7 @@ async fn tags_that_are_stored_under_one_name_are_one_item_while_they_are_one_ima
 async fn entries_that_would_write_the_same_name_are_both_refused() {
     let place = upstream("alpine=new 1.22.3-alpine=new").await;
     let planned = planned(&place, [normalized(by_pattern(pattern("alpine"))), by_pattern(pattern("1.*"))]).await;
-    let fails = "fails: sync.entries[0] and sync.entries[1] all select registry.example.com/mirrors/golang:1.22.3-alpine";
+    let fails = "fails: sync.entries[0] and sync.entries[1] both select registry.example.com/mirrors/golang:1.22.3-alpine";
     assert_eq!(planned, [format!("alpine -> 1.22.3-alpine: {fails}"), format!("1.22.3-alpine -> 1.22.3-alpine: {fails}")]);
 }
 
