@@ -12,6 +12,8 @@ use futures_util::StreamExt;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 
+use tokio_util::task::TaskTracker;
+
 use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
 use super::host::{Class, HostState, Permit};
@@ -27,6 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an unused connection is kept: below what servers and balancers commonly allow, so they are not closed under a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a run that ends waits for what it gave up to be tidied up.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
+
 const MOST_REDIRECTS: usize = 5;
 const LARGEST_ERROR: usize = 64 * 1024;
 
@@ -40,6 +45,7 @@ pub struct Client {
     clock: Clock,
     hosts: Mutex<HashMap<Host, Arc<HostState>>>,
     connections: Mutex<HashMap<Connections, reqwest::Client>>,
+    tidying: TaskTracker,
 }
 
 /// What connections are made with. Hosts that need nothing special share a pool.
@@ -69,7 +75,21 @@ pub(super) struct Sending<'a> {
 
 impl Client {
     pub fn new(settings: Settings, credentials: Arc<dyn Credentials>, clock: Clock) -> Client {
-        Client { settings, credentials, clock, hosts: Mutex::default(), connections: Mutex::default() }
+        Client { settings, credentials, clock, hosts: Mutex::default(), connections: Mutex::default(), tidying: TaskTracker::new() }
+    }
+
+    /// Lets `task` run on its own: it tidies up after something that was given up, and nobody waits for it but [`Client::settle`].
+    /// Must be called on a runtime.
+    pub fn tidy_up(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.tidying.spawn(task));
+    }
+
+    /// Waits until everything that was given up is tidied up, at most for a short time: for a run that is about to end.
+    pub async fn settle(&self) {
+        self.tidying.close();
+        // What is not done by then, hosts tidy up by themselves some day.
+        let _in_time = tokio::time::timeout(PATIENCE_AT_THE_END, self.tidying.wait()).await;
+        self.tidying.reopen();
     }
 
     /// Returns the answer to `request` when it is a success, read whole. Tried again as the classification in `retry` says,

@@ -80,6 +80,9 @@ fn from(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
     (time - now).to_std().unwrap_or(Duration::ZERO)
 }
 
+/// A wait that is told of, in seconds.
+const LONG_WAIT: u64 = 10;
+
 /// Counts the tries of one request or blob and waits between them, with full jitter.
 pub struct Tries {
     host: Arc<HostState>,
@@ -113,7 +116,13 @@ impl Tries {
         if limited || asked.is_some() {
             self.host.hold(self.kind, until);
         }
-        tracing::debug!(host = %self.host.name, kind = self.kind.0, tries = self.made, %error, "trying again");
+        let seconds = until.saturating_duration_since(Instant::now()).as_secs();
+        if seconds >= LONG_WAIT {
+            // Without a word it would look as if the run hung.
+            tracing::warn!(host = %self.host.name, seconds, %error, "waiting, as the host asks");
+        } else {
+            tracing::debug!(host = %self.host.name, kind = self.kind.0, tries = self.made, %error, "trying again");
+        }
         self.wait_until(until).await;
         Ok(())
     }

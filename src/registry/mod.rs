@@ -90,6 +90,9 @@ pub trait ImageStore: ImageSource {
 
     /// Stores the manifest's exact bytes under `reference`. What it refers to must be there already; a tag is moved at once.
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError>;
+
+    /// Waits, for a short time, until what was given up is tidied up. Called when a run ends early.
+    async fn settle(&self) {}
 }
 
 /// A tag in a listing, with what the place tells of it at no further cost.

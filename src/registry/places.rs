@@ -70,6 +70,11 @@ impl ImageStore for Places {
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
         self.of(repository).put_manifest(repository, reference, manifest).await
     }
+
+    async fn settle(&self) {
+        self.remote.settle().await;
+        self.layouts.settle().await;
+    }
 }
 
 #[cfg(test)]

@@ -470,3 +470,29 @@ fn a_working_directory_that_is_gone_only_matters_where_one_is_needed() {
     let outcome = gone("sync").exits(2);
     assert!(outcome.stderr.starts_with("error: there is no imglife.yaml in ."), "{}", outcome.stderr);
 }
+
+#[tokio::test]
+async fn an_upload_that_a_stopped_run_gave_up_is_cancelled() {
+    let (upstream, registry) = (Registry::plain(), Registry::plain());
+    let mut graph = Graph::default();
+    let layer = graph.blob("application/vnd.oci.image.layer.v1.tar", Bytes::from(vec![7_u8; 300 * 1024 * 1024]));
+    let image = graph.image(Flavour::Docker, "linux/amd64", &[layer]);
+    graph.tag("1.0", &image);
+    graph.publish(&client(&upstream), &upstream.repository("large")).await;
+    let entries = entry(&format!("{}/large", upstream.host()), &format!("{}/large", registry.host()), "tag: '1.0'");
+    let world = World::new().file("imglife.yaml", configuration(&[&upstream, &registry], &entries));
+    let running = world.start_imglife(["sync"]);
+    let large = |session: std::fs::DirEntry| session.path().join("data").metadata().is_ok_and(|data| data.len() > 1_000_000);
+    let in_the_middle = || {
+        let uploads = std::fs::read_dir(registry.storage().join("repositories/large/_uploads"));
+        uploads.is_ok_and(|uploads| uploads.flatten().any(large))
+    };
+    while !in_the_middle() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.signal("INT");
+    running.wait().exits(130);
+    let cancels = |request: &crate::support::registry::Request| request.method == "DELETE" && request.path.contains("/blobs/uploads/");
+    assert!(registry.requests().iter().any(cancels), "the upload is cancelled");
+    assert!(registry.stored_tags("large").is_empty());
+}

@@ -123,6 +123,10 @@ impl ImageStore for RemoteRegistries {
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
         self.at(repository)?.put_manifest(reference, manifest).await
     }
+
+    async fn settle(&self) {
+        self.http.settle().await;
+    }
 }
 
 /// One repository on a registry.

@@ -132,9 +132,10 @@ fn request(repository: &RemoteRepository<'_>, method: Method, url: Url, kind: Ki
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(canceller) = self.canceller.take()
-            && let Ok(runtime) = Handle::try_current()
+            && Handle::try_current().is_ok()
         {
-            runtime.spawn(canceller.cancel(self.url.clone()));
+            let http = Arc::clone(&canceller.http);
+            http.tidy_up(canceller.cancel(self.url.clone()));
         }
     }
 }

@@ -50,6 +50,9 @@ pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncRep
         report.hooks = run_hooks(&execution.hooks, &sync.post_sync, &execution.cancel).await;
     }
     report.interrupted = execution.cancel.is_cancelled();
+    if report.interrupted {
+        execution.places.target.settle().await;
+    }
     report
 }
 
