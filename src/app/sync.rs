@@ -88,7 +88,10 @@ async fn sync(
     let now = process.clock.now();
     let world = tokio::select! {
         world = sync::observe(entries, scope, &places, &*surroundings.progress, now) => world,
-        () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the registries; nothing was changed")),
+        () = cancel.cancelled() => {
+            tracing::warn!("stopped while looking at the registries; nothing was changed");
+            return Ok(SyncReport::stopped(mode, began.elapsed()));
+        }
     };
     let plan = sync::plan(entries, &world);
     let runner: Arc<dyn Runner> = if mode == Mode::Apply { Arc::new(System) } else { Arc::new(Refusing) };

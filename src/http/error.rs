@@ -71,7 +71,9 @@ impl Error {
         match self {
             Error::Unauthorized { host, .. } => {
                 let prefix = variable_prefix(host);
-                Some(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or log in with `docker login {host}`"))
+                Some(format!(
+                    "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may do this, or use `docker login {host}`"
+                ))
             }
             Error::Credential(error) => error.hint.clone(),
             Error::TokenServer(error) => error.hint(),

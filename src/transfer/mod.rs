@@ -13,7 +13,7 @@ use crate::error::Side;
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageSource, ImageStore, PlaceErrorKind};
+use crate::registry::{ImageSource, ImageStore, PlaceError, PlaceErrorKind};
 
 mod attachments;
 mod blob;
@@ -181,7 +181,8 @@ impl Transfer {
                 self.copy_found(&copy, found, source_tags).await?
             }
         };
-        self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await.map_err(at(Side::Target))?;
+        let put = self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await;
+        put.map_err(|error| at(Side::Target)(explained(error, &filtered.root, request.filter)))?;
         self.ledger.note_manifest(request.to, &digest);
         if let Attachments::Copied { source_tags } = request.attachments {
             self.remember_attachments(request.from, request.to, request.tag, &filtered.root, &filtered.kept, source_tags);
@@ -261,7 +262,9 @@ impl Transfer {
                     stream::iter(copies).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await
                 }
                 ManifestContent::Image { .. } => {
-                    let blobs = manifest.blobs();
+                    let mut blobs = manifest.blobs();
+                    // The large ones first: what is left for the end is then short.
+                    blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
                     let bytes = blobs.iter().map(|blob| blob.size).sum();
                     self.progress.event(Event::Expected { item: copy.item, bytes });
                     let copies: Vec<_> = blobs.into_iter().map(|blob| self.copy_blob(copy, blob).boxed()).collect();
@@ -319,6 +322,16 @@ impl Transfer {
             result => result,
         }
     }
+}
+
+/// Returns the error of putting an image, with what to do where the filter asked for something that not every registry takes.
+fn explained(error: PlaceError, root: &Manifest, filter: &PlatformFilter) -> PlaceError {
+    let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Absent);
+    if refused && root.children().is_some() && !filter.trusts_an_index() {
+        let hint = "some registries refuse an index without all of its platforms; use `platform_mode: rewrite`";
+        return error.hinting(Some(hint.to_owned()));
+    }
+    error
 }
 
 /// Returns whether an image is complete for its users without this layer: they fetch it from its `urls`.

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target};
-use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
+use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
 
 mod blob;
 #[cfg(test)]
@@ -81,6 +81,10 @@ impl ImageSource for RemoteRegistries {
 
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
         let at = self.at(repository)?;
+        if subject.algorithm() != Algorithm::Sha256 {
+            // What a registry says of a rare kind of digest does not tell what it can do for the others.
+            return at.referrers(subject).await;
+        }
         let listing = self.referrers_listing.lock().unwrap_or_else(PoisonError::into_inner).entry(at.host.clone()).or_default().clone();
         // The first question to a host goes alone: its answer tells whether there is anything to ask.
         let mut first = None;

@@ -22,6 +22,9 @@ use crate::report::text::human_bytes;
 use crate::steps::{Mode, Trouble};
 use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Looks, RefreshRequest, Transfer};
 
+/// How many images that one tag had on one day are kept.
+const MOST_REPLACED_A_DAY: usize = 50;
+
 /// How and with what a plan is carried out.
 pub struct Execution {
     pub mode: Mode,
@@ -175,7 +178,10 @@ impl Run<'_> {
     /// Returns the tags that hold attachments of an upstream that was not listed for the plan, since the entry names its tag.
     async fn attachment_tags(&self, source: &Repository) -> Result<BTreeSet<Tag>, Trouble> {
         let listing = self.execution.places.source.tags(source).await;
-        let listing = listing.map_err(|error| Trouble::at(Side::Source, &error, error.hint()))?;
+        let listing = listing.map_err(|error| {
+            let hint = "its tags are listed to find signatures; `referrers: false` copies without them".to_owned();
+            Trouble::at(Side::Source, &error, error.hint().or(Some(hint)))
+        })?;
         Ok(attachment_tags(&listing.unwrap_or_default()))
     }
 
@@ -191,14 +197,27 @@ impl Run<'_> {
             }
             _ => {}
         }
-        if entry.keep_replaced {
-            let day = self.execution.now.format("%Y%m%d");
-            let kept: Tag = format!("{tag}-replaced.{day}")
+        if entry.keep_replaced { self.keep_replaced(&entry.target, tag, replaces).await } else { Ok(()) }
+    }
+
+    /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When the tag moved before on the same
+    /// day, the name of that day is taken, and the next one is numbered.
+    async fn keep_replaced(&self, target: &Repository, tag: &Tag, replaces: &Digest) -> Result<(), Trouble> {
+        let day = self.execution.now.format("%Y%m%d");
+        for number in 1..=MOST_REPLACED_A_DAY {
+            let suffix = if number == 1 { String::new() } else { format!(".{number}") };
+            let kept: Tag = format!("{tag}-replaced.{day}{suffix}")
                 .parse()
                 .map_err(|error| Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned())))?;
-            self.transfer.tag_again(&entry.target, replaces, &kept).await.map_err(|error| trouble(&error))?;
+            let found = self.execution.places.target.resolve(target, &Reference::Tag(kept.clone())).await;
+            match found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))? {
+                Some(found) if found.digest == *replaces => return Ok(()),
+                Some(_) => {}
+                None => return self.transfer.tag_again(target, replaces, &kept).await.map_err(|error| trouble(&error)),
+            }
         }
-        Ok(())
+        let cause = format!("{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost");
+        Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync less often, or without `keep_replaced`".to_owned()) })
     }
 
     async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {

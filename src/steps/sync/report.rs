@@ -198,6 +198,11 @@ impl SyncReport {
         SyncReport { mode, dry_run: mode != Mode::Apply, interrupted: false, duration: Duration::ZERO, totals, entries, hooks: Vec::new() }
     }
 
+    /// Returns the report of a run that was stopped before anything was planned.
+    pub fn stopped(mode: Mode, duration: Duration) -> SyncReport {
+        SyncReport { interrupted: true, duration, ..SyncReport::new(mode, Vec::new()) }
+    }
+
     /// Returns how the command ends on this report.
     pub fn exit(&self) -> Exit {
         let hook_failed = |hooks: &[HookReport]| hooks.iter().any(|hook| hook.error.is_some() && !hook.tolerated);

@@ -212,6 +212,21 @@ async fn a_moved_tag_is_followed_and_its_old_image_kept_when_asked() {
 }
 
 #[tokio::test]
+async fn every_image_that_a_tag_loses_on_one_day_is_kept() {
+    let world = world(vec![Entry { check_digest: true, keep_replaced: true, ..entry("stable") }]);
+    let mut lost = Vec::new();
+    for content in ["first", "second", "third", "fourth"] {
+        lost.push(put(&world.source, &upstream(), "stable", content).await);
+        assert_eq!(world.run(Mode::Apply).await.exit(), Exit::Done);
+    }
+    for (name, digest) in
+        ["stable-replaced.20260301", "stable-replaced.20260301.2", "stable-replaced.20260301.3", "stable"].iter().zip(lost)
+    {
+        assert_eq!(world.at_target(name).await, Some(digest), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
     let world = world(vec![Entry { check_digest: true, ..entry("stable") }]);
     put(&world.source, &upstream(), "stable", "new").await;
