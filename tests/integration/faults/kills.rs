@@ -11,8 +11,8 @@ use imglife::registry::layout::Layouts;
 
 use super::{Duration, Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, noise};
 
-/// How long an undisturbed run is made to take.
-const LENGTH: Duration = Duration::from_secs(1);
+/// How long a registry may take to end what it was doing for a run that was killed.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// Returns how many runs are killed: as many as `IMGLIFE_SOAK` says, else five.
 #[expect(clippy::disallowed_methods, reason = "only who runs the tests says how long they may take")]
@@ -46,7 +46,8 @@ pub(super) async fn assert_whole(source: &dyn ImageSource, repository: &Reposito
     for seen in &tags {
         let mut left = vec![Reference::Tag(seen.tag.clone())];
         while let Some(reference) = left.pop() {
-            let manifest = source.manifest(repository, &reference).await.expect("an answer");
+            let manifest = source.manifest(repository, &reference).await;
+            let manifest = manifest.unwrap_or_else(|error| panic!("{repository}:{}: {}", seen.tag, imglife::error::chain(&error)));
             let manifest = manifest.unwrap_or_else(|| panic!("{}:{} lacks {reference}", repository, seen.tag));
             match &manifest.content {
                 ManifestContent::Index { children } => left.extend(children.iter().map(|child| child.digest.clone().into())),
@@ -100,15 +101,15 @@ fn kill_after(world: &World, moment: Duration) -> bool {
     running.wait().code().is_none()
 }
 
-/// Returns a moment of the run of this number.
-fn moment(round: u64) -> Duration {
-    LENGTH.mul_f64(fastrand::Rng::with_seed(round).f64())
+/// Returns a moment within a run that takes `length`.
+fn moment(round: u64, length: Duration) -> Duration {
+    length.mul_f64(fastrand::Rng::with_seed(round).f64())
 }
 
 #[tokio::test]
 async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_one_completes() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
-    let graph = versions(6);
+    let graph = versions(12);
     graph.publish(&client(&upstream), &upstream.repository("app")).await;
     let hosts = [upstream.host(), target.host()];
     let world_for = |path: &str, slowness: &str| {
@@ -118,14 +119,16 @@ async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_on
     };
     world_for("undisturbed/app", "").imglife(["sync"]).succeeds();
     let undisturbed = target.stored_tags("undisturbed/app");
-    assert_eq!(undisturbed.len(), 6);
+    assert_eq!(undisturbed.len(), 12);
     let requests = target.requests().len();
     let slowness = format!("hosts: {{ {:?}: {{ requests_per_second: {requests} }} }}\n", target.host());
+    let length = world_for("slow/app", &slowness).imglife(["-c", "slow.yaml", "sync"]).succeeds().elapsed;
     let (mut killed, mut left) = (0, BTreeSet::new());
     for round in 0..rounds() {
         let path = format!("round-{round}/app");
         let world = world_for(&path, &slowness);
-        killed += u64::from(kill_after(&world, moment(round)));
+        killed += u64::from(kill_after(&world, moment(round, length)));
+        std::thread::sleep(SETTLING);
         left.insert(assert_whole(&client(&target), &target.repository(&path)).await);
         world.imglife(["sync"]).succeeds();
         assert_eq!(target.stored_tags(&path), undisturbed, "round {round}");
@@ -146,10 +149,11 @@ async fn a_sync_to_a_layout_that_is_killed_leaves_whole_images_and_the_next_one_
     let expected = layout_files(&undisturbed.path("out"));
     let requests = upstream.requests_since(mark).len();
     let slow = format!("{text}hosts: {{ {:?}: {{ requests_per_second: {requests} }} }}\n", upstream.host());
+    let length = World::new().file("imglife.yaml", &slow).imglife(["sync"]).succeeds().elapsed;
     let (mut killed, mut left) = (0, BTreeSet::new());
     for round in 0..rounds() {
         let world = World::new().file("slow.yaml", &slow).file("imglife.yaml", &text);
-        killed += u64::from(kill_after(&world, moment(round)));
+        killed += u64::from(kill_after(&world, moment(round, length)));
         let layout = Repository::Layout { directory: world.path("out") };
         left.insert(assert_whole(&Layouts, &layout).await);
         world.imglife(["sync"]).succeeds();
