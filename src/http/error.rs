@@ -220,6 +220,9 @@ impl SafeUrl {
     }
 }
 
+/// How much of an address is shown, in characters.
+const LONGEST_ADDRESS: usize = 300;
+
 impl From<&Url> for SafeUrl {
     fn from(url: &Url) -> SafeUrl {
         SafeUrl(Box::new(url.clone()))
@@ -228,7 +231,9 @@ impl From<&Url> for SafeUrl {
 
 impl fmt::Display for SafeUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}://{}{}", self.0.scheme(), self.authority(), self.0.path())?;
+        // A host or path from outside can be of any length.
+        let address = format!("{}{}", self.authority(), self.0.path());
+        write!(formatter, "{}://{}", self.0.scheme(), excerpt(&address, LONGEST_ADDRESS))?;
         for (index, (name, value)) in self.0.query_pairs().enumerate() {
             let value = if HARMLESS.contains(&&*name) { printable(&value).into_owned() } else { "***".to_owned() };
             write!(formatter, "{}{}={value}", if index == 0 { '?' } else { '&' }, printable(&name))?;

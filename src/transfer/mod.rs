@@ -72,6 +72,19 @@ pub struct Copied {
     pub warnings: Vec<String>,
 }
 
+impl Copied {
+    /// Returns the result of a copy that another run made meanwhile.
+    pub fn found(source_digest: &Digest, digest: &Digest) -> Copied {
+        Copied {
+            source_digest: source_digest.clone(),
+            digest: digest.clone(),
+            tally: Tally::default(),
+            attachments: 0,
+            warnings: vec!["another run copied it meanwhile".to_owned()],
+        }
+    }
+}
+
 /// Amounts of content, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -181,8 +194,15 @@ impl Transfer {
                 self.copy_found(&copy, found, source_tags).await?
             }
         };
-        let put = self.target.put_manifest(request.to, &Reference::Tag(request.tag.clone()), &filtered.root).await;
-        put.map_err(|error| at(Side::Target)(explained(error, &filtered.root, request.filter)))?;
+        let reference = Reference::Tag(request.tag.clone());
+        if let Err(error) = self.target.put_manifest(request.to, &reference, &filtered.root).await {
+            // A tag that may not be changed is no failure when it names this image already.
+            let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Forbidden | PlaceErrorKind::Unsupported);
+            let found = if refused { self.target.resolve(request.to, &reference).await.ok().flatten() } else { None };
+            if found.is_none_or(|found| found.digest != digest) {
+                return Err(at(Side::Target)(explained(error, &filtered.root, request.filter)));
+            }
+        }
         self.ledger.note_manifest(request.to, &digest);
         if let Attachments::Copied { source_tags } = request.attachments {
             self.remember_attachments(request.from, request.to, request.tag, &filtered.root, &filtered.kept, source_tags);

@@ -106,7 +106,7 @@ fn draw(config: &Config, plan: &Plan) -> String {
                 Action::UpToDate => "up to date".to_owned(),
                 Action::Copy(CopyReason::Missing { source: None }) => "copy, missing".to_owned(),
                 Action::Copy(CopyReason::Missing { source: Some(source) }) => format!("copy {}, missing", source.short()),
-                Action::Copy(CopyReason::Changed { source, replaces }) => {
+                Action::Copy(CopyReason::Changed { source, replaces, .. }) => {
                     format!("copy {}, replaces {}", source.short(), replaces.short())
                 }
                 Action::Copy(CopyReason::Incomplete { missing }) => format!("repair, {} parts are missing", missing.len()),

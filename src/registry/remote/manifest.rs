@@ -12,6 +12,14 @@ const LOOK_UP: Kind = Kind("manifest lookup");
 const READ: Kind = Kind("manifest read");
 const WRITE: Kind = Kind("manifest write");
 
+/// How often a registry that does not know a blob which was just put is asked again. When two runs put the same blob at once,
+/// Debian's registry empties its link for a moment before it writes it again.
+const FORGETFUL_TRIES: u32 = 2;
+
+fn forgot_a_blob(error: &http::Error) -> bool {
+    error.has_code("MANIFEST_BLOB_UNKNOWN") || error.has_code("BLOB_UNKNOWN")
+}
+
 impl RemoteRepository<'_> {
     /// Returns what a HEAD tells of a manifest. Where that is not enough, the manifest is read.
     pub(super) async fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
@@ -73,11 +81,25 @@ impl RemoteRepository<'_> {
             let detail = format!("its media type `{}` cannot be sent", excerpt(&manifest.media_type, 120));
             self.wrong(&action, PlaceErrorKind::Malformed, detail)
         })?;
-        let mut request =
-            self.request(Method::PUT, &format!("manifests/{reference}"), WRITE, "pull,push").header(CONTENT_TYPE, content_type);
-        request.body = Body::Bytes(manifest.bytes.clone());
-        let answer = self.http.send(request).await.map_err(|error| self.failed(&action, error))?;
-        self.check_stored(&action, &answer, &manifest.digest)
+        let request = || {
+            let request = self.request(Method::PUT, &format!("manifests/{reference}"), WRITE, "pull,push");
+            http::Request { body: Body::Bytes(manifest.bytes.clone()), ..request.header(CONTENT_TYPE, content_type.clone()) }
+        };
+        let mut tries = self.http.tries(self.host, WRITE).map_err(|error| self.failed(&action, error))?;
+        let mut again = 0;
+        loop {
+            match self.http.send(request()).await {
+                Ok(answer) => return self.check_stored(&action, &answer, &manifest.digest),
+                Err(error) if again < FORGETFUL_TRIES && forgot_a_blob(&error) && manifest.children().is_none() => {
+                    again += 1;
+                    tracing::debug!(host = %self.host, %error, "trying again: its blobs were there a moment ago");
+                    if !tries.pause().await {
+                        return Err(self.failed(&action, error));
+                    }
+                }
+                Err(error) => return Err(self.failed(&action, error)),
+            }
+        }
     }
 
     fn manifest_request(&self, method: Method, reference: &Reference, kind: Kind) -> http::Request {

@@ -148,8 +148,10 @@ impl Run<'_> {
         };
         let reference = match reason {
             CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
-            CopyReason::Changed { source, replaces } => {
-                self.guard_replaced(entry, tag, replaces).await?;
+            CopyReason::Changed { source, replaces, wanted } => {
+                if self.is_replaced_already(entry, tag, replaces, wanted).await? {
+                    return Ok(Copied::found(source, wanted));
+                }
                 Reference::Digest(source.clone())
             }
             CopyReason::Incomplete { .. } => {
@@ -185,19 +187,23 @@ impl Run<'_> {
         Ok(attachment_tags(&listing.unwrap_or_default()))
     }
 
-    /// Fails when somebody else moved the tag since it was looked at; keeps the old image under another tag where that is
-    /// asked for.
-    async fn guard_replaced(&self, entry: &Entry, tag: &Tag, replaces: &Digest) -> Result<(), Trouble> {
+    /// Returns whether another run moved the tag to where it is wanted since it was looked at. Fails when somebody moved it
+    /// elsewhere. Otherwise keeps the old image under another tag, where that is asked for.
+    async fn is_replaced_already(&self, entry: &Entry, tag: &Tag, replaces: &Digest, wanted: &Digest) -> Result<bool, Trouble> {
         let found = self.execution.places.target.resolve(&entry.target, &Reference::Tag(tag.clone())).await;
         let found = found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))?;
         match found {
+            Some(found) if found.digest == *wanted => return Ok(true),
             Some(found) if found.digest != *replaces => {
                 let cause = format!("{}:{tag} changed since it was looked at, from {replaces} to {}", entry.target, found.digest);
                 return Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync again".to_owned()) });
             }
             _ => {}
         }
-        if entry.keep_replaced { self.keep_replaced(&entry.target, tag, replaces).await } else { Ok(()) }
+        if entry.keep_replaced {
+            self.keep_replaced(&entry.target, tag, replaces).await?;
+        }
+        Ok(false)
     }
 
     /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When the tag moved before on the same

@@ -62,6 +62,8 @@ pub enum CopyReason {
         source: Digest,
         /// What the tag must still be at the target when it is overwritten.
         replaces: Digest,
+        /// What the tag is at the target afterwards.
+        wanted: Digest,
     },
     /// The target has the tag, and not all that its image refers to.
     Incomplete { missing: Vec<Digest> },
@@ -168,7 +170,7 @@ fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> A
         (false, _) => Action::Copy(CopyReason::Missing { source }),
         (true, _) if !entry.check_digest => unless_incomplete(seen, tag),
         (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
-            Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone() })
+            Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone(), wanted: wanted.clone() })
         }
         (true, Some(TagDigests { target: Some(_), .. })) => unless_incomplete(seen, tag),
         // Gone since the listing.

@@ -241,6 +241,20 @@ async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_tag_that_another_run_moved_to_where_it_is_wanted_is_done() {
+    let world = world(vec![Entry { check_digest: true, ..entry("stable") }]);
+    put(&world.source, &upstream(), "stable", "new").await;
+    put(&world.target, &mirror(), "stable", "old").await;
+    let places = Places { source: world.source.clone(), target: world.target.clone(), memory: forgetful() };
+    let seen = observe(&world.sync, &Scope::default(), &places, &*crate::progress::silent(), now()).await;
+    let plan = plan(&world.sync, &seen);
+    put(&world.target, &mirror(), "stable", "new").await;
+    let report = world.execute(&plan, places, Mode::Apply).await;
+    assert_eq!(outcomes(&report), [("stable", &Outcome::Copied)]);
+    assert_eq!(report.entries[0].items[0].warnings, ["another run copied it meanwhile"]);
+}
+
+#[tokio::test]
 async fn what_a_stopped_run_did_not_do_is_told() {
     let world = world(vec![entry(r"1\..*")]);
     for name in ["1.0", "1.1", "1.2", "1.3", "1.4"] {
