@@ -12,12 +12,12 @@ const LOOK_UP: Kind = Kind("manifest lookup");
 const READ: Kind = Kind("manifest read");
 const WRITE: Kind = Kind("manifest write");
 
-/// How often a registry that does not know a blob which was just put is asked again. When two runs put the same blob at once,
+/// How often a registry that does not know what was just put is asked again. When two runs put the same content at once,
 /// Debian's registry empties its link for a moment before it writes it again.
-const FORGETFUL_TRIES: u32 = 2;
+const FORGETFUL_TRIES: u32 = 3;
 
-fn forgot_a_blob(error: &http::Error) -> bool {
-    error.has_code("MANIFEST_BLOB_UNKNOWN") || error.has_code("BLOB_UNKNOWN")
+fn forgot_something(error: &http::Error) -> bool {
+    ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| error.has_code(code))
 }
 
 impl RemoteRepository<'_> {
@@ -90,9 +90,9 @@ impl RemoteRepository<'_> {
         loop {
             match self.http.send(request()).await {
                 Ok(answer) => return self.check_stored(&action, &answer, &manifest.digest),
-                Err(error) if again < FORGETFUL_TRIES && forgot_a_blob(&error) && manifest.children().is_none() => {
+                Err(error) if again < FORGETFUL_TRIES && forgot_something(&error) => {
                     again += 1;
-                    tracing::debug!(host = %self.host, %error, "trying again: its blobs were there a moment ago");
+                    tracing::debug!(host = %self.host, %error, "trying again: what it refers to was there a moment ago");
                     if !tries.pause().await {
                         return Err(self.failed(&action, error));
                     }
