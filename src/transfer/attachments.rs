@@ -10,11 +10,12 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::error::{CopyError, at};
+use super::memory::AttachedImage;
 use super::platforms::Kept;
-use super::{Copy, Transfer, may_be_blob};
+use super::{Copy, Transfer, is_index_type, may_be_blob};
 use crate::error::Side;
 use crate::model::manifest::{DEEPEST_NESTING, ManifestError, media_type};
-use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Tag};
+use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::Referrers;
 
 /// Whether attachments are copied, and what is known of them.
@@ -36,18 +37,34 @@ struct Attaching<'a> {
 }
 
 impl Transfer {
-    /// Returns what the source has attached to `root` and to those of its children that are kept. What signs an index that was
-    /// rewritten is left out: it signs other bytes.
+    /// Returns an image at the target with all that something can be attached to: itself, and the manifests below it that are kept.
+    pub(super) async fn attached_to(&self, to: &Repository, root: &Manifest, kept: &Kept) -> Result<AttachedImage, CopyError> {
+        let mut subjects = BTreeSet::from([root.digest.clone()]);
+        let mut indexes = vec![root.clone()];
+        for _ in 0..DEEPEST_NESTING {
+            let mut nested = Vec::new();
+            for child in indexes.iter().filter_map(Manifest::children).flatten().filter(|child| kept.keeps(&child.digest)) {
+                if subjects.insert(child.digest.clone()) && is_index_type(&child.media_type) {
+                    let reference = Reference::Digest(child.digest.clone());
+                    nested.extend(self.target.manifest(to, &reference).await.map_err(at(Side::Target))?);
+                }
+            }
+            indexes = nested;
+        }
+        Ok(AttachedImage { root: root.digest.clone(), subjects: subjects.into_iter().collect(), handled: BTreeSet::new() })
+    }
+
+    /// Returns what the source has attached to `image`, but not to `rewritten`, which is no digest of the source's: what signs the
+    /// index that it was made of signs other bytes.
     pub(super) async fn find_attachments(
         &self,
         copy: &Copy<'_>,
-        root: &Manifest,
-        keeps_bytes: bool,
-        kept: &Kept,
+        image: &AttachedImage,
+        rewritten: Option<&Digest>,
         source_tags: &BTreeSet<Tag>,
     ) -> Result<Found, CopyError> {
         let mut found = Found::new();
-        for subject in subjects(root, |digest| kept.keeps(digest)).filter(|subject| keeps_bytes || **subject != root.digest) {
+        for subject in image.subjects.iter().filter(|subject| rewritten != Some(subject)) {
             let attached = self.attached_at_source(copy, subject, source_tags).await?;
             if !attached.is_empty() {
                 found.insert(subject.clone(), attached);
@@ -193,13 +210,6 @@ impl Transfer {
         let manifest = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
         Ok(manifest.map_or_else(|| referrer.clone(), |manifest| manifest.referrer()))
     }
-}
-
-/// Returns what attachments of an image can be attached to: itself, and those of its children that are kept.
-pub(super) fn subjects(root: &Manifest, keeps: impl Fn(&Digest) -> bool) -> impl Iterator<Item = &Digest> {
-    let children = root.children().unwrap_or_default().iter().map(|child| &child.digest).filter(move |digest| keeps(digest));
-    let unique: BTreeSet<&Digest> = std::iter::once(&root.digest).chain(children).collect();
-    unique.into_iter()
 }
 
 /// What the source has attached to an image, by what it is attached to.

@@ -5,9 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::attachments::subjects;
 use super::platforms::{PlatformFilter, PlatformFilterMode};
-use crate::model::{Digest, Manifest, Repository, Tag};
+use crate::model::{Digest, Repository, Tag};
 
 /// Remembers what follows from digests, so that it need not be found out again. May forget at any time.
 pub trait Memory: Send + Sync {
@@ -54,10 +53,6 @@ pub(super) struct AttachedImage {
 }
 
 impl AttachedImage {
-    pub(super) fn of(root: &Manifest, keeps: impl Fn(&Digest) -> bool) -> AttachedImage {
-        AttachedImage { root: root.digest.clone(), subjects: subjects(root, keeps).cloned().collect(), handled: BTreeSet::new() }
-    }
-
     /// Returns those of `tags` that hold attachments of the image.
     pub(super) fn tags_in(&self, tags: &BTreeSet<Tag>) -> BTreeSet<Tag> {
         let possible = self.subjects.iter().flat_map(|subject| Tag::of_cosign(subject).into_iter().chain([Tag::of_referrers(subject)]));

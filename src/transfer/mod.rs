@@ -182,16 +182,20 @@ impl Transfer {
         if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
             self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
         }
+        let mut attached = None;
         let attachments = match request.attachments {
             Attachments::LeftOut => 0,
             Attachments::Copied { source_tags } => {
-                let keeps_bytes = digest == source_digest;
-                let found = self.find_attachments(&copy, &filtered.root, keeps_bytes, &filtered.kept, source_tags).await?;
+                let rewritten = (digest != source_digest).then_some(&digest);
+                let image = self.attached_to(request.to, &filtered.root, &filtered.kept).await?;
+                let found = self.find_attachments(&copy, &image, rewritten, source_tags).await?;
                 if !found.is_empty() {
                     // Attachments come after what they are attached to.
                     self.put_child(&copy, &filtered.root).await?;
                 }
-                self.copy_found(&copy, found, source_tags).await?
+                let attachments = self.copy_found(&copy, found, source_tags).await?;
+                attached = Some((image, source_tags));
+                attachments
             }
         };
         let reference = Reference::Tag(request.tag.clone());
@@ -204,8 +208,8 @@ impl Transfer {
             }
         }
         self.ledger.note_manifest(request.to, &digest);
-        if let Attachments::Copied { source_tags } = request.attachments {
-            self.remember_attachments(request.from, request.to, request.tag, &filtered.root, &filtered.kept, source_tags);
+        if let Some((image, source_tags)) = attached {
+            self.remember_attachments(request.from, request.to, request.tag, image, source_tags);
         }
         let tally = copy.tally();
         Ok(Copied { source_digest, digest, tally, attachments, warnings: copy.into_warnings() })

@@ -64,10 +64,10 @@ impl Transfer {
         let filter = PlatformFilter::All;
         let copy = Copy::new(request.item, request.from, request.to, &filter);
         let root = self.root_at_target(request.to, request.tag).await?;
-        let kept = Kept::default();
-        let found = self.find_attachments(&copy, &root, true, &kept, request.source_tags).await?;
+        let image = self.attached_to(request.to, &root, &Kept::default()).await?;
+        let found = self.find_attachments(&copy, &image, None, request.source_tags).await?;
         let attachments = self.copy_found(&copy, found, request.source_tags).await?;
-        self.remember_attachments(request.from, request.to, request.tag, &root, &kept, request.source_tags);
+        self.remember_attachments(request.from, request.to, request.tag, image, request.source_tags);
         Ok(Copied {
             source_digest: root.digest.clone(),
             digest: root.digest,
@@ -83,11 +83,9 @@ impl Transfer {
         from: &Repository,
         to: &Repository,
         tag: &Tag,
-        root: &Manifest,
-        kept: &Kept,
+        mut image: AttachedImage,
         source_tags: &BTreeSet<Tag>,
     ) {
-        let mut image = AttachedImage::of(root, |digest| kept.keeps(digest));
         image.handled = image.tags_in(source_tags);
         self.memory.remember(&attached_image(from, to, tag), &image.to_string());
     }
@@ -99,7 +97,7 @@ impl Transfer {
             return Ok(image);
         }
         let root = self.root_at_target(request.to, request.tag).await?;
-        let mut image = AttachedImage::of(&root, |_| true);
+        let mut image = self.attached_to(request.to, &root, &Kept::default()).await?;
         // What the target has by now was handled; what it lacks is found by that.
         image.handled = image.tags_in(request.source_tags).into_iter().filter(|tag| request.target_tags.contains(tag)).collect();
         self.memory.remember(&key, &image.to_string());

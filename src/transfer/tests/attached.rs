@@ -305,3 +305,16 @@ async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at
         assert!(!world.refresh("1.0", Looks::AtEach).await.0, "nothing is left to do");
     }
 }
+
+#[tokio::test]
+async fn what_is_attached_below_nested_indexes_comes_along() {
+    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let image = world.image("linux/amd64", &["a"], None).await;
+    let nested = world.index(std::slice::from_ref(&image), None).await;
+    world.index(std::slice::from_ref(&nested), Some("1.0")).await;
+    let (of_nested, of_image) = (signature(&world, &nested, "nested").await, signature(&world, &image, "image").await);
+    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 2);
+    for attached in [of_nested, of_image] {
+        assert!(world.at_target(digest(&attached)).await.is_some());
+    }
+}
