@@ -11,14 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::hooks::{entry_hooks, run_hooks};
 use super::observe::attachment_tags;
 use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
-use super::report::{EntryReport, ItemReport, Outcome, SyncReport};
+use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
 use crate::config::{Entry, Sync};
 use crate::error::Side;
 use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::report::text::human_bytes;
 use crate::steps::{Mode, Trouble};
 use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Looks, RefreshRequest, Transfer};
 
@@ -110,7 +109,7 @@ impl Run<'_> {
         };
         let report = match result {
             Some(Ok(copied)) => {
-                let detail = human_bytes(copied.tally.moved);
+                let detail = Bytes::from(copied.tally).words();
                 progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Done { detail: &detail } });
                 ItemReport {
                     digest: Some(copied.digest),

@@ -58,6 +58,18 @@ pub struct Bytes {
     pub bytes_skipped: u64,
 }
 
+impl Bytes {
+    /// Returns what moved and what was mounted, in words.
+    pub(super) fn words(&self) -> String {
+        match (self.bytes_moved, self.bytes_mounted) {
+            (0, 0) => "all there".to_owned(),
+            (0, mounted) => format!("{} mounted", human_bytes(mounted)),
+            (moved, 0) => human_bytes(moved),
+            (moved, mounted) => format!("{}, {} mounted", human_bytes(moved), human_bytes(mounted)),
+        }
+    }
+}
+
 impl From<Tally> for Bytes {
     fn from(tally: Tally) -> Bytes {
         Bytes { bytes_moved: tally.moved, bytes_mounted: tally.mounted, bytes_skipped: tally.skipped }
@@ -289,7 +301,10 @@ impl SyncReport {
             }
             let up_to_date = entry.items.iter().filter(|item| item.outcome == Outcome::UpToDate).count();
             if up_to_date > 0 {
-                rows.push(vec![Cell::plain(entry.target.to_string()), Cell::toned(format!("{up_to_date} up to date"), Tone::Quiet)]);
+                // Several entries may have one target.
+                let shared = self.entries.iter().filter(|other| other.target == entry.target).count() > 1;
+                let name = if shared { format!("{} ({})", entry.target, entry.selection) } else { entry.target.to_string() };
+                rows.push(vec![Cell::plain(name), Cell::toned(format!("{up_to_date} up to date"), Tone::Quiet)]);
             }
         }
         let columns = if self.totals.copied > 0 && self.mode == Mode::Apply {
@@ -328,11 +343,7 @@ impl SyncReport {
         let mut selected = SummaryRow::new("Tags selected", self.totals.selected);
         let mut copied = SummaryRow::new(if self.dry_run { "To copy" } else { "Copied" }, self.totals.copied);
         if self.totals.copied > 0 && !self.dry_run {
-            let mut amounts = human_bytes(self.totals.bytes.bytes_moved);
-            if self.totals.bytes.bytes_mounted > 0 {
-                amounts = format!("{amounts}, {} mounted", human_bytes(self.totals.bytes.bytes_mounted));
-            }
-            copied.extra = Some(amounts);
+            copied.extra = Some(self.totals.bytes.words());
         }
         let mut failed = SummaryRow::new("Failed", self.totals.failed);
         if self.totals.failed > 0 {
