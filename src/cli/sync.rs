@@ -13,7 +13,8 @@ use crate::model::Variables;
 /// Mirror upstream tags
 ///
 /// For each entry of the configuration's `sync` section: lists the tags of the source, selects those that are wanted, and
-/// copies what the target lacks, every image bit for bit with its tag written last. Nothing is ever deleted. An item that fails
+/// copies what the target lacks, every image bit for bit with its tag written last (an index of which only some `platforms` are kept
+/// is written anew, unless `platform_mode` is `sparse`). Nothing is ever deleted. An item that fails
 /// does not stop the others: the report names it, its cause and whether the source or the target is at fault.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
