@@ -13,12 +13,14 @@ pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use places::layouts;
+pub use records::records;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
 mod configuration;
 mod output;
 mod places;
+mod records;
 mod report_files;
 mod runtime;
 mod sync;

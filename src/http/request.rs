@@ -57,6 +57,18 @@ impl Request {
     }
 }
 
+/// A request that somebody else made, whole.
+#[derive(Debug)]
+pub struct Relayed {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub kind: Kind,
+    /// The largest answer that is read, in bytes.
+    pub limit: usize,
+}
+
 /// Where on a host a request goes.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -114,6 +126,8 @@ pub enum LogIn {
     AsAsked,
     /// With user name and password at once, where both are known: for interfaces that do not ask.
     Basic,
+    /// With the header that the credential is, at once; without when it is none.
+    Header,
     /// Not at all, whatever is asked for.
     Never,
 }

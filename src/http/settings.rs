@@ -52,7 +52,7 @@ impl HostRules {
 }
 
 /// Returns the host of an address as references would name it.
-pub(super) fn host_of(url: &Url) -> Option<Host> {
+pub fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str()?;
     url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()
 }
