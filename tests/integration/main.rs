@@ -11,6 +11,8 @@ mod contract;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod registries;

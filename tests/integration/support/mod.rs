@@ -1,11 +1,14 @@
 //! What tests stand on: a world of their own to run programs in, real registries, odd images, a real root file system.
 
 pub(crate) mod attachments;
+pub(crate) mod gitea;
+pub(crate) mod gitlab;
 pub(crate) mod images;
 pub(crate) mod liar;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod rootfs;
+pub(crate) mod seaweed;
 pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod world;
