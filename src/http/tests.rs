@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 
 use super::testing::{Fake, SECRET, Seen, basic, client, client_with, limited, quick, raw_server, shown};
-use super::{Access, Answer, Body, Client, Download, Error, HostRules, Kind, Request, Settings, Target};
+use super::{Access, Answer, Body, Client, Download, Error, HostRules, Kind, LogIn, Relayed, Request, Settings, Target};
 use crate::credentials::Credential;
 use crate::model::{Host, Secret};
 
@@ -426,6 +426,69 @@ async fn a_redirect_to_another_host_is_followed_without_the_credential() {
     assert!(storage.seen()[0].authorization().is_none());
     assert_eq!(send(&client, &host, "/here").await.expect("an answer").body, "here");
     assert_eq!(fake.lines().last().map(String::as_str), Some("GET /b"));
+}
+
+#[tokio::test]
+async fn a_header_that_is_the_credential_goes_along_at_once_and_stays_with_its_host() {
+    let storage = Fake::start(|_| "content").await;
+    let elsewhere = format!("http://{}/object?sig=1", storage.address);
+    let server = Fake::start(move |seen| match seen.path.as_str() {
+        "/elsewhere" => (StatusCode::FOUND, [("location", elsewhere.clone())]).into_response(),
+        "/here" => (StatusCode::FOUND, [("location", "/file")]).into_response(),
+        _ => "content".into_response(),
+    })
+    .await;
+    let credential = Credential::Header { name: "private-token", value: Secret::new(SECRET) };
+    let client = client([&server.host(), &storage.host()], credential.clone());
+    for path in ["/elsewhere", "/here", "/never"] {
+        let log_in = if path == "/never" { LogIn::AsAsked } else { LogIn::Header };
+        let answer = client.send(Request { log_in, ..get(&server.host(), path) }).await.expect("an answer");
+        assert_eq!(&answer.body[..], b"content");
+    }
+    let sent: Vec<(String, bool)> =
+        server.seen().iter().map(|seen| (seen.path.clone(), seen.header("private-token") == Some(SECRET))).collect();
+    let expected = [("/elsewhere", true), ("/here", true), ("/file", true), ("/never", false)];
+    assert_eq!(sent, expected.map(|(path, with)| (path.to_owned(), with)));
+    assert!(storage.seen().iter().all(|seen| !format!("{:?}", seen.headers).contains(SECRET)));
+    // An address that the server gave is no other: a page on another host gets nothing.
+    let target = Target::Url(format!("http://{}/page", storage.address).parse().expect("a URL"));
+    client.send(Request { log_in: LogIn::Header, target, ..get(&server.host(), "/") }).await.expect("an answer");
+    assert!(storage.seen().iter().all(|seen| seen.header("private-token").is_none()));
+    let unsendable = Credential::Header { name: "private-token", value: Secret::new(format!("{SECRET}\n")) };
+    let client = super::testing::client([&server.host()], unsendable);
+    let error = client.send(Request { log_in: LogIn::Header, ..get(&server.host(), "/") }).await.expect_err("it cannot be sent");
+    assert!(shown(&error).contains("has characters that cannot be sent"));
+}
+
+#[tokio::test]
+async fn a_relayed_request_is_sent_as_it_is_and_tried_again() {
+    let fake = Fake::start(|seen| match (seen.path.as_str(), seen.index) {
+        (_, 0) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        ("/moved", _) => (StatusCode::FOUND, [("location", "/other")]).into_response(),
+        ("/down", _) => StatusCode::BAD_GATEWAY.into_response(),
+        _ => (StatusCode::NOT_FOUND, "<Code>NoSuchKey</Code>").into_response(),
+    })
+    .await;
+    let client = client([], basic());
+    let relay = |path: &str| {
+        let headers = [("authorization", "AWS4-HMAC-SHA256 x")]
+            .map(|(name, value)| (axum::http::HeaderName::from_static(name), axum::http::HeaderValue::from_static(value)));
+        let url = format!("http://{}{path}", fake.address).parse().expect("a URL");
+        client.relay(Relayed {
+            method: Method::PUT,
+            url,
+            headers: headers.into_iter().collect(),
+            body: "abc".into(),
+            kind: KIND,
+            limit: 100,
+        })
+    };
+    let answer = relay("/key?list-type=2").await.expect("an answer");
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (404, &b"<Code>NoSuchKey</Code>"[..]));
+    assert_eq!(relay("/moved").await.expect("an answer").status.as_u16(), 302);
+    assert!(matches!(relay("/down").await, Err(Error::Refused(refusal)) if refusal.tries == 5));
+    assert_eq!(fake.count("/key?list-type=2"), 2);
+    assert!(fake.seen().iter().all(|seen| &seen.body[..] == b"abc" && seen.authorization() == Some("AWS4-HMAC-SHA256 x")));
 }
 
 #[tokio::test]

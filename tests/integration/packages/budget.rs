@@ -1,5 +1,6 @@
 //! What reading 10,000 records in 500 repositories costs, by requests and in time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use imglife::packages::{PackageFiles, Records};
 use super::{client_with, file, package, prefix, record, time};
 use crate::support::gitea::{self, Gitea};
 use crate::support::gitlab::{self, Gitlab};
-use crate::support::liar::Liar;
+use crate::support::liar::{Liar, typed};
 
 const REPOSITORIES: usize = 500;
 const TAGS: usize = 20;
@@ -80,6 +81,30 @@ async fn gitea_is_asked_once_per_repository_and_page() {
     let place = GiteaPlace { url: url.clone(), api_url: url, owner: gitea::OWNER.to_owned(), repository: None };
     let place = GiteaPackages::new(client, &place).expect("a place");
     assert_eq!(read_twice(Arc::new(place), Some(&server.server)).await, [10_520, 520]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_is_asked_once_per_thousand_records() {
+    let mut objects = BTreeMap::new();
+    for (package, files) in everything() {
+        let directory = format!("imglife/records/{}", package.strip_prefix("imglife.").expect("a package"));
+        objects.extend(files.into_iter().map(|(file, content)| (format!("/bucket/{directory}/{}", file.replace('+', "%2B")), content)));
+    }
+    let keys: Vec<String> = objects.keys().map(|path| path.trim_start_matches("/bucket/").replace("%2B", "+")).collect();
+    let server = Liar::start(move |asked| {
+        let path = asked.path.split('?').next().unwrap_or_default();
+        if let Some(content) = objects.get(path) {
+            return typed("application/json", content.clone());
+        }
+        let query: Url = format!("http://s3{}", asked.path).parse().expect("a path");
+        let start =
+            query.query_pairs().find(|(name, _)| name == "continuation-token").map_or(0, |(_, token)| token.parse().expect("a number"));
+        let next = (start + 1_000 < keys.len()).then(|| (start + 1_000).to_string());
+        super::s3::page(&keys[start..keys.len().min(start + 1_000)], next.as_deref())
+    });
+    let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
+    let place = super::s3::place(&url, "bucket", "id", "secret");
+    assert_eq!(read_twice(Arc::new(place), Some(&server)).await, [10_010, 10]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

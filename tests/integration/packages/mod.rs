@@ -178,7 +178,7 @@ async fn what_is_deleted_is_gone_and_nothing_else(place: &dyn PackageFiles) {
         place.delete(&first).await.expect("deleted, or gone already");
     }
     assert_eq!(place.get(&first.name).await.expect("an answer"), None);
-    assert_eq!(listed(place, Scope::Package(package.clone())).await, [second.name.clone()]);
+    assert_eq!(listed(place, Scope::Package(package.clone())).await, std::slice::from_ref(&second.name));
     place.delete(&second).await.expect("deleted");
     assert_eq!(listed(place, Scope::Package(package.clone())).await, []);
     assert_eq!(put(place, &package, "3").await, listed(place, Scope::Package(package)).await[0]);

@@ -47,7 +47,7 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
     holds_for(Arc::new(place(&url, "contract", ACCESS_KEY, SECRET_KEY))).await;
 }
 
-fn page(keys: &[String], next: Option<&str>) -> axum::response::Response {
+pub(super) fn page(keys: &[String], next: Option<&str>) -> axum::response::Response {
     let contents: String = keys.iter().map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>")).collect();
     let next = next.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>")).unwrap_or_default();
     let truncated = !next.is_empty();
