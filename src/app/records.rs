@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, Provider, Registry};
 use crate::credentials::{Credentials, Forge, ForgeCredentials};
 use crate::error::Failure;
-use crate::http::{Client, HostRules, Settings, Url, host_of};
+use crate::http::{Client, Settings, Url, host_of};
 use crate::model::Host;
 use crate::packages::directory::DirectoryFiles;
 use crate::packages::gitea::{GiteaPackages, GiteaPlace};
@@ -85,12 +85,11 @@ fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
     let mut settings = Settings {
         hosts: config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect(),
         insecure: config.insecure_registries.iter().cloned().collect(),
+        connections: CONNECTIONS,
         ..Settings::default()
     };
     for url in urls {
         let host = host(url)?;
-        let rules: &mut HostRules = settings.hosts.entry(host.clone()).or_default();
-        rules.max_connections.get_or_insert(CONNECTIONS);
         if url.scheme() == "http" {
             settings.insecure.insert(host);
         } else {

@@ -16,9 +16,6 @@ use super::settings::{HostRules, Settings};
 use crate::credentials::variable_prefix;
 use crate::model::Host;
 
-/// Connections to one host when its rules do not say. Registries answer requests of one client side by side only up to a point.
-const USUAL_CONNECTIONS: usize = 8;
-
 /// Where Docker Hub's registry is; its name is that of the web site.
 const DOCKER_HUB_API: &str = "https://registry-1.docker.io";
 
@@ -53,7 +50,7 @@ impl HostState {
             tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody in between can read and change what is sent");
         }
         Ok(HostState {
-            permits: Permits::new(rules.max_connections.unwrap_or(USUAL_CONNECTIONS)),
+            permits: Permits::new(rules.max_connections.unwrap_or(settings.connections)),
             pace: rules.requests_per_second.and_then(Pace::new),
             quota: Quota::default(),
             name: name.clone(),

@@ -8,12 +8,17 @@ use reqwest::Url;
 
 use crate::model::Host;
 
+/// Registries answer requests of one client side by side only up to a point.
+const USUAL_CONNECTIONS: usize = 8;
+
 /// What the client must know of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub hosts: BTreeMap<Host, HostRules>,
     /// Hosts spoken to over plain HTTP.
     pub insecure: BTreeSet<Host>,
+    /// Connections to a host whose rules do not say.
+    pub connections: usize,
     /// When the run must be over: no wait goes beyond it. `None`: waits are as long as hosts ask for.
     pub deadline: Option<Instant>,
     /// The longest first wait before a request is tried again; it doubles with each try.
@@ -27,6 +32,7 @@ impl Default for Settings {
         Settings {
             hosts: BTreeMap::new(),
             insecure: BTreeSet::new(),
+            connections: USUAL_CONNECTIONS,
             deadline: None,
             retry_delay: Duration::from_secs(1),
             stall: Duration::from_secs(60),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use imglife::cache::Cache;
 use imglife::credentials::Forge;
-use imglife::http::{HostRules, Settings, Url, host_of};
+use imglife::http::{Settings, Url};
 use imglife::model::{Clock, Variables};
 use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::gitea::{GiteaPackages, GiteaPlace};
@@ -36,9 +36,7 @@ fn everything() -> impl Iterator<Item = (String, Vec<(String, Bytes)>)> {
 }
 
 fn client(forge: Forge, url: &Url, variable: &str, token: &str) -> Arc<imglife::http::Client> {
-    let rules = HostRules { max_connections: Some(16), ..HostRules::default() };
-    let settings = Settings { hosts: [(host_of(url).expect("a host"), rules)].into(), ..Settings::default() };
-    client_with(settings, forge, &[url], &[(variable, token)])
+    client_with(Settings { connections: 16, ..Settings::default() }, forge, &[url], &[(variable, token)])
 }
 
 /// Reads all records with a cold cache and with a warm one, and returns how many requests each took.

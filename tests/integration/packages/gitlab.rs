@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use imglife::credentials::Forge;
 use imglife::error::chain;
-use imglife::http::{HostRules, Settings, host_of};
+use imglife::http::Settings;
 use imglife::packages::gitlab::GitlabPackages;
 use imglife::packages::{PackageError, PackageErrorKind, PackageFiles, Scope};
 
@@ -196,13 +196,7 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
     assert_eq!(error.kind, PackageErrorKind::Unreachable);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
-    let rules = HostRules { max_connections: Some(16), ..HostRules::default() };
-    let settings = Settings {
-        retry_delay: Duration::from_millis(2),
-        stall: Duration::from_millis(200),
-        hosts: [(host_of(&url).expect("a host"), rules)].into(),
-        ..Settings::default()
-    };
+    let settings = Settings { retry_delay: Duration::from_millis(2), stall: Duration::from_millis(200), ..Settings::default() };
     let client = client_with(settings, Forge::Gitlab, &[&url], &[("GITLAB_TOKEN", MAINTAINER)]);
     let silent = GitlabPackages::new(client, &url, PROJECT).expect("a place");
     let error = silent.list(&Scope::AllRecords(prefix())).await.expect_err("nothing is said");

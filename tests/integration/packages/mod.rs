@@ -16,6 +16,7 @@ use imglife::packages::{
 };
 
 mod budget;
+mod configured;
 mod gitea;
 mod gitlab;
 mod s3;

@@ -43,6 +43,8 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
         assert!(error.hint().unwrap_or_default().contains(hint), "{:?}", error.hint());
         assert!(!format!("{error:?} {}", chain(&error)).contains("hunter2"), "{error:?}");
     }
+    let yaml = format!("registry: {{ provider: s3, url: '{url}', bucket: records, prefix: teams/a }}");
+    super::configured::round_trip(&yaml, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]).await;
     seaweed.make_bucket("contract");
     holds_for(Arc::new(place(&url, "contract", ACCESS_KEY, SECRET_KEY))).await;
 }
