@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Exit, Failure};
 use crate::process::Process;
@@ -12,11 +13,13 @@ use crate::progress::Progress;
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
+pub use deadline::deadline;
 pub use places::layouts;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
 mod configuration;
+mod deadline;
 mod output;
 mod places;
 mod report_files;
@@ -65,6 +68,8 @@ pub struct Surroundings {
     pub progress: Arc<dyn Progress>,
     /// Whether the report on stdout is coloured.
     pub report_color: bool,
+    /// When the run must be over, where it is limited.
+    pub deadline: Option<Instant>,
 }
 
 /// Runs a command to its end, its report written to stdout, and returns how it ended.

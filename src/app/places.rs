@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Mode;
+use super::{Mode, Surroundings};
 use crate::command::System;
 use crate::config::{Config, HostSettings};
 use crate::credentials::{StandardCredentials, check_collisions};
 use crate::error::Failure;
 use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls};
 use crate::model::{Host, Repository};
-use crate::process::Process;
 use crate::registry::ImageStore;
 use crate::registry::layout::Layouts;
 use crate::registry::places::Places;
@@ -21,9 +20,10 @@ use crate::registry::remote::RemoteRegistries;
 pub(super) fn image_places<'a>(
     config: &Config,
     repositories: impl Iterator<Item = &'a Repository>,
-    process: &Process,
+    surroundings: &Surroundings,
     mode: Mode,
 ) -> Result<Arc<dyn ImageStore>, Failure> {
+    let process = &surroundings.process;
     let hosts: BTreeMap<Host, HostRules> = config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect();
     let login_host = |host: &Host| hosts.get(host).map_or_else(|| host.clone(), |rules| rules.login_host(host));
     let logins: BTreeSet<Host> = repositories.filter_map(Repository::host).map(login_host).collect();
@@ -34,7 +34,8 @@ pub(super) fn image_places<'a>(
     })?;
     // Asking a credential helper is reading, so it is the real runner in every mode.
     let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
-    let settings = Settings { hosts, insecure: config.insecure_registries.iter().cloned().collect(), ..Settings::default() };
+    let insecure = config.insecure_registries.iter().cloned().collect();
+    let settings = Settings { hosts, insecure, deadline: surroundings.deadline, ..Settings::default() };
     let client = Client::new(settings, Arc::new(credentials), process.clock.clone());
     let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts) };
     Ok(match mode {

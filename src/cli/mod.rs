@@ -128,6 +128,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         process: Process { stdout: messages.bars_end_at(&process.stdout), ..process.clone() },
         progress: progress::choose(&cli.global, messages, process),
         report_color: cli.global.color.colors(&process.variables, &process.stdout),
+        deadline: app::deadline(cli.global.time_limit, process),
     };
     let global = app::Global { configuration: cli.global.config };
     // `--check` stands for `config check`, whatever the command; only that command itself says how to report.

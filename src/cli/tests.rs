@@ -83,6 +83,10 @@ fn the_program_describes_itself() {
           --check
               Validate the configuration and stop
 
+          --time-limit <DURATION>
+              Stop in good order after this time, as in `45m` or `1h30m`, and report what is done
+              [default: as long as the CI job has left]
+
       -q, --quiet
               Print only errors and the report: no other logs, no progress
 

@@ -295,7 +295,16 @@ impl Client {
         // Why it failed is told by the status already when the reasons cannot be read.
         let body = self.read(method, response, LARGEST_ERROR).await.unwrap_or_default();
         let (problems, excerpt) = read_reasons(&body);
-        Error::Refused(Box::new(Refusal { method: method.clone(), url, status, problems, excerpt, retry_after, tries: 1 }))
+        Error::Refused(Box::new(Refusal {
+            method: method.clone(),
+            url,
+            status,
+            problems,
+            excerpt,
+            retry_after,
+            beyond_deadline: false,
+            tries: 1,
+        }))
     }
 
     pub(super) async fn collect(&self, method: &Method, response: reqwest::Response, limit: usize) -> Result<Answer, Error> {

@@ -143,6 +143,8 @@ pub struct Refusal {
     pub excerpt: String,
     /// How long the host asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether that is longer than the run may take, so that it was not waited for.
+    pub beyond_deadline: bool,
     pub tries: u32,
 }
 
@@ -173,7 +175,8 @@ impl fmt::Display for Refusal {
             write!(formatter, ": {reasons}")?;
         }
         if let Some(wait) = self.retry_after {
-            write!(formatter, " (try again in {} s)", wait.as_secs())?;
+            let beyond = if self.beyond_deadline { ", which is beyond the run's time limit" } else { "" };
+            write!(formatter, " (try again in {} s{beyond})", wait.as_secs())?;
         }
         formatter.write_str(&after(self.tries))
     }

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod descriptor;
 pub mod digest;
+pub mod duration;
 pub mod hook;
 pub mod manifest;
 pub mod platform;
