@@ -104,7 +104,6 @@ async fn attachments_come_along_between_all_kinds_of_registries_and_into_layouts
             }
             entries += &entry(&upstream, &repository.to_string(), "tag_regex: '1\\..*'");
         }
-        // By its name alone, nothing is listed for the plan.
         entries += &entry(&upstream, &format!("ocidir://{name}"), "tag: '1.0'");
     }
     let all: Vec<&Registry> = sources.iter().chain(&targets).collect();
@@ -134,4 +133,47 @@ async fn attachments_come_along_between_all_kinds_of_registries_and_into_layouts
     // What is there already is not attached again.
     let again = parsed(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
     assert_eq!(again["totals"]["copied"], 0);
+}
+
+#[tokio::test]
+async fn attachments_that_come_or_change_after_the_image_are_noticed_as_the_entry_asks() {
+    let attached = Attached::new();
+    let mut image = attached.graph.clone();
+    image.tags.retain(|(tag, _)| tag.as_str() == "1.0");
+    let [signature, ..] = Tag::of_cosign(&image.tags[0].1.digest);
+    let mut renewed = Graph::default();
+    let changed = renewed.small_image(Flavour::Oci, "unknown/unknown", "cosign's signature, renewed");
+    renewed.tag(signature.as_str(), &changed);
+    let target = Registry::plain();
+    for server in Server::found("later attachments") {
+        let upstream = Registry::of(server);
+        let (store, repository) = (client(&upstream), upstream.repository(IMAGE));
+        image.publish(&store, &repository).await;
+        let selections = ["tag: '1.0'", "tag_regex: '1\\..*'", "tag: '1.0', check_digest: true", "tag_regex: '1\\..*', check_digest: true"];
+        let targets: Vec<String> = (0..4).map(|number| target.repository(&format!("{}/{number}", server.name())).to_string()).collect();
+        let entries: String =
+            selections.iter().zip(&targets).map(|(selection, target)| entry(&repository.to_string(), target, selection)).collect();
+        let world = World::new().file("imglife.yaml", configuration(&[&upstream, &target], &entries));
+        let outcomes = || {
+            let report = parsed(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+            let entries = report["entries"].as_array().expect("entries").iter();
+            entries.map(|entry| entry["tags"][0]["outcome"].as_str().expect("an outcome").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(outcomes(), ["copied"; 4], "{}", server.name());
+        assert_eq!(outcomes(), ["upToDate"; 4], "{}", server.name());
+        // All of it is in the listing: by cosign's tags.
+        attached.graph.publish(&store, &repository).await;
+        if !server.lists_referrers() {
+            attached.lists().publish(&store, &repository).await;
+        }
+        assert_eq!(outcomes(), ["copied"; 4], "{}", server.name());
+        assert_eq!(outcomes(), ["upToDate"; 4], "{}", server.name());
+        // The same tags, another signature.
+        renewed.publish(&store, &repository).await;
+        assert_eq!(outcomes(), ["upToDate", "upToDate", "copied", "copied"], "{}", server.name());
+        assert_eq!(outcomes(), ["upToDate"; 4], "{}", server.name());
+        for path in &targets[2..] {
+            renewed.assert_published(&client(&target), &path.parse().expect("a repository")).await;
+        }
+    }
 }
