@@ -19,6 +19,7 @@ pub mod progress;
 pub mod registry;
 pub mod report;
 pub mod steps;
+pub mod template;
 pub mod transfer;
 
 /// Runs the program with `arguments`, the first of which is its own name, and returns the code that the process ends with.
