@@ -566,17 +566,17 @@ fn an_archive_does_not_lie_in_a_configured_repository() {
 #[test]
 fn lifecycles_are_checked() {
     let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go/1, accept: { until: 2027-02-30 } }\n";
-    assert_snapshot!(told(&entry(products)), @r#"
+    assert_snapshot!(told(&entry(products)), @"
     imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is another name of `extract`, which is given too
       remove one of the two
     imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
       did you mean `minor`?
-    imglife.yaml:9:18: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
+    imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
     imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
       add `reason:` with text
     imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
       write year, month and day, as in `2027-06-30`
-    "#);
+    ");
     let config = loaded(&entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"), &[]);
     assert!(matches!(config.sync.expect("mirrors").entries[0].lifecycle[0].extract, Extract::Major));
 }

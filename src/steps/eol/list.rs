@@ -117,7 +117,7 @@ impl ListReport {
     /// Returns the report for people.
     pub fn document(&self) -> Document {
         let columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"].map(str::to_owned).to_vec();
-        let rows = self.cycles.iter().map(|row| self.drawn(row)).collect::<Vec<_>>();
+        let rows: Vec<Vec<Cell>> = self.cycles.iter().flat_map(|row| self.drawn(row)).collect();
         let mut lines: Vec<String> = Vec::new();
         for row in self.cycles.iter().filter(|row| row.status == Status::Unknown) {
             let problem = row.problem.as_deref().unwrap_or("nothing is known");
@@ -138,7 +138,8 @@ impl ListReport {
         Document { blocks }
     }
 
-    fn drawn(&self, row: &Row) -> Vec<Cell> {
+    /// Returns a line for each image; what they have in common stands in the first.
+    fn drawn(&self, row: &Row) -> Vec<Vec<Cell>> {
         let ends = match (row.date, row.status) {
             (Some(date), _) => date.to_string(),
             (None, Status::Unknown) => "?".to_owned(),
@@ -155,13 +156,20 @@ impl ListReport {
             }
             Status::Unknown => ("unknown".to_owned(), Tone::Warning),
         };
-        vec![
+        let mut common = vec![
             Cell::plain(&row.product),
             Cell::plain(row.cycle.as_deref().unwrap_or("?")),
             Cell::plain(ends),
             Cell::plain(row.days_left.map(|days| days.to_string()).unwrap_or_default()),
             Cell::toned(status, tone),
-            Cell::plain(row.images.join(", ")),
-        ]
+        ];
+        let mut lines = Vec::new();
+        for image in &row.images {
+            let blank = vec![Cell::plain(""); common.len()];
+            let mut line = std::mem::replace(&mut common, blank);
+            line.push(Cell::plain(image));
+            lines.push(line);
+        }
+        lines
     }
 }

@@ -6,6 +6,8 @@
 mod judge;
 mod list;
 mod report;
+#[cfg(test)]
+mod tests;
 mod tracked;
 mod update;
 

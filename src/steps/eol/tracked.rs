@@ -85,14 +85,11 @@ fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>
     // Images that are built on one another in a circle are refused with the configuration.
     for _ in images(config) {
         let mirror = entries(config).iter().find(|entry| entry.target == image.mirror_image);
-        let named = image.version.as_deref().into_iter().chain(image.mirror_tag.as_ref().map(Tag::as_str));
-        let tags: Vec<&str> = named.collect();
-        let versions = match mirror.map(|mirror| &mirror.selection) {
-            Some(Selection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
-            Some(Selection::Fixed(tag)) if tags.is_empty() => Versions::Tags(vec![tag.as_str()]),
-            _ => Versions::Tags(tags),
-        };
-        parts.extend(image.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }));
+        // What it inherits counts by the mirror's tag: the version of a base can be any text.
+        if mirror.is_none_or(|mirror| mirror.lifecycle != image.lifecycle) {
+            let versions = versions_of_image(image, mirror);
+            parts.extend(image.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }));
+        }
         if let Some(mirror) = mirror {
             parts.extend(parts_of_entry(mirror, image.mirror_tag.as_ref()));
             break;
@@ -101,6 +98,16 @@ fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>
         image = below;
     }
     parts
+}
+
+/// Returns what names the cycles of what a base says of itself.
+fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a Entry>) -> Versions<'a> {
+    let own = image.version.as_deref().into_iter().chain(image.mirror_tag.as_ref().map(Tag::as_str));
+    let tags: Vec<&str> = own.chain(mirror.and_then(fixed_tag)).collect();
+    match mirror.map(|mirror| &mirror.selection) {
+        Some(Selection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
+        _ => Versions::Tags(tags),
+    }
 }
 
 /// Returns the image that another is built on, of several versions the one that its tag is of.
