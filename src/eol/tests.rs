@@ -13,6 +13,7 @@ use crate::error::chain;
 use crate::http::testing::{Fake, Seen, basic, client};
 use crate::model::Variables;
 use crate::model::eol::{Cycle, Ends, LongTermSupport};
+use crate::model::fuzz_tests::{fuzz, text};
 use crate::model::lifecycle::Product;
 
 fn on(text: &str) -> Option<Ends> {
@@ -339,4 +340,44 @@ async fn products_are_found_by_the_images_package_url_or_name() {
         Err("cannot look up which product docker.io/library/redis is: GET http://HOST/api/v1/identifiers/purl was answered with 400 Bad Request: no"
             .to_owned())
     );
+}
+
+const NODE_V0: &str =
+    r#"[{"cycle": "20", "eol": "2026-04-30", "support": false, "extendedSupport": true, "lts": "2023-10-24", "latest": "20.1"}]"#;
+
+/// Checks that what was read is written such that it is read again.
+fn stands(cycles: Result<Vec<Cycle>, serde_json::Error>) {
+    let Ok(cycles) = cycles else { return };
+    let table = table(&[("a", &cycles)]);
+    assert_eq!(Table::read(table.write().as_bytes()).as_ref(), Ok(&table));
+}
+
+#[test]
+fn fuzzing_answers_of_version_1() {
+    fuzz("answers of version 1", &[NODE], |input| stands(api::product(input)));
+}
+
+#[test]
+fn fuzzing_answers_of_version_0() {
+    fuzz("answers of version 0", &[NODE_V0], |input| stands(api::product_v0(input)));
+}
+
+#[test]
+fn fuzzing_identifiers() {
+    let seed = r#"{"result": [{"identifier": "pkg:oci/a?repository_url=quay.io/b", "product": {"name": "a", "uri": "x"}}]}"#;
+    let images = "quay.io/b/a".parse().expect("a repository");
+    fuzz("identifiers", &[seed, "pkg:docker/library/golang@1?a=%2F#b"], |input| {
+        super::purl::is_of_images(&text(input), &images);
+        drop(api::identifiers(input));
+    });
+}
+
+#[test]
+fn fuzzing_the_data_file() {
+    let yaml = "alpine: &a\n  - { cycle: 3.21, eol: 2026-11-01, latest: '3.21.7' }\n  - cycle: \"3.20\"\n    eol: true\nother: *a\n";
+    fuzz("the data file", &[yaml, NODE_V0], |input| {
+        if let Ok(table) = Table::read(input) {
+            assert_eq!(Table::read(table.write().as_bytes()).as_ref(), Ok(&table));
+        }
+    });
 }

@@ -123,6 +123,6 @@ fn go_wrong(trouble: Trouble) -> Response {
             ([(header::CONTENT_LENGTH, "5000")], Body::from_stream(stream::iter(pieces))).into_response()
         }
         Trouble::Endless => super::liar::endless().into_response(),
-        Trouble::Deep => format!("{{\"result\": {}", "[".repeat(100_000)).into_response(),
+        Trouble::Deep => format!("{{\"news\": {}", "[".repeat(100_000)).into_response(),
     }
 }
