@@ -1,6 +1,7 @@
 //! The images of a configuration, the products that they are of, and the tags that name their cycles.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::config::{BuildImage, Config, Entry, ImageLifecycle, ImageType, PatternSelection, Selection};
 use crate::model::lifecycle::Product;
@@ -9,11 +10,30 @@ use crate::model::{Repository, Tag};
 /// An image whose end of life is looked after.
 #[derive(Clone, Debug)]
 pub struct Tracked<'a> {
+    pub tier: Tier,
     pub repository: &'a Repository,
     /// What is known of its tag: the mirror's, or the version that a base is built of.
     pub tag: Option<&'a str>,
     /// What it consists of; all of it must be supported. Empty when nothing is known.
     pub parts: Vec<Part<'a>>,
+}
+
+/// Where in its life an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Mirror,
+    Base,
+}
+
+impl fmt::Display for Tracked<'_> {
+    /// Writes a mirror's reference, with `*` for tags that are selected; a base's repository and the version that it is built of.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.tier, self.tag) {
+            (Tier::Mirror, tag) => write!(formatter, "{}:{}", self.repository, tag.unwrap_or("*")),
+            (Tier::Base, Some(version)) => write!(formatter, "{} {version}", self.repository),
+            (Tier::Base, None) => self.repository.fmt(formatter),
+        }
+    }
 }
 
 /// A product within an image.
@@ -36,7 +56,7 @@ pub enum Versions<'a> {
 pub fn mirrors(config: &Config) -> Vec<Tracked<'_>> {
     entries(config)
         .iter()
-        .map(|entry| Tracked { repository: &entry.target, tag: fixed_tag(entry), parts: parts_of_entry(entry, None) })
+        .map(|entry| Tracked { tier: Tier::Mirror, repository: &entry.target, tag: fixed_tag(entry), parts: parts_of_entry(entry, None) })
         .collect()
 }
 
@@ -44,7 +64,12 @@ pub fn mirrors(config: &Config) -> Vec<Tracked<'_>> {
 pub fn bases(config: &Config) -> Vec<Tracked<'_>> {
     let looked_after = images(config).iter().filter(|image| image.image_type != ImageType::SpecialDevelopment);
     looked_after
-        .map(|image| Tracked { repository: &image.repository, tag: version(image, config), parts: parts_of_image(image, config) })
+        .map(|image| Tracked {
+            tier: Tier::Base,
+            repository: &image.repository,
+            tag: version(image, config),
+            parts: parts_of_image(image, config),
+        })
         .collect()
 }
 
