@@ -11,6 +11,7 @@ pub mod config;
 pub mod credentials;
 pub mod demo;
 pub mod engines;
+pub mod eol;
 pub mod error;
 pub mod hooks;
 pub mod http;

@@ -13,6 +13,7 @@ use crate::config::table::Shape;
 use crate::config::words::Words;
 use crate::config::{BasePath, Extract, TagExclusion, TagPattern};
 use crate::model::duration::parse_duration;
+use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
 use crate::model::{Host, Platform, Repository, Tag};
 
@@ -265,7 +266,7 @@ macro_rules! names {
     )*};
 }
 
-names!(Host = Host, Tag = Tag, BasePath = BasePath);
+names!(Host = Host, Tag = Tag, BasePath = BasePath, ProductName = Text);
 
 impl Scalar for Repository {
     fn fits(shape: &Shape) -> bool {
