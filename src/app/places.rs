@@ -36,7 +36,7 @@ pub(super) fn image_places<'a>(
     let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
     let settings = Settings { hosts, insecure: config.insecure_registries.iter().cloned().collect(), ..Settings::default() };
     let client = Client::new(settings, Arc::new(credentials), process.clock.clone());
-    let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts) };
+    let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts::default()) };
     Ok(match mode {
         Mode::Apply => Arc::new(places),
         Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(Arc::new(places))),
@@ -45,7 +45,7 @@ pub(super) fn image_places<'a>(
 
 /// Returns the place that OCI image layout directories are, which needs no configuration.
 pub fn layouts() -> Arc<dyn ImageStore> {
-    Arc::new(Layouts)
+    Arc::new(Layouts::default())
 }
 
 fn rules(settings: &HostSettings) -> HostRules {

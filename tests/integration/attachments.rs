@@ -124,9 +124,9 @@ async fn attachments_come_along_between_all_kinds_of_registries_and_into_layouts
             has_everything(&attached, to, &format!("from/{name}"), &own).await;
         }
         let layout = Repository::Layout { directory: world.path(name) };
-        attached.graph.assert_published(&Layouts, &layout).await;
+        attached.graph.assert_published(&Layouts::default(), &layout).await;
         for (subject, referrers) in &attached.referrers {
-            let list = Layouts.manifest(&layout, &Reference::Tag(Tag::of_referrers(subject))).await.expect("an answer");
+            let list = Layouts::default().manifest(&layout, &Reference::Tag(Tag::of_referrers(subject))).await.expect("an answer");
             let list = parsed(&String::from_utf8_lossy(&list.expect("the list").bytes));
             assert_eq!(by_digest(&list["manifests"]), by_digest(&json!(referrers)), "{name}@{subject}");
         }

@@ -433,5 +433,5 @@ fn the_contract_holds_in_memory() {
 #[test]
 fn the_contract_holds_for_layouts() {
     let directory = tempfile::tempdir().expect("a directory");
-    run(holds_for(&Place::new(&Layouts, &|name| Repository::Layout { directory: directory.path().join(name) })));
+    run(holds_for(&Place::new(&Layouts::default(), &|name| Repository::Layout { directory: directory.path().join(name) })));
 }
