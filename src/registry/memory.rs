@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen,
-    beside, verified,
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept,
+    TagSeen, beside, verified,
 };
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 

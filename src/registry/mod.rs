@@ -229,9 +229,7 @@ fn beside(repository: &Repository, other: &Repository) -> bool {
         (Repository::Remote { host, path }, Repository::Remote { host: other_host, path: other_path }) => {
             let parent = path.as_str().rsplit_once('/').map(|(parent, _)| parent);
             host == other_host
-                && parent.is_none_or(|parent| {
-                    other_path.as_str().strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
-                })
+                && parent.is_none_or(|parent| other_path.as_str().strip_prefix(parent).is_some_and(|rest| rest.starts_with('/')))
         }
         (Repository::Layout { directory }, Repository::Layout { directory: other }) => {
             directory.parent().is_some_and(|parent| other != parent && other.starts_with(parent))

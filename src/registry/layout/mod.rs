@@ -15,7 +15,8 @@ use futures_util::stream::try_unfold;
 use tempfile::NamedTempFile;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen, verified,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen,
+    verified,
 };
 use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
 use crate::model::{Descriptor, Digest, Hasher, Manifest, Reference, Repository, Tag};

@@ -144,20 +144,14 @@ fn unnamed(digest: &Digest, file: &Stored) -> Descriptor {
 
 /// Removes files, each manifest before what it refers to.
 fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swept, PlaceError> {
-    let mut references: HashMap<&Digest, Vec<Digest>> = HashMap::new();
-    let mut referring: HashMap<Digest, usize> = HashMap::new();
+    let mut references = HashMap::new();
     for (digest, file) in files {
-        let Some(manifest) = read(operation, &unnamed(digest, file), Reading::Lenient)? else { continue };
-        let mut parts: HashSet<Digest> = manifest.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
-        parts.extend(manifest.children().unwrap_or_default().iter().map(|child| child.digest.clone()));
-        for part in &parts {
-            *referring.entry(part.clone()).or_default() += 1;
-        }
-        references.insert(digest, parts.into_iter().collect());
+        let manifest = read(operation, &unnamed(digest, file), Reading::Lenient)?;
+        let parts = manifest.iter().flat_map(|manifest| manifest.blobs().into_iter().chain(manifest.children().unwrap_or_default()));
+        references.insert(digest.clone(), parts.map(|part| part.digest.clone()).collect());
     }
-    let mut free: Vec<Digest> = files.keys().filter(|digest| !referring.contains_key(digest)).cloned().collect();
     let (mut count, mut bytes) = (0, 0);
-    while let Some(digest) = free.pop() {
+    for digest in parents_first(references) {
         let Some(file) = files.get(&digest) else { continue };
         match fs::remove_file(&file.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(operation.storage(&file.path, error)),
@@ -165,7 +159,21 @@ fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swep
         }
         count += 1;
         bytes += file.size;
-        for part in references.remove(&digest).into_iter().flatten() {
+    }
+    Ok(Swept::Freed { files: count, bytes })
+}
+
+/// Returns the keys of `references` such that each stands before those that it refers to. What refers to itself is left out.
+fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest> {
+    let mut referring: HashMap<Digest, usize> = HashMap::new();
+    for part in references.values().flatten() {
+        *referring.entry(part.clone()).or_default() += 1;
+    }
+    let mut order = Vec::new();
+    let mut free: Vec<Digest> = references.keys().filter(|digest| !referring.contains_key(digest)).cloned().collect();
+    while let Some(digest) = free.pop() {
+        let Some(parts) = references.remove(&digest) else { continue };
+        for part in parts {
             if let Some(left) = referring.get_mut(&part) {
                 *left -= 1;
                 if *left == 0 {
@@ -173,10 +181,38 @@ fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swep
                 }
             }
         }
+        order.push(digest);
     }
-    Ok(Swept::Freed { files: count, bytes })
+    order
 }
 
 fn not_understood(operation: &Operation, what: &str) -> PlaceError {
     operation.error(PlaceErrorKind::Malformed, format!("nothing was removed, since {what} is not understood"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(number: usize) -> Digest {
+        Digest::sha256(&number.to_be_bytes())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_goes_before_what_refers_to_it(edges in proptest::collection::vec((0_usize..12, 0_usize..16), 0..40)) {
+            let mut references: HashMap<Digest, HashSet<Digest>> = (0..12).map(|number| (digest(number), HashSet::new())).collect();
+            for (from, to) in edges.into_iter().filter(|(from, to)| from < to) {
+                references.get_mut(&digest(from)).expect("it is there").insert(digest(to));
+            }
+            let order = parents_first(references.clone());
+            proptest::prop_assert_eq!(order.len(), 12);
+            let place = |digest: &Digest| order.iter().position(|found| found == digest);
+            for (from, parts) in &references {
+                for part in parts.iter().filter_map(place) {
+                    proptest::prop_assert!(place(from) < Some(part));
+                }
+            }
+        }
+    }
 }

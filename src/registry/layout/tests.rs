@@ -376,7 +376,9 @@ async fn links_in_a_layout_do_not_lead_writes_out_of_it() {
         symlink(if is_lock { outside.join("new") } else { outside.clone() }, scratch.path(link)).expect("to link");
         let put = scratch.put(b"layer").await;
         let result = match put {
-            Ok(_) => Layouts::default().put_manifest(&scratch.repository, &tag("1"), &image(&[blob(b"layer")])).await.map(|()| BlobPut::Uploaded),
+            Ok(_) => {
+                Layouts::default().put_manifest(&scratch.repository, &tag("1"), &image(&[blob(b"layer")])).await.map(|()| BlobPut::Uploaded)
+            }
             Err(error) => Err(error),
         };
         let error = result.expect_err("a link");

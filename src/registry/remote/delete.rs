@@ -75,9 +75,9 @@ impl RemoteRepository<'_> {
         let abilities = hosts.of(self.host);
         let mut tags = abilities.tags.lock().await;
         if matches!(*tags, Tags::Unknown) {
-            let nobodys: Tag = NO_TAG.parse().map_err(|error| {
-                self.wrong("ask whether tags can be deleted", PlaceErrorKind::Malformed, "").caused_by(error)
-            })?;
+            let nobodys: Tag = NO_TAG
+                .parse()
+                .map_err(|error| self.wrong("ask whether tags can be deleted", PlaceErrorKind::Malformed, "").caused_by(error))?;
             let _was_absent = self.learn(&mut tags, &nobodys).await?;
         }
         let mut manifests = abilities.manifests.lock().await;

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
-use super::{BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, beside};
+use super::{
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, beside,
+};
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target};
 use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag};
 
