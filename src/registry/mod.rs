@@ -63,8 +63,8 @@ pub trait ImageSource: Send + Sync {
         Ok(Referrers::NotListed)
     }
 
-    /// Returns the repositories, at any depth, below the path that `repository` is directly below: for `registry/bases/alpine`
-    /// those below `registry/bases`, itself included. `None` when the place does not tell which there are.
+    /// Returns the repositories, at any depth and in no particular order, below the path that `repository` is directly below: for
+    /// `registry/bases/alpine` all below `registry/bases`, whether itself is there or not. `None` when the place does not tell.
     async fn repositories_beside(&self, _repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
         Ok(None)
     }
