@@ -155,7 +155,7 @@ impl ImageStore for Layouts {
         let incoming = operation
             .run(move |operation| {
                 let writer = Writer::open(operation)?;
-                if operation.has(&wanted)? && writer.renew(&operation.blob_path(&wanted.digest)) {
+                if operation.has(&wanted)? && writer.renew(&wanted.digest) {
                     return Ok(None);
                 }
                 if let Some(from) = from
@@ -249,7 +249,7 @@ fn claim(operation: &Operation, digest: &Digest, is_there: impl Fn() -> Result<b
         return Ok(false);
     }
     let writer = Writer::open(operation)?;
-    Ok(is_there()? && writer.renew(&operation.blob_path(digest)))
+    Ok(is_there()? && writer.renew(digest))
 }
 
 fn untold(operation: &Operation, error: EntryError) -> PlaceError {
@@ -322,7 +322,7 @@ fn put_manifest(operation: &Operation, reference: &Reference, manifest: &Manifes
     let path = operation.blob_path(&manifest.digest);
     let is_there = operation.has(&manifest.descriptor())? && fs::read(&path).is_ok_and(|bytes| bytes == manifest.bytes);
     // What is as young as this keeps all that it refers to from being swept.
-    if !(is_there && writer.renew(&path)) {
+    if !(is_there && writer.renew(&manifest.digest)) {
         writer.write(&path, &manifest.bytes)?;
     }
     match reference {
@@ -343,7 +343,7 @@ fn share(writer: &Writer, operation: &Operation, from: &Operation, descriptor: &
     }
     let target = operation.blob_path(&descriptor.digest);
     writer.make_parent(&target)?;
-    if fs::hard_link(&source, &target).is_ok() && writer.renew(&target) {
+    if fs::hard_link(&source, &target).is_ok() && writer.renew(&descriptor.digest) {
         return Ok(true);
     }
     let mut copy = writer.temporary()?;

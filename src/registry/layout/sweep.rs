@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::check_digest;
 use super::index::Index;
-use super::operation::Operation;
+use super::operation::{LARGEST_INDEX, Operation};
 use super::writer::Writer;
 use crate::model::manifest::{LARGEST_MANIFEST, ManifestError, media_type};
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
@@ -31,7 +31,8 @@ struct Stored {
 }
 
 pub(super) fn sweep(operation: &Operation) -> Result<Swept, PlaceError> {
-    if !operation.is_layout()? {
+    // Without an index it may be one that is being made, or one that lost it.
+    if !operation.is_layout()? || operation.read(&operation.index_path(), LARGEST_INDEX)?.is_none() {
         return Ok(Swept::Freed { files: 0, bytes: 0 });
     }
     let Some(writer) = Writer::alone(operation)? else { return Ok(Swept::Postponed) };

@@ -265,6 +265,8 @@ async fn a_layout_that_is_not_understood_is_not_swept() {
     scratch.write_document(&right);
     fs::write(scratch.path("index.json"), "{").expect("to write");
     assert!(scratch.sweep().await.is_err());
+    fs::remove_file(scratch.path("index.json")).expect("to remove");
+    assert!(freed(0)(scratch.sweep().await), "what its index named is not known");
     scratch.write_document(&right);
     fs::write(scratch.file(&image.digest), "x".repeat(image.bytes.len())).expect("to write");
     assert!(scratch.sweep().await.expect_err("it is damaged").contains("digest"));

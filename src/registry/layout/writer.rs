@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 
 use super::index::Index;
 use super::operation::{LARGEST_INDEX, Operation, WORKSHOP};
+use crate::model::Digest;
 use crate::registry::{PlaceError, PlaceErrorKind};
 
 const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -85,10 +86,11 @@ impl Writer {
         modified.map_err(|error| self.operation.storage(file.path(), error))
     }
 
-    /// Makes a file as young as one that was just written, and returns whether that worked.
-    pub(super) fn renew(&self, path: &Path) -> bool {
+    /// Makes the file of a blob as young as one that was just written, and returns whether that worked.
+    pub(super) fn renew(&self, digest: &Digest) -> bool {
+        let path = self.operation.blob_path(digest);
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let renewed = utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::SYMLINK_NOFOLLOW);
+        let renewed = utimensat(CWD, &path, &Timestamps { last_access: now, last_modification: now }, AtFlags::SYMLINK_NOFOLLOW);
         renewed.inspect_err(|error| tracing::debug!(path = %path.display(), %error, "a file keeps its age")).is_ok()
     }
 
