@@ -11,6 +11,8 @@ use super::*;
 use crate::model::Algorithm;
 use crate::model::manifest::media_type;
 use crate::registry::InMemory;
+use crate::registry::memory::{self, MemoryPlace, SparseIndexes};
+use crate::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -406,4 +408,59 @@ async fn what_refers_to_an_image_is_found_by_the_entries_of_the_index() {
     assert_eq!(find(&image.digest).await, Referrers::Noticed(vec![tagged.referrer(), signature.referrer(), damaged.referrer()]));
     let nowhere = Repository::Layout { directory: scratch.path("absent") };
     assert_eq!(scratch.layouts.referrers(&nowhere, &image.digest).await.expect("an answer"), Referrers::Noticed(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_into_a_layout_that_is_swept_meanwhile_is_whole() {
+    let from: Repository = "registry/app".parse().expect("a repository");
+    let parsed = |text: Value| Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    let image = |layer: &Descriptor| parsed(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [layer] }));
+    let index = |children: &[&Manifest]| {
+        let children: Vec<Descriptor> = children.iter().map(|child| child.descriptor()).collect();
+        parsed(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children }))
+    };
+    for _ in 0..4 {
+        let (source, scratch) = (Arc::new(MemoryPlace::new(SparseIndexes::Allowed)), Scratch::new());
+        // What is at the target from earlier, old and without a name: an image, and the layer of another.
+        let mut layers = Vec::new();
+        for content in ["whole", "layer only", "last"] {
+            let layer = Descriptor::new("x", Digest::sha256(content.as_bytes()), content.len() as u64);
+            source.put_blob(&from, &layer, &InMemory(Bytes::from(content)), None).await.expect("to write");
+            layers.push(layer);
+        }
+        let [whole, other, last] = [0, 1, 2].map(|number| image(&layers[number]));
+        for content in ["whole", "layer only"] {
+            scratch.blob(content).await;
+        }
+        scratch.layouts.put_manifest(&scratch.repository, &whole.digest.clone().into(), &whole).await.expect("to write");
+        scratch.age();
+
+        let nested = index(&[&last]);
+        let root = index(&[&whole, &other, &nested]);
+        for manifest in [&whole, &other, &last, &nested] {
+            source.put_manifest(&from, &manifest.digest.clone().into(), manifest).await.expect("to write");
+        }
+        source.put_manifest(&from, &tag("1").into(), &root).await.expect("to write");
+        let operation = Operation::new(&scratch.repository, "sweep").expect("a layout");
+        let moment = last.digest.to_string();
+        source.fail_when(move |call| {
+            // By now it was seen what is there, and nothing refers to it yet.
+            if call.operation == memory::Operation::Manifest && call.subject == moment {
+                std::thread::sleep(Duration::from_millis(50));
+                sweep::sweep(&operation).expect("to sweep");
+            }
+            None
+        });
+        let transfer = Transfer::new(source.clone(), Arc::new(scratch.layouts.clone()), crate::progress::silent());
+        let (filter, name) = (PlatformFilter::All, tag("1"));
+        let (reference, attachments) = (name.clone().into(), Attachments::LeftOut);
+        let request = CopyRequest { item: "1", from: &from, reference, to: &scratch.repository, tag: &name, filter: &filter, attachments };
+        transfer.copy(request).await.expect("a copy");
+        let left: Vec<&Digest> = layers
+            .iter()
+            .map(|layer| &layer.digest)
+            .chain([&whole, &other, &last, &nested, &root].map(|manifest| &manifest.digest))
+            .collect();
+        assert!(left.into_iter().all(|digest| scratch.file(digest).exists()));
+    }
 }
