@@ -33,7 +33,7 @@ pub(super) fn image_places<'a>(
         hint.into_iter().fold(failure, Failure::hint)
     })?;
     let client = client(settings, &surroundings.process);
-    let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts) };
+    let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts::default()) };
     Ok(match mode {
         Mode::Apply => Arc::new(places),
         Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(Arc::new(places))),
@@ -66,7 +66,7 @@ fn settings(config: &Config, surroundings: &Surroundings) -> Settings {
 
 /// Returns the place that OCI image layout directories are, which needs no configuration.
 pub fn layouts() -> Arc<dyn ImageStore> {
-    Arc::new(Layouts)
+    Arc::new(Layouts::default())
 }
 
 fn rules(settings: &HostSettings) -> HostRules {

@@ -2,6 +2,8 @@
 //! leave that to clients.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use imglife::model::manifest::media_type;
 use imglife::model::{Digest, Reference, Repository, Tag};
@@ -123,9 +125,9 @@ async fn attachments_come_along_between_all_kinds_of_registries_and_into_layouts
             has_everything(&attached, to, &format!("from/{name}"), &own).await;
         }
         let layout = Repository::Layout { directory: world.path(name) };
-        attached.graph.assert_published(&Layouts, &layout).await;
+        attached.graph.assert_published(&Layouts::default(), &layout).await;
         for (subject, referrers) in &attached.referrers {
-            let list = Layouts.manifest(&layout, &Reference::Tag(Tag::of_referrers(subject))).await.expect("an answer");
+            let list = Layouts::default().manifest(&layout, &Reference::Tag(Tag::of_referrers(subject))).await.expect("an answer");
             let list = parsed(&String::from_utf8_lossy(&list.expect("the list").bytes));
             assert_eq!(by_digest(&list["manifests"]), by_digest(&json!(referrers)), "{name}@{subject}");
         }
@@ -175,5 +177,65 @@ async fn attachments_that_come_or_change_after_the_image_are_noticed_as_the_entr
         for path in &targets[2..] {
             renewed.assert_published(&client(&target), &path.parse().expect("a repository")).await;
         }
+    }
+}
+
+/// Writes the image and its attachments into `layout` as other tools do: what refers to something has an entry in `index.json` and
+/// is in no list.
+async fn as_others_write(attached: &Attached, directory: &Path) {
+    let layout = Repository::Layout { directory: directory.to_owned() };
+    attached.graph.publish(&Layouts::default(), &layout).await;
+    let file = directory.join("index.json");
+    let mut index = parsed(&fs::read_to_string(&file).expect("index.json"));
+    let entries = index["manifests"].as_array_mut().expect("a list");
+    for referrer in attached.referrers.values().flatten() {
+        let mut entry = referrer.clone();
+        entry["annotations"] = json!({ "org.opencontainers.image.created": "2026-01-01T00:00:00Z" });
+        entries.push(entry);
+    }
+    fs::write(&file, index.to_string()).expect("to write");
+}
+
+#[tokio::test]
+async fn attachments_that_only_the_index_of_a_layout_names_come_along_to_registries_and_layouts() {
+    let targets: Vec<Registry> = Server::found("attachments in layouts").into_iter().map(Registry::of).collect();
+    let attached = Attached::new();
+    let mut entries = String::new();
+    for to in &targets {
+        entries += &entry("ocidir://theirs", &to.repository(IMAGE).to_string(), "tag_regex: '1\\..*', check_digest: true");
+    }
+    entries += &entry("ocidir://theirs", "ocidir://ours", "tag: '1.0', check_digest: true");
+    let all: Vec<&Registry> = targets.iter().collect();
+    let world = World::new().file("imglife.yaml", configuration(&all, &entries));
+    as_others_write(&attached, &world.path("theirs")).await;
+
+    let report = parsed(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    for entry in report["entries"].as_array().expect("entries") {
+        let tag = &entry["tags"][0];
+        assert_eq!((&tag["outcome"], &tag["attachments"]), (&json!("copied"), &json!(attached.count())), "{entry}");
+    }
+    for to in &targets {
+        has_everything(&attached, to, IMAGE, &BTreeMap::new()).await;
+    }
+    let ours = Repository::Layout { directory: world.path("ours") };
+    attached.graph.assert_published(&Layouts::default(), &ours).await;
+    for (subject, referrers) in &attached.referrers {
+        let list = Layouts::default().manifest(&ours, &Reference::Tag(Tag::of_referrers(subject))).await.expect("an answer");
+        let list = parsed(&String::from_utf8_lossy(&list.expect("the list").bytes));
+        assert_eq!(by_digest(&list["manifests"]), by_digest(&json!(referrers)), "{subject}");
+    }
+    let again = parsed(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    assert_eq!(again["totals"]["copied"], 0, "{again}");
+
+    // One that is added later is noticed.
+    let mut more = Attached::new();
+    more.add_signature("another signature");
+    as_others_write(&more, &world.path("theirs")).await;
+    let later = parsed(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
+    for entry in later["entries"].as_array().expect("entries") {
+        assert_eq!(entry["tags"][0]["outcome"], json!("copied"), "{entry}");
+    }
+    for to in &targets {
+        has_everything(&more, to, IMAGE, &BTreeMap::new()).await;
     }
 }

@@ -102,7 +102,7 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
     assert!(storage.seen().is_empty());
     let copied = world.imglife(["--log-level", "trace", "sync"]).succeeds();
     let layout = imglife::model::Repository::Layout { directory: world.path("out") };
-    graph.assert_published(&imglife::registry::layout::Layouts, &layout).await;
+    graph.assert_published(&imglife::registry::layout::Layouts::default(), &layout).await;
     assert!(proxy.seen().iter().any(|seen| seen.header("authorization").is_some()), "the registry was logged in to");
     assert!(!storage.seen().is_empty() && storage.seen().iter().all(|seen| seen.header("authorization").is_none()));
     for text in [refused.stdout, refused.stderr, copied.stdout, copied.stderr] {
