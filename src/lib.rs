@@ -10,6 +10,8 @@ pub mod command;
 pub mod config;
 pub mod credentials;
 pub mod demo;
+pub mod engines;
+pub mod eol;
 pub mod error;
 pub mod hooks;
 pub mod http;
@@ -20,6 +22,7 @@ pub mod progress;
 pub mod registry;
 pub mod report;
 pub mod steps;
+pub mod template;
 pub mod transfer;
 
 /// Runs the program with `arguments`, the first of which is its own name, and returns the code that the process ends with.

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Exit, Failure};
 use crate::process::Process;
@@ -12,12 +13,16 @@ use crate::progress::Progress;
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
+pub use deadline::deadline;
+pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
 pub use records::records;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
 mod configuration;
+mod deadline;
+mod eol;
 mod output;
 mod places;
 mod records;
@@ -42,6 +47,8 @@ pub struct Global {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Sync(SyncOptions),
+    EolUpdate(EolUpdateOptions),
+    EolList(EolListOptions),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
         output: Output,
@@ -67,6 +74,8 @@ pub struct Surroundings {
     pub progress: Arc<dyn Progress>,
     /// Whether the report on stdout is coloured.
     pub report_color: bool,
+    /// When the run must be over, where it is limited.
+    pub deadline: Option<Instant>,
 }
 
 /// Runs a command to its end, its report written to stdout, and returns how it ended.
@@ -74,6 +83,8 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
     let Invocation { command, global } = invocation;
     match command {
         Command::Sync(options) => sync::run(&options, &global, surroundings),
+        Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
+        Command::EolList(options) => eol::list(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use thiserror::Error;
@@ -24,7 +25,9 @@ enum RuntimeError {
 
 /// Runs `work` to its end. The first Ctrl-C or SIGTERM cancels the token that `work` is given: it starts nothing new, drops what
 /// is in flight, and still reports; the exit is then that of the signal, whatever `work` returns. The second one ends it at once.
-pub fn run<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<Exit, Failure>
+///
+/// At the `deadline` the same happens as at a signal, and the exit is at least that of a failure.
+pub fn run<F>(deadline: Option<Instant>, work: impl FnOnce(CancellationToken) -> F) -> Result<Exit, Failure>
 where
     F: Future<Output = Result<Exit, Failure>>,
 {
@@ -40,7 +43,7 @@ where
         .map_err(|error| Failure::failed(RuntimeError::Threads(error)))?;
     let result = runtime.block_on(async {
         let signals = signals().map_err(|error| Failure::failed(RuntimeError::Signals(error)))?;
-        supervised(signals, work).await
+        supervised(signals, deadline, work).await
     });
     // Dropping it would wait for blocking work that nobody needs any more.
     runtime.shutdown_background();
@@ -60,6 +63,7 @@ fn signals() -> io::Result<impl Stream<Item = Exit> + Send + Unpin> {
 
 async fn supervised<F>(
     mut signals: impl Stream<Item = Exit> + Send + Unpin + 'static,
+    deadline: Option<Instant>,
     work: impl FnOnce(CancellationToken) -> F,
 ) -> Result<Exit, Failure>
 where
@@ -72,9 +76,17 @@ where
     let listener = tokio::spawn({
         let (stop, end_at_once, received) = (stop.clone(), end_at_once.clone(), Arc::clone(&received));
         async move {
-            let Some(exit) = signals.next().await else { return };
+            let exit = tokio::select! {
+                exit = signals.next() => exit,
+                () = passed(deadline) => Some(Exit::Failed),
+            };
+            let Some(exit) = exit else { return };
             received.get_or_init(|| exit);
-            tracing::warn!("stopping: nothing new is started; press Ctrl-C again to end at once");
+            if exit == Exit::Failed {
+                tracing::warn!("the run's time is up: nothing new is started, and what is in flight is dropped");
+            } else {
+                tracing::warn!("stopping: nothing new is started; press Ctrl-C again to end at once");
+            }
             stop.cancel();
             if signals.next().await.is_some() {
                 end_at_once.cancel();
@@ -92,6 +104,14 @@ where
     }
 }
 
+/// Waits until `deadline`; without one, for ever.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,14 +124,14 @@ mod tests {
 
     #[tokio::test]
     async fn work_without_a_signal_ends_as_it_says() {
-        let result = supervised(signalled([]), |_| async { Ok(Exit::PolicyViolated) }).await;
+        let result = supervised(signalled([]), None, |_| async { Ok(Exit::PolicyViolated) }).await;
         assert_eq!(result.expect("no failure"), Exit::PolicyViolated);
     }
 
     #[tokio::test]
     async fn the_first_signal_cancels_the_work_which_still_reports() {
         for signal in [Exit::Interrupted, Exit::Terminated] {
-            let result = supervised(signalled([signal]), |stop| async move {
+            let result = supervised(signalled([signal]), None, |stop| async move {
                 stop.cancelled().await;
                 Ok(Exit::Failed)
             });
@@ -120,8 +140,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn when_the_time_is_up_the_work_is_cancelled_and_has_failed() {
+        let now = Instant::now();
+        let result = supervised(signalled([]), Some(now), |stop| async move {
+            stop.cancelled().await;
+            Ok(Exit::Done)
+        });
+        assert_eq!(result.await.expect("no failure"), Exit::Failed);
+        let result = supervised(signalled([]), Some(now + std::time::Duration::from_secs(60)), |_| async { Ok(Exit::Done) });
+        assert_eq!(result.await.expect("no failure"), Exit::Done);
+    }
+
+    #[tokio::test]
     async fn a_failure_after_a_signal_exits_by_the_signal() {
-        let result = supervised(signalled([Exit::Terminated]), |stop| async move {
+        let result = supervised(signalled([Exit::Terminated]), None, |stop| async move {
             stop.cancelled().await;
             Err(Failure::failed("the listing failed"))
         });
@@ -131,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_second_signal_does_not_wait_for_the_work() {
-        let result = supervised(signalled([Exit::Interrupted, Exit::Terminated]), |_| std::future::pending()).await;
+        let result = supervised(signalled([Exit::Interrupted, Exit::Terminated]), None, |_| std::future::pending()).await;
         assert_eq!(result.expect_err("ended").exit, Exit::Interrupted);
     }
 
@@ -140,7 +172,7 @@ mod tests {
         let dispatch = Dispatch::new(tracing_subscriber::registry());
         let on_workers = tracing::dispatcher::with_default(&dispatch, || {
             let seen = Arc::new(OnceLock::new());
-            let exit = run(|_| async {
+            let exit = run(None, |_| async {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
                     seen.set(tracing::dispatcher::get_default(|dispatch| dispatch.is::<tracing_subscriber::Registry>()))

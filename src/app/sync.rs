@@ -46,7 +46,7 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     let scope = Scope { only: only(&options.only, entries)?, shard: options.shard, verify: options.verify };
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
-    runtime::run(|cancel| async {
+    runtime::run(surroundings.deadline, |cancel| async {
         let report = sync(&config, entries, &scope, options.mode, surroundings, cancel).await?;
         // All are tried: a full disk under one is no reason to lose what was done from the others.
         let written = [
@@ -82,7 +82,7 @@ async fn sync(
     let began = Instant::now();
     let process = &surroundings.process;
     let repositories = entries.entries.iter().flat_map(|entry| [&entry.source, &entry.target]);
-    let store = image_places(config, repositories, process, mode)?;
+    let store = image_places(config, repositories, surroundings, mode)?;
     let memory = Arc::new(Remembered(Cache::of_user(&process.variables, mode == Mode::Apply)));
     let places = Places { source: store.clone(), target: store, memory };
     let now = process.clock.now();

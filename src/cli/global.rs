@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use crate::error::Failure;
 use crate::model::Variables;
+use crate::model::duration::parse_duration;
 use crate::model::text::excerpt;
 use crate::process::Stream;
 
@@ -22,6 +24,10 @@ pub(super) struct GlobalArguments {
     /// Validate the configuration and stop
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) check: bool,
+
+    /// Stop in good order after this time, as in `45m` or `1h30m`, and report what is done [default: as long as the CI job has left]
+    #[arg(long, value_name = "DURATION", value_parser = time_limit, global = true, help_heading = HEADING)]
+    pub(super) time_limit: Option<Duration>,
 
     /// Print only errors and the report: no other logs, no progress
     #[arg(short, long, global = true, help_heading = HEADING)]
@@ -42,6 +48,14 @@ pub(super) struct GlobalArguments {
     /// Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default: info]
     #[arg(long, value_name = "LEVEL", value_enum, global = true, help_heading = HEADING)]
     log_level: Option<LogLevel>,
+}
+
+fn time_limit(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a run needs some time".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))),
+    }
 }
 
 /// How a run logs.

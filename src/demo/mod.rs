@@ -101,10 +101,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut seen = Vec::new();
         for _ in 0..2 {
-            write_world(&Layouts, directory.path()).await.expect("to write the world");
+            write_world(&Layouts::default(), directory.path()).await.expect("to write the world");
             for name in ["alpine", "debian", "golang"] {
                 let repository = Repository::Layout { directory: directory.path().join("upstream").join(name) };
-                let tags = Layouts.tags(&repository).await.expect("a listing").expect("the repository");
+                let tags = Layouts::default().tags(&repository).await.expect("a listing").expect("the repository");
                 assert!(tags.len() >= 6 && tags.iter().any(|seen| seen.tag.as_str() == "latest"), "{name}: {tags:?}");
                 seen.push(tags);
             }
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn each_source_of_the_configuration_is_in_the_world() {
         let directory = tempfile::tempdir().expect("a directory");
-        write_world(&Layouts, directory.path()).await.expect("to write the world");
+        write_world(&Layouts::default(), directory.path()).await.expect("to write the world");
         let sources: Vec<_> = CONFIGURATION.lines().filter_map(|line| line.split_once("source: ocidir://")).collect();
         assert!(sources.len() >= 3);
         for (_, source) in sources {
@@ -128,7 +128,7 @@ mod tests {
     async fn a_repository_of_the_user_is_left_as_it_is() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("imglife.yaml"), "mine").expect("to write");
-        assert!(matches!(write_world(&Layouts, directory.path()).await, Err(DemoError::Occupied { .. })));
+        assert!(matches!(write_world(&Layouts::default(), directory.path()).await, Err(DemoError::Occupied { .. })));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 }

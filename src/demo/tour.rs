@@ -22,7 +22,7 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
     let directory = place.path();
     let layouts = app::layouts();
     let mut configuration = None;
-    let written = app::run_async(|cancel| {
+    let written = app::run_async(surroundings.deadline, |cancel| {
         let (configuration, layouts) = (&mut configuration, &layouts);
         async move {
             tokio::select! {

@@ -325,7 +325,16 @@ impl Client {
         let retry_after = retry_after(&answer.headers, self.clock.now());
         let (problems, excerpt) = read_reasons(&answer.body);
         let (url, status) = (SafeUrl::from(&answer.url), answer.status);
-        Error::Refused(Box::new(Refusal { method: method.clone(), url, status, problems, excerpt, retry_after, tries: 1 }))
+        Error::Refused(Box::new(Refusal {
+            method: method.clone(),
+            url,
+            status,
+            problems,
+            excerpt,
+            retry_after,
+            beyond_deadline: false,
+            tries: 1,
+        }))
     }
 
     pub(super) async fn collect(&self, method: &Method, response: reqwest::Response, limit: usize) -> Result<Answer, Error> {

@@ -143,6 +143,8 @@ pub struct Refusal {
     pub excerpt: String,
     /// How long the host asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether that is longer than the run may take, so that it was not waited for.
+    pub beyond_deadline: bool,
     pub tries: u32,
 }
 
@@ -173,7 +175,8 @@ impl fmt::Display for Refusal {
             write!(formatter, ": {reasons}")?;
         }
         if let Some(wait) = self.retry_after {
-            write!(formatter, " (try again in {} s)", wait.as_secs())?;
+            let beyond = if self.beyond_deadline { ", which is beyond the run's time limit" } else { "" };
+            write!(formatter, " (try again in {} s{beyond})", wait.as_secs())?;
         }
         formatter.write_str(&after(self.tries))
     }
@@ -198,6 +201,8 @@ pub(super) fn read_reasons(body: &[u8]) -> (Vec<Problem>, String) {
     }
     match serde_json::from_slice::<Envelope>(body) {
         Ok(envelope) if !envelope.errors.is_empty() => (envelope.errors, String::new()),
+        // The pages that balancers and web sites answer with say less than their status.
+        _ if body.trim_ascii_start().starts_with(b"<") => (Vec::new(), String::new()),
         _ => (Vec::new(), excerpt(&String::from_utf8_lossy(body), 200)),
     }
 }
@@ -284,6 +289,8 @@ mod tests {
         let shown: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!((shown, excerpt), (vec![r"NAME_UNKNOWN: no\u{1b}[2J".to_owned(), "m".to_owned()], String::new()));
         assert_eq!(read_reasons(b"too many\nrequests"), (Vec::new(), r"too many\u{a}requests".to_owned()));
-        assert_eq!(read_reasons(b""), (Vec::new(), String::new()));
+        for nothing in [&b""[..], b"\n<!DOCTYPE html><title>404</title>"] {
+            assert_eq!(read_reasons(nothing), (Vec::new(), String::new()));
+        }
     }
 }

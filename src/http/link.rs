@@ -1,9 +1,30 @@
 //! `Link` headers (RFC 8288), as far as listings need them.
 
+use std::collections::HashSet;
+
+use reqwest::Url;
 use reqwest::header::{HeaderMap, LINK};
 
+use super::request::Answer;
+use crate::model::text::excerpt;
+
+/// Returns the address of the page that follows `answer`, or `None` when it is the last one, or says why it is not to be asked for.
+/// The pages so far are in `visited`.
+pub fn next_page(answer: &Answer, visited: &HashSet<Url>) -> Result<Option<Url>, String> {
+    let Some(link) = next(&answer.headers) else { return Ok(None) };
+    let url = answer.url.join(link).map_err(|error| format!("the next page's address is none ({error})"))?;
+    if url.origin() != answer.url.origin() {
+        let host = url.host_str().map(|host| excerpt(host, 100)).unwrap_or_default();
+        return Err(format!("the next page is said to be at another place ({}://{host})", url.scheme()));
+    }
+    if visited.contains(&url) {
+        return Err("its pages lead back to one that was read".to_owned());
+    }
+    Ok(Some(url))
+}
+
 /// Returns the target of the first link to the next page, as it is written.
-pub fn next_link(headers: &HeaderMap) -> Option<&str> {
+pub fn next(headers: &HeaderMap) -> Option<&str> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
 }
 
@@ -48,7 +69,7 @@ mod tests {
         for value in values {
             headers.append(LINK, value.parse().expect("a header"));
         }
-        next_link(&headers).map(str::to_owned)
+        next(&headers).map(str::to_owned)
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod challenge;
 mod client;
 mod error;
 mod host;
-mod link;
+pub mod link;
 mod login;
 mod quota;
 mod request;
@@ -24,7 +24,6 @@ mod token;
 
 pub use client::Client;
 pub use error::{Error, Problem, Refusal, SafeUrl};
-pub use link::next_link;
 pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, Target};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};

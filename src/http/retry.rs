@@ -111,6 +111,10 @@ impl Tries {
         };
         let Some(until) = until else {
             error.set_tries(self.made);
+            if let Error::Refused(refusal) = &mut error {
+                let until = asked.and_then(|asked| Instant::now().checked_add(asked));
+                refusal.beyond_deadline = until.zip(self.deadline).is_some_and(|(until, deadline)| until > deadline);
+            }
             return Err(error);
         };
         if limited || asked.is_some() {

@@ -57,7 +57,7 @@ impl HostRules {
     }
 }
 
-/// Returns the host of an address as references would name it.
+/// Returns the host of an address as references would name it, `None` when it is not one that they can name.
 pub fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str()?;
     url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()

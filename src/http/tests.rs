@@ -385,7 +385,11 @@ async fn a_wait_beyond_the_deadline_is_not_begun() {
     let settings = Settings { deadline: Some(Instant::now() + Duration::from_secs(60)), ..quick() };
     let (host, client) = (fake.host(), client_with(settings, [&fake.host()], Credential::Anonymous));
     let error = fail(&client, &host, "/a").await;
-    assert!(shown(&error).ends_with("429 Too Many Requests: slow down (try again in 3600 s)"), "{}", shown(&error));
+    assert!(
+        shown(&error).ends_with("429 Too Many Requests: slow down (try again in 3600 s, which is beyond the run's time limit)"),
+        "{}",
+        shown(&error)
+    );
     assert_eq!(fake.seen().len(), 1);
 }
 

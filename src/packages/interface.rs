@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::settled::{Seen, settled};
 use super::{LARGEST_FILE, PackageError, PackageErrorKind};
-use crate::http::{self, Access, Answer, Body, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url, host_of, next_link};
+use crate::http::{self, Access, Answer, Body, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url, host_of, link};
 use crate::model::Host;
 
 const PACKAGES: Kind = Kind("packages");
@@ -164,7 +164,7 @@ enum Failed {
 /// Returns whether a page is the last one: by its links, of which one that stands alone may have none; else by the number of all
 /// entries, which large listings do not tell; else by being empty.
 fn is_last(answer: &Answer, length: usize, seen: usize) -> bool {
-    if next_link(&answer.headers).is_some() {
+    if link::next(&answer.headers).is_some() {
         return false;
     }
     let total = answer.header("x-total-count").or_else(|| answer.header("x-total")).and_then(|text| text.parse::<usize>().ok());

@@ -8,7 +8,10 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, verified};
+use super::{
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept,
+    TagSeen, beside, verified,
+};
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
 /// How much of a blob is handed out at a time, in bytes.
@@ -26,6 +29,11 @@ pub enum Operation {
     HasBlob,
     PutBlob,
     PutManifest,
+    Repositories,
+    Deletions,
+    DeleteTag,
+    DeleteManifest,
+    Sweep,
 }
 
 /// One request to the place.
@@ -59,9 +67,9 @@ pub enum SparseIndexes {
 }
 
 /// Repositories in memory. All of them share blobs when asked to.
-#[derive(Default)]
 pub struct MemoryPlace {
     sparse_indexes: SparseIndexes,
+    deletions: Deletions,
     lists_referrers: bool,
     repositories: Mutex<HashMap<Repository, Contents>>,
     calls: Mutex<Vec<Call>>,
@@ -78,9 +86,28 @@ struct Contents {
     pushed: BTreeMap<Tag, DateTime<Utc>>,
 }
 
+impl Default for MemoryPlace {
+    fn default() -> MemoryPlace {
+        MemoryPlace {
+            sparse_indexes: SparseIndexes::default(),
+            deletions: Deletions::ALL,
+            lists_referrers: false,
+            repositories: Mutex::default(),
+            calls: Mutex::default(),
+            hook: Mutex::default(),
+        }
+    }
+}
+
 impl MemoryPlace {
     pub fn new(sparse_indexes: SparseIndexes) -> MemoryPlace {
         MemoryPlace { sparse_indexes, ..MemoryPlace::default() }
+    }
+
+    /// Returns the place as one that deletes only this.
+    #[must_use]
+    pub fn deleting(self, deletions: Deletions) -> MemoryPlace {
+        MemoryPlace { deletions, ..self }
     }
 
     /// Returns the place as one that lists what refers to a manifest.
@@ -136,6 +163,17 @@ impl MemoryPlace {
         result
     }
 
+    /// Deletes by `delete`, which returns whether there was something to delete, if the place has that ability.
+    fn delete(&self, ability: Ability, repository: &Repository, delete: impl FnOnce(&mut Contents) -> bool) -> Deletion {
+        if ability != Ability::Present {
+            return Deletion::Unsupported;
+        }
+        match lock(&self.repositories).get_mut(repository).is_some_and(delete) {
+            true => Deletion::Done,
+            false => Deletion::WasAbsent,
+        }
+    }
+
     fn read<T>(&self, repository: &Repository, read: impl FnOnce(&Contents) -> Option<T>) -> Option<T> {
         lock(&self.repositories).get(repository).and_then(read)
     }
@@ -162,6 +200,11 @@ fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> Plac
         Operation::HasBlob => "look for blob",
         Operation::PutBlob => "write blob",
         Operation::PutManifest => "write manifest",
+        Operation::Repositories => "list repositories",
+        Operation::Deletions => "ask what is deleted",
+        Operation::DeleteTag => "delete tag",
+        Operation::DeleteManifest => "delete manifest",
+        Operation::Sweep => "remove what nothing refers to",
     };
     PlaceError::at(&call.repository, format!("{action} {}", call.subject).trim_end(), kind, detail)
 }
@@ -256,6 +299,13 @@ impl ImageSource for MemoryPlace {
         });
         Ok(Referrers::Listed(listed.unwrap_or_default()))
     }
+
+    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+        self.called(Call::new(Operation::Repositories, repository, &""))?;
+        let mut found: Vec<Repository> = lock(&self.repositories).keys().filter(|other| beside(repository, other)).cloned().collect();
+        found.sort();
+        Ok(Some(found))
+    }
 }
 
 #[async_trait]
@@ -311,5 +361,32 @@ impl ImageStore for MemoryPlace {
             contents.tags.insert(tag.clone(), manifest.digest.clone());
         }
         Ok(())
+    }
+
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+        self.called(Call::new(Operation::Deletions, repository, &""))?;
+        Ok(self.deletions)
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+        self.called(Call::new(Operation::DeleteTag, repository, tag))?;
+        Ok(self.delete(self.deletions.tags, repository, |contents| {
+            contents.pushed.remove(tag);
+            contents.tags.remove(tag).is_some()
+        }))
+    }
+
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+        self.called(Call::new(Operation::DeleteManifest, repository, digest))?;
+        Ok(self.delete(self.deletions.manifests, repository, |contents| {
+            contents.tags.retain(|_, named| named != digest);
+            contents.pushed.retain(|tag, _| contents.tags.contains_key(tag));
+            contents.manifests.remove(digest).is_some()
+        }))
+    }
+
+    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+        self.called(Call::new(Operation::Sweep, repository, &""))?;
+        Ok(Swept::ByItself)
     }
 }

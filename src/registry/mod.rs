@@ -62,12 +62,21 @@ pub trait ImageSource: Send + Sync {
     async fn referrers(&self, _repository: &Repository, _subject: &Digest) -> Result<Referrers, PlaceError> {
         Ok(Referrers::NotListed)
     }
+
+    /// Returns the repositories, at any depth and in no particular order, below the path that `repository` is directly below: for
+    /// `registry/bases/alpine` all below `registry/bases`, whether itself is there or not. `None` when the place does not tell.
+    async fn repositories_beside(&self, _repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+        Ok(None)
+    }
 }
 
 /// What a place tells of the manifests that refer to another as their subject (distribution specification, "Listing Referrers").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Referrers {
+    /// All of them.
     Listed(Vec<Descriptor>),
+    /// Those that the place came across without keeping such lists: to them those are added that clients list.
+    Noticed(Vec<Descriptor>),
     /// The place keeps no such lists. Clients then keep one in an index under the tag that [`Tag::of_referrers`] gives.
     NotListed,
 }
@@ -88,11 +97,84 @@ pub trait ImageStore: ImageSource {
         mount_from: Option<&Repository>,
     ) -> Result<BlobPut, PlaceError>;
 
+    /// Returns what [`has_blob`](ImageStore::has_blob) does, for who is about to store a manifest that refers to the blob: where
+    /// clients remove what nothing refers to, it stays for an hour.
+    async fn claim_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        self.has_blob(repository, descriptor).await
+    }
+
     /// Stores the manifest's exact bytes under `reference`. What it refers to must be there already; a tag is moved at once.
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError>;
 
+    /// Returns whether the manifest is there, for who is about to store an index that refers to it, or to give it a tag: where
+    /// clients remove what nothing refers to, it stays for an hour with all that it refers to.
+    async fn claim_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, PlaceError> {
+        Ok(self.resolve(repository, &Reference::Digest(digest.clone())).await?.is_some())
+    }
+
+    /// Returns what the place deletes. A registry is asked, at most once in a run, by deleting what cannot be there; in a run that
+    /// only reads it is not asked.
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError>;
+
+    /// Deletes a tag, and neither the manifest that it names nor another tag of that.
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError>;
+
+    /// Deletes a manifest, and with it every tag that names it. What it refers to stays, and so does what refers to it.
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError>;
+
+    /// Removes the content that nothing refers to any more and that nobody has claimed or stored within an hour.
+    async fn sweep(&self, _repository: &Repository) -> Result<Swept, PlaceError> {
+        Ok(Swept::ByItself)
+    }
+
     /// Waits, for a short time, until what was given up is tidied up. Called when a run ends early.
     async fn settle(&self) {}
+}
+
+/// What a place deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletions {
+    pub tags: Ability,
+    pub manifests: Ability,
+}
+
+impl Deletions {
+    pub const ALL: Deletions = Deletions { tags: Ability::Present, manifests: Ability::Present };
+    pub const UNKNOWN: Deletions = Deletions { tags: Ability::Unknown, manifests: Ability::Unknown };
+}
+
+/// Whether a place can do something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ability {
+    Present,
+    Missing,
+    /// It was not asked.
+    #[default]
+    Unknown,
+}
+
+/// What came of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Deletion {
+    Done,
+    /// It was not there.
+    WasAbsent,
+    /// The place does not delete this kind of thing; nothing changed. Once learnt, it is not asked again.
+    Unsupported,
+}
+
+/// What came of removing content that nothing refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    Freed {
+        files: usize,
+        bytes: u64,
+    },
+    /// Somebody is writing to the repository at this moment; nothing was removed.
+    Postponed,
+    /// The place collects its garbage itself, when its operator lets it.
+    ByItself,
 }
 
 /// A tag in a listing, with what the place tells of it at no further cost.
@@ -139,6 +221,21 @@ pub enum BlobPut {
     Mounted,
     /// Its content was sent.
     Uploaded,
+}
+
+/// Returns whether `other` is below what `repository` is directly below.
+fn beside(repository: &Repository, other: &Repository) -> bool {
+    match (repository, other) {
+        (Repository::Remote { host, path }, Repository::Remote { host: other_host, path: other_path }) => {
+            let parent = path.as_str().rsplit_once('/').map(|(parent, _)| parent);
+            host == other_host
+                && parent.is_none_or(|parent| other_path.as_str().strip_prefix(parent).is_some_and(|rest| rest.starts_with('/')))
+        }
+        (Repository::Layout { directory }, Repository::Layout { directory: other }) => {
+            directory.parent().is_some_and(|parent| other != parent && other.starts_with(parent))
+        }
+        _ => false,
+    }
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;

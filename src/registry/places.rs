@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, Referrers, Reopen, TagSeen};
-use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
+use super::{BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, Referrers, Reopen, Swept, TagSeen};
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 /// The places that a run speaks to.
 #[derive(Clone)]
@@ -48,12 +48,20 @@ impl ImageSource for Places {
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
         self.of(repository).referrers(repository, subject).await
     }
+
+    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+        self.of(repository).repositories_beside(repository).await
+    }
 }
 
 #[async_trait]
 impl ImageStore for Places {
     async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
         self.of(repository).has_blob(repository, descriptor).await
+    }
+
+    async fn claim_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        self.of(repository).claim_blob(repository, descriptor).await
     }
 
     async fn put_blob(
@@ -69,6 +77,26 @@ impl ImageStore for Places {
 
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
         self.of(repository).put_manifest(repository, reference, manifest).await
+    }
+
+    async fn claim_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, PlaceError> {
+        self.of(repository).claim_manifest(repository, digest).await
+    }
+
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+        self.of(repository).deletions(repository).await
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+        self.of(repository).delete_tag(repository, tag).await
+    }
+
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+        self.of(repository).delete_manifest(repository, digest).await
+    }
+
+    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+        self.of(repository).sweep(repository).await
     }
 
     async fn settle(&self) {
@@ -107,5 +135,20 @@ mod tests {
 
         places.dated_tags(&directory).await.expect("to list");
         assert_eq!((remote.count(Operation::PushDates), layouts.count(Operation::PushDates)), (0, 1));
+
+        for (repository, place, other) in [(&one, &remote, &layouts), (&directory, &layouts, &remote)] {
+            place.clear_calls();
+            other.clear_calls();
+            let tag = "1".parse().expect("a tag");
+            assert_eq!(places.delete_tag(repository, &tag).await.expect("an answer"), Deletion::WasAbsent);
+            assert_eq!(places.delete_manifest(repository, &blob.digest).await.expect("an answer"), Deletion::WasAbsent);
+            assert_eq!(places.deletions(repository).await.expect("an answer"), Deletions::ALL);
+            places.repositories_beside(repository).await.expect("an answer");
+            places.sweep(repository).await.expect("an answer");
+            let operations: Vec<Operation> = place.calls().into_iter().map(|call| call.operation).collect();
+            let expected =
+                [Operation::DeleteTag, Operation::DeleteManifest, Operation::Deletions, Operation::Repositories, Operation::Sweep];
+            assert_eq!((operations.as_slice(), other.calls().len()), (&expected[..], 0));
+        }
     }
 }

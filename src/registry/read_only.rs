@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
-use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
+use super::{
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen,
+};
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 /// The place inside, without its writes.
 pub struct ReadOnly(Arc<dyn ImageStore>);
@@ -42,6 +44,10 @@ impl ImageSource for ReadOnly {
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
         self.0.referrers(repository, subject).await
     }
+
+    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+        self.0.repositories_beside(repository).await
+    }
 }
 
 #[async_trait]
@@ -62,6 +68,26 @@ impl ImageStore for ReadOnly {
 
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, _: &Manifest) -> Result<(), PlaceError> {
         Err(refused(repository, format!("write manifest {reference}")))
+    }
+
+    /// A registry is not asked: that would be a deletion, if only of what is not there.
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+        match repository {
+            Repository::Remote { .. } => Ok(Deletions::UNKNOWN),
+            Repository::Layout { .. } => self.0.deletions(repository).await,
+        }
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+        Err(refused(repository, format!("delete tag {tag}")))
+    }
+
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+        Err(refused(repository, format!("delete manifest {digest}")))
+    }
+
+    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+        Err(refused(repository, "remove what nothing refers to".to_owned()))
     }
 }
 
@@ -98,5 +124,22 @@ mod tests {
         let put = place.put_manifest(&repository, &manifest.digest.clone().into(), &manifest).await;
         assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
         assert_eq!((inside.count(Operation::PutBlob), inside.count(Operation::PutManifest)), (0, 0));
+
+        inside.clear_calls();
+        let deleted = place.delete_tag(&repository, &"1".parse().expect("a tag")).await;
+        assert_eq!(deleted.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        let deleted = place.delete_manifest(&repository, &manifest.digest).await;
+        assert_eq!(deleted.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        assert_eq!(place.sweep(&repository).await.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        assert_eq!(place.deletions(&repository).await.expect("an answer"), Deletions::UNKNOWN);
+        assert!(inside.calls().is_empty());
+        place.repositories_beside(&repository).await.expect("an answer");
+        let directory: Repository = "ocidir:///a".parse().expect("a repository");
+        assert_eq!(place.deletions(&directory).await.expect("an answer"), Deletions::ALL);
+        // To claim is only to look then.
+        assert!(place.claim_blob(&repository, &blob).await.expect("to look"));
+        assert!(!place.claim_manifest(&repository, &manifest.digest).await.expect("to look"));
+        let operations: Vec<Operation> = inside.calls().into_iter().map(|call| call.operation).collect();
+        assert_eq!(operations, [Operation::Repositories, Operation::Deletions, Operation::HasBlob, Operation::Resolve]);
     }
 }

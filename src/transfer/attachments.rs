@@ -88,17 +88,16 @@ impl Transfer {
         subject: &Digest,
         source_tags: &BTreeSet<Tag>,
     ) -> Result<Attached, CopyError> {
-        let mut referrers = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
-            Referrers::Listed(referrers) => referrers,
-            Referrers::NotListed => {
-                let tag = Tag::of_referrers(subject);
-                let listed = match source_tags.contains(&tag) {
-                    true => self.source.manifest(copy.from, &Reference::Tag(tag)).await.map_err(at(Side::Source))?,
-                    false => None,
-                };
-                listed.as_ref().and_then(Manifest::children).map(<[Descriptor]>::to_vec).unwrap_or_default()
-            }
+        let (mut referrers, lists_all) = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
+            Referrers::Listed(referrers) => (referrers, true),
+            Referrers::Noticed(referrers) => (referrers, false),
+            Referrers::NotListed => (Vec::new(), false),
         };
+        let tag = Tag::of_referrers(subject);
+        if !lists_all && source_tags.contains(&tag) {
+            let listed = self.source.manifest(copy.from, &Reference::Tag(tag)).await.map_err(at(Side::Source))?;
+            referrers.extend(listed.as_ref().and_then(Manifest::children).unwrap_or_default().iter().cloned());
+        }
         let mut known = HashSet::new();
         referrers.retain(|referrer| known.insert(referrer.digest.clone()));
         let cosign_tags = Tag::of_cosign(subject).into_iter().filter(|tag| source_tags.contains(tag)).collect();

@@ -31,7 +31,7 @@ impl Transfer {
 
     async fn bring(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
         let holder = self.ledger.holder(copy.to, &blob.digest);
-        if !self.ledger.is_absent(copy.to) && self.target.has_blob(copy.to, blob).await.map_err(at(Side::Target))? {
+        if !self.ledger.is_absent(copy.to) && self.target.claim_blob(copy.to, blob).await.map_err(at(Side::Target))? {
             holder.set(copy.to);
             self.skipped(copy, blob);
             return Ok(());

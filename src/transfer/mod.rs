@@ -262,8 +262,7 @@ impl Transfer {
         if self.ledger.is_absent(copy.to) {
             return Ok(false);
         }
-        let found = self.target.resolve(copy.to, &Reference::Digest(manifest.digest.clone())).await.map_err(at(Side::Target))?;
-        Ok(found.is_some())
+        self.target.claim_manifest(copy.to, &manifest.digest).await.map_err(at(Side::Target))
     }
 
     /// Copies what `manifest` refers to. Of an index only the children in `kept`.

@@ -130,14 +130,14 @@ impl Transfer {
     }
 
     async fn referrers_at_target(&self, to: &Repository, subject: &Digest) -> Result<HashSet<Digest>, CopyError> {
-        let listed = match self.target.referrers(to, subject).await.map_err(at(Side::Target))? {
-            Referrers::Listed(referrers) => referrers,
-            Referrers::NotListed => {
-                let reference = Reference::Tag(Tag::of_referrers(subject));
-                let list = self.target.manifest(to, &reference).await.map_err(at(Side::Target))?;
-                list.as_ref().and_then(Manifest::children).map(<[_]>::to_vec).unwrap_or_default()
-            }
+        let mut listed = match self.target.referrers(to, subject).await.map_err(at(Side::Target))? {
+            Referrers::Listed(referrers) => return Ok(referrers.into_iter().map(|referrer| referrer.digest).collect()),
+            Referrers::Noticed(referrers) => referrers,
+            Referrers::NotListed => Vec::new(),
         };
+        let reference = Reference::Tag(Tag::of_referrers(subject));
+        let list = self.target.manifest(to, &reference).await.map_err(at(Side::Target))?;
+        listed.extend(list.as_ref().and_then(Manifest::children).unwrap_or_default().iter().cloned());
         Ok(listed.into_iter().map(|referrer| referrer.digest).collect())
     }
 }

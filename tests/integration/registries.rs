@@ -1,6 +1,7 @@
 //! The client against real registries: the contract of places, and images of every kind, in each way to log in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use imglife::credentials::{Credential, CredentialError, Credentials};
 use imglife::http::{Client, HostRules, Settings, Tls};
 use imglife::model::{Clock, Host, RepositoryPath, Secret};
 use imglife::registry::remote::RemoteRegistries;
+use imglife::registry::{Ability, Deletion, Deletions, ImageStore as _};
 
-use crate::contract::{Place, holds_for};
+use crate::contract::{Forgetting, Place, holds_for};
 use crate::support::images::copied_kinds;
 use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::servers::Server;
@@ -45,15 +47,21 @@ pub(crate) fn client(registry: &Registry) -> RemoteRegistries {
 async fn serves_everything(registry: Registry) {
     let store = client(&registry);
     let repository = |name: &str| registry.repository(name);
+    let Deletions { tags, manifests } = registry.deletes();
+    let name = registry.server().name();
+    writeln!(std::io::stderr(), "{name}: deletion of tags {tags:?}, of manifests {manifests:?}").expect("standard error");
     let place = Place::new(&store, &repository);
     holds_for(&match registry.server() {
         // They store manifests under SHA-256 only; the older one answers 500 where a blob is asked for as a manifest.
-        Server::DockerRegistry => Place { sha512: false, tells_blobs_apart: false, ..place },
-        Server::Distribution => Place { sha512: false, ..place },
+        Server::DockerRegistry => Place { sha512: false, tells_blobs_apart: false, deletes: registry.deletes(), ..place },
+        Server::Distribution => Place { sha512: false, deletes: registry.deletes(), ..place },
         // To it, any name is a repository.
-        Server::Olareg => Place { tells_absence: false, ..place },
-        // It knows SHA-256 only, shares nothing by itself, refuses ranges that name no end, and believes manifests.
-        Server::Crane => Place { sha512: false, mounts: false, ranges: false, checks_manifests: false, ..place },
+        Server::Olareg => Place { tells_absence: false, lists_repositories: false, ..place },
+        // It knows SHA-256 only, shares nothing by itself, refuses ranges that name no end, believes manifests, and keeps the tags
+        // of those that are deleted.
+        Server::Crane => {
+            Place { sha512: false, mounts: false, ranges: false, checks_manifests: false, forgets: Forgetting::Digest, ..place }
+        }
     })
     .await;
     for graph in copied_kinds() {
@@ -71,6 +79,32 @@ async fn serves_everything(registry: Registry) {
 async fn every_registry_that_this_machine_has_takes_everything() {
     let servers = Server::found("the contract of places");
     join_all(servers.into_iter().map(|server| serves_everything(Registry::of(server)))).await;
+}
+
+#[tokio::test]
+async fn registries_that_were_told_not_to_delete_keep_the_contract() {
+    let servers = Server::found("the contract of places, without deletes").into_iter().filter(|server| server.is_distribution());
+    join_all(servers.map(|server| serves_everything(Registry::builder().server(server).without_deletes().start()))).await;
+}
+
+#[tokio::test]
+async fn what_a_registry_does_not_delete_is_learnt_once() {
+    let registry = Registry::builder().without_deletes().start();
+    let (store, repository) = (client(&registry), registry.repository("team/app"));
+    let graph = &copied_kinds()[0];
+    graph.publish(&store, &repository).await;
+    let (tag, image) = &graph.tags[0];
+    let mark = registry.mark();
+    for _ in 0..10 {
+        assert_eq!(store.delete_tag(&repository, tag).await.expect("an answer"), Deletion::Unsupported);
+        assert_eq!(store.delete_manifest(&repository, &image.digest).await.expect("an answer"), Deletion::Unsupported);
+        let expected = Deletions { tags: Ability::Missing, manifests: Ability::Missing };
+        assert_eq!(store.deletions(&repository).await.expect("an answer"), expected);
+    }
+    // Three ways to delete a tag, one to delete a manifest.
+    let requests = registry.requests_since(mark);
+    assert_eq!(requests.len(), 4, "{requests:?}");
+    graph.assert_published(&store, &repository).await;
 }
 
 #[tokio::test]

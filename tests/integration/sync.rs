@@ -81,7 +81,7 @@ async fn images_of_every_kind_arrive_bit_for_bit_at_a_registry_and_in_a_layout()
     world.imglife(["sync"]).succeeds();
     for graph in &kinds {
         graph.assert_published(&client(&registry), &to).await;
-        graph.assert_published(&Layouts, &layout(&world, "air/gap")).await;
+        graph.assert_published(&Layouts::default(), &layout(&world, "air/gap")).await;
     }
     let (up, down) = (upstream.mark(), registry.mark());
     let report = json(&world.imglife(["sync", "--output", "json"]).succeeds().stdout);
@@ -108,7 +108,7 @@ async fn what_arrives_is_what_another_program_reads() {
         assert_eq!(Digest::sha256(raw.as_bytes()), descriptor.digest, "{read}");
     }
     debian.assert_published(&client(&registry), &to).await;
-    debian.assert_published(&Layouts, &layout(&world, "debian")).await;
+    debian.assert_published(&Layouts::default(), &layout(&world, "debian")).await;
 }
 
 #[tokio::test]
@@ -322,7 +322,7 @@ async fn an_endpoint_takes_the_traffic_of_a_host_and_names_stay() {
     let synced = world.imglife(["sync", "--dry-run"]).succeeds();
     assert!(!synced.stdout.contains(&upstream.host()), "{}", synced.stdout);
     world.imglife(["sync"]).succeeds();
-    graph.assert_published(&Layouts, &layout(&world, "out")).await;
+    graph.assert_published(&Layouts::default(), &layout(&world, "out")).await;
 }
 
 #[tokio::test]
@@ -355,7 +355,7 @@ async fn two_runs_into_one_layout_lose_nothing() {
     for run in runs {
         run.wait().succeeds();
     }
-    graph.assert_published(&Layouts, &layout(&world, "out")).await;
+    graph.assert_published(&Layouts::default(), &layout(&world, "out")).await;
 }
 
 #[tokio::test]
@@ -454,7 +454,7 @@ async fn verify_finds_what_a_registry_lost_and_repairs_it() {
     let repaired = world.imglife(["sync", "--verify"]).succeeds().stdout;
     assert!(repaired.contains(&format!("missing parts: 1, the first is {}", lost.short())), "{repaired}");
     graph.assert_published(&client(&registry), &registry.repository("app")).await;
-    graph.assert_published(&Layouts, &layout(&world, "out")).await;
+    graph.assert_published(&Layouts::default(), &layout(&world, "out")).await;
     let again = json(&world.imglife(["sync", "--verify", "--output", "json"]).succeeds().stdout);
     assert_eq!(again["totals"]["upToDate"], 6);
 }

@@ -12,14 +12,13 @@ use crate::config::expand::is_variable_name;
 use crate::config::table::Shape;
 use crate::config::words::Words;
 use crate::config::{BasePath, Extract, TagExclusion, TagPattern};
+use crate::model::duration::parse_duration;
+use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
 use crate::model::{Host, Platform, Repository, Tag};
 
 /// The most memory that a compiled pattern may take, in bytes.
 const LARGEST_PATTERN: usize = 1 << 20;
-
-/// The longest duration: a hundred years, in seconds.
-const LONGEST_DURATION: u64 = 100 * 366 * 86_400;
 
 /// Why a text does not mean what the key asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -208,36 +207,11 @@ impl Scalar for Duration {
     }
 
     fn parse(text: &str, _: &Shape) -> Result<Duration, Problem> {
-        if text == "0" {
-            return Ok(Duration::ZERO);
-        }
-        let problem = || Problem::expected("a duration", text);
-        let example = "give numbers with units, as in `90s`, `36h`, `7d`, `2w` or `1h30m`";
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(problem().hint(format!("give a unit, as in `{text}s`, `{text}m`, `{text}h` or `{text}d`")));
-        }
-        let mut seconds: u64 = 0;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let unit = match rest.as_bytes().get(digits) {
-                Some(b's') => 1,
-                Some(b'm') => 60,
-                Some(b'h') => 3600,
-                Some(b'd') => 86_400,
-                Some(b'w') => 7 * 86_400,
-                _ => return Err(problem().hint(example)),
-            };
-            let number: Option<u64> = rest[..digits].parse().ok();
-            let part = number.ok_or_else(|| problem().hint(example))?.saturating_mul(unit);
-            seconds = seconds.saturating_add(part);
-            rest = &rest[digits + 1..];
-        }
-        if seconds > LONGEST_DURATION {
-            Err(Problem::expected("a duration of at most 100 years", text))
-        } else {
-            Ok(Duration::from_secs(seconds))
-        }
+        parse_duration(text).map_err(|error| {
+            let hint = error.hint();
+            let problem = Problem::new(error.to_string());
+            hint.into_iter().fold(problem, Problem::hint)
+        })
     }
 }
 
@@ -292,7 +266,7 @@ macro_rules! names {
     )*};
 }
 
-names!(Host = Host, Tag = Tag, BasePath = BasePath);
+names!(Host = Host, Tag = Tag, BasePath = BasePath, ProductName = Text);
 
 impl Scalar for Repository {
     fn fits(shape: &Shape) -> bool {
@@ -424,24 +398,6 @@ impl Scalar for VariableName {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn duration(text: &str) -> Result<u64, Problem> {
-        Duration::parse(text, &Shape::Duration).map(|duration| duration.as_secs())
-    }
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(duration("0"), Ok(0));
-        assert_eq!(duration("60s"), Ok(60));
-        assert_eq!(duration("36h"), Ok(36 * 3600));
-        assert_eq!(duration("7d"), Ok(7 * 86_400));
-        assert_eq!(duration("2w"), Ok(14 * 86_400));
-        assert_eq!(duration("1h30m"), Ok(5400));
-        for text in ["d", "5", "1.5h", "-1h", "1h30", "7 d", "99999999999999999999d", "9999999w", "1ü"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-        assert!(duration("7").expect_err("no unit").hint.is_some_and(|hint| hint.contains("`7d`")));
-    }
 
     #[test]
     fn patterns_match_whole_tags_and_cannot_break_out_of_their_group() {

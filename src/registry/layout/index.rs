@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::model::manifest::media_type;
-use crate::model::{Descriptor, ImageReference, Repository, Tag};
+use crate::model::{Descriptor, Digest, ImageReference, Repository, Tag};
 use crate::registry::TagSeen;
 
 /// The annotation that names an entry (OCI image specification, annotations).
@@ -113,6 +113,36 @@ impl Index {
             }),
         );
         true
+    }
+
+    /// Removes the entries that have `tag`, and returns whether there were any. When they are of different manifests, it is not
+    /// clear which of them was meant.
+    pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<bool, EntryError> {
+        let is_named = |entry: &Value| name(entry).is_some_and(|(found, _)| found == *tag);
+        let named = self.entries.iter().filter(|entry| is_named(entry)).map(Descriptor::deserialize);
+        let named: Vec<Descriptor> = named.collect::<Result<_, _>>().map_err(EntryError::Malformed)?;
+        if named.windows(2).any(|pair| pair[0].digest != pair[1].digest) {
+            return Err(EntryError::Ambiguous);
+        }
+        self.entries.retain(|entry| !is_named(entry));
+        Ok(!named.is_empty())
+    }
+
+    /// Removes the entries of a manifest, whatever their names, and returns whether there were any.
+    pub(super) fn remove_manifest(&mut self, digest: &Digest) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.get("digest").and_then(Value::as_str) != Some(digest.as_str()));
+        self.entries.len() < before
+    }
+
+    /// Returns what the entries refer to. Fails when one of them cannot be read.
+    pub(super) fn descriptors(&self) -> Result<Vec<Descriptor>, serde_json::Error> {
+        self.entries.iter().map(Descriptor::deserialize).collect()
+    }
+
+    /// Returns what the entries that can be read refer to.
+    pub(super) fn readable(&self) -> impl Iterator<Item = Descriptor> {
+        self.entries.iter().filter_map(|entry| Descriptor::deserialize(entry).ok())
     }
 }
 

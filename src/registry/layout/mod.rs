@@ -2,10 +2,11 @@
 //! `index.json` that carry a name.
 //!
 //! Owns reading, and writing that never leaves half a file: content gets its name when it is whole, `index.json` is replaced
-//! as one and by one writer at a time. Does not remove what is no longer referred to.
+//! as one and by one writer at a time; and removing what is no longer referred to, when it is asked to.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,16 +14,25 @@ use futures_util::TryStreamExt;
 use futures_util::stream::try_unfold;
 use tempfile::NamedTempFile;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Reopen, TagSeen, verified};
+use super::{
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen,
+    verified,
+};
 use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
 use crate::model::{Descriptor, Digest, Hasher, Manifest, Reference, Repository, Tag};
 
 mod index;
+mod neighbours;
 mod operation;
+mod referrers;
+mod sweep;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use index::{EntryError, Index};
 use operation::Operation;
 use writer::Writer;
 
@@ -34,8 +44,10 @@ const WRITE_SIZE: usize = 1024 * 1024;
 const MOST_PIECES: usize = 1024;
 
 /// All OCI image layout directories of this machine. Two processes may write to the same directory at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Layouts;
+#[derive(Clone, Debug, Default)]
+pub struct Layouts {
+    subjects: Arc<referrers::Subjects>,
+}
 
 #[async_trait]
 impl ImageSource for Layouts {
@@ -96,6 +108,17 @@ impl ImageSource for Layouts {
             Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), (operation, path, file, left))))
         })))
     }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+        let operation = Operation::new(repository, format!("look for what refers to {subject}"))?;
+        let (subjects, subject) = (Arc::clone(&self.subjects), subject.clone());
+        operation.run(move |operation| subjects.referrers(operation, &subject).map(Referrers::Noticed)).await
+    }
+
+    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+        let operation = Operation::new(repository, "list the layouts beside it")?;
+        operation.run(|operation| neighbours::beside(operation).map(Some)).await
+    }
 }
 
 #[async_trait]
@@ -104,6 +127,19 @@ impl ImageStore for Layouts {
         let operation = Operation::new(repository, format!("look for blob {}", descriptor.digest))?;
         let descriptor = descriptor.clone();
         operation.run(move |operation| operation.has(&descriptor)).await
+    }
+
+    async fn claim_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+        let operation = Operation::new(repository, format!("claim blob {}", descriptor.digest))?;
+        let descriptor = descriptor.clone();
+        operation.run(move |operation| claim(operation, &descriptor.digest, || operation.has(&descriptor))).await
+    }
+
+    async fn claim_manifest(&self, repository: &Repository, digest: &Digest) -> Result<bool, PlaceError> {
+        let operation = Operation::new(repository, format!("claim manifest {digest}"))?;
+        let reference = Reference::Digest(digest.clone());
+        let digest = digest.clone();
+        operation.run(move |operation| claim(operation, &digest, || Ok(manifest(operation, &reference)?.is_some()))).await
     }
 
     async fn put_blob(
@@ -119,7 +155,7 @@ impl ImageStore for Layouts {
         let incoming = operation
             .run(move |operation| {
                 let writer = Writer::open(operation)?;
-                if operation.has(&wanted)? {
+                if operation.has(&wanted)? && writer.renew(&wanted.digest) {
                     return Ok(None);
                 }
                 if let Some(from) = from
@@ -159,6 +195,65 @@ impl ImageStore for Layouts {
         let (reference, manifest) = (reference.clone(), manifest.clone());
         operation.run(move |operation| put_manifest(operation, &reference, &manifest)).await
     }
+
+    async fn deletions(&self, _: &Repository) -> Result<Deletions, PlaceError> {
+        Ok(Deletions::ALL)
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+        let tag = tag.clone();
+        delete(repository, format!("delete tag {tag}"), move |index| index.remove_tag(&tag)).await
+    }
+
+    /// The manifest's content stays until it is swept.
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+        let digest = digest.clone();
+        delete(repository, format!("delete manifest {digest}"), move |index| Ok(index.remove_manifest(&digest))).await
+    }
+
+    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+        let operation = Operation::new(repository, "remove what nothing refers to")?;
+        operation.run(sweep::sweep).await
+    }
+}
+
+/// Changes `index.json` by `remove`, which returns whether there was something to remove.
+async fn delete(
+    repository: &Repository,
+    action: String,
+    remove: impl FnOnce(&mut Index) -> Result<bool, EntryError> + Send + 'static,
+) -> Result<Deletion, PlaceError> {
+    let operation = Operation::new(repository, action)?;
+    operation
+        .run(move |operation| {
+            if !operation.is_layout()? {
+                return Ok(Deletion::WasAbsent);
+            }
+            let mut removed = Ok(false);
+            Writer::open(operation)?.update_index(|index| {
+                removed = remove(index);
+                matches!(removed, Ok(true))
+            })?;
+            match removed {
+                Ok(true) => Ok(Deletion::Done),
+                Ok(false) => Ok(Deletion::WasAbsent),
+                Err(error) => Err(untold(operation, error)),
+            }
+        })
+        .await
+}
+
+/// Returns whether what `is_there` looks for is there, and makes its file young if so, which keeps it from being swept.
+fn claim(operation: &Operation, digest: &Digest, is_there: impl Fn() -> Result<bool, PlaceError>) -> Result<bool, PlaceError> {
+    if !is_there()? {
+        return Ok(false);
+    }
+    let writer = Writer::open(operation)?;
+    Ok(is_there()? && writer.renew(digest))
+}
+
+fn untold(operation: &Operation, error: EntryError) -> PlaceError {
+    operation.error(PlaceErrorKind::Malformed, "its `index.json` does not tell").caused_by(error)
 }
 
 /// A blob on its way in. When it is dropped, its file is removed before the lock that protects the file is let go.
@@ -179,9 +274,7 @@ impl Incoming {
 /// Returns the entry of `index.json` for a tag, or `None` when there is none or its manifest is gone.
 fn entry(operation: &Operation, tag: &Tag) -> Result<Option<Descriptor>, PlaceError> {
     let Some(index) = operation.index()? else { return Ok(None) };
-    let found = index.find(tag);
-    let found = found.map_err(|error| operation.error(PlaceErrorKind::Malformed, "its `index.json` does not tell").caused_by(error))?;
-    let Some(entry) = found else { return Ok(None) };
+    let Some(entry) = index.find(tag).map_err(|error| untold(operation, error))? else { return Ok(None) };
     Ok(operation.open_blob(&entry)?.map(|_| entry))
 }
 
@@ -228,7 +321,8 @@ fn put_manifest(operation: &Operation, reference: &Reference, manifest: &Manifes
     }
     let path = operation.blob_path(&manifest.digest);
     let is_there = operation.has(&manifest.descriptor())? && fs::read(&path).is_ok_and(|bytes| bytes == manifest.bytes);
-    if !is_there {
+    // What is as young as this keeps all that it refers to from being swept.
+    if !(is_there && writer.renew(&manifest.digest)) {
         writer.write(&path, &manifest.bytes)?;
     }
     match reference {
@@ -249,7 +343,7 @@ fn share(writer: &Writer, operation: &Operation, from: &Operation, descriptor: &
     }
     let target = operation.blob_path(&descriptor.digest);
     writer.make_parent(&target)?;
-    if fs::hard_link(&source, &target).is_ok() {
+    if fs::hard_link(&source, &target).is_ok() && writer.renew(&descriptor.digest) {
         return Ok(true);
     }
     let mut copy = writer.temporary()?;

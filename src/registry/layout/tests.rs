@@ -46,25 +46,25 @@ impl Scratch {
     }
 
     async fn put(&self, content: &'static [u8]) -> Result<BlobPut, PlaceError> {
-        Layouts.put_blob(&self.repository, &blob(content), &InMemory(Bytes::from_static(content)), None).await
+        Layouts::default().put_blob(&self.repository, &blob(content), &InMemory(Bytes::from_static(content)), None).await
     }
 
     async fn put_image(&self, tag: &str, content: &'static [u8]) -> Manifest {
         self.put(content).await.expect("to write the blob");
         let manifest = image(&[blob(content)]);
-        Layouts.put_manifest(&self.repository, &self::tag(tag), &manifest).await.expect("to write the manifest");
+        Layouts::default().put_manifest(&self.repository, &self::tag(tag), &manifest).await.expect("to write the manifest");
         manifest
     }
 
     async fn tags(&self) -> Result<Option<Vec<(String, Option<Digest>)>>, String> {
-        let tags = Layouts.tags(&self.repository).await.map_err(|error| chain(&error))?;
+        let tags = Layouts::default().tags(&self.repository).await.map_err(|error| chain(&error))?;
         Ok(tags.map(|tags| tags.into_iter().map(|seen| (seen.tag.to_string(), seen.digest)).collect()))
     }
 
     async fn resolve(&self, reference: &Reference) -> Result<Option<Digest>, String> {
-        let resolved = Layouts.resolve(&self.repository, reference).await.map_err(|error| chain(&error))?;
+        let resolved = Layouts::default().resolve(&self.repository, reference).await.map_err(|error| chain(&error))?;
         // Both ways to a manifest must agree.
-        let manifest = Layouts.manifest(&self.repository, reference).await.map_err(|error| chain(&error))?;
+        let manifest = Layouts::default().manifest(&self.repository, reference).await.map_err(|error| chain(&error))?;
         assert_eq!(resolved, manifest.as_ref().map(Manifest::descriptor));
         Ok(manifest.map(|manifest| manifest.digest))
     }
@@ -221,7 +221,7 @@ async fn nothing_is_left_of_content_that_failed() {
     let scratch = Scratch::new();
     // More than is collected before it is written, so that a file was there.
     let content = vec![1; 3 * WRITE_SIZE];
-    let put = Layouts.put_blob(&scratch.repository, &blob(&content), &Failing(content[..2 * WRITE_SIZE].to_vec()), None).await;
+    let put = Layouts::default().put_blob(&scratch.repository, &blob(&content), &Failing(content[..2 * WRITE_SIZE].to_vec()), None).await;
     assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::Unreachable));
     assert_eq!(scratch.names(WORKSHOP), ["index.lock", "writers.lock"]);
     assert_eq!(count_files(&scratch.path("blobs")), 0);
@@ -309,7 +309,7 @@ async fn a_tag_that_is_right_already_is_not_written_again() {
     assert_eq!(inode(scratch.path("index.json")), before);
     let put = scratch.put(b"layer").await.expect("to write");
     assert_eq!(put, BlobPut::Mounted);
-    assert!(Layouts.has_blob(&scratch.repository, &manifest.descriptor()).await.expect("an answer"));
+    assert!(Layouts::default().has_blob(&scratch.repository, &manifest.descriptor()).await.expect("an answer"));
 }
 
 #[tokio::test]
@@ -322,22 +322,22 @@ async fn damaged_content_is_found_and_can_be_written_anew() {
     tampered[0] = b' ';
     fs::write(&path, &tampered).expect("to write");
     for reference in [tag("1"), manifest.digest.clone().into()] {
-        let error = Layouts.manifest(&scratch.repository, &reference).await.expect_err("tampered content");
+        let error = Layouts::default().manifest(&scratch.repository, &reference).await.expect_err("tampered content");
         assert_eq!(error.kind, PlaceErrorKind::Corrupt, "{error}");
     }
     scratch.put_image("1", b"layer").await;
     assert_eq!(scratch.resolve(&tag("1")).await, Ok(Some(manifest.digest.clone())));
 
     fs::write(&path, "cut").expect("to write");
-    let error = Layouts.resolve(&scratch.repository, &tag("1")).await.expect_err("another size");
+    let error = Layouts::default().resolve(&scratch.repository, &tag("1")).await.expect_err("another size");
     assert_eq!(error.kind, PlaceErrorKind::Corrupt, "{error}");
     fs::remove_file(&path).expect("to remove");
     assert_eq!(scratch.resolve(&tag("1")).await, Ok(None));
 
     let layer = blob(b"layer");
     fs::write(scratch.blob_path(&layer.digest), "lay").expect("to write");
-    assert!(!Layouts.has_blob(&scratch.repository, &layer).await.expect("an answer"));
-    let error = Layouts.blob(&scratch.repository, &layer, 0).await.err().expect("another size");
+    assert!(!Layouts::default().has_blob(&scratch.repository, &layer).await.expect("an answer"));
+    let error = Layouts::default().blob(&scratch.repository, &layer, 0).await.err().expect("another size");
     assert_eq!(error.kind, PlaceErrorKind::Corrupt, "{error}");
     scratch.put(b"layer").await.expect("to write");
     assert_eq!(fs::read(scratch.blob_path(&layer.digest)).expect("the blob"), b"layer");
@@ -350,7 +350,7 @@ async fn a_hostile_index_is_an_error() {
         let scratch = Scratch::with_index(index);
         let error = scratch.tags().await.expect_err("no index");
         assert!(error.contains("`index.json` cannot be read"), "{error}");
-        assert!(Layouts.put_manifest(&scratch.repository, &tag("1"), &image(&[])).await.is_err());
+        assert!(Layouts::default().put_manifest(&scratch.repository, &tag("1"), &image(&[])).await.is_err());
         assert_eq!(fs::read_to_string(scratch.path("index.json")).expect("index.json"), index);
     }
     let scratch = Scratch::with_index("");
@@ -376,7 +376,9 @@ async fn links_in_a_layout_do_not_lead_writes_out_of_it() {
         symlink(if is_lock { outside.join("new") } else { outside.clone() }, scratch.path(link)).expect("to link");
         let put = scratch.put(b"layer").await;
         let result = match put {
-            Ok(_) => Layouts.put_manifest(&scratch.repository, &tag("1"), &image(&[blob(b"layer")])).await.map(|()| BlobPut::Uploaded),
+            Ok(_) => {
+                Layouts::default().put_manifest(&scratch.repository, &tag("1"), &image(&[blob(b"layer")])).await.map(|()| BlobPut::Uploaded)
+            }
             Err(error) => Err(error),
         };
         let error = result.expect_err("a link");
@@ -407,7 +409,7 @@ async fn sharing_links_what_is_right_and_nothing_else() {
     let (source, target) = (from.blob_path(&layer.digest), to.blob_path(&layer.digest));
     let share = || async {
         let content = InMemory(Bytes::from_static(b"layer"));
-        Layouts.put_blob(&to.repository, &layer, &content, Some(&from.repository)).await.expect("to write")
+        Layouts::default().put_blob(&to.repository, &layer, &content, Some(&from.repository)).await.expect("to write")
     };
     let inode = |path: &Path| fs::symlink_metadata(path).expect("a file").ino();
 
@@ -439,11 +441,11 @@ async fn sharing_links_what_is_right_and_nothing_else() {
 async fn layers_that_may_not_be_handed_out_may_be_missing() {
     let scratch = Scratch::new();
     let foreign = Descriptor { urls: vec!["https://example.com/layer".to_owned()], ..blob(b"foreign") };
-    Layouts.put_manifest(&scratch.repository, &tag("1"), &image(&[foreign])).await.expect("to write");
+    Layouts::default().put_manifest(&scratch.repository, &tag("1"), &image(&[foreign])).await.expect("to write");
     let nondistributable =
         Descriptor { media_type: "application/vnd.oci.image.layer.nondistributable.v1.tar".to_owned(), ..blob(b"foreign") };
-    Layouts.put_manifest(&scratch.repository, &tag("2"), &image(&[nondistributable])).await.expect("to write");
-    let refused = Layouts.put_manifest(&scratch.repository, &tag("3"), &image(&[blob(b"mine")])).await;
+    Layouts::default().put_manifest(&scratch.repository, &tag("2"), &image(&[nondistributable])).await.expect("to write");
+    let refused = Layouts::default().put_manifest(&scratch.repository, &tag("3"), &image(&[blob(b"mine")])).await;
     assert_eq!(refused.map_err(|error| error.kind), Err(PlaceErrorKind::Refused));
 }
 
@@ -456,9 +458,9 @@ async fn writers_at_once_lose_no_tag() {
             for number in 0..25 {
                 let content = Bytes::from(format!("layer {writer}"));
                 let layer = blob(&content);
-                Layouts.put_blob(&repository, &layer, &InMemory(content), None).await.expect("to write the blob");
+                Layouts::default().put_blob(&repository, &layer, &InMemory(content), None).await.expect("to write the blob");
                 let tag = tag(&format!("{writer}.{number}"));
-                Layouts.put_manifest(&repository, &tag, &image(&[layer])).await.expect("to write the manifest");
+                Layouts::default().put_manifest(&repository, &tag, &image(&[layer])).await.expect("to write the manifest");
             }
         })
     });
@@ -474,6 +476,6 @@ async fn writers_at_once_lose_no_tag() {
 #[tokio::test]
 async fn a_repository_of_a_registry_is_no_directory() {
     let repository: Repository = "registry/a".parse().expect("a repository");
-    let error = Layouts.tags(&repository).await.expect_err("no directory");
+    let error = Layouts::default().tags(&repository).await.expect_err("no directory");
     assert_eq!(error.kind, PlaceErrorKind::Unsupported);
 }

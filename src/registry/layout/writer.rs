@@ -3,15 +3,18 @@
 //! A writer holds a shared lock for as long as it has files that are not whole. Who gets that lock alone knows that what still
 //! lies there was left by a process that was killed, and removes it.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use tempfile::NamedTempFile;
 
 use super::index::Index;
 use super::operation::{LARGEST_INDEX, Operation, WORKSHOP};
+use crate::model::Digest;
 use crate::registry::{PlaceError, PlaceErrorKind};
 
 const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -21,7 +24,7 @@ const TEMPORARY: &str = "incoming-";
 pub(super) struct Writer {
     operation: Operation,
     workshop: PathBuf,
-    /// Held, not read: the shared lock that keeps temporary files from being swept away.
+    /// Held, not read: the lock, shared by all writers, that keeps what they are writing from being swept away.
     _writers: File,
 }
 
@@ -29,13 +32,7 @@ impl Writer {
     /// Returns a writer for the directory of `operation`; makes a layout of it when it is missing or empty.
     pub(super) fn open(operation: &Operation) -> Result<Writer, PlaceError> {
         let is_layout = operation.is_layout()?;
-        let workshop = operation.directory.join(WORKSHOP);
-        let blobs = operation.blobs_path();
-        for path in [&workshop, &blobs, &blobs.join("sha256"), &blobs.join("sha512")] {
-            refuse_unless(operation, path, fs::Metadata::is_dir)?;
-        }
-        fs::create_dir_all(&workshop).map_err(|error| operation.storage(&workshop, error))?;
-        let writers = lock_file(operation, &workshop.join("writers.lock"))?;
+        let (workshop, writers) = enter(operation)?;
         if writers.try_lock().is_ok() {
             sweep(&workshop);
             writers.unlock().map_err(|error| operation.storage(&workshop, error))?;
@@ -46,6 +43,17 @@ impl Writer {
             writer.create()?;
         }
         Ok(writer)
+    }
+
+    /// Returns the only writer for the layout of `operation`: others wait for it. `None` when there is another at this moment.
+    pub(super) fn alone(operation: &Operation) -> Result<Option<Writer>, PlaceError> {
+        let (workshop, writers) = enter(operation)?;
+        match writers.try_lock() {
+            Ok(()) => sweep(&workshop),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(operation.storage(&workshop, error)),
+        }
+        Ok(Some(Writer { operation: operation.clone(), workshop, _writers: writers }))
     }
 
     /// Writes what makes a directory a layout. The marker comes first: without it the rest would be taken for foreign content.
@@ -69,6 +77,21 @@ impl Writer {
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(&self.workshop)
             .map_err(|error| self.operation.storage(&self.workshop, error))
+    }
+
+    /// Returns the time by the clock that the times of files are by.
+    pub(super) fn now(&self) -> Result<SystemTime, PlaceError> {
+        let file = self.temporary()?;
+        let modified = file.as_file().metadata().and_then(|found| found.modified());
+        modified.map_err(|error| self.operation.storage(file.path(), error))
+    }
+
+    /// Makes the file of a blob as young as one that was just written, and returns whether that worked.
+    pub(super) fn renew(&self, digest: &Digest) -> bool {
+        let path = self.operation.blob_path(digest);
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let renewed = utimensat(CWD, &path, &Timestamps { last_access: now, last_modification: now }, AtFlags::SYMLINK_NOFOLLOW);
+        renewed.inspect_err(|error| tracing::debug!(path = %path.display(), %error, "a file keeps its age")).is_ok()
     }
 
     /// Gives a whole file its name, once its content is on the disk.
@@ -129,6 +152,18 @@ impl Writer {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the workshop of a directory, which exists from then on, and the file by which writers are told apart.
+fn enter(operation: &Operation) -> Result<(PathBuf, File), PlaceError> {
+    let workshop = operation.directory.join(WORKSHOP);
+    let blobs = operation.blobs_path();
+    for path in [&workshop, &blobs, &blobs.join("sha256"), &blobs.join("sha512")] {
+        refuse_unless(operation, path, fs::Metadata::is_dir)?;
+    }
+    fs::create_dir_all(&workshop).map_err(|error| operation.storage(&workshop, error))?;
+    let writers = lock_file(operation, &workshop.join("writers.lock"))?;
+    Ok((workshop, writers))
 }
 
 fn lock_file(operation: &Operation, path: &Path) -> Result<File, PlaceError> {

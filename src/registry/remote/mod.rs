@@ -9,14 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
-use super::{BlobPut, BlobStream, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen};
-use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target};
-use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath};
+use super::{
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, beside,
+};
+use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target, link};
+use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag};
 
 mod blob;
 #[cfg(test)]
 mod blob_tests;
+mod catalog;
 mod dates;
+mod delete;
+#[cfg(test)]
+mod delete_tests;
 mod manifest;
 mod referrers;
 mod session;
@@ -37,13 +43,20 @@ pub struct RemoteRegistries {
     /// Which hosts keep lists of referrers, as far as they were asked. Those that do not are not asked again.
     referrers_listing: Mutex<HashMap<Host, Arc<OnceCell<bool>>>>,
     interfaces: dates::Interfaces,
+    deletes: delete::Hosts,
     /// The size of the parts that a large blob is sent in once sending it whole broke, in bytes.
     part: u64,
 }
 
 impl RemoteRegistries {
     pub fn new(http: Arc<Client>) -> RemoteRegistries {
-        RemoteRegistries { http, referrers_listing: Mutex::default(), interfaces: dates::Interfaces::default(), part: upload::PART }
+        RemoteRegistries {
+            http,
+            referrers_listing: Mutex::default(),
+            interfaces: dates::Interfaces::default(),
+            deletes: delete::Hosts::default(),
+            part: upload::PART,
+        }
     }
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
@@ -101,6 +114,11 @@ impl ImageSource for RemoteRegistries {
             (None, false) => Ok(Referrers::NotListed),
         }
     }
+
+    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+        let all = self.at(repository)?.catalog().await?;
+        Ok(all.map(|all| all.into_iter().filter(|other| beside(repository, other)).collect()))
+    }
 }
 
 #[async_trait]
@@ -125,6 +143,18 @@ impl ImageStore for RemoteRegistries {
 
     async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
         self.at(repository)?.put_manifest(reference, manifest).await
+    }
+
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+        self.at(repository)?.deletions(&self.deletes).await
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+        self.at(repository)?.delete_tag(&self.deletes, tag).await
+    }
+
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+        self.at(repository)?.delete_manifest(&self.deletes, digest).await
     }
 
     async fn settle(&self) {

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::RemoteRepository;
+use super::{RemoteRepository, link};
 use crate::http::header::CONTENT_TYPE;
-use crate::http::next_link;
 use crate::http::{self, Answer, Kind, Method, Target};
 use crate::model::manifest::{LARGEST_MANIFEST, media_type};
 use crate::model::{Descriptor, Digest};
@@ -60,14 +59,8 @@ impl RemoteRepository<'_> {
                 return Err(broken(&format!("there are more than {MOST_REFERRERS}")));
             }
             visited.insert(answer.url.clone());
-            let Some(link) = next_link(&answer.headers).filter(|_| !is_empty) else { return Ok(Referrers::Listed(listed)) };
-            let url = answer.url.join(link).map_err(|error| broken("the next page's address is none").caused_by(error))?;
-            if url.origin() != answer.url.origin() {
-                return Err(broken("the next page is said to be at another place"));
-            }
-            if visited.contains(&url) {
-                return Err(broken("its pages lead back to one that was read"));
-            }
+            let next = if is_empty { None } else { link::next_page(&answer, &visited).map_err(|detail| broken(&detail))? };
+            let Some(url) = next else { return Ok(Referrers::Listed(listed)) };
             request = http::Request::new(Method::GET, self.host, Target::Url(url), REFERRERS, self.access("pull"));
         }
     }
@@ -134,7 +127,7 @@ mod tests {
     /// Returns the numbers of the referrers that are listed, or `None` when the registry has no listing.
     async fn numbers(fake: &Fake) -> Option<Vec<usize>> {
         match asked(fake).await.expect("an answer") {
-            Referrers::NotListed => None,
+            Referrers::NotListed | Referrers::Noticed(_) => None,
             Referrers::Listed(listed) => {
                 assert!(listed.iter().all(|referrer| referrer.artifact_type.as_deref() == Some("application/vnd.example")));
                 Some(listed.iter().map(|referrer| referrer.annotations["number"].parse().expect("a number")).collect())

@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{RemoteRepository, is_not_found};
-use crate::http::{self, Kind, Method, Target, next_link};
+use super::{RemoteRepository, is_not_found, link};
+use crate::http::{self, Kind, Method, Target};
 use crate::model::Tag;
-use crate::model::text::excerpt;
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 
 /// Tags asked for at once: the most that Amazon's registry allows.
@@ -59,19 +58,8 @@ impl RemoteRepository<'_> {
             }
             let Some(last) = last else { return Ok(Some(tags)) };
             visited.insert(answer.url.clone());
-            request = match next_link(&answer.headers) {
-                Some(link) => {
-                    let url =
-                        answer.url.join(link).map_err(|error| broken("the next page's address is none".to_owned()).caused_by(error))?;
-                    if url.origin() != answer.url.origin() {
-                        let host = url.host_str().map(|host| excerpt(host, 100)).unwrap_or_default();
-                        return Err(broken(format!("the next page is said to be at another place ({}://{host})", url.scheme())));
-                    }
-                    if visited.contains(&url) {
-                        return Err(broken("its pages lead back to one that was read".to_owned()));
-                    }
-                    http::Request::new(Method::GET, self.host, Target::Url(url), LISTING, self.access("pull"))
-                }
+            request = match link::next_page(&answer, &visited).map_err(broken)? {
+                Some(url) => http::Request::new(Method::GET, self.host, Target::Url(url), LISTING, self.access("pull")),
                 // Old versions of Gitea cut a listing without saying so.
                 None if length == PAGE && names.len() > known => {
                     let last: String = url::form_urlencoded::byte_serialize(last.as_bytes()).collect();

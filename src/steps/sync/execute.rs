@@ -9,7 +9,6 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::hooks::{entry_hooks, run_hooks};
-use super::observe::attachment_tags;
 use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
 use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
@@ -136,15 +135,7 @@ impl Run<'_> {
         let entry = &self.sync.entries[planned.position];
         let tag = &item.target_tag;
         let filter = platform_filter(entry);
-        let listed;
-        let source_tags = match &planned.attachment_tags {
-            Some(source_tags) => source_tags,
-            None if entry.referrers => {
-                listed = self.attachment_tags(&entry.source).await?;
-                &listed
-            }
-            None => &BTreeSet::new(),
-        };
+        let source_tags = planned.attachment_tags.as_ref().map_err(Trouble::clone)?;
         let reference = match reason {
             CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
             CopyReason::Changed { source, replaces, wanted } => {
@@ -174,16 +165,6 @@ impl Run<'_> {
         let attachments = if entry.referrers { Attachments::Copied { source_tags } } else { Attachments::LeftOut };
         let request = CopyRequest { item: name, from: &entry.source, reference, to: &entry.target, tag, filter: &filter, attachments };
         self.transfer.copy(request).await.map_err(|error| trouble(&error))
-    }
-
-    /// Returns the tags that hold attachments of an upstream that was not listed for the plan, since the entry names its tag.
-    async fn attachment_tags(&self, source: &Repository) -> Result<BTreeSet<Tag>, Trouble> {
-        let listing = self.execution.places.source.tags(source).await;
-        let listing = listing.map_err(|error| {
-            let hint = "its tags are listed to find signatures; `referrers: false` copies without them".to_owned();
-            Trouble::at(Side::Source, &error, error.hint().or(Some(hint)))
-        })?;
-        Ok(attachment_tags(&listing.unwrap_or_default()))
     }
 
     /// Returns whether another run moved the tag to where it is wanted since it was looked at. Fails when somebody moved it

@@ -31,8 +31,8 @@ pub struct ObservedEntry {
     pub position: usize,
     /// Which tags the entry selects upstream.
     pub selected: Result<Selected, Rejected>,
-    /// The upstream tags that hold attachments; `None` where upstream was not listed.
-    pub attachment_tags: Option<BTreeSet<Tag>>,
+    /// The upstream tags that hold attachments; none where the entry leaves attachments out.
+    pub attachment_tags: Result<BTreeSet<Tag>, Trouble>,
     /// What selected tags that only name an OS variant are stored under, where the entry wants that.
     pub namings: BTreeMap<Tag, Result<Naming, Trouble>>,
     /// The tags that the target has.
@@ -103,13 +103,11 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     let (sources, targets) = futures_util::join!(Sources::list(places, progress, &entries), targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
-        let (selected, attachment_tags) = match &entry.selection {
-            Selection::Fixed(tag) => (Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }), None),
-            Selection::Pattern(pattern) => match sources.of(entry) {
-                Ok(listing) => (select(pattern, listing, now), Some(attachment_tags(listing))),
-                Err(trouble) => (Err(trouble.into()), None),
-            },
+        let selected = match &entry.selection {
+            Selection::Fixed(tag) => Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }),
+            Selection::Pattern(pattern) => sources.of(entry).map_err(Rejected::from).and_then(|listing| select(pattern, listing, now)),
         };
+        let attachment_tags = if entry.referrers { sources.of(entry).map(attachment_tags).map_err(unlisted) } else { Ok(BTreeSet::new()) };
         let target = targets[&entry.target].clone();
         observed.push(ObservedEntry {
             position,
@@ -201,11 +199,17 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
 /// Looks for attachments that upstream has and the target lacks, of images that are up to date themselves.
 async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
     let transfer = places.transfer(crate::progress::silent());
-    let none = BTreeSet::new();
-    let mut looks = Vec::new();
+    let (mut looks, mut unlisted_sources) = (Vec::new(), Vec::new());
     for (at, (seen, entry)) in observed.iter().zip(entries).enumerate().filter(|(_, (_, entry))| entry.referrers) {
         let (Ok(selected), Ok(Listing::Tags(target_tags))) = (&seen.selected, &seen.target) else { continue };
-        let source_tags = seen.attachment_tags.as_ref().unwrap_or(&none);
+        let source_tags = match &seen.attachment_tags {
+            Ok(source_tags) => source_tags,
+            Err(trouble) => {
+                let tags = selected.tags.iter().filter(|tag| seen.has(tag));
+                unlisted_sources.extend(tags.map(|tag| (at, tag.clone(), trouble.clone())));
+                continue;
+            }
+        };
         for tag in selected.tags.iter().filter(|tag| seen.has(tag)) {
             let digest = match (entry.check_digest, seen.digests.get(tag)) {
                 (false, _) => None,
@@ -232,10 +236,19 @@ async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry],
         let behind = behind.map_err(|error| Trouble::at(error.side(), &error, error.hint()));
         observed[at].attachments_behind.insert(tag, behind);
     }
+    for (at, tag, trouble) in unlisted_sources {
+        observed[at].attachments_behind.insert(tag, Err(trouble));
+    }
+}
+
+/// Returns the trouble of a listing that attachments are found by.
+fn unlisted(trouble: Trouble) -> Trouble {
+    let hint = trouble.hint.clone();
+    trouble.hint(hint.unwrap_or_else(|| "its tags are listed to find signatures; `referrers: false` copies without them".to_owned()))
 }
 
 /// Returns the tags of a listing that hold attachments.
-pub(super) fn attachment_tags(listing: &[TagSeen]) -> BTreeSet<Tag> {
+fn attachment_tags(listing: &[TagSeen]) -> BTreeSet<Tag> {
     listing.iter().map(|seen| &seen.tag).filter(|tag| tag.is_attachment()).cloned().collect()
 }
 
@@ -270,7 +283,8 @@ struct Sources<'a> {
 impl<'a> Sources<'a> {
     async fn list(places: &Places, progress: &dyn Progress, entries: &[&'a Entry]) -> Sources<'a> {
         let plain = entries.iter().filter(|entry| match &entry.selection {
-            Selection::Fixed(tag) => entry.os_normalize && may_be_variant(tag),
+            // Its signatures are found by the listing, and so are names for it.
+            Selection::Fixed(tag) => entry.referrers || (entry.os_normalize && may_be_variant(tag)),
             Selection::Pattern(pattern) => !needs_dates(pattern),
         });
         let dated = entries.iter().filter(|entry| matches!(&entry.selection, Selection::Pattern(pattern) if needs_dates(pattern)));

@@ -25,7 +25,7 @@ pub struct EntryPlan {
     /// Why nothing can be done for the entry at all.
     pub trouble: Option<Trouble>,
     /// The upstream tags that hold attachments; `None` where upstream was not listed.
-    pub attachment_tags: Option<BTreeSet<Tag>>,
+    pub attachment_tags: Result<BTreeSet<Tag>, Trouble>,
     /// The target said that it has no such repository.
     pub target_is_new: bool,
 }
@@ -122,12 +122,19 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
             let target_tag = seen.target_tag(tag);
             let action = match contested.get(&(&entry.target, target_tag)) {
                 Some(writers) => Action::Fail(several_writers(&entry.target, target_tag, writers)),
-                None => action(entry, seen, target, tag),
+                None => match (action(entry, seen, target, tag), &seen.attachment_tags) {
+                    // What belongs to a new image could not be found.
+                    (Action::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }), Err(trouble)) => Action::Fail(trouble.clone()),
+                    (action, _) => action,
+                },
             };
-            let warnings = match seen.namings.get(tag) {
-                Some(Ok(Naming::Own { warning })) => vec![warning.clone()],
-                _ => Vec::new(),
-            };
+            let mut warnings = Vec::new();
+            if let Some(Ok(Naming::Own { warning })) = seen.namings.get(tag) {
+                warnings.push(warning.clone());
+            }
+            if let (Action::UpToDate, Some(Err(trouble))) = (&action, seen.attachments_behind.get(tag)) {
+                warnings.push(format!("new signatures were not looked for: {}", trouble.cause));
+            }
             Item { tag: tag.clone(), target_tag: target_tag.clone(), action, warnings }
         })
         .collect();
@@ -168,24 +175,25 @@ fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> A
     let source = seen.source_digest(tag).cloned();
     match (target.has(seen.target_tag(tag)), digests) {
         (false, _) => Action::Copy(CopyReason::Missing { source }),
-        (true, _) if !entry.check_digest => unless_incomplete(seen, tag),
+        (true, _) if !entry.check_digest => unless_incomplete(entry, seen, tag),
         (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
             Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone(), wanted: wanted.clone() })
         }
-        (true, Some(TagDigests { target: Some(_), .. })) => unless_incomplete(seen, tag),
+        (true, Some(TagDigests { target: Some(_), .. })) => unless_incomplete(entry, seen, tag),
         // Gone since the listing.
         (true, _) => Action::Copy(CopyReason::Missing { source }),
     }
 }
 
 /// Returns what is done with a tag that is as it should be, as far as the tag goes.
-fn unless_incomplete(seen: &ObservedEntry, tag: &Tag) -> Action {
+fn unless_incomplete(entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Action {
     match seen.missing.get(tag) {
         Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete { missing: missing.clone() }),
         Some(Err(trouble)) => Action::Fail(trouble.clone()),
         _ => match seen.attachments_behind.get(tag) {
             Some(Ok(true)) => Action::Copy(CopyReason::Attachments),
-            Some(Err(trouble)) => Action::Fail(trouble.clone()),
+            Some(Err(trouble)) if entry.check_digest || seen.attachment_tags.is_ok() => Action::Fail(trouble.clone()),
+            // A fixed tag is there, whether upstream can be listed just now or not.
             _ => Action::UpToDate,
         },
     }

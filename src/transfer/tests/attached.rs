@@ -51,7 +51,7 @@ async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along(
             assert!(world.at_target(digest(attached)).await.is_some());
             let listed = match world.target.referrers(&mirror(), &digest(subject)).await.expect("the target answers") {
                 crate::registry::Referrers::Listed(listed) => listed,
-                crate::registry::Referrers::NotListed => world.fallback(subject).await,
+                _ => world.fallback(subject).await,
             };
             let [entry] = &listed[..] else { panic!("one attachment is listed: {listed:?}") };
             assert_eq!(entry.digest, digest(attached));

@@ -10,7 +10,9 @@ use imglife::model::manifest::media_type;
 use imglife::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag};
 use imglife::registry::layout::Layouts;
 use imglife::registry::memory::{MemoryPlace, SparseIndexes};
-use imglife::registry::{BlobPut, BlobStream, ImageStore, InMemory, PlaceError, PlaceErrorKind, Reopen};
+use imglife::registry::{
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageStore, InMemory, PlaceError, PlaceErrorKind, Reopen, Swept,
+};
 use serde_json::{Value, json};
 
 const ARTIFACT_CONFIG: &str = "application/vnd.oci.empty.v1+json";
@@ -32,6 +34,21 @@ pub(crate) struct Place<'a> {
     pub(crate) ranges: bool,
     /// Whether manifests are refused whose blobs are not there, or that are put under the digest of another.
     pub(crate) checks_manifests: bool,
+    pub(crate) deletes: Deletions,
+    /// Whether what a deleted manifest had in it is gone at once, and its tags with it.
+    pub(crate) forgets: Forgetting,
+    /// Whether it tells which repositories there are.
+    pub(crate) lists_repositories: bool,
+}
+
+/// What is gone after a manifest was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgetting {
+    Everything,
+    /// The tags; its content stays until it is swept.
+    Tags,
+    /// The manifest, by its digest only; its tags still name it.
+    Digest,
 }
 
 impl<'a> Place<'a> {
@@ -46,6 +63,9 @@ impl<'a> Place<'a> {
             tells_absence: true,
             ranges: true,
             checks_manifests: true,
+            deletes: Deletions::ALL,
+            forgets: Forgetting::Everything,
+            lists_repositories: true,
         }
     }
 
@@ -81,6 +101,11 @@ pub(crate) async fn holds_for(place: &Place<'_>) {
         a_blob_is_shared_between_repositories(place).await;
     }
     a_blob_that_cannot_be_shared_is_sent(place).await;
+    what_is_deleted_is_told(place).await;
+    a_tag_is_deleted_alone(place).await;
+    a_manifest_is_deleted_with_its_tags_and_nothing_else(place).await;
+    what_is_there_can_be_claimed(place).await;
+    repositories_are_told_with_those_beside_them(place).await;
 }
 
 async fn what_is_not_there_is_told_as_absent(place: &Place<'_>) {
@@ -321,6 +346,96 @@ async fn a_blob_that_cannot_be_shared_is_sent(place: &Place<'_>) {
     assert!(place.store.has_blob(&to, &wanted).await.expect("an answer"));
 }
 
+async fn what_is_deleted_is_told(place: &Place<'_>) {
+    let repository = place.repository("abilities");
+    put_image(place, &repository, &tag("1"), b"abilities").await;
+    for _ in 0..2 {
+        assert_eq!(place.store.deletions(&repository).await.expect("an answer"), place.deletes);
+    }
+    assert_eq!(listed(place, &repository).await, ["1"]);
+}
+
+async fn a_tag_is_deleted_alone(place: &Place<'_>) {
+    let repository = place.repository("untagged");
+    let image = put_image(place, &repository, &tag("1.0"), b"untagged").await;
+    put_manifest(place, &repository, &tag("latest").into(), &image).await;
+    put_image(place, &repository, &tag("2.0"), b"another").await;
+    let delete = async |name: &str| place.store.delete_tag(&repository, &tag(name)).await.expect("an answer");
+    if place.deletes.tags == Ability::Missing {
+        assert_eq!((delete("1.0").await, delete("never-there").await), (Deletion::Unsupported, Deletion::Unsupported));
+        assert_eq!(listed(place, &repository).await, ["1.0", "2.0", "latest"]);
+        return;
+    }
+    assert_eq!(delete("1.0").await, Deletion::Done);
+    assert_eq!(listed(place, &repository).await, ["2.0", "latest"]);
+    assert_eq!(place.store.resolve(&repository, &tag("1.0").into()).await.expect("an answer"), None);
+    for reference in [tag("latest").into(), Reference::Digest(image.digest.clone())] {
+        assert_eq!(place.store.manifest(&repository, &reference).await.expect("an answer").as_ref(), Some(&image), "{reference}");
+    }
+    assert_eq!((delete("1.0").await, delete("never-there").await), (Deletion::WasAbsent, Deletion::WasAbsent));
+    put_manifest(place, &repository, &tag("1.0").into(), &image).await;
+    assert_eq!(listed(place, &repository).await, ["1.0", "2.0", "latest"]);
+}
+
+async fn a_manifest_is_deleted_with_its_tags_and_nothing_else(place: &Place<'_>) {
+    let repository = place.repository("deleted");
+    let child = image_of(place, &repository, b"child").await;
+    put_manifest(place, &repository, &child.digest.clone().into(), &child).await;
+    let index = index(media_type::OCI_INDEX, &[child.descriptor()]);
+    for name in ["1.0", "latest"] {
+        put_manifest(place, &repository, &tag(name).into(), &index).await;
+    }
+    let other = put_image(place, &repository, &tag("2.0"), b"other").await;
+    let delete = async || place.store.delete_manifest(&repository, &index.digest).await.expect("an answer");
+    if place.deletes.manifests == Ability::Missing {
+        assert_eq!((delete().await, delete().await), (Deletion::Unsupported, Deletion::Unsupported));
+        assert_eq!(listed(place, &repository).await, ["1.0", "2.0", "latest"]);
+        return;
+    }
+    assert_eq!(delete().await, Deletion::Done);
+    let by_digest = place.store.resolve(&repository, &index.digest.clone().into()).await.expect("an answer");
+    assert_eq!(by_digest.is_some(), place.forgets == Forgetting::Tags);
+    match place.forgets {
+        Forgetting::Everything | Forgetting::Tags => assert_eq!(listed(place, &repository).await, ["2.0"]),
+        Forgetting::Digest => assert_eq!(listed(place, &repository).await, ["1.0", "2.0", "latest"]),
+    }
+    for kept in [&child, &other] {
+        let found = place.store.manifest(&repository, &kept.digest.clone().into()).await.expect("an answer");
+        assert_eq!(found.as_ref(), Some(kept));
+    }
+    assert_eq!(delete().await, Deletion::WasAbsent);
+    // What is left goes on as before.
+    match place.store.sweep(&repository).await.expect("an answer") {
+        Swept::ByItself | Swept::Freed { files: 0, .. } => {}
+        swept => panic!("everything is young: {swept:?}"),
+    }
+    put_manifest(place, &repository, &tag("3.0").into(), &index).await;
+    let found = place.store.resolve(&repository, &tag("3.0").into()).await.expect("an answer");
+    assert_eq!(found, Some(index.descriptor()));
+}
+
+async fn what_is_there_can_be_claimed(place: &Place<'_>) {
+    let repository = place.repository("claimed");
+    let image = put_image(place, &repository, &tag("1"), b"claimed").await;
+    let (there, absent) = (blob(b"claimed"), blob(b"never written"));
+    assert!(place.store.claim_blob(&repository, &there).await.expect("an answer"));
+    assert!(!place.store.claim_blob(&repository, &absent).await.expect("an answer"));
+    assert!(place.store.claim_manifest(&repository, &image.digest).await.expect("an answer"));
+    assert!(!place.store.claim_manifest(&repository, &absent.digest).await.expect("an answer"));
+}
+
+async fn repositories_are_told_with_those_beside_them(place: &Place<'_>) {
+    let [one, deep, elsewhere] = ["beside/one", "beside/a/deep-one", "not-beside/one"].map(|name| place.repository(name));
+    for repository in [&one, &deep, &elsewhere] {
+        put_image(place, repository, &tag("1"), b"beside").await;
+    }
+    let mut told = place.store.repositories_beside(&one).await.expect("an answer");
+    if let Some(told) = &mut told {
+        told.sort();
+    }
+    assert_eq!(told, place.lists_repositories.then(|| vec![deep, one]));
+}
+
 fn tag(text: &str) -> Tag {
     text.parse().expect("a tag")
 }
@@ -428,10 +543,19 @@ fn the_contract_holds_in_memory() {
         let store = MemoryPlace::new(sparse_indexes);
         run(holds_for(&Place::new(&store, &|name| format!("registry/{name}").parse().expect("a repository"))));
     }
+    for (tags, manifests) in [(Ability::Missing, Ability::Present), (Ability::Present, Ability::Missing)] {
+        let deletes = Deletions { tags, manifests };
+        let store = MemoryPlace::default().deleting(deletes);
+        let fresh = |name: &str| format!("registry/{name}").parse().expect("a repository");
+        run(holds_for(&Place { deletes, ..Place::new(&store, &fresh) }));
+    }
 }
 
 #[test]
 fn the_contract_holds_for_layouts() {
     let directory = tempfile::tempdir().expect("a directory");
-    run(holds_for(&Place::new(&Layouts, &|name| Repository::Layout { directory: directory.path().join(name) })));
+    let store = Layouts::default();
+    let fresh = |name: &str| Repository::Layout { directory: directory.path().join(name) };
+    let place = Place::new(&store, &fresh);
+    run(holds_for(&Place { forgets: Forgetting::Tags, ..place }));
 }

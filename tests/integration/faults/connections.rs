@@ -10,7 +10,8 @@ use imglife::registry::remote::RemoteRegistries;
 use imglife::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
 
 use super::{
-    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene, Seen, World, client, configuration, image,
+    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene, Seen, World, causes, client, configuration,
+    image, report,
 };
 use crate::registries::Alice;
 use crate::support::registry::{PASSWORD, USER};
@@ -101,7 +102,7 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
     assert!(storage.seen().is_empty());
     let copied = world.imglife(["--log-level", "trace", "sync"]).succeeds();
     let layout = imglife::model::Repository::Layout { directory: world.path("out") };
-    graph.assert_published(&imglife::registry::layout::Layouts, &layout).await;
+    graph.assert_published(&imglife::registry::layout::Layouts::default(), &layout).await;
     assert!(proxy.seen().iter().any(|seen| seen.header("authorization").is_some()), "the registry was logged in to");
     assert!(!storage.seen().is_empty() && storage.seen().iter().all(|seen| seen.header("authorization").is_none()));
     for text in [refused.stdout, refused.stderr, copied.stdout, copied.stderr] {
@@ -225,4 +226,38 @@ async fn an_upload_is_not_begun_before_its_content_is_there() {
     world.imglife(["sync"]).exits(1);
     let requests = scene.target.requests();
     assert!(from.faults() > 0 && requests.iter().all(|request| matches!(request.method.as_str(), "GET" | "HEAD")), "{requests:?}");
+}
+
+#[tokio::test]
+async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_begun() {
+    let (upstream, target) = (Registry::plain(), Registry::plain());
+    for name in ["drips", "limited"] {
+        image("1.0", LAYER).publish(&client(&upstream), &upstream.repository(name)).await;
+    }
+    let whole = image("2.0", 1_000);
+    whole.publish(&client(&upstream), &upstream.repository("whole")).await;
+    // A byte a second never stalls: without a limit it would be followed for a month.
+    let drip = Rule::new("GET", "/v2/drips/blobs/", ALWAYS, Fault::Drip(1, Duration::from_secs(1)));
+    let limited = Rule::new("GET", "/v2/limited/manifests/", ALWAYS, Fault::status(429, &[("retry-after", "3600")]));
+    let proxy = Proxy::start(upstream.host(), vec![drip, limited]);
+    let entry = |name: &str| (format!("{}/{name}", proxy.host()), format!("{}/{name}", target.host()), "tag_regex: '.*'");
+    let world = World::new().file("imglife.yaml", configuration(&[proxy.host(), target.host()], &["drips", "limited", "whole"].map(entry)));
+    let ended = world.start_imglife(["--time-limit", "4s", "sync", "--output", "json"]).within(PATIENCE).wait();
+    let ended = ended.exits(1);
+    let found = report(&ended);
+    let outcomes: Vec<&str> =
+        found["entries"].as_array().expect("entries").iter().filter_map(|entry| entry["tags"][0]["outcome"].as_str()).collect();
+    assert_eq!(outcomes, ["interrupted", "failed", "copied"], "{}", ended.stdout);
+    assert!(causes(&found).contains("(try again in 3600 s, which is beyond the run's time limit)"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("the run's time is up"), "{}", ended.stderr);
+    assert!(target.stored_tags("drips").is_empty() && target.stored_tags("limited").is_empty());
+    whole.assert_published(&client(&target), &target.repository("whole")).await;
+    let requests = target.requests();
+    let of_uploads = |method: &str| {
+        let uploads = requests.iter().filter(|request| request.path.contains("/drips/blobs/uploads/") && !request.path.contains("mount="));
+        uploads.filter(|request| request.method == method).map(|request| request.status).collect::<Vec<_>>()
+    };
+    // How the registry answers depends on whether it has noticed by then that the content broke off.
+    assert!(!of_uploads("POST").is_empty());
+    assert_eq!(of_uploads("POST").len(), of_uploads("DELETE").len(), "what was begun is cancelled");
 }

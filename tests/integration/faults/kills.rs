@@ -155,10 +155,10 @@ async fn a_sync_to_a_layout_that_is_killed_leaves_whole_images_and_the_next_one_
         let world = World::new().file("slow.yaml", &slow).file("imglife.yaml", &text);
         killed += u64::from(kill_after(&world, moment(round, length)));
         let layout = Repository::Layout { directory: world.path("out") };
-        left.insert(assert_whole(&Layouts, &layout).await);
+        left.insert(assert_whole(&Layouts::default(), &layout).await);
         world.imglife(["sync"]).succeeds();
         assert_eq!(layout_files(&world.path("out")), expected, "round {round}");
-        graph.assert_published(&Layouts, &layout).await;
+        graph.assert_published(&Layouts::default(), &layout).await;
     }
     assert!(2 * killed >= rounds() && left.len() > 1, "{killed} of {} were killed on the way, with {left:?} tags", rounds());
 }

@@ -111,7 +111,7 @@ fn listings_that_are_none_are_refused_by_name() {
         ("no address", next("<http://[>; rel=\"next\"".to_owned()), "the next page's address is none"),
         ("a page without an end", Box::new(|_| typed("application/json", endless())), "the answer has more than 8388608 bytes"),
         ("HTML", Box::new(move |_| typed("text/html", html)), "the answer is no list of tags"),
-        ("an error in HTML", Box::new(move |_| (StatusCode::NOT_IMPLEMENTED, html).into_response()), "501 Not Implemented: <html><body>"),
+        ("an error in HTML", Box::new(move |_| (StatusCode::NOT_IMPLEMENTED, html).into_response()), "501 Not Implemented"),
         ("a number", body(r#"{"tags": 7}"#), "the answer is no list of tags"),
         ("`null`", body(r#"{"tags": null}"#), "none of 0 upstream tags"),
         ("hostile names", body(r#"{"tags": ["../../x", "$(id)", "\u001b[31m", "\n::set-output"]}"#), "none of 0 upstream tags"),

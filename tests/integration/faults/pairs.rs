@@ -79,9 +79,9 @@ async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
     }
     let layout = Repository::Layout { directory: world.path("out") };
     for graph in [&a, &b] {
-        graph.assert_published(&Layouts, &layout).await;
+        graph.assert_published(&Layouts::default(), &layout).await;
     }
-    assert_eq!(assert_whole(&Layouts, &layout).await, 30);
+    assert_eq!(assert_whole(&Layouts::default(), &layout).await, 30);
     for file in ["one-after.yaml", "other-after.yaml"] {
         world.imglife(["-c", file, "sync"]).succeeds();
     }
@@ -106,9 +106,9 @@ async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
     first.wait();
     second.wait().succeeds();
     let layout = Repository::Layout { directory: world.path("out") };
-    b.assert_published(&Layouts, &layout).await;
-    assert_whole(&Layouts, &layout).await;
+    b.assert_published(&Layouts::default(), &layout).await;
+    assert_whole(&Layouts::default(), &layout).await;
     world.imglife(["-c", "one.yaml", "sync"]).succeeds();
-    a.assert_published(&Layouts, &layout).await;
+    a.assert_published(&Layouts::default(), &layout).await;
     assert!(layout_files(&world.path("out")).keys().all(|name| !name.starts_with(".imglife")), "nothing is left over");
 }

@@ -41,6 +41,12 @@ impl Attached {
         attached
     }
 
+    /// Signs the image once more.
+    pub(crate) fn add_signature(&mut self, text: &str) {
+        let index = self.graph.tags[0].1.clone();
+        self.refer(&index, Some("application/vnd.example.signature"), text);
+    }
+
     /// Adds an artifact that has `subject` as its subject. Without an artifact type, that of its configuration counts.
     fn refer(&mut self, subject: &Descriptor, artifact_type: Option<&str>, text: &str) -> Descriptor {
         let config_type = "application/vnd.example.config.v1+json";

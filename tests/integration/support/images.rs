@@ -314,7 +314,8 @@ mod tests {
         let memory = MemoryPlace::default();
         let remote: Repository = "registry.test/odd".parse().expect("a repository's name");
         for graph in copied_kinds().into_iter().chain([sha512_image(), too_deep()]) {
-            let places: [(&dyn ImageStore, &Repository); 2] = [(&Layouts, &layout), (&memory, &remote)];
+            let layouts = Layouts::default();
+            let places: [(&dyn ImageStore, &Repository); 2] = [(&layouts, &layout), (&memory, &remote)];
             for (place, repository) in places {
                 graph.publish(place, repository).await;
                 graph.assert_published(place, repository).await;

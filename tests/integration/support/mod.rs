@@ -1,6 +1,7 @@
 //! What tests stand on: a world of their own to run programs in, real registries, odd images, a real root file system.
 
 pub(crate) mod attachments;
+pub(crate) mod endoflife;
 pub(crate) mod gitea;
 pub(crate) mod gitlab;
 pub(crate) mod images;

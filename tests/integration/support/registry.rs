@@ -9,6 +9,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use imglife::model::{Digest, Repository};
+use imglife::registry::{Ability, Deletions};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -41,6 +42,12 @@ enum Login {
 }
 
 impl RegistryBuilder {
+    /// Another program.
+    #[must_use]
+    pub(crate) fn server(self, server: Server) -> RegistryBuilder {
+        RegistryBuilder { server, ..self }
+    }
+
     /// With a certificate of a certificate authority of its own.
     #[must_use]
     pub(crate) fn tls(self) -> RegistryBuilder {
@@ -78,7 +85,8 @@ impl RegistryBuilder {
             fs::write(directory.path().join("config.yml"), self.configuration(directory.path(), address, tokens.as_ref()))
                 .expect("a written file");
             if let Some(process) = self.server.start(directory.path(), address) {
-                return Registry { server: self.server, is_tls: self.is_tls, address, process, tokens, directory };
+                let (server, is_tls, refuses_deletes) = (self.server, self.is_tls, self.refuses_deletes);
+                return Registry { server, is_tls, refuses_deletes, address, process, tokens, directory };
             }
         }
         panic!("five free ports were taken before the registry could listen on them");
@@ -142,6 +150,7 @@ fn write_certificates(directory: &Path) {
 pub(crate) struct Registry {
     server: Server,
     is_tls: bool,
+    refuses_deletes: bool,
     address: SocketAddr,
     process: Child,
     tokens: Option<TokenServer>,
@@ -166,11 +175,17 @@ impl Registry {
 
     /// Returns a registry of another program, over plain HTTP, open to everybody, that allows deletes.
     pub(crate) fn of(server: Server) -> Registry {
-        RegistryBuilder { server, ..Registry::builder() }.start()
+        Registry::builder().server(server).start()
     }
 
     pub(crate) fn server(&self) -> Server {
         self.server
+    }
+
+    /// Returns what it deletes. The newer one of the distribution project deletes tags whatever it was told.
+    pub(crate) fn deletes(&self) -> Deletions {
+        let ability = |deletes| if deletes { Ability::Present } else { Ability::Missing };
+        Deletions { tags: ability(self.server != Server::DockerRegistry), manifests: ability(!self.refuses_deletes) }
     }
 
     /// Returns host and port, as in references.

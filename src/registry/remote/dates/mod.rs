@@ -139,7 +139,7 @@ fn is_withheld(interface: Interface, error: &http::Error) -> bool {
 }
 
 /// Returns whether an answer is that of a host without the interface. Failures that can pass are not.
-fn is_missing(error: &http::Error) -> bool {
+pub(super) fn is_missing(error: &http::Error) -> bool {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
             408 | 429 => false,

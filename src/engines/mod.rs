@@ -1,0 +1,142 @@
+//! Build engines: what makes an image of a Dockerfile with its folder, and pushes it.
+//!
+//! Owns how each engine is found, called and understood. What is built, in which order, and whether at all, is decided by the step.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::model::{Digest, ImageReference, Platform, Repository, Tag};
+
+/// An engine, by its name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EngineName {
+    /// Writes layers by itself; builds what needs no execution.
+    Native,
+    Buildx,
+    Buildah,
+    Podman,
+    Docker,
+}
+
+impl EngineName {
+    /// The programs in the order in which one is chosen where nothing names one.
+    pub const PROGRAMS: [EngineName; 4] = [EngineName::Buildx, EngineName::Buildah, EngineName::Podman, EngineName::Docker];
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            EngineName::Native => "native",
+            EngineName::Buildx => "buildx",
+            EngineName::Buildah => "buildah",
+            EngineName::Podman => "podman",
+            EngineName::Docker => "docker",
+        })
+    }
+}
+
+/// One image to build and to push.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// Where it is pushed to.
+    pub repository: Repository,
+    pub tag: Tag,
+    /// The rendered Dockerfile.
+    pub dockerfile: String,
+    /// What messages call the Dockerfile: the file of its template.
+    pub dockerfile_name: String,
+    /// The directory that `COPY` and `ADD` read from.
+    pub context: PathBuf,
+    /// What `FROM` names, by tag and digest.
+    pub base: ImageReference,
+    /// At least one.
+    pub platforms: Vec<Platform>,
+    pub arguments: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// For the index and for each manifest, where the engine can write them.
+    pub annotations: BTreeMap<String, String>,
+    pub attestations: Attestations,
+    /// The time that image and layers are of.
+    pub created: DateTime<Utc>,
+}
+
+/// What an engine attaches to the image by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attestations {
+    pub sbom: bool,
+    pub provenance: Provenance,
+}
+
+impl Attestations {
+    /// Returns whether there is anything to attach.
+    pub fn any(self) -> bool {
+        self.sbom || self.provenance != Provenance::Off
+    }
+}
+
+/// How much is told of how an image was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Provenance {
+    #[default]
+    Off,
+    Min,
+    Max,
+}
+
+/// An image that was built and pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// What the tag names: of an index where there are several platforms or attestations.
+    pub digest: Digest,
+    pub warnings: Vec<String>,
+}
+
+/// Makes images.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    fn name(&self) -> EngineName;
+
+    /// Returns whether the engine can be used here, with the reason and what to do when not. Asks at most for versions.
+    async fn available(&self) -> Result<(), EngineError>;
+
+    /// Builds the image for all platforms and pushes it; its tag is written last. When the future is dropped, what was started is
+    /// ended, and at most something without a tag is left behind.
+    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError>;
+}
+
+/// Why an image was not built.
+#[derive(Debug, thiserror::Error)]
+#[error("{engine}: {problem}")]
+pub struct EngineError {
+    pub engine: EngineName,
+    pub problem: String,
+    /// The end of what the engine wrote, secrets masked; empty when it wrote nothing.
+    pub log: String,
+    pub hint: Option<String>,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl EngineError {
+    /// Returns an error that nothing was written about.
+    pub fn new(engine: EngineName, problem: impl Into<String>) -> EngineError {
+        EngineError { engine, problem: problem.into(), log: String::new(), hint: None, source: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> EngineError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the error with its cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
+        self.source = Some(source.into());
+        self
+    }
+}
