@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod credentials;
 pub mod demo;
+pub mod dockerfile;
 pub mod error;
 pub mod hooks;
 pub mod http;
