@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 pub mod app;
 pub mod cache;
+pub mod ci;
 pub mod cli;
 pub mod command;
 pub mod config;
