@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{Digest, Variables};
 
 /// The largest entry that is read or written, in bytes.
-const LARGEST_ENTRY: u64 = 64 * 1024;
+const LARGEST_ENTRY: u64 = 4 << 20;
 
 /// The user's cache.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ pub mod config;
 pub mod credentials;
 pub mod demo;
 pub mod dockerfile;
+pub mod eol;
 pub mod error;
 pub mod hooks;
 pub mod http;

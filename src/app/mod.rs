@@ -12,11 +12,13 @@ use crate::progress::Progress;
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
+pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
 mod configuration;
+mod eol;
 mod output;
 mod places;
 mod report_files;
@@ -40,6 +42,8 @@ pub struct Global {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Sync(SyncOptions),
+    EolUpdate(EolUpdateOptions),
+    EolList(EolListOptions),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
         output: Output,
@@ -72,6 +76,8 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
     let Invocation { command, global } = invocation;
     match command {
         Command::Sync(options) => sync::run(&options, &global, surroundings),
+        Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
+        Command::EolList(options) => eol::list(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

@@ -8,7 +8,7 @@ use crate::command::System;
 use crate::config::{Config, HostSettings};
 use crate::credentials::{StandardCredentials, check_collisions};
 use crate::error::Failure;
-use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls};
+use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls, Url};
 use crate::model::{Host, Repository};
 use crate::process::Process;
 use crate::registry::ImageStore;
@@ -24,23 +24,43 @@ pub(super) fn image_places<'a>(
     process: &Process,
     mode: Mode,
 ) -> Result<Arc<dyn ImageStore>, Failure> {
-    let hosts: BTreeMap<Host, HostRules> = config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect();
-    let login_host = |host: &Host| hosts.get(host).map_or_else(|| host.clone(), |rules| rules.login_host(host));
+    let settings = settings(config);
+    let login_host = |host: &Host| settings.hosts.get(host).map_or_else(|| host.clone(), |rules| rules.login_host(host));
     let logins: BTreeSet<Host> = repositories.filter_map(Repository::host).map(login_host).collect();
     check_collisions(&logins, &process.variables).map_err(|error| {
         let hint = error.hint.clone();
         let failure = Failure::usage(error);
         hint.into_iter().fold(failure, Failure::hint)
     })?;
-    // Asking a credential helper is reading, so it is the real runner in every mode.
-    let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
-    let settings = Settings { hosts, insecure: config.insecure_registries.iter().cloned().collect(), ..Settings::default() };
-    let client = Client::new(settings, Arc::new(credentials), process.clock.clone());
+    let client = client(settings, process);
     let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts) };
     Ok(match mode {
         Mode::Apply => Arc::new(places),
         Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(Arc::new(places))),
     })
+}
+
+/// Returns a client for the service at `address` of `host`. That it is configured with `http://` is permission for plain HTTP.
+pub(super) fn service_client(config: &Config, process: &Process, host: &Host, address: &Url) -> Client {
+    let mut settings = settings(config);
+    let rules = settings.hosts.entry(host.clone()).or_default();
+    if rules.endpoint.is_none() {
+        let mut origin = address.clone();
+        origin.set_path("");
+        rules.endpoint = Some(origin);
+    }
+    client(settings, process)
+}
+
+fn client(settings: Settings, process: &Process) -> Client {
+    // Asking a credential helper is reading, so it is the real runner in every mode.
+    let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
+    Client::new(settings, Arc::new(credentials), process.clock.clone())
+}
+
+fn settings(config: &Config) -> Settings {
+    let hosts: BTreeMap<Host, HostRules> = config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect();
+    Settings { hosts, insecure: config.insecure_registries.iter().cloned().collect(), ..Settings::default() }
 }
 
 /// Returns the place that OCI image layout directories are, which needs no configuration.

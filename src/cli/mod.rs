@@ -16,6 +16,7 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod docs;
+mod eol;
 mod failure;
 mod global;
 mod logging;
@@ -36,8 +37,8 @@ const HELP_WIDTH: usize = 100;
 
 /// Keep an organisation's container images alive
 ///
-/// Mirrors public images, and keeps the mirrors current, from one configuration file: `imglife.yaml`, or the file that
-/// `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress and errors to stderr.
+/// Mirrors public images, keeps the mirrors current and knows when they reach their end of life, from one configuration file:
+/// `imglife.yaml`, or the file that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress and errors to stderr.
 #[derive(Debug, Parser)]
 #[command(
     name = "imglife",
@@ -50,6 +51,7 @@ Examples:
   imglife demo              see it work on a sample world, without a server
   imglife --check           validate ./imglife.yaml and say what it suffices for
   imglife sync --dry-run    what a sync would copy
+  imglife eol list          what ends when
   imglife help sync         everything about a command
 
 Exit codes:
@@ -71,6 +73,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sync(sync::SyncArguments),
+    Eol(eol::EolArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -136,6 +139,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         None => app::Command::ConfigCheck { output: app::Output::Text },
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
+        Some(Command::Eol(arguments)) => arguments.command(),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),

@@ -20,16 +20,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::NaiveDate;
-use regex::Regex;
-
 pub use check::load;
 pub use errors::{ConfigErrors, Finding, Span};
 pub use schema::schema;
 pub use show::{show, suffices};
 pub use source::{DEFAULT_NAME, OpenError, SourceText, find, open, read};
 
+pub use crate::model::eol::{Acceptance, Phase};
 pub use crate::model::hook::{Hook, HookCommand};
+pub use crate::model::lifecycle::{Extract, ImageLifecycle, TagPattern};
 use crate::model::reference::InvalidName;
 use crate::model::{Host, Platform, Repository, Tag};
 
@@ -144,6 +143,7 @@ pub enum Selection {
 
 #[derive(Clone, Debug)]
 pub struct PatternSelection {
+    /// Matches whole tags.
     pub tag_regex: TagPattern,
     pub exclude_regex: Option<TagPattern>,
     /// Tags pushed upstream less than this ago wait. Applied before `keep_last`.
@@ -153,14 +153,6 @@ pub struct PatternSelection {
     pub keep_last: Option<usize>,
     /// Fewer selected tags than this fail the entry.
     pub min_tags: usize,
-}
-
-/// A regular expression over whole tags.
-#[derive(Clone, Debug)]
-pub struct TagPattern {
-    /// As the user wrote it, for messages.
-    pub text: String,
-    pub regex: Regex,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,44 +333,6 @@ pub enum EolProvider {
 pub enum EolTarget {
     Git,
     PackageRegistry,
-}
-
-/// Which of a cycle's dates counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// End of active support.
-    ActiveSupport,
-    EndOfLife,
-    /// End of extended support.
-    ExtendedSupport,
-}
-
-/// The product that an image is of, and how its tag names a release cycle.
-#[derive(Clone, Debug)]
-pub struct ImageLifecycle {
-    pub product: String,
-    pub extract: Extract,
-    pub phase: Option<Phase>,
-    pub accept: Option<Acceptance>,
-}
-
-#[derive(Clone, Debug)]
-pub enum Extract {
-    /// The longest dotted prefix of the version that is a known cycle.
-    LongestPrefix,
-    Major,
-    Minor,
-    Patch,
-    Full,
-    /// A regular expression with one capture group, searched for anywhere in the tag.
-    Pattern(TagPattern),
-}
-
-/// Support that was paid for, or a risk that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acceptance {
-    pub until: NaiveDate,
-    pub reason: String,
 }
 
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use super::{
     Build, BuildImage, Config, Entry, Extract, Hook, HookCommand, HostSettings, ImageLifecycle, Lifecycle, Provider, Registry, Retention,
     Selection, Sync, TagExclusion,
 };
+use crate::model::lifecycle::Product;
 
 /// Returns the configuration in effect as YAML: defaults and variables filled in, paths absolute. Read again, it says the same.
 pub fn show(config: &Config) -> String {
@@ -226,8 +227,12 @@ fn product(product: &ImageLifecycle) -> Value {
         Extract::Pattern(pattern) => Some(pattern.text.as_str()),
     };
     let accept = product.accept.as_ref();
+    let name = match &product.product {
+        Product::Named(name) => Some(name),
+        Product::OfImages(_) => None,
+    };
     given([
-        ("product", json!(product.product)),
+        ("product", name.map_or(Value::Null, |name| json!(name.as_str()))),
         ("extract", json!(extract)),
         ("phase", product.phase.map_or(Value::Null, word)),
         ("accept", accept.map_or(Value::Null, |accept| json!({ "until": accept.until.to_string(), "reason": accept.reason }))),
@@ -283,7 +288,7 @@ pub fn suffices(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
     let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty()) || images.iter().any(|image| !image.lifecycle.is_empty());
-    let products = || needs(has_products, "no image has a `lifecycle` with a `product`");
+    let products = || needs(has_products, "no image has a `lifecycle`");
     let records = || records(config.registry.as_ref());
     let mirrors = needs(!entries.is_empty(), "`sync.entries` lists no mirror");
     let bases = needs(!images.is_empty(), "`build.images` lists no image");

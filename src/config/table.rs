@@ -342,7 +342,7 @@ pub(super) static NOTIFY: Section = Section {
 pub(super) static IMAGE_LIFECYCLE: Section = Section {
     name: "an image's lifecycle",
     keys: &[
-        key("product", Shape::Text, "The product's name or alias on endoflife.date.").required(),
+        key("product", Shape::Text, "The product's name or alias on endoflife.date. The one that images of the mirrored repository are of when left out."),
         key(
             "extract",
             Shape::Extract,

@@ -198,6 +198,8 @@ pub(super) fn read_reasons(body: &[u8]) -> (Vec<Problem>, String) {
     }
     match serde_json::from_slice::<Envelope>(body) {
         Ok(envelope) if !envelope.errors.is_empty() => (envelope.errors, String::new()),
+        // The pages that balancers and web sites answer with say less than their status.
+        _ if body.trim_ascii_start().starts_with(b"<") => (Vec::new(), String::new()),
         _ => (Vec::new(), excerpt(&String::from_utf8_lossy(body), 200)),
     }
 }
@@ -268,6 +270,8 @@ mod tests {
         let shown: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!((shown, excerpt), (vec![r"NAME_UNKNOWN: no\u{1b}[2J".to_owned(), "m".to_owned()], String::new()));
         assert_eq!(read_reasons(b"too many\nrequests"), (Vec::new(), r"too many\u{a}requests".to_owned()));
-        assert_eq!(read_reasons(b""), (Vec::new(), String::new()));
+        for nothing in [&b""[..], b"\n<!DOCTYPE html><title>404</title>"] {
+            assert_eq!(read_reasons(nothing), (Vec::new(), String::new()));
+        }
     }
 }

@@ -27,4 +27,4 @@ pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Request, T
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
 pub use retry::Tries;
-pub use settings::{ClientCertificate, HostRules, Settings, Tls};
+pub use settings::{ClientCertificate, HostRules, Settings, Tls, host_of};

@@ -51,8 +51,8 @@ impl HostRules {
     }
 }
 
-/// Returns the host of an address as references would name it.
-pub(super) fn host_of(url: &Url) -> Option<Host> {
+/// Returns the host of an address as references would name it, `None` when it is not one that they can name.
+pub fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str()?;
     url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()
 }

@@ -1,12 +1,14 @@
-//! Values that every other module speaks in: names, digests, descriptors, manifests, platforms, versions.
+//! Values that every other module speaks in: names, digests, descriptors, manifests, platforms, versions, release cycles.
 //!
 //! Owns their parsing, ordering and display. Does no input or output and knows no other module.
 
 pub mod clock;
 pub mod descriptor;
 pub mod digest;
+pub mod eol;
 pub mod hook;
 pub mod image_config;
+pub mod lifecycle;
 pub mod manifest;
 pub mod platform;
 pub mod record;

@@ -155,12 +155,12 @@ impl Grid {
     }
 }
 
-/// Returns whether `text` is a count or what [`human_bytes`] gives.
+/// Returns whether `text` is a count, a difference of such, or what [`human_bytes`] gives.
 fn is_amount(text: &str) -> bool {
     let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
     let digits = |text: &str| text.chars().all(|character| character.is_ascii_digit());
     match unit {
-        "" => digits(number),
+        "" => digits(number.strip_prefix('-').unwrap_or(number)),
         "B" | "kB" | "MB" | "GB" | "TB" => digits(&number.replacen('.', "", 1)),
         _ => false,
     }

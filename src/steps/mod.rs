@@ -1,9 +1,12 @@
 //! The commands that act, each as observe, plan, execute, report. Rules live here; wiring lives in `app`.
 
-use serde::Serialize;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
 
 use crate::error::{Side, chain};
 
+pub mod eol;
 pub mod shard;
 pub mod sync;
 
@@ -44,4 +47,9 @@ impl Trouble {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// Writes a duration as reports have it: in seconds, to the millisecond.
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
 }

@@ -29,6 +29,8 @@ struct Inherited<'a> {
     engine: Option<EngineChoice>,
     general: &'a General,
     lifecycles: HashMap<Repository, Vec<ImageLifecycle>>,
+    /// What is mirrored, by where it is mirrored to.
+    sources: HashMap<Repository, Repository>,
 }
 
 /// An image as far as it could be read.
@@ -63,6 +65,8 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
     for entry in sync.iter().flat_map(|checked| &checked.sync.entries).filter(|entry| !entry.lifecycle.is_empty()) {
         lifecycles.entry(entry.target.clone()).or_insert_with(|| entry.lifecycle.clone());
     }
+    let entries = sync.iter().flat_map(|checked| &checked.sync.entries);
+    let sources = entries.map(|entry| (entry.target.clone(), entry.source.clone())).collect();
     let given_platforms = platforms(&fields);
     check_engine(&fields, engine, given_platforms.as_deref());
     let inherited = Inherited {
@@ -75,6 +79,7 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
         engine,
         general,
         lifecycles,
+        sources,
     };
     fields.demand("images");
     let sections = fields.sections("images").unwrap_or_default();
@@ -132,7 +137,9 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let provenance = fields.optional("provenance").map(|provenance| provenance.value);
     let own_hooks = fields.section("hooks").and_then(|fields| hooks(&fields, "post_image_build"));
     let applied = inherited.general.applied(fields);
-    let lifecycle = products(fields).or_else(|| inherited.lifecycles.get(&mirror_image.as_ref()?.value).cloned()).unwrap_or_default();
+    let mirror = mirror_image.as_ref().map(|mirror| &mirror.value);
+    let origin = mirror.map(|mirror| inherited.sources.get(mirror).unwrap_or(mirror));
+    let lifecycle = products(fields, origin).or_else(|| inherited.lifecycles.get(mirror?).cloned()).unwrap_or_default();
     let build = || {
         Some(BuildImage {
             name: name.clone()?.value,

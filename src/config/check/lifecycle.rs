@@ -6,6 +6,8 @@ use super::reader::{Fields, Located};
 use super::scalar::VariableName;
 use crate::config::table::{LIFECYCLE, NOTIFY, STATUS};
 use crate::config::{Acceptance, Extract, ImageLifecycle, Lifecycle, Status};
+use crate::model::Repository;
+use crate::model::lifecycle::{Product, ProductName};
 
 /// Returns how end-of-life data is kept.
 pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
@@ -34,13 +36,16 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
     })
 }
 
-/// Returns the products of an image, `None` when the key is left out.
-pub(super) fn products(fields: &Fields<'_>) -> Option<Vec<ImageLifecycle>> {
-    Some(fields.sections("lifecycle")?.iter().filter_map(product).collect())
+/// Returns the products of an image, `None` when the key is left out. Those without a name are what `images` has.
+pub(super) fn products(fields: &Fields<'_>, images: Option<&Repository>) -> Option<Vec<ImageLifecycle>> {
+    Some(fields.sections("lifecycle")?.iter().filter_map(|fields| product(fields, images)).collect())
 }
 
-fn product(fields: &Fields<'_>) -> Option<ImageLifecycle> {
-    let product = fields.required::<String>("product");
+fn product(fields: &Fields<'_>, images: Option<&Repository>) -> Option<ImageLifecycle> {
+    let product = match fields.has("product") {
+        true => fields.optional::<ProductName>("product").map(|name| Product::Named(name.value)),
+        false => images.cloned().map(Product::OfImages),
+    };
     let extract = fields.optional::<Extract>("extract");
     let track = fields.optional::<Extract>("track");
     if fields.has("extract") && fields.has("track") {
@@ -53,7 +58,7 @@ fn product(fields: &Fields<'_>) -> Option<ImageLifecycle> {
         Some(Acceptance { until: until?.value, reason: reason?.value })
     });
     let extract = extract.or(track).map_or(Extract::LongestPrefix, |extract: Located<Extract>| extract.value);
-    Some(ImageLifecycle { product: product?.value, extract, phase, accept })
+    Some(ImageLifecycle { product: product?, extract, phase, accept })
 }
 
 /// Returns what the status report shows.

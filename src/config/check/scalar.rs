@@ -12,6 +12,7 @@ use crate::config::expand::is_variable_name;
 use crate::config::table::Shape;
 use crate::config::words::Words;
 use crate::config::{BasePath, Extract, TagExclusion, TagPattern};
+use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
 use crate::model::{Host, Platform, Repository, Tag};
 
@@ -292,7 +293,7 @@ macro_rules! names {
     )*};
 }
 
-names!(Host = Host, Tag = Tag, BasePath = BasePath);
+names!(Host = Host, Tag = Tag, BasePath = BasePath, ProductName = Text);
 
 impl Scalar for Repository {
     fn fits(shape: &Shape) -> bool {

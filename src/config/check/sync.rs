@@ -128,7 +128,7 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
     let platform_mode = fields.value("platform_mode");
     let referrers = fields.value("referrers");
     let os_normalize = fields.value("os_normalize");
-    let lifecycle = products(fields).unwrap_or_default();
+    let lifecycle = products(fields, source.as_ref().map(|source| &source.value)).unwrap_or_default();
     let applied = general.applied(fields);
     let post_sync = hooks(&fields.section_or_empty("hooks", &ENTRY_HOOKS), "post_sync").unwrap_or_default();
     let build = || {

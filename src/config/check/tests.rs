@@ -8,8 +8,8 @@ use super::reader::Context;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
-    Config, ConfigErrors, EngineChoice, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show,
-    suffices,
+    Config, ConfigErrors, EngineChoice, Extract, HookCommand, ImageLifecycle, Provenance, Provider, Selection, SourceText, TagExclusion,
+    raw, show, suffices,
 };
 use crate::model::Variables;
 
@@ -220,7 +220,7 @@ fn unquoted_versions_and_words_stay_text() {
     let config = loaded(&entry("tag: 3.10\nlifecycle: { product: no }"), &[]);
     let sync = config.sync.expect("a section");
     assert!(matches!(&sync.entries[0].selection, Selection::Fixed(tag) if tag.as_str() == "3.10"));
-    assert_eq!(sync.entries[0].lifecycle[0].product, "no");
+    assert_eq!(sync.entries[0].lifecycle[0].product.to_string(), "no");
 }
 
 #[test]
@@ -335,10 +335,10 @@ fn what_is_inherited_is_filled_in() {
     let build = config.build.expect("images");
     let [alpine, own] = build.images.as_slice() else { panic!("two images") };
     assert_eq!((alpine.core_version.as_str(), alpine.provenance, alpine.platforms.len()), ("1.0.0", Provenance::Min, 2));
-    assert_eq!((alpine.lifecycle[0].product.as_str(), alpine.post_image_build.len()), ("alpine", 1));
+    assert_eq!((alpine.lifecycle[0].product.to_string().as_str(), alpine.post_image_build.len()), ("alpine", 1));
     assert_eq!(alpine.repository.to_string(), "registry.example.com/team/bases/alpine");
     assert_eq!((own.core_version.as_str(), own.provenance, own.sbom), ("2.0.0", Provenance::Off, false));
-    assert_eq!(own.lifecycle[0].product, "go");
+    assert_eq!(own.lifecycle[0].product.to_string(), "go");
     assert_eq!(own.post_image_build[0].timeout, Duration::from_secs(90));
     assert_eq!(alpine.folder, Path::new("/project/images/alpine"));
 }
@@ -565,21 +565,43 @@ fn an_archive_does_not_lie_in_a_configured_repository() {
 
 #[test]
 fn lifecycles_are_checked() {
-    let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go, accept: { until: 2027-02-30 } }\n";
+    let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go/1, accept: { until: 2027-02-30 } }\n";
     assert_snapshot!(told(&entry(products)), @r#"
     imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is another name of `extract`, which is given too
       remove one of the two
-    imglife.yaml:8:13: sync.entries[0].lifecycle[1]: `product` is missing
-      add `product:` with text
     imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
       did you mean `minor`?
-    imglife.yaml:9:26: sync.entries[0].lifecycle[2].accept: `reason` is missing
+    imglife.yaml:9:18: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
+    imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
       add `reason:` with text
-    imglife.yaml:9:43: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
+    imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
       write year, month and day, as in `2027-06-30`
     "#);
     let config = loaded(&entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"), &[]);
     assert!(matches!(config.sync.expect("mirrors").entries[0].lifecycle[0].extract, Extract::Major));
+}
+
+#[test]
+fn a_product_without_a_name_is_what_the_mirrored_images_are() {
+    let text = "
+sync:
+  entries:
+    - { source: golang, target: r.example/mirrors/go, tag: '1.22', lifecycle: {} }
+build:
+  core_version: 1.0.0
+  registry: r.example/bases
+  images:
+    - { name: inherits, folder: a, type: core, mirror_image: r.example/mirrors/go }
+    - { name: own, folder: a, type: core, mirror_image: r.example/mirrors/go, lifecycle: [{ extract: minor }, { product: alpine }] }
+    - { name: other, folder: a, type: core, mirror_image: quay.io/team/app, mirror_tag: '1', lifecycle: {} }
+";
+    let config = loaded(text, &[]);
+    let products = |lifecycle: &[ImageLifecycle]| lifecycle.iter().map(|one| one.product.to_string()).collect::<Vec<_>>().join(" ");
+    let images: Vec<String> = config.build.iter().flat_map(|build| &build.images).map(|image| products(&image.lifecycle)).collect();
+    assert_eq!(products(&config.sync.as_ref().expect("mirrors").entries[0].lifecycle), "docker.io/library/golang");
+    assert_eq!(images, ["docker.io/library/golang", "docker.io/library/golang alpine", "quay.io/team/app"]);
+    let again = loaded(&show(&config), &[]);
+    assert_eq!(show(&again), show(&config));
 }
 
 #[test]
@@ -655,9 +677,9 @@ fn variables_alone_are_enough_for_records() {
     assert_snapshot!(lacking.join("\n"), @r#"
     sync: `sync.entries` lists no mirror
     build: `build.images` lists no image
-    eol update: no image has a `lifecycle` with a `product`
-    eol list: no image has a `lifecycle` with a `product`
-    eol notify: no image has a `lifecycle` with a `product`
+    eol update: no image has a `lifecycle`
+    eol list: no image has a `lifecycle`
+    eol notify: no image has a `lifecycle`
     status: neither `sync.entries` nor `build.images` lists anything
     cleanup: there is no `retention`
     "#);
@@ -715,7 +737,7 @@ fn a_usual_base_images_repository_loads() {
     assert_eq!(sync.entries[1].target.to_string(), "registry.gitlab.example.com:5050/team/base-images/mirrors/golang");
     assert!(matches!(&sync.entries[0].selection, Selection::Pattern(pattern) if pattern.tag_regex.regex.is_match("3.21.3")));
     let images = config.build.expect("bases").images;
-    assert_eq!(images[1].lifecycle[0].product, "go");
+    assert_eq!(images[1].lifecycle[0].product.to_string(), "go");
     assert_eq!(images[1].retention.as_ref().map(|rules| (rules.keep_last, rules.max_age_days)), Some((5, Some(90))));
 }
 

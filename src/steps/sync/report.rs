@@ -10,7 +10,7 @@ use crate::error::Exit;
 use crate::model::{Digest, Repository, Tag};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
-use crate::steps::{Mode, Trouble};
+use crate::steps::{Mode, Trouble, seconds};
 use crate::transfer::Tally;
 
 /// The result of a sync.
@@ -182,10 +182,6 @@ pub struct HookReport {
     pub tolerated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
 impl SyncReport {

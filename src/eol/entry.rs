@@ -1,0 +1,175 @@
+//! A cycle in the form of the API's version 0, which is also that of the data file.
+
+use std::fmt;
+
+use chrono::NaiveDate;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use crate::model::eol::{Cycle, Ends, LongTermSupport};
+use crate::model::text::excerpt;
+
+/// A cycle as version 0 has it. Fields that are not named here say nothing that counts.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    pub(super) cycle: String,
+    #[serde(default)]
+    codename: Option<String>,
+    /// `true`: dead. Must be there, so that a misspelt key is found.
+    eol: Moment,
+    #[serde(default)]
+    latest: Option<String>,
+    #[serde(default)]
+    latest_release_date: Moment,
+    #[serde(default)]
+    lts: Moment,
+    /// `true`: alive, the other way round than `eol`.
+    #[serde(default)]
+    support: Moment,
+    /// `true`: alive. `false` also where there is none.
+    #[serde(default)]
+    extended_support: Moment,
+}
+
+/// A date, yes or no, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Moment {
+    #[default]
+    Nothing,
+    On(NaiveDate),
+    Flag(bool),
+}
+
+impl Moment {
+    fn date(self) -> Option<NaiveDate> {
+        match self {
+            Moment::On(date) => Some(date),
+            Moment::Nothing | Moment::Flag(_) => None,
+        }
+    }
+
+    /// Returns the end that this means where `ended` is the flag of what is over.
+    fn ends(self, ended: bool) -> Option<Ends> {
+        match self {
+            Moment::Nothing => None,
+            Moment::On(date) => Some(Ends::On(date)),
+            Moment::Flag(flag) => Some(if flag == ended { Ends::Ended } else { Ends::NotEnded }),
+        }
+    }
+
+    /// Returns what says `ends` where `ended` is the flag of what is over.
+    fn of(ends: Option<Ends>, ended: bool) -> Moment {
+        match ends {
+            None => Moment::Nothing,
+            Some(Ends::On(date)) => Moment::On(date),
+            Some(Ends::Ended) => Moment::Flag(ended),
+            Some(Ends::NotEnded) => Moment::Flag(!ended),
+        }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Moment::Nothing => formatter.write_str("null"),
+            Moment::On(date) => date.fmt(formatter),
+            Moment::Flag(flag) => flag.fmt(formatter),
+        }
+    }
+}
+
+impl From<Entry> for Cycle {
+    fn from(entry: Entry) -> Cycle {
+        Cycle {
+            name: entry.cycle,
+            codename: entry.codename.filter(|codename| !codename.is_empty()),
+            active_support: entry.support.ends(false),
+            end_of_life: entry.eol.ends(true),
+            extended_support: entry.extended_support.ends(false),
+            long_term_support: match entry.lts {
+                Moment::Nothing | Moment::Flag(false) => LongTermSupport::No,
+                Moment::Flag(true) => LongTermSupport::Yes,
+                Moment::On(date) => LongTermSupport::From(date),
+            },
+            latest: entry.latest.filter(|latest| !latest.is_empty()),
+            latest_date: entry.latest_release_date.date(),
+        }
+    }
+}
+
+/// Returns the fields of a cycle that say something, in the order they are written in, each with its value in YAML.
+pub(super) fn fields(cycle: &Cycle) -> Vec<(&'static str, String)> {
+    let long_term = match cycle.long_term_support {
+        LongTermSupport::No => Moment::Nothing,
+        LongTermSupport::Yes => Moment::Flag(true),
+        LongTermSupport::From(date) => Moment::On(date),
+    };
+    let given = |name, moment: Moment| (moment != Moment::Nothing).then(|| (name, moment.to_string()));
+    let text = |name, text: &Option<String>| text.as_deref().map(|text| (name, quoted(text)));
+    let fields = [
+        Some(("cycle", quoted(&cycle.name))),
+        Some(("eol", Moment::of(cycle.end_of_life, true).to_string())),
+        text("latest", &cycle.latest),
+        cycle.latest_date.map(|date| ("latestReleaseDate", date.to_string())),
+        given("lts", long_term),
+        given("support", Moment::of(cycle.active_support, false)),
+        given("extendedSupport", Moment::of(cycle.extended_support, false)),
+        text("codename", &cycle.codename),
+    ];
+    fields.into_iter().flatten().collect()
+}
+
+/// Returns text as a double-quoted scalar (YAML 1.2.2, section 5.7), so that no reader takes it for a number.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => quoted += &format!("\\u{:04x}", u32::from(character)),
+            _ if character.is_control() => quoted += &format!("\\u{:04x}", u32::from(character)),
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Returns a date in the one form that the API has.
+pub(super) fn date(text: &str) -> Option<NaiveDate> {
+    let is_iso = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if is_iso { text.parse().ok() } else { None }
+}
+
+struct MomentVisitor;
+
+impl Visitor<'_> for MomentVisitor {
+    type Value = Moment;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a date as in `2027-06-30`, `true` or `false`")
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<Moment, E> {
+        Ok(Moment::Flag(flag))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Moment, E> {
+        date(text)
+            .map(Moment::On)
+            .ok_or_else(|| E::custom(format!("expected a date as in `2027-06-30`, `true` or `false`, found `{}`", excerpt(text, 40))))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Moment, E> {
+        Ok(Moment::Nothing)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Moment, E> {
+        Ok(Moment::Nothing)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        deserializer.deserialize_any(MomentVisitor)
+    }
+}

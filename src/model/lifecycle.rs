@@ -1,0 +1,257 @@
+//! Which product an image is of, and which of its release cycles a tag names.
+//!
+//! Owns how cycles are found in tags. When cycles end is told by `eol`; where they are kept is not known here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use regex::Regex;
+use thiserror::Error;
+
+use super::eol::{Acceptance, Cycle, Phase};
+use super::reference::{InvalidName, Repository};
+
+const LONGEST_NAME: usize = 100;
+
+/// The name or an alias of a product, as endoflife.date has it. Fit to stand in an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductName(String);
+
+impl ProductName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ProductName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<ProductName, InvalidName> {
+        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
+        let reason = if text.len() > LONGEST_NAME {
+            "it is too long"
+        } else if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            "it does not begin with a letter or digit"
+        } else if !text.bytes().all(is_fit) {
+            "only letters, digits, `-`, `_`, `.` and `+` are allowed"
+        } else {
+            return Ok(ProductName(text.to_owned()));
+        };
+        Err(InvalidName { text: text.to_owned(), expected: "the name of a product", reason: reason.to_owned() })
+    }
+}
+
+impl fmt::Display for ProductName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A product, named or to be found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Product {
+    Named(ProductName),
+    /// Whatever the images of this repository are.
+    OfImages(Repository),
+}
+
+impl fmt::Display for Product {
+    /// Writes what the product is kept under: its name as configured, or that of the repository. The first has no slash, the
+    /// second has one, unless it is a directory: then its own name is taken, since where it is says nothing.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Product::Named(name) => name.fmt(formatter),
+            Product::OfImages(Repository::Layout { directory }) => {
+                formatter.write_str(&directory.file_name().unwrap_or_default().to_string_lossy())
+            }
+            Product::OfImages(repository) => repository.fmt(formatter),
+        }
+    }
+}
+
+/// A regular expression over tags.
+#[derive(Clone, Debug)]
+pub struct TagPattern {
+    /// As the user wrote it, for messages.
+    pub text: String,
+    pub regex: Regex,
+}
+
+/// How a tag names a release cycle.
+#[derive(Clone, Debug)]
+pub enum Extract {
+    /// The longest part from the beginning of the tag that is a known cycle.
+    LongestPrefix,
+    Major,
+    Minor,
+    Patch,
+    Full,
+    /// A regular expression with one capture group, searched for anywhere in the tag.
+    Pattern(TagPattern),
+}
+
+/// The product that an image is of, and how its tag names a release cycle.
+#[derive(Clone, Debug)]
+pub struct ImageLifecycle {
+    pub product: Product,
+    pub extract: Extract,
+    /// `None`: the phase that counts for all images.
+    pub phase: Option<Phase>,
+    pub accept: Option<Acceptance>,
+}
+
+/// Why a tag is of no known cycle.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Unmatched {
+    #[error("the tag `{tag}` begins with no known cycle")]
+    NoPrefix { tag: String },
+    #[error("the tag `{tag}` has no {part}")]
+    NoPart { tag: String, part: &'static str },
+    #[error("`{pattern}` does not match the tag `{tag}`")]
+    NoMatch { tag: String, pattern: String },
+    #[error("there is no cycle `{cycle}`")]
+    UnknownCycle { cycle: String },
+}
+
+impl Extract {
+    /// Returns the cycle that `tag` is of.
+    pub fn cycle<'a>(&self, tag: &str, cycles: &'a [Cycle]) -> Result<&'a Cycle, Unmatched> {
+        let known = |name: &str| cycles.iter().find(|cycle| cycle.is_called(name));
+        let tag_text = || tag.to_owned();
+        let name = match self {
+            Extract::LongestPrefix => {
+                let known = prefixes(without_v(tag)).find_map(known);
+                return known.ok_or_else(|| Unmatched::NoPrefix { tag: tag_text() });
+            }
+            Extract::Major => numbers(tag, 1).ok_or_else(|| Unmatched::NoPart { tag: tag_text(), part: "version" })?,
+            Extract::Minor => numbers(tag, 2).ok_or_else(|| Unmatched::NoPart { tag: tag_text(), part: "minor version" })?,
+            Extract::Patch => numbers(tag, 3).ok_or_else(|| Unmatched::NoPart { tag: tag_text(), part: "patch version" })?,
+            Extract::Full => without_v(tag),
+            Extract::Pattern(pattern) => {
+                let found = pattern.regex.captures(tag).and_then(|captures| captures.get(1));
+                found.ok_or_else(|| Unmatched::NoMatch { tag: tag_text(), pattern: pattern.text.clone() })?.as_str()
+            }
+        };
+        known(name).ok_or_else(|| Unmatched::UnknownCycle { cycle: name.to_owned() })
+    }
+}
+
+/// Returns `tag` without a `v` in front of a version.
+fn without_v(tag: &str) -> &str {
+    tag.strip_prefix(['v', 'V']).filter(|rest| rest.starts_with(|next: char| next.is_ascii_digit())).unwrap_or(tag)
+}
+
+/// Returns the first `count` numbers of the version that a tag begins with, dots between, or `None` when it has fewer.
+fn numbers(tag: &str, count: usize) -> Option<&str> {
+    let version = without_v(tag);
+    let mut end = 0;
+    for position in 0..count {
+        let start = if position == 0 { 0 } else { end + version[end..].strip_prefix('.').map(|_| 1)? };
+        let digits = version[start..].bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 {
+            return None;
+        }
+        end = start + digits;
+    }
+    Some(&version[..end])
+}
+
+/// Returns the parts from the beginning of a tag that end with a word, the longest first: `1.22.3-alpine`, `1.22.3`, `1.22`, `1`.
+/// An update of Java 8 (`8u402`) is a version too.
+fn prefixes(tag: &str) -> impl Iterator<Item = &str> {
+    let ends = tag.char_indices().rev().filter(move |(at, character)| {
+        let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        let bytes = tag.as_bytes();
+        let between_digits = *at > 0 && digit(bytes.get(at - 1)) && digit(bytes.get(at + 1));
+        !character.is_alphanumeric() || (*character == 'u' && between_digits)
+    });
+    std::iter::once(tag).chain(ends.map(|(at, _)| &tag[..at]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cycles(names: &[&str]) -> Vec<Cycle> {
+        let cycle = |text: &&str| {
+            let (name, codename) = text.split_once('=').map_or((*text, None), |(name, codename)| (name, Some(codename.to_owned())));
+            Cycle { name: name.to_owned(), codename, ..Cycle::default() }
+        };
+        names.iter().map(cycle).collect()
+    }
+
+    fn extracted(extract: &Extract, tag: &str, names: &[&str]) -> Result<String, String> {
+        extract.cycle(tag, &cycles(names)).map(|cycle| cycle.name.clone()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_longest_known_cycle_that_a_tag_begins_with_is_taken() {
+        let found = |tag, names: &[&str]| extracted(&Extract::LongestPrefix, tag, names).ok();
+        for (tag, names, expected) in [
+            ("3.21.3", &["3.21", "3.2", "3"][..], Some("3.21")),
+            ("1.22.3-alpine3.21", &["1.22", "1"], Some("1.22")),
+            ("20.11", &["20", "2"], Some("20")),
+            ("21.0.4_7-jre", &["21"], Some("21")),
+            ("8u402-b06-jre", &["8"], Some("8")),
+            ("v1.2", &["1.2"], Some("1.2")),
+            ("v1.2", &["v1.2", "1"], Some("1")),
+            ("2.0.20260101.0", &["2023", "2"], Some("2")),
+            ("15.5-sp6-x", &["15.5", "15.5-sp6"], Some("15.5-sp6")),
+            ("bookworm-20260101-slim", &["12=Bookworm", "11=Bullseye"], Some("12")),
+            ("noble", &["24.04=Noble Numbat"], Some("24.04")),
+            ("lmde6", &["lmde6", "22"], Some("lmde6")),
+            ("3.2", &["3.21"], None),
+            ("3", &["3.21"], None),
+            // A commit is no version.
+            ("1a2b3c", &["1"], None),
+            ("vault", &["ault"], None),
+            ("latest", &["3.21"], None),
+            ("-", &["3"], None),
+        ] {
+            assert_eq!(found(tag, names).as_deref(), expected, "{tag} among {names:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_version_are_taken_as_they_are_written() {
+        let names = ["3", "3.21", "3.10", "3.21.3", "3.21.3-r1"];
+        let of = |extract, tag| extracted(&extract, tag, &names);
+        assert_eq!(of(Extract::Major, "3.21.3").as_deref(), Ok("3"));
+        assert_eq!(of(Extract::Minor, "3.21.3").as_deref(), Ok("3.21"));
+        assert_eq!(of(Extract::Minor, "v3.10-alpine").as_deref(), Ok("3.10"));
+        assert_eq!(of(Extract::Patch, "3.21.3-r1").as_deref(), Ok("3.21.3"));
+        assert_eq!(of(Extract::Full, "3.21.3-r1").as_deref(), Ok("3.21.3-r1"));
+        assert_eq!(of(Extract::Minor, "3.1.0"), Err("there is no cycle `3.1`".to_owned()));
+        assert_eq!(of(Extract::Minor, "3"), Err("the tag `3` has no minor version".to_owned()));
+        assert_eq!(of(Extract::Patch, "3.21.x"), Err("the tag `3.21.x` has no patch version".to_owned()));
+        assert_eq!(of(Extract::Major, "latest"), Err("the tag `latest` has no version".to_owned()));
+        assert_eq!(of(Extract::LongestPrefix, "edge"), Err("the tag `edge` begins with no known cycle".to_owned()));
+    }
+
+    #[test]
+    fn a_pattern_is_searched_for_anywhere() {
+        let pattern = |text: &str| Extract::Pattern(TagPattern { text: text.to_owned(), regex: Regex::new(text).expect("a pattern") });
+        let names = ["3.21", "12=Bookworm"];
+        assert_eq!(extracted(&pattern(r"alpine(\d+\.\d+)"), "1.22.3-alpine3.21", &names).as_deref(), Ok("3.21"));
+        assert_eq!(extracted(&pattern("-([a-z]+)"), "1.22-bookworm", &names).as_deref(), Ok("12"));
+        assert_eq!(extracted(&pattern("x(y)?"), "x", &names), Err("`x(y)?` does not match the tag `x`".to_owned()));
+    }
+
+    #[test]
+    fn names_of_products_are_fit_for_an_address() {
+        for name in ["alpine-linux", "ros-2", "Node.js", "c++", "0"] {
+            assert_eq!(name.parse::<ProductName>().map(|name| name.to_string()).as_deref(), Ok(name));
+        }
+        for name in ["", "..", "a/b", "a?b", "a b", "-a", "ä", &"a".repeat(101)] {
+            assert!(name.parse::<ProductName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_product_that_is_not_named_is_kept_under_its_repository() {
+        let of = |text: &str| Product::OfImages(text.parse().expect("a repository")).to_string();
+        assert_eq!(of("golang"), "docker.io/library/golang");
+        assert_eq!(of("quay.io/prometheus/prometheus"), "quay.io/prometheus/prometheus");
+        assert_eq!(of("ocidir:///srv/images/alpine"), "alpine");
+    }
+}

@@ -1,0 +1,167 @@
+//! `eol list`: what is looked after, and when it ends.
+
+use std::cmp::Ordering;
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use super::judge::{Finding, Judge};
+use super::tracked::{Tracked, Versions};
+use super::{bases, mirrors};
+use crate::config::Config;
+use crate::model::eol::{Standing, Status};
+use crate::report::{Block, Cell, Document, Table, Tone};
+
+/// What is looked after, the soonest end first.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListReport {
+    pub today: NaiveDate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within_days: Option<u32>,
+    #[serde(skip)]
+    pub warn_days: u32,
+    pub cycles: Vec<Row>,
+    /// Images of which the configuration says no product.
+    pub without_lifecycle: Vec<String>,
+}
+
+/// A cycle, and the images that are of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    pub product: String,
+    /// `None` when it is not known.
+    pub cycle: Option<String>,
+    /// The last day before it is over.
+    pub date: Option<NaiveDate>,
+    pub days_left: Option<i64>,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_until: Option<NaiveDate>,
+    /// Why nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    pub images: Vec<String>,
+}
+
+/// Returns what the configuration looks after, of that only what ends `within_days` when given. What is not known is always listed:
+/// it could end any day.
+pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>) -> ListReport {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut without_lifecycle = Vec::new();
+    for tracked in mirrors(config).into_iter().map(|mirror| (mirror, ":")).chain(bases(config).into_iter().map(|base| (base, " "))) {
+        let (tracked, separator) = tracked;
+        let name = named(&tracked, separator);
+        if tracked.parts.is_empty() {
+            without_lifecycle.push(name);
+            continue;
+        }
+        for finding in judge.image(&tracked.parts).findings {
+            let row = Row::of(finding);
+            match rows.iter_mut().find(|known| known.is_like(&row)) {
+                Some(known) if known.images.contains(&name) => {}
+                Some(known) => known.images.push(name.clone()),
+                None => rows.push(Row { images: vec![name.clone()], ..row }),
+            }
+        }
+    }
+    if let Some(days) = within_days {
+        rows.retain(|row| match row.status {
+            Status::Unknown => true,
+            Status::Expired if row.date.is_none() => true,
+            _ => row.days_left.is_some_and(|left| left <= i64::from(days)),
+        });
+    }
+    rows.sort_by(Row::order);
+    let judged = judge.calendar;
+    ListReport { today: judged.today, within_days, warn_days: judged.warn_days, cycles: rows, without_lifecycle }
+}
+
+/// Returns the name of an image: a mirror's reference, a base's repository and version.
+fn named(tracked: &Tracked<'_>, separator: &str) -> String {
+    let selected = || tracked.parts.iter().any(|part| matches!(part.versions, Versions::Selected(_)));
+    match tracked.tag {
+        Some(tag) => format!("{}{separator}{tag}", tracked.repository),
+        None if separator == ":" && selected() => format!("{}:*", tracked.repository),
+        None => tracked.repository.to_string(),
+    }
+}
+
+impl Row {
+    fn of(finding: Finding) -> Row {
+        let Standing { status, date, days_left, accepted_until } = finding.standing;
+        let product = finding.product.to_string();
+        Row { product, cycle: finding.cycle, date, days_left, status, accepted_until, problem: finding.problem, images: Vec::new() }
+    }
+
+    /// Returns whether two rows say the same of their images.
+    fn is_like(&self, other: &Row) -> bool {
+        let of = |row: &Row| (row.product.clone(), row.cycle.clone(), row.status, row.date, row.accepted_until, row.problem.clone());
+        of(self) == of(other)
+    }
+
+    /// Orders by urgency: what is over, by date; what has none; what nothing is known of.
+    fn order(&self, other: &Row) -> Ordering {
+        let rank = |row: &Row| match (row.status, row.date) {
+            (Status::Unknown, _) => (2, None),
+            (_, Some(date)) => (0, Some(date)),
+            (Status::Expired, None) => (0, None),
+            _ => (1, None),
+        };
+        rank(self).cmp(&rank(other)).then_with(|| (&self.product, &self.cycle).cmp(&(&other.product, &other.cycle)))
+    }
+}
+
+impl ListReport {
+    /// Returns the report for people.
+    pub fn document(&self) -> Document {
+        let columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"].map(str::to_owned).to_vec();
+        let rows = self.cycles.iter().map(|row| self.drawn(row)).collect::<Vec<_>>();
+        let mut lines: Vec<String> = Vec::new();
+        for row in self.cycles.iter().filter(|row| row.status == Status::Unknown) {
+            let problem = row.problem.as_deref().unwrap_or("nothing is known");
+            lines.extend(row.images.iter().map(|image| format!("warning: {image}: {}: {problem}", row.product)));
+        }
+        if !self.without_lifecycle.is_empty() {
+            lines.push(format!("without `lifecycle`, so nothing is known of: {}", self.without_lifecycle.join(", ")));
+        }
+        if rows.is_empty() {
+            let when = self.within_days.map_or_else(String::new, |days| format!(" within {days} days"));
+            lines.insert(0, format!("nothing that is looked after ends{when}"));
+            return Document { blocks: vec![Block::Lines(lines)] };
+        }
+        let mut blocks = vec![Block::Table(Table { title: None, columns, rows })];
+        if !lines.is_empty() {
+            blocks.push(Block::Lines(lines));
+        }
+        Document { blocks }
+    }
+
+    fn drawn(&self, row: &Row) -> Vec<Cell> {
+        let ends = match (row.date, row.status) {
+            (Some(date), _) => date.to_string(),
+            (None, Status::Unknown) => "?".to_owned(),
+            (None, Status::Expired | Status::Accepted) => "ended".to_owned(),
+            (None, _) => "no date".to_owned(),
+        };
+        let (status, tone) = match row.status {
+            Status::Supported => ("ok".to_owned(), Tone::Good),
+            Status::Warning => (format!("< {} days", self.warn_days), Tone::Warning),
+            Status::Expired => ("expired".to_owned(), Tone::Bad),
+            Status::Accepted => {
+                let until = row.accepted_until.map(|date| format!(" until {date}")).unwrap_or_default();
+                (format!("accepted{until}"), Tone::Warning)
+            }
+            Status::Unknown => ("unknown".to_owned(), Tone::Warning),
+        };
+        vec![
+            Cell::plain(&row.product),
+            Cell::plain(row.cycle.as_deref().unwrap_or("?")),
+            Cell::plain(ends),
+            Cell::plain(row.days_left.map(|days| days.to_string()).unwrap_or_default()),
+            Cell::toned(status, tone),
+            Cell::plain(row.images.join(", ")),
+        ]
+    }
+}

@@ -1,0 +1,16 @@
+//! `eol update` and `eol list`, and what other commands ask about ends of life.
+//!
+//! `tracked` says which products the images of a configuration are of, and by which tags; `judge` says how an image stands by the
+//! data at hand. `update` brings the data up to date, `list` shows what they mean. Only `update` asks anybody.
+
+mod judge;
+mod list;
+mod report;
+mod tracked;
+mod update;
+
+pub use judge::{Finding, Judge, Judgement};
+pub use list::{ListReport, Row, list};
+pub use report::{FileOutcome, ProductOutcome, ProductReport, Totals, UpdateReport};
+pub use tracked::{Part, Tracked, Versions, bases, mirrors, products};
+pub use update::{Answer, Plan, ReadError, World, execute, observe, plan, read};

@@ -1,0 +1,120 @@
+//! The images of a configuration, the products that they are of, and the tags that name their cycles.
+
+use std::collections::BTreeSet;
+
+use crate::config::{BuildImage, Config, Entry, ImageLifecycle, ImageType, PatternSelection, Selection};
+use crate::model::lifecycle::Product;
+use crate::model::{Repository, Tag};
+
+/// An image whose end of life is looked after.
+#[derive(Clone, Debug)]
+pub struct Tracked<'a> {
+    pub repository: &'a Repository,
+    /// What is known of its tag: the mirror's, or the version that a base is built of.
+    pub tag: Option<&'a str>,
+    /// What it consists of; all of it must be supported. Empty when nothing is known.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// A product within an image.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    pub lifecycle: &'a ImageLifecycle,
+    pub versions: Versions<'a>,
+}
+
+/// What names the cycle.
+#[derive(Clone, Debug)]
+pub enum Versions<'a> {
+    /// Tags of the same image; the first that names a known cycle counts.
+    Tags(Vec<&'a str>),
+    /// Whatever tags are selected: they are not known without asking a registry.
+    Selected(&'a PatternSelection),
+}
+
+/// Returns the mirrors, in the order of the configuration.
+pub fn mirrors(config: &Config) -> Vec<Tracked<'_>> {
+    entries(config)
+        .iter()
+        .map(|entry| Tracked { repository: &entry.target, tag: fixed_tag(entry), parts: parts_of_entry(entry, None) })
+        .collect()
+}
+
+/// Returns the bases, in the order of the configuration. Development images are not looked after.
+pub fn bases(config: &Config) -> Vec<Tracked<'_>> {
+    let looked_after = images(config).iter().filter(|image| image.image_type != ImageType::SpecialDevelopment);
+    looked_after
+        .map(|image| Tracked { repository: &image.repository, tag: version(image, config), parts: parts_of_image(image, config) })
+        .collect()
+}
+
+/// Returns the products of everything that is looked after.
+pub fn products(config: &Config) -> BTreeSet<&Product> {
+    let all = mirrors(config).into_iter().chain(bases(config));
+    all.flat_map(|tracked| tracked.parts).map(|part| &part.lifecycle.product).collect()
+}
+
+fn entries(config: &Config) -> &[Entry] {
+    config.sync.as_ref().map_or(&[], |sync| &sync.entries)
+}
+
+fn images(config: &Config) -> &[BuildImage] {
+    config.build.as_ref().map_or(&[], |build| &build.images)
+}
+
+fn fixed_tag(entry: &Entry) -> Option<&str> {
+    match &entry.selection {
+        Selection::Fixed(tag) => Some(tag.as_str()),
+        Selection::Pattern(_) => None,
+    }
+}
+
+/// Returns what a mirror consists of, of the tag that an image names or of those that are selected.
+fn parts_of_entry<'a>(entry: &'a Entry, tag: Option<&'a Tag>) -> Vec<Part<'a>> {
+    let versions = match (tag, &entry.selection) {
+        (Some(tag), _) | (None, Selection::Fixed(tag)) => Versions::Tags(vec![tag.as_str()]),
+        (None, Selection::Pattern(pattern)) => Versions::Selected(pattern),
+    };
+    entry.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }).collect()
+}
+
+/// Returns what a base consists of: what it says itself, and all that it is built on, down to the mirror.
+fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
+    let mut parts = Vec::new();
+    let mut image = image;
+    // Images that are built on one another in a circle are refused with the configuration.
+    for _ in images(config) {
+        let mirror = entries(config).iter().find(|entry| entry.target == image.mirror_image);
+        let named = image.version.as_deref().into_iter().chain(image.mirror_tag.as_ref().map(Tag::as_str));
+        let tags: Vec<&str> = named.collect();
+        let versions = match mirror.map(|mirror| &mirror.selection) {
+            Some(Selection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
+            Some(Selection::Fixed(tag)) if tags.is_empty() => Versions::Tags(vec![tag.as_str()]),
+            _ => Versions::Tags(tags),
+        };
+        parts.extend(image.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }));
+        if let Some(mirror) = mirror {
+            parts.extend(parts_of_entry(mirror, image.mirror_tag.as_ref()));
+            break;
+        }
+        let Some(below) = below(image, config) else { break };
+        image = below;
+    }
+    parts
+}
+
+/// Returns the image that another is built on, of several versions the one that its tag is of.
+fn below<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a BuildImage> {
+    let candidates = || images(config).iter().filter(|other| other.repository == image.mirror_image);
+    let is_of_tag = |other: &&BuildImage| {
+        let version = version(other, config);
+        image.mirror_tag.as_ref().zip(version).is_some_and(|(tag, version)| tag.as_str().starts_with(version))
+    };
+    candidates().find(is_of_tag).or_else(|| candidates().next())
+}
+
+/// Returns the version that a base is built of, where the configuration tells it.
+fn version<'a>(image: &'a BuildImage, config: &'a Config) -> Option<&'a str> {
+    let of_mirror = || entries(config).iter().find(|entry| entry.target == image.mirror_image).and_then(fixed_tag);
+    image.version.as_deref().or_else(|| image.mirror_tag.as_ref().map(Tag::as_str)).or_else(of_mirror)
+}
