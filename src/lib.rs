@@ -17,6 +17,7 @@ pub mod error;
 pub mod hooks;
 pub mod http;
 pub mod model;
+pub mod packages;
 pub mod process;
 pub mod progress;
 pub mod registry;

@@ -11,9 +11,11 @@ use crate::progress::Progress;
 
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
+pub use crate::steps::register::parse_platforms;
 pub use crate::steps::shard::Shard;
 pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
+pub use register::{RegisterOptions, Registration};
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
@@ -21,12 +23,14 @@ mod configuration;
 mod eol;
 mod output;
 mod places;
+mod records;
+mod register;
 mod report_files;
 mod runtime;
 mod sync;
 
 /// What was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Invocation {
     pub command: Command,
     pub global: Global,
@@ -39,9 +43,10 @@ pub struct Global {
     pub configuration: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Sync(SyncOptions),
+    Register(RegisterOptions),
     EolUpdate(EolUpdateOptions),
     EolList(EolListOptions),
     /// Validates the configuration and says which commands it suffices for.
@@ -75,6 +80,7 @@ pub struct Surroundings {
 pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let Invocation { command, global } = invocation;
     match command {
+        Command::Register(options) => register::run(&options, &global, surroundings),
         Command::Sync(options) => sync::run(&options, &global, surroundings),
         Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
         Command::EolList(options) => eol::list(&options, &global, surroundings),

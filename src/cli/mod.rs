@@ -24,6 +24,7 @@ mod man;
 mod messages;
 mod output;
 mod progress;
+mod register;
 mod shard;
 mod sync;
 #[cfg(test)]
@@ -74,6 +75,7 @@ struct Cli {
 enum Command {
     Sync(sync::SyncArguments),
     Eol(eol::EolArguments),
+    Register(register::RegisterArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -140,6 +142,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Eol(arguments)) => arguments.command(),
+        Some(Command::Register(arguments)) => app::Command::Register(arguments.options(process)?),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Platform;
 
 /// The largest configuration that is read, in bytes.
-pub const LARGEST_CONFIG: u64 = 4 * 1024 * 1024;
+pub const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
 
 /// What an image configuration says, as far as it matters here (OCI image specification, "Image Configuration").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ struct Raw {
 #[derive(Deserialize)]
 struct RawConfig {
     #[serde(rename = "Labels")]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -50,8 +51,9 @@ impl ImageConfig {
             variant: filled(raw.variant),
             os_version: None,
         });
+        let labels = raw.config.and_then(|config| config.labels).unwrap_or_default().into_iter();
         Ok(ImageConfig {
-            labels: raw.config.and_then(|config| config.labels).unwrap_or_default(),
+            labels: labels.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect(),
             platform,
             layers: raw.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default(),
         })

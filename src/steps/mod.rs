@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::error::{Side, chain};
 
 pub mod eol;
+pub mod register;
 pub mod shard;
 pub mod sync;
 
