@@ -11,11 +11,10 @@ use crate::progress::Progress;
 
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
-pub use crate::steps::register::parse_platforms;
 pub use crate::steps::shard::Shard;
 pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
-pub use register::{RegisterOptions, Registration};
+pub use register::RegisterOptions;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
@@ -30,7 +29,7 @@ mod runtime;
 mod sync;
 
 /// What was asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     pub command: Command,
     pub global: Global,
@@ -43,7 +42,7 @@ pub struct Global {
     pub configuration: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Sync(SyncOptions),
     Register(RegisterOptions),

@@ -1,18 +1,11 @@
 //! `imglife register`.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use clap::Args;
-use serde_json::Value;
 
 use super::output::OutputForm;
-use crate::app::{RegisterOptions, Registration, parse_platforms};
-use crate::ci::Build;
-use crate::error::Failure;
-use crate::model::text::excerpt;
-use crate::model::{ImageReference, Platform};
-use crate::process::Process;
+use crate::app::RegisterOptions;
+use crate::model::ImageReference;
 
 /// Record what an application image was built on
 ///
@@ -72,58 +65,16 @@ pub(super) struct RegisterArguments {
 }
 
 impl RegisterArguments {
-    /// Returns what is asked for, completed by what the CI server tells. Fails when something is missing or not of its form.
-    pub(super) fn options(self, process: &Process) -> Result<RegisterOptions, Failure> {
-        let ci = Build::of(&process.variables);
-        if self.image.tag.is_none() {
-            return Err(Failure::usage(format!("the image {} has no tag", self.image)).hint("name it as it was pushed: `--image registry/app:1.2.0`"));
-        }
-        let revision = filled("--revision", self.revision.or(ci.revision))?;
-        let project = filled("--project", self.project.or(ci.project))?;
-        let mut platforms: Vec<Platform> = Vec::new();
-        for text in &self.platform {
-            let given = parse_platforms(text).ok_or_else(|| {
-                Failure::usage(format!("`--platform {}` names no platforms", excerpt(text, 80))).hint("write them as `linux/amd64 linux/arm64`")
-            })?;
-            platforms.extend(given);
-        }
-        let mut fields = BTreeMap::new();
-        for text in &self.field {
-            let (name, value) = field(text)?;
-            if fields.insert(name.to_owned(), Value::from(value)).is_some() {
-                return Err(Failure::usage(format!("`--field {name}=…` is given twice")));
-            }
-        }
-        for (name, value) in ci.fields {
-            fields.entry(name).or_insert(Value::from(value));
-        }
-        let registration = Registration {
+    pub(super) fn options(self) -> RegisterOptions {
+        RegisterOptions {
             image: self.image,
             base: self.base,
-            platforms,
-            revision,
-            project,
-            fields,
-            built_at: self.built_at.unwrap_or_else(|| process.clock.now()),
-        };
-        Ok(RegisterOptions { registration, output: self.output.into() })
+            platforms: self.platform,
+            revision: self.revision,
+            project: self.project,
+            fields: self.field,
+            built_at: self.built_at,
+            output: self.output.into(),
+        }
     }
-}
-
-fn filled(flag: &str, value: Option<String>) -> Result<String, Failure> {
-    match value.map(|value| value.trim().to_owned()) {
-        Some(value) if !value.is_empty() => Ok(value),
-        Some(_) => Err(Failure::usage(format!("`{flag}` is empty"))),
-        None => Err(Failure::usage(format!("`{flag}` is missing")).hint("it is known by itself only in the jobs of a CI server")),
-    }
-}
-
-fn field(text: &str) -> Result<(&str, &str), Failure> {
-    let is_fit = |name: &str| {
-        !name.is_empty() && name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-    };
-    text.split_once('=').filter(|(name, _)| is_fit(name)).ok_or_else(|| {
-        Failure::usage(format!("`--field {}` is no field", excerpt(text, 80)))
-            .hint("write it as `--field key=value`; keys consist of letters, digits, `_`, `-` and `.`")
-    })
 }
