@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{Digest, Variables};
 
 /// The largest entry that is read or written, in bytes.
-const LARGEST_ENTRY: u64 = 4 << 20;
+const LARGEST_ENTRY: u64 = 8 * 1024 * 1024;
 
 /// The user's cache.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::error::chain;
 use crate::model::record::InvalidRecord;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
 use crate::packages::{PackageError, Records};
@@ -125,7 +126,7 @@ async fn looked_up(source: &dyn ImageSource, image: &ImageReference, facts: &Ima
             None
         }
         Err(error) => {
-            tracing::warn!(%image, "the base cannot be looked at, its digest is not recorded: {}", crate::error::chain(&error));
+            tracing::warn!(%image, "the base cannot be looked at, its digest is not recorded: {}", chain(&error));
             None
         }
     }
@@ -194,7 +195,10 @@ pub struct RegisterReport {
 /// Writes the record, in the place of an older one of the same tag.
 pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, RegisterError> {
     plan.record.to_bytes().map_err(RegisterError::Record)?;
-    records.put(&plan.record).await.map_err(RegisterError::Packages)?;
+    let put = records.put(&plan.record).await.map_err(RegisterError::Packages)?;
+    if let Some(error) = put.left_behind {
+        tracing::warn!("the record is stored; the one before it could not be deleted and is not read any more: {}", chain(&error));
+    }
     Ok(RegisterReport { duration: Duration::ZERO, record: plan.record, base_from: plan.origin })
 }
 

@@ -1,0 +1,44 @@
+//! A place that can only be read: what runs that must change nothing are given, so that a forgotten branch is an error.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+
+/// The place inside, without its writes.
+pub struct ReadOnlyFiles(Arc<dyn PackageFiles>);
+
+impl ReadOnlyFiles {
+    pub fn new(place: Arc<dyn PackageFiles>) -> ReadOnlyFiles {
+        ReadOnlyFiles(place)
+    }
+
+    fn refused(&self, action: String) -> PackageError {
+        PackageError::new(self.place(), action, PackageErrorKind::ReadOnly, "this run only reads")
+    }
+}
+
+#[async_trait]
+impl PackageFiles for ReadOnlyFiles {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    async fn put(&self, file: &FileName, _: Bytes) -> Result<(), PackageError> {
+        Err(self.refused(format!("write {file}")))
+    }
+
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+        self.0.get(file).await
+    }
+
+    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+        self.0.list(scope).await
+    }
+
+    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+        Err(self.refused(format!("delete {}", file.name)))
+    }
+}
