@@ -14,6 +14,7 @@ pub mod demo;
 pub mod dockerfile;
 pub mod eol;
 pub mod error;
+pub mod forge;
 pub mod hooks;
 pub mod http;
 pub mod model;

@@ -18,8 +18,11 @@ pub use register::RegisterOptions;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
+mod check;
 mod configuration;
+mod documents;
 mod eol;
+mod forge;
 mod output;
 mod places;
 mod records;

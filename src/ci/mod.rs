@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::model::Variables;
 
+pub mod annotations;
+
 /// What is built, as the CI server says; nothing outside CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Build {

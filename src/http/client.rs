@@ -1,5 +1,6 @@
 //! Sending requests.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
@@ -223,8 +224,9 @@ impl Client {
     /// Sends a request and follows redirects, without the credential when they lead to another origin.
     pub(super) async fn follow(&self, host: &HostState, sending: Sending<'_>) -> Result<reqwest::Response, Error> {
         let Sending { method, mut url, headers, mut body, mut authorization } = sending;
+        let mut headers = Cow::Borrowed(headers);
         for _ in 0..=MOST_REDIRECTS {
-            let response = self.transmit(host, method, &url, headers, body.take(), authorization).await?;
+            let response = self.transmit(host, method, &url, &headers, body.take(), authorization).await?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !is_redirect || !matches!(*method, Method::GET | Method::HEAD) {
                 return Ok(response);
@@ -236,6 +238,7 @@ impl Client {
             if next.origin() != url.origin() {
                 self.check_step(host, &url, &next)?;
                 authorization = None;
+                headers = Cow::Owned(headers.iter().filter(|(_, value)| !value.is_sensitive()).map(|(name, value)| (name.clone(), value.clone())).collect());
             }
             // Read to its end, so that the connection can be used again.
             drop(self.read(method, response, LARGEST_ERROR).await);

@@ -21,6 +21,7 @@ pub struct Request {
     pub host: Host,
     pub method: Method,
     pub target: Target,
+    /// Those marked as sensitive go to the host's own origin only.
     pub headers: HeaderMap,
     pub body: Body,
     pub access: Access,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+pub mod codequality;
+pub mod dotenv;
 pub mod json;
 pub mod junit;
 pub mod openmetrics;

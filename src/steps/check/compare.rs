@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn base(tags: Vec<KnownTag>) -> KnownBase {
-        KnownBase { repository: "r.example/bases/x".parse().expect("a repository"), tags }
+        KnownBase { repository: "r.example/bases/x".parse().expect("a repository"), tags, users: Vec::new() }
     }
 
     /// Returns whether it is up to date, the newest, and how many warnings there are.

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::config::{BuildImage, Config};
 use crate::eol::Table;
 use crate::model::eol::{Calendar, Standing};
+use crate::model::inventory::User;
 use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersion};
 use crate::registry::TagSeen;
 use crate::steps::eol::{Judge, Versions, parts_of_image, version};
@@ -35,6 +36,8 @@ pub struct Known {
 pub struct KnownBase {
     pub repository: Repository,
     pub tags: Vec<KnownTag>,
+    /// Who is known to stand on it; not all who do.
+    pub users: Vec<User>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,7 @@ impl Known {
                     standing: tag.standing(calendar),
                 })
                 .collect(),
+            users: base.tags.iter().flat_map(|tag| &tag.users).cloned().collect(),
         });
         Known { source: Source::Inventory { time: inventory.time }, bases: bases.collect(), warnings: Vec::new() }
     }
@@ -87,7 +91,7 @@ impl Known {
 
 /// A configuration as the source of what is known.
 #[derive(Clone, Copy, Debug)]
-pub struct Configured<'a> {
+pub(super) struct Configured<'a> {
     pub name: &'a str,
     pub config: &'a Config,
     /// `None`: there are no end-of-life data.
@@ -97,11 +101,11 @@ pub struct Configured<'a> {
 
 impl Configured<'_> {
     /// Returns the bases of the configuration. How `asked` stands, which may be an older image, is found out as well.
-    pub fn known(&self, asked: Option<&ImageReference>) -> Known {
+    pub(super) fn known(&self, asked: Option<&ImageReference>) -> Known {
         let mut known = Known { source: Source::Configuration { name: self.name.to_owned() }, bases: Vec::new(), warnings: Vec::new() };
         for image in self.images() {
             let position = known.bases.iter().position(|base| base.repository == image.repository).unwrap_or_else(|| {
-                known.bases.push(KnownBase { repository: image.repository.clone(), tags: Vec::new() });
+                known.bases.push(KnownBase { repository: image.repository.clone(), tags: Vec::new(), users: Vec::new() });
                 known.bases.len() - 1
             });
             match self.tag(image) {
@@ -181,7 +185,7 @@ impl KnownBase {
             digest: seen.digest.clone(),
             standing: Standing::UNKNOWN,
         });
-        KnownBase { repository: repository.clone(), tags: tags.collect() }
+        KnownBase { repository: repository.clone(), tags: tags.collect(), users: Vec::new() }
     }
 }
 
