@@ -11,6 +11,8 @@ use crate::app::{self, Invocation, Surroundings};
 use crate::error::{Exit, Failure};
 use crate::process::Process;
 
+mod apps;
+mod check;
 mod completions;
 mod config;
 mod demo;
@@ -76,6 +78,11 @@ enum Command {
     Sync(sync::SyncArguments),
     Eol(eol::EolArguments),
     Register(register::RegisterArguments),
+    Check(check::CheckArguments),
+    Latest(check::LatestArguments),
+    #[command(name = "base-args")]
+    BaseArgs(check::BaseArgsArguments),
+    App(apps::AppArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -142,6 +149,10 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Eol(arguments)) => arguments.command(),
+        Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
+        Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
+        Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
+        Some(Command::App(arguments)) => arguments.command(),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),

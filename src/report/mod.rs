@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub mod codequality;
+pub mod csv;
 pub mod dotenv;
 pub mod json;
 pub mod junit;

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::{Side, chain};
 
+pub mod apps;
 pub mod check;
 pub mod eol;
 pub mod register;
