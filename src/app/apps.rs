@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::configuration::{load_configuration, needs_records};
+use super::configuration::load_configuration;
 use super::places::image_places;
 use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
@@ -48,7 +48,6 @@ pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Sur
         .map_err(|_| Failure::usage(format!("`--base {}` is no pattern", options.base.as_deref().unwrap_or_default())))?;
     let filter = ListFilter { project: options.project.clone(), base };
     let config = load_configuration(global, process)?;
-    needs_records("app", &config)?;
     let records = records(&config, process, Mode::DryRun)?;
     runtime::run(|cancel| async move {
         let reading = tokio::select! {
@@ -70,7 +69,6 @@ pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Sur
 pub(super) fn purge(options: &AppPurgeOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
-    needs_records("app", &config)?;
     let records = records(&config, process, options.mode)?;
     runtime::run(|cancel| async move {
         let began = Instant::now();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::configuration::{load_configuration, needs_records};
+use super::configuration::{load_configuration, tells_records};
 use super::documents;
 use super::forge::{BaseRepository, base_repository};
 use super::places::image_places;
@@ -222,7 +222,7 @@ pub(super) fn base_arguments(options: &BaseArgumentsOptions, global: &Global, su
     let config = load_configuration(global, process)?;
     runtime::run(|_| async move {
         let mut base = options.base.clone();
-        let can_ask = options.sources != SourceOptions::default() || needs_records("check", &config).is_ok();
+        let can_ask = options.sources != SourceOptions::default() || tells_records(&config);
         if base.digest.is_none() && can_ask {
             let found = Found::find(&config, &options.sources, Some(&base.repository), process).await?;
             base.digest = match check::observe(&base, None, &found.sources(process)).await {
@@ -259,10 +259,12 @@ struct Found {
 impl Found {
     /// Returns the sources that the options and the configuration lead to. Fails when these are none.
     async fn find(config: &Config, options: &SourceOptions, repository: Option<&Repository>, process: &Process) -> Result<Found, Failure> {
-        let records = match needs_records("check", config) {
-            Ok(()) => Some(records(config, process, Mode::DryRun)?),
-            Err(_) if options.config_url.is_some() || options.probe => None,
-            Err(failure) => return Err(failure.hint("or name the configuration of the bases with `--config-url`, or ask the registry with `--probe`")),
+        let needs_none = options.config_url.is_some() || options.probe;
+        let records = if needs_none && !tells_records(config) {
+            None
+        } else {
+            let hint = "or name the configuration of the bases with `--config-url`, or ask the registry with `--probe`";
+            Some(records(config, process, Mode::DryRun).map_err(|failure| if needs_none { failure } else { failure.hint(hint) })?)
         };
         let mut configuration = None;
         if let Some(location) = &options.config_url {

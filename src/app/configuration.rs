@@ -39,14 +39,9 @@ pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
     }
 }
 
-/// Fails when the configuration does not say where the records are that `command` needs.
-pub(super) fn needs_records(command: &str, config: &Config) -> Result<(), Failure> {
-    let enough = config::suffices(config).into_iter().find(|(known, _)| *known == command).map_or(Ok(()), |(_, enough)| enough);
-    enough.map_err(|reason| {
-        let origin = config.file.as_ref().map(|file| format!(" in {}", file.display())).unwrap_or_default();
-        Failure::usage(format!("it is not known where the build records are{origin}: {reason}"))
-            .hint("set IMGLIFE_REGISTRY_PROVIDER, IMGLIFE_REGISTRY_URL and what else the provider needs, or write a section `registry`")
-    })
+/// Returns whether the configuration says where the build records are.
+pub(super) fn tells_records(config: &Config) -> bool {
+    config::suffices(config).iter().any(|(command, enough)| *command == "register" && enough.is_ok())
 }
 
 /// Whether a configuration is enough for a command.

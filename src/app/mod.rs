@@ -17,6 +17,7 @@ pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use places::layouts;
 pub use register::RegisterOptions;
+pub use records::records;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 

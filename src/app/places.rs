@@ -73,7 +73,7 @@ pub fn layouts() -> Arc<dyn ImageStore> {
     Arc::new(Layouts)
 }
 
-fn rules(settings: &HostSettings) -> HostRules {
+pub(super) fn rules(settings: &HostSettings) -> HostRules {
     HostRules {
         endpoint: settings.endpoint.clone(),
         tls: Tls {

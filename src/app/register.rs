@@ -6,7 +6,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::configuration::{load_configuration, needs_records};
+use super::configuration::load_configuration;
 use super::places::image_places;
 use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
@@ -89,7 +89,6 @@ pub(super) fn run(options: &RegisterOptions, global: &Global, surroundings: &Sur
     let process = &surroundings.process;
     let request = &options.request(process)?;
     let config = load_configuration(global, process)?;
-    needs_records("register", &config)?;
     let records = records(&config, process, Mode::Apply)?;
     runtime::run(|cancel| async move {
         let began = Instant::now();

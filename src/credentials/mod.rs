@@ -1,14 +1,16 @@
 //! Which credential goes to which host.
 //!
-//! Owns the order in which variables, docker's and podman's files and credential helpers are asked, and the rule that a
-//! credential goes only to the host it was set for. Knows neither configuration nor HTTP.
+//! Owns the order in which variables, docker's and podman's files and credential helpers are asked, the tokens of GitLab and Gitea,
+//! and the rule that a credential goes only to the host it was set for. Knows neither configuration nor HTTP.
 
 use async_trait::async_trait;
 
 mod auth_file;
+mod forge;
 mod helper;
 mod lookup;
 
+pub use forge::{Forge, ForgeCredentials};
 pub use lookup::{StandardCredentials, check_collisions, variable_prefix};
 
 use crate::model::{Host, RepositoryPath, Secret};
@@ -36,6 +38,11 @@ pub enum Credential {
     Bearer {
         token: Secret,
     },
+    /// A header that is sent as it is, for interfaces with a login of their own.
+    Header {
+        name: &'static str,
+        value: Secret,
+    },
 }
 
 /// Finds the credential for a host. Answers are cached by the implementation.
@@ -44,6 +51,16 @@ pub trait Credentials: Send + Sync {
     /// Returns the credential for `path` on `host`. An error means that one was set but cannot be used (half a pair, an
     /// unreadable file, a helper that fails); no credential at all is `Anonymous`.
     async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError>;
+}
+
+/// No credential for any host.
+pub struct NoCredentials;
+
+#[async_trait]
+impl Credentials for NoCredentials {
+    async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
+        Ok(Credential::Anonymous)
+    }
 }
 
 /// Why a credential that was set cannot be used. Names the variable, file or helper; never shows a secret.

@@ -19,7 +19,7 @@ mod tests;
 
 pub use gitea::Gitea;
 pub use gitlab::GitLab;
-pub use server::{Server, Token};
+pub use server::Server;
 
 /// The largest file that is read, in bytes.
 pub const LARGEST_FILE: usize = 8 * 1024 * 1024;

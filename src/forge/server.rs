@@ -6,43 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::LARGEST_FILE;
-use crate::http::header::{HeaderName, HeaderValue};
 use crate::http::{Access, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url};
-use crate::model::{Host, Secret};
+use crate::model::Host;
 
 const KIND: Kind = Kind("forge");
 
-/// A server and who speaks to it.
+/// A server, and the client that speaks to it with its token.
 pub struct Server {
     pub http: Arc<Client>,
     pub host: Host,
     /// Where its interface begins, with the path that it may have before its own.
     pub address: Url,
-    pub token: Option<Token>,
-}
-
-/// A token and how it is presented.
-#[derive(Clone, Debug)]
-pub enum Token {
-    /// A personal, group or project access token of GitLab.
-    GitLab(Secret),
-    /// The token of a CI job of GitLab.
-    GitLabJob(Secret),
-    Gitea(Secret),
-}
-
-impl Token {
-    /// Returns the header; `None` when the token has characters that no header can hold.
-    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
-        let (name, value) = match self {
-            Token::GitLab(secret) => ("private-token", secret.expose().to_owned()),
-            Token::GitLabJob(secret) => ("job-token", secret.expose().to_owned()),
-            Token::Gitea(secret) => ("authorization", format!("token {}", secret.expose())),
-        };
-        let mut value = HeaderValue::from_str(&value).ok()?;
-        value.set_sensitive(true);
-        Some((HeaderName::from_static(name), value))
-    }
 }
 
 impl Server {
@@ -50,11 +24,8 @@ impl Server {
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Error> {
         let target = Target::Path(format!("{}{path}", self.address.path().trim_end_matches('/')));
         let mut request = Request::new(Method::GET, &self.host, target, KIND, Access::default());
-        request.log_in = LogIn::Never;
+        request.log_in = LogIn::Header;
         request.limit = LARGEST_FILE;
-        if let Some((name, value)) = self.token.as_ref().and_then(Token::header) {
-            request = request.header(name, value);
-        }
         match self.http.send(request).await {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),

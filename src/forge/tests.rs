@@ -8,14 +8,18 @@ use crate::credentials::Credential;
 use crate::http::testing::{Fake, SECRET, Seen, client};
 use crate::model::Secret;
 
-fn server(fake: &Fake, others: &[&Fake], token: Option<Token>) -> Server {
-    let hosts: Vec<_> = std::iter::once(fake).chain(others.iter().copied()).map(Fake::host).collect();
-    let http = Arc::new(client(&hosts, Credential::Anonymous));
-    Server { http, host: fake.host(), address: format!("http://{}/", fake.address).parse().expect("an address"), token }
+fn token(name: &'static str, value: &str) -> Credential {
+    Credential::Header { name, value: Secret::new(value) }
 }
 
-fn gitlab(fake: &Fake, others: &[&Fake], token: Option<Token>) -> GitLab {
-    GitLab { server: server(fake, others, token), project: 7 }
+fn server(fake: &Fake, others: &[&Fake], credential: Credential) -> Server {
+    let hosts: Vec<_> = std::iter::once(fake).chain(others.iter().copied()).map(Fake::host).collect();
+    let http = Arc::new(client(&hosts, credential));
+    Server { http, host: fake.host(), address: format!("http://{}/", fake.address).parse().expect("an address") }
+}
+
+fn gitlab(fake: &Fake, others: &[&Fake], credential: Credential) -> GitLab {
+    GitLab { server: server(fake, others, credential), project: 7 }
 }
 
 fn project(seen: &Seen) -> Response {
@@ -33,8 +37,8 @@ fn project(seen: &Seen) -> Response {
 #[tokio::test]
 async fn files_at_gitlab_are_read_with_the_token_in_its_own_header() {
     let fake = Fake::start(project).await;
-    for (token, header) in [(Token::GitLab(Secret::new(SECRET)), "private-token"), (Token::GitLabJob(Secret::new(SECRET)), "job-token")] {
-        let gitlab = gitlab(&fake, &[], Some(token));
+    for header in ["private-token", "job-token"] {
+        let gitlab = gitlab(&fake, &[], token(header, SECRET));
         assert_eq!(gitlab.file("a/imglife.yaml", "release/1?x").await.expect("an answer").as_deref(), Some(&b"content"[..]));
         assert_eq!(fake.seen().last().and_then(|seen| seen.header(header).map(str::to_owned)).as_deref(), Some(SECRET));
         assert_eq!(gitlab.file("none", "main").await.expect("an answer"), None);
@@ -47,7 +51,7 @@ async fn files_at_gitlab_are_read_with_the_token_in_its_own_header() {
 #[tokio::test]
 async fn the_variables_of_a_gitlab_project_are_those_of_its_jobs() {
     let fake = Fake::start(project).await;
-    let variables = gitlab(&fake, &[], None).variables().await.expect("an answer");
+    let variables = gitlab(&fake, &[], Credential::Anonymous).variables().await.expect("an answer");
     for (name, value) in [
         ("CI_PROJECT_PATH", "org/team/base"),
         ("CI_PROJECT_NAMESPACE", "org/team"),
@@ -60,7 +64,7 @@ async fn the_variables_of_a_gitlab_project_are_those_of_its_jobs() {
         assert_eq!(variables.get(name), Some(value));
     }
     let hidden = Fake::start(|_| StatusCode::NOT_FOUND).await;
-    let variables = gitlab(&hidden, &[], None).variables().await.expect("an answer");
+    let variables = gitlab(&hidden, &[], Credential::Anonymous).variables().await.expect("an answer");
     assert_eq!((variables.get("CI_PROJECT_ID"), variables.get("CI_REGISTRY_IMAGE")), (Some("7"), None));
 }
 
@@ -69,7 +73,7 @@ async fn a_token_does_not_follow_a_redirect_to_another_host() {
     let other = Fake::start(|_| "elsewhere").await;
     let address = other.address;
     let fake = Fake::start(move |_| (StatusCode::FOUND, [("location", format!("http://{address}/x"))]).into_response()).await;
-    let gitlab = gitlab(&fake, &[&other], Some(Token::GitLab(Secret::new(SECRET))));
+    let gitlab = gitlab(&fake, &[&other], token("private-token", SECRET));
     assert_eq!(gitlab.file("a", "main").await.expect("an answer").as_deref(), Some(&b"elsewhere"[..]));
     assert_eq!(other.seen()[0].header("private-token"), None);
 }
@@ -81,7 +85,7 @@ async fn files_at_gitea_are_read_below_the_path_of_the_server() {
         _ => StatusCode::NOT_FOUND.into_response(),
     })
     .await;
-    let mut server = server(&fake, &[], Some(Token::Gitea(Secret::new(SECRET))));
+    let mut server = server(&fake, &[], token("authorization", &format!("token {SECRET}")));
     server.address = format!("http://{}/git/", fake.address).parse().expect("an address");
     let gitea = Gitea { server, owner: "team".to_owned(), repository: "base".to_owned() };
     assert_eq!(gitea.file("a/imglife.yaml", "main").await.expect("an answer").as_deref(), Some(&b"content"[..]));

@@ -16,7 +16,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
 use super::challenge::{Challenge, challenge};
@@ -77,14 +77,17 @@ pub(super) enum Authorization {
     /// What there is; a refusal of it is final. `None` for anonymous.
     Fixed(Option<HeaderValue>),
     Token(Token),
+    /// A header of another name.
+    Named(HeaderName, HeaderValue),
 }
 
 impl Authorization {
-    pub(super) fn header(&self) -> Option<&HeaderValue> {
+    pub(super) fn header(&self) -> Option<(HeaderName, &HeaderValue)> {
         match self {
             Authorization::NotAsked => None,
-            Authorization::Fixed(header) => header.as_ref(),
-            Authorization::Token(token) => Some(&token.header),
+            Authorization::Fixed(value) => value.as_ref().map(|value| (AUTHORIZATION, value)),
+            Authorization::Token(token) => Some((AUTHORIZATION, &token.header)),
+            Authorization::Named(name, value) => Some((name.clone(), value)),
         }
     }
 
@@ -92,7 +95,7 @@ impl Authorization {
     pub(super) fn is_final(&self, began: Instant) -> bool {
         match self {
             Authorization::NotAsked => false,
-            Authorization::Fixed(_) => true,
+            Authorization::Fixed(_) | Authorization::Named(..) => true,
             Authorization::Token(token) => token.obtained >= began,
         }
     }

@@ -1,6 +1,5 @@
 //! Sending requests.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 
 use tokio_util::task::TaskTracker;
@@ -18,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
 use super::host::{Class, HostState, Permit};
-use super::request::{Answer, Body, Download, Kind, LogIn, Place, Request, join};
-use super::retry::{Tries, retry_after};
+use super::request::{Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, join};
+use super::retry::{Tries, Verdict, classify_status, retry_after};
 use super::settings::{Settings, Tls, host_of};
 use crate::credentials::Credentials;
 use crate::model::{Clock, Host};
@@ -71,7 +70,7 @@ pub(super) struct Sending<'a> {
     pub(super) url: Url,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: Body,
-    pub(super) authorization: Option<&'a HeaderValue>,
+    pub(super) authorization: Option<(HeaderName, &'a HeaderValue)>,
 }
 
 impl Client {
@@ -134,6 +133,30 @@ impl Client {
         Ok(self.download(request.method, response, permit))
     }
 
+    /// Sends a request that somebody else made and signed, to `url`, and returns the answer, read whole up to `limit` bytes, whatever
+    /// its status. Tried again as other requests are. Redirects are not followed, and no credential is added.
+    pub async fn relay(&self, request: Relayed) -> Result<Answer, Error> {
+        let Relayed { method, url, headers, body, kind, limit } = request;
+        let name = host_of(&url).ok_or_else(|| malformed(&url, "the address names no host"))?;
+        let host = self.host(&name)?;
+        let mut tries = self.tries_on(&host, kind);
+        loop {
+            host.turn(kind).await;
+            let permit = host.permit(Class::Exchange).await;
+            let body = if body.is_empty() { Body::Empty } else { Body::Bytes(body.clone()) };
+            let answer = match self.transmit(&host, &method, &url, &headers, body, None).await {
+                Ok(response) => self.collect(&method, response, limit).await,
+                Err(error) => Err(error),
+            };
+            drop(permit);
+            match answer {
+                Ok(answer) if classify_status(answer.status) == Verdict::Final => return Ok(answer),
+                Ok(answer) => tries.after(self.refused(&method, &answer)).await?,
+                Err(error) => tries.after(error).await?,
+            }
+        }
+    }
+
     /// Returns a counter of tries for something that needs several requests to `host`.
     pub fn tries(&self, host: &Host, kind: Kind) -> Result<Tries, Error> {
         Ok(self.tries_on(&self.host(host)?, kind))
@@ -170,6 +193,7 @@ impl Client {
             let authorization = match request.log_in {
                 LogIn::AsAsked if own => self.authorization(host, &request.access).await?,
                 LogIn::Basic if own => self.basic(host, &request.access).await?,
+                LogIn::Header if own => self.named(host, &request.access).await?,
                 _ => Authorization::NotAsked,
             };
             host.turn(request.kind).await;
@@ -224,9 +248,8 @@ impl Client {
     /// Sends a request and follows redirects, without the credential when they lead to another origin.
     pub(super) async fn follow(&self, host: &HostState, sending: Sending<'_>) -> Result<reqwest::Response, Error> {
         let Sending { method, mut url, headers, mut body, mut authorization } = sending;
-        let mut headers = Cow::Borrowed(headers);
         for _ in 0..=MOST_REDIRECTS {
-            let response = self.transmit(host, method, &url, &headers, body.take(), authorization).await?;
+            let response = self.transmit(host, method, &url, headers, body.take(), authorization.as_ref()).await?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !is_redirect || !matches!(*method, Method::GET | Method::HEAD) {
                 return Ok(response);
@@ -238,7 +261,6 @@ impl Client {
             if next.origin() != url.origin() {
                 self.check_step(host, &url, &next)?;
                 authorization = None;
-                headers = Cow::Owned(headers.iter().filter(|(_, value)| !value.is_sensitive()).map(|(name, value)| (name.clone(), value.clone())).collect());
             }
             // Read to its end, so that the connection can be used again.
             drop(self.read(method, response, LARGEST_ERROR).await);
@@ -255,11 +277,11 @@ impl Client {
         url: &Url,
         headers: &HeaderMap,
         body: Body,
-        authorization: Option<&HeaderValue>,
+        authorization: Option<&(HeaderName, &HeaderValue)>,
     ) -> Result<reqwest::Response, Error> {
         let mut builder = self.connections(host, url)?.request(method.clone(), url.clone()).headers(headers.clone());
-        if let Some(value) = authorization {
-            builder = builder.header(AUTHORIZATION, value);
+        if let Some((name, value)) = authorization {
+            builder = builder.header(name, *value);
         }
         let sent = Arc::new(AtomicU64::new(0));
         let mut patience = self.settings.stall;
@@ -293,11 +315,16 @@ impl Client {
 
     /// Returns an answer other than success as an error, with what it says.
     pub(super) async fn refusal(&self, method: &Method, response: reqwest::Response) -> Error {
-        let (status, url) = (response.status(), SafeUrl::from(response.url()));
-        let retry_after = retry_after(response.headers(), self.clock.now());
+        let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
         // Why it failed is told by the status already when the reasons cannot be read.
         let body = self.read(method, response, LARGEST_ERROR).await.unwrap_or_default();
-        let (problems, excerpt) = read_reasons(&body);
+        self.refused(method, &Answer { status, headers, url, body })
+    }
+
+    fn refused(&self, method: &Method, answer: &Answer) -> Error {
+        let retry_after = retry_after(&answer.headers, self.clock.now());
+        let (problems, excerpt) = read_reasons(&answer.body);
+        let (url, status) = (SafeUrl::from(&answer.url), answer.status);
         Error::Refused(Box::new(Refusal { method: method.clone(), url, status, problems, excerpt, retry_after, tries: 1 }))
     }
 

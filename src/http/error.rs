@@ -213,7 +213,23 @@ fn after(tries: u32) -> String {
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);
 
-const HARMLESS: [&str; 10] = ["scope", "service", "n", "last", "mount", "from", "digest", "page", "page_size", "limit"];
+const HARMLESS: [&str; 15] = [
+    "scope",
+    "service",
+    "n",
+    "last",
+    "mount",
+    "from",
+    "digest",
+    "page",
+    "page_size",
+    "per_page",
+    "limit",
+    "type",
+    "package_type",
+    "package_name",
+    "q",
+];
 
 impl SafeUrl {
     fn authority(&self) -> String {

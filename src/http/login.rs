@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
 use super::auth::{Authorization, Login, Realm, Slot, basic};
@@ -12,7 +12,7 @@ use super::error::Error;
 use super::host::HostState;
 use super::request::{Access, Body, Kind};
 use super::retry::{Verdict, classify_status};
-use super::token::{Token, bearer};
+use super::token::{Token, bearer, sensitive};
 use crate::credentials::Credential;
 use crate::model::Secret;
 
@@ -27,20 +27,15 @@ impl Client {
             return Ok(Authorization::NotAsked);
         }
         let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
-        let sendable = |header: Option<HeaderValue>| {
-            let unusable = || Error::Unauthorized {
-                host: host.credential_host.clone(),
-                detail: "the credential that is set has characters that cannot be sent".to_owned(),
-            };
-            header.ok_or_else(unusable).map(|header| Authorization::Fixed(Some(header)))
-        };
+        let sendable =
+            |header: Option<HeaderValue>| header.ok_or_else(|| unsendable(host)).map(|header| Authorization::Fixed(Some(header)));
         match (login, &credential) {
             (_, Credential::Bearer { token }) => sendable(bearer(token.expose())),
             (Login::Bearer(realm), _) => self.token(host, &realm, &credential, access).await.map(Authorization::Token),
             (_, Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password }) => {
                 sendable(basic(username, password))
             }
-            (_, Credential::Anonymous | Credential::RefreshToken { .. }) => Ok(Authorization::Fixed(None)),
+            (_, Credential::Anonymous | Credential::RefreshToken { .. } | Credential::Header { .. }) => Ok(Authorization::Fixed(None)),
         }
     }
 
@@ -51,8 +46,19 @@ impl Client {
             Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password } => {
                 basic(username, password)
             }
-            Credential::Bearer { .. } | Credential::RefreshToken { .. } | Credential::Anonymous => None,
+            Credential::Bearer { .. } | Credential::RefreshToken { .. } | Credential::Header { .. } | Credential::Anonymous => None,
         }))
+    }
+
+    /// Returns the header that the credential for `host` is; nothing when it is none.
+    pub(super) async fn named(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
+        match self.credentials.credential(&host.credential_host, access.path.as_ref()).await? {
+            Credential::Header { name, value } => {
+                let value = sensitive(value.expose().to_owned()).ok_or_else(|| unsendable(host))?;
+                Ok(Authorization::Named(HeaderName::from_static(name), value))
+            }
+            _ => Ok(Authorization::NotAsked),
+        }
     }
 
     async fn token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
@@ -93,7 +99,9 @@ impl Client {
                 }
             }
             Credential::Basic { username, password } => self.ask_for_token(host, realm, basic(username, password), access).await,
-            Credential::Anonymous | Credential::Bearer { .. } => self.ask_for_token(host, realm, None, access).await,
+            Credential::Anonymous | Credential::Bearer { .. } | Credential::Header { .. } => {
+                self.ask_for_token(host, realm, None, access).await
+            }
         };
         match result {
             Err(refusal) if matches!(refusal.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
@@ -144,7 +152,13 @@ impl Client {
         let mut tries = self.tries(&host.name, TOKEN)?;
         loop {
             host.turn(TOKEN).await;
-            let sending = Sending { method, url: url.clone(), headers: &headers, body: body.take(), authorization: authorization.as_ref() };
+            let sending = Sending {
+                method,
+                url: url.clone(),
+                headers: &headers,
+                body: body.take(),
+                authorization: authorization.as_ref().map(|value| (AUTHORIZATION, value)),
+            };
             let answer = match self.follow(host, sending).await {
                 Ok(response) if response.status().is_success() => self.collect(method, response, LARGEST_TOKEN).await,
                 Ok(response) => Err(self.refusal(method, response).await),
@@ -171,5 +185,12 @@ impl Client {
             }
         }
         Ok(Error::Unauthorized { host: host.credential_host.clone(), detail })
+    }
+}
+
+fn unsendable(host: &HostState) -> Error {
+    Error::Unauthorized {
+        host: host.credential_host.clone(),
+        detail: "the credential that is set has characters that cannot be sent".to_owned(),
     }
 }

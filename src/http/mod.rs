@@ -8,6 +8,7 @@ mod challenge;
 mod client;
 mod error;
 mod host;
+mod link;
 mod login;
 mod quota;
 mod request;
@@ -23,7 +24,8 @@ mod token;
 
 pub use client::Client;
 pub use error::{Error, Problem, Refusal, SafeUrl};
-pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Request, Target};
+pub use link::next_link;
+pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, Target};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
 pub use retry::Tries;

@@ -21,7 +21,6 @@ pub struct Request {
     pub host: Host,
     pub method: Method,
     pub target: Target,
-    /// Those marked as sensitive go to the host's own origin only.
     pub headers: HeaderMap,
     pub body: Body,
     pub access: Access,
@@ -56,6 +55,18 @@ impl Request {
         self.headers.insert(name, value);
         self
     }
+}
+
+/// A request that somebody else made, whole.
+#[derive(Debug)]
+pub struct Relayed {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub kind: Kind,
+    /// The largest answer that is read, in bytes.
+    pub limit: usize,
 }
 
 /// Where on a host a request goes.
@@ -115,6 +126,8 @@ pub enum LogIn {
     AsAsked,
     /// With user name and password at once, where both are known: for interfaces that do not ask.
     Basic,
+    /// With the header that the credential is, at once; without when it is none.
+    Header,
     /// Not at all, whatever is asked for.
     Never,
 }

@@ -8,6 +8,10 @@ use bytes::Bytes;
 
 pub mod directory;
 mod error;
+
+pub mod gitea;
+pub mod gitlab;
+mod interface;
 mod kept;
 mod keys;
 pub mod memory;
@@ -15,6 +19,8 @@ mod read_only;
 mod records;
 #[cfg(test)]
 mod records_tests;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod settled;
 
 pub use error::{PackageError, PackageErrorKind};

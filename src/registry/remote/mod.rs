@@ -17,7 +17,6 @@ mod blob;
 #[cfg(test)]
 mod blob_tests;
 mod dates;
-mod link;
 mod manifest;
 mod referrers;
 mod session;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{RemoteRepository, link};
+use super::RemoteRepository;
 use crate::http::header::CONTENT_TYPE;
+use crate::http::next_link;
 use crate::http::{self, Answer, Kind, Method, Target};
 use crate::model::manifest::{LARGEST_MANIFEST, media_type};
 use crate::model::{Descriptor, Digest};
@@ -59,7 +60,7 @@ impl RemoteRepository<'_> {
                 return Err(broken(&format!("there are more than {MOST_REFERRERS}")));
             }
             visited.insert(answer.url.clone());
-            let Some(link) = link::next(&answer.headers).filter(|_| !is_empty) else { return Ok(Referrers::Listed(listed)) };
+            let Some(link) = next_link(&answer.headers).filter(|_| !is_empty) else { return Ok(Referrers::Listed(listed)) };
             let url = answer.url.join(link).map_err(|error| broken("the next page's address is none").caused_by(error))?;
             if url.origin() != answer.url.origin() {
                 return Err(broken("the next page is said to be at another place"));

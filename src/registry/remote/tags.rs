@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{RemoteRepository, is_not_found, link};
-use crate::http::{self, Kind, Method, Target};
+use super::{RemoteRepository, is_not_found};
+use crate::http::{self, Kind, Method, Target, next_link};
 use crate::model::Tag;
 use crate::model::text::excerpt;
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
@@ -59,7 +59,7 @@ impl RemoteRepository<'_> {
             }
             let Some(last) = last else { return Ok(Some(tags)) };
             visited.insert(answer.url.clone());
-            request = match link::next(&answer.headers) {
+            request = match next_link(&answer.headers) {
                 Some(link) => {
                     let url =
                         answer.url.join(link).map_err(|error| broken("the next page's address is none".to_owned()).caused_by(error))?;

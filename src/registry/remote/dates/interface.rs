@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::http::next_link;
 use crate::http::{Answer, LogIn, Refusal};
 use crate::model::{Host, RepositoryPath};
 use crate::registry::listing::{Listing, time, unix_time};
-use crate::registry::remote::link;
 
 /// Entries asked for at once: the most that Harbor and Quay give.
 const PAGE: usize = 100;
@@ -102,7 +102,7 @@ impl Interface {
                         listing.add(tag.name, tag.push_time.as_deref().and_then(time), Some(&artifact.digest));
                     }
                 }
-                Ok(Page { length, last: None, more: length >= PAGE || link::next(&answer.headers).is_some() })
+                Ok(Page { length, last: None, more: length >= PAGE || next_link(&answer.headers).is_some() })
             }
             Interface::Gitlab => {
                 let page: Vec<GitlabTag> = parse(answer)?;
@@ -112,7 +112,7 @@ impl Interface {
                     let pushed_at = tag.published_at.or(tag.updated_at).or(tag.created_at);
                     listing.add(tag.name, pushed_at.as_deref().and_then(time), tag.digest.as_deref());
                 }
-                Ok(Page { length, last, more: link::next(&answer.headers).is_some() })
+                Ok(Page { length, last, more: next_link(&answer.headers).is_some() })
             }
             Interface::Quay => {
                 let page: QuayPage = parse(answer)?;

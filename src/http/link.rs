@@ -1,9 +1,9 @@
 //! `Link` headers (RFC 8288), as far as listings need them.
 
-use crate::http::header::{HeaderMap, LINK};
+use reqwest::header::{HeaderMap, LINK};
 
 /// Returns the target of the first link to the next page, as it is written.
-pub(super) fn next(headers: &HeaderMap) -> Option<&str> {
+pub fn next_link(headers: &HeaderMap) -> Option<&str> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
 }
 
@@ -48,7 +48,7 @@ mod tests {
         for value in values {
             headers.append(LINK, value.parse().expect("a header"));
         }
-        next(&headers).map(str::to_owned)
+        next_link(&headers).map(str::to_owned)
     }
 
     #[test]

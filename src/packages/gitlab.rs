@@ -1,0 +1,138 @@
+//! GitLab's generic packages, in one project.
+//!
+//! What is relied on (`lib/api/generic_packages.rb`, `lib/api/project_packages.rb`, `lib/api/package_files.rb` of GitLab): a second
+//! file of a name is added or refused, and names here never repeat; names are searched for loosely; pages tell no totals above
+//! 10,000 entries; a download may lead to a storage on another host, where the token does not go.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+
+use super::interface::{Interface, encoded};
+use super::{FileName, FileSeen, Ids, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
+use crate::http::{Client, Url};
+
+/// Packages whose files are listed at once.
+const IN_FLIGHT: usize = 16;
+
+/// How often everything is listed anew since a package was deleted meanwhile.
+const ROUNDS: usize = 4;
+
+const LIST: &str = "list the packages";
+
+/// Generic packages of a project.
+pub struct GitlabPackages {
+    interface: Interface,
+    project: u64,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: u64,
+    name: String,
+    /// Missing in packages of some other types.
+    version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PackageFile {
+    id: u64,
+    file_name: String,
+}
+
+impl GitlabPackages {
+    /// Returns the packages of `project` at the instance `url`. Requests bring the header that `http` has as credential.
+    pub fn new(http: Arc<Client>, url: &Url, project: u64) -> Result<GitlabPackages, PackageError> {
+        let permissions = format!(
+            "GitLab says so, with 401, 403 or 404, where a token is missing or may not do this: GITLAB_TOKEN needs the scope `api` (to read, \
+             `read_api`) and in project {project} the role Reporter to read, Developer to write, Maintainer to delete; a job's token needs \
+             its project on the job token allowlist of project {project}"
+        );
+        let place = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
+        Ok(GitlabPackages { interface: Interface::new(http, url, place, permissions)?, project })
+    }
+
+    fn packages(&self) -> String {
+        format!("/api/v4/projects/{}/packages", self.project)
+    }
+
+    fn file(&self, name: &FileName) -> String {
+        let file = encoded(&name.file.to_string());
+        format!("{}/generic/{}/{}/{file}", self.packages(), name.package.flat(), name.package.version())
+    }
+
+    /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
+    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, PackageError> {
+        let path = format!("{}?package_type=generic&package_name={}&per_page=100", self.packages(), encoded(&scope.flat()));
+        let found = self.interface.list(LIST, &path, |package: Package| {
+            let version = package.version.unwrap_or_default();
+            let known = scope.package(&package.name, &version)?;
+            Some((package.id, known.map_err(|_| format!("{}/{version}", package.name))))
+        });
+        let Some(packages) = found.await? else {
+            let detail = "the project is not there, or may not be seen";
+            let error = self.interface.wrong(LIST, PackageErrorKind::Absent, detail);
+            return Err(error.hinting(Some(self.interface.permissions.clone())));
+        };
+        let mut listing = Listing::default();
+        let mut known = Vec::new();
+        for (id, package) in packages {
+            match package {
+                Ok(package) => known.push((id, package)),
+                Err(foreign) => listing.foreign.push(foreign),
+            }
+        }
+        let mut files = stream::iter(known).map(|(id, package)| self.files(id, package)).buffer_unordered(IN_FLIGHT);
+        while let Some((id, package, files)) = files.try_next().await? {
+            let Some(files) = files else { return Ok(None) };
+            for (file, name) in files {
+                listing.add(&package, &name, Some(Ids { package: id, file }));
+            }
+        }
+        drop(files);
+        listing.sort();
+        Ok(Some(listing))
+    }
+
+    async fn files(&self, id: u64, package: PackageName) -> Result<(u64, PackageName, Option<Vec<(u64, String)>>), PackageError> {
+        let path = format!("{}/{id}/package_files?per_page=100", self.packages());
+        let action = format!("list the files of {}", package.flat());
+        let files = self.interface.list(&action, &path, |file: PackageFile| Some((file.id, file.file_name))).await?;
+        Ok((id, package, files))
+    }
+}
+
+#[async_trait]
+impl PackageFiles for GitlabPackages {
+    fn place(&self) -> String {
+        self.interface.place.clone()
+    }
+
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+        self.interface.put(&format!("write {file}"), &self.file(file), content).await
+    }
+
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+        self.interface.get(&format!("read {file}"), &self.file(file)).await
+    }
+
+    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+        for _ in 0..ROUNDS {
+            if let Some(listing) = self.try_list(scope).await? {
+                return Ok(listing);
+            }
+        }
+        Err(self.interface.unsettled(LIST))
+    }
+
+    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+        let action = format!("delete {}", file.name);
+        let Some(Ids { package, file }) = file.ids else {
+            return Err(self.interface.wrong(&action, PackageErrorKind::Refused, "it was not listed here"));
+        };
+        self.interface.delete(&action, &format!("{}/{package}/package_files/{file}", self.packages())).await
+    }
+}
