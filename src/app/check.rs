@@ -180,11 +180,14 @@ fn foundation(path: &Path, given: &BTreeMap<String, String>, process: &Process) 
 }
 
 fn build_arguments(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let pair = |text: &String| text.split_once('=').filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let pair =
+        |text: &String| text.split_once('=').filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.to_owned(), value.to_owned()));
     texts
         .iter()
         .map(|text| {
-            pair(text).ok_or_else(|| Failure::usage(format!("`--build-arg {}` is no argument", excerpt(text, 80))).hint("write it as `--build-arg NAME=VALUE`"))
+            pair(text).ok_or_else(|| {
+                Failure::usage(format!("`--build-arg {}` is no argument", excerpt(text, 80))).hint("write it as `--build-arg NAME=VALUE`")
+            })
         })
         .collect()
 }
@@ -210,7 +213,9 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
         })?;
         match options.output {
             Output::Text => surroundings.print(&format!("{latest}\n"))?,
-            Output::Json => surroundings.report(Output::Json, "latest", &Latest { name: options.name.clone(), latest }, &Default::default())?,
+            Output::Json => {
+                surroundings.report(Output::Json, "latest", &Latest { name: options.name.clone(), latest }, &Default::default())?
+            }
         }
         Ok(Exit::Done)
     })

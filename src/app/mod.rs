@@ -12,12 +12,12 @@ use crate::progress::Progress;
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
-pub use eol::{EolListOptions, EolUpdateOptions};
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
+pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
-pub use register::RegisterOptions;
 pub use records::records;
+pub use register::RegisterOptions;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 

@@ -36,12 +36,14 @@ impl RegisterOptions {
     fn request(&self, process: &Process) -> Result<Request, Failure> {
         let ci = Build::of(&process.variables);
         if self.image.tag.is_none() {
-            return Err(Failure::usage(format!("the image {} has no tag", self.image)).hint("name it as it was pushed, as in `--image registry.example.com/apps/web:1.2.0`"));
+            return Err(Failure::usage(format!("the image {} has no tag", self.image))
+                .hint("name it as it was pushed, as in `--image registry.example.com/apps/web:1.2.0`"));
         }
         let mut platforms: Vec<Platform> = Vec::new();
         for text in &self.platforms {
             platforms.extend(register::parse_platforms(text).ok_or_else(|| {
-                Failure::usage(format!("`--platform {}` names no platforms", excerpt(text, 80))).hint("write them as in `linux/amd64 linux/arm64`")
+                Failure::usage(format!("`--platform {}` names no platforms", excerpt(text, 80)))
+                    .hint("write them as in `linux/amd64 linux/arm64`")
             })?);
         }
         let mut fields = BTreeMap::new();

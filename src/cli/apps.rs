@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::app::{AppListOptions, AppPurgeOptions, Command, ListOutput, Mode};
 use super::output::OutputForm;
+use crate::app::{AppListOptions, AppPurgeOptions, Command, ListOutput, Mode};
 
 /// Query and prune the records of application images
 #[derive(Debug, Args)]

@@ -85,7 +85,8 @@ fn only_sections(node: Node) -> Node {
             Content::Mapping(pairs) => {
                 let pairs = pairs.iter().cloned().map(|mut pair| {
                     if let Content::Sequence(items) = &pair.value.content {
-                        let items = items.iter().cloned().map(|item| filtered(item, |key| !matches!(key, "hooks" | "retention"), &|value| value));
+                        let items =
+                            items.iter().cloned().map(|item| filtered(item, |key| !matches!(key, "hooks" | "retention"), &|value| value));
                         pair.value.content = Content::Sequence(items.collect());
                     }
                     pair
@@ -174,7 +175,12 @@ build:
         assert_eq!(foreign.config.hosts.len() + foreign.config.insecure_registries.len(), 0);
         assert!(foreign.config.registry.is_none());
         let left_out = foreign.left_out.join("\n");
-        for reason in ["line 9: the variable `OTHER_PLACE` is not set", "line 15: the variable `BUSYBOX`", "line 16: unknown key", "line 17: refers to `MY_TOKEN`"] {
+        for reason in [
+            "line 9: the variable `OTHER_PLACE` is not set",
+            "line 15: the variable `BUSYBOX`",
+            "line 16: unknown key",
+            "line 17: refers to `MY_TOKEN`",
+        ] {
             assert!(left_out.contains(reason), "{left_out}");
         }
     }

@@ -17,16 +17,8 @@ const MOST_TEXT: usize = 1024 * 1024;
 const DEEPEST: usize = 8;
 
 /// The arguments that builders define by themselves (Dockerfile reference, "Automatic platform ARGs in the global scope").
-const PREDEFINED: [&str; 8] = [
-    "BUILDPLATFORM",
-    "BUILDOS",
-    "BUILDARCH",
-    "BUILDVARIANT",
-    "TARGETPLATFORM",
-    "TARGETOS",
-    "TARGETARCH",
-    "TARGETVARIANT",
-];
+const PREDEFINED: [&str; 8] =
+    ["BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT", "TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT"];
 
 /// Why a text cannot be expanded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

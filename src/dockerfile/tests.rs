@@ -45,7 +45,11 @@ fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
         ("FROM later\n", "docker.io/library/later", 1),
         ("FROM scratch\nCOPY x /x", "scratch", 1),
         ("from --platform=$BUILDPLATFORM r.example/a:1 as x\nFrOm --platform=linux/amd64 x", "r.example/a:1", 1),
-        ("# syntax=docker/dockerfile:1\n\n# FROM no\n  FROM r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 4),
+        (
+            "# syntax=docker/dockerfile:1\n\n# FROM no\n  FROM r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            4,
+        ),
         ("\r\nFROM \\\r\n  r.example/a:1 \\\r\n  AS x\r\nRUN y\r\n", "r.example/a:1", 2),
         ("\u{feff}FROM r.example/a:1", "r.example/a:1", 1),
         ("# escape=`\nFROM `\n  r.example/a:1\nRUN dir c:\\\nFROM r.example/b:1", "r.example/b:1", 5),
@@ -102,7 +106,10 @@ fn what_cannot_be_known_is_told_with_its_line() {
         ("ARG T=1\nFROM a:${T%x}", "line 2: `${T%x}` is no reference to an argument that is understood here"),
         ("ARG T='1\nFROM a", "line 1: a quote is not closed"),
         ("ARG T=\nFROM $T", "line 2: FROM names nothing once its arguments are replaced"),
-        ("FROM a:b:c", "line 1: `b:c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two"),
+        (
+            "FROM a:b:c",
+            "line 1: `b:c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two",
+        ),
     ] {
         assert_eq!(refused(text), message, "{text}");
     }

@@ -27,7 +27,8 @@ struct Project {
 
 impl GitLab {
     fn failed(&self, action: String, source: Error) -> ForgeError {
-        let hint = "set GITLAB_TOKEN to a token with the scope `read_api`: the token of a job can often not read the files of another project";
+        let hint =
+            "set GITLAB_TOKEN to a token with the scope `read_api`: the token of a job can often not read the files of another project";
         ForgeError { repository: self.name(), action, hint: Some(hint.to_owned()), source }
     }
 }

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn an_image_stands_on_another_when_its_lowest_layers_are_all_of_that_one() {
-        let of = |layers: &[&str]| ImageConfig { layers: layers.iter().map(|layer| (*layer).to_owned()).collect(), ..ImageConfig::default() };
+        let of =
+            |layers: &[&str]| ImageConfig { layers: layers.iter().map(|layer| (*layer).to_owned()).collect(), ..ImageConfig::default() };
         assert!(of(&["a", "b", "c"]).stands_on(&of(&["a", "b"])));
         assert!(of(&["a"]).stands_on(&of(&["a"])));
         assert!(!of(&["a", "c"]).stands_on(&of(&["a", "b"])));

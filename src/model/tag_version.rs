@@ -326,7 +326,9 @@ mod tests {
         }
         assert!(of("1.22.3-alpine").is_of_line("1.22") && of("v1.22").is_of_line("1") && !of("1.2.2").is_of_line("1.22"));
         assert!(!of("1.22").is_of_line("1.22.3") && !of("1.22").is_of_line("alpine"));
-        for (tag, flavour) in [("1.22.3-alpine3.21-core1.0.0", "alpine-core"), ("1.22.3-core1.0.0", "core"), ("1.2-rc1", ""), ("edge", "edge")] {
+        for (tag, flavour) in
+            [("1.22.3-alpine3.21-core1.0.0", "alpine-core"), ("1.22.3-core1.0.0", "core"), ("1.2-rc1", ""), ("edge", "edge")]
+        {
             assert_eq!(of(tag).flavour(), flavour, "{tag}");
         }
     }

@@ -90,7 +90,7 @@ mod tests {
           {
             "description": "it is \"old\"\n",
             "check_name": "imglife/outdated-base",
-            "fingerprint": "3f2c",
+            "fingerprint": "a064344fe0c51029bc7363fbade20371100c68819379db2a699208ea88d349dc",
             "severity": "minor",
             "location": {
               "path": "docker/Dockerfile",
@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn a_finding_is_the_same_when_only_its_words_change() {
-        let fingerprint = |issue: Issue| serde_json::from_str::<serde_json::Value>(&draw(&[issue]).expect("JSON")).expect("JSON")[0]["fingerprint"].clone();
+        let fingerprint = |issue: Issue| {
+            serde_json::from_str::<serde_json::Value>(&draw(&[issue]).expect("JSON")).expect("JSON")[0]["fingerprint"].clone()
+        };
         assert_eq!(fingerprint(issue("30 days left")), fingerprint(issue("29 days left")));
         assert_ne!(fingerprint(issue("x")), fingerprint(Issue { subject: "other".to_owned(), ..issue("x") }));
         assert_ne!(fingerprint(issue("x")), fingerprint(Issue { path: "Dockerfile".to_owned(), ..issue("x") }));

@@ -211,8 +211,11 @@ impl PurgeReport {
             let word = if self.dry_run { "to be removed" } else { "removed" };
             rows.push(vec![Cell::plain(removal.image.to_string()), Cell::plain(word), Cell::plain(reason)]);
         }
-        for (failed, word, tone) in
-            self.failed.iter().map(|failed| (failed, "failed", Tone::Bad)).chain(self.unknown.iter().map(|unknown| (unknown, "kept", Tone::Warning)))
+        for (failed, word, tone) in self
+            .failed
+            .iter()
+            .map(|failed| (failed, "failed", Tone::Bad))
+            .chain(self.unknown.iter().map(|unknown| (unknown, "kept", Tone::Warning)))
         {
             rows.push(vec![Cell::plain(failed.image.to_string()), Cell::toned(word, tone), Cell::plain(failed.cause.clone())]);
         }

@@ -98,7 +98,13 @@ mod tests {
     use crate::model::eol::Standing;
 
     fn tag(text: &str, current: bool) -> KnownTag {
-        KnownTag { tag: text.parse().expect("a tag"), aliases: Vec::new(), current, digest: Some(Digest::sha256(text.as_bytes())), standing: Standing::UNKNOWN }
+        KnownTag {
+            tag: text.parse().expect("a tag"),
+            aliases: Vec::new(),
+            current,
+            digest: Some(Digest::sha256(text.as_bytes())),
+            standing: Standing::UNKNOWN,
+        }
     }
 
     fn base(tags: Vec<KnownTag>) -> KnownBase {
@@ -162,7 +168,15 @@ mod tests {
 
     #[test]
     fn without_knowing_what_is_current_only_the_line_of_the_tag_counts() {
-        let tags = ["3.20.6-core1", "3.21.3-core1", "3.21.4-core1", "3.21.5-rc1-core1", "3.21.9-core1-archived.20260101", "latest", "3.21.7-dev-core1"];
+        let tags = [
+            "3.20.6-core1",
+            "3.21.3-core1",
+            "3.21.4-core1",
+            "3.21.5-rc1-core1",
+            "3.21.9-core1-archived.20260101",
+            "latest",
+            "3.21.7-dev-core1",
+        ];
         let known = base(tags.map(|text| tag(text, false)).to_vec());
         assert_eq!(told(&known, ":3.21.3-core1"), is(false, "3.21.4-core1"));
         assert_eq!(told(&known, ":3.21.4-core1"), is(true, "3.21.4-core1"));

@@ -124,9 +124,11 @@ impl Configured<'_> {
             && !base.tags.iter().any(|known| known.is_called(tag))
         {
             let version = TagVersion::of(tag.as_str());
-            let likest = self.images().iter().filter(|image| image.repository == *repository).max_by_key(|image| {
-                self.tag(image).map_or(0, |other| TagVersion::of(other.as_str()).numbers_shared_with(&version))
-            });
+            let likest = self
+                .images()
+                .iter()
+                .filter(|image| image.repository == *repository)
+                .max_by_key(|image| self.tag(image).map_or(0, |other| TagVersion::of(other.as_str()).numbers_shared_with(&version)));
             let standing = likest.map_or(Standing::UNKNOWN, |image| self.standing(image, Some(tag)));
             base.tags.push(KnownTag { tag: tag.clone(), aliases: Vec::new(), current: false, digest: None, standing });
         }

@@ -112,9 +112,9 @@ pub fn latest(known: &Known, name: &str, line: Option<&str>) -> Result<ImageRefe
     let names = |bases: &mut dyn Iterator<Item = &KnownBase>| bases.map(|base| base.repository.to_string()).collect();
     match found.as_slice() {
         [] => Err(LatestError::NoBase { name: name.to_owned(), known: names(&mut known.bases.iter()) }),
-        [base] => newest(base, line).map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone())).ok_or_else(|| {
-            LatestError::NoVersion { repository: base.repository.clone(), line: line.map(str::to_owned) }
-        }),
+        [base] => newest(base, line)
+            .map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone()))
+            .ok_or_else(|| LatestError::NoVersion { repository: base.repository.clone(), line: line.map(str::to_owned) }),
         several => Err(LatestError::Several { name: name.to_owned(), known: names(&mut several.iter().copied()) }),
     }
 }

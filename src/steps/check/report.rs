@@ -3,9 +3,9 @@
 use chrono::NaiveDate;
 use serde::Serialize;
 
+use super::World;
 use super::compare::{Comparison, compare};
 use super::known::{KnownTag, Source};
-use super::World;
 use crate::ci::annotations::{Annotation, Level};
 use crate::error::Exit;
 use crate::model::eol::{Standing, Status};
@@ -28,8 +28,20 @@ impl Rebuilt {
     fn of(base: &ImageReference, world: &World) -> Rebuilt {
         let is_other = |before: &Digest, now: &Digest| before != now;
         match (&base.digest, &world.built_on, &world.digest_now) {
-            (Some(pinned), _, Some(now)) if base.tag.is_some() => if is_other(pinned, now) { Rebuilt::SincePinned } else { Rebuilt::No },
-            (None, Some(before), Some(now)) => if is_other(before, now) { Rebuilt::SinceLastBuild } else { Rebuilt::No },
+            (Some(pinned), _, Some(now)) if base.tag.is_some() => {
+                if is_other(pinned, now) {
+                    Rebuilt::SincePinned
+                } else {
+                    Rebuilt::No
+                }
+            }
+            (None, Some(before), Some(now)) => {
+                if is_other(before, now) {
+                    Rebuilt::SinceLastBuild
+                } else {
+                    Rebuilt::No
+                }
+            }
             _ => Rebuilt::Unknown,
         }
     }
@@ -174,15 +186,33 @@ impl CheckReport {
         if self.up_to_date == Some(false) {
             let latest = self.latest.as_ref().map(ToString::to_string).unwrap_or_default();
             let message = format!("{base} is outdated: use {latest}");
-            findings.push(Finding { rule: "imglife/outdated-base", title: "Outdated base", severity: Severity::Minor, message, violates: true });
+            findings.push(Finding {
+                rule: "imglife/outdated-base",
+                title: "Outdated base",
+                severity: Severity::Minor,
+                message,
+                violates: true,
+            });
         }
         if self.rebuilt == Rebuilt::SincePinned {
             let message = format!("{base} was rebuilt: its tag names another digest than the one that is pinned");
-            findings.push(Finding { rule: "imglife/rebuilt-base", title: "Rebuilt base", severity: Severity::Minor, message, violates: true });
+            findings.push(Finding {
+                rule: "imglife/rebuilt-base",
+                title: "Rebuilt base",
+                severity: Severity::Minor,
+                message,
+                violates: true,
+            });
         }
         if self.rebuilt == Rebuilt::SinceLastBuild {
             let message = format!("{base} was rebuilt since the last build of this project: build it again to use the new one");
-            findings.push(Finding { rule: "imglife/rebuilt-base", title: "Rebuilt base", severity: Severity::Info, message, violates: false });
+            findings.push(Finding {
+                rule: "imglife/rebuilt-base",
+                title: "Rebuilt base",
+                severity: Severity::Info,
+                message,
+                violates: false,
+            });
         }
         let too_near = self.too_near();
         let end = match self.standing.status {
@@ -197,7 +227,13 @@ impl CheckReport {
         }
         if self.up_to_date.is_none() && self.base.is_some() {
             let message = format!("whether {base} is current is not known");
-            findings.push(Finding { rule: "imglife/unknown-base", title: "Unknown base", severity: Severity::Info, message, violates: false });
+            findings.push(Finding {
+                rule: "imglife/unknown-base",
+                title: "Unknown base",
+                severity: Severity::Info,
+                message,
+                violates: false,
+            });
         }
         findings
     }

@@ -57,7 +57,8 @@ impl<'a> Built<'a> {
         let object = |texts: &[(&str, &str)]| texts.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<Map<_, _>>();
         let mut config = json!(platform);
         config["config"] = json!({ "Labels": object(&self.labels) });
-        config["rootfs"] = json!({ "type": "layers", "diff_ids": self.layers.iter().map(|layer| Digest::sha256(layer.as_bytes())).collect::<Vec<_>>() });
+        config["rootfs"] =
+            json!({ "type": "layers", "diff_ids": self.layers.iter().map(|layer| Digest::sha256(layer.as_bytes())).collect::<Vec<_>>() });
         let config = self.blob(place, media_type::OCI_CONFIG, config.to_string()).await;
         let mut layers = Vec::new();
         for layer in self.layers {
@@ -281,7 +282,8 @@ async fn nothing_is_asked_when_everything_is_given() {
 #[tokio::test]
 async fn hostile_names_are_passed_over() {
     let (place, _) = place(&[]).await;
-    app().annotations(&[("org.opencontainers.image.base.name", "$(id):x"), ("imglife.ref", "::error::")])
+    app()
+        .annotations(&[("org.opencontainers.image.base.name", "$(id):x"), ("imglife.ref", "::error::")])
         .labels(&[("BASE_IMAGE_REF", "a b\n"), ("imglife.platforms", "x; rm")])
         .single(&place)
         .await;
