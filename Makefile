@@ -6,13 +6,18 @@ CARGO ?= cargo
 export NO_PROXY := 127.0.0.1,localhost
 export no_proxy := $(NO_PROXY)
 
-.PHONY: test soak setup lint ci demo
+FUZZ_SECONDS ?= 60
+
+.PHONY: test soak fuzz setup lint ci demo
 
 test: setup ## all tests, and what they need
 	$(CARGO) test --locked
 
 soak: setup ## runs that are killed at fifty random moments each, instead of five
 	IMGLIFE_SOAK=50 $(CARGO) test --locked --test integration faults::kills
+
+fuzz: ## readers of what comes from outside, each fed for FUZZ_SECONDS
+	IMGLIFE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --lib -- fuzzing_
 
 setup: ## the Debian packages that tests need
 	sh tests/setup.sh

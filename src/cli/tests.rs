@@ -55,14 +55,15 @@ fn the_program_describes_itself() {
     insta::assert_snapshot!(help.join("\n"), @"
     Keep an organisation's container images alive
 
-    Mirrors public images, and keeps the mirrors current, from one configuration file: `imglife.yaml`,
-    or the file that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress
-    and errors to stderr.
+    Mirrors public images, keeps the mirrors current and knows when they reach their end of life, from
+    one configuration file: `imglife.yaml`, or the file that `--config` or `IMGLIFE_CONFIG` names.
+    Reports and data go to stdout; logs, progress and errors to stderr.
 
     Usage: imglife [OPTIONS] [COMMAND]
 
     Commands:
       sync         Mirror upstream tags
+      eol          Know what ends when
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
       completions  Print a completion script for a shell
@@ -110,6 +111,7 @@ fn the_program_describes_itself() {
       imglife demo              see it work on a sample world, without a server
       imglife --check           validate ./imglife.yaml and say what it suffices for
       imglife sync --dry-run    what a sync would copy
+      imglife eol list          what ends when
       imglife help sync         everything about a command
 
     Exit codes:

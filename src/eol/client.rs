@@ -33,8 +33,8 @@ pub trait Products: Send + Sync {
 pub enum ProductError {
     #[error("{host} knows no product `{product}`")]
     NoProduct { host: Host, product: ProductName },
-    #[error("{host} knows no product of the images of {images}")]
-    NoProductOfImages { host: Host, images: Repository },
+    #[error("{host} knows no product of these images")]
+    NoProductOfImages { host: Host },
     #[error("{images} could be any of the products {products}")]
     Ambiguous { images: Repository, products: String },
     #[error(transparent)]
@@ -131,7 +131,7 @@ impl EndOfLifeDate {
             [product] => product,
             several => return Err(ProductError::Ambiguous { images: images.clone(), products: several.join(", ") }),
         };
-        let none = || ProductError::NoProductOfImages { host: self.host.clone(), images: images.clone() };
+        let none = || ProductError::NoProductOfImages { host: self.host.clone() };
         let name: ProductName = name.parse().map_err(|_| none())?;
         match self.named(&name).await {
             Err(ProductError::NoProduct { .. }) => Err(none()),

@@ -74,8 +74,10 @@ fn is_plain(name: &str) -> bool {
 fn located(error: &serde_saphyr::Error) -> DataError {
     // What is quoted in a message may come from anywhere.
     let message = excerpt(&error.to_string(), 300);
-    match error.location() {
-        Some(at) => DataError::At { line: at.line(), column: at.column(), message },
-        None => DataError::Whole(message),
-    }
+    let Some(at) = error.location() else { return DataError::Whole(message) };
+    let (line, column) = (at.line(), at.column());
+    let message = message.strip_suffix(&format!(" at line {line}, column {column}")).unwrap_or(&message);
+    // What follows is for programmers.
+    let message = message.split_once(", set DuplicateKeyPolicy").map_or(message, |(message, _)| message);
+    DataError::At { line, column, message: message.to_owned() }
 }

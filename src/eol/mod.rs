@@ -10,6 +10,8 @@ mod file;
 mod place;
 mod purl;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use client::{EndOfLifeDate, ProductError, Products};
 pub use file::DataError;

@@ -8,13 +8,13 @@ use crate::model::Repository;
 /// `repository_url` of the repository, with or without its last part, and some name Quay's web pages in it.
 pub(super) fn is_of_images(purl: &str, repository: &Repository) -> bool {
     let Repository::Remote { host, path } = repository else { return false };
-    let Some(image) = image(purl) else { return false };
     let own = format!("{host}/{path}");
-    image == own || image.replacen("quay.io/repository/", "quay.io/", 1) == own
+    let is_own = |image: &String| *image == own || image.replacen("quay.io/repository/", "quay.io/", 1) == own;
+    images(purl).is_some_and(|images| images.iter().any(is_own))
 }
 
-/// Returns the repository that a package URL names, as it would be written out.
-fn image(purl: &str) -> Option<String> {
+/// Returns the repositories that a package URL may mean, written out.
+fn images(purl: &str) -> Option<Vec<String>> {
     let (rest, _subpath) = purl.split_once('#').unwrap_or((purl, ""));
     let (rest, qualifiers) = rest.split_once('?').unwrap_or((rest, ""));
     let (rest, _version) = rest.split_once('@').unwrap_or((rest, ""));
@@ -24,15 +24,14 @@ fn image(purl: &str) -> Option<String> {
         let value = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://")).unwrap_or(&value);
         value.trim_end_matches('/').to_owned()
     });
-    let image = match (kind.to_ascii_lowercase().as_str(), registry) {
-        ("docker", None) if path.contains('/') => format!("docker.io/{path}"),
-        ("docker", None) => format!("docker.io/library/{path}"),
-        ("docker", Some(registry)) => format!("{registry}/{path}"),
-        ("oci", Some(registry)) if registry.ends_with(&format!("/{name}")) => registry,
-        ("oci", Some(registry)) => format!("{registry}/{name}"),
+    let images = match (kind.to_ascii_lowercase().as_str(), registry) {
+        ("docker", None) if path.contains('/') => vec![format!("docker.io/{path}")],
+        ("docker", None) => vec![format!("docker.io/library/{path}")],
+        ("docker", Some(registry)) => vec![format!("{registry}/{path}")],
+        ("oci", Some(registry)) => vec![format!("{registry}/{name}"), registry],
         _ => return None,
     };
-    Some(image.to_ascii_lowercase())
+    Some(images)
 }
 
 #[cfg(test)]
@@ -51,6 +50,7 @@ mod tests {
             ("pkg:oci/prometheus?repository_url=quay.io%2Frepository%2Fprometheus", "quay.io/prometheus/prometheus", true),
             ("pkg:oci/x?arch=arm64&repository_url=https://ghcr.io/y/", "ghcr.io/y/x", true),
             ("pkg:oci/x?repository_url=ghcr.io/y", "ghcr.io/y/z", false),
+            ("pkg:oci/x?repository_url=", "docker.io/library/x", false),
             ("pkg:oci/x", "docker.io/library/x", false),
             ("pkg:generic/golang", "golang", false),
             ("pkg:docker", "golang", false),

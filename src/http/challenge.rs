@@ -40,6 +40,8 @@ fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+
     use super::*;
 
     fn of(values: &[&str]) -> Option<Challenge> {
@@ -78,5 +80,14 @@ mod tests {
         fn any_header_is_a_challenge_or_none(text in "[ -~]{0,120}") {
             of(&[text.as_str()]);
         }
+    }
+
+    #[test]
+    fn fuzzing_challenges() {
+        let seeds = [r#"Bearer realm="https://auth.example/token",service="r.example",scope="a:b:pull""#, "Basic realm=a, Bearer realm=b"];
+        crate::model::fuzz_tests::fuzz("challenges", &seeds, |input| {
+            let headers = HeaderValue::from_bytes(input).map(|value| HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]));
+            drop(headers.map(|headers| challenge(&headers)));
+        });
     }
 }

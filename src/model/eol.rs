@@ -27,11 +27,10 @@ pub enum LongTermSupport {
 }
 
 /// Which of a cycle's ends counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The end of active support.
     ActiveSupport,
-    #[default]
     EndOfLife,
     /// The end of extended support, which is often paid for.
     ExtendedSupport,
@@ -91,7 +90,7 @@ pub struct Calendar {
     pub warn_days: u32,
 }
 
-/// What a reader does about an image: nothing, plan, act, nothing yet, find out.
+/// What a standing comes down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {

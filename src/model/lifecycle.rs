@@ -77,8 +77,14 @@ pub struct TagPattern {
     pub regex: Regex,
 }
 
+impl PartialEq for TagPattern {
+    fn eq(&self, other: &TagPattern) -> bool {
+        self.regex.as_str() == other.regex.as_str()
+    }
+}
+
 /// How a tag names a release cycle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Extract {
     /// The longest part from the beginning of the tag that is a known cycle.
     LongestPrefix,
@@ -91,7 +97,7 @@ pub enum Extract {
 }
 
 /// The product that an image is of, and how its tag names a release cycle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ImageLifecycle {
     pub product: Product,
     pub extract: Extract,

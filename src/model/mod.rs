@@ -6,6 +6,8 @@ pub mod clock;
 pub mod descriptor;
 pub mod digest;
 pub mod eol;
+#[cfg(test)]
+pub(crate) mod fuzz_tests;
 pub mod hook;
 pub mod image_config;
 pub mod inventory;

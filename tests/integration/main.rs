@@ -9,6 +9,8 @@ mod attachments;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod eol;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod plans;

@@ -3,6 +3,8 @@
 mod build;
 mod hooks;
 mod lifecycle;
+#[cfg(test)]
+mod lifecycle_tests;
 mod reader;
 mod registry;
 mod retention;

@@ -8,8 +8,8 @@ use super::reader::Context;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
-    Config, ConfigErrors, EngineChoice, Extract, HookCommand, ImageLifecycle, Provenance, Provider, Selection, SourceText, TagExclusion,
-    raw, show, suffices,
+    Config, ConfigErrors, EngineChoice, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show,
+    suffices,
 };
 use crate::model::Variables;
 
@@ -566,42 +566,19 @@ fn an_archive_does_not_lie_in_a_configured_repository() {
 #[test]
 fn lifecycles_are_checked() {
     let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go/1, accept: { until: 2027-02-30 } }\n";
-    assert_snapshot!(told(&entry(products)), @r#"
+    assert_snapshot!(told(&entry(products)), @"
     imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is another name of `extract`, which is given too
       remove one of the two
     imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
       did you mean `minor`?
-    imglife.yaml:9:18: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
+    imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
     imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
       add `reason:` with text
     imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
       write year, month and day, as in `2027-06-30`
-    "#);
+    ");
     let config = loaded(&entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"), &[]);
     assert!(matches!(config.sync.expect("mirrors").entries[0].lifecycle[0].extract, Extract::Major));
-}
-
-#[test]
-fn a_product_without_a_name_is_what_the_mirrored_images_are() {
-    let text = "
-sync:
-  entries:
-    - { source: golang, target: r.example/mirrors/go, tag: '1.22', lifecycle: {} }
-build:
-  core_version: 1.0.0
-  registry: r.example/bases
-  images:
-    - { name: inherits, folder: a, type: core, mirror_image: r.example/mirrors/go }
-    - { name: own, folder: a, type: core, mirror_image: r.example/mirrors/go, lifecycle: [{ extract: minor }, { product: alpine }] }
-    - { name: other, folder: a, type: core, mirror_image: quay.io/team/app, mirror_tag: '1', lifecycle: {} }
-";
-    let config = loaded(text, &[]);
-    let products = |lifecycle: &[ImageLifecycle]| lifecycle.iter().map(|one| one.product.to_string()).collect::<Vec<_>>().join(" ");
-    let images: Vec<String> = config.build.iter().flat_map(|build| &build.images).map(|image| products(&image.lifecycle)).collect();
-    assert_eq!(products(&config.sync.as_ref().expect("mirrors").entries[0].lifecycle), "docker.io/library/golang");
-    assert_eq!(images, ["docker.io/library/golang", "docker.io/library/golang alpine", "quay.io/team/app"]);
-    let again = loaded(&show(&config), &[]);
-    assert_eq!(show(&again), show(&config));
 }
 
 #[test]

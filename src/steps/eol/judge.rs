@@ -109,5 +109,9 @@ fn unknown(lifecycle: &ImageLifecycle, problem: String) -> Finding {
 }
 
 fn no_data(lifecycle: &ImageLifecycle) -> Finding {
-    unknown(lifecycle, "there are no data of this product".to_owned())
+    let problem = match lifecycle.product {
+        Product::Named(_) => "there are no data of this product",
+        Product::OfImages(_) => "which product these images are is not known",
+    };
+    unknown(lifecycle, problem.to_owned())
 }

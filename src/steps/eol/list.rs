@@ -6,7 +6,6 @@ use chrono::NaiveDate;
 use serde::Serialize;
 
 use super::judge::{Finding, Judge};
-use super::tracked::{Tracked, Versions};
 use super::{bases, mirrors};
 use crate::config::Config;
 use crate::model::eol::{Standing, Status};
@@ -50,9 +49,8 @@ pub struct Row {
 pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>) -> ListReport {
     let mut rows: Vec<Row> = Vec::new();
     let mut without_lifecycle = Vec::new();
-    for tracked in mirrors(config).into_iter().map(|mirror| (mirror, ":")).chain(bases(config).into_iter().map(|base| (base, " "))) {
-        let (tracked, separator) = tracked;
-        let name = named(&tracked, separator);
+    for tracked in mirrors(config).into_iter().chain(bases(config)) {
+        let name = tracked.to_string();
         if tracked.parts.is_empty() {
             without_lifecycle.push(name);
             continue;
@@ -69,23 +67,13 @@ pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>) -> Lis
     if let Some(days) = within_days {
         rows.retain(|row| match row.status {
             Status::Unknown => true,
-            Status::Expired if row.date.is_none() => true,
+            Status::Expired | Status::Accepted if row.date.is_none() => true,
             _ => row.days_left.is_some_and(|left| left <= i64::from(days)),
         });
     }
     rows.sort_by(Row::order);
     let judged = judge.calendar;
     ListReport { today: judged.today, within_days, warn_days: judged.warn_days, cycles: rows, without_lifecycle }
-}
-
-/// Returns the name of an image: a mirror's reference, a base's repository and version.
-fn named(tracked: &Tracked<'_>, separator: &str) -> String {
-    let selected = || tracked.parts.iter().any(|part| matches!(part.versions, Versions::Selected(_)));
-    match tracked.tag {
-        Some(tag) => format!("{}{separator}{tag}", tracked.repository),
-        None if separator == ":" && selected() => format!("{}:*", tracked.repository),
-        None => tracked.repository.to_string(),
-    }
 }
 
 impl Row {
@@ -117,7 +105,7 @@ impl ListReport {
     /// Returns the report for people.
     pub fn document(&self) -> Document {
         let columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"].map(str::to_owned).to_vec();
-        let rows = self.cycles.iter().map(|row| self.drawn(row)).collect::<Vec<_>>();
+        let rows: Vec<Vec<Cell>> = self.cycles.iter().flat_map(|row| self.drawn(row)).collect();
         let mut lines: Vec<String> = Vec::new();
         for row in self.cycles.iter().filter(|row| row.status == Status::Unknown) {
             let problem = row.problem.as_deref().unwrap_or("nothing is known");
@@ -138,7 +126,8 @@ impl ListReport {
         Document { blocks }
     }
 
-    fn drawn(&self, row: &Row) -> Vec<Cell> {
+    /// Returns a line for each image; what they have in common stands in the first.
+    fn drawn(&self, row: &Row) -> Vec<Vec<Cell>> {
         let ends = match (row.date, row.status) {
             (Some(date), _) => date.to_string(),
             (None, Status::Unknown) => "?".to_owned(),
@@ -155,13 +144,20 @@ impl ListReport {
             }
             Status::Unknown => ("unknown".to_owned(), Tone::Warning),
         };
-        vec![
+        let mut common = vec![
             Cell::plain(&row.product),
             Cell::plain(row.cycle.as_deref().unwrap_or("?")),
             Cell::plain(ends),
             Cell::plain(row.days_left.map(|days| days.to_string()).unwrap_or_default()),
             Cell::toned(status, tone),
-            Cell::plain(row.images.join(", ")),
-        ]
+        ];
+        let mut lines = Vec::new();
+        for image in &row.images {
+            let blank = vec![Cell::plain(""); common.len()];
+            let mut line = std::mem::replace(&mut common, blank);
+            line.push(Cell::plain(image));
+            lines.push(line);
+        }
+        lines
     }
 }

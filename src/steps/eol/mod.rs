@@ -6,11 +6,13 @@
 mod judge;
 mod list;
 mod report;
+#[cfg(test)]
+mod tests;
 mod tracked;
 mod update;
 
 pub use judge::{Finding, Judge, Judgement};
 pub use list::{ListReport, Row, list};
 pub use report::{FileOutcome, ProductOutcome, ProductReport, Totals, UpdateReport};
-pub use tracked::{Part, Tracked, Versions, bases, mirrors, parts_of_image, products, version};
+pub use tracked::{Part, Tier, Tracked, Versions, bases, mirrors, parts_of_image, products, version};
 pub use update::{Answer, Plan, ReadError, World, execute, observe, plan, read};

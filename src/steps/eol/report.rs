@@ -171,7 +171,7 @@ impl UpdateReport {
 impl ProductReport {
     fn told_changes(&self) -> String {
         match (self.outcome, self.changes.len()) {
-            (ProductOutcome::Added, _) => format!("{} cycles", self.cycles),
+            (ProductOutcome::Added, _) => format!("{} {}", self.cycles, if self.cycles == 1 { "cycle" } else { "cycles" }),
             (ProductOutcome::Failed, _) if self.cycles > 0 => "what is known is kept".to_owned(),
             (_, ..=TOLD_CHANGES) => self.changes.join("; "),
             (_, count) => format!("{}; and {} more", self.changes[..TOLD_CHANGES].join("; "), count - TOLD_CHANGES),

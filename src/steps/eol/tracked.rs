@@ -1,6 +1,7 @@
 //! The images of a configuration, the products that they are of, and the tags that name their cycles.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::config::{BuildImage, Config, Entry, ImageLifecycle, ImageType, PatternSelection, Selection};
 use crate::model::lifecycle::Product;
@@ -9,11 +10,30 @@ use crate::model::{Repository, Tag};
 /// An image whose end of life is looked after.
 #[derive(Clone, Debug)]
 pub struct Tracked<'a> {
+    pub tier: Tier,
     pub repository: &'a Repository,
     /// What is known of its tag: the mirror's, or the version that a base is built of.
     pub tag: Option<&'a str>,
     /// What it consists of; all of it must be supported. Empty when nothing is known.
     pub parts: Vec<Part<'a>>,
+}
+
+/// Where in its life an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Mirror,
+    Base,
+}
+
+impl fmt::Display for Tracked<'_> {
+    /// Writes a mirror's reference, with `*` for tags that are selected; a base's repository and the version that it is built of.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.tier, self.tag) {
+            (Tier::Mirror, tag) => write!(formatter, "{}:{}", self.repository, tag.unwrap_or("*")),
+            (Tier::Base, Some(version)) => write!(formatter, "{} {version}", self.repository),
+            (Tier::Base, None) => self.repository.fmt(formatter),
+        }
+    }
 }
 
 /// A product within an image.
@@ -36,7 +56,7 @@ pub enum Versions<'a> {
 pub fn mirrors(config: &Config) -> Vec<Tracked<'_>> {
     entries(config)
         .iter()
-        .map(|entry| Tracked { repository: &entry.target, tag: fixed_tag(entry), parts: parts_of_entry(entry, None) })
+        .map(|entry| Tracked { tier: Tier::Mirror, repository: &entry.target, tag: fixed_tag(entry), parts: parts_of_entry(entry, None) })
         .collect()
 }
 
@@ -44,7 +64,12 @@ pub fn mirrors(config: &Config) -> Vec<Tracked<'_>> {
 pub fn bases(config: &Config) -> Vec<Tracked<'_>> {
     let looked_after = images(config).iter().filter(|image| image.image_type != ImageType::SpecialDevelopment);
     looked_after
-        .map(|image| Tracked { repository: &image.repository, tag: version(image, config), parts: parts_of_image(image, config) })
+        .map(|image| Tracked {
+            tier: Tier::Base,
+            repository: &image.repository,
+            tag: version(image, config),
+            parts: parts_of_image(image, config),
+        })
         .collect()
 }
 
@@ -85,14 +110,11 @@ pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part
     // Images that are built on one another in a circle are refused with the configuration.
     for _ in images(config) {
         let mirror = entries(config).iter().find(|entry| entry.target == image.mirror_image);
-        let named = image.version.as_deref().into_iter().chain(image.mirror_tag.as_ref().map(Tag::as_str));
-        let tags: Vec<&str> = named.collect();
-        let versions = match mirror.map(|mirror| &mirror.selection) {
-            Some(Selection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
-            Some(Selection::Fixed(tag)) if tags.is_empty() => Versions::Tags(vec![tag.as_str()]),
-            _ => Versions::Tags(tags),
-        };
-        parts.extend(image.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }));
+        // What it inherits counts by the mirror's tag: the version of a base can be any text.
+        if mirror.is_none_or(|mirror| mirror.lifecycle != image.lifecycle) {
+            let versions = versions_of_image(image, mirror);
+            parts.extend(image.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }));
+        }
         if let Some(mirror) = mirror {
             parts.extend(parts_of_entry(mirror, image.mirror_tag.as_ref()));
             break;
@@ -101,6 +123,16 @@ pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part
         image = below;
     }
     parts
+}
+
+/// Returns what names the cycles of what a base says of itself.
+fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a Entry>) -> Versions<'a> {
+    let own = image.version.as_deref().into_iter().chain(image.mirror_tag.as_ref().map(Tag::as_str));
+    let tags: Vec<&str> = own.chain(mirror.and_then(fixed_tag)).collect();
+    match mirror.map(|mirror| &mirror.selection) {
+        Some(Selection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
+        _ => Versions::Tags(tags),
+    }
 }
 
 /// Returns the image that another is built on, of several versions the one that its tag is of.

@@ -1,0 +1,44 @@
+//! Lifecycles of images, and files that nobody meant.
+
+use std::path::Path;
+
+use crate::config::{Config, ConfigErrors, ImageLifecycle, SourceText, load, show};
+use crate::model::fuzz_tests::{fuzz, text};
+
+fn read(text: &str) -> Result<Config, ConfigErrors> {
+    let source = SourceText { name: "imglife.yaml".to_owned(), text: text.to_owned() };
+    let variables = [("HOME", "/home")].into_iter().collect();
+    load(&source, Path::new("/project"), &variables)
+}
+
+#[test]
+fn a_product_without_a_name_is_what_the_mirrored_images_are() {
+    let text = "
+sync:
+  entries:
+    - { source: golang, target: r.example/mirrors/go, tag: '1.22', lifecycle: {} }
+build:
+  core_version: 1.0.0
+  registry: r.example/bases
+  images:
+    - { name: inherits, folder: a, type: core, mirror_image: r.example/mirrors/go }
+    - { name: own, folder: a, type: core, mirror_image: r.example/mirrors/go, lifecycle: [{ extract: minor }, { product: alpine }] }
+    - { name: other, folder: a, type: core, mirror_image: quay.io/team/app, mirror_tag: '1', lifecycle: {} }
+";
+    let config = read(text).expect("valid");
+    let products = |lifecycle: &[ImageLifecycle]| lifecycle.iter().map(|one| one.product.to_string()).collect::<Vec<_>>().join(" ");
+    let images: Vec<String> = config.build.iter().flat_map(|build| &build.images).map(|image| products(&image.lifecycle)).collect();
+    assert_eq!(products(&config.sync.as_ref().expect("mirrors").entries[0].lifecycle), "docker.io/library/golang");
+    assert_eq!(images, ["docker.io/library/golang", "docker.io/library/golang alpine", "quay.io/team/app"]);
+    let again = read(&show(&config)).expect("valid");
+    assert_eq!(show(&again), show(&config));
+}
+
+#[test]
+fn fuzzing_configurations() {
+    let seeds = [include_str!("everything.yaml"), "sync: { entries: [{ source: a, target: b/c, tag_regex: '3\\.(1|2)', min_age: 7d }] }"];
+    fuzz("configurations", &seeds, |input| match read(&text(input)) {
+        Ok(config) => drop(show(&config)),
+        Err(errors) => assert!(!errors.to_string().is_empty() && !errors.render(false).is_empty()),
+    });
+}

@@ -1,0 +1,187 @@
+//! Feeding readers of what comes from outside with changed copies of what they know. Decision 0012 says why it is done this way.
+//!
+//! A reader is fuzzed by one line in the tests of its room, in a test whose name begins with `fuzzing_`: [`fuzz`] with a few seeds.
+//! It must neither panic nor take long, whatever it is given. Runs are the same each time, unless `IMGLIFE_FUZZ_SECONDS` says how
+//! long each reader is fed.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::model::platform::Platform;
+use crate::model::{Algorithm, Digest, ImageReference, Manifest, Repository, Tag, TagVersion};
+use crate::process::Process;
+
+/// How many inputs there are when nobody says how long to go on.
+const INPUTS: usize = 500;
+
+const LONGEST_INPUT: usize = 64 * 1024;
+
+/// How much of an input is shown. All of it is had again by running again.
+const LONGEST_SHOWN: usize = 4000;
+
+/// How long a reader may take for one input: far longer than it should, since machines are busy.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What readers like to stumble over.
+const PIECES: [&str; 30] = [
+    "",
+    "\0",
+    "\u{feff}",
+    "\u{202e}",
+    "ä",
+    "🦀",
+    "\"",
+    "'",
+    "\\",
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ": ",
+    "- ",
+    "&a ",
+    "*a",
+    "<<: ",
+    ",",
+    "%",
+    "null",
+    "true",
+    "-1",
+    "18446744073709551616",
+    "1e999",
+    "2026-02-30",
+];
+
+/// Feeds `reader` with changed copies of `seeds`, and with the seeds.
+pub(crate) fn fuzz(name: &str, seeds: &[&str], reader: impl Fn(&[u8])) {
+    let variables = Process::current().variables;
+    let seconds = variables.get_filled("IMGLIFE_FUZZ_SECONDS").map(|text| text.parse().expect("IMGLIFE_FUZZ_SECONDS is a number"));
+    let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let mut random = Rng::with_seed(hasher.finish());
+    let mut fed = 0;
+    while deadline.map_or(fed < INPUTS, |deadline| Instant::now() < deadline) {
+        let mut input = seeds[fed % seeds.len()].as_bytes().to_vec();
+        if fed >= seeds.len() {
+            for _ in 0..random.usize(1..=8) {
+                change(&mut input, seeds, &mut random);
+                input.truncate(LONGEST_INPUT);
+            }
+        }
+        let told = Told { name, input: &input };
+        let began = Instant::now();
+        reader(&input);
+        assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
+        drop(told);
+        fed += 1;
+    }
+}
+
+fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
+    let start = random.usize(0..=input.len());
+    let end = random.usize(start..=input.len().min(start + 64));
+    let (start, end) = if random.u8(..) < 16 { (start, input.len()) } else { (start, end) };
+    match random.u8(0..7) {
+        0 => drop(input.drain(start..end)),
+        1 => {
+            if let Some(byte) = input.get_mut(start) {
+                *byte ^= 1 << random.u8(0..8);
+            }
+        }
+        2 => drop(input.splice(start..start, random.choice(PIECES).unwrap_or_default().bytes())),
+        3 => drop(input.splice(start..end, random.choice(PIECES).unwrap_or_default().bytes())),
+        4 => {
+            let other = random.choice(seeds.iter()).copied().unwrap_or_default().as_bytes();
+            let from = random.usize(0..=other.len());
+            let to = random.usize(from..=other.len());
+            drop(input.splice(start..end, other[from..to].to_vec()));
+        }
+        // Depth and length come from repetition.
+        5 => {
+            let piece =
+                if random.bool() { input[start..end].to_vec() } else { random.choice(PIECES).unwrap_or_default().as_bytes().to_vec() };
+            let times = 1 << random.u32(0..14);
+            let times = times.min(LONGEST_INPUT / piece.len().max(1));
+            drop(input.splice(start..start, piece.repeat(times)));
+        }
+        _ => {
+            let moved: Vec<u8> = input.drain(start..end).collect();
+            let to = random.usize(0..=input.len());
+            drop(input.splice(to..to, moved));
+        }
+    }
+}
+
+/// Tells which input it was when a reader fails.
+struct Told<'a> {
+    name: &'a str,
+    input: &'a [u8],
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let shown = &self.input[..self.input.len().min(LONGEST_SHOWN)];
+            eprintln!("{} was given b\"{}\" ({} bytes)", self.name, shown.escape_ascii(), self.input.len());
+        }
+    }
+}
+
+/// Returns what is given as text; most readers are only ever given text.
+pub(crate) fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(input)
+}
+
+#[test]
+#[should_panic(expected = "found")]
+fn a_fault_is_found() {
+    fuzz("a reader that fails", &["alpine: []"], |input| assert!(!text(input).contains("[["), "found"));
+}
+
+#[test]
+fn fuzzing_names_of_images() {
+    let seeds = [
+        "docker.io/library/alpine:3.21@sha256:0123",
+        "registry:5000/a/b__c-d.e",
+        "ocidir:///srv/images:1",
+        "linux/arm/v7",
+        "v1.25.5-rc.1-r10",
+    ];
+    fuzz("names of images", &seeds, |input| {
+        let text = text(input);
+        // What is a name is written as one: read again, it is the same.
+        if let Ok(repository) = text.parse::<Repository>().map(|repository| repository.to_string()) {
+            assert_eq!(repository.parse::<Repository>().map(|repository| repository.to_string()).ok(), Some(repository));
+        }
+        if let Ok(platform) = text.parse::<Platform>() {
+            assert_eq!(platform.to_string().parse::<Platform>().ok(), Some(platform));
+        }
+        drop((text.parse::<ImageReference>(), text.parse::<Tag>(), text.parse::<Digest>()));
+        let (version, other) = (TagVersion::of(&text), TagVersion::of(&text.replace('1', "2")));
+        assert_eq!(version.cmp(&other), other.cmp(&version).reverse());
+    });
+}
+
+#[test]
+fn fuzzing_manifests() {
+    let descriptor =
+        format!(r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":7}}"#, Digest::sha256(b"content"));
+    let seeds = [
+        format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{descriptor},{descriptor}],"subject":{descriptor}}}"#),
+        format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}],"annotations":{{"a":"b"}}}}"#),
+    ];
+    let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
+    fuzz("manifests", &seeds, |input| {
+        if let Ok(manifest) = Manifest::parse(input.to_vec().into(), None, Algorithm::Sha256) {
+            assert_eq!(manifest.digest, Digest::sha256(input));
+            assert!(manifest.blobs().len() <= input.len());
+        }
+    });
+}
