@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::places::document_client;
+use super::records::settings;
 use crate::config::Config;
+use crate::credentials::NoCredentials;
 use crate::error::Failure;
-use crate::http::{Access, Kind, LogIn, Method, Request, Target, Url, host_of};
+use crate::http::{Access, Client, Kind, LogIn, Method, Request, Target, Url, host_of};
 use crate::model::text::excerpt;
 use crate::process::Process;
 
@@ -38,11 +40,16 @@ pub(super) async fn read(location: &str, config: &Config, process: &Process) -> 
     let no_address = || Failure::usage(format!("`{name}` is no address"));
     let url: Url = location.parse().map_err(|_| no_address())?;
     let host = host_of(&url).ok_or_else(no_address)?;
+    if url.scheme() == "http" && !config.insecure_registries.contains(&host) {
+        return Err(Failure::usage(format!("`{name}` is plain HTTP"))
+            .hint(format!("take its https address, or name {host} in `registry.insecure_registries`")));
+    }
     let target = Target::Path(format!("{}{}", url.path(), url.query().map(|query| format!("?{query}")).unwrap_or_default()));
     let mut request = Request::new(Method::GET, &host, target, Kind("document"), Access::default());
     request.log_in = LogIn::Never;
     request.limit = LARGEST;
-    let answer = document_client(config, process).send(request).await;
+    let client = Client::new(settings(&[&url], config)?, Arc::new(NoCredentials), process.clock.clone());
+    let answer = client.send(request).await;
     answer.map(|answer| answer.body).map_err(|source| {
         let hint = source.hint();
         hint.into_iter().fold(Failure::failed(DocumentError::Web { name, source }), Failure::hint)

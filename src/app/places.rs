@@ -52,11 +52,6 @@ pub(super) fn service_client(config: &Config, process: &Process, host: &Host, ad
     client(settings, process)
 }
 
-/// Returns a client for documents anywhere.
-pub(super) fn document_client(config: &Config, process: &Process) -> Client {
-    client(settings(config), process)
-}
-
 fn client(settings: Settings, process: &Process) -> Client {
     // Asking a credential helper is reading, so it is the real runner in every mode.
     let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));

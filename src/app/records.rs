@@ -81,7 +81,7 @@ fn client(settings: Settings, credentials: Arc<dyn Credentials>, process: &Proce
 }
 
 /// Returns how hosts are spoken to. Those of `urls` are spoken to as their schemes say.
-fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
+pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
     let mut settings = Settings {
         hosts: config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect(),
         insecure: config.insecure_registries.iter().cloned().collect(),

@@ -103,6 +103,7 @@ impl S3Files {
         };
         let sent = transport.and_then(|error| error.downcast_ref::<http::Error>());
         let kind = match (error, status) {
+            (SdkError::ServiceError(_), Some(200..300)) => PackageErrorKind::Malformed,
             (SdkError::ServiceError(_), Some(401)) => PackageErrorKind::Unauthorized,
             (SdkError::ServiceError(_), Some(400 | 403)) if UNKNOWN_KEYS.contains(&code) => PackageErrorKind::Unauthorized,
             (SdkError::ServiceError(_), Some(403)) => PackageErrorKind::Forbidden,

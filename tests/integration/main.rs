@@ -13,6 +13,10 @@ mod eol;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod lineage;
+#[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod registries;

@@ -70,9 +70,9 @@ impl Subject<'_> {
     /// Returns the base that the image names. `parent` is what the image that was inherited from says of itself, where it can be
     /// read.
     pub fn base(&self, parent: Option<&ImageFacts>) -> Option<Detected> {
-        let facts = self.facts;
-        let annotation = |name| of(facts.annotation(name), parent.and_then(|parent| parent.annotation(name)));
-        let label = |name| of(facts.label(name), parent.and_then(|parent| parent.label(name)));
+        let own = |name, value: Option<&str>| reference(value.filter(|value| !is_inherited(name, value, parent))?);
+        let annotation = |name| own(name, self.facts.annotation(name));
+        let label = |name| own(name, self.facts.label(name));
         annotation(BASE_NAME)
             .map(|base| Detected { base, origin: Origin::Annotation(BASE_NAME) })
             .or_else(|| Some(Detected { base: label(BASE_IMAGE_REF)?, origin: Origin::Label(BASE_IMAGE_REF) }))
@@ -96,13 +96,11 @@ impl Subject<'_> {
 
     /// Returns the platforms that the image says it has: in its own words, else those of its index, else that of its configuration.
     pub fn platforms(&self, parent: Option<&ImageFacts>) -> Vec<Platform> {
-        let own = |value: Option<&str>, inherited: Option<&str>| {
-            // What cannot be compared may be the base's, so what the image is made of counts.
-            let comparable = self.inherited_from().is_none() || parent.is_some();
-            parse_platforms(value.filter(|_| comparable && value != inherited)?)
-        };
-        let annotation = || own(self.facts.annotation(PLATFORMS), parent.and_then(|parent| parent.annotation(PLATFORMS)));
-        let label = || own(self.facts.label(PLATFORMS), parent.and_then(|parent| parent.label(PLATFORMS)));
+        // What cannot be compared may be the base's, so what the image is made of counts.
+        let comparable = self.inherited_from().is_none() || parent.is_some();
+        let own = |value: Option<&str>| parse_platforms(value.filter(|value| comparable && !is_inherited(PLATFORMS, value, parent))?);
+        let annotation = || own(self.facts.annotation(PLATFORMS));
+        let label = || own(self.facts.label(PLATFORMS));
         annotation().or_else(label).unwrap_or_else(|| match self.facts.platforms() {
             platforms if !platforms.is_empty() => platforms,
             _ => self.facts.config.platform.iter().cloned().collect(),
@@ -131,9 +129,9 @@ impl Subject<'_> {
     }
 }
 
-/// Returns the image that `value` names, unless it is what was inherited.
-fn of(value: Option<&str>, inherited: Option<&str>) -> Option<ImageReference> {
-    reference(value.filter(|_| value != inherited)?)
+/// Returns whether the image that was inherited from says the same.
+fn is_inherited(name: &str, value: &str, parent: Option<&ImageFacts>) -> bool {
+    parent.is_some_and(|parent| [parent.annotation(name), parent.label(name)].contains(&Some(value)))
 }
 
 fn reference(text: &str) -> Option<ImageReference> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -20,6 +20,7 @@ pub(crate) struct Asked {
     /// Path and query.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// A liar at work. It ends when it is dropped.
@@ -40,8 +41,9 @@ impl Liar {
         let router = Router::new().fallback(move |request: Request| {
             let (remembered, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
             async move {
-                let asked =
-                    Asked { method: request.method().to_string(), path: request.uri().to_string(), headers: request.headers().clone() };
+                let (head, body) = request.into_parts();
+                let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+                let asked = Asked { method: head.method.to_string(), path: head.uri.to_string(), headers: head.headers, body };
                 remembered.lock().expect("no thread has panicked").push(asked.clone());
                 answer(&asked)
             }

@@ -2,11 +2,14 @@
 
 pub(crate) mod attachments;
 pub(crate) mod endoflife;
+pub(crate) mod gitea;
+pub(crate) mod gitlab;
 pub(crate) mod images;
 pub(crate) mod liar;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod rootfs;
+pub(crate) mod seaweed;
 pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod world;

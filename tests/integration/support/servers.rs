@@ -137,7 +137,7 @@ pub(crate) fn stop(process: &mut Child) {
 
 /// Returns where `tests/setup.sh` puts programs that no package has.
 #[expect(clippy::disallowed_methods, reason = "the tests find what was installed for them as the script that did it")]
-fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).unwrap_or_default();
     cache.join("imglife/bin").join(name)

@@ -1,0 +1,96 @@
+//! What reading 10,000 records in 500 repositories costs, by requests and in time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use imglife::cache::Cache;
+use imglife::credentials::Forge;
+use imglife::http::{HostRules, Settings, Url, host_of};
+use imglife::model::{Clock, Variables};
+use imglife::packages::directory::DirectoryFiles;
+use imglife::packages::gitea::{GiteaPackages, GiteaPlace};
+use imglife::packages::gitlab::GitlabPackages;
+use imglife::packages::{PackageFiles, Records};
+
+use super::{client_with, file, package, prefix, record, time};
+use crate::support::gitea::{self, Gitea};
+use crate::support::gitlab::{self, Gitlab};
+use crate::support::liar::Liar;
+
+const REPOSITORIES: usize = 500;
+const TAGS: usize = 20;
+
+/// Returns each package with its files.
+fn everything() -> impl Iterator<Item = (String, Vec<(String, Bytes)>)> {
+    (0..REPOSITORIES).map(|number| {
+        let repository = format!("registry.example/group/apps/app-{number:03}");
+        let package = package(&repository);
+        let files = (0..TAGS).map(|tag| {
+            let content = record(&format!("{repository}:1.{tag}.0"), "4f2a9c").to_bytes().expect("bytes");
+            (file(&package, &format!("1.{tag}.0"), &content).file.to_string(), Bytes::from(content))
+        });
+        (package.flat(), files.collect())
+    })
+}
+
+fn client(forge: Forge, url: &Url, variable: &str, token: &str) -> Arc<imglife::http::Client> {
+    let rules = HostRules { max_connections: Some(16), ..HostRules::default() };
+    let settings = Settings { hosts: [(host_of(url).expect("a host"), rules)].into(), ..Settings::default() };
+    client_with(settings, forge, &[url], &[(variable, token)])
+}
+
+/// Reads all records with a cold cache and with a warm one, and returns how many requests each took.
+async fn read_twice(place: Arc<dyn PackageFiles>, server: Option<&Liar>) -> [usize; 2] {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut requests = [0; 2];
+    for (round, requests) in requests.iter_mut().enumerate() {
+        let cache = Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect::<Variables>(), true);
+        let records = Records::new(place.clone(), prefix(), cache, Clock::fixed(time()));
+        let before = server.map_or(0, |server| server.asked().len());
+        let began = Instant::now();
+        let reading = records.all().await.expect("a reading");
+        let took = began.elapsed();
+        *requests = server.map_or(0, |server| server.asked().len()) - before;
+        assert_eq!((reading.records.len(), reading.unreadable.len()), (REPOSITORIES * TAGS, 0));
+        // Without optimisation and beside other tests; two seconds are what a release build has.
+        assert!(round == 0 || took < Duration::from_secs(20), "{took:?}");
+        println!("{}: round {round}: {requests} requests, {took:.2?}", place.place());
+    }
+    requests
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gitlab_is_asked_once_per_repository_and_page() {
+    let server = Gitlab::start(gitlab::Rules::default());
+    everything().for_each(|(package, files)| server.insert(&package, "records", files));
+    let url = server.url();
+    let client = client(Forge::Gitlab, &url, "GITLAB_TOKEN", gitlab::MAINTAINER);
+    let place = GitlabPackages::new(client, &url, gitlab::PROJECT).expect("a place");
+    // Five pages of packages, read twice to see that they stayed.
+    assert_eq!(read_twice(Arc::new(place), Some(&server.server)).await, [10_510, 510]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gitea_is_asked_once_per_repository_and_page() {
+    let server = Gitea::start(gitea::Rules::default());
+    everything().for_each(|(package, files)| server.insert(&package, "records", files));
+    let url = server.url();
+    let client = client(Forge::Gitea, &url, "GITEA_TOKEN", gitea::TOKEN);
+    let place = GiteaPlace { url: url.clone(), api_url: url, owner: gitea::OWNER.to_owned(), repository: None };
+    let place = GiteaPackages::new(client, &place).expect("a place");
+    assert_eq!(read_twice(Arc::new(place), Some(&server.server)).await, [10_520, 520]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_read_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (package, files) in everything() {
+        let below = directory.path().join("imglife/records").join(package.strip_prefix("imglife.").expect("a package"));
+        std::fs::create_dir_all(&below).expect("a directory");
+        for (file, content) in files {
+            std::fs::write(below.join(file), content).expect("a file");
+        }
+    }
+    read_twice(Arc::new(DirectoryFiles::new(directory.path().to_owned())), None).await;
+}

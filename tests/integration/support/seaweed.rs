@@ -1,0 +1,107 @@
+//! A real server that speaks S3: SeaweedFS, which `tests/setup.sh` installs.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use url::Url;
+
+use super::servers::{installed, stop};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const ACCESS_KEY: &str = "imglife";
+pub(crate) const SECRET_KEY: &str = "hunter2hunter2";
+
+/// A server at work, with nothing in it. It ends when it is dropped.
+pub(crate) struct Seaweed {
+    process: Child,
+    port: u16,
+    filer: u16,
+    _directory: TempDir,
+}
+
+impl Seaweed {
+    /// Starts a server and waits until it answers.
+    pub(crate) fn start() -> Seaweed {
+        let directory = tempfile::Builder::new().prefix("imglife-seaweed-").tempdir().expect("a temporary directory");
+        let identities = serde_json::json!({ "identities": [{
+            "name": "imglife",
+            "credentials": [{ "accessKey": ACCESS_KEY, "secretKey": SECRET_KEY }],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }] });
+        let settings = directory.path().join("s3.json");
+        std::fs::write(&settings, identities.to_string()).expect("a file");
+        let ports = free_ports();
+        let [master, master_inside, volume, volume_inside, filer, filer_inside, s3, s3_inside] = ports;
+        let log = directory.path().join("weed.log");
+        let said = File::create(&log).expect("a file");
+        let started = Command::new(installed("weed"))
+            .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
+            .args(["-volume.max=20", "-master.volumeSizeLimitMB=16", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+            .args([format!("-dir={}", directory.path().display()), format!("-s3.config={}", settings.display())])
+            .args([format!("-master.port={master}"), format!("-master.port.grpc={master_inside}")])
+            .args([format!("-volume.port={volume}"), format!("-volume.port.grpc={volume_inside}")])
+            .args([format!("-filer.port={filer}"), format!("-filer.port.grpc={filer_inside}")])
+            .args([format!("-s3.port={s3}"), format!("-s3.port.grpc={s3_inside}")])
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().expect("a file"))
+            .stderr(said)
+            .spawn();
+        let process = match started {
+            Ok(process) => process,
+            Err(error) if error.kind() == ErrorKind::NotFound => panic!("SeaweedFS is not installed: run `make setup`"),
+            Err(error) => panic!("SeaweedFS cannot be started: {error}"),
+        };
+        let mut seaweed = Seaweed { process, port: s3, filer, _directory: directory };
+        assert!(seaweed.answers(), "SeaweedFS did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+        seaweed
+    }
+
+    /// Makes a bucket, as a directory where the server keeps buckets.
+    pub(crate) fn make_bucket(&self, name: &str) {
+        let since = Instant::now();
+        loop {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.filer)).expect("a connection");
+            let request = format!("POST /buckets/{name}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("a request");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            if answer.starts_with("HTTP/1.1 201") {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "no bucket was made: {answer}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn answers(&mut self) -> bool {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE && self.process.try_wait().expect("a child to wait for").is_none() {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        false
+    }
+
+    pub(crate) fn url(&self) -> Url {
+        format!("http://127.0.0.1:{}", self.port).parse().expect("a URL")
+    }
+}
+
+impl Drop for Seaweed {
+    fn drop(&mut self) {
+        stop(&mut self.process);
+    }
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    held.map(|listener| listener.local_addr().expect("an address").port())
+}
