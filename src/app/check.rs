@@ -214,7 +214,7 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
         match options.output {
             Output::Text => surroundings.print(&format!("{latest}\n"))?,
             Output::Json => {
-                surroundings.report(Output::Json, "latest", &Latest { name: options.name.clone(), latest }, &Default::default())?
+                surroundings.report(Output::Json, "latest", &Latest { name: options.name.clone(), latest }, &Default::default())?;
             }
         }
         Ok(Exit::Done)

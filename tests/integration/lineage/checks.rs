@@ -137,6 +137,6 @@ fn a_named_configuration_needs_no_place_of_records() {
         json_of(&world.imglife(["check", "--config-url", "theirs.yaml", "--eol-data-url", "eol.yaml", "--output", "json"]).succeeds());
     assert_eq!((&report["up_to_date"], &report["eol_date"]), (&json!(true), &json!("2040-01-01")));
     world.imglife(["check"]).exits(2);
-    let outcome = world.imglife(["check", "--config-url", "http://127.0.0.1:1/x"]).exits(1);
+    let outcome = world.imglife(["check", "--config-url", "http://127.0.0.1:1/x"]).exits(2);
     assert!(outcome.stderr.contains("plain HTTP"), "{}", outcome.stderr);
 }

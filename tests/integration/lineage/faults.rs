@@ -62,7 +62,7 @@ fn a_store_that_is_slow_or_fails_now_and_then_is_waited_for() {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let gitlab = Gitlab::start_with(Rules::default(), move |_| {
         std::thread::sleep(Duration::from_millis(100));
-        let is_third = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3 == 0;
+        let is_third = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(3);
         is_third.then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
     });
     let world = World::new()
