@@ -5,14 +5,17 @@ use std::process::ExitCode;
 
 pub mod app;
 pub mod cache;
+pub mod ci;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod credentials;
 pub mod demo;
+pub mod dockerfile;
 pub mod engines;
 pub mod eol;
 pub mod error;
+pub mod forge;
 pub mod hooks;
 pub mod http;
 pub mod model;

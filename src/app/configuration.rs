@@ -39,6 +39,11 @@ pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
     }
 }
 
+/// Returns whether the configuration says where the build records are.
+pub(super) fn tells_records(config: &Config) -> bool {
+    config::suffices(config).iter().any(|(command, enough)| *command == "register" && enough.is_ok())
+}
+
 /// Whether a configuration is enough for a command.
 #[derive(Debug, Serialize)]
 struct Readiness {

@@ -13,19 +13,27 @@ use crate::progress::Progress;
 pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
+pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
+pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use deadline::deadline;
 pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
 pub use records::records;
+pub use register::RegisterOptions;
 pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
+mod apps;
+mod check;
 mod configuration;
 mod deadline;
+mod documents;
 mod eol;
+mod forge;
 mod output;
 mod places;
 mod records;
+mod register;
 mod report_files;
 mod runtime;
 mod sync;
@@ -47,6 +55,12 @@ pub struct Global {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Sync(SyncOptions),
+    Register(RegisterOptions),
+    Check(CheckOptions),
+    Latest(LatestOptions),
+    BaseArguments(BaseArgumentsOptions),
+    AppList(AppListOptions),
+    AppPurge(AppPurgeOptions),
     EolUpdate(EolUpdateOptions),
     EolList(EolListOptions),
     /// Validates the configuration and says which commands it suffices for.
@@ -82,6 +96,12 @@ pub struct Surroundings {
 pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let Invocation { command, global } = invocation;
     match command {
+        Command::Check(options) => check::check(&options, &global, surroundings),
+        Command::Latest(options) => check::latest(&options, &global, surroundings),
+        Command::BaseArguments(options) => check::base_arguments(&options, &global, surroundings),
+        Command::AppList(options) => apps::list(&options, &global, surroundings),
+        Command::AppPurge(options) => apps::purge(&options, &global, surroundings),
+        Command::Register(options) => register::run(&options, &global, surroundings),
         Command::Sync(options) => sync::run(&options, &global, surroundings),
         Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
         Command::EolList(options) => eol::list(&options, &global, surroundings),

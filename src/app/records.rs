@@ -62,7 +62,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
 }
 
 /// Returns a client for the interfaces at `urls`, after checking that the token may go there.
-fn forge_client(forge: Forge, urls: &[&Url], config: &Config, process: &Process) -> Result<Arc<Client>, Failure> {
+pub(super) fn forge_client(forge: Forge, urls: &[&Url], config: &Config, process: &Process) -> Result<Arc<Client>, Failure> {
     let credentials = ForgeCredentials::new(forge, process.variables.clone());
     let settings = settings(urls, config)?;
     for url in urls {
@@ -81,7 +81,7 @@ fn client(settings: Settings, credentials: Arc<dyn Credentials>, process: &Proce
 }
 
 /// Returns how hosts are spoken to. Those of `urls` are spoken to as their schemes say.
-fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
+pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
     let mut settings = Settings {
         hosts: config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect(),
         insecure: config.insecure_registries.iter().cloned().collect(),

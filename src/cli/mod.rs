@@ -11,6 +11,8 @@ use crate::app::{self, Invocation, Surroundings};
 use crate::error::{Exit, Failure};
 use crate::process::Process;
 
+mod apps;
+mod check;
 mod completions;
 mod config;
 mod demo;
@@ -24,6 +26,7 @@ mod man;
 mod messages;
 mod output;
 mod progress;
+mod register;
 mod shard;
 mod sync;
 #[cfg(test)]
@@ -37,8 +40,9 @@ const HELP_WIDTH: usize = 100;
 
 /// Keep an organisation's container images alive
 ///
-/// Mirrors public images, keeps the mirrors current and knows when they reach their end of life, from one configuration file:
-/// `imglife.yaml`, or the file that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress and errors to stderr.
+/// Mirrors public images, keeps the mirrors current, knows when they reach their end of life, and records which applications stand on
+/// what. Configured by one file: `imglife.yaml`, or the one that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs,
+/// progress and errors to stderr.
 #[derive(Debug, Parser)]
 #[command(
     name = "imglife",
@@ -74,6 +78,12 @@ struct Cli {
 enum Command {
     Sync(sync::SyncArguments),
     Eol(eol::EolArguments),
+    Register(register::RegisterArguments),
+    Check(check::CheckArguments),
+    Latest(check::LatestArguments),
+    #[command(name = "base-args")]
+    BaseArgs(check::BaseArgsArguments),
+    App(apps::AppArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -141,6 +151,11 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Eol(arguments)) => arguments.command(),
+        Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
+        Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
+        Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
+        Some(Command::App(arguments)) => arguments.command(),
+        Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),

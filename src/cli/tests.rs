@@ -55,15 +55,21 @@ fn the_program_describes_itself() {
     insta::assert_snapshot!(help.join("\n"), @"
     Keep an organisation's container images alive
 
-    Mirrors public images, keeps the mirrors current and knows when they reach their end of life, from
-    one configuration file: `imglife.yaml`, or the file that `--config` or `IMGLIFE_CONFIG` names.
-    Reports and data go to stdout; logs, progress and errors to stderr.
+    Mirrors public images, keeps the mirrors current, knows when they reach their end of life, and
+    records which applications stand on what. Configured by one file: `imglife.yaml`, or the one that
+    `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress and errors to
+    stderr.
 
     Usage: imglife [OPTIONS] [COMMAND]
 
     Commands:
       sync         Mirror upstream tags
       eol          Know what ends when
+      register     Record what an application image was built on
+      check        Tell whether the base of an application is current and alive
+      latest       Print the newest reference of a base
+      base-args    Print the flags that tell a build which base it stands on
+      app          Query and prune the records of application images
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
       completions  Print a completion script for a shell

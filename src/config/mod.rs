@@ -7,6 +7,7 @@
 mod check;
 mod errors;
 mod expand;
+mod foreign;
 mod raw;
 mod schema;
 mod show;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use check::load;
 pub use errors::{ConfigErrors, Finding, Span};
+pub use foreign::{Foreign, load_foreign};
 pub use schema::schema;
 pub use show::{show, suffices};
 pub use source::{DEFAULT_NAME, OpenError, SourceText, find, open, read};

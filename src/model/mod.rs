@@ -10,6 +10,8 @@ pub mod eol;
 #[cfg(test)]
 pub(crate) mod fuzz_tests;
 pub mod hook;
+pub mod image_config;
+pub mod inventory;
 pub mod lifecycle;
 pub mod manifest;
 pub mod platform;
@@ -23,6 +25,8 @@ pub mod variables;
 pub use clock::Clock;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
+pub use image_config::ImageConfig;
+pub use inventory::Inventory;
 pub use manifest::{Manifest, ManifestContent};
 pub use platform::Platform;
 pub use record::BuildRecord;

@@ -268,6 +268,11 @@ impl Tag {
         &self.0
     }
 
+    /// Returns the tag that is meant where none is named.
+    pub fn latest() -> Tag {
+        Tag("latest".to_owned())
+    }
+
     /// Returns the tag under which clients keep the list of what refers to `subject`, on a registry that keeps none
     /// (distribution specification, "Referrers Tag Schema").
     pub fn of_referrers(subject: &Digest) -> Tag {

@@ -62,6 +62,35 @@ impl TagVersion {
         self.version.is_some()
     }
 
+    /// Returns with how many numbers the versions of both begin alike.
+    pub fn numbers_shared_with(&self, other: &TagVersion) -> usize {
+        self.numbers().iter().zip(other.numbers()).take_while(|(one, other)| one == other).count()
+    }
+
+    /// Returns whether both are of one line: their versions differ in their last number at most. A version of a single number is
+    /// a line of its own.
+    pub fn is_of_line_of(&self, other: &TagVersion) -> bool {
+        let length = other.numbers().len();
+        length > 0 && self.numbers_shared_with(other) >= length.saturating_sub(1).max(1)
+    }
+
+    /// Returns whether the version begins with the numbers of `line`: `1.22.3-alpine` is of the line `1.22`.
+    pub fn is_of_line(&self, line: &str) -> bool {
+        let line = TagVersion::of(line);
+        !line.numbers().is_empty() && self.numbers_shared_with(&line) == line.numbers().len()
+    }
+
+    /// Returns what the tag is besides its versions, in letters: `1.22.3-alpine3.21-core1.0.0` is of the flavour `alpine-core`, as are
+    /// all others of it. Tags of different flavours do not replace one another.
+    pub fn flavour(&self) -> String {
+        let rest = self.version.as_ref().map_or(self.text.as_str(), |version| version.rest.as_str());
+        rest.chars().filter(|character| !character.is_ascii_digit() && *character != '.').collect()
+    }
+
+    fn numbers(&self) -> &[String] {
+        self.version.as_ref().map_or(&[], |version| &version.numbers)
+    }
+
     /// Returns whether the version is that of a pre-release.
     pub fn is_pre_release(&self) -> bool {
         self.version.as_ref().is_some_and(|version| version.pre_release.is_some())
@@ -275,6 +304,32 @@ mod tests {
             ("1.2.3-r1", false),
         ] {
             assert_eq!(TagVersion::of(tag).is_pre_release(), pre_release, "{tag}");
+        }
+    }
+
+    #[test]
+    fn lines_and_flavours_are_told_apart() {
+        let of = TagVersion::of;
+        assert_eq!(of("3.21.3-core1.0.0").numbers_shared_with(&of("3.21.4-core1.0.0")), 2);
+        assert_eq!(of("3.2.1").numbers_shared_with(&of("3.21.1")), 1);
+        for (one, other, same) in [
+            ("3.21.4", "3.21.3", true),
+            ("3.22.0", "3.21.3", false),
+            ("15.10", "15.4", true),
+            ("16.1", "15.4", false),
+            ("12-core2", "12-core1", true),
+            ("13", "12", false),
+            ("latest", "12", false),
+            ("12", "latest", false),
+        ] {
+            assert_eq!(of(one).is_of_line_of(&of(other)), same, "{one} {other}");
+        }
+        assert!(of("1.22.3-alpine").is_of_line("1.22") && of("v1.22").is_of_line("1") && !of("1.2.2").is_of_line("1.22"));
+        assert!(!of("1.22").is_of_line("1.22.3") && !of("1.22").is_of_line("alpine"));
+        for (tag, flavour) in
+            [("1.22.3-alpine3.21-core1.0.0", "alpine-core"), ("1.22.3-core1.0.0", "core"), ("1.2-rc1", ""), ("edge", "edge")]
+        {
+            assert_eq!(of(tag).flavour(), flavour, "{tag}");
         }
     }
 

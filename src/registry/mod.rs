@@ -23,7 +23,7 @@ pub mod remote;
 mod verify;
 
 pub use error::{PlaceError, PlaceErrorKind};
-pub use verify::verified;
+pub use verify::{read_config, verified};
 
 /// A place that images can be read from.
 #[async_trait]

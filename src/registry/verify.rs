@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use futures_util::StreamExt;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt};
 
-use super::{BlobStream, PlaceError, PlaceErrorKind};
-use crate::model::{Descriptor, Hasher};
+use super::{BlobStream, ImageSource, PlaceError, PlaceErrorKind};
+use crate::model::image_config::LARGEST_CONFIG;
+use crate::model::{Descriptor, Hasher, Repository};
 
 /// Returns `stream` such that it only ends well when it had the size and digest of `descriptor`. The last bytes are held back
 /// until they are known to be right, so a receiver that counts bytes cannot take wrong content for whole.
@@ -15,6 +16,21 @@ use crate::model::{Descriptor, Hasher};
 /// The stream must begin at the start of the content; `place` is named in the error.
 pub fn verified(stream: BlobStream, descriptor: &Descriptor, place: impl Into<String>) -> BlobStream {
     Verifier::new(descriptor, place, u64::MAX).read(stream, 0)
+}
+
+/// Returns an image configuration, whole and verified. One of more than 8 MiB is an error.
+pub async fn read_config(source: &dyn ImageSource, repository: &Repository, config: &Descriptor) -> Result<Bytes, PlaceError> {
+    if config.size > LARGEST_CONFIG {
+        let detail = format!("the image configuration has {} bytes; more than {LARGEST_CONFIG} are not read", config.size);
+        let action = format!("read blob {}", config.digest);
+        return Err(PlaceError::new(repository.to_string(), action, PlaceErrorKind::Malformed, detail));
+    }
+    let stream = source.blob(repository, config, 0).await?;
+    let bytes = verified(stream, config, repository.to_string()).try_fold(BytesMut::new(), |mut read, chunk| async move {
+        read.extend_from_slice(&chunk);
+        Ok(read)
+    });
+    Ok(bytes.await?.freeze())
 }
 
 /// Verifies content as [`verified`] does, also when it is read again from somewhere in its middle: what the hasher had seen at

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+pub mod codequality;
+pub mod csv;
+pub mod dotenv;
 pub mod json;
 pub mod junit;
 pub mod openmetrics;

@@ -6,7 +6,10 @@ use serde::{Serialize, Serializer};
 
 use crate::error::{Side, chain};
 
+pub mod apps;
+pub mod check;
 pub mod eol;
+pub mod register;
 pub mod shard;
 pub mod sync;
 

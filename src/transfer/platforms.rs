@@ -2,20 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 
 use super::error::{CopyError, at};
 use super::may_be_blob;
 use crate::error::Side;
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
-use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Platform, Reference, Repository};
-use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, verified};
-
-/// The largest image configuration that is read for its platform, in bytes.
-const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
+use crate::model::{Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::registry::{ImageSource, PlaceErrorKind, read_config};
 
 /// Which platforms of an image are copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,38 +200,10 @@ impl Selection<'_> {
         if !matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) {
             return Ok(true);
         }
-        let bytes = read_config(self.source, self.from, config).await?;
-        match serde_json::from_slice::<PlatformOfConfig>(&bytes) {
-            Ok(PlatformOfConfig { os: Some(os), architecture: Some(architecture), variant })
-                if !os.is_empty() && !architecture.is_empty() =>
-            {
-                Ok(self.wants(&Platform { os, architecture, variant, os_version: None }))
-            }
-            _ => Ok(true),
-        }
+        let bytes = read_config(self.source, self.from, config).await.map_err(at(Side::Source))?;
+        let platform = ImageConfig::parse(&bytes).ok().and_then(|config| config.platform);
+        Ok(platform.is_none_or(|platform| self.wants(&platform)))
     }
-}
-
-/// The part of an image configuration that names its platform.
-#[derive(Deserialize)]
-struct PlatformOfConfig {
-    os: Option<String>,
-    architecture: Option<String>,
-    variant: Option<String>,
-}
-
-async fn read_config(source: &dyn ImageSource, from: &Repository, config: &Descriptor) -> Result<Bytes, CopyError> {
-    if config.size > LARGEST_CONFIG {
-        let detail = format!("the image configuration has {} bytes; more than {LARGEST_CONFIG} are not read", config.size);
-        let action = format!("read blob {}", config.digest);
-        return Err(at(Side::Source)(PlaceError::new(from.to_string(), action, PlaceErrorKind::Malformed, detail)));
-    }
-    let stream = source.blob(from, config, 0).await.map_err(at(Side::Source))?;
-    let bytes = verified(stream, config, from.to_string()).try_fold(BytesMut::new(), |mut read, chunk| async move {
-        read.extend_from_slice(&chunk);
-        Ok(read)
-    });
-    Ok(bytes.await.map_err(at(Side::Source))?.freeze())
 }
 
 /// Returns the index with only the entries that are kept, everything else as it stood.

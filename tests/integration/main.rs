@@ -13,6 +13,8 @@ mod eol;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod lineage;
+#[cfg(test)]
 mod packages;
 #[cfg(test)]
 mod plans;

@@ -30,8 +30,13 @@ use reader::{At, Context, Fields};
 /// Fails with all that is wrong; when the text is no YAML, with that alone.
 pub fn load(source: &SourceText, directory: &Path, variables: &Variables) -> Result<Config, ConfigErrors> {
     let node = raw::read(&source.text).map_err(|finding| ConfigErrors::new(&source.name, &source.text, vec![finding], 0))?;
+    load_tree(&node, source, directory, variables)
+}
+
+/// Returns the configuration that a tree describes, which was read from `source`.
+pub(super) fn load_tree(node: &Node, source: &SourceText, directory: &Path, variables: &Variables) -> Result<Config, ConfigErrors> {
     let context = Context::new(variables, directory);
-    let config = check(&context, &node);
+    let config = check(&context, node);
     finished(config, context, source, Some(PathBuf::from(&source.name)))
 }
 

@@ -14,5 +14,5 @@ mod update;
 pub use judge::{Finding, Judge, Judgement};
 pub use list::{ListReport, Row, list};
 pub use report::{FileOutcome, ProductOutcome, ProductReport, Totals, UpdateReport};
-pub use tracked::{Part, Tier, Tracked, Versions, bases, mirrors, products};
+pub use tracked::{Part, Tier, Tracked, Versions, bases, mirrors, parts_of_image, products, version};
 pub use update::{Answer, Plan, ReadError, World, execute, observe, plan, read};

@@ -104,7 +104,7 @@ fn parts_of_entry<'a>(entry: &'a Entry, tag: Option<&'a Tag>) -> Vec<Part<'a>> {
 }
 
 /// Returns what a base consists of: what it says itself, and all that it is built on, down to the mirror.
-fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
+pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
     let mut parts = Vec::new();
     let mut image = image;
     // Images that are built on one another in a circle are refused with the configuration.
@@ -146,7 +146,7 @@ fn below<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a BuildImage> {
 }
 
 /// Returns the version that a base is built of, where the configuration tells it.
-fn version<'a>(image: &'a BuildImage, config: &'a Config) -> Option<&'a str> {
+pub fn version<'a>(image: &'a BuildImage, config: &'a Config) -> Option<&'a str> {
     let of_mirror = || entries(config).iter().find(|entry| entry.target == image.mirror_image).and_then(fixed_tag);
     image.version.as_deref().or_else(|| image.mirror_tag.as_ref().map(Tag::as_str)).or_else(of_mirror)
 }

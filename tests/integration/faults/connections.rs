@@ -26,7 +26,7 @@ fn impatient(hosts: [&str; 2]) -> Arc<dyn ImageStore> {
     let settings = Settings {
         insecure: hosts.into_iter().map(|host| host.parse().expect("a host")).collect(),
         retry_delay: Duration::from_millis(10),
-        stall: Duration::from_millis(100),
+        stall: Duration::from_millis(500),
         ..Settings::default()
     };
     let clock = Clock::fixed(chrono::DateTime::UNIX_EPOCH);

@@ -81,6 +81,11 @@ impl World {
         self.start_imglife(arguments).wait()
     }
 
+    /// Runs imglife with any number of arguments to its end.
+    pub(crate) fn imglife_with(&self, arguments: &[&str]) -> Outcome {
+        self.start(Path::new(env!("CARGO_BIN_EXE_imglife")), arguments).wait()
+    }
+
     /// Starts imglife.
     pub(crate) fn start_imglife<const N: usize>(&self, arguments: [&str; N]) -> Running {
         self.start(Path::new(env!("CARGO_BIN_EXE_imglife")), &arguments)

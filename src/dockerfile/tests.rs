@@ -1,0 +1,149 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NONE: &[(&str, &str)] = &[];
+
+fn read(text: &str, given: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Foundation, DockerfileError> {
+    let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment = environment.iter().copied().collect();
+    foundation(text, Values { given: &given, environment: &environment })
+}
+
+/// Returns the base and its line.
+fn found(text: &str) -> (String, usize) {
+    let foundation = read(text, NONE, NONE).unwrap_or_else(|error| panic!("{text}: {error}"));
+    match foundation.base {
+        Base::Scratch => ("scratch".to_owned(), foundation.line),
+        Base::Image(image) => (image.to_string(), foundation.line),
+    }
+}
+
+fn base(text: &str, given: &[(&str, &str)], environment: &[(&str, &str)]) -> String {
+    match read(text, given, environment).unwrap_or_else(|error| panic!("{text}: {error}")).base {
+        Base::Scratch => "scratch".to_owned(),
+        Base::Image(image) => image.to_string(),
+    }
+}
+
+fn refused(text: &str) -> String {
+    read(text, NONE, NONE).expect_err("refused").to_string()
+}
+
+#[test]
+fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
+    for (text, image, line) in [
+        ("FROM r.example/a:1", "r.example/a:1", 1),
+        ("FROM r.example/a:1\nRUN x\nFROM r.example/b:2\nCOPY --from=0 /x /x\n", "r.example/b:2", 3),
+        ("FROM r.example/a:1 AS one\nFROM r.example/b:2 AS two\nFROM one\n", "r.example/a:1", 1),
+        ("FROM r.example/a:1 AS one\nFROM one AS two\nFROM TWO as three\n", "r.example/a:1", 1),
+        ("FROM r.example/a:1 AS x\nFROM r.example/b:1 AS x\nFROM x", "r.example/b:1", 2),
+        // A stage is known only below its own line.
+        ("FROM later\nFROM r.example/a:1 AS later\nFROM r.example/b:1", "r.example/b:1", 3),
+        ("FROM later\n", "docker.io/library/later", 1),
+        ("FROM scratch\nCOPY x /x", "scratch", 1),
+        ("from --platform=$BUILDPLATFORM r.example/a:1 as x\nFrOm --platform=linux/amd64 x", "r.example/a:1", 1),
+        (
+            "# syntax=docker/dockerfile:1\n\n# FROM no\n  FROM r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            4,
+        ),
+        ("\r\nFROM \\\r\n  r.example/a:1 \\\r\n  AS x\r\nRUN y\r\n", "r.example/a:1", 2),
+        ("\u{feff}FROM r.example/a:1", "r.example/a:1", 1),
+        ("# escape=`\nFROM `\n  r.example/a:1\nRUN dir c:\\\nFROM r.example/b:1", "r.example/b:1", 5),
+        ("FROM r.example/a:1\nRUN <<EOF\nFROM no\nEOF\nCOPY <<-'X' <<Y /\nFROM no\n\tX\nFROM no\nY\nUSER x", "r.example/a:1", 1),
+        ("FROM r.example/a:1\nRUN x && \\\n# a comment\n\n  FROM no\n", "r.example/a:1", 1),
+        ("FROM r.example/a:1\nONBUILD RUN x\nHEALTHCHECK CMD x\nSHELL [\"x\"]\nMAINTAINER y", "r.example/a:1", 1),
+    ] {
+        assert_eq!(found(text), (image.to_owned(), line), "{text}");
+    }
+}
+
+#[test]
+fn arguments_are_taken_from_the_flag_then_the_default_then_the_environment() {
+    let text = "ARG TAG=1\nFROM r.example/a:$TAG";
+    assert_eq!(base(text, &[("TAG", "3")], &[("TAG", "2")]), "r.example/a:3");
+    assert_eq!(base(text, NONE, &[("TAG", "2")]), "r.example/a:1");
+    assert_eq!(base("ARG TAG\nFROM r.example/a:$TAG", NONE, &[("TAG", "2")]), "r.example/a:2");
+    assert_eq!(base("ARG BASE_IMAGE\nFROM $BASE_IMAGE", &[("BASE_IMAGE", "r.example/b:1")], NONE), "r.example/b:1");
+}
+
+#[test]
+fn references_are_replaced_as_builders_do() {
+    for (text, image) in [
+        ("ARG R=r.example\nARG N=${R}/a V=1\nFROM ${N}:${V}", "r.example/a:1"),
+        ("ARG R=\"r.example\" N='a'\nFROM \"$R/$N:1\"", "r.example/a:1"),
+        ("ARG T\nFROM r.example/a:${T:-1}", "r.example/a:1"),
+        ("ARG T=\nFROM r.example/a:${T:-1}", "r.example/a:1"),
+        ("ARG T=\nFROM r.example/a${T-:1}", "r.example/a"),
+        ("ARG T=2\nFROM r.example/a:1${T:+-x}", "r.example/a:1-x"),
+        ("ARG T=2\nFROM r.example/a:${T:?no-tag}", "r.example/a:2"),
+        ("ARG T\nARG U=3\nFROM r.example/a:${T:-${U:-1}}", "r.example/a:3"),
+        ("FROM r.example/a:${UNKNOWN:-1}", "r.example/a:1"),
+        ("ARG A=1\nARG A=2\nFROM r.example/a:$A", "r.example/a:2"),
+        ("ARG S=base\nFROM r.example/a:1 AS base\nFROM $S", "r.example/a:1"),
+        // What is declared in a stage means nothing for FROM.
+        ("ARG A=1\nFROM r.example/a:$A\nARG A=2\nFROM r.example/b:$A", "r.example/b:1"),
+        ("# escape=`\nARG A=x`-y\nFROM r.example/a:$A", "r.example/a:x-y"),
+    ] {
+        assert_eq!(base(text, NONE, NONE), image, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_known_is_told_with_its_line() {
+    for (text, message) in [
+        ("", "there is no FROM"),
+        ("# nothing\nARG A=1\n", "there is no FROM"),
+        ("RUN x\nFROM a", "line 1: expected FROM"),
+        ("FROM a\nFRUM b", "line 2: unknown instruction 'FRUM'"),
+        ("FROM a b", "line 1: expected AS"),
+        ("\nARG T\nFROM a:$T", "line 3: `T` has no value: its ARG has no default, and no environment variable of that name is set"),
+        ("FROM a:$T", "line 1: `T` is not declared"),
+        ("ARG T\nFROM a:${T:?give-a-tag}", "line 2: `T`: give-a-tag"),
+        ("ARG T=1\nFROM a:${T%x}", "line 2: `${T%x}` is no reference to an argument that is understood here"),
+        ("ARG T='1\nFROM a", "line 1: a quote is not closed"),
+        ("ARG T=\nFROM $T", "line 2: FROM names nothing once its arguments are replaced"),
+        (
+            "FROM a:b:c",
+            "line 1: `b:c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two",
+        ),
+    ] {
+        assert_eq!(refused(text), message, "{text}");
+    }
+    let hint = |text: &str| read(text, NONE, NONE).expect_err("refused").hint();
+    assert_eq!(hint("ARG T\nFROM a:$T").as_deref(), Some("give it with `--build-arg T=VALUE`"));
+}
+
+#[test]
+fn secrets_of_the_environment_stay_out_of_references() {
+    let error = read("ARG CI_JOB_TOKEN\nFROM evil.example/a:$CI_JOB_TOKEN", NONE, &[("CI_JOB_TOKEN", "hunter2")]).expect_err("refused");
+    assert_eq!(error.to_string(), "line 2: `CI_JOB_TOKEN` is named like a secret and not taken from the environment");
+}
+
+#[test]
+fn hostile_files_are_refused_in_bounded_time() {
+    let mut doubling = "ARG A0=xxxxxxxx\n".to_owned();
+    for level in 1..60 {
+        doubling += &format!("ARG A{level}=$A{0}$A{0}\n", level - 1);
+    }
+    let many_values = format!("ARG A={}\n", "x".repeat(16_000)) + &"ARG B=$A\n".repeat(50_000) + "FROM a";
+    let nested = format!("FROM {}", "${A:-".repeat(3000));
+    let began = Instant::now();
+    assert!(refused(&(doubling + "FROM a")).contains("longer than 16384 bytes"));
+    assert!(refused(&many_values).contains("longer than 16384 bytes"));
+    assert!(refused(&nested).contains("is no reference"));
+    assert!(refused(&"x".repeat(LONGEST_FILE + 1)).contains("longer than 1024 KiB"));
+    let stages = "FROM a AS b\n".repeat(80_000);
+    assert_eq!(found(&stages).1, 80_000);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+proptest! {
+    #[test]
+    fn any_text_gives_a_base_or_an_error(text in "(FROM |ARG |RUN |as |[$]|[{]|[}]|:-|\"|'|\\\\|\n|a|=|<<E|# escape=`\n|\\PC){0,40}") {
+        let _ = read(&text, NONE, NONE);
+    }
+}

@@ -1,0 +1,58 @@
+//! Repositories at GitLab and Gitea: their files, and what CI jobs of theirs know of themselves.
+//!
+//! Owns the addresses and answers of both interfaces. Whose token is sent is decided by who makes a forge; it goes to the forge's own
+//! host only.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::http::StatusCode;
+use crate::model::Variables;
+use crate::model::text::printable;
+
+mod gitea;
+mod gitlab;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use gitea::Gitea;
+pub use gitlab::GitLab;
+pub use server::Server;
+
+/// The largest file that is read, in bytes.
+pub const LARGEST_FILE: usize = 8 * 1024 * 1024;
+
+/// A repository at a forge.
+#[async_trait]
+pub trait Forge: Send + Sync {
+    /// Returns what the repository is called in messages.
+    fn name(&self) -> String;
+
+    /// Returns a file at a branch, tag or commit, or `None` when there is no such file.
+    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError>;
+
+    /// Returns the variables that CI jobs of the repository see, as far as they follow from the repository itself.
+    async fn variables(&self) -> Result<Variables, ForgeError>;
+}
+
+/// Why a forge did not tell.
+#[derive(Debug, Error)]
+#[error("cannot {action} of {}", printable(.repository))]
+pub struct ForgeError {
+    pub repository: String,
+    /// `read imglife.yaml`.
+    pub action: String,
+    hint: Option<String>,
+    #[source]
+    pub source: crate::http::Error,
+}
+
+impl ForgeError {
+    /// Returns what the user can do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        let refused = matches!(self.source.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND));
+        if refused { self.hint.clone() } else { self.source.hint() }
+    }
+}

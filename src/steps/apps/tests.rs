@@ -1,0 +1,154 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::cache::Cache;
+use crate::model::{Algorithm, BuildRecord, Clock, ImageReference, Manifest, Variables};
+use crate::packages::memory::{Call, MemoryFiles};
+use crate::packages::{PackageErrorKind, PackageFiles, Prefix, ReadOnlyFiles, Reading, Records, Unreadable};
+use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::{ImageStore, PlaceErrorKind};
+use crate::steps::Mode;
+use crate::steps::shard::Only;
+
+fn image(text: &str) -> ImageReference {
+    text.parse().expect("a reference")
+}
+
+fn record(name: &str, base: &str, project: &str, day: u32) -> BuildRecord {
+    let text = format!(
+        r#"{{"image":"r.example/{name}","base":"r.example/bases/{base}","project":"{project}","built_at":"2026-11-{day:02}T10:00:00Z","custom_fields":{{"team":"=1+1"}}}}"#
+    );
+    BuildRecord::parse(text.as_bytes()).expect("a record")
+}
+
+fn reading() -> Reading {
+    let records = vec![
+        record("apps/shop:2.0", "golang:1.22.3-core1", "team/shop", 3),
+        record("apps/web:1.0", "alpine:3.19.1-core1", "team/web", 1),
+        record("apps/web:1.1", "alpine:3.21.3-core1", "team/web", 2),
+        record("apps/web:1.2", "alpine:3.21.3-core1", "team/web", 2),
+    ];
+    Reading { records, unreadable: vec![Unreadable { file: "x".to_owned(), problem: "it is no JSON".to_owned() }] }
+}
+
+fn listed(project: Option<&str>, base: &[&str]) -> Vec<String> {
+    let base: Vec<String> = base.iter().map(|base| (*base).to_owned()).collect();
+    let filter = ListFilter { project: project.map(str::to_owned), base: Only::new(&base).expect("a pattern") };
+    list(reading(), &filter).records.iter().map(|record| record.image.to_string()).collect()
+}
+
+#[test]
+fn records_are_narrowed_by_project_and_by_base_in_every_spelling() {
+    assert_eq!(listed(None, &[]).len(), 4);
+    assert_eq!(listed(Some("team/shop"), &[]), ["r.example/apps/shop:2.0"]);
+    for base in ["r.example/bases/alpine:3.21.3-core1", "alpine:3.21*", "*/alpine:3.21.3-core?"] {
+        assert_eq!(listed(None, &[base]), ["r.example/apps/web:1.1", "r.example/apps/web:1.2"], "{base}");
+    }
+    for base in ["r.example/bases/alpine", "alpine", "*alpine*"] {
+        assert_eq!(listed(None, &[base]).len(), 3, "{base}");
+    }
+    assert_eq!(listed(Some("team/shop"), &["alpine"]).len(), 0);
+}
+
+#[test]
+fn a_list_is_a_table_and_a_sheet_without_formulas() {
+    let report = list(reading(), &ListFilter::default());
+    let text = crate::report::text::draw(&report.document(false), crate::report::text::Style::default());
+    assert!(
+        text.starts_with("Application ") && text.contains("r.example/apps/web:1.0   team/web   r.example/bases/alpine:3.19.1-core1"),
+        "{text}"
+    );
+    let csv = report.csv(true);
+    assert!(csv.starts_with("\"application\",\"project\",\"base\",\"built\",\"revision\",") && csv.contains(",\"team==1+1\"\r\n"), "{csv}");
+    assert_eq!(report.unreadable.len(), 1);
+}
+
+/// Returns what would go, with the reason.
+fn removals(world: &World, keep: Option<usize>, project: Option<&str>) -> Vec<(String, Reason)> {
+    plan(world, keep, project).removals.into_iter().map(|(image, reason)| (image.to_string(), reason)).collect()
+}
+
+#[test]
+fn the_newest_of_each_repository_stay_by_time_and_then_by_version() {
+    let world = World { reading: reading(), ..World::default() };
+    assert_eq!(removals(&world, Some(2), None), [("r.example/apps/web:1.0".to_owned(), Reason::Older)]);
+    let older = ["r.example/apps/web:1.0", "r.example/apps/web:1.1"].map(|image| (image.to_owned(), Reason::Older));
+    assert_eq!(removals(&world, Some(1), None), older);
+    assert_eq!(removals(&world, Some(0), Some("team/shop")), [("r.example/apps/shop:2.0".to_owned(), Reason::Older)]);
+    assert_eq!(removals(&world, None, None), []);
+}
+
+/// A registry that has these images.
+async fn registry(images: &[&str]) -> MemoryPlace {
+    let place = MemoryPlace::default();
+    for name in images {
+        let named = image(&format!("r.example/{name}"));
+        let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
+        let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
+        place.put_manifest(&named.repository, &named.tag.expect("a tag").into(), &manifest).await.expect("to write");
+    }
+    place
+}
+
+#[tokio::test]
+async fn only_what_a_listed_repository_does_not_have_is_gone() {
+    // Nothing is known of the repository of the shop.
+    let place = registry(&["apps/web:1.1"]).await;
+    let world = observe(reading(), None, Some(&place)).await;
+    let gone = ["r.example/apps/web:1.0", "r.example/apps/web:1.2"].map(|image| (image.to_owned(), Reason::Orphan));
+    assert_eq!(removals(&world, None, None), gone);
+    assert_eq!(removals(&world, Some(1), None), gone, "what is gone takes no place among the newest");
+    assert!(plan(&world, None, None).unknown.is_empty());
+
+    for operation in [Operation::Tags, Operation::Resolve] {
+        for kind in [PlaceErrorKind::Unauthorized, PlaceErrorKind::Forbidden, PlaceErrorKind::Unreachable, PlaceErrorKind::ServerError] {
+            let place = registry(&["apps/web:1.1"]).await;
+            place.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
+            let world = observe(reading(), Some("team/web"), Some(&place)).await;
+            assert_eq!(removals(&world, None, None), [], "{operation:?} {kind:?}");
+            assert!(!plan(&world, None, Some("team/web")).unknown.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_orphans_no_registry_is_asked() {
+    assert!(observe(reading(), None, None).await.existence.is_empty());
+}
+
+async fn records_in(files: Arc<dyn PackageFiles>) -> Records {
+    let cache = Cache::of_user(&Variables::default(), false);
+    Records::new(files, "imglife".parse::<Prefix>().expect("a prefix"), cache, Clock::fixed(DateTime::<Utc>::UNIX_EPOCH))
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_nothing() {
+    let files = Arc::new(MemoryFiles::default());
+    let records = records_in(files.clone()).await;
+    for record in reading().records {
+        records.put(&record).await.expect("to write");
+    }
+    let world = World { reading: records.all().await.expect("to read"), ..World::default() };
+    let planned = plan(&world, Some(0), None);
+    let never = CancellationToken::new();
+
+    let read_only = records_in(Arc::new(ReadOnlyFiles::new(files.clone()))).await;
+    let dry = execute(planned.clone(), &read_only, Mode::DryRun, &never).await;
+    assert_eq!((dry.removed.len(), dry.failed.len(), files.paths().len()), (4, 0, 4));
+
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let report = execute(planned.clone(), &records, Mode::Apply, &stopped).await;
+    assert_eq!((report.removed.len(), files.paths().len()), (0, 4));
+
+    files.fail(Call::Delete, PackageErrorKind::Forbidden);
+    let report = execute(planned.clone(), &records, Mode::Apply, &never).await;
+    assert_eq!((report.removed.len(), report.failed.len(), report.exit().code()), (0, 4, 1));
+    files.recover();
+    let report = execute(planned, &records, Mode::Apply, &never).await;
+    assert_eq!((report.removed, files.paths().len()), (dry.removed, 0));
+}

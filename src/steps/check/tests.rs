@@ -1,0 +1,290 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::*;
+use crate::cache::Cache;
+use crate::config::SourceText;
+use crate::error::Exit;
+use crate::forge::{Forge, ForgeError};
+use crate::model::{Clock, Inventory, Variables};
+use crate::packages::memory::{Call, MemoryFiles};
+use crate::packages::{DataFile, PackageErrorKind, Prefix};
+use crate::registry::memory::MemoryPlace;
+use crate::report::codequality::Severity;
+
+const BASE: &str = "r.example/bases/alpine:3.21.3-core1.0.0";
+const OLD: &str = "r.example/bases/alpine:3.20.1-core1.0.0";
+
+fn image(text: &str) -> ImageReference {
+    text.parse().expect("a reference")
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::sha256(text.as_bytes())
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect("a time")
+}
+
+fn inventory(time: &str) -> String {
+    format!(
+        r#"{{"schema":"imglife/inventory/v1","time":"{time}","warn_days":30,"bases":[{{"image":"r.example/bases/alpine","tags":[
+            {{"tag":"3.21.3-core1.0.0","current":true,"aliases":["latest"],"digest":"{}","eol":[{{"product":"alpine","ends":"2026-12-01"}}],
+              "users":[{{"image":"r.example/apps/web:1.0","project":"team/web"}}]}},
+            {{"tag":"3.20.1-core1.0.0","eol":[{{"product":"alpine","ends":"2026-04-01"}}]}}]}}]}}"#,
+        digest("new")
+    )
+}
+
+const CONFIGURATION: &str = "\
+build:
+  core_version: 1.0.0
+  registry: $CI_REGISTRY_IMAGE/bases
+  images:
+    - { name: alpine, folder: a, type: core, mirror_image: $CI_REGISTRY_IMAGE/mirrors/alpine, mirror_tag: 3.21.3, aliases: [latest], lifecycle: { product: alpine } }
+    - { name: odd, folder: a, type: core, mirror_image: $CI_REGISTRY_IMAGE/mirrors/odd, mirror_tag: $ODD }
+";
+
+const EOL_DATA: &str = "alpine:\n  - { cycle: '3.21', eol: 2026-12-01 }\n  - { cycle: '3.20', eol: 2026-04-01 }\n";
+
+struct BaseRepository {
+    files: Vec<(&'static str, &'static str)>,
+}
+
+#[async_trait]
+impl Forge for BaseRepository {
+    fn name(&self) -> String {
+        "team/base".to_owned()
+    }
+
+    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
+        assert_eq!(reference, "main");
+        Ok(self.files.iter().find(|(name, _)| *name == path).map(|(_, text)| Bytes::from(*text)))
+    }
+
+    async fn variables(&self) -> Result<Variables, ForgeError> {
+        Ok([("CI_REGISTRY_IMAGE", "r.example")].into_iter().collect())
+    }
+}
+
+/// What a check is made with.
+struct Setting {
+    files: Arc<MemoryFiles>,
+    records: Records,
+    forge: BaseRepository,
+    now: DateTime<Utc>,
+}
+
+impl Setting {
+    fn new(files: &[(&'static str, &'static str)]) -> Setting {
+        let place = Arc::new(MemoryFiles::default());
+        let now = at("2026-11-21T08:00:00Z");
+        let cache = Cache::of_user(&Variables::default(), false);
+        let records = Records::new(place.clone(), "imglife".parse::<Prefix>().expect("a prefix"), cache, Clock::fixed(now));
+        Setting { files: place, records, forge: BaseRepository { files: files.to_vec() }, now }
+    }
+
+    async fn with_inventory(time: &str) -> Setting {
+        let setting = Setting::new(&[]);
+        setting.records.write_data(DataFile::Inventory, inventory(time).into()).await.expect("to write");
+        setting
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            records: Some(&self.records),
+            forge: Some(Branch { forge: &self.forge, reference: "main" }),
+            configuration: None,
+            eol_data: None,
+            images: None,
+            now: self.now,
+        }
+    }
+
+    async fn check(&self, base: &str, policy: Policy) -> CheckReport {
+        let world = observe(&image(base), Some("team/web"), &self.sources()).await.expect("a check");
+        CheckReport::new(image(base), None, &world, policy)
+    }
+
+    async fn record(&self, base_digest: &str, image: &str, day: u32) {
+        let text = format!(
+            r#"{{"image":"{image}","base":"{BASE}","base_digest":"{}","project":"team/web","built_at":"2026-11-{day:02}T10:00:00Z"}}"#,
+            digest(base_digest)
+        );
+        self.records.put(&BuildRecord::parse(text.as_bytes()).expect("a record")).await.expect("to write");
+    }
+}
+
+const STRICT: Policy = Policy { strict: true, max_days: None, warn_only: false };
+
+fn json(report: &CheckReport) -> String {
+    serde_json::to_string(report).expect("JSON")
+}
+
+#[tokio::test]
+async fn the_inventory_tells_what_is_current_and_when_it_ends() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    let report = setting.check(BASE, STRICT).await;
+    let expected = r#"{"base":"r.example/bases/alpine:3.21.3-core1.0.0","latest":"r.example/bases/alpine:3.21.3-core1.0.0","up_to_date":true,"rebuilt":null,"eol_date":"2026-12-01","eol_status":"warning","days_left":10,"warnings":[]}"#;
+    assert_eq!((json(&report).as_str(), report.exit()), (expected, Exit::Done));
+    let report = setting.check(OLD, STRICT).await;
+    let expected = r#"{"base":"r.example/bases/alpine:3.20.1-core1.0.0","latest":"r.example/bases/alpine:3.21.3-core1.0.0","up_to_date":false,"rebuilt":null,"eol_date":"2026-04-01","eol_status":"expired","days_left":-234,"warnings":[]}"#;
+    assert_eq!((json(&report).as_str(), report.exit()), (expected, Exit::PolicyViolated));
+}
+
+#[tokio::test]
+async fn findings_violate_only_the_policy_that_was_asked_for() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    let exit = async |base: &str, policy: Policy| setting.check(base, policy).await.exit();
+    let days = |max_days| Policy { max_days: Some(max_days), ..STRICT };
+    assert_eq!(exit(OLD, Policy::default()).await, Exit::Done);
+    assert_eq!(exit(OLD, Policy { warn_only: true, ..STRICT }).await, Exit::Done);
+    assert_eq!(exit(BASE, days(10)).await, Exit::Done, "10 days are left");
+    assert_eq!(exit(BASE, days(11)).await, Exit::PolicyViolated);
+    assert_eq!(exit(BASE, Policy { strict: false, ..days(11) }).await, Exit::Done);
+    assert_eq!(exit(&format!("{BASE}@{}", digest("new")), STRICT).await, Exit::Done);
+    assert_eq!(exit(&format!("{BASE}@{}", digest("old")), STRICT).await, Exit::PolicyViolated, "pinned and rebuilt");
+    assert_eq!(exit("r.example/other:1", STRICT).await, Exit::Done, "what is not known is not outdated");
+}
+
+#[tokio::test]
+async fn an_unknown_base_is_a_warning_and_never_outdated() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    let report = setting.check("docker.io/library/alpine:3.21", STRICT).await;
+    assert_eq!((report.up_to_date, report.warnings.len()), (None, 1));
+    assert!(json(&report).contains(r#""eol_status":"unknown","days_left":null,"warnings":["docker.io/library/alpine is not among"#));
+}
+
+#[tokio::test]
+async fn a_rebuilt_tag_is_told_by_the_projects_newest_record() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    setting.record("old", "r.example/apps/web:1.0", 1).await;
+    let report = setting.check(BASE, STRICT).await;
+    assert_eq!((report.rebuilt, report.exit()), (Rebuilt::SinceLastBuild, Exit::Done));
+    setting.record("new", "r.example/apps/web:1.1", 2).await;
+    assert_eq!(setting.check(BASE, STRICT).await.rebuilt, Rebuilt::No);
+}
+
+#[tokio::test]
+async fn an_old_inventory_is_told_to_be_old() {
+    for (time, warnings) in [("2026-11-07T08:00:00Z", 0), ("2026-11-07T07:59:59Z", 1)] {
+        assert_eq!(Setting::with_inventory(time).await.check(BASE, STRICT).await.warnings.len(), warnings, "{time}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_inventory_the_base_repository_tells() {
+    let setting = Setting::new(&[("imglife.yaml", CONFIGURATION), ("eol-data.yaml", EOL_DATA)]);
+    let report = setting.check(BASE, STRICT).await;
+    assert_eq!((report.up_to_date, report.standing.days_left, report.exit()), (Some(true), Some(10), Exit::Done));
+    assert!(report.warnings[0].contains("the variable `ODD` is not set"), "{:?}", report.warnings);
+    let report = setting.check(OLD, STRICT).await;
+    assert_eq!((report.up_to_date, report.standing.days_left), (Some(false), Some(-234)), "its own cycle");
+    assert_eq!(setting.check("r.example/bases/alpine:latest", STRICT).await.up_to_date, Some(true));
+    let without_data = Setting::new(&[("imglife.yaml", CONFIGURATION)]);
+    assert_eq!(without_data.check(BASE, STRICT).await.standing.days_left, None);
+}
+
+#[tokio::test]
+async fn a_named_configuration_goes_before_the_inventory() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    let text = CONFIGURATION.replace("$CI_REGISTRY_IMAGE", "r.example").replace("3.21.3", "3.22.0");
+    let source = SourceText { name: "named".to_owned(), text };
+    let sources = Sources { configuration: Some(&source), eol_data: Some(("data", EOL_DATA.as_bytes())), ..setting.sources() };
+    let world = observe(&image(BASE), None, &sources).await.expect("a check");
+    let report = CheckReport::new(image(BASE), None, &world, STRICT);
+    assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.22.0-core1.0.0")));
+    assert_eq!(report.standing.days_left, Some(10));
+    let broken = SourceText { name: "named".to_owned(), text: "[".to_owned() };
+    let sources = Sources { configuration: Some(&broken), ..setting.sources() };
+    assert!(matches!(observe(&image(BASE), None, &sources).await, Err(CheckError::Configuration { .. })));
+}
+
+#[tokio::test]
+async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
+    let place = MemoryPlace::default();
+    for tag in ["3.21.3-core1.0.0", "3.21.4-core1.0.0"] {
+        let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
+        let manifest = crate::model::Manifest::parse(manifest, None, crate::model::Algorithm::Sha256).expect("a manifest");
+        let tag: crate::model::Tag = tag.parse().expect("a tag");
+        crate::registry::ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
+    }
+    let setting = Setting::new(&[]);
+    assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::NoSource(_))));
+    let sources = Sources { images: Some(&place), ..setting.sources() };
+    setting.record("other", "r.example/apps/web:1.0", 1).await;
+    let world = observe(&image(BASE), Some("team/web"), &sources).await.expect("a check");
+    let report = CheckReport::new(image(BASE), None, &world, STRICT);
+    assert_eq!((report.up_to_date, report.rebuilt, report.source), (Some(false), Rebuilt::SinceLastBuild, Some(Source::Registry)));
+    assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.21.4-core1.0.0")));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_or_holds_junk_fails_the_check() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    setting.files.fail(Call::List, PackageErrorKind::Unreachable);
+    assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::Packages(_))));
+    setting.files.recover();
+    setting.records.write_data(DataFile::Inventory, Bytes::from("{}")).await.expect("to write");
+    assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::Inventory { .. })));
+}
+
+#[tokio::test]
+async fn findings_are_told_to_ci_servers() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    let report =
+        CheckReport { location: Some(Location { path: "docker/Dockerfile".to_owned(), line: 7 }), ..setting.check(OLD, STRICT).await };
+    let commands: String = report.annotations().iter().map(|annotation| annotation.command()).collect();
+    insta::assert_snapshot!(commands, @r"
+    ::error file=docker/Dockerfile,line=7,title=Outdated base::r.example/bases/alpine:3.20.1-core1.0.0 is outdated: use r.example/bases/alpine:3.21.3-core1.0.0
+    ::error file=docker/Dockerfile,line=7,title=End of life::r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01
+    ");
+    let issues: Vec<_> = report.issues().into_iter().map(|issue| (issue.check_name, issue.severity, issue.path, issue.line)).collect();
+    let expected = [("imglife/outdated-base", Severity::Minor), ("imglife/end-of-life", Severity::Critical)];
+    assert_eq!(issues, expected.map(|(rule, severity)| (rule, severity, "docker/Dockerfile".to_owned(), 7)));
+    insta::assert_snapshot!(crate::report::dotenv::draw(&report.variables()), @"
+    IMGLIFE_BASE=r.example/bases/alpine:3.20.1-core1.0.0
+    IMGLIFE_LATEST=r.example/bases/alpine:3.21.3-core1.0.0
+    IMGLIFE_UP_TO_DATE=false
+    IMGLIFE_REBUILT=unknown
+    IMGLIFE_EOL_DATE=2026-04-01
+    IMGLIFE_EOL_STATUS=expired
+    IMGLIFE_DAYS_LEFT=-234
+    ");
+    insta::assert_snapshot!(crate::report::text::draw(&report.document(), crate::report::text::Style::default()), @"
+    Check
+    Base         r.example/bases/alpine:3.20.1-core1.0.0 (docker/Dockerfile:7)
+    Version      outdated: use r.example/bases/alpine:3.21.3-core1.0.0
+    Rebuilt      not known
+    End of life  its support has ended on 2026-04-01
+    Known from   the inventory of 2026-11-20 00:00 UTC
+    ");
+    let scratch = CheckReport::of_scratch(None, STRICT);
+    assert_eq!((scratch.exit(), scratch.issues().len()), (Exit::Done, 0));
+    assert!(json(&scratch).starts_with(r#"{"base":"scratch","latest":null"#));
+}
+
+#[tokio::test]
+async fn the_newest_of_a_name_is_found_or_what_there_is_is_told() {
+    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+    let known = known(&setting.sources(), None).await.expect("known");
+    for name in ["alpine", "r.example/bases/alpine"] {
+        assert_eq!(latest(&known, name, None).expect("a base"), image(BASE), "{name}");
+    }
+    assert_eq!(latest(&known, "alpine", Some("3.21")).expect("a base"), image(BASE));
+    assert!(matches!(latest(&known, "alpine", Some("3.20")), Err(LatestError::NoVersion { .. })));
+    let error = latest(&known, "golang", None).expect_err("no base");
+    assert_eq!(error.hint().as_deref(), Some("name one of r.example/bases/alpine"));
+    let mut twice = known.clone();
+    twice.bases.push(KnownBase { repository: "r.example/old/alpine".parse().expect("a repository"), ..known.bases[0].clone() });
+    assert!(matches!(latest(&twice, "alpine", None), Err(LatestError::Several { .. })));
+}
+
+#[test]
+fn what_is_written_into_these_tests_is_an_inventory() {
+    Inventory::parse(inventory("2026-11-20T00:00:00Z").as_bytes()).expect("an inventory");
+}

@@ -1,0 +1,137 @@
+//! Stores that fail, and runs that are killed or meet.
+
+use std::fs;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+
+use super::{Site, World, files, json_of, recorded};
+use crate::support::gitlab::{Gitlab, MAINTAINER, Rules};
+use crate::support::world::Running;
+
+/// Everything given, so that only the records matter.
+fn arguments(image: &str) -> [&str; 10] {
+    [
+        "register",
+        "--image",
+        image,
+        "--base",
+        "r.example/bases/alpine:3.21.3-core1.0.0",
+        "--platform",
+        "linux/amd64",
+        "--revision",
+        "4f2a",
+        "--project=team/web",
+    ]
+}
+
+fn world() -> World {
+    World::new().variable("IMGLIFE_REGISTRY_PROVIDER", "file")
+}
+
+#[test]
+fn a_store_that_is_down_or_forbids_fails_with_the_cause() {
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let down = World::new()
+        .variable("IMGLIFE_REGISTRY_URL", format!("http://{refused}"))
+        .variable("IMGLIFE_REGISTRY_PROJECT_ID", "42")
+        .variable("GITLAB_TOKEN", MAINTAINER);
+    let forbidding = Gitlab::start_with(Rules::default(), |_| Some(StatusCode::FORBIDDEN.into_response()));
+    let forbidden = World::new()
+        .variable("IMGLIFE_REGISTRY_URL", forbidding.url().as_str())
+        .variable("IMGLIFE_REGISTRY_PROJECT_ID", "42")
+        .variable("GITLAB_TOKEN", MAINTAINER);
+    for world in [down, forbidden] {
+        let runs = [
+            world.start_imglife(arguments("r.example/apps/web:1")),
+            world.start_imglife(["app", "list"]),
+            world.start_imglife(["app", "purge", "--keep=1"]),
+            world.start_imglife(["check", "--base=r.example/bases/alpine:1"]),
+        ];
+        for outcome in runs.map(Running::wait) {
+            let outcome = outcome.exits(1);
+            assert!(outcome.stdout.is_empty() && outcome.stderr.contains("error: "), "{outcome:?}");
+            assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_slow_or_fails_now_and_then_is_waited_for() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let gitlab = Gitlab::start_with(Rules::default(), move |_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let is_third = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(3);
+        is_third.then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    });
+    let world = World::new()
+        .variable("IMGLIFE_REGISTRY_URL", gitlab.url().as_str())
+        .variable("IMGLIFE_REGISTRY_PROJECT_ID", "42")
+        .variable("GITLAB_TOKEN", MAINTAINER);
+    world.imglife(arguments("r.example/apps/web:1")).succeeds();
+    assert_eq!(recorded(&world), ["r.example/apps/web:1"]);
+}
+
+#[test]
+fn junk_among_the_records_is_named_and_harms_nothing() {
+    let world = world();
+    world.imglife(arguments("r.example/apps/web:1")).succeeds();
+    let record = files(&world).pop().expect("a record");
+    let directory = std::path::Path::new(&record).parent().expect("a directory").to_owned();
+    fs::write(directory.join("1.1+20990101t000000.000000z+0000000000000000.json"), "junk").expect("to write");
+    fs::write(directory.join("notes.txt"), "junk").expect("to write");
+    let outcome = world.imglife(["app", "list", "--output", "json"]).succeeds();
+    let list = json_of(&outcome);
+    assert_eq!((list["records"].as_array().map(Vec::len), list["unreadable"].as_array().map(Vec::len)), (Some(1), Some(2)), "{list}");
+    assert!(outcome.stderr.contains("is no record and is passed over"), "{}", outcome.stderr);
+    let report = json_of(&world.imglife(["app", "purge", "--keep=0", "--output=json"]).succeeds());
+    assert_eq!((report["removed"].as_array().map(Vec::len), files(&world).len()), (Some(1), 2));
+}
+
+#[test]
+fn two_registrations_at_once_leave_one_record() {
+    for _ in 0..5 {
+        let world = world();
+        let runs = [(); 4].map(|()| world.start_imglife(arguments("r.example/apps/web:1")));
+        let others = ["2", "3"].map(|tag| format!("r.example/apps/web:{tag}"));
+        let others = others.each_ref().map(|image| world.start_imglife(arguments(image)));
+        for run in runs.into_iter().chain(others) {
+            run.wait().succeeds();
+        }
+        assert_eq!(recorded(&world), ["1", "2", "3"].map(|tag| format!("r.example/apps/web:{tag}")));
+        world.imglife(arguments("r.example/apps/web:1")).succeeds();
+        assert_eq!(files(&world).len(), 3, "{:?}", files(&world));
+    }
+}
+
+/// Returns how many runs are killed: as many as `IMGLIFE_SOAK` says, else five.
+#[expect(clippy::disallowed_methods, reason = "only who runs the tests says how long they may take")]
+fn rounds() -> u64 {
+    std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| text.parse().expect("IMGLIFE_SOAK is a number of rounds"))
+}
+
+#[tokio::test]
+async fn a_registration_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes() {
+    let site = Site::new().await;
+    site.put_app("apps/web", "1.0").await;
+    let image = site.image("apps/web:1.0");
+    let world = site.world();
+    let length = world.imglife(["register", "--image", &image, "--revision=0"]).succeeds().elapsed;
+    for round in 0..rounds() {
+        let revision = format!("--revision={}", round + 1);
+        let running = world.start_imglife(["register", "--image", &image, &revision]);
+        std::thread::sleep(length.mul_f64(fastrand::Rng::with_seed(round).f64() * 1.2));
+        running.signal("KILL");
+        let ended = running.wait().code().is_some();
+        let list = json_of(&world.imglife(["app", "list", "--output", "json"]).succeeds());
+        let records = list["records"].as_array().expect("records");
+        assert_eq!((records.len(), list["unreadable"].as_array().map(Vec::len)), (1, Some(0)), "round {round}: {list}");
+        let found = records[0]["revision"].as_str().expect("text").to_owned();
+        let possible = if ended { vec![(round + 1).to_string()] } else { vec![round.to_string(), (round + 1).to_string()] };
+        assert!(possible.contains(&found), "round {round}: {found}");
+        world.imglife(["register", "--image", &image, &revision]).succeeds();
+        let left: Vec<String> = files(&world).into_iter().filter(|file| file.ends_with(".json")).collect();
+        assert_eq!((recorded(&world).len(), left.len()), (1, 1), "round {round}: {left:?}");
+    }
+}
