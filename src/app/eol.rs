@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::{lacks, load_configuration};
 use super::places::service_client;
+use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::cache::Cache;
 use crate::config::{Config, EolProvider, EolTarget};
-use crate::eol::{DataFile, DataPlace, EndOfLifeDate, Products};
+use crate::eol::{DataFile, DataPlace, EndOfLifeDate, PlaceError, Products};
 use crate::error::{Exit, Failure};
 use crate::http;
 use crate::model::eol::Calendar;
+use crate::packages::{self, PackageError, Records};
 use crate::process::Process;
 use crate::steps::eol::{self, Judge, ReadError, UpdateReport};
 
@@ -39,7 +42,7 @@ pub struct EolListOptions {
 pub(super) fn update(options: &EolUpdateOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = tracking_configuration(global, process)?;
-    let place = data_place(&config, options.data_file.as_deref(), process)?;
+    let place = data_place(&config, options.data_file.as_deref(), process, options.mode)?;
     runtime::run(surroundings.deadline, |cancel| async {
         let report = updated(&config, place.as_ref(), options.mode, surroundings, cancel).await?;
         surroundings.report(options.output, "eol-update", &report, &report.document())?;
@@ -71,7 +74,7 @@ async fn updated(
 pub(super) fn list(options: &EolListOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = tracking_configuration(global, process)?;
-    let place = data_place(&config, None, process)?;
+    let place = data_place(&config, None, process, Mode::DryRun)?;
     runtime::run(surroundings.deadline, |_| async {
         let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
         let calendar = Calendar { today: process.clock.now().date_naive(), warn_days: config.lifecycle.warn_days };
@@ -96,18 +99,40 @@ fn tracking_configuration(global: &Global, process: &Process) -> Result<Config, 
 }
 
 /// Returns where the data are: in the file that was named, else where the configuration says.
-fn data_place(config: &Config, named: Option<&Path>, process: &Process) -> Result<Box<dyn DataPlace>, Failure> {
+fn data_place(config: &Config, named: Option<&Path>, process: &Process, mode: Mode) -> Result<Box<dyn DataPlace>, Failure> {
     let file = |path: PathBuf| {
         let name = path.strip_prefix(&process.directory).unwrap_or(&path).display().to_string();
-        Box::new(DataFile { name, path })
+        Box::new(DataFile { name, path }) as Box<dyn DataPlace>
     };
     match (named, config.lifecycle.target) {
         (Some(path), _) => Ok(file(process.directory.join(path))),
         (None, EolTarget::Git) => Ok(file(config.lifecycle.data_file.clone())),
-        (None, EolTarget::PackageRegistry) => {
-            Err(Failure::usage("`lifecycle.eol_target: pkgregistry` is not possible yet: end-of-life data are kept in a file only")
-                .hint("leave `eol_target` out, and commit the file that `lifecycle.eol_data_file` names"))
-        }
+        (None, EolTarget::PackageRegistry) => Ok(Box::new(DataPackage(records(config, process, mode)?))),
+    }
+}
+
+/// The data in the Package Registry.
+struct DataPackage(Records);
+
+impl DataPackage {
+    fn error(&self, action: &'static str, source: PackageError) -> PlaceError {
+        PlaceError { place: self.name(), action, source: source.into() }
+    }
+}
+
+#[async_trait]
+impl DataPlace for DataPackage {
+    fn name(&self) -> String {
+        format!("the end-of-life data in {}", self.0.place())
+    }
+
+    async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
+        let data = self.0.read_data(packages::DataFile::EndOfLife).await.map_err(|error| self.error("read", error))?;
+        Ok(data.map(|data| data.bytes.into()))
+    }
+
+    async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError> {
+        self.0.write_data(packages::DataFile::EndOfLife, bytes.to_vec().into()).await.map_err(|error| self.error("write", error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `imglife eol` by its binary, with an API that moves products, is busy, breaks and lies.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::endoflife::{EndOfLife, Trouble};
@@ -212,5 +213,35 @@ fn what_cannot_be_done_is_said_before_anything_is_asked() {
     let upload = "lifecycle: { eol_target: pkgregistry }\nsync: { entries: [{ source: a.example/x, target: r.example/x, tag: '1', lifecycle: {} }] }";
     let world = World::new().file("imglife.yaml", upload);
     let outcome = world.imglife(["eol", "update"]).exits(2);
-    assert!(outcome.stderr.contains("`lifecycle.eol_target: pkgregistry` is not possible yet"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("registry"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_data_can_be_kept_in_the_package_registry() {
+    let (api, names) = thirty();
+    let products: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1.10.4")).collect();
+    let text = configuration(&api, &products).replacen("lifecycle: {", "lifecycle: { eol_target: pkgregistry,", 1);
+    let world = World::new().file("imglife.yaml", format!("registry: {{ provider: file, path: records }}\n{text}"));
+    let files = || count(&world.path("records"));
+
+    let dry = world.imglife(["eol", "update", "--dry-run"]).succeeds();
+    assert!(dry.stdout.contains("├─ Added       30\n"), "{}", dry.stdout);
+    assert!(!world.path("records").exists() && !world.path("eol-data.yaml").exists(), "a dry run writes nothing");
+    let first = world.imglife(["eol", "update"]).succeeds();
+    assert!(first.stdout.contains("   written\n"), "{}", first.stdout);
+    let written = files();
+    let second = world.imglife(["eol", "update"]).succeeds();
+    assert!(second.stdout.contains("├─ Unchanged   30\n") && second.stdout.contains("   unchanged\n"), "{}", second.stdout);
+    assert_eq!((written, files(), world.path("eol-data.yaml").exists()), (1, 1, false));
+    api.product("product-7", &[("1.10", Some("2031-01-31"))]);
+    let third = world.imglife(["eol", "update"]).succeeds();
+    assert!(third.stdout.contains("├─ Updated     1\n"), "{}", third.stdout);
+    let list = world.imglife(["eol", "list"]).succeeds().stdout;
+    assert!(list.lines().any(|line| line.starts_with("product-7 ") && line.contains("2031-01-31")), "{list}");
+}
+
+/// Returns how many files are below `directory`.
+fn count(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
 }
