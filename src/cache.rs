@@ -1,4 +1,4 @@
-//! Small files that save work in a later run. They may vanish at any time, and nothing depends on them.
+//! Files that save work in a later run. They may vanish at any time, and nothing depends on them.
 //!
 //! Owns where they are and that they are read and written whole. Failing to read or write one is never an error.
 
@@ -10,6 +10,9 @@ use crate::model::{Digest, Variables};
 
 /// The largest entry that is read or written, in bytes.
 const LARGEST_ENTRY: u64 = 8 * 1024 * 1024;
+
+/// The largest entry of the kinds that are kept as bytes, in bytes.
+const LARGEST_LARGE_ENTRY: u64 = 32 * 1024 * 1024;
 
 /// The user's cache.
 #[derive(Clone, Debug)]
@@ -30,9 +33,23 @@ impl Cache {
 
     /// Returns what was kept under `key` of a `kind`, a word of letters and dashes.
     pub fn get(&self, kind: &'static str, key: &str) -> Option<String> {
+        String::from_utf8(self.read(kind, key, LARGEST_ENTRY)?).ok()
+    }
+
+    /// Returns the bytes that were kept under `key` of a `kind` that [`put_large`](Cache::put_large) keeps.
+    pub fn get_large(&self, kind: &'static str, key: &str) -> Option<Vec<u8>> {
+        self.read(kind, key, LARGEST_LARGE_ENTRY)
+    }
+
+    /// Keeps bytes under `key`, more of them than [`put`](Cache::put) does.
+    pub fn put_large(&self, kind: &'static str, key: &str, bytes: &[u8]) {
+        self.write(kind, key, bytes, LARGEST_LARGE_ENTRY);
+    }
+
+    fn read(&self, kind: &'static str, key: &str, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(kind, key)?;
-        match read(&path) {
-            Ok(text) => Some(text),
+        match read(&path, limit) {
+            Ok(bytes) => Some(bytes),
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     tracing::debug!(path = %path.display(), %error, "a cached file cannot be read");
@@ -44,8 +61,15 @@ impl Cache {
 
     /// Keeps `text` under `key`.
     pub fn put(&self, kind: &'static str, key: &str, text: &str) {
+        self.write(kind, key, text.as_bytes(), LARGEST_ENTRY);
+    }
+
+    fn write(&self, kind: &'static str, key: &str, bytes: &[u8], limit: u64) {
+        if bytes.len() as u64 > limit {
+            return;
+        }
         if let Some(path) = self.path(kind, key).filter(|_| self.writes)
-            && let Err(error) = write(&path, text)
+            && let Err(error) = write(&path, bytes)
         {
             tracing::debug!(path = %path.display(), %error, "a file cannot be cached");
         }
@@ -57,17 +81,17 @@ impl Cache {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(LARGEST_ENTRY).read_to_string(&mut text)?;
-    Ok(text)
+fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let Some(parent) = path.parent().filter(|_| text.len() as u64 <= LARGEST_ENTRY) else { return Ok(()) };
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
     fs::create_dir_all(parent)?;
     let mut file = tempfile::NamedTempFile::new_in(parent)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
@@ -86,6 +110,16 @@ mod tests {
         let later = cache(home.path(), false);
         assert_eq!(later.get("words", "../key").as_deref(), Some("value"));
         assert_eq!((later.get("words", "key"), later.get("numbers", "../key")), (None, None));
+    }
+
+    #[test]
+    fn large_entries_are_kept_as_bytes() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (cache, bytes) = (cache(home.path(), true), vec![255; 9 * 1024 * 1024]);
+        cache.put("words", "key", &"x".repeat(bytes.len()));
+        assert!(cache.get("words", "key").is_none());
+        cache.put_large("words", "key", &bytes);
+        assert!(cache.get_large("words", "key").is_some_and(|kept| kept == bytes));
     }
 
     #[test]

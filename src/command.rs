@@ -1,6 +1,8 @@
 //! Running child programs: what is run is a value, and who runs it is a [`Runner`], so dry modes can refuse.
 //!
 //! Owns time limits, process groups and bounded capture of output. Does not know what is run, and never uses a shell by itself.
+//! Two ways: [`Runner::run`] keeps the beginning of the output and kills what takes too long; [`Runner::follow`] hands over lines
+//! as they come, and asks a program to end before it is killed, so that it can put away what it made.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Child;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::{Secret, Variables};
@@ -20,6 +22,12 @@ pub const LARGEST_OUTPUT: usize = 1024 * 1024;
 
 /// How long output is still read after the program itself ended, when something it left behind keeps the stream open.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long a program that was followed may take to end after it was asked to.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest line that is handed over whole, in bytes; a longer one comes in pieces.
+const LONGEST_LINE: usize = 8 * 1024;
 
 /// A program to run. Its environment is exactly `environment`; `PATH` in there is what `program` is searched in.
 #[derive(Clone, Debug)]
@@ -78,11 +86,33 @@ pub enum CommandError {
     Refused { program: String },
 }
 
+/// Takes the lines of a program's output, without their ends.
+pub type Lines<'a> = &'a mut (dyn for<'line> FnMut(&'line str) + Send);
+
 /// Runs programs.
 #[async_trait]
 pub trait Runner: Send + Sync {
     /// Returns what the program did, once it ended. When the future is dropped, the program and its process group are killed.
     async fn run(&self, command: Command) -> Result<Output, CommandError>;
+
+    /// Runs a program to its end and hands each line that it writes to `lines`, whichever stream it writes to; carriage returns end
+    /// lines too. When the future is dropped or the time is over, the program and its process group are asked to end (SIGTERM), and
+    /// killed when they take longer than some seconds. They are gone when the drop returns.
+    async fn follow(&self, command: Command, lines: Lines<'_>) -> Result<Ending, CommandError> {
+        let output = self.run(command).await?;
+        for stream in [output.stdout, output.stderr] {
+            for line in stream.text().lines() {
+                lines(line);
+            }
+        }
+        Ok(output.ending)
+    }
+
+    /// Starts a program whose output and end nobody looks at, and which may outlive this process: for what must be put away after
+    /// a future was dropped. It gets neither input nor a time limit.
+    fn leave(&self, command: Command) {
+        drop(command);
+    }
 }
 
 /// Runs programs on this machine.
@@ -102,23 +132,10 @@ impl Runner for Refusing {
 impl Runner for System {
     async fn run(&self, command: Command) -> Result<Output, CommandError> {
         let deadline = Instant::now() + command.timeout;
-        let program = command.program;
-        let mut builder = tokio::process::Command::new(&program);
-        builder
-            .args(&command.arguments)
-            .env_clear()
-            .envs(command.environment.iter())
-            .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        if let Some(directory) = &command.directory {
-            builder.current_dir(directory);
-        }
-        let mut child = builder.spawn().map_err(|source| CommandError::Start { program: program.clone(), source })?;
+        let mut child = start(builder(&command, Stdio::piped).kill_on_drop(true), &command.program)?;
         let group = Group::of(&child);
-        let output = follow(&mut child, command.stdin, deadline).await.map_err(|source| CommandError::Wait { program, source })?;
+        let output =
+            attend(&mut child, command.stdin, deadline).await.map_err(|source| CommandError::Wait { program: command.program, source })?;
         match output.ending {
             Ending::TimedOut => {
                 drop(group);
@@ -129,19 +146,50 @@ impl Runner for System {
         }
         Ok(output)
     }
+
+    async fn follow(&self, command: Command, lines: Lines<'_>) -> Result<Ending, CommandError> {
+        let deadline = Instant::now() + command.timeout;
+        let mut followed = Followed::new(start(&mut builder(&command, Stdio::piped), &command.program)?);
+        let ending = hand_over(&mut followed, command.stdin, deadline, lines)
+            .await
+            .map_err(|source| CommandError::Wait { program: command.program, source })?;
+        if ending != Ending::TimedOut {
+            followed.group.0 = None;
+        }
+        Ok(ending)
+    }
+
+    fn leave(&self, command: Command) {
+        // Where it cannot be started, nobody is left to be told.
+        drop(start(&mut builder(&command, Stdio::null), &command.program));
+    }
 }
 
-async fn follow(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> io::Result<Output> {
+fn builder(command: &Command, output: fn() -> Stdio) -> tokio::process::Command {
+    let mut builder = tokio::process::Command::new(&command.program);
+    builder
+        .args(&command.arguments)
+        .env_clear()
+        .envs(command.environment.iter())
+        .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(output())
+        .stderr(output())
+        .process_group(0);
+    if let Some(directory) = &command.directory {
+        builder.current_dir(directory);
+    }
+    builder
+}
+
+fn start(builder: &mut tokio::process::Command, program: &str) -> Result<Child, CommandError> {
+    builder.spawn().map_err(|source| CommandError::Start { program: program.to_owned(), source })
+}
+
+async fn attend(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> io::Result<Output> {
     let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut captured_stdout, mut captured_stderr) = (Captured::default(), Captured::default());
-    let feed = async {
-        if let (Some(mut input), Some(text)) = (input, stdin) {
-            // A program need not read its input; whether it did its work is told by how it ends.
-            drop(input.write_all(text.expose().as_bytes()).await);
-        }
-    };
     let streams = async {
-        tokio::join!(feed, capture(stdout, &mut captured_stdout), capture(stderr, &mut captured_stderr));
+        tokio::join!(feed(input, stdin), capture(stdout, &mut captured_stdout), capture(stderr, &mut captured_stderr));
     };
     let mut streams = Box::pin(streams);
     let mut streams_open = true;
@@ -164,6 +212,86 @@ async fn follow(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> 
     };
     drop(streams);
     Ok(Output { ending, stdout: captured_stdout, stderr: captured_stderr })
+}
+
+async fn feed(input: Option<ChildStdin>, stdin: Option<Secret>) {
+    if let (Some(mut input), Some(text)) = (input, stdin) {
+        // A program need not read its input; whether it did its work is told by how it ends.
+        drop(input.write_all(text.expose().as_bytes()).await);
+    }
+}
+
+async fn hand_over(followed: &mut Followed, stdin: Option<Secret>, deadline: Instant, lines: Lines<'_>) -> io::Result<Ending> {
+    let Followed { child, stdout, stderr, .. } = followed;
+    let mut input = Box::pin(feed(child.stdin.take(), stdin));
+    let mut input_open = true;
+    let mut status = None;
+    let mut until = deadline;
+    while status.is_none() || stdout.is_open() || stderr.is_open() {
+        tokio::select! {
+            ended = child.wait(), if status.is_none() => {
+                status = Some(ended?);
+                // What does not end in time is held open by a process that was left behind.
+                until = Instant::now() + GRACE;
+            }
+            () = &mut input, if input_open => input_open = false,
+            read = stdout.read(), if stdout.is_open() => stdout.cut(read, lines),
+            read = stderr.read(), if stderr.is_open() => stderr.cut(read, lines),
+            () = sleep_until(until) => break,
+        }
+    }
+    stdout.finish(lines);
+    stderr.finish(lines);
+    Ok(status.map_or(Ending::TimedOut, |status| status.code().map_or(Ending::Signalled, Ending::Exited)))
+}
+
+/// Cuts a stream into lines.
+struct Reader<R> {
+    stream: Option<R>,
+    buffer: Box<[u8]>,
+    line: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    fn of(stream: Option<R>) -> Reader<R> {
+        Reader { stream, buffer: vec![0; 16 * 1024].into(), line: Vec::new() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Returns how many bytes of the buffer were read; none when the stream ended. Can be dropped at any time without a loss.
+    async fn read(&mut self) -> usize {
+        match &mut self.stream {
+            // An output stream that breaks is one that ended.
+            Some(stream) => stream.read(&mut self.buffer).await.unwrap_or(0),
+            None => 0,
+        }
+    }
+
+    fn cut(&mut self, read: usize, lines: Lines<'_>) {
+        if read == 0 {
+            self.stream = None;
+        }
+        for index in 0..read {
+            let byte = self.buffer[index];
+            if !matches!(byte, b'\n' | b'\r') {
+                self.line.push(byte);
+                if self.line.len() < LONGEST_LINE {
+                    continue;
+                }
+            }
+            self.finish(lines);
+        }
+    }
+
+    fn finish(&mut self, lines: Lines<'_>) {
+        if !self.line.is_empty() {
+            lines(&String::from_utf8_lossy(&self.line));
+            self.line.clear();
+        }
+    }
 }
 
 async fn capture<R: AsyncRead + Unpin>(stream: Option<R>, into: &mut Captured) {
@@ -197,6 +325,35 @@ impl Drop for Group {
             // It may have ended by itself just now.
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+/// A program that is asked to end, and then killed with its group, when this is dropped before it ended.
+struct Followed {
+    child: Child,
+    group: Group,
+    /// Open until the program is gone: its last words would kill it otherwise, by a broken pipe.
+    stdout: Reader<ChildStdout>,
+    stderr: Reader<ChildStderr>,
+}
+
+impl Followed {
+    fn new(mut child: Child) -> Followed {
+        let (stdout, stderr) = (Reader::of(child.stdout.take()), Reader::of(child.stderr.take()));
+        Followed { group: Group::of(&child), child, stdout, stderr }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let Some(group) = self.group.0 else { return };
+        let _ = kill_process_group(group, Signal::TERM);
+        // Waited for here, in a blocking way: only so it is gone whichever way the run ends, also with the runtime itself.
+        let asked = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The group is killed when its own drop follows; what is left in it did not listen.
     }
 }
 
@@ -266,6 +423,57 @@ mod tests {
         let output = System.run(shell("sleep 8 & echo done")).await.expect("sh runs");
         assert_eq!((output.ending, output.stdout.text()), (Ending::Exited(0), "done\n".to_owned()));
         assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    async fn followed(line: &str, timeout: Duration) -> (Ending, Vec<String>) {
+        let mut lines = Vec::new();
+        let command = Command { timeout, ..shell(line) };
+        let ending = System.follow(command, &mut |line| lines.push(line.to_owned())).await.expect("sh runs");
+        (ending, lines)
+    }
+
+    #[tokio::test]
+    async fn lines_of_both_streams_are_handed_over_as_they_come() {
+        let (ending, lines) =
+            followed("echo one; sleep 0.1; printf 'two\\rthree\\n\\n' >&2; sleep 0.1; printf four; exit 3", PATIENCE).await;
+        assert_eq!((ending, lines.join(" ")), (Ending::Exited(3), "one two three four".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_comes_in_pieces() {
+        let (_, lines) = followed("head -c 20000 /dev/zero | tr '\\0' x", PATIENCE).await;
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE, LONGEST_LINE, 20_000 - 2 * LONGEST_LINE]);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_followed_may_put_its_things_away() {
+        let script = "trap 'echo > away; exit' TERM; echo > begun; while :; do sleep 0.05; done";
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = shell(script);
+        command.directory = Some(directory.path().to_owned());
+        let run = tokio::spawn(async move { System.follow(command, &mut |_| ()).await });
+        while !directory.path().join("begun").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        run.abort();
+        assert!(run.await.expect_err("it was dropped").is_cancelled());
+        assert!(directory.path().join("away").exists());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_listen_is_killed() {
+        let (ending, lines) = followed("trap '' TERM; sleep 60 & echo $!; wait; wait", Duration::from_millis(300)).await;
+        assert_eq!(ending, Ending::TimedOut);
+        assert_is_gone(&lines[0]).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_left_runs_without_anybody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        System.leave(Command { directory: Some(directory.path().to_owned()), ..shell("echo > done.new; mv done.new done") });
+        while !directory.path().join("done").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]

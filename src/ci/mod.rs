@@ -42,6 +42,15 @@ pub fn project(variables: &Variables) -> Option<String> {
     names.iter().find_map(|name| variables.get_filled(name)).map(str::to_owned)
 }
 
+/// Returns the page of the project that a job runs for.
+pub fn source_url(variables: &Variables) -> Option<String> {
+    let of_gitlab = variables.get_filled("CI_PROJECT_URL").map(str::to_owned);
+    of_gitlab.or_else(|| {
+        let (server, repository) = (variables.get_filled("GITHUB_SERVER_URL")?, variables.get_filled("GITHUB_REPOSITORY")?);
+        Some(format!("{}/{repository}", server.trim_end_matches('/')))
+    })
+}
+
 /// Returns the page of a run of actions. Gitea and Forgejo count runs per repository in their addresses, GitHub does not.
 fn run_url(variables: &Variables) -> Option<String> {
     let counted = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| variables.get_filled(name).is_some());

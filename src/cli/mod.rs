@@ -12,6 +12,7 @@ use crate::error::{Exit, Failure};
 use crate::process::Process;
 
 mod apps;
+mod build;
 mod check;
 mod completions;
 mod config;
@@ -77,6 +78,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sync(sync::SyncArguments),
+    Build(build::BuildArguments),
     Eol(eol::EolArguments),
     Register(register::RegisterArguments),
     Check(check::CheckArguments),
@@ -151,6 +153,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Eol(arguments)) => arguments.command(),
+        Some(Command::Build(arguments)) => app::Command::Build(arguments.options(&process.variables)?),
         Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
         Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),

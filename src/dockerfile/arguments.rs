@@ -17,7 +17,7 @@ const MOST_TEXT: usize = 1024 * 1024;
 const DEEPEST: usize = 8;
 
 /// The arguments that builders define by themselves (Dockerfile reference, "Automatic platform ARGs in the global scope").
-const PREDEFINED: [&str; 8] =
+pub(super) const PREDEFINED: [&str; 8] =
     ["BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT", "TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT"];
 
 /// Why a text cannot be expanded.
@@ -33,8 +33,12 @@ pub enum ExpandError {
     Demanded { name: String, message: String },
     #[error("`{}` is no reference to an argument that is understood here", excerpt(.0, 60))]
     NotUnderstood(String),
-    #[error("a quote is not closed")]
+    #[error("a quote or a brace is not closed")]
     Unclosed,
+    #[error("`{}` may come from the base image, which was not read", excerpt(.0, 60))]
+    Untold(String),
+    #[error("`{}` is no pair of a name and a value", excerpt(.0, 60))]
+    NoPair(String),
     #[error("it is longer than {LONGEST_VALUE} bytes with its arguments replaced")]
     TooLong,
 }
@@ -188,7 +192,7 @@ fn name_length(text: &str) -> usize {
 }
 
 /// Returns the words of `text`, still quoted.
-fn words(text: &str, escape: char) -> Result<Vec<&str>, ExpandError> {
+pub(super) fn words(text: &str, escape: char) -> Result<Vec<&str>, ExpandError> {
     let mut words = Vec::new();
     let mut quote = None;
     let mut start = None;

@@ -1,4 +1,4 @@
-//! Dockerfiles: which image the last stage stands on.
+//! Dockerfiles: which image the last stage stands on, what its instructions say, which files of its folder they read.
 //!
 //! Owns the replacement of arguments and the way through stages that build on one another. Reads text that it is given and
 //! runs nothing; the text is a stranger's, so what it may unfold to is bounded.
@@ -13,8 +13,18 @@ use crate::model::text::excerpt;
 use crate::model::{ImageReference, Variables};
 
 mod arguments;
+pub mod context;
+pub mod instructions;
+pub mod patterns;
+mod refusal;
+mod words;
+
+pub use context::{Listed, ListedKind, Selection, context_files};
+pub(crate) use refusal::refused;
+pub use refusal::{Refusal, refusal};
 
 use arguments::{Arguments, ExpandError};
+use patterns::PatternError;
 
 /// The longest Dockerfile that is read, in bytes.
 pub const LONGEST_FILE: usize = 1024 * 1024;
@@ -64,6 +74,14 @@ pub enum Problem {
     Argument(#[from] ExpandError),
     #[error("FROM names nothing once its arguments are replaced")]
     Blank,
+    #[error("nothing is left once its variables are replaced")]
+    Empty,
+    #[error("the file has too many instructions")]
+    TooMany,
+    #[error("`{}={}` is not understood", excerpt(.flag, 60), excerpt(.value, 60))]
+    Flag { flag: String, value: String },
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     #[error(transparent)]
     Reference(#[from] InvalidName),
 }

@@ -104,7 +104,7 @@ fn what_cannot_be_known_is_told_with_its_line() {
         ("FROM a:$T", "line 1: `T` is not declared"),
         ("ARG T\nFROM a:${T:?give-a-tag}", "line 2: `T`: give-a-tag"),
         ("ARG T=1\nFROM a:${T%x}", "line 2: `${T%x}` is no reference to an argument that is understood here"),
-        ("ARG T='1\nFROM a", "line 1: a quote is not closed"),
+        ("ARG T='1\nFROM a", "line 1: a quote or a brace is not closed"),
         ("ARG T=\nFROM $T", "line 2: FROM names nothing once its arguments are replaced"),
         (
             "FROM a:b:c",

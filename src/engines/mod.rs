@@ -2,14 +2,27 @@
 //!
 //! Owns how each engine is found, called and understood. What is built, in which order, and whether at all, is decided by the step.
 
-use std::collections::BTreeMap;
+mod buildx;
+mod containers;
+mod docker;
+mod private;
+mod program;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::model::{Digest, ImageReference, Platform, Repository, Tag};
+use crate::command::Runner;
+use crate::credentials::Credential;
+use crate::model::{Digest, Host, ImageReference, Platform, Repository, Tag, Variables};
+
+pub use private::{PrivateConfig, PrivateConfigError};
+
+pub mod native;
 
 /// An engine, by its name in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +49,37 @@ impl fmt::Display for EngineName {
             EngineName::Podman => "podman",
             EngineName::Docker => "docker",
         })
+    }
+}
+
+/// What engines that are programs need to know of the run.
+pub struct Programs {
+    pub runner: Arc<dyn Runner>,
+    /// The environment of the run; programs get it without what is meant for imglife alone.
+    pub variables: Variables,
+    /// What to log in with, for each host that images are read from or pushed to. A program sees those of no other host, unless its
+    /// own credential helpers know them.
+    pub logins: Vec<(Host, Credential)>,
+    /// Hosts that are spoken to over plain HTTP.
+    pub insecure: BTreeSet<Host>,
+    /// The buildx builder to use, if not docker's default.
+    pub builder: Option<String>,
+}
+
+impl Programs {
+    /// Returns the engines in the order of [`EngineName::PROGRAMS`]; whether each is there is not looked at.
+    pub fn engines(self) -> Vec<Arc<dyn Engine>> {
+        let tools = Arc::new(program::Tools::new(self.runner, self.variables, self.logins, self.insecure));
+        let engine = |name| -> Option<Arc<dyn Engine>> {
+            Some(match name {
+                EngineName::Native => return None,
+                EngineName::Buildx => Arc::new(buildx::Buildx::new(Arc::clone(&tools), self.builder.clone())),
+                EngineName::Buildah => Arc::new(containers::Containers::buildah(Arc::clone(&tools))),
+                EngineName::Podman => Arc::new(containers::Containers::podman(Arc::clone(&tools))),
+                EngineName::Docker => Arc::new(docker::Docker::new(Arc::clone(&tools))),
+            })
+        };
+        EngineName::PROGRAMS.into_iter().filter_map(engine).collect()
     }
 }
 
@@ -100,7 +144,7 @@ pub struct Built {
 pub trait Engine: Send + Sync {
     fn name(&self) -> EngineName;
 
-    /// Returns whether the engine can be used here, with the reason and what to do when not. Asks at most for versions.
+    /// Returns whether the engine can be used here, with the reason and what to do when not. Changes nothing.
     async fn available(&self) -> Result<(), EngineError>;
 
     /// Builds the image for all platforms and pushes it; its tag is written last. When the future is dropped, what was started is
@@ -140,3 +184,6 @@ impl EngineError {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,12 @@ use serde::{Serialize, Serializer};
 use crate::error::{Side, chain};
 
 pub mod apps;
+pub mod build;
+pub mod cases;
 pub mod check;
 pub mod eol;
+pub mod hooks;
+pub mod image;
 pub mod register;
 pub mod shard;
 pub mod sync;

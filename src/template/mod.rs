@@ -38,6 +38,7 @@ pub fn render(name: &str, template: &str, variables: impl Serialize) -> Result<S
     if template.len() > LONGEST_TEXT {
         return Err(fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
     }
+    let written = template;
     let template = go::translate(template).map_err(|found| fail(Some(found.line), found.problem, Some(found.hint)))?;
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -47,6 +48,10 @@ pub fn render(name: &str, template: &str, variables: impl Serialize) -> Result<S
         let problem = match (error.kind(), error.detail()) {
             (ErrorKind::OutOfFuel, _) => "rendering it takes too long".to_owned(),
             (ErrorKind::WriteFailure, _) => format!("it makes more than {} KiB of text", LONGEST_TEXT / 1024),
+            (ErrorKind::UndefinedError, _) => {
+                let line = error.line().and_then(|line| written.lines().nth(line - 1)).unwrap_or_default();
+                format!("undefined value in `{}`", excerpt(line, 120))
+            }
             (kind, Some(detail)) => format!("{kind}: {}", excerpt(detail, 200)),
             (kind, None) => kind.to_string(),
         };
@@ -137,7 +142,7 @@ mod tests {
         let cases = [
             (
                 "FROM x\nRUN {{ vrsion }}",
-                "images/alpine/Dockerfile.tmpl:2: undefined value [there are `version`, `core_version`, `platforms`, `args`]",
+                "images/alpine/Dockerfile.tmpl:2: undefined value in `RUN {{ vrsion }}` [there are `version`, `core_version`, `platforms`, `args`]",
             ),
             ("a\n\n{{ args.NONE }}", "images/alpine/Dockerfile.tmpl:3: undefined value"),
             ("{{ version", "images/alpine/Dockerfile.tmpl:1: syntax error"),

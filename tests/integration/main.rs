@@ -9,11 +9,15 @@ mod attachments;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod engines;
+#[cfg(test)]
 mod eol;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod lineage;
+#[cfg(test)]
+mod native;
 #[cfg(test)]
 mod packages;
 #[cfg(test)]

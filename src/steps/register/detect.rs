@@ -7,7 +7,7 @@
 
 use crate::model::{Digest, ImageReference, Platform};
 
-use super::image::ImageFacts;
+use crate::steps::image::ImageFacts;
 
 pub(super) const BASE_NAME: &str = "org.opencontainers.image.base.name";
 pub(super) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";

@@ -19,12 +19,11 @@ use crate::registry::{ImageSource, PlaceError};
 use crate::report::{Block, Document, Summary, SummaryRow};
 
 mod detect;
-mod image;
 #[cfg(test)]
 mod tests;
 
+pub use crate::steps::image::{ImageFacts, look};
 pub use detect::{Detected, Origin, Subject, parse_platforms, same_image};
-pub use image::{ImageFacts, look};
 
 /// What is to be recorded.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,11 @@
 //! The report of a sync in the forms that CI servers and monitoring read.
 
-use super::report::{EntryReport, HookReport, Outcome, SyncReport};
+use super::report::{EntryReport, Outcome, SyncReport};
 use crate::error::Exit;
-use crate::report::junit::{CaseFailure, TestCase, TestSuite};
+use crate::report::junit::{TestCase, TestSuite};
 use crate::report::openmetrics::{Family, Kind, Sample};
 use crate::steps::Trouble;
+use crate::steps::cases::{case, failure, hook_case};
 
 impl SyncReport {
     /// Returns a case for each tag, each entry that failed as a whole and each hook.
@@ -73,20 +74,4 @@ fn tag_samples(entry: &EntryReport) -> Vec<Sample> {
 #[expect(clippy::cast_precision_loss, reason = "OpenMetrics numbers are floating point; beyond 2^53 the last digits do not matter")]
 fn as_number(count: u64) -> f64 {
     count as f64
-}
-
-fn case(classname: &str, name: &str) -> TestCase {
-    TestCase { name: name.to_owned(), classname: classname.to_owned(), duration: std::time::Duration::ZERO, failure: None }
-}
-
-fn hook_case(classname: &str, hook: &HookReport) -> TestCase {
-    let failure = hook.error.as_ref().filter(|_| !hook.tolerated);
-    let failure = failure.map(|error| CaseFailure { message: error.clone(), text: error.clone() });
-    TestCase { failure, ..case(classname, &format!("hook {}", hook.command)) }
-}
-
-fn failure(trouble: &Trouble) -> CaseFailure {
-    let side = trouble.side.map_or_else(String::new, |side| format!("side: {side}\n"));
-    let hint = trouble.hint.as_ref().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
-    CaseFailure { message: trouble.cause.clone(), text: format!("{}\n{side}{hint}", trouble.cause) }
 }

@@ -2,9 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::report::{EntryReport, HookReport};
+use super::report::EntryReport;
 use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::{Hook, Placeholder};
+use crate::steps::hooks::{HookReport, run_hook};
 
 /// What differs from tag to tag. A hook that names one of these runs once for each tag that changed, any other once.
 const PER_TAG: [Placeholder; 3] = [Placeholder::Image, Placeholder::Digest, Placeholder::Tag];
@@ -32,7 +33,7 @@ pub(super) async fn entry_hooks(runner: &HookRunner, hooks: &[Hook], entry: &Ent
             vec![whole.clone()]
         };
         for values in &runs {
-            if !run_one(runner, hook, values, cancel, &mut reports).await {
+            if !run_hook(runner, hook, values, cancel, &mut reports).await {
                 return reports;
             }
         }
@@ -44,24 +45,9 @@ pub(super) async fn entry_hooks(runner: &HookRunner, hooks: &[Hook], entry: &Ent
 pub(super) async fn run_hooks(runner: &HookRunner, hooks: &[Hook], cancel: &CancellationToken) -> Vec<HookReport> {
     let mut reports = Vec::new();
     for hook in hooks {
-        if !run_one(runner, hook, &HookValues::default(), cancel, &mut reports).await {
+        if !run_hook(runner, hook, &HookValues::default(), cancel, &mut reports).await {
             break;
         }
     }
     reports
-}
-
-/// Runs a hook and returns whether the next one may run.
-async fn run_one(runner: &HookRunner, hook: &Hook, values: &HookValues, cancel: &CancellationToken, reports: &mut Vec<HookReport>) -> bool {
-    if cancel.is_cancelled() {
-        return false;
-    }
-    let result = tokio::select! {
-        result = runner.run(hook, values) => result.map_err(|error| crate::error::chain(&error)),
-        () = cancel.cancelled() => Err("interrupted".to_owned()),
-    };
-    let report = HookReport { command: runner.shown(&hook.command), tolerated: hook.continue_on_error, error: result.err() };
-    let go_on = report.error.is_none() || report.tolerated;
-    reports.push(report);
-    go_on
 }

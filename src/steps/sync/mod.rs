@@ -24,7 +24,7 @@ pub use execute::{Execution, execute};
 pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
 pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
 pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
-pub use select::{LeftOut, Rejected, Selected, select};
+pub use select::{LeftOut, Rejected, Selected, newest, select};
 pub use variants::Naming;
 
 /// Where a sync reads from and writes to.

@@ -10,6 +10,7 @@ use crate::error::Exit;
 use crate::model::{Digest, Repository, Tag};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::hooks::HookReport;
 use crate::steps::{Mode, Trouble, seconds};
 use crate::transfer::Tally;
 
@@ -173,17 +174,6 @@ impl Outcome {
     }
 }
 
-/// A hook that was run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HookReport {
-    pub command: String,
-    /// Its failure does not count.
-    pub tolerated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
 impl SyncReport {
     pub(super) fn new(mode: Mode, entries: Vec<EntryReport>) -> SyncReport {
         let mut totals = Totals::default();
@@ -213,7 +203,7 @@ impl SyncReport {
 
     /// Returns how the command ends on this report.
     pub fn exit(&self) -> Exit {
-        let hook_failed = |hooks: &[HookReport]| hooks.iter().any(|hook| hook.error.is_some() && !hook.tolerated);
+        let hook_failed = |hooks: &[HookReport]| hooks.iter().any(HookReport::failed);
         let failed = self.totals.failed > 0
             || self.totals.failed_entries > 0
             || hook_failed(&self.hooks)
@@ -326,12 +316,8 @@ impl SyncReport {
                 lines.extend(item.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
             }
         }
-        for hook in self.entries.iter().flat_map(|entry| &entry.hooks).chain(&self.hooks) {
-            if let Some(error) = &hook.error {
-                let severity = if hook.tolerated { "warning" } else { "error" };
-                lines.push(format!("{severity}: hook `{}`: {error}", hook.command));
-            }
-        }
+        let hooks = self.entries.iter().flat_map(|entry| &entry.hooks).chain(&self.hooks);
+        lines.extend(hooks.filter_map(HookReport::problem));
         lines
     }
 

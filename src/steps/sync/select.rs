@@ -66,6 +66,23 @@ pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc
     Ok(Selected { tags: wanted.into_iter().map(|seen| seen.tag.clone()).collect(), left_out })
 }
 
+/// Returns the newest tag at a mirror that is one of those that `pattern` selects. Where tags that only name an OS variant are
+/// stored under others, those that end in such a variant are meant too.
+pub fn newest<'a>(pattern: &PatternSelection, os_normalize: bool, mirror: &'a [TagSeen]) -> Option<&'a Tag> {
+    let mut wanted = matching(pattern, mirror).0;
+    if os_normalize {
+        let ends_in_variant = |seen: &&TagSeen| {
+            let text = seen.tag.as_str();
+            text.match_indices('-').any(|(at, _)| pattern.tag_regex.regex.is_match(&text[at + 1..]))
+        };
+        let others: Vec<&TagSeen> =
+            mirror.iter().filter(|seen| !wanted.iter().any(|tag| tag.tag == seen.tag)).filter(ends_in_variant).collect();
+        wanted.extend(others);
+    }
+    sort_newest_first(&mut wanted, pattern.sort);
+    wanted.first().map(|seen| &seen.tag)
+}
+
 /// Returns the tags that the expressions want, and how many others there are.
 fn matching<'a>(pattern: &PatternSelection, listing: &'a [TagSeen]) -> (Vec<&'a TagSeen>, LeftOut) {
     let mut left_out = LeftOut::default();

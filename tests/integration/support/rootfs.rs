@@ -32,14 +32,49 @@ pub(crate) fn debian_image() -> Graph {
         }
         (suite, fs::read(&file).expect("a layer").into())
     });
+    image_of(suite, layer.clone())
+}
+
+/// Returns the same with a shell, `sleep` and what these need, and nothing else: for tests that unpack it many times.
+pub(crate) fn small_debian_image() -> Graph {
+    static LAYER: OnceLock<(String, Bytes)> = OnceLock::new();
+    let (suite, layer) = LAYER.get_or_init(|| {
+        let graph = debian_image();
+        let layer = graph.blobs.iter().find(|blob| blob.descriptor.media_type == media_type::OCI_LAYER_GZIP).expect("a layer");
+        (graph.tags[0].0.to_string(), only_a_shell(&unpacked(&layer.bytes)).into())
+    });
+    image_of(suite, layer.clone())
+}
+
+fn only_a_shell(tar: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Archive::new(tar);
+    let mut small = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for entry in archive.entries().expect("a tar file") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").into_owned();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_program = ["sh", "dash", "sleep", "libc.so.6"].contains(&name) || name.starts_with("ld-linux");
+        let is_top = path.components().count() <= 2 && !entry.header().entry_type().is_file();
+        if is_program || is_top || path.ends_with("usr/bin") || path.parent().is_some_and(|parent| parent.ends_with("usr")) {
+            let mut header = entry.header().clone();
+            match entry.link_name().expect("a name").map(|target| target.into_owned()) {
+                Some(target) => small.append_link(&mut header, &path, target).expect("a written link"),
+                None => small.append_data(&mut header, &path, &mut entry).expect("a written entry"),
+            }
+        }
+    }
+    small.into_inner().and_then(GzEncoder::finish).expect("a packed file")
+}
+
+fn image_of(suite: &str, layer: Bytes) -> Graph {
     let mut graph = Graph::default();
     let config = json!({
         "os": "linux", "architecture": architecture(),
         "config": { "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"] },
-        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&unpacked(layer))] },
+        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&unpacked(&layer))] },
     });
     let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
-    let layer = graph.blob(media_type::OCI_LAYER_GZIP, layer.clone());
+    let layer = graph.blob(media_type::OCI_LAYER_GZIP, layer);
     let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer] });
     let image = graph.manifest(media_type::OCI_MANIFEST, &manifest);
     graph.tag(suite, &image);

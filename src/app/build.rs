@@ -1,0 +1,163 @@
+//! `build`: from its options and the configuration to places, engines, step, report and exit code.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, NaiveDate};
+use tokio_util::sync::CancellationToken;
+
+use super::configuration::{lacks, load_configuration};
+use super::engines::engines;
+use super::eol::end_of_life_table;
+use super::places::image_places;
+use super::report_files::ReportFile;
+use super::{Global, Mode, Output, Shard, Surroundings, runtime};
+use crate::ci;
+use crate::command::{Refusing, Runner, System};
+use crate::config::{Build, Config};
+use crate::error::{Exit, Failure};
+use crate::hooks::HookRunner;
+use crate::model::eol::Calendar;
+use crate::process::Process;
+use crate::report::junit;
+use crate::steps::build::{self, BuildReport, Execution, Occasion, Scope, World};
+use crate::steps::eol::Judge;
+use crate::steps::shard::Only;
+
+/// What a build was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildOptions {
+    pub mode: Mode,
+    /// Patterns of `--only`, as written.
+    pub only: Vec<String>,
+    pub shard: Option<Shard>,
+    /// Whether images are built again that are published.
+    pub force: bool,
+    pub form: BuildForm,
+    /// Where a JUnit report is written; relative to the working directory.
+    pub report_junit: Option<PathBuf>,
+}
+
+/// What comes out of a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildForm {
+    Report(Output),
+    /// Images are not built: what they are made of is written into a directory, relative to the working directory.
+    Contexts(PathBuf),
+    /// A child pipeline for GitLab, with a job for each image.
+    GitlabChild,
+}
+
+/// Runs a build.
+pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let process = &surroundings.process;
+    let config = load_configuration(global, process)?;
+    let Some(build) = config.build.as_ref().filter(|build| !build.images.is_empty()) else {
+        return Err(lacks("build.images", &config, process)
+            .hint("an image names a `folder` with a template, and the `mirror_image` it is built on"));
+    };
+    let scope = Scope { only: only(&options.only, build)?, shard: options.shard };
+    if options.form == BuildForm::GitlabChild {
+        surroundings.print(&build::child_pipeline(build, &scope, config.file.as_deref(), &process.directory))?;
+        return Ok(Exit::Done);
+    }
+    let junit_file = options.report_junit.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;
+    runtime::run(surroundings.deadline, |cancel| async {
+        let report = run_step(&config, build, &scope, options, surroundings, cancel).await?;
+        let output = if let BuildForm::Report(output) = options.form { output } else { Output::Text };
+        // Both are tried: a full disk under one is no reason to lose the other.
+        let written = [
+            surroundings.report(output, "build", &report, &report.document()),
+            junit_file.map_or(Ok(()), |file| file.write(&junit::draw(&report.test_suite()))),
+        ];
+        written.into_iter().collect::<Result<(), Failure>>()?;
+        Ok(report.exit())
+    })
+}
+
+fn only(patterns: &[String], build: &Build) -> Result<Only, Failure> {
+    let only = Only::new(patterns).map_err(Failure::usage)?;
+    let names: Vec<Vec<String>> = build.images.iter().map(build::names).collect();
+    only.check(&names).map_err(|error| {
+        let mut known: Vec<&str> = build.images.iter().map(|image| image.name.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        Failure::usage(error).hint(format!("images are known by their name: {}", known.join(", ")))
+    })?;
+    Ok(only)
+}
+
+async fn run_step(
+    config: &Config,
+    build: &Build,
+    scope: &Scope,
+    options: &BuildOptions,
+    surroundings: &Surroundings,
+    cancel: CancellationToken,
+) -> Result<BuildReport, Failure> {
+    let began = Instant::now();
+    let process = &surroundings.process;
+    // Nothing is pushed where only contexts are written.
+    let mode = if matches!(options.form, BuildForm::Contexts(_)) { Mode::DryRun } else { options.mode };
+    let repositories = || build.images.iter().flat_map(|image| [&image.repository, &image.mirror_image]);
+    let store = image_places(config, repositories(), surroundings, mode)?;
+    let world = tokio::select! {
+        world = build::observe(config, build, scope, &*store, &*surroundings.progress) => world,
+        () = cancel.cancelled() => {
+            tracing::warn!("stopped while looking at the registries; nothing was changed");
+            return Ok(BuildReport::stopped(options.mode, began.elapsed()));
+        }
+    };
+    let occasion = occasion(process)?;
+    let ends = ends(config, build, &world, surroundings).await?;
+    let plan = build::plan(build, &world, options.force);
+    if let BuildForm::Contexts(directory) = &options.form {
+        let contexts = build::Contexts { directory: process.directory.join(directory), occasion, ends };
+        let report = build::write_contexts(build, &plan, &world, &contexts);
+        return Ok(BuildReport { duration: began.elapsed(), ..report });
+    }
+    let runner: Arc<dyn Runner> = if mode == Mode::Apply { Arc::new(System) } else { Arc::new(Refusing) };
+    let execution = Execution {
+        mode,
+        engines: engines(config, build, &store, surroundings).await?,
+        store,
+        progress: surroundings.progress.clone(),
+        hooks: HookRunner::new(runner, process.variables.clone(), config.directory.clone()),
+        cancel,
+        occasion,
+        ends,
+    };
+    let report = build::execute(build, &plan, &execution).await;
+    Ok(BuildReport { duration: began.elapsed(), ..report })
+}
+
+/// Returns the time, the commit and the place of what is built: `SOURCE_DATE_EPOCH` (reproducible-builds.org) before the clock.
+fn occasion(process: &Process) -> Result<Occasion, Failure> {
+    let created = match process.variables.get_filled("SOURCE_DATE_EPOCH") {
+        None => process.clock.now(),
+        Some(text) => text.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0)).ok_or_else(|| {
+            Failure::usage("SOURCE_DATE_EPOCH is no time in seconds since 1970").hint("set it as `git log -1 --format=%ct` prints it")
+        })?,
+    };
+    let job = ci::Build::of(&process.variables);
+    Ok(Occasion { created, revision: job.revision, source: ci::source_url(&process.variables) })
+}
+
+/// Returns when the images end, by the data at hand. Data that cannot be read stop nothing: the label is then left out.
+async fn ends(config: &Config, build: &Build, world: &World, surroundings: &Surroundings) -> Result<HashMap<usize, NaiveDate>, Failure> {
+    if build.images.iter().all(|image| image.lifecycle.is_empty()) {
+        return Ok(HashMap::new());
+    }
+    let table = match end_of_life_table(config, surroundings).await {
+        Ok(table) => table,
+        Err(failure) => {
+            tracing::warn!("images get no label `imglife.eol`: {}", crate::error::chain(&*failure.error));
+            return Ok(HashMap::new());
+        }
+    };
+    let calendar = Calendar { today: surroundings.process.clock.now().date_naive(), warn_days: config.lifecycle.warn_days };
+    let judge = Judge { table: &table, phase: config.lifecycle.phase, calendar };
+    Ok(build::ends(config, build, world, &judge))
+}

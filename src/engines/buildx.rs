@@ -1,0 +1,153 @@
+//! Docker's buildx: BuildKit, inside the docker engine, in a container, or anywhere.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::program::{Session, Tools, pairs};
+use super::{Attestations, BuildRequest, Built, Engine, EngineError, EngineName, Provenance};
+use crate::model::ImageReference;
+use crate::model::text::excerpt;
+
+/// The first version that writes annotations.
+const OLDEST: (u32, u32) = (0, 12);
+
+const INSTALL: &str = "install docker's plugin buildx (Debian: docker-buildx; elsewhere docker-buildx-plugin), or choose another engine";
+
+/// The name of a builder that is made for one session only.
+const OWN_BUILDER: &str = "imglife";
+
+/// The file of the session that tells what was built.
+const METADATA: &str = "metadata.json";
+
+/// Builds with `docker buildx`.
+pub(super) struct Buildx {
+    tools: Arc<Tools>,
+    builder: Option<String>,
+}
+
+/// What `--metadata-file` tells.
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(rename = "containerimage.digest", default)]
+    digest: String,
+}
+
+impl Buildx {
+    pub(super) fn new(tools: Arc<Tools>, builder: Option<String>) -> Buildx {
+        Buildx { tools, builder }
+    }
+
+    /// Opens a session and returns it with the builder to name. One for `BUILDKITD_ADDR` is made in the session's own directory,
+    /// so that the user's list of builders stays as it is.
+    async fn session(&self) -> Result<(Session<'_>, Option<String>), EngineError> {
+        let mut session = Session::open(EngineName::Buildx, &self.tools)?;
+        let version = session.ask("docker", &["buildx", "version"]).await.map_err(|error| error.hint(INSTALL))?;
+        match parse_version(&version) {
+            None => return Err(session.error("`docker buildx` is not there, or not what docker calls so").hint(INSTALL)),
+            Some(found) if found < OLDEST => {
+                let (major, minor) = OLDEST;
+                return Err(session.error(format!("`docker buildx` is older than {major}.{minor}")).hint(INSTALL));
+            }
+            Some(_) => {}
+        }
+        if self.builder.is_some() {
+            return Ok((session, self.builder.clone()));
+        }
+        let Some(address) = self.tools.variables.get_filled("BUILDKITD_ADDR") else { return Ok((session, None)) };
+        let own = session.path("buildx");
+        session.environment.set("BUILDX_CONFIG", session.argument(&own)?);
+        session.ask("docker", &["buildx", "create", "--name", OWN_BUILDER, "--driver", "remote", address]).await?;
+        Ok((session, Some(OWN_BUILDER.to_owned())))
+    }
+}
+
+#[async_trait]
+impl Engine for Buildx {
+    fn name(&self) -> EngineName {
+        EngineName::Buildx
+    }
+
+    async fn available(&self) -> Result<(), EngineError> {
+        let (session, builder) = self.session().await?;
+        let arguments = ["buildx", "inspect"].into_iter().chain(builder.as_deref());
+        let told = session.ask("docker", &arguments.collect::<Vec<_>>()).await?;
+        // It ends well when a builder cannot be reached, and says so in one of its lines.
+        match told.lines().find_map(|line| line.strip_prefix("Error:")) {
+            None => Ok(()),
+            Some(problem) => {
+                let error = session.error(format!("its builder cannot be used: {}", excerpt(problem, 300)));
+                Err(error.hint("start the docker engine (DOCKER_HOST), or name another builder by `builder` or IMGLIFE_BUILDER"))
+            }
+        }
+    }
+
+    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
+        let (mut session, builder) = self.session().await?;
+        session.environment.set("SOURCE_DATE_EPOCH", request.created.timestamp().to_string());
+        let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
+        let metadata = session.path(METADATA);
+        let arguments = Arguments {
+            builder: builder.as_deref(),
+            dockerfile: session.argument(&dockerfile)?,
+            metadata: session.argument(&metadata)?,
+            folder: session.folder(request)?,
+            is_insecure: self.tools.is_insecure(&request.repository),
+        };
+        session.run("docker", &arguments.of(request)).await?;
+        let metadata: Metadata = serde_json::from_str(&session.read(METADATA)?).unwrap_or_default();
+        Ok(Built { digest: session.digest(&metadata.digest)?, warnings: Vec::new() })
+    }
+}
+
+struct Arguments<'a> {
+    builder: Option<&'a str>,
+    dockerfile: String,
+    metadata: String,
+    folder: String,
+    is_insecure: bool,
+}
+
+impl Arguments<'_> {
+    fn of(self, request: &BuildRequest) -> Vec<String> {
+        let Attestations { sbom, provenance } = request.attestations;
+        let provenance = match provenance {
+            Provenance::Off => "false",
+            Provenance::Min => "mode=min",
+            Provenance::Max => "mode=max",
+        };
+        let platforms: Vec<String> = request.platforms.iter().map(ToString::to_string).collect();
+        // BuildKit refuses annotations for an index where it writes none.
+        let level = if platforms.len() > 1 || request.attestations.any() { "index,manifest" } else { "manifest" };
+        let annotations = request.annotations.iter().map(|(name, value)| (format!("{level}:{name}"), value.clone())).collect();
+        let image = ImageReference::tagged(request.repository.clone(), request.tag.clone());
+        // Nothing of it stays with the engine; and only what is not unpacked there can have the times of its files rewritten.
+        let mut output = format!("type=image,name={image},push=true,oci-mediatypes=true,rewrite-timestamp=true,unpack=false,store=false");
+        if self.is_insecure {
+            output += ",registry.insecure=true";
+        }
+        let mut arguments: Vec<String> = ["buildx", "build", "--progress=plain", "--no-cache"].map(str::to_owned).to_vec();
+        arguments.extend(self.builder.map(|builder| format!("--builder={builder}")));
+        arguments.extend([
+            format!("--platform={}", platforms.join(",")),
+            format!("--file={}", self.dockerfile),
+            format!("--provenance={provenance}"),
+            format!("--sbom={sbom}"),
+            format!("--metadata-file={}", self.metadata),
+            format!("--output={output}"),
+        ]);
+        arguments.extend(pairs("--build-arg", &request.arguments));
+        arguments.extend(pairs("--label", &request.labels));
+        arguments.extend(pairs("--annotation", &annotations));
+        arguments.push(self.folder);
+        arguments
+    }
+}
+
+/// Returns major and minor version, or `None` when the text is not of buildx: podman answers to the same command.
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.strip_prefix("github.com/docker/buildx ")?.split_whitespace().next()?;
+    let mut parts = version.trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}

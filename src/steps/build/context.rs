@@ -1,0 +1,136 @@
+//! The folder of an image: its template, and the digests of the files that it may copy.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::dockerfile::{Listed, ListedKind, Selection};
+use crate::model::{Algorithm, Digest, Hasher};
+use crate::template::LONGEST_TEXT;
+
+/// The most files that a folder may have.
+const MOST_FILES: usize = 100_000;
+
+/// Why a folder cannot be built from.
+#[derive(Debug, Error)]
+pub(super) enum FolderError {
+    #[error("cannot read {}", .0.display())]
+    Unreadable(PathBuf, #[source] io::Error),
+    #[error("{} is not UTF-8", .0.display())]
+    NotText(PathBuf),
+    #[error("{} is longer than {} KiB", .0.display(), LONGEST_TEXT / 1024)]
+    TooLong(PathBuf),
+    #[error("{} has more than {MOST_FILES} files", .0.display())]
+    TooMany(PathBuf),
+}
+
+impl FolderError {
+    /// Returns what the user can do, where there is something.
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            FolderError::Unreadable(path, error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+                Some(format!("`folder` and `tmpl` name it: is there a template in {folder}?"))
+            }
+            FolderError::TooMany(_) => Some("name a folder of its own for the image, or leave files out by .dockerignore".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A file, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileDigest {
+    /// Below the folder, with slashes.
+    pub path: String,
+    /// `file`, `program` or `link`: what an image keeps of it. Other bits of its mode differ from checkout to checkout.
+    pub kind: &'static str,
+    /// The digest of the content, or what a link points at.
+    pub digest: String,
+}
+
+/// Returns the text of a template.
+pub(super) fn read_template(path: &Path) -> Result<String, FolderError> {
+    let unreadable = |error| FolderError::Unreadable(path.to_owned(), error);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(LONGEST_TEXT as u64 + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > LONGEST_TEXT {
+        return Err(FolderError::TooLong(path.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|_| FolderError::NotText(path.to_owned()))
+}
+
+/// A folder as it was listed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Folder {
+    pub(super) files: Vec<Listed>,
+    /// The text of its `.dockerignore`.
+    pub(super) ignore: Option<String>,
+}
+
+/// Returns what is below `folder`, directories and special files left out.
+pub(super) fn list(folder: &Path) -> Result<Folder, FolderError> {
+    let mut files = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        let here = folder.join(&directory);
+        let unreadable = |error| FolderError::Unreadable(here.clone(), error);
+        for entry in fs::read_dir(&here).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let (path, kind) = (directory.join(entry.file_name()), entry.file_type().map_err(unreadable)?);
+            if kind.is_dir() {
+                directories.push(path);
+            } else if kind.is_file() || kind.is_symlink() {
+                let text = path.to_str().ok_or_else(|| FolderError::NotText(folder.join(&path)))?.to_owned();
+                files.push(Listed { path: text, kind: if kind.is_file() { ListedKind::File } else { ListedKind::Link } });
+            }
+            if files.len() > MOST_FILES {
+                return Err(FolderError::TooMany(folder.to_owned()));
+            }
+        }
+    }
+    files.sort();
+    let ignore = folder.join(".dockerignore");
+    let ignore = if ignore.is_file() { Some(read_template(&ignore)?) } else { None };
+    Ok(Folder { files, ignore })
+}
+
+/// Returns the digests of the files that are read.
+pub(super) fn digests(folder: &Path, listed: &[Listed], read: &Selection) -> Result<Vec<FileDigest>, FolderError> {
+    let is_read = |listed: &&Listed| match read {
+        Selection::Whole => true,
+        Selection::Some(paths) => paths.binary_search(&listed.path).is_ok(),
+    };
+    listed.iter().filter(is_read).map(|listed| digest(folder, listed)).collect()
+}
+
+fn digest(folder: &Path, listed: &Listed) -> Result<FileDigest, FolderError> {
+    let whole = folder.join(&listed.path);
+    let unreadable = |error| FolderError::Unreadable(whole.clone(), error);
+    let (kind, digest) = match listed.kind {
+        ListedKind::Link => {
+            let target = fs::read_link(&whole).map_err(unreadable)?;
+            ("link", target.to_str().ok_or_else(|| FolderError::NotText(whole.clone()))?.to_owned())
+        }
+        ListedKind::File => {
+            let mode = fs::metadata(&whole).map_err(unreadable)?.permissions().mode();
+            (if mode & 0o111 == 0 { "file" } else { "program" }, hash(&whole).map_err(unreadable)?.to_string())
+        }
+    };
+    Ok(FileDigest { path: listed.path.clone(), kind, digest })
+}
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Having engines build what the plan names, bases first, and moving aliases.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::NaiveDate;
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::labels::{Making, Occasion};
+use super::plan::{Action, BaseDigest, Engine as Chosen, Item, Plan};
+use super::render::{Filling, Template, dockerfile};
+use super::report::{BuildReport, ImageReport, Outcome};
+use super::{size, trouble_of_place};
+use crate::config::{Build, BuildImage};
+use crate::engines::{Attestations, BuildRequest, Engine, EngineError, EngineName, Provenance};
+use crate::hooks::{HookRunner, HookValues};
+use crate::model::hook::Placeholder;
+use crate::model::{Digest, ImageReference, Reference, Tag};
+use crate::progress::{Event, ItemOutcome, Progress};
+use crate::registry::ImageStore;
+use crate::steps::hooks::{HookReport, run_hook};
+use crate::steps::{Mode, Trouble};
+
+/// How and with what a plan is carried out.
+pub struct Execution {
+    pub mode: Mode,
+    pub store: Arc<dyn ImageStore>,
+    pub engines: Vec<Arc<dyn Engine>>,
+    pub progress: Arc<dyn Progress>,
+    pub hooks: HookRunner,
+    /// When it is cancelled, no new work starts and what is in flight is dropped.
+    pub cancel: CancellationToken,
+    pub occasion: Occasion,
+    /// When the images end, by their positions, where that is known.
+    pub ends: HashMap<usize, NaiveDate>,
+}
+
+/// What a build of this run came to, for those that are built on it: `None` until it is over.
+type Result_ = Option<Result<Digest, String>>;
+
+/// Carries out `plan` and returns what became of each image, in the order of the plan.
+pub async fn execute(build: &Build, plan: &Plan, execution: &Execution) -> BuildReport {
+    let results = plan.items.iter().map(|item| (item.position, watch::channel(None).0)).collect();
+    let run = Run { build, is_wrong: plan.is_wrong, execution, results, program: tokio::sync::OnceCell::new() };
+    let work = plan.items.iter().enumerate().map(|(order, item)| {
+        let run = &run;
+        async move { (order, run.item(item).await) }
+    });
+    // Bases come first and start first, so nothing waits for what has not been started.
+    let mut done: Vec<(usize, ImageReport)> = stream::iter(work).buffer_unordered(build.parallelism).collect().await;
+    done.sort_by_key(|(order, _)| *order);
+    let mut report = BuildReport::new(execution.mode, plan.is_wrong, done.into_iter().map(|(_, image)| image).collect());
+    report.interrupted = execution.cancel.is_cancelled();
+    if report.interrupted {
+        execution.store.settle().await;
+    }
+    report
+}
+
+struct Run<'a> {
+    build: &'a Build,
+    is_wrong: bool,
+    execution: &'a Execution,
+    results: HashMap<usize, watch::Sender<Result_>>,
+    /// The program that builds where none is named, once it is known.
+    program: tokio::sync::OnceCell<Result<EngineName, Trouble>>,
+}
+
+impl Run<'_> {
+    async fn item(&self, item: &Item) -> ImageReport {
+        let image = &self.build.images[item.position];
+        let began = Instant::now();
+        let mut report = ImageReport::new(image, item);
+        report.outcome = self.outcome(item, image, &mut report).await;
+        report.duration = began.elapsed();
+        let result = match (&report.outcome, &report.digest) {
+            (Outcome::Failed(trouble), _) => Err(trouble.cause.clone()),
+            (_, Some(digest)) => Ok(digest.clone()),
+            _ => Err("it was not built".to_owned()),
+        };
+        if let Some(sender) = self.results.get(&item.position) {
+            sender.send_replace(Some(result));
+        }
+        report
+    }
+
+    async fn outcome(&self, item: &Item, image: &BuildImage, report: &mut ImageReport) -> Outcome {
+        let Some(identity) = &item.identity else { return failed(&item.action) };
+        let (digest, outcome) = match &item.action {
+            Action::Fail(trouble) => return Outcome::Failed(trouble.clone()),
+            _ if self.is_wrong => return Outcome::NotStarted,
+            Action::UpToDate { digest } => (digest.clone(), Outcome::UpToDate),
+            Action::BaseMoved { digest } => (digest.clone(), Outcome::BaseMoved),
+            Action::Build { engine, base, .. } => {
+                let engine = match self.engine(engine).await {
+                    Ok(engine) => engine,
+                    Err(trouble) => return Outcome::Failed(trouble),
+                };
+                report.engine = Some(engine.name().to_string());
+                if self.execution.mode != Mode::Apply {
+                    report.dockerfile = self.preview(item, image, base);
+                    return Outcome::Planned;
+                }
+                let name = format!("{}:{}", image.repository, identity.tag);
+                let progress = &self.execution.progress;
+                progress.event(Event::Started { item: &name });
+                let built = tokio::select! {
+                    built = self.build(item, image, &*engine, base, report) => Some(built),
+                    () = self.execution.cancel.cancelled() => None,
+                };
+                let (detail, outcome) = match &built {
+                    Some(Ok(digest)) => (digest.short().to_owned(), None),
+                    Some(Err(trouble)) => (trouble.cause.clone(), Some(Outcome::Failed(trouble.clone()))),
+                    None => ("interrupted".to_owned(), Some(Outcome::Interrupted)),
+                };
+                let ended = if outcome.is_none() { ItemOutcome::Done { detail: &detail } } else { ItemOutcome::Failed { cause: &detail } };
+                progress.event(Event::Finished { item: &name, outcome: ended });
+                match (built, outcome) {
+                    (Some(Ok(digest)), None) => (digest, Outcome::Built),
+                    (_, outcome) => return outcome.unwrap_or(Outcome::Interrupted),
+                }
+            }
+        };
+        report.digest = Some(digest.clone());
+        if self.execution.mode == Mode::Apply {
+            if let Err(trouble) = self.move_aliases(item, image, &digest).await {
+                return Outcome::Failed(trouble);
+            }
+            if outcome == Outcome::Built {
+                report.size = size::of_image(&*self.execution.store, &image.repository, &digest).await;
+                report.hooks = self.hooks(image, &identity.tag, &digest).await;
+            }
+        }
+        outcome
+    }
+
+    /// Returns the engine that the plan means.
+    async fn engine(&self, chosen: &Chosen) -> Result<Arc<dyn Engine>, Trouble> {
+        let name = match chosen {
+            Chosen::Named(name) => *name,
+            Chosen::AnyProgram => self.program.get_or_init(|| self.find_program()).await.clone()?,
+        };
+        let engine = self.execution.engines.iter().find(|engine| engine.name() == name);
+        let engine = engine.ok_or_else(|| Trouble::new(format!("this build of imglife has no engine `{name}`")))?;
+        if matches!(chosen, Chosen::Named(_)) {
+            engine.available().await.map_err(|error| trouble_of_engine(&error))?;
+        }
+        Ok(Arc::clone(engine))
+    }
+
+    /// Returns the first program that can be used here.
+    async fn find_program(&self) -> Result<EngineName, Trouble> {
+        let mut reasons = Vec::new();
+        for name in EngineName::PROGRAMS {
+            let Some(engine) = self.execution.engines.iter().find(|engine| engine.name() == name) else { continue };
+            match engine.available().await {
+                Ok(()) => return Ok(name),
+                Err(error) => reasons.push(format!("{name}: {}", error.problem)),
+            }
+        }
+        Err(Trouble::new(format!("no engine that executes can be used here ({})", reasons.join("; ")))
+            .hint("install buildah, podman, or docker with buildx; a template without RUN is built by the engine `native`"))
+    }
+
+    /// Returns the Dockerfile as it would be built, as far as the base is known.
+    fn preview(&self, item: &Item, image: &BuildImage, base: &BaseDigest) -> Option<String> {
+        let (identity, draft) = (item.identity.as_ref()?, item.draft.as_ref()?);
+        let template = Template { name: &draft.template_name, text: &draft.template };
+        let occasion = &self.execution.occasion;
+        let eol = self.execution.ends.get(&item.position).copied();
+        let filling = match base {
+            BaseDigest::Known(base_digest) => Filling::Whole { base_digest, eol, occasion },
+            BaseDigest::Of(_) => Filling::Blanks,
+        };
+        dockerfile(self.build, image, identity, &template, filling).ok()
+    }
+
+    /// Builds and pushes an image, and returns its digest.
+    async fn build(
+        &self,
+        item: &Item,
+        image: &BuildImage,
+        engine: &dyn Engine,
+        base: &BaseDigest,
+        report: &mut ImageReport,
+    ) -> Result<Digest, Trouble> {
+        let (Some(identity), Some(draft)) = (&item.identity, &item.draft) else {
+            return Err(Trouble::new("it is not known what to build"));
+        };
+        let base_digest = match base {
+            BaseDigest::Known(digest) => digest.clone(),
+            BaseDigest::Of(position) => self
+                .result_of(*position)
+                .await
+                .map_err(|cause| Trouble::new(format!("it is built on {}, which failed: {cause}", identity.base_reference())))?,
+        };
+        if let Some(digest) = self.published_meanwhile(item, image, &identity.tag).await? {
+            report.warnings.push("another run built it meanwhile".to_owned());
+            return Ok(digest);
+        }
+        let eol = self.execution.ends.get(&item.position).copied();
+        let occasion = &self.execution.occasion;
+        let template = Template { name: &draft.template_name, text: &draft.template };
+        let filling = Filling::Whole { base_digest: &base_digest, eol, occasion };
+        let text = dockerfile(self.build, image, identity, &template, filling).map_err(|error| Trouble {
+            side: None,
+            cause: error.to_string(),
+            hint: error.hint,
+        })?;
+        let labels = Making { image, identity, base_digest: Some(&base_digest), inputs: &draft.inputs, eol, occasion }.labels();
+        let request = BuildRequest {
+            repository: image.repository.clone(),
+            tag: identity.tag.clone(),
+            dockerfile: text,
+            dockerfile_name: draft.template_name.clone(),
+            context: image.folder.clone(),
+            base: ImageReference { digest: Some(base_digest), ..identity.base_reference() },
+            platforms: image.platforms.clone(),
+            arguments: image.args.clone(),
+            annotations: labels.clone(),
+            labels,
+            attestations: attestations(image),
+            created: occasion.created,
+        };
+        let built = engine.build(&request).await.map_err(|error| {
+            report.log.clone_from(&error.log);
+            trouble_of_engine(&error)
+        })?;
+        report.warnings.extend(built.warnings);
+        Ok(built.digest)
+    }
+
+    /// Waits for the build of what another image is built on.
+    async fn result_of(&self, position: usize) -> Result<Digest, String> {
+        let Some(sender) = self.results.get(&position) else { return Err("it is not part of this run".to_owned()) };
+        let mut results = sender.subscribe();
+        match results.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or_else(|| Err("it was not built".to_owned())),
+            Err(_) => Err("it was not built".to_owned()),
+        }
+    }
+
+    /// Returns the digest of the image when another run published it since it was looked at. Fails when the tag is somebody else's.
+    async fn published_meanwhile(&self, item: &Item, image: &BuildImage, tag: &Tag) -> Result<Option<Digest>, Trouble> {
+        let Action::Build { replaces, .. } = &item.action else { return Ok(None) };
+        let found = super::observe::published(&*self.execution.store, &image.repository, tag).await?;
+        match (found, replaces) {
+            (None, None) => Ok(None),
+            (Some(found), Some(replaces)) if found.digest == *replaces => Ok(None),
+            (Some(found), _) if found.inputs.as_deref() == item.draft.as_ref().map(|draft| draft.inputs.as_str()) => Ok(Some(found.digest)),
+            (found, _) => {
+                let now = found.map_or_else(|| "is gone".to_owned(), |found| format!("is {} now", found.digest));
+                Err(Trouble::new(format!("{}:{tag} changed since it was looked at: it {now}", image.repository)).hint("run build again"))
+            }
+        }
+    }
+
+    async fn move_aliases(&self, item: &Item, image: &BuildImage, digest: &Digest) -> Result<(), Trouble> {
+        if item.aliases.is_empty() {
+            return Ok(());
+        }
+        let store = &self.execution.store;
+        let manifest =
+            store.manifest(&image.repository, &Reference::Digest(digest.clone())).await.map_err(|error| trouble_of_place(&error))?;
+        let manifest = manifest.ok_or_else(|| Trouble::new(format!("{}@{digest} is gone", image.repository)))?;
+        for alias in &item.aliases {
+            store
+                .put_manifest(&image.repository, &Reference::Tag(alias.clone()), &manifest)
+                .await
+                .map_err(|error| trouble_of_place(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn hooks(&self, image: &BuildImage, tag: &Tag, digest: &Digest) -> Vec<HookReport> {
+        let values = HookValues::default()
+            .with(Placeholder::Image, &format!("{}:{tag}", image.repository))
+            .with(Placeholder::Target, &image.repository)
+            .with(Placeholder::Source, &image.mirror_image)
+            .with(Placeholder::Tag, tag)
+            .with(Placeholder::Digest, digest);
+        let mut reports = Vec::new();
+        for hook in &image.post_image_build {
+            if !run_hook(&self.execution.hooks, hook, &values, &self.execution.cancel, &mut reports).await {
+                break;
+            }
+        }
+        reports
+    }
+}
+
+fn failed(action: &Action) -> Outcome {
+    match action {
+        Action::Fail(trouble) => Outcome::Failed(trouble.clone()),
+        _ => Outcome::NotStarted,
+    }
+}
+
+fn attestations(image: &BuildImage) -> Attestations {
+    let provenance = match image.provenance {
+        crate::config::Provenance::Off => Provenance::Off,
+        crate::config::Provenance::Min => Provenance::Min,
+        crate::config::Provenance::Max => Provenance::Max,
+    };
+    Attestations { sbom: image.sbom, provenance }
+}
+
+fn trouble_of_engine(error: &EngineError) -> Trouble {
+    Trouble { side: None, cause: crate::error::chain(error), hint: error.hint.clone() }
+}

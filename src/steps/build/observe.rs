@@ -1,0 +1,200 @@
+//! What a build looks at: templates and folders, the bases, and what is published already. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
+
+use super::context::{FileDigest, FolderError, digests, list, read_template};
+use super::identity::{Identity, identities};
+use super::labels::{BASE_DIGEST, INPUTS, inputs};
+use super::render::{Filling, Template, dockerfile};
+use super::{Scope, trouble_of_place};
+use crate::config::{Build, BuildImage, Config, Entry, Selection, SortBy};
+use crate::dockerfile::{DockerfileError, Refusal, context_files, refusal};
+use crate::error::chain;
+use crate::model::{Digest, Reference, Repository, Tag};
+use crate::progress::{Event, Progress};
+use crate::registry::ImageStore;
+use crate::steps::Trouble;
+use crate::steps::image::look;
+use crate::steps::sync::newest;
+
+/// Look-ups under way at once, over all hosts; each host has its own limit besides.
+const PARALLEL_LOOKS: usize = 16;
+
+/// What was seen of the images of the configuration.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// By the positions of the images.
+    pub identities: Vec<Result<Identity, Trouble>>,
+    /// Of the images that the run is about and of those that they are built on, by their positions.
+    pub images: BTreeMap<usize, Seen>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Whether the run is about it; others are only looked at.
+    pub in_scope: bool,
+    pub draft: Result<Draft, DraftError>,
+    /// What the base's tag names; `None` when it names nothing.
+    pub base_digest: Result<Option<Digest>, Trouble>,
+    /// What the image's own tag names.
+    pub published: Result<Option<Published>, Trouble>,
+    /// What its aliases name.
+    pub aliases: BTreeMap<Tag, Result<Option<Digest>, Trouble>>,
+}
+
+/// What an image is going to be made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The file of the template, as messages call it.
+    pub template_name: String,
+    pub template: String,
+    pub files: Vec<FileDigest>,
+    /// The digest of all of it.
+    pub inputs: Digest,
+    /// What only an engine that executes can do, with its line.
+    pub needs_execution: Option<Refusal>,
+}
+
+/// Why an image cannot be made of its folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DraftError {
+    /// It is not known what the image would be called.
+    Unnamed,
+    /// The template or the folder is wrong: nothing is built until it is right.
+    Wrong(Trouble),
+}
+
+/// An image that is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub digest: Digest,
+    /// The digest of what it was made of, as it says itself.
+    pub inputs: Option<String>,
+    /// The digest of the base that it stands on, as it says itself.
+    pub base_digest: Option<String>,
+}
+
+/// Looks at everything that the images in scope need. What cannot be seen is part of the result, not a failure.
+pub async fn observe(config: &Config, build: &Build, scope: &Scope, store: &dyn ImageStore, progress: &dyn Progress) -> World {
+    let in_scope = scope.images(build);
+    let wanted = with_bases(build, &in_scope);
+    let mirror_tags = stream::iter(&wanted)
+        .filter_map(|&position| async move { Some((position, mirror(config, build, position)?)) })
+        .map(|(position, entry)| async move { (position, newest_tag(entry, store, progress).await) })
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect::<BTreeMap<_, _>>()
+        .await;
+    let identities = identities(build, &mirror_tags);
+    let looks = wanted.iter().map(|&position| {
+        let (identity, is_meant) = (&identities[position], in_scope.contains(&position));
+        async move { (position, look_at(config, build, position, identity, is_meant, store, progress).await) }
+    });
+    let images = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
+    World { identities, images }
+}
+
+/// Returns the images in scope with all that they are built on.
+fn with_bases(build: &Build, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let mut wanted = in_scope.clone();
+    let mut open: Vec<usize> = in_scope.iter().copied().collect();
+    while let Some(position) = open.pop() {
+        let base = &build.images[position].mirror_image;
+        let bases = (0..build.images.len()).filter(|&other| build.images[other].repository == *base);
+        open.extend(bases.filter(|&other| wanted.insert(other)).collect::<Vec<_>>());
+    }
+    wanted
+}
+
+/// Returns the mirror whose newest tag an image is built on, where it leaves the tag open.
+fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<&'a Entry> {
+    let image = &build.images[position];
+    let is_image = build.images.iter().any(|other| other.repository == image.mirror_image);
+    let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
+    entries.iter().find(|entry| image.mirror_tag.is_none() && !is_image && entry.target == image.mirror_image)
+}
+
+/// Returns the newest of the tags at a mirror that its entry selects.
+async fn newest_tag(entry: &Entry, store: &dyn ImageStore, progress: &dyn Progress) -> Result<Tag, Trouble> {
+    let pattern = match &entry.selection {
+        Selection::Fixed(tag) => return Ok(tag.clone()),
+        Selection::Pattern(pattern) => pattern,
+    };
+    progress.event(Event::Observing { what: &format!("tags of {}", entry.target) });
+    let by_date = pattern.sort == SortBy::Date;
+    let listing = if by_date { store.dated_tags(&entry.target).await } else { store.tags(&entry.target).await };
+    let listing = listing.map_err(|error| trouble_of_place(&error))?.unwrap_or_default();
+    if by_date && listing.iter().any(|seen| seen.pushed_at.is_none()) {
+        let cause =
+            format!("which tag of {} is the newest by date cannot be told: the registry does not say when they were pushed", entry.target);
+        return Err(Trouble::new(cause).hint("give `mirror_tag`"));
+    }
+    newest(pattern, entry.os_normalize, &listing).cloned().ok_or_else(|| {
+        let cause = format!("{} has no tag that its sync entry selects (`tag_regex: {}`)", entry.target, pattern.tag_regex.text);
+        Trouble::new(cause).hint("run `imglife sync` first")
+    })
+}
+
+async fn look_at(
+    config: &Config,
+    build: &Build,
+    position: usize,
+    identity: &Result<Identity, Trouble>,
+    in_scope: bool,
+    store: &dyn ImageStore,
+    progress: &dyn Progress,
+) -> Seen {
+    let image = &build.images[position];
+    let Ok(identity) = identity else {
+        let unnamed = Trouble::new("what it is called is not known");
+        let draft = Err(DraftError::Unnamed);
+        return Seen { in_scope, draft, base_digest: Err(unnamed.clone()), published: Err(unnamed), aliases: BTreeMap::new() };
+    };
+    progress.event(Event::Observing { what: &format!("{}:{}", image.repository, identity.tag) });
+    let draft = draft(config, build, image, identity).await.map_err(DraftError::Wrong);
+    let digest_of = async |repository: &Repository, tag: &Tag| {
+        let found = store.resolve(repository, &Reference::Tag(tag.clone())).await;
+        found.map(|found| found.map(|found| found.digest)).map_err(|error| trouble_of_place(&error))
+    };
+    let aliases = async {
+        let looks = image.aliases.iter().map(|alias| async { (alias.clone(), digest_of(&image.repository, alias).await) });
+        futures_util::future::join_all(looks).await.into_iter().collect()
+    };
+    let (base_digest, published, aliases) =
+        futures_util::join!(digest_of(&identity.base, &identity.base_tag), published(store, &image.repository, &identity.tag), aliases);
+    Seen { in_scope, draft, base_digest, published, aliases }
+}
+
+pub(super) async fn published(store: &dyn ImageStore, repository: &Repository, tag: &Tag) -> Result<Option<Published>, Trouble> {
+    let facts = look(store, repository, &Reference::Tag(tag.clone()), None).await.map_err(|error| trouble_of_place(&error))?;
+    Ok(facts.map(|facts| Published {
+        inputs: facts.label(INPUTS).map(str::to_owned),
+        base_digest: facts.label(BASE_DIGEST).map(str::to_owned),
+        digest: facts.digest,
+    }))
+}
+
+async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Identity) -> Result<Draft, Trouble> {
+    let path = image.folder.join(&image.template);
+    let template_name = path.strip_prefix(&config.directory).unwrap_or(&path).display().to_string();
+    let template = blocking(move || read_template(&path)).await?;
+    let blank = dockerfile(build, image, identity, &Template { name: &template_name, text: &template }, Filling::Blanks)
+        .map_err(|error| Trouble { side: None, cause: error.to_string(), hint: error.hint })?;
+    let wrong = |error: &DockerfileError| Trouble { side: None, cause: format!("{template_name}: {error}"), hint: error.hint() };
+    let path = image.folder.clone();
+    let folder = blocking(move || list(&path)).await?;
+    let read = context_files(&blank, &image.args, &folder.files, folder.ignore.as_deref()).map_err(|error| wrong(&error))?;
+    let needs_execution = refusal(&blank, &image.args).map_err(|error| wrong(&error))?;
+    let path = image.folder.clone();
+    let files = blocking(move || digests(&path, &folder.files, &read)).await?;
+    let inputs = inputs(image, identity, &blank, &files);
+    Ok(Draft { template_name, template, files, inputs, needs_execution })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, FolderError> + Send + 'static) -> Result<T, Trouble> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| Trouble { side: None, cause: chain(&error), hint: error.hint() }),
+        Err(error) => Err(Trouble::new(error.to_string())),
+    }
+}

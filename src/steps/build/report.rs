@@ -1,0 +1,316 @@
+//! What became of each image, for people and for machines.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::plan::{Action, Item, Reason};
+use crate::config::BuildImage;
+use crate::error::Exit;
+use crate::model::{Digest, Platform, Repository, Tag};
+use crate::report::junit::{TestCase, TestSuite};
+use crate::report::text::{human_bytes, human_duration};
+use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::cases::{case, failure, hook_case};
+use crate::steps::hooks::HookReport;
+use crate::steps::{Mode, Trouble, seconds};
+
+/// The result of a build.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildReport {
+    #[serde(skip)]
+    pub mode: Mode,
+    pub dry_run: bool,
+    /// The run was stopped before its end.
+    pub interrupted: bool,
+    /// Something is wrong with a template or a folder, so nothing was built.
+    #[serde(skip)]
+    pub is_wrong: bool,
+    #[serde(rename = "durationSeconds", serialize_with = "seconds")]
+    pub duration: Duration,
+    pub totals: Totals,
+    pub images: Vec<ImageReport>,
+    /// What went wrong with the run as a whole.
+    #[serde(rename = "error", skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Counts over all images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    pub images: usize,
+    /// Built, or in the dry modes to be built.
+    pub built: usize,
+    pub up_to_date: usize,
+    /// Left as they are although their base moved.
+    pub base_moved: usize,
+    pub failed: usize,
+    /// Left alone because the run was stopped.
+    pub not_done: usize,
+}
+
+/// What became of one image.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageReport {
+    pub name: String,
+    pub repository: Repository,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// The tag that it is built on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Why it was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    pub platforms: Vec<String>,
+    /// Of all platforms, as stored; each blob counts once.
+    #[serde(rename = "bytes", skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// Aliases that were moved, or are to be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Tag>,
+    /// The rendered Dockerfile, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
+    /// The end of what the engine wrote, where it failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
+    #[serde(rename = "durationSeconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+/// How it went with an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "outcome", content = "error")]
+pub enum Outcome {
+    UpToDate,
+    /// Left as it is, although what it is built on moved.
+    BaseMoved,
+    /// To be built, in a run that changes nothing.
+    Planned,
+    Built,
+    /// Not built: what it is made of was written into a directory.
+    Written,
+    Failed(Trouble),
+    /// Stopped while it was being built; the tag was not touched.
+    Interrupted,
+    /// The run was stopped before its turn, or something else is wrong.
+    NotStarted,
+}
+
+impl Outcome {
+    fn words(&self) -> (&'static str, Tone) {
+        match self {
+            Outcome::UpToDate => ("up to date", Tone::Quiet),
+            Outcome::BaseMoved => ("base moved", Tone::Warning),
+            Outcome::Planned => ("to build", Tone::Plain),
+            Outcome::Built => ("built", Tone::Good),
+            Outcome::Written => ("written", Tone::Good),
+            Outcome::Failed(_) => ("failed", Tone::Bad),
+            Outcome::Interrupted => ("interrupted", Tone::Warning),
+            Outcome::NotStarted => ("not started", Tone::Warning),
+        }
+    }
+}
+
+impl ImageReport {
+    pub(super) fn new(image: &BuildImage, item: &Item) -> ImageReport {
+        let reason = match &item.action {
+            Action::Build { reason: Reason::New, .. } => Some("new"),
+            Action::Build { reason: Reason::BaseMoved, .. } => Some("baseMoved"),
+            Action::Build { reason: Reason::Forced, .. } => Some("forced"),
+            _ => None,
+        };
+        ImageReport {
+            name: image.name.clone(),
+            repository: image.repository.clone(),
+            tag: item.identity.as_ref().map(|identity| identity.tag.clone()),
+            base: item.identity.as_ref().map(|identity| identity.base_reference().to_string()),
+            outcome: Outcome::NotStarted,
+            reason,
+            digest: None,
+            platforms: image.platforms.iter().map(Platform::to_string).collect(),
+            size: None,
+            engine: None,
+            aliases: item.aliases.clone(),
+            dockerfile: None,
+            log: String::new(),
+            warnings: Vec::new(),
+            hooks: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// Returns its reference, or its repository when its tag is not known.
+    pub fn reference(&self) -> String {
+        self.tag.as_ref().map_or_else(|| self.repository.to_string(), |tag| format!("{}:{tag}", self.repository))
+    }
+}
+
+impl BuildReport {
+    pub(super) fn new(mode: Mode, is_wrong: bool, images: Vec<ImageReport>) -> BuildReport {
+        let mut totals = Totals { images: images.len(), ..Totals::default() };
+        for image in &images {
+            match image.outcome {
+                Outcome::UpToDate => totals.up_to_date += 1,
+                Outcome::BaseMoved => totals.base_moved += 1,
+                Outcome::Planned | Outcome::Built | Outcome::Written => totals.built += 1,
+                Outcome::Failed(_) => totals.failed += 1,
+                Outcome::Interrupted | Outcome::NotStarted => totals.not_done += 1,
+            }
+        }
+        BuildReport {
+            mode,
+            dry_run: mode != Mode::Apply,
+            interrupted: false,
+            is_wrong,
+            duration: Duration::ZERO,
+            totals,
+            images,
+            problem: None,
+        }
+    }
+
+    /// Returns the report of a run that was stopped before anything was planned.
+    pub fn stopped(mode: Mode, duration: Duration) -> BuildReport {
+        BuildReport { interrupted: true, duration, ..BuildReport::new(mode, false, Vec::new()) }
+    }
+
+    /// Returns how the command ends on this report. A template or a folder that is wrong is bad input: nothing was done.
+    pub fn exit(&self) -> Exit {
+        let hook_failed = self.images.iter().any(|image| image.hooks.iter().any(HookReport::failed));
+        match self.is_wrong {
+            true => Exit::Usage,
+            false if self.totals.failed > 0 || hook_failed || self.problem.is_some() => Exit::Failed,
+            false => Exit::Done,
+        }
+    }
+
+    /// Returns the report for people.
+    pub fn document(&self) -> Document {
+        let mut blocks = Vec::new();
+        if self.mode == Mode::List {
+            let rows = self.images.iter().map(|image| {
+                let (words, tone) = image.outcome.words();
+                vec![Cell::plain(image.reference()), Cell::toned(words, tone)]
+            });
+            blocks.push(Block::Table(Table { title: None, columns: Vec::new(), rows: rows.collect() }));
+        } else {
+            if let Some(table) = self.table() {
+                blocks.push(Block::Table(table));
+            }
+            blocks.extend(self.images.iter().filter_map(|image| Some((image, image.dockerfile.as_ref()?))).map(|(image, text)| {
+                let heading = format!("--- {} ({})", image.reference(), image.engine.as_deref().unwrap_or_default());
+                Block::Lines(std::iter::once(heading).chain(text.lines().map(str::to_owned)).collect())
+            }));
+        }
+        let problems = self.problems();
+        if !problems.is_empty() {
+            blocks.push(Block::Lines(problems));
+        }
+        if self.mode != Mode::List {
+            blocks.push(Block::Summary(self.summary()));
+        }
+        Document { blocks }
+    }
+
+    fn table(&self) -> Option<Table> {
+        let is_built = |image: &&ImageReport| image.outcome == Outcome::Built;
+        let rows: Vec<Vec<Cell>> = self
+            .images
+            .iter()
+            .map(|image| {
+                let (words, tone) = image.outcome.words();
+                let mut row = vec![Cell::plain(image.reference()), Cell::toned(words, tone)];
+                if image.outcome == Outcome::Built || image.outcome == Outcome::Planned {
+                    row.push(Cell::plain(image.platforms.join(" ")));
+                    row.push(Cell::plain(image.engine.clone().unwrap_or_default()));
+                }
+                if image.outcome == Outcome::Built {
+                    row.push(Cell::plain(image.size.map(human_bytes).unwrap_or_default()));
+                    row.push(Cell::plain(human_duration(image.duration)));
+                    row.push(Cell::plain(image.digest.as_ref().map(|digest| digest.short().to_owned()).unwrap_or_default()));
+                }
+                row
+            })
+            .collect();
+        let columns: &[&str] = match self.images.iter().find(is_built) {
+            Some(_) => &["Image", "Result", "Platforms", "Engine", "Size", "Time", "Digest"],
+            None if self.totals.built > 0 => &["Image", "Result", "Platforms", "Engine"],
+            None => &["Image", "Result"],
+        };
+        (!rows.is_empty()).then(|| Table { title: None, columns: columns.iter().map(|column| (*column).to_owned()).collect(), rows })
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.problem.iter().map(|problem| format!("error: {problem}")).collect();
+        for image in &self.images {
+            let name = image.reference();
+            if let Outcome::Failed(trouble) = &image.outcome {
+                lines.push(format!("error: {name}: {}", trouble.cause));
+                lines.extend(image.log.lines().map(|line| format!("  | {line}")));
+                lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
+            }
+            lines.extend(image.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
+            if image.outcome == Outcome::BaseMoved {
+                lines.push(format!("note: {name}: {} moved since it was built", image.base.as_deref().unwrap_or("its base")));
+                lines.push("  hint: raise `core_version`, or set `on_base_change: rebuild`".to_owned());
+            }
+            lines.extend(image.hooks.iter().filter_map(HookReport::problem));
+        }
+        lines
+    }
+
+    fn summary(&self) -> Summary {
+        let totals = &self.totals;
+        let mut images = SummaryRow::new("Images", totals.images);
+        let made = match self.dry_run {
+            true => "To build",
+            false if self.images.iter().any(|image| image.outcome == Outcome::Written) => "Written",
+            false => "Built",
+        };
+        let failed =
+            SummaryRow { tone: if totals.failed > 0 { Tone::Bad } else { Tone::Plain }, ..SummaryRow::new("Failed", totals.failed) };
+        images.children = vec![SummaryRow::new(made, totals.built), SummaryRow::new("Up to date", totals.up_to_date)];
+        if totals.base_moved > 0 {
+            images.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Base moved", totals.base_moved) });
+        }
+        images.children.push(failed);
+        if totals.not_done > 0 {
+            images.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", totals.not_done) });
+        }
+        Summary { title: "Build".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows: vec![images] }
+    }
+}
+
+impl BuildReport {
+    /// Returns the report for CI servers: a case for each image and each hook.
+    pub fn test_suite(&self) -> TestSuite {
+        let mut cases = Vec::new();
+        for image in &self.images {
+            let classname = image.repository.to_string();
+            let failure = match &image.outcome {
+                Outcome::Failed(trouble) => Some(failure(trouble)),
+                Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new("the run was stopped before it was done"))),
+                Outcome::UpToDate | Outcome::BaseMoved | Outcome::Planned | Outcome::Built | Outcome::Written => None,
+            };
+            let name = image.tag.as_ref().map_or(image.name.as_str(), Tag::as_str);
+            cases.push(TestCase { duration: image.duration, failure, ..case(&classname, name) });
+            cases.extend(image.hooks.iter().map(|hook| hook_case(&classname, hook)));
+        }
+        TestSuite { name: "imglife build".to_owned(), cases }
+    }
+}

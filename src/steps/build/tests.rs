@@ -1,0 +1,412 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{TimeZone, Utc};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::command::Refusing;
+use crate::config::Config;
+use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, EngineName};
+use crate::error::Exit;
+use crate::hooks::HookRunner;
+use crate::model::manifest::media_type;
+use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
+use crate::registry::memory::MemoryPlace;
+use crate::registry::{ImageSource, ImageStore, InMemory};
+use crate::steps::Mode;
+
+/// An engine that pushes an image of nothing but its labels.
+struct Labelling {
+    name: EngineName,
+    store: Arc<MemoryPlace>,
+    built: Mutex<Vec<BuildRequest>>,
+    fails_for: Option<&'static str>,
+}
+
+#[async_trait]
+impl BuildEngine for Labelling {
+    fn name(&self) -> EngineName {
+        self.name
+    }
+
+    async fn available(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
+        self.built.lock().expect("the notes").push(request.clone());
+        if self.fails_for.is_some_and(|name| request.repository.to_string().ends_with(name)) {
+            return Err(EngineError { log: "step 3: no such file".to_owned(), ..EngineError::new(self.name, "it ended with 1") });
+        }
+        let content = json!({ "architecture": "amd64", "os": "linux", "config": { "Labels": request.labels }, "text": request.dockerfile });
+        let digest = publish(&self.store, &request.repository, request.tag.as_str(), &content.to_string()).await;
+        Ok(Built { digest, warnings: Vec::new() })
+    }
+}
+
+/// Puts an image of one configuration at `repository` and returns its digest.
+async fn publish(store: &MemoryPlace, repository: &Repository, tag: &str, content: &str) -> Digest {
+    let config = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(content.as_bytes()), content.len() as u64);
+    store.put_blob(repository, &config, &InMemory(Bytes::from(content.to_owned())), None).await.expect("a blob");
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] });
+    let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    let tag: Tag = tag.parse().expect("a tag");
+    store.put_manifest(repository, &Reference::Tag(tag), &manifest).await.expect("an image");
+    manifest.digest
+}
+
+/// A folder of templates, a place with mirrors, and what builds.
+struct World {
+    directory: tempfile::TempDir,
+    store: Arc<MemoryPlace>,
+    engine: Arc<Labelling>,
+    created: i64,
+}
+
+const SYNC: &str = "\
+sync:
+  entries:
+    - { source: docker.io/library/alpine, target: r.example/mirrors/alpine, tag_regex: '3\\.\\d+\\.\\d+' }
+";
+
+impl World {
+    async fn new() -> World {
+        World::failing_for(None).await
+    }
+
+    async fn failing_for(fails_for: Option<&'static str>) -> World {
+        let store = Arc::new(MemoryPlace::default());
+        let engine = Arc::new(Labelling { name: EngineName::Native, store: Arc::clone(&store), built: Mutex::default(), fails_for });
+        let world = World { directory: tempfile::tempdir().expect("a directory"), store, engine, created: 1_700_000_000 };
+        world.mirror("3.20.9", "twenty").await;
+        world.mirror("3.21.3", "twenty-one").await;
+        world.write("images/alpine/Dockerfile.tmpl", "FROM {{ base }}\nLABEL made={{ created }} by={{ revision }}\nCOPY motd /etc/motd\n");
+        world.write("images/alpine/motd", "hello\n");
+        world.write("images/alpine/README.md", "not copied\n");
+        world
+    }
+
+    async fn mirror(&self, tag: &str, content: &str) -> Digest {
+        publish(&self.store, &repository("mirrors/alpine"), tag, &json!({ "text": content }).to_string()).await
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.directory.path().join(path);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn config(&self, build: &str) -> Config {
+        let text = format!("{SYNC}build:\n  core_version: 1.0.0\n  registry: r.example/bases\n{build}");
+        let path = self.directory.path().join("imglife.yaml");
+        fs::write(&path, text).expect("a file");
+        crate::config::open(Some(&path), &Variables::default(), self.directory.path()).expect("a configuration")
+    }
+
+    async fn plan(&self, config: &Config, forced: bool) -> (Plan, super::World) {
+        let build = config.build.as_ref().expect("the section");
+        let world = observe(config, build, &Scope::default(), &*self.store, &*crate::progress::silent()).await;
+        (plan(build, &world, forced), world)
+    }
+
+    async fn run(&self, config: &Config, mode: Mode, forced: bool) -> BuildReport {
+        let (plan, _) = self.plan(config, forced).await;
+        let execution = Execution {
+            mode,
+            store: self.store.clone(),
+            engines: vec![self.engine.clone()],
+            progress: crate::progress::silent(),
+            hooks: HookRunner::new(Arc::new(Refusing), Variables::default(), self.directory.path().to_owned()),
+            cancel: CancellationToken::new(),
+            occasion: self.occasion(),
+            ends: HashMap::new(),
+        };
+        execute(config.build.as_ref().expect("the section"), &plan, &execution).await
+    }
+
+    fn occasion(&self) -> Occasion {
+        let created = Utc.timestamp_opt(self.created, 0).single().expect("a time");
+        Occasion { created, revision: Some(format!("commit{}", self.created)), source: None }
+    }
+
+    fn built(&self) -> Vec<String> {
+        let mut built = self.engine.built.lock().expect("the notes");
+        built.drain(..).map(|request| format!("{}:{} on {}", request.repository, request.tag, request.base)).collect()
+    }
+
+    async fn digest(&self, path: &str, tag: &str) -> Option<Digest> {
+        let reference = Reference::Tag(tag.parse().expect("a tag"));
+        self.store.resolve(&repository(path), &reference).await.expect("an answer").map(|found| found.digest)
+    }
+}
+
+fn repository(path: &str) -> Repository {
+    format!("r.example/{path}").parse().expect("a repository")
+}
+
+/// Returns what became of each image, in a few words.
+fn outcomes(report: &BuildReport) -> Vec<String> {
+    let words = |image: &ImageReport| match &image.outcome {
+        Outcome::Failed(trouble) => format!("failed: {}", trouble.cause),
+        outcome => format!("{outcome:?}"),
+    };
+    report.images.iter().map(|image| format!("{} {}", image.reference().replace("r.example/", ""), words(image))).collect()
+}
+
+const ALPINE: &str =
+    "  images:\n    - { name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, aliases: [latest] }\n";
+
+#[tokio::test]
+async fn an_image_is_built_on_the_newest_mirror_and_then_left_alone_also_at_another_time() {
+    let mut world = World::new().await;
+    let config = world.config(ALPINE);
+    let mirror = world.digest("mirrors/alpine", "3.21.3").await.expect("the mirror");
+    let report = world.run(&config, Mode::Apply, false).await;
+    assert_eq!(outcomes(&report), ["bases/alpine:3.21.3-core1.0.0 Built"]);
+    assert_eq!(world.built(), [format!("r.example/bases/alpine:3.21.3-core1.0.0 on r.example/mirrors/alpine:3.21.3@{mirror}")]);
+    assert_eq!(world.digest("bases/alpine", "latest").await, world.digest("bases/alpine", "3.21.3-core1.0.0").await);
+    world.created += 86_400;
+    world.write("images/alpine/README.md", "changed\n");
+    let again = world.run(&config, Mode::Apply, false).await;
+    assert_eq!((outcomes(&again), world.built().len()), (vec!["bases/alpine:3.21.3-core1.0.0 UpToDate".to_owned()], 0));
+    assert_eq!((report.exit(), again.exit()), (Exit::Done, Exit::Done));
+}
+
+#[tokio::test]
+async fn labels_tell_what_the_image_is_and_what_it_stands_on() {
+    let world = World::new().await;
+    let config = world.config(ALPINE);
+    world.run(&config, Mode::Apply, false).await;
+    let built = world.engine.built.lock().expect("the notes");
+    let labels = &built[0].labels;
+    let mirror = built[0].base.digest.clone().expect("a digest").to_string();
+    let inputs = labels["imglife.inputs"].clone();
+    let expected: BTreeMap<String, String> = [
+        ("imglife.inputs", inputs.as_str()),
+        ("imglife.platforms", "linux/amd64"),
+        ("imglife.ref", "r.example/bases/alpine:3.21.3-core1.0.0"),
+        ("imglife.tier", "base"),
+        ("org.opencontainers.image.base.digest", &mirror),
+        ("org.opencontainers.image.base.name", "r.example/mirrors/alpine:3.21.3"),
+        ("org.opencontainers.image.created", "2023-11-14T22:13:20Z"),
+        ("org.opencontainers.image.revision", "commit1700000000"),
+        ("org.opencontainers.image.title", "alpine"),
+        ("org.opencontainers.image.version", "3.21.3-core1.0.0"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    assert_eq!(*labels, expected);
+    assert_eq!(built[0].dockerfile.lines().nth(1), Some("LABEL made=2023-11-14T22:13:20Z by=commit1700000000"));
+}
+
+#[tokio::test]
+async fn a_published_tag_is_not_overwritten_with_something_else_unless_that_is_forced() {
+    let world = World::new().await;
+    let config = world.config(ALPINE);
+    world.run(&config, Mode::Apply, false).await;
+    let before = world.digest("bases/alpine", "3.21.3-core1.0.0").await;
+    world.write("images/alpine/motd", "other\n");
+    let refused = world.run(&config, Mode::Apply, false).await;
+    let cause = "it is published and was made of something else; a published tag is not overwritten";
+    assert_eq!(outcomes(&refused), [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]);
+    assert_eq!((refused.exit(), world.digest("bases/alpine", "3.21.3-core1.0.0").await), (Exit::Failed, before.clone()));
+    let forced = world.run(&config, Mode::Apply, true).await;
+    assert_eq!(outcomes(&forced), ["bases/alpine:3.21.3-core1.0.0 Built"]);
+    assert_ne!(world.digest("bases/alpine", "3.21.3-core1.0.0").await, before);
+    let foreign = World::new().await;
+    publish(&foreign.store, &repository("bases/alpine"), "3.21.3-core1.0.0", "{}").await;
+    let refused = foreign.run(&config_of(&foreign), Mode::Apply, false).await;
+    assert!(outcomes(&refused)[0].contains("was not built by imglife"), "{:?}", outcomes(&refused));
+}
+
+fn config_of(world: &World) -> Config {
+    world.config(ALPINE)
+}
+
+#[tokio::test]
+async fn what_becomes_of_an_image_whose_base_moved_is_up_to_the_configuration() {
+    for (policy, expected) in
+        [("skip", "BaseMoved"), ("rebuild", "Built"), ("fail", "failed: r.example/mirrors/alpine:3.21.3 moved since it was built")]
+    {
+        let world = World::new().await;
+        let config = world.config(&format!("  on_base_change: {policy}\n{ALPINE}"));
+        world.run(&config, Mode::Apply, false).await;
+        world.mirror("3.21.3", "rebuilt upstream").await;
+        let report = world.run(&config, Mode::Apply, false).await;
+        assert_eq!(outcomes(&report), [format!("bases/alpine:3.21.3-core1.0.0 {expected}")]);
+    }
+}
+
+const CHAIN: &str = "  images:
+    - { name: app, folder: images/app, type: spe, mirror_image: r.example/bases/alpine }
+    - { name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine }
+";
+
+#[tokio::test]
+async fn images_are_built_after_what_they_are_built_on_and_on_its_new_digest() {
+    let world = World::new().await;
+    world.write("images/app/Dockerfile.tmpl", "FROM {{ .Base }}\n");
+    let config = world.config(CHAIN);
+    let report = world.run(&config, Mode::Apply, false).await;
+    assert_eq!(outcomes(&report), ["bases/alpine:3.21.3-core1.0.0 Built", "bases/app:3.21.3-core1.0.0 Built"]);
+    let alpine = world.digest("bases/alpine", "3.21.3-core1.0.0").await.expect("the base");
+    assert_eq!(world.built()[1], format!("r.example/bases/app:3.21.3-core1.0.0 on r.example/bases/alpine:3.21.3-core1.0.0@{alpine}"));
+    let again = world.run(&config, Mode::Apply, false).await;
+    assert_eq!((again.totals.up_to_date, world.built().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn an_image_that_fails_stops_only_what_is_built_on_it() {
+    let world = World::failing_for(Some("alpine")).await;
+    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
+    world.write("images/other/Dockerfile.tmpl", "FROM {{ base }}\n");
+    let other = "    - { name: other, folder: images/other, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.20.9 }\n";
+    let report = world.run(&world.config(&format!("{CHAIN}{other}")), Mode::Apply, false).await;
+    assert_eq!(
+        outcomes(&report),
+        [
+            "bases/alpine:3.21.3-core1.0.0 failed: native: it ended with 1",
+            "bases/app:3.21.3-core1.0.0 failed: it is built on r.example/bases/alpine:3.21.3-core1.0.0, which failed: native: it ended with 1",
+            "bases/other:3.20.9-core1.0.0 Built",
+        ]
+    );
+    assert_eq!((report.images[0].log.as_str(), report.exit()), ("step 3: no such file", Exit::Failed));
+}
+
+#[tokio::test]
+async fn nothing_is_built_while_a_template_is_wrong() {
+    let world = World::new().await;
+    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\nRUN {{ vrsion }}\n");
+    let report = world.run(&world.config(CHAIN), Mode::Apply, false).await;
+    assert_eq!(
+        outcomes(&report),
+        [
+            "bases/alpine:3.21.3-core1.0.0 NotStarted",
+            "bases/app:3.21.3-core1.0.0 failed: images/app/Dockerfile.tmpl:2: undefined value in `RUN {{ vrsion }}`"
+        ]
+    );
+    assert_eq!((report.exit(), world.built().len()), (Exit::Usage, 0));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_with_what_to_do() {
+    let world = World::new().await;
+    let missing = ALPINE.replace("aliases", "mirror_tag: 3.19.0, aliases");
+    let report = world.run(&world.config(&missing), Mode::Apply, false).await;
+    let Outcome::Failed(trouble) = &report.images[0].outcome else { panic!("{:?}", outcomes(&report)) };
+    assert_eq!(
+        (trouble.cause.as_str(), trouble.hint.as_deref()),
+        ("there is no r.example/mirrors/alpine:3.19.0", Some("run `imglife sync` first"))
+    );
+    world.write("images/alpine/Dockerfile.tmpl", "FROM {{ base }}\n\nRUN true\n");
+    let native = world.run(&world.config(&format!("  engine: native\n{ALPINE}")), Mode::Apply, false).await;
+    assert_eq!(
+        outcomes(&native),
+        ["bases/alpine:3.21.3-core1.0.0 failed: images/alpine/Dockerfile.tmpl:3: the engine `native` does not build RUN"]
+    );
+    let auto = world.run(&world.config(ALPINE), Mode::Apply, false).await;
+    assert!(outcomes(&auto)[0].contains("no engine that executes can be used here"), "{:?}", outcomes(&auto));
+}
+
+#[tokio::test]
+async fn images_that_would_share_a_tag_fail_both() {
+    let world = World::new().await;
+    let shared = format!(
+        "{ALPINE}    - {{ name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.20.9, aliases: [latest] }}\n"
+    );
+    let report = world.run(&world.config(&shared), Mode::Apply, false).await;
+    assert_eq!(report.totals.failed, 2);
+    assert!(outcomes(&report)[0].contains("build.images[0] and build.images[1] would all be published as r.example/bases/alpine:latest"));
+}
+
+#[tokio::test]
+async fn dry_and_real_runs_name_the_same_images_and_dry_ones_change_nothing() {
+    let world = World::new().await;
+    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
+    let config = world.config(CHAIN);
+    let dry = world.run(&config, Mode::DryRun, false).await;
+    assert!(dry.images[0].dockerfile.as_deref().is_some_and(|text| text.starts_with("FROM r.example/mirrors/alpine:3.21.3@sha256:")));
+    assert_eq!((world.built().len(), world.digest("bases/alpine", "3.21.3-core1.0.0").await), (0, None));
+    let real = world.run(&config, Mode::Apply, false).await;
+    assert_eq!(outcomes(&dry).join(" ").replace("Planned", "Built"), outcomes(&real).join(" "));
+}
+
+#[tokio::test]
+async fn an_alias_that_lags_behind_is_moved_without_a_build() {
+    let world = World::new().await;
+    let config = world.config(ALPINE);
+    world.run(&config, Mode::Apply, false).await;
+    publish(&world.store, &repository("bases/alpine"), "latest", "{}").await;
+    world.built();
+    let report = world.run(&config, Mode::Apply, false).await;
+    assert_eq!((outcomes(&report), world.built().len()), (vec!["bases/alpine:3.21.3-core1.0.0 UpToDate".to_owned()], 0));
+    assert_eq!(report.images[0].aliases.len(), 1);
+    assert_eq!(world.digest("bases/alpine", "latest").await, world.digest("bases/alpine", "3.21.3-core1.0.0").await);
+}
+
+#[tokio::test]
+async fn what_images_are_made_of_is_written_for_other_builders() {
+    let world = World::new().await;
+    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
+    std::os::unix::fs::symlink("motd", world.directory.path().join("images/alpine/link")).expect("a link");
+    let config = world.config(CHAIN);
+    let (plan, seen) = world.plan(&config, false).await;
+    let directory = world.directory.path().join("out");
+    let contexts = Contexts { directory: directory.clone(), occasion: world.occasion(), ends: HashMap::new() };
+    let build = config.build.as_ref().expect("the section");
+    for _ in 0..2 {
+        let report = write_contexts(build, &plan, &seen, &contexts);
+        assert_eq!((report.totals.built, report.exit()), (2, Exit::Done), "{:?}", outcomes(&report));
+    }
+    let read = |path: &str| fs::read_to_string(directory.join(path)).expect(path);
+    assert!(read("alpine/Dockerfile").starts_with("FROM r.example/mirrors/alpine:3.21.3@sha256:"));
+    assert_eq!((read("alpine/motd"), read("alpine/link")), ("hello\n".to_owned(), "hello\n".to_owned()));
+    assert_eq!(read("app/Dockerfile"), "FROM r.example/bases/alpine:3.21.3-core1.0.0\n");
+    let description: serde_json::Value = serde_json::from_str(&read("alpine/build.json")).expect("JSON");
+    assert_eq!(description["tag"], "r.example/bases/alpine:3.21.3-core1.0.0");
+    let bake: serde_json::Value = serde_json::from_str(&read("docker-bake.json")).expect("JSON");
+    assert_eq!(bake["target"]["app"]["contexts"]["r.example/bases/alpine:3.21.3-core1.0.0"], "target:alpine");
+    fs::create_dir_all(directory.join("foreign")).expect("a directory");
+    std::os::unix::fs::symlink("../../../etc/passwd", world.directory.path().join("images/alpine/out")).expect("a link");
+    let report = write_contexts(build, &plan, &seen, &contexts);
+    assert!(outcomes(&report)[0].contains("is a link that leads out of the folder"), "{:?}", outcomes(&report));
+    assert!(Path::new(&directory).join("alpine/Dockerfile").is_file(), "what was there stays");
+}
+
+#[tokio::test]
+async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
+    let world = World::new().await;
+    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
+    let config = world.config(CHAIN);
+    let pipeline = child_pipeline(config.build.as_ref().expect("the section"), &Scope::default(), None, Path::new("/"));
+    let pipeline: serde_json::Value = serde_json::from_str(&pipeline).expect("JSON");
+    assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
+    assert_eq!(pipeline["build alpine"]["script"], json!(["imglife build --only alpine"]));
+}
+
+#[test]
+fn related_images_stay_in_one_shard() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "build:
+  core_version: '1'
+  registry: r.example/bases
+  images:
+    - { name: a, folder: a, type: core, mirror_image: r.example/mirrors/x, mirror_tag: '1' }
+    - { name: b, folder: b, type: core, mirror_image: r.example/bases/a }
+    - { name: c, folder: c, type: core, mirror_image: r.example/mirrors/y, mirror_tag: '1' }
+    - { name: d, folder: d, type: core, mirror_image: r.example/bases/b }
+";
+    let path = directory.path().join("imglife.yaml");
+    fs::write(&path, text).expect("a file");
+    let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
+    let build = config.build.expect("the section");
+    let shard = |index| Scope { shard: Shard::new(index, 2), ..Scope::default() }.images(&build).into_iter().collect::<Vec<_>>();
+    assert_eq!((shard(1), shard(2)), (vec![0, 1, 3], vec![2]));
+}

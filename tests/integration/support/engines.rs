@@ -1,0 +1,182 @@
+//! The build engines that this machine has, and what they need to run for a test: a docker engine or a BuildKit of its own.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use imglife::engines::EngineName;
+use imglife::model::Variables;
+use tempfile::TempDir;
+
+use super::servers::installed;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine, ready for a test.
+pub(crate) struct Found {
+    pub(crate) name: EngineName,
+    /// Whether it can build for several platforms here.
+    pub(crate) builds_several: bool,
+    service: Option<Service>,
+}
+
+/// Returns the engines that this machine has, and writes their names where a run of the tests shows them. Buildah is always one;
+/// docker is one where root runs the tests, since its engine needs that; podman and buildx are where they are installed.
+pub(crate) fn found(why: &str) -> Vec<Found> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut engines = vec![Found { name: EngineName::Buildah, builds_several: true, service: None }];
+    let mut missing = Vec::new();
+    if is_there("podman") {
+        engines.push(Found { name: EngineName::Podman, builds_several: true, service: None });
+    } else {
+        missing.push("podman");
+    }
+    if is_root {
+        engines.push(Found { name: EngineName::Docker, builds_several: false, service: Some(Service::docker()) });
+    } else {
+        missing.push("docker (not run as root)");
+    }
+    match (installed("docker-buildx").is_file(), installed("buildkitd").is_file(), is_root) {
+        (true, true, true) => engines.push(Found { name: EngineName::Buildx, builds_several: true, service: Some(Service::buildkit()) }),
+        (true, false, true) => engines.push(Found { name: EngineName::Buildx, builds_several: false, service: Some(Service::docker()) }),
+        _ => missing.push("buildx"),
+    }
+    let names: Vec<String> = engines.iter().map(|engine| engine.name.to_string()).collect();
+    let missing = if missing.is_empty() { String::new() } else { format!("; this machine lacks {}", missing.join(", ")) };
+    // Not by a macro: what those print is only shown of tests that fail.
+    writeln!(std::io::stderr(), "{why}: with {}{missing}", names.join(", ")).expect("standard error");
+    engines
+}
+
+fn is_there(program: &str) -> bool {
+    ["/usr/bin", "/usr/sbin"].iter().any(|directory| Path::new(directory).join(program).is_file())
+}
+
+impl Found {
+    /// Puts into somebody's home what the engine needs there.
+    pub(crate) fn prepare(&self, home: &Path) {
+        if self.name == EngineName::Buildx {
+            symlink(installed("docker-buildx"), home.join(".docker/cli-plugins/docker-buildx")).expect("a new link");
+        }
+    }
+
+    /// Returns the variables that lead to the service.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
+        self.service.iter().map(|service| (service.variable, service.address())).collect()
+    }
+
+    /// Returns the names of images and containers that the engine has in its store.
+    pub(crate) fn leftovers(&self, variables: &Variables) -> Option<String> {
+        let commands: &[&[&str]] = match self.name {
+            EngineName::Buildah => &[&["buildah", "images"], &["buildah", "containers"]],
+            EngineName::Podman => &[&["podman", "images"], &["podman", "ps", "--all", "--external"]],
+            EngineName::Docker => &[&["docker", "images"]],
+            EngineName::Buildx | EngineName::Native => return None,
+        };
+        let told = commands.iter().map(|command| {
+            let output = Command::new(command[0]).args(&command[1..]).env_clear().envs(variables.iter()).output().expect("a list");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        });
+        Some(told.collect())
+    }
+}
+
+/// A docker engine or a BuildKit that listens on a socket in a directory of its own. It ends when it is dropped.
+struct Service {
+    variable: &'static str,
+    process: Child,
+    bridge: Option<String>,
+    directory: TempDir,
+}
+
+impl Service {
+    fn docker() -> Service {
+        let directory = tempfile::Builder::new().prefix("imglife-docker-").tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        // Containers get the network of a bridge that no other docker engine has.
+        let number = fastrand::u16(..);
+        let bridge = format!("img{number}");
+        let [high, low] = number.to_be_bytes();
+        ip(&["link", "add", "name", &bridge, "type", "bridge"]);
+        ip(&["address", "add", &format!("10.{high}.{low}.1/24"), "dev", &bridge]);
+        ip(&["link", "set", &bridge, "up"]);
+        let mut command = Command::new("dockerd");
+        command.args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid"), "--bridge", &bridge]).args([
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            "--storage-driver=overlay2",
+        ]);
+        let mut service = Service::start(command, "--host", "DOCKER_HOST", directory);
+        service.bridge = Some(bridge);
+        service
+    }
+
+    fn buildkit() -> Service {
+        let directory = tempfile::Builder::new().prefix("imglife-buildkit-").tempdir().expect("a temporary directory");
+        let configuration = directory.path().join("buildkitd.toml");
+        // Its RUN shares the network of this machine, since it knows no other without plugins.
+        let text = "[worker.oci]\nsnapshotter = \"native\"\nnetworkMode = \"host\"\n[worker.containerd]\nenabled = false\n";
+        fs::write(&configuration, text).expect("a written file");
+        let mut command = Command::new(installed("buildkitd"));
+        command.arg("--config").arg(configuration).arg("--root").arg(directory.path().join("data"));
+        Service::start(command, "--addr", "BUILDKITD_ADDR", directory)
+    }
+
+    fn start(mut command: Command, option: &str, variable: &'static str, directory: TempDir) -> Service {
+        let log = directory.path().join("log");
+        let output = File::create(&log).expect("a new file");
+        let socket = socket(&directory);
+        let started = command
+            .args([option, &format!("unix://{}", socket.display())])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("another handle"))
+            .stderr(output)
+            .spawn();
+        let process =
+            started.unwrap_or_else(|error| panic!("{command:?}: {error}: run `make setup`, or install the Debian package docker.io"));
+        let mut service = Service { variable, process, bridge: None, directory };
+        let since = Instant::now();
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            let has_ended = service.process.try_wait().expect("a child to wait for").is_some();
+            let said = || fs::read_to_string(&log).expect("a log");
+            assert!(!has_ended && since.elapsed() < PATIENCE, "{command:?} did not start:\n{}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        service
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", socket(&self.directory).display())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Asked to end, it unmounts what it mounted.
+        if let Some(id) = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        self.process.wait().expect("a child to wait for");
+        // All but the directory of its data, which it had mounted on itself.
+        drop(Command::new("umount").arg("--recursive").arg(self.directory.path().join("data")).output());
+        if let Some(bridge) = &self.bridge {
+            ip(&["link", "delete", bridge]);
+        }
+    }
+}
+
+fn socket(directory: &TempDir) -> PathBuf {
+    directory.path().join("engine.sock")
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("ip: {error}: run `make setup`, or install the Debian package iproute2"));
+    assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+}
