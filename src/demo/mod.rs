@@ -20,7 +20,19 @@ mod tour;
 
 pub use tour::{DemoOptions, run};
 
-const CONFIGURATION: &str = include_str!("imglife.yaml");
+/// A file of the world: its path, and what it holds.
+type WorldFile = (&'static str, &'static str);
+
+/// The configuration comes first: where it is somebody else's, nothing is written.
+const FILES: [WorldFile; 7] = [
+    ("imglife.yaml", include_str!("world/imglife.yaml")),
+    ("images/debian/Dockerfile.tmpl", include_str!("world/images/debian/Dockerfile.tmpl")),
+    ("images/debian/rootfs/bin/about", include_str!("world/images/debian/rootfs/bin/about")),
+    ("images/debian/rootfs/etc/motd", include_str!("world/images/debian/rootfs/etc/motd")),
+    ("images/alpine/Dockerfile.tmpl", include_str!("world/images/alpine/Dockerfile.tmpl")),
+    ("images/alpine/motd", include_str!("world/images/alpine/motd")),
+    ("images/tools/Dockerfile.tmpl", include_str!("world/images/tools/Dockerfile.tmpl")),
+];
 
 /// Why the sample world could not be made.
 #[derive(Debug, Error)]
@@ -47,12 +59,14 @@ pub enum DemoError {
     Occupied { path: PathBuf },
 }
 
-/// Writes the sample world into `directory`, which must be absolute: upstream image layouts below `upstream/`, and an
-/// `imglife.yaml` that mirrors them to `mirrors/`. Returns the path of the configuration. A world that is there already is
-/// completed; a configuration that differs is not overwritten.
+/// Writes the sample world into `directory`, which must be absolute: upstream image layouts below `upstream/`, templates below
+/// `images/`, and an `imglife.yaml` that mirrors the ones to `mirrors/` and builds the others into `bases/`. Returns the path of the
+/// configuration. A world that is there already is completed; files that differ are not overwritten.
 pub async fn write_world(store: &dyn ImageStore, directory: &Path) -> Result<PathBuf, DemoError> {
     // First, so that nothing is put into somebody's repository.
-    let configuration = write_configuration(directory)?;
+    for (path, content) in FILES {
+        write_file(&directory.join(path), content)?;
+    }
     for upstream in catalogue::upstreams() {
         let repository = Repository::Layout { directory: directory.join("upstream").join(upstream.name) };
         for (image, tags) in upstream.images {
@@ -60,24 +74,27 @@ pub async fn write_world(store: &dyn ImageStore, directory: &Path) -> Result<Pat
             image.publish(store, &repository, &tags).await?;
         }
     }
-    Ok(configuration)
+    Ok(directory.join("imglife.yaml"))
 }
 
-fn write_configuration(directory: &Path) -> Result<PathBuf, DemoError> {
-    let path = directory.join("imglife.yaml");
-    let as_public_as_others = Permissions::from_mode(0o666);
-    let written = tempfile::Builder::new().permissions(as_public_as_others).tempfile_in(directory).and_then(|mut file| {
-        file.write_all(CONFIGURATION.as_bytes())?;
+fn write_file(path: &Path, content: &str) -> Result<(), DemoError> {
+    let failed = |source| DemoError::Write { path: path.to_owned(), source };
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    let mode = if content.starts_with("#!") { 0o777 } else { 0o666 };
+    // Less what the umask takes: they are files like others.
+    let written = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(parent).and_then(|mut file| {
+        file.write_all(content.as_bytes())?;
         file.as_file().sync_all()?;
-        file.persist_noclobber(&path).map_err(|error| error.error)
+        file.persist_noclobber(path).map_err(|error| error.error)
     });
     match written {
-        Ok(_) => Ok(path),
+        Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let found = std::fs::read(&path).map_err(|source| DemoError::Write { path: path.clone(), source })?;
-            if found == CONFIGURATION.as_bytes() { Ok(path) } else { Err(DemoError::Occupied { path }) }
+            let found = std::fs::read(path).map_err(failed)?;
+            if found == content.as_bytes() { Ok(()) } else { Err(DemoError::Occupied { path: path.to_owned() }) }
         }
-        Err(source) => Err(DemoError::Write { path, source }),
+        Err(source) => Err(failed(source)),
     }
 }
 
@@ -117,7 +134,7 @@ mod tests {
     async fn each_source_of_the_configuration_is_in_the_world() {
         let directory = tempfile::tempdir().expect("a directory");
         write_world(&Layouts::default(), directory.path()).await.expect("to write the world");
-        let sources: Vec<_> = CONFIGURATION.lines().filter_map(|line| line.split_once("source: ocidir://")).collect();
+        let sources: Vec<_> = FILES[0].1.lines().filter_map(|line| line.split_once("source: ocidir://")).collect();
         assert!(sources.len() >= 3);
         for (_, source) in sources {
             assert!(directory.path().join(source).join("index.json").is_file(), "{source}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DemoError, write_world};
-use crate::app::{self, Command, Global, Invocation, Mode, Output, Surroundings, SyncOptions};
+use crate::app::{self, BuildForm, BuildOptions, Command, Global, Invocation, Mode, Output, Surroundings, SyncOptions};
 use crate::error::{Exit, Failure};
 use crate::model::text::printable;
 
@@ -16,7 +16,7 @@ pub struct DemoOptions {
     pub keep: bool,
 }
 
-/// Runs the demo: writes the sample world, mirrors it, mirrors it again to show that nothing is left to do.
+/// Runs the demo: writes the sample world, mirrors it and builds on the mirrors, each twice to show that nothing is left to do.
 pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let place = Place::new(options, surroundings)?;
     let directory = place.path();
@@ -37,12 +37,16 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
     let Some(configuration) = configuration else { return Ok(written) };
     let say = |text: &str| surroundings.print(text);
     say(&format!(
-        "A sample world was written to {}: three upstream repositories with images for\nseveral platforms below upstream/, and an imglife.yaml that mirrors parts of them to mirrors/.\n\n\
+        "A sample world was written to {}: three upstream repositories with images for\nseveral platforms below upstream/, templates of base images below images/, and an imglife.yaml.\n\n\
          $ imglife sync\n",
         shown(directory)
     ))?;
+    let command = |command| {
+        let invocation = Invocation { command, global: Global { configuration: Some(configuration.clone()) } };
+        app::run(invocation, surroundings)
+    };
     let sync = || {
-        let options = SyncOptions {
+        command(Command::Sync(SyncOptions {
             mode: Mode::Apply,
             only: Vec::new(),
             shard: None,
@@ -50,9 +54,17 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
             output: Output::Text,
             report_junit: None,
             report_metrics: None,
-        };
-        let invocation = Invocation { command: Command::Sync(options), global: Global { configuration: Some(configuration.clone()) } };
-        app::run(invocation, surroundings)
+        }))
+    };
+    let build = || {
+        command(Command::Build(BuildOptions {
+            mode: Mode::Apply,
+            only: Vec::new(),
+            shard: None,
+            force: false,
+            form: BuildForm::Report(Output::Text),
+            report_junit: None,
+        }))
     };
     let first = sync()?;
     if first != Exit::Done {
@@ -62,8 +74,20 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
         "\nThe images are there now, with the digests they have upstream where all platforms are kept. A second run has nothing left to do:\n\n$ imglife sync\n",
     )?;
     let second = sync()?;
+    if second != Exit::Done {
+        return Ok(second);
+    }
+    say(
+        "\nOn the mirrors, the organisation's base images are built. These templates run nothing, so no engine and no daemon is needed:\n\n$ imglife build\n",
+    )?;
+    let third = build()?;
+    if third != Exit::Done {
+        return Ok(third);
+    }
+    say("\nA tag that is published is never overwritten, so here too a second run has nothing to do:\n\n$ imglife build\n")?;
+    let fourth = build()?;
     say(&next_steps(place.keep(), surroundings))?;
-    Ok(second)
+    Ok(fourth)
 }
 
 fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
@@ -75,7 +99,9 @@ fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
                  cd {}\n  \
                  less imglife.yaml              what is mirrored, and why\n  \
                  imglife sync --list            every tag that is selected, and how many each rule left out\n  \
-                 ls mirrors/alpine/blobs/sha256 the mirror is an OCI image layout; skopeo and crane read it\n",
+                 imglife build --dry-run        the base images, and what they would be made of\n  \
+                 less images/alpine/Dockerfile.tmpl\n  \
+                 skopeo inspect oci:bases/alpine:latest   what a base says of itself; every OCI tool reads these directories\n",
                 shown(&directory)
             )
         }

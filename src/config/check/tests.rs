@@ -720,7 +720,7 @@ fn a_usual_base_images_repository_loads() {
 
 #[test]
 fn the_configuration_of_the_sample_world_loads() {
-    loaded(include_str!("../../demo/imglife.yaml"), &[]);
+    loaded(include_str!("../../demo/world/imglife.yaml"), &[]);
 }
 
 fn yaml_like() -> impl Strategy<Value = String> {

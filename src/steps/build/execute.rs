@@ -45,6 +45,10 @@ type Result_ = Option<Result<Digest, String>>;
 pub async fn execute(build: &Build, plan: &Plan, execution: &Execution) -> BuildReport {
     let results = plan.items.iter().map(|item| (item.position, watch::channel(None).0)).collect();
     let run = Run { build, is_wrong: plan.is_wrong, execution, results, program: tokio::sync::OnceCell::new() };
+    let builds = plan.items.iter().filter(|item| matches!(item.action, Action::Build { .. })).count();
+    if execution.mode == Mode::Apply && !plan.is_wrong {
+        execution.progress.event(Event::Planned { items: builds });
+    }
     let work = plan.items.iter().enumerate().map(|(order, item)| {
         let run = &run;
         async move { (order, run.item(item).await) }
