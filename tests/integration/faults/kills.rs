@@ -16,7 +16,7 @@ const SETTLING: Duration = Duration::from_millis(200);
 
 /// Returns how many runs are killed: as many as `IMGLIFE_SOAK` says, else five.
 #[expect(clippy::disallowed_methods, reason = "only who runs the tests says how long they may take")]
-fn rounds() -> u64 {
+pub(crate) fn rounds() -> u64 {
     std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| text.parse().expect("IMGLIFE_SOAK is a number of rounds"))
 }
 
@@ -41,7 +41,7 @@ fn versions(count: u64) -> Graph {
 
 /// Fails the test when a tag of `repository` is of an image that is not there with everything below it, verified. Returns how
 /// many tags there are.
-pub(super) async fn assert_whole(source: &dyn ImageSource, repository: &Repository) -> usize {
+pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Repository) -> usize {
     let tags = source.tags(repository).await.expect("an answer").unwrap_or_default();
     for seen in &tags {
         let mut left = vec![Reference::Tag(seen.tag.clone())];
@@ -102,7 +102,7 @@ fn kill_after(world: &World, moment: Duration) -> bool {
 }
 
 /// Returns a moment within a run that takes `length`.
-fn moment(round: u64, length: Duration) -> Duration {
+pub(crate) fn moment(round: u64, length: Duration) -> Duration {
     length.mul_f64(fastrand::Rng::with_seed(round).f64())
 }
 

@@ -20,7 +20,7 @@ use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 
 mod connections;
-mod kills;
+pub(crate) mod kills;
 mod lies;
 mod logins;
 mod pairs;

@@ -135,3 +135,39 @@ async fn settings_are_the_same() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn what_is_written_for_other_builders_is_built_by_them() {
+    let place = place().await;
+    let host = place.registry.host();
+    place.file("Dockerfile.tmpl", 0o644, "FROM {{ base }}\nARG WHO\nCOPY dir/ /srv/\nENV WHO=$WHO\n");
+    fs::write(
+        place.world.path("imglife.yaml"),
+        format!(
+            "registry: {{ provider: file, insecure_registries: [{host:?}] }}\nbuild:\n  core_version: 1.0.0\n  registry: {host}/bases\n  images:\n    \
+             - {{ name: app, folder: folder, type: core, mirror_image: {host}/mirrors/base, mirror_tag: '1', args: {{ WHO: us }} }}\n"
+        ),
+    )
+    .expect("a file");
+    place.world.imglife(["build", "--output-dir", "contexts"]).succeeds();
+    assert!(place.registry.stored_tags("bases/app").is_empty(), "nothing is built");
+    let description: Value =
+        serde_json::from_slice(&fs::read(place.world.path("contexts/app/build.json")).expect("a description")).expect("JSON");
+    let storage = format!("--root {0}/storage --runroot {0}/run --storage-driver vfs", place.world.path("").display());
+    fs::write(place.world.path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("a policy");
+    let (tag, inputs) = (description["tag"].as_str().expect("a tag"), description["inputs"].as_str().expect("a digest"));
+    place
+        .world
+        .shell(&format!(
+            "buildah {storage} bud --isolation chroot --tls-verify=false --signature-policy policy.json --build-arg WHO=us \
+             --label imglife.inputs={inputs} -t app contexts/app && \
+             buildah {storage} push --tls-verify=false --signature-policy policy.json app docker://{tag}"
+        ))
+        .succeeds();
+    let built =
+        read(&*place.store, &place.registry.repository("bases/app"), &Reference::Tag("1-core1.0.0".parse().expect("a tag")), "linux/amd64")
+            .await;
+    assert!(built.files.contains_key("srv/sub") || built.files.keys().any(|path| path.ends_with("srv/sub")), "{:?}", built.files.keys());
+    let bake: Value = serde_json::from_slice(&fs::read(place.world.path("contexts/docker-bake.json")).expect("a bake file")).expect("JSON");
+    assert_eq!(bake["target"]["app"]["tags"][0], tag);
+}

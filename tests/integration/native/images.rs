@@ -70,7 +70,7 @@ const USERS: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:100:101:app:/home/app:
 const GROUPS: &str = "root:x:0:\napp:x:101:\nstaff:x:50:\n";
 
 /// Returns a base with `/bin` as a link to `/usr/bin`, users and groups, for `platforms`; each has a layer of its own.
-pub(super) fn base(platforms: &[&str]) -> Graph {
+pub(crate) fn base(platforms: &[&str]) -> Graph {
     let mut graph = Graph::default();
     let below = layer(&[
         ("bin", 'l', 0o777, 0, "usr/bin"),

@@ -29,7 +29,7 @@ macro_rules! say {
 }
 
 mod buildah;
-mod images;
+pub(crate) mod images;
 
 use images::{base, read};
 
