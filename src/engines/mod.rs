@@ -161,6 +161,8 @@ pub struct EngineError {
     /// The end of what the engine wrote, secrets masked; empty when it wrote nothing.
     pub log: String,
     pub hint: Option<String>,
+    /// Whether an engine that executes could build it: only this one does not.
+    pub takes_execution: bool,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -168,7 +170,7 @@ pub struct EngineError {
 impl EngineError {
     /// Returns an error that nothing was written about.
     pub fn new(engine: EngineName, problem: impl Into<String>) -> EngineError {
-        EngineError { engine, problem: problem.into(), log: String::new(), hint: None, source: None }
+        EngineError { engine, problem: problem.into(), log: String::new(), hint: None, takes_execution: false, source: None }
     }
 
     #[must_use]

@@ -243,7 +243,8 @@ fn base_fault(error: BaseError) -> EngineError {
         BaseError::Trigger { .. } => Some(ANOTHER_ENGINE.to_owned()),
         _ => None,
     };
-    caused(error, hint)
+    let takes_execution = matches!(error, BaseError::Trigger { .. });
+    EngineError { takes_execution, ..caused(error, hint) }
 }
 
 fn place_fault(error: PlaceError) -> EngineError {

@@ -134,7 +134,10 @@ impl Prepared {
     /// Returns the target of a bake file (Docker, "Bake file reference").
     fn bake(&self, image: &BuildImage, folder: &str, base_target: Option<&str>) -> Value {
         let tags: Vec<String> = std::iter::once(self.reference.to_string()).chain(aliases(image)).collect();
-        let annotations: Vec<String> = self.labels.iter().map(|(name, value)| format!("index,manifest:{name}={value}")).collect();
+        // BuildKit refuses annotations of an index where it makes none.
+        let has_index = image.platforms.len() > 1 || image.sbom || image.provenance != Provenance::Off;
+        let level = if has_index { "index,manifest" } else { "manifest" };
+        let annotations: Vec<String> = self.labels.iter().map(|(name, value)| format!("{level}:{name}={value}")).collect();
         let mut target = json!({
             "context": folder,
             "dockerfile": "Dockerfile",

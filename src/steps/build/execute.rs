@@ -14,7 +14,7 @@ use super::plan::{Action, BaseDigest, Engine as Chosen, Item, Plan};
 use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
 use super::{size, trouble_of_place};
-use crate::config::{Build, BuildImage};
+use crate::config::{Build, BuildImage, EngineChoice};
 use crate::engines::{Attestations, BuildRequest, Engine, EngineError, EngineName, Provenance};
 use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::Placeholder;
@@ -229,7 +229,14 @@ impl Run<'_> {
             attestations: attestations(image),
             created: occasion.created,
         };
-        let built = engine.build(&request).await.map_err(|error| {
+        let mut built = engine.build(&request).await;
+        if built.as_ref().is_err_and(|error| error.takes_execution) && self.build.engine == EngineChoice::Auto {
+            // Seen in the base only: a program builds it where the choice is free.
+            let program = self.engine(&Chosen::AnyProgram).await?;
+            report.engine = Some(program.name().to_string());
+            built = program.build(&request).await;
+        }
+        let built = built.map_err(|error| {
             report.log.clone_from(&error.log);
             trouble_of_engine(&error)
         })?;

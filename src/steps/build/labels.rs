@@ -1,6 +1,7 @@
 //! What a base image says of itself: labels, and the digest of what it was made of.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde_json::json;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::context::FileDigest;
 use super::identity::Identity;
 use crate::config::BuildImage;
+use crate::model::reference::LAYOUT_PREFIX;
 use crate::model::{Digest, ImageReference};
 
 /// The label that holds the digest of what an image was made of.
@@ -77,8 +79,9 @@ impl Making<'_> {
 }
 
 /// Returns the digest of what an image is made of: the Dockerfile rendered without what differs from run to run, the files that it
-/// reads, arguments, platforms and lasting labels. The base counts by its tag; that its digest moved is told apart.
-pub(super) fn inputs(image: &BuildImage, identity: &Identity, dockerfile: &str, files: &[FileDigest]) -> Digest {
+/// reads, arguments, platforms and lasting labels. The base counts by its tag; that its digest moved is told apart. OCI layouts count by
+/// their path below `directory`, that of the configuration: a checkout elsewhere makes the same.
+pub(super) fn inputs(image: &BuildImage, identity: &Identity, dockerfile: &str, files: &[FileDigest], directory: &Path) -> Digest {
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
     let description = json!({
         "dockerfile": dockerfile,
@@ -87,5 +90,6 @@ pub(super) fn inputs(image: &BuildImage, identity: &Identity, dockerfile: &str, 
         "platforms": platforms,
         "labels": lasting(image, identity),
     });
-    Digest::sha256(description.to_string().as_bytes())
+    let here = format!("{LAYOUT_PREFIX}{}/", directory.display().to_string().trim_end_matches('/'));
+    Digest::sha256(description.to_string().replace(&here, LAYOUT_PREFIX).as_bytes())
 }

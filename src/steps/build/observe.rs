@@ -188,7 +188,7 @@ async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Id
     let needs_execution = refusal(&blank, &image.args).map_err(|error| wrong(&error))?;
     let path = image.folder.clone();
     let files = blocking(move || digests(&path, &folder.files, &read)).await?;
-    let inputs = inputs(image, identity, &blank, &files);
+    let inputs = inputs(image, identity, &blank, &files, &config.directory);
     Ok(Draft { template_name, template, files, inputs, needs_execution })
 }
 

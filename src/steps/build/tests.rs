@@ -40,6 +40,9 @@ impl BuildEngine for Labelling {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
+        if self.name == EngineName::Native && request.arguments.contains_key("TRIGGERS") {
+            return Err(EngineError { takes_execution: true, ..EngineError::new(self.name, "the base has ONBUILD") });
+        }
         self.built.lock().expect("the notes").push(request.clone());
         if self.fails_for.is_some_and(|name| request.repository.to_string().ends_with(name)) {
             return Err(EngineError { log: "step 3: no such file".to_owned(), ..EngineError::new(self.name, "it ended with 1") });
@@ -66,6 +69,8 @@ struct World {
     directory: tempfile::TempDir,
     store: Arc<MemoryPlace>,
     engine: Arc<Labelling>,
+    /// One that executes.
+    program: Option<Arc<Labelling>>,
     created: i64,
 }
 
@@ -83,7 +88,7 @@ impl World {
     async fn failing_for(fails_for: Option<&'static str>) -> World {
         let store = Arc::new(MemoryPlace::default());
         let engine = Arc::new(Labelling { name: EngineName::Native, store: Arc::clone(&store), built: Mutex::default(), fails_for });
-        let world = World { directory: tempfile::tempdir().expect("a directory"), store, engine, created: 1_700_000_000 };
+        let world = World { directory: tempfile::tempdir().expect("a directory"), store, engine, program: None, created: 1_700_000_000 };
         world.mirror("3.20.9", "twenty").await;
         world.mirror("3.21.3", "twenty-one").await;
         world.write("images/alpine/Dockerfile.tmpl", "FROM {{ base }}\nLABEL made={{ created }} by={{ revision }}\nCOPY motd /etc/motd\n");
@@ -120,7 +125,11 @@ impl World {
         let execution = Execution {
             mode,
             store: self.store.clone(),
-            engines: vec![self.engine.clone()],
+            engines: [Some(&self.engine), self.program.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|engine| engine.clone() as Arc<dyn BuildEngine>)
+                .collect(),
             progress: crate::progress::silent(),
             hooks: HookRunner::new(Arc::new(Refusing), Variables::default(), self.directory.path().to_owned()),
             cancel: CancellationToken::new(),
@@ -316,6 +325,21 @@ async fn what_is_not_there_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn where_the_base_takes_execution_a_program_builds_if_the_choice_is_free() {
+    let mut world = World::new().await;
+    let program = Labelling { name: EngineName::Buildah, store: Arc::clone(&world.store), built: Mutex::default(), fails_for: None };
+    world.program = Some(Arc::new(program));
+    let triggers = ALPINE.replace("aliases", "args: { TRIGGERS: yes }, aliases");
+    let named = world.run(&world.config(&format!("  engine: native\n{triggers}")), Mode::Apply, false).await;
+    assert_eq!(outcomes(&named), ["bases/alpine:3.21.3-core1.0.0 failed: native: the base has ONBUILD"]);
+    let auto = world.run(&world.config(&triggers), Mode::Apply, false).await;
+    assert_eq!(
+        (outcomes(&auto), auto.images[0].engine.as_deref()),
+        (vec!["bases/alpine:3.21.3-core1.0.0 Built".to_owned()], Some("buildah"))
+    );
+}
+
+#[tokio::test]
 async fn images_that_would_share_a_tag_fail_both() {
     let world = World::new().await;
     let shared = format!(
@@ -390,6 +414,19 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     let pipeline: serde_json::Value = serde_json::from_str(&pipeline).expect("JSON");
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
     assert_eq!(pipeline["build alpine"]["script"], json!(["imglife build --only alpine"]));
+}
+
+#[tokio::test]
+async fn what_an_image_is_made_of_is_the_same_in_another_checkout() {
+    let mut inputs = Vec::new();
+    for _ in 0..2 {
+        let world = World::new().await;
+        let config = world.config(&ALPINE.replace("r.example/mirrors/alpine,", "ocidir://mirrors/alpine, mirror_tag: 3.21.3,"));
+        let build = config.build.as_ref().expect("the section");
+        let seen = observe(&config, build, &Scope::default(), &*world.store, &*crate::progress::silent()).await;
+        inputs.push(seen.images[&0].draft.as_ref().expect("a draft").inputs.clone());
+    }
+    assert_eq!(inputs[0], inputs[1]);
 }
 
 #[test]
