@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::output::OutputForm;
+use super::output::{OutputForm, mode};
 use super::shard::ShardArgument;
-use crate::app::{BuildForm, BuildOptions, Mode};
+use crate::app::{BuildForm, BuildOptions};
 use crate::error::Failure;
 use crate::model::Variables;
 
@@ -87,11 +87,7 @@ impl BuildArguments {
     /// Returns what is asked for. Fails when `--shard auto` cannot tell the part.
     pub(super) fn options(self, variables: &Variables) -> Result<BuildOptions, Failure> {
         Ok(BuildOptions {
-            mode: match (self.list, self.dry_run) {
-                (true, _) => Mode::List,
-                (false, true) => Mode::DryRun,
-                (false, false) => Mode::Apply,
-            },
+            mode: mode(self.list, self.dry_run),
             only: self.only,
             shard: self.shard.map(|shard| shard.shard(variables)).transpose()?,
             force: self.force,

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::output::OutputForm;
-use crate::app::{Command, EolListOptions, EolUpdateOptions, Mode};
+use super::output::{OutputForm, mode};
+use crate::app::{Command, EolListOptions, EolUpdateOptions};
 
 /// Know what ends when
 #[derive(Debug, Args)]
@@ -86,11 +86,9 @@ Exit codes:
 impl EolArguments {
     pub(super) fn command(self) -> Command {
         match self.command {
-            EolCommand::Update { dry_run, data_file, output } => Command::EolUpdate(EolUpdateOptions {
-                mode: if dry_run { Mode::DryRun } else { Mode::Apply },
-                data_file,
-                output: output.into(),
-            }),
+            EolCommand::Update { dry_run, data_file, output } => {
+                Command::EolUpdate(EolUpdateOptions { mode: mode(false, dry_run), data_file, output: output.into() })
+            }
             EolCommand::List { within, output } => Command::EolList(EolListOptions { within_days: within, output: output.into() }),
         }
     }

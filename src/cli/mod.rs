@@ -41,9 +41,9 @@ const HELP_WIDTH: usize = 100;
 
 /// Keep an organisation's container images alive
 ///
-/// Mirrors public images, keeps the mirrors current, knows when they reach their end of life, and records which applications stand on
-/// what. Configured by one file: `imglife.yaml`, or the one that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs,
-/// progress and errors to stderr.
+/// Mirrors public images and keeps the mirrors current, builds base images on them, knows when they reach their end of life, and
+/// records which applications stand on what. Configured by one file: `imglife.yaml`, or the one that `--config` or
+/// `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress and errors to stderr.
 #[derive(Debug, Parser)]
 #[command(
     name = "imglife",

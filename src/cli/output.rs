@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::app::Output;
+use crate::app::{Mode, Output};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputForm {
@@ -17,5 +17,14 @@ impl From<OutputForm> for Output {
             OutputForm::Text => Output::Text,
             OutputForm::Json => Output::Json,
         }
+    }
+}
+
+/// Returns how far a run goes, by its flags.
+pub(super) fn mode(list: bool, dry_run: bool) -> Mode {
+    match (list, dry_run) {
+        (true, _) => Mode::List,
+        (false, true) => Mode::DryRun,
+        (false, false) => Mode::Apply,
     }
 }

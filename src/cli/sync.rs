@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::OutputForm;
+use super::output::{OutputForm, mode};
 use super::shard::ShardArgument;
-use crate::app::{Mode, SyncOptions};
+use crate::app::SyncOptions;
 use crate::error::Failure;
 use crate::model::Variables;
 
@@ -74,11 +74,7 @@ impl SyncArguments {
     /// Returns what is asked for. Fails when `--shard auto` cannot tell the part.
     pub(super) fn options(self, variables: &Variables) -> Result<SyncOptions, Failure> {
         Ok(SyncOptions {
-            mode: match (self.list, self.dry_run) {
-                (true, _) => Mode::List,
-                (false, true) => Mode::DryRun,
-                (false, false) => Mode::Apply,
-            },
+            mode: mode(self.list, self.dry_run),
             only: self.only,
             shard: self.shard.map(|shard| shard.shard(variables)).transpose()?,
             verify: self.verify,
