@@ -84,6 +84,34 @@ async fn what_is_published_stays_whatever_the_commit_and_what_would_differ_is_re
 }
 
 #[tokio::test]
+async fn hooks_run_after_each_push_and_are_told_what_was_built() {
+    let registry = Registry::plain();
+    mirror(&registry).await;
+    let world = world(&registry, "bases");
+    let hooks = "  hooks: { post_image_build: [{ cmd: 'echo {{ image }} {{ digest }} {{ tag }} >> built.txt' }] }\n";
+    let text = configuration(&registry, "bases").replacen("  platforms", &format!("{hooks}  platforms"), 1);
+    let world = world.file("imglife.yaml", &text);
+    world.imglife(["build", "--dry-run"]).succeeds();
+    assert!(!world.path("built.txt").exists(), "hooks do not run in a dry run");
+    world.imglife(["build"]).succeeds();
+    let told = std::fs::read_to_string(world.path("built.txt")).expect("what the hook wrote");
+    let host = registry.host();
+    for (line, name) in told.lines().zip(["app", "tools"]) {
+        let digest = &registry.stored_tags(&format!("bases/{name}"))["1-core1.0.0"];
+        assert_eq!(line, format!("{host}/bases/{name}:1-core1.0.0 {digest} 1-core1.0.0"));
+    }
+    assert_eq!(told.lines().count(), 2);
+    world.imglife(["build"]).succeeds();
+    assert_eq!(std::fs::read_to_string(world.path("built.txt")).expect("a file"), told, "nothing was built");
+    // One that fails is told, and the image stays built.
+    let failing =
+        world.file("imglife.yaml", text.replace("cmd: 'echo", "cmd: 'exit 7; echo").replace("core_version: 1.0.0", "core_version: 1.0.1"));
+    let failed = failing.imglife(["build"]).exits(1);
+    assert!(failed.stdout.contains("error: hook `") && failed.stdout.contains("exit code 7"), "{}", failed.stdout);
+    assert!(registry.stored_tags("bases/app").contains_key("1-core1.0.1"));
+}
+
+#[tokio::test]
 async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_the_same() {
     let registry = Registry::plain();
     mirror(&registry).await;
