@@ -88,3 +88,6 @@ impl Scope {
         targets(config).into_iter().enumerate().filter(is_meant).map(|(_, target)| target).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
