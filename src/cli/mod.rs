@@ -80,10 +80,10 @@ struct Cli {
 enum Command {
     Sync(sync::SyncArguments),
     Build(build::BuildArguments),
+    Cleanup(cleanup::CleanupArguments),
     Eol(eol::EolArguments),
     Register(register::RegisterArguments),
     Check(check::CheckArguments),
-    Cleanup(cleanup::CleanupArguments),
     Latest(check::LatestArguments),
     #[command(name = "base-args")]
     BaseArgs(check::BaseArgsArguments),

@@ -7,6 +7,8 @@ mod architecture;
 #[cfg(test)]
 mod attachments;
 #[cfg(test)]
+mod cleanup;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod engines;

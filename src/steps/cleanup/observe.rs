@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use super::judge::{Protections, Verdict, judge, subject, undated};
 use super::tree::{self, Clue, Tree};
 use super::{Scope, Target, targets};
-use crate::config::{Archive, Config, Retention, Sync};
+use crate::config::{Archive, Config, Retention, Selection, Sync};
 use crate::error::chain;
 use crate::model::{BuildRecord, Digest, Reference, Repository, Tag};
 use crate::packages::Reading;
@@ -329,12 +329,12 @@ async fn wanted(
                 _ => {}
             }
         }
-        for (entry, seen) in entries.iter().filter(|(position, _)| target.entries.contains(position)) {
-            match selection(seen) {
-                Ok(tags) => wanted.selected.extend(tags),
+        for (entry, selected) in entries.iter().filter(|(position, _)| target.entries.contains(position)) {
+            match selected {
+                Ok(tags) => wanted.selected.extend(tags.iter().cloned()),
                 Err(cause) => {
                     warnings.push(format!("all tags of {} are kept: sync.entries[{entry}]: {cause}", target.repository));
-                    wanted.upstream_unknown = Some(cause);
+                    wanted.upstream_unknown = Some(cause.clone());
                 }
             }
         }
@@ -353,26 +353,34 @@ async fn identities(config: &Config, store: &dyn ImageStore, progress: &dyn Prog
     }
 }
 
-/// Returns what `sync` sees of the entries that write to `targets`, by their positions.
+/// Returns the tags that the entries which write to `targets` select, or why that cannot be told, by their positions.
 async fn selected(
     config: &Config,
     targets: &[Target],
     store: &Arc<dyn ImageStore>,
     progress: &dyn Progress,
     now: DateTime<Utc>,
-) -> Vec<(usize, ObservedEntry)> {
+) -> Vec<(usize, Result<BTreeSet<Tag>, String>)> {
     let Some(sync) = &config.sync else { return Vec::new() };
-    let positions: Vec<usize> = targets.iter().flat_map(|target| target.entries.iter().copied()).collect();
-    // Only what is selected is of use, not what would be copied.
-    let entries = positions.iter().map(|&position| {
+    let mut selected = Vec::new();
+    let (mut positions, mut entries) = (Vec::new(), Vec::new());
+    for position in targets.iter().flat_map(|target| target.entries.iter().copied()) {
         let mut entry = sync.entries[position].clone();
-        (entry.check_digest, entry.referrers) = (false, false);
-        entry
-    });
-    let selecting = Sync { entries: entries.collect(), ..sync.clone() };
+        match &entry.selection {
+            Selection::Fixed(tag) if !entry.os_normalize => selected.push((position, Ok(BTreeSet::from([tag.clone()])))),
+            _ => {
+                // Only what is selected is of use, not what would be copied.
+                (entry.check_digest, entry.referrers) = (false, false);
+                positions.push(position);
+                entries.push(entry);
+            }
+        }
+    }
+    let selecting = Sync { entries, ..sync.clone() };
     let places = Places { source: store.clone(), target: store.clone(), memory: forgetful() };
     let world = sync::observe(&selecting, &sync::Scope::default(), &places, progress, now).await;
-    world.entries.into_iter().map(|seen| (positions[seen.position], seen)).collect()
+    selected.extend(world.entries.iter().map(|seen| (positions[seen.position], selection(seen))));
+    selected
 }
 
 /// Returns the tags at the target that an entry selects, or why that cannot be told.
