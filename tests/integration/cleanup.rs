@@ -163,6 +163,26 @@ async fn a_run_that_is_killed_is_continued_by_the_next() {
     assert_eq!(tags(&store, &at).await, set(&["1.58", "1.59"]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_tags_are_planned_with_one_request_each() {
+    let registry = Registry::plain();
+    let (store, at) = (client(&registry), registry.repository("mirrors/a"));
+    let mut graph = Graph::default();
+    let image = graph.small_image(Flavour::Oci, "linux/amd64", "shared");
+    for version in 0..2000 {
+        let named = imglife::model::Descriptor { annotations: [("n".to_owned(), version.to_string())].into(), ..image.clone() };
+        let index = graph.index(Flavour::Oci, &[named]);
+        graph.tag(&format!("1.{version}"), &index);
+    }
+    graph.publish(&store, &at).await;
+    let world = World::new().file("imglife.yaml", rules(&[&registry], &at.to_string()));
+    let mark = registry.mark();
+    let outcome = world.imglife(["cleanup", "--list", "--max-delete-percent", "100"]).succeeds();
+    assert_eq!(outcome.stdout.lines().filter(|line| line.contains("beyond `keep_last`")).count(), 1998);
+    let requests = registry.requests_since(mark).len();
+    assert!((2000..2100).contains(&requests), "{requests} requests");
+}
+
 async fn store_manifest(store: &dyn ImageStore, at: &Repository, tag: &str) -> imglife::model::Manifest {
     let tag: imglife::model::Tag = tag.parse().expect("a tag");
     store.manifest(at, &tag.into()).await.expect("an answer").expect("a manifest")

@@ -80,11 +80,11 @@ impl Run<'_> {
         if !planned.groups.is_empty() {
             self.delete(planned, &mut report).await;
         }
-        if planned.is_layout && planned.trouble.is_none() && !self.execution.cancel.is_cancelled() {
+        if planned.is_layout && planned.trouble.is_none() && !planned.seen.is_empty() && !self.execution.cancel.is_cancelled() {
             match self.execution.store.sweep(&planned.repository).await {
                 Ok(Swept::Freed { files, bytes }) => (report.freed_files, report.freed_bytes) = (files, bytes),
                 Ok(Swept::Postponed) => {
-                    report.warnings.push("somebody is writing to it; what nothing refers to was left for the next run".to_owned())
+                    report.warnings.push("somebody is writing to it; what nothing refers to was left for the next run".to_owned());
                 }
                 Ok(Swept::ByItself) => {}
                 Err(error) => report.trouble = Some(trouble(&error)),
@@ -195,26 +195,31 @@ impl Run<'_> {
         if group.how == How::Manifest && is_taken {
             return Err(Trouble::new("another tag leads to it since it was looked at").hint("run cleanup again"));
         }
-        let mut moved = false;
         let mut there = Vec::new();
         for (tag, _) in group.tags.iter().filter(|(tag, _)| fresh.tags.contains(tag)) {
             let found = store.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(|error| trouble(&error))?;
             match found {
                 Some(found) if found.digest == group.digest => there.push(tag),
-                Some(_) => moved = true,
+                Some(_) => {
+                    let cause = format!("the tag {tag} moved since it was looked at; nothing of the image was deleted");
+                    return Err(Trouble::new(cause).hint("run cleanup again"));
+                }
                 None => {}
             }
         }
         for tag in there.iter().copied() {
             if let Some(to) = group.archive.get(tag) {
-                self.archive(repository, group, tag, to, fresh).await?;
+                tokio::select! {
+                    archived = self.archive(repository, group, tag, to, fresh) => archived?,
+                    () = self.execution.cancel.cancelled() => return Err(Trouble::new("stopped while it was archived; nothing was deleted")),
+                }
                 done.report.archived.push((tag.clone(), to.clone()));
             }
         }
         let deletes_manifest = match group.how {
             How::Tags => false,
             How::Manifest => true,
-            How::TagsThenManifest => !is_taken && !moved,
+            How::TagsThenManifest => !is_taken,
         };
         if deletes_manifest {
             done.referrers = self.referrers(repository, group).await.map_err(|error| trouble(&error))?;
@@ -225,6 +230,7 @@ impl Run<'_> {
                 if deletion == Deletion::Unsupported {
                     return Err(Trouble::new(format!("the registry does not delete the tag {tag}")));
                 }
+                done.report.gone.insert(tag.clone());
             }
         }
         if deletes_manifest {
@@ -234,9 +240,6 @@ impl Run<'_> {
             }
         } else {
             done.report.parts.clear();
-        }
-        if moved {
-            return Err(Trouble::new("a tag moved since it was looked at, and was left alone").hint("run cleanup again"));
         }
         Ok(())
     }

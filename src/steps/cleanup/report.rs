@@ -115,13 +115,22 @@ pub(super) struct GroupReport {
     pub(super) outcome: Outcome,
     pub(super) archived: Vec<(Tag, ImageReference)>,
     pub(super) parts: BTreeSet<Digest>,
+    /// The tags that were deleted before something failed.
+    pub(super) gone: BTreeSet<Tag>,
 }
 
 impl GroupReport {
     pub(super) fn new(group: &Group, outcome: Outcome) -> GroupReport {
         let planned = outcome == Outcome::Planned;
         let archived = group.archive.iter().filter(|_| planned).map(|(tag, image)| (tag.clone(), image.clone())).collect();
-        GroupReport { digest: group.digest.clone(), tags: group.tags.clone(), outcome, archived, parts: group.parts.clone() }
+        GroupReport {
+            digest: group.digest.clone(),
+            tags: group.tags.clone(),
+            outcome,
+            archived,
+            parts: group.parts.clone(),
+            gone: BTreeSet::new(),
+        }
     }
 }
 
@@ -216,15 +225,15 @@ impl CleanupReport {
                 self.totals.examined += 1;
                 let (image, digest) = (image.clone(), digest.clone());
                 match &group.outcome {
-                    Outcome::Planned | Outcome::Deleted => {
-                        self.totals.deleted += 1;
-                        self.deleted.push(DeletedTag { image, tag, digest, reason });
-                    }
-                    Outcome::Failed(trouble) => {
+                    Outcome::Failed(trouble) if !group.gone.contains(&tag) => {
                         self.totals.errors += 1;
                         self.failed.push(FailedTag { image, tag, digest, error: trouble.clone() });
                     }
                     Outcome::NotStarted => self.totals.not_done += 1,
+                    Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
+                        self.totals.deleted += 1;
+                        self.deleted.push(DeletedTag { image, tag, digest, reason });
+                    }
                 }
             }
         }

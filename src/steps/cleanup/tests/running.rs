@@ -62,20 +62,30 @@ async fn parts_stay_when_an_index_could_not_be_deleted() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_before_something_failed_is_reported_as_deleted() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let digest = sample.old("1.0").await;
+    sample.tag("1.1", &digest, 365).await;
+    sample.store.fail_when(|call| {
+        let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
+        fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
+    });
+    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let told = |tags: Vec<&Tag>| tags.into_iter().map(Tag::to_string).collect::<Vec<_>>();
+    assert_eq!(told(report.deleted.iter().map(|deleted| &deleted.tag).collect()), ["1.0"]);
+    assert_eq!(told(report.failed.iter().map(|failed| &failed.tag).collect()), ["1.1"]);
+    assert!(sample.has(&digest).await);
+}
+
+#[tokio::test]
 async fn what_refers_to_an_image_goes_with_it() {
     let sample = Sample { store: Arc::new(MemoryPlace::default().listing_referrers()), at: repository("r.example/m/a") };
     let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
-    let mut signatures = Vec::new();
-    for subject in [&old, &new] {
-        let config = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": subject, "size": 2 });
-        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
-        signatures.push((config, subject));
-    }
     let mut put = Vec::new();
-    for (_, subject) in signatures {
-        let content = "{}";
-        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(content.as_bytes()), 2);
-        sample.store.put_blob(&sample.at, &config, &InMemory(Bytes::from(content)), None).await.expect("a blob");
+    for subject in [&old, &new] {
+        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(b"{}"), 2);
+        sample.store.put_blob(&sample.at, &config, &InMemory(Bytes::from_static(b"{}")), None).await.expect("a blob");
+        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
         let manifest =
             json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject });
         put.push(sample.put(manifest).await);
@@ -176,7 +186,7 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
     let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
                 mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { keep_last: 0, min_keep: 0 }";
     let report = sample.run(&config(yaml), RecordsSeen::NotConfigured).await;
-    assert_eq!(report.orphans, [sample.at.clone()]);
+    assert_eq!(report.orphans, std::slice::from_ref(&sample.at));
     assert_eq!(sample.tags().await, names(&["1.0"]));
 }
 
