@@ -1,9 +1,11 @@
 //! `imglife cleanup` by its binary, on real registries: what goes in each way to delete, and what stays whole.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::time::Duration;
 
-use imglife::model::{Digest, Repository};
+use futures_util::{StreamExt, stream};
+use imglife::model::{Descriptor, Digest, Manifest, Repository, Tag};
 use imglife::registry::layout::Layouts;
 use imglife::registry::{Ability, ImageStore};
 
@@ -169,22 +171,32 @@ async fn two_thousand_tags_are_planned_with_one_request_each() {
     let (store, at) = (client(&registry), registry.repository("mirrors/a"));
     let mut graph = Graph::default();
     let image = graph.small_image(Flavour::Oci, "linux/amd64", "shared");
-    for version in 0..2000 {
-        let named = imglife::model::Descriptor { annotations: [("n".to_owned(), version.to_string())].into(), ..image.clone() };
-        let index = graph.index(Flavour::Oci, &[named]);
-        graph.tag(&format!("1.{version}"), &index);
-    }
     graph.publish(&store, &at).await;
+    graph.manifests.clear();
+    for version in 0..2000 {
+        let named = Descriptor { annotations: [("n".to_owned(), version.to_string())].into(), ..image.clone() };
+        graph.index(Flavour::Oci, &[named]);
+    }
+    let puts = graph.manifests.iter().enumerate().map(|(version, content)| {
+        let (store, at) = (&store, &at);
+        async move {
+            let tag: Tag = format!("1.{version}").parse().expect("a tag");
+            store.put_manifest(at, &tag.into(), &content.manifest()).await.expect("a tag that can be put");
+        }
+    });
+    stream::iter(puts).buffer_unordered(16).collect::<()>().await;
     let world = World::new().file("imglife.yaml", rules(&[&registry], &at.to_string()));
     let mark = registry.mark();
     let outcome = world.imglife(["cleanup", "--list", "--max-delete-percent", "100"]).succeeds();
     assert_eq!(outcome.stdout.lines().filter(|line| line.contains("beyond `keep_last`")).count(), 1998);
     let requests = registry.requests_since(mark).len();
+    writeln!(std::io::stderr(), "2,000 tags planned in {:.1} s by {requests} requests", outcome.elapsed.as_secs_f64())
+        .expect("standard error");
     assert!((2000..2100).contains(&requests), "{requests} requests");
 }
 
-async fn store_manifest(store: &dyn ImageStore, at: &Repository, tag: &str) -> imglife::model::Manifest {
-    let tag: imglife::model::Tag = tag.parse().expect("a tag");
+async fn store_manifest(store: &dyn ImageStore, at: &Repository, tag: &str) -> Manifest {
+    let tag: Tag = tag.parse().expect("a tag");
     store.manifest(at, &tag.into()).await.expect("an answer").expect("a manifest")
 }
 
