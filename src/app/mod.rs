@@ -16,6 +16,7 @@ pub use crate::steps::shard::Shard;
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
 pub use build::{BuildForm, BuildOptions};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
+pub use cleanup::CleanupOptions;
 pub use deadline::deadline;
 pub use eol::{EolListOptions, EolUpdateOptions};
 pub use places::layouts;
@@ -27,6 +28,7 @@ pub use sync::SyncOptions;
 mod apps;
 mod build;
 mod check;
+mod cleanup;
 mod configuration;
 mod deadline;
 mod documents;
@@ -61,6 +63,7 @@ pub enum Command {
     Build(BuildOptions),
     Register(RegisterOptions),
     Check(CheckOptions),
+    Cleanup(CleanupOptions),
     Latest(LatestOptions),
     BaseArguments(BaseArgumentsOptions),
     AppList(AppListOptions),
@@ -102,6 +105,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
     match command {
         Command::Build(options) => build::run(&options, &global, surroundings),
         Command::Check(options) => check::check(&options, &global, surroundings),
+        Command::Cleanup(options) => cleanup::run(&options, &global, surroundings),
         Command::Latest(options) => check::latest(&options, &global, surroundings),
         Command::BaseArguments(options) => check::base_arguments(&options, &global, surroundings),
         Command::AppList(options) => apps::list(&options, &global, surroundings),

@@ -14,6 +14,7 @@ use crate::process::Process;
 mod apps;
 mod build;
 mod check;
+mod cleanup;
 mod completions;
 mod config;
 mod demo;
@@ -79,6 +80,7 @@ struct Cli {
 enum Command {
     Sync(sync::SyncArguments),
     Build(build::BuildArguments),
+    Cleanup(cleanup::CleanupArguments),
     Eol(eol::EolArguments),
     Register(register::RegisterArguments),
     Check(check::CheckArguments),
@@ -155,6 +157,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Eol(arguments)) => arguments.command(),
         Some(Command::Build(arguments)) => app::Command::Build(arguments.options(&process.variables)?),
         Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
+        Some(Command::Cleanup(arguments)) => app::Command::Cleanup(arguments.options(&process.variables)?),
         Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
         Some(Command::App(arguments)) => arguments.command(),

@@ -65,6 +65,7 @@ fn the_program_describes_itself() {
     Commands:
       sync         Mirror upstream tags
       build        Build base images from templates
+      cleanup      Delete tags that nobody needs any more
       eol          Know what ends when
       register     Record what an application image was built on
       check        Tell whether the base of an application is current and alive

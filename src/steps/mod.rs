@@ -10,6 +10,7 @@ pub mod apps;
 pub mod build;
 pub mod cases;
 pub mod check;
+pub mod cleanup;
 pub mod eol;
 pub mod hooks;
 pub mod image;

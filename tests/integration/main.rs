@@ -9,6 +9,8 @@ mod attachments;
 #[cfg(test)]
 mod build;
 #[cfg(test)]
+mod cleanup;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod engines;

@@ -80,19 +80,30 @@ pub struct Published {
 pub async fn observe(config: &Config, build: &Build, scope: &Scope, store: &dyn ImageStore, progress: &dyn Progress) -> World {
     let in_scope = scope.images(build);
     let wanted = with_bases(build, &in_scope);
-    let mirror_tags = stream::iter(&wanted)
-        .filter_map(|&position| async move { Some((position, mirror(config, build, position)?)) })
-        .map(|(position, entry)| async move { (position, newest_tag(entry, store, progress).await) })
-        .buffer_unordered(PARALLEL_LOOKS)
-        .collect::<BTreeMap<_, _>>()
-        .await;
-    let identities = identities(build, &mirror_tags);
+    let identities = identify(config, build, &wanted, store, progress).await;
     let looks = wanted.iter().map(|&position| {
         let (identity, is_meant) = (&identities[position], in_scope.contains(&position));
         async move { (position, look_at(config, build, position, identity, is_meant, store, progress).await) }
     });
     let images = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
     World { identities, images }
+}
+
+/// Returns what each image is built on and called, with the newest tags of the mirrors that the images at `wanted` leave open.
+pub async fn identify(
+    config: &Config,
+    build: &Build,
+    wanted: &BTreeSet<usize>,
+    store: &dyn ImageStore,
+    progress: &dyn Progress,
+) -> Vec<Result<Identity, Trouble>> {
+    let mirror_tags = stream::iter(wanted)
+        .filter_map(|&position| async move { Some((position, mirror(config, build, position)?)) })
+        .map(|(position, entry)| async move { (position, newest_tag(entry, store, progress).await) })
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect::<BTreeMap<_, _>>()
+        .await;
+    identities(build, &mirror_tags)
 }
 
 /// Returns the images in scope with all that they are built on.

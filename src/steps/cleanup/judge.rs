@@ -1,0 +1,395 @@
+//! Which tags of a repository go, and why each of the others stays. Pure.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::observe::{Role, Seen, TagImage};
+use crate::config::{CondemnedBy, Retention, TagExclusion};
+use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag, TagVersion};
+use crate::registry::Ability;
+
+/// No image is older than Docker, so an earlier date is none.
+const FIRST_YEAR: i32 = 2013;
+
+/// What is younger is not deleted.
+const GRACE: TimeDelta = TimeDelta::hours(24);
+
+/// What becomes of a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Keep(Kept),
+    Condemn(Condemned),
+}
+
+/// Why a tag stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "reason", content = "detail")]
+pub enum Kept {
+    Excluded,
+    Latest,
+    /// It is among the newest `min_keep`.
+    MinKeep,
+    /// `build` would produce it now, as a tag or as an alias.
+    Built,
+    /// What `build` would produce now cannot be told, for this reason.
+    BuildUnknown(String),
+    /// The record of this image names it as its base.
+    BaseOf(ImageReference),
+    /// It is the image of a record.
+    Recorded(ImageReference),
+    /// A configured image is built on it.
+    UsedByBuild,
+    /// `sync` would select it.
+    Selected,
+    /// What `sync` would select cannot be told, for this reason.
+    UpstreamUnknown(String),
+    /// It is younger than 24 hours.
+    Young,
+    /// It is among the newest `keep_last`.
+    KeepLast,
+    /// It is not older than `max_age_days`.
+    NotOldEnough,
+    /// How old it is cannot be told.
+    AgeUnknown,
+    /// The registry cannot delete it without this tag, which stays.
+    SharesDigest(Tag),
+    /// The registry cannot delete it without what an index that stays leads to.
+    PartOfKept,
+    /// It is attached to an image that stays.
+    AttachedToKept,
+    /// What it is attached to is there without a tag, or cannot be told.
+    SubjectUnknown,
+    /// What it names cannot be read, for this reason.
+    Unreadable(String),
+    /// The registry deletes by digest only, and another tag cannot be read that may share it.
+    NeighbourUnreadable,
+    /// The registry deletes nothing.
+    NotDeletable,
+    /// In an archive: it is none of the tags that cleanup writes.
+    NotArchived,
+    /// In an archive: its time is not over.
+    ArchivedUntil(NaiveDate),
+    /// More tags of the repository would go than `max_delete_percent` allows.
+    TooMany,
+    /// The guard: who uses what is not known.
+    Guarded,
+    /// The repository cannot be cleaned up, for this reason.
+    RepositoryFailed(String),
+}
+
+impl Kept {
+    /// Returns the reason in words.
+    pub fn words(&self) -> String {
+        let text = match self {
+            Kept::Excluded => "excluded by `exclude_tags`",
+            Kept::Latest => "`latest` is always kept",
+            Kept::MinKeep => "among the newest `min_keep`",
+            Kept::Built => "`build` produces it",
+            Kept::BuildUnknown(cause) => return format!("what `build` produces is not known: {cause}"),
+            Kept::BaseOf(image) => return format!("base of {image}"),
+            Kept::Recorded(image) => return format!("recorded as {image}"),
+            Kept::UsedByBuild => "a configured image is built on it",
+            Kept::Selected => "`sync` selects it",
+            Kept::UpstreamUnknown(cause) => return format!("what `sync` selects is not known: {cause}"),
+            Kept::Young => "younger than 24 hours",
+            Kept::KeepLast => "among the newest `keep_last`",
+            Kept::NotOldEnough => "not older than `max_age_days`",
+            Kept::AgeUnknown => "its age is not known",
+            Kept::SharesDigest(tag) => return format!("shares its digest with {tag}, and the registry deletes by digest only"),
+            Kept::PartOfKept => "part of an image that is kept, and the registry deletes by digest only",
+            Kept::AttachedToKept => "attached to an image that is kept",
+            Kept::SubjectUnknown => "what it is attached to is not known to be gone",
+            Kept::Unreadable(cause) => return format!("cannot be read: {cause}"),
+            Kept::NeighbourUnreadable => "another tag that may share its digest cannot be read",
+            Kept::NotDeletable => "the registry deletes nothing",
+            Kept::NotArchived => "not archived by cleanup",
+            Kept::ArchivedUntil(date) => return format!("archived until {date}"),
+            Kept::TooMany => "more than `max_delete_percent` would go",
+            Kept::Guarded => "who uses what is not known",
+            Kept::RepositoryFailed(cause) => return cause.clone(),
+        };
+        text.to_owned()
+    }
+}
+
+/// Why a tag goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Condemned {
+    /// It is not among the newest `keep_last`.
+    BeyondKeepLast,
+    /// It is older than `max_age_days`.
+    TooOld,
+    /// Both.
+    BeyondKeepLastAndTooOld,
+    /// It is attached to an image that goes or is gone.
+    WithImage,
+    /// In an archive: its time is over.
+    Expired,
+}
+
+impl Condemned {
+    /// Returns the reason in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Condemned::BeyondKeepLast => "beyond `keep_last`",
+            Condemned::TooOld => "older than `max_age_days`",
+            Condemned::BeyondKeepLastAndTooOld => "beyond `keep_last` and older than `max_age_days`",
+            Condemned::WithImage => "its image goes",
+            Condemned::Expired => "its time in the archive is over",
+        }
+    }
+}
+
+/// What records protect.
+#[derive(Clone, Debug, Default)]
+pub struct Protections<'a> {
+    base_tags: HashMap<(&'a Repository, &'a Tag), &'a ImageReference>,
+    base_digests: HashMap<&'a Digest, &'a ImageReference>,
+    own_tags: HashMap<(&'a Repository, &'a Tag), &'a ImageReference>,
+    own_digests: HashMap<&'a Digest, &'a ImageReference>,
+    /// Digests that records name, by the repositories that they name them in.
+    pub(super) digests_in: BTreeMap<&'a Repository, BTreeSet<&'a Digest>>,
+}
+
+impl<'a> Protections<'a> {
+    /// Returns what `records` protect. A digest is protected wherever it is.
+    pub fn of(records: &'a [BuildRecord]) -> Protections<'a> {
+        let mut protections = Protections::default();
+        for record in records {
+            let image = &record.image;
+            if let Some(base) = &record.base {
+                protections.base_tags.extend(base.tag.iter().map(|tag| ((&base.repository, tag), image)));
+                for digest in base.digest.iter().chain(&record.base_digest) {
+                    protections.base_digests.insert(digest, image);
+                    protections.digests_in.entry(&base.repository).or_default().insert(digest);
+                }
+            }
+            protections.base_digests.extend(record.base_digest.iter().map(|digest| (digest, image)));
+            protections.own_tags.extend(image.tag.iter().map(|tag| ((&image.repository, tag), image)));
+            for digest in image.digest.iter().chain(&record.digest) {
+                protections.own_digests.insert(digest, image);
+                protections.digests_in.entry(&image.repository).or_default().insert(digest);
+            }
+        }
+        protections
+    }
+
+    fn reason(&self, repository: &Repository, tag: &TagImage) -> Option<Kept> {
+        let digests = || tag.image.iter().flat_map(|tree| tree.digests());
+        let by_digest =
+            |known: &HashMap<&Digest, &'a ImageReference>| digests().find_map(|digest| known.get(digest).map(|image| (*image).clone()));
+        let by_tag =
+            |known: &HashMap<(&Repository, &Tag), &'a ImageReference>| known.get(&(repository, &tag.tag)).map(|image| (*image).clone());
+        by_tag(&self.base_tags)
+            .or_else(|| by_digest(&self.base_digests))
+            .map(Kept::BaseOf)
+            .or_else(|| by_tag(&self.own_tags).or_else(|| by_digest(&self.own_digests)).map(Kept::Recorded))
+    }
+}
+
+/// Returns why a tag of a mirror or a base stays whatever the rules say, as far as that does not depend on its age or its neighbours.
+pub(super) fn standing(seen: &Seen, tag: &TagImage, protections: &Protections<'_>) -> Option<Kept> {
+    if let Err(trouble) = &tag.image {
+        return Some(Kept::Unreadable(trouble.cause.clone()));
+    }
+    if let Some(kept) = protections.reason(&seen.repository, tag) {
+        return Some(kept);
+    }
+    let wanted = &seen.wanted;
+    let name = &tag.tag;
+    let excludes = |exclusion: &TagExclusion| match exclusion {
+        TagExclusion::Exact(text) => text == name.as_str(),
+        TagExclusion::Pattern(pattern) => pattern.regex.is_match(name.as_str()),
+    };
+    let is_excluded = seen.rules.iter().flat_map(|rules| &rules.exclude_tags).any(excludes);
+    [
+        (is_excluded, Kept::Excluded),
+        (*name == Tag::latest(), Kept::Latest),
+        (wanted.built.contains(name) || wanted.aliases.contains(name), Kept::Built),
+        (wanted.used.contains(name), Kept::UsedByBuild),
+        (wanted.selected.contains(name), Kept::Selected),
+    ]
+    .into_iter()
+    .find_map(|(holds, kept)| holds.then_some(kept))
+    .or_else(|| wanted.upstream_unknown.clone().map(Kept::UpstreamUnknown))
+    .or_else(|| wanted.build_unknown.clone().map(Kept::BuildUnknown))
+}
+
+/// Returns the tags of a base whose age has to be known: those that nothing keeps so far, and those that are ordered by it.
+pub(super) fn undated<'a>(seen: &'a Seen, protections: &Protections<'_>) -> Vec<&'a Tag> {
+    let matters = |tag: &&TagImage| {
+        !tag.tag.is_attachment()
+            && tag.image.is_ok()
+            && (!TagVersion::of(tag.tag.as_str()).is_version() || standing(seen, tag, protections).is_none())
+    };
+    seen.tags().filter(|tag| tag.date.is_none()).filter(matters).map(|tag| &tag.tag).collect()
+}
+
+/// Returns what becomes of each tag of a repository at the time `now`. A tag that is condemned here still stays when the guard holds,
+/// or when more would go than `max_delete_percent` allows; `plan` sees to both.
+pub fn judge(seen: &Seen, protections: &Protections<'_>, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {
+    let mut verdicts: BTreeMap<Tag, Verdict> = match &seen.role {
+        Role::Base | Role::Mirror => by_rules(seen, protections, now),
+        Role::Archive { keep_days } => by_archive_date(seen, protections, *keep_days, now),
+    };
+    let tags: Vec<&TagImage> = seen.tags().collect();
+    if !seen.is_known() {
+        for tag in tags.iter().filter(|tag| tag.tag.is_attachment() && tag.image.is_ok()) {
+            verdicts.insert(tag.tag.clone(), Verdict::Keep(Kept::SubjectUnknown));
+        }
+    }
+    // What stays makes other tags stay; each round finds at least one.
+    for _ in 0..=tags.len() {
+        let found = dependents(seen, &tags, &verdicts);
+        if found.is_empty() {
+            break;
+        }
+        verdicts.extend(found.into_iter().map(|(tag, kept)| (tag, Verdict::Keep(kept))));
+    }
+    verdicts
+}
+
+/// Returns the digests that tags which stay lead to, and those that records name.
+pub(super) fn alive<'a>(seen: &'a Seen, verdicts: &BTreeMap<Tag, Verdict>) -> BTreeSet<&'a Digest> {
+    let stays = |tag: &&TagImage| matches!(verdicts.get(&tag.tag), Some(Verdict::Keep(_)));
+    let kept = seen.tags().filter(stays).flat_map(|tag| &tag.image).flat_map(|tree| tree.digests());
+    kept.chain(seen.pinned.iter().flat_map(|tree| tree.digests())).collect()
+}
+
+fn by_rules(seen: &Seen, protections: &Protections<'_>, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {
+    let mut images: Vec<(TagVersion, &TagImage)> = seen
+        .tags()
+        .filter(|tag| !tag.tag.is_attachment())
+        .filter(|tag| tag.tag != Tag::latest() && !seen.wanted.aliases.contains(&tag.tag))
+        .map(|tag| (TagVersion::of(tag.tag.as_str()), tag))
+        .collect();
+    // Tags without a version are all alike as versions, so that their dates decide.
+    let key = |(version, tag): &(TagVersion, &TagImage)| (version.is_version().then(|| version.clone()), tag.date, version.clone());
+    images.sort_by_cached_key(|image| Reverse(key(image)));
+    let ranks: HashMap<&Tag, usize> = images.iter().enumerate().map(|(rank, (_, tag))| (&tag.tag, rank)).collect();
+    let min_keep = seen.rules.iter().map(|rules| rules.min_keep).max().unwrap_or(usize::MAX);
+    let mut verdicts = BTreeMap::new();
+    for tag in seen.tags() {
+        let verdict = match standing(seen, tag, protections) {
+            Some(kept) => Verdict::Keep(kept),
+            None if tag.tag.is_attachment() => Verdict::Condemn(Condemned::WithImage),
+            None => {
+                let rank = ranks.get(&tag.tag).copied().unwrap_or_default();
+                if rank < min_keep {
+                    Verdict::Keep(Kept::MinKeep)
+                } else if tag.date.is_some_and(|date| now - date < GRACE) {
+                    Verdict::Keep(Kept::Young)
+                } else {
+                    by_all_rules(&seen.rules, rank, tag.date, now)
+                }
+            }
+        };
+        verdicts.insert(tag.tag.clone(), verdict);
+    }
+    verdicts
+}
+
+/// Returns the verdict of all rules: a tag goes when it goes by each of them.
+fn by_all_rules(rules: &[Retention], rank: usize, date: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Verdict {
+    let mut last = Verdict::Keep(Kept::KeepLast);
+    for rules in rules {
+        last = by_one(rules, rank, date, now);
+        if matches!(last, Verdict::Keep(_)) {
+            break;
+        }
+    }
+    last
+}
+
+fn by_one(rules: &Retention, rank: usize, date: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Verdict {
+    let is_beyond = rank >= rules.keep_last;
+    let age = rules.max_age_days.map(|days| {
+        let date = date.filter(|date| date.year() >= FIRST_YEAR)?;
+        Some(now - date > TimeDelta::days(days.into()))
+    });
+    let is_old = age == Some(Some(true));
+    match rules.condemned_by {
+        _ if is_beyond && is_old => Verdict::Condemn(Condemned::BeyondKeepLastAndTooOld),
+        CondemnedBy::Any if is_beyond => Verdict::Condemn(Condemned::BeyondKeepLast),
+        CondemnedBy::Any if is_old => Verdict::Condemn(Condemned::TooOld),
+        CondemnedBy::All if is_beyond && age.is_none() => Verdict::Condemn(Condemned::BeyondKeepLast),
+        _ if !is_beyond => Verdict::Keep(Kept::KeepLast),
+        _ if age == Some(None) => Verdict::Keep(Kept::AgeUnknown),
+        _ => Verdict::Keep(Kept::NotOldEnough),
+    }
+}
+
+fn by_archive_date(seen: &Seen, protections: &Protections<'_>, keep_days: u32, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {
+    let verdict = |tag: &TagImage| {
+        if let Err(trouble) = &tag.image {
+            return Verdict::Keep(Kept::Unreadable(trouble.cause.clone()));
+        }
+        if let Some(kept) = protections.reason(&seen.repository, tag) {
+            return Verdict::Keep(kept);
+        }
+        if tag.tag.is_attachment() {
+            return Verdict::Condemn(Condemned::WithImage);
+        }
+        match archived_on(&tag.tag).and_then(|date| date.checked_add_days(Days::new(keep_days.into()))) {
+            None => Verdict::Keep(Kept::NotArchived),
+            Some(until) if now.date_naive() <= until => Verdict::Keep(Kept::ArchivedUntil(until)),
+            Some(_) => Verdict::Condemn(Condemned::Expired),
+        }
+    };
+    seen.tags().map(|tag| (tag.tag.clone(), verdict(tag))).collect()
+}
+
+/// Returns the day in a tag of the shape `<tag>-archived.<YYYYMMDD>`.
+fn archived_on(tag: &Tag) -> Option<NaiveDate> {
+    let (_, date) = tag.as_str().rsplit_once("-archived.")?;
+    let is_whole = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| NaiveDate::parse_from_str(date, "%Y%m%d").ok()).flatten()
+}
+
+/// Returns the tag that an image is archived under on the day of `now`; `None` when it is too long for a tag.
+pub(super) fn archive_tag(tag: &Tag, now: DateTime<Utc>) -> Option<Tag> {
+    format!("{tag}-archived.{}", now.format("%Y%m%d")).parse().ok()
+}
+
+/// Returns the condemned tags that have to stay since others do.
+fn dependents(seen: &Seen, tags: &[&TagImage], verdicts: &BTreeMap<Tag, Verdict>) -> Vec<(Tag, Kept)> {
+    let alive = alive(seen, verdicts);
+    let subjects: BTreeSet<Tag> = alive.iter().map(|digest| Tag::of_referrers(digest)).collect();
+    let known: BTreeSet<Tag> = tags.iter().flat_map(|tag| &tag.image).flat_map(|tree| tree.digests()).map(Tag::of_referrers).collect();
+    let is_kept = |tag: &TagImage| matches!(verdicts.get(&tag.tag), Some(Verdict::Keep(_)));
+    let mut kept_digests: HashMap<&Digest, &Tag> = HashMap::new();
+    for tag in tags.iter().filter(|tag| is_kept(tag)) {
+        kept_digests.extend(tag.image.iter().map(|tree| (&tree.digest, &tag.tag)));
+    }
+    let reason = |tag: &TagImage| {
+        if let Some(subject) = subject(&tag.tag) {
+            if subjects.contains(&subject) {
+                return Some(Kept::AttachedToKept);
+            }
+            if !known.contains(&subject) && !seen.gone.contains(&subject) {
+                return Some(Kept::SubjectUnknown);
+            }
+        }
+        if seen.deletions.tags != Ability::Missing {
+            return None;
+        }
+        let digest = &tag.image.as_ref().ok()?.digest;
+        match kept_digests.get(digest) {
+            _ if seen.deletions.manifests == Ability::Missing => Some(Kept::NotDeletable),
+            _ if !seen.is_known() => Some(Kept::NeighbourUnreadable),
+            Some(other) => Some(Kept::SharesDigest((*other).clone())),
+            None => alive.contains(digest).then_some(Kept::PartOfKept),
+        }
+    };
+    tags.iter().filter(|tag| !is_kept(tag)).filter_map(|tag| Some((tag.tag.clone(), reason(tag)?))).collect()
+}
+
+/// Returns the tag that clients keep the list of attachments under, of what a tag is attached to: the same for all kinds of these.
+pub(super) fn subject(tag: &Tag) -> Option<Tag> {
+    let text = tag.is_attachment().then(|| tag.as_str())?;
+    text.split('.').next()?.parse().ok()
+}

@@ -1,0 +1,182 @@
+//! What is deleted, and how. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::judge::{Condemned, Kept, Protections, Verdict, alive, archive_tag, judge};
+use super::observe::{RecordsSeen, Role, Seen, World};
+use crate::model::{Digest, ImageReference, Repository, Tag};
+use crate::registry::Ability;
+use crate::steps::Trouble;
+
+/// What a run is asked for beside the configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub now: DateTime<Utc>,
+    /// Instead of what the configuration allows.
+    pub max_delete_percent: Option<u8>,
+    /// Whether the guard is lifted. What records protect stays protected.
+    pub is_forced: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub repositories: Vec<RepositoryPlan>,
+    /// Why nothing is deleted at all.
+    pub guard: Option<Trouble>,
+    pub orphans: Vec<Repository>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RepositoryPlan {
+    pub repository: Repository,
+    /// Whether it is swept at the end.
+    pub is_layout: bool,
+    pub trouble: Option<Trouble>,
+    pub kept: Vec<(Tag, Option<Digest>, Kept)>,
+    /// What goes, those that lead to others first.
+    pub groups: Vec<Group>,
+    /// The tags that were seen.
+    pub seen: BTreeSet<Tag>,
+    /// Digests that have to stay.
+    pub alive: BTreeSet<Digest>,
+}
+
+/// The condemned tags of one image.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub digest: Digest,
+    pub tags: Vec<(Tag, Condemned)>,
+    pub how: How,
+    /// What it leads to and nothing that stays does. Deleted after all images.
+    pub parts: BTreeSet<Digest>,
+    /// Where each tag is copied to first.
+    pub archive: BTreeMap<Tag, ImageReference>,
+}
+
+/// How an image is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Its tags; other tags of it stay, or the place deletes no manifests.
+    Tags,
+    /// Its tags, then what they named.
+    TagsThenManifest,
+    /// The manifest, with which all of its tags go.
+    Manifest,
+}
+
+impl Plan {
+    /// Returns the tags that go.
+    pub fn condemned(&self) -> impl Iterator<Item = (&Repository, &Tag, Condemned)> {
+        self.repositories.iter().flat_map(|planned| {
+            planned.groups.iter().flat_map(|group| &group.tags).map(|(tag, reason)| (&planned.repository, tag, *reason))
+        })
+    }
+}
+
+/// Returns the plan for `world`.
+pub fn plan(world: &World, policy: &Policy) -> Plan {
+    let guard = guard(world).filter(|_| !policy.is_forced);
+    let records = world.records.records();
+    let protections = Protections::of(records);
+    let mut repositories: Vec<RepositoryPlan> =
+        world.repositories.iter().map(|seen| repository(seen, &protections, policy, guard.is_some())).collect();
+    repositories.sort_by(|one, other| one.repository.cmp(&other.repository));
+    Plan { repositories, guard, orphans: world.orphans.clone(), warnings: world.warnings.clone() }
+}
+
+/// Returns why it is not known who uses what.
+fn guard(world: &World) -> Option<Trouble> {
+    const HINT: &str = "`--force` goes on with the records that are there";
+    let trouble = |cause: String| Some(Trouble::new(cause).hint(HINT));
+    match &world.records {
+        RecordsSeen::Failed(trouble) => {
+            Some(Trouble { cause: format!("the records cannot be read: {}", trouble.cause), ..trouble.clone() }.hint(HINT))
+        }
+        RecordsSeen::Read(reading) if !reading.unreadable.is_empty() => {
+            let first = &reading.unreadable[0];
+            trouble(format!("{} of the records cannot be read, the first is {}: {}", reading.unreadable.len(), first.file, first.problem))
+        }
+        _ if !world.has_bases => None,
+        records if records.records().is_empty() => world.require_records.then(|| {
+            Trouble::new("there is no record of any application")
+                .hint("`imglife register` writes them; `require_records: false` or `--force` goes on without")
+        }),
+        records if records.records().iter().all(|record| record.base.is_none() && record.base_digest.is_none()) => {
+            trouble("no record names a base".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_guarded: bool) -> RepositoryPlan {
+    let mut verdicts = judge(seen, protections, policy.now);
+    let mut trouble = seen.trouble.clone().or_else(|| seen.listing.as_ref().err().cloned());
+    let images = seen.tags().filter(|tag| !tag.tag.is_attachment()).count();
+    let is_condemned = |verdict: &Verdict| matches!(verdict, Verdict::Condemn(_));
+    let going = verdicts.iter().filter(|(tag, verdict)| !tag.is_attachment() && is_condemned(verdict)).count();
+    let allowed = policy.max_delete_percent.or_else(|| seen.rules.iter().map(|rules| rules.max_delete_percent).min());
+    let is_too_many =
+        !matches!(seen.role, Role::Archive { .. }) && allowed.is_some_and(|allowed| going * 100 > usize::from(allowed) * images);
+    let stop = match &trouble {
+        _ if is_guarded => Some(Kept::Guarded),
+        Some(trouble) => Some(Kept::RepositoryFailed(trouble.cause.clone())),
+        None if is_too_many => {
+            let allowed = allowed.unwrap_or_default();
+            let cause = format!("{going} of {images} tags would go, more than {allowed} percent; none was deleted");
+            trouble = Some(Trouble::new(cause).hint("look at `--list`, then raise `--max-delete-percent`"));
+            Some(Kept::TooMany)
+        }
+        None => None,
+    };
+    if let Some(kept) = stop {
+        verdicts.values_mut().filter(|verdict| is_condemned(verdict)).for_each(|verdict| *verdict = Verdict::Keep(kept.clone()));
+    }
+    let alive: BTreeSet<Digest> = alive(seen, &verdicts).into_iter().cloned().collect();
+    let mut kept = Vec::new();
+    let mut groups: BTreeMap<&Digest, Group> = BTreeMap::new();
+    for tag in seen.tags() {
+        match (verdicts.get(&tag.tag), &tag.image) {
+            (Some(Verdict::Condemn(reason)), Ok(tree)) => {
+                let group = groups.entry(&tree.digest).or_insert_with(|| {
+                    let how = how(seen, &alive, &tree.digest);
+                    let parts = if how == How::Tags { BTreeSet::new() } else { tree.below.difference(&alive).cloned().collect() };
+                    Group { digest: tree.digest.clone(), tags: Vec::new(), how, parts, archive: BTreeMap::new() }
+                });
+                group.tags.push((tag.tag.clone(), *reason));
+                if let Some(archive) = seen.archive.as_ref().filter(|_| !tag.tag.is_attachment()) {
+                    let archived = archive_tag(&tag.tag, policy.now);
+                    let image = ImageReference { repository: archive.clone(), tag: archived, digest: None };
+                    group.archive.insert(tag.tag.clone(), image);
+                }
+            }
+            (Some(Verdict::Keep(reason)), image) => {
+                kept.push((tag.tag.clone(), image.as_ref().ok().map(|tree| tree.digest.clone()), reason.clone()));
+            }
+            (Some(Verdict::Condemn(_)) | None, _) => {}
+        }
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    let parts: BTreeSet<Digest> = groups.iter().flat_map(|group| group.parts.iter().cloned()).collect();
+    groups.sort_by_key(|group| (parts.contains(&group.digest), group.tags.iter().all(|(tag, _)| tag.is_attachment())));
+    RepositoryPlan {
+        repository: seen.repository.clone(),
+        is_layout: matches!(seen.repository, Repository::Layout { .. }),
+        trouble,
+        kept,
+        groups,
+        seen: seen.tags().map(|tag| tag.tag.clone()).collect(),
+        alive,
+    }
+}
+
+/// Returns how the image is deleted whose tags `judge` condemned.
+fn how(seen: &Seen, alive: &BTreeSet<Digest>, digest: &Digest) -> How {
+    match seen.deletions.tags {
+        Ability::Missing => How::Manifest,
+        _ if alive.contains(digest) || !seen.is_known() || seen.deletions.manifests == Ability::Missing => How::Tags,
+        _ => How::TagsThenManifest,
+    }
+}

@@ -1,0 +1,172 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::config::Config;
+use crate::error::Exit;
+use crate::model::manifest::media_type;
+use crate::model::{Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Tag, Variables};
+use crate::packages::{Reading, Unreadable};
+use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, PlaceErrorKind};
+use crate::steps::{Mode, Trouble};
+
+mod property;
+mod running;
+mod standing;
+
+const DIGEST_ONLY: Deletions = Deletions { tags: Ability::Missing, manifests: Ability::Present };
+const TAGS_ONLY: Deletions = Deletions { tags: Ability::Present, manifests: Ability::Missing };
+const NOTHING: Deletions = Deletions { tags: Ability::Missing, manifests: Ability::Missing };
+
+fn now() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time")
+}
+
+fn repository(text: &str) -> Repository {
+    text.parse().expect("a repository")
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().expect("a tag")
+}
+
+fn config(yaml: &str) -> Config {
+    let source = crate::config::SourceText { name: "imglife.yaml".to_owned(), text: yaml.to_owned() };
+    crate::config::load(&source, Path::new("/"), &Variables::default()).expect("a configuration")
+}
+
+/// A mirror of which `sync` wants nothing but the tag `9`.
+const MIRROR: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '9' }] }\n";
+
+fn mirror(rules: &str) -> Config {
+    config(&format!("{MIRROR}retention: {{ {rules} }}\n"))
+}
+
+/// Images in memory, and what is done to them.
+struct Sample {
+    store: Arc<MemoryPlace>,
+    at: Repository,
+}
+
+impl Sample {
+    fn new(at: &str, deletions: Deletions) -> Sample {
+        Sample { store: Arc::new(MemoryPlace::default().deleting(deletions)), at: repository(at) }
+    }
+
+    /// A mirror with these tags, oldest first, each with an image of its own that is a year old.
+    async fn mirror(tags: &[&str]) -> Sample {
+        let sample = Sample::new("r.example/m/a", Deletions::ALL);
+        for name in tags {
+            sample.old(name).await;
+        }
+        sample
+    }
+
+    async fn old(&self, name: &str) -> Digest {
+        let digest = self.image(name, json!({})).await;
+        self.tag(name, &digest, 365).await;
+        digest
+    }
+
+    async fn put(&self, manifest: serde_json::Value) -> Digest {
+        let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256).expect("a manifest");
+        self.store.put_manifest(&self.at, &manifest.digest.clone().into(), &manifest).await.expect("a manifest");
+        manifest.digest
+    }
+
+    async fn image(&self, content: &str, labels: serde_json::Value) -> Digest {
+        let content = json!({ "os": "linux", "architecture": "amd64", "config": { "Labels": labels }, "text": content }).to_string();
+        let config = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(content.as_bytes()), content.len() as u64);
+        self.store.put_blob(&self.at, &config, &InMemory(Bytes::from(content)), None).await.expect("a blob");
+        self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] })).await
+    }
+
+    async fn index(&self, children: &[&Digest]) -> Digest {
+        let children: Vec<_> =
+            children.iter().map(|digest| json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1 })).collect();
+        self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children })).await
+    }
+
+    async fn tag(&self, name: &str, digest: &Digest, days: i64) {
+        let manifest = self.store.manifest(&self.at, &digest.clone().into()).await.expect("to read").expect("a manifest");
+        self.store.put_manifest(&self.at, &Reference::Tag(tag(name)), &manifest).await.expect("a tag");
+        self.store.date_tag(&self.at, &tag(name), now() - TimeDelta::days(days));
+    }
+
+    async fn tags_of(&self, at: &Repository) -> BTreeSet<String> {
+        let tags = self.store.tags(at).await.expect("to list").unwrap_or_default();
+        tags.into_iter().map(|seen| seen.tag.to_string()).collect()
+    }
+
+    async fn tags(&self) -> BTreeSet<String> {
+        self.tags_of(&self.at).await
+    }
+
+    async fn has(&self, digest: &Digest) -> bool {
+        self.store.resolve(&self.at, &digest.clone().into()).await.expect("to look").is_some()
+    }
+
+    async fn world(&self, config: &Config, records: RecordsSeen) -> World {
+        let store: Arc<dyn ImageStore> = self.store.clone();
+        observe(config, &Scope::default(), records, &store, &*crate::progress::silent(), now()).await
+    }
+
+    async fn plan(&self, config: &Config, records: RecordsSeen) -> Plan {
+        plan(&self.world(config, records).await, &policy())
+    }
+
+    async fn run(&self, config: &Config, records: RecordsSeen) -> CleanupReport {
+        self.run_by(config, records, &policy()).await
+    }
+
+    async fn run_by(&self, config: &Config, records: RecordsSeen, policy: &Policy) -> CleanupReport {
+        let plan = plan(&self.world(config, records).await, policy);
+        self.execute(&plan, Mode::Apply).await
+    }
+
+    async fn execute(&self, plan: &Plan, mode: Mode) -> CleanupReport {
+        let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
+        execute(plan, &Execution { mode, store: self.store.clone(), progress, cancel }).await
+    }
+
+    /// Returns why a tag stays by the plan; `None` when it goes.
+    async fn reason(&self, config: &Config, name: &str) -> Option<Kept> {
+        let plan = self.plan(config, RecordsSeen::NotConfigured).await;
+        reason(&plan, &self.at, name)
+    }
+}
+
+fn policy() -> Policy {
+    Policy { now: now(), max_delete_percent: Some(100), is_forced: false }
+}
+
+fn reason(plan: &Plan, at: &Repository, name: &str) -> Option<Kept> {
+    let planned = plan.repositories.iter().find(|planned| planned.repository == *at).expect("the repository");
+    let kept = planned.kept.iter().find(|(kept, _, _)| kept.as_str() == name).map(|(_, _, reason)| reason.clone());
+    let goes = planned.groups.iter().flat_map(|group| &group.tags).any(|(tag, _)| tag.as_str() == name);
+    assert!(kept.is_some() != goes, "{name} is neither kept nor condemned, or both");
+    kept
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The record of an application on this base.
+fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> BuildRecord {
+    let text = json!({
+        "image": image, "base": base, "base_digest": base_digest, "project": "p", "built_at": "2026-01-01T00:00:00Z"
+    });
+    BuildRecord::parse(text.to_string().as_bytes()).expect("a record")
+}
+
+fn records(records: Vec<BuildRecord>) -> RecordsSeen {
+    RecordsSeen::Read(Reading { records, unreadable: Vec::new() })
+}

@@ -1,0 +1,222 @@
+//! What a run does, and what it leaves alone.
+
+use super::*;
+use crate::registry::memory::Call;
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    for mode in [Mode::List, Mode::DryRun] {
+        let report = sample.execute(&plan, mode).await;
+        assert_eq!((report.totals.deleted, report.dry_run), (1, true));
+    }
+    assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
+}
+
+#[tokio::test]
+async fn parts_go_after_all_indexes_and_only_when_no_kept_index_needs_them() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let own = sample.image("own", json!({})).await;
+        let shared = sample.image("shared", json!({})).await;
+        let pinned = sample.image("pinned", json!({})).await;
+        let old = sample.index(&[&own, &shared, &pinned]).await;
+        sample.tag("1.0", &old, 365).await;
+        sample.tag("1.1", &sample.index(&[&own]).await, 365).await;
+        sample.tag("2.0", &sample.index(&[&shared]).await, 365).await;
+        // A record names an index that lost its tag.
+        let untagged = sample.index(&[&pinned]).await;
+        let named = record("r.example/apps/a:1", Some("r.example/m/a:0.9"), Some(&untagged));
+        let report = sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
+        assert_eq!(report.exit(), Exit::Done, "{report:?}");
+        assert_eq!(sample.tags().await, names(&["2.0"]));
+        assert!(!sample.has(&own).await && !sample.has(&old).await, "{deletions:?}");
+        assert!(sample.has(&shared).await && sample.has(&pinned).await && sample.has(&untagged).await, "{deletions:?}");
+        let deleted: Vec<Call> = sample.store.calls().into_iter().filter(|call| call.operation == Operation::DeleteManifest).collect();
+        assert_eq!(deleted.last().map(|call| call.subject.clone()), Some(own.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn parts_stay_when_an_index_could_not_be_deleted() {
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    let shared = sample.image("shared", json!({})).await;
+    for (name, other) in [("1.0", "a"), ("1.1", "b")] {
+        let other = sample.image(other, json!({})).await;
+        let index = sample.index(&[&shared, &other]).await;
+        sample.tag(name, &index, 365).await;
+    }
+    sample.old("2.0").await;
+    sample.store.fail_when(|call| {
+        let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    let config = mirror("keep_last: 1");
+    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 1, 1));
+    assert!(sample.has(&shared).await);
+    sample.store.fail_when(|_| None);
+    assert_eq!(sample.run(&config, RecordsSeen::NotConfigured).await.exit(), Exit::Done);
+    assert!(!sample.has(&shared).await);
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_something_failed_is_reported_as_deleted() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let digest = sample.old("1.0").await;
+    sample.tag("1.1", &digest, 365).await;
+    sample.store.fail_when(|call| {
+        let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
+        fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
+    });
+    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let told = |tags: Vec<&Tag>| tags.into_iter().map(Tag::to_string).collect::<Vec<_>>();
+    assert_eq!(told(report.deleted.iter().map(|deleted| &deleted.tag).collect()), ["1.0"]);
+    assert_eq!(told(report.failed.iter().map(|failed| &failed.tag).collect()), ["1.1"]);
+    assert!(sample.has(&digest).await);
+}
+
+#[tokio::test]
+async fn what_refers_to_an_image_goes_with_it() {
+    let sample = Sample { store: Arc::new(MemoryPlace::default().listing_referrers()), at: repository("r.example/m/a") };
+    let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
+    let mut put = Vec::new();
+    for subject in [&old, &new] {
+        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(b"{}"), 2);
+        sample.store.put_blob(&sample.at, &config, &InMemory(Bytes::from_static(b"{}")), None).await.expect("a blob");
+        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject });
+        put.push(sample.put(manifest).await);
+    }
+    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await);
+}
+
+#[tokio::test]
+async fn what_changed_since_the_plan_is_left_alone() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let mut digests = Vec::new();
+        for name in ["1.0", "1.1", "1.2", "2.0"] {
+            digests.push(sample.old(name).await);
+        }
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        // One tag moved, and another image got a tag.
+        sample.tag("1.0", &digests[3], 0).await;
+        sample.tag("mine", &digests[1], 0).await;
+        let report = sample.execute(&plan, Mode::Apply).await;
+        assert_eq!(report.exit(), Exit::Failed);
+        let left = sample.tags().await;
+        assert!(left.contains("1.0") && left.contains("mine") && !left.contains("1.2"), "{deletions:?} {left:?}");
+        assert!(sample.has(&digests[1]).await && sample.has(&digests[3]).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_or_turns_empty_deletes_nothing() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let config = mirror("keep_last: 1");
+    let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
+    sample.store.fail_when(|call| {
+        let fails = matches!(call.operation, Operation::Tags | Operation::PushDates) && call.repository.to_string() == "r.example/m/a";
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    let report = sample.execute(&plan, Mode::Apply).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
+    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.examined), (Exit::Failed, 0));
+    sample.store.fail_when(|_| None);
+    assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
+    let empty = Sample::new("r.example/m/a", Deletions::ALL);
+    let report = empty.execute(&plan, Mode::Apply).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
+    let report = empty.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.examined), (Exit::Done, 0));
+}
+
+#[tokio::test]
+async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_date_in_their_tag() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let child = sample.image("child", json!({})).await;
+    let index = sample.index(&[&child]).await;
+    sample.tag("0.9", &index, 365).await;
+    sample.tag(Tag::of_cosign(&index)[0].as_str(), &sample.image("signature", json!({})).await, 365).await;
+    let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x, keep_days: 10 }");
+    let archive = repository("cold.example/x/m/a");
+    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted, report.totals.archived), (Exit::Done, 3, 2), "{report:?}");
+    let signature = Tag::of_cosign(&index)[0].to_string();
+    assert_eq!(sample.tags_of(&archive).await, names(&["0.9-archived.20260301", "1.0-archived.20260301", &signature]));
+    let archived = sample.store.resolve(&archive, &tag("0.9-archived.20260301").into()).await.expect("to look").expect("an image");
+    assert_eq!(archived.digest, index);
+    // Tags of another shape stay for good.
+    let other = Sample { store: sample.store.clone(), at: archive.clone() };
+    other.old("mine").await;
+    let later = |days| Policy { now: now() + TimeDelta::days(days), ..policy() };
+    sample.run_by(&config, RecordsSeen::NotConfigured, &later(10)).await;
+    assert_eq!(other.tags().await.len(), 4);
+    let world = sample.world(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(reason(&plan(&world, &later(10)), &archive, "mine"), Some(Kept::NotArchived));
+    assert!(matches!(reason(&plan(&world, &later(10)), &archive, "1.0-archived.20260301"), Some(Kept::ArchivedUntil(_))));
+    let report = sample.execute(&plan(&world, &later(11)), Mode::Apply).await;
+    assert_eq!((report.exit(), other.tags().await), (Exit::Done, names(&["mine"])), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_could_not_be_archived_is_not_deleted() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let long = format!("0.{}", "1".repeat(120));
+    sample.old(&long).await;
+    let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x }");
+    sample.store.fail_when(|call| {
+        let fails = call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a";
+        fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
+    });
+    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 2));
+    assert_eq!(sample.tags().await.len(), 3);
+}
+
+#[tokio::test]
+async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
+    let sample = Sample::new("r.example/bases/forgotten", Deletions::ALL);
+    sample.old("1.0").await;
+    let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
+                mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { keep_last: 0, min_keep: 0 }";
+    let report = sample.run(&config(yaml), RecordsSeen::NotConfigured).await;
+    assert_eq!(report.orphans, std::slice::from_ref(&sample.at));
+    assert_eq!(sample.tags().await, names(&["1.0"]));
+}
+
+#[tokio::test]
+async fn nothing_new_is_deleted_once_the_run_is_stopped() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let execution = Execution { mode: Mode::Apply, store: sample.store.clone(), progress: crate::progress::silent(), cancel };
+    let report = execute(&plan, &execution).await;
+    assert_eq!((report.interrupted, report.totals.not_done), (true, 1));
+    assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
+}
+
+#[tokio::test]
+async fn two_thousand_tags_take_at_most_two_requests_each() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    for version in 0..2000 {
+        let name = format!("3.{version}-core1.0.0");
+        let labels = json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z", "n": version.to_string() });
+        sample.tag(&name, &sample.image(&name, labels).await, 365).await;
+    }
+    let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
+                mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { require_records: false, exclude_tags: ['/3\\.1...-.*/'] }";
+    sample.store.clear_calls();
+    let plan = sample.plan(&config(yaml), RecordsSeen::NotConfigured).await;
+    assert_eq!(plan.condemned().count(), 2000 - 1000 - 1);
+    assert_eq!(sample.store.count(Operation::Manifest), 2000);
+    // The age of what is excluded anyway is of no use.
+    assert_eq!(sample.store.count(Operation::Blob), 999);
+    assert!(sample.store.calls().len() <= 2 * 2000, "{}", sample.store.calls().len());
+}

@@ -1,0 +1,332 @@
+//! Every reason for which a tag stays.
+
+use super::*;
+
+#[tokio::test]
+async fn the_newest_by_version_are_kept() {
+    let sample = Sample::mirror(&["10.0", "1.0", "2.0", "1.10", "1.9"]).await;
+    let report = sample.run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured).await;
+    assert_eq!(report.exit(), Exit::Done, "{report:?}");
+    assert_eq!(sample.tags().await, names(&["10.0", "2.0", "1.10"]));
+    assert_eq!((report.totals.examined, report.totals.deleted, report.totals.kept), (5, 2, 3));
+}
+
+#[tokio::test]
+async fn what_has_no_version_is_ordered_by_date() {
+    let sample = Sample::mirror(&["zebra", "apple"]).await;
+    sample.tag("apple", &sample.old("apple").await, 400).await;
+    sample.tag("zebra", &sample.old("zebra").await, 300).await;
+    sample.tag("mango", &sample.image("mango", json!({})).await, 200).await;
+    sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["mango", "zebra"]));
+}
+
+#[tokio::test]
+async fn exclusions_and_latest_are_kept() {
+    let sample = Sample::mirror(&["1.0", "2.0", "2.0-lts", "3.0", "latest"]).await;
+    let config = mirror("keep_last: 0, min_keep: 0, exclude_tags: ['1.0', '/.*-lts/']");
+    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::Excluded));
+    assert_eq!(sample.reason(&config, "2.0-lts").await, Some(Kept::Excluded));
+    assert_eq!(sample.reason(&config, "latest").await, Some(Kept::Latest));
+    assert_eq!(sample.reason(&config, "2.0").await, None);
+    // A pattern matches whole tags.
+    let config = mirror("keep_last: 0, min_keep: 0, exclude_tags: ['/2/']");
+    assert_eq!(sample.reason(&config, "2.0").await, None);
+}
+
+#[tokio::test]
+async fn never_fewer_than_min_keep_are_left() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+    let config = mirror("keep_last: 0, min_keep: 2");
+    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::MinKeep));
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+}
+
+#[tokio::test]
+async fn latest_takes_no_place_among_the_newest() {
+    let sample = Sample::mirror(&["1.0", "latest", "abc"]).await;
+    let config = mirror("keep_last: 1, min_keep: 0");
+    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::KeepLast));
+    assert_eq!(sample.reason(&config, "abc").await, None);
+}
+
+#[tokio::test]
+async fn what_is_younger_than_a_day_is_kept() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(23));
+    assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, Some(Kept::Young));
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() + TimeDelta::hours(5));
+    assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, Some(Kept::Young));
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(24));
+    assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, None);
+}
+
+#[tokio::test]
+async fn rules_are_joined_by_match() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
+    let all = mirror("keep_last: 1, max_age_days: 30");
+    assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
+    assert_eq!(sample.reason(&all, "2.0").await, None);
+    let any = mirror("keep_last: 2, max_age_days: 30, match: any");
+    assert_eq!(sample.reason(&any, "1.0").await, None);
+    assert_eq!(sample.reason(&any, "2.0").await, None);
+    assert_eq!(sample.reason(&any, "3.0").await, Some(Kept::MinKeep));
+    let any = mirror("keep_last: 3, max_age_days: 30, match: any");
+    assert_eq!(sample.reason(&any, "1.0").await, Some(Kept::KeepLast));
+}
+
+#[tokio::test]
+async fn an_age_that_is_not_known_or_cannot_be_is_no_age() {
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0"] {
+        sample.old(name).await;
+    }
+    sample.store.date_tag(&sample.at, &tag("1.0"), DateTime::UNIX_EPOCH);
+    let config = mirror("keep_last: 1, max_age_days: 30");
+    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::AgeUnknown));
+    assert_eq!(sample.reason(&mirror("keep_last: 1, max_age_days: 30, match: any"), "1.0").await, None);
+    assert_eq!(sample.reason(&mirror("keep_last: 3, max_age_days: 30, match: any"), "1.0").await, Some(Kept::KeepLast));
+}
+
+#[tokio::test]
+async fn what_sync_selects_is_kept_and_all_when_that_is_not_known() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    let yaml = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag_regex: '[0-9.]+', keep_last: 1 }, \
+                { source: up.example/b, target: r.example/m/a, tag: '2.0' }] }\nretention: { keep_last: 1 }";
+    let config = config(yaml);
+    // There is no upstream.
+    assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::UpstreamUnknown(cause)) if cause.contains("up.example/a")));
+    let up = Sample { store: sample.store.clone(), at: repository("up.example/a") };
+    up.old("1.0").await;
+    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::Selected));
+    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::Selected));
+    assert_eq!(sample.reason(&config, "3.0").await, None);
+    sample.store.fail_when(|call| {
+        let fails = call.operation == Operation::Tags && call.repository.to_string() == "up.example/a";
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    assert!(matches!(sample.reason(&config, "3.0").await, Some(Kept::UpstreamUnknown(_))));
+}
+
+const BASES: &str = "sync: { entries: [{ source: up.example/alpine, target: r.example/m/alpine, tag: '3.20' }] }
+build:
+  registry: r.example/bases
+  core_version: 1.0.0
+  images:
+    - { name: alpine, folder: alpine, type: core, mirror_image: r.example/m/alpine, mirror_tag: '3.20', aliases: ['3.20', stable] }
+    - { name: alpine, folder: alpine, type: core, mirror_image: r.example/m/alpine, mirror_tag: '3.19' }
+";
+
+fn bases(rules: &str) -> Config {
+    config(&format!("{BASES}retention: {{ {rules} }}"))
+}
+
+#[tokio::test]
+async fn what_build_produces_and_stands_on_is_kept() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    let mirror = Sample { store: sample.store.clone(), at: repository("r.example/m/alpine") };
+    for name in ["3.20-core1.0.0", "3.19-core1.0.0", "3.20-core0.9.0", "3.20", "stable", "3.18-core1.0.0"] {
+        sample.old(name).await;
+    }
+    for name in ["3.20", "3.19", "3.18", "3.17"] {
+        mirror.old(name).await;
+    }
+    let config = bases("keep_last: 0, min_keep: 0, require_records: false");
+    for name in ["3.20-core1.0.0", "3.19-core1.0.0", "3.20", "stable"] {
+        assert_eq!(sample.reason(&config, name).await, Some(Kept::Built), "{name}");
+    }
+    assert_eq!(sample.reason(&config, "3.20-core0.9.0").await, None);
+    assert_eq!(mirror.reason(&config, "3.19").await, Some(Kept::UsedByBuild));
+    assert_eq!(mirror.reason(&config, "3.18").await, None);
+    // Aliases take no place.
+    let config = bases("keep_last: 3, min_keep: 0, require_records: false");
+    assert_eq!(sample.reason(&config, "3.20-core0.9.0").await, Some(Kept::KeepLast));
+    assert_eq!(sample.reason(&config, "3.18-core1.0.0").await, None);
+}
+
+#[tokio::test]
+async fn everything_is_kept_when_what_build_produces_is_not_known() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    for name in ["3.20-core1.0.0", "3.18-core1.0.0"] {
+        sample.old(name).await;
+    }
+    let open = "sync: { entries: [{ source: up.example/alpine, target: r.example/m/alpine, tag_regex: '.*' }] }
+build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, mirror_image: r.example/m/alpine }] }
+retention: { keep_last: 0, min_keep: 0, require_records: false }";
+    assert!(matches!(sample.reason(&config(open), "3.18-core1.0.0").await, Some(Kept::BuildUnknown(_))));
+}
+
+#[tokio::test]
+async fn the_age_of_a_base_is_in_its_labels() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    let made = |time: &str| json!({ "org.opencontainers.image.created": time });
+    for (name, labels) in [
+        ("3.10-core1.0.0", made("2025-01-01T00:00:00Z")),
+        ("3.11-core1.0.0", made("2026-02-20T00:00:00Z")),
+        ("3.12-core1.0.0", made("1970-01-01T00:00:00Z")),
+        ("3.13-core1.0.0", json!({})),
+        ("3.14-core1.0.0", made("2026-02-28T12:00:00Z")),
+    ] {
+        let digest = sample.image(name, labels).await;
+        let index = sample.index(&[&digest]).await;
+        sample.tag(name, &index, 365).await;
+    }
+    let all = bases("keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false");
+    assert_eq!(sample.reason(&all, "3.10-core1.0.0").await, None);
+    assert_eq!(sample.reason(&all, "3.11-core1.0.0").await, Some(Kept::NotOldEnough));
+    assert_eq!(sample.reason(&all, "3.12-core1.0.0").await, Some(Kept::AgeUnknown));
+    assert_eq!(sample.reason(&all, "3.13-core1.0.0").await, Some(Kept::AgeUnknown));
+    assert_eq!(sample.reason(&all, "3.14-core1.0.0").await, Some(Kept::Young));
+}
+
+#[tokio::test]
+async fn what_a_record_names_is_kept_wherever_it_is() {
+    let sample = Sample::mirror(&["1.0", "2.0", "5.0", "6.0"]).await;
+    let child = sample.image("child", json!({})).await;
+    let index = sample.index(&[&child]).await;
+    sample.tag("3.0", &index, 365).await;
+    let config = mirror("keep_last: 1, min_keep: 0");
+    let by_tag = record("r.example/apps/one:1", Some("r.example/m/a:1.0"), None);
+    let by_digest = record("r.example/apps/two:1", Some("elsewhere.example/x:1"), Some(&child));
+    let own = record("r.example/m/a:2.0", None, None);
+    let plan = sample.plan(&config, records(vec![by_tag.clone(), by_digest.clone(), own.clone()])).await;
+    assert_eq!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(by_tag.image)));
+    assert_eq!(reason(&plan, &sample.at, "3.0"), Some(Kept::BaseOf(by_digest.image)));
+    assert_eq!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(own.image)));
+    assert_eq!(reason(&plan, &sample.at, "5.0"), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_kept() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+    let digest = sample.store.resolve(&sample.at, &tag("1.0").into()).await.expect("to look").expect("an image").digest;
+    sample.store.lose_manifest(&sample.at, &digest);
+    let config = mirror("keep_last: 1");
+    assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::Unreadable(_))));
+    assert_eq!(sample.reason(&config, "2.0").await, None);
+    // By digest, what cannot be read might go along.
+    let strict = Sample::new("r.example/m/a", DIGEST_ONLY);
+    for name in ["1.0", "2.0", "3.0"] {
+        strict.old(name).await;
+    }
+    strict.store.lose_manifest(&strict.at, &digest);
+    assert_eq!(strict.reason(&config, "2.0").await, Some(Kept::NeighbourUnreadable));
+}
+
+#[tokio::test]
+async fn tags_that_share_a_digest_with_a_kept_one_go_only_where_tags_can_be_deleted() {
+    for (deletions, expected) in [
+        (Deletions::ALL, None),
+        (TAGS_ONLY, None),
+        (DIGEST_ONLY, Some(Kept::SharesDigest(tag("2.0")))),
+        (NOTHING, Some(Kept::NotDeletable)),
+    ] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let digest = sample.old("2.0").await;
+        sample.tag("1.0", &digest, 365).await;
+        let config = mirror("keep_last: 1");
+        assert_eq!(sample.reason(&config, "1.0").await, expected, "{deletions:?}");
+        sample.run(&config, RecordsSeen::NotConfigured).await;
+        assert!(sample.has(&digest).await && sample.tags().await.contains("2.0"), "{deletions:?}");
+        assert_eq!(sample.tags().await.contains("1.0"), expected.is_some(), "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_of_a_part_of_a_kept_index_goes_only_where_tags_can_be_deleted() {
+    for (deletions, expected) in [(Deletions::ALL, None), (DIGEST_ONLY, Some(Kept::PartOfKept))] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.old("1.0-amd64").await;
+        let index = sample.index(&[&child]).await;
+        sample.tag("2.0", &index, 365).await;
+        let config = mirror("keep_last: 1");
+        assert_eq!(sample.reason(&config, "1.0-amd64").await, expected, "{deletions:?}");
+        sample.run(&config, RecordsSeen::NotConfigured).await;
+        assert!(sample.has(&child).await && sample.has(&index).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_live_and_die_with_their_image() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
+        let (sbom, signature) = (sample.image("sbom", json!({})).await, sample.image("signature of sbom", json!({})).await);
+        let listed = sample.index(&[&sbom]).await;
+        for subject in [&old, &new] {
+            let kept = sample.image(&format!("signature of {subject}"), json!({})).await;
+            sample.tag(Tag::of_cosign(subject)[0].as_str(), &kept, 365).await;
+        }
+        sample.tag(Tag::of_referrers(&old).as_str(), &listed, 365).await;
+        // What is attached to an attachment.
+        sample.tag(Tag::of_cosign(&sbom)[0].as_str(), &signature, 365).await;
+        // Of an image that is gone, and of one that is there without a tag.
+        let (gone, untagged) = (Digest::sha256(b"gone"), sample.image("untagged", json!({})).await);
+        for (subject, content) in [(&gone, "a"), (&untagged, "b")] {
+            sample.tag(Tag::of_cosign(subject)[1].as_str(), &sample.image(content, json!({})).await, 365).await;
+        }
+        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let left = [Tag::of_cosign(&new)[0].clone(), Tag::of_cosign(&untagged)[1].clone(), tag("2.0")];
+        assert_eq!(sample.tags().await, left.iter().map(Tag::to_string).collect(), "{deletions:?} {report:?}");
+        assert!(!sample.has(&sbom).await && !sample.has(&signature).await && !sample.has(&old).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_the_allowed_share_is_deleted() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    let by = |max_delete_percent| Policy { max_delete_percent, ..policy() };
+    let config = mirror("keep_last: 1");
+    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(None)).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
+    assert!(report.kept.iter().any(|kept| kept.reason == Kept::TooMany));
+    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(Some(74))).await;
+    assert_eq!(report.totals.deleted, 0);
+    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(Some(75))).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 3));
+}
+
+#[tokio::test]
+async fn of_several_rules_for_one_repository_all_have_to_condemn() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+    let yaml = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '8', retention: { keep_last: 2 } }, \
+                { source: up.example/a, target: r.example/m/a, tag: '9' }] }\nretention: { keep_last: 1 }";
+    let config = config(yaml);
+    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::KeepLast));
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+}
+
+#[tokio::test]
+async fn the_guard_holds_unless_it_is_known_who_uses_what() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    for name in ["3.10-core1.0.0", "3.11-core1.0.0"] {
+        sample.old(name).await;
+    }
+    let config = bases("keep_last: 0, min_keep: 0");
+    let on_base = record("r.example/apps/a:1", Some("r.example/bases/alpine:3.10-core1.0.0"), None);
+    let baseless = record("r.example/apps/a:1", None, None);
+    let unreadable = Reading {
+        records: vec![on_base.clone()],
+        unreadable: vec![Unreadable { file: "f".to_owned(), problem: "it is no record".to_owned() }],
+    };
+    for (seen, cause) in [
+        (RecordsSeen::Failed(Trouble::new("the host is down")), "the host is down"),
+        (RecordsSeen::Read(unreadable), "it is no record"),
+        (RecordsSeen::NotConfigured, "no record of any application"),
+        (records(Vec::new()), "no record of any application"),
+        (records(vec![baseless]), "no record names a base"),
+    ] {
+        let report = sample.run(&config, seen.clone()).await;
+        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{cause}");
+        assert!(report.guard.as_ref().is_some_and(|guard| guard.cause.contains(cause)), "{report:?}");
+        assert!(report.kept.iter().any(|kept| kept.reason == Kept::Guarded));
+        // By force, but not against what is known.
+        let forced = plan(&sample.world(&config, seen.clone()).await, &Policy { is_forced: true, ..policy() });
+        let knows = seen.records().iter().any(|record| record.base.is_some());
+        assert_eq!(reason(&forced, &sample.at, "3.10-core1.0.0").is_some(), knows, "{cause}");
+        assert_eq!(reason(&forced, &sample.at, "3.11-core1.0.0"), None, "{cause}");
+    }
+    assert_eq!(sample.plan(&bases("keep_last: 0, require_records: false"), records(Vec::new())).await.guard, None);
+    assert_eq!(sample.plan(&config, records(vec![on_base])).await.guard, None);
+}

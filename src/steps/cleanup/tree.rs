@@ -1,0 +1,104 @@
+//! What a tag names, with all manifests below it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::{Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::registry::{ImageSource, PlaceError, read_config};
+
+/// Annotation and label that hold when an image was made (OCI image specification, "Annotations").
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// An image: its digest, and the manifests that it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    pub digest: Digest,
+    /// All below it, at any depth.
+    pub below: BTreeSet<Digest>,
+}
+
+impl Tree {
+    /// Returns its own digest and those of all that is below it.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.digest).chain(&self.below)
+    }
+}
+
+/// Where the time is found at which an image was made.
+#[derive(Clone, Debug)]
+pub(super) enum Clue {
+    Told(DateTime<Utc>),
+    Config(Descriptor),
+    Child(Digest),
+    Nowhere,
+}
+
+/// Returns the image that `reference` names with where its age is found, or `None` when it is not there. Takes one request, and one
+/// more for each index within it.
+pub(super) async fn read(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    reference: &Reference,
+) -> Result<Option<(Tree, Clue)>, PlaceError> {
+    let Some(root) = source.manifest(repository, reference).await? else { return Ok(None) };
+    let clue = clue(&root);
+    let mut tree = Tree { digest: root.digest.clone(), below: BTreeSet::new() };
+    let mut open = vec![root];
+    for _ in 0..DEEPEST_NESTING {
+        let mut nested = Vec::new();
+        for child in open.iter().filter_map(Manifest::children).flatten() {
+            let is_index = matches!(child.media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST);
+            if tree.below.insert(child.digest.clone()) && is_index {
+                nested.extend(source.manifest(repository, &child.digest.clone().into()).await?);
+            }
+        }
+        open = nested;
+    }
+    Ok(Some((tree, clue)))
+}
+
+/// Returns when an image was made, as it says itself.
+pub(super) async fn created(source: &dyn ImageSource, repository: &Repository, clue: Clue) -> Result<Option<DateTime<Utc>>, PlaceError> {
+    let mut clue = clue;
+    for _ in 0..=DEEPEST_NESTING {
+        clue = match clue {
+            Clue::Told(created) => return Ok(Some(created)),
+            Clue::Nowhere => return Ok(None),
+            Clue::Config(config) => {
+                let bytes = read_config(source, repository, &config).await?;
+                // What is no configuration says nothing.
+                let config = ImageConfig::parse(&bytes).unwrap_or_default();
+                return Ok(config.labels.get(CREATED).and_then(|text| time(text)));
+            }
+            Clue::Child(digest) => match source.manifest(repository, &digest.into()).await? {
+                Some(child) => self::clue(&child),
+                None => Clue::Nowhere,
+            },
+        };
+    }
+    Ok(None)
+}
+
+fn clue(manifest: &Manifest) -> Clue {
+    if let Some(created) = manifest.annotations.get(CREATED).and_then(|text| time(text)) {
+        return Clue::Told(created);
+    }
+    match &manifest.content {
+        ManifestContent::Index { children } => {
+            let is_image = |child: &&Descriptor| child.attests_to().is_none() && !child.platform.as_ref().is_some_and(Platform::is_unknown);
+            children.iter().find(is_image).map_or(Clue::Nowhere, |child| Clue::Child(child.digest.clone()))
+        }
+        ManifestContent::Image { config: Some(config), .. }
+            if matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) =>
+        {
+            Clue::Config(config.clone())
+        }
+        ManifestContent::Image { .. } => Clue::Nowhere,
+    }
+}
+
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text.trim()).ok().map(|time| time.with_timezone(&Utc))
+}
