@@ -79,7 +79,7 @@ fn drawn(id: &str, name: &str, version: &str, member: &Member, most: usize) -> (
     let mut text = String::new();
     let mut edges = 0;
     let mut node = |id: &str, first: &str, second: &str, class: &str, from: Option<&str>| {
-        let (first, second) = (label(without_host(first), LONGEST_LABEL), label(second, LONGEST_LABEL));
+        let (first, second) = (label(last_two(first), LONGEST_LABEL), label(second, LONGEST_LABEL));
         let parted = if second.is_empty() { "" } else { "<br/>" };
         let from = from.map(|from| format!("{from} --> ")).unwrap_or_default();
         edges += usize::from(!from.is_empty());
@@ -123,12 +123,18 @@ fn class(verdict: Verdict) -> &'static str {
 }
 
 /// Returns a repository without its host, which all have in common most of the time.
-fn without_host(name: &str) -> &str {
+pub(super) fn without_host(name: &str) -> &str {
     let name = name.strip_prefix("ocidir://").unwrap_or(name);
     match name.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
         _ => name,
     }
+}
+
+/// Returns the last two parts of a repository's path: more breaks lines, and the tables have it whole.
+fn last_two(name: &str) -> &str {
+    let name = without_host(name);
+    name.rmatch_indices('/').nth(1).map_or(name, |(slash, _)| &name[slash + 1..])
 }
 
 /// What ends when.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::diagrams::{Diagram, lineage, timeline};
+use super::diagrams::{Diagram, lineage, timeline, without_host};
 use super::markers::{BEGIN, END};
 use super::plan::{ApplicationRow, ImageRow, State, StatusReport, Verdict};
 use super::report::overview;
@@ -13,8 +13,11 @@ use crate::template::{TemplateError, page as render};
 
 const TEMPLATE: &str = include_str!("../../../templates/status.md");
 
-/// A table with more rows is folded up.
+/// Of a table with more rows those that need no attention are folded up.
 const LONG: usize = 60;
+
+const LEGEND: &str =
+    "Mirrors are grey. Green: supported. Yellow: ends soon. Red: expired. Blue: outdated. Dashed: not known, or not there.";
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -29,11 +32,18 @@ struct Page<'a> {
 struct Table {
     title: &'static str,
     columns: &'static [&'static str],
+    /// What is shown at once: all, or of a long table what needs attention.
     rows: Vec<Vec<String>>,
-    /// What is said of a table that is folded up.
-    folded: Option<String>,
+    folded: Option<Folded>,
     /// What is said instead of a table without rows.
     empty: &'static str,
+}
+
+/// Rows that are shown when somebody asks for them.
+#[derive(Serialize)]
+struct Folded {
+    summary: String,
+    rows: Vec<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +79,7 @@ pub fn page(report: &StatusReport, settings: &Status) -> Result<String, Template
 }
 
 fn images(title: &'static str, rows: &[ImageRow], report: &StatusReport, empty: &'static str) -> Table {
-    let cells = rows.iter().map(|row| {
+    let cells = |row: &ImageRow| {
         let aliases: Vec<String> = row.aliases.iter().map(|alias| code(alias.as_str())).collect();
         let aliases = if aliases.is_empty() { String::new() } else { format!(" ({})", aliases.join(", ")) };
         vec![
@@ -79,15 +89,10 @@ fn images(title: &'static str, rows: &[ImageRow], report: &StatusReport, empty: 
             eol(row.state),
             status(row.state, report.warn_days),
         ]
-    });
-    let states = rows.iter().map(|row| row.state.status);
-    Table {
-        title,
-        columns: &["Image", "Version", "Platforms", "EOL", "Status"],
-        rows: cells.collect(),
-        folded: folded(rows.len(), "images", states, report),
-        empty,
-    }
+    };
+    let rows = rows.iter().map(|row| (row.state.status, cells(row))).collect();
+    let (rows, folded) = parted(rows, "images", report);
+    Table { title, columns: &["Image", "Version", "Platforms", "EOL", "Status"], rows, folded, empty }
 }
 
 fn applications(report: &StatusReport) -> Table {
@@ -102,19 +107,31 @@ fn applications(report: &StatusReport) -> Table {
             status(row.state, report.warn_days),
         ]
     };
-    let states = report.applications.iter().map(|row| row.state.status);
+    let rows = report.applications.iter().map(|row| (row.state.status, cells(row))).collect();
+    let (rows, folded) = parted(rows, "applications", report);
     Table {
         title: "Applications",
         columns: &["Application", "Version", "Project", "Base", "Built", "EOL", "Status"],
-        rows: report.applications.iter().map(cells).collect(),
-        folded: folded(report.applications.len(), "applications", states, report),
+        rows,
+        folded,
         empty: "No applications are registered.",
     }
 }
 
-fn folded(count: usize, of: &str, states: impl Iterator<Item = Verdict>, report: &StatusReport) -> Option<String> {
-    let told = super::report::counts(states, report.warn_days);
-    (count > LONG).then(|| format!("{count} {of}: {}", told.join(" · ").replace('<', "&lt;")))
+/// Returns the rows that are shown at once, and those that are folded up. Of a long table those are shown that need attention, unless
+/// they are too many as well.
+fn parted(rows: Vec<(Verdict, Vec<String>)>, of: &str, report: &StatusReport) -> (Vec<Vec<String>>, Option<Folded>) {
+    let needs_attention = |verdict: Verdict| !matches!(verdict, Verdict::Ok | Verdict::Accepted);
+    let urgent = rows.iter().filter(|(verdict, _)| needs_attention(*verdict)).count();
+    let is_folded = |verdict: Verdict| rows.len() > LONG && (urgent > LONG || !needs_attention(verdict));
+    let verdicts: Vec<Verdict> = rows.iter().map(|(verdict, _)| *verdict).filter(|verdict| is_folded(*verdict)).collect();
+    let told = super::report::counts(verdicts.iter().copied(), report.warn_days).join(" · ").replace('<', "&lt;");
+    let summary = format!("{} {of}: {told}", verdicts.len());
+    let is_folded: Vec<bool> = rows.iter().map(|(verdict, _)| is_folded(*verdict)).collect();
+    let (folded, shown): (Vec<_>, Vec<_>) = rows.into_iter().zip(is_folded).partition(|(_, is_folded)| *is_folded);
+    let cells = |rows: Vec<((Verdict, Vec<String>), bool)>| rows.into_iter().map(|((_, cells), _)| cells).collect::<Vec<_>>();
+    let folded = (!folded.is_empty()).then(|| Folded { summary, rows: cells(folded) });
+    (cells(shown), folded)
 }
 
 fn platforms(platforms: &[Platform]) -> String {
@@ -152,7 +169,7 @@ fn pictures(report: &StatusReport, settings: &Status) -> Vec<Picture> {
     let mut pictures = Vec::new();
     let lineage = if settings.graph { lineage(report) } else { Vec::new() };
     if !lineage.is_empty() {
-        pictures.push(Picture { title: "Lineage", diagrams: drawn(lineage, "bases"), note: None });
+        pictures.push(Picture { title: "Lineage", diagrams: drawn(lineage, "bases"), note: Some(LEGEND.to_owned()) });
     }
     let timeline = if settings.timeline { timeline(report) } else { Default::default() };
     if !timeline.diagrams.is_empty() || !timeline.earlier.is_empty() {
@@ -168,8 +185,10 @@ fn drawn(diagrams: Vec<Diagram>, of: &str) -> Vec<Drawn> {
     let is_single = diagrams.len() == 1;
     let summary = |about: &[String]| match about {
         [] => String::new(),
-        [only] => code_in_html(only),
-        [first, .., last] => format!("{} … {} ({} {of})", code_in_html(first), code_in_html(last), about.len()),
+        [only] => code_in_html(without_host(only)),
+        [first, .., last] => {
+            format!("{} … {} ({} {of})", code_in_html(without_host(first)), code_in_html(without_host(last)), about.len())
+        }
     };
     let folded = |about: &[String]| (!is_single).then(|| summary(about));
     diagrams.into_iter().map(|diagram| Drawn { folded: folded(&diagram.about), source: diagram.source }).collect()

@@ -260,7 +260,11 @@ impl Planner<'_> {
             let Ok(identity) = identity else { continue };
             let Some(referred) = self.lineage.image(&image.repository, &identity.tag, self.judge) else { continue };
             let built_on = Some(format!("{}:{}", self.shown(&identity.base), identity.base_tag));
-            let verdict = State::by(&referred.judgement.standing).status;
+            let is_missing = self.world.tags.as_ref().is_some_and(|tags| {
+                let listed = tags.get(&image.repository);
+                listed.is_none_or(|listed| !listed.contains(&identity.tag))
+            });
+            let verdict = if is_missing { Verdict::Missing } else { State::by(&referred.judgement.standing).status };
             let member = Member { verdict, built_on, applications: BTreeMap::new() };
             let family = self.report.families.entry(self.shown(&image.repository)).or_default();
             family.members.insert(identity.tag.to_string(), member);
@@ -282,7 +286,11 @@ impl Planner<'_> {
             let found = record.base.as_ref().and_then(|base| {
                 let digest = base.digest.as_ref().or(record.base_digest.as_ref());
                 let found = known.entry((base, digest)).or_insert_with(|| {
-                    let referred = self.lineage.reference(base, self.judge)?;
+                    let mut referred = self.lineage.reference(base, self.judge)?;
+                    // What the current tags name was not asked.
+                    if self.world.tags.is_none() && base.tag.is_none() {
+                        referred.currency = Currency::Untold;
+                    }
                     // What goes by another tag, or by none, can be one of the current images all the same.
                     let same = digest.and_then(|digest| current.get(&(&base.repository, digest)));
                     match same.filter(|_| referred.currency == Currency::Outdated) {
