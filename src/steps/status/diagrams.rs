@@ -21,6 +21,9 @@ const MOST_BARS: usize = 40;
 /// The longest line of a label, in characters.
 const LONGEST_LABEL: usize = 36;
 
+/// The longest name of a section that does not run into the bars, in characters.
+const LONGEST_SECTION: usize = 12;
+
 /// A picture, and what it shows in a few words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Diagram {
@@ -159,7 +162,7 @@ pub(super) fn timeline(report: &StatusReport) -> Timeline {
             timeline.earlier.push(format!("{} {}", key.product, key.cycle));
             continue;
         }
-        let section = format!("  section {}\n", task(&key.product, LONGEST_LABEL));
+        let section = format!("  section {}\n", task(&key.product, LONGEST_SECTION));
         let bar = bar(key, *users, start, last);
         let fits = |diagram: &&mut Diagram| {
             diagram.source.chars().count() + section.chars().count() + bar.chars().count() <= LONGEST && bars < MOST_BARS
@@ -190,7 +193,9 @@ fn bar(key: &CycleKey, users: Users, start: NaiveDate, last: NaiveDate) -> Strin
         Verdict::Accepted => "done, ",
         _ => "",
     };
-    let cycle = task(&key.cycle, LONGEST_LABEL);
+    let is_cut = key.product.chars().count() > LONGEST_SECTION;
+    let cycle = if is_cut { format!("{} {}", key.product, key.cycle) } else { key.cycle.clone() };
+    let cycle = task(&cycle, LONGEST_LABEL);
     // A task must not begin with a word of the language.
     let guard = if cycle.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "· " };
     let count = |count: usize, of: &str| match count {

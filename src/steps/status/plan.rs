@@ -164,6 +164,12 @@ pub fn plan(config: &Config, world: &World, judge: &Judge<'_>, condemned: &Conde
     planner.report
 }
 
+/// A base of the configuration, and what it is called now.
+type Current<'a> = (&'a BuildImage, &'a Result<Identity, Trouble>);
+
+/// What a record says of its base: a reference, and a digest when it has one.
+type Named<'a> = (&'a ImageReference, Option<&'a Digest>);
+
 struct Planner<'a> {
     config: &'a Config,
     world: &'a World,
@@ -197,7 +203,7 @@ impl Planner<'_> {
     }
 
     fn bases(&mut self, tags: &BTreeMap<Repository, Vec<Tag>>) {
-        let mut current: BTreeMap<&Repository, Vec<(&BuildImage, &Result<Identity, Trouble>)>> = BTreeMap::new();
+        let mut current: BTreeMap<&Repository, Vec<Current<'_>>> = BTreeMap::new();
         for (image, identity) in self.lineage.bases() {
             current.entry(&image.repository).or_default().push((image, identity));
         }
@@ -238,7 +244,7 @@ impl Planner<'_> {
             let row = self.row(&entry.target, selection(entry), platforms, State::by(&judgement.standing));
             self.report.mirrors.push(row);
         }
-        let bases: Vec<(&BuildImage, &Result<Identity, Trouble>)> = self.lineage.bases().collect();
+        let bases: Vec<Current<'_>> = self.lineage.bases().collect();
         for (image, identity) in bases {
             let judgement = self.judge.image(&parts_of_image(image, self.config));
             self.count(&judgement.findings, Users { images: 1, applications: 0 });
@@ -255,7 +261,7 @@ impl Planner<'_> {
 
     /// Makes the members of the families that are built now.
     fn families(&mut self) {
-        let bases: Vec<(&BuildImage, &Result<Identity, Trouble>)> = self.lineage.bases().collect();
+        let bases: Vec<Current<'_>> = self.lineage.bases().collect();
         for (image, identity) in bases {
             let Ok(identity) = identity else { continue };
             let Some(referred) = self.lineage.image(&image.repository, &identity.tag, self.judge) else { continue };
@@ -272,7 +278,7 @@ impl Planner<'_> {
     }
 
     fn applications(&mut self) {
-        let mut known: HashMap<(&ImageReference, Option<&Digest>), Option<(ImageReference, Referred)>> = HashMap::new();
+        let mut known: HashMap<Named<'_>, Option<(ImageReference, Referred)>> = HashMap::new();
         let mut current: HashMap<(&Repository, &Digest), &ImageReference> = HashMap::new();
         for (image, digest) in &self.world.digests {
             current.insert((&image.repository, digest), image);
