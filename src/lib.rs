@@ -19,6 +19,7 @@ pub mod forge;
 pub mod hooks;
 pub mod http;
 pub mod model;
+pub mod notify;
 pub mod packages;
 pub mod process;
 pub mod progress;

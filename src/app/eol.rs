@@ -1,4 +1,4 @@
-//! `eol update` and `eol list`: from their options and the configuration to the data, step, report and exit code.
+//! `eol update`, `eol list` and `eol notify`: from their options and the configuration to the data, step, report and exit code.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,19 +7,22 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::configuration::{lacks, load_configuration};
+use super::configuration::{lacks, load_configuration, tells_records};
 use super::places::service_client;
-use super::records::records;
+use super::records::{records, settings};
 use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::cache::Cache;
 use crate::config::{Config, EolProvider, EolTarget};
+use crate::credentials::NoCredentials;
 use crate::eol::{DataFile, DataPlace, EndOfLifeDate, PlaceError, Products, Table};
 use crate::error::{Exit, Failure};
-use crate::http;
+use crate::http::{self, Client};
 use crate::model::eol::Calendar;
+use crate::model::{BuildRecord, Secret};
+use crate::notify::{Messenger, NotifyError, Service, Webhook, address};
 use crate::packages::{self, PackageError, Records};
 use crate::process::Process;
-use crate::steps::eol::{self, Judge, ReadError, UpdateReport};
+use crate::steps::eol::{self, Judge, NotifyReport, ReadError, UpdateReport};
 
 /// What an update of the end-of-life data was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,15 @@ pub struct EolUpdateOptions {
 pub struct EolListOptions {
     /// Only what ends within this many days; all when `None`.
     pub within_days: Option<u32>,
+    /// Whether the applications are listed that stand on what ends.
+    pub applications: bool,
+    pub output: Output,
+}
+
+/// What a round of messages was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EolNotifyOptions {
+    pub mode: Mode,
     pub output: Output,
 }
 
@@ -75,20 +87,105 @@ pub(super) fn list(options: &EolListOptions, global: &Global, surroundings: &Sur
     let process = &surroundings.process;
     let config = tracking_configuration(global, process)?;
     let place = data_place(&config, None, process, Mode::DryRun)?;
+    let records = options.applications.then(|| records(&config, process, Mode::DryRun)).transpose()?;
     runtime::run(surroundings.deadline, |_| async {
         let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
-        let calendar = Calendar { today: process.clock.now().date_naive(), warn_days: config.lifecycle.warn_days };
-        let judge = Judge { table: &table, phase: config.lifecycle.phase, calendar };
-        let report = eol::list(&config, &judge, options.within_days);
+        let recorded = match &records {
+            Some(records) => Some(recorded(records).await?),
+            None => None,
+        };
+        let report = eol::list(&config, &judge(&config, &table, process), options.within_days, recorded.as_deref());
         surroundings.report(options.output, "eol-list", &report, &report.document())?;
         Ok(Exit::Done)
     })
+}
+
+/// Sends the messages of the day.
+pub(super) fn notify(options: &EolNotifyOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let process = &surroundings.process;
+    let config = tracking_configuration(global, process)?;
+    let messengers = messengers(&config, process)?;
+    let place = data_place(&config, None, process, Mode::DryRun)?;
+    // Who is affected is not known where there are no records.
+    let records = tells_records(&config).then(|| records(&config, process, Mode::DryRun)).transpose()?;
+    runtime::run(surroundings.deadline, |cancel| async move {
+        let began = Instant::now();
+        let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
+        let recorded = match &records {
+            Some(records) => recorded(records).await?,
+            None => Vec::new(),
+        };
+        let messages = eol::notices(&config, &judge(&config, &table, process), &recorded, &config.lifecycle.notify_at_days);
+        let report = eol::notify(messages, &messengers, options.mode, &cancel).await;
+        let report = NotifyReport { duration: began.elapsed(), ..report };
+        surroundings.report(options.output, "eol-notify", &report, &report.document())?;
+        Ok(report.exit())
+    })
+}
+
+/// Returns the webhooks whose addresses the variables hold that the configuration names.
+fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenger>>, Failure> {
+    let lifecycle = &config.lifecycle;
+    let named = [(Service::Slack, &lifecycle.slack_webhook_variable), (Service::Json, &lifecycle.webhook_variable)];
+    let mut messengers: Vec<Box<dyn Messenger>> = Vec::new();
+    for (service, variable) in named {
+        let Some(variable) = variable else { continue };
+        let text = process.variables.get_filled(variable).ok_or_else(|| {
+            Failure::usage(format!("{variable}, which `lifecycle.notify` names, is not set"))
+                .hint("set it to the webhook's address, as a masked variable of the CI")
+        })?;
+        let unusable = |error: NotifyError| Failure::usage(format!("{variable} is no address of a webhook: {error}"));
+        let url = address(&Secret::new(text)).map_err(unusable)?;
+        if url.scheme() == "http" && !http::host_of(&url).is_some_and(|host| config.insecure_registries.contains(&host)) {
+            return Err(Failure::usage(format!("the address in {variable} is plain HTTP"))
+                .hint("take its https address, or name its host in `registry.insecure_registries`"));
+        }
+        let client = Client::new(settings(&[&url], config)?, Arc::new(NoCredentials), process.clock.clone());
+        messengers.push(Box::new(Webhook::new(service, &url, Arc::new(client)).map_err(unusable)?));
+    }
+    if messengers.is_empty() {
+        return Err(lacks("lifecycle.notify.slack_webhook_env", config, process)
+            .hint("or `lifecycle.notify.webhook_env`: the name of the variable that holds a webhook's address"));
+    }
+    Ok(messengers)
+}
+
+async fn recorded(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
+    let reading = records.all().await.map_err(|error| {
+        let hint = error.hint();
+        hint.into_iter().fold(Failure::failed(error), Failure::hint)
+    })?;
+    for file in &reading.unreadable {
+        tracing::warn!("{} is no record and is passed over: {}", file.file, file.problem);
+    }
+    Ok(reading.records)
+}
+
+/// Returns what tells how images stand today.
+pub(super) fn judge<'a>(config: &Config, table: &'a Table, process: &Process) -> Judge<'a> {
+    let calendar = Calendar { today: process.clock.now().date_naive(), warn_days: config.lifecycle.warn_days };
+    Judge { table, phase: config.lifecycle.phase, calendar }
 }
 
 /// Returns the end-of-life data at hand.
 pub(super) async fn end_of_life_table(config: &Config, surroundings: &Surroundings) -> Result<Table, Failure> {
     let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
     eol::read(place.as_ref()).await.map_err(unreadable)
+}
+
+/// Returns the end-of-life data at hand, none when there are none yet: nothing is then known of any image.
+pub(super) async fn table_at_hand(config: &Config, surroundings: &Surroundings) -> Result<Table, Failure> {
+    if eol::products(config).is_empty() {
+        return Ok(Table::default());
+    }
+    let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
+    match eol::read(place.as_ref()).await {
+        Err(error @ ReadError::Missing { .. }) => {
+            tracing::warn!("{error}, so nothing is known of any end; `imglife eol update` writes it");
+            Ok(Table::default())
+        }
+        result => result.map_err(unreadable),
+    }
 }
 
 /// Returns the configuration of a run that has something to look after.

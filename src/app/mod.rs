@@ -18,11 +18,12 @@ pub use build::{BuildForm, BuildOptions};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use cleanup::CleanupOptions;
 pub use deadline::deadline;
-pub use eol::{EolListOptions, EolUpdateOptions};
+pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use places::layouts;
 pub use records::records;
 pub use register::RegisterOptions;
 pub use runtime::run as run_async;
+pub use status::{FailOn, StatusForm, StatusOptions};
 pub use sync::SyncOptions;
 
 mod apps;
@@ -41,6 +42,7 @@ mod records;
 mod register;
 mod report_files;
 mod runtime;
+mod status;
 mod sync;
 
 /// What was asked for.
@@ -70,6 +72,8 @@ pub enum Command {
     AppPurge(AppPurgeOptions),
     EolUpdate(EolUpdateOptions),
     EolList(EolListOptions),
+    EolNotify(EolNotifyOptions),
+    Status(StatusOptions),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
         output: Output,
@@ -114,6 +118,8 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::Sync(options) => sync::run(&options, &global, surroundings),
         Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
         Command::EolList(options) => eol::list(&options, &global, surroundings),
+        Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
+        Command::Status(options) => status::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::output::{OutputForm, mode};
-use crate::app::{Command, EolListOptions, EolUpdateOptions};
+use crate::app::{Command, EolListOptions, EolNotifyOptions, EolUpdateOptions};
 
 /// Know what ends when
 #[derive(Debug, Args)]
@@ -65,6 +65,8 @@ Examples:
       everything that has a `lifecycle`
   imglife eol list --within 90d
       what is over, or will be within 90 days, and what nothing is known of
+  imglife eol list --apps
+      with the applications that are affected
   imglife eol list --output json
       for programs
 
@@ -76,6 +78,35 @@ Exit codes:
         /// Only what ends within this time, in days (`90d`) or weeks (`12w`)
         #[arg(long, value_name = "TIME", value_parser = days)]
         within: Option<u32>,
+
+        /// Also list the applications that stand on it, by their records
+        #[arg(long)]
+        apps: bool,
+
+        /// The form of the report on stdout
+        #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+        output: OutputForm,
+    },
+    /// Tell people what ends
+    ///
+    /// Sends a message for each image on the days of `lifecycle.notify.at_days` before an end, and every week after it, with the
+    /// applications that stand on the image: to Slack, and to any webhook as JSON. The addresses are in the variables that
+    /// `lifecycle.notify` names. Run it once a day. What is accepted (`accept`) is not told of.
+    #[command(after_long_help = "\
+Examples:
+  imglife eol notify
+      send the messages of today
+  imglife eol notify --dry-run
+      what would be sent
+
+Exit codes:
+  0  sent, or there was nothing to send
+  1  a message could not be sent, or the data or records not be read
+  2  wrong usage or configuration; nothing was sent")]
+    Notify {
+        /// Print the whole report of what would be sent, and send nothing
+        #[arg(long)]
+        dry_run: bool,
 
         /// The form of the report on stdout
         #[arg(long, value_name = "FORM", value_enum, default_value_t)]
@@ -89,7 +120,12 @@ impl EolArguments {
             EolCommand::Update { dry_run, data_file, output } => {
                 Command::EolUpdate(EolUpdateOptions { mode: mode(false, dry_run), data_file, output: output.into() })
             }
-            EolCommand::List { within, output } => Command::EolList(EolListOptions { within_days: within, output: output.into() }),
+            EolCommand::List { within, apps, output } => {
+                Command::EolList(EolListOptions { within_days: within, applications: apps, output: output.into() })
+            }
+            EolCommand::Notify { dry_run, output } => {
+                Command::EolNotify(EolNotifyOptions { mode: mode(false, dry_run), output: output.into() })
+            }
         }
     }
 }

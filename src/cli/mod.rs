@@ -30,6 +30,7 @@ mod output;
 mod progress;
 mod register;
 mod shard;
+mod status;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ Examples:
   imglife --check           validate ./imglife.yaml and say what it suffices for
   imglife sync --dry-run    what a sync would copy
   imglife eol list          what ends when
+  imglife status            what there is, who uses it, and when it ends
   imglife help sync         everything about a command
 
 Exit codes:
@@ -82,6 +84,7 @@ enum Command {
     Build(build::BuildArguments),
     Cleanup(cleanup::CleanupArguments),
     Eol(eol::EolArguments),
+    Status(status::StatusArguments),
     Register(register::RegisterArguments),
     Check(check::CheckArguments),
     Latest(check::LatestArguments),
@@ -155,6 +158,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Config(arguments)) => arguments.command(),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Eol(arguments)) => arguments.command(),
+        Some(Command::Status(arguments)) => app::Command::Status(arguments.options()),
         Some(Command::Build(arguments)) => app::Command::Build(arguments.options(&process.variables)?),
         Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
         Some(Command::Cleanup(arguments)) => app::Command::Cleanup(arguments.options(&process.variables)?),

@@ -67,6 +67,7 @@ fn the_program_describes_itself() {
       build        Build base images from templates
       cleanup      Delete tags that nobody needs any more
       eol          Know what ends when
+      status       Report what there is, who uses it, and when it ends
       register     Record what an application image was built on
       check        Tell whether the base of an application is current and alive
       latest       Print the newest reference of a base
@@ -124,6 +125,7 @@ fn the_program_describes_itself() {
       imglife --check           validate ./imglife.yaml and say what it suffices for
       imglife sync --dry-run    what a sync would copy
       imglife eol list          what ends when
+      imglife status            what there is, who uses it, and when it ends
       imglife help sync         everything about a command
 
     Exit codes:

@@ -10,6 +10,7 @@ pub mod csv;
 pub mod dotenv;
 pub mod json;
 pub mod junit;
+pub mod markdown;
 pub mod openmetrics;
 pub mod text;
 

@@ -14,8 +14,10 @@ pub mod cleanup;
 pub mod eol;
 pub mod hooks;
 pub mod image;
+pub mod lineage;
 pub mod register;
 pub mod shard;
+pub mod status;
 pub mod sync;
 
 /// How far a run goes. All modes share observation, plan and report; only what `execute` does differs.

@@ -71,6 +71,21 @@ pub fn render(name: &str, template: &str, variables: impl Serialize) -> Result<S
     String::from_utf8(text.0).map_err(|_| fail(None, "it makes text that is not UTF-8".to_owned(), None))
 }
 
+/// Returns the text that a template of the program itself makes of `variables`: without limits, since a page has as many rows as there
+/// are records. A line that holds only a block is none in the text.
+pub fn page(name: &str, template: &str, variables: impl Serialize) -> Result<String, TemplateError> {
+    let explain = |error: minijinja::Error| {
+        let problem = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        TemplateError { name: name.to_owned(), line: error.line(), problem, hint: None }
+    };
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build().map_err(explain)?;
+    environment.set_syntax(syntax);
+    let parsed = environment.template_from_named_str(name, template).map_err(explain)?;
+    parsed.render(minijinja::Value::from(Serde(&variables))).map_err(explain)
+}
+
 /// Returns the names of the variables, in a sentence.
 fn names(variables: &minijinja::Value) -> Option<String> {
     let names: Vec<String> = variables.try_iter().ok()?.map(|name| format!("`{name}`")).collect();

@@ -29,7 +29,7 @@ pub use ends::ends;
 pub use execute::{Execution, execute};
 pub use identity::{Identity, identities, order};
 pub use labels::Occasion;
-pub use observe::{Draft, DraftError, Published, Seen, World, identify, observe};
+pub use observe::{Draft, DraftError, Published, Seen, World, identify, mirror, newest_listed, observe, ranks_by_push};
 pub use plan::{Action, BaseDigest, Engine, Item, Plan, Reason, plan};
 pub use report::{BuildReport, ImageReport, Outcome, Totals};
 

@@ -14,7 +14,7 @@ use crate::dockerfile::{DockerfileError, Refusal, context_files, refusal};
 use crate::error::chain;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::ImageStore;
+use crate::registry::{ImageStore, TagSeen};
 use crate::steps::Trouble;
 use crate::steps::image::look;
 use crate::steps::sync::newest;
@@ -119,7 +119,7 @@ fn with_bases(build: &Build, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
 }
 
 /// Returns the mirror whose newest tag an image is built on, where it leaves the tag open.
-fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<&'a Entry> {
+pub fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<&'a Entry> {
     let image = &build.images[position];
     let is_image = build.images.iter().any(|other| other.repository == image.mirror_image);
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
@@ -128,20 +128,31 @@ fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<&'a 
 
 /// Returns the newest of the tags at a mirror that its entry selects.
 async fn newest_tag(entry: &Entry, store: &dyn ImageStore, progress: &dyn Progress) -> Result<Tag, Trouble> {
+    if let Selection::Fixed(tag) = &entry.selection {
+        return Ok(tag.clone());
+    }
+    progress.event(Event::Observing { what: &format!("tags of {}", entry.target) });
+    let listing = if ranks_by_push(entry) { store.dated_tags(&entry.target).await } else { store.tags(&entry.target).await };
+    newest_listed(entry, &listing.map_err(|error| trouble_of_place(&error))?.unwrap_or_default())
+}
+
+/// Returns whether the newest tag of a mirror is told by the times at which tags were pushed.
+pub fn ranks_by_push(entry: &Entry) -> bool {
+    matches!(&entry.selection, Selection::Pattern(pattern) if pattern.sort == SortBy::Date)
+}
+
+/// Returns the newest of the tags in the listing of a mirror that its entry selects.
+pub fn newest_listed(entry: &Entry, listing: &[TagSeen]) -> Result<Tag, Trouble> {
     let pattern = match &entry.selection {
         Selection::Fixed(tag) => return Ok(tag.clone()),
         Selection::Pattern(pattern) => pattern,
     };
-    progress.event(Event::Observing { what: &format!("tags of {}", entry.target) });
-    let by_date = pattern.sort == SortBy::Date;
-    let listing = if by_date { store.dated_tags(&entry.target).await } else { store.tags(&entry.target).await };
-    let listing = listing.map_err(|error| trouble_of_place(&error))?.unwrap_or_default();
-    if by_date && listing.iter().any(|seen| seen.pushed_at.is_none()) {
+    if ranks_by_push(entry) && listing.iter().any(|seen| seen.pushed_at.is_none()) {
         let cause =
             format!("which tag of {} is the newest by date cannot be told: the registry does not say when they were pushed", entry.target);
         return Err(Trouble::new(cause).hint("give `mirror_tag`"));
     }
-    newest(pattern, entry.os_normalize, &listing).cloned().ok_or_else(|| {
+    newest(pattern, entry.os_normalize, listing).cloned().ok_or_else(|| {
         let cause = format!("{} has no tag that its sync entry selects (`tag_regex: {}`)", entry.target, pattern.tag_regex.text);
         Trouble::new(cause).hint("run `imglife sync` first")
     })

@@ -1,6 +1,7 @@
 //! `eol list`: what is looked after, and when it ends.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use serde::Serialize;
@@ -9,7 +10,9 @@ use super::judge::{Finding, Judge};
 use super::{bases, mirrors};
 use crate::config::Config;
 use crate::model::eol::{Standing, Status};
+use crate::model::{BuildRecord, ImageReference};
 use crate::report::{Block, Cell, Document, Table, Tone};
+use crate::steps::lineage::{Lineage, identities_offline};
 
 /// What is looked after, the soonest end first.
 #[derive(Clone, Debug, Serialize)]
@@ -42,11 +45,14 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     pub images: Vec<String>,
+    /// The applications that stand on these; `None` when they were not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applications: Option<Vec<String>>,
 }
 
 /// Returns what the configuration looks after, of that only what ends `within_days` when given. What is not known is always listed:
-/// it could end any day.
-pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>) -> ListReport {
+/// it could end any day. With `records` the applications are listed too, and the older bases that they stand on.
+pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>, records: Option<&[BuildRecord]>) -> ListReport {
     let mut rows: Vec<Row> = Vec::new();
     let mut without_lifecycle = Vec::new();
     for tracked in mirrors(config).into_iter().chain(bases(config)) {
@@ -64,6 +70,9 @@ pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>) -> Lis
             }
         }
     }
+    if let Some(records) = records {
+        add_applications(&mut rows, config, judge, records);
+    }
     if let Some(days) = within_days {
         rows.retain(|row| match row.status {
             Status::Unknown => true,
@@ -76,11 +85,48 @@ pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>) -> Lis
     ListReport { today: judged.today, within_days, warn_days: judged.warn_days, cycles: rows, without_lifecycle }
 }
 
+fn add_applications(rows: &mut Vec<Row>, config: &Config, judge: &Judge<'_>, records: &[BuildRecord]) {
+    rows.iter_mut().for_each(|row| row.applications = Some(Vec::new()));
+    let identities = identities_offline(config);
+    let lineage = Lineage::new(config, &identities);
+    // Many stand on the same base.
+    let mut of_base: BTreeMap<&ImageReference, Vec<String>> = BTreeMap::new();
+    for record in records {
+        if let Some(base) = &record.base {
+            of_base.entry(base).or_default().push(record.image.to_string());
+        }
+    }
+    for (base, applications) in of_base {
+        let Some(tag) = &base.tag else { continue };
+        let repository = base.repository.resolved_below(&config.directory);
+        let Some(referred) = lineage.image(&repository, tag, judge) else { continue };
+        for finding in referred.judgement.findings {
+            let row = Row::of(finding);
+            let known = rows.iter().position(|known| known.is_like(&row)).unwrap_or_else(|| {
+                rows.push(Row { images: vec![format!("{repository}:{tag}")], ..row });
+                rows.len() - 1
+            });
+            rows[known].applications.get_or_insert_default().extend(applications.iter().cloned());
+        }
+    }
+    rows.iter_mut().for_each(|row| row.applications.iter_mut().for_each(|applications| applications.sort()));
+}
+
 impl Row {
     fn of(finding: Finding) -> Row {
         let Standing { status, date, days_left, accepted_until } = finding.standing;
         let product = finding.product.to_string();
-        Row { product, cycle: finding.cycle, date, days_left, status, accepted_until, problem: finding.problem, images: Vec::new() }
+        Row {
+            product,
+            cycle: finding.cycle,
+            date,
+            days_left,
+            status,
+            accepted_until,
+            problem: finding.problem,
+            images: Vec::new(),
+            applications: None,
+        }
     }
 
     /// Returns whether two rows say the same of their images.
@@ -104,7 +150,9 @@ impl Row {
 impl ListReport {
     /// Returns the report for people.
     pub fn document(&self) -> Document {
-        let columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"].map(str::to_owned).to_vec();
+        let mut columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"].map(str::to_owned).to_vec();
+        let has_applications = self.cycles.iter().any(|row| row.applications.is_some());
+        columns.extend(has_applications.then(|| "Applications".to_owned()));
         let rows: Vec<Vec<Cell>> = self.cycles.iter().flat_map(|row| self.drawn(row)).collect();
         let mut lines: Vec<String> = Vec::new();
         for row in self.cycles.iter().filter(|row| row.status == Status::Unknown) {
@@ -126,7 +174,7 @@ impl ListReport {
         Document { blocks }
     }
 
-    /// Returns a line for each image; what they have in common stands in the first.
+    /// Returns a line for each image and application; what they have in common stands in the first.
     fn drawn(&self, row: &Row) -> Vec<Vec<Cell>> {
         let ends = match (row.date, row.status) {
             (Some(date), _) => date.to_string(),
@@ -152,10 +200,13 @@ impl ListReport {
             Cell::toned(status, tone),
         ];
         let mut lines = Vec::new();
-        for image in &row.images {
+        let applications = row.applications.as_deref().unwrap_or_default();
+        for position in 0..row.images.len().max(applications.len()) {
             let blank = vec![Cell::plain(""); common.len()];
             let mut line = std::mem::replace(&mut common, blank);
-            line.push(Cell::plain(image));
+            let cell = |texts: &[String]| Cell::plain(texts.get(position).map(String::as_str).unwrap_or_default());
+            line.push(cell(&row.images));
+            line.extend(row.applications.as_deref().map(cell));
             lines.push(line);
         }
         lines

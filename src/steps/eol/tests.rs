@@ -56,7 +56,7 @@ fn judge(table: &Table) -> Judge<'_> {
 }
 
 fn listed(config: &Config, within_days: Option<u32>) -> ListReport {
-    list(config, &judge(&table()), within_days)
+    list(config, &judge(&table()), within_days, None)
 }
 
 /// Returns how the first base of a configuration stands.

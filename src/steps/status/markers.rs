@@ -1,0 +1,75 @@
+//! The report within a file that people write in as well.
+
+use thiserror::Error;
+
+/// The line before the report.
+pub const BEGIN: &str = "<!-- imglife:begin -->";
+/// The line after it.
+pub const END: &str = "<!-- imglife:end -->";
+
+/// Why the report has no place in a file. The number is that of a line, from 1.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum MarkerError {
+    #[error("`{BEGIN}` in line {0} is not followed by `{END}`")]
+    NotEnded(usize),
+    #[error("`{END}` in line {0} has no `{BEGIN}` before it")]
+    NotBegun(usize),
+    #[error("`{BEGIN}` stands in line {0} and again in line {1}")]
+    Twice(usize, usize),
+}
+
+/// Returns `text` with the report `block`, which has its markers, in the place of the one before; at the end when there is none. All
+/// else stays as it is, to the byte. A marker counts when it is alone in its line.
+pub fn replaced(text: &str, block: &str) -> Result<String, MarkerError> {
+    let mut found: Option<(usize, usize, Option<usize>)> = None;
+    let mut offset = 0;
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        match (line.trim(), found) {
+            (BEGIN, None) => found = Some((number, offset, None)),
+            (BEGIN, Some((first, _, _))) => return Err(MarkerError::Twice(first, number)),
+            (END, Some((first, start, None))) => found = Some((first, start, Some(offset + line.len()))),
+            (END, _) => return Err(MarkerError::NotBegun(number)),
+            _ => {}
+        }
+        offset += line.len();
+    }
+    match found {
+        Some((_, start, Some(end))) => Ok(format!("{}{block}{}", &text[..start], &text[end..])),
+        Some((line, _, None)) => Err(MarkerError::NotEnded(line)),
+        None if text.trim().is_empty() => Ok(block.to_owned()),
+        None => Ok(format!("{}\n\n{block}", text.trim_end_matches(['\n', '\r']))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: &str = "<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";
+
+    #[test]
+    fn only_what_is_between_the_markers_is_replaced() {
+        let text = "# Ours\r\ntext `<!-- imglife:begin -->`\n  <!-- imglife:begin -->\r\nold\n<!-- imglife:end -->\n\n## More";
+        let expected = format!("# Ours\r\ntext `<!-- imglife:begin -->`\n{BLOCK}\n## More");
+        assert_eq!(replaced(text, BLOCK), Ok(expected.clone()));
+        assert_eq!(replaced(&expected, BLOCK), Ok(expected));
+    }
+
+    #[test]
+    fn a_text_without_markers_gets_the_block_appended() {
+        assert_eq!(replaced("", BLOCK).as_deref(), Ok(BLOCK));
+        let appended = replaced("# Ours", BLOCK).expect("a place");
+        assert_eq!(appended, format!("# Ours\n\n{BLOCK}"));
+        assert_eq!(replaced(&appended, BLOCK), Ok(appended.clone()));
+    }
+
+    #[test]
+    fn markers_that_make_no_pair_are_refused_and_not_guessed_about() {
+        let (begin, end) = (BEGIN, END);
+        assert_eq!(replaced(&format!("a\n{begin}\nb"), BLOCK), Err(MarkerError::NotEnded(2)));
+        assert_eq!(replaced(&format!("a\n{end}\n{begin}\n"), BLOCK), Err(MarkerError::NotBegun(2)));
+        assert_eq!(replaced(&format!("{begin}\n{begin}\n{end}\n"), BLOCK), Err(MarkerError::Twice(1, 2)));
+        assert_eq!(replaced(&format!("{begin}\n{end}\n{begin}\n{end}\n"), BLOCK), Err(MarkerError::Twice(1, 3)));
+        assert_eq!(replaced(&format!("{begin}\n{end}\n{end}\n"), BLOCK), Err(MarkerError::NotBegun(3)));
+    }
+}

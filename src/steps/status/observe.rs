@@ -1,0 +1,131 @@
+//! What the report is made of: the tags of mirrors and bases, the digests of current bases, and all records. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use thiserror::Error;
+
+use crate::config::{Config, Entry};
+use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
+use crate::packages::{PackageError, Records, Unreadable};
+use crate::progress::{Event, Progress};
+use crate::registry::{ImageSource, PlaceError, TagSeen};
+use crate::steps::Trouble;
+use crate::steps::build::{Identity, identities, mirror, newest_listed, ranks_by_push};
+use crate::steps::lineage::identities_offline;
+
+/// Requests under way at once, over all hosts; each host has its own limit besides.
+const IN_FLIGHT: usize = 16;
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The tags of each mirror and base, attachments left out; `None` when nobody was asked.
+    pub tags: Option<BTreeMap<Repository, Vec<Tag>>>,
+    /// What each base is called now, by the positions of the images.
+    pub identities: Vec<Result<Identity, Trouble>>,
+    /// What the tags of current bases name.
+    pub digests: BTreeMap<ImageReference, Digest>,
+    pub records: Vec<BuildRecord>,
+    /// Files that stand where records stand and are none.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Why there is no report.
+#[derive(Debug, Error)]
+pub enum ObserveError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+}
+
+impl ObserveError {
+    /// Returns what the user can do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ObserveError::Place(error) => error.hint(),
+            ObserveError::Packages(error) => error.hint(),
+        }
+    }
+}
+
+/// Looks at everything. Without `images` no registry is asked, without `records` there are none. What cannot be read fails the whole:
+/// a report that leaves something out would be a wrong one.
+pub async fn observe(
+    config: &Config,
+    images: Option<&dyn ImageSource>,
+    records: Option<&Records>,
+    progress: &dyn Progress,
+) -> Result<World, ObserveError> {
+    let seen = async {
+        match images {
+            Some(images) => look(config, images, progress).await,
+            None => Ok(World { identities: identities_offline(config), ..World::default() }),
+        }
+    };
+    let recorded = async {
+        match records {
+            Some(records) => {
+                progress.event(Event::Observing { what: &format!("records in {}", records.place()) });
+                Ok(records.all().await?)
+            }
+            None => Ok::<_, ObserveError>(Default::default()),
+        }
+    };
+    let (mut world, reading) = futures_util::try_join!(seen, recorded)?;
+    world.records = reading.records;
+    world.unreadable = reading.unreadable;
+    for record in &mut world.records {
+        // A layout is referred to by a path relative to the configuration, as in the configuration itself.
+        if let Some(base) = &mut record.base {
+            base.repository = base.repository.resolved_below(&config.directory);
+        }
+    }
+    Ok(world)
+}
+
+async fn look(config: &Config, images: &dyn ImageSource, progress: &dyn Progress) -> Result<World, ObserveError> {
+    let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
+    let bases = config.build.iter().flat_map(|build| &build.images);
+    let repositories: BTreeSet<&Repository> =
+        entries.iter().map(|entry| &entry.target).chain(bases.map(|image| &image.repository)).collect();
+    let listings = stream::iter(repositories).map(|repository| async move {
+        progress.event(Event::Observing { what: &format!("tags of {repository}") });
+        let by_push = entries.iter().any(|entry: &Entry| entry.target == *repository && ranks_by_push(entry));
+        let listing = if by_push { images.dated_tags(repository).await } else { images.tags(repository).await };
+        Ok::<_, ObserveError>((repository.clone(), listing?.unwrap_or_default()))
+    });
+    let listings: BTreeMap<Repository, Vec<TagSeen>> = listings.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let identities = identities_of(config, &listings);
+    let current = config.build.iter().flat_map(|build| &build.images).zip(&identities).filter_map(|(image, identity)| {
+        let tag = &identity.as_ref().ok()?.tag;
+        // What the listing does not have need not be asked for.
+        let is_listed = listings.get(&image.repository).is_some_and(|listing| listing.iter().any(|seen| seen.tag == *tag));
+        is_listed.then(|| ImageReference::tagged(image.repository.clone(), tag.clone()))
+    });
+    let digests = stream::iter(current.collect::<BTreeSet<_>>()).map(|image| async move {
+        let Some(tag) = image.tag.clone() else { return Ok(None) };
+        let found = images.resolve(&image.repository, &Reference::Tag(tag)).await?;
+        Ok::<_, ObserveError>(found.map(|found| (image, found.digest)))
+    });
+    let digests: Vec<Option<(ImageReference, Digest)>> = digests.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let tags = |listing: Vec<TagSeen>| listing.into_iter().map(|seen| seen.tag).filter(|tag| !tag.is_attachment()).collect();
+    Ok(World {
+        tags: Some(listings.into_iter().map(|(repository, listing)| (repository, tags(listing))).collect()),
+        identities,
+        digests: digests.into_iter().flatten().collect(),
+        ..World::default()
+    })
+}
+
+/// Returns what each base is called now, by what its mirror has.
+fn identities_of(config: &Config, listings: &BTreeMap<Repository, Vec<TagSeen>>) -> Vec<Result<Identity, Trouble>> {
+    let Some(build) = &config.build else { return Vec::new() };
+    let mirror_tags = (0..build.images.len()).filter_map(|position| {
+        let entry = mirror(config, build, position)?;
+        let listing = listings.get(&entry.target).map_or(&[][..], Vec::as_slice);
+        Some((position, newest_listed(entry, listing)))
+    });
+    identities(build, &mirror_tags.collect())
+}
