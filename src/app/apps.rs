@@ -49,11 +49,8 @@ pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Sur
     let filter = ListFilter { project: options.project.clone(), base };
     let config = load_configuration(global, process)?;
     let records = records(&config, process, Mode::DryRun)?;
-    runtime::run(surroundings.deadline, |cancel| async move {
-        let reading = tokio::select! {
-            reading = records.all() => reading.map_err(failure)?,
-            () = cancel.cancelled() => return Err(Failure::failed("stopped while reading the records")),
-        };
+    runtime::read(surroundings.deadline, async move {
+        let reading = records.all().await.map_err(failure)?;
         warn_of_unreadable(&reading);
         let report: ListReport = apps::list(reading, &filter);
         match options.output {

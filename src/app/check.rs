@@ -203,7 +203,7 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
     let config = load_configuration(global, process)?;
     // A bare name is that of a base, and of no image of Docker Hub.
     let asked = options.name.contains('/').then(|| options.name.parse::<ImageReference>().ok()).flatten();
-    runtime::run(surroundings.deadline, |_| async move {
+    runtime::read(surroundings.deadline, async move {
         let found = Found::find(&config, &options.sources, asked.as_ref().map(|asked| &asked.repository), surroundings).await?;
         let known: Known = check::known(&found.sources(process), asked.as_ref()).await.map_err(failure)?;
         known.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -225,7 +225,7 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
 pub(super) fn base_arguments(options: &BaseArgumentsOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
-    runtime::run(surroundings.deadline, |_| async move {
+    runtime::read(surroundings.deadline, async move {
         let mut base = options.base.clone();
         let can_ask = options.sources != SourceOptions::default() || tells_records(&config);
         if base.digest.is_none() && can_ask {

@@ -88,7 +88,7 @@ pub(super) fn list(options: &EolListOptions, global: &Global, surroundings: &Sur
     let config = tracking_configuration(global, process)?;
     let place = data_place(&config, None, process, Mode::DryRun)?;
     let records = options.applications.then(|| records(&config, process, Mode::DryRun)).transpose()?;
-    runtime::run(surroundings.deadline, |_| async {
+    runtime::read(surroundings.deadline, async {
         let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
         let recorded = match &records {
             Some(records) => Some(recorded(records).await?),
@@ -110,10 +110,17 @@ pub(super) fn notify(options: &EolNotifyOptions, global: &Global, surroundings: 
     let records = tells_records(&config).then(|| records(&config, process, Mode::DryRun)).transpose()?;
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
-        let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
-        let recorded = match &records {
-            Some(records) => recorded(records).await?,
-            None => Vec::new(),
+        let read = async {
+            let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
+            let recorded = match &records {
+                Some(records) => recorded(records).await?,
+                None => Vec::new(),
+            };
+            Ok((table, recorded))
+        };
+        let (table, recorded) = tokio::select! {
+            read = read => read?,
+            () = cancel.cancelled() => return Err(Failure::failed("stopped before everything was read; no message was sent")),
         };
         let messages = eol::notices(&config, &judge(&config, &table, process), &recorded, &config.lifecycle.notify_at_days);
         let report = eol::notify(messages, &messengers, options.mode, &cancel).await;

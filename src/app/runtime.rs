@@ -21,6 +21,8 @@ enum RuntimeError {
     Signals(#[source] io::Error),
     #[error("stopped at once; what was in flight was abandoned")]
     EndedAtOnce,
+    #[error("stopped before everything was read; nothing was changed")]
+    Stopped,
 }
 
 /// Runs `work` to its end. The first Ctrl-C or SIGTERM cancels the token that `work` is given: it starts nothing new, drops what
@@ -48,6 +50,19 @@ where
     // Dropping it would wait for blocking work that nobody needs any more.
     runtime.shutdown_background();
     result
+}
+
+/// Runs `work` that only reads: a signal, or the `deadline`, ends it where it stands.
+pub(super) fn read<F>(deadline: Option<Instant>, work: F) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Exit, Failure>>,
+{
+    run(deadline, |cancel| async move {
+        tokio::select! {
+            result = work => result,
+            () = cancel.cancelled() => Err(Failure::failed(RuntimeError::Stopped)),
+        }
+    })
 }
 
 /// Returns the signals that end a run, as the exits they lead to.
@@ -159,6 +174,16 @@ mod tests {
         });
         let failure = result.await.expect_err("a failure");
         assert_eq!((failure.exit, failure.error.to_string()), (Exit::Terminated, "the listing failed".to_owned()));
+    }
+
+    #[test]
+    fn what_only_reads_ends_where_it_stands_when_the_time_is_up() {
+        let ended = read(Some(Instant::now()), std::future::pending()).expect_err("stopped");
+        assert_eq!(
+            (ended.exit, ended.error.to_string()),
+            (Exit::Failed, "stopped before everything was read; nothing was changed".to_owned())
+        );
+        assert_eq!(read(None, async { Ok(Exit::PolicyViolated) }).expect("no failure"), Exit::PolicyViolated);
     }
 
     #[tokio::test]

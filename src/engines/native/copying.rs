@@ -301,7 +301,7 @@ mod tests {
     /// Returns the paths of a layer with a letter for their kind and their modes.
     fn copied(sources: &[&str], destination: &str) -> Result<Vec<String>, String> {
         let mut case = case();
-        let plan = case.copier.copy(&mut case.tree, &copying(sources, destination), "/work").map_err(|error| error.to_string())?;
+        let plan = case.copier.copy(&mut case.tree, &copying(sources, destination), "/job").map_err(|error| error.to_string())?;
         let letter = |kind: &Kind| match kind {
             Kind::Directory => 'd',
             Kind::File(_) => 'f',

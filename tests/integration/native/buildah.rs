@@ -130,7 +130,7 @@ async fn settings_are_the_same() {
     same_as_buildah(
         &place,
         "ARG GIVEN\nARG DEFAULT=\"a b\"\nENV A=$GIVEN B=${DEFAULT} C=\"${NOT:-x$BASE}\" D='$A' E=a\\ b\nENV F=${A:+set}$PATH\nENV old style $B\n\
-         LABEL one=\"$A\" two=2\nWORKDIR /work/$D\nWORKDIR sub\nUSER app:staff\nEXPOSE 80 53/udp\nVOLUME [\"/data\", \"/more\"]\n\
+         LABEL one=\"$A\" two=2\nWORKDIR /job/$D\nWORKDIR sub\nUSER app:staff\nEXPOSE 80 53/udp\nVOLUME [\"/data\", \"/more\"]\n\
          STOPSIGNAL SIGINT\nENTRYPOINT [\"/bin/tool\", \"$A\"]\nCMD one \\\n  two",
     )
     .await;
