@@ -21,6 +21,8 @@ mod eol;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod guides;
+#[cfg(test)]
 mod lineage;
 #[cfg(test)]
 mod native;

@@ -333,7 +333,15 @@ impl<'a> Sources<'a> {
 fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError>) -> Result<Vec<TagSeen>, Trouble> {
     match tags {
         Ok(Some(tags)) => Ok(tags),
-        Ok(None) => Err(Trouble { side: Some(Side::Source), cause: format!("there is no repository {repository}"), hint: None }),
+        Ok(None) => {
+            let hint = match repository {
+                Repository::Remote { host, .. } => {
+                    format!("is the name right? {host} may also say so of a repository that the login may not read")
+                }
+                Repository::Layout { .. } => "is the name right? Relative directories begin at the configuration's".to_owned(),
+            };
+            Err(Trouble { side: Some(Side::Source), cause: format!("there is no repository {repository}"), hint: Some(hint) })
+        }
         Err(error) => Err(trouble(Side::Source, &error)),
     }
 }
@@ -395,7 +403,7 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
         let found = places.source.resolve(&entry.source, &reference).await.map_err(|error| trouble(Side::Source, &error))?;
         found.map(|descriptor| descriptor.digest).ok_or_else(|| {
             let error = CopyError::Absent { side: Side::Source, repository: entry.source.clone(), reference };
-            Trouble::at(Side::Source, &error, None)
+            Trouble::at(Side::Source, &error, error.hint())
         })
     };
     let look_at_target = async {
