@@ -10,6 +10,7 @@ mod error;
 mod host;
 pub mod link;
 mod login;
+mod look;
 mod quota;
 mod request;
 mod retry;
@@ -22,7 +23,10 @@ mod tests;
 mod tls_tests;
 mod token;
 
+pub use crate::credentials::variable_prefix;
 pub use client::Client;
+pub use look::Grants;
+pub use quota::Standing;
 pub use error::{Error, Problem, Refusal, SafeUrl};
 pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, Target};
 pub use reqwest::header;
