@@ -145,7 +145,8 @@ pub fn writable_directory(check: &'static str, about: &str, directory: &Path) ->
     loop {
         match fs::metadata(nearest) {
             Ok(found) if !found.is_dir() => {
-                return Finding::wrong(check, about, format!("{} is a file", nearest.display())).fix("name a directory, or remove the file");
+                return Finding::wrong(check, about, format!("{} is a file", nearest.display()))
+                    .fix("name a directory, or remove the file");
             }
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => match nearest.parent() {
@@ -164,7 +165,9 @@ pub fn writable_directory(check: &'static str, about: &str, directory: &Path) ->
     let room = free.map_or_else(String::new, |free| format!(", {} GB free", free / 1_000_000_000));
     let found = if nearest == directory { "writable".to_owned() } else { format!("not there yet; can be made in {shown}") };
     if free.is_some_and(|free| free < LITTLE_SPACE) {
-        return Finding::wrong(check, about, format!("{found}, and its disk has less than 1 GB free")).fix("make room on the disk").unneeded();
+        return Finding::wrong(check, about, format!("{found}, and its disk has less than 1 GB free"))
+            .fix("make room on the disk")
+            .unneeded();
     }
     Finding::ok(check, about, format!("{found}{room}"))
 }

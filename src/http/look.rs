@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn what_a_token_allows_is_read_from_it() {
-        let claims = r#"{"access":[{"type":"repository","name":"a/b","actions":["pull","push"]},{"type":"repository","name":"c","actions":["*"]}]}"#;
+        let claims =
+            r#"{"access":[{"type":"repository","name":"a/b","actions":["pull","push"]},{"type":"repository","name":"c","actions":["*"]}]}"#;
         let of = |repository: &str| Grants::Actions(actions(&token(claims), repository).expect("actions"));
         assert_eq!((of("a/b").allow("push"), of("a/b").allow("delete")), (Some(true), Some(false)));
         assert_eq!((of("c").allow("delete"), of("d").allow("pull")), (Some(true), Some(false)));

@@ -25,9 +25,9 @@ mod token;
 
 pub use crate::credentials::variable_prefix;
 pub use client::Client;
+pub use error::{Error, Problem, Refusal, SafeUrl};
 pub use look::Grants;
 pub use quota::Standing;
-pub use error::{Error, Problem, Refusal, SafeUrl};
 pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, Target};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};

@@ -240,14 +240,18 @@ impl PackageFiles for GiteaPackages {
         }
         look.findings.push(Finding::ok(probe::READ, "", "allowed"));
         look.findings.push(match (login.variable, scopes) {
-            (None, _) => Finding::missing(probe::WRITE, "", "GITEA_TOKEN is not set, and strangers do not write").fix(&self.api.permissions),
+            (None, _) => {
+                Finding::missing(probe::WRITE, "", "GITEA_TOKEN is not set, and strangers do not write").fix(&self.api.permissions)
+            }
             (_, Some(scopes)) if !probe::gitea_may_write(&scopes) => {
                 Finding::wrong(probe::WRITE, "", "the token has not the scope `write:package`").fix(&self.api.permissions)
             }
             (_, Some(_)) => Finding::ok(probe::WRITE, "", "allowed, by the token's scope"),
-            (_, None) => {
-                Finding::unknown(probe::WRITE, "", "the server does not tell the token's scopes: it takes `write:package`, and the first write shows it")
-            }
+            (_, None) => Finding::unknown(
+                probe::WRITE,
+                "",
+                "the server does not tell the token's scopes: it takes `write:package`, and the first write shows it",
+            ),
         });
         look
     }

@@ -160,15 +160,18 @@ impl PackageFiles for GitlabPackages {
                     token = told;
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding = Finding::wrong(probe::TOKEN, "", "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked");
-                    look.findings.push(finding.fix(format!("make a token with the scope `api`, and set GITLAB_TOKEN to it; {}", self.role())));
+                    let finding =
+                        Finding::wrong(probe::TOKEN, "", "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked");
+                    look.findings
+                        .push(finding.fix(format!("make a token with the scope `api`, and set GITLAB_TOKEN to it; {}", self.role())));
                     return look;
                 }
                 Err(error) => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
             },
             None => {}
         }
-        let project = match (login.variable, self.interface.document::<GitlabProject>(&format!("/api/v4/projects/{}", self.project)).await) {
+        let project = match (login.variable, self.interface.document::<GitlabProject>(&format!("/api/v4/projects/{}", self.project)).await)
+        {
             (_, Ok(project)) => {
                 let project = project.unwrap_or_default();
                 look.findings.push(Finding::ok(probe::PROJECT, "", project.name()));

@@ -126,7 +126,9 @@ impl Interface {
     pub(super) async fn reach(&self, path: &str) -> Result<Look, Finding> {
         match self.look(path).await {
             Ok(answer) => Ok(Look { findings: vec![Finding::ok(REACHABLE, "", "answers")], ahead: self.ahead(&answer) }),
-            Err(error) => Err(Finding { fix: error.hint().or_else(|| Some(unreachable_fix())), ..Finding::wrong(REACHABLE, "", chain(&error)) }),
+            Err(error) => {
+                Err(Finding { fix: error.hint().or_else(|| Some(unreachable_fix())), ..Finding::wrong(REACHABLE, "", chain(&error)) })
+            }
         }
     }
 
@@ -156,8 +158,7 @@ mod tests {
         let token = |scopes: &str| GitlabToken { scopes: scopes.split(' ').map(str::to_owned).collect(), expires_at: None };
         let project = |level: Option<u32>| GitlabProject {
             path_with_namespace: None,
-            permissions: level
-                .map(|access_level| Roles { project_access: None, group_access: Some(Role { access_level }) }),
+            permissions: level.map(|access_level| Roles { project_access: None, group_access: Some(Role { access_level }) }),
         };
         let states = |level, scopes: &str| project(level).rights(Some(&token(scopes)), 7).map(|finding| finding.state);
         use crate::probe::State::{Ok, Unknown, Wrong};

@@ -16,8 +16,8 @@ use super::{Contents, Encoded, FileKey, FileName, FileSeen, PackageError, Packag
 use crate::cache::Cache;
 use crate::error::chain;
 use crate::model::text::printable;
-use crate::probe::{Login, Look};
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
+use crate::probe::{Login, Look};
 
 /// Requests for files in flight.
 const IN_FLIGHT: usize = 16;

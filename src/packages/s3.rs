@@ -22,14 +22,14 @@ use aws_smithy_runtime_api::http::StatusCode;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
 use super::probe;
+use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
 use crate::error::chain;
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Kind, Method, Relayed, Url};
 use crate::model::Secret;
-use crate::probe::{Finding, Login, Look};
 use crate::model::text::excerpt;
+use crate::probe::{Finding, Login, Look};
 
 const OBJECTS: Kind = Kind("objects");
 

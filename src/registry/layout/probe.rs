@@ -14,7 +14,8 @@ impl Layouts {
         match self.tags(repository).await {
             Ok(Some(tags)) => findings.push(Finding::ok("layout.read", &name, format!("{} tags", tags.len()))),
             Ok(None) if wanted.source => {
-                findings.push(Finding::missing("layout.read", &name, "there is no image layout").fix("copy one there, or correct the path"));
+                findings
+                    .push(Finding::missing("layout.read", &name, "there is no image layout").fix("copy one there, or correct the path"));
             }
             Ok(None) => {}
             Err(error) => findings.push(Finding::failed("layout.read", &name, &error, error.hint())),

@@ -80,7 +80,9 @@ impl RemoteRegistries {
     async fn unreachable(&self, host: &Host, error: &http::Error) -> Finding {
         let other = self.speaks_otherwise(host).await;
         let fix = other.or_else(|| error.hint()).unwrap_or_else(|| {
-            format!("see that {host} is the right name and is up, and that this machine may reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)")
+            format!(
+                "see that {host} is the right name and is up, and that this machine may reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)"
+            )
         });
         Finding::wrong("oci.reachable", "", chain(error)).fix(fix)
     }
@@ -88,7 +90,9 @@ impl RemoteRegistries {
     async fn odd(&self, host: &Host, status: StatusCode) -> Finding {
         let wrong = Finding::wrong("oci.reachable", "", format!("answers {ENTRANCE} with {status}, as no registry does"));
         let fix = self.speaks_otherwise(host).await;
-        wrong.fix(fix.unwrap_or_else(|| format!("see that {host} is a registry and that it works; a proxy in front of it may answer instead")))
+        wrong.fix(
+            fix.unwrap_or_else(|| format!("see that {host} is a registry and that it works; a proxy in front of it may answer instead")),
+        )
     }
 
     /// Returns what to set where the host speaks HTTPS and is set up for plain HTTP, or the other way round.
@@ -183,14 +187,18 @@ impl RemoteRepository<'_> {
             Err(error) => return self.refused(check, &error, has_login, &format!("to {action}")),
         };
         let scopes = match action {
-            "push" => "GitLab: scope `write_registry`, role Developer; Gitea: scope `write:package`; Docker Hub: an access token to read and write",
+            "push" => {
+                "GitLab: scope `write_registry`, role Developer; Gitea: scope `write:package`; Docker Hub: an access token to read and write"
+            }
             _ => "GitLab: scope `api`, role Developer or more; Gitea: scope `write:package`; Docker Hub: an access token to delete as well",
         };
         match (granted.allow(action), action) {
             (Some(true), "push") => self.finding(Finding::ok, check, "allowed, by the token that the registry gives"),
-            (Some(true), _) => {
-                self.finding(Finding::ok, check, "allowed, by the token that the registry gives; whether it deletes at all shows with the first")
-            }
+            (Some(true), _) => self.finding(
+                Finding::ok,
+                check,
+                "allowed, by the token that the registry gives; whether it deletes at all shows with the first",
+            ),
             (Some(false), _) if !has_login => {
                 let prefix = http::variable_prefix(self.host);
                 self.finding(Finding::missing, check, format!("strangers may not {action} here, and no login is set"))
@@ -199,7 +207,9 @@ impl RemoteRepository<'_> {
             (Some(false), _) => self
                 .finding(Finding::wrong, check, format!("the login is taken, and not allowed to {action}"))
                 .fix(format!("give it the right to {action} to {} ({scopes}), or set another login", self.path)),
-            (None, _) => self.finding(Finding::unknown, check, format!("the registry tells nothing beforehand: the first {action} shows it")),
+            (None, _) => {
+                self.finding(Finding::unknown, check, format!("the registry tells nothing beforehand: the first {action} shows it"))
+            }
         }
     }
 
@@ -224,7 +234,9 @@ impl RemoteRepository<'_> {
     async fn referring(&self) -> Finding {
         match self.referrers(&Digest::sha256(b"")).await {
             Ok(Referrers::Listed(_)) => Finding::ok("oci.referrers", "", "the registry lists them"),
-            Ok(_) => Finding::ok("oci.referrers", "", "the registry does not list them; a tag for each image does, as the specification has it"),
+            Ok(_) => {
+                Finding::ok("oci.referrers", "", "the registry does not list them; a tag for each image does, as the specification has it")
+            }
             Err(error) => Finding::unknown("oci.referrers", "", chain(&error)),
         }
     }
@@ -262,6 +274,5 @@ fn is_unknown(error: &http::Error) -> bool {
 }
 
 fn is_refusal(error: &http::Error) -> bool {
-    matches!(error, http::Error::Unauthorized { .. })
-        || matches!(error.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
+    matches!(error, http::Error::Unauthorized { .. }) || matches!(error.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
 }
