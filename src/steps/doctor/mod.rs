@@ -7,6 +7,8 @@ mod engines;
 mod needs;
 mod programs;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub use clock::clock;
 pub use engines::{Seen, engines, executes};
