@@ -136,6 +136,22 @@ mod tests {
             Duration::from_millis(400),
         );
         assert_eq!((report.problems, report.exit()), (1, Exit::Failed));
-        insta::assert_snapshot!(draw(&report.document(), Style::default()), @"");
+        insta::assert_snapshot!(draw(&report.document(), Style::default()), @r"
+        registry.example
+          ok     reachable                answers by https
+          ok     pull a, b, c and 1 more  allowed
+          wrong  push a                   the login is taken, and not allowed to push
+                                          → another login
+          note   podman                   not installed\u{1b}[2J
+
+        Doctor · 0.4s
+        ───────────────────────────────────
+        Checks       7
+        ├─ Ok        5
+        ├─ Note      1
+        ├─ Unknown   0
+        ├─ Missing   0
+        └─ Wrong     1
+        ");
     }
 }
