@@ -5,12 +5,12 @@ use crate::probe::Finding;
 const CHECK: &str = "machine.clock";
 
 /// How many seconds clocks may differ: certificates, signatures of requests and the times of records are compared with it.
-const TOLERANCE: i64 = 60;
+const TOLERANCE: u64 = 60;
 
 /// Returns how this machine's clock stands, by how many seconds those of servers are ahead. Where most differ it is this one that is
 /// wrong, where few do it is theirs.
 pub fn clock(ahead: &[(String, i64)]) -> Finding {
-    let off: Vec<&(String, i64)> = ahead.iter().filter(|(_, seconds)| seconds.abs() > TOLERANCE).collect();
+    let off: Vec<&(String, i64)> = ahead.iter().filter(|(_, seconds)| seconds.unsigned_abs() > TOLERANCE).collect();
     let named = |servers: &[&(String, i64)]| {
         let shown: Vec<&str> = servers.iter().take(3).map(|(name, _)| name.as_str()).collect();
         let more = servers.len() - shown.len();
