@@ -18,6 +18,7 @@ pub use build::{BuildForm, BuildOptions};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use cleanup::CleanupOptions;
 pub use deadline::deadline;
+pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use places::layouts;
 pub use records::records;
@@ -32,6 +33,7 @@ mod check;
 mod cleanup;
 mod configuration;
 mod deadline;
+mod doctor;
 mod documents;
 mod engines;
 mod eol;
@@ -74,6 +76,7 @@ pub enum Command {
     EolList(EolListOptions),
     EolNotify(EolNotifyOptions),
     Status(StatusOptions),
+    Doctor(DoctorOptions),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
         output: Output,
@@ -120,6 +123,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::EolList(options) => eol::list(&options, &global, surroundings),
         Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
         Command::Status(options) => status::run(&options, &global, surroundings),
+        Command::Doctor(options) => doctor::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

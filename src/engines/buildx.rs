@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::program::{Session, Tools, pairs};
+use super::program::{LONGEST_VERSION, Session, Tools, pairs};
 use super::{Attestations, BuildRequest, Built, Engine, EngineError, EngineName, Provenance};
 use crate::model::ImageReference;
 use crate::model::text::excerpt;
@@ -27,6 +27,13 @@ pub(super) struct Buildx {
     builder: Option<String>,
 }
 
+/// A session, with the builder to name.
+struct Opened<'a> {
+    session: Session<'a>,
+    builder: Option<String>,
+    version: String,
+}
+
 /// What `--metadata-file` tells.
 #[derive(Default, Deserialize)]
 struct Metadata {
@@ -39,9 +46,9 @@ impl Buildx {
         Buildx { tools, builder }
     }
 
-    /// Opens a session and returns it with the builder to name. One for `BUILDKITD_ADDR` is made in the session's own directory,
+    /// Opens a session. A builder for `BUILDKITD_ADDR` is made in the session's own directory,
     /// so that the user's list of builders stays as it is.
-    async fn session(&self) -> Result<(Session<'_>, Option<String>), EngineError> {
+    async fn session(&self) -> Result<Opened<'_>, EngineError> {
         let mut session = Session::open(EngineName::Buildx, &self.tools)?;
         let version = session.ask("docker", &["buildx", "version"]).await.map_err(|error| error.hint(INSTALL))?;
         match parse_version(&version) {
@@ -52,14 +59,17 @@ impl Buildx {
             }
             Some(_) => {}
         }
+        let version = excerpt(version.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('v'), LONGEST_VERSION);
         if self.builder.is_some() {
-            return Ok((session, self.builder.clone()));
+            return Ok(Opened { session, builder: self.builder.clone(), version });
         }
-        let Some(address) = self.tools.variables.get_filled("BUILDKITD_ADDR") else { return Ok((session, None)) };
+        let Some(address) = self.tools.variables.get_filled("BUILDKITD_ADDR") else {
+            return Ok(Opened { session, builder: None, version });
+        };
         let own = session.path("buildx");
         session.environment.set("BUILDX_CONFIG", session.argument(&own)?);
         session.ask("docker", &["buildx", "create", "--name", OWN_BUILDER, "--driver", "remote", address]).await?;
-        Ok((session, Some(OWN_BUILDER.to_owned())))
+        Ok(Opened { session, builder: Some(OWN_BUILDER.to_owned()), version })
     }
 }
 
@@ -69,13 +79,13 @@ impl Engine for Buildx {
         EngineName::Buildx
     }
 
-    async fn available(&self) -> Result<(), EngineError> {
-        let (session, builder) = self.session().await?;
+    async fn available(&self) -> Result<String, EngineError> {
+        let Opened { session, builder, version } = self.session().await?;
         let arguments = ["buildx", "inspect"].into_iter().chain(builder.as_deref());
         let told = session.ask("docker", &arguments.collect::<Vec<_>>()).await?;
         // It ends well when a builder cannot be reached, and says so in one of its lines.
         match told.lines().find_map(|line| line.strip_prefix("Error:")) {
-            None => Ok(()),
+            None => Ok(version),
             Some(problem) => {
                 let error = session.error(format!("its builder cannot be used: {}", excerpt(problem, 300)));
                 Err(error.hint("start the docker engine (DOCKER_HOST), or name another builder by `builder` or IMGLIFE_BUILDER"))
@@ -84,7 +94,7 @@ impl Engine for Buildx {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let (mut session, builder) = self.session().await?;
+        let Opened { mut session, builder, .. } = self.session().await?;
         session.environment.set("SOURCE_DATE_EPOCH", request.created.timestamp().to_string());
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
         let metadata = session.path(METADATA);

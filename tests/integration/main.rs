@@ -15,6 +15,8 @@ mod contract;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod engines;
 #[cfg(test)]
 mod eol;
