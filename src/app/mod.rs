@@ -38,6 +38,7 @@ mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod merge_requests;
 mod output;
 mod places;
 mod records;
