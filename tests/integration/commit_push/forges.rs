@@ -65,7 +65,8 @@ fn a_job_pushes_from_its_shallow_detached_checkout_of_another_owner_and_shows_it
             .shell("git remote set-url origin https://nowhere.invalid/x.git; git config --global credential.helper '!touch asked;:'")
             .succeeds();
         let before = files(&world.path(""));
-        let world = world.variable("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+        let world =
+            world.variable("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1").variable("GIT_DIR", "/nowhere").variable("GIT_INDEX_FILE", "/nowhere");
         let said = world.imglife(["--log-level", "trace", "git", "commit-push", "-m", "update", "README.md"]).succeeds();
         assert_eq!(said.stdout, format!("pushed {} to main\n", &bare.run(&["rev-parse", "main"])[..8]));
         assert_eq!(bare.run(&["log", "--format=%an <%ae>, %cn", "-1", "main"]), "Ada Lovelace <ada@example.org>, Ada Lovelace\n");

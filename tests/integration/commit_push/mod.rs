@@ -56,7 +56,11 @@ fn named_files_alone_become_a_commit_on_the_tip_and_the_checkout_stays_as_it_is(
     assert_eq!(bare.commits(), 2);
     // A file that only lost a permission.
     world.shell("git fetch -q && git checkout -q --force --detach origin/main && chmod -x d/e/run").succeeds();
-    assert!(push(&world, &["d/e/run"]).succeeds().stdout.starts_with("pushed "));
+    assert!(push(&world, &["d/e/run", "--branch", "main"]).succeeds().stdout.starts_with("pushed "));
+    assert!(bare.run(&["ls-tree", "main", "d/e/run"]).starts_with("100644"));
+    // Where permissions mean nothing, they stay as they are.
+    world.shell("git fetch -q && git checkout -q --force --detach origin/main && chmod +x d/e/run && echo 3 >> d/e/run && git config core.fileMode false").succeeds();
+    assert!(push(&world, &["d/e/run", "--branch", "main"]).succeeds().stdout.starts_with("pushed "));
     assert!(bare.run(&["ls-tree", "main", "d/e/run"]).starts_with("100644"));
 }
 

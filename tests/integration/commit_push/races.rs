@@ -17,7 +17,7 @@ fn of_two_that_push_at_the_same_time_neither_loses_anything() {
             .zip(&texts)
             .map(|(world, (path, text))| {
                 std::fs::write(world.path(path), text).expect("a file");
-                world.start_imglife(["git", "commit-push", "-m", "update", path])
+                world.start_imglife(["git", "commit-push", "-m", "update", "--branch", "main", path])
             })
             .collect();
         for running in running {
