@@ -209,9 +209,11 @@ impl Workshop {
         let said = self.git.text(Call::new(action, ["rev-list", "--max-count=100", &format, tip.as_str()]).paths(&paths)).await?;
         let oldest = fs::read_to_string(self.directory.path().join("shallow")).unwrap_or_default();
         let mut changers = Vec::new();
-        let mut lines = said.lines();
-        while let (Some(commit), Some(trailer)) = (lines.next(), lines.next()) {
+        let mut lines = said.lines().peekable();
+        while let Some(commit) = lines.next() {
             let commit = commit.strip_prefix("commit ").ok_or(GitError::Answer { action })?;
+            // Nothing, not even an empty line, stands for no trailer.
+            let trailer = lines.next_if(|line| !line.starts_with("commit ")).unwrap_or_default();
             let is_whole = !oldest.lines().any(|line| line == commit);
             changers.push(match (is_whole, trailer.trim()) {
                 (true, "none") => Changer::Ours(None),
