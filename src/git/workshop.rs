@@ -215,7 +215,9 @@ impl Workshop {
             // Nothing, not even an empty line, stands for no trailer.
             let trailer = lines.next_if(|line| !line.starts_with("commit ")).unwrap_or_default();
             let is_whole = !oldest.lines().any(|line| line == commit);
-            changers.push(match (is_whole, trailer.trim()) {
+            // Ours comes last.
+            let from = trailer.rsplit(',').next().unwrap_or_default();
+            changers.push(match (is_whole, from.trim()) {
                 (true, "none") => Changer::Ours(None),
                 (true, id) => ObjectId::parse(id).map_or(Changer::Other, |id| Changer::Ours(Some(id))),
                 (false, _) => Changer::Other,
