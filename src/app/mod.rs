@@ -17,6 +17,7 @@ pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
 pub use build::{BuildForm, BuildOptions};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use cleanup::CleanupOptions;
+pub use commit_push::CommitPushOptions;
 pub use deadline::deadline;
 pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
@@ -31,6 +32,7 @@ mod apps;
 mod build;
 mod check;
 mod cleanup;
+mod commit_push;
 mod configuration;
 mod deadline;
 mod doctor;
@@ -38,6 +40,7 @@ mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod merge_requests;
 mod output;
 mod places;
 mod records;
@@ -68,6 +71,7 @@ pub enum Command {
     Register(RegisterOptions),
     Check(CheckOptions),
     Cleanup(CleanupOptions),
+    CommitPush(CommitPushOptions),
     Latest(LatestOptions),
     BaseArguments(BaseArgumentsOptions),
     AppList(AppListOptions),
@@ -113,6 +117,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::Build(options) => build::run(&options, &global, surroundings),
         Command::Check(options) => check::check(&options, &global, surroundings),
         Command::Cleanup(options) => cleanup::run(&options, &global, surroundings),
+        Command::CommitPush(options) => commit_push::run(&options, &global, surroundings),
         Command::Latest(options) => check::latest(&options, &global, surroundings),
         Command::BaseArguments(options) => check::base_arguments(&options, &global, surroundings),
         Command::AppList(options) => apps::list(&options, &global, surroundings),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::model::Variables;
 
 pub mod annotations;
+pub mod repository;
 
 /// What is built, as the CI server says; nothing outside CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

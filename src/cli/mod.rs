@@ -23,6 +23,7 @@ mod docs;
 mod doctor;
 mod eol;
 mod failure;
+mod git;
 mod global;
 mod logging;
 mod man;
@@ -94,6 +95,7 @@ enum Command {
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
     Doctor(doctor::DoctorArguments),
+    Git(git::GitArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -170,6 +172,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::App(arguments)) => arguments.command(),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
         Some(Command::Doctor(arguments)) => app::Command::Doctor(arguments.options()),
+        Some(Command::Git(arguments)) => arguments.command(),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),

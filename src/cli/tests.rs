@@ -74,6 +74,7 @@ fn the_program_describes_itself() {
       base-args    Print the flags that tell a build which base it stands on
       app          Query and prune the records of application images
       doctor       Test everything that the configuration needs, and say what to do
+      git          Commit what a pipeline made
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
       completions  Print a completion script for a shell

@@ -11,6 +11,8 @@ mod build;
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod commit_push;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod demo;
