@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 use crate::model::Variables;
 
 pub mod annotations;
+pub mod event;
 pub mod repository;
+pub mod sections;
+
+pub use event::{Event, Standing};
+pub use sections::{Sections, is_actions};
 
 /// What is built, as the CI server says; nothing outside CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

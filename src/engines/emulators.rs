@@ -27,7 +27,9 @@ impl Emulators {
     /// Returns whether this machine runs programs of `platform`; `None` where that cannot be seen.
     pub fn run(&self, platform: &Platform) -> Option<bool> {
         let wanted = qemu_name(&platform.architecture);
-        if wanted == self.machine || matches!((self.machine.as_str(), wanted), ("x86_64", "i386") | ("aarch64", "arm")) {
+        // Most, but not all, machines of 64 bits run the programs of 32.
+        let is_native = matches!((self.machine.as_str(), wanted), ("x86_64", "i386") | ("aarch64", "arm") | ("powerpc64", "ppc64le"));
+        if wanted == self.machine || is_native {
             return Some(true);
         }
         let registered = self.registered.as_ref()?;

@@ -53,8 +53,15 @@ async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
     let builder = build.and_then(|build| build.builder.clone());
     let elsewhere = builder.is_some() || ["BUILDKITD_ADDR", "DOCKER_HOST"].iter().any(|name| process.variables.get_filled(name).is_some());
     // Whether an engine is there takes no login.
-    let programs =
-        Programs { runner, variables: process.variables.clone(), logins: Vec::new(), insecure: BTreeSet::new(), builder }.engines();
+    let programs = Programs {
+        runner,
+        variables: process.variables.clone(),
+        logins: Vec::new(),
+        insecure: BTreeSet::new(),
+        builder,
+        own_builder: None,
+    }
+    .engines();
     let mut seen = vec![Seen { name: EngineName::Native, version: Ok("part of imglife, needs nothing".to_owned()) }];
     let asked = programs.iter().map(|engine| async { Seen { name: engine.name(), version: engine.available().await } });
     seen.extend(futures_util::future::join_all(asked).await);
