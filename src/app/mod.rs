@@ -36,6 +36,7 @@ mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod memory;
 mod output;
 mod places;
 mod records;

@@ -181,6 +181,28 @@ async fn the_age_of_a_base_is_in_its_labels() {
 }
 
 #[tokio::test]
+async fn ages_are_asked_for_where_they_matter_and_once_for_the_same_content() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    let image = sample.image("shared", json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" })).await;
+    for version in 0..10 {
+        let other = sample.image(&format!("other {version}"), json!({})).await;
+        let name = format!("3.{version}-core1.0.0");
+        sample.tag(&name, &sample.index(&[&image, &other]).await, 365).await;
+    }
+    let notes = Notes::default();
+    let progress = crate::progress::silent();
+    let observer = Observer { store: &*sample.store, memory: &notes, progress: &*progress, now: now() };
+    let config = bases("keep_last: 5, max_age_days: 30, require_records: false");
+    // The index of each tag, then the image and the configuration that they share; the second run remembers these.
+    for expected in [(11, 1), (10, 0)] {
+        sample.store.clear_calls();
+        let world = observe(&config, &Scope::default(), RecordsSeen::NotConfigured, observer).await;
+        assert_eq!(plan(&world, &policy()).condemned().count(), 5);
+        assert_eq!((sample.store.count(Operation::Manifest), sample.store.count(Operation::Blob)), expected);
+    }
+}
+
+#[tokio::test]
 async fn what_a_record_names_is_kept_wherever_it_is() {
     let sample = Sample::mirror(&["1.0", "2.0", "5.0", "6.0"]).await;
     let child = sample.image("child", json!({})).await;
@@ -195,6 +217,20 @@ async fn what_a_record_names_is_kept_wherever_it_is() {
     assert_eq!(reason(&plan, &sample.at, "3.0"), Some(Kept::BaseOf(by_digest.image)));
     assert_eq!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(own.image)));
     assert_eq!(reason(&plan, &sample.at, "5.0"), None);
+}
+
+#[tokio::test]
+async fn a_layout_that_a_record_names_relative_to_the_configuration_is_that_of_the_configuration() {
+    let sample = Sample::new("ocidir:///m/a", Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0", "4.0"] {
+        sample.old(name).await;
+    }
+    let config = config("sync: { entries: [{ source: up.example/a, target: 'ocidir://m/a', tag: '9' }] }\nretention: { keep_last: 1 }");
+    let (base, own) = (record("r.example/apps/one:1", Some("ocidir://m/a:1.0"), None), record("ocidir://m/a:2.0", None, None));
+    let plan = sample.plan(&config, records(vec![base, own])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert!(matches!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(_))));
+    assert_eq!(reason(&plan, &sample.at, "3.0"), None);
 }
 
 #[tokio::test]
