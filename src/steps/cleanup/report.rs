@@ -1,5 +1,6 @@
 //! What became of each tag, for people and for machines.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::judge::{Condemned, Kept};
 use super::plan::{Group, Plan, RepositoryPlan};
 use crate::error::Exit;
-use crate::model::{Digest, ImageReference, Repository, Tag};
+use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::{Mode, Trouble, seconds};
@@ -173,6 +174,12 @@ impl CleanupReport {
         for repository in repositories {
             report.add(repository);
         }
+        // As people read versions, the newest first.
+        let order = |image: &Repository, tag: &Tag| (image.clone(), Reverse(TagVersion::of(tag.as_str())));
+        report.kept.sort_by_cached_key(|kept| order(&kept.image, &kept.tag));
+        report.deleted.sort_by_cached_key(|deleted| order(&deleted.image, &deleted.tag));
+        report.archived.sort_by_cached_key(|archived| order(&archived.image, &archived.tag));
+        report.failed.sort_by_cached_key(|failed| order(&failed.image, &failed.tag));
         report
     }
 
