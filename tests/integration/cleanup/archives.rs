@@ -32,14 +32,14 @@ async fn publish(registry: &Registry, at: &Repository) -> Attached {
     attached
 }
 
-async fn archives(registry: &Registry, world: &World, cold: &str, archive: (&dyn ImageStore, Repository), lists_referrers: bool) {
+async fn archives(registry: &Registry, world: &World, cold: &str, archive: (&dyn ImageStore, Repository)) {
     let (store, at) = (client(registry), registry.repository("mirrors/a"));
     let attached = publish(registry, &at).await;
     let (archive, archived_at) = archive;
     // Archived long ago, and a tag of somebody else.
     let mut earlier = Graph::default();
-    let image = earlier.small_image(Flavour::Oci, "linux/amd64", "archived long ago");
     for name in ["0.9-archived.20200101", "0.9-mine.20200101"] {
+        let image = earlier.small_image(Flavour::Oci, "linux/amd64", name);
         earlier.tag(name, &image);
     }
     earlier.publish(archive, &archived_at).await;
@@ -56,14 +56,8 @@ async fn archives(registry: &Registry, world: &World, cold: &str, archive: (&dyn
     assert!(left.contains(&today) && left.contains("0.9-mine.20200101") && !left.contains("0.9-archived.20200101"), "{left:?}");
     let found = archive.resolve(&archived_at, &Reference::Tag(today.parse().expect("a tag"))).await.expect("an answer");
     assert_eq!(found.map(|found| found.digest).as_ref(), Some(&attached.graph.tags[0].1.digest));
-    // With its attachments, bit for bit.
-    let mut expected = if lists_referrers { attached.graph.clone() } else { attached.lists() };
-    let image = expected.tags.iter().position(|(tag, _)| tag.as_str() == "1.0");
-    if let Some(image) = image {
-        expected.tags.remove(image);
-    }
-    expected.tags.retain(|(tag, _)| !lists_referrers || tag.as_str().contains('.'));
-    for (tag, descriptor) in expected.tags.iter().filter(|(tag, _)| tag.as_str().contains('.')) {
+    // With its attachments: those of cosign by their tags, the others by their digests.
+    for (tag, descriptor) in attached.graph.tags.iter().filter(|(tag, _)| tag.is_attachment()) {
         let found = archive.resolve(&archived_at, &Reference::Tag(tag.clone())).await.expect("an answer");
         assert_eq!(found.map(|found| found.digest).as_ref(), Some(&descriptor.digest), "{tag}");
     }
@@ -92,7 +86,7 @@ async fn images_are_archived_to_another_registry_with_all_that_is_attached() {
         let world = World::new().file("imglife.yaml", configuration(&[&registry, &cold], &entries));
         let place = client(&cold);
         let at = cold.repository("cold/mirrors/a");
-        archives(&registry, &world, &format!("{}/cold", cold.host()), (&place, at), server.lists_referrers()).await;
+        archives(&registry, &world, &format!("{}/cold", cold.host()), (&place, at)).await;
     }
 }
 
@@ -102,7 +96,7 @@ async fn images_are_archived_to_layouts() {
     let entries = entry("up.example/a", &registry.repository("mirrors/a").to_string(), "tag: '9.0'");
     let world = World::new().file("imglife.yaml", configuration(&[&registry], &entries));
     let at = Repository::Layout { directory: world.path("cold/mirrors/a") };
-    archives(&registry, &world, "ocidir://cold", (&Layouts::default(), at), true).await;
+    archives(&registry, &world, "ocidir://cold", (&Layouts::default(), at)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
