@@ -13,6 +13,8 @@ mod cleanup;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod engines;
 #[cfg(test)]
 mod eol;
