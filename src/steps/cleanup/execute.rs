@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::judge::subject;
 use super::observe::trouble;
 use super::plan::{Group, How, Plan, RepositoryPlan};
 use super::report::{CleanupReport, GroupReport, Outcome, RepositoryReport};
@@ -88,7 +89,7 @@ struct Done {
 struct Course {
     /// What deleted images led to, and what referred to them.
     parts: BTreeSet<Digest>,
-    /// What images lead to that stay since something failed.
+    /// What images lead to that stay since something failed, or since others took them.
     needed: BTreeSet<Digest>,
     has_begun: bool,
 }
@@ -128,21 +129,57 @@ impl Run<'_> {
         let mut course = Course::default();
         // What others lead to comes after these: when one of these stays, it stays too.
         let part_of_other = |group: &Group| planned.groups.iter().any(|other| other.parts.contains(&group.digest));
-        let (last, first): (Vec<&Group>, Vec<&Group>) = planned.groups.iter().partition(|group| part_of_other(group));
-        let batches = first.chunks(BATCH.max(planned.kept.len())).chain(last.chunks(1));
-        for batch in batches {
-            for done in self.batch(planned, batch, &course).await {
-                match done.report.outcome {
-                    Outcome::Deleted => {
-                        course.parts.extend(done.report.parts.iter().cloned());
-                        course.parts.extend(done.referrers);
-                    }
-                    _ => course.needed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
-                }
-                report.groups.push(done.report);
+        let is_attached = |group: &Group| group.tags.iter().all(|(tag, _)| tag.is_attachment());
+        // Attachments come after the images, as long as nobody knows whether these go.
+        for attached in [false, true] {
+            let mut groups: Vec<&Group> = planned.groups.iter().filter(|group| is_attached(group) == attached).collect();
+            if attached {
+                groups = self.detached(groups, &mut course, report);
             }
-            course.has_begun = true;
+            let (last, first): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| part_of_other(group));
+            for batch in first.chunks(BATCH.max(planned.kept.len())).chain(last.chunks(1)) {
+                self.work_on(planned, batch, &mut course, report).await;
+            }
         }
+        self.delete_parts(planned, course, report).await;
+    }
+
+    /// Returns the attachments of what was deleted. The others stay with what they are attached to.
+    fn detached<'a>(&self, groups: Vec<&'a Group>, course: &mut Course, report: &mut RepositoryReport) -> Vec<&'a Group> {
+        let mut left = groups;
+        loop {
+            let subjects: BTreeSet<Tag> = course.needed.iter().map(Tag::of_referrers).collect();
+            let is_needed =
+                |group: &&Group| group.tags.iter().any(|(tag, _)| subject(tag).is_some_and(|subject| subjects.contains(&subject)));
+            let (stay, go): (Vec<&Group>, Vec<&Group>) = left.into_iter().partition(is_needed);
+            left = go;
+            if stay.is_empty() {
+                return left;
+            }
+            for group in stay {
+                // What is attached to an attachment stays with that.
+                course.needed.extend(group.parts.iter().chain([&group.digest]).cloned());
+                let outcome = if self.execution.cancel.is_cancelled() { Outcome::NotStarted } else { Outcome::Stays };
+                report.groups.push(GroupReport::new(group, outcome));
+            }
+        }
+    }
+
+    async fn work_on(&self, planned: &RepositoryPlan, batch: &[&Group], course: &mut Course, report: &mut RepositoryReport) {
+        for done in self.batch(planned, batch, course).await {
+            match done.report.outcome {
+                Outcome::Deleted => {
+                    course.parts.extend(done.report.parts.iter().cloned());
+                    course.parts.extend(done.referrers);
+                }
+                _ => course.needed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
+            }
+            report.groups.push(done.report);
+        }
+        course.has_begun = true;
+    }
+
+    async fn delete_parts(&self, planned: &RepositoryPlan, mut course: Course, report: &mut RepositoryReport) {
         course.parts.retain(|part| !course.needed.contains(part) && !planned.alive.contains(part));
         if course.parts.is_empty() || self.execution.cancel.is_cancelled() {
             return;
@@ -167,7 +204,7 @@ impl Run<'_> {
     }
 
     /// Archives and deletes some images, after looking whether anybody took them since they were looked at.
-    async fn batch(&self, planned: &RepositoryPlan, groups: &[&Group], course: &Course) -> Vec<Done> {
+    async fn batch(&self, planned: &RepositoryPlan, groups: &[&Group], course: &mut Course) -> Vec<Done> {
         let expects = if course.has_begun { Expects::Anything } else { Expects::Tags };
         let deletes_manifests = groups.iter().any(|group| group.how != How::Tags);
         let mut fresh = self.look_again(planned, deletes_manifests, expects).await;
@@ -179,6 +216,9 @@ impl Run<'_> {
             archived = stream::iter(work).buffered(IMAGES).collect().await;
             // Copying takes its time.
             fresh = self.look_again(planned, deletes_manifests, expects).await;
+        }
+        if let Ok(fresh) = &fresh {
+            course.needed.extend(fresh.taken.iter().cloned());
         }
         let work = groups.iter().zip(archived).map(|(group, archived)| {
             let is_needed = course.needed.contains(&group.digest);
@@ -267,8 +307,7 @@ impl Run<'_> {
     ) -> Result<(), Trouble> {
         let repository = &planned.repository;
         let store = &self.execution.store;
-        let is_taken = is_needed || fresh.taken.contains(&group.digest);
-        if group.how == How::Manifest && is_taken {
+        if group.how == How::Manifest && is_needed {
             return Err(Trouble::new("another tag leads to it since it was looked at").hint("run cleanup again"));
         }
         let there = self.still_there(planned, group, fresh).await?;
@@ -279,7 +318,7 @@ impl Run<'_> {
         let deletes_manifest = match group.how {
             How::Tags => false,
             How::Manifest => true,
-            How::TagsThenManifest => !is_taken,
+            How::TagsThenManifest => !is_needed,
         };
         if deletes_manifest {
             done.referrers = self.referrers(repository, group).await.map_err(|error| trouble(&error))?;

@@ -105,6 +105,8 @@ pub(super) enum Outcome {
     Planned,
     Deleted,
     Failed(Trouble),
+    /// What it is attached to could not be deleted.
+    Stays,
     /// The run was stopped before its turn.
     NotStarted,
 }
@@ -237,6 +239,10 @@ impl CleanupReport {
                         self.failed.push(FailedTag { image, tag, digest, error: trouble.clone() });
                     }
                     Outcome::NotStarted => self.totals.not_done += 1,
+                    Outcome::Stays => {
+                        self.totals.kept += 1;
+                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: Kept::AttachedToKept });
+                    }
                     Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
                         self.totals.deleted += 1;
                         self.deleted.push(DeletedTag { image, tag, digest, reason });

@@ -121,6 +121,8 @@ async fn a_kept_tag_that_moved_onto_what_was_to_go_keeps_it() {
         let child = sample.image("child", json!({})).await;
         let (index, single) = (sample.index(&[&child]).await, sample.old("1.1").await);
         sample.tag("1.0", &index, 365).await;
+        let signature = Tag::of_cosign(&index)[0].to_string();
+        sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
         for name in ["2.0", "2.1", "2.2"] {
             sample.old(name).await;
         }
@@ -130,7 +132,7 @@ async fn a_kept_tag_that_moved_onto_what_was_to_go_keeps_it() {
         sample.tag("2.1", &single, 0).await;
         sample.execute(&plan, Mode::Apply).await;
         assert!(sample.has(&index).await && sample.has(&child).await && sample.has(&single).await, "{deletions:?}");
-        assert!(sample.tags().await.is_superset(&names(&["2.0", "2.1", "2.2"])), "{deletions:?}");
+        assert!(sample.tags().await.is_superset(&names(&["2.0", "2.1", "2.2", &signature])), "{deletions:?}");
         let sample = Sample::new("r.example/m/a", deletions);
         let child = sample.image("child", json!({})).await;
         sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
@@ -221,13 +223,22 @@ async fn what_could_not_be_archived_is_not_deleted() {
     let long = format!("0.{}", "1".repeat(120));
     sample.old(&long).await;
     let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x }");
+    // Nor is what is attached to it, at any depth.
+    let digest = sample.old("1.0").await;
+    let signature = sample.image("signature", json!({})).await;
+    sample.tag(Tag::of_cosign(&digest)[0].as_str(), &signature, 365).await;
+    sample.tag(Tag::of_cosign(&signature)[1].as_str(), &sample.image("attestation", json!({})).await, 365).await;
     sample.store.fail_when(|call| {
         let fails = call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a";
         fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
     });
     let report = sample.run(&config, RecordsSeen::NotConfigured).await;
     assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 2));
-    assert_eq!(sample.tags().await.len(), 3);
+    assert_eq!((sample.tags().await.len(), report.totals.kept, report.totals.examined), (5, 3, 5));
+    assert!(report.kept.iter().filter(|kept| kept.tag.is_attachment()).all(|kept| kept.reason == Kept::AttachedToKept));
+    sample.store.fail_when(|_| None);
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&[&long, "2.0"]));
 }
 
 #[tokio::test]
