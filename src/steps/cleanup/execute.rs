@@ -127,8 +127,6 @@ impl Run<'_> {
 
     async fn delete(&self, planned: &RepositoryPlan, report: &mut RepositoryReport) {
         let mut course = Course::default();
-        // What others lead to comes after these: when one of these stays, it stays too.
-        let part_of_other = |group: &Group| planned.groups.iter().any(|other| other.parts.contains(&group.digest));
         let is_attached = |group: &Group| group.tags.iter().all(|(tag, _)| tag.is_attachment());
         // Attachments come after the images, as long as nobody knows whether these go.
         for attached in [false, true] {
@@ -136,9 +134,16 @@ impl Run<'_> {
             if attached {
                 groups = self.detached(groups, &mut course, report);
             }
-            let (last, first): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| part_of_other(group));
-            for batch in first.chunks(BATCH.max(planned.kept.len())).chain(last.chunks(1)) {
-                self.work_on(planned, batch, &mut course, report).await;
+            while !groups.is_empty() {
+                // What others lead to comes after these: when one of these stays, it stays too.
+                let below: BTreeSet<&Digest> = groups.iter().flat_map(|group| &group.parts).collect();
+                let (later, now): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| below.contains(&group.digest));
+                // Nothing leads to itself, so that there is always something that can go.
+                let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
+                for batch in now.chunks(BATCH.max(planned.kept.len())) {
+                    self.work_on(planned, batch, &mut course, report).await;
+                }
+                groups = later;
             }
         }
         self.delete_parts(planned, course, report).await;

@@ -181,6 +181,19 @@ async fn the_age_of_a_base_is_in_its_labels() {
 }
 
 #[tokio::test]
+async fn a_word_that_a_record_keeps_takes_its_place_by_its_age() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    for (name, month) in [("apple", 1), ("mango", 2), ("zebra", 3)] {
+        let labels = json!({ "org.opencontainers.image.created": format!("2025-0{month}-01T00:00:00Z") });
+        sample.tag(name, &sample.image(name, labels).await, 365).await;
+    }
+    let named = record("r.example/apps/a:1", Some("r.example/bases/alpine:zebra"), None);
+    let plan = sample.plan(&bases("keep_last: 2, min_keep: 0"), records(vec![named])).await;
+    assert_eq!(reason(&plan, &sample.at, "mango"), Some(Kept::KeepLast));
+    assert_eq!(reason(&plan, &sample.at, "apple"), None);
+}
+
+#[tokio::test]
 async fn ages_are_asked_for_where_they_matter_and_once_for_the_same_content() {
     let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
     let image = sample.image("shared", json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" })).await;
@@ -241,6 +254,10 @@ async fn what_cannot_be_read_is_kept() {
     let config = mirror("keep_last: 1");
     assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::Unreadable(_))));
     assert_eq!(sample.reason(&config, "2.0").await, None);
+    // Its image stays: what cannot be read may lead to it.
+    let image = sample.store.resolve(&sample.at, &tag("2.0").into()).await.expect("to look").expect("an image").digest;
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert!(!sample.tags().await.contains("2.0") && sample.has(&image).await);
     // By digest, what cannot be read might go along.
     let strict = Sample::new("r.example/m/a", DIGEST_ONLY);
     for name in ["1.0", "2.0", "3.0"] {
@@ -312,6 +329,11 @@ async fn attachments_live_and_die_with_their_image() {
 #[tokio::test]
 async fn no_more_than_the_allowed_share_is_deleted() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    // Attachments are no part of the share.
+    let newest = sample.store.resolve(&sample.at, &tag("4.0").into()).await.expect("to look").expect("an image").digest;
+    for attachment in Tag::of_cosign(&newest) {
+        sample.tag(attachment.as_str(), &sample.image(attachment.as_str(), json!({})).await, 365).await;
+    }
     let by = |max_delete_percent| Policy { max_delete_percent, ..policy() };
     let config = mirror("keep_last: 1");
     let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(None)).await;
