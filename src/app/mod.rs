@@ -44,6 +44,7 @@ mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod memory;
 mod merge_requests;
 mod output;
 mod places;
