@@ -27,6 +27,7 @@ options:
   --rounds N           how often each tool does each work (3; with --short 1)
   --peers NAME[,NAME]  some peers: skopeo, crane, oras, regsync
   --imglife PROGRAM    the program that is measured (the one that was built with this)
+  --against PROGRAM    another imglife that takes part, such as the one before a change
   --large-gib N        the size of the large layer (1)
   --tls                cold and unchanged with registries that speak TLS
   --directory DIR      where registries store (a directory for temporary files)
@@ -40,6 +41,7 @@ struct Options {
     workloads: Vec<Workload>,
     peers: Vec<Tool>,
     imglife: PathBuf,
+    against: Option<PathBuf>,
     /// `None` for a layer that is small.
     large_gib: Option<u64>,
     directory: Option<PathBuf>,
@@ -54,6 +56,7 @@ impl Options {
             workloads: Workload::ALL.to_vec(),
             peers: Tool::PEERS.to_vec(),
             imglife: PathBuf::from(env!("CARGO_BIN_EXE_imglife")),
+            against: None,
             large_gib: None,
             directory: None,
         };
@@ -69,6 +72,7 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--large-gib" => options.large_gib = Some(value()?.parse()?),
                 "--imglife" => options.imglife = value()?.into(),
+                "--against" => options.against = Some(value()?.into()),
                 "--directory" => options.directory = Some(value()?.into()),
                 "--peers" => options.peers = named(&value()?, &Tool::PEERS, |tool| tool.name())?,
                 "--only" => {
@@ -114,15 +118,18 @@ fn installed() -> PathBuf {
 
 /// Returns the tools that are there, imglife first, and says which those are.
 fn find_tools(options: &Options) -> Outcome<Vec<Found>> {
-    let imglife = Found::at(Tool::Imglife, &options.imglife).ok_or_else(|| format!("{} does not run", options.imglife.display()))?;
-    let (mut found, mut missing) = (vec![imglife], Vec::new());
+    let imglife = |program: &Path| Found::at(Tool::Imglife, program).ok_or_else(|| format!("{} does not run", program.display()));
+    let (mut found, mut missing) = (vec![imglife(&options.imglife)?], Vec::new());
+    if let Some(program) = &options.against {
+        found.push(Found { label: "imglife (other)", ..imglife(program)? });
+    }
     for tool in options.peers.iter().copied() {
         match Found::find(tool, &installed()) {
             Some(peer) => found.push(peer),
             None => missing.push(tool.name()),
         }
     }
-    let names: Vec<String> = found.iter().map(|found| format!("{} {}", found.tool.name(), found.version)).collect();
+    let names: Vec<String> = found.iter().map(|found| format!("{} {}", found.label, found.version)).collect();
     let missing = if missing.is_empty() { String::new() } else { format!("; skipped, since they are not there: {}", missing.join(", ")) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     say(format_args!("{}{missing}; {cores} cores, load {}\n", names.join(", "), measure::load()))?;

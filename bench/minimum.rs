@@ -11,7 +11,9 @@ use crate::corpus::{Content, Corpus};
 pub(crate) struct Minimum {
     /// One for each repository and side.
     listings: usize,
-    /// HEADs of tags, and of blobs that may be there.
+    /// Whether the source lists what is attached to images: one where it does not.
+    questions: usize,
+    /// HEADs of tags, and of manifests and blobs that may be there.
     looks: usize,
     manifests_read: usize,
     manifests_written: usize,
@@ -24,14 +26,14 @@ pub(crate) struct Minimum {
 
 impl Minimum {
     pub(crate) fn total(&self) -> usize {
-        let Minimum { listings, looks, manifests_read, manifests_written, blobs_read, uploads, mounts } = self;
-        listings + looks + manifests_read + manifests_written + blobs_read + 2 * uploads + mounts
+        let Minimum { listings, questions, looks, manifests_read, manifests_written, blobs_read, uploads, mounts } = self;
+        listings + questions + looks + manifests_read + manifests_written + blobs_read + 2 * uploads + mounts
     }
 
     /// Returns what a mirror of `corpus` at an empty target takes: each manifest is read and written once, an index by its tag;
     /// each blob is read and sent once, and shared with every other repository that needs it.
     pub(crate) fn cold(corpus: &Corpus) -> Minimum {
-        let mut minimum = Minimum { listings: 2 * corpus.repositories.len(), ..Minimum::default() };
+        let mut minimum = Minimum { listings: 2 * corpus.repositories.len(), questions: 1, ..Minimum::default() };
         let mut there = BTreeSet::new();
         for repository in &corpus.repositories {
             minimum.add_manifests(repository.manifests().len());
@@ -46,11 +48,11 @@ impl Minimum {
     pub(crate) fn unchanged(corpus: &Corpus, check_digest: bool) -> Minimum {
         let tags = corpus.repositories.iter().map(|repository| repository.images.len()).sum::<usize>();
         let looks = if check_digest { 2 * tags } else { 0 };
-        Minimum { listings: 2 * corpus.repositories.len(), looks, ..Minimum::default() }
+        Minimum { listings: 2 * corpus.repositories.len(), questions: usize::from(check_digest), looks, ..Minimum::default() }
     }
 
-    /// Returns what it takes to bring a target from `before` to `after` when tags were given other images. Whether a repository
-    /// has a blob of a new image is a HEAD: a mirror does not remember what it sent.
+    /// Returns what it takes to bring a target from `before` to `after` when tags were given other images. A mirror remembers
+    /// nothing of earlier runs, so it asks by a HEAD for each manifest and blob of a new image whether the target has it.
     pub(crate) fn changed(before: &Corpus, after: &Corpus) -> Minimum {
         let mut minimum = Minimum::unchanged(after, true);
         let mut there: BTreeSet<&Content> = before.repositories.iter().flat_map(|repository| repository.blobs()).collect();
@@ -58,11 +60,12 @@ impl Minimum {
             let (manifests, blobs) = (old.manifests(), old.blobs());
             let images = new.images.iter().filter(|image| !manifests.contains(image.top()));
             let images: Vec<_> = images.collect();
-            minimum.add_manifests(images.iter().flat_map(|image| image.manifests()).collect::<BTreeSet<_>>().len());
+            let needed: BTreeSet<_> = images.iter().flat_map(|image| image.manifests()).collect();
+            minimum.looks += needed.len();
+            minimum.add_manifests(needed.len());
             for blob in images.iter().flat_map(|image| image.blobs()).collect::<BTreeSet<_>>() {
-                if blobs.contains(blob) {
-                    minimum.looks += 1;
-                } else {
+                minimum.looks += 1;
+                if !blobs.contains(blob) {
                     minimum.add_blob(there.insert(blob));
                 }
             }
@@ -87,9 +90,10 @@ impl Minimum {
 
 impl fmt::Display for Minimum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Minimum { listings, looks, manifests_read, manifests_written, blobs_read, uploads, mounts } = self;
+        let Minimum { listings, questions, looks, manifests_read, manifests_written, blobs_read, uploads, mounts } = self;
         write!(f, "{}: {listings} listings", self.total())?;
         let parts = [
+            (*questions, "whether attachments are listed"),
             (*looks, "HEADs"),
             (*manifests_read, "manifests read"),
             (*manifests_written, "manifests written"),

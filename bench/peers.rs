@@ -46,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) tool: Tool,
     pub(crate) program: PathBuf,
     pub(crate) version: String,
+    /// How its rows are called.
+    pub(crate) label: &'static str,
 }
 
 impl Found {
@@ -55,7 +57,12 @@ impl Found {
         let text = String::from_utf8_lossy(&output.stdout);
         let version =
             text.lines().flat_map(str::split_whitespace).find(|word| word.contains('.') && word.contains(|c: char| c.is_ascii_digit()));
-        Some(Found { tool, program: program.to_owned(), version: version.unwrap_or("of an unknown version").to_owned() })
+        Some(Found {
+            tool,
+            program: program.to_owned(),
+            version: version.unwrap_or("of an unknown version").to_owned(),
+            label: tool.name(),
+        })
     }
 
     /// Returns a peer that `tests/setup.sh` put into `installed`, or that is on the path.
@@ -71,7 +78,7 @@ pub(crate) struct Job<'a> {
     pub(crate) source: String,
     pub(crate) target: String,
     /// The certificate that the registries' are signed with; plain HTTP without.
-    pub(crate) authority: Option<&'a Path>,
+    pub(crate) authority: Option<PathBuf>,
     /// Whether imglife compares the digests of tags that are there. Its peers always do.
     pub(crate) check_digest: bool,
 }
@@ -141,7 +148,7 @@ impl Job<'_> {
     pub(crate) fn imglife_configuration(&self, entries: &[serde_json::Value]) -> serde_json::Value {
         let hosts = [&self.source, &self.target];
         let mut configuration = json!({ "registry": { "provider": "file" } });
-        if let Some(authority) = self.authority {
+        if let Some(authority) = &self.authority {
             configuration["hosts"] = hosts.iter().map(|host| ((*host).clone(), json!({ "ca_file": authority }))).collect();
         } else {
             configuration["registry"]["insecure_registries"] = json!(hosts);

@@ -11,8 +11,7 @@ use crate::registries::Traffic;
 /// What one tool took for one workload: middle values, and the largest of the peaks.
 pub(crate) struct Row {
     pub(crate) tool: Tool,
-    /// How the row is called.
-    pub(crate) label: String,
+    pub(crate) label: &'static str,
     pub(crate) cost: Cost,
     /// From the fastest to the slowest run.
     pub(crate) spread: (Duration, Duration),
@@ -42,7 +41,7 @@ pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
     for row in rows {
         let ratio = fastest.map_or_else(String::new, |fastest| format!("{:.2}", row.cost.wall.as_secs_f64() / fastest.as_secs_f64()));
         lines.push(vec![
-            row.label.clone(),
+            row.label.to_owned(),
             time(row.cost.wall),
             format!("{} - {}", time(row.spread.0), time(row.spread.1)),
             ratio,

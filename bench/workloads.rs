@@ -83,7 +83,6 @@ impl Workload {
 struct Contestant {
     found: Found,
     check_digest: bool,
-    label: String,
     home: Home,
 }
 
@@ -283,22 +282,33 @@ impl<'a> Bench<'a> {
         for found in self.tools {
             let modes = if found.tool == Tool::Imglife { comparison.check_digest } else { &[true] };
             for &check_digest in modes {
-                let home = self.home(found.tool.name())?;
-                contestants.push(Contestant { found: found.clone(), check_digest, label: found.tool.name().to_owned(), home });
+                let home = self.home(found.label)?;
+                contestants.push(Contestant { found: found.clone(), check_digest, home });
             }
         }
-        let standing = if target.is_some() { Some(self.registry()?) } else { None };
-        let mut runs: Vec<Vec<(Cost, Traffic)>> = contestants.iter().map(|_| Vec::new()).collect();
         let mut broken = vec![false; contestants.len()];
-        for round in 0..self.options.rounds {
-            for (at, contestant) in contestants.iter().enumerate().filter(|(at, _)| !broken[*at]).collect::<Vec<_>>() {
-                match self.one_run(comparison, contestant, &upstream, standing.as_ref(), round) {
-                    Ok(run) => runs[at].push(run),
-                    Err(error) => {
-                        broken[at] = true;
-                        self.failures.push(format!("{title}: {}: {error}", contestant.label));
-                    }
+        let standing = match target {
+            None => None,
+            Some(before) => {
+                let standing = self.registry()?;
+                before.publish(&standing.storage())?;
+                before.publish(&upstream.storage())?;
+                // Tools may keep what they learnt in an earlier run.
+                for (at, contestant) in contestants.iter().enumerate() {
+                    let (job, _ways) = self.job(comparison, contestant, &upstream, &standing)?;
+                    let warmed = run(&contestant.home, &job.invocations(&contestant.found, &contestant.home)?);
+                    broken[at] = !self.is_well(title, contestant.found.label, warmed.and_then(|_| standing.check(before)));
                 }
+                Some(standing)
+            }
+        };
+        source.publish(&upstream.storage())?;
+        let mut runs: Vec<Vec<(Cost, Traffic)>> = contestants.iter().map(|_| Vec::new()).collect();
+        for _ in 0..self.options.rounds {
+            for (at, contestant) in contestants.iter().enumerate().filter(|(at, _)| !broken[*at]).collect::<Vec<_>>() {
+                let run = self.one_run(comparison, contestant, &upstream, standing.as_ref());
+                let result = run.map(|run| runs[at].push(run));
+                broken[at] = !self.is_well(title, contestant.found.label, result);
             }
         }
         let mut rows = Vec::new();
@@ -308,7 +318,7 @@ impl<'a> Bench<'a> {
             let walls = || runs.iter().map(|(cost, _)| cost.wall);
             rows.push(Row {
                 tool: contestant.found.tool,
-                label: contestant.label.clone(),
+                label: contestant.found.label,
                 cost: Cost {
                     wall: middle(|cost| cost.wall),
                     processor: middle(|cost| cost.processor),
@@ -330,13 +340,19 @@ impl<'a> Bench<'a> {
         Ok(rows)
     }
 
+    fn is_well(&mut self, title: &str, label: &str, result: Outcome<()>) -> bool {
+        let failure = result.err().map(|error| format!("{title}: {label}: {error}"));
+        let is_well = failure.is_none();
+        self.failures.extend(failure);
+        is_well
+    }
+
     fn one_run(
         &self,
         comparison: &Comparison<'_>,
         contestant: &Contestant,
         upstream: &Registry,
         standing: Option<&Registry>,
-        round: usize,
     ) -> Outcome<(Cost, Traffic)> {
         let fresh;
         let target = match standing {
@@ -347,29 +363,12 @@ impl<'a> Bench<'a> {
                 &fresh
             }
         };
-        let way = |registry: &Registry| comparison.round_trip.map(|time| Distance::to(registry.address(), time)).transpose();
-        let (to_source, to_target) = (way(upstream)?, way(target)?);
-        let host = |way: &Option<Distance>, registry: &Registry| way.as_ref().map_or(registry.address(), Distance::address).to_string();
-        let authority = self.certificates.as_ref().map(Certificates::authority);
-        let job = Job {
-            corpus: comparison.source,
-            source: host(&to_source, upstream),
-            target: host(&to_target, target),
-            authority: authority.as_deref(),
-            check_digest: contestant.check_digest,
-        };
-        let invocations = job.invocations(&contestant.found, &contestant.home)?;
-        if let Some(before) = comparison.target {
+        if let Some(before) = comparison.target.filter(|before| !std::ptr::eq(*before, comparison.source)) {
             target.forget("")?;
             before.publish(&target.storage())?;
-            if round == 0 {
-                // Tools may keep what they learnt in an earlier run.
-                before.publish(&upstream.storage())?;
-                run(&contestant.home, &invocations)?;
-                target.check(before)?;
-            }
         }
-        comparison.source.publish(&upstream.storage())?;
+        let (job, _ways) = self.job(comparison, contestant, upstream, target)?;
+        let invocations = job.invocations(&contestant.found, &contestant.home)?;
         let (source_mark, target_mark) = (upstream.mark()?, target.mark()?);
         let cost = run(&contestant.home, &invocations)?;
         target.check(comparison.source)?;
@@ -378,9 +377,30 @@ impl<'a> Bench<'a> {
         Ok((cost, Traffic::of(requests.iter(), &comparison.source.sizes())))
     }
 
+    /// Returns the job of a contestant, with the ways to far registries.
+    fn job<'b>(
+        &self,
+        comparison: &'b Comparison<'_>,
+        contestant: &Contestant,
+        upstream: &Registry,
+        target: &Registry,
+    ) -> Outcome<(Job<'b>, [Option<Distance>; 2])> {
+        let way = |registry: &Registry| comparison.round_trip.map(|time| Distance::to(registry.address(), time)).transpose();
+        let (to_source, to_target) = (way(upstream)?, way(target)?);
+        let host = |way: &Option<Distance>, registry: &Registry| way.as_ref().map_or(registry.address(), Distance::address).to_string();
+        let job = Job {
+            corpus: comparison.source,
+            source: host(&to_source, upstream),
+            target: host(&to_target, target),
+            authority: self.certificates.as_ref().map(Certificates::authority),
+            check_digest: contestant.check_digest,
+        };
+        Ok((job, [to_source, to_target]))
+    }
+
     /// Looks at newest tags of a repository that has very many.
     fn listing(&mut self) -> Outcome<()> {
-        let tags = if self.options.is_short { 1000 } else { 10_000 };
+        let tags = if self.options.is_short { 900 } else { 10_000 };
         let corpus = self.corpus(&Shape { tags, ..Shape::TAGS }, 0)?;
         let (source, target, home) = (self.registry()?, self.registry()?, self.home("listing")?);
         corpus.publish(&source.storage())?;
@@ -521,9 +541,9 @@ fn build_configuration(job: &Job<'_>, parent: &str, name: &str, home: &Home) -> 
     }
     let mut configuration = job.imglife_configuration(&[]);
     configuration["build"] = json!({
-        "core_version": "1.0.0", "registry": format!("{}/{parent}", job.target), "platforms": Shape::BASE.platforms,
+        "core_version": "1.0.0", "registry": format!("{}/{parent}", job.target), "platforms": Shape::BASE.platforms, "engine": "native",
         "images": [{
-            "name": name, "folder": "folder", "type": "core", "engine": "native",
+            "name": name, "folder": "folder", "type": "core",
             "mirror_image": format!("{}/base/app000", job.source), "mirror_tag": "1.0.0",
         }],
     });
