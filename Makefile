@@ -8,7 +8,7 @@ export no_proxy := $(NO_PROXY)
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: test soak fuzz setup lint ci demo
+.PHONY: test soak fuzz bench bench-short setup lint ci demo
 
 test: setup ## all tests, and what they need
 	$(CARGO) test --locked
@@ -18,6 +18,17 @@ soak: setup ## runs that are killed at fifty random moments each, instead of fiv
 
 fuzz: ## readers of what comes from outside, each fed for FUZZ_SECONDS
 	IMGLIFE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --lib -- fuzzing_
+
+bench: ## imglife beside its peers: times, requests, memory; see bench/README.md
+	sh tests/setup.sh bench
+	$(CARGO) bench --locked --bench peers -- $(BENCH_ARGS)
+
+# In CI with BENCH_PROFILE=dev, for what is built already, and --imglife for the program that is measured.
+BENCH_PROFILE ?= bench
+
+bench-short: ## a minute of it, which judges no times
+	sh tests/setup.sh bench
+	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench peers -- --short $(BENCH_ARGS)
 
 setup: ## the Debian packages that tests need
 	sh tests/setup.sh

@@ -79,6 +79,7 @@ impl Options {
                     is_some = true;
                     options.workloads = named(&value()?, &Workload::ALL, |workload| workload.name())?;
                 }
+                "--help" => return Err(USAGE.into()),
                 _ => return Err(format!("unknown: {argument}\n{USAGE}").into()),
             }
         }
