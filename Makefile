@@ -19,16 +19,17 @@ soak: setup ## runs that are killed at fifty random moments each, instead of fiv
 fuzz: ## readers of what comes from outside, each fed for FUZZ_SECONDS
 	IMGLIFE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --lib -- fuzzing_
 
+# The program that measures is built as tests are; what is measured is the release.
+MEASURE = $(CARGO) build --locked --release && \
+	$(CARGO) bench --locked --profile dev --bench peers -- --imglife "$${CARGO_TARGET_DIR:-target}/release/imglife"
+
 bench: ## imglife beside its peers: times, requests, memory; see bench/README.md
 	sh tests/setup.sh bench
-	$(CARGO) bench --locked --bench peers -- $(BENCH_ARGS)
-
-# In CI with BENCH_PROFILE=dev, for what is built already, and --imglife for the program that is measured.
-BENCH_PROFILE ?= bench
+	$(MEASURE) $(BENCH_ARGS)
 
 bench-short: ## a minute of it, which judges no times
 	sh tests/setup.sh bench
-	$(CARGO) bench --locked --profile $(BENCH_PROFILE) --bench peers -- --short $(BENCH_ARGS)
+	$(MEASURE) --short $(BENCH_ARGS)
 
 setup: ## the Debian packages that tests need
 	sh tests/setup.sh

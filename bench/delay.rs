@@ -19,7 +19,8 @@ use crate::Outcome;
 /// The most bytes under way in one direction of a connection: what Linux lets a receiver's window grow to, about.
 const WINDOW: u32 = 6 * 1024 * 1024;
 
-const PIECE: usize = 64 * 1024;
+/// How much is moved at a time, in bytes.
+const PIECE: usize = 256 * 1024;
 
 /// The way to a far registry. It ends when it is dropped.
 pub(crate) struct Distance {

@@ -26,7 +26,7 @@ options:
   --only NAME[,NAME]   some workloads: start, cold, unchanged, changed, many, large, listing, cleanup, native, layout, far
   --rounds N           how often each tool does each work (3; with --short 1)
   --peers NAME[,NAME]  some peers: skopeo, crane, oras, regsync
-  --imglife PROGRAM    the program that is measured (the one that was built with this)
+  --imglife PROGRAM    the program that is measured (a debug build; make says the release)
   --against PROGRAM    another imglife that takes part, such as the one before a change
   --large-gib N        the size of the large layer (1)
   --tls                cold and unchanged with registries that speak TLS
@@ -71,8 +71,8 @@ impl Options {
                 "--tls" => options.is_tls = true,
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--large-gib" => options.large_gib = Some(value()?.parse()?),
-                "--imglife" => options.imglife = value()?.into(),
-                "--against" => options.against = Some(value()?.into()),
+                "--imglife" => options.imglife = program(&value()?)?,
+                "--against" => options.against = Some(program(&value()?)?),
                 "--directory" => options.directory = Some(value()?.into()),
                 "--peers" => options.peers = named(&value()?, &Tool::PEERS, |tool| tool.name())?,
                 "--only" => {
@@ -94,6 +94,11 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// Returns a program's path from everywhere: tools run in directories of their own.
+fn program(path: &str) -> Outcome<PathBuf> {
+    Ok(std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?)
 }
 
 fn named<T: Copy>(list: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Outcome<Vec<T>> {
