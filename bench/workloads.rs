@@ -410,23 +410,26 @@ impl<'a> Bench<'a> {
         fs::write(home.directory.join("imglife.yaml"), job.imglife_configuration(&[entry]).to_string())?;
         let invocation = [Invocation::new(&self.imglife()?.program, &["sync"])];
         run(&home, &invocation)?;
-        let (mut walls, mut listings, mark) = (Vec::new(), Vec::new(), (source.mark()?, target.mark()?));
+        let (mut costs, mut listings, mark) = (Vec::new(), Vec::new(), (source.mark()?, target.mark()?));
         for _ in 0..self.options.rounds {
-            walls.push(run(&home, &invocation)?.wall);
+            costs.push(run(&home, &invocation)?);
         }
         let requests = source.requests_since(mark.0)?.len() + target.requests_since(mark.1)?.len();
         for _ in 0..self.options.rounds {
             listings.push(raw::get(source.address(), &format!("/v2/{path}/tags/list"))?);
         }
-        let (wall, listing) = (median(walls.into_iter()).unwrap_or_default(), median(listings.into_iter()).unwrap_or_default());
+        let wall = median(costs.iter().map(|cost| cost.wall)).unwrap_or_default();
+        let processor = median(costs.iter().map(|cost| cost.processor)).unwrap_or_default();
+        let listing = median(listings.into_iter()).unwrap_or_default();
         let own = wall.saturating_sub(listing);
         let title = format!("{tags} tags, keep_last 5");
         let each = requests as f64 / self.options.rounds as f64;
         crate::say(format_args!(
-            "\n{title}, load {}: {} of which the source takes {} to list; {each} requests a run\n",
+            "\n{title}, load {}: {} of which the source takes {} to list, {} of CPU; {each} requests a run\n",
             load(),
             table::time(wall),
-            table::time(listing)
+            table::time(listing),
+            table::time(processor)
         ))?;
         self.goal(&title, "one listing a side", format!("{each} requests"), requests == 2 * self.options.rounds);
         self.goal(&title, "under 100 ms besides the network", table::time(own), own < Duration::from_millis(100));
