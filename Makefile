@@ -8,7 +8,7 @@ export no_proxy := $(NO_PROXY)
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: test soak fuzz setup lint ci demo
+.PHONY: test soak fuzz bench bench-short setup lint ci demo
 
 test: setup ## all tests, and what they need
 	$(CARGO) test --locked
@@ -18,6 +18,18 @@ soak: setup ## runs that are killed at fifty random moments each, instead of fiv
 
 fuzz: ## readers of what comes from outside, each fed for FUZZ_SECONDS
 	IMGLIFE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --lib -- fuzzing_
+
+# The program that measures is built as tests are; what is measured is the release.
+MEASURE = $(CARGO) build --locked --release && \
+	$(CARGO) bench --locked --profile dev --bench peers -- --imglife "$${CARGO_TARGET_DIR:-target}/release/imglife"
+
+bench: ## imglife beside its peers: times, requests, memory; see bench/README.md
+	sh tests/setup.sh bench
+	$(MEASURE) $(BENCH_ARGS)
+
+bench-short: ## a minute of it, which judges no times
+	sh tests/setup.sh bench
+	$(MEASURE) --short $(BENCH_ARGS)
 
 setup: ## the Debian packages that tests need
 	sh tests/setup.sh

