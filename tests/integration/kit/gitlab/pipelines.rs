@@ -1,0 +1,1 @@
+//! The examples and the components' own project, run by gitlab-ci-local.
