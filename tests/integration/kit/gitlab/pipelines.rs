@@ -1,1 +1,217 @@
-//! The examples and the components' own project, run by gitlab-ci-local.
+//! The examples and the components' own project, run by gitlab-ci-local as GitLab and a runner with the shell executor would: from an
+//! empty state, again, and after something changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::site::{Site, json_of};
+use crate::support::gitlab::PROJECT;
+
+const DATA: &str = "chore(lifecycle): update EOL data [skip ci]";
+const REPORT: &str = "chore(status): update image status report [skip ci]";
+const FIRST: &str = "the first commit";
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn base_images_and_an_application_live_from_an_empty_project_on() {
+    let site = Site::new().await;
+    site.base_images();
+
+    let first = site.pipeline("base-images", "schedule", &[]).succeeds();
+    assert_eq!(site.subjects("base-images"), [REPORT, DATA, FIRST]);
+    let mirrored = site.registry.stored_tags("platform/base-images/mirrors/alpine");
+    assert_eq!(mirrored.keys().collect::<Vec<_>>(), ["3.20.6", "3.20.7", "3.21.3"]);
+    let built = site.registry.stored_tags("platform/base-images/bases/alpine");
+    assert_eq!(built.keys().collect::<Vec<_>>(), ["3.21.3-core1.0.0", "latest"]);
+    let report = site.file("base-images", "README.md");
+    // The dates are in the report although the status job works on the commit that the pipeline began with.
+    assert!(report.contains("# Our base images") && report.contains("2098-11-01") && report.contains("3.21.3-core1.0.0"), "{report}");
+    assert!(site.file("base-images", "eol-data.yaml").contains("2098-11-01"));
+    assert!(!first.ran("imglife-cleanup"), "cleanup waits for somebody who starts it");
+    for (job, file) in [("imglife-sync-_1_1_", "sync.xml"), ("imglife-build-_1_1_", "build.xml"), ("imglife-status", "status.xml")] {
+        let junit = first.artifact(job, &format!("imglife-reports/{file}"));
+        assert!(junit.contains("<testsuite") && junit.contains("failures=\"0\""), "{job}: {junit}");
+    }
+
+    site.pipeline("base-images", "schedule", &[]).succeeds();
+    assert_eq!(site.subjects("base-images").len(), 3, "nothing was new, and something was committed");
+
+    // The application stands on what is current, until something newer is built.
+    let address = format!("{}/", site.registry.host());
+    site.project("app", &example("app-gitlab"), &[("Dockerfile", "registry.example.com/", &address)]);
+    let url = site.gitlab.url().to_string();
+    let application = |tag: &'static str, source: &'static str| {
+        let store = site.world.path("containers");
+        fs::create_dir_all(&store).expect("a directory");
+        let insecure = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", site.registry.host());
+        let storage = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/root\"\n", store.display());
+        fs::write(store.join("registries.conf"), insecure).expect("a written file");
+        fs::write(store.join("storage.conf"), storage).expect("a written file");
+        let (registries, storage) = (store.join("registries.conf"), store.join("storage.conf"));
+        let mut variables = vec![
+            ("IMGLIFE_REGISTRY_URL", url.trim_end_matches('/').to_owned()),
+            ("IMGLIFE_REGISTRY_PROJECT_ID", PROJECT.to_string()),
+            ("CI_PROJECT_ID", "43".to_owned()),
+            ("CONTAINERS_REGISTRIES_CONF", registries.display().to_string()),
+            ("CONTAINERS_STORAGE_CONF", storage.display().to_string()),
+            ("REGISTRY_AUTH_FILE", store.join("auth.json").display().to_string()),
+        ];
+        if !tag.is_empty() {
+            variables.push(("CI_COMMIT_TAG", tag.to_owned()));
+            variables.push(("CI_COMMIT_BRANCH", String::new()));
+        }
+        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        site.pipeline("app", source, &variables)
+    };
+    let current = application("", "merge_request_event").succeeds();
+    assert!(current.ran("imglife-check") && !current.ran("build") && !current.ran("imglife-register"));
+
+    site.release("alpine", "3.21.4").await;
+    site.pipeline("base-images", "web", &[]).succeeds();
+    assert_eq!(site.subjects("base-images"), [REPORT, REPORT, DATA, FIRST]);
+
+    let outdated = application("1.0.0", "push").exits(1);
+    let log = outdated.log("imglife-check");
+    assert!(log.contains("3.21.4-core1.0.0"), "{log}");
+    assert!(!outdated.ran("build") && !outdated.ran("imglife-register"), "an outdated base did not stop the pipeline");
+    let findings = outdated.artifact("imglife-check", "imglife-reports/check.codequality.json");
+    assert_eq!(json_of(&findings)[0]["location"]["path"], "Dockerfile", "{findings}");
+    let variables = outdated.artifact("imglife-check", "imglife-reports/run.env");
+    assert!(variables.contains("IMGLIFE_UP_TO_DATE=false"), "{variables}");
+
+    let update = "git clone --quiet app.git update && cd update && sed -i s/3.21.3-core/3.21.4-core/ Dockerfile && \
+                  git commit --quiet --all --message 'a newer base' && git push --quiet";
+    site.world.shell(update).succeeds();
+    let released = application("1.0.0", "push").succeeds();
+    let log = released.log("imglife-register");
+    assert!(log.contains("/platform/app:1.0.0"), "{log}");
+    assert!(site.gitlab.files().iter().any(|file| file.contains("record") || file.contains("1.0.0")), "{:?}", site.gitlab.files());
+    site.pipeline("base-images", "push", &[]).succeeds();
+    let report = site.file("base-images", "README.md");
+    assert!(report.contains("platform/app") && report.contains("1.0.0"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each_image() {
+    let site = Site::new().await;
+    site.base_images();
+    let with = |inputs: &str| {
+        let directory = site.checkout("base-images", "schedule", &[]);
+        let file = directory.join(".gitlab-ci.yml");
+        let text = fs::read_to_string(&file).expect("a pipeline");
+        fs::write(&file, format!("{text}    inputs: {inputs}\n")).expect("a written file");
+        site.run(&directory, "")
+    };
+    let bases = |name: &str| site.registry.stored_tags(&format!("platform/base-images/bases/{name}")).len();
+    let shared = with("{ sync-parallel: 2, build-parallel: 2, push: never }").succeeds();
+    for (first, second) in [("imglife-sync-_1_2_", "imglife-sync-_2_2_"), ("imglife-build-_1_2_", "imglife-build-_2_2_")] {
+        let (first, second) = (shared.log(first), shared.log(second));
+        assert!(first.contains("/alpine") && !first.contains("/golang"), "{first}");
+        assert!(second.contains("/golang") && !second.contains("/alpine:"), "{second}");
+    }
+    assert_eq!((bases("alpine"), bases("golang")), (2, 1));
+    assert_eq!(site.subjects("base-images").len(), 1);
+
+    for tag in ["3.21.4", "3.21.5"] {
+        site.release("alpine", tag).await;
+    }
+    let children = with("{ child-pipeline: true, tags: [docker], push: never }").succeeds();
+    assert!(!children.ran("imglife-build-_1_1_"));
+    let child = json_of(&children.artifact("imglife-build-plan", "imglife-images.yml"));
+    assert_eq!(child[".imglife-build"]["tags"][0], "docker");
+    let (alpine, golang) = (children.log("build-alpine"), children.log("build-golang"));
+    assert!(alpine.contains("3.21.5-core1.0.0") && !alpine.contains("golang"), "{alpine}");
+    assert!(golang.contains("golang"), "{golang}");
+    assert_eq!((bases("alpine"), bases("golang")), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_components_project_tests_and_releases_itself() {
+    let site = Site::new().await;
+    let version = env!("CARGO_PKG_VERSION");
+    // The release of the tool pushed its image here.
+    site.release("imglife", version).await;
+    let image = format!("{}/library/imglife", site.upstream.host());
+    let hosts = format!("hosts:\n  '{0}': {{ endpoint: 'http://{0}' }}\n", site.registry.host());
+    let upstream = format!("{hosts}  '{0}': {{ endpoint: 'http://{0}' }}\n", site.upstream.host());
+    let prepare = |directory: &Path| {
+        for (file, text) in [("tests/imglife.yaml", &hosts), ("release.yaml", &upstream)] {
+            let path = directory.join(file);
+            let read = fs::read_to_string(&path).expect("a file");
+            fs::write(path, format!("{read}\n{text}")).expect("a written file");
+        }
+    };
+    let directory = site.checkout("imglife-components", "push", &[]);
+    prepare(&directory);
+    let pushed = site.run(&directory, "--json-schema-validation=false").succeeds();
+    for job in ["test-sync-_1_2_", "test-build-_1_1_", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"] {
+        assert!(pushed.ran(job), "{job} did not run");
+    }
+    assert!(!pushed.ran("release") && !pushed.ran("publish-sync-_1_1_") && !pushed.ran("version"));
+    assert!(pushed.log("test-cleanup").contains("[dry-run]"));
+
+    let directory = site.checkout(
+        "imglife-components",
+        "push",
+        &[("CI_COMMIT_TAG", version), ("CI_COMMIT_BRANCH", ""), ("IMGLIFE_RELEASE_IMAGE", &image)],
+    );
+    prepare(&directory);
+    let tagged = site.run(&directory, "--json-schema-validation=false").succeeds();
+    assert!(tagged.ran("version") && tagged.ran("release"));
+    let published = site.registry.stored_tags("platform/imglife-components");
+    assert_eq!(published.keys().collect::<Vec<_>>(), [version]);
+    // Another version than that of the templates is not released.
+    let directory = site.checkout(
+        "imglife-components",
+        "push",
+        &[("CI_COMMIT_TAG", "7.8.9"), ("CI_COMMIT_BRANCH", ""), ("IMGLIFE_RELEASE_IMAGE", &image)],
+    );
+    prepare(&directory);
+    let refused = site.run(&directory, "--json-schema-validation=false").exits(1);
+    assert!(refused.log("version").contains("is not platform/imglife-components:7.8.9") && !refused.ran("release"));
+}
+
+/// Gitlab-ci-local does not look at the `regex` of inputs, so here is seen what happens where it would not hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_run_that_stands_in_an_input_or_in_the_name_of_a_tag() {
+    let site = Site::new().await;
+    let hostile = [
+        "$(touch pwned)",
+        "`touch pwned`",
+        "\"; touch pwned; \"",
+        "'; touch pwned; '",
+        "a\ntouch pwned\n",
+        "-x; touch pwned",
+        "a & touch pwned",
+    ];
+    for (number, text) in hostile.into_iter().enumerate() {
+        let include = |component: &str, inputs: serde_json::Value| json!({ "component": format!("$CI_SERVER_FQDN/platform/imglife-components/{component}@{}", env!("CARGO_PKG_VERSION")), "inputs": inputs });
+        let pipeline = json!({
+            "stages": ["sync", "test", "deploy"],
+            "include": [
+                include("sync", json!({ "config": text, "only": text })),
+                include("check", json!({ "dockerfile": text, "build-arg": text })),
+                include("register", json!({ "base": text, "field": text, "platforms": text })),
+            ],
+            "imglife-sync": { "rules": [{ "when": "always" }] },
+            "imglife-check": { "rules": [{ "when": "always" }] },
+            "imglife-register": { "rules": [{ "when": "always" }] },
+        });
+        let name: &'static str = format!("hostile-{number}").leak();
+        let files = site.world.path(&format!("files-{number}"));
+        fs::create_dir(&files).expect("a new directory");
+        fs::write(files.join(".gitlab-ci.yml"), pipeline.to_string()).expect("a written file");
+        site.project(name, &files, &[]);
+        let ran = site.pipeline(name, "push", &[("CI_COMMIT_TAG", text), ("CI_COMMIT_REF_NAME", text)]).exits(1);
+        for job in ["imglife-sync-_1_1_", "imglife-check", "imglife-register"] {
+            assert!(ran.ran(job), "{job} did not run with {text}");
+        }
+    }
+    let found = site.world.shell("find . -name pwned").succeeds().stdout;
+    assert_eq!(found, "", "something was run");
+}

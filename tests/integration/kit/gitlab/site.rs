@@ -75,9 +75,7 @@ impl Site {
     fn configure_git(&self) {
         let place = |project: &str| format!("file://{}", self.world.path(&format!("{project}.git")).display());
         let identity = "[user]\nname = A Maintainer\nemail = maintainer@example.com\n[init]\ndefaultBranch = main\n";
-        let leads = |project: &str| {
-            format!("[url \"{}\"]\ninsteadOf = http://{}/platform/{project}.git\n", place(project), self.host())
-        };
+        let leads = |project: &str| format!("[url \"{}\"]\ninsteadOf = http://{}/platform/{project}.git\n", place(project), self.host());
         fs::write(self.world.home().join(".gitconfig"), format!("{identity}{}", leads("imglife-components"))).expect("a written file");
         fs::create_dir(self.world.path("job-home")).expect("a new directory");
         let projects = ["base-images", "app", "imglife-components"].map(leads).concat();
@@ -171,6 +169,11 @@ impl Pipeline {
     /// Returns itself; a failed job fails the test.
     pub(super) fn succeeds(self) -> Pipeline {
         Pipeline { outcome: self.outcome.succeeds(), ..self }
+    }
+
+    /// Returns itself; any other exit code fails the test.
+    pub(super) fn exits(self, code: i32) -> Pipeline {
+        Pipeline { outcome: self.outcome.exits(code), ..self }
     }
 
     /// Returns what a job printed.
