@@ -23,6 +23,7 @@ mod demo;
 mod docs;
 mod eol;
 mod failure;
+mod git;
 mod global;
 mod logging;
 mod man;
@@ -95,6 +96,7 @@ enum Command {
     #[command(name = "base-args")]
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
+    Git(git::GitArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -173,6 +175,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
         Some(Command::App(arguments)) => arguments.command(),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
+        Some(Command::Git(arguments)) => arguments.command(),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),
