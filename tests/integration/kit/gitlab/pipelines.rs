@@ -33,7 +33,7 @@ async fn base_images_and_an_application_live_from_an_empty_project_on() {
     assert!(report.contains("# Our base images") && report.contains("2098-11-01") && report.contains("3.21.3-core1.0.0"), "{report}");
     assert!(site.file("base-images", "eol-data.yaml").contains("2098-11-01"));
     assert!(!first.ran("imglife-cleanup"), "cleanup waits for somebody who starts it");
-    for (job, file) in [("imglife-sync-_1_1_", "sync.xml"), ("imglife-build-_1_1_", "build.xml"), ("imglife-status", "status.xml")] {
+    for (job, file) in [("imglife-sync: [1/1]", "sync.xml"), ("imglife-build: [1/1]", "build.xml"), ("imglife-status", "status.xml")] {
         let junit = first.artifact(job, &format!("imglife-reports/{file}"));
         assert!(junit.contains("<testsuite") && junit.contains("failures=\"0\""), "{job}: {junit}");
     }
@@ -109,7 +109,7 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     };
     let bases = |name: &str| site.registry.stored_tags(&format!("platform/base-images/bases/{name}")).len();
     let shared = with("{ sync-parallel: 2, build-parallel: 2, push: never }").succeeds();
-    for (first, second) in [("imglife-sync-_1_2_", "imglife-sync-_2_2_"), ("imglife-build-_1_2_", "imglife-build-_2_2_")] {
+    for (first, second) in [("imglife-sync: [1/2]", "imglife-sync: [2/2]"), ("imglife-build: [1/2]", "imglife-build: [2/2]")] {
         let (first, second) = (shared.log(first), shared.log(second));
         assert!(first.contains("/alpine") && !first.contains("/golang"), "{first}");
         assert!(second.contains("/golang") && !second.contains("/alpine:"), "{second}");
@@ -121,10 +121,10 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
         site.release("alpine", tag).await;
     }
     let children = with("{ child-pipeline: true, tags: [docker], push: never }").succeeds();
-    assert!(!children.ran("imglife-build-_1_1_"));
+    assert!(!children.ran("imglife-build: [1/1]"));
     let child = json_of(&children.artifact("imglife-build-plan", "imglife-images.yml"));
     assert_eq!(child[".imglife-build"]["tags"][0], "docker");
-    let (alpine, golang) = (children.log("build-alpine"), children.log("build-golang"));
+    let (alpine, golang) = (children.log("build alpine"), children.log("build golang"));
     assert!(alpine.contains("3.21.5-core1.0.0") && !alpine.contains("golang"), "{alpine}");
     assert!(golang.contains("golang"), "{golang}");
     assert_eq!((bases("alpine"), bases("golang")), (3, 1));
@@ -149,10 +149,10 @@ async fn the_components_project_tests_and_releases_itself() {
     let directory = site.checkout("imglife-components", "push", &[]);
     prepare(&directory);
     let pushed = site.run(&directory, "--json-schema-validation=false").succeeds();
-    for job in ["test-sync-_1_2_", "test-build-_1_1_", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"] {
+    for job in ["test-sync: [1/2]", "test-build: [1/1]", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"] {
         assert!(pushed.ran(job), "{job} did not run");
     }
-    assert!(!pushed.ran("release") && !pushed.ran("publish-sync-_1_1_") && !pushed.ran("version"));
+    assert!(!pushed.ran("release") && !pushed.ran("publish-sync: [1/1]") && !pushed.ran("version"));
     assert!(pushed.log("test-cleanup").contains("[dry-run]"));
 
     let directory = site.checkout(
@@ -189,29 +189,37 @@ async fn nothing_is_run_that_stands_in_an_input_or_in_the_name_of_a_tag() {
         "-x; touch pwned",
         "a & touch pwned",
     ];
+    let (mut include, mut pipeline) = (Vec::new(), json!({ "stages": ["sync", "test", "deploy"] }));
     for (number, text) in hostile.into_iter().enumerate() {
-        let include = |component: &str, inputs: serde_json::Value| json!({ "component": format!("$CI_SERVER_FQDN/platform/imglife-components/{component}@{}", env!("CARGO_PKG_VERSION")), "inputs": inputs });
-        let pipeline = json!({
-            "stages": ["sync", "test", "deploy"],
-            "include": [
-                include("sync", json!({ "config": text, "only": text })),
-                include("check", json!({ "dockerfile": text, "build-arg": text })),
-                include("register", json!({ "base": text, "field": text, "platforms": text })),
-            ],
-            "imglife-sync": { "rules": [{ "when": "always" }] },
-            "imglife-check": { "rules": [{ "when": "always" }] },
-            "imglife-register": { "rules": [{ "when": "always" }] },
-        });
-        let name: &'static str = format!("hostile-{number}").leak();
-        let files = site.world.path(&format!("files-{number}"));
-        fs::create_dir(&files).expect("a new directory");
-        fs::write(files.join(".gitlab-ci.yml"), pipeline.to_string()).expect("a written file");
-        site.project(name, &files, &[]);
-        let ran = site.pipeline(name, "push", &[("CI_COMMIT_TAG", text), ("CI_COMMIT_REF_NAME", text)]).exits(1);
-        for job in ["imglife-sync-_1_1_", "imglife-check", "imglife-register"] {
-            assert!(ran.ran(job), "{job} did not run with {text}");
+        for (component, inputs) in [
+            ("sync", json!({ "config": text, "only": text })),
+            ("check", json!({ "dockerfile": text, "build-arg": text })),
+            ("register", json!({ "base": text, "field": text, "platforms": text })),
+        ] {
+            let mut inputs = inputs;
+            inputs["job-prefix"] = json!(format!("try-{number}-"));
+            let version = env!("CARGO_PKG_VERSION");
+            // Both ways to include.
+            include.push(if number % 2 == 0 {
+                json!({ "component": format!("$CI_SERVER_FQDN/platform/imglife-components/{component}@{version}"), "inputs": inputs })
+            } else {
+                json!({ "project": "platform/imglife-components", "ref": version, "file": format!("templates/{component}/template.yml"), "inputs": inputs })
+            });
+            let variables = json!({ "CI_COMMIT_TAG": text, "CI_COMMIT_REF_NAME": text });
+            pipeline[format!("try-{number}-{component}")] = json!({ "rules": [{ "when": "always" }], "variables": variables });
         }
     }
-    let found = site.world.shell("find . -name pwned").succeeds().stdout;
-    assert_eq!(found, "", "something was run");
+    pipeline["include"] = json!(include);
+    let files = site.world.path("files");
+    fs::create_dir(&files).expect("a new directory");
+    fs::write(files.join(".gitlab-ci.yml"), pipeline.to_string()).expect("a written file");
+    site.project("hostile", &files, &[]);
+    let ran = site.pipeline("hostile", "push", &[]).exits(1);
+    for number in 0..hostile.len() {
+        for job in ["sync: [1/1]", "check", "register"] {
+            let log = ran.log(&format!("try-{number}-{job}"));
+            assert!(log.contains("imglife run ") && log.contains("error"), "{job} with {}: {log}", hostile[number]);
+        }
+    }
+    assert_eq!(site.world.shell("find . -name pwned").succeeds().stdout, "", "something was run");
 }

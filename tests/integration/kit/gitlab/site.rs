@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use regex::{Captures, Regex};
 use serde_json::{Value, json};
 
 use crate::native::images::base;
@@ -130,6 +133,10 @@ impl Site {
         for (name, value) in more {
             variables[name] = json!(value);
         }
+        // Said in full, since a plain value that looks like a path would be taken for the name of a file.
+        for value in variables.as_object_mut().expect("variables").values_mut() {
+            *value = json!({ "type": "variable", "values": { "*": value } });
+        }
         fs::write(directory.join(".gitlab-ci-local-variables.yml"), variables.to_string()).expect("a written file");
         directory
     }
@@ -176,9 +183,13 @@ impl Pipeline {
         Pipeline { outcome: self.outcome.exits(code), ..self }
     }
 
+    fn log_of(&self, job: &str) -> PathBuf {
+        self.checkout.join(".gitlab-ci-local/output").join(format!("{}.log", directory_of(job)))
+    }
+
     /// Returns what a job printed.
     pub(super) fn log(&self, job: &str) -> String {
-        let path = self.checkout.join(".gitlab-ci-local/output").join(format!("{job}.log"));
+        let path = self.log_of(job);
         fs::read_to_string(&path).unwrap_or_else(|error| {
             panic!("{}: {error}\n--- stdout\n{}--- stderr\n{}", path.display(), self.outcome.stdout, self.outcome.stderr)
         })
@@ -186,14 +197,20 @@ impl Pipeline {
 
     /// Returns whether a job ran.
     pub(super) fn ran(&self, job: &str) -> bool {
-        self.checkout.join(".gitlab-ci-local/output").join(format!("{job}.log")).exists()
+        self.log_of(job).exists()
     }
 
     /// Returns a file that a job kept.
     pub(super) fn artifact(&self, job: &str, path: &str) -> String {
-        let path = self.checkout.join(".gitlab-ci-local/artifacts").join(job).join(path);
+        let path = self.checkout.join(".gitlab-ci-local/artifacts").join(directory_of(job)).join(path);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
+}
+
+/// Returns what gitlab-ci-local calls the files of a job: what is no letter, digit, `-` or `_` is written in base64.
+fn directory_of(job: &str) -> String {
+    let odd = Regex::new(r"[^\w-]+").expect("a pattern");
+    odd.replace_all(job, |found: &Captures<'_>| URL_SAFE_NO_PAD.encode(&found[0])).into_owned()
 }
 
 /// Fails the test unless every file is as a schema says that check-jsonschema brings.
