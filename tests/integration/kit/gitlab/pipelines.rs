@@ -42,22 +42,26 @@ async fn base_images_and_an_application_live_from_an_empty_project_on() {
     assert_eq!(site.subjects("base-images").len(), 3, "nothing was new, and something was committed");
 
     // The application stands on what is current, until something newer is built.
-    let address = format!("{}/", site.registry.host());
-    site.project("app", &example("app-gitlab"), &[("Dockerfile", "registry.example.com/", &address)]);
+    let (files, registry) = (site.world.path("app-files"), site.registry.host());
+    site.world.shell(&format!("cp -r '{}' app-files", example("app-gitlab").display())).succeeds();
+    // The registry of the tests has no certificate.
+    fs::write(files.join("imglife.yaml"), format!("hosts:\n  '{registry}': {{ endpoint: 'http://{registry}' }}\n"))
+        .expect("a written file");
+    site.project("app", &files, &[("Dockerfile", "registry.example.com/", &format!("{registry}/"))]);
     let url = site.gitlab.url().to_string();
     let application = |tag: &'static str, source: &'static str| {
         let store = site.world.path("containers");
         fs::create_dir_all(&store).expect("a directory");
         let insecure = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", site.registry.host());
         let storage = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/root\"\n", store.display());
-        fs::write(store.join("registries.conf"), insecure).expect("a written file");
+        fs::create_dir_all(site.world.path("job-home/.config/containers")).expect("a directory");
+        fs::write(site.world.path("job-home/.config/containers/registries.conf"), insecure).expect("a written file");
         fs::write(store.join("storage.conf"), storage).expect("a written file");
-        let (registries, storage) = (store.join("registries.conf"), store.join("storage.conf"));
+        let storage = store.join("storage.conf");
         let mut variables = vec![
             ("IMGLIFE_REGISTRY_URL", url.trim_end_matches('/').to_owned()),
             ("IMGLIFE_REGISTRY_PROJECT_ID", PROJECT.to_string()),
             ("CI_PROJECT_ID", "43".to_owned()),
-            ("CONTAINERS_REGISTRIES_CONF", registries.display().to_string()),
             ("CONTAINERS_STORAGE_CONF", storage.display().to_string()),
             ("REGISTRY_AUTH_FILE", store.join("auth.json").display().to_string()),
         ];

@@ -114,7 +114,8 @@ impl Site {
     pub(super) fn checkout(&self, project: &str, source: &str, more: &[(&str, &str)]) -> PathBuf {
         let directory = self.world.path(&format!("checkout-{}", fastrand::u64(..)));
         let clone = format!("git clone --quiet {project}.git '{}' && cd '{0}'", directory.display());
-        let origin = format!("git remote add gcl-origin http://{}/platform/{project}.git", self.host());
+        // From here gitlab-ci-local knows server and project; without `.git`, so that git takes it for no other address.
+        let origin = format!("git remote add gcl-origin http://{}/platform/{project}", self.host());
         self.world.shell(&format!("{clone} && {origin}")).succeeds();
         let (host, registry) = (self.host(), self.registry.host());
         let (name, port) = host.split_once(':').expect("a port");
