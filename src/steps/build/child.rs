@@ -10,7 +10,7 @@ use crate::config::Build;
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
 const MOST_JOBS: usize = 500;
 
-const REPORTS: &str = "imglife-reports";
+const REPORTS: &str = "imglife-reports/build";
 
 /// What the jobs of a child pipeline are given.
 pub struct ChildPipeline<'a> {

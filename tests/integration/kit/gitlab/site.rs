@@ -148,7 +148,7 @@ impl Site {
         let (node, program) = (place.join("node"), place.join("node_modules/gitlab-ci-local/src/index.js"));
         assert!(node.exists() && program.exists(), "gitlab-ci-local is not installed: run `make setup`");
         let line = format!(
-            "cd '{}' && '{}' '{}' --force-shell-executor --shell-isolation --ignore-schema-paths '{NO_TAGS}' {arguments}",
+            "cd '{}' && '{}' '{}' --force-shell-executor --shell-isolation --no-artifacts-to-source --ignore-schema-paths '{NO_TAGS}' {arguments}",
             checkout.display(),
             node.display(),
             program.display()

@@ -171,6 +171,12 @@ fn jobs_have_one_line_that_no_input_is_in_and_nothing_is_global() {
                 _ => format!("imglife run {step}"),
             };
             assert_eq!(script, expected, "{component}");
+            if step != "build-plan" {
+                // Jobs get the artifacts of those before them: reports in one place would be told again by each.
+                let directory = format!("imglife-reports/{step}");
+                assert_eq!(job["variables"]["IMGLIFE_RUN_REPORTS"], json!(directory), "{component}");
+                assert_eq!(job["artifacts"]["reports"]["junit"], json!(format!("{directory}/*.xml")), "{component}");
+            }
             assert!(job["rules"].as_array().is_some_and(|rules| !rules.is_empty()), "{component}: {name} has no rules");
         }
     }
