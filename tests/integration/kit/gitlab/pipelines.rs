@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::site::{Site, json_of};
+use super::template::read;
 use crate::support::gitlab::PROJECT;
 
 const DATA: &str = "chore(lifecycle): update EOL data [skip ci]";
@@ -95,24 +96,29 @@ async fn base_images_and_an_application_live_from_an_empty_project_on() {
     let released = application("1.0.0", "push").succeeds();
     let log = released.log("imglife-register");
     assert!(log.contains("/platform/app:1.0.0"), "{log}");
-    site.pipeline("base-images", "push", &[]).succeeds();
+    // Somebody starts the cleanup, which finds nothing that nobody needs.
+    let directory = site.checkout("base-images", "schedule", &[]);
+    let last = site.run(&directory, "--json-schema-validation=false --manual imglife-cleanup").succeeds();
     let report = site.file("base-images", "README.md");
     assert!(report.contains("platform/app") && report.contains("1.0.0"), "{report}");
+    let cleaned = json_of(&last.artifact("imglife-cleanup", "imglife-reports/cleanup/cleanup.json"));
+    assert_eq!(cleaned["deleted"], json!([]), "{cleaned:#}");
+    assert!(last.log("imglife-cleanup").contains("Kept"), "{}", last.log("imglife-cleanup"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each_image() {
     let site = Site::new().await;
     site.base_images();
-    let with = |inputs: &str| {
-        let directory = site.checkout("base-images", "schedule", &[]);
+    let with = |inputs: &str, variables: &[(&str, &str)]| {
+        let directory = site.checkout("base-images", "schedule", variables);
         let file = directory.join(".gitlab-ci.yml");
         let text = fs::read_to_string(&file).expect("a pipeline");
         fs::write(&file, format!("{text}    inputs: {inputs}\n")).expect("a written file");
         site.run(&directory, "")
     };
     let bases = |name: &str| site.registry.stored_tags(&format!("platform/base-images/bases/{name}")).len();
-    let shared = with("{ sync-parallel: 2, build-parallel: 2, push: never }").succeeds();
+    let shared = with("{ sync-parallel: 2, build-parallel: 2, push: never }", &[]).succeeds();
     for (first, second) in [("imglife-sync: [1/2]", "imglife-sync: [2/2]"), ("imglife-build: [1/2]", "imglife-build: [2/2]")] {
         let (first, second) = (shared.log(first), shared.log(second));
         assert!(first.contains("/alpine") && !first.contains("/golang"), "{first}");
@@ -124,7 +130,7 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     for tag in ["3.21.4", "3.21.5"] {
         site.release("alpine", tag).await;
     }
-    let children = with("{ child-pipeline: true, tags: [docker], push: never }").succeeds();
+    let children = with("{ child-pipeline: true, tags: [docker], push: never }", &[]).succeeds();
     assert!(!children.ran("imglife-build: [1/1]"));
     let child = json_of(&children.artifact("imglife-build-plan", "imglife-images.yml"));
     assert_eq!(child[".imglife-build"]["tags"][0], "docker");
@@ -132,6 +138,24 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     assert!(alpine.contains("3.21.5-core1.0.0") && !alpine.contains("golang"), "{alpine}");
     assert!(golang.contains("golang"), "{golang}");
     assert_eq!((bases("alpine"), bases("golang")), (3, 1));
+
+    // What is built elsewhere is built from what the job keeps: here the lines of the README, with a program that only tells.
+    let contexts = with("{ mode: contexts, push: never }", &[]).succeeds();
+    let readme = read("README.md");
+    let lines: Vec<&str> =
+        readme.lines().skip_while(|line| !line.contains("for context in")).take_while(|line| !line.contains("```")).collect();
+    let builds = lines.join("\n").replace("/kaniko/executor", "echo");
+    let place = contexts.directory("imglife-build: [1/1]");
+    let told = site.world.shell(&format!("cd '{}' && {builds}", place.display())).succeeds().stdout;
+    let (host, place) = (site.registry.host(), place.display());
+    let expected =
+        format!("--context dir://{place}/contexts/alpine/ --destination {host}/platform/base-images/bases/alpine:3.21.5-core1.0.0");
+    assert!(told.lines().any(|line| line == expected) && told.lines().count() == 2, "{told}");
+
+    // What is known is reported although something could not be built.
+    let failed = with("{ push: never }", &[("IMGLIFE_BUILD_ONLY", "unheard-of")]).exits(1);
+    assert!(failed.log("imglife-build: [1/1]").contains("matches nothing"), "{}", failed.log("imglife-build: [1/1]"));
+    assert!(failed.log("imglife-status").contains("Bases"), "{}", failed.log("imglife-status"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,9 +201,14 @@ impl Pipeline {
         self.log_of(job).exists()
     }
 
+    /// Returns the directory of what a job kept.
+    pub(super) fn directory(&self, job: &str) -> PathBuf {
+        self.checkout.join(".gitlab-ci-local/artifacts").join(directory_of(job))
+    }
+
     /// Returns a file that a job kept.
     pub(super) fn artifact(&self, job: &str, path: &str) -> String {
-        let path = self.checkout.join(".gitlab-ci-local/artifacts").join(directory_of(job)).join(path);
+        let path = self.directory(job).join(path);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 }
