@@ -243,10 +243,10 @@ async fn nothing_is_run_that_stands_in_an_input_or_in_the_name_of_a_tag() {
     fs::write(files.join(".gitlab-ci.yml"), pipeline.to_string()).expect("a written file");
     site.project("hostile", &files, &[]);
     let ran = site.pipeline("hostile", "push", &[]).exits(1);
-    for number in 0..hostile.len() {
+    for (number, text) in hostile.into_iter().enumerate() {
         for job in ["sync: [1/1]", "check", "register"] {
             let log = ran.log(&format!("try-{number}-{job}"));
-            assert!(log.contains("imglife run ") && log.contains("error"), "{job} with {}: {log}", hostile[number]);
+            assert!(log.contains("imglife run ") && log.contains("error"), "{job} with {text}: {log}");
         }
     }
     assert_eq!(site.world.shell("find . -name pwned").succeeds().stdout, "", "something was run");

@@ -295,9 +295,9 @@ fn the_components_are_of_the_tools_version_and_release_only_what_says_so() {
         let named: Vec<&str> =
             text.split("imglife-components/").skip(1).filter_map(|rest| rest.split_once('@')).map(|(_, rest)| rest).collect();
         assert!(!named.is_empty(), "{path} names no component");
-        named.iter().for_each(|rest| {
-            assert!(rest.starts_with(version), "{path} names another version: {}", rest.lines().next().unwrap_or_default())
-        });
+        for rest in named {
+            assert!(rest.starts_with(version), "{path} names another version: {}", rest.lines().next().unwrap_or_default());
+        }
     }
 }
 
