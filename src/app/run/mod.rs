@@ -220,7 +220,8 @@ impl Run<'_> {
     fn obstacle(&self, step: &StepOptions, signal: Option<Exit>) -> Option<Ending> {
         let failed = self.steps.iter().find(|report| report.has_failed());
         let has_sync_failed = self.steps.iter().any(|report| report.step == "sync" && report.has_failed());
-        if signal.is_some() {
+        // A step may have heard of the signal first.
+        if signal.is_some() || self.steps.iter().any(StepReport::was_stopped) {
             Some(Ending::NotRun("the run was stopped".to_owned()))
         } else if self.surroundings.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Ending::NotRun("the run's time is up".to_owned()))

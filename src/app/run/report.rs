@@ -124,6 +124,10 @@ impl StepReport {
         matches!(self.ending, Ending::ItemsFailed | Ending::Failed(..))
     }
 
+    pub(super) fn was_stopped(&self) -> bool {
+        matches!(self.ending, Ending::Stopped(_))
+    }
+
     pub(super) fn was_run(&self) -> bool {
         !matches!(self.ending, Ending::Skipped(_) | Ending::NotRun(_))
     }
