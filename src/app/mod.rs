@@ -21,6 +21,7 @@ pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, 
 pub use cleanup::CleanupOptions;
 pub use commit_push::CommitPushOptions;
 pub use deadline::deadline;
+pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use places::layouts;
 pub use records::records;
@@ -38,10 +39,13 @@ mod cleanup;
 mod commit_push;
 mod configuration;
 mod deadline;
+mod doctor;
 mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod memory;
+mod merge_requests;
 mod output;
 mod places;
 mod records;
@@ -82,6 +86,7 @@ pub enum Command {
     EolList(EolListOptions),
     EolNotify(EolNotifyOptions),
     Status(StatusOptions),
+    Doctor(DoctorOptions),
     Run(Box<RunOptions>),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
@@ -146,6 +151,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::EolList(options) => eol::list(&options, &global, surroundings),
         Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
         Command::Status(options) => status::run(&options, &global, surroundings),
+        Command::Doctor(options) => doctor::run(&options, &global, surroundings),
         Command::Run(options) => run::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),

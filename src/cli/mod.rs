@@ -21,6 +21,7 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod docs;
+mod doctor;
 mod eol;
 mod failure;
 mod git;
@@ -60,6 +61,7 @@ const HELP_WIDTH: usize = 100;
     after_long_help = "\
 Examples:
   imglife demo              see it work on a sample world, without a server
+  imglife doctor            whether every login, host and program that it needs is there
   imglife --check           validate ./imglife.yaml and say what it suffices for
   imglife sync --dry-run    what a sync would copy
   imglife eol list          what ends when
@@ -97,6 +99,7 @@ enum Command {
     #[command(name = "base-args")]
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
+    Doctor(doctor::DoctorArguments),
     Git(git::GitArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
@@ -176,6 +179,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
         Some(Command::App(arguments)) => arguments.command(),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
+        Some(Command::Doctor(arguments)) => app::Command::Doctor(arguments.options()),
         Some(Command::Git(arguments)) => arguments.command(),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),

@@ -74,6 +74,8 @@ fn the_program_describes_itself() {
       latest       Print the newest reference of a base
       base-args    Print the flags that tell a build which base it stands on
       app          Query and prune the records of application images
+      doctor       Test everything that the configuration needs, and say what to do
+      git          Commit what a pipeline made
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
       completions  Print a completion script for a shell
@@ -123,6 +125,7 @@ fn the_program_describes_itself() {
 
     Examples:
       imglife demo              see it work on a sample world, without a server
+      imglife doctor            whether every login, host and program that it needs is there
       imglife --check           validate ./imglife.yaml and say what it suffices for
       imglife sync --dry-run    what a sync would copy
       imglife eol list          what ends when
