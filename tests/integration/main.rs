@@ -27,6 +27,8 @@ mod faults;
 #[cfg(test)]
 mod guides;
 #[cfg(test)]
+mod kit;
+#[cfg(test)]
 mod lineage;
 #[cfg(test)]
 mod native;

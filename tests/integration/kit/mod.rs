@@ -1,0 +1,3 @@
+//! What CI servers are given: components, actions, examples, run as a CI server runs them.
+
+mod gitlab;
