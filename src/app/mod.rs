@@ -19,6 +19,7 @@ pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, 
 pub use cleanup::CleanupOptions;
 pub use deadline::deadline;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
+pub use init::{InitForge, InitOptions};
 pub use places::layouts;
 pub use records::records;
 pub use register::RegisterOptions;
@@ -36,6 +37,7 @@ mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod init;
 mod output;
 mod places;
 mod records;
@@ -74,6 +76,7 @@ pub enum Command {
     EolList(EolListOptions),
     EolNotify(EolNotifyOptions),
     Status(StatusOptions),
+    Init(InitOptions),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
         output: Output,
@@ -119,6 +122,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
         Command::EolList(options) => eol::list(&options, &global, surroundings),
         Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
+        Command::Init(options) => init::run(&options, surroundings),
         Command::Status(options) => status::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),

@@ -23,6 +23,7 @@ mod docs;
 mod eol;
 mod failure;
 mod global;
+mod init;
 mod logging;
 mod man;
 mod messages;
@@ -91,6 +92,7 @@ enum Command {
     #[command(name = "base-args")]
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
+    Init(init::InitArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -165,6 +167,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
         Some(Command::App(arguments)) => arguments.command(),
+        Some(Command::Init(arguments)) => app::Command::Init(arguments.options()),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),

@@ -73,6 +73,7 @@ fn the_program_describes_itself() {
       latest       Print the newest reference of a base
       base-args    Print the flags that tell a build which base it stands on
       app          Query and prune the records of application images
+      init         Write the files of a new repository of base images
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
       completions  Print a completion script for a shell
