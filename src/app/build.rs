@@ -66,6 +66,7 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
     let junit_file = options.report_junit.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;
     runtime::run(surroundings.deadline, |cancel| async {
         let report = run_step(&config, build, &scope, options, surroundings, cancel).await?;
+        surroundings.note(options.mode == Mode::Apply && report.totals.built > 0, report.outputs());
         let output = if let BuildForm::Report(output) = options.form { output } else { Output::Text };
         // Both are tried: a full disk under one is no reason to lose the other.
         let written = [

@@ -123,6 +123,7 @@ fn checked(options: &CheckOptions, global: &Global, surroundings: &Surroundings)
                 CheckReport::new(base, location, &world, options.policy)
             }
         };
+        surroundings.note(false, report.variables());
         let issues = codequality::draw(&report.issues()).map_err(Failure::failed)?;
         let shown = match options.output {
             CheckOutput::Text => surroundings.report(Output::Text, "check", &report, &report.document()),

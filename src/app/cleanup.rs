@@ -52,6 +52,7 @@ pub(super) fn run(options: &CleanupOptions, global: &Global, surroundings: &Surr
     let report_file = options.report.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;
     runtime::run(surroundings.deadline, |cancel| async {
         let report = cleanup(&config, &scope, options, surroundings, cancel).await?;
+        surroundings.note(options.mode == Mode::Apply && report.totals.deleted > 0, []);
         // Both are tried: what was deleted should be told somewhere.
         let file = report_file.map(|file| {
             let text = json::versioned("cleanup", &report).map_err(Failure::failed)?;

@@ -57,6 +57,7 @@ pub(super) fn update(options: &EolUpdateOptions, global: &Global, surroundings: 
     let place = data_place(&config, options.data_file.as_deref(), process, options.mode)?;
     runtime::run(surroundings.deadline, |cancel| async {
         let report = updated(&config, place.as_ref(), options.mode, surroundings, cancel).await?;
+        surroundings.note(report.file_outcome == eol::FileOutcome::Written, []);
         surroundings.report(options.output, "eol-update", &report, &report.document())?;
         Ok(report.exit())
     })

@@ -10,7 +10,9 @@ use crate::error::{Exit, Failure};
 use crate::process::Process;
 use crate::progress::Progress;
 
+pub use crate::ci::Event;
 pub use crate::config::ConfigErrors;
+pub use crate::engines::{Node, OwnBuilder};
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
@@ -23,6 +25,8 @@ pub use init::{InitForge, InitOptions};
 pub use places::layouts;
 pub use records::records;
 pub use register::RegisterOptions;
+pub use run::part::Part;
+pub use run::{Push, RunOptions, StepOptions};
 pub use runtime::run as run_async;
 pub use status::{FailOn, StatusForm, StatusOptions};
 pub use sync::SyncOptions;
@@ -43,6 +47,7 @@ mod places;
 mod records;
 mod register;
 mod report_files;
+mod run;
 mod runtime;
 mod status;
 mod sync;
@@ -77,6 +82,7 @@ pub enum Command {
     EolNotify(EolNotifyOptions),
     Status(StatusOptions),
     Init(InitOptions),
+    Run(Box<RunOptions>),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
         output: Output,
@@ -100,10 +106,26 @@ pub enum Output {
 pub struct Surroundings {
     pub process: Process,
     pub progress: Arc<dyn Progress>,
+    /// How more than one step is shown.
+    pub presentation: Arc<dyn Presentation>,
+    /// The run of several steps that this is one of.
+    pub part_of: Option<Arc<Part>>,
     /// Whether the report on stdout is coloured.
     pub report_color: bool,
     /// When the run must be over, where it is limited.
     pub deadline: Option<Instant>,
+}
+
+/// How a run of several steps is shown on stderr.
+pub trait Presentation: Send + Sync {
+    /// Returns the progress of another step.
+    fn progress(&self) -> Arc<dyn Progress>;
+
+    /// Shows why a step failed as a whole.
+    fn failure(&self, failure: &Failure);
+
+    /// Writes a line that begins or ends a step. The text is our own.
+    fn marker(&self, line: &str);
 }
 
 /// Runs a command to its end, its report written to stdout, and returns how it ended.
@@ -124,6 +146,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
         Command::Init(options) => init::run(&options, surroundings),
         Command::Status(options) => status::run(&options, &global, surroundings),
+        Command::Run(options) => run::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),
         Command::ConfigShow => configuration::show(&global, surroundings),

@@ -26,10 +26,25 @@ impl Surroundings {
 
     /// Writes a report to stdout in the form that was asked for: `document` for people, or `value` as `imglife/<name>/v1`.
     pub(super) fn report<T: Serialize>(&self, output: Output, name: &str, value: &T, document: &Document) -> Result<(), Failure> {
+        self.record(name, value)?;
         let text = match output {
             Output::Text => draw(document, Style { color: self.report_color }),
             Output::Json => json::versioned(name, value).map_err(|error| Failure::failed(OutputError::Json(error)))?,
         };
         self.print(&text)
+    }
+
+    /// Hands a report to the run that this is a part of.
+    pub(super) fn record<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Failure> {
+        let Some(part) = &self.part_of else { return Ok(()) };
+        part.report(name, value).map_err(|error| Failure::failed(OutputError::Json(error)))
+    }
+
+    /// Tells the run that this is a part of whether anything was changed, and what later jobs may want to know.
+    pub(super) fn note(&self, changed: bool, outputs: impl IntoIterator<Item = (&'static str, String)>) {
+        if let Some(part) = &self.part_of {
+            part.changed(changed);
+            part.outputs(outputs);
+        }
     }
 }

@@ -110,6 +110,7 @@ pub(super) fn run(options: &RegisterOptions, global: &Global, surroundings: &Sur
             () = cancel.cancelled() => return Err(Failure::failed("stopped before the record was known to be written")),
         };
         report.duration = began.elapsed();
+        surroundings.note(true, report.outputs());
         surroundings.report(options.output, "register", &report, &report.document())?;
         Ok(Exit::Done)
     })

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use thiserror::Error;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Dispatch;
@@ -50,6 +51,40 @@ where
     // Dropping it would wait for blocking work that nobody needs any more.
     runtime.shutdown_background();
     result
+}
+
+/// Hears the signals of a run of several steps, of which each listens for itself only while it lasts.
+pub(super) struct Watch {
+    received: Arc<OnceLock<Exit>>,
+    /// Kept: the listener lives in it.
+    _runtime: Runtime,
+}
+
+impl Watch {
+    pub(super) fn start() -> Result<Watch, Failure> {
+        let threads = |error| Failure::failed(RuntimeError::Threads(error));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(threads)?;
+        let received = Arc::new(OnceLock::new());
+        let listener = {
+            let _within = runtime.enter();
+            signals().map_err(|error| Failure::failed(RuntimeError::Signals(error)))?
+        };
+        runtime.spawn({
+            let received = Arc::clone(&received);
+            async move {
+                let mut listener = listener;
+                if let Some(exit) = listener.next().await {
+                    received.get_or_init(|| exit);
+                }
+            }
+        });
+        Ok(Watch { received, _runtime: runtime })
+    }
+
+    /// Returns the exit that the first signal leads to, once there was one.
+    pub(super) fn received(&self) -> Option<Exit> {
+        self.received.get().copied()
+    }
 }
 
 /// Runs `work` that only reads: a signal, or the `deadline`, ends it where it stands.

@@ -97,11 +97,13 @@ pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surro
         // What `cleanup` would remove is not asked for here.
         let report = status::plan(&config, &world, &judge, &Condemned::new());
         let text = drawn(&report, &config, options.form)?;
+        surroundings.record("status", &report)?;
         match target {
             None => surroundings.print(&text)?,
             Some(target) => {
                 let name = target.name.clone();
                 let written = target.write(&text, options)?;
+                surroundings.note(written == Written::Written, []);
                 let summary = report.summary(&name, written, began.elapsed());
                 surroundings.print(&draw(&summary, Style { color: surroundings.report_color }))?;
             }

@@ -48,6 +48,7 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
     runtime::run(surroundings.deadline, |cancel| async {
         let report = sync(&config, entries, &scope, options.mode, surroundings, cancel).await?;
+        surroundings.note(options.mode == Mode::Apply && report.totals.copied + report.totals.attachments > 0, []);
         // All are tried: a full disk under one is no reason to lose what was done from the others.
         let written = [
             surroundings.report(options.output, "sync", &report, &report.document()),

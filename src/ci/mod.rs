@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 use crate::model::Variables;
 
 pub mod annotations;
+pub mod event;
+pub mod sections;
+
+pub use event::{Event, Standing};
+pub use sections::{Sections, is_actions};
 
 /// What is built, as the CI server says; nothing outside CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -84,6 +84,13 @@ enum ListForm {
 }
 
 impl BuildArguments {
+    /// Returns the arguments, narrowed further as the run that this is a step of is.
+    pub(super) fn within(mut self, only: &[String], shard: Option<ShardArgument>) -> BuildArguments {
+        self.only.extend(only.iter().cloned());
+        self.shard = self.shard.or(shard);
+        self
+    }
+
     /// Returns what is asked for. Fails when `--shard auto` cannot tell the part.
     pub(super) fn options(self, variables: &Variables) -> Result<BuildOptions, Failure> {
         Ok(BuildOptions {

@@ -79,6 +79,13 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 impl CleanupArguments {
+    /// Returns the arguments, narrowed further as the run that this is a step of is.
+    pub(super) fn within(mut self, only: &[String], shard: Option<ShardArgument>) -> CleanupArguments {
+        self.only.extend(only.iter().cloned());
+        self.shard = self.shard.or(shard);
+        self
+    }
+
     /// Returns what is asked for. Fails when `--shard auto` cannot tell the part, or when another time is given to a run that deletes.
     pub(super) fn options(self, variables: &Variables) -> Result<CleanupOptions, Failure> {
         let mode = match (self.list, self.dry_run) {

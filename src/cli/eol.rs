@@ -41,19 +41,7 @@ Exit codes:
   0  all products are up to date
   1  a product failed and keeps its old data, or the file cannot be read or written
   2  wrong usage or configuration; nothing was done")]
-    Update {
-        /// Print the whole report of what would change, and write nothing
-        #[arg(long)]
-        dry_run: bool,
-
-        /// The file to bring up to date, instead of `lifecycle.eol_data_file`
-        #[arg(long, value_name = "PATH")]
-        data_file: Option<PathBuf>,
-
-        /// The form of the report on stdout
-        #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-        output: OutputForm,
-    },
+    Update(UpdateArguments),
     /// List what is looked after, and when it ends
     ///
     /// Each release cycle of a configured image, the soonest end first, with the images that are of it. Reads the configuration and
@@ -114,12 +102,31 @@ Exit codes:
     },
 }
 
+#[derive(Debug, Args)]
+pub(super) struct UpdateArguments {
+    /// Print the whole report of what would change, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The file to bring up to date, instead of `lifecycle.eol_data_file`
+    #[arg(long, value_name = "PATH")]
+    data_file: Option<PathBuf>,
+
+    /// The form of the report on stdout
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    output: OutputForm,
+}
+
+impl UpdateArguments {
+    pub(super) fn options(self) -> EolUpdateOptions {
+        EolUpdateOptions { mode: mode(false, self.dry_run), data_file: self.data_file, output: self.output.into() }
+    }
+}
+
 impl EolArguments {
     pub(super) fn command(self) -> Command {
         match self.command {
-            EolCommand::Update { dry_run, data_file, output } => {
-                Command::EolUpdate(EolUpdateOptions { mode: mode(false, dry_run), data_file, output: output.into() })
-            }
+            EolCommand::Update(arguments) => Command::EolUpdate(arguments.options()),
             EolCommand::List { within, apps, output } => {
                 Command::EolList(EolListOptions { within_days: within, applications: apps, output: output.into() })
             }

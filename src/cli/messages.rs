@@ -92,6 +92,11 @@ impl Messages {
         self.write(&(self.shown(text) + "\n"));
     }
 
+    /// Writes a line of our own as it is: it may mean something to whoever shows the log.
+    pub(super) fn marker(&self, line: &str) {
+        self.write(line);
+    }
+
     /// Returns `text` without secrets and safe to show.
     pub(super) fn shown(&self, text: &str) -> String {
         printable(&self.masker.mask(text)).into_owned()

@@ -3,6 +3,7 @@
 //! Nothing of clap leaves this module: `app` is handed plain values.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -30,11 +31,13 @@ mod messages;
 mod output;
 mod progress;
 mod register;
+mod run;
 mod shard;
 mod status;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use global::{ColorChoice, GlobalArguments, LogFormat};
 use messages::Messages;
@@ -81,6 +84,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(Box<run::RunArguments>),
     Sync(sync::SyncArguments),
     Build(build::BuildArguments),
     Cleanup(cleanup::CleanupArguments),
@@ -149,6 +153,8 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
     let surroundings = Surroundings {
         process: Process { stdout: messages.bars_end_at(&process.stdout), ..process.clone() },
         progress: progress::choose(&cli.global, messages, process),
+        presentation: Arc::new(progress::Stages::new(&cli.global, messages, process)),
+        part_of: None,
         report_color: cli.global.color.colors(&process.variables, &process.stdout),
         deadline: app::deadline(cli.global.time_limit, process),
     };
@@ -158,6 +164,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
     let command = match cli.command.filter(|command| !cli.global.check || checks(command)) {
         None => app::Command::ConfigCheck { output: app::Output::Text },
         Some(Command::Config(arguments)) => arguments.command(),
+        Some(Command::Run(arguments)) => app::Command::Run(Box::new(arguments.options(&process.variables)?)),
         Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
         Some(Command::Eol(arguments)) => arguments.command(),
         Some(Command::Status(arguments)) => app::Command::Status(arguments.options()),

@@ -11,6 +11,8 @@ use tracing::Level;
 
 use super::global::{GlobalArguments, LogFormat};
 use super::messages::{Messages, Record};
+use crate::app::Presentation;
+use crate::error::Failure;
 use crate::process::Process;
 use crate::progress::{Event, ItemOutcome, Progress, silent};
 
@@ -24,14 +26,48 @@ const ITEM: &str = "  {wide_msg} {decimal_bytes:>10}/{decimal_total_bytes:10}";
 
 /// Returns how the progress of a run is shown.
 pub(super) fn choose(global: &GlobalArguments, messages: &Messages, process: &Process) -> Arc<dyn Progress> {
+    Stages::new(global, messages, process).progress()
+}
+
+fn shown(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
     let draws = process.stderr.is_terminal && process.variables.get("TERM") != Some("dumb") && messages.format == LogFormat::Text;
-    if global.quiet || global.no_progress {
-        silent()
-    } else if draws {
+    if draws {
         messages.bars.set_draw_target(ProgressDrawTarget::stderr());
         Arc::new(Bars::new(messages.clone()))
     } else {
         Arc::new(Lines { messages: messages.clone(), planned: AtomicUsize::new(0), finished: AtomicUsize::new(0) })
+    }
+}
+
+/// How several steps are shown, one after the other.
+pub(super) struct Stages {
+    messages: Messages,
+    process: Process,
+    is_quiet: bool,
+    hides_progress: bool,
+}
+
+impl Stages {
+    pub(super) fn new(global: &GlobalArguments, messages: &Messages, process: &Process) -> Stages {
+        let hides_progress = global.quiet || global.no_progress;
+        Stages { messages: messages.clone(), process: process.clone(), is_quiet: global.quiet, hides_progress }
+    }
+}
+
+impl Presentation for Stages {
+    fn progress(&self) -> Arc<dyn Progress> {
+        if self.hides_progress { silent() } else { shown(&self.messages, &self.process) }
+    }
+
+    fn failure(&self, failure: &Failure) {
+        self.messages.end_bars();
+        self.messages.failure(failure);
+    }
+
+    fn marker(&self, line: &str) {
+        if !self.is_quiet && self.messages.format == LogFormat::Text {
+            self.messages.marker(line);
+        }
     }
 }
 

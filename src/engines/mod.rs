@@ -5,6 +5,7 @@
 mod buildx;
 mod containers;
 mod docker;
+mod own_builder;
 mod private;
 mod program;
 
@@ -20,6 +21,7 @@ use crate::command::Runner;
 use crate::credentials::Credential;
 use crate::model::{Digest, Host, ImageReference, Platform, Repository, Tag, Variables};
 
+pub use own_builder::{Node, NodeError, OwnBuilder};
 pub use private::{PrivateConfig, PrivateConfigError};
 
 pub mod native;

@@ -161,6 +161,14 @@ impl ImageReport {
 }
 
 impl BuildReport {
+    /// Returns what later jobs may want to know, by the names of variables: of the image, where it is only one.
+    pub fn outputs(&self) -> Vec<(&'static str, String)> {
+        let [image] = self.images.as_slice() else { return Vec::new() };
+        let reference = image.tag.as_ref().map(|tag| ("IMGLIFE_IMAGE", format!("{}:{tag}", image.repository)));
+        let digest = image.digest.as_ref().map(|digest| ("IMGLIFE_DIGEST", digest.to_string()));
+        reference.into_iter().chain(digest).collect()
+    }
+
     pub(super) fn new(mode: Mode, is_wrong: bool, images: Vec<ImageReport>) -> BuildReport {
         let mut totals = Totals { images: images.len(), ..Totals::default() };
         for image in &images {

@@ -202,6 +202,18 @@ pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, Re
 }
 
 impl RegisterReport {
+    /// Returns what later jobs may want to know, by the names of variables.
+    pub fn outputs(&self) -> Vec<(&'static str, String)> {
+        let of = |name, value: Option<String>| value.map(|value| (name, value));
+        let BuildRecord { image, base, digest, .. } = &self.record;
+        let outputs = [
+            of("IMGLIFE_IMAGE", Some(image.to_string())),
+            of("IMGLIFE_BASE", base.as_ref().map(ToString::to_string)),
+            of("IMGLIFE_DIGEST", digest.as_ref().map(ToString::to_string)),
+        ];
+        outputs.into_iter().flatten().collect()
+    }
+
     /// Returns the report for people.
     pub fn document(&self) -> Document {
         let rows = vec![

@@ -1,0 +1,355 @@
+//! `run`: the steps of a pipeline one after the other, each as its own command would do it, and what they come to together.
+//!
+//! Owns which steps an event calls for, what a failure means for those that follow, and what is told of all of them. What a step
+//! does belongs to its own file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::seam::{self as commit_push, CommitPushOptions};
+use super::configuration::{lacks, load_configuration, tells_records};
+use super::{
+    BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output, OwnBuilder,
+    RegisterOptions, StatusForm, StatusOptions, Surroundings, SyncOptions, check, cleanup, eol, register, runtime, status, sync,
+};
+use crate::ci::{self, Event, Sections, Standing};
+use crate::config::{self, Config, EolTarget};
+use crate::error::{Exit, Failure, chain};
+use crate::process::{Process, Stream};
+use part::Part;
+use report::{Ending, RunReport, StepReport};
+use reports::{Reports, tee};
+
+pub(super) mod part;
+mod report;
+mod reports;
+mod seam;
+
+/// The file that the report on everything goes into, unless it is told otherwise.
+const PAGE: &str = "README.md";
+/// The same, as JSON.
+const JSON_PAGE: &str = "status.json";
+
+/// What a run was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// What could be run: the steps that were named, or all that an event can call for.
+    pub steps: Vec<StepOptions>,
+    /// Whether the steps were named.
+    pub are_named: bool,
+    /// `None`: what the CI server says.
+    pub event: Option<Event>,
+    pub push: Push,
+    /// Whether nothing runs after a step that failed.
+    pub fail_fast: bool,
+    /// The directory that report files go into; relative to the working directory.
+    pub reports: Option<PathBuf>,
+    pub output: Output,
+    pub builder: OwnBuilder,
+}
+
+/// Whether what changed is committed and published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Push {
+    /// In CI on the default branch.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// A step, with what it is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepOptions {
+    Sync(SyncOptions),
+    Build(BuildOptions),
+    EolUpdate(EolUpdateOptions),
+    Status(StatusOptions),
+    Cleanup(CleanupOptions),
+    Check(CheckOptions),
+    Register(RegisterOptions),
+}
+
+impl StepOptions {
+    /// Returns the name of the step on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            StepOptions::Sync(_) => "sync",
+            StepOptions::Build(_) => "build",
+            StepOptions::EolUpdate(_) => "eol-update",
+            StepOptions::Status(_) => "status",
+            StepOptions::Cleanup(_) => "cleanup",
+            StepOptions::Check(_) => "check",
+            StepOptions::Register(_) => "register",
+        }
+    }
+
+    /// Returns whether `event` calls for the step.
+    fn is_called_for_by(&self, event: Event) -> bool {
+        match (self, event) {
+            (_, Event::Proposal) => false,
+            (StepOptions::Build(_) | StepOptions::Status(_), _) => true,
+            (StepOptions::Sync(_) | StepOptions::EolUpdate(_), event) => event != Event::Push,
+            _ => false,
+        }
+    }
+
+    /// Returns what the configuration lacks for the step.
+    fn lacking(&self, config: &Config) -> Option<String> {
+        let command = match self {
+            StepOptions::Sync(_) => "sync",
+            StepOptions::Build(_) => "build",
+            StepOptions::EolUpdate(_) => "eol update",
+            StepOptions::Status(_) => "status",
+            StepOptions::Cleanup(_) => "cleanup",
+            // They need no file, and say by themselves what is missing.
+            StepOptions::Check(_) | StepOptions::Register(_) => return None,
+        };
+        config::suffices(config).into_iter().find(|(name, _)| *name == command).and_then(|(_, enough)| enough.err())
+    }
+}
+
+/// Runs steps.
+pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let process = &surroundings.process;
+    let config = load_configuration(global, process)?;
+    let event = options.event.unwrap_or_else(|| Event::of(&process.variables));
+    let steps = chosen(options, event, &config, process)?;
+    let reports = Reports::prepare(options.reports.as_deref(), process)?;
+    let publishes = publishes(options.push, process);
+    let watch = runtime::Watch::start()?;
+    let mut run = Run { options, global, surroundings, config: &config, reports: &reports, publishes, steps: Vec::new() };
+    for (step, lacking) in steps {
+        let name = step.name();
+        let report = match lacking.map(Ending::Skipped).or_else(|| run.obstacle(step, watch.received())) {
+            Some(ending) => StepReport::without(name, ending),
+            None => run.step(step),
+        };
+        run.steps.push(report);
+    }
+    let report = RunReport::new(event, run.steps, watch.received(), began.elapsed());
+    let written = [reports.write(&report), report_to_stdout(options.output, &report, surroundings)];
+    written.into_iter().collect::<Result<(), Failure>>()?;
+    Ok(report.exit())
+}
+
+fn report_to_stdout(output: Output, report: &RunReport, surroundings: &Surroundings) -> Result<(), Failure> {
+    let is_one_of_several = output == Output::Text && report.has_run_anything();
+    surroundings.print(if is_one_of_several { "\n" } else { "" })?;
+    surroundings.report(output, "run", report, &report.document())
+}
+
+/// Returns the steps to run in their order, each with the reason when it has nothing to do. Fails when one was named that cannot be
+/// done.
+fn chosen<'a>(
+    options: &'a RunOptions,
+    event: Event,
+    config: &Config,
+    process: &Process,
+) -> Result<Vec<(&'a StepOptions, Option<String>)>, Failure> {
+    if options.are_named {
+        for step in &options.steps {
+            if let Some(reason) = step.lacking(config) {
+                return Err(match &config.file {
+                    Some(file) => {
+                        Failure::usage(format!("nothing to do for {}: {reason}", step.name())).hint(format!("see {}", file.display()))
+                    }
+                    None => lacks(step.name(), config, process),
+                });
+            }
+        }
+        return Ok(options.steps.iter().map(|step| (step, None)).collect());
+    }
+    if event == Event::Proposal {
+        return Err(Failure::usage(
+            "a merge request calls for no step by itself: what it proposes is not to be mirrored, built or committed",
+        )
+        .hint("name the steps, as in `imglife run check`, or say by `--event` what to take it for"));
+    }
+    let steps = options.steps.iter().filter(|step| step.is_called_for_by(event));
+    let steps: Vec<_> = steps.map(|step| (step, step.lacking(config))).collect();
+    if steps.iter().all(|(_, lacking)| lacking.is_some()) {
+        return Err(lacks("sync.entries", config, process).hint("or `build.images`: there is nothing that a run could do"));
+    }
+    Ok(steps)
+}
+
+/// Returns whether what changes is committed and published.
+fn publishes(push: Push, process: &Process) -> bool {
+    match push {
+        Push::Always => true,
+        Push::Never => false,
+        Push::Auto => {
+            let payload = process.variables.get_filled("GITHUB_EVENT_PATH").and_then(|path| std::fs::read_to_string(path).ok());
+            let standing = Standing::of(&process.variables, payload.as_deref());
+            match standing {
+                Standing::Unknown => tracing::warn!(
+                    "nothing is committed or published: the CI server does not say which branch is the default one; `--push always` does it all the same"
+                ),
+                Standing::Elsewhere => tracing::info!("nothing is committed or published: this is not the default branch"),
+                Standing::OutsideCi | Standing::DefaultBranch => {}
+            }
+            standing == Standing::DefaultBranch
+        }
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    options: &'a RunOptions,
+    global: &'a Global,
+    surroundings: &'a Surroundings,
+    config: &'a Config,
+    reports: &'a Reports,
+    publishes: bool,
+    /// What became of the steps so far.
+    steps: Vec<StepReport>,
+}
+
+impl Run<'_> {
+    /// Returns why a step is not run.
+    fn obstacle(&self, step: &StepOptions, signal: Option<Exit>) -> Option<Ending> {
+        let failed = self.steps.iter().find(|report| report.has_failed());
+        let has_sync_failed = self.steps.iter().any(|report| report.step == "sync" && report.has_failed());
+        if signal.is_some() {
+            Some(Ending::NotRun("the run was stopped".to_owned()))
+        } else if self.surroundings.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            Some(Ending::NotRun("the run's time is up".to_owned()))
+        } else if let (true, Some(failed)) = (self.options.fail_fast, failed) {
+            Some(Ending::NotRun(format!("{} failed", failed.step)))
+        } else if matches!(step, StepOptions::Cleanup(_)) && has_sync_failed {
+            Some(Ending::Skipped("sync failed, so it is not known what it would select".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    /// Runs a step in a section of its own.
+    fn step(&self, step: &StepOptions) -> StepReport {
+        let (name, presentation) = (step.name(), &self.surroundings.presentation);
+        let process = &self.surroundings.process;
+        let sections = Sections::of(&process.variables);
+        presentation.marker(&match sections {
+            Some(sections) => sections.begin(name, process.clock.now()),
+            None => format!("== {name} ==\n"),
+        });
+        let began = Instant::now();
+        let part = Arc::new(Part::new(self.options.builder.clone()));
+        let (captured, text) = Stream::captured();
+        let stdout = if self.options.output == Output::Json { captured } else { tee(&process.stdout, captured) };
+        let surroundings = Surroundings {
+            process: Process { stdout, ..process.clone() },
+            progress: presentation.progress(),
+            part_of: Some(Arc::clone(&part)),
+            ..self.surroundings.clone()
+        };
+        let ended = self.run(step, &surroundings);
+        if let Err(failure) = &ended {
+            presentation.failure(failure);
+        }
+        let ending = Ending::of(ended.map_err(|failure| (failure.exit, chain(failure.error.as_ref()))));
+        if let Some(sections) = sections {
+            presentation.marker(&sections.end(name, process.clock.now()));
+        }
+        StepReport::new(name, ending, began.elapsed(), part.told(), text.text())
+    }
+
+    fn run(&self, step: &StepOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
+        let (global, reports) = (self.global, self.reports);
+        match step.clone() {
+            StepOptions::Sync(mut options) => {
+                options.report_junit = options.report_junit.or_else(|| reports.file("sync.xml"));
+                options.report_metrics = options.report_metrics.or_else(|| reports.file("sync.openmetrics.txt"));
+                sync::run(&options, global, surroundings)
+            }
+            StepOptions::Build(mut options) => {
+                options.report_junit = options.report_junit.or_else(|| reports.file("build.xml"));
+                super::build::run(&options, global, surroundings)
+            }
+            StepOptions::EolUpdate(options) => self.eol_update(&options, surroundings),
+            StepOptions::Status(mut options) => {
+                options.report_junit = options.report_junit.or_else(|| reports.file("status.xml"));
+                options.report_metrics = options.report_metrics.or_else(|| reports.file("status.openmetrics.txt"));
+                self.status(options, surroundings)
+            }
+            StepOptions::Cleanup(mut options) => {
+                options.report = options.report.or_else(|| reports.file("cleanup.json"));
+                cleanup::run(&options, global, surroundings)
+            }
+            StepOptions::Check(mut options) => {
+                options.report_codequality = options.report_codequality.or_else(|| reports.file("check.codequality.json"));
+                if options.output == CheckOutput::Text && ci::is_actions(&surroundings.process.variables) {
+                    options.output = CheckOutput::Github;
+                }
+                check::check(&options, global, surroundings)
+            }
+            StepOptions::Register(options) => register::run(&options, global, surroundings),
+        }
+    }
+
+    /// Brings the end-of-life data up to date, and tells people what ends.
+    fn eol_update(&self, options: &EolUpdateOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
+        let mut exit = eol::update(options, self.global, surroundings)?;
+        if !self.publishes || options.mode != Mode::Apply || is_signal(exit) {
+            return Ok(exit);
+        }
+        let file = match (&options.data_file, self.config.lifecycle.target) {
+            (Some(file), _) => Some(file.clone()),
+            (None, EolTarget::Git) => Some(self.config.lifecycle.data_file.clone()),
+            (None, EolTarget::PackageRegistry) => None,
+        };
+        if let Some(file) = file {
+            exit = worst(exit, self.commit("chore(lifecycle): update EOL data", &file, surroundings)?);
+        }
+        let lifecycle = &self.config.lifecycle;
+        if (lifecycle.slack_webhook_variable.is_some() || lifecycle.webhook_variable.is_some()) && !is_signal(exit) {
+            let options = EolNotifyOptions { mode: Mode::Apply, output: options.output };
+            exit = worst(exit, eol::notify(&options, self.global, surroundings)?);
+        }
+        Ok(exit)
+    }
+
+    /// Brings the report up to date.
+    fn status(&self, mut options: StatusOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
+        let page = if options.form == StatusForm::Json { JSON_PAGE } else { PAGE };
+        let file = options.file.get_or_insert_with(|| page.into()).clone();
+        options.publish |= self.publishes && tells_records(self.config) && !options.offline;
+        let exit = status::run(&options, self.global, surroundings)?;
+        if !self.publishes || is_signal(exit) {
+            return Ok(exit);
+        }
+        Ok(worst(exit, self.commit("chore(status): update image status report", &file, surroundings)?))
+    }
+
+    fn commit(&self, message: &str, file: &Path, surroundings: &Surroundings) -> Result<Exit, Failure> {
+        let options = CommitPushOptions {
+            message: message.to_owned(),
+            paths: vec![file.to_owned()],
+            branch: None,
+            remote: None,
+            author: None,
+            sign_off: false,
+            skip_ci: true,
+            merge_request: false,
+        };
+        commit_push::run(&options, self.global, surroundings)
+    }
+}
+
+fn is_signal(exit: Exit) -> bool {
+    matches!(exit, Exit::Interrupted | Exit::Terminated)
+}
+
+/// Returns what two parts of a step come to.
+fn worst(one: Exit, other: Exit) -> Exit {
+    let rank = |exit| match exit {
+        Exit::Done => 0,
+        Exit::PolicyViolated => 1,
+        Exit::Usage => 2,
+        Exit::Failed => 3,
+        Exit::Interrupted | Exit::Terminated => 4,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
