@@ -19,6 +19,8 @@ mod eol;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod kit;
+#[cfg(test)]
 mod lineage;
 #[cfg(test)]
 mod native;
