@@ -16,6 +16,7 @@ pub mod engines;
 pub mod eol;
 pub mod error;
 pub mod forge;
+pub mod git;
 pub mod hooks;
 pub mod http;
 pub mod model;

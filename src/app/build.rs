@@ -131,6 +131,9 @@ async fn run_step(
         ends,
     };
     let report = build::execute(build, &plan, &execution).await;
+    for engine in &execution.engines {
+        engine.close().await;
+    }
     Ok(BuildReport { duration: began.elapsed(), ..report })
 }
 

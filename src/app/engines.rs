@@ -7,10 +7,10 @@ use super::Surroundings;
 use super::places::login_host;
 use crate::cache::Cache;
 use crate::command::{Runner, System};
-use crate::config::{Build, Config};
+use crate::config::{Build, Config, HostSettings};
 use crate::credentials::{Credential, Credentials, StandardCredentials};
 use crate::engines::native::Native;
-use crate::engines::{Engine, Programs};
+use crate::engines::{Engine, OwnBuilder, Programs};
 use crate::error::Failure;
 use crate::model::{Host, Repository};
 use crate::registry::ImageStore;
@@ -40,6 +40,10 @@ pub(super) async fn engines(
     }
     let runner: Arc<dyn Runner> = Arc::new(System);
     let insecure = config.insecure_registries.iter().cloned().collect();
-    let programs = Programs { runner, variables: variables.clone(), logins, insecure, builder: build.builder.clone() };
+    let own_builder = surroundings.part_of.as_ref().map(|part| {
+        let authority = |(host, settings): (&Host, &HostSettings)| settings.ca_file.clone().map(|file| (host.clone(), file));
+        OwnBuilder { authorities: config.hosts.iter().filter_map(authority).collect(), ..part.builder.clone() }
+    });
+    let programs = Programs { runner, variables: variables.clone(), logins, insecure, builder: build.builder.clone(), own_builder };
     Ok(std::iter::once(native).chain(programs.engines()).collect())
 }

@@ -19,6 +19,7 @@ pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
 pub use build::{BuildForm, BuildOptions};
 pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
 pub use cleanup::CleanupOptions;
+pub use commit_push::CommitPushOptions;
 pub use deadline::deadline;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use init::{InitForge, InitOptions};
@@ -35,6 +36,7 @@ mod apps;
 mod build;
 mod check;
 mod cleanup;
+mod commit_push;
 mod configuration;
 mod deadline;
 mod documents;
@@ -73,6 +75,7 @@ pub enum Command {
     Register(RegisterOptions),
     Check(CheckOptions),
     Cleanup(CleanupOptions),
+    CommitPush(CommitPushOptions),
     Latest(LatestOptions),
     BaseArguments(BaseArgumentsOptions),
     AppList(AppListOptions),
@@ -135,6 +138,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::Build(options) => build::run(&options, &global, surroundings),
         Command::Check(options) => check::check(&options, &global, surroundings),
         Command::Cleanup(options) => cleanup::run(&options, &global, surroundings),
+        Command::CommitPush(options) => commit_push::run(&options, &global, surroundings),
         Command::Latest(options) => check::latest(&options, &global, surroundings),
         Command::BaseArguments(options) => check::base_arguments(&options, &global, surroundings),
         Command::AppList(options) => apps::list(&options, &global, surroundings),

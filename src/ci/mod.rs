@@ -9,6 +9,7 @@ use crate::model::Variables;
 
 pub mod annotations;
 pub mod event;
+pub mod repository;
 pub mod sections;
 
 pub use event::{Event, Standing};

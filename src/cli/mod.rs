@@ -23,6 +23,7 @@ mod demo;
 mod docs;
 mod eol;
 mod failure;
+mod git;
 mod global;
 mod init;
 mod logging;
@@ -97,6 +98,7 @@ enum Command {
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
     Init(init::InitArguments),
+    Git(git::GitArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -176,6 +178,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::App(arguments)) => arguments.command(),
         Some(Command::Init(arguments)) => app::Command::Init(arguments.options()),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
+        Some(Command::Git(arguments)) => arguments.command(),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),

@@ -171,6 +171,7 @@ impl RunArguments {
                 nodes: given.builder_node,
                 emulators: given.binfmt,
                 keep: given.keep_builder,
+                ..OwnBuilder::default()
             },
         })
     }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
+use super::emulation::{NO_EMULATOR, runs_commands};
 use super::program::{Session, Tools, pairs};
-use super::{Attestations, BuildRequest, Built, Engine, EngineError, EngineName, Provenance};
-use crate::model::ImageReference;
+use super::{Attestations, BuildRequest, Built, Engine, EngineError, EngineName, OwnBuilder, Provenance};
+use crate::error::chain;
 use crate::model::text::excerpt;
+use crate::model::{ImageReference, Platform};
 
 /// The first version that writes annotations.
 const OLDEST: (u32, u32) = (0, 12);
@@ -25,6 +28,17 @@ const METADATA: &str = "metadata.json";
 pub(super) struct Buildx {
     tools: Arc<Tools>,
     builder: Option<String>,
+    own: Option<OwnBuilder>,
+    /// What was decided at the first build; `None` before.
+    made: Mutex<Option<Made>>,
+}
+
+/// The builder where none was named.
+#[derive(Clone)]
+enum Made {
+    /// The one at hand will do.
+    AtHand,
+    Own(String),
 }
 
 /// What `--metadata-file` tells.
@@ -35,8 +49,43 @@ struct Metadata {
 }
 
 impl Buildx {
-    pub(super) fn new(tools: Arc<Tools>, builder: Option<String>) -> Buildx {
-        Buildx { tools, builder }
+    pub(super) fn new(tools: Arc<Tools>, builder: Option<String>, own: Option<OwnBuilder>) -> Buildx {
+        Buildx { tools, builder, own, made: Mutex::default() }
+    }
+
+    /// Returns the builder to name where none was: one that is made at the first build, where docker has only its own.
+    async fn made(&self, session: &Session<'_>) -> Result<Option<String>, EngineError> {
+        let Some(own) = &self.own else { return Ok(None) };
+        let mut made = self.made.lock().await;
+        let made = match &*made {
+            Some(known) => known.clone(),
+            None if driver(&session.ask("docker", &["buildx", "inspect"]).await?) != Some("docker") => made.insert(Made::AtHand).clone(),
+            None => made.insert(Made::Own(own.make(session, &self.tools.insecure).await?)).clone(),
+        };
+        match made {
+            Made::AtHand => Ok(None),
+            Made::Own(name) => {
+                own.connect(session).await?;
+                Ok(Some(name))
+            }
+        }
+    }
+
+    /// Refuses platforms whose programs nothing can run, before anything is built.
+    async fn runs_all(&self, session: &Session<'_>, builder: Option<&str>, request: &BuildRequest) -> Result<(), EngineError> {
+        if !runs_commands(request) {
+            return Ok(());
+        }
+        let arguments: Vec<&str> = ["buildx", "inspect"].into_iter().chain(builder).collect();
+        let told = session.ask("docker", &arguments).await?;
+        let known: Vec<Platform> = platforms(&told).collect();
+        match request.platforms.iter().find(|wanted| !known.iter().any(|known| known.matches(wanted))) {
+            // A builder that was not started yet tells none.
+            Some(wanted) if !known.is_empty() => {
+                Err(session.error(format!("its builder cannot run programs of {wanted}")).hint(NO_EMULATOR))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens a session and returns it with the builder to name. One for `BUILDKITD_ADDR` is made in the session's own directory,
@@ -59,6 +108,9 @@ impl Buildx {
         let own = session.path("buildx");
         session.environment.set("BUILDX_CONFIG", session.argument(&own)?);
         session.ask("docker", &["buildx", "create", "--name", OWN_BUILDER, "--driver", "remote", address]).await?;
+        for node in self.own.iter().flat_map(|own| &own.nodes) {
+            session.ask("docker", &node.appended(OWN_BUILDER, "remote", &[])).await?;
+        }
         Ok((session, Some(OWN_BUILDER.to_owned())))
     }
 }
@@ -85,6 +137,11 @@ impl Engine for Buildx {
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
         let (mut session, builder) = self.session().await?;
+        let builder = match builder {
+            Some(builder) => Some(builder),
+            None => self.made(&session).await?,
+        };
+        self.runs_all(&session, builder.as_deref(), request).await?;
         session.environment.set("SOURCE_DATE_EPOCH", request.created.timestamp().to_string());
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
         let metadata = session.path(METADATA);
@@ -98,6 +155,32 @@ impl Engine for Buildx {
         session.run("docker", &arguments.of(request)).await?;
         let metadata: Metadata = serde_json::from_str(&session.read(METADATA)?).unwrap_or_default();
         Ok(Built { digest: session.digest(&metadata.digest)?, warnings: Vec::new() })
+    }
+
+    async fn close(&self) {
+        let (Some(own), Some(Made::Own(name))) = (&self.own, self.made.lock().await.take()) else { return };
+        if own.keep {
+            return;
+        }
+        let removed = async {
+            let (session, _) = self.session().await?;
+            own.connect(&session).await?;
+            session.ask("docker", &["buildx", "rm", &name]).await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!("the builder {name} is left behind: {}", chain(&error));
+        }
+    }
+}
+
+impl Drop for Buildx {
+    fn drop(&mut self) {
+        // Only where the run was ended at once.
+        if let (Some(own), Some(Made::Own(name))) = (&self.own, self.made.get_mut().take())
+            && !own.keep
+        {
+            self.tools.leave("docker", &["buildx", "rm", &name]);
+        }
     }
 }
 
@@ -143,6 +226,17 @@ impl Arguments<'_> {
         arguments.push(self.folder);
         arguments
     }
+}
+
+/// Returns the driver of a builder, as `docker buildx inspect` tells it.
+fn driver(told: &str) -> Option<&str> {
+    told.lines().find_map(|line| line.strip_prefix("Driver:")).map(str::trim)
+}
+
+/// Returns the platforms that the nodes of a builder run programs of, as `docker buildx inspect` tells them.
+fn platforms(told: &str) -> impl Iterator<Item = Platform> {
+    let lists = told.lines().filter_map(|line| line.strip_prefix("Platforms:"));
+    lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().trim_end_matches('*').parse().ok())
 }
 
 /// Returns major and minor version, or `None` when the text is not of buildx: podman answers to the same command.

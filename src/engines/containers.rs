@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::emulation::{NO_EMULATOR, foreign, runs_commands};
 use super::program::{Leftovers, Session, Tools, pairs};
 use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::model::ImageReference;
@@ -81,6 +82,9 @@ impl Engine for Containers {
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
         let session = self.session()?;
         session.attests_nothing(request.attestations)?;
+        if let Some(platform) = foreign(&request.platforms).filter(|_| runs_commands(request)) {
+            return Err(session.error(format!("it cannot run programs of {platform}")).hint(NO_EMULATOR));
+        }
         let mut leftovers = session.leftovers();
         let pushed = self.push(&session, &mut leftovers, request).await;
         leftovers.put_away().await;

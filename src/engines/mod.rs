@@ -5,6 +5,7 @@
 mod buildx;
 mod containers;
 mod docker;
+mod emulation;
 mod own_builder;
 mod private;
 mod program;
@@ -66,6 +67,8 @@ pub struct Programs {
     pub insecure: BTreeSet<Host>,
     /// The buildx builder to use, if not docker's default.
     pub builder: Option<String>,
+    /// How one is made where only docker's own is there; `None`: docker's own is used then.
+    pub own_builder: Option<OwnBuilder>,
 }
 
 impl Programs {
@@ -75,7 +78,7 @@ impl Programs {
         let engine = |name| -> Option<Arc<dyn Engine>> {
             Some(match name {
                 EngineName::Native => return None,
-                EngineName::Buildx => Arc::new(buildx::Buildx::new(Arc::clone(&tools), self.builder.clone())),
+                EngineName::Buildx => Arc::new(buildx::Buildx::new(Arc::clone(&tools), self.builder.clone(), self.own_builder.clone())),
                 EngineName::Buildah => Arc::new(containers::Containers::buildah(Arc::clone(&tools))),
                 EngineName::Podman => Arc::new(containers::Containers::podman(Arc::clone(&tools))),
                 EngineName::Docker => Arc::new(docker::Docker::new(Arc::clone(&tools))),
@@ -152,6 +155,9 @@ pub trait Engine: Send + Sync {
     /// Builds the image for all platforms and pushes it; its tag is written last. When the future is dropped, what was started is
     /// ended, and at most something without a tag is left behind.
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError>;
+
+    /// Puts away what was made for all builds together.
+    async fn close(&self) {}
 }
 
 /// Why an image was not built.

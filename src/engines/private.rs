@@ -109,9 +109,15 @@ impl PrivateConfig {
     fn write_all(&self, mut own: Map<String, Value>, logins: &[(Host, Credential)]) -> io::Result<()> {
         fs::create_dir(self.docker())?;
         if let Some(original) = &self.original {
-            for name in ["cli-plugins", "contexts"] {
-                if original.join(name).is_dir() {
-                    std::os::unix::fs::symlink(std::path::absolute(original.join(name))?, self.docker().join(name))?;
+            let original = std::path::absolute(original)?;
+            link(&original.join("cli-plugins"), &self.docker().join("cli-plugins"))?;
+            // Contexts may be added here, so only those of the user are links.
+            for part in ["contexts/meta", "contexts/tls"] {
+                let own = self.docker().join(part);
+                fs::create_dir_all(&own)?;
+                for context in fs::read_dir(original.join(part)).into_iter().flatten() {
+                    let context = context?;
+                    link(&context.path(), &own.join(context.file_name()))?;
                 }
             }
         }
@@ -136,6 +142,11 @@ impl PrivateConfig {
         own.insert("auths".to_owned(), Value::Object(auths));
         write(&self.docker().join("config.json"), &Value::Object(own))
     }
+}
+
+/// Makes `to` a link to the directory `from`, where there is one.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_dir() { std::os::unix::fs::symlink(from, to) } else { Ok(()) }
 }
 
 /// Returns the directory that the user's docker has its configuration in.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::emulation::NO_EMULATOR;
 use super::private::PrivateConfig;
 use super::{Attestations, BuildRequest, EngineError, EngineName};
 use crate::command::{Command, CommandError, Ending, Runner};
@@ -53,6 +54,18 @@ impl Tools {
     /// Returns a host whose login is a ready bearer token, which the files of podman have no place for.
     pub(super) fn host_with_bearer_token(&self) -> Option<&Host> {
         self.logins.iter().find(|(_, credential)| matches!(credential, Credential::Bearer { .. })).map(|(host, _)| host)
+    }
+
+    /// Starts a program that puts something away and that nobody waits for.
+    pub(super) fn leave(&self, program: &str, arguments: &[&str]) {
+        self.runner.leave(Command {
+            program: program.to_owned(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment: self.variables.clone(),
+            directory: None,
+            stdin: None,
+            timeout: SHORT,
+        });
     }
 
     fn shown(&self, line: &str) -> String {
@@ -279,9 +292,7 @@ fn advice(lines: &[String], session: &Session<'_>) -> Option<String> {
     let lines: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
     let says = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
     if says(&["exec format error"]) {
-        let text = "this machine cannot run programs of that platform: install emulators (Debian: qemu-user-static; elsewhere \
-                    `docker run --privileged --rm tonistiigi/binfmt --install all`), or build for fewer platforms";
-        return Some(text.to_owned());
+        return Some(NO_EMULATOR.to_owned());
     }
     if says(&["supported for docker driver", "supported for the docker driver"]) {
         let text = "docker's own builder makes neither images for several platforms nor attestations: make another \

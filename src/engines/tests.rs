@@ -114,6 +114,10 @@ const CONFIG: &str = r#"{"auths":{"other.example":{"auth":"b3RoZXI6aHVudGVyMg=="
 
 impl Bench {
     fn new(runner: Recorder, more: &[(&str, &str)], builder: Option<&str>) -> Bench {
+        Bench::with(runner, more, builder, None)
+    }
+
+    fn with(runner: Recorder, more: &[(&str, &str)], builder: Option<&str>, own: Option<OwnBuilder>) -> Bench {
         let home = tempfile::tempdir().expect("a directory");
         let docker = home.path().join(".docker");
         fs::create_dir_all(docker.join("cli-plugins")).expect("a directory");
@@ -136,6 +140,7 @@ impl Bench {
             logins: vec![("r.example:5000".parse().expect("a host"), login)],
             insecure: ["r.example:5000".parse().expect("a host")].into(),
             builder: builder.map(str::to_owned),
+            own_builder: own,
         };
         Bench { runner, home, engines: engines.engines() }
     }
@@ -498,7 +503,8 @@ async fn a_bearer_token_goes_to_docker_only() {
     let engines = |runner: &Arc<Recorder>| {
         let login = ("r.example:5000".parse().expect("a host"), Credential::Bearer { token: Secret::new("bearer") });
         let runner = Arc::clone(runner) as Arc<dyn Runner>;
-        Programs { runner, variables: variables.clone(), logins: vec![login], insecure: BTreeSet::new(), builder: None }.engines()
+        Programs { runner, variables: variables.clone(), logins: vec![login], insecure: BTreeSet::new(), builder: None, own_builder: None }
+            .engines()
     };
     for engine in engines(&bench.runner) {
         let built = engine.build(&request(ONE)).await;

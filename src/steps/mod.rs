@@ -11,6 +11,7 @@ pub mod build;
 pub mod cases;
 pub mod check;
 pub mod cleanup;
+pub mod commit_push;
 pub mod eol;
 pub mod hooks;
 pub mod image;

@@ -72,8 +72,14 @@ impl Bench {
         let runner = Arc::new(System);
         let credentials = StandardCredentials::new(variables.clone(), Arc::new(System));
         let login = credentials.credential(&host, None).await.expect("a login");
-        let programs =
-            Programs { runner, variables: variables.clone(), logins: vec![(host.clone(), login)], insecure: [host].into(), builder: None };
+        let programs = Programs {
+            runner,
+            variables: variables.clone(),
+            logins: vec![(host.clone(), login)],
+            insecure: [host].into(),
+            builder: None,
+            own_builder: None,
+        };
         programs.engines().into_iter().find(|engine| engine.name() == self.found.name).expect("all programs are there")
     }
 

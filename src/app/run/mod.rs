@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::seam::{self as commit_push, CommitPushOptions};
+use super::commit_push::{self, CommitPushOptions};
 use super::configuration::{lacks, load_configuration, tells_records};
 use super::{
     BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output, OwnBuilder,
@@ -24,7 +24,6 @@ use reports::{Reports, tee};
 pub(super) mod part;
 mod report;
 mod reports;
-mod seam;
 
 /// The file that the report on everything goes into, unless it is told otherwise.
 const PAGE: &str = "README.md";

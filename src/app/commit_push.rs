@@ -1,0 +1,209 @@
+//! `git commit-push`: from its options and what the CI server tells to the checkout, the remote, step, report and exit code.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Global, Surroundings, runtime};
+use crate::ci::repository::{Repository, Server};
+use crate::command::{Runner, System};
+use crate::credentials::{self, Credential, ForgeCredentials};
+use crate::error::{Exit, Failure};
+use crate::git::{Checkout, Discovery, Identity, Login, Remote, Workshop};
+use crate::http::{Url, host_of};
+use crate::model::text::excerpt;
+use crate::model::{Secret, Variables};
+use crate::steps::commit_push::{self, Access, CommitPushError, Guard, Message, Request, Target, side_branch};
+
+/// What `git commit-push` was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitPushOptions {
+    pub message: String,
+    /// Relative to the working directory.
+    pub paths: Vec<PathBuf>,
+    /// `None`: the branch of the pipeline, or the one that is checked out.
+    pub branch: Option<String>,
+    /// `None`: the repository of the pipeline, or the remote `origin`.
+    pub remote: Option<String>,
+    /// `Name <address>`.
+    pub author: Option<String>,
+    pub sign_off: bool,
+    pub skip_ci: bool,
+    pub merge_request: bool,
+}
+
+/// Commits files on the tip of a branch and pushes them.
+pub(super) fn run(options: &CommitPushOptions, _: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let message =
+        Message::new(&options.message, options.skip_ci).map_err(|error| Failure::usage(error).hint("give one with `--message`"))?;
+    let author = match &options.author {
+        Some(text) => Some(Identity::parse(text).ok_or_else(|| {
+            Failure::usage(format!("`--author {}` is no author", excerpt(text, 80)))
+                .hint("write it as in `--author \"Ada Lovelace <ada@example.com>\"`")
+        })?),
+        None => None,
+    };
+    runtime::run(surroundings.deadline, |cancel| async move {
+        tokio::select! {
+            result = commit_push(options, message, author, surroundings) => result,
+            () = cancel.cancelled() => Err(Failure::failed("stopped before it was known whether something was pushed")),
+        }
+    })
+}
+
+async fn commit_push(
+    options: &CommitPushOptions,
+    message: Message,
+    author: Option<Identity>,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
+    let process = &surroundings.process;
+    let variables = &process.variables;
+    let runner: Arc<dyn Runner> = Arc::new(System);
+    let job = Repository::of(variables);
+    let discovery = if job.is_some() { Discovery::Given } else { Discovery::Careful };
+    let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
+    let checkout = Checkout::open(Arc::clone(&runner), variables, &process.directory, discovery).await.map_err(own)?;
+    let files = checkout.files(&process.directory, &options.paths).await.map_err(own)?;
+    let (branch, guard) = branch(options, job.as_ref(), &checkout).await?;
+    let (remote, access) = remote(options, job.as_ref(), &checkout, variables).await?;
+    let committer = identity(job.as_ref(), &checkout).await?;
+    // Where the remote-tracking branch is what `git pull` made of it, commits that are not pushed yet are told apart.
+    let tracked = (job.is_none() && options.remote.is_none()).then_some(branch.as_str());
+    let base = checkout.base(tracked).await.map_err(own)?;
+    let target = if options.merge_request { Target::Side(side_branch(&branch, &files)) } else { Target::Branch };
+    let request = Request {
+        files,
+        branch,
+        target,
+        guard,
+        message,
+        author: author.unwrap_or_else(|| committer.clone()),
+        committer,
+        signs_off: options.sign_off,
+        base,
+    };
+    let settings = checkout.settings().await.map_err(own)?;
+    let workshop = Workshop::create(runner, variables, &checkout, remote, &settings).await.map_err(own)?;
+    let report = commit_push::execute(&request, &checkout, &workshop).await.map_err(|error| failure(error, access))?;
+    surroundings.print(&(report.lines().join("\n") + "\n"))?;
+    Ok(Exit::Done)
+}
+
+/// Returns the branch that is pushed to.
+async fn branch(options: &CommitPushOptions, job: Option<&Repository>, checkout: &Checkout) -> Result<(String, Guard), Failure> {
+    let of_job = job.and_then(|job| job.branch.clone());
+    let branch = match (&options.branch, job) {
+        (Some(branch), _) => branch.clone(),
+        (None, Some(_)) => of_job.clone().ok_or_else(|| {
+            Failure::usage("this pipeline is of no branch").hint("run it in a pipeline of a branch, or name one with `--branch`")
+        })?,
+        (None, None) => {
+            let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
+            let local = checkout.branch().await.map_err(own)?;
+            let local = local.ok_or_else(|| Failure::usage("no branch is checked out").hint("name the one to push to with `--branch`"))?;
+            checkout.remote_branch(&local).await.map_err(own)?
+        }
+    };
+    if !is_branch_name(&branch) {
+        return Err(Failure::usage(format!("`{}` is no name of a branch", excerpt(&branch, 200))));
+    }
+    let guard = match job {
+        Some(job) if !options.merge_request && of_job.as_ref() != Some(&branch) => Guard::NotDefault(job.default_branch.clone()),
+        _ => Guard::Free,
+    };
+    Ok((branch, guard))
+}
+
+/// Returns whether `name` is one that git takes for a branch (git-check-ref-format).
+fn is_branch_name(name: &str) -> bool {
+    let is_fit = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    name.len() <= 200
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+        && name != "@"
+        && !name.contains("..")
+        && !name.contains("@{")
+        && name.split('/').all(is_fit)
+        && !name.chars().any(|character| character.is_control() || " ~^:?*[\\".contains(character))
+}
+
+/// Returns where is pushed to, and with what.
+async fn remote(
+    options: &CommitPushOptions,
+    job: Option<&Repository>,
+    checkout: &Checkout,
+    variables: &Variables,
+) -> Result<(Remote, Access), Failure> {
+    let address = match (&options.remote, job) {
+        (Some(address), _) => address.clone(),
+        (None, Some(job)) => job.git_address(),
+        (None, None) => checkout
+            .origin()
+            .await
+            .map_err(|error| failure(error.into(), Access::Own))?
+            .ok_or_else(|| Failure::usage("the repository has no remote `origin`").hint("name the one to push to with `--remote`"))?,
+    };
+    if address.is_empty() || address.starts_with('-') || address.chars().any(char::is_control) {
+        return Err(Failure::usage(format!("`{}` is no address of a repository", excerpt(&address, 200))));
+    }
+    let (login, access) = match job {
+        Some(job) => login(job, &address, variables),
+        None => (None, Access::Own),
+    };
+    let is_server = job.is_some_and(|job| address.starts_with(&format!("{}/", job.url)));
+    let ca_file = job.and_then(|job| job.ca_file.clone()).filter(|_| is_server);
+    Ok((Remote::new(&address, login).trusting(ca_file), access))
+}
+
+/// Returns the token that goes to `address`.
+fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Login>, Access) {
+    let host = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).and_then(|url| host_of(&url));
+    let Some(host) = host else { return (None, Access::Own) };
+    let (credentials, none) = match job.server {
+        Server::Gitlab => (ForgeCredentials::new(credentials::Forge::Gitlab, variables.clone()), Access::NoGitlab),
+        Server::Gitea => (gitea_credentials(variables), Access::NoGitea),
+    };
+    let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: Secret::new(password) });
+    match credentials.find(&host) {
+        Ok(Credential::Header { name: "private-token", value }) => (login("oauth2", value.expose()), Access::GitlabToken),
+        Ok(Credential::Header { name: "job-token", value }) => (login("gitlab-ci-token", value.expose()), Access::GitlabJob),
+        Ok(Credential::Header { value, .. }) => {
+            let access = if variables.get_filled("GITEA_TOKEN").is_some() { Access::GiteaToken } else { Access::GiteaJob };
+            // Any name will do beside a token.
+            (login("x-access-token", value.expose().trim_start_matches("token ")), access)
+        }
+        Ok(_) => (None, none),
+        Err(error) => {
+            tracing::warn!("{error}");
+            (None, Access::Own)
+        }
+    }
+}
+
+/// Returns the credentials of a job at Gitea: the token that was set, else the job's own.
+fn gitea_credentials(variables: &Variables) -> ForgeCredentials {
+    let mut variables = variables.clone();
+    if variables.get_filled("GITEA_TOKEN").is_none()
+        && let Some(token) = variables.get_filled("GITHUB_TOKEN").map(str::to_owned)
+    {
+        variables.set("GITEA_TOKEN", token);
+    }
+    ForgeCredentials::new(credentials::Forge::Gitea, variables)
+}
+
+/// Returns whom commits are made as: whose pipeline it is, else whom git takes the user for.
+async fn identity(job: Option<&Repository>, checkout: &Checkout) -> Result<Identity, Failure> {
+    if let Some(identity) = job.and_then(|job| job.user.as_ref()).and_then(|(name, email)| Identity::new(name, email)) {
+        return Ok(identity);
+    }
+    let found = checkout.identity().await.map_err(|error| failure(error.into(), Access::Own))?;
+    found
+        .or_else(|| Identity::new("imglife", "imglife@localhost"))
+        .ok_or_else(|| Failure::usage("nobody is known to commit as").hint("set `user.name` and `user.email` by `git config`"))
+}
+
+fn failure(error: CommitPushError, access: Access) -> Failure {
+    let hint = error.hint(access);
+    let failure = if error.is_usage() { Failure::usage(error) } else { Failure::failed(error) };
+    hint.into_iter().fold(failure, Failure::hint)
+}
