@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::runner::{Event, Stage};
+use super::runner::{Event, Stage, steps};
+use crate::support::gitea::TOKEN;
 use crate::support::kit::{files_below, follows_schema, project};
 use crate::support::servers::installed;
-use crate::support::site::DOWNLOAD;
+use crate::support::site::{DOWNLOAD, Site};
 use crate::support::world::World;
 
 const BASES: &str = "platform/base-images";
@@ -165,7 +166,9 @@ fn workflows_give_actions_inputs_that_they_have() {
         let workflow: Value = serde_saphyr::from_str(&text).expect("YAML");
         let jobs = workflow["jobs"].as_object().expect("jobs");
         for step in jobs.values().flat_map(|job| job["steps"].as_array().expect("steps")) {
-            let Some(name) = step["uses"].as_str().and_then(|uses| uses.split_once("/gitea-actions/")?.1.split('@').next()) else { continue };
+            let Some(name) = step["uses"].as_str().and_then(|uses| uses.split_once("/gitea-actions/")?.1.split('@').next()) else {
+                continue;
+            };
             let inputs = &actions.get(name).unwrap_or_else(|| panic!("{}: no action {name}", file.display())).inputs;
             let given = step["with"].as_object().into_iter().flat_map(|with| with.keys());
             for input in given {
@@ -180,11 +183,6 @@ fn workflows_give_actions_inputs_that_they_have() {
     assert!(found > 15, "{found}");
 }
 
-/// What the runner says of a step that grouped its lines, and not of lines that only look like it.
-fn groups(log: &str) -> usize {
-    log.lines().filter(|line| line.contains("❓  ::group::imglife ")).count()
-}
-
 #[test]
 fn a_repository_of_base_images_goes_from_nothing_to_a_report_and_then_stays_as_it_is() {
     let stage = Stage::new();
@@ -193,14 +191,12 @@ fn a_repository_of_base_images_goes_from_nothing_to_a_report_and_then_stays_as_i
     let first = stage.run(BASES, "lifecycle.yml", &Event::schedule()).succeeds();
     // The runner gives its jobs a terminal; nothing moves on it.
     assert!(!first.stdout.contains("\u{1b}[2K"), "{}", first.stdout);
+    assert!(first.stdout.contains("❓  ::group::imglife sync"), "{}", first.stdout);
     // Two parts of sync and of build each, the data, the report.
-    assert_eq!(groups(&first.stdout), 6, "{}", first.stdout);
-    // Each part has its own mirror.
-    for name in ["alpine", "golang"] {
-        let mirror = format!("/mirrors/{name}:");
-        let copied = first.stdout.lines().filter(|line| line.contains(&mirror) && line.contains("copied"));
-        let jobs: std::collections::BTreeSet<&str> = copied.filter_map(|line| line.split(']').next()).collect();
-        assert_eq!(jobs.len(), 1, "{name}: {jobs:?}");
+    assert_eq!(steps(&first), ["build", "build", "eol-update", "status", "sync", "sync"]);
+    // Each part has its own mirror, as the summaries tell.
+    for selected in ["    Tags selected   3\n", "    Tags selected   2\n"] {
+        assert!(first.stdout.contains(selected), "{}", first.stdout);
     }
     assert_eq!(
         stage.subjects(BASES),
@@ -217,12 +213,13 @@ fn a_repository_of_base_images_goes_from_nothing_to_a_report_and_then_stays_as_i
     let tip = stage.site.git(BASES, &["rev-parse", "main"]);
     let second = stage.run(BASES, "lifecycle.yml", &Event::schedule()).succeeds();
     assert_eq!(stage.site.git(BASES, &["rev-parse", "main"]), tip, "{}", second.stdout);
-    assert_eq!(second.stdout.matches("├─ Copied       0").count(), 2, "{}", second.stdout);
+    assert!(!second.stdout.contains("::set-output:: changed=true"), "{}", second.stdout);
+    assert_eq!(steps(&second), steps(&first));
 
     // A change is built without asking upstream; the report follows.
     stage.change(BASES, "sed -i 's/core_version: 1.0.0/core_version: 1.1.0/' imglife.yaml && echo more >> images/alpine/motd");
     let pushed = stage.run(BASES, "lifecycle.yml", &Event::push()).succeeds();
-    assert_eq!(groups(&pushed.stdout), 3, "{}", pushed.stdout);
+    assert_eq!(steps(&pushed), ["build", "build", "status"], "{}", pushed.stdout);
     assert!(stage.file(BASES, "README.md").contains("`3.22.1-core1.1.0`"));
 
     an_application_is_checked_built_and_recorded(&stage);
@@ -234,7 +231,8 @@ fn a_repository_of_base_images_goes_from_nothing_to_a_report_and_then_stays_as_i
     // An entry that fails fails its part, and the report is made all the same.
     stage.change(BASES, "sed -i 's#library/golang#library/no-such-image#' imglife.yaml");
     let failed = stage.run(BASES, "lifecycle.yml", &Event::dispatch(json!({}))).exits(1);
-    assert!(failed.stdout.contains("no-such-image") && groups(&failed.stdout) == 6, "{}", failed.stdout);
+    assert!(failed.stdout.contains("no-such-image"), "{}", failed.stdout);
+    assert_eq!(steps(&failed), steps(&first));
 }
 
 fn an_application_is_checked_built_and_recorded(stage: &Stage) {
@@ -244,12 +242,13 @@ fn an_application_is_checked_built_and_recorded(stage: &Stage) {
 
     // Its base was never one of ours, and there is a newer one.
     let outdated = stage.run(WEB, "image.yml", &Event::push()).exits(1);
-    let latest = format!("the newest is {host}/platform/bases/alpine:3.22.1-core1.1.0");
-    assert!(outdated.stdout.contains("up to date is false") && outdated.stdout.contains(&latest), "{}", outdated.stdout);
+    let latest = format!("::set-output:: latest={host}/platform/bases/alpine:3.22.1-core1.1.0\n");
+    let outputs = ["::set-output:: up-to-date=false", "::set-output:: result=violated", &latest];
+    assert!(outputs.iter().all(|output| outdated.stdout.contains(output)), "{}", outdated.stdout);
 
     stage.change(WEB, "sed -i 's/3.21.3-core1.0.0/3.22.1-core1.1.0/' Dockerfile");
     let current = stage.run(WEB, "image.yml", &Event::push()).succeeds();
-    assert!(current.stdout.contains("up to date is true"), "{}", current.stdout);
+    assert!(current.stdout.contains("::set-output:: up-to-date=true"), "{}", current.stdout);
     assert!(stage.site.registry.stored_tags(WEB).is_empty(), "only tags are built");
 
     stage.site.git(WEB, &["tag", "v1.0.0", "main"]);
@@ -278,8 +277,10 @@ fn inputs_run_nothing_and_programs_that_are_not_what_was_named_are_not_run() {
         )
     };
     // Each input of each action is text that would run in a shell, an expression, or a line of the runner's files.
+    let trap = stage.world.path("an-input-has-run");
+    let touch = format!("touch {}", trap.display());
     let hostile =
-        "|\n            x\"'$(touch HOSTILE)`touch HOSTILE`; touch HOSTILE #\n            changed=true\n            --config=/etc/passwd\n";
+        format!("|\n            x\"'$({touch})`{touch}`; {touch} #\n            changed=true\n            --config=/etc/passwd\n");
     let mut steps = String::new();
     for (name, action_file) in actions() {
         for input in action_file.inputs.keys().filter(|input| *input != "working-directory") {
@@ -291,37 +292,49 @@ fn inputs_run_nothing_and_programs_that_are_not_what_was_named_are_not_run() {
     fs::write(files.join(".gitea/workflows/hostile.yml"), workflow(&steps)).expect("a file");
     let url = format!("{}{DOWNLOAD}", stage.site.url());
     let sum = stage.world.shell(&format!("sha256sum < {}", env!("CARGO_BIN_EXE_imglife"))).succeeds().stdout;
-    let setup = |sum: &str, token: &str, url: &str| {
-        action("setup", &format!("          url: {url}\n          sha256: '{sum}'\n          token: {token}\n"))
-    };
     let token = "${{ secrets.IMGLIFE_GITEA_TOKEN }}";
-    let other = "0".repeat(64);
-    let downloads = [
-        setup(sum.split(' ').next().expect("a sum"), token, &url),
-        "      - run: command -v imglife && imglife --version\n".to_owned(),
-        setup(&other, token, &url),
-        setup("", token, &url),
-        setup(&other, "''", &url),
-        // A token does not go elsewhere.
-        setup(&other, token, "http://127.0.0.1:1/imglife"),
-    ];
-    fs::write(files.join(".gitea/workflows/setup.yml"), workflow(&downloads.concat())).expect("a file");
+    let sum = sum.split(' ').next().expect("a sum");
+    let download = action("setup", &format!("          url: {url}\n          sha256: '{sum}'\n          token: {token}\n"));
+    let seen = "      - run: imglife --version && command -v imglife > where && echo \"where=$(cat where)\" >> \"$GITHUB_OUTPUT\"\n";
+    fs::write(files.join(".gitea/workflows/setup.yml"), workflow(&format!("{download}{seen}"))).expect("a file");
     stage.create("platform/hostile", &files);
 
     let log = stage.run("platform/hostile", "hostile.yml", &Event::push()).exits(1).stdout;
     assert!(!log.contains("::set-output:: changed=true"), "{log}");
-    let found = stage.world.shell("find / -xdev -name HOSTILE -newer upstream.yaml 2> /dev/null || true").stdout;
-    assert_eq!(found, "", "{log}");
+    assert!(!trap.exists(), "{log}");
 
-    let log = stage.run("platform/hostile", "setup.yml", &Event::push()).exits(1).stdout;
-    let version = format!("imglife {}", env!("CARGO_PKG_VERSION"));
-    assert!(log.contains(&version) && log.lines().any(|line| line.contains("/imglife.") && line.ends_with("/imglife")), "{log}");
-    for said in [
-        "what is at the url has another checksum: ",
-        "the sha256 is not made of 64 hexadecimal digits",
-        "The requested URL returned error: 401",
-        "where the url does not lead",
+    let log = stage.run("platform/hostile", "setup.yml", &Event::push()).succeeds().stdout;
+    assert!(log.contains(&format!("::set-output:: version={}", env!("CARGO_PKG_VERSION"))), "{log}");
+    let place = log.lines().find_map(|line| line.split_once("::set-output:: where=")).expect("a place").1;
+    assert!(place.contains("/tmp/imglife.") && place.ends_with("/imglife"), "{log}");
+}
+
+#[test]
+fn a_program_that_is_not_what_was_named_is_not_put_on_the_path() {
+    let site = Site::start(project("Cargo.toml"));
+    let actions = actions();
+    let script = actions["setup"].runs.steps[0].run.as_deref().expect("a script");
+    let world = World::new().file("setup.sh", script).file("path", "").file("output", "");
+    let setup = |url: &str, sum: &str, token: &str| {
+        let files = "GITHUB_PATH=path GITHUB_OUTPUT=output RUNNER_TEMP=$TMPDIR";
+        world.shell(&format!("{files} GITHUB_SERVER_URL={} URL='{url}' SHA256='{sum}' TOKEN='{token}' sh -e setup.sh", site.url()))
+    };
+    let url = format!("{}{DOWNLOAD}", site.url());
+    let other = "0".repeat(64);
+    for (outcome, said) in [
+        (setup(&url, &other, TOKEN), "what is at the url has another checksum: "),
+        (setup(&url, "", TOKEN), "the sha256 is not made of 64 hexadecimal digits"),
+        (setup(&url, &"g".repeat(64), TOKEN), "the sha256 is not made of 64 hexadecimal digits"),
+        (setup(&url, &other, ""), "The requested URL returned error: 401"),
+        (setup("http://127.0.0.1:1/imglife", &other, TOKEN), "where the url does not lead"),
+        (setup(&url, &other, "a\" --output /x"), "the token has characters that no token has"),
+        (setup("--config=/etc/passwd", &other, ""), "the url is no address of the web"),
+        (setup("", &other, ""), "there is a sha256 but no url"),
+        (setup("", "", ""), "imglife is not on the path"),
     ] {
-        assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
+        assert!(outcome.code() != Some(0) && outcome.stderr.contains(said), "{said}: {outcome:?}");
+    }
+    for file in ["path", "output"] {
+        assert_eq!(fs::read_to_string(world.path(file)).expect("a file"), "", "{file}");
     }
 }

@@ -24,8 +24,8 @@ const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 pub(super) struct Stage {
     pub(super) site: Site,
     pub(super) world: World,
-    pub(super) api: EndOfLife,
-    _upstream: Registry,
+    upstream: Registry,
+    _api: EndOfLife,
     _internet: Internet,
 }
 
@@ -40,7 +40,7 @@ impl Stage {
         let internet = Internet::start(vec![("registry-1.docker.io", upstream.host()), ("endoflife.date", outside(&api.address()))]);
         let world =
             prepared(internet.connect(World::new()), &site.host()).program("imglife", &format!("exec {} \"$@\"", program.display()));
-        let stage = Stage { site, world, api, _upstream: upstream, _internet: internet };
+        let stage = Stage { site, world, upstream, _api: api, _internet: internet };
         stage.publish_upstream();
         let identity = "[user]\n\tname = Somebody\n\temail = somebody@example.com\n";
         fs::write(stage.world.home().join(".gitconfig"), identity).expect("a written file");
@@ -54,7 +54,7 @@ impl Stage {
     fn publish_upstream(&self) {
         let world = &self.world;
         world.imglife(["demo", "sample"]).succeeds();
-        let host = self._upstream.host();
+        let host = self.upstream.host();
         let mut config = format!("registry: {{ provider: file, insecure_registries: [{host:?}] }}\nsync:\n  entries:\n");
         for name in ["alpine", "golang"] {
             let source = world.path(&format!("sample/upstream/{name}"));
@@ -172,6 +172,15 @@ impl Event {
     pub(super) fn dispatch(inputs: Value) -> Event {
         Event { name: "workflow_dispatch", inputs, ..Event::schedule() }
     }
+}
+
+/// Returns the steps that a log tells the ends of, by name. What the runner says by itself is taken, and what it read from files: of what
+/// steps print, it may lose the end.
+pub(super) fn steps(log: &Outcome) -> Vec<&str> {
+    let ended = log.stdout.lines().filter(|line| line.contains("✅  Success") || line.contains("❌  Failure"));
+    let mut steps: Vec<&str> = ended.filter_map(|line| line.split_once("Main imglife run ")?.1.split(' ').next()).collect();
+    steps.sort_unstable();
+    steps
 }
 
 /// Copies a directory, its files changed by `change`.

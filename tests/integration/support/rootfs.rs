@@ -41,7 +41,9 @@ pub(crate) fn debian_image_with_git() -> Graph {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-git-{suite}-{EDITION}.tar.gz"));
     if !file.exists() {
         let without_sources = "--customize-hook=rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*";
-        make_layer(&suite, &file, &["--variant=apt", "--include=ca-certificates,git", without_sources]);
+        let without_pages = ["doc", "locale", "man"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
+        let [doc, locale, man] = &without_pages;
+        make_layer(&suite, &file, &["--variant=apt", "--include=ca-certificates,git", doc, locale, man, without_sources]);
     }
     image_of(&suite, fs::read(&file).expect("a layer").into())
 }
@@ -81,7 +83,7 @@ fn image_of(suite: &str, layer: Bytes) -> Graph {
     let mut graph = Graph::default();
     let config = json!({
         "os": "linux", "architecture": architecture(),
-        "config": { "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"] },
+        "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"] },
         "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&unpacked(&layer))] },
     });
     let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
