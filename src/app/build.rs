@@ -19,12 +19,16 @@ use crate::command::{Refusing, Runner, System};
 use crate::config::{Build, Config};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
+use crate::model::Variables;
 use crate::model::eol::Calendar;
 use crate::process::Process;
 use crate::report::junit;
 use crate::steps::build::{self, BuildReport, Execution, Occasion, Scope, World};
 use crate::steps::eol::Judge;
 use crate::steps::shard::Only;
+
+/// Where a child pipeline's tags are found.
+const CHILD_TAGS: &str = "IMGLIFE_CHILD_TAGS";
 
 /// What a build was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +64,10 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
     };
     let scope = Scope { only: only(&options.only, build)?, shard: options.shard };
     if options.form == BuildForm::GitlabChild {
-        surroundings.print(&build::child_pipeline(build, &scope, config.file.as_deref(), &process.directory))?;
+        let tags = child_tags(&process.variables)?;
+        let child =
+            build::ChildPipeline { scope: &scope, configuration: config.file.as_deref(), directory: &process.directory, tags: &tags };
+        surroundings.print(&build::child_pipeline(build, &child))?;
         return Ok(Exit::Done);
     }
     let junit_file = options.report_junit.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;
@@ -76,6 +83,12 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
         written.into_iter().collect::<Result<(), Failure>>()?;
         Ok(report.exit())
     })
+}
+
+/// Returns the tags of the runners that a child pipeline is for: a list in JSON, as GitLab puts a component's input into a variable.
+fn child_tags(variables: &Variables) -> Result<Vec<String>, Failure> {
+    let Some(text) = variables.get_filled(CHILD_TAGS) else { return Ok(Vec::new()) };
+    serde_json::from_str(text).map_err(|error| Failure::usage(format!("{CHILD_TAGS} is no list of texts in JSON: {error}")))
 }
 
 fn only(patterns: &[String], build: &Build) -> Result<Only, Failure> {

@@ -65,6 +65,7 @@ Examples:
   imglife sync --dry-run    what a sync would copy
   imglife eol list          what ends when
   imglife status            what there is, who uses it, and when it ends
+  imglife run               all of it in order, as a nightly pipeline does
   imglife help sync         everything about a command
 
 Exit codes:
@@ -85,12 +86,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(Box<run::RunArguments>),
     Sync(sync::SyncArguments),
     Build(build::BuildArguments),
     Cleanup(cleanup::CleanupArguments),
     Eol(eol::EolArguments),
     Status(status::StatusArguments),
+    Run(Box<run::RunArguments>),
     Register(register::RegisterArguments),
     Check(check::CheckArguments),
     Latest(check::LatestArguments),

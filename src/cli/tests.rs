@@ -68,12 +68,14 @@ fn the_program_describes_itself() {
       cleanup      Delete tags that nobody needs any more
       eol          Know what ends when
       status       Report what there is, who uses it, and when it ends
+      run          Run the steps of a pipeline
       register     Record what an application image was built on
       check        Tell whether the base of an application is current and alive
       latest       Print the newest reference of a base
       base-args    Print the flags that tell a build which base it stands on
       app          Query and prune the records of application images
       init         Write the files of a new repository of base images
+      git          Commit what a pipeline made
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
       completions  Print a completion script for a shell
@@ -127,6 +129,7 @@ fn the_program_describes_itself() {
       imglife sync --dry-run    what a sync would copy
       imglife eol list          what ends when
       imglife status            what there is, who uses it, and when it ends
+      imglife run               all of it in order, as a nightly pipeline does
       imglife help sync         everything about a command
 
     Exit codes:

@@ -190,7 +190,7 @@ fn request(platforms: &[&str]) -> BuildRequest {
     BuildRequest {
         repository: "r.example:5000/base/alpine".parse().expect("a repository"),
         tag: "1.0-core1".parse().expect("a tag"),
-        dockerfile: "FROM r.example:5000/mirror/alpine:1.0\nRUN true\n".to_owned(),
+        dockerfile: "FROM r.example:5000/mirror/alpine:1.0\nUSER 1\n".to_owned(),
         dockerfile_name: "images/alpine/Dockerfile.tmpl".to_owned(),
         context: PathBuf::from("/images/alpine"),
         base: "r.example:5000/mirror/alpine:1.0".parse().expect("an image"),
@@ -357,7 +357,7 @@ fn the_private_configuration_keeps_plugins_and_contexts_and_is_closed_to_others(
     let of = |name: &str| PathBuf::from(environment.get(name).expect("it is set"));
     let (docker, containers) = (of("DOCKER_CONFIG"), of("REGISTRY_AUTH_FILE"));
     assert_eq!((mode(config.path()), mode(&docker.join("config.json")), mode(&containers)), (0o700, 0o600, 0o600));
-    assert!(docker.join("cli-plugins/docker-buildx").exists() && !docker.join("contexts").exists());
+    assert!(docker.join("cli-plugins/docker-buildx").exists());
     // `<token>:`
     let entry = json!({ "auth": "PHRva2VuPjo=", "identitytoken": "one" });
     let read = |file: &Path| serde_json::from_slice::<Value>(&fs::read(file).expect("a file")).expect("JSON");
@@ -525,4 +525,110 @@ fn the_programs_are_all_there_in_their_order() {
     assert_eq!(names, EngineName::PROGRAMS);
     let tags: BTreeMap<String, String> = [("a".to_owned(), "b=c".to_owned())].into();
     assert_eq!(program::pairs("--label", &tags), ["--label", "a=b=c"]);
+}
+
+fn calls(bench: &Bench) -> Vec<Call> {
+    bench.runner.calls.lock().expect("no panic").clone()
+}
+
+fn lines(bench: &Bench) -> Vec<String> {
+    calls(bench).into_iter().map(|call| call.line).collect()
+}
+
+#[tokio::test]
+async fn where_docker_has_only_its_own_builder_one_is_made_for_all_builds_and_removed() {
+    let own = OwnBuilder {
+        image: Some("r.example/buildkit:1".to_owned()),
+        nodes: vec!["linux/arm64=ssh://ci@arm".parse().expect("a node")],
+        emulators: Some("r.example/binfmt:1".to_owned()),
+        keep: false,
+        authorities: [("own.example".parse().expect("a host"), "/etc/own \"ca\".pem".into())].into(),
+    };
+    let bench = Bench::with(recorder(), &[], None, Some(own));
+    bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds");
+    bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds again");
+    bench.engine(EngineName::Buildx).close().await;
+    let lines = lines(&bench);
+    let made: Vec<&String> = lines.iter().filter(|line| line.starts_with("docker buildx create")).collect();
+    let [first, node] = made.as_slice() else { panic!("{lines:#?}") };
+    let name = first.split(' ').find(|word| word.starts_with("imglife-")).expect("a name of its own");
+    for part in ["--bootstrap", "--driver docker-container", "--driver-opt=network=host", "--driver-opt=image=r.example/buildkit:1"] {
+        assert!(first.contains(part), "{first}");
+    }
+    assert!(node.contains(&format!("--append --name {name}")) && node.ends_with("--platform=linux/arm64 ssh://ci@arm"), "{node}");
+    assert_eq!(
+        lines.iter().filter(|line| line.contains(&format!("buildx build --progress=plain --no-cache --builder={name} "))).count(),
+        2
+    );
+    assert_eq!(lines.iter().filter(|line| line.starts_with("docker run --privileged --rm r.example/binfmt:1 --install all")).count(), 1);
+    assert_eq!(lines.last().map(String::as_str), Some(format!("docker buildx rm {name}").as_str()));
+    let call = calls(&bench).into_iter().find(|call| call.line.starts_with("docker buildx create")).expect("a call");
+    assert_eq!(call.environment.get("BUILDX_CONFIG").map(PathBuf::from), Some(bench.home.path().join(".docker/buildx")));
+    assert!(!call.private.exists());
+    drop(bench);
+}
+
+#[tokio::test]
+async fn a_builder_is_not_made_where_another_is_at_hand_nor_removed_when_it_is_to_stay() {
+    let at_hand = Recorder { inspected: "Driver: docker-container\n", ..recorder() };
+    let bench = Bench::with(at_hand, &[], None, Some(OwnBuilder::default()));
+    bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds");
+    bench.engine(EngineName::Buildx).close().await;
+    assert!(!lines(&bench).iter().any(|line| line.contains("create") || line.contains("buildx rm")), "{:#?}", lines(&bench));
+
+    let kept = OwnBuilder { keep: true, ..OwnBuilder::default() };
+    let bench = Bench::with(recorder(), &[], None, Some(kept));
+    bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds");
+    bench.engine(EngineName::Buildx).close().await;
+    let lines = lines(&bench);
+    assert!(lines.iter().any(|line| line.contains("--builder=imglife ")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("buildx rm")), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_builder_is_removed_when_it_cannot_be_made_whole_and_when_the_run_ends_at_once() {
+    let broken = Recorder { failing: Some(("docker buildx create", 1, "ERROR: pull access denied")), ..recorder() };
+    let bench = Bench::with(broken, &[], None, Some(OwnBuilder::default()));
+    let error = bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect_err("no builder");
+    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("--builder-image") || hint.contains("login")), "{error:?}");
+    assert!(lines(&bench).last().is_some_and(|line| line.starts_with("docker buildx rm --force imglife-")), "{:#?}", lines(&bench));
+
+    let mut bench = Bench::with(recorder(), &[], None, Some(OwnBuilder::default()));
+    bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds");
+    bench.engines.clear();
+    let left = bench.runner.left.lock().expect("no panic").clone();
+    assert!(left.iter().any(|command| command.arguments.starts_with(&["buildx".to_owned(), "rm".to_owned()])), "{left:?}");
+}
+
+#[tokio::test]
+async fn an_engine_behind_certificates_is_reached_by_a_context_of_the_session() {
+    let tls = [("DOCKER_HOST", "tcp://docker:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs/client")];
+    let missing = Recorder { failing: Some(("docker context inspect", 1, "no such context")), ..recorder() };
+    let bench = Bench::with(missing, &tls, None, Some(OwnBuilder::default()));
+    bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds");
+    let lines = lines(&bench);
+    let context = "docker context create imglife --docker \
+                   host=tcp://docker:2376,ca=/certs/client/ca.pem,cert=/certs/client/cert.pem,key=/certs/client/key.pem";
+    assert!(lines.iter().any(|line| line == context), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("docker buildx create") && line.ends_with(" imglife")), "{lines:#?}");
+    assert!(!bench.home.path().join(".docker/contexts/meta/x").exists());
+}
+
+#[tokio::test]
+async fn commands_of_a_platform_that_nothing_runs_are_refused_before_the_build() {
+    let only_amd64 =
+        || Recorder { inspected: "Driver: docker-container\nPlatforms: linux/amd64*, linux/amd64/v2, linux/386\n", ..recorder() };
+    let with = |dockerfile: &str| BuildRequest {
+        dockerfile: dockerfile.to_owned(),
+        platforms: vec!["linux/amd64".parse().expect("a platform"), "linux/arm64".parse().expect("a platform")],
+        ..request(&["linux/amd64"])
+    };
+    let bench = Bench::new(only_amd64(), &[], None);
+    let error = bench.build(EngineName::Buildx, &with("FROM a\nRUN x\n")).await.expect_err("nothing runs it");
+    assert!(error.to_string().contains("cannot run programs of linux/arm64"), "{error}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("tonistiigi/binfmt")));
+    assert!(!lines(&bench).iter().any(|line| line.contains("buildx build")));
+    for fine in ["FROM a\nCOPY x /\n", "FROM --platform=$BUILDPLATFORM b AS c\nRUN x\nFROM a\nCOPY --from=c x /\n"] {
+        bench.build(EngineName::Buildx, &with(fine)).await.expect(fine);
+    }
 }

@@ -30,7 +30,19 @@ pub fn draw(document: &Document, style: Style) -> String {
         Block::Lines(lines) => lines.iter().map(|line| format!("{}\n", printable(line))).collect(),
         Block::Summary(summary) => draw_summary(summary, style),
     });
-    blocks.filter(|block| !block.is_empty()).collect::<Vec<_>>().join("\n")
+    let drawn = blocks.filter(|block| !block.is_empty()).collect::<Vec<_>>().join("\n");
+    if drawn.lines().any(is_command) { drawn.lines().map(inert).collect() } else { drawn }
+}
+
+/// Returns whether the runners of GitHub's, Gitea's and Forgejo's actions would take a line of a job's log for a command to them.
+fn is_command(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("::") || line.starts_with("##[")
+}
+
+/// Returns a line as text, and no more than that.
+fn inert(line: &str) -> String {
+    if is_command(line) { format!("| {line}\n") } else { format!("{line}\n") }
 }
 
 fn draw_table(table: &Table, style: Style) -> String {
@@ -212,6 +224,13 @@ pub fn human_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_is_a_command_to_the_runner_that_reads_it() {
+        let lines = ["::error::x", "  ::group::y", "##[group]z", "a ::b"].map(str::to_owned).to_vec();
+        let document = Document { blocks: vec![Block::Lines(lines)] };
+        assert_eq!(draw(&document, Style::default()), "| ::error::x\n|   ::group::y\n| ##[group]z\na ::b\n");
+    }
     use crate::report::Cell;
 
     fn summary() -> Summary {

@@ -56,6 +56,11 @@ impl Only {
         Ok(Only { patterns: patterns.collect::<Result<_, _>>()? })
     }
 
+    /// Returns the patterns as they were given.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(|(pattern, _)| pattern.as_str())
+    }
+
     /// Returns whether one of the `names` of an item is asked for.
     pub fn has(&self, names: &[String]) -> bool {
         self.patterns.is_empty() || self.patterns.iter().any(|(_, glob)| names.iter().any(|name| glob.is_match(name)))

@@ -31,6 +31,8 @@ mod plans;
 #[cfg(test)]
 mod registries;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod support;

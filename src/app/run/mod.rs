@@ -117,14 +117,16 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     let event = options.event.unwrap_or_else(|| Event::of(&process.variables));
     let steps = chosen(options, event, &config, process)?;
     let reports = Reports::prepare(options.reports.as_deref(), process)?;
-    let publishes = publishes(options.push, process);
+    // Only these two have anything to commit or to publish.
+    let can_publish = steps.iter().any(|(step, _)| matches!(step, StepOptions::EolUpdate(_) | StepOptions::Status(_)));
+    let publishes = can_publish && publishes(options.push, process);
     let watch = runtime::Watch::start()?;
     let mut run = Run { options, global, surroundings, config: &config, reports: &reports, publishes, steps: Vec::new() };
     for (step, lacking) in steps {
         let name = step.name();
         let report = match lacking.map(Ending::Skipped).or_else(|| run.obstacle(step, watch.received())) {
             Some(ending) => StepReport::without(name, ending),
-            None => run.step(step),
+            None => run.step(step)?,
         };
         run.steps.push(report);
     }
@@ -135,9 +137,15 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
 }
 
 fn report_to_stdout(output: Output, report: &RunReport, surroundings: &Surroundings) -> Result<(), Failure> {
-    let is_one_of_several = output == Output::Text && report.has_run_anything();
-    surroundings.print(if is_one_of_several { "\n" } else { "" })?;
+    if report.steps.iter().any(StepReport::was_run) {
+        part_from_before(output, surroundings)?;
+    }
     surroundings.report(output, "run", report, &report.document())
+}
+
+/// Leaves a line blank between reports for people.
+fn part_from_before(output: Output, surroundings: &Surroundings) -> Result<(), Failure> {
+    if output == Output::Text { surroundings.print("\n") } else { Ok(()) }
 }
 
 /// Returns the steps to run in their order, each with the reason when it has nothing to do. Fails when one was named that cannot be
@@ -212,7 +220,8 @@ impl Run<'_> {
     fn obstacle(&self, step: &StepOptions, signal: Option<Exit>) -> Option<Ending> {
         let failed = self.steps.iter().find(|report| report.has_failed());
         let has_sync_failed = self.steps.iter().any(|report| report.step == "sync" && report.has_failed());
-        if signal.is_some() {
+        // A step may have heard of the signal first.
+        if signal.is_some() || self.steps.iter().any(StepReport::was_stopped) {
             Some(Ending::NotRun("the run was stopped".to_owned()))
         } else if self.surroundings.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Ending::NotRun("the run's time is up".to_owned()))
@@ -226,7 +235,7 @@ impl Run<'_> {
     }
 
     /// Runs a step in a section of its own.
-    fn step(&self, step: &StepOptions) -> StepReport {
+    fn step(&self, step: &StepOptions) -> Result<StepReport, Failure> {
         let (name, presentation) = (step.name(), &self.surroundings.presentation);
         let process = &self.surroundings.process;
         let sections = Sections::of(&process.variables);
@@ -234,6 +243,9 @@ impl Run<'_> {
             Some(sections) => sections.begin(name, process.clock.now()),
             None => format!("== {name} ==\n"),
         });
+        if self.steps.iter().any(StepReport::was_run) {
+            part_from_before(self.options.output, self.surroundings)?;
+        }
         let began = Instant::now();
         let part = Arc::new(Part::new(self.options.builder.clone()));
         let (captured, text) = Stream::captured();
@@ -252,7 +264,7 @@ impl Run<'_> {
         if let Some(sections) = sections {
             presentation.marker(&sections.end(name, process.clock.now()));
         }
-        StepReport::new(name, ending, began.elapsed(), part.told(), text.text())
+        Ok(StepReport::new(name, ending, began.elapsed(), part.told(), text.text()))
     }
 
     fn run(&self, step: &StepOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {

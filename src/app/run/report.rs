@@ -124,7 +124,11 @@ impl StepReport {
         matches!(self.ending, Ending::ItemsFailed | Ending::Failed(..))
     }
 
-    fn was_run(&self) -> bool {
+    pub(super) fn was_stopped(&self) -> bool {
+        matches!(self.ending, Ending::Stopped(_))
+    }
+
+    pub(super) fn was_run(&self) -> bool {
         !matches!(self.ending, Ending::Skipped(_) | Ending::NotRun(_))
     }
 }
@@ -161,10 +165,6 @@ impl RunReport {
 
     pub(super) fn exit(&self) -> Exit {
         self.exit
-    }
-
-    pub(super) fn has_run_anything(&self) -> bool {
-        self.steps.iter().any(StepReport::was_run)
     }
 
     /// Returns the table for people.

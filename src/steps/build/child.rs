@@ -10,15 +10,29 @@ use crate::config::Build;
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
 const MOST_JOBS: usize = 500;
 
-/// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own, after those that it is built on. The
-/// variables of the job that triggers it say which image of the tool is used and how it builds (`IMGLIFE_IMAGE`).
-pub fn child_pipeline(build: &Build, scope: &Scope, configuration: Option<&Path>, directory: &Path) -> String {
-    let in_scope = scope.images(build);
+const REPORTS: &str = "imglife-reports/build";
+
+/// What the jobs of a child pipeline are given.
+pub struct ChildPipeline<'a> {
+    pub scope: &'a Scope,
+    /// The file of the configuration.
+    pub configuration: Option<&'a Path>,
+    /// The directory that the jobs run in, which relative paths are relative to.
+    pub directory: &'a Path,
+    /// The tags of the runners that may take the jobs; none for any runner.
+    pub tags: &'a [String],
+}
+
+/// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own, after those that it is built on; of
+/// very many images each job builds a part. The variables of the job that triggers it say which image of the tool is used
+/// (`IMGLIFE_IMAGE`).
+pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
+    let in_scope = child.scope.images(build);
     let mut names: Vec<&str> = Vec::new();
     let mut jobs = Map::new();
     for position in order(build).into_iter().filter(|position| in_scope.contains(position)) {
         let image = &build.images[position];
-        if names.contains(&image.name.as_str()) || names.len() == MOST_JOBS {
+        if names.contains(&image.name.as_str()) {
             continue;
         }
         names.push(&image.name);
@@ -32,32 +46,49 @@ pub fn child_pipeline(build: &Build, scope: &Scope, configuration: Option<&Path>
                 }
             }
         }
-        let mut script = vec!["imglife".to_owned()];
-        if let Some(file) = configuration {
-            script.extend(["--config".to_owned(), file.strip_prefix(directory).unwrap_or(file).display().to_string()]);
-        }
-        script.extend(["build".to_owned(), "--only".to_owned(), literal(&image.name)]);
-        let script = shlex::try_join(script.iter().map(String::as_str)).unwrap_or_default();
         let needs: Vec<String> = needs.into_iter().map(job_name).collect();
-        jobs.insert(job_name(&image.name), json!({ "extends": ".imglife-build", "needs": needs, "script": [script] }));
+        jobs.insert(job_name(&image.name), child.job(&needs, &["--only".to_owned(), globset::escape(&image.name)]));
+    }
+    if jobs.len() > MOST_JOBS {
+        let only: Vec<String> = child.scope.only.patterns().flat_map(|pattern| ["--only".to_owned(), pattern.to_owned()]).collect();
+        let part = |index: usize| format!("{index}/{MOST_JOBS}");
+        let options = |index| [&["--shard".to_owned(), part(index)][..], &only].concat();
+        jobs = (1..=MOST_JOBS).map(|index| (job_name(&part(index)), child.job(&[], &options(index)))).collect();
     }
     if jobs.is_empty() {
         // GitLab refuses a child pipeline without jobs.
         jobs.insert("nothing to build".to_owned(), json!({ "extends": ".imglife-build", "needs": [], "script": ["true"] }));
     }
+    let mut base = json!({
+        "stage": "build",
+        "image": { "name": "$IMGLIFE_IMAGE", "entrypoint": [""] },
+        "variables": { "IMGLIFE_RUN_REPORTS": REPORTS },
+        "artifacts": { "when": "always", "paths": [format!("{REPORTS}/")], "reports": { "junit": format!("{REPORTS}/*.xml") } },
+        "retry": { "max": 1, "when": ["runner_system_failure"] },
+    });
+    if !child.tags.is_empty() {
+        base["tags"] = json!(child.tags);
+    }
     let mut pipeline = Map::new();
     pipeline.insert("stages".to_owned(), json!(["build"]));
-    let base = json!({ "stage": "build", "image": { "name": "$IMGLIFE_IMAGE", "entrypoint": [""] }, "retry": { "max": 1, "when": ["runner_system_failure"] } });
     pipeline.insert(".imglife-build".to_owned(), base);
     pipeline.extend(jobs);
     format!("{:#}\n", Value::Object(pipeline))
 }
 
-fn job_name(image: &str) -> String {
-    format!("build {image}")
+impl ChildPipeline<'_> {
+    fn job(&self, needs: &[String], options: &[String]) -> Value {
+        let mut script = vec!["imglife".to_owned()];
+        if let Some(file) = self.configuration {
+            script.extend(["--config".to_owned(), file.strip_prefix(self.directory).unwrap_or(file).display().to_string()]);
+        }
+        script.extend(["run".to_owned(), "build".to_owned()]);
+        script.extend_from_slice(options);
+        let script = shlex::try_join(script.iter().map(String::as_str)).unwrap_or_default();
+        json!({ "extends": ".imglife-build", "needs": needs, "script": [script] })
+    }
 }
 
-/// Returns a pattern that matches `name` only.
-fn literal(name: &str) -> String {
-    globset::escape(name)
+fn job_name(image: &str) -> String {
+    format!("build {image}")
 }

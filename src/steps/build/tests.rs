@@ -410,10 +410,34 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     let world = World::new().await;
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
-    let pipeline = child_pipeline(config.build.as_ref().expect("the section"), &Scope::default(), None, Path::new("/"));
-    let pipeline: serde_json::Value = serde_json::from_str(&pipeline).expect("JSON");
+    let build = config.build.as_ref().expect("the section");
+    let read = |scope: &Scope, tags: &[String]| -> serde_json::Value {
+        let child = ChildPipeline { scope, configuration: None, directory: Path::new("/"), tags };
+        serde_json::from_str(&child_pipeline(build, &child)).expect("JSON")
+    };
+    let pipeline = read(&Scope::default(), &["large".to_owned()]);
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
-    assert_eq!(pipeline["build alpine"]["script"], json!(["imglife build --only alpine"]));
+    assert_eq!(pipeline["build alpine"]["script"], json!(["imglife run build --only alpine"]));
+    assert_eq!(pipeline[".imglife-build"]["tags"], json!(["large"]));
+    // GitLab takes no child pipeline without a job.
+    let nothing = read(&Scope { shard: Shard::new(2, 2), ..Scope::default() }, &[]);
+    assert_eq!((nothing["nothing to build"]["script"].clone(), nothing[".imglife-build"].get("tags")), (json!(["true"]), None));
+}
+
+#[test]
+fn of_more_images_than_a_pipeline_may_have_jobs_each_job_builds_a_part() {
+    let image = |number| format!("    - {{ name: app-{number}, folder: a, type: core, mirror_image: r.example/m, mirror_tag: '1' }}\n");
+    let images: String = (0..501).map(image).collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("imglife.yaml");
+    fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
+    let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
+    let scope = Scope { only: Only::new(&["app-*".to_owned()]).expect("a pattern"), ..Scope::default() };
+    let child = ChildPipeline { scope: &scope, configuration: Some(&path), directory: directory.path(), tags: &[] };
+    let pipeline: serde_json::Value =
+        serde_json::from_str(&child_pipeline(config.build.as_ref().expect("the section"), &child)).expect("JSON");
+    assert_eq!(pipeline.as_object().expect("jobs").len(), 502);
+    assert_eq!(pipeline["build 500/500"]["script"], json!(["imglife --config imglife.yaml run build --shard 500/500 --only 'app-*'"]));
 }
 
 #[tokio::test]

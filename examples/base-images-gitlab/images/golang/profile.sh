@@ -1,0 +1,3 @@
+# Read by login shells.
+umask 027
+export TZ="${TZ:-Etc/UTC}"
