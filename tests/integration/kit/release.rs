@@ -156,6 +156,32 @@ fn a_release_at_gitea_has_each_file_once_also_when_it_is_repeated() {
 }
 
 #[test]
+fn components_are_pushed_to_a_project_of_their_own_when_they_name_the_image_of_their_version() {
+    let world = workshop();
+    let git = "git -c user.name=a -c user.email=a@example.com";
+    world
+        .shell(&format!(
+            "cp -r '{}' . && git init --quiet && git add --all && {git} commit --quiet --message one && \
+             git init --quiet --bare --initial-branch=main server/platform/imglife-components.git",
+            project("ci-components").display()
+        ))
+        .succeeds();
+    let publish = |version: &str, project: &str| {
+        let server = format!("CI_SERVER_URL=file://{} COMPONENTS_TOKEN=hunter2", world.path("server").display());
+        world.shell(&format!("{server} .ci/release publish-components {version} '{project}'"))
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    for _ in 0..2 {
+        publish(version, "platform/imglife-components").succeeds();
+    }
+    let pushed = world.shell(&format!("git -C server/platform/imglife-components.git ls-tree --name-only {version}")).succeeds().stdout;
+    assert!(pushed.contains("templates\n") && pushed.contains(".gitlab-ci.yml\n") && !pushed.contains("Cargo.toml"), "{pushed}");
+    assert!(publish("9.9.9", "platform/imglife-components").stderr.contains("set-version.sh 9.9.9"));
+    assert!(publish(version, "platform/$(touch HOSTILE)").stderr.contains("is no path of a project"));
+    assert!(!world.path("HOSTILE").exists());
+}
+
+#[test]
 fn files_of_a_release_at_gitlab_are_generic_packages() {
     let server = Liar::start(|_| StatusCode::CREATED.into_response());
     let world = workshop()
