@@ -6,7 +6,7 @@
 ARG BASE_IMAGE=docker.io/library/debian:13-slim
 FROM ${BASE_IMAGE}
 
-ARG PACKAGES="ca-certificates git openssh-client buildah netavark docker-cli docker-buildx"
+ARG PACKAGES="ca-certificates git openssh-client buildah uidmap docker-cli docker-buildx"
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${PACKAGES} \
     && apt-get clean \
