@@ -22,6 +22,7 @@ pub mod http;
 pub mod model;
 pub mod notify;
 pub mod packages;
+pub mod probe;
 pub mod process;
 pub mod progress;
 pub mod registry;

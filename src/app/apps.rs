@@ -1,5 +1,6 @@
 //! `app list` and `app purge`: from their options and the configuration to places, step, report and exit code.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::configuration::load_configuration;
@@ -7,6 +8,7 @@ use super::places::image_places;
 use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::error::{Exit, Failure};
+use crate::model::reference::LAYOUT_PREFIX;
 use crate::packages::{PackageError, Reading};
 use crate::steps::apps::{self, ListFilter, ListReport};
 use crate::steps::shard::Only;
@@ -44,7 +46,7 @@ pub struct AppPurgeOptions {
 /// Lists records.
 pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let process = &surroundings.process;
-    let base = Only::new(options.base.as_slice())
+    let base = Only::new(options.base.as_deref().map(|base| from_root(base, &process.directory)).as_slice())
         .map_err(|_| Failure::usage(format!("`--base {}` is no pattern", options.base.as_deref().unwrap_or_default())))?;
     let filter = ListFilter { project: options.project.clone(), base };
     let config = load_configuration(global, process)?;
@@ -60,6 +62,12 @@ pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Sur
         }
         Ok(Exit::Done)
     })
+}
+
+/// Returns a pattern of bases; one of layouts begins at the root, as records have them.
+fn from_root(pattern: &str, directory: &Path) -> String {
+    let path = pattern.strip_prefix(LAYOUT_PREFIX).map(|path| directory.join(path));
+    path.map_or_else(|| pattern.to_owned(), |path| format!("{LAYOUT_PREFIX}{}", path.display()))
 }
 
 /// Removes records that are no longer of use.

@@ -147,17 +147,18 @@ fn checked(options: &CheckOptions, global: &Global, surroundings: &Surroundings)
 /// Returns the base that is asked for, and where it is named.
 fn wanted(options: &CheckOptions, process: &Process) -> Result<(Base, Option<Location>), Failure> {
     let given = build_arguments(&options.build_arguments)?;
-    let path = match (&options.dockerfile, &options.base) {
+    let base = options.base.as_ref().map(|base| base.resolved_below(&process.directory));
+    let path = match (&options.dockerfile, &base) {
         (Some(path), _) => path.clone(),
         (None, None) => PathBuf::from("Dockerfile"),
         (None, Some(base)) => return Ok((Base::Image(base.clone()), None)),
     };
     let foundation = foundation(&path, &given, process);
     let place = |line| Some(Location { path: path.to_string_lossy().into_owned(), line });
-    match (&options.base, foundation) {
+    match (base, foundation) {
         (None, foundation) => foundation.map(|foundation| (foundation.base, place(foundation.line))),
         // What the file says is only where to point at.
-        (Some(base), foundation) => Ok((Base::Image(base.clone()), place(foundation.map_or(1, |foundation| foundation.line)))),
+        (Some(base), foundation) => Ok((Base::Image(base), place(foundation.map_or(1, |foundation| foundation.line)))),
     }
 }
 
@@ -204,11 +205,13 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
     let config = load_configuration(global, process)?;
     // A bare name is that of a base, and of no image of Docker Hub.
     let asked = options.name.contains('/').then(|| options.name.parse::<ImageReference>().ok()).flatten();
+    let asked = asked.map(|asked| asked.resolved_below(&process.directory));
+    let name = asked.as_ref().map_or(options.name.clone(), ToString::to_string);
     runtime::read(surroundings.deadline, async move {
         let found = Found::find(&config, &options.sources, asked.as_ref().map(|asked| &asked.repository), surroundings).await?;
         let known: Known = check::known(&found.sources(process), asked.as_ref()).await.map_err(failure)?;
         known.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let latest = check::latest(&known, &options.name, options.line.as_deref()).map_err(|error: LatestError| {
+        let latest = check::latest(&known, &name, options.line.as_deref()).map_err(|error: LatestError| {
             let hint = error.hint();
             hint.into_iter().fold(Failure::failed(error), Failure::hint)
         })?;
@@ -227,7 +230,7 @@ pub(super) fn base_arguments(options: &BaseArgumentsOptions, global: &Global, su
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     runtime::read(surroundings.deadline, async move {
-        let mut base = options.base.clone();
+        let mut base = options.base.resolved_below(&process.directory);
         let can_ask = options.sources != SourceOptions::default() || tells_records(&config);
         if base.digest.is_none() && can_ask {
             let found = Found::find(&config, &options.sources, Some(&base.repository), surroundings).await?;

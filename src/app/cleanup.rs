@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::{lacks, load_configuration};
+use super::memory::Remembered;
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
@@ -16,7 +17,7 @@ use crate::error::{Exit, Failure};
 use crate::model::Repository;
 use crate::report::json;
 use crate::steps::Trouble;
-use crate::steps::cleanup::{self, CleanupReport, Execution, Policy, RecordsSeen, Scope, targets};
+use crate::steps::cleanup::{self, CleanupReport, Execution, Observer, Policy, RecordsSeen, Scope, targets};
 use crate::steps::shard::Only;
 
 /// What a clean-up was asked to do.
@@ -92,7 +93,9 @@ async fn cleanup(
     let now = options.now.unwrap_or_else(|| surroundings.process.clock.now());
     let world = async {
         let records = read_records(config, surroundings).await?;
-        Ok(cleanup::observe(config, scope, records, &store, &*surroundings.progress, now).await)
+        let memory = Remembered::of("cleanup", &surroundings.process, options.mode);
+        let observer = Observer { store: &*store, memory: &memory, progress: &*surroundings.progress, now };
+        Ok(cleanup::observe(config, scope, records, observer).await)
     };
     let world = tokio::select! {
         world = world => world?,

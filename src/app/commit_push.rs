@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::merge_requests::merge_requests;
 use super::{Global, Surroundings, runtime};
 use crate::ci::repository::{Repository, Server};
 use crate::command::{Runner, System};
 use crate::credentials::{self, Credential, ForgeCredentials};
 use crate::error::{Exit, Failure};
+use crate::forge::MergeRequest;
 use crate::git::{Checkout, Discovery, Identity, Login, Remote, Workshop};
 use crate::http::{Url, host_of};
 use crate::model::text::excerpt;
 use crate::model::{Secret, Variables};
-use crate::steps::commit_push::{self, Access, CommitPushError, Guard, Message, Request, Target, side_branch};
+use crate::steps::commit_push::{self, Access, CommitPushError, Guard, Message, Outcome, Request, Target, side_branch};
 
 /// What `git commit-push` was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,10 @@ async fn commit_push(
     let checkout = Checkout::open(Arc::clone(&runner), variables, &process.directory, discovery).await.map_err(own)?;
     let files = checkout.files(&process.directory, &options.paths).await.map_err(own)?;
     let (branch, guard) = branch(options, job.as_ref(), &checkout).await?;
+    let forge = match options.merge_request {
+        true => Some(merge_requests(job.as_ref(), forge_credentials(job.as_ref(), variables), surroundings)?),
+        false => None,
+    };
     let (remote, access) = remote(options, job.as_ref(), &checkout, variables).await?;
     let committer = identity(job.as_ref(), &checkout).await?;
     // Where the remote-tracking branch is what `git pull` made of it, commits that are not pushed yet are told apart.
@@ -86,7 +92,27 @@ async fn commit_push(
     let workshop = Workshop::create(runner, variables, &checkout, remote, &settings).await.map_err(own)?;
     let report = commit_push::execute(&request, &checkout, &workshop).await.map_err(|error| failure(error, access))?;
     surroundings.print(&(report.lines().join("\n") + "\n"))?;
+    if let (Some(forge), Outcome::Pushed { branch, .. } | Outcome::SideCurrent { branch }) = (forge, &report.outcome) {
+        let wanted = merge_request(&request, branch);
+        let opened = forge.open(&wanted).await.map_err(|error| {
+            let hint = error.hint();
+            hint.into_iter().fold(Failure::failed(error), Failure::hint)
+        })?;
+        let said = if opened.was_open { "the merge request is open already" } else { "opened a merge request" };
+        let url = opened.url.map_or_else(String::new, |url| format!(": {}", excerpt(&url, 500)));
+        surroundings.print(&format!("{said}{url}\n"))?;
+    }
     Ok(Exit::Done)
+}
+
+fn merge_request(request: &Request, source: &str) -> MergeRequest {
+    let paths = request.files.iter().take(20).map(|file| format!("- `{}`\n", file.path.replace('`', "'"))).collect::<String>();
+    MergeRequest {
+        source: source.to_owned(),
+        target: request.branch.clone(),
+        title: request.message.title(),
+        description: format!("Made by `imglife git commit-push`, which brings it up to date until it is merged or closed.\n\n{paths}"),
+    }
 }
 
 /// Returns the branch that is pushed to.
@@ -159,12 +185,8 @@ async fn remote(
 fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Login>, Access) {
     let host = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).and_then(|url| host_of(&url));
     let Some(host) = host else { return (None, Access::Own) };
-    let (credentials, none) = match job.server {
-        Server::Gitlab => (ForgeCredentials::new(credentials::Forge::Gitlab, variables.clone()), Access::NoGitlab),
-        Server::Gitea => (gitea_credentials(variables), Access::NoGitea),
-    };
     let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: Secret::new(password) });
-    match credentials.find(&host) {
+    match forge_credentials(Some(job), variables).find(&host) {
         Ok(Credential::Header { name: "private-token", value }) => (login("oauth2", value.expose()), Access::GitlabToken),
         Ok(Credential::Header { name: "job-token", value }) => (login("gitlab-ci-token", value.expose()), Access::GitlabJob),
         Ok(Credential::Header { value, .. }) => {
@@ -172,7 +194,7 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
             // Any name will do beside a token.
             (login("x-access-token", value.expose().trim_start_matches("token ")), access)
         }
-        Ok(_) => (None, none),
+        Ok(_) => (None, if job.server == Server::Gitlab { Access::NoGitlab } else { Access::NoGitea }),
         Err(error) => {
             tracing::warn!("{error}");
             (None, Access::Own)
@@ -180,15 +202,19 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
     }
 }
 
-/// Returns the credentials of a job at Gitea: the token that was set, else the job's own.
-fn gitea_credentials(variables: &Variables) -> ForgeCredentials {
+/// Returns the credentials for the server of a job. At Gitea the job's own token will do where no other is set.
+fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCredentials {
     let mut variables = variables.clone();
-    if variables.get_filled("GITEA_TOKEN").is_none()
-        && let Some(token) = variables.get_filled("GITHUB_TOKEN").map(str::to_owned)
-    {
-        variables.set("GITEA_TOKEN", token);
+    let own = variables.get_filled("GITHUB_TOKEN").map(str::to_owned);
+    match (job.map(|job| job.server), own) {
+        (Some(Server::Gitea), Some(token)) if variables.get_filled("GITEA_TOKEN").is_none() => variables.set("GITEA_TOKEN", token),
+        _ => {}
     }
-    ForgeCredentials::new(credentials::Forge::Gitea, variables)
+    let forge = match job.map(|job| job.server) {
+        Some(Server::Gitea) => credentials::Forge::Gitea,
+        Some(Server::Gitlab) | None => credentials::Forge::Gitlab,
+    };
+    ForgeCredentials::new(forge, variables)
 }
 
 /// Returns whom commits are made as: whose pipeline it is, else whom git takes the user for.

@@ -138,24 +138,34 @@ fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenge
     let mut messengers: Vec<Box<dyn Messenger>> = Vec::new();
     for (service, variable) in named {
         let Some(variable) = variable else { continue };
-        let text = process.variables.get_filled(variable).ok_or_else(|| {
-            Failure::usage(format!("{variable}, which `lifecycle.notify` names, is not set"))
-                .hint("set it to the webhook's address, as a masked variable of the CI")
-        })?;
-        let unusable = |error: NotifyError| Failure::usage(format!("{variable} is no address of a webhook: {error}"));
-        let url = address(&Secret::new(text)).map_err(unusable)?;
-        if url.scheme() == "http" && !http::host_of(&url).is_some_and(|host| config.insecure_registries.contains(&host)) {
-            return Err(Failure::usage(format!("the address in {variable} is plain HTTP"))
-                .hint("take its https address, or name its host in `registry.insecure_registries`"));
-        }
+        let url = webhook(variable, config, process)?;
         let client = Client::new(settings(&[&url], config)?, Arc::new(NoCredentials), process.clock.clone());
-        messengers.push(Box::new(Webhook::new(service, &url, Arc::new(client)).map_err(unusable)?));
+        let webhook = Webhook::new(service, &url, Arc::new(client)).map_err(|error| unusable_webhook(variable, &error))?;
+        messengers.push(Box::new(webhook));
     }
     if messengers.is_empty() {
         return Err(lacks("lifecycle.notify.slack_webhook_env", config, process)
             .hint("or `lifecycle.notify.webhook_env`: the name of the variable that holds a webhook's address"));
     }
     Ok(messengers)
+}
+
+/// Returns the address of the webhook that a variable holds, which is a secret as a whole.
+pub(super) fn webhook(variable: &str, config: &Config, process: &Process) -> Result<http::Url, Failure> {
+    let text = process.variables.get_filled(variable).ok_or_else(|| {
+        Failure::usage(format!("{variable}, which `lifecycle.notify` names, is not set"))
+            .hint("set it to the webhook's address, as a masked variable of the CI")
+    })?;
+    let url = address(&Secret::new(text)).map_err(|error| unusable_webhook(variable, &error))?;
+    if url.scheme() == "http" && !http::host_of(&url).is_some_and(|host| config.insecure_registries.contains(&host)) {
+        return Err(Failure::usage(format!("the address in {variable} is plain HTTP"))
+            .hint("take its https address, or name its host in `registry.insecure_registries`"));
+    }
+    Ok(url)
+}
+
+fn unusable_webhook(variable: &str, error: &NotifyError) -> Failure {
+    Failure::usage(format!("{variable} is no address of a webhook: {error}"))
 }
 
 async fn recorded(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
@@ -210,7 +220,7 @@ fn tracking_configuration(global: &Global, process: &Process) -> Result<Config, 
 }
 
 /// Returns where the data are: in the file that was named, else where the configuration says.
-fn data_place(config: &Config, named: Option<&Path>, process: &Process, mode: Mode) -> Result<Box<dyn DataPlace>, Failure> {
+pub(super) fn data_place(config: &Config, named: Option<&Path>, process: &Process, mode: Mode) -> Result<Box<dyn DataPlace>, Failure> {
     let file = |path: PathBuf| {
         let name = path.strip_prefix(&process.directory).unwrap_or(&path).display().to_string();
         Box::new(DataFile { name, path }) as Box<dyn DataPlace>
@@ -248,7 +258,7 @@ impl DataPlace for DataPackage {
 }
 
 /// Returns who is asked, `None` when nobody is.
-fn products(config: &Config, surroundings: &Surroundings, mode: Mode) -> Result<Option<Box<dyn Products>>, Failure> {
+pub(super) fn products(config: &Config, surroundings: &Surroundings, mode: Mode) -> Result<Option<Box<dyn Products>>, Failure> {
     if config.lifecycle.provider == EolProvider::Local {
         return Ok(None);
     }

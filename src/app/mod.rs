@@ -21,6 +21,7 @@ pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, 
 pub use cleanup::CleanupOptions;
 pub use commit_push::CommitPushOptions;
 pub use deadline::deadline;
+pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use init::{InitForge, InitOptions};
 pub use places::layouts;
@@ -39,11 +40,14 @@ mod cleanup;
 mod commit_push;
 mod configuration;
 mod deadline;
+mod doctor;
 mod documents;
 mod engines;
 mod eol;
 mod forge;
 mod init;
+mod memory;
+mod merge_requests;
 mod output;
 mod places;
 mod records;
@@ -85,6 +89,7 @@ pub enum Command {
     EolNotify(EolNotifyOptions),
     Status(StatusOptions),
     Init(InitOptions),
+    Doctor(DoctorOptions),
     Run(Box<RunOptions>),
     /// Validates the configuration and says which commands it suffices for.
     ConfigCheck {
@@ -150,6 +155,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
         Command::Init(options) => init::run(&options, surroundings),
         Command::Status(options) => status::run(&options, &global, surroundings),
+        Command::Doctor(options) => doctor::run(&options, &global, surroundings),
         Command::Run(options) => run::run(&options, &global, surroundings),
         Command::ConfigCheck { output } => configuration::check(&global, output, surroundings),
         Command::ConfigSchema => configuration::schema(surroundings),

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::{Output, Surroundings};
 use crate::error::Failure;
+use crate::model::reference::LAYOUT_PREFIX;
 use crate::report::text::{Style, draw};
 use crate::report::{Document, json};
 
@@ -24,11 +25,16 @@ impl Surroundings {
         self.process.stdout.write(text).map_err(|error| Failure::failed(OutputError::Stdout(error)))
     }
 
-    /// Writes a report to stdout in the form that was asked for: `document` for people, or `value` as `imglife/<name>/v1`.
+    /// Writes a report to stdout in the form that was asked for: `document` for people, in which layouts below the working directory
+    /// are named from there, as they can be given to a command; or `value` as `imglife/<name>/v1`.
     pub(super) fn report<T: Serialize>(&self, output: Output, name: &str, value: &T, document: &Document) -> Result<(), Failure> {
         self.record(name, value)?;
         let text = match output {
-            Output::Text => draw(document, Style { color: self.report_color }),
+            Output::Text => {
+                let here = format!("{LAYOUT_PREFIX}{}/", self.process.directory.display());
+                let document = document.clone().with_texts(|text| text.replace(&here, LAYOUT_PREFIX));
+                draw(&document, Style { color: self.report_color })
+            }
             Output::Json => json::versioned(name, value).map_err(|error| Failure::failed(OutputError::Json(error)))?,
         };
         self.print(&text)

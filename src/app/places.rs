@@ -57,13 +57,15 @@ pub(super) fn service_client(config: &Config, surroundings: &Surroundings, host:
     client(settings, &surroundings.process)
 }
 
-fn client(settings: Settings, process: &Process) -> Client {
+/// Returns a client that logs in with what `process` leads to.
+pub(super) fn client(settings: Settings, process: &Process) -> Client {
     // Asking a credential helper is reading, so it is the real runner in every mode.
     let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
     Client::new(settings, Arc::new(credentials), process.clock.clone())
 }
 
-fn settings(config: &Config, surroundings: &Surroundings) -> Settings {
+/// Returns how hosts are spoken to.
+pub(super) fn settings(config: &Config, surroundings: &Surroundings) -> Settings {
     let hosts: BTreeMap<Host, HostRules> = config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect();
     let insecure = config.insecure_registries.iter().cloned().collect();
     Settings { hosts, insecure, deadline: surroundings.deadline, ..Settings::default() }

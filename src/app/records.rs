@@ -61,6 +61,24 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
     Ok(Records::new(files, prefix, Cache::of_user(&process.variables, mode == Mode::Apply), process.clock.clone()))
 }
 
+/// Returns the variable that holds the credential for the place that records are in, `None` when there is none or none is needed. Fails
+/// when what is set may not go there.
+pub(super) fn token_variable(config: &Config, process: &Process) -> Result<Option<&'static str>, Failure> {
+    let (forge, url) = match config.registry.as_ref().map(|registry| &registry.provider) {
+        Some(Provider::Gitlab { url, api_url, .. }) => (Forge::Gitlab, api_url.as_ref().or(url.as_ref())),
+        Some(Provider::Gitea { url, api_url, .. }) => (Forge::Gitea, api_url.as_ref().or(url.as_ref())),
+        Some(Provider::S3 { .. }) => return Ok(process.variables.get_filled("AWS_ACCESS_KEY_ID").map(|_| "AWS_ACCESS_KEY_ID")),
+        Some(Provider::File { .. }) | None => return Ok(None),
+    };
+    let Some(url) = url else { return Ok(None) };
+    let host = host(url)?;
+    let goes_to = config.hosts.get(&host).map_or_else(|| host.clone(), |settings| rules(settings).login_host(&host));
+    ForgeCredentials::new(forge, process.variables.clone()).variable(&goes_to).map_err(|error| {
+        let hint = error.hint.clone();
+        hint.into_iter().fold(Failure::usage(error), Failure::hint)
+    })
+}
+
 /// Returns a client for the interfaces at `urls`, after checking that the token may go there.
 pub(super) fn forge_client(forge: Forge, urls: &[&Url], config: &Config, process: &Process) -> Result<Arc<Client>, Failure> {
     let credentials = ForgeCredentials::new(forge, process.variables.clone());

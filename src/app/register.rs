@@ -57,8 +57,8 @@ impl RegisterOptions {
             fields.entry(name).or_insert(Value::from(value));
         }
         Ok(Request {
-            image: self.image.clone(),
-            base: self.base.clone(),
+            image: self.image.resolved_below(&process.directory),
+            base: self.base.as_ref().map(|base| base.resolved_below(&process.directory)),
             platforms,
             revision: filled("--revision", self.revision.as_deref(), ci.revision)?,
             project: filled("--project", self.project.as_deref(), ci.project)?,

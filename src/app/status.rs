@@ -9,16 +9,18 @@ use thiserror::Error;
 
 use super::configuration::{lacks, load_configuration, tells_records};
 use super::eol::{judge, table_at_hand};
+use super::memory::Remembered;
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Surroundings, runtime};
 use crate::config::Config;
 use crate::error::{Exit, Failure};
-use crate::packages::{DataFile, PackageError, Records};
+use crate::packages::{DataFile, PackageError, Reading, Records};
 use crate::process::Process;
 use crate::report::text::{Style, draw};
 use crate::report::{json, junit, openmetrics};
+use crate::steps::cleanup::{Known, Observer, foresee};
 use crate::steps::status::{self, Condemned, MarkerError, StatusReport, World, Written};
 
 pub use crate::steps::status::FailOn;
@@ -87,15 +89,14 @@ pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surro
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
-        let world = tokio::select! {
-            world = observe(&config, options, records.as_ref(), surroundings) => world?,
+        let (world, condemned) = tokio::select! {
+            seen = observe(&config, options, records.as_ref(), surroundings) => seen?,
             () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the registries; nothing was written")),
         };
         let table = table_at_hand(&config, surroundings).await?;
         let now = process.clock.now();
         let judge = judge(&config, &table, process);
-        // What `cleanup` would remove is not asked for here.
-        let report = status::plan(&config, &world, &judge, &Condemned::new());
+        let report = status::plan(&config, &world, &judge, &condemned);
         let text = drawn(&report, &config, options.form)?;
         surroundings.record("status", &report)?;
         match target {
@@ -122,13 +123,15 @@ pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surro
     })
 }
 
+/// Returns what there is, and what a clean-up would remove of it.
 async fn observe(
     config: &Config,
     options: &StatusOptions,
     records: Option<&Records>,
     surroundings: &Surroundings,
-) -> Result<World, Failure> {
-    let mirrors = config.sync.iter().flat_map(|sync| &sync.entries).map(|entry| &entry.target);
+) -> Result<(World, Condemned), Failure> {
+    let entries = config.sync.iter().flat_map(|sync| &sync.entries);
+    let mirrors = entries.flat_map(|entry| [&entry.source, &entry.target]);
     let bases = config.build.iter().flat_map(|build| &build.images).map(|image| &image.repository);
     let images = (!options.offline).then(|| image_places(config, mirrors.chain(bases), surroundings, Mode::DryRun)).transpose()?;
     let source = images.as_deref().map(|images| images as _);
@@ -139,7 +142,17 @@ async fn observe(
     for file in &world.unreadable {
         tracing::warn!("{} is no record and is passed over: {}", file.file, file.problem);
     }
-    Ok(world)
+    let Some(store) = images.as_deref() else { return Ok((world, Condemned::new())) };
+    let process = &surroundings.process;
+    let memory = Remembered::of("cleanup", process, Mode::Apply);
+    let observer = Observer { store, memory: &memory, progress: &*surroundings.progress, now: process.clock.now() };
+    let reading = records.map(|_| Reading { records: world.records.clone(), unreadable: world.unreadable.clone() });
+    let known = Known { listings: &world.listings, identities: &world.identities, records: reading.as_ref() };
+    let foreseen = foresee(config, known, observer).await;
+    for warning in &foreseen.warnings {
+        tracing::warn!("what `cleanup` would remove is not known of all: {warning}");
+    }
+    Ok((world, foreseen.condemned))
 }
 
 fn drawn(report: &StatusReport, config: &Config, form: StatusForm) -> Result<String, Failure> {

@@ -7,10 +7,10 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::{lacks, load_configuration};
+use super::memory::Remembered;
 use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
-use crate::cache::Cache;
 use crate::command::{Refusing, Runner, System};
 use crate::config::{Config, Sync};
 use crate::error::{Exit, Failure};
@@ -18,7 +18,6 @@ use crate::hooks::HookRunner;
 use crate::report::{junit, openmetrics};
 use crate::steps::shard::Only;
 use crate::steps::sync::{self, Execution, Places, Scope, SyncReport};
-use crate::transfer::Memory;
 
 /// What a sync was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +83,7 @@ async fn sync(
     let process = &surroundings.process;
     let repositories = entries.entries.iter().flat_map(|entry| [&entry.source, &entry.target]);
     let store = image_places(config, repositories, surroundings, mode)?;
-    let memory = Arc::new(Remembered(Cache::of_user(&process.variables, mode == Mode::Apply)));
+    let memory = Arc::new(Remembered::of("sync", process, mode));
     let places = Places { source: store.clone(), target: store, memory };
     let now = process.clock.now();
     let world = tokio::select! {
@@ -101,17 +100,4 @@ async fn sync(
     let mut report = sync::execute(entries, &plan, &execution).await;
     report.duration = began.elapsed();
     Ok(report)
-}
-
-/// What earlier runs found out, in the user's cache.
-struct Remembered(Cache);
-
-impl Memory for Remembered {
-    fn recall(&self, key: &str) -> Option<String> {
-        self.0.get("sync", key)
-    }
-
-    fn remember(&self, key: &str, text: &str) {
-        self.0.put("sync", key, text);
-    }
 }

@@ -21,6 +21,7 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod docs;
+mod doctor;
 mod eol;
 mod failure;
 mod git;
@@ -61,6 +62,7 @@ const HELP_WIDTH: usize = 100;
     after_long_help = "\
 Examples:
   imglife demo              see it work on a sample world, without a server
+  imglife doctor            whether every login, host and program that it needs is there
   imglife --check           validate ./imglife.yaml and say what it suffices for
   imglife sync --dry-run    what a sync would copy
   imglife eol list          what ends when
@@ -99,6 +101,7 @@ enum Command {
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
     Init(init::InitArguments),
+    Doctor(doctor::DoctorArguments),
     Git(git::GitArguments),
     Config(config::ConfigArguments),
     Demo(demo::DemoArguments),
@@ -179,6 +182,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::App(arguments)) => arguments.command(),
         Some(Command::Init(arguments)) => app::Command::Init(arguments.options()),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
+        Some(Command::Doctor(arguments)) => app::Command::Doctor(arguments.options()),
         Some(Command::Git(arguments)) => arguments.command(),
         Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),

@@ -75,6 +75,7 @@ fn the_program_describes_itself() {
       base-args    Print the flags that tell a build which base it stands on
       app          Query and prune the records of application images
       init         Write the files of a new repository of base images
+      doctor       Test everything that the configuration needs, and say what to do
       git          Commit what a pipeline made
       config       Validate, describe or show the configuration
       demo         See it work on a sample world, without a server or network
@@ -125,6 +126,7 @@ fn the_program_describes_itself() {
 
     Examples:
       imglife demo              see it work on a sample world, without a server
+      imglife doctor            whether every login, host and program that it needs is there
       imglife --check           validate ./imglife.yaml and say what it suffices for
       imglife sync --dry-run    what a sync would copy
       imglife eol list          what ends when

@@ -5,6 +5,8 @@
 //! Reads the file that it is told; knows nothing of credentials and of what commands do.
 
 mod check;
+#[cfg(test)]
+mod docs_tests;
 mod errors;
 mod expand;
 mod foreign;

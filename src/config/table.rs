@@ -368,7 +368,7 @@ pub(super) static STATUS: Section = Section {
     keys: &[
         key("title", Shape::Text, "The report's title."),
         key("client_zone", Shape::AnyText, "Markdown put below the tables as it is.").literal(),
-        key("graph", Shape::Flag, "Draw the lineage of images (Mermaid).").default("false"),
-        key("timeline", Shape::Flag, "Draw the ends of life on a time line (Mermaid).").default("false"),
+        key("graph", Shape::Flag, "Draw the lineage of images (Mermaid).").default("true"),
+        key("timeline", Shape::Flag, "Draw the ends of life on a time line (Mermaid).").default("true"),
     ],
 };

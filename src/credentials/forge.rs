@@ -68,6 +68,15 @@ impl ForgeCredentials {
         ForgeCredentials { forge, variables }
     }
 
+    /// Returns the variable that holds what is presented to `host`, `None` when no token is set. Fails as [`find`](Self::find) does.
+    pub fn variable(&self, host: &Host) -> Result<Option<&'static str>, CredentialError> {
+        Ok(match self.find(host)? {
+            Credential::Header { name: "job-token", .. } => Some("CI_JOB_TOKEN"),
+            Credential::Header { .. } => Some(if self.forge == Forge::Gitlab { "GITLAB_TOKEN" } else { "GITEA_TOKEN" }),
+            _ => None,
+        })
+    }
+
     /// Returns what is presented to `host`: `Anonymous` when no token is set. Fails when none of those that are set may go there.
     pub fn find(&self, host: &Host) -> Result<Credential, CredentialError> {
         let (variable, header) = match self.forge {

@@ -48,17 +48,39 @@ impl StandardCredentials {
         StandardCredentials { variables, runner, files: OnceCell::new(), helpers: Mutex::default() }
     }
 
-    fn in_own_variables(&self, host: &Host) -> Result<Option<Credential>, CredentialError> {
+    /// Returns where the credential for `path` on `host` comes from, in words that show nothing of it: variables, a file, a helper.
+    /// `None` when there is none.
+    pub async fn origin(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+        Ok(self.find(host, path).await?.map(|found| found.origin))
+    }
+
+    async fn find(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Named<Credential>>, CredentialError> {
+        if let Some(found) = self.in_own_variables(host)? {
+            return Ok(Some(found));
+        }
+        if let Some(found) = self.in_gitlab_job(host) {
+            return Ok(Some(found));
+        }
+        Ok(self.in_files(host, path).await?.or_else(|| self.in_gitea_job(host)))
+    }
+
+    fn in_own_variables(&self, host: &Host) -> Result<Option<Named<Credential>>, CredentialError> {
         let prefix = variable_prefix(host);
+        let pair = |second: &str| format!("{prefix}_USERNAME and {prefix}_{second}");
         let get = |name: &str| self.variables.get_filled(&format!("{prefix}_{name}"));
         match (get("USERNAME"), get("PASSWORD"), get("TOKEN")) {
             (Some(username), Some(password), _) => {
-                Ok(Some(Credential::Basic { username: username.to_owned(), password: Secret::new(password) }))
+                let content = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
+                Ok(Some(Named { origin: pair("PASSWORD"), content }))
             }
             (None, Some(_), _) => Err(problem(host, format!("{prefix}_PASSWORD is set, {prefix}_USERNAME is not"), None)),
-            (_, None, Some(token)) if is_access_token(token) => Ok(Some(Credential::Bearer { token: Secret::new(token) })),
+            (_, None, Some(token)) if is_access_token(token) => {
+                Ok(Some(Named { origin: format!("{prefix}_TOKEN"), content: Credential::Bearer { token: Secret::new(token) } }))
+            }
             (username, None, Some(token)) => {
-                Ok(Some(Credential::RefreshTokenOrPassword { username: username.unwrap_or("token").to_owned(), token: Secret::new(token) }))
+                let origin = if username.is_some() { pair("TOKEN") } else { format!("{prefix}_TOKEN") };
+                let username = username.unwrap_or("token").to_owned();
+                Ok(Some(Named { origin, content: Credential::RefreshTokenOrPassword { username, token: Secret::new(token) } }))
             }
             (Some(_), None, None) => Err(problem(
                 host,
@@ -70,42 +92,44 @@ impl StandardCredentials {
     }
 
     /// A job's own credential goes to the registry that belongs to its CI server, and nowhere else.
-    fn in_gitlab_job(&self, host: &Host) -> Option<Credential> {
+    fn in_gitlab_job(&self, host: &Host) -> Option<Named<Credential>> {
         let get = |name| self.variables.get_filled(name);
         if get("GITLAB_CI") != Some("true") || get("CI_REGISTRY")?.parse::<Host>().ok()? != *host {
             return None;
         }
-        let (username, password) = match (get("CI_REGISTRY_USER"), get("CI_REGISTRY_PASSWORD")) {
-            (Some(username), Some(password)) => (username, password),
-            _ => ("gitlab-ci-token", get("CI_JOB_TOKEN")?),
+        let (username, password, origin) = match (get("CI_REGISTRY_USER"), get("CI_REGISTRY_PASSWORD")) {
+            (Some(username), Some(password)) => (username, password, "CI_REGISTRY_USER and CI_REGISTRY_PASSWORD"),
+            _ => ("gitlab-ci-token", get("CI_JOB_TOKEN")?, "CI_JOB_TOKEN"),
         };
-        Some(Credential::Basic { username: username.to_owned(), password: Secret::new(password) })
+        let content = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
+        Some(Named { origin: origin.to_owned(), content })
     }
 
     /// At Gitea the registry is the server itself, and the token that its actions are given is a login there. It comes last: a
     /// login that somebody made for the registry is better than a token that may be meant for packages only.
-    fn in_gitea_job(&self, host: &Host) -> Option<Credential> {
+    fn in_gitea_job(&self, host: &Host) -> Option<Named<Credential>> {
         let is_job = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| self.variables.get_filled(name).is_some());
-        is_job.then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host)).flatten()
+        let content = is_job.then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host)).flatten()?;
+        Some(Named { origin: "GITEA_TOKEN".to_owned(), content })
     }
 
-    async fn in_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Credential>, CredentialError> {
+    async fn in_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Named<Credential>>, CredentialError> {
         for Named { origin, content } in self.files.get_or_init(|| self.read_files()).await {
             let refused = |what: &String| problem(host, format!("{origin}: {what}"), None);
             let file = content.as_ref().map_err(refused)?;
             if let Some(name) = file.helper(host, path) {
-                if let Some(credential) = self.in_helper(name, host).await.map_err(|what| refused(&what))? {
-                    return Ok(Some(credential));
+                if let Some(content) = self.in_helper(name, host).await.map_err(|what| refused(&what))? {
+                    return Ok(Some(Named { origin: of_helper(name, origin), content }));
                 }
                 continue;
             }
-            if let Some(credential) = file.credential(host, path).map_err(|what| refused(&what))? {
-                return Ok(Some(credential));
+            if let Some(content) = file.credential(host, path).map_err(|what| refused(&what))? {
+                return Ok(Some(Named { origin: origin.clone(), content }));
             }
             if let Some(name) = file.store()
-                && let Some(credential) = self.in_helper(name, host).await.map_err(|what| refused(&what))?
+                && let Some(content) = self.in_helper(name, host).await.map_err(|what| refused(&what))?
             {
-                return Ok(Some(credential));
+                return Ok(Some(Named { origin: of_helper(name, origin), content }));
             }
         }
         Ok(None)
@@ -155,15 +179,13 @@ impl StandardCredentials {
 #[async_trait]
 impl Credentials for StandardCredentials {
     async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
-        if let Some(credential) = self.in_own_variables(host)? {
-            return Ok(credential);
-        }
-        if let Some(credential) = self.in_gitlab_job(host) {
-            return Ok(credential);
-        }
-        let found = self.in_files(host, path).await?.or_else(|| self.in_gitea_job(host));
-        Ok(found.unwrap_or(Credential::Anonymous))
+        Ok(self.find(host, path).await?.map_or(Credential::Anonymous, |found| found.content))
     }
+}
+
+/// Returns what a credential is said to come from that a helper gave.
+fn of_helper(name: &str, origin: &str) -> String {
+    format!("docker-credential-{name}, which {origin} names")
 }
 
 /// Returns the beginning of the names of the variables that hold a host's credential: `IMGLIFE_REGISTRY_5000` for `registry:5000`.

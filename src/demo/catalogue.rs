@@ -64,6 +64,16 @@ pub(super) fn upstreams() -> Vec<Upstream> {
     ]
 }
 
+/// Returns an application that was built on the base image named `base`, from which it inherited the label that says so.
+pub(super) fn application(base: &str) -> SampleImage {
+    let mut layers = alpine("3.22.1");
+    layers.push(layer("COPY web /srv/web # buildkit", vec![program("srv/web", "1.0.0", 30_000)]));
+    let platforms = vec![platform("amd64", None), platform("arm64", Some("v8"))];
+    let mut image = image("web", "1.0.0", (2025, 8, 20), platforms, layers);
+    image.labels.insert("imglife.ref".to_owned(), base.to_owned());
+    image
+}
+
 fn platform(architecture: &str, variant: Option<&str>) -> Platform {
     Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned), os_version: None }
 }

@@ -1,20 +1,24 @@
-//! The sample world of `imglife demo`: upstream images that look like real ones, and a configuration that mirrors them.
+//! The sample world of `imglife demo`: upstream images that look like real ones, templates of base images, a configuration, and what
+//! was mirrored, built and recorded there half a year ago.
 //!
-//! Owns what is in the world. Everything is generated and the same each time; nothing is downloaded.
+//! Owns what is in the world. Everything is generated, and the same each time but for dates; nothing is downloaded.
 
 use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use thiserror::Error;
 
+use self::images::SampleImage;
 use crate::model::manifest::ManifestError;
 use crate::model::reference::InvalidName;
-use crate::model::{ImageReference, Repository};
+use crate::model::{ImageReference, Repository, Tag};
 use crate::registry::{ImageStore, PlaceError};
 
 mod catalogue;
+mod history;
 pub mod images;
 mod tour;
 
@@ -24,8 +28,9 @@ pub use tour::{DemoOptions, run};
 type WorldFile = (&'static str, &'static str);
 
 /// The configuration comes first: where it is somebody else's, nothing is written.
-const FILES: [WorldFile; 7] = [
+const FILES: [WorldFile; 8] = [
     ("imglife.yaml", include_str!("world/imglife.yaml")),
+    ("earlier.yaml", include_str!("world/earlier.yaml")),
     ("images/debian/Dockerfile.tmpl", include_str!("world/images/debian/Dockerfile.tmpl")),
     ("images/debian/rootfs/bin/about", include_str!("world/images/debian/rootfs/bin/about")),
     ("images/debian/rootfs/etc/motd", include_str!("world/images/debian/rootfs/etc/motd")),
@@ -49,6 +54,12 @@ pub enum DemoError {
     Manifest(#[source] ManifestError),
     #[error("a sample image has a name that cannot be used")]
     Name(#[source] InvalidName),
+    #[error("cannot read {}", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,
@@ -59,22 +70,32 @@ pub enum DemoError {
     Occupied { path: PathBuf },
 }
 
-/// Writes the sample world into `directory`, which must be absolute: upstream image layouts below `upstream/`, templates below
-/// `images/`, and an `imglife.yaml` that mirrors the ones to `mirrors/` and builds the others into `bases/`. Returns the path of the
-/// configuration. A world that is there already is completed; files that differ are not overwritten.
-pub async fn write_world(store: &dyn ImageStore, directory: &Path) -> Result<PathBuf, DemoError> {
+/// Writes the sample world into `directory`, which must be absolute, as it is on the day `today`: upstream image layouts below
+/// `upstream/`, templates below `images/`, an `imglife.yaml` that mirrors the ones to `mirrors/` and builds the others into `bases/`,
+/// end-of-life data, and an application image. A world that is there already is completed; files that differ are not overwritten.
+pub async fn write_world(store: &dyn ImageStore, directory: &Path, today: NaiveDate) -> Result<(), DemoError> {
     // First, so that nothing is put into somebody's repository.
     for (path, content) in FILES {
         write_file(&directory.join(path), content)?;
     }
+    let data = directory.join("eol-data.yaml");
+    if !data.exists() {
+        write_file(&data, &history::end_of_life(today))?;
+    }
     for upstream in catalogue::upstreams() {
         let repository = Repository::Layout { directory: directory.join("upstream").join(upstream.name) };
         for (image, tags) in upstream.images {
-            let tags: Vec<_> = tags.iter().map(|tag| tag.parse()).collect::<Result<_, _>>().map_err(DemoError::Name)?;
-            image.publish(store, &repository, &tags).await?;
+            publish(store, &image, &repository, tags).await?;
         }
     }
-    Ok(directory.join("imglife.yaml"))
+    let base = directory.join("bases/alpine").display().to_string();
+    let application = catalogue::application(&format!("ocidir://{base}:3.22.1-core1.0.0"));
+    publish(store, &application, &Repository::Layout { directory: directory.join("apps/web") }, &["1.0.0"]).await
+}
+
+async fn publish(store: &dyn ImageStore, image: &SampleImage, repository: &Repository, tags: &[&str]) -> Result<(), DemoError> {
+    let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse()).collect::<Result<_, _>>().map_err(DemoError::Name)?;
+    image.publish(store, repository, &tags).await.map(|_| ())
 }
 
 fn write_file(path: &Path, content: &str) -> Result<(), DemoError> {
@@ -118,7 +139,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut seen = Vec::new();
         for _ in 0..2 {
-            write_world(&Layouts::default(), directory.path()).await.expect("to write the world");
+            write_world(&Layouts::default(), directory.path(), NaiveDate::MIN).await.expect("to write the world");
             for name in ["alpine", "debian", "golang"] {
                 let repository = Repository::Layout { directory: directory.path().join("upstream").join(name) };
                 let tags = Layouts::default().tags(&repository).await.expect("a listing").expect("the repository");
@@ -133,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn each_source_of_the_configuration_is_in_the_world() {
         let directory = tempfile::tempdir().expect("a directory");
-        write_world(&Layouts::default(), directory.path()).await.expect("to write the world");
+        write_world(&Layouts::default(), directory.path(), NaiveDate::MIN).await.expect("to write the world");
         let sources: Vec<_> = FILES[0].1.lines().filter_map(|line| line.split_once("source: ocidir://")).collect();
         assert!(sources.len() >= 3);
         for (_, source) in sources {
@@ -145,7 +166,7 @@ mod tests {
     async fn a_repository_of_the_user_is_left_as_it_is() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("imglife.yaml"), "mine").expect("to write");
-        assert!(matches!(write_world(&Layouts::default(), directory.path()).await, Err(DemoError::Occupied { .. })));
+        assert!(matches!(write_world(&Layouts::default(), directory.path(), NaiveDate::MIN).await, Err(DemoError::Occupied { .. })));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 }

@@ -2,10 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use super::history::{self, alone};
 use super::{DemoError, write_world};
-use crate::app::{self, BuildForm, BuildOptions, Command, Global, Invocation, Mode, Output, Surroundings, SyncOptions};
+use crate::app::{
+    self, BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, Command, EolUpdateOptions, Global, Invocation, Mode, Output,
+    Policy, RegisterOptions, SourceOptions, StatusForm, StatusOptions, Surroundings, SyncOptions,
+};
 use crate::error::{Exit, Failure};
+use crate::model::reference::normalized;
 use crate::model::text::printable;
+use crate::process::Process;
 
 /// What a demo was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,78 +22,188 @@ pub struct DemoOptions {
     pub keep: bool,
 }
 
-/// Runs the demo: writes the sample world, mirrors it and builds on the mirrors, each twice to show that nothing is left to do.
+/// Runs the demo: writes the sample world, and leads through an image's life in it.
 pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let place = Place::new(options, surroundings)?;
-    let directory = place.path();
-    let layouts = app::layouts();
-    let mut configuration = None;
-    let written = app::run_async(surroundings.deadline, |cancel| {
-        let (configuration, layouts) = (&mut configuration, &layouts);
-        async move {
-            tokio::select! {
-                written = write_world(&**layouts, directory) => {
-                    *configuration = Some(written.map_err(failure)?);
-                    Ok(Exit::Done)
-                }
-                () = cancel.cancelled() => Ok(Exit::Interrupted),
+    let directory = place.path().to_owned();
+    let process = Process { directory: directory.clone(), ..alone(&surroundings.process) };
+    let tour = Tour { surroundings: Surroundings { process, ..surroundings.clone() }, directory };
+    let exit = tour.lead()?;
+    if exit == Exit::Done {
+        surroundings.print(&next_steps(place.keep(), surroundings))?;
+    }
+    Ok(exit)
+}
+
+struct Tour {
+    surroundings: Surroundings,
+    directory: PathBuf,
+}
+
+impl Tour {
+    /// Leads through the world, up to the first command that does not end well.
+    fn lead(&self) -> Result<Exit, Failure> {
+        let written = self.write_world()?;
+        if written != Exit::Done {
+            return Ok(written);
+        }
+        let made = history::make(&self.directory, &self.surroundings)?;
+        if made != Exit::Done {
+            return Ok(made);
+        }
+        self.say(&format!(
+            "A sample world is in {}: upstream repositories, templates of base images, an\nimglife.yaml, and what was \
+             mirrored, built and recorded half a year ago. Directories stand for all servers.\n",
+            shown(&self.directory)
+        ))?;
+        for stop in self.stops()? {
+            self.say(&format!("\n{}\n\n$ imglife {}\n", stop.words, stop.typed))?;
+            let exit = app::run(Invocation { command: stop.command, global: Global::default() }, &self.surroundings)?;
+            if exit != Exit::Done {
+                return Ok(exit);
             }
         }
-    })?;
-    let Some(configuration) = configuration else { return Ok(written) };
-    let say = |text: &str| surroundings.print(text);
-    say(&format!(
-        "A sample world was written to {}: three upstream repositories with images for\nseveral platforms below upstream/, templates of base images below images/, and an imglife.yaml.\n\n\
-         $ imglife sync\n",
-        shown(directory)
-    ))?;
-    let command = |command| {
-        let invocation = Invocation { command, global: Global { configuration: Some(configuration.clone()) } };
-        app::run(invocation, surroundings)
-    };
-    let sync = || {
-        command(Command::Sync(SyncOptions {
-            mode: Mode::Apply,
-            only: Vec::new(),
-            shard: None,
-            verify: false,
-            output: Output::Text,
-            report_junit: None,
-            report_metrics: None,
-        }))
-    };
-    let build = || {
-        command(Command::Build(BuildOptions {
-            mode: Mode::Apply,
-            only: Vec::new(),
-            shard: None,
-            force: false,
-            form: BuildForm::Report(Output::Text),
-            report_junit: None,
-        }))
-    };
-    let first = sync()?;
-    if first != Exit::Done {
-        return Ok(first);
+        self.say(&format!("\nThe report, without its diagrams:\n\n{}", self.tables()?))?;
+        Ok(Exit::Done)
     }
-    say(
-        "\nThe images are there now, with the digests they have upstream where all platforms are kept. A second run has nothing left to do:\n\n$ imglife sync\n",
-    )?;
-    let second = sync()?;
-    if second != Exit::Done {
-        return Ok(second);
+
+    fn write_world(&self) -> Result<Exit, Failure> {
+        let layouts = app::layouts();
+        let today = self.surroundings.process.clock.now().date_naive();
+        app::run_async(self.surroundings.deadline, |cancel| async move {
+            tokio::select! {
+                written = write_world(&*layouts, &self.directory, today) => written.map(|_| Exit::Done).map_err(failure),
+                () = cancel.cancelled() => Ok(Exit::Interrupted),
+            }
+        })
     }
-    say(
-        "\nOn the mirrors, the organisation's base images are built. These templates run nothing, so no engine and no daemon is needed:\n\n$ imglife build\n",
-    )?;
-    let third = build()?;
-    if third != Exit::Done {
-        return Ok(third);
+
+    fn stops(&self) -> Result<Vec<Stop>, Failure> {
+        let application = history::image(&self.directory, "apps", "web", "1.0.0")?;
+        let outdated = history::image(&self.directory, "bases", "debian", "12.11-core0.9.0")?;
+        let stop = |words, typed: &str, command| Stop { words, typed: typed.to_owned(), command };
+        Ok(vec![
+            stop("Mirror: copy what is new upstream.", "sync", sync()),
+            stop("A second run has nothing left to do.", "sync", sync()),
+            stop(
+                "Build: put the organisation's templates on the mirrors. They run nothing, so no engine and no\ndaemon is needed. \
+                 A published tag is never overwritten.",
+                "build",
+                build(),
+            ),
+            stop(
+                "Record: a team pushed an application, and its pipeline says so. What it was built on is found in the image.",
+                "register --image ocidir://apps/web:1.0.0 --project shop/web --revision 4f2a9c1",
+                Command::Register(RegisterOptions {
+                    image: application,
+                    base: None,
+                    platforms: Vec::new(),
+                    revision: Some("4f2a9c1".to_owned()),
+                    project: Some("shop/web".to_owned()),
+                    fields: Vec::new(),
+                    built_at: None,
+                    output: Output::Text,
+                }),
+            ),
+            stop(
+                "Watch: when does what end? Here the dates come with the world; otherwise from endoflife.date.",
+                "eol update",
+                Command::EolUpdate(EolUpdateOptions { mode: Mode::Apply, data_file: None, output: Output::Text }),
+            ),
+            stop(
+                "Report: everything on one page, which is committed when it changed, and published for the next step.",
+                "status --output README.md --publish",
+                status(true),
+            ),
+            stop(
+                "Check: another team asks, in its own pipeline, whether its base is still good.",
+                "check --base ocidir://bases/debian:12.11-core0.9.0",
+                Command::Check(CheckOptions {
+                    base: Some(outdated),
+                    dockerfile: None,
+                    build_arguments: Vec::new(),
+                    project: Some("shop/search".to_owned()),
+                    policy: Policy::default(),
+                    sources: SourceOptions::default(),
+                    output: CheckOutput::Text,
+                    report_codequality: None,
+                    report_dotenv: None,
+                }),
+            ),
+            stop(
+                "Clean up: delete what is old, and nothing that anybody needs. The end of alpine:3.20.6-core0.9.0 has passed, and yet\nit stays: billing stands on it.",
+                "cleanup",
+                Command::Cleanup(CleanupOptions {
+                    mode: Mode::Apply,
+                    only: Vec::new(),
+                    shard: None,
+                    force: false,
+                    now: None,
+                    max_delete_percent: None,
+                    output: Output::Text,
+                    report: None,
+                }),
+            ),
+            stop("Report again: what was deleted is gone from the page.", "status --output README.md", status(false)),
+        ])
     }
-    say("\nA tag that is published is never overwritten, so here too a second run has nothing to do:\n\n$ imglife build\n")?;
-    let fourth = build()?;
-    say(&next_steps(place.keep(), surroundings))?;
-    Ok(fourth)
+
+    /// Returns the tables of the report that was written.
+    fn tables(&self) -> Result<String, Failure> {
+        let path = self.directory.join("README.md");
+        let page = std::fs::read_to_string(&path).map_err(|source| failure(DemoError::Read { path, source }))?;
+        let is_table = |line: &&str| line.starts_with("### ") || line.starts_with('|');
+        let end = page.find("### Lineage").unwrap_or(page.len());
+        Ok(page.get(..end).unwrap_or_default().lines().filter(is_table).map(|line| format!("{line}\n")).collect())
+    }
+
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        self.surroundings.print(text)
+    }
+}
+
+/// A command of the tour, and what is said before it.
+struct Stop {
+    words: &'static str,
+    /// What one would type, after the program's name.
+    typed: String,
+    command: Command,
+}
+
+pub(super) fn sync() -> Command {
+    Command::Sync(SyncOptions {
+        mode: Mode::Apply,
+        only: Vec::new(),
+        shard: None,
+        verify: false,
+        output: Output::Text,
+        report_junit: None,
+        report_metrics: None,
+    })
+}
+
+pub(super) fn build() -> Command {
+    Command::Build(BuildOptions {
+        mode: Mode::Apply,
+        only: Vec::new(),
+        shard: None,
+        force: false,
+        form: BuildForm::Report(Output::Text),
+        report_junit: None,
+    })
+}
+
+fn status(publish: bool) -> Command {
+    Command::Status(StatusOptions {
+        file: Some(PathBuf::from("README.md")),
+        overwrite: false,
+        form: StatusForm::Markdown,
+        offline: false,
+        publish,
+        fail_on: None,
+        report_junit: None,
+        report_metrics: None,
+    })
 }
 
 fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
@@ -97,10 +213,12 @@ fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
             format!(
                 "\nWhat to look at next:\n  \
                  cd {}\n  \
-                 less imglife.yaml              what is mirrored, and why\n  \
+                 less README.md                 the report, as GitLab and Gitea draw it, with lineage and timeline\n  \
+                 less imglife.yaml              what is mirrored, built and kept, and why\n  \
                  imglife sync --list            every tag that is selected, and how many each rule left out\n  \
                  imglife build --dry-run        the base images, and what they would be made of\n  \
-                 less images/alpine/Dockerfile.tmpl\n  \
+                 imglife cleanup --dry-run      why each tag stays\n  \
+                 imglife eol list --apps        what ends when, and who stands on it\n  \
                  skopeo inspect oci:bases/alpine:latest   what a base says of itself; every OCI tool reads these directories\n",
                 shown(&directory)
             )
@@ -132,7 +250,8 @@ impl Place {
         let process = &surroundings.process;
         match &options.directory {
             Some(directory) => {
-                let directory = process.directory.join(directory);
+                // Images have one name each, however the directory is spelt.
+                let directory = normalized(&process.directory.join(directory));
                 std::fs::create_dir_all(&directory).map_err(|error| cannot(&directory, error))?;
                 Ok(Place::Named(directory))
             }

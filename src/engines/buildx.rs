@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::emulation::{NO_EMULATOR, runs_commands};
-use super::program::{Session, Tools, pairs};
+use super::program::{LONGEST_VERSION, Session, Tools, pairs};
 use super::{Attestations, BuildRequest, Built, Engine, EngineError, EngineName, OwnBuilder, Provenance};
 use crate::error::chain;
 use crate::model::text::excerpt;
@@ -39,6 +39,13 @@ enum Made {
     /// The one at hand will do.
     AtHand,
     Own(String),
+}
+
+/// A session, with the builder to name.
+struct Opened<'a> {
+    session: Session<'a>,
+    builder: Option<String>,
+    version: String,
 }
 
 /// What `--metadata-file` tells.
@@ -88,9 +95,9 @@ impl Buildx {
         }
     }
 
-    /// Opens a session and returns it with the builder to name. One for `BUILDKITD_ADDR` is made in the session's own directory,
+    /// Opens a session. A builder for `BUILDKITD_ADDR` is made in the session's own directory,
     /// so that the user's list of builders stays as it is.
-    async fn session(&self) -> Result<(Session<'_>, Option<String>), EngineError> {
+    async fn session(&self) -> Result<Opened<'_>, EngineError> {
         let mut session = Session::open(EngineName::Buildx, &self.tools)?;
         let version = session.ask("docker", &["buildx", "version"]).await.map_err(|error| error.hint(INSTALL))?;
         match parse_version(&version) {
@@ -101,17 +108,20 @@ impl Buildx {
             }
             Some(_) => {}
         }
+        let version = excerpt(version.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('v'), LONGEST_VERSION);
         if self.builder.is_some() {
-            return Ok((session, self.builder.clone()));
+            return Ok(Opened { session, builder: self.builder.clone(), version });
         }
-        let Some(address) = self.tools.variables.get_filled("BUILDKITD_ADDR") else { return Ok((session, None)) };
+        let Some(address) = self.tools.variables.get_filled("BUILDKITD_ADDR") else {
+            return Ok(Opened { session, builder: None, version });
+        };
         let own = session.path("buildx");
         session.environment.set("BUILDX_CONFIG", session.argument(&own)?);
         session.ask("docker", &["buildx", "create", "--name", OWN_BUILDER, "--driver", "remote", address]).await?;
         for node in self.own.iter().flat_map(|own| &own.nodes) {
             session.ask("docker", &node.appended(OWN_BUILDER, "remote", &[])).await?;
         }
-        Ok((session, Some(OWN_BUILDER.to_owned())))
+        Ok(Opened { session, builder: Some(OWN_BUILDER.to_owned()), version })
     }
 }
 
@@ -121,13 +131,13 @@ impl Engine for Buildx {
         EngineName::Buildx
     }
 
-    async fn available(&self) -> Result<(), EngineError> {
-        let (session, builder) = self.session().await?;
+    async fn available(&self) -> Result<String, EngineError> {
+        let Opened { session, builder, version } = self.session().await?;
         let arguments = ["buildx", "inspect"].into_iter().chain(builder.as_deref());
         let told = session.ask("docker", &arguments.collect::<Vec<_>>()).await?;
         // It ends well when a builder cannot be reached, and says so in one of its lines.
         match told.lines().find_map(|line| line.strip_prefix("Error:")) {
-            None => Ok(()),
+            None => Ok(version),
             Some(problem) => {
                 let error = session.error(format!("its builder cannot be used: {}", excerpt(problem, 300)));
                 Err(error.hint("start the docker engine (DOCKER_HOST), or name another builder by `builder` or IMGLIFE_BUILDER"))
@@ -136,7 +146,7 @@ impl Engine for Buildx {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let (mut session, builder) = self.session().await?;
+        let Opened { mut session, builder, .. } = self.session().await?;
         let builder = match builder {
             Some(builder) => Some(builder),
             None => self.made(&session).await?,
@@ -163,7 +173,7 @@ impl Engine for Buildx {
             return;
         }
         let removed = async {
-            let (session, _) = self.session().await?;
+            let Opened { session, .. } = self.session().await?;
             own.connect(&session).await?;
             session.ask("docker", &["buildx", "rm", &name]).await
         };

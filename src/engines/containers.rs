@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::emulation::{NO_EMULATOR, foreign, runs_commands};
-use super::program::{Leftovers, Session, Tools, pairs};
+use super::program::{LONGEST_VERSION, Leftovers, Session, Tools, pairs};
 use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::model::ImageReference;
+use crate::model::text::excerpt;
 
 /// The file of the session that tells what was pushed.
 const DIGEST: &str = "digest";
@@ -73,10 +74,13 @@ impl Engine for Containers {
         self.name
     }
 
-    async fn available(&self) -> Result<(), EngineError> {
+    async fn available(&self) -> Result<String, EngineError> {
         let session = self.session()?;
         let hint = format!("see that it is installed (Debian: {}) and works, or choose another engine", self.program);
-        session.ask(self.program, &["--version"]).await.map(drop).map_err(|error| error.hint(hint))
+        let told = session.ask(self.program, &["--version"]).await.map_err(|error| error.hint(hint))?;
+        // `buildah version 1.39.3 (image-spec 1.1.1, ...)`
+        let version = told.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+        Ok(excerpt(version.unwrap_or_default(), LONGEST_VERSION))
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {

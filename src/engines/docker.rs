@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::program::{Session, Tools, pairs};
+use super::program::{LONGEST_VERSION, Session, Tools, pairs};
 use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::model::ImageReference;
+use crate::model::text::excerpt;
 
 /// The first version of the client whose `build` is buildx where that is installed, and an error where BuildKit is asked for
 /// without it.
@@ -29,10 +30,10 @@ impl Engine for Docker {
         EngineName::Docker
     }
 
-    async fn available(&self) -> Result<(), EngineError> {
+    async fn available(&self) -> Result<String, EngineError> {
         let session = Session::open(EngineName::Docker, &self.tools)?;
         let asked = session.ask("docker", &["version", "--format", "{{.Server.Version}}"]).await;
-        asked.map(drop).map_err(|error| match error.hint {
+        asked.map(|version| excerpt(&version, LONGEST_VERSION)).map_err(|error| match error.hint {
             Some(_) => error,
             None => error.hint("install docker's command line and start its engine (DOCKER_HOST), or choose another engine"),
         })

@@ -6,6 +6,7 @@ mod buildx;
 mod containers;
 mod docker;
 mod emulation;
+mod emulators;
 mod own_builder;
 mod private;
 mod program;
@@ -22,6 +23,7 @@ use crate::command::Runner;
 use crate::credentials::Credential;
 use crate::model::{Digest, Host, ImageReference, Platform, Repository, Tag, Variables};
 
+pub use emulators::Emulators;
 pub use own_builder::{Node, NodeError, OwnBuilder};
 pub use private::{PrivateConfig, PrivateConfigError};
 
@@ -149,8 +151,8 @@ pub struct Built {
 pub trait Engine: Send + Sync {
     fn name(&self) -> EngineName;
 
-    /// Returns whether the engine can be used here, with the reason and what to do when not. Changes nothing.
-    async fn available(&self) -> Result<(), EngineError>;
+    /// Returns the engine's version where it can be used here, else the reason and what to do. Changes nothing.
+    async fn available(&self) -> Result<String, EngineError>;
 
     /// Builds the image for all platforms and pushes it; its tag is written last. When the future is dropped, what was started is
     /// ended, and at most something without a tag is left behind.

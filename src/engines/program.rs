@@ -25,6 +25,9 @@ const SHOWN_LINES: usize = 40;
 /// How many characters of a line are shown.
 const SHOWN_WIDTH: usize = 500;
 
+/// How much of a version is shown, in characters.
+pub(super) const LONGEST_VERSION: usize = 40;
+
 /// How long a program may take to answer a question that needs no work.
 const SHORT: Duration = Duration::from_secs(60);
 

@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
 
 use super::server::{Server, escaped};
-use super::{Forge, ForgeError};
+use super::{Forge, ForgeError, MergeRequest, MergeRequests, Opened};
 use crate::model::Variables;
 
 /// A repository at Gitea or Forgejo.
@@ -12,6 +14,19 @@ pub struct Gitea {
     pub server: Server,
     pub owner: String,
     pub repository: String,
+}
+
+#[derive(Deserialize)]
+struct PullRequest {
+    html_url: String,
+    head: Branch,
+    base: Branch,
+}
+
+#[derive(Deserialize)]
+struct Branch {
+    #[serde(rename = "ref")]
+    name: String,
 }
 
 #[async_trait]
@@ -36,5 +51,28 @@ impl Forge for Gitea {
         let known = [("REPOSITORY", path.as_str()), ("REPOSITORY_OWNER", &self.owner), ("SERVER_URL", url)];
         let named = known.into_iter().flat_map(|(name, value)| ["GITHUB", "GITEA"].map(|prefix| (format!("{prefix}_{name}"), value)));
         Ok(named.collect())
+    }
+}
+
+/// `repoCreatePullRequest` and `repoListPullRequests` of the API.
+#[async_trait]
+impl MergeRequests for Gitea {
+    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ForgeError> {
+        let failed = |source| {
+            let hint = "set GITEA_TOKEN to a token with the scope `write:repository`".to_owned();
+            let action = format!("open a pull request to {}", wanted.target);
+            ForgeError { repository: self.name(), action, hint: Some(hint), source }
+        };
+        let address = format!("/api/v1/repos/{}/{}/pulls", escaped(&self.owner), escaped(&self.repository));
+        let body = json!({ "head": wanted.source, "base": wanted.target, "title": wanted.title, "body": wanted.description });
+        if let Some(answer) = self.server.post(&address, &body).await.map_err(failed)? {
+            let url = serde_json::from_slice::<PullRequest>(&answer).ok().map(|request| request.html_url);
+            return Ok(Opened { url, was_open: false });
+        }
+        // What was pushed just now is among those that were changed last.
+        let answer = self.server.get(&format!("{address}?state=open&sort=recentupdate&limit=50")).await.map_err(failed)?;
+        let open: Vec<PullRequest> = serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
+        let same = |request: &PullRequest| request.head.name == wanted.source && request.base.name == wanted.target;
+        Ok(Opened { url: open.into_iter().find(same).map(|request| request.html_url), was_open: true })
     }
 }

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::server::{Server, escaped};
-use super::{Forge, ForgeError};
+use super::{Forge, ForgeError, MergeRequest, MergeRequests, Opened};
 use crate::http::Error;
 use crate::model::Variables;
 
@@ -13,6 +14,11 @@ use crate::model::Variables;
 pub struct GitLab {
     pub server: Server,
     pub project: u64,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    web_url: String,
 }
 
 #[derive(Deserialize)]
@@ -69,5 +75,35 @@ impl Forge for GitLab {
         }
         variables.set("CI_PROJECT_PATH", project.path_with_namespace);
         Ok(variables)
+    }
+}
+
+/// "Merge requests" of the API. The token of a job may not use it.
+#[async_trait]
+impl MergeRequests for GitLab {
+    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ForgeError> {
+        let failed = |source| {
+            let hint = "set GITLAB_TOKEN to a token with the scope `api` and at least the role Developer: the token of a job cannot open \
+                        merge requests";
+            let action = format!("open a merge request to {}", wanted.target);
+            ForgeError { repository: self.name(), action, hint: Some(hint.to_owned()), source }
+        };
+        let address = format!("/api/v4/projects/{}/merge_requests", self.project);
+        let body = json!({
+            "source_branch": wanted.source,
+            "target_branch": wanted.target,
+            "title": wanted.title,
+            "description": wanted.description,
+            "remove_source_branch": true,
+        });
+        if let Some(answer) = self.server.post(&address, &body).await.map_err(failed)? {
+            let url = serde_json::from_slice::<Request>(&answer).ok().map(|request| request.web_url);
+            return Ok(Opened { url, was_open: false });
+        }
+        let (source, target) = (escaped(&wanted.source), escaped(&wanted.target));
+        let query = format!("{address}?state=opened&source_branch={source}&target_branch={target}");
+        let answer = self.server.get(&query).await.map_err(failed)?.unwrap_or_default();
+        let open: Vec<Request> = serde_json::from_slice(&answer).unwrap_or_default();
+        Ok(Opened { url: open.into_iter().next().map(|request| request.web_url), was_open: true })
     }
 }

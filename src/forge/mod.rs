@@ -37,6 +37,32 @@ pub trait Forge: Send + Sync {
     async fn variables(&self) -> Result<Variables, ForgeError>;
 }
 
+/// A merge request to open; at Gitea it is called pull request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergeRequest {
+    /// The branch with the changes.
+    pub source: String,
+    pub target: String,
+    pub title: String,
+    pub description: String,
+}
+
+/// The merge request that there is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its page, where the forge tells.
+    pub url: Option<String>,
+    /// Whether it was open already.
+    pub was_open: bool,
+}
+
+/// A repository that merge requests can be opened in.
+#[async_trait]
+pub trait MergeRequests: Send + Sync {
+    /// Opens a merge request, unless one of the same branches is open.
+    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ForgeError>;
+}
+
 /// Why a forge did not tell.
 #[derive(Debug, Error)]
 #[error("cannot {action} of {}", printable(.repository))]

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::LARGEST_FILE;
-use crate::http::{Access, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url};
+use crate::http::header::{CONTENT_TYPE, HeaderValue};
+use crate::http::{Access, Body, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url};
 use crate::model::Host;
 
 const KIND: Kind = Kind("forge");
@@ -22,15 +24,30 @@ pub struct Server {
 impl Server {
     /// Returns what is at `path`, which begins with a slash and follows the server's own; `None` when nothing is.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Error> {
-        let target = Target::Path(format!("{}{path}", self.address.path().trim_end_matches('/')));
-        let mut request = Request::new(Method::GET, &self.host, target, KIND, Access::default());
-        request.log_in = LogIn::Header;
-        request.limit = LARGEST_FILE;
-        match self.http.send(request).await {
+        match self.http.send(self.request(Method::GET, path)).await {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns what is answered to `body`, sent to `path` to make something new; `None` when there is such a thing already.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Option<Bytes>, Error> {
+        let mut request = self.request(Method::POST, path).header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.body = Body::Bytes(body.to_string().into());
+        match self.http.send(request).await {
+            Ok(answer) => Ok(Some(answer.body)),
+            Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Request {
+        let target = Target::Path(format!("{}{path}", self.address.path().trim_end_matches('/')));
+        let mut request = Request::new(method, &self.host, target, KIND, Access::default());
+        request.log_in = LogIn::Header;
+        request.limit = LARGEST_FILE;
+        request
     }
 }
 

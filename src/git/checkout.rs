@@ -205,7 +205,6 @@ impl Checkout {
             }
             ids.extend(found);
         }
-        let has_modes = self.configured("core.fileMode").await? != "false";
         let mut ids = ids.into_iter();
         let mut entries = Vec::with_capacity(files.len());
         for file in files {
@@ -215,10 +214,14 @@ impl Checkout {
                 }
                 _ => ids.next().ok_or(GitError::Answer { action })?,
             };
-            let kind = if has_modes || file.kind == Kind::Symlink { file.kind } else { Kind::File };
-            entries.push(Entry { kind, id });
+            entries.push(Entry { kind: file.kind, id });
         }
         Ok(entries)
+    }
+
+    /// Returns whether the permissions of files mean something here.
+    pub async fn has_permissions(&self) -> Result<bool, GitError> {
+        Ok(self.configured("core.fileMode").await? != "false")
     }
 
     /// Returns the commit that the work tree was checked out from; `None` before the first one. Where `branch` of the remote `origin` is

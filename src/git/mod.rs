@@ -133,7 +133,7 @@ pub enum GitError {
     TooMuch { action: &'static str },
     #[error("git cannot {action}: its answer is not understood")]
     Answer { action: &'static str },
-    #[error("{} does not take {action}{}", printable(.remote), said(&.refusal.words))]
+    #[error("cannot {action} {}{}", printable(.remote), said(&.refusal.words))]
     Remote { action: &'static str, remote: String, refusal: Refusal },
     #[error("{} cannot be used for git's files", .directory.display())]
     Temporary { directory: PathBuf, source: io::Error },
@@ -204,7 +204,7 @@ struct Git {
 
 /// A call of git.
 struct Call<'a> {
-    /// What it is for, as in ``git cannot {action}``.
+    /// What it is for, as in "git cannot read HEAD"; of a remote as in "cannot push to https://git.example".
     action: &'static str,
     arguments: Vec<&'a str>,
     stdin: Option<String>,
@@ -271,7 +271,7 @@ impl Git {
     /// Returns what git did, however it ended.
     async fn run(&self, call: Call<'_>) -> Result<Output, GitError> {
         let Call { action, arguments, stdin, limit } = call;
-        tracing::debug!(arguments = %printable(&arguments.join(" ")), "git");
+        tracing::debug!(arguments = %words::Redaction::default().apply(&arguments.join(" ")), "git");
         let command = Command {
             program: "git".to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),

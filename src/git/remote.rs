@@ -129,7 +129,11 @@ impl Identity {
 
     /// Returns what `Name <address>` names.
     pub fn parse(text: &str) -> Option<Identity> {
-        let (name, rest) = text.trim().split_once('<')?;
+        let text = text.trim();
+        if text.chars().any(char::is_control) {
+            return None;
+        }
+        let (name, rest) = text.split_once('<')?;
         Identity::new(name, rest.strip_suffix('>')?)
     }
 

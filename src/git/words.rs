@@ -8,6 +8,10 @@ const MOST_LINES: usize = 8;
 /// The longest line that is shown, in characters.
 const LONGEST_LINE: usize = 240;
 
+/// How lines of git's begin that say nothing of the cause.
+const IDLE: [&str; 7] =
+    ["remote:", "hint:", "warning:", "To ", "Please make sure you have", "and the repository exists", "error: failed to push some refs"];
+
 /// Takes out of words what nobody may see.
 #[derive(Clone, Default)]
 pub(super) struct Redaction(Masker);
@@ -71,13 +75,17 @@ pub(super) fn of(stderr: &str, redaction: &Redaction) -> Vec<String> {
     let decoration = |line: &&str| line.chars().any(char::is_alphanumeric);
     let mut remote: Vec<&str> = lines().filter_map(|line| line.strip_prefix("remote:")).map(str::trim).filter(decoration).collect();
     remote.dedup();
-    let git = || lines().filter_map(|line| ["fatal: ", "error: "].iter().find_map(|prefix| line.strip_prefix(prefix))).collect::<Vec<_>>();
-    let (said, git) = if remote.is_empty() { (git(), Vec::new()) } else { (remote, git()) };
-    // What a server says of a refusal is in its own words; git adds the status.
-    let status = git.into_iter().filter(|line| line.contains("returned error"));
-    let chosen: Vec<&str> = said.into_iter().take(MOST_LINES).chain(status).collect();
-    let chosen = if chosen.is_empty() { lines().take(2).collect() } else { chosen };
-    chosen.into_iter().map(|line| excerpt(line, LONGEST_LINE)).collect()
+    let idle = |line: &&str| IDLE.iter().any(|start| line.starts_with(start));
+    let bare = |line: &'_ str| ["fatal: ", "error: "].iter().find_map(|prefix| line.strip_prefix(prefix)).unwrap_or(line).to_owned();
+    let git: Vec<String> = lines().filter(|line| !idle(line)).map(bare).collect();
+    let chosen: Vec<String> = if remote.is_empty() {
+        git.into_iter().take(MOST_LINES).collect()
+    } else {
+        // What a server says of a refusal is in its own words; git adds the status.
+        let status = git.into_iter().filter(|line| line.contains("returned error"));
+        remote.into_iter().take(MOST_LINES).map(str::to_owned).chain(status.take(1)).collect()
+    };
+    chosen.iter().map(|line| excerpt(line, LONGEST_LINE)).collect()
 }
 
 /// Returns what a failed conversation with a remote means, by what was said on stderr and by the reason that `push --porcelain` gives.
@@ -180,6 +188,12 @@ mod tests {
         let shown = of(&long, &Redaction::default());
         assert!(shown.len() == MOST_LINES && shown.iter().all(|line| line.chars().count() <= LONGEST_LINE + 1), "{shown:?}");
         assert_eq!(of("fatal: bad thing\n", &Redaction::default()), ["bad thing"]);
+        let ssh = "ssh: connect to host g.example port 22: Connection refused\nfatal: Could not read from remote repository.\n\nPlease make sure \
+                   you have the correct access rights\nand the repository exists.\n";
+        assert_eq!(
+            of(ssh, &Redaction::default()),
+            ["ssh: connect to host g.example port 22: Connection refused", "Could not read from remote repository."]
+        );
     }
 
     #[test]

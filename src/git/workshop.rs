@@ -129,7 +129,7 @@ impl Workshop {
 
     /// Returns what the remote has of `branches`; `None` when it has no branch at all.
     pub async fn heads(&self, branches: &[&str]) -> Result<Option<Heads>, GitError> {
-        let action = "a look at its branches";
+        let action = "list the branches of";
         let references: Vec<String> = branches.iter().map(|branch| format!("refs/heads/{branch}")).collect();
         let mut call = Call::new(action, ["ls-remote", "--symref", "--", self.remote.address(), "HEAD"]).over_network();
         call.arguments.extend(references.iter().map(String::as_str));
@@ -168,7 +168,7 @@ impl Workshop {
         let reference = format!("refs/imglife/{branch}");
         let specification = format!("+refs/heads/{branch}:{reference}");
         let options = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"];
-        let mut call = Call::new("a fetch", options).over_network();
+        let mut call = Call::new("fetch from", options).over_network();
         call.arguments.extend([&depth, "--", self.remote.address(), &specification]);
         self.converse(call).await?;
         self.git.object(Call::new("read what was fetched", ["rev-parse", "--verify", "--quiet", &reference])).await
@@ -209,11 +209,15 @@ impl Workshop {
         let said = self.git.text(Call::new(action, ["rev-list", "--max-count=100", &format, tip.as_str()]).paths(&paths)).await?;
         let oldest = fs::read_to_string(self.directory.path().join("shallow")).unwrap_or_default();
         let mut changers = Vec::new();
-        let mut lines = said.lines();
-        while let (Some(commit), Some(trailer)) = (lines.next(), lines.next()) {
+        let mut lines = said.lines().peekable();
+        while let Some(commit) = lines.next() {
             let commit = commit.strip_prefix("commit ").ok_or(GitError::Answer { action })?;
+            // Nothing, not even an empty line, stands for no trailer.
+            let trailer = lines.next_if(|line| !line.starts_with("commit ")).unwrap_or_default();
             let is_whole = !oldest.lines().any(|line| line == commit);
-            changers.push(match (is_whole, trailer.trim()) {
+            // Ours comes last.
+            let from = trailer.rsplit(',').next().unwrap_or_default();
+            changers.push(match (is_whole, from.trim()) {
                 (true, "none") => Changer::Ours(None),
                 (true, id) => ObjectId::parse(id).map_or(Changer::Other, |id| Changer::Ours(Some(id))),
                 (false, _) => Changer::Other,
@@ -276,7 +280,7 @@ impl Workshop {
     pub async fn push(&self, push: &Push<'_>) -> Result<Pushed, GitError> {
         let specification = format!("{}:refs/heads/{}", push.commit.as_str(), push.branch);
         let lease = push.replaces.map(|old| format!("--force-with-lease=refs/heads/{}:{}", push.branch, old.as_str()));
-        let mut call = Call::new("the push", ["push", "--porcelain", "--no-verify", "--recurse-submodules=no"]).over_network();
+        let mut call = Call::new("push to", ["push", "--porcelain", "--no-verify", "--recurse-submodules=no"]).over_network();
         call.arguments.extend(lease.as_deref());
         call.arguments.extend(["--", self.remote.address(), &specification]);
         let action = call.action;

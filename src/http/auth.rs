@@ -135,7 +135,8 @@ impl Auth {
     pub(super) fn learn(&self, headers: &HeaderMap, host: &HostState) -> Result<(), Error> {
         let Some(challenge) = challenge(headers) else {
             return if matches!(self.login(), Login::None) {
-                Err(Error::Unauthorized { host: host.credential_host.clone(), detail: "it asks for a login without saying how".to_owned() })
+                let detail = "it asks for a login without saying how".to_owned();
+                Err(Error::Unauthorized { host: host.credential_host.clone(), detail, is_set: false })
             } else {
                 Ok(())
             };

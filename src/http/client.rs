@@ -42,7 +42,7 @@ const UPLOAD_PATIENCE: u32 = 5;
 pub struct Client {
     settings: Settings,
     pub(super) credentials: Arc<dyn Credentials>,
-    clock: Clock,
+    pub(super) clock: Clock,
     hosts: Mutex<HashMap<Host, Arc<HostState>>>,
     connections: Mutex<HashMap<Connections, reqwest::Client>>,
     tidying: TaskTracker,

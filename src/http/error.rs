@@ -23,8 +23,9 @@ pub enum Error {
     Connection { method: Method, url: SafeUrl, tries: u32, source: reqwest::Error },
     #[error("{method} {url}: nothing happened for {} seconds{}", limit.as_secs(), after(*tries))]
     Stalled { method: Method, url: SafeUrl, limit: Duration, tries: u32 },
+    /// `is_set` tells whether there is a login at all.
     #[error("{host} refused access: {detail}")]
-    Unauthorized { host: Host, detail: String },
+    Unauthorized { host: Host, detail: String, is_set: bool },
     /// A token was refused when content was being sent with it; another may be taken.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
@@ -69,7 +70,14 @@ impl Error {
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Unauthorized { host, .. } => {
+            Error::Unauthorized { host, is_set: true, .. } => {
+                let prefix = variable_prefix(host);
+                Some(format!(
+                    "check the login for {host}: is it right, has it run out, may it do this? It is that of {prefix}_USERNAME or {prefix}_TOKEN, \
+                     where one of them is set, else of the CI job or of `docker login {host}`"
+                ))
+            }
+            Error::Unauthorized { host, is_set: false, .. } => {
                 let prefix = variable_prefix(host);
                 Some(format!(
                     "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may do this, or use `docker login {host}`"
@@ -77,7 +85,11 @@ impl Error {
             }
             Error::Credential(error) => error.hint.clone(),
             Error::TokenServer(error) => error.hint(),
-            Error::Connection { url, source, .. } => tls_hint(url, source),
+            Error::Connection { url, source, .. } => connection_hint(url, source),
+            Error::Refused(refusal) if refusal.excerpt.contains(TO_TLS_PORT) => Some(format!(
+                "{0} speaks TLS: take it out of `registry.insecure_registries`, or write `https:` in its address",
+                refusal.url.authority()
+            )),
             Error::Misled { reason: PLAIN_HTTP, url, .. } => {
                 Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
             }
@@ -97,8 +109,14 @@ impl Error {
 
 pub(super) const PLAIN_HTTP: &str = "it is plain HTTP";
 
-fn tls_hint(url: &SafeUrl, error: &reqwest::Error) -> Option<String> {
+/// What servers written in Go say to plain HTTP on a port for TLS.
+const TO_TLS_PORT: &str = "HTTP request to an HTTPS server";
+
+fn connection_hint(url: &SafeUrl, error: &reqwest::Error) -> Option<String> {
     let host = url.authority();
+    if causes(error).any(|cause| cause.contains("dns error")) {
+        return Some(format!("is there a host called {host}? Where it is reached by a proxy, set HTTPS_PROXY"));
+    }
     match tls_problem(error)? {
         TlsProblem::NoTls => Some(format!("if {host} speaks plain HTTP, name it in `registry.insecure_registries`")),
         TlsProblem::Certificate => {
@@ -117,18 +135,20 @@ pub(super) enum TlsProblem {
 /// Returns what is wrong with TLS, when that is what failed. The TLS library's error type is not reachable through the client's
 /// interface, so its text is looked at.
 pub(super) fn tls_problem(error: &reqwest::Error) -> Option<TlsProblem> {
+    causes(error).find_map(|cause| match cause {
+        cause if cause.contains("InvalidContentType") => Some(TlsProblem::NoTls),
+        cause if cause.contains("invalid peer certificate") => Some(TlsProblem::Certificate),
+        _ => None,
+    })
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = String> {
     let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if text.contains("InvalidContentType") {
-            return Some(TlsProblem::NoTls);
-        }
-        if text.contains("invalid peer certificate") {
-            return Some(TlsProblem::Certificate);
-        }
+    std::iter::from_fn(move || {
+        let cause = next?;
         next = cause.source();
-    }
-    None
+        Some(cause.to_string())
+    })
 }
 
 /// An answer other than success.

@@ -66,7 +66,10 @@ impl Client {
         let mut slot = slot.lock().await;
         match &*slot {
             Slot::Token(token) if token.is_usable() => return Ok(token.clone()),
-            Slot::Refused(detail) => return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone() }),
+            Slot::Refused(detail) => {
+                let is_set = !matches!(credential, Credential::Anonymous);
+                return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone(), is_set });
+            }
             Slot::Empty | Slot::Token(_) => {}
         }
         let fetched = self.fetch_token(host, realm, credential, access).await;
@@ -174,17 +177,17 @@ impl Client {
     /// Returns the error for a login that was refused for good.
     pub(super) async fn unauthorized(&self, host: &HostState, access: &Access, refusal: &Error) -> Result<Error, Error> {
         let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
-        let mut detail = match credential {
-            Credential::Anonymous => "it asks for a login, and none is set".to_owned(),
-            _ => "it does not take the login that is set, or not for this".to_owned(),
-        };
+        let is_set = !matches!(credential, Credential::Anonymous);
+        let mut detail =
+            if is_set { "it does not take the login that is set, or not for this" } else { "it asks for a login, and none is set" }
+                .to_owned();
         if let Error::Refused(refusal) = refusal {
             let reasons = refusal.reasons();
             if !reasons.is_empty() {
                 detail.push_str(&format!(" ({reasons})"));
             }
         }
-        Ok(Error::Unauthorized { host: host.credential_host.clone(), detail })
+        Ok(Error::Unauthorized { host: host.credential_host.clone(), detail, is_set })
     }
 }
 
@@ -192,5 +195,6 @@ fn unsendable(host: &HostState) -> Error {
     Error::Unauthorized {
         host: host.credential_host.clone(),
         detail: "the credential that is set has characters that cannot be sent".to_owned(),
+        is_set: true,
     }
 }

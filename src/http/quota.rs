@@ -22,23 +22,24 @@ const USUAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is left of a host's quota, as the last answer told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) remaining: u64,
-    pub(super) limit: u64,
+pub struct Standing {
+    pub remaining: u64,
+    pub limit: u64,
     window: Option<Duration>,
 }
 
 impl Standing {
     /// Returns what `ratelimit-limit` and `ratelimit-remaining` tell (`100;w=21600`: a hundred in six hours). `None` when they
     /// are missing, which means that there is no quota, or tell nothing.
-    pub(super) fn read(headers: &HeaderMap) -> Option<Standing> {
+    pub fn read(headers: &HeaderMap) -> Option<Standing> {
         let text = |name| headers.get(name)?.to_str().ok();
         let (remaining, _) = parse(text("ratelimit-remaining")?)?;
         let (limit, window) = parse(text("ratelimit-limit")?)?;
         Some(Standing { remaining, limit, window })
     }
 
-    fn is_low(&self) -> bool {
+    /// Returns whether little of it is left.
+    pub fn is_low(&self) -> bool {
         self.remaining <= FEW.max(self.limit / LITTLE)
     }
 

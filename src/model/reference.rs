@@ -197,7 +197,8 @@ impl Repository {
     }
 }
 
-fn normalized(path: &Path) -> PathBuf {
+/// Returns `path` without `.` and `..`, as far as that can be told without looking.
+pub fn normalized(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {
@@ -376,6 +377,11 @@ impl ImageReference {
     /// Returns the image that `tag` names in `repository`.
     pub fn tagged(repository: Repository, tag: Tag) -> ImageReference {
         ImageReference { repository, tag: Some(tag), digest: None }
+    }
+
+    /// Returns the same image, its repository as [`Repository::resolved_below`] has it.
+    pub fn resolved_below(&self, base: &Path) -> ImageReference {
+        ImageReference { repository: self.repository.resolved_below(base), ..self.clone() }
     }
 }
 

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::probe;
 use super::settled::{Seen, settled};
 use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+use crate::probe::{Finding, Login, Look, writable_directory};
 
 /// What the names of files that are being written begin with. No other file is called like this.
 const TEMPORARY: &str = ".incoming-";
@@ -162,6 +164,22 @@ impl PackageFiles for DirectoryFiles {
         settled(read).await?.ok_or_else(|| {
             PackageError::new(self.place(), "list the files", PackageErrorKind::Unsettled, "they change faster than they can be listed")
         })
+    }
+
+    async fn probe(&self, _: Login) -> Look {
+        let place = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let read = match place.directory.read_dir() {
+                Err(error) if !is_absent(&error) => {
+                    let detail = format!("{} cannot be read: {error}", place.directory.display());
+                    Finding::wrong(probe::READ, "", detail).fix("give this user the right to read it, or correct `registry.path`")
+                }
+                Err(_) => Finding::ok(probe::READ, "", "not there yet: nothing was recorded"),
+                Ok(_) => Finding::ok(probe::READ, "", "allowed"),
+            };
+            vec![read, writable_directory(probe::WRITE, "", &place.directory)]
+        });
+        looked.await.unwrap_or_default().into()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

@@ -13,8 +13,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::interface::{Interface, encoded};
+use super::probe;
 use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
-use crate::http::{Client, Method, Url};
+use crate::error::chain;
+use crate::http::{Client, Method, StatusCode, Url};
+use crate::probe::{Finding, Login, Look};
 
 /// Packages whose files are listed at once.
 const IN_FLIGHT: usize = 16;
@@ -52,6 +55,14 @@ struct Version {
     version: String,
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// The users that the tokens of jobs belong to, in Gitea and in Forgejo.
+const JOB_USERS: [&str; 2] = ["gitea-actions", "forgejo-actions"];
+
+#[derive(Deserialize)]
+struct User {
+    login: String,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +194,66 @@ impl PackageFiles for GiteaPackages {
             }
         }
         Err(self.api.unsettled(LIST))
+    }
+
+    async fn probe(&self, login: Login) -> Look {
+        let mut look = match self.api.reach("/api/v1/version").await {
+            Ok(look) => look,
+            Err(finding) => return vec![finding].into(),
+        };
+        let mut scopes = None;
+        if login.variable.is_some() {
+            match self.api.document::<User>("/api/v1/user").await {
+                Ok(user) => {
+                    let user = user.map(|user| user.login).unwrap_or_default();
+                    if JOB_USERS.contains(&user.as_str()) {
+                        let finding = Finding::wrong(probe::TOKEN, "", "GITEA_TOKEN is the job's own, which cannot publish packages");
+                        look.findings.push(finding.fix(&self.api.permissions));
+                        return look;
+                    }
+                    look.findings.push(Finding::ok(probe::TOKEN, "", format!("valid; of {user}")));
+                }
+                Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
+                    let finding = Finding::wrong(probe::TOKEN, "", "the server does not take GITEA_TOKEN: it is wrong, or was deleted");
+                    look.findings.push(finding.fix(&self.api.permissions));
+                    return look;
+                }
+                Err(error) => match probe::gitea_scopes(&error) {
+                    Some(told) => {
+                        look.findings.push(Finding::ok(probe::TOKEN, "", format!("valid; {}", told.join(", "))));
+                        scopes = Some(told);
+                    }
+                    None => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                },
+            }
+        }
+        let list = format!("/api/v1/packages/{}?type=generic&limit=1&page=1", self.owner);
+        if let Err(error) = self.api.send_once(Method::GET, &list).await {
+            let absent = probe::is(&error, StatusCode::NOT_FOUND);
+            let error = self.api.failed(LIST, error);
+            look.findings.push(match absent {
+                true => Finding::wrong(probe::PROJECT, "", "there is no such owner, or it may not be seen")
+                    .fix(format!("correct `registry.owner`; {}", self.api.permissions)),
+                false => probe::of_error(probe::READ, &error, login.variable.is_some()),
+            });
+            return look;
+        }
+        look.findings.push(Finding::ok(probe::READ, "", "allowed"));
+        look.findings.push(match (login.variable, scopes) {
+            (None, _) => {
+                Finding::missing(probe::WRITE, "", "GITEA_TOKEN is not set, and strangers do not write").fix(&self.api.permissions)
+            }
+            (_, Some(scopes)) if !probe::gitea_may_write(&scopes) => {
+                Finding::wrong(probe::WRITE, "", "the token has not the scope `write:package`").fix(&self.api.permissions)
+            }
+            (_, Some(_)) => Finding::ok(probe::WRITE, "", "allowed, by the token's scope"),
+            (_, None) => Finding::unknown(
+                probe::WRITE,
+                "",
+                "the server does not tell the token's scopes: it takes `write:package`, and the first write shows it",
+            ),
+        });
+        look
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

@@ -12,8 +12,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::interface::{Interface, encoded};
+use super::probe::{self, GitlabProject};
 use super::{FileName, FileSeen, Ids, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
-use crate::http::{Client, Url};
+use crate::error::chain;
+use crate::http::{Client, Method, StatusCode, Url};
+use crate::probe::{Finding, Login, Look};
 
 /// Packages whose files are listed at once.
 const IN_FLIGHT: usize = 16;
@@ -53,6 +56,10 @@ impl GitlabPackages {
         );
         let place = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
         Ok(GitlabPackages { interface: Interface::new(http, url, place, permissions)?, project })
+    }
+
+    fn role(&self) -> String {
+        format!("its user needs the role Developer in project {} to write, Maintainer to delete", self.project)
     }
 
     fn packages(&self) -> String {
@@ -126,6 +133,75 @@ impl PackageFiles for GitlabPackages {
             }
         }
         Err(self.interface.unsettled(LIST))
+    }
+
+    async fn probe(&self, login: Login) -> Look {
+        let mut look = match self.interface.reach("/api/v4/version").await {
+            Ok(look) => look,
+            Err(finding) => return vec![finding].into(),
+        };
+        let mut token = None;
+        match login.variable {
+            Some("CI_JOB_TOKEN") => match self.interface.document::<serde_json::Value>("/api/v4/job").await {
+                Ok(_) => look.findings.push(Finding::ok(probe::TOKEN, "", "valid while the job runs")),
+                Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
+                    let finding = Finding::wrong(probe::TOKEN, "", "GitLab does not take CI_JOB_TOKEN");
+                    look.findings.push(finding.fix("use it within its own job only, or set GITLAB_TOKEN to a token with the scope `api`"));
+                    return look;
+                }
+                Err(error) => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+            },
+            Some(_) => match self.interface.document::<probe::GitlabToken>("/api/v4/personal_access_tokens/self").await {
+                Ok(told) => {
+                    look.findings.push(told.as_ref().map_or_else(
+                        || Finding::unknown(probe::TOKEN, "", "GitLab's answer about it is not understood"),
+                        |told| told.finding(self.interface.today()),
+                    ));
+                    token = told;
+                }
+                Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
+                    let finding =
+                        Finding::wrong(probe::TOKEN, "", "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked");
+                    look.findings
+                        .push(finding.fix(format!("make a token with the scope `api`, and set GITLAB_TOKEN to it; {}", self.role())));
+                    return look;
+                }
+                Err(error) => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+            },
+            None => {}
+        }
+        let project = match (login.variable, self.interface.document::<GitlabProject>(&format!("/api/v4/projects/{}", self.project)).await)
+        {
+            (_, Ok(project)) => {
+                let project = project.unwrap_or_default();
+                look.findings.push(Finding::ok(probe::PROJECT, "", project.name()));
+                Some(project)
+            }
+            // A job's token may read the packages of a project that it may not ask about.
+            (Some("CI_JOB_TOKEN"), Err(_)) => None,
+            (_, Err(error)) if probe::is(&error, StatusCode::NOT_FOUND) => {
+                let detail = format!("there is no project {}, or it may not be seen", self.project);
+                let finding = Finding::wrong(probe::PROJECT, "", detail);
+                look.findings.push(finding.fix(format!("correct `registry.project_id` (in GitLab: Settings, General); {}", self.role())));
+                return look;
+            }
+            (_, Err(_)) => None,
+        };
+        let list = format!("{}?package_type=generic&per_page=1", self.packages());
+        if let Err(error) = self.interface.send_once(Method::GET, &list).await {
+            let error = self.interface.failed(LIST, error);
+            look.findings.push(probe::of_error(probe::READ, &error, login.variable.is_some()));
+            return look;
+        }
+        look.findings.push(Finding::ok(probe::READ, "", "allowed"));
+        match login.variable {
+            None => {
+                let fix = format!("set GITLAB_TOKEN to a token with the scope `api`; {}", self.role());
+                look.findings.push(Finding::missing(probe::WRITE, "", "no token is set, and strangers do not write").fix(fix));
+            }
+            Some(_) => look.findings.extend(project.unwrap_or_default().rights(token.as_ref(), self.project)),
+        }
+        look
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

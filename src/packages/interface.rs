@@ -54,6 +54,21 @@ impl Interface {
         self.http.send_once(self.request(method, path)).await
     }
 
+    /// Returns the answer to a GET without a login, whatever its status.
+    pub(super) async fn look(&self, path: &str) -> Result<Answer, http::Error> {
+        self.http.look(&self.host, &format!("{}{path}", self.base)).await
+    }
+
+    /// Returns by how many seconds the clock of who answered is ahead.
+    pub(super) fn ahead(&self, answer: &Answer) -> Option<i64> {
+        self.http.ahead(answer)
+    }
+
+    /// Returns today's date.
+    pub(super) fn today(&self) -> chrono::NaiveDate {
+        self.http.now().date_naive()
+    }
+
     /// Returns the content at `path`; `None` when there is none.
     pub(super) async fn get(&self, action: &str, path: &str) -> Result<Option<Bytes>, PackageError> {
         let mut request = self.request(Method::GET, path);

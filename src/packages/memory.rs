@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
+use crate::probe::{Login, Look};
 
 /// A call of the trait, for what shall fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,10 @@ impl PackageFiles for MemoryFiles {
         }
         listing.sort();
         Ok(listing)
+    }
+
+    async fn probe(&self, _: Login) -> Look {
+        Look::default()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

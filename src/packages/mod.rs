@@ -6,6 +6,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::probe::{Login, Look};
+
 pub mod directory;
 mod error;
 
@@ -15,6 +17,7 @@ mod interface;
 mod kept;
 mod keys;
 pub mod memory;
+mod probe;
 mod read_only;
 mod records;
 #[cfg(test)]
@@ -45,6 +48,10 @@ pub trait PackageFiles: Send + Sync {
 
     /// Returns the files in `scope`: all of them, or an error. What was there before and after the call is in it.
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError>;
+
+    /// Returns what a look at the place finds: whether it answers, and lets one read, write and delete, as far as that can be known
+    /// without doing so.
+    async fn probe(&self, login: Login) -> Look;
 
     /// Deletes a file that a listing had. One that is gone by now is no error.
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError>;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+use crate::probe::{Login, Look};
 
 /// The place inside, without its writes.
 pub struct ReadOnlyFiles(Arc<dyn PackageFiles>);
@@ -36,6 +37,10 @@ impl PackageFiles for ReadOnlyFiles {
 
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
         self.0.list(scope).await
+    }
+
+    async fn probe(&self, login: Login) -> Look {
+        self.0.probe(login).await
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

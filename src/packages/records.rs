@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::error::chain;
 use crate::model::text::printable;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
+use crate::probe::{Login, Look};
 
 /// Requests for files in flight.
 const IN_FLIGHT: usize = 16;
@@ -96,6 +97,11 @@ impl Records {
     /// Returns the name of the place that they are in, for messages.
     pub fn place(&self) -> String {
         self.files.place()
+    }
+
+    /// Returns what a look at the place finds.
+    pub async fn probe(&self, login: Login) -> Look {
+        self.files.probe(login).await
     }
 
     /// Returns the newest record of every image: all of them, or an error.

@@ -166,6 +166,10 @@ impl PackageFiles for Breaking {
         self.inside.list(scope).await
     }
 
+    async fn probe(&self, _: crate::probe::Login) -> crate::probe::Look {
+        crate::probe::Look::default()
+    }
+
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
         if self.deletions.fetch_sub(1, Ordering::Relaxed) > 0 {
             return self.inside.delete(file).await;
@@ -217,6 +221,10 @@ impl PackageFiles for Waiting {
         self.inside.list(scope).await
     }
 
+    async fn probe(&self, _: crate::probe::Login) -> crate::probe::Look {
+        crate::probe::Look::default()
+    }
+
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
         self.inside.delete(file).await
     }
@@ -257,6 +265,10 @@ impl PackageFiles for Overtaken {
             self.writer.put(&record("r.example/a:1", "two")).await?;
         }
         Ok(listing)
+    }
+
+    async fn probe(&self, _: crate::probe::Login) -> crate::probe::Look {
+        crate::probe::Look::default()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

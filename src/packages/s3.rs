@@ -22,12 +22,14 @@ use aws_smithy_runtime_api::http::StatusCode;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use super::probe;
 use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
 use crate::error::chain;
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Kind, Method, Relayed, Url};
 use crate::model::Secret;
 use crate::model::text::excerpt;
+use crate::probe::{Finding, Login, Look};
 
 const OBJECTS: Kind = Kind("objects");
 
@@ -219,6 +221,35 @@ impl PackageFiles for S3Files {
             }
         }
         Err(malformed("it has no end"))
+    }
+
+    async fn probe(&self, _: Login) -> Look {
+        let mut look = Look::default();
+        if let Some(endpoint) = &self.bucket.endpoint
+            && let Some(host) = http::host_of(endpoint)
+        {
+            match self.http.look(&host, "/").await {
+                Ok(answer) => {
+                    look.ahead = self.http.ahead(&answer);
+                    look.findings.push(Finding::ok(probe::REACHABLE, "", "answers"));
+                }
+                Err(error) => {
+                    let fix = error.hint().unwrap_or_else(probe::unreachable_fix);
+                    return vec![Finding::wrong(probe::REACHABLE, "", chain(&error)).fix(fix)].into();
+                }
+            }
+        }
+        match self.sdk().await.list_objects_v2().bucket(&self.bucket.name).max_keys(1).send().await {
+            Ok(_) => {
+                look.findings.push(Finding::ok(probe::READ, "", "the keys are taken, and may list the bucket"));
+                look.findings.push(Finding::unknown(probe::WRITE, "", "S3 tells nothing beforehand: the first write shows it"));
+            }
+            Err(error) => {
+                let error = self.failed("list the objects", &error);
+                look.findings.push(probe::of_error(probe::READ, &error, self.bucket.keys.is_some()));
+            }
+        }
+        look
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

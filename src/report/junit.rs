@@ -17,7 +17,22 @@ pub struct TestCase {
     /// What groups cases, such as the repository of an image.
     pub classname: String,
     pub duration: Duration,
-    pub failure: Option<CaseFailure>,
+    pub outcome: CaseOutcome,
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaseOutcome {
+    Passed,
+    Failed(CaseFailure),
+    /// It could not be judged, for this reason: one line.
+    Skipped(String),
+}
+
+impl From<Option<CaseFailure>> for CaseOutcome {
+    fn from(failure: Option<CaseFailure>) -> CaseOutcome {
+        failure.map_or(CaseOutcome::Passed, CaseOutcome::Failed)
+    }
 }
 
 /// Why a case failed.
@@ -30,11 +45,12 @@ pub struct CaseFailure {
 
 /// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML 1.0 cannot hold is left out.
 pub fn draw(suite: &TestSuite) -> String {
-    let failures = suite.cases.iter().filter(|case| case.failure.is_some()).count();
+    let failures = suite.cases.iter().filter(|case| matches!(case.outcome, CaseOutcome::Failed(_))).count();
+    let skipped = suite.cases.iter().filter(|case| matches!(case.outcome, CaseOutcome::Skipped(_))).count();
     let duration = suite.cases.iter().map(|case| case.duration).sum();
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     xml += &format!(
-        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failures}\" errors=\"0\" skipped=\"0\" time=\"{}\">\n",
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failures}\" errors=\"0\" skipped=\"{skipped}\" time=\"{}\">\n",
         attribute(&suite.name),
         suite.cases.len(),
         seconds(duration)
@@ -46,9 +62,12 @@ pub fn draw(suite: &TestSuite) -> String {
             attribute(&case.classname),
             seconds(case.duration)
         );
-        match &case.failure {
-            None => xml += "/>\n",
-            Some(failure) => {
+        match &case.outcome {
+            CaseOutcome::Passed => xml += "/>\n",
+            CaseOutcome::Skipped(reason) => {
+                xml += &format!(">\n      <skipped message=\"{}\"/>\n    </testcase>\n", attribute(reason));
+            }
+            CaseOutcome::Failed(failure) => {
                 let (message, text) = (attribute(&failure.message), escaped(&failure.text));
                 xml += &format!(">\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>\n");
             }
@@ -93,22 +112,32 @@ mod tests {
 
     #[test]
     fn a_suite_with_hostile_text_is_well_formed() {
-        let case = |name: &str, failure| TestCase {
+        let case = |name: &str, outcome| TestCase {
             name: name.to_owned(),
             classname: "docker.io/library/alpine".to_owned(),
             duration: Duration::from_millis(1250),
-            failure,
+            outcome,
         };
         let failure = CaseFailure { message: "a \"b\"\n<c>\u{1b}[31m".to_owned(), text: "]]>&\n\u{0}\u{fffe}two\r".to_owned() };
-        let suite = TestSuite { name: "sync".to_owned(), cases: vec![case("3.21", None), case("<3.20&>", Some(failure))] };
+        let suite = TestSuite {
+            name: "sync".to_owned(),
+            cases: vec![
+                case("3.21", CaseOutcome::Passed),
+                case("<3.20&>", CaseOutcome::Failed(failure)),
+                case("3.19", CaseOutcome::Skipped("nothing \"is\" known".to_owned())),
+            ],
+        };
         insta::assert_snapshot!(draw(&suite), @r#"
         <?xml version="1.0" encoding="UTF-8"?>
         <testsuites>
-          <testsuite name="sync" tests="2" failures="1" errors="0" skipped="0" time="2.500">
+          <testsuite name="sync" tests="3" failures="1" errors="0" skipped="1" time="3.750">
             <testcase name="3.21" classname="docker.io/library/alpine" time="1.250"/>
             <testcase name="&lt;3.20&amp;&gt;" classname="docker.io/library/alpine" time="1.250">
               <failure message="a &quot;b&quot;&#10;&lt;c&gt;[31m">]]&gt;&amp;
         two&#13;</failure>
+            </testcase>
+            <testcase name="3.19" classname="docker.io/library/alpine" time="1.250">
+              <skipped message="nothing &quot;is&quot; known"/>
             </testcase>
           </testsuite>
         </testsuites>

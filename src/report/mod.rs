@@ -20,6 +20,21 @@ pub struct Document {
     pub blocks: Vec<Block>,
 }
 
+impl Document {
+    /// Returns the document with every text of its tables, lines and summaries as `change` makes it. Titles and labels stay.
+    pub fn with_texts(mut self, change: impl Fn(&str) -> String) -> Document {
+        let apply = |text: &mut String| *text = change(text);
+        for block in &mut self.blocks {
+            match block {
+                Block::Table(table) => table.rows.iter_mut().flatten().for_each(|cell| apply(&mut cell.text)),
+                Block::Lines(lines) => lines.iter_mut().for_each(apply),
+                Block::Summary(summary) => summary.rows.iter_mut().for_each(|row| apply(&mut row.value)),
+            }
+        }
+        self
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
     Table(Table),

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::Trouble;
 use super::hooks::HookReport;
-use crate::report::junit::{CaseFailure, TestCase};
+use crate::report::junit::{CaseFailure, CaseOutcome, TestCase};
 
 /// Returns a case that passed.
 pub fn case(classname: &str, name: &str) -> TestCase {
-    TestCase { name: name.to_owned(), classname: classname.to_owned(), duration: Duration::ZERO, failure: None }
+    TestCase { name: name.to_owned(), classname: classname.to_owned(), duration: Duration::ZERO, outcome: CaseOutcome::Passed }
 }
 
 /// Returns the case of a hook.
 pub fn hook_case(classname: &str, hook: &HookReport) -> TestCase {
     let failure = hook.error.as_ref().filter(|_| !hook.tolerated);
     let failure = failure.map(|error| CaseFailure { message: error.clone(), text: error.clone() });
-    TestCase { failure, ..case(classname, &format!("hook {}", hook.command)) }
+    TestCase { outcome: failure.into(), ..case(classname, &format!("hook {}", hook.command)) }
 }
 
 /// Returns the failure that a trouble is.

@@ -12,6 +12,7 @@ pub mod cases;
 pub mod check;
 pub mod cleanup;
 pub mod commit_push;
+pub mod doctor;
 pub mod eol;
 pub mod hooks;
 pub mod image;

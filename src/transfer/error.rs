@@ -52,7 +52,7 @@ impl CopyError {
         match self {
             CopyError::Place { error, .. } => error.hint(),
             CopyError::Absent { side: Side::Source, .. } => {
-                Some("check the name and the tag; some registries say the same of what a login is needed for".to_owned())
+                Some("check the name and the tag; some registries say the same of what a login may not read".to_owned())
             }
             CopyError::NoPlatform { .. } => Some("change `platforms` of the entry, or exclude the tag by `exclude_regex`".to_owned()),
             _ => None,

@@ -17,6 +17,10 @@ use crate::support::servers::Server;
 use crate::support::world::World;
 use crate::sync::{configuration, entry, json};
 
+mod archives;
+mod forges;
+mod worlds;
+
 async fn tags(store: &dyn ImageStore, repository: &Repository) -> BTreeSet<String> {
     store.tags(repository).await.expect("a listing").unwrap_or_default().into_iter().map(|seen| seen.tag.to_string()).collect()
 }

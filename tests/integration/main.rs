@@ -11,13 +11,21 @@ mod build;
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod commit_push;
+#[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod engines;
 #[cfg(test)]
 mod eol;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod guides;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]

@@ -9,21 +9,28 @@ use std::sync::Arc;
 
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use futures_util::{StreamExt as _, stream};
 use imglife::cache::Cache;
 use imglife::config;
 use imglife::eol::Table;
 use imglife::model::eol::Calendar;
-use imglife::model::{Algorithm, BuildRecord, Clock, Descriptor, Digest, ImageReference, Manifest, Reference, Repository, Variables};
+use imglife::model::{Algorithm, BuildRecord, Clock, Descriptor, Digest, Manifest, Reference, Repository, Variables};
 use imglife::packages::directory::DirectoryFiles;
-use imglife::packages::{Prefix, Records};
+use imglife::packages::{Prefix, Reading, Records};
 use imglife::registry::memory::{MemoryPlace, Operation};
 use imglife::registry::{ImageStore, InMemory};
+use imglife::steps::cleanup::{Known, Observer, foresee};
 use imglife::steps::eol::Judge;
-use imglife::steps::status::{Condemned, observe, page, plan};
+use imglife::steps::status::{observe, page, plan};
 use serde::Deserialize;
 
+use crate::registries::client;
+use crate::support::images::{Flavour, Graph};
 use crate::support::liar::{Liar, typed};
+use crate::support::proxy::{ALWAYS, Fault, Proxy, Rule};
+use crate::support::registry::{Mark, Registry};
+use crate::support::servers::Server;
 use crate::support::world::World;
 use crate::sync::json;
 
@@ -38,8 +45,6 @@ struct Given {
     data: String,
     /// Repository, tag, name of a content.
     tags: BTreeMap<String, BTreeMap<String, String>>,
-    #[serde(default)]
-    condemned: Vec<String>,
     #[serde(default)]
     records: Vec<GivenRecord>,
 }
@@ -114,12 +119,16 @@ async fn every_world_is_reported_as_expected() {
         let table = Table::read(given.data.as_bytes()).unwrap_or_default();
         let calendar = Calendar { today: given.today, warn_days: config.lifecycle.warn_days };
         let judge = Judge { table: &table, phase: config.lifecycle.phase, calendar };
-        let condemned: Condemned = given
-            .condemned
-            .iter()
-            .map(|text| text.parse::<ImageReference>().expect("a reference"))
-            .filter_map(|image| Some((image.repository, image.tag?)))
-            .collect();
+        images.clear_calls();
+        let (memory, progress) = (imglife::transfer::forgetful(), imglife::progress::silent());
+        let now = given.today.and_time(NaiveTime::MIN).and_utc();
+        let observer = Observer { store: &images, memory: &*memory, progress: &*progress, now };
+        let reading = Reading { records: world.records.clone(), unreadable: world.unreadable.clone() };
+        let known = Known { listings: &world.listings, identities: &world.identities, records: Some(&reading) };
+        let condemned = foresee(&config, known, observer).await.condemned;
+        // What names tell is not asked for.
+        let looked_at = images.calls().iter().filter(|call| call.operation == Operation::Manifest).count();
+        assert!(looked_at <= 2 * condemned.len(), "{condemned:?} {:?}", images.calls());
         let text = page(&plan(&config, &world, &judge, &condemned), &config.status).expect("a page");
         assert_eq!(text, page(&plan(&config, &world, &judge, &condemned), &config.status).expect("a page"));
         if update {
@@ -215,7 +224,7 @@ fn policies_files_and_the_other_forms() {
     let world = small_world();
     world.imglife(["status", "--fail-on", "expired", "--report-junit", "j.xml", "--report-metrics", "m.txt"]).exits(3);
     let junit = std::fs::read_to_string(world.path("j.xml")).expect("a file");
-    assert!(junit.contains("tests=\"3\" failures=\"3\""), "{junit}");
+    assert!(junit.contains("tests=\"3\" failures=\"3\" errors=\"0\" skipped=\"0\""), "{junit}");
     let metrics = std::fs::read_to_string(world.path("m.txt")).expect("a file");
     assert!(metrics.contains("imglife_status_images{table=\"bases\",status=\"expired\"} 1\n"), "{metrics}");
     let report = json(&world.imglife(["status", "--format", "json", "--offline"]).succeeds().stdout);
@@ -298,4 +307,134 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
     }
     let unset = broken.variable("OUR_CHAT", "").imglife(["eol", "notify"]).exits(2);
     assert!(unset.stderr.contains("OUR_CHAT, which `lifecycle.notify` names, is not set"), "{}", unset.stderr);
+}
+
+/// Returns a mirror of three tags, a base of two, and a mirror of so many that a listing has two pages.
+async fn published(registry: &Registry) {
+    let store = client(registry);
+    let mut mirror = Graph::default();
+    for name in ["3.22.1", "3.22.0", "3.21.0"] {
+        let image = mirror.small_image(Flavour::Oci, "linux/amd64", name);
+        mirror.tag(name, &image);
+    }
+    mirror.publish(&store, &registry.repository("mirrors/alpine")).await;
+    let mut base = Graph::default();
+    for name in ["3.22.1-core1.0.0", "3.22.0-core1.0.0"] {
+        let image = base.small_image(Flavour::Oci, "linux/amd64", name);
+        base.tag(name, &image);
+    }
+    base.publish(&store, &registry.repository("bases/alpine")).await;
+    let (many, at) = (many(), registry.repository("mirrors/many"));
+    Graph { tags: Vec::new(), ..many.clone() }.publish(&store, &at).await;
+    let manifest = many.manifests[0].manifest();
+    let puts = many.tags.iter().map(|(tag, _)| {
+        let reference = Reference::Tag(tag.clone());
+        let (store, at, manifest) = (&store, &at, &manifest);
+        async move { store.put_manifest(at, &reference, manifest).await.expect("a tag") }
+    });
+    stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(16).collect::<()>().await;
+}
+
+fn many() -> Graph {
+    let mut graph = Graph::default();
+    let image = graph.small_image(Flavour::Oci, "linux/amd64", "many");
+    for version in 0..1_100 {
+        graph.tag(&format!("1.{version}"), &image);
+    }
+    graph
+}
+
+fn real_configuration(host: &str, more: &str) -> String {
+    format!(
+        "registry: {{ provider: file, insecure_registries: [{host:?}] }}\n\
+         sync:\n  entries:\n\
+         \x20   - {{ source: up.example/alpine, target: '{host}/mirrors/alpine', tag: 3.22.1 }}\n\
+         \x20   - {{ source: up.example/many, target: '{host}/mirrors/many', tag: '1.1099' }}\n\
+         build:\n  core_version: 1.0.0\n  registry: '{host}/bases'\n  images:\n\
+         \x20   - {{ name: alpine, folder: f, type: core, mirror_image: '{host}/mirrors/alpine', mirror_tag: 3.22.1 }}\n{more}"
+    )
+}
+
+/// Returns how often what was asked of a registry since `mark`: listings with their pages, HEADs, manifests, the rest.
+fn asked(registry: &Registry, mark: Mark) -> [usize; 4] {
+    let requests = registry.requests_since(mark);
+    let count = |method: &str, part: &str| requests.iter().filter(|seen| seen.method == method && seen.path.contains(part)).count();
+    let told = [count("GET", "/tags/list?"), count("HEAD", "/manifests/"), count("GET", "/manifests/")];
+    [told[0], told[1], told[2], requests.len() - told.iter().sum::<usize>()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_registries_are_asked_for_listings_and_current_bases_and_for_what_may_go() {
+    for server in Server::found("the report").into_iter().filter(|server| *server != Server::Crane) {
+        let registry = Registry::of(server);
+        published(&registry).await;
+        let host = registry.host();
+        let retention = "retention: { keep_last: 1098, require_records: false, max_delete_percent: 100 }\n";
+        let of_alpine = retention.replace("1098", "1");
+        let page = |more: &str| {
+            let world = World::new().file("imglife.yaml", real_configuration(&host, more));
+            let mark = server.is_distribution().then(|| registry.mark());
+            (world.imglife(["status"]).succeeds().stdout, mark.map(|mark| asked(&registry, mark)))
+        };
+        let expiring = |page: &str| page.lines().filter(|line| line.ends_with("| 🧹 Expiring |")).map(str::to_owned).collect::<Vec<_>>();
+        let (text, requests) = page("");
+        assert_eq!(text.lines().filter(|line| line.contains("/mirrors/many` |")).count(), 1_100);
+        assert_eq!(expiring(&text), Vec::<String>::new());
+        if let Some([listings, heads, manifests, rest]) = requests {
+            // Of the large one there may be two pages, as the registry likes.
+            assert!((3..=4).contains(&listings) && (heads, manifests) == (1, 0) && rest <= 1, "{requests:?}");
+        }
+        // Two tags of the many are beyond `keep_last`, nothing of the others.
+        let (text, requests) = page(retention);
+        let going = expiring(&text);
+        assert!(
+            going.len() == 2 && going.iter().all(|line| line.contains("/mirrors/many` | `1.1`") || line.contains("/mirrors/many` | `1.0`")),
+            "{going:?}"
+        );
+        if let Some([listings, heads, manifests, rest]) = requests {
+            // What tells push dates elsewhere is looked for once.
+            assert!((3..=4).contains(&listings) && (heads, manifests) == (1, 2) && rest <= 4, "{requests:?}");
+        }
+        let (text, requests) = page(&of_alpine);
+        assert_eq!(expiring(&text).len(), 1_099 + 2 + 1);
+        if let Some([listings, heads, manifests, rest]) = requests {
+            // The age of the one base takes its configuration.
+            assert!((3..=4).contains(&listings) && (heads, manifests) == (1, 1_099 + 2 + 1) && rest <= 5, "{requests:?}");
+        }
+        // The same is what a clean-up lists.
+        let world = World::new().file("imglife.yaml", real_configuration(&host, &of_alpine));
+        let listed = json(&world.imglife(["cleanup", "--list", "--output", "json"]).succeeds().stdout);
+        assert_eq!(listed["totals"]["deleted"], 1_099 + 2 + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_that_a_registry_refuses_or_breaks_off_leaves_no_report() {
+    let registry = Registry::plain();
+    published(&registry).await;
+    let refusal = Fault::status(403, &[]);
+    for (path, fault) in [
+        ("/v2/mirrors/alpine/tags/list", refusal.clone()),
+        ("/v2/bases/alpine/tags/list", Fault::Cut(10)),
+        ("/v2/bases/alpine/manifests/3.22.1", refusal),
+    ] {
+        let proxy = Proxy::start(registry.host(), ["GET", "HEAD"].map(|method| Rule::new(method, path, ALWAYS, fault.clone())).into());
+        let world = World::new().file("imglife.yaml", real_configuration(&proxy.host(), "")).file("README.md", "# Ours\n");
+        let outcome = world.imglife(["status", "--output", "README.md"]).exits(1);
+        assert!(proxy.faults() > 0 && outcome.stderr.contains("error: "), "{path}: {}", outcome.stderr);
+        assert_eq!(std::fs::read_to_string(world.path("README.md")).expect("a file"), "# Ours\n", "{path}");
+        world.imglife(["status", "--offline", "--output", "README.md"]).succeeds();
+    }
+}
+
+#[test]
+fn what_nothing_is_known_of_is_skipped_in_the_report_for_ci_servers() {
+    let world = World::new().file("imglife.yaml", real_configuration("r.example", "status: { graph: false, timeline: false }\n"));
+    let page = world.imglife(["status", "--offline", "--report-junit", "j.xml"]).succeeds().stdout;
+    assert!(!page.contains("```mermaid"), "{page}");
+    let junit = std::fs::read_to_string(world.path("j.xml")).expect("a file");
+    assert!(
+        junit.contains("tests=\"3\" failures=\"0\" errors=\"0\" skipped=\"3\"") && junit.contains("<skipped message=\"❔ Untracked\"/>"),
+        "{junit}"
+    );
 }

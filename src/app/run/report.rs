@@ -11,7 +11,7 @@ use super::worst;
 use crate::ci::Event;
 use crate::error::Exit;
 use crate::model::text::excerpt;
-use crate::report::junit::{CaseFailure, TestCase, TestSuite};
+use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
 use crate::report::text::human_duration;
 use crate::report::{Block, Cell, Document, Table, Tone};
 
@@ -185,16 +185,16 @@ impl RunReport {
         Document { blocks: vec![Block::Table(Table { title: Some(title), columns, rows })] }
     }
 
-    /// Returns the run as a list of cases, one for each step that was run.
+    /// Returns the run as a list of cases, one for each step.
     pub(super) fn test_suite(&self) -> TestSuite {
-        let cases = self.steps.iter().filter(|step| step.was_run()).map(|step| TestCase {
-            name: step.step.to_owned(),
-            classname: "imglife run".to_owned(),
-            duration: step.duration,
-            failure: (step.ending != Ending::Done).then(|| {
-                let message = step.reason.clone().unwrap_or_else(|| step.ending.word().0.to_owned());
-                CaseFailure { text: message.clone(), message }
-            }),
+        let cases = self.steps.iter().map(|step| {
+            let message = step.reason.clone().unwrap_or_else(|| step.ending.word().0.to_owned());
+            let outcome = match step.ending {
+                _ if !step.was_run() => CaseOutcome::Skipped(message),
+                Ending::Done => CaseOutcome::Passed,
+                _ => CaseOutcome::Failed(CaseFailure { text: message.clone(), message }),
+            };
+            TestCase { name: step.step.to_owned(), classname: "imglife run".to_owned(), duration: step.duration, outcome }
         });
         TestSuite { name: "run".to_owned(), cases: cases.collect() }
     }

@@ -314,7 +314,7 @@ mod tests {
     fn files_and_directories_come_to_where_docker_puts_them() {
         for (sources, destination, expected) in [
             (&["a.txt"][..], "/x", &["f640 x"][..]),
-            (&["a.txt"], "x/", &["d755 work", "d755 work/x", "f640 work/x/a.txt"]),
+            (&["a.txt"], "x/", &["d755 job", "d755 job/x", "f640 job/x/a.txt"]),
             (&["a.txt"], "/bin", &["d700 usr/bin", "d755 usr", "f640 usr/bin/a.txt"]),
             (&["a.txt"], "/bin/x", &["d700 usr/bin", "d755 usr", "f640 usr/bin/x"]),
             (&["a.txt"], "/etc/alias", &["d711 etc", "f640 etc/conf"]),

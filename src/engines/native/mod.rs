@@ -96,8 +96,8 @@ impl Engine for Native {
         EngineName::Native
     }
 
-    async fn available(&self) -> Result<(), EngineError> {
-        Ok(())
+    async fn available(&self) -> Result<String, EngineError> {
+        Ok(env!("CARGO_PKG_VERSION").to_owned())
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {

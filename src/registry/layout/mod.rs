@@ -24,6 +24,7 @@ use crate::model::{Descriptor, Digest, Hasher, Manifest, Reference, Repository, 
 mod index;
 mod neighbours;
 mod operation;
+mod probe;
 mod referrers;
 mod sweep;
 #[cfg(test)]

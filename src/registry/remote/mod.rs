@@ -24,6 +24,7 @@ mod delete;
 #[cfg(test)]
 mod delete_tests;
 mod manifest;
+mod probe;
 mod referrers;
 mod session;
 mod source;

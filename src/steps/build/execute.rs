@@ -161,7 +161,7 @@ impl Run<'_> {
         for name in EngineName::PROGRAMS {
             let Some(engine) = self.execution.engines.iter().find(|engine| engine.name() == name) else { continue };
             match engine.available().await {
-                Ok(()) => return Ok(name),
+                Ok(_) => return Ok(name),
                 Err(error) => reasons.push(format!("{name}: {}", error.problem)),
             }
         }

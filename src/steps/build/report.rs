@@ -316,7 +316,7 @@ impl BuildReport {
                 Outcome::UpToDate | Outcome::BaseMoved | Outcome::Planned | Outcome::Built | Outcome::Written => None,
             };
             let name = image.tag.as_ref().map_or(image.name.as_str(), Tag::as_str);
-            cases.push(TestCase { duration: image.duration, failure, ..case(&classname, name) });
+            cases.push(TestCase { duration: image.duration, outcome: failure.into(), ..case(&classname, name) });
             cases.extend(image.hooks.iter().map(|hook| hook_case(&classname, hook)));
         }
         TestSuite { name: "imglife build".to_owned(), cases }

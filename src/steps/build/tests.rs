@@ -35,8 +35,8 @@ impl BuildEngine for Labelling {
         self.name
     }
 
-    async fn available(&self) -> Result<(), EngineError> {
-        Ok(())
+    async fn available(&self) -> Result<String, EngineError> {
+        Ok(String::new())
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::judge::subject;
 use super::observe::trouble;
 use super::plan::{Group, How, Plan, RepositoryPlan};
 use super::report::{CleanupReport, GroupReport, Outcome, RepositoryReport};
@@ -23,6 +24,10 @@ const REPOSITORIES: usize = 4;
 
 /// Images of a repository that are worked on at once; each host has its own limit besides.
 const IMAGES: usize = 8;
+
+/// Images that are deleted before the repository is looked at again; more where more tags stay, so that looking takes at most one
+/// request for each deleted image.
+const BATCH: usize = 64;
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -57,10 +62,19 @@ struct Run<'a> {
 }
 
 /// What was found at a repository just before something is deleted there.
+#[derive(Default)]
 struct Fresh {
-    /// What tags lead to that the plan does not know.
+    /// What tags lead to that the plan does not know, or knew to name something else.
     taken: BTreeSet<Digest>,
     tags: BTreeSet<Tag>,
+}
+
+/// What was archived of an image.
+#[derive(Clone, Default)]
+struct Archived {
+    tags: Vec<(Tag, ImageReference)>,
+    /// Why not all of it was, so that nothing of it is deleted.
+    trouble: Option<Trouble>,
 }
 
 /// What became of an image.
@@ -68,6 +82,24 @@ struct Done {
     report: GroupReport,
     /// What referred to the image and goes with it.
     referrers: BTreeSet<Digest>,
+}
+
+/// What the images so far leave to do, and to leave alone.
+#[derive(Default)]
+struct Course {
+    /// What deleted images led to, and what referred to them.
+    parts: BTreeSet<Digest>,
+    /// What images lead to that stay since something failed, or since others took them.
+    needed: BTreeSet<Digest>,
+    has_begun: bool,
+}
+
+/// What a listing has to show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expects {
+    Tags,
+    /// All of them may have been deleted by now.
+    Anything,
 }
 
 impl Run<'_> {
@@ -94,35 +126,77 @@ impl Run<'_> {
     }
 
     async fn delete(&self, planned: &RepositoryPlan, report: &mut RepositoryReport) {
-        let fresh = match self.look_again(planned).await {
+        let mut course = Course::default();
+        let is_attached = |group: &Group| group.tags.iter().all(|(tag, _)| tag.is_attachment());
+        // Attachments come after the images, as long as nobody knows whether these go.
+        for attached in [false, true] {
+            let mut groups: Vec<&Group> = planned.groups.iter().filter(|group| is_attached(group) == attached).collect();
+            if attached {
+                groups = self.detached(groups, &mut course, report);
+            }
+            while !groups.is_empty() {
+                // What others lead to comes after these: when one of these stays, it stays too.
+                let below: BTreeSet<&Digest> = groups.iter().flat_map(|group| &group.parts).collect();
+                let (later, now): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| below.contains(&group.digest));
+                // Nothing leads to itself, so that there is always something that can go.
+                let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
+                for batch in now.chunks(BATCH.max(planned.kept.len())) {
+                    self.work_on(planned, batch, &mut course, report).await;
+                }
+                groups = later;
+            }
+        }
+        self.delete_parts(planned, course, report).await;
+    }
+
+    /// Returns the attachments of what was deleted. The others stay with what they are attached to.
+    fn detached<'a>(&self, groups: Vec<&'a Group>, course: &mut Course, report: &mut RepositoryReport) -> Vec<&'a Group> {
+        let mut left = groups;
+        loop {
+            let subjects: BTreeSet<Tag> = course.needed.iter().map(Tag::of_referrers).collect();
+            let is_needed =
+                |group: &&Group| group.tags.iter().any(|(tag, _)| subject(tag).is_some_and(|subject| subjects.contains(&subject)));
+            let (stay, go): (Vec<&Group>, Vec<&Group>) = left.into_iter().partition(is_needed);
+            left = go;
+            if stay.is_empty() {
+                return left;
+            }
+            for group in stay {
+                // What is attached to an attachment stays with that.
+                course.needed.extend(group.parts.iter().chain([&group.digest]).cloned());
+                let outcome = if self.execution.cancel.is_cancelled() { Outcome::NotStarted } else { Outcome::Stays };
+                report.groups.push(GroupReport::new(group, outcome));
+            }
+        }
+    }
+
+    async fn work_on(&self, planned: &RepositoryPlan, batch: &[&Group], course: &mut Course, report: &mut RepositoryReport) {
+        for done in self.batch(planned, batch, course).await {
+            match done.report.outcome {
+                Outcome::Deleted => {
+                    course.parts.extend(done.report.parts.iter().cloned());
+                    course.parts.extend(done.referrers);
+                }
+                _ => course.needed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
+            }
+            report.groups.push(done.report);
+        }
+        course.has_begun = true;
+    }
+
+    async fn delete_parts(&self, planned: &RepositoryPlan, mut course: Course, report: &mut RepositoryReport) {
+        course.parts.retain(|part| !course.needed.contains(part) && !planned.alive.contains(part));
+        if course.parts.is_empty() || self.execution.cancel.is_cancelled() {
+            return;
+        }
+        let fresh = match self.look_again(planned, true, Expects::Anything).await {
             Ok(fresh) => fresh,
             Err(trouble) => {
-                report.groups = planned.groups.iter().map(|group| GroupReport::new(group, Outcome::Failed(trouble.clone()))).collect();
+                report.warnings.push(format!("{} manifests were left behind without a tag: {}", course.parts.len(), trouble.cause));
                 return;
             }
         };
-        let mut failed: BTreeSet<Digest> = BTreeSet::new();
-        let mut parts: BTreeSet<Digest> = BTreeSet::new();
-        // What others lead to comes after these: when one of these stays, it stays too.
-        let part_of_other = |group: &Group| planned.groups.iter().any(|other| other.parts.contains(&group.digest));
-        let (last, first): (Vec<&Group>, Vec<&Group>) = planned.groups.iter().partition(|group| part_of_other(group));
-        let mut waves = vec![first];
-        waves.extend(last.into_iter().map(|group| vec![group]));
-        for wave in waves {
-            let work: Vec<_> = wave.into_iter().map(|group| self.group(planned, group, &fresh, failed.contains(&group.digest))).collect();
-            let done: Vec<Done> = stream::iter(work).buffered(IMAGES).collect().await;
-            for done in done {
-                match done.report.outcome {
-                    Outcome::Deleted => {
-                        parts.extend(done.report.parts.iter().cloned());
-                        parts.extend(done.referrers);
-                    }
-                    _ => failed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
-                }
-                report.groups.push(done.report);
-            }
-        }
-        let doomed = parts.iter().filter(|part| !failed.contains(*part) && !planned.alive.contains(*part) && !fresh.taken.contains(*part));
+        let doomed = course.parts.iter().filter(|part| !fresh.taken.contains(*part));
         let deletions: Vec<_> = doomed.map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
         for (part, result) in stream::iter(deletions).buffered(IMAGES).collect::<Vec<_>>().await {
             match result {
@@ -134,6 +208,30 @@ impl Run<'_> {
         }
     }
 
+    /// Archives and deletes some images, after looking whether anybody took them since they were looked at.
+    async fn batch(&self, planned: &RepositoryPlan, groups: &[&Group], course: &mut Course) -> Vec<Done> {
+        let expects = if course.has_begun { Expects::Anything } else { Expects::Tags };
+        let deletes_manifests = groups.iter().any(|group| group.how != How::Tags);
+        let mut fresh = self.look_again(planned, deletes_manifests, expects).await;
+        let mut archived = vec![Archived::default(); groups.len()];
+        if let Ok(seen) = &fresh
+            && groups.iter().any(|group| !group.archive.is_empty())
+        {
+            let work: Vec<_> = groups.iter().map(|group| self.archive_group(planned, group, seen)).collect();
+            archived = stream::iter(work).buffered(IMAGES).collect().await;
+            // Copying takes its time.
+            fresh = self.look_again(planned, deletes_manifests, expects).await;
+        }
+        if let Ok(fresh) = &fresh {
+            course.needed.extend(fresh.taken.iter().cloned());
+        }
+        let work = groups.iter().zip(archived).map(|(group, archived)| {
+            let is_needed = course.needed.contains(&group.digest);
+            self.group(planned, group, archived, fresh.as_ref().map_err(Trouble::clone), is_needed)
+        });
+        stream::iter(work.collect::<Vec<_>>()).buffered(IMAGES).collect().await
+    }
+
     async fn delete_part(&self, repository: &Repository, part: &Digest) -> Result<Option<Deletion>, PlaceError> {
         if self.execution.cancel.is_cancelled() {
             return Ok(None);
@@ -141,16 +239,29 @@ impl Run<'_> {
         self.execution.store.delete_manifest(repository, part).await.map(Some)
     }
 
-    /// Lists the repository again, since others may have pushed to it since it was looked at.
-    async fn look_again(&self, planned: &RepositoryPlan) -> Result<Fresh, Trouble> {
-        let listing = self.execution.store.tags(&planned.repository).await.map_err(|error| trouble(&error))?;
+    /// Lists the repository again, since others may have pushed to it since it was looked at. Before manifests are deleted, with which
+    /// their tags go, it is also looked whether tags that stay name what they named.
+    async fn look_again(&self, planned: &RepositoryPlan, deletes_manifests: bool, expects: Expects) -> Result<Fresh, Trouble> {
+        let (store, repository) = (&self.execution.store, &planned.repository);
+        let listing = store.tags(repository).await.map_err(|error| trouble(&error))?;
         let tags: BTreeSet<Tag> = listing.unwrap_or_default().into_iter().map(|seen| seen.tag).collect();
-        if tags.is_empty() {
+        if tags.is_empty() && (expects == Expects::Tags || !planned.kept.is_empty()) {
             return Err(Trouble::new("it had tags when it was looked at, and now lists none"));
         }
+        let mut moved: Vec<&Tag> = tags.difference(&planned.seen).collect();
+        let stays = planned.kept.iter().filter(|(tag, ..)| deletes_manifests && tags.contains(tag));
+        let looks = stays.map(|(tag, digest, _)| async move {
+            let found = store.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(|error| trouble(&error))?;
+            Ok((tag, found.is_some_and(|found| Some(&found.digest) != digest.as_ref())))
+        });
+        let looks: Vec<Result<(&Tag, bool), Trouble>> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(IMAGES).collect().await;
+        for look in looks {
+            let (tag, has_moved) = look?;
+            moved.extend(has_moved.then_some(tag));
+        }
         let mut taken = BTreeSet::new();
-        for tag in tags.difference(&planned.seen) {
-            let read = tree::read(&*self.execution.store, &planned.repository, &Reference::Tag(tag.clone())).await;
+        for tag in moved {
+            let read = tree::read(&**store, repository, &Reference::Tag(tag.clone())).await;
             if let Some((tree, _)) = read.map_err(|error| trouble(&error))? {
                 taken.extend(Tree::digests(&tree).cloned());
             }
@@ -158,16 +269,26 @@ impl Run<'_> {
         Ok(Fresh { taken, tags })
     }
 
-    async fn group(&self, planned: &RepositoryPlan, group: &Group, fresh: &Fresh, is_needed: bool) -> Done {
-        let repository = &planned.repository;
-        let item = format!("{repository}@{}", group.digest.short());
+    async fn group(
+        &self,
+        planned: &RepositoryPlan,
+        group: &Group,
+        archived: Archived,
+        fresh: Result<&Fresh, Trouble>,
+        is_needed: bool,
+    ) -> Done {
+        let item = format!("{}@{}", planned.repository, group.digest.short());
         let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeSet::new() };
-        if self.execution.cancel.is_cancelled() {
+        done.report.archived = archived.tags;
+        if self.execution.cancel.is_cancelled() && archived.trouble.is_none() {
             return done;
         }
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &item });
-        let result = self.try_group(planned, group, fresh, is_needed, &mut done).await;
+        let result = match (archived.trouble, fresh) {
+            (Some(trouble), _) | (None, Err(trouble)) => Err(trouble),
+            (None, Ok(fresh)) => self.try_group(planned, group, fresh, is_needed, &mut done).await,
+        };
         done.report.outcome = match result {
             Ok(()) => {
                 progress.event(Event::Finished { item: &item, outcome: ItemOutcome::Done { detail: "deleted" } });
@@ -191,35 +312,18 @@ impl Run<'_> {
     ) -> Result<(), Trouble> {
         let repository = &planned.repository;
         let store = &self.execution.store;
-        let is_taken = is_needed || fresh.taken.contains(&group.digest);
-        if group.how == How::Manifest && is_taken {
+        if group.how == How::Manifest && is_needed {
             return Err(Trouble::new("another tag leads to it since it was looked at").hint("run cleanup again"));
         }
-        let mut there = Vec::new();
-        for (tag, _) in group.tags.iter().filter(|(tag, _)| fresh.tags.contains(tag)) {
-            let found = store.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(|error| trouble(&error))?;
-            match found {
-                Some(found) if found.digest == group.digest => there.push(tag),
-                Some(_) => {
-                    let cause = format!("the tag {tag} moved since it was looked at; nothing of the image was deleted");
-                    return Err(Trouble::new(cause).hint("run cleanup again"));
-                }
-                None => {}
-            }
-        }
-        for tag in there.iter().copied() {
-            if let Some(to) = group.archive.get(tag) {
-                tokio::select! {
-                    archived = self.archive(repository, group, tag, to, fresh) => archived?,
-                    () = self.execution.cancel.cancelled() => return Err(Trouble::new("stopped while it was archived; nothing was deleted")),
-                }
-                done.report.archived.push((tag.clone(), to.clone()));
-            }
+        let there = self.still_there(planned, group, fresh).await?;
+        let is_archived = |tag: &Tag| !group.archive.contains_key(tag) || done.report.archived.iter().any(|(archived, _)| archived == tag);
+        if let Some(tag) = there.iter().find(|tag| !is_archived(tag)) {
+            return Err(Trouble::new(format!("the tag {tag} was not there to be archived; nothing of the image was deleted")));
         }
         let deletes_manifest = match group.how {
             How::Tags => false,
             How::Manifest => true,
-            How::TagsThenManifest => !is_taken,
+            How::TagsThenManifest => !is_needed,
         };
         if deletes_manifest {
             done.referrers = self.referrers(repository, group).await.map_err(|error| trouble(&error))?;
@@ -242,6 +346,45 @@ impl Run<'_> {
             done.report.parts.clear();
         }
         Ok(())
+    }
+
+    /// Returns those tags of an image that are still there. Fails when one of them names another image by now.
+    async fn still_there<'a>(&self, planned: &RepositoryPlan, group: &'a Group, fresh: &Fresh) -> Result<Vec<&'a Tag>, Trouble> {
+        let mut there = Vec::new();
+        for (tag, _) in group.tags.iter().filter(|(tag, _)| fresh.tags.contains(tag)) {
+            let found = self.execution.store.resolve(&planned.repository, &Reference::Tag(tag.clone())).await;
+            match found.map_err(|error| trouble(&error))? {
+                Some(found) if found.digest == group.digest => there.push(tag),
+                Some(_) => {
+                    let cause = format!("the tag {tag} moved since it was looked at; nothing of the image was deleted");
+                    return Err(Trouble::new(cause).hint("run cleanup again"));
+                }
+                None => {}
+            }
+        }
+        Ok(there)
+    }
+
+    /// Archives the tags of an image.
+    async fn archive_group(&self, planned: &RepositoryPlan, group: &Group, fresh: &Fresh) -> Archived {
+        let mut archived = Archived::default();
+        if group.archive.is_empty() || self.execution.cancel.is_cancelled() {
+            return archived;
+        }
+        let work = async {
+            for tag in self.still_there(planned, group, fresh).await? {
+                if let Some(to) = group.archive.get(tag) {
+                    self.archive(&planned.repository, group, tag, to, fresh).await?;
+                    archived.tags.push((tag.clone(), to.clone()));
+                }
+            }
+            Ok(())
+        };
+        let result = tokio::select! {
+            result = work => result,
+            () = self.execution.cancel.cancelled() => Err(Trouble::new("stopped while it was archived; nothing was deleted")),
+        };
+        Archived { trouble: result.err(), ..archived }
     }
 
     /// Copies the image with its attachments, and makes sure that the archive has it.

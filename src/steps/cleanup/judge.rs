@@ -14,6 +14,9 @@ use crate::registry::Ability;
 /// No image is older than Docker, so an earlier date is none.
 const FIRST_YEAR: i32 = 2013;
 
+/// The first day of that year.
+const FIRST_DAY: Option<DateTime<Utc>> = DateTime::from_timestamp(1_356_998_400, 0);
+
 /// What is younger is not deleted.
 const GRACE: TimeDelta = TimeDelta::hours(24);
 
@@ -192,15 +195,16 @@ impl<'a> Protections<'a> {
 }
 
 /// Returns why a tag of a mirror or a base stays whatever the rules say, as far as that does not depend on its age or its neighbours.
-pub(super) fn standing(seen: &Seen, tag: &TagImage, protections: &Protections<'_>) -> Option<Kept> {
+fn standing(seen: &Seen, tag: &TagImage, protections: &Protections<'_>) -> Option<Kept> {
     if let Err(trouble) = &tag.image {
         return Some(Kept::Unreadable(trouble.cause.clone()));
     }
-    if let Some(kept) = protections.reason(&seen.repository, tag) {
-        return Some(kept);
-    }
+    protections.reason(&seen.repository, tag).or_else(|| wanted(seen, &tag.tag))
+}
+
+/// Returns why the configuration keeps a tag.
+fn wanted(seen: &Seen, name: &Tag) -> Option<Kept> {
     let wanted = &seen.wanted;
-    let name = &tag.tag;
     let excludes = |exclusion: &TagExclusion| match exclusion {
         TagExclusion::Exact(text) => text == name.as_str(),
         TagExclusion::Pattern(pattern) => pattern.regex.is_match(name.as_str()),
@@ -219,14 +223,31 @@ pub(super) fn standing(seen: &Seen, tag: &TagImage, protections: &Protections<'_
     .or_else(|| wanted.build_unknown.clone().map(Kept::BuildUnknown))
 }
 
-/// Returns the tags of a base whose age has to be known: those that nothing keeps so far, and those that are ordered by it.
-pub(super) fn undated<'a>(seen: &'a Seen, protections: &Protections<'_>) -> Vec<&'a Tag> {
-    let matters = |tag: &&TagImage| {
-        !tag.tag.is_attachment()
-            && tag.image.is_ok()
-            && (!TagVersion::of(tag.tag.as_str()).is_version() || standing(seen, tag, protections).is_none())
+/// What may still come to be known of the ages of a repository's tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ages {
+    Told,
+    /// Those that are not known may turn out to be any.
+    Open,
+}
+
+/// Returns the tags of a mirror or a base that may go as far as is known, and those that have to be dated to tell their order. All
+/// others stay, whatever their images and their ages turn out to be.
+pub(super) fn undecided<'a>(seen: &'a Seen, protections: &Protections<'_>, ages: Ages, now: DateTime<Utc>) -> BTreeSet<&'a Tag> {
+    let ranks = ranks(seen);
+    let is_dated = |tag: &TagImage| ages == Ages::Told || tag.date.is_some();
+    let has_version = |tag: &TagImage| TagVersion::of(tag.tag.as_str()).is_version();
+    let may_go = |tag: &&TagImage| {
+        let rank = ranks.get(&tag.tag).copied().filter(|_| is_dated(tag) || has_version(tag)).unwrap_or(usize::MAX);
+        // Whatever condemns a tag condemns an older one.
+        let date = if is_dated(tag) { tag.date } else { FIRST_DAY };
+        let is_kept = protections.reason(&seen.repository, tag).is_some() || wanted(seen, &tag.tag).is_some();
+        !tag.tag.is_attachment() && !is_kept && matches!(by_age_and_rank(seen, rank, date, now), Verdict::Condemn(_))
     };
-    seen.tags().filter(|tag| tag.date.is_none()).filter(matters).map(|tag| &tag.tag).collect()
+    let open: Vec<&TagImage> = seen.tags().filter(may_go).collect();
+    let is_ordered_by_date = open.iter().any(|tag| !is_dated(tag) && !has_version(tag));
+    let ordered = seen.tags().filter(|tag| is_ordered_by_date && !has_version(tag) && ranks.contains_key(&tag.tag));
+    ordered.chain(open).map(|tag| &tag.tag).collect()
 }
 
 /// Returns what becomes of each tag of a repository at the time `now`. A tag that is condemned here still stays when the guard holds,
@@ -261,6 +282,17 @@ pub(super) fn alive<'a>(seen: &'a Seen, verdicts: &BTreeMap<Tag, Verdict>) -> BT
 }
 
 fn by_rules(seen: &Seen, protections: &Protections<'_>, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {
+    let ranks = ranks(seen);
+    let verdict = |tag: &TagImage| match standing(seen, tag, protections) {
+        Some(kept) => Verdict::Keep(kept),
+        None if tag.tag.is_attachment() => Verdict::Condemn(Condemned::WithImage),
+        None => by_age_and_rank(seen, ranks.get(&tag.tag).copied().unwrap_or_default(), tag.date, now),
+    };
+    seen.tags().map(|tag| (tag.tag.clone(), verdict(tag))).collect()
+}
+
+/// Returns the places of tags among the newest, from 0 on. Aliases, `latest` and attachments have none.
+fn ranks(seen: &Seen) -> HashMap<&Tag, usize> {
     let mut images: Vec<(TagVersion, &TagImage)> = seen
         .tags()
         .filter(|tag| !tag.tag.is_attachment())
@@ -270,27 +302,18 @@ fn by_rules(seen: &Seen, protections: &Protections<'_>, now: DateTime<Utc>) -> B
     // Tags without a version are all alike as versions, so that their dates decide.
     let key = |(version, tag): &(TagVersion, &TagImage)| (version.is_version().then(|| version.clone()), tag.date, version.clone());
     images.sort_by_cached_key(|image| Reverse(key(image)));
-    let ranks: HashMap<&Tag, usize> = images.iter().enumerate().map(|(rank, (_, tag))| (&tag.tag, rank)).collect();
+    images.iter().enumerate().map(|(rank, (_, tag))| (&tag.tag, rank)).collect()
+}
+
+fn by_age_and_rank(seen: &Seen, rank: usize, date: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Verdict {
     let min_keep = seen.rules.iter().map(|rules| rules.min_keep).max().unwrap_or(usize::MAX);
-    let mut verdicts = BTreeMap::new();
-    for tag in seen.tags() {
-        let verdict = match standing(seen, tag, protections) {
-            Some(kept) => Verdict::Keep(kept),
-            None if tag.tag.is_attachment() => Verdict::Condemn(Condemned::WithImage),
-            None => {
-                let rank = ranks.get(&tag.tag).copied().unwrap_or_default();
-                if rank < min_keep {
-                    Verdict::Keep(Kept::MinKeep)
-                } else if tag.date.is_some_and(|date| now - date < GRACE) {
-                    Verdict::Keep(Kept::Young)
-                } else {
-                    by_all_rules(&seen.rules, rank, tag.date, now)
-                }
-            }
-        };
-        verdicts.insert(tag.tag.clone(), verdict);
+    if rank < min_keep {
+        Verdict::Keep(Kept::MinKeep)
+    } else if date.is_some_and(|date| now - date < GRACE) {
+        Verdict::Keep(Kept::Young)
+    } else {
+        by_all_rules(&seen.rules, rank, date, now)
     }
-    verdicts
 }
 
 /// Returns the verdict of all rules: a tag goes when it goes by each of them.

@@ -9,6 +9,7 @@ use crate::steps::shard::{Only, Shard};
 use crate::steps::{build, sync};
 
 mod execute;
+mod foresee;
 mod judge;
 mod observe;
 mod plan;
@@ -16,9 +17,10 @@ mod report;
 mod tree;
 
 pub use execute::{Execution, execute};
+pub use foresee::{Foreseen, Known, foresee};
 pub use judge::{Condemned, Kept, Protections, Verdict, judge};
-pub use observe::{RecordsSeen, Role, Seen, TagImage, Wanted, World, observe};
-pub use plan::{Group, Plan, Policy, RepositoryPlan, plan};
+pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Wanted, World, observe};
+pub use plan::{Group, How, Plan, Policy, RepositoryPlan, plan};
 pub use report::{CleanupReport, Totals};
 pub use tree::Tree;
 

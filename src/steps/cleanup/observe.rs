@@ -1,30 +1,29 @@
 //! What cleanup looks at: tags with what they name and their age, records, what upstreams and templates want. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::judge::{Protections, Verdict, judge, subject, undated};
+use super::judge::{Ages, Protections, Verdict, judge, subject, undecided};
 use super::tree::{self, Clue, Tree};
 use super::{Scope, Target, targets};
-use crate::config::{Archive, Config, Retention, Selection, Sync};
+use crate::config::{Archive, Config, Entry, Retention};
 use crate::error::chain;
 use crate::model::{BuildRecord, Digest, Reference, Repository, Tag};
 use crate::packages::Reading;
 use crate::progress::{Event, Progress};
-use crate::registry::{Deletions, ImageStore, PlaceError, TagSeen};
+use crate::registry::{Deletions, ImageStore, PlaceError};
 use crate::steps::Trouble;
 use crate::steps::build::{Identity, identify};
-use crate::steps::sync::{self, Naming, ObservedEntry, Places};
-use crate::transfer::forgetful;
+use crate::steps::sync;
+use crate::transfer::Memory;
 
 /// Repositories that are looked at at once.
-const REPOSITORIES: usize = 4;
+pub(super) const REPOSITORIES: usize = 4;
 
 /// Manifests of a repository that are read at once; each host has its own limit besides.
-const LOOKS: usize = 16;
+pub(super) const LOOKS: usize = 16;
 
 /// What was seen.
 #[derive(Clone, Debug)]
@@ -48,7 +47,28 @@ pub enum RecordsSeen {
     NotConfigured,
 }
 
+impl World {
+    /// Returns a world of which only the records are known.
+    pub(super) fn new(config: &Config, records: RecordsSeen) -> World {
+        let require_records = config.retention.as_ref().is_none_or(|rules| rules.require_records);
+        let has_bases = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
+        World { repositories: Vec::new(), records, has_bases, require_records, orphans: Vec::new(), warnings: Vec::new() }
+    }
+}
+
 impl RecordsSeen {
+    /// Returns the records with the layouts that they name relative to the configuration resolved, as those of the configuration are.
+    pub(super) fn resolved(mut self, config: &Config) -> RecordsSeen {
+        if let RecordsSeen::Read(reading) = &mut self {
+            for record in &mut reading.records {
+                for image in record.base.iter_mut().chain([&mut record.image]) {
+                    image.repository = image.repository.resolved_below(&config.directory);
+                }
+            }
+        }
+        self
+    }
+
     pub fn records(&self) -> &[BuildRecord] {
         match self {
             RecordsSeen::Read(reading) => &reading.records,
@@ -125,28 +145,33 @@ impl Seen {
     }
 }
 
+/// What a clean-up looks with, and when.
+#[derive(Clone, Copy)]
+pub struct Observer<'a> {
+    pub store: &'a dyn ImageStore,
+    /// What earlier runs found out.
+    pub memory: &'a dyn Memory,
+    pub progress: &'a dyn Progress,
+    pub now: DateTime<Utc>,
+}
+
 /// Looks at everything that the repositories in scope need. What cannot be seen is part of the result, not a failure.
-pub async fn observe(
-    config: &Config,
-    scope: &Scope,
-    records: RecordsSeen,
-    store: &Arc<dyn ImageStore>,
-    progress: &dyn Progress,
-    now: DateTime<Utc>,
-) -> World {
+pub async fn observe(config: &Config, scope: &Scope, records: RecordsSeen, observer: Observer<'_>) -> World {
+    let records = records.resolved(config);
     let targets = scope.targets(config);
-    let wanted = wanted(config, &targets, store, progress, now);
-    let ((wanted, mut warnings), (orphans, more)) = futures_util::join!(wanted, orphans(config, store, progress));
+    let wanted = async {
+        let positions = targets.iter().flat_map(|target| target.entries.iter().copied()).collect();
+        let (identities, selections) = futures_util::join!(identities(config, observer), selections(config, positions, observer));
+        wanted(config, &targets, &identities, &selections)
+    };
+    let ((wanted, mut warnings), (orphans, more)) = futures_util::join!(wanted, orphans(config, observer));
     warnings.extend(more);
     let protections = Protections::of(records.records());
     let (looks, archives) = looks(&targets, wanted);
-    let protections = &protections;
-    let looks =
-        looks.into_iter().chain(archives).map(|seen| async move { Look { store: &**store, progress, protections, now }.at(seen).await });
+    let look = &Look { observer, protections: &protections };
+    let looks = looks.into_iter().chain(archives).map(|seen| async move { look.at(seen).await });
     let repositories = stream::iter(looks.collect::<Vec<_>>()).buffered(REPOSITORIES).collect().await;
-    let require_records = config.retention.as_ref().is_none_or(|rules| rules.require_records);
-    let has_bases = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
-    World { repositories, records, has_bases, require_records, orphans, warnings }
+    World { repositories, orphans, warnings, ..World::new(config, records) }
 }
 
 /// Returns the repositories that are to be looked at, and their archives.
@@ -185,7 +210,7 @@ pub(super) fn archives_of(target: &Target) -> impl Iterator<Item = (&Archive, Re
     })
 }
 
-fn unseen(repository: Repository, role: Role) -> Seen {
+pub(super) fn unseen(repository: Repository, role: Role) -> Seen {
     Seen {
         repository,
         role,
@@ -201,19 +226,21 @@ fn unseen(repository: Repository, role: Role) -> Seen {
     }
 }
 
-struct Look<'a> {
-    store: &'a dyn ImageStore,
-    progress: &'a dyn Progress,
-    protections: &'a Protections<'a>,
-    now: DateTime<Utc>,
+pub(super) struct Look<'a> {
+    pub(super) observer: Observer<'a>,
+    pub(super) protections: &'a Protections<'a>,
 }
 
 impl Look<'_> {
     async fn at(&self, mut seen: Seen) -> Seen {
         let repository = seen.repository.clone();
-        self.progress.event(Event::Observing { what: &format!("tags of {repository}") });
+        self.observer.progress.event(Event::Observing { what: &format!("tags of {repository}") });
         // The age of a base is in its images; an archive's is in its tags.
-        let listing = if seen.role == Role::Mirror { self.store.dated_tags(&repository).await } else { self.store.tags(&repository).await };
+        let listing = if seen.role == Role::Mirror {
+            self.observer.store.dated_tags(&repository).await
+        } else {
+            self.observer.store.tags(&repository).await
+        };
         let listing = match listing {
             Ok(listing) => listing.unwrap_or_default(),
             Err(error) => {
@@ -221,8 +248,11 @@ impl Look<'_> {
                 return seen;
             }
         };
-        self.progress.event(Event::Observing { what: &format!("images of {repository}") });
-        let reads = listing.into_iter().map(|tag| self.read(&repository, tag));
+        self.observer.progress.event(Event::Observing { what: &format!("images of {repository}") });
+        let reads = listing.into_iter().map(|tag| {
+            let date = tag.pushed_at.filter(|_| seen.role == Role::Mirror);
+            self.read(&repository, tag.tag, date)
+        });
         let read: Vec<(TagImage, Clue)> = stream::iter(reads).buffered(LOOKS).collect().await;
         let (tags, clues): (Vec<TagImage>, Vec<(Tag, Clue)>) = read.into_iter().map(|(tag, clue)| (tag.clone(), (tag.tag, clue))).unzip();
         seen.listing = Ok(tags);
@@ -231,9 +261,9 @@ impl Look<'_> {
         if seen.role == Role::Base {
             self.date(&mut seen, clues.into_iter().collect()).await;
         }
-        let goes = judge(&seen, self.protections, self.now).values().any(|verdict| matches!(verdict, Verdict::Condemn(_)));
+        let goes = judge(&seen, self.protections, self.observer.now).values().any(|verdict| matches!(verdict, Verdict::Condemn(_)));
         if goes && seen.trouble.is_none() {
-            match self.store.deletions(&repository).await {
+            match self.observer.store.deletions(&repository).await {
                 Ok(deletions) => seen.deletions = deletions,
                 Err(error) => seen.trouble = Some(trouble(&error)),
             }
@@ -241,14 +271,14 @@ impl Look<'_> {
         seen
     }
 
-    async fn read(&self, repository: &Repository, tag: TagSeen) -> (TagImage, Clue) {
-        let read = tree::read(self.store, repository, &Reference::Tag(tag.tag.clone())).await;
+    pub(super) async fn read(&self, repository: &Repository, tag: Tag, date: Option<DateTime<Utc>>) -> (TagImage, Clue) {
+        let read = tree::read(self.observer.store, repository, &Reference::Tag(tag.clone())).await;
         let (image, clue) = match read {
             Ok(Some((tree, clue))) => (Ok(tree), clue),
             Ok(None) => (Err(Trouble::new("it is listed, and not there")), Clue::Nowhere),
             Err(error) => (Err(trouble(&error)), Clue::Nowhere),
         };
-        (TagImage { tag: tag.tag, image, date: tag.pushed_at }, clue)
+        (TagImage { tag, image, date }, clue)
     }
 
     /// Looks at images that records name by digest and that no tag leads to.
@@ -257,7 +287,7 @@ impl Look<'_> {
         let known: BTreeSet<&Digest> = seen.tags().flat_map(|tag| &tag.image).flat_map(|tree| tree.digests()).collect();
         let unknown: Vec<Digest> = named.iter().filter(|digest| !known.contains(*digest)).map(|digest| (*digest).clone()).collect();
         let repository = &seen.repository;
-        let reads = unknown.into_iter().map(|digest| async move { tree::read(self.store, repository, &digest.into()).await });
+        let reads = unknown.into_iter().map(|digest| async move { tree::read(self.observer.store, repository, &digest.into()).await });
         let read: Vec<_> = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
         for result in read {
             match result {
@@ -275,37 +305,42 @@ impl Look<'_> {
         let looks = unknown.into_iter().filter_map(|tag| {
             // Of longer digests a tag holds only the beginning.
             let digest: Digest = format!("sha256:{}", tag.as_str().strip_prefix("sha256-")?).parse().ok()?;
-            Some(async move { (tag, self.store.resolve(repository, &digest.into()).await) })
+            Some(async move { (tag, self.observer.store.resolve(repository, &digest.into()).await) })
         });
         let found: Vec<_> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
         seen.gone = found.into_iter().filter(|(_, found)| matches!(found, Ok(None))).map(|(tag, _)| tag).collect();
     }
 
-    /// Finds out how old the images of a base are, where that matters.
-    async fn date(&self, seen: &mut Seen, mut clues: BTreeMap<Tag, Clue>) {
+    /// Finds out how old the images of a base are, where that matters. Images that are made of the same are looked at once.
+    pub(super) async fn date(&self, seen: &mut Seen, clues: BTreeMap<Tag, Clue>) {
+        let undecided = undecided(seen, self.protections, Ages::Open, self.observer.now);
+        let clues: BTreeMap<Tag, Clue> = clues.into_iter().filter(|(tag, _)| undecided.contains(tag)).collect();
+        let distinct: BTreeMap<&Digest, &Clue> = clues.values().filter_map(|clue| Some((clue.digest()?, clue))).collect();
         let repository = &seen.repository;
-        let undated: Vec<(Tag, Clue)> = undated(seen, self.protections).into_iter().filter_map(|tag| clues.remove_entry(tag)).collect();
-        let looks = undated.into_iter().map(|(tag, clue)| async move {
+        let looks = distinct.into_iter().map(|(digest, clue)| async move {
             // What cannot be read has no age, which keeps it as far as its age goes.
-            (tag, tree::created(self.store, repository, clue).await.ok().flatten())
+            let created = tree::created(self.observer.store, repository, clue, self.observer.memory).await;
+            (digest, created.ok().flatten())
         });
-        let dates: BTreeMap<Tag, Option<DateTime<Utc>>> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
-        for tag in seen.listing.iter_mut().flatten() {
-            tag.date = tag.date.or_else(|| dates.get(&tag.tag).copied().flatten());
+        let told: BTreeMap<&Digest, Option<DateTime<Utc>>> =
+            stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
+        for tag in seen.listing.iter_mut().flatten().filter(|tag| tag.date.is_none()) {
+            tag.date = match clues.get(&tag.tag) {
+                Some(Clue::Told(created)) => Some(*created),
+                Some(clue) => clue.digest().and_then(|digest| told.get(digest).copied().flatten()),
+                None => None,
+            };
         }
     }
 }
 
 /// Returns what the configuration wants of each target, with warnings.
-async fn wanted(
+pub(super) fn wanted(
     config: &Config,
     targets: &[Target],
-    store: &Arc<dyn ImageStore>,
-    progress: &dyn Progress,
-    now: DateTime<Utc>,
+    identities: &[Result<Identity, Trouble>],
+    selections: &[Selected],
 ) -> (Vec<Wanted>, Vec<String>) {
-    let (identities, entries) =
-        futures_util::join!(identities(config, &**store, progress), selected(config, targets, store, progress, now));
     let mut warnings = Vec::new();
     let mut all = Vec::with_capacity(targets.len());
     for target in targets {
@@ -329,7 +364,7 @@ async fn wanted(
                 _ => {}
             }
         }
-        for (entry, selected) in entries.iter().filter(|(position, _)| target.entries.contains(position)) {
+        for (entry, selected) in selections.iter().filter(|(position, _)| target.entries.contains(position)) {
             match selected {
                 Ok(tags) => wanted.selected.extend(tags.iter().cloned()),
                 Err(cause) => {
@@ -346,54 +381,26 @@ async fn wanted(
     (all, warnings)
 }
 
-async fn identities(config: &Config, store: &dyn ImageStore, progress: &dyn Progress) -> Vec<Result<Identity, Trouble>> {
+async fn identities(config: &Config, observer: Observer<'_>) -> Vec<Result<Identity, Trouble>> {
     match &config.build {
-        Some(build) => identify(config, build, &(0..build.images.len()).collect(), store, progress).await,
+        Some(build) => identify(config, build, &(0..build.images.len()).collect(), observer.store, observer.progress).await,
         None => Vec::new(),
     }
 }
 
-/// Returns the tags that the entries which write to `targets` select, or why that cannot be told, by their positions.
-async fn selected(
-    config: &Config,
-    targets: &[Target],
-    store: &Arc<dyn ImageStore>,
-    progress: &dyn Progress,
-    now: DateTime<Utc>,
-) -> Vec<(usize, Result<BTreeSet<Tag>, String>)> {
-    let Some(sync) = &config.sync else { return Vec::new() };
-    let mut selected = Vec::new();
-    let (mut positions, mut entries) = (Vec::new(), Vec::new());
-    for position in targets.iter().flat_map(|target| target.entries.iter().copied()) {
-        let mut entry = sync.entries[position].clone();
-        match &entry.selection {
-            Selection::Fixed(tag) if !entry.os_normalize => selected.push((position, Ok(BTreeSet::from([tag.clone()])))),
-            _ => {
-                // Only what is selected is of use, not what would be copied.
-                (entry.check_digest, entry.referrers) = (false, false);
-                positions.push(position);
-                entries.push(entry);
-            }
-        }
-    }
-    let selecting = Sync { entries, ..sync.clone() };
-    let places = Places { source: store.clone(), target: store.clone(), memory: forgetful() };
-    let world = sync::observe(&selecting, &sync::Scope::default(), &places, progress, now).await;
-    selected.extend(world.entries.iter().map(|seen| (positions[seen.position], selection(seen))));
-    selected
-}
+/// The tags that the entry at a position selects, or why that cannot be told.
+pub(super) type Selected = (usize, Result<BTreeSet<Tag>, String>);
 
-/// Returns the tags at the target that an entry selects, or why that cannot be told.
-fn selection(seen: &ObservedEntry) -> Result<BTreeSet<Tag>, String> {
-    let selected = seen.selected.as_ref().map_err(|rejected| rejected.trouble.cause.clone())?;
-    if let Some(trouble) = seen.namings.values().find_map(|naming: &Result<Naming, Trouble>| naming.as_ref().err()) {
-        return Err(trouble.cause.clone());
-    }
-    Ok(selected.tags.iter().map(|tag| seen.target_tag(tag).clone()).collect())
+/// Returns the tags that the entries at `positions` select.
+pub(super) async fn selections(config: &Config, positions: BTreeSet<usize>, observer: Observer<'_>) -> Vec<Selected> {
+    let Some(sync) = &config.sync else { return Vec::new() };
+    let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
+    let selected = sync::selections(&entries, observer.store, observer.progress, observer.now).await;
+    positions.into_iter().zip(selected.into_iter().map(|tags| tags.map_err(|trouble| trouble.cause))).collect()
 }
 
 /// Returns the repositories beside the bases that the configuration does not name, with warnings.
-async fn orphans(config: &Config, store: &Arc<dyn ImageStore>, progress: &dyn Progress) -> (Vec<Repository>, Vec<String>) {
+async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, Vec<String>) {
     let (mut orphans, mut warnings) = (BTreeSet::new(), Vec::new());
     let Some(build) = &config.build else { return (Vec::new(), warnings) };
     let targets = targets(config);
@@ -408,8 +415,8 @@ async fn orphans(config: &Config, store: &Arc<dyn ImageStore>, progress: &dyn Pr
         if !asked.insert(parent) {
             continue;
         }
-        progress.event(Event::Observing { what: &format!("repositories beside {repository}") });
-        match store.repositories_beside(repository).await {
+        observer.progress.event(Event::Observing { what: &format!("repositories beside {repository}") });
+        match observer.store.repositories_beside(repository).await {
             Ok(found) => orphans.extend(found.into_iter().flatten().filter(|found| !known.contains(found))),
             Err(error) => warnings.push(format!("whether there are orphans is not known: {}", chain(&error))),
         }

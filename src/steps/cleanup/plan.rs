@@ -88,7 +88,7 @@ pub fn plan(world: &World, policy: &Policy) -> Plan {
 }
 
 /// Returns why it is not known who uses what.
-fn guard(world: &World) -> Option<Trouble> {
+pub(super) fn guard(world: &World) -> Option<Trouble> {
     const HINT: &str = "`--force` goes on with the records that are there";
     let trouble = |cause: String| Some(Trouble::new(cause).hint(HINT));
     match &world.records {

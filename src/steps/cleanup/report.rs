@@ -1,5 +1,6 @@
 //! What became of each tag, for people and for machines.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::judge::{Condemned, Kept};
 use super::plan::{Group, Plan, RepositoryPlan};
 use crate::error::Exit;
-use crate::model::{Digest, ImageReference, Repository, Tag};
+use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::{Mode, Trouble, seconds};
@@ -104,6 +105,8 @@ pub(super) enum Outcome {
     Planned,
     Deleted,
     Failed(Trouble),
+    /// What it is attached to could not be deleted.
+    Stays,
     /// The run was stopped before its turn.
     NotStarted,
 }
@@ -173,6 +176,12 @@ impl CleanupReport {
         for repository in repositories {
             report.add(repository);
         }
+        // As people read versions, the newest first.
+        let order = |image: &Repository, tag: &Tag| (image.clone(), Reverse(TagVersion::of(tag.as_str())));
+        report.kept.sort_by_cached_key(|kept| order(&kept.image, &kept.tag));
+        report.deleted.sort_by_cached_key(|deleted| order(&deleted.image, &deleted.tag));
+        report.archived.sort_by_cached_key(|archived| order(&archived.image, &archived.tag));
+        report.failed.sort_by_cached_key(|failed| order(&failed.image, &failed.tag));
         report
     }
 
@@ -230,6 +239,10 @@ impl CleanupReport {
                         self.failed.push(FailedTag { image, tag, digest, error: trouble.clone() });
                     }
                     Outcome::NotStarted => self.totals.not_done += 1,
+                    Outcome::Stays => {
+                        self.totals.kept += 1;
+                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: Kept::AttachedToKept });
+                    }
                     Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
                         self.totals.deleted += 1;
                         self.deleted.push(DeletedTag { image, tag, digest, reason });

@@ -17,6 +17,7 @@ use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, PlaceErrorKind};
 use crate::steps::{Mode, Trouble};
 
+mod foreseeing;
 mod property;
 mod running;
 mod standing;
@@ -114,8 +115,9 @@ impl Sample {
     }
 
     async fn world(&self, config: &Config, records: RecordsSeen) -> World {
-        let store: Arc<dyn ImageStore> = self.store.clone();
-        observe(config, &Scope::default(), records, &store, &*crate::progress::silent(), now()).await
+        let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
+        let observer = Observer { store: &*self.store, memory: &*memory, progress: &*progress, now: now() };
+        observe(config, &Scope::default(), records, observer).await
     }
 
     async fn plan(&self, config: &Config, records: RecordsSeen) -> Plan {
@@ -169,4 +171,18 @@ fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> Buil
 
 fn records(records: Vec<BuildRecord>) -> RecordsSeen {
     RecordsSeen::Read(Reading { records, unreadable: Vec::new() })
+}
+
+/// What a run notes for the next.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<std::collections::BTreeMap<String, String>>);
+
+impl crate::transfer::Memory for Notes {
+    fn recall(&self, key: &str) -> Option<String> {
+        self.0.lock().expect("the notes").get(key).cloned()
+    }
+
+    fn remember(&self, key: &str, text: &str) {
+        self.0.lock().expect("the notes").insert(key.to_owned(), text.to_owned());
+    }
 }

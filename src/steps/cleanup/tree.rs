@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
 use crate::model::{Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository};
 use crate::registry::{ImageSource, PlaceError, read_config};
+use crate::transfer::Memory;
 
 /// Annotation and label that hold when an image was made (OCI image specification, "Annotations").
 const CREATED: &str = "org.opencontainers.image.created";
@@ -35,6 +36,17 @@ pub(super) enum Clue {
     Nowhere,
 }
 
+impl Clue {
+    /// Returns the digest of the content that has to be read.
+    pub(super) fn digest(&self) -> Option<&Digest> {
+        match self {
+            Clue::Told(_) | Clue::Nowhere => None,
+            Clue::Config(config) => Some(&config.digest),
+            Clue::Child(digest) => Some(digest),
+        }
+    }
+}
+
 /// Returns the image that `reference` names with where its age is found, or `None` when it is not there. Takes one request, and one
 /// more for each index within it.
 pub(super) async fn read(
@@ -59,26 +71,59 @@ pub(super) async fn read(
     Ok(Some((tree, clue)))
 }
 
-/// Returns when an image was made, as it says itself.
-pub(super) async fn created(source: &dyn ImageSource, repository: &Repository, clue: Clue) -> Result<Option<DateTime<Utc>>, PlaceError> {
-    let mut clue = clue;
+/// What content says of the time at which an image was made.
+enum Said {
+    Time(DateTime<Utc>),
+    Nothing,
+    /// The content is not there.
+    Absent,
+}
+
+/// Returns when an image was made, as it says itself. What content that was read once says is remembered.
+pub(super) async fn created(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    clue: &Clue,
+    memory: &dyn Memory,
+) -> Result<Option<DateTime<Utc>>, PlaceError> {
+    let Some(digest) = clue.digest() else {
+        return Ok(if let Clue::Told(created) = clue { Some(*created) } else { None });
+    };
+    let key = format!("created 1 {digest}");
+    if let Some(text) = memory.recall(&key) {
+        return Ok(time(&text));
+    }
+    match follow(source, repository, clue.clone()).await? {
+        Said::Time(created) => {
+            memory.remember(&key, &created.to_rfc3339());
+            Ok(Some(created))
+        }
+        Said::Nothing => {
+            memory.remember(&key, "");
+            Ok(None)
+        }
+        Said::Absent => Ok(None),
+    }
+}
+
+async fn follow(source: &dyn ImageSource, repository: &Repository, mut clue: Clue) -> Result<Said, PlaceError> {
     for _ in 0..=DEEPEST_NESTING {
         clue = match clue {
-            Clue::Told(created) => return Ok(Some(created)),
-            Clue::Nowhere => return Ok(None),
+            Clue::Told(created) => return Ok(Said::Time(created)),
+            Clue::Nowhere => return Ok(Said::Nothing),
             Clue::Config(config) => {
                 let bytes = read_config(source, repository, &config).await?;
                 // What is no configuration says nothing.
                 let config = ImageConfig::parse(&bytes).unwrap_or_default();
-                return Ok(config.labels.get(CREATED).and_then(|text| time(text)));
+                return Ok(config.labels.get(CREATED).and_then(|text| time(text)).map_or(Said::Nothing, Said::Time));
             }
             Clue::Child(digest) => match source.manifest(repository, &digest.into()).await? {
                 Some(child) => self::clue(&child),
-                None => Clue::Nowhere,
+                None => return Ok(Said::Absent),
             },
         };
     }
-    Ok(None)
+    Ok(Said::Nothing)
 }
 
 fn clue(manifest: &Manifest) -> Clue {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::judge::{Meanwhile, Named, Settled, Verdict, settle};
 use super::message::Message;
 use super::report::{CommitPushError, CommitPushReport, Note, Outcome};
-use crate::git::{Changer, Checkout, Entry, GitError, Heads, Identity, NewCommit, ObjectId, Push, Pushed, RefusalKind, WorkFile, Workshop};
+use crate::git::{
+    Changer, Checkout, Entry, GitError, Heads, Identity, Kind, NewCommit, ObjectId, Push, Pushed, RefusalKind, WorkFile, Workshop,
+};
 use crate::model::Digest;
 
 /// How often a push is tried.
@@ -76,8 +78,12 @@ pub async fn execute(request: &Request, checkout: &Checkout, workshop: &Workshop
         Some(base) => checkout.entries(base, &paths).await?,
         None => Vec::new(),
     };
-    let named = paths.into_iter().zip(ours).map(|(path, ours)| {
+    let has_permissions = checkout.has_permissions().await?;
+    let named = paths.into_iter().zip(ours).map(|(path, mut ours)| {
         let base = at(&base, &path);
+        if !has_permissions && ours.is_file() {
+            ours.kind = base.as_ref().filter(|base| base.is_file()).map_or(Kind::File, |base| base.kind);
+        }
         (path, ours, base)
     });
     let mut run = Run { request, workshop, named: named.collect(), notes: Vec::new(), sent: None };

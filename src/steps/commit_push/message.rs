@@ -45,9 +45,9 @@ impl Message {
         Ok(Message(format!("{}{skip}{rest}", subject.trim_end())))
     }
 
-    /// Returns the first line.
-    pub fn subject(&self) -> &str {
-        self.0.lines().next().unwrap_or_default()
+    /// Returns the first line, without what it says to servers.
+    pub fn title(&self) -> String {
+        self.0.lines().next().unwrap_or_default().replace(SKIP, "").trim().to_owned()
     }
 
     /// Returns the message with its trailers: who signs it off, and the commit of the checkout that it was made from.
@@ -95,7 +95,7 @@ mod tests {
         assert!(message("a", true).starts_with("a [skip ci]\n"));
         assert!(message("a\n\nb", true).starts_with("a [skip ci]\n\nb\n"));
         assert!(message("a [skip ci]", true).starts_with("a [skip ci]\n\n"));
-        assert_eq!(Message::new("a\nb", true).expect("a message").subject(), "a [skip ci]");
+        assert_eq!(Message::new("a\nb", true).expect("a message").title(), "a");
     }
 
     #[test]

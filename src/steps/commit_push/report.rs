@@ -150,11 +150,13 @@ fn refused(kind: RefusalKind, access: Access) -> Option<&'static str> {
         (RefusalKind::Forbidden | RefusalKind::Absent, Access::GitlabToken) => {
             "GITLAB_TOKEN needs the scope `write_repository` and at least the role Developer in this project"
         }
-        (RefusalKind::Unknown, Access::GitlabToken) => "GITLAB_TOKEN is not known there: it is mistyped, expired or revoked",
+        (RefusalKind::Unknown, Access::GitlabToken) => {
+            "GITLAB_TOKEN is not taken: it is mistyped, expired or revoked, or lacks the scope `write_repository`"
+        }
         (RefusalKind::Forbidden | RefusalKind::Absent, Access::GiteaToken) => {
             "GITEA_TOKEN needs the scope `write:repository`, and its user must be allowed to write to this repository"
         }
-        (RefusalKind::Unknown, Access::GiteaToken) => "GITEA_TOKEN is not known there: it is mistyped or was deleted",
+        (RefusalKind::Unknown, Access::GiteaToken) => "GITEA_TOKEN is not taken: it is mistyped or was deleted",
         (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::GiteaJob) => {
             "give the job `permissions: contents: write`, or set GITEA_TOKEN to a token with the scope `write:repository`"
         }

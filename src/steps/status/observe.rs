@@ -22,6 +22,8 @@ const IN_FLIGHT: usize = 16;
 pub struct World {
     /// The tags of each mirror and base, attachments left out; `None` when nobody was asked.
     pub tags: Option<BTreeMap<Repository, Vec<Tag>>>,
+    /// The same as they were listed, attachments included.
+    pub listings: BTreeMap<Repository, Vec<TagSeen>>,
     /// What each base is called now, by the positions of the images.
     pub identities: Vec<Result<Identity, Trouble>>,
     /// What the tags of current bases name.
@@ -110,9 +112,10 @@ async fn look(config: &Config, images: &dyn ImageSource, progress: &dyn Progress
         Ok::<_, ObserveError>(found.map(|found| (image, found.digest)))
     });
     let digests: Vec<Option<(ImageReference, Digest)>> = digests.buffer_unordered(IN_FLIGHT).try_collect().await?;
-    let tags = |listing: Vec<TagSeen>| listing.into_iter().map(|seen| seen.tag).filter(|tag| !tag.is_attachment()).collect();
+    let tags = |listing: &[TagSeen]| listing.iter().map(|seen| seen.tag.clone()).filter(|tag| !tag.is_attachment()).collect();
     Ok(World {
-        tags: Some(listings.into_iter().map(|(repository, listing)| (repository, tags(listing))).collect()),
+        tags: Some(listings.iter().map(|(repository, listing)| (repository.clone(), tags(listing))).collect()),
+        listings,
         identities,
         digests: digests.into_iter().flatten().collect(),
         ..World::default()

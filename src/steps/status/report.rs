@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plan::{State, StatusReport, Verdict};
 use crate::error::Exit;
-use crate::report::junit::{CaseFailure, TestCase, TestSuite};
+use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
 use crate::report::openmetrics::{Family, Kind, Sample};
 use crate::report::{Block, Document, Summary, SummaryRow, Tone};
 
@@ -135,20 +135,25 @@ impl StatusReport {
         Document { blocks: vec![Block::Summary(Summary { title: "Status".to_owned(), dry_run: false, duration: Some(duration), rows })] }
     }
 
-    /// Returns a case for each row. What `fail_on` names has failed; without, what is over.
+    /// Returns a case for each row. What `fail_on` names has failed; without, what is over. What nothing is known of is skipped.
     pub fn test_suite(&self, fail_on: Option<FailOn>) -> TestSuite {
         let case = |name: String, classname: &str, state: State| {
+            let words = state.status.words(self.warn_days);
             let fails = match fail_on {
                 Some(FailOn::Warning) => matches!(state.status, Verdict::Expired | Verdict::Warning),
                 Some(FailOn::Expired) | None => state.status == Verdict::Expired,
             };
-            let failure = fails.then(|| {
-                let words = state.status.words(self.warn_days);
-                let date =
-                    state.eol_date.map(|date| format!("its support ends on {date}")).unwrap_or_else(|| "its support has ended".to_owned());
-                CaseFailure { message: words, text: date }
-            });
-            TestCase { name, classname: classname.to_owned(), duration: Duration::ZERO, failure }
+            let outcome = match state.status {
+                _ if fails => {
+                    let date = state.eol_date.map(|date| format!("its support ends on {date}"));
+                    CaseOutcome::Failed(CaseFailure { message: words, text: date.unwrap_or_else(|| "its support has ended".to_owned()) })
+                }
+                Verdict::Untracked | Verdict::Orphan | Verdict::Missing => CaseOutcome::Skipped(words),
+                Verdict::Ok | Verdict::Accepted | Verdict::Expiring | Verdict::Outdated | Verdict::Warning | Verdict::Expired => {
+                    CaseOutcome::Passed
+                }
+            };
+            TestCase { name, classname: classname.to_owned(), duration: Duration::ZERO, outcome }
         };
         let images = |rows: &[super::plan::ImageRow], class: &str| {
             rows.iter().map(|row| case(format!("{}:{}", row.image, row.version), class, row.state)).collect::<Vec<_>>()

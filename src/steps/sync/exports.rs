@@ -14,7 +14,7 @@ impl SyncReport {
         for entry in &self.entries {
             let classname = entry.target.to_string();
             if let Some(trouble) = &entry.trouble {
-                cases.push(TestCase { failure: Some(failure(trouble)), ..case(&classname, &entry.selection) });
+                cases.push(TestCase { outcome: Some(failure(trouble)).into(), ..case(&classname, &entry.selection) });
             }
             for item in &entry.items {
                 let failure = match &item.outcome {
@@ -22,7 +22,7 @@ impl SyncReport {
                     Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new("the run was stopped before it was done"))),
                     Outcome::UpToDate | Outcome::Planned | Outcome::Copied => None,
                 };
-                cases.push(TestCase { duration: item.duration, failure, ..case(&classname, item.tag.as_str()) });
+                cases.push(TestCase { duration: item.duration, outcome: failure.into(), ..case(&classname, item.tag.as_str()) });
             }
             cases.extend(entry.hooks.iter().map(|hook| hook_case(&classname, hook)));
         }

@@ -21,7 +21,7 @@ mod select;
 mod variants;
 
 pub use execute::{Execution, execute};
-pub use observe::{Listing, ObservedEntry, TagDigests, World, observe};
+pub use observe::{Listing, ObservedEntry, TagDigests, World, observe, selections};
 pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
 pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
 pub use select::{LeftOut, Rejected, Selected, newest, select};

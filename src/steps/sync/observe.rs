@@ -12,7 +12,7 @@ use crate::config::{Entry, Selection, Sync};
 use crate::error::Side;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
+use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
 use crate::transfer::{CompletenessRequest, CopyError, Looks, PlatformFilter, RefreshRequest};
 
@@ -100,13 +100,10 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     let positions = scope.entries(sync);
     let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
     let targets = list(entries.iter().map(|entry| &entry.target), |repository| list_target(places, progress, repository));
-    let (sources, targets) = futures_util::join!(Sources::list(places, progress, &entries), targets);
+    let (sources, targets) = futures_util::join!(Sources::list(&*places.source, progress, &entries), targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
-        let selected = match &entry.selection {
-            Selection::Fixed(tag) => Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }),
-            Selection::Pattern(pattern) => sources.of(entry).map_err(Rejected::from).and_then(|listing| select(pattern, listing, now)),
-        };
+        let selected = sources.select(entry, now);
         let attachment_tags = if entry.referrers { sources.of(entry).map(attachment_tags).map_err(unlisted) } else { Ok(BTreeSet::new()) };
         let target = targets[&entry.target].clone();
         observed.push(ObservedEntry {
@@ -124,7 +121,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
         .filter(|&at| std::future::ready(entries[at].os_normalize))
         .map(|at| {
             let (entry, sources, selected) = (entries[at], &sources, &observed[at].selected);
-            async move { (at, name(places, sources, entry, selected).await) }
+            async move { (at, name(&*places.source, sources, entry, selected).await) }
         })
         .buffer_unordered(PARALLEL_LOOKS)
         .collect()
@@ -168,6 +165,30 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     }
     look_at_attachments(&mut observed, &entries, places).await;
     World { entries: observed }
+}
+
+/// Returns the tags at the target that each of `entries` selects, or why that cannot be told. Targets are not looked at.
+pub async fn selections(
+    entries: &[&Entry],
+    source: &dyn ImageSource,
+    progress: &dyn Progress,
+    now: DateTime<Utc>,
+) -> Vec<Result<BTreeSet<Tag>, Trouble>> {
+    // Attachments are not asked for.
+    let entries: Vec<Entry> = entries.iter().map(|entry| Entry { referrers: false, ..(*entry).clone() }).collect();
+    let entries: Vec<&Entry> = entries.iter().collect();
+    let sources = &Sources::list(source, progress, &entries).await;
+    let looks = entries.iter().map(|entry| async move {
+        let selected = sources.select(entry, now);
+        let namings = if entry.os_normalize { name(source, sources, entry, &selected).await } else { Namings::new() };
+        let stored_under = |tag: Tag| match namings.get(&tag) {
+            Some(Ok(Naming::Version { tag, .. })) => Ok(tag.clone()),
+            Some(Err(trouble)) => Err(trouble.clone()),
+            Some(Ok(Naming::Own { .. })) | None => Ok(tag),
+        };
+        selected.map_err(|rejected| rejected.trouble)?.tags.into_iter().map(stored_under).collect()
+    });
+    stream::iter(looks.collect::<Vec<_>>()).buffered(PARALLEL_LOOKS).collect().await
 }
 
 /// Looks for missing parts of the images that the target has.
@@ -281,7 +302,7 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    async fn list(places: &Places, progress: &dyn Progress, entries: &[&'a Entry]) -> Sources<'a> {
+    async fn list(source: &dyn ImageSource, progress: &dyn Progress, entries: &[&'a Entry]) -> Sources<'a> {
         let plain = entries.iter().filter(|entry| match &entry.selection {
             // Its signatures are found by the listing, and so are names for it.
             Selection::Fixed(tag) => entry.referrers || (entry.os_normalize && may_be_variant(tag)),
@@ -290,11 +311,11 @@ impl<'a> Sources<'a> {
         let dated = entries.iter().filter(|entry| matches!(&entry.selection, Selection::Pattern(pattern) if needs_dates(pattern)));
         let plain = list(plain.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing { what: &format!("tags of {repository}") });
-            listed(repository, places.source.tags(repository).await)
+            listed(repository, source.tags(repository).await)
         });
         let dated = list(dated.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing { what: &format!("push dates of {repository}") });
-            listed(repository, places.source.dated_tags(repository).await)
+            listed(repository, source.dated_tags(repository).await)
         });
         let (plain, dated) = futures_util::join!(plain, dated);
         let ranked = entries.iter().filter(|entry| match (&entry.selection, plain.get(&entry.source)) {
@@ -305,10 +326,18 @@ impl<'a> Sources<'a> {
         });
         let ranking = list(ranked.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing { what: &format!("push dates of {repository}") });
-            places.source.push_dates(repository).await.map_err(|error| trouble(Side::Source, &error))
+            source.push_dates(repository).await.map_err(|error| trouble(Side::Source, &error))
         });
         let ranking = ranking.await;
         Sources { plain, dated, ranking }
+    }
+
+    /// Returns what an entry selects.
+    fn select(&self, entry: &Entry, now: DateTime<Utc>) -> Result<Selected, Rejected> {
+        match &entry.selection {
+            Selection::Fixed(tag) => Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }),
+            Selection::Pattern(pattern) => self.of(entry).map_err(Rejected::from).and_then(|listing| select(pattern, listing, now)),
+        }
     }
 
     /// Returns the listing that an entry's tags are selected from.
@@ -333,19 +362,27 @@ impl<'a> Sources<'a> {
 fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError>) -> Result<Vec<TagSeen>, Trouble> {
     match tags {
         Ok(Some(tags)) => Ok(tags),
-        Ok(None) => Err(Trouble { side: Some(Side::Source), cause: format!("there is no repository {repository}"), hint: None }),
+        Ok(None) => {
+            let hint = match repository {
+                Repository::Remote { host, .. } => {
+                    format!("is the name right? {host} may also say so of a repository that the login may not read")
+                }
+                Repository::Layout { .. } => "is the name right? Relative directories begin at the configuration's".to_owned(),
+            };
+            Err(Trouble { side: Some(Side::Source), cause: format!("there is no repository {repository}"), hint: Some(hint) })
+        }
         Err(error) => Err(trouble(Side::Source, &error)),
     }
 }
 
 /// Returns what the selected tags of an entry that only name an OS variant are stored under.
-async fn name(places: &Places, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Rejected>) -> Namings {
+async fn name(source: &dyn ImageSource, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Rejected>) -> Namings {
     let Ok(selected) = selected else { return Namings::new() };
     if !selected.tags.iter().any(may_be_variant) {
         return Namings::new();
     }
     match sources.of(entry) {
-        Ok(listing) => namings(&*places.source, &entry.source, listing, &selected.tags).await,
+        Ok(listing) => namings(source, &entry.source, listing, &selected.tags).await,
         // Only a fixed tag is selected without its listing.
         Err(trouble) => selected.tags.iter().map(|tag| (tag.clone(), Err(trouble.clone()))).collect(),
     }
@@ -395,7 +432,7 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
         let found = places.source.resolve(&entry.source, &reference).await.map_err(|error| trouble(Side::Source, &error))?;
         found.map(|descriptor| descriptor.digest).ok_or_else(|| {
             let error = CopyError::Absent { side: Side::Source, repository: entry.source.clone(), reference };
-            Trouble::at(Side::Source, &error, None)
+            Trouble::at(Side::Source, &error, error.hint())
         })
     };
     let look_at_target = async {

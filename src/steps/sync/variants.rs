@@ -74,7 +74,7 @@ impl Upstream<'_> {
         let digest = self.digest(variant).await?.ok_or_else(|| {
             let reference = Reference::Tag(variant.clone());
             let error = CopyError::Absent { side: Side::Source, repository: self.repository.clone(), reference };
-            Trouble::at(Side::Source, &error, None)
+            Trouble::at(Side::Source, &error, error.hint())
         })?;
         for &candidate in candidates.iter().take(MOST_CANDIDATES) {
             if self.digest(candidate).await?.as_ref() == Some(&digest) {

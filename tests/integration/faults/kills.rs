@@ -11,6 +11,8 @@ use imglife::registry::layout::Layouts;
 
 use super::{Duration, Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, noise};
 
+mod cleanups;
+
 /// How long a registry may take to end what it was doing for a run that was killed.
 const SETTLING: Duration = Duration::from_millis(200);
 

@@ -1,5 +1,5 @@
-//! A Gitea, as far as generic packages go: built after its documentation (`docs/usage/packages/generic`, the API's description) and
-//! sources (`routers/api/packages/generic`, `routers/api/v1/packages`).
+//! A Gitea, as far as generic packages and pull requests go: built after its documentation (`docs/usage/packages/generic`, the API's
+//! description) and sources (`routers/api/packages/generic`, `routers/api/v1/packages`, `routers/api/v1/repo/pull.go`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -41,6 +41,8 @@ impl Default for Rules {
 struct State {
     versions: Vec<Version>,
     linked: BTreeMap<String, String>,
+    /// Those that are open.
+    pull_requests: Vec<Value>,
 }
 
 struct Version {
@@ -90,6 +92,11 @@ impl Gitea {
         self.state.lock().expect("no panic").versions.iter().flat_map(|version| version.files.keys().cloned()).collect()
     }
 
+    /// Returns the pull requests that are open.
+    pub(crate) fn pull_requests(&self) -> Vec<Value> {
+        self.state.lock().expect("no panic").pull_requests.clone()
+    }
+
     /// Returns the packages that were linked, with their repositories.
     pub(crate) fn linked(&self) -> BTreeMap<String, String> {
         self.state.lock().expect("no panic").linked.clone()
@@ -124,6 +131,7 @@ impl State {
                     StatusCode::CREATED.into_response()
                 }
             },
+            (method, ["api", "v1", "repos", OWNER, REPOSITORY, "pulls"]) => self.pulls(method, &asked.body),
             ("PUT" | "DELETE", ["api", "packages", ..]) if !may_write => message(403, "token does not have the required scope"),
             ("PUT", ["api", "packages", _, "generic", name, version, file]) => {
                 let fits =
@@ -155,6 +163,27 @@ impl State {
             }
             _ => message(404, "Not Found"),
         }
+    }
+
+    fn pulls(&mut self, method: &str, body: &[u8]) -> Response {
+        if method == "GET" {
+            return typed("application/json", Value::from(self.pull_requests.clone()).to_string());
+        }
+        let wanted: Value = serde_json::from_slice(body).expect("JSON");
+        let same = |known: &Value| known["head"]["ref"] == wanted["head"] && known["base"]["ref"] == wanted["base"];
+        if self.pull_requests.iter().any(same) {
+            return message(409, "pull request already exists for these targets [id: 1]");
+        }
+        let number = self.pull_requests.len() + 1;
+        let request = json!({
+            "number": number,
+            "title": wanted["title"],
+            "html_url": format!("https://gitea.example/{OWNER}/{REPOSITORY}/pulls/{number}"),
+            "head": { "ref": wanted["head"] },
+            "base": { "ref": wanted["base"] },
+        });
+        self.pull_requests.push(request.clone());
+        (StatusCode::CREATED, typed("application/json", request.to_string())).into_response()
     }
 
     fn list(&self, url: &Url, rules: Rules) -> Response {

@@ -1,5 +1,6 @@
-//! A GitLab, as far as generic packages go: built after its documentation (`doc/api/packages.md`, `doc/user/packages/generic_packages`)
-//! and sources (`lib/api/generic_packages.rb`, `package_files.rb`, `lib/gitlab/pagination`).
+//! A GitLab, as far as generic packages and merge requests go: built after its documentation (`doc/api/packages.md`,
+//! `doc/user/packages/generic_packages`, `doc/api/merge_requests.md`) and sources (`lib/api/generic_packages.rb`, `package_files.rb`,
+//! `lib/api/merge_requests.rb`, `lib/gitlab/pagination`).
 
 use std::sync::{Arc, Mutex};
 
@@ -54,6 +55,8 @@ struct State {
     last_id: u64,
     packages: Vec<Package>,
     files: Vec<PackageFile>,
+    /// Those that are open.
+    merge_requests: Vec<Value>,
 }
 
 struct Package {
@@ -120,6 +123,11 @@ impl Gitlab {
         state.files.retain(|known| known.name != file);
     }
 
+    /// Returns the merge requests that are open.
+    pub(crate) fn merge_requests(&self) -> Vec<Value> {
+        self.state.lock().expect("no panic").merge_requests.clone()
+    }
+
     /// Answers a request that another server was asked.
     pub(crate) fn forward(&self, asked: &Asked) -> Response {
         self.state.lock().expect("no panic").answer(asked, self.rules, &self.storage.host())
@@ -135,6 +143,9 @@ impl State {
     fn answer(&mut self, asked: &Asked, rules: Rules, objects: &str) -> Response {
         let url: Url = format!("http://gitlab{}", asked.path).parse().expect("a path");
         let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        if url.path() == format!("/api/v4/projects/{PROJECT}/merge_requests") {
+            return self.merge_request(asked, &url);
+        }
         let Some(rest) = url.path().strip_prefix(&format!("/api/v4/projects/{PROJECT}/packages")) else {
             return message(404, "404 Project Not Found");
         };
@@ -204,6 +215,34 @@ impl State {
             }
             _ => message(404, "404 Not Found"),
         }
+    }
+
+    /// The token of a job is not taken here.
+    fn merge_request(&mut self, asked: &Asked, url: &Url) -> Response {
+        if !matches!(text(&asked.headers, "private-token"), Some(MAINTAINER | DEVELOPER)) {
+            return message(401, "401 Unauthorized");
+        }
+        if asked.method == "GET" {
+            let wanted = |request: &&Value| {
+                url.query_pairs().all(|(key, value)| if key == "state" { value == "opened" } else { request[&*key] == *value })
+            };
+            let found: Vec<Value> = self.merge_requests.iter().filter(wanted).cloned().collect();
+            return typed("application/json", Value::from(found).to_string());
+        }
+        let wanted: Value = serde_json::from_slice(&asked.body).expect("JSON");
+        if ["source_branch", "target_branch", "title"].iter().any(|key| wanted[key].as_str().is_none_or(str::is_empty)) {
+            return message(400, "title is missing");
+        }
+        let same = |known: &Value| ["source_branch", "target_branch"].iter().all(|key| known[key] == wanted[key]);
+        if self.merge_requests.iter().any(same) {
+            return message(409, "Another open merge request already exists for this source branch: !1");
+        }
+        let mut request = wanted;
+        let number = self.merge_requests.len() + 1;
+        request["iid"] = number.into();
+        request["web_url"] = format!("https://gitlab.example/team/base/-/merge_requests/{number}").into();
+        self.merge_requests.push(request.clone());
+        (StatusCode::CREATED, typed("application/json", request.to_string())).into_response()
     }
 
     fn is_in(&self, file: &PackageFile, name: &str, version: &str) -> bool {

@@ -4,6 +4,7 @@ pub(crate) mod attachments;
 pub(crate) mod containers;
 pub(crate) mod endoflife;
 pub(crate) mod engines;
+pub(crate) mod git;
 pub(crate) mod gitea;
 pub(crate) mod gitlab;
 pub(crate) mod images;

@@ -115,6 +115,59 @@ async fn what_changed_since_the_plan_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_kept_tag_that_moved_onto_what_was_to_go_keeps_it() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.image("child", json!({})).await;
+        let (index, single) = (sample.index(&[&child]).await, sample.old("1.1").await);
+        sample.tag("1.0", &index, 365).await;
+        let signature = Tag::of_cosign(&index)[0].to_string();
+        sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+        for name in ["2.0", "2.1", "2.2"] {
+            sample.old(name).await;
+        }
+        let plan = sample.plan(&mirror("keep_last: 3"), RecordsSeen::NotConfigured).await;
+        // As one does who takes a release back, in the last case to one of its platforms.
+        sample.tag("2.0", &index, 0).await;
+        sample.tag("2.1", &single, 0).await;
+        sample.execute(&plan, Mode::Apply).await;
+        assert!(sample.has(&index).await && sample.has(&child).await && sample.has(&single).await, "{deletions:?}");
+        assert!(sample.tags().await.is_superset(&names(&["2.0", "2.1", "2.2", &signature])), "{deletions:?}");
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.image("child", json!({})).await;
+        sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
+        sample.old("2.0").await;
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        sample.tag("2.0", &child, 0).await;
+        let report = sample.execute(&plan, Mode::Apply).await;
+        assert_eq!((report.exit(), sample.tags().await), (Exit::Done, names(&["2.0"])), "{deletions:?}");
+        assert!(sample.has(&child).await);
+    }
+}
+
+#[tokio::test]
+async fn a_long_run_looks_again_on_the_way() {
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    for version in 0..131 {
+        sample.old(&format!("1.{version}")).await;
+    }
+    let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    sample.store.clear_calls();
+    let report = sample.execute(&plan, Mode::Apply).await;
+    assert_eq!((report.totals.deleted, sample.store.count(Operation::Tags)), (130, 3));
+    // Those that go just before they do, and the one that stays each time.
+    assert_eq!(sample.store.count(Operation::Resolve), 130 + 3);
+}
+
+#[tokio::test]
+async fn what_is_reported_is_in_the_order_of_versions() {
+    let sample = Sample::mirror(&["1.10", "1.2", "1.9", "2.0", "3.0"]).await;
+    let report = sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
+    let told: Vec<String> = report.deleted.iter().map(|deleted| deleted.tag.to_string()).collect();
+    assert_eq!(told, ["1.10", "1.9", "1.2"]);
+}
+
+#[tokio::test]
 async fn a_listing_that_fails_or_turns_empty_deletes_nothing() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     let config = mirror("keep_last: 1");
@@ -170,13 +223,22 @@ async fn what_could_not_be_archived_is_not_deleted() {
     let long = format!("0.{}", "1".repeat(120));
     sample.old(&long).await;
     let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x }");
+    // Nor is what is attached to it, at any depth.
+    let digest = sample.old("1.0").await;
+    let signature = sample.image("signature", json!({})).await;
+    sample.tag(Tag::of_cosign(&digest)[0].as_str(), &signature, 365).await;
+    sample.tag(Tag::of_cosign(&signature)[1].as_str(), &sample.image("attestation", json!({})).await, 365).await;
     sample.store.fail_when(|call| {
         let fails = call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a";
         fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
     });
     let report = sample.run(&config, RecordsSeen::NotConfigured).await;
     assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 2));
-    assert_eq!(sample.tags().await.len(), 3);
+    assert_eq!((sample.tags().await.len(), report.totals.kept, report.totals.examined), (5, 3, 5));
+    assert!(report.kept.iter().filter(|kept| kept.tag.is_attachment()).all(|kept| kept.reason == Kept::AttachedToKept));
+    sample.store.fail_when(|_| None);
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&[&long, "2.0"]));
 }
 
 #[tokio::test]

@@ -181,6 +181,41 @@ async fn the_age_of_a_base_is_in_its_labels() {
 }
 
 #[tokio::test]
+async fn a_word_that_a_record_keeps_takes_its_place_by_its_age() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    for (name, month) in [("apple", 1), ("mango", 2), ("zebra", 3)] {
+        let labels = json!({ "org.opencontainers.image.created": format!("2025-0{month}-01T00:00:00Z") });
+        sample.tag(name, &sample.image(name, labels).await, 365).await;
+    }
+    let named = record("r.example/apps/a:1", Some("r.example/bases/alpine:zebra"), None);
+    let plan = sample.plan(&bases("keep_last: 2, min_keep: 0"), records(vec![named])).await;
+    assert_eq!(reason(&plan, &sample.at, "mango"), Some(Kept::KeepLast));
+    assert_eq!(reason(&plan, &sample.at, "apple"), None);
+}
+
+#[tokio::test]
+async fn ages_are_asked_for_where_they_matter_and_once_for_the_same_content() {
+    let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
+    let image = sample.image("shared", json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" })).await;
+    for version in 0..10 {
+        let other = sample.image(&format!("other {version}"), json!({})).await;
+        let name = format!("3.{version}-core1.0.0");
+        sample.tag(&name, &sample.index(&[&image, &other]).await, 365).await;
+    }
+    let notes = Notes::default();
+    let progress = crate::progress::silent();
+    let observer = Observer { store: &*sample.store, memory: &notes, progress: &*progress, now: now() };
+    let config = bases("keep_last: 5, max_age_days: 30, require_records: false");
+    // The index of each tag, then the image and the configuration that they share; the second run remembers these.
+    for expected in [(11, 1), (10, 0)] {
+        sample.store.clear_calls();
+        let world = observe(&config, &Scope::default(), RecordsSeen::NotConfigured, observer).await;
+        assert_eq!(plan(&world, &policy()).condemned().count(), 5);
+        assert_eq!((sample.store.count(Operation::Manifest), sample.store.count(Operation::Blob)), expected);
+    }
+}
+
+#[tokio::test]
 async fn what_a_record_names_is_kept_wherever_it_is() {
     let sample = Sample::mirror(&["1.0", "2.0", "5.0", "6.0"]).await;
     let child = sample.image("child", json!({})).await;
@@ -198,6 +233,20 @@ async fn what_a_record_names_is_kept_wherever_it_is() {
 }
 
 #[tokio::test]
+async fn a_layout_that_a_record_names_relative_to_the_configuration_is_that_of_the_configuration() {
+    let sample = Sample::new("ocidir:///m/a", Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0", "4.0"] {
+        sample.old(name).await;
+    }
+    let config = config("sync: { entries: [{ source: up.example/a, target: 'ocidir://m/a', tag: '9' }] }\nretention: { keep_last: 1 }");
+    let (base, own) = (record("r.example/apps/one:1", Some("ocidir://m/a:1.0"), None), record("ocidir://m/a:2.0", None, None));
+    let plan = sample.plan(&config, records(vec![base, own])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert!(matches!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(_))));
+    assert_eq!(reason(&plan, &sample.at, "3.0"), None);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_kept() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
     let digest = sample.store.resolve(&sample.at, &tag("1.0").into()).await.expect("to look").expect("an image").digest;
@@ -205,6 +254,10 @@ async fn what_cannot_be_read_is_kept() {
     let config = mirror("keep_last: 1");
     assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::Unreadable(_))));
     assert_eq!(sample.reason(&config, "2.0").await, None);
+    // Its image stays: what cannot be read may lead to it.
+    let image = sample.store.resolve(&sample.at, &tag("2.0").into()).await.expect("to look").expect("an image").digest;
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert!(!sample.tags().await.contains("2.0") && sample.has(&image).await);
     // By digest, what cannot be read might go along.
     let strict = Sample::new("r.example/m/a", DIGEST_ONLY);
     for name in ["1.0", "2.0", "3.0"] {
@@ -276,6 +329,11 @@ async fn attachments_live_and_die_with_their_image() {
 #[tokio::test]
 async fn no_more_than_the_allowed_share_is_deleted() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    // Attachments are no part of the share.
+    let newest = sample.store.resolve(&sample.at, &tag("4.0").into()).await.expect("to look").expect("an image").digest;
+    for attachment in Tag::of_cosign(&newest) {
+        sample.tag(attachment.as_str(), &sample.image(attachment.as_str(), json!({})).await, 365).await;
+    }
     let by = |max_delete_percent| Policy { max_delete_percent, ..policy() };
     let config = mirror("keep_last: 1");
     let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(None)).await;

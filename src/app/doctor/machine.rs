@@ -1,0 +1,219 @@
+//! What is looked at of this machine: engines and emulators, git, the programs of hooks, docker's configuration, the clock.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Task;
+use crate::app::Surroundings;
+use crate::command::{Command, Ending, Runner, System};
+use crate::config::{Build, BuildImage, Config};
+use crate::engines::{Emulators, EngineName, Programs};
+use crate::model::Variables;
+use crate::model::text::excerpt;
+use crate::probe::{Finding, Look};
+use crate::process::Process;
+use crate::steps::doctor::{Seen, engines, executes, hook_programs, is_on_path};
+
+/// The group of what is about the machine as a whole.
+pub(super) const MACHINE: &str = "This machine";
+
+/// The largest template that is looked into, in bytes.
+const LARGEST_TEMPLATE: u64 = 1024 * 1024;
+
+/// How long git may take to answer.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// Returns what is looked at.
+pub(super) fn tasks<'a>(config: Option<&'a Config>, surroundings: &'a Surroundings) -> Vec<Task<'a>> {
+    let process = &surroundings.process;
+    let build = config.and_then(|config| config.build.as_ref()).filter(|build| !build.images.is_empty());
+    // Where only mirrors are configured, nothing is built.
+    let builds = build.is_some() || config.is_none();
+    let mut tasks = Vec::new();
+    if builds {
+        tasks.push(Task::new("Engines", "engine.available", look_at_engines(build, process)));
+    }
+    let programs = config.map(hook_programs).unwrap_or_default();
+    tasks.push(Task::new(MACHINE, "git.version", async move {
+        let mut findings = git(process).await;
+        findings.extend(hooks(&programs, config, process));
+        if config.is_none() {
+            findings.push(docker_login(&process.variables));
+        }
+        findings.into()
+    }));
+    tasks
+}
+
+async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
+    let runner: Arc<dyn Runner> = Arc::new(System);
+    let builder = build.and_then(|build| build.builder.clone());
+    let elsewhere = builder.is_some() || ["BUILDKITD_ADDR", "DOCKER_HOST"].iter().any(|name| process.variables.get_filled(name).is_some());
+    // Whether an engine is there takes no login.
+    let programs = Programs {
+        runner,
+        variables: process.variables.clone(),
+        logins: Vec::new(),
+        insecure: BTreeSet::new(),
+        builder,
+        own_builder: None,
+    }
+    .engines();
+    let mut seen = vec![Seen { name: EngineName::Native, version: Ok("part of imglife, needs nothing".to_owned()) }];
+    let asked = programs.iter().map(|engine| async { Seen { name: engine.name(), version: engine.available().await } });
+    seen.extend(futures_util::future::join_all(asked).await);
+    let (mut findings, mut executing) = (Vec::new(), BTreeSet::new());
+    for (position, image) in build.iter().flat_map(|build| build.images.iter().enumerate()) {
+        match template(image) {
+            Ok(text) if executes(image, &text) => drop(executing.insert(position)),
+            Ok(_) => {}
+            Err(finding) => findings.push(finding),
+        }
+    }
+    findings.splice(0..0, engines(build, &seen, &executing, &Emulators::here(), elsewhere));
+    findings.into()
+}
+
+fn template(image: &BuildImage) -> Result<String, Finding> {
+    let path = image.folder.join(&image.template);
+    let mut text = String::new();
+    match File::open(&path).and_then(|file| file.take(LARGEST_TEMPLATE).read_to_string(&mut text)) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Finding::missing("build.template", &image.name, format!("{}: {error}", path.display()))
+            .fix("write it, or correct `folder` or `tmpl` of the image")),
+    }
+}
+
+/// Returns how git stands. Only `git commit-push` needs it, so that it is needed in CI alone.
+async fn git(process: &Process) -> Vec<Finding> {
+    let version = match ask(process, &["--version"]).await {
+        Ok(text) => Finding::ok("git.version", "", text.trim_start_matches("git version ")),
+        Err(problem) => {
+            let finding = Finding::missing("git.version", "", problem);
+            return vec![finding.fix("install git: `imglife git commit-push` commits the report and end-of-life data with it").unneeded()];
+        }
+    };
+    let mut findings = vec![version];
+    if ask(process, &["rev-parse", "--is-inside-work-tree"]).await.is_err() {
+        let finding = Finding::missing(
+            "git.repository",
+            "",
+            format!("{} is in no git repository, or in one that git does not trust", process.directory.display()),
+        );
+        findings.push(
+            finding
+                .fix("`imglife git commit-push` runs in a checkout; in a container `git config --global --add safe.directory DIR`")
+                .unneeded(),
+        );
+        return findings;
+    }
+    let is_shallow = ask(process, &["rev-parse", "--is-shallow-repository"]).await.is_ok_and(|text| text == "true");
+    findings.push(Finding::ok("git.repository", "", if is_shallow { "a shallow checkout, which is enough" } else { "a checkout" }));
+    let set = |name: &str| process.variables.get_filled(name).is_some();
+    let is_in_ci = set("CI") || set("GITLAB_CI") || set("GITHUB_ACTIONS");
+    let (name, email) = (ask(process, &["config", "user.name"]).await, ask(process, &["config", "user.email"]).await);
+    findings.push(match (name, email) {
+        (Ok(name), Ok(email)) => Finding::ok("git.identity", "", format!("{name} <{email}>")),
+        _ if is_in_ci || set("GIT_AUTHOR_EMAIL") => Finding::ok("git.identity", "", "from the variables of the job"),
+        _ => Finding::missing("git.identity", "", "git knows neither your name nor your address")
+            .fix("`git config user.name` and `git config user.email`, or `--author` of `imglife git commit-push`; jobs take the CI's")
+            .unneeded(),
+    });
+    findings.push(match ask(process, &["remote", "get-url", "origin"]).await {
+        Ok(url) => Finding::ok("git.remote", "", format!("origin is {}", without_login(&url))),
+        Err(_) => {
+            Finding::missing("git.remote", "", "there is no remote `origin`").fix("`git remote add origin URL`, or `--remote`").unneeded()
+        }
+    });
+    let token = ["GITLAB_TOKEN", "GITEA_TOKEN", "CI_JOB_TOKEN", "GITHUB_TOKEN"].into_iter().find(|name| set(name));
+    findings.push(match token {
+        Some("CI_JOB_TOKEN") => Finding::unknown("git.token", "", "from CI_JOB_TOKEN; whether it may push is the project's setting")
+            .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
+        Some(name) => Finding::ok("git.token", "", format!("from {name}; it takes the right to push (GitLab: scope `write_repository` or `api`; Gitea: `write:repository`)")),
+        None if is_in_ci => Finding::missing("git.token", "", "the job has no token to push with")
+            .fix("set GITLAB_TOKEN (scope `write_repository`) or GITEA_TOKEN (scope `write:repository`) in the settings of the CI system")
+            .unneeded(),
+        None => Finding::ok("git.token", "", "none is set; git's own login is used"),
+    });
+    findings
+}
+
+/// Returns what git answers, without the line's end.
+async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
+    let command = Command {
+        program: "git".to_owned(),
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        environment: process.variables.clone(),
+        directory: Some(process.directory.clone()),
+        stdin: None,
+        timeout: SHORT,
+    };
+    match System.run(command).await {
+        Ok(output) if output.ending == Ending::Exited(0) => {
+            let text = output.stdout.text();
+            let line = text.lines().next().unwrap_or_default().trim();
+            if line.is_empty() { Err("git answers nothing".to_owned()) } else { Ok(excerpt(&process.variables.masker().mask(line), 200)) }
+        }
+        Ok(_) => Err("git does not answer".to_owned()),
+        Err(error) => Err(match std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
+            Some(cause) if cause.kind() == std::io::ErrorKind::NotFound => "`git` is not installed, or not on PATH".to_owned(),
+            _ => crate::error::chain(&error),
+        }),
+    }
+}
+
+/// Returns an address without user name and password, which checkouts of CI systems have in it.
+fn without_login(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
+        }
+        None => url.to_owned(),
+    }
+}
+
+fn hooks(programs: &BTreeSet<String>, config: Option<&Config>, process: &Process) -> Vec<Finding> {
+    let directory = config.map_or(&process.directory, |config| &config.directory);
+    let found = programs.iter().map(|program| match is_on_path(program, &process.variables, directory) {
+        true => Finding::ok("hook.program", program, "found"),
+        false => Finding::missing("hook.program", program, "a hook begins with it, and it is not on PATH")
+            .fix("install it, or correct the hook's `cmd`"),
+    });
+    found.collect()
+}
+
+/// Returns whether docker's configuration is there, for who has not written one of imglife's own.
+fn docker_login(variables: &Variables) -> Finding {
+    const CHECK: &str = "docker.configuration";
+    let directory = variables.get_filled("DOCKER_CONFIG").map(std::path::PathBuf::from);
+    let directory = directory.or_else(|| variables.get_filled("HOME").map(|home| std::path::Path::new(home).join(".docker")));
+    let Some(file) = directory.map(|directory| directory.join("config.json")) else {
+        return Finding::unknown(CHECK, "", "neither DOCKER_CONFIG nor HOME is set");
+    };
+    match std::fs::metadata(&file) {
+        Ok(_) => Finding::ok(CHECK, "", format!("{}: the logins in it are used", file.display())),
+        Err(_) => Finding::ok(CHECK, "", format!("no {}; logins can be given by variables", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_login() {
+        for (url, expected) in [
+            ("https://gitlab-ci-token:hunter2@gitlab.example/a/b.git", "https://gitlab.example/a/b.git"),
+            ("https://x:a@b@gitlab.example", "https://gitlab.example"),
+            ("https://gitlab.example/a@b", "https://gitlab.example/a@b"),
+            ("git@gitlab.example:a/b.git", "git@gitlab.example:a/b.git"),
+        ] {
+            assert_eq!(without_login(url), expected);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What is looked at of the places that a configuration names: image hosts, the Package Registry, the source of end-of-life data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+
+use super::Task;
+use crate::app::configuration::tells_records;
+use crate::app::eol::{data_place, products, webhook};
+use crate::app::forge::base_repository;
+use crate::app::places::{client, login_host, service_client, settings};
+use crate::app::records::{records, token_variable};
+use crate::app::{Mode, Surroundings};
+use crate::command::System;
+use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, Provider};
+use crate::credentials::{CredentialError, StandardCredentials, check_collisions};
+use crate::error::{Failure, chain};
+use crate::http::{self, Settings, Url};
+use crate::model::{Host, Repository, RepositoryPath};
+use crate::packages::{DataFile, Records};
+use crate::probe::{Finding, Login, Look, State, Wanted};
+use crate::registry::layout::Layouts;
+use crate::registry::remote::RemoteRegistries;
+use crate::steps::doctor::{Needs, needs};
+use crate::steps::eol::{self, ReadError};
+
+/// How long a host may say nothing.
+const STALL: Duration = Duration::from_secs(5);
+
+/// After how many days end-of-life data and an inventory are told to be old.
+const OLD: i64 = 14;
+
+/// Products that are asked for side by side.
+const IN_FLIGHT: usize = 4;
+
+const HUB: &str = "hub.docker.com";
+
+/// Returns what is looked at.
+pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> Vec<Task<'a>> {
+    let process = &surroundings.process;
+    let Needs { hosts, layouts, dated } = needs(config);
+    let mut tasks = Vec::new();
+    let logins: BTreeSet<Host> = hosts.keys().map(|host| login_host(config, host)).collect();
+    if let Err(error) = check_collisions(&logins, &process.variables) {
+        let finding = of_credential_error("oci.credential", &error);
+        tasks.push(Task::new("Configuration", "oci.credential", async move { vec![finding].into() }));
+    }
+    let settings = Settings { stall: STALL, ..settings(config, surroundings) };
+    let http = Arc::new(client(settings, process));
+    let credentials = Arc::new(StandardCredentials::new(process.variables.clone(), Arc::new(System)));
+    let registries = Arc::new(RemoteRegistries::new(Arc::clone(&http)));
+    for (host, wanted) in hosts {
+        let (registries, credentials) = (Arc::clone(&registries), Arc::clone(&credentials));
+        let login = login_host(config, &host);
+        let name = host.to_string();
+        tasks.push(Task::new(name, "oci.reachable", async move { image_host(&host, &login, &wanted, &registries, &credentials).await }));
+    }
+    if !dated.is_empty() {
+        tasks.push(Task::new(HUB, "oci.dates", async move { dates(&http, &dated).await }));
+    }
+    for (repository, wanted) in layouts {
+        tasks.push(Task::new("Directories of images", "layout.read", async move { layout(&repository, wanted).await }));
+    }
+    if tells_records(config) || config.registry.is_some() {
+        tasks.push(Task::new("Package Registry", "packages.reachable", packages(config, surroundings)));
+    }
+    if !eol::products(config).is_empty() {
+        tasks.push(Task::new("End-of-life data", "eol.api", end_of_life(config, surroundings)));
+        tasks.push(Task::new("End-of-life data", "eol.file", end_of_life_file(config, surroundings)));
+    }
+    let lifecycle = &config.lifecycle;
+    for variable in [&lifecycle.slack_webhook_variable, &lifecycle.webhook_variable].into_iter().flatten() {
+        tasks.push(Task::new("Webhooks", "webhook.address", async move {
+            let is_set = process.variables.get_filled(variable).is_some();
+            vec![match webhook(variable, config, process) {
+                Ok(url) => {
+                    Finding::ok("webhook.address", variable, format!("set, leads to {}; not called", url.host_str().unwrap_or_default()))
+                }
+                Err(failure) => Finding {
+                    state: if is_set { State::Wrong } else { State::Missing },
+                    ..of_failure("webhook.address", variable, &failure)
+                },
+            }]
+            .into()
+        }));
+    }
+    tasks
+}
+
+async fn image_host(
+    host: &Host,
+    login: &Host,
+    wanted: &BTreeMap<RepositoryPath, Wanted>,
+    registries: &RemoteRegistries,
+    credentials: &StandardCredentials,
+) -> Look {
+    const CHECK: &str = "oci.credential";
+    let mut origins = BTreeSet::new();
+    let mut problem = None;
+    for path in wanted.keys() {
+        match credentials.origin(login, Some(path)).await {
+            Ok(origin) => origins.extend(origin),
+            Err(error) => problem = Some(error),
+        }
+    }
+    let about = if login == host { String::new() } else { format!("for {login}") };
+    let credential = match &problem {
+        Some(error) => Finding { about, ..of_credential_error(CHECK, error) },
+        None if origins.is_empty() => Finding::ok(CHECK, about, "none is set"),
+        None => Finding::ok(CHECK, about, format!("from {}", origins.iter().map(String::as_str).collect::<Vec<_>>().join("; "))),
+    };
+    // Without a credential that can be used, every request would fail for the same reason.
+    let mut look = match problem {
+        Some(_) => Look::default(),
+        None => registries.probe(host, wanted, !origins.is_empty()).await,
+    };
+    let place = look.findings.len().min(1);
+    look.findings.insert(place, credential);
+    look
+}
+
+/// Looks at the service that tells when tags were pushed to Docker Hub.
+async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> Look {
+    let Ok(host) = HUB.parse::<Host>() else { return Look::default() };
+    let mut findings = Vec::new();
+    let mut ahead = None;
+    for path in paths {
+        let (namespace, name) = path.as_str().split_once('/').unwrap_or(("library", path.as_str()));
+        let address = format!("/v2/namespaces/{namespace}/repositories/{}/tags?page_size=1&page=1", name.replace('/', "%2F"));
+        findings.push(match http.look(&host, &address).await {
+            Ok(answer) => {
+                ahead = http.ahead(&answer);
+                match answer.status.is_success() {
+                    true => Finding::ok("oci.dates", path.as_str(), "told"),
+                    false => Finding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
+                        "it tells dates of public repositories only, and not too often; without it, leave out `sort: date` and `min_age`",
+                    ),
+                }
+            }
+            Err(error) => Finding::failed("oci.dates", path.as_str(), &error, error.hint()),
+        });
+    }
+    Look { findings, ahead }
+}
+
+async fn layout(repository: &Repository, wanted: Wanted) -> Look {
+    Layouts::default().probe(repository, wanted).await
+}
+
+async fn packages(config: &Config, surroundings: &Surroundings) -> Look {
+    const CHECK: &str = "packages.credential";
+    let process = &surroundings.process;
+    let records = match records(config, process, Mode::DryRun) {
+        Ok(records) => records,
+        Err(failure) => return vec![of_failure("packages.configuration", "", &failure)].into(),
+    };
+    let place = Finding::ok("packages.place", "", records.place());
+    let variable = match token_variable(config, process) {
+        Ok(variable) => variable,
+        Err(failure) => return vec![place, of_failure(CHECK, "", &failure)].into(),
+    };
+    let provider = config.registry.as_ref().map(|registry| &registry.provider);
+    let credential = match (provider, variable) {
+        (_, Some(variable)) => Some(Finding::ok(CHECK, "", format!("from {variable}"))),
+        (Some(Provider::S3 { .. }), None) => Some(Finding::ok(CHECK, "", "AWS_ACCESS_KEY_ID is not set; as the AWS SDK finds one")),
+        (Some(Provider::File { .. }) | None, None) => None,
+        (Some(_), None) => Some(Finding::ok(CHECK, "", "none is set")),
+    };
+    let mut look = records.probe(Login { variable }).await;
+    let is_readable = !look.findings.iter().any(|finding| finding.is_problem() && finding.check != "packages.write");
+    look.findings.splice(0..0, [Some(place), credential].into_iter().flatten());
+    if is_readable && config.build.as_ref().is_some_and(|build| !build.images.is_empty()) {
+        look.findings.push(inventory(&records, process.clock.now()).await);
+    }
+    if is_readable && let Ok(Some(base)) = base_repository(config, process) {
+        let about = format!("{DEFAULT_NAME} at {}", base.reference);
+        look.findings.push(match base.forge.file(DEFAULT_NAME, &base.reference).await {
+            Ok(Some(_)) => Finding::ok("forge.file", about, "can be read, as `imglife check` does where there is no inventory"),
+            Ok(None) => Finding::missing("forge.file", about, format!("not in {}", base.forge.name()))
+                .fix("`imglife check` looks there where there is no inventory: push it, or correct `registry.config_ref`")
+                .unneeded(),
+            Err(error) => Finding::failed("forge.file", about, &error, error.hint()).unneeded(),
+        });
+    }
+    look
+}
+
+async fn inventory(records: &Records, now: DateTime<Utc>) -> Finding {
+    const CHECK: &str = "packages.inventory";
+    match records.read_data(DataFile::Inventory).await {
+        Ok(Some(data)) => {
+            let days = (now - data.written_at).num_days();
+            let finding = format!("{} days old", days.max(0));
+            match days > OLD {
+                true => Finding::wrong(CHECK, "", finding)
+                    .fix("`imglife status --publish` writes it anew: let the pipeline run it daily")
+                    .unneeded(),
+                false => Finding::ok(CHECK, "", finding),
+            }
+        }
+        Ok(None) => Finding::missing(CHECK, "", "not there yet: applications find no newest base in it")
+            .fix("`imglife status --publish` writes it")
+            .unneeded(),
+        Err(error) => Finding::failed(CHECK, "", &error, error.hint()).unneeded(),
+    }
+}
+
+async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
+    const CHECK: &str = "eol.api";
+    let asked = match products(config, surroundings, Mode::DryRun) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => return Look::default(),
+        Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
+    };
+    let address: &Url = &config.lifecycle.api_url;
+    let Some(host) = http::host_of(address) else { return Look::default() };
+    let http = service_client(config, surroundings, &host, address);
+    let mut look = match http.look(&host, &format!("{}/v1/", address.path().trim_end_matches('/'))).await {
+        Ok(answer) => Look { findings: vec![Finding::ok(CHECK, host.as_str(), "answers")], ahead: http.ahead(&answer) },
+        Err(error) => {
+            let fix = error.hint().unwrap_or_else(|| {
+                "see that this machine may reach it (DNS, firewall, HTTPS_PROXY), name a copy by `lifecycle.api_url`, or keep the data file by \
+                 hand with `eol_provider: local`"
+                    .to_owned()
+            });
+            return vec![Finding::wrong(CHECK, host.as_str(), chain(&error)).fix(fix)].into();
+        }
+    };
+    let asked = &asked;
+    let products = eol::products(config).into_iter().map(|product| async move { (product, asked.cycles(product).await) });
+    let answers: Vec<_> = stream::iter(products).buffered(IN_FLIGHT).collect().await;
+    for (product, answer) in answers {
+        look.findings.push(match answer {
+            Ok(_) => Finding::ok("eol.product", product.to_string(), "known"),
+            Err(error) if error.is_untracked() => {
+                Finding { fix: error.hint(), ..Finding::missing("eol.product", product.to_string(), chain(&error)) }.unneeded()
+            }
+            Err(error) => Finding::failed("eol.product", product.to_string(), &error, error.hint()),
+        });
+    }
+    look
+}
+
+/// Looks at the data at hand.
+async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Look {
+    const CHECK: &str = "eol.file";
+    let process = &surroundings.process;
+    let place = match data_place(config, None, process, Mode::DryRun) {
+        Ok(place) => place,
+        Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
+    };
+    let written: Option<DateTime<Utc>> = match config.lifecycle.target {
+        EolTarget::Git => std::fs::metadata(&config.lifecycle.data_file).and_then(|file| file.modified()).ok().map(DateTime::from),
+        EolTarget::PackageRegistry => None,
+    };
+    let age = written.map(|written| (process.clock.now() - written).num_days().max(0));
+    vec![match eol::read(place.as_ref()).await {
+        Ok(table) => {
+            let known = format!("{}: {} products", place.name(), table.products().count());
+            match age {
+                Some(days) if days > OLD => Finding::wrong(CHECK, "", format!("{known}, written {days} days ago"))
+                    .fix("`imglife eol update` brings it up to date: let the pipeline run it daily")
+                    .unneeded(),
+                Some(days) => Finding::ok(CHECK, "", format!("{known}, written {days} days ago")),
+                None => Finding::ok(CHECK, "", known),
+            }
+        }
+        Err(error @ ReadError::Missing { .. }) => {
+            let finding = Finding::missing(CHECK, "", chain(&error));
+            match config.lifecycle.provider {
+                EolProvider::Endoflife => finding.fix("`imglife eol update` writes it").unneeded(),
+                EolProvider::Local => finding.fix("write it by hand: a product, and below it its cycles with `eol` dates (docs/eol.md)"),
+            }
+        }
+        Err(error @ ReadError::Data { .. }) => {
+            Finding::wrong(CHECK, "", chain(&error)).fix("repair it, or remove it and run `imglife eol update`")
+        }
+        Err(error @ ReadError::Place(_)) => Finding::failed(CHECK, "", &error, None),
+    }]
+    .into()
+}
+
+fn of_credential_error(check: &'static str, error: &CredentialError) -> Finding {
+    Finding { fix: error.hint.clone(), ..Finding::wrong(check, "", chain(error)) }
+}
+
+/// Returns a failure that a command would end with as a finding.
+pub(super) fn of_failure(check: &'static str, about: &str, failure: &Failure) -> Finding {
+    let finding = Finding::wrong(check, about, chain(&*failure.error));
+    if failure.hints.is_empty() { finding } else { finding.fix(failure.hints.join("; ")) }
+}

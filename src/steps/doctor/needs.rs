@@ -1,0 +1,64 @@
+//! What a configuration needs of the places that hold images.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{Config, Selection, SortBy};
+use crate::model::{Host, Repository, RepositoryPath};
+use crate::probe::Wanted;
+use crate::steps::cleanup;
+
+/// What is needed, by place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub hosts: BTreeMap<Host, BTreeMap<RepositoryPath, Wanted>>,
+    /// Image layout directories.
+    pub layouts: Vec<(Repository, Wanted)>,
+    /// Repositories on Docker Hub whose tags must be told with their dates.
+    pub dated: BTreeSet<RepositoryPath>,
+}
+
+impl Needs {
+    fn add(&mut self, repository: &Repository, wanted: Wanted) {
+        match repository {
+            Repository::Remote { host, path } => {
+                let known = self.hosts.entry(host.clone()).or_default().entry(path.clone()).or_default();
+                *known = known.and(wanted);
+            }
+            Repository::Layout { .. } => match self.layouts.iter_mut().find(|(known, _)| known == repository) {
+                Some((_, known)) => *known = known.and(wanted),
+                None => self.layouts.push((repository.clone(), wanted)),
+            },
+        }
+    }
+}
+
+/// Returns what a configuration needs.
+pub fn needs(config: &Config) -> Needs {
+    let mut needs = Needs::default();
+    let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
+    let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
+    for entry in entries {
+        needs.add(&entry.source, Wanted { source: true, referrers: entry.referrers, ..Wanted::default() });
+        needs.add(&entry.target, Wanted { referrers: entry.referrers, ..Wanted::default() });
+        if let (Selection::Pattern(pattern), Repository::Remote { host, path }) = (&entry.selection, &entry.source)
+            && host.is_docker_hub()
+            && (pattern.sort == SortBy::Date || pattern.min_age.is_some_and(|age| !age.is_zero()))
+        {
+            needs.dated.insert(path.clone());
+        }
+    }
+    let deletes = config.retention.is_some();
+    for target in cleanup::targets(config) {
+        needs.add(&target.repository, Wanted { push: true, delete: deletes && !target.rules.is_empty(), ..Wanted::default() });
+        for archive in target.archives().iter().filter(|_| deletes) {
+            needs.add(archive, Wanted { push: true, delete: true, ..Wanted::default() });
+        }
+    }
+    for image in images {
+        // What this configuration makes itself need not be there before the first run.
+        let made = entries.iter().map(|entry| &entry.target).chain(images.iter().map(|image| &image.repository));
+        let is_made = made.into_iter().any(|made| *made == image.mirror_image);
+        needs.add(&image.mirror_image, Wanted { source: !is_made, ..Wanted::default() });
+    }
+    needs
+}

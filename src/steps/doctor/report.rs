@@ -1,0 +1,157 @@
+//! What was found, for people and programs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Exit;
+use crate::probe::{Finding, State};
+use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+
+/// How many of those that stand alike are named.
+const MOST_NAMED: usize = 3;
+
+/// Findings that belong together: about a host, the machine, the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Group {
+    pub name: String,
+    pub checks: Vec<Finding>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct DoctorReport {
+    /// How many things that are needed are missing or wrong.
+    pub problems: usize,
+    pub groups: Vec<Group>,
+    #[serde(skip)]
+    pub duration: Duration,
+}
+
+impl DoctorReport {
+    pub fn new(groups: Vec<Group>, duration: Duration) -> DoctorReport {
+        let groups: Vec<Group> = groups.into_iter().filter(|group| !group.checks.is_empty()).collect();
+        let problems = groups.iter().flat_map(|group| &group.checks).filter(|finding| finding.is_problem()).count();
+        DoctorReport { problems, groups, duration }
+    }
+
+    pub fn exit(&self) -> Exit {
+        if self.problems == 0 { Exit::Done } else { Exit::Failed }
+    }
+
+    /// Returns the report for people: a table for each group, what to do below what is not as it must be, and the counts.
+    pub fn document(&self) -> Document {
+        let mut blocks: Vec<Block> = self.groups.iter().map(|group| Block::Table(table(group))).collect();
+        blocks.push(Block::Summary(self.summary()));
+        Document { blocks }
+    }
+
+    fn summary(&self) -> Summary {
+        let all = || self.groups.iter().flat_map(|group| &group.checks);
+        let row = |word: &str, tone| {
+            let count = all().filter(|finding| shown(finding).0 == word).count();
+            let mut label = word.to_owned();
+            label[..1].make_ascii_uppercase();
+            SummaryRow { tone: if count > 0 { tone } else { Tone::Plain }, ..SummaryRow::new(label, count) }
+        };
+        let mut checks = SummaryRow::new("Checks", all().count());
+        checks.children = vec![
+            row("ok", Tone::Good),
+            row("note", Tone::Warning),
+            row("unknown", Tone::Quiet),
+            row("missing", Tone::Bad),
+            row("wrong", Tone::Bad),
+        ];
+        Summary { title: "Doctor".to_owned(), dry_run: false, duration: Some(self.duration), rows: vec![checks] }
+    }
+}
+
+/// Returns the word for how something stands, and its colour. What is not as it might be and is not needed is a note.
+fn shown(finding: &Finding) -> (&'static str, Tone) {
+    match finding.state {
+        State::Ok => ("ok", Tone::Good),
+        State::Unknown => ("unknown", Tone::Quiet),
+        State::Missing | State::Wrong if !finding.needed => ("note", Tone::Warning),
+        State::Missing => ("missing", Tone::Bad),
+        State::Wrong => ("wrong", Tone::Bad),
+    }
+}
+
+fn table(group: &Group) -> Table {
+    let mut rows = Vec::new();
+    let mut told: Vec<&Finding> = Vec::new();
+    for finding in &group.checks {
+        let is_alike =
+            |other: &Finding| Finding { about: String::new(), ..finding.clone() } == Finding { about: String::new(), ..other.clone() };
+        if told.iter().any(|other| is_alike(other)) {
+            continue;
+        }
+        told.push(finding);
+        let alike: Vec<&str> = group.checks.iter().filter(|other| is_alike(other)).map(|other| other.about.as_str()).collect();
+        let (word, tone) = shown(finding);
+        rows.push(vec![Cell::toned(format!("  {word}"), tone), Cell::plain(label(finding.check, &alike)), Cell::plain(&finding.detail)]);
+        if let Some(fix) = finding.fix.as_ref().filter(|_| finding.state != State::Ok) {
+            rows.push(vec![Cell::plain(""), Cell::plain(""), Cell::plain(format!("→ {fix}"))]);
+        }
+    }
+    Table { title: Some(group.name.clone()), columns: Vec::new(), rows }
+}
+
+/// Returns what a row is about: the check's own word, and of what.
+fn label(check: &str, about: &[&str]) -> String {
+    let (room, word) = check.split_once('.').unwrap_or(("", check));
+    let word = match (room, word) {
+        // Their names say it all.
+        ("engine", "available") => String::new(),
+        ("git" | "docker" | "hook", word) => format!("{room} {word}"),
+        (_, word) => word.to_owned(),
+    };
+    let named: Vec<&str> = about.iter().copied().filter(|about| !about.is_empty()).collect();
+    match named.len() {
+        0 => word,
+        count if count <= MOST_NAMED => format!("{word} {}", named.join(", ")).trim_start().to_owned(),
+        count => format!("{word} {} and {} more", named[..MOST_NAMED].join(", "), count - MOST_NAMED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::text::{Style, draw};
+
+    #[test]
+    fn what_stands_alike_is_one_line_and_what_to_do_stands_below() {
+        let pull = |path: &str| Finding::ok("oci.pull", path, "allowed");
+        let checks = vec![
+            Finding::ok("oci.reachable", "", "answers by https"),
+            pull("a"),
+            pull("b"),
+            pull("c"),
+            pull("d"),
+            Finding::wrong("oci.push", "a", "the login is taken, and not allowed to push").fix("another login"),
+            Finding::missing("engine.available", "podman", "not installed\u{1b}[2J").unneeded(),
+        ];
+        let report = DoctorReport::new(
+            vec![Group { name: "registry.example".to_owned(), checks }, Group { name: "empty".to_owned(), checks: Vec::new() }],
+            Duration::from_millis(400),
+        );
+        assert_eq!((report.problems, report.exit()), (1, Exit::Failed));
+        insta::assert_snapshot!(draw(&report.document(), Style::default()), @r"
+        registry.example
+          ok     reachable                answers by https
+          ok     pull a, b, c and 1 more  allowed
+          wrong  push a                   the login is taken, and not allowed to push
+                                          → another login
+          note   podman                   not installed\u{1b}[2J
+
+        Doctor · 0.4s
+        ───────────────────────────────────
+        Checks       7
+        ├─ Ok        5
+        ├─ Note      1
+        ├─ Unknown   0
+        ├─ Missing   0
+        └─ Wrong     1
+        ");
+    }
+}

@@ -1,0 +1,77 @@
+//! Several at once, and runs that are killed.
+
+use std::time::Duration;
+
+use super::super::faults::kills::{moment, rounds};
+use super::*;
+
+#[test]
+fn of_two_that_push_at_the_same_time_neither_loses_anything() {
+    let old = REPORT.replace("new", "old");
+    let bare = Bare::with(&[("README.md", &old), ("eol-data.yaml", "old\n")]);
+    let worlds = [bare.checkout("--depth=1"), bare.checkout("")];
+    for round in 1..=10 {
+        let texts = [("README.md", REPORT.replace("new", &round.to_string())), ("eol-data.yaml", format!("{round}\n"))];
+        let running: Vec<_> = worlds
+            .iter()
+            .zip(&texts)
+            .map(|(world, (path, text))| {
+                std::fs::write(world.path(path), text).expect("a file");
+                world.start_imglife(["git", "commit-push", "-m", "update", "--branch", "main", path])
+            })
+            .collect();
+        for running in running {
+            assert!(running.wait().succeeds().stdout.contains("pushed "), "round {round}");
+        }
+        for (path, text) in &texts {
+            assert_eq!(bare.file(path), *text, "round {round}");
+        }
+        assert_eq!(bare.commits(), 1 + 2 * round);
+        for world in &worlds {
+            world.shell("git checkout -q --force --detach && git fetch -q origin main && git checkout -q --detach FETCH_HEAD").succeeds();
+        }
+    }
+    // One parent each: nobody's commit was merged or dropped.
+    assert_eq!(bare.run(&["rev-list", "--min-parents=2", "main"]), "");
+    bare.run(&["fsck", "--strict"]);
+}
+
+#[test]
+fn who_is_always_overtaken_gives_up() {
+    let bare = Bare::with(&[("README.md", "old\n")]);
+    let world = bare.checkout("").file("README.md", "new\n");
+    // The branch moves whenever somebody is about to push to it.
+    bare.hook(
+        "pre-receive",
+        "unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES; export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b\n\
+         git update-ref refs/heads/main $(git commit-tree -p main -m meanwhile 'main^{tree}')",
+    );
+    let said = push(&world, &["README.md"]).exits(1);
+    assert!(said.stderr.contains("main was changed by others 5 times in a row"), "{}", said.stderr);
+    assert_eq!((bare.file("README.md").as_str(), bare.commits()), ("old\n", 6));
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_a_whole_repository_and_the_next_one_completes() {
+    let length = {
+        let bare = Bare::with(&[("README.md", "old\n")]);
+        push(&bare.checkout("").file("README.md", "new\n"), &["README.md"]).succeeds().elapsed
+    };
+    let mut killed = 0;
+    for round in 0..rounds() {
+        let bare = Bare::with(&[("README.md", "old\n")]);
+        let world = bare.checkout("--depth=1").file("README.md", "new\n");
+        let before = files(&world.path(""));
+        let running = world.start_imglife(["git", "commit-push", "-m", "update", "README.md"]);
+        std::thread::sleep(moment(round, length));
+        running.signal("KILL");
+        killed += u64::from(running.wait().code().is_none());
+        // Git may still be at it: the process group of a killed run is not killed with it.
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(files(&world.path("")), before, "round {round}");
+        push(&world, &["README.md"]).succeeds();
+        assert_eq!((bare.file("README.md").as_str(), bare.commits()), ("new\n", 2), "round {round}");
+        bare.run(&["fsck", "--strict"]);
+    }
+    assert!(2 * killed >= rounds(), "{killed} of {} were killed on the way", rounds());
+}

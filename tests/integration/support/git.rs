@@ -1,0 +1,143 @@
+//! Bare repositories to push to, by path and over HTTP, and checkouts of them.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tempfile::TempDir;
+
+use super::liar::Asked;
+use super::world::World;
+
+/// What people's commits are made as.
+const PERSON: &str = "git -c user.name=Person -c user.email=person@example.org";
+
+/// A bare repository, `team/base.git` below a directory of its own.
+pub(crate) struct Bare {
+    directory: TempDir,
+}
+
+impl Bare {
+    /// Returns one without any commit.
+    pub(crate) fn empty() -> Bare {
+        let bare = Bare { directory: tempfile::tempdir().expect("a directory") };
+        std::fs::create_dir(bare.root().join("team")).expect("a directory");
+        bare.run(&["init", "--quiet", "--bare", "--initial-branch=main", "."]);
+        bare
+    }
+
+    /// Returns one with `files` on the branch `main`.
+    pub(crate) fn with(files: &[(&str, &str)]) -> Bare {
+        let bare = Bare::empty();
+        bare.edit(files);
+        bare
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.root().join("team/base.git")
+    }
+
+    /// Returns what `git` says in the repository.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        std::fs::create_dir_all(self.path()).expect("a directory");
+        let output =
+            Command::new("git").args(arguments).current_dir(self.path()).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").output();
+        let output = output.expect("git runs");
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Returns the content of a file of `main`.
+    pub(crate) fn file(&self, path: &str) -> String {
+        self.run(&["show", &format!("main:{path}")])
+    }
+
+    /// Returns the number of commits of `main`.
+    pub(crate) fn commits(&self) -> usize {
+        self.run(&["rev-list", "--count", "main"]).trim().parse().expect("a number")
+    }
+
+    /// Commits and pushes `files` to `main`, as a person would.
+    pub(crate) fn edit(&self, files: &[(&str, &str)]) {
+        let person = World::new();
+        person.shell(&format!("git clone --quiet {} . 2>&1; git checkout -q -B main", self.path().display())).succeeds();
+        let person = files.iter().fold(person, |person, (path, content)| person.file(path, content));
+        person.shell(&format!("git add -A && {PERSON} commit --quiet -m 'by hand' && git push --quiet origin main")).succeeds();
+    }
+
+    /// Puts a hook in place that every push goes through.
+    pub(crate) fn hook(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.path().join("hooks").join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a hook");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a hook");
+    }
+
+    /// Returns a world whose working directory is a checkout of it, as `git clone` with `options` makes one.
+    pub(crate) fn checkout(&self, options: &str) -> World {
+        self.checkout_in(World::new(), options)
+    }
+
+    pub(crate) fn checkout_in(&self, world: World, options: &str) -> World {
+        world.shell(&format!("git clone --quiet {options} file://{} . 2>&1", self.path().display())).succeeds();
+        world
+    }
+
+    /// Answers a request as `git http-backend` does, to who presents exactly one of the logins `user:password`.
+    pub(crate) fn answer(root: &Path, logins: &[String], asked: &Asked) -> Response {
+        let presented: Vec<&[u8]> = asked.headers.get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()).collect();
+        let known = logins.iter().any(|login| presented == [format!("Basic {}", STANDARD.encode(login)).as_bytes()]);
+        if !known {
+            return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")], "HTTP Basic: Access denied")
+                .into_response();
+        }
+        let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+        let text = |name: &str| asked.headers.get(name).map_or("", |value| value.to_str().expect("text"));
+        let mut backend = Command::new("git")
+            .arg("http-backend")
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("GIT_PROJECT_ROOT", root)
+            .env("GIT_HTTP_EXPORT_ALL", "1")
+            .env("REMOTE_USER", "somebody")
+            .env("REQUEST_METHOD", &asked.method)
+            .env("PATH_INFO", path)
+            .env("QUERY_STRING", query)
+            .env("CONTENT_TYPE", text("content-type"))
+            .env("HTTP_CONTENT_ENCODING", text("content-encoding"))
+            .env("HTTP_GIT_PROTOCOL", text("git-protocol"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("git http-backend");
+        let (mut stdin, body) = (backend.stdin.take().expect("a pipe"), asked.body.clone());
+        // It need not read all of it.
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
+        let said = backend.wait_with_output().expect("an answer").stdout;
+        writer.join().expect("a writer");
+        let end = said.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+        let mut response = Response::new(Body::from(said[end + 4..].to_vec()));
+        for line in String::from_utf8_lossy(&said[..end]).lines() {
+            let (name, value) = line.split_once(": ").expect("a header");
+            if name.eq_ignore_ascii_case("status") {
+                *response.status_mut() = StatusCode::from_bytes(&value.as_bytes()[..3]).expect("a status");
+            } else {
+                response
+                    .headers_mut()
+                    .insert(header::HeaderName::from_bytes(name.as_bytes()).expect("a name"), value.parse().expect("a value"));
+            }
+        }
+        response
+    }
+}
