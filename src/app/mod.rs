@@ -23,6 +23,7 @@ pub use commit_push::CommitPushOptions;
 pub use deadline::deadline;
 pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
+pub use init::{InitForge, InitOptions};
 pub use places::layouts;
 pub use records::records;
 pub use register::RegisterOptions;
@@ -44,6 +45,7 @@ mod documents;
 mod engines;
 mod eol;
 mod forge;
+mod init;
 mod memory;
 mod merge_requests;
 mod output;
@@ -86,6 +88,7 @@ pub enum Command {
     EolList(EolListOptions),
     EolNotify(EolNotifyOptions),
     Status(StatusOptions),
+    Init(InitOptions),
     Doctor(DoctorOptions),
     Run(Box<RunOptions>),
     /// Validates the configuration and says which commands it suffices for.
@@ -150,6 +153,7 @@ pub fn run(invocation: Invocation, surroundings: &Surroundings) -> Result<Exit, 
         Command::EolUpdate(options) => eol::update(&options, &global, surroundings),
         Command::EolList(options) => eol::list(&options, &global, surroundings),
         Command::EolNotify(options) => eol::notify(&options, &global, surroundings),
+        Command::Init(options) => init::run(&options, surroundings),
         Command::Status(options) => status::run(&options, &global, surroundings),
         Command::Doctor(options) => doctor::run(&options, &global, surroundings),
         Command::Run(options) => run::run(&options, &global, surroundings),

@@ -26,6 +26,7 @@ mod eol;
 mod failure;
 mod git;
 mod global;
+mod init;
 mod logging;
 mod man;
 mod messages;
@@ -99,6 +100,7 @@ enum Command {
     #[command(name = "base-args")]
     BaseArgs(check::BaseArgsArguments),
     App(apps::AppArguments),
+    Init(init::InitArguments),
     Doctor(doctor::DoctorArguments),
     Git(git::GitArguments),
     Config(config::ConfigArguments),
@@ -178,6 +180,7 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
         Some(Command::App(arguments)) => arguments.command(),
+        Some(Command::Init(arguments)) => app::Command::Init(arguments.options()),
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
         Some(Command::Doctor(arguments)) => app::Command::Doctor(arguments.options()),
         Some(Command::Git(arguments)) => arguments.command(),

@@ -30,7 +30,10 @@ pub(super) fn choose(global: &GlobalArguments, messages: &Messages, process: &Pr
 }
 
 fn shown(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
-    let draws = process.stderr.is_terminal && process.variables.get("TERM") != Some("dumb") && messages.format == LogFormat::Text;
+    let variables = &process.variables;
+    // Some runners give their jobs a terminal, and write down all that is drawn on it.
+    let is_watched = process.stderr.is_terminal && variables.get("TERM") != Some("dumb") && variables.get_filled("CI").is_none();
+    let draws = is_watched && messages.format == LogFormat::Text;
     if draws {
         messages.bars.set_draw_target(ProgressDrawTarget::stderr());
         Arc::new(Bars::new(messages.clone()))

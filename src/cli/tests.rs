@@ -74,6 +74,7 @@ fn the_program_describes_itself() {
       latest       Print the newest reference of a base
       base-args    Print the flags that tell a build which base it stands on
       app          Query and prune the records of application images
+      init         Write the files of a new repository of base images
       doctor       Test everything that the configuration needs, and say what to do
       git          Commit what a pipeline made
       config       Validate, describe or show the configuration

@@ -102,6 +102,12 @@ impl ForgeCredentials {
         problem.map_or(Ok(Credential::Anonymous), Err)
     }
 
+    /// Returns Gitea's token as a login at the container registry of `host`, where it may go there. Gitea looks at the password only.
+    pub(super) fn login(&self, host: &Host) -> Option<Credential> {
+        let token = self.get("GITEA_TOKEN").filter(|_| self.refusal("GITEA_TOKEN", host).is_none())?;
+        Some(Credential::Basic { username: "token".to_owned(), password: Secret::new(token) })
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.variables.get_filled(name)
     }

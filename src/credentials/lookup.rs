@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
 
 use super::auth_file::AuthFile;
+use super::forge::{Forge, ForgeCredentials};
 use super::{Credential, CredentialError, Credentials, helper};
 use crate::command::Runner;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
@@ -23,7 +24,7 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 
 /// Credentials from where people and CI systems keep them, first found: imglife's own variables, the GitLab CI job, docker's
-/// configuration (variable, file, helpers), podman's file; else anonymous. Files are read and helpers asked once.
+/// configuration (variable, file, helpers), podman's file, the token of a Gitea job; else anonymous. Files are read and helpers asked once.
 pub struct StandardCredentials {
     variables: Variables,
     runner: Arc<dyn Runner>,
@@ -60,7 +61,7 @@ impl StandardCredentials {
         if let Some(found) = self.in_gitlab_job(host) {
             return Ok(Some(found));
         }
-        self.in_files(host, path).await
+        Ok(self.in_files(host, path).await?.or_else(|| self.in_gitea_job(host)))
     }
 
     fn in_own_variables(&self, host: &Host) -> Result<Option<Named<Credential>>, CredentialError> {
@@ -102,6 +103,14 @@ impl StandardCredentials {
         };
         let content = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
         Some(Named { origin: origin.to_owned(), content })
+    }
+
+    /// At Gitea the registry is the server itself, and the token that its actions are given is a login there. It comes last: a
+    /// login that somebody made for the registry is better than a token that may be meant for packages only.
+    fn in_gitea_job(&self, host: &Host) -> Option<Named<Credential>> {
+        let is_job = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| self.variables.get_filled(name).is_some());
+        let content = is_job.then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host)).flatten()?;
+        Some(Named { origin: "GITEA_TOKEN".to_owned(), content })
     }
 
     async fn in_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Named<Credential>>, CredentialError> {
@@ -335,6 +344,18 @@ mod tests {
         assert_eq!(found(&ci, "registry.example").await, basic("robot", "s3cret"));
         assert_eq!(found(&ci, "evil.example").await, Credential::Anonymous);
         assert_eq!(found(&ci[1..], "registry.example").await, Credential::Anonymous, "outside of GitLab CI");
+    }
+
+    #[tokio::test]
+    async fn the_token_of_a_gitea_job_is_a_login_at_its_own_server_only() {
+        let ci = [("CI", "true"), ("GITEA_ACTIONS", "true"), ("GITHUB_SERVER_URL", "https://gitea.example:3000"), ("GITEA_TOKEN", "pat")];
+        assert_eq!(found(&ci, "gitea.example:3000").await, basic("token", "pat"));
+        for other in ["gitea.example", "evil.example", "docker.io"] {
+            assert_eq!(found(&ci, other).await, Credential::Anonymous, "{other}");
+        }
+        let file = r#"{"auths":{"gitea.example:3000":{"username":"robot","password":"p"}}}"#;
+        assert_eq!(found(&[&ci[..], &[("DOCKER_AUTH_CONFIG", file)]].concat(), "gitea.example:3000").await, basic("robot", "p"));
+        assert_eq!(found(&[ci[0], ci[2], ci[3]], "gitea.example:3000").await, Credential::Anonymous, "another CI");
     }
 
     #[tokio::test]

@@ -122,7 +122,7 @@ fn a_password_is_right_wrong_or_missing() {
     let origin = format!("from {} and {}", variable(&host, "USERNAME"), variable(&host, "PASSWORD"));
     assert_eq!(right.find("oci.credential", "")["detail"], origin);
     let wrong = Report::of(&world(&registry, Some("hunter2")));
-    wrong.says("oci.login", "", "wrong", &variable(&host, "PASSWORD"));
+    wrong.says("oci.login", "", "wrong", &variable(&host, "USERNAME"));
     assert!(!wrong.text.contains("oci.pull"), "what a wrong login cannot do is no news: {}", wrong.text);
     let missing = Report::of(&world(&registry, None));
     missing.says("oci.login", "", "missing", &variable(&host, "PASSWORD"));
@@ -149,7 +149,7 @@ fn what_a_token_allows_is_known_without_a_push() {
     assert_eq!((stranger.state("oci.login", ""), stranger.state("oci.pull", "mirror/a")), ("ok", "ok"));
     stranger.says("oci.push", "mirror/a", "missing", &variable(&registry.host(), "TOKEN"));
     stranger.says("oci.delete", "mirror/a", "missing", "a login that may delete");
-    Report::of(&world(Some("hunter2"))).says("oci.login", "", "wrong", "to a login that may do this");
+    Report::of(&world(Some("hunter2"))).says("oci.login", "", "wrong", "check the login for");
     assert!(registry.requests().iter().all(|request| matches!(request.method.as_str(), "GET" | "HEAD")));
 }
 

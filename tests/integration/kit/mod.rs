@@ -1,3 +1,9 @@
-//! What CI servers are given: components, actions, examples, run as a CI server runs them.
+//! The kits for CI servers, run as their users run them: components, actions and example repositories by real runners, what `init`
+//! writes, the tool's image, and the project's own releases.
 
+mod gitea;
 mod gitlab;
+mod image;
+mod init;
+mod release;
+mod runner;

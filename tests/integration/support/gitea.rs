@@ -13,8 +13,8 @@ use url::Url;
 use super::gitlab::{decoded, text};
 use super::liar::{Asked, Liar, typed};
 
-pub(crate) const OWNER: &str = "team";
-pub(crate) const REPOSITORY: &str = "lifecycle";
+pub(crate) const OWNER: &str = "platform";
+pub(crate) const REPOSITORY: &str = "base-images";
 
 /// The token of a user who may write packages.
 pub(crate) const TOKEN: &str = "gitea-hunter2";

@@ -28,11 +28,24 @@ pub(crate) fn debian_image() -> Graph {
         let suite = suite();
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-{suite}-{EDITION}.tar.gz"));
         if !file.exists() {
-            make_layer(&suite, &file);
+            make_layer(&suite, &file, &["--variant=essential"]);
         }
         (suite, fs::read(&file).expect("a layer").into())
     });
     image_of(suite, layer.clone())
+}
+
+/// Returns a Debian with its package manager and git, which has no sources: what is not there cannot be installed, and nobody is asked.
+pub(crate) fn debian_image_with_git() -> Graph {
+    let suite = suite();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-git-{suite}-{EDITION}.tar.gz"));
+    if !file.exists() {
+        let without_sources = "--customize-hook=rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*";
+        let without_pages = ["doc", "locale", "man"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
+        let [doc, locale, man] = &without_pages;
+        make_layer(&suite, &file, &["--variant=apt", "--include=ca-certificates,git", doc, locale, man, without_sources]);
+    }
+    image_of(&suite, fs::read(&file).expect("a layer").into())
 }
 
 /// Returns the same with a shell, `sleep` and what these need, and nothing else: for tests that unpack it many times.
@@ -70,7 +83,7 @@ fn image_of(suite: &str, layer: Bytes) -> Graph {
     let mut graph = Graph::default();
     let config = json!({
         "os": "linux", "architecture": architecture(),
-        "config": { "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"] },
+        "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"] },
         "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&unpacked(&layer))] },
     });
     let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
@@ -103,12 +116,14 @@ fn suite() -> String {
 }
 
 /// Writes the layer to `file`, which gets its name when it is whole: another run may be at it too.
-fn make_layer(suite: &str, file: &Path) {
+fn make_layer(suite: &str, file: &Path, options: &[&str]) {
     let directory = file.parent().expect("a parent");
     let scratch = tempfile::Builder::new().prefix("rootfs-").tempdir_in(directory).expect("a temporary directory");
     let tar = scratch.path().join("rootfs.tar");
     let run = Command::new("mmdebstrap")
-        .args(["--quiet", "--variant=essential", "--format=tar", suite])
+        .args(["--quiet", "--format=tar"])
+        .args(options)
+        .arg(suite)
         .arg(&tar)
         .args(sources(suite))
         .env("SOURCE_DATE_EPOCH", "1700000000")

@@ -93,7 +93,12 @@ impl World {
 
     /// Runs a shell line to its end.
     pub(crate) fn shell(&self, line: &str) -> Outcome {
-        self.start(Path::new("/bin/sh"), &["-c", line]).wait()
+        self.start_shell(line).wait()
+    }
+
+    /// Starts a shell line.
+    pub(crate) fn start_shell(&self, line: &str) -> Running {
+        self.start(Path::new("/bin/sh"), &["-c", line])
     }
 
     fn start(&self, program: &Path, arguments: &[&str]) -> Running {
