@@ -40,11 +40,6 @@ pub(super) fn image_places<'a>(
     })
 }
 
-/// Returns the host that the credentials for `host` are looked up for.
-pub(super) fn login_host(config: &Config, host: &Host) -> Host {
-    config.hosts.get(host).map_or_else(|| host.clone(), |settings| rules(settings).login_host(host))
-}
-
 /// Returns a client for the service at `address` of `host`. That it is configured with `http://` is permission for plain HTTP.
 pub(super) fn service_client(config: &Config, surroundings: &Surroundings, host: &Host, address: &Url) -> Client {
     let mut settings = settings(config, surroundings);

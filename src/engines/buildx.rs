@@ -41,8 +41,8 @@ impl Buildx {
 
     /// Opens a session and returns it with the builder to name. One for `BUILDKITD_ADDR` is made in the session's own directory,
     /// so that the user's list of builders stays as it is.
-    async fn session(&self) -> Result<(Session<'_>, Option<String>), EngineError> {
-        let mut session = Session::open(EngineName::Buildx, &self.tools)?;
+    async fn session(&self, request: Option<&BuildRequest>) -> Result<(Session<'_>, Option<String>), EngineError> {
+        let mut session = Session::open(EngineName::Buildx, &self.tools, request)?;
         let version = session.ask("docker", &["buildx", "version"]).await.map_err(|error| error.hint(INSTALL))?;
         match parse_version(&version) {
             None => return Err(session.error("`docker buildx` is not there, or not what docker calls so").hint(INSTALL)),
@@ -70,7 +70,7 @@ impl Engine for Buildx {
     }
 
     async fn available(&self) -> Result<(), EngineError> {
-        let (session, builder) = self.session().await?;
+        let (session, builder) = self.session(None).await?;
         let arguments = ["buildx", "inspect"].into_iter().chain(builder.as_deref());
         let told = session.ask("docker", &arguments.collect::<Vec<_>>()).await?;
         // It ends well when a builder cannot be reached, and says so in one of its lines.
@@ -84,7 +84,7 @@ impl Engine for Buildx {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let (mut session, builder) = self.session().await?;
+        let (mut session, builder) = self.session(Some(request)).await?;
         session.environment.set("SOURCE_DATE_EPOCH", request.created.timestamp().to_string());
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
         let metadata = session.path(METADATA);

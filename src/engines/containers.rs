@@ -28,8 +28,8 @@ impl Containers {
         Containers { tools, name: EngineName::Podman, program: "podman" }
     }
 
-    fn session(&self) -> Result<Session<'_>, EngineError> {
-        let mut session = Session::open(self.name, &self.tools)?;
+    fn session(&self, request: Option<&BuildRequest>) -> Result<Session<'_>, EngineError> {
+        let mut session = Session::open(self.name, &self.tools, request)?;
         if let Some(host) = self.tools.host_with_bearer_token() {
             let error = session.error(format!("it cannot be given the bearer token that is set for {host}"));
             return Err(error.hint("set user name and password, or a token that can be exchanged, or choose another engine"));
@@ -73,13 +73,13 @@ impl Engine for Containers {
     }
 
     async fn available(&self) -> Result<(), EngineError> {
-        let session = self.session()?;
+        let session = self.session(None)?;
         let hint = format!("see that it is installed (Debian: {}) and works, or choose another engine", self.program);
         session.ask(self.program, &["--version"]).await.map(drop).map_err(|error| error.hint(hint))
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let session = self.session()?;
+        let session = self.session(Some(request))?;
         session.attests_nothing(request.attestations)?;
         let mut leftovers = session.leftovers();
         let pushed = self.push(&session, &mut leftovers, request).await;

@@ -11,7 +11,7 @@ use chrono::DateTime;
 use flate2::read::GzDecoder;
 use imglife::command::System;
 use imglife::credentials::{Credentials as _, StandardCredentials, variable_prefix};
-use imglife::engines::{Attestations, BuildRequest, Engine, EngineName, Programs, Provenance};
+use imglife::engines::{Attestations, BuildRequest, Engine, EngineName, Login, Programs, Provenance};
 use imglife::model::{Digest, Host, Platform, Variables};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -72,8 +72,13 @@ impl Bench {
         let runner = Arc::new(System);
         let credentials = StandardCredentials::new(variables.clone(), Arc::new(System));
         let login = credentials.credential(&host, None).await.expect("a login");
-        let programs =
-            Programs { runner, variables: variables.clone(), logins: vec![(host.clone(), login)], insecure: [host].into(), builder: None };
+        let programs = Programs {
+            runner,
+            variables: variables.clone(),
+            logins: vec![Login { host: host.clone(), path: None, credential: login }],
+            insecure: [host].into(),
+            builder: None,
+        };
         programs.engines().into_iter().find(|engine| engine.name() == self.found.name).expect("all programs are there")
     }
 
