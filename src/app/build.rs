@@ -60,7 +60,9 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
     };
     let scope = Scope { only: only(&options.only, build)?, shard: options.shard };
     if options.form == BuildForm::GitlabChild {
-        surroundings.print(&build::child_pipeline(build, &scope, config.file.as_deref(), &process.directory))?;
+        let pipeline = build::child_pipeline(build, &scope, config.file.as_deref(), &process.directory)
+            .map_err(|error| Failure::usage(error).hint("make several pipelines, by `--shard` or by `--only`"))?;
+        surroundings.print(&pipeline)?;
         return Ok(Exit::Done);
     }
     let junit_file = options.report_junit.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use thiserror::Error;
 
 use super::{Scope, order};
 use crate::config::Build;
@@ -10,18 +11,28 @@ use crate::config::Build;
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
 const MOST_JOBS: usize = 500;
 
+/// There are more images than a pipeline may have jobs.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a child pipeline would have {0} jobs, one for each image; {MOST_JOBS} are the most")]
+pub struct TooManyJobs(usize);
+
 /// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own, after those that it is built on. The
 /// variables of the job that triggers it say which image of the tool is used and how it builds (`IMGLIFE_IMAGE`).
-pub fn child_pipeline(build: &Build, scope: &Scope, configuration: Option<&Path>, directory: &Path) -> String {
+pub fn child_pipeline(build: &Build, scope: &Scope, configuration: Option<&Path>, directory: &Path) -> Result<String, TooManyJobs> {
     let in_scope = scope.images(build);
     let mut names: Vec<&str> = Vec::new();
-    let mut jobs = Map::new();
     for position in order(build).into_iter().filter(|position| in_scope.contains(position)) {
-        let image = &build.images[position];
-        if names.contains(&image.name.as_str()) || names.len() == MOST_JOBS {
-            continue;
+        let name = build.images[position].name.as_str();
+        if !names.contains(&name) {
+            names.push(name);
         }
-        names.push(&image.name);
+    }
+    if names.len() > MOST_JOBS {
+        return Err(TooManyJobs(names.len()));
+    }
+    let mut jobs = Map::new();
+    for name in &names {
+        let Some(image) = build.images.iter().find(|image| image.name == *name) else { continue };
         let versions = build.images.iter().filter(|other| other.name == image.name);
         let mut needs: Vec<&str> = Vec::new();
         for version in versions {
@@ -50,7 +61,7 @@ pub fn child_pipeline(build: &Build, scope: &Scope, configuration: Option<&Path>
     let base = json!({ "stage": "build", "image": { "name": "$IMGLIFE_IMAGE", "entrypoint": [""] }, "retry": { "max": 1, "when": ["runner_system_failure"] } });
     pipeline.insert(".imglife-build".to_owned(), base);
     pipeline.extend(jobs);
-    format!("{:#}\n", Value::Object(pipeline))
+    Ok(format!("{:#}\n", Value::Object(pipeline)))
 }
 
 fn job_name(image: &str) -> String {
