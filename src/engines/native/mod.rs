@@ -221,7 +221,9 @@ fn write_all(
             config.apply(&step.action, &Made::Nothing).map_err(|error| at_step(request, step.line, error))?;
             let plan = match &step.action {
                 Action::Copy(copying) => Some(copier.copy(&mut tree, copying, &config.working_directory()).map_err(failed)?),
-                Action::WorkingDirectory(_) => copier.directory(&mut tree, &config.working_directory()).map_err(failed)?,
+                Action::WorkingDirectory(_) => {
+                    copier.directory(&mut tree, &config.working_directory(), config.user().as_deref()).map_err(failed)?
+                }
                 _ => None,
             };
             if let Some(plan) = &plan
