@@ -22,7 +22,7 @@ mod words;
 
 pub use context::{Listed, ListedKind, Selection, context_files};
 pub(crate) use refusal::refused;
-pub use refusal::{Refusal, refusal};
+pub use refusal::{Refusal, other_base, refusal};
 
 use arguments::{Arguments, ExpandError};
 use patterns::PatternError;

@@ -499,9 +499,53 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
     let pipeline = child_pipeline(config.build.as_ref().expect("the section"), &Scope::default(), None, Path::new("/"));
-    let pipeline: serde_json::Value = serde_json::from_str(&pipeline).expect("JSON");
+    let pipeline: serde_json::Value = serde_json::from_str(&pipeline.expect("few jobs")).expect("JSON");
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
     assert_eq!(pipeline["build alpine"]["script"], json!(["imglife build --only alpine"]));
+}
+
+#[tokio::test]
+async fn a_job_needs_the_base_of_every_version_of_its_image() {
+    let world = World::new().await;
+    let images = "  images:
+    - { name: x, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine }
+    - { name: x, folder: images/alpine, type: core, mirror_image: r.example/bases/b, version: on-b }
+    - { name: b, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine }
+";
+    let config = world.config(images);
+    let build = config.build.as_ref().expect("the section");
+    let pipeline = child_pipeline(build, &Scope::default(), None, Path::new("/")).expect("few jobs");
+    let pipeline: serde_json::Value = serde_json::from_str(&pipeline).expect("JSON");
+    assert_eq!((&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]), (&json!(["build b"]), &json!([])));
+}
+
+#[tokio::test]
+async fn a_child_pipeline_leaves_no_image_out() {
+    let world = World::new().await;
+    let line = ALPINE.lines().nth(1).expect("an image").replace(", aliases: [latest]", "");
+    let images =
+        |count: usize| (0..count).map(|number| line.replace("name: alpine", &format!("name: i{number}")) + "\n").collect::<String>();
+    let pipeline = |count| {
+        let config = world.config(&format!("  images:\n{}", images(count)));
+        child_pipeline(config.build.as_ref().expect("the section"), &Scope::default(), None, Path::new("/"))
+    };
+    assert!(pipeline(500).is_ok_and(|pipeline| pipeline.contains("\"build i499\"")));
+    let error = pipeline(501).expect_err("too many").to_string();
+    assert_eq!(error, "a child pipeline would have 501 jobs, one for each image; 500 are the most");
+}
+
+#[tokio::test]
+async fn a_template_on_another_image_is_not_built_natively() {
+    let mut world = World::new().await;
+    let program = Labelling { name: EngineName::Buildah, store: Arc::clone(&world.store), built: Mutex::default(), fails_for: None };
+    world.program = Some(Arc::new(program));
+    world.write("images/alpine/Dockerfile.tmpl", "FROM {{ mirror_image }}:3.20.9\nCOPY motd /etc/motd\n");
+    let native = world.run(&world.config(&format!("  engine: native\n{ALPINE}")), Mode::Apply, false).await;
+    let cause = "images/alpine/Dockerfile.tmpl:1: the engine `native` does not build FROM r.example/mirrors/alpine:3.20.9, which is not \
+                 the base r.example/mirrors/alpine:3.21.3";
+    assert_eq!(outcomes(&native), [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]);
+    let auto = world.run(&world.config(ALPINE), Mode::Apply, false).await;
+    assert_eq!(auto.images[0].engine.as_deref(), Some("buildah"));
 }
 
 #[tokio::test]
