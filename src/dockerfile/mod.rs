@@ -20,7 +20,7 @@ pub mod patterns;
 mod refusal;
 mod words;
 
-pub use context::{Listed, ListedKind, Selection, context_files};
+pub use context::{Building, Listed, ListedKind, Selection, context_files};
 pub(crate) use refusal::refused;
 pub use refusal::{Refusal, other_base, refusal};
 
