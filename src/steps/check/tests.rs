@@ -62,6 +62,10 @@ impl Forge for BaseRepository {
         "team/base".to_owned()
     }
 
+    fn scope(&self) -> &'static str {
+        "read_api"
+    }
+
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
         assert_eq!(reference, "main");
         Ok(self.files.iter().find(|(name, _)| *name == path).map(|(_, text)| Bytes::from(*text)))
