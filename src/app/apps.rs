@@ -10,7 +10,7 @@ use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::error::{Exit, Failure};
 use crate::model::reference::LAYOUT_PREFIX;
 use crate::packages::{PackageError, Reading};
-use crate::steps::apps::{self, ListFilter, ListReport};
+use crate::steps::apps::{self, ListFilter, ListReport, Purge};
 use crate::steps::shard::Only;
 
 /// What a list of records was asked to show.
@@ -82,14 +82,15 @@ pub(super) fn purge(options: &AppPurgeOptions, global: &Global, surroundings: &S
             warn_of_unreadable(&reading);
             let places = image_places(&config, reading.records.iter().map(|record| &record.image.repository), surroundings, Mode::DryRun)?;
             let images = options.orphans.then_some(&*places as _);
-            Ok(apps::observe(reading.clone(), options.project.as_deref(), images).await)
+            let world = apps::observe(reading.clone(), options.project.as_deref(), images).await;
+            Ok((world, places))
         };
-        let world = tokio::select! {
+        let (world, images) = tokio::select! {
             world = observe => world?,
             () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the records; none was removed")),
         };
         let plan = apps::plan(&world, options.keep, options.project.as_deref());
-        let mut report = apps::execute(plan, &records, options.mode, &cancel).await;
+        let mut report = apps::execute(plan, &Purge { records: &records, images: &*images, mode: options.mode, cancel: &cancel }).await;
         report.duration = began.elapsed();
         surroundings.report(options.output, "app-purge", &report, &report.document())?;
         Ok(report.exit())

@@ -91,8 +91,10 @@ pub enum ArgumentsForm {
 
 /// Checks a base.
 pub(super) fn check(options: &CheckOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    match checked(options, global, surroundings) {
-        Err(failure) if options.policy.warn_only && failure.exit == Exit::Failed => {
+    // What is wrong with the command line itself is told in any case.
+    let given = build_arguments(&options.build_arguments)?;
+    match checked(options, &given, global, surroundings) {
+        Err(failure) if options.policy.warn_only && matches!(failure.exit, Exit::Failed | Exit::Usage) => {
             tracing::warn!("the check could not be made: {}", chain(failure.error.as_ref()));
             failure.hints.iter().for_each(|hint| tracing::warn!("{hint}"));
             Ok(Exit::Done)
@@ -101,9 +103,14 @@ pub(super) fn check(options: &CheckOptions, global: &Global, surroundings: &Surr
     }
 }
 
-fn checked(options: &CheckOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+fn checked(
+    options: &CheckOptions,
+    given: &BTreeMap<String, String>,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
-    let (base, location) = wanted(options, process)?;
+    let (base, location) = wanted(options, given, process)?;
     let config = load_configuration(global, process)?;
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
     let (codequality_file, dotenv_file) = (prepare(&options.report_codequality)?, prepare(&options.report_dotenv)?);
@@ -145,15 +152,14 @@ fn checked(options: &CheckOptions, global: &Global, surroundings: &Surroundings)
 }
 
 /// Returns the base that is asked for, and where it is named.
-fn wanted(options: &CheckOptions, process: &Process) -> Result<(Base, Option<Location>), Failure> {
-    let given = build_arguments(&options.build_arguments)?;
+fn wanted(options: &CheckOptions, given: &BTreeMap<String, String>, process: &Process) -> Result<(Base, Option<Location>), Failure> {
     let base = options.base.as_ref().map(|base| base.resolved_below(&process.directory));
     let path = match (&options.dockerfile, &base) {
         (Some(path), _) => path.clone(),
         (None, None) => PathBuf::from("Dockerfile"),
         (None, Some(base)) => return Ok((Base::Image(base.clone()), None)),
     };
-    let foundation = foundation(&path, &given, process);
+    let foundation = foundation(&path, given, process);
     let place = |line| Some(Location { path: path.to_string_lossy().into_owned(), line });
     match (base, foundation) {
         (None, foundation) => foundation.map(|foundation| (foundation.base, place(foundation.line))),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::DockerfileError;
 use super::arguments::ExpandError;
-use super::instructions::{Action, Setting, Source, steps};
+use super::instructions::{Action, Setting, Source, Step, steps};
 use super::patterns::{Glob, Ignore, clean, has_wildcard};
 use super::{Problem, at};
+use crate::model::Platform;
 
 /// Something in a folder that is not a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,34 +28,54 @@ pub enum ListedKind {
 pub enum Selection {
     /// These, sorted.
     Some(Vec<String>),
-    /// It cannot be told; perhaps all.
+    /// It cannot be told; perhaps all that `.dockerignore` does not leave out.
     Whole,
 }
 
-/// Returns which of the files in `folder` the Dockerfile `text` reads, with the rules of the text of its `.dockerignore`.
+/// What is known of how a Dockerfile is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Building<'a> {
+    pub arguments: &'a BTreeMap<String, String>,
+    /// What is built for; none when that is not known.
+    pub platforms: &'a [Platform],
+}
+
+/// Returns which of the files in `folder` the Dockerfile `text` reads for any of the platforms, with the rules of the text of its
+/// `.dockerignore`.
 ///
 /// Links are kept as links where a directory around them is copied. A source that is a link itself, or is reached through one,
 /// makes it the whole folder; so do `RUN --mount=type=bind`, and variables of the base image in the name of a source.
-pub fn context_files(
-    text: &str,
-    arguments: &BTreeMap<String, String>,
-    folder: &[Listed],
-    ignore: Option<&str>,
-) -> Result<Selection, DockerfileError> {
+pub fn context_files(text: &str, building: Building<'_>, folder: &[Listed], ignore: Option<&str>) -> Result<Selection, DockerfileError> {
     let ignore = match ignore.map(Ignore::parse).transpose() {
         Ok(ignore) => ignore.unwrap_or_default(),
         Err(error) => return Err(DockerfileError { line: None, problem: error.into() }),
     };
-    let steps = match steps(text, &Setting { arguments, target: None, environment: None }) {
-        Ok(steps) => steps,
-        // What other builders replace.
-        Err(DockerfileError { problem: Problem::Argument(ExpandError::NotUnderstood(_)), .. }) => {
-            return Ok(Selection::Whole);
-        }
-        Err(error) => return Err(error),
+    let targets: Vec<Option<&Platform>> = match building.platforms {
+        [] => vec![None],
+        platforms => platforms.iter().map(Some).collect(),
     };
+    let mut files: BTreeSet<String> = BTreeSet::new();
+    for target in targets {
+        let steps = match steps(text, &Setting { arguments: building.arguments, target, environment: None }) {
+            Ok(steps) => steps,
+            // What other builders replace.
+            Err(DockerfileError { problem: Problem::Argument(ExpandError::NotUnderstood(_)), .. }) => {
+                return Ok(Selection::Whole);
+            }
+            Err(error) => return Err(error),
+        };
+        match read_by(&steps, folder, &ignore)? {
+            Selection::Some(paths) => files.extend(paths),
+            Selection::Whole => return Ok(Selection::Whole),
+        }
+    }
+    Ok(Selection::Some(files.into_iter().collect()))
+}
+
+/// Returns which of the files in `folder` the instructions read.
+fn read_by(steps: &[Step], folder: &[Listed], ignore: &Ignore) -> Result<Selection, DockerfileError> {
     let mut files: BTreeSet<&str> = BTreeSet::new();
-    for step in &steps {
+    for step in steps {
         let copying = match &step.action {
             Action::Run { binds: true } | Action::OnBuild => return Ok(Selection::Whole),
             Action::Copy(copying) => copying,
@@ -133,10 +154,15 @@ mod tests {
     use super::*;
 
     fn select(text: &str, ignore: Option<&str>) -> Selection {
+        select_for(text, ignore, &[])
+    }
+
+    fn select_for(text: &str, ignore: Option<&str>, platforms: &[Platform]) -> Selection {
         let file = |path: &str| Listed { path: path.to_owned(), kind: ListedKind::File };
         let link = |path: &str| Listed { path: path.to_owned(), kind: ListedKind::Link };
         let folder = [file("a.txt"), file("b.txt"), file("d/c.txt"), file("d/e/f.txt"), link("d/link"), link("way"), file("[x]")];
-        context_files(&format!("FROM a\n{text}"), &BTreeMap::new(), &folder, ignore).unwrap_or_else(|error| panic!("{text}: {error}"))
+        let building = Building { arguments: &BTreeMap::new(), platforms };
+        context_files(&format!("FROM a\n{text}"), building, &folder, ignore).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     fn some<const N: usize>(paths: [&str; N]) -> Selection {
@@ -156,6 +182,17 @@ mod tests {
         assert_eq!(select("ARG F=a\nCOPY $F.txt /\nFROM b\nCOPY --from=0 b.txt /", None), some(["a.txt"]));
         assert_eq!(select("COPY . /", Some("*\n!a.txt")), some(["a.txt"]));
         assert_eq!(select("ENV PATH=/x:$PATH\nENV F=a\nWORKDIR $PATH\nCOPY --chown=$U $F.txt $PATH", None), some(["a.txt"]));
+    }
+
+    #[test]
+    fn files_for_a_platform_are_those_of_all_platforms_that_are_built_for() {
+        let platforms = ["linux/amd64", "linux/arm/v7"].map(|text| text.parse().expect("a platform"));
+        let folder = ["bin/amd64/tool", "bin/arm/tool", "bin/s390x/tool"];
+        let folder = folder.map(|path| Listed { path: path.to_owned(), kind: ListedKind::File });
+        let text = "FROM a\nARG TARGETARCH\nCOPY bin/$TARGETARCH/tool /";
+        let building = Building { arguments: &BTreeMap::new(), platforms: &platforms };
+        assert_eq!(context_files(text, building, &folder, None).expect("files"), some(["bin/amd64/tool", "bin/arm/tool"]));
+        assert_eq!(select_for("COPY $HOME /", None, &platforms), Selection::Whole);
     }
 
     #[test]

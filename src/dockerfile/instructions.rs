@@ -4,6 +4,7 @@
 //! `VOLUME` and `WORKDIR`, not in commands. `ENV` goes before `ARG` of the same name.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use parse_dockerfile as raw;
 use parse_dockerfile::Instruction as Raw;
 
 use super::arguments::{ExpandError, PREDEFINED};
+use super::parsable::{is_empty_list, parsable};
 use super::words::{Known, Lexer, Quotes, pairs, split};
 use super::{DockerfileError, LONGEST_FILE, Problem, at, escape_character};
 use crate::model::Platform;
@@ -18,7 +20,7 @@ use crate::model::Platform;
 /// The most instructions that are read.
 const MOST_INSTRUCTIONS: usize = 2_000;
 
-/// The most text that all variables together may hold, in bytes.
+/// The most text that all values together may have once their variables are replaced, in bytes.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
 
 /// What stands for the variables of a stage.
@@ -166,6 +168,7 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line_at = |offset: usize| ends.partition_point(|end| *end < offset) + 1;
+    let parsable = parsable(text, escape_character(text))?;
     let mut reader = Reader {
         text,
         escape: escape_character(text),
@@ -176,10 +179,10 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
         base: setting.environment,
         untold: BTreeSet::new(),
         in_stage: false,
-        size: 0,
+        size: Cell::new(0),
     };
     let mut steps = Vec::new();
-    for (count, instruction) in raw::parse_iter(text).map_err(syntax)?.enumerate() {
+    for (count, instruction) in raw::parse_iter(&parsable).map_err(syntax)?.enumerate() {
         let instruction = instruction.map_err(syntax)?;
         let line = line_at(start(&instruction));
         if count == MOST_INSTRUCTIONS {
@@ -254,8 +257,8 @@ struct Reader<'a> {
     /// The variables whose values hang on something that was not read.
     untold: BTreeSet<String>,
     in_stage: bool,
-    /// The length of all values, in bytes.
-    size: usize,
+    /// The length of all values so far, in bytes.
+    size: Cell<usize>,
 }
 
 impl Reader<'_> {
@@ -269,7 +272,6 @@ impl Reader<'_> {
             Raw::Env(environment) => {
                 let pairs = self.pairs(&environment.arguments.value)?;
                 for (name, value) in &pairs {
-                    self.grow(value.len())?;
                     set(&mut self.environment, name, value);
                 }
                 Action::Environment(pairs)
@@ -349,9 +351,9 @@ impl Reader<'_> {
         Ok(shown.join(" "))
     }
 
-    fn grow(&mut self, length: usize) -> Result<(), ExpandError> {
-        self.size += length;
-        if self.size > MOST_TEXT { Err(ExpandError::TooLong) } else { Ok(()) }
+    fn grow(&self, length: usize) -> Result<(), ExpandError> {
+        self.size.set(self.size.get().saturating_add(length));
+        if self.size.get() > MOST_TEXT { Err(ExpandError::TooLong) } else { Ok(()) }
     }
 
     fn lookup(&self, name: &str) -> Known {
@@ -404,7 +406,9 @@ impl Reader<'_> {
     }
 
     fn expand(&self, text: &str) -> Result<String, ExpandError> {
-        Lexer { escape: self.escape, quotes: Quotes::Group, lookup: &|name| self.lookup(name) }.expand(text)
+        let expanded = Lexer { escape: self.escape, quotes: Quotes::Group, lookup: &|name| self.lookup(name) }.expand(text)?;
+        self.grow(expanded.len())?;
+        Ok(expanded)
     }
 
     fn filled(&self, text: &str) -> Result<String, Problem> {
@@ -473,12 +477,15 @@ impl Reader<'_> {
         let lexer = Lexer { escape: '\\', quotes: Quotes::Kept, lookup: &|name| self.lookup(name) };
         let text =
             if document.expand { self.told(&document.value, |_, text| Ok(lexer.expand(text)?))? } else { document.value.to_string() };
+        self.grow(text.len())?;
         Ok(Source::Text { name, text })
     }
 
     fn command(&self, command: &raw::Command<'_>) -> Result<Command, Problem> {
         match command {
             raw::Command::Exec(words) => Ok(Command::Exec(texts(&words.value))),
+            // Only in the text itself: the parser is shown something else.
+            raw::Command::Shell(line) if self.text.get(line.span.clone()).is_some_and(is_empty_list) => Ok(Command::Exec(Vec::new())),
             raw::Command::Shell(line) => Ok(Command::Shell(joined(line.value, self.escape))),
             _ => Err(Problem::Syntax("unknown form of a command".to_owned())),
         }

@@ -15,13 +15,14 @@ use crate::model::{ImageReference, Variables};
 mod arguments;
 pub mod context;
 pub mod instructions;
+mod parsable;
 pub mod patterns;
 mod refusal;
 mod words;
 
-pub use context::{Listed, ListedKind, Selection, context_files};
+pub use context::{Building, Listed, ListedKind, Selection, context_files};
 pub(crate) use refusal::refused;
-pub use refusal::{Refusal, refusal};
+pub use refusal::{Refusal, other_base, refusal};
 
 use arguments::{Arguments, ExpandError};
 use patterns::PatternError;
@@ -114,13 +115,16 @@ pub fn foundation(text: &str, values: Values<'_>) -> Result<Foundation, Dockerfi
         0 => whole(Problem::NoStage),
         line => at(line, Problem::Syntax(format!("{error:#}"))),
     };
+    // The parser's places do not count a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line_at = |offset: usize| ends.partition_point(|end| *end < offset) + 1;
+    let parsable = parsable::parsable(text, escape_character(text))?;
     let mut arguments = Arguments::new(values, escape_character(text));
     // By name in lower case. The latest stage of a name is meant; those that follow are not known yet.
     let mut stages: HashMap<String, Foundation> = HashMap::new();
     let mut last = None;
-    for instruction in parse_iter(text).map_err(syntax)? {
+    for instruction in parse_iter(&parsable).map_err(syntax)? {
         match instruction.map_err(syntax)? {
             Instruction::Arg(argument) if last.is_none() => {
                 let line = line_at(argument.arg.span.start);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::DockerfileError;
 use super::arguments::ExpandError;
 use super::instructions::{Action, Copying, Setting, Stage, Step, steps};
+use super::{Base, DockerfileError, Foundation, Values, foundation};
 use super::{Problem, patterns::clean};
+use crate::model::{ImageReference, Variables};
 
 /// An instruction that only an engine that runs commands can build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,28 @@ pub fn refusal(text: &str, arguments: &BTreeMap<String, String>) -> Result<Optio
         }
         Err(error) => Err(error),
     }
+}
+
+/// Returns the `FROM` that names another image than `base`, which is what the native engine builds on whatever the file says; also one
+/// that does not tell.
+pub fn other_base(text: &str, arguments: &BTreeMap<String, String>, base: &ImageReference) -> Result<Option<Refusal>, DockerfileError> {
+    let Foundation { base: found, line } = foundation(text, Values { given: arguments, environment: &Variables::default() })?;
+    let named = match found {
+        Base::Scratch => "scratch".to_owned(),
+        Base::Image(image) if names(&image, base) => return Ok(None),
+        Base::Image(image) => image.to_string(),
+    };
+    Ok(Some(Refusal { line, what: format!("FROM {named}, which is not the base {base}") }))
+}
+
+/// Returns whether `image` names `base`, as far as both say it: by digest, else by tag.
+fn names(image: &ImageReference, base: &ImageReference) -> bool {
+    let is_same = match (&image.digest, &base.digest) {
+        (Some(digest), Some(other)) => digest == other,
+        (Some(_), None) => true,
+        (None, _) => image.tag == base.tag,
+    };
+    image.repository == base.repository && is_same
 }
 
 /// Returns the first of `steps` that the native engine does not build.
@@ -79,6 +102,29 @@ mod tests {
 
     fn what(text: &str) -> Option<(usize, String)> {
         refusal(text, &BTreeMap::new()).unwrap_or_else(|error| panic!("{text}: {error}")).map(|refusal| (refusal.line, refusal.what))
+    }
+
+    #[test]
+    fn a_from_of_another_image_than_the_base_is_named_with_its_line() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let base: ImageReference = format!("r.example/mirrors/a:3.22.1@{}", digest("1")).parse().expect("an image");
+        let by_tag = ImageReference { digest: None, ..base.clone() };
+        for (text, by_tag_only, expected) in [
+            (format!("FROM {base}"), false, None),
+            ("FROM r.example/mirrors/a:3.22.1 AS x".to_owned(), false, None),
+            (format!("ARG B=r.example/mirrors/a\nFROM ${{B}}@{}", digest("1")), false, None),
+            (format!("FROM r.example/mirrors/a@{}", digest("2")), true, None),
+            (format!("FROM r.example/mirrors/a@{}", digest("2")), false, Some(1)),
+            ("# x\nFROM r.example/mirrors/a:3.20.6".to_owned(), false, Some(2)),
+            ("FROM docker.io/library/other:3.22.1".to_owned(), false, Some(1)),
+            ("FROM r.example/mirrors/a".to_owned(), true, Some(1)),
+            ("FROM scratch".to_owned(), false, Some(1)),
+        ] {
+            let base = if by_tag_only { &by_tag } else { &base };
+            let found = other_base(&text, &BTreeMap::new(), base).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(found.map(|refusal| refusal.line), expected, "{text}");
+        }
+        assert!(other_base("FROM r.example/mirrors/a@", &BTreeMap::new(), &base).is_err());
     }
 
     #[test]

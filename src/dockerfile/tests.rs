@@ -52,6 +52,8 @@ fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
         ),
         ("\r\nFROM \\\r\n  r.example/a:1 \\\r\n  AS x\r\nRUN y\r\n", "r.example/a:1", 2),
         ("\u{feff}FROM r.example/a:1", "r.example/a:1", 1),
+        ("\u{feff}# x\nFROM r.example/a:1", "r.example/a:1", 2),
+        ("FROM r.example/a:1\nRUN cat > /x \\\n  <<EOF\nFROM b\nEOF\nENTRYPOINT []\n", "r.example/a:1", 1),
         ("# escape=`\nFROM `\n  r.example/a:1\nRUN dir c:\\\nFROM r.example/b:1", "r.example/b:1", 5),
         ("FROM r.example/a:1\nRUN <<EOF\nFROM no\nEOF\nCOPY <<-'X' <<Y /\nFROM no\n\tX\nFROM no\nY\nUSER x", "r.example/a:1", 1),
         ("FROM r.example/a:1\nRUN x && \\\n# a comment\n\n  FROM no\n", "r.example/a:1", 1),

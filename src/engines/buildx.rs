@@ -97,8 +97,8 @@ impl Buildx {
 
     /// Opens a session. A builder for `BUILDKITD_ADDR` is made in the session's own directory,
     /// so that the user's list of builders stays as it is.
-    async fn session(&self) -> Result<Opened<'_>, EngineError> {
-        let mut session = Session::open(EngineName::Buildx, &self.tools)?;
+    async fn session(&self, request: Option<&BuildRequest>) -> Result<Opened<'_>, EngineError> {
+        let mut session = Session::open(EngineName::Buildx, &self.tools, request)?;
         let version = session.ask("docker", &["buildx", "version"]).await.map_err(|error| error.hint(INSTALL))?;
         match parse_version(&version) {
             None => return Err(session.error("`docker buildx` is not there, or not what docker calls so").hint(INSTALL)),
@@ -132,7 +132,7 @@ impl Engine for Buildx {
     }
 
     async fn available(&self) -> Result<String, EngineError> {
-        let Opened { session, builder, version } = self.session().await?;
+        let Opened { session, builder, version } = self.session(None).await?;
         let arguments = ["buildx", "inspect"].into_iter().chain(builder.as_deref());
         let told = session.ask("docker", &arguments.collect::<Vec<_>>()).await?;
         // It ends well when a builder cannot be reached, and says so in one of its lines.
@@ -146,7 +146,7 @@ impl Engine for Buildx {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let Opened { mut session, builder, .. } = self.session().await?;
+        let Opened { mut session, builder, .. } = self.session(Some(request)).await?;
         let builder = match builder {
             Some(builder) => Some(builder),
             None => self.made(&session).await?,
@@ -173,7 +173,7 @@ impl Engine for Buildx {
             return;
         }
         let removed = async {
-            let Opened { session, .. } = self.session().await?;
+            let Opened { session, .. } = self.session(None).await?;
             own.connect(&session).await?;
             session.ask("docker", &["buildx", "rm", &name]).await
         };

@@ -30,8 +30,8 @@ impl Containers {
         Containers { tools, name: EngineName::Podman, program: "podman" }
     }
 
-    fn session(&self) -> Result<Session<'_>, EngineError> {
-        let mut session = Session::open(self.name, &self.tools)?;
+    fn session(&self, request: Option<&BuildRequest>) -> Result<Session<'_>, EngineError> {
+        let mut session = Session::open(self.name, &self.tools, request)?;
         if let Some(host) = self.tools.host_with_bearer_token() {
             let error = session.error(format!("it cannot be given the bearer token that is set for {host}"));
             return Err(error.hint("set user name and password, or a token that can be exchanged, or choose another engine"));
@@ -75,7 +75,7 @@ impl Engine for Containers {
     }
 
     async fn available(&self) -> Result<String, EngineError> {
-        let session = self.session()?;
+        let session = self.session(None)?;
         let hint = format!("see that it is installed (Debian: {}) and works, or choose another engine", self.program);
         let told = session.ask(self.program, &["--version"]).await.map_err(|error| error.hint(hint))?;
         // `buildah version 1.39.3 (image-spec 1.1.1, ...)`
@@ -84,7 +84,7 @@ impl Engine for Containers {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let session = self.session()?;
+        let session = self.session(Some(request))?;
         session.attests_nothing(request.attestations)?;
         if let Some(platform) = foreign(&request.platforms).filter(|_| runs_commands(request)) {
             return Err(session.error(format!("it cannot run programs of {platform}")).hint(NO_EMULATOR));

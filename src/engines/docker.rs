@@ -31,7 +31,7 @@ impl Engine for Docker {
     }
 
     async fn available(&self) -> Result<String, EngineError> {
-        let session = Session::open(EngineName::Docker, &self.tools)?;
+        let session = Session::open(EngineName::Docker, &self.tools, None)?;
         let asked = session.ask("docker", &["version", "--format", "{{.Server.Version}}"]).await;
         asked.map(|version| excerpt(&version, LONGEST_VERSION)).map_err(|error| match error.hint {
             Some(_) => error,
@@ -40,7 +40,7 @@ impl Engine for Docker {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let mut session = Session::open(EngineName::Docker, &self.tools)?;
+        let mut session = Session::open(EngineName::Docker, &self.tools, Some(request))?;
         session.attests_nothing(request.attestations)?;
         let [platform] = request.platforms.as_slice() else {
             let error = session.error("builds for one platform only");

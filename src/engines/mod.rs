@@ -21,7 +21,7 @@ use chrono::{DateTime, Utc};
 
 use crate::command::Runner;
 use crate::credentials::Credential;
-use crate::model::{Digest, Host, ImageReference, Platform, Repository, Tag, Variables};
+use crate::model::{Digest, Host, ImageReference, Platform, Repository, RepositoryPath, Tag, Variables};
 
 pub use emulators::Emulators;
 pub use own_builder::{Node, NodeError, OwnBuilder};
@@ -64,13 +64,22 @@ pub struct Programs {
     pub variables: Variables,
     /// What to log in with, for each host that images are read from or pushed to. A program sees those of no other host, unless its
     /// own credential helpers know them.
-    pub logins: Vec<(Host, Credential)>,
+    pub logins: Vec<Login>,
     /// Hosts that are spoken to over plain HTTP.
     pub insecure: BTreeSet<Host>,
     /// The buildx builder to use, if not docker's default.
     pub builder: Option<String>,
     /// How one is made where only docker's own is there; `None`: docker's own is used then.
     pub own_builder: Option<OwnBuilder>,
+}
+
+/// What to log in with.
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub host: Host,
+    /// The repository on the host that it is for; `None`: all without a login of their own.
+    pub path: Option<RepositoryPath>,
+    pub credential: Credential,
 }
 
 impl Programs {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use thiserror::Error;
 
+use super::Login;
 use crate::credentials::Credential;
 use crate::model::{Host, Variables};
 
@@ -47,8 +48,8 @@ pub struct PrivateConfig {
 
 impl PrivateConfig {
     /// Writes the configuration: the user's own without its logins, with those of `logins` instead. Command line plugins, contexts
-    /// and credential helpers for other hosts are kept.
-    pub fn create(variables: &Variables, logins: &[(Host, Credential)]) -> Result<PrivateConfig, PrivateConfigError> {
+    /// and credential helpers for other hosts are kept. Docker knows one login of a host: the first.
+    pub fn create(variables: &Variables, logins: &[Login]) -> Result<PrivateConfig, PrivateConfigError> {
         let original = original(variables);
         let file = original.as_ref().map(|directory| directory.join("config.json"));
         let own = file.map_or(Ok(Map::new()), |file| read(&file))?;
@@ -106,7 +107,7 @@ impl PrivateConfig {
         self.path().join("docker")
     }
 
-    fn write_all(&self, mut own: Map<String, Value>, logins: &[(Host, Credential)]) -> io::Result<()> {
+    fn write_all(&self, mut own: Map<String, Value>, logins: &[Login]) -> io::Result<()> {
         fs::create_dir(self.docker())?;
         if let Some(original) = &self.original {
             let original = std::path::absolute(original)?;
@@ -121,25 +122,33 @@ impl PrivateConfig {
                 }
             }
         }
-        let logins: Vec<(&Host, Value)> = logins.iter().filter_map(|(host, credential)| Some((host, entry(credential)?))).collect();
-        let auths = |hub: &str| -> Map<String, Value> {
-            let key = |host: &Host| if host.is_docker_hub() { hub.to_owned() } else { host.to_string() };
-            logins.iter().map(|(host, entry)| (key(host), entry.clone())).collect()
-        };
+        let logins: Vec<(&Login, Value)> = logins.iter().filter_map(|login| Some((login, entry(&login.credential)?))).collect();
+        let key = |host: &Host, hub: &str| if host.is_docker_hub() { hub.to_owned() } else { host.to_string() };
+        let of_containers: Map<String, Value> = logins
+            .iter()
+            .map(|(login, entry)| {
+                let host = key(&login.host, "docker.io");
+                let key = login.path.as_ref().map_or_else(|| host.clone(), |path| format!("{host}/{path}"));
+                (key, entry.clone())
+            })
+            .collect();
+        let mut of_docker = Map::new();
+        for (login, entry) in &logins {
+            of_docker.entry(key(&login.host, DOCKER_HUB_SERVER)).or_insert_with(|| entry.clone());
+        }
         let mut helpers = match own.remove("credHelpers") {
             Some(Value::Object(helpers)) => helpers,
             _ => Map::new(),
         };
-        helpers.retain(|key, _| !host_of(key).is_some_and(|host| logins.iter().any(|(known, _)| **known == host)));
-        let containers = json!({ "auths": auths("docker.io"), "credHelpers": helpers });
+        helpers.retain(|key, _| !host_of(key).is_some_and(|host| logins.iter().any(|(login, _)| login.host == host)));
+        let containers = json!({ "auths": of_containers, "credHelpers": helpers });
         write(&self.path().join("containers-auth.json"), &containers)?;
-        let auths = auths(DOCKER_HUB_SERVER);
         if own.contains_key("credsStore") {
             // Docker asks the store and never looks at `auths`, unless the host has a helper: an empty one means the file.
-            helpers.extend(auths.keys().map(|key| (key.clone(), Value::String(String::new()))));
+            helpers.extend(of_docker.keys().map(|key| (key.clone(), Value::String(String::new()))));
         }
         own.insert("credHelpers".to_owned(), Value::Object(helpers));
-        own.insert("auths".to_owned(), Value::Object(auths));
+        own.insert("auths".to_owned(), Value::Object(of_docker));
         write(&self.docker().join("config.json"), &Value::Object(own))
     }
 }

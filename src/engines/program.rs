@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::emulation::NO_EMULATOR;
 use super::private::PrivateConfig;
-use super::{Attestations, BuildRequest, EngineError, EngineName};
+use super::{Attestations, BuildRequest, EngineError, EngineName, Login};
 use crate::command::{Command, CommandError, Ending, Runner};
 use crate::credentials::Credential;
 use crate::error::chain;
@@ -38,14 +38,14 @@ const LONGEST_BUILD: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Tools {
     runner: Arc<dyn Runner>,
     pub(super) variables: Variables,
-    logins: Vec<(Host, Credential)>,
+    logins: Vec<Login>,
     pub(super) insecure: BTreeSet<Host>,
     maskers: [Masker; 2],
 }
 
 impl Tools {
-    pub(super) fn new(runner: Arc<dyn Runner>, variables: Variables, logins: Vec<(Host, Credential)>, insecure: BTreeSet<Host>) -> Tools {
-        let maskers = [variables.masker(), Masker::new(logins.iter().flat_map(|(_, credential)| secrets(credential)))];
+    pub(super) fn new(runner: Arc<dyn Runner>, variables: Variables, logins: Vec<Login>, insecure: BTreeSet<Host>) -> Tools {
+        let maskers = [variables.masker(), Masker::new(logins.iter().flat_map(|login| secrets(&login.credential)))];
         Tools { runner, variables, logins, insecure, maskers }
     }
 
@@ -56,7 +56,24 @@ impl Tools {
 
     /// Returns a host whose login is a ready bearer token, which the files of podman have no place for.
     pub(super) fn host_with_bearer_token(&self) -> Option<&Host> {
-        self.logins.iter().find(|(_, credential)| matches!(credential, Credential::Bearer { .. })).map(|(host, _)| host)
+        self.logins.iter().find(|login| matches!(login.credential, Credential::Bearer { .. })).map(|login| &login.host)
+    }
+
+    /// Returns the logins with those first that a build needs: of the repository that it pushes to, of that of its base, of whole
+    /// hosts.
+    fn logins_for(&self, request: Option<&BuildRequest>) -> Vec<Login> {
+        let is_of = |login: &Login, repository: &Repository| match repository {
+            Repository::Remote { host, path } => login.host == *host && login.path.as_ref() == Some(path),
+            Repository::Layout { .. } => false,
+        };
+        let mut logins = self.logins.clone();
+        logins.sort_by_key(|login| match request {
+            Some(request) if is_of(login, &request.repository) => 0,
+            Some(request) if is_of(login, &request.base.repository) => 1,
+            _ if login.path.is_none() => 2,
+            _ => 3,
+        });
+        logins
     }
 
     /// Starts a program that puts something away and that nobody waits for.
@@ -105,8 +122,9 @@ pub(super) struct Leftovers<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn open(engine: EngineName, tools: &'a Tools) -> Result<Session<'a>, EngineError> {
-        let private = PrivateConfig::create(&tools.variables, &tools.logins)
+    /// Returns a session, with the logins for a build where it is about one.
+    pub(super) fn open(engine: EngineName, tools: &'a Tools, request: Option<&BuildRequest>) -> Result<Session<'a>, EngineError> {
+        let private = PrivateConfig::create(&tools.variables, &tools.logins_for(request))
             .map_err(|error| EngineError::new(engine, "there is no place for its logins").caused_by(error))?;
         let environment = private.environment(&tools.variables);
         Ok(Session { engine, tools, private, environment })
@@ -316,7 +334,8 @@ fn advice(lines: &[String], session: &Session<'_>) -> Option<String> {
         return Some(text.to_owned());
     }
     if says(&["unauthorized", "authentication required", "no basic auth credentials", "access denied", "403 forbidden"]) {
-        let hosts: Vec<&str> = session.tools.logins.iter().map(|(host, _)| host.as_str()).collect();
+        let hosts: BTreeSet<&str> = session.tools.logins.iter().map(|login| login.host.as_str()).collect();
+        let hosts = Vec::from_iter(hosts);
         return Some(match hosts.as_slice() {
             [] => "it was given no login: set IMGLIFE_<HOST>_USERNAME and IMGLIFE_<HOST>_PASSWORD, or log in by docker".to_owned(),
             hosts => format!("it was given logins for {}: see whether they may read the base and push the image", hosts.join(", ")),

@@ -102,6 +102,11 @@ fn recorder() -> Recorder {
     Recorder { programs: vec!["docker", "buildah", "podman"], client: "28.5.2", inspected: "Driver: docker\n", ..Recorder::default() }
 }
 
+/// Returns a login for all repositories of a host.
+fn whole(host: &str, credential: Credential) -> Login {
+    Login { host: host.parse().expect("a host"), path: None, credential }
+}
+
 /// A user's home with a configuration of docker, and engines in it.
 struct Bench {
     runner: Arc<Recorder>,
@@ -137,7 +142,7 @@ impl Bench {
         let engines = Programs {
             runner: Arc::clone(&runner) as Arc<dyn Runner>,
             variables,
-            logins: vec![("r.example:5000".parse().expect("a host"), login)],
+            logins: vec![whole("r.example:5000", login)],
             insecure: ["r.example:5000".parse().expect("a host")].into(),
             builder: builder.map(str::to_owned),
             own_builder: own,
@@ -350,7 +355,7 @@ fn the_private_configuration_keeps_plugins_and_contexts_and_is_closed_to_others(
     let path = home.path().to_str().expect("text");
     let variables: Variables = [("HOME", path), ("TMPDIR", path)].into_iter().collect();
     let token = |text: &str| Credential::RefreshToken { token: Secret::new(text) };
-    let logins = [("docker.io".parse().expect("a host"), token("one")), ("a.example".parse().expect("a host"), Credential::Anonymous)];
+    let logins = [whole("docker.io", token("one")), whole("a.example", Credential::Anonymous)];
     let config = PrivateConfig::create(&variables, &logins).expect("a configuration");
     let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     let environment = config.environment(&variables);
@@ -501,7 +506,7 @@ async fn a_bearer_token_goes_to_docker_only() {
     let bench = Bench::new(recorder(), &[], None);
     let variables: Variables = [("HOME", bench.home.path().to_str().expect("text"))].into_iter().collect();
     let engines = |runner: &Arc<Recorder>| {
-        let login = ("r.example:5000".parse().expect("a host"), Credential::Bearer { token: Secret::new("bearer") });
+        let login = whole("r.example:5000", Credential::Bearer { token: Secret::new("bearer") });
         let runner = Arc::clone(runner) as Arc<dyn Runner>;
         Programs { runner, variables: variables.clone(), logins: vec![login], insecure: BTreeSet::new(), builder: None, own_builder: None }
             .engines()
@@ -517,6 +522,32 @@ async fn a_bearer_token_goes_to_docker_only() {
         }
     }
     assert_eq!(bench.calls()[1].docker["auths"], json!({ "r.example:5000": { "registrytoken": "bearer" } }));
+}
+
+#[tokio::test]
+async fn logins_of_repositories_reach_podmans_family_by_path_and_docker_the_one_it_pushes_with() {
+    let bench = Bench::new(recorder(), &[], None);
+    let variables: Variables = [("HOME", bench.home.path().to_str().expect("text"))].into_iter().collect();
+    let request = request(ONE);
+    let path = |repository: &Repository| match repository {
+        Repository::Remote { path, .. } => path.clone(),
+        Repository::Layout { .. } => panic!("a registry"),
+    };
+    let (pushed, base) = (path(&request.repository), path(&request.base.repository));
+    let login = |path: &RepositoryPath, name: &str| {
+        let credential = Credential::Basic { username: name.to_owned(), password: Secret::new("p") };
+        Login { path: Some(path.clone()), ..whole("r.example:5000", credential) }
+    };
+    let logins = vec![login(&base, "m"), login(&"apps/other".parse().expect("a path"), "o"), login(&pushed, "b")];
+    let runner = Arc::clone(&bench.runner) as Arc<dyn Runner>;
+    for engine in (Programs { runner, variables, logins, insecure: BTreeSet::new(), builder: None, own_builder: None }).engines() {
+        drop(engine.build(&request).await.expect("it is built"));
+    }
+    let (m, o, b) = (json!({ "auth": "bTpw" }), json!({ "auth": "bzpw" }), json!({ "auth": "Yjpw" }));
+    for call in bench.calls().iter().filter(|call| call.line.contains("build ")) {
+        let keyed = json!({ format!("r.example:5000/{base}"): m, "r.example:5000/apps/other": o, format!("r.example:5000/{pushed}"): b });
+        assert_eq!((&call.docker["auths"], &call.containers["auths"]), (&json!({ "r.example:5000": b }), &keyed), "{}", call.line);
+    }
 }
 
 #[test]

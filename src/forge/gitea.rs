@@ -35,6 +35,10 @@ impl Forge for Gitea {
         format!("{}/{} at {}", self.owner, self.repository, self.server.host)
     }
 
+    fn scope(&self) -> &'static str {
+        "read:repository"
+    }
+
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
         let path_parts: Vec<String> = path.split('/').map(escaped).collect();
         let (owner, repository) = (escaped(&self.owner), escaped(&self.repository));

@@ -45,6 +45,10 @@ impl Forge for GitLab {
         format!("project {} at {}", self.project, self.server.host)
     }
 
+    fn scope(&self) -> &'static str {
+        "read_api"
+    }
+
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
         let address = format!("/api/v4/projects/{}/repository/files/{}/raw?ref={}", self.project, escaped(path), escaped(reference));
         self.server.get(&address).await.map_err(|error| self.failed(format!("read {path} at {reference}"), error))

@@ -30,7 +30,11 @@ pub trait Forge: Send + Sync {
     /// Returns what the repository is called in messages.
     fn name(&self) -> String;
 
-    /// Returns a file at a branch, tag or commit, or `None` when there is no such file.
+    /// Returns the scope that a token needs to read files.
+    fn scope(&self) -> &'static str;
+
+    /// Returns a file at a branch, tag or commit, or `None` when there is no such file, or none that the token may read: servers do
+    /// not tell these apart.
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError>;
 
     /// Returns the variables that CI jobs of the repository see, as far as they follow from the repository itself.

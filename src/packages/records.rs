@@ -64,6 +64,16 @@ pub struct Put {
     pub left_behind: Option<PackageError>,
 }
 
+/// What came of deleting a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    Done,
+    /// It was gone already.
+    Absent,
+    /// Another record of the image is there, which stays.
+    Replaced,
+}
+
 /// A file that is kept beside the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataFile {
@@ -135,14 +145,19 @@ impl Records {
         Ok(Put { file: file.to_string(), previous, left_behind })
     }
 
-    /// Removes the record of an image, with all its files. Returns whether there was one.
-    pub async fn delete(&self, image: &ImageReference) -> Result<bool, PackageError> {
-        let files = self.files_about(&self.name_of(image)?).await?;
-        // The last one goes last: stopped on the way, it is still there, and not one that it had replaced.
+    /// Removes a record with all its files, unless another took its place since it was read.
+    pub async fn delete(&self, record: &BuildRecord) -> Result<Deletion, PackageError> {
+        let files = self.files_about(&self.name_of(&record.image)?).await?;
+        let Some(last) = files.last() else { return Ok(Deletion::Absent) };
+        if self.record_in(&last.name).await?.as_ref() != Some(record) {
+            return Ok(Deletion::Replaced);
+        }
+        // What is written from now on is not among them. The last one goes last: stopped on the way, it is still there, and not one
+        // that it had replaced.
         for file in &files {
             self.files.delete(file).await?;
         }
-        Ok(!files.is_empty())
+        Ok(Deletion::Done)
     }
 
     /// Returns a data file, or `None` when there is none.

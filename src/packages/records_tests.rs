@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::memory::{Call, MemoryFiles};
 use super::{
-    Contents, DataFile, Encoded, FileKey, FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Prefix,
-    ReadOnlyFiles, Records, Scope,
+    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName,
+    Prefix, ReadOnlyFiles, Records, Scope,
 };
 use crate::cache::Cache;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository, Variables};
@@ -132,10 +132,21 @@ async fn a_deletion_that_breaks_off_leaves_the_last_record() {
     files.insert(&package("r.example/a"), &file("1", &bytes("new"), START), bytes("new"));
     let broken = Arc::new(Breaking { inside: files.clone(), deletions: AtomicI64::new(1) });
     let over_it = self::records(broken, Cache::of_user(&Variables::default(), true), &Arc::new(AtomicI64::new(START)));
-    assert!(over_it.delete(&image("r.example/a:1")).await.is_err());
+    let new = record("r.example/a:1", "new");
+    assert!(over_it.delete(&new).await.is_err());
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "new")]);
-    assert!(records.delete(&image("r.example/a:1")).await.expect("deleted"));
-    assert!(files.paths().is_empty() && !records.delete(&image("r.example/a:1")).await.expect("nothing there"));
+    assert_eq!(records.delete(&new).await.expect("deleted"), Deletion::Done);
+    assert!(files.paths().is_empty() && records.delete(&new).await.expect("nothing there") == Deletion::Absent);
+}
+
+#[tokio::test]
+async fn a_record_that_was_replaced_since_it_was_read_is_not_deleted() {
+    let World { records, files, .. } = world();
+    let read = record("r.example/a:1", "one");
+    records.put(&read).await.expect("written");
+    records.put(&record("r.example/a:1", "two")).await.expect("written");
+    assert_eq!(records.delete(&read).await.expect("an answer"), Deletion::Replaced);
+    assert_eq!((files.paths().len(), shown(&records).await), (1, vec![pair("r.example/a:1", "two")]));
 }
 
 fn bytes(revision: &str) -> Vec<u8> {
@@ -355,7 +366,7 @@ async fn a_run_that_only_reads_writes_nothing() {
     let reader = self::records(Arc::new(ReadOnlyFiles::new(files.clone())), Cache::of_user(&Variables::default(), false), &now);
     let kind = |result: Result<(), PackageError>| result.expect_err("refused").kind;
     assert_eq!(kind(reader.put(&record("r.example/a:1", "two")).await.map(drop)), PackageErrorKind::ReadOnly);
-    assert_eq!(kind(reader.delete(&image("r.example/a:1")).await.map(drop)), PackageErrorKind::ReadOnly);
+    assert_eq!(kind(reader.delete(&record("r.example/a:1", "one")).await.map(drop)), PackageErrorKind::ReadOnly);
     assert_eq!(kind(reader.write_data(DataFile::Inventory, Bytes::new()).await), PackageErrorKind::ReadOnly);
     assert_eq!((shown(&reader).await, files.count(Call::Delete)), (vec![pair("r.example/a:1", "one")], 0));
 }
@@ -363,7 +374,7 @@ async fn a_run_that_only_reads_writes_nothing() {
 #[tokio::test]
 async fn an_image_without_a_tag_has_no_record() {
     let World { files, records, .. } = world();
-    let error = records.delete(&image("r.example/a")).await.expect_err("no tag");
+    let error = records.delete(&BuildRecord { image: image("r.example/a"), ..record("r.example/a:1", "one") }).await.expect_err("no tag");
     assert_eq!((error.kind, files.count(Call::List)), (PackageErrorKind::Malformed, 0));
     let mut untagged = record("r.example/a:1", "x");
     untagged.image.tag = None;

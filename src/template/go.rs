@@ -53,7 +53,7 @@ pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
 }
 
 /// Returns how many bytes the block at the start of `tail` has; of `{% raw %}` all up to its end.
-fn block(tail: &str) -> usize {
+pub(super) fn block(tail: &str) -> usize {
     let Some(end) = tail.find("%}") else { return tail.len() };
     if tail[2..end].trim_matches('-').trim() != "raw" {
         return end + 2;

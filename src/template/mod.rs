@@ -13,12 +13,16 @@ use thiserror::Error;
 use crate::model::text::excerpt;
 
 mod go;
+mod limits;
 
 /// The longest template, and the longest text that one may make, in bytes.
 pub const LONGEST_TEXT: usize = 1024 * 1024;
 
-/// Instructions that rendering may take: far more than any template needs, and over in well under a second.
-const FUEL: u64 = 1_000_000;
+/// Instructions that rendering may take: far more than any template needs.
+const FUEL: u64 = 100_000;
+
+/// The stack of the thread that renders, in bytes.
+const STACK: usize = 16 * 1024 * 1024;
 
 /// Why a template has no text.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -33,42 +37,70 @@ pub struct TemplateError {
 }
 
 /// Returns the text that `template` makes of `variables`. Undefined variables are errors. `name` is what messages call the template.
+///
+/// The template may be a stranger's: what it takes of memory, stack and time is bounded.
 pub fn render(name: &str, template: &str, variables: impl Serialize) -> Result<String, TemplateError> {
-    let fail = |line, problem: String, hint| TemplateError { name: name.to_owned(), line, problem, hint };
-    if template.len() > LONGEST_TEXT {
-        return Err(fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
-    }
-    let written = template;
-    let template = go::translate(template).map_err(|found| fail(Some(found.line), found.problem, Some(found.hint)))?;
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
+    let source = Source { name, text: template };
     let known = minijinja::Value::from(Serde(&variables));
-    let explain = |error: minijinja::Error| {
+    let rendered = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("template".to_owned()).stack_size(STACK);
+        thread.spawn_scoped(scope, || source.render(&known)).map(std::thread::ScopedJoinHandle::join)
+    });
+    match rendered {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(source.fail(None, "it cannot be rendered".to_owned(), None)),
+        Err(error) => Err(source.fail(None, format!("there is no thread to render it: {error}"), None)),
+    }
+}
+
+/// A template as it was written.
+struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn fail(&self, line: Option<usize>, problem: String, hint: Option<String>) -> TemplateError {
+        TemplateError { name: self.name.to_owned(), line, problem, hint }
+    }
+
+    fn render(&self, known: &minijinja::Value) -> Result<String, TemplateError> {
+        if self.text.len() > LONGEST_TEXT {
+            return Err(self.fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
+        }
+        let template = go::translate(self.text).and_then(|translated| limits::restrict(&translated));
+        let template = template.map_err(|found| self.fail(Some(found.line), found.problem, Some(found.hint)))?;
+        let mut environment = limits::environment();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        let explain = |error| self.explain(&error, known);
+        let mut text = Bounded(Vec::new());
+        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(explain)?);
+        let parsed = environment.template_from_named_str(self.name, &template).map_err(explain)?;
+        parsed.render_captured_to(known, &mut text).map_err(explain)?;
+        String::from_utf8(text.0).map_err(|_| self.fail(None, "it makes text that is not UTF-8".to_owned(), None))
+    }
+
+    fn explain(&self, error: &minijinja::Error, known: &minijinja::Value) -> TemplateError {
         let problem = match (error.kind(), error.detail()) {
             (ErrorKind::OutOfFuel, _) => "rendering it takes too long".to_owned(),
             (ErrorKind::WriteFailure, _) => format!("it makes more than {} KiB of text", LONGEST_TEXT / 1024),
             (ErrorKind::UndefinedError, _) => {
-                let line = error.line().and_then(|line| written.lines().nth(line - 1)).unwrap_or_default();
+                let line = error.line().and_then(|line| self.text.lines().nth(line - 1)).unwrap_or_default();
                 format!("undefined value in `{}`", excerpt(line, 120))
             }
             (kind, Some(detail)) => format!("{kind}: {}", excerpt(detail, 200)),
             (kind, None) => kind.to_string(),
         };
         let hint = match error.kind() {
-            ErrorKind::UndefinedError => names(&known).map(|names| format!("there are {names}")),
+            ErrorKind::UndefinedError => names(known).map(|names| format!("there are {names}")),
             ErrorKind::SyntaxError => {
                 Some("text that is no template, such as `{{` of another program, stands between {% raw %} and {% endraw %}".to_owned())
             }
             _ => None,
         };
-        fail(error.line(), problem, hint)
-    };
-    let mut text = Bounded(Vec::new());
-    environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(explain)?);
-    let parsed = environment.template_from_named_str(name, &template).map_err(explain)?;
-    parsed.render_captured_to(&known, &mut text).map_err(explain)?;
-    String::from_utf8(text.0).map_err(|_| fail(None, "it makes text that is not UTF-8".to_owned(), None))
+        self.fail(error.line(), problem, hint)
+    }
 }
 
 /// Returns the text that a template of the program itself makes of `variables`: without limits, since a page has as many rows as there
@@ -154,6 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
+        let repeated = format!("{{% for a in range(999) %}}{}{{% endfor %}}", "x".repeat(2_000));
         let cases = [
             (
                 "FROM x\nRUN {{ vrsion }}",
@@ -173,13 +206,10 @@ mod tests {
             ("{{ with .Args }}", "is Go template syntax"),
             ("{{/* a remark */}}", "write `{# a remark #}`"),
             ("RUN echo ${#LIST}", "begins a comment of the template"),
-            ("{% include 'x' %}", "images/alpine/Dockerfile.tmpl:1: "),
+            ("{% include 'x' %}", "images/alpine/Dockerfile.tmpl:1: `{% include %}` is not understood in templates"),
             ("{{ version.__class__ }}", "undefined value"),
-            ("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", "rendering it takes too long"),
-            (
-                "{% for a in range(9999) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
-                "it makes more than 1024 KiB",
-            ),
+            ("{% for a in range(999) %}{% for b in range(999) %}x{% endfor %}{% endfor %}", "rendering it takes too long"),
+            (repeated.as_str(), "it makes more than 1024 KiB"),
         ];
         for (template, expected) in cases {
             let found = rendered(template).expect_err(template);
@@ -187,5 +217,73 @@ mod tests {
         }
         let long = rendered(&"x".repeat(LONGEST_TEXT + 1)).expect_err("too long");
         assert!(long.contains("longer than 1024 KiB"), "{long}");
+    }
+
+    #[test]
+    fn values_are_kept_and_walked_over() {
+        for (template, expected) in [
+            ("{% set name = 'a' ~ version -%} {{ name | replace('.', '-') }}", "a3-21-3"),
+            ("{%- set a, b = 1, [2, 3] %}{{ a }}{% for x in b if false else [4] %}{{ x }}{% endfor %}", "14"),
+            ("{% for name, value in args | items %}{{ name }}={{ value }}{% endfor %}", "FLAVOUR=slim"),
+            ("{% for p in platforms -%} {{ p | split('/') | last }}{% if not loop.last %},{% endif %} {%- endfor %}", "amd64,arm64"),
+            ("{{ platforms | join(' ') }} {{ none is defined }} {{ {'a': {'b': 1}}.a.b }} {{ '}}' }}", "linux/amd64 linux/arm64 True 1 }}"),
+            ("{{ range(2, 4) | join }}{% raw %}{% set * %}{{ 1 * 1 }}{% endraw %}{# * #}*", "23{% set * %}{{ 1 * 1 }}*"),
+        ] {
+            assert_eq!(rendered(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn small_templates_do_not_take_all_memory() {
+        let doubling = |operation: &str| format!("{{% set a = 'xxxxxxxxxxxxxxxx' %}}{}", operation.repeat(40));
+        for (template, expected) in [
+            (doubling("{% set a = a ~ a %}"), "a value is larger than 8 KiB"),
+            (doubling("{% set a = a + a %}"), "a value is larger than 8 KiB"),
+            (doubling("{% set a = [a, a] %}"), "a value is larger than 8 KiB"),
+            (doubling("{% set a = [a, a] | join %}"), "a value is larger than 8 KiB"),
+            (doubling("{% set a = {'a': a, 'b': a} %}"), "a value is larger than 8 KiB"),
+            (doubling("{% set a = a | replace('x', 'xx') %}"), "a value is larger than 8 KiB"),
+            (doubling("{% for b in [a ~ a] %}{% set a = b ~ b %}") + &"{% endfor %}".repeat(40), "a value is larger than 8 KiB"),
+            ("{% set a = 'x' * 100000 %}".to_owned(), "`*` is not understood"),
+            ("{{ ('x' * 100000) | replace('x', 'y') }}".to_owned(), "`*` is not understood"),
+            ("{{ [(2 ** 9)] }}".to_owned(), "`*` is not understood"),
+            ("{% set a %}{{ version }}{% endset %}".to_owned(), "`set` has no value"),
+            ("{% macro m() %}{% endmacro %}".to_owned(), "`{% macro %}` is not understood"),
+            ("{%+ raw %}{% macro m() %}{% endmacro %}{% endraw %}".to_owned(), "`{% raw %}` is not understood"),
+            ("{% for x in platforms recursive %}{% endfor %}".to_owned(), "`for` with `if` or `recursive` is not understood"),
+            ("{{ range(100000) | join }}".to_owned(), "more than 1000 numbers"),
+            ("{{ range(-9223372036854775807, 9223372036854775807) }}".to_owned(), "more than 1000 numbers"),
+            ("{{ 'x y ' ~ '%s' | format('z') }}".to_owned(), "unknown filter"),
+            (
+                format!("{{% for a in range(900) %}}{{% set b = '{}' %}}{{% set c = b ~ b ~ b ~ b %}}{{% endfor %}}", "x".repeat(900)),
+                "all values take more than 2048 KiB",
+            ),
+        ] {
+            let found = rendered(&template).expect_err(&template);
+            assert!(found.contains(expected), "{template}: {found}");
+        }
+    }
+
+    #[test]
+    fn long_and_deep_templates_do_not_overflow_the_stack() {
+        for (template, expected) in [
+            (format!("{{{{ 1{} }}}}", "+1".repeat(100_000)), "longer than 1024 bytes"),
+            (format!("{{{{ x{} }}}}", ".a".repeat(100_000)), "longer than 1024 bytes"),
+            (format!("{{{{ 1{} }}}}", "|abs".repeat(100_000)), "longer than 1024 bytes"),
+            (format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(80_000)), "more than 100 `elif`"),
+            ("{% if 1 %}".repeat(9_000), "recursion"),
+            ("{{ 1 }}".repeat(10_001), "more than 10000 expressions"),
+            (format!("{{{{ {}", "(".repeat(1_000_000)), "images/alpine/Dockerfile.tmpl:1: "),
+        ] {
+            let found = rendered(&template).expect_err("too long");
+            assert!(found.contains(expected), "{found}");
+        }
+        for template in [
+            format!("{{{{ 1{} }}}}", "+1".repeat(500)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(200)),
+            format!("{{{{ 1{} }}}}", "|abs".repeat(250)),
+        ] {
+            rendered(&template).expect("it is within bounds");
+        }
     }
 }

@@ -11,7 +11,7 @@ use chrono::DateTime;
 use flate2::read::GzDecoder;
 use imglife::command::System;
 use imglife::credentials::{Credentials as _, StandardCredentials, variable_prefix};
-use imglife::engines::{Attestations, BuildRequest, Engine, EngineName, Programs, Provenance};
+use imglife::engines::{Attestations, BuildRequest, Engine, EngineName, Login, Programs, Provenance};
 use imglife::model::{Digest, Host, Platform, Variables};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -75,7 +75,7 @@ impl Bench {
         let programs = Programs {
             runner,
             variables: variables.clone(),
-            logins: vec![(host.clone(), login)],
+            logins: vec![Login { host: host.clone(), path: None, credential: login }],
             insecure: [host].into(),
             builder: None,
             own_builder: None,

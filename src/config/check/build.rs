@@ -10,6 +10,7 @@ use super::retention::{Applied, General};
 use super::sync::{CheckedSync, Mirrors, platforms};
 use crate::config::table::BUILD_HOOKS;
 use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, ImageLifecycle, Provenance};
+use crate::model::text::printable;
 use crate::model::{Platform, Repository, Tag};
 
 /// The section, and what else is known of its images, in their order.
@@ -114,7 +115,15 @@ fn check_engine(fields: &Fields<'_>, engine: Option<EngineChoice>, platforms: Op
 
 fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let context = fields.context;
-    let name = fields.required::<String>("name");
+    let name = fields.required::<String>("name").filter(|name| {
+        // Registries have rules of their own; the path of an OCI layout could lead anywhere.
+        let stays_below = name.value.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if !stays_below {
+            let message = format!("`{}` is no name of an image: a part of it is empty, `.` or `..`", printable(&name.value));
+            context.error(&name.at, message, "an image is pushed to `<build.registry>/<name>`");
+        }
+        stays_below
+    });
     let repository = name.as_ref().zip(inherited.registry.as_ref()).and_then(|(name, registry)| match registry.join(&name.value) {
         Ok(repository) => Some(repository.resolved_below(context.directory)),
         Err(error) => {

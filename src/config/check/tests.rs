@@ -493,6 +493,17 @@ fn images_are_checked() {
 }
 
 #[test]
+fn the_name_of_an_image_leads_nowhere_else() {
+    for registry in ["ocidir://bases/sub", "registry.example.com/bases"] {
+        for name in ["..", "../../esc", "a/../b", "/abs", "a//b", "./a", "a/"] {
+            let text = image("").replace("registry: registry.example.com/bases", &format!("registry: {registry}"));
+            let found = told(&text.replace("name: alpine", &format!("name: '{name}'")));
+            assert!(found.contains("is no name of an image: a part of it is empty, `.` or `..`"), "{registry} {name}: {found}");
+        }
+    }
+}
+
+#[test]
 fn the_docker_engine_builds_one_platform() {
     let text =
         |engine: &str| image("platforms: [linux/amd64, linux/arm64]").replace("  images:", &format!("  engine: {engine}\n  images:"));

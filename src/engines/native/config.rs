@@ -1,6 +1,7 @@
 //! The configuration of an image: that of its base, with what the instructions change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -18,7 +19,12 @@ pub(super) enum ConfigError {
     Layers { layers: usize, diff_ids: usize },
     #[error("`{}` is no port: expected `80`, `80/udp` or `8000-8010`", excerpt(.0, 60))]
     Port(String),
+    #[error("more than {MOST_PORTS} ports are exposed")]
+    Ports,
 }
+
+/// The most ports that may be named: all of them once.
+const MOST_PORTS: usize = 65_536;
 
 /// A configuration that grows.
 #[derive(Clone, Debug)]
@@ -28,6 +34,8 @@ pub(super) struct Config {
     /// What commands in the form of a line are run by.
     shell: Vec<String>,
     has_own_command: bool,
+    /// How many ports were named so far, those named again too.
+    ports: usize,
 }
 
 /// What came of an instruction in the file system.
@@ -59,7 +67,7 @@ impl Config {
         if !all.get("config").is_some_and(Value::is_object) {
             all.insert("config".to_owned(), json!({}));
         }
-        let mut config = Config { all, created, shell: Vec::new(), has_own_command: false };
+        let mut config = Config { all, created, shell: Vec::new(), has_own_command: false, ports: 0 };
         config.shell = strings(&config.section()["Shell"]);
         Ok(config)
     }
@@ -83,6 +91,11 @@ impl Config {
     pub(super) fn environment(&self) -> Vec<(String, String)> {
         let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         strings(&self.section()["Env"]).into_iter().filter_map(pair).collect()
+    }
+
+    /// Returns the user that programs run as, where it says one.
+    pub(super) fn user(&self) -> Option<String> {
+        self.section()["User"].as_str().filter(|user| !user.is_empty()).map(str::to_owned)
     }
 
     /// Returns the working directory, which is absolute.
@@ -110,9 +123,14 @@ impl Config {
 
     /// Adds names to an object whose values are empty objects.
     fn extend(&mut self, key: &str, names: impl IntoIterator<Item = String>) {
-        let mut object = self.section()[key].as_object().cloned().unwrap_or_default();
-        object.extend(names.into_iter().map(|name| (name, json!({}))));
-        self.put(key, Value::Object(object));
+        let Some(section) = self.all.get_mut("config").and_then(Value::as_object_mut) else { return };
+        let object = section.entry(key).or_insert(Value::Null);
+        if !object.is_object() {
+            *object = json!({});
+        }
+        if let Some(object) = object.as_object_mut() {
+            object.extend(names.into_iter().map(|name| (name, json!({}))));
+        }
     }
 
     /// Changes the configuration as an instruction says, and adds it to the history with what it `made`.
@@ -132,9 +150,14 @@ impl Config {
             }
             Action::User(user) => self.put("User", user.as_str().into()),
             Action::Expose(words) => {
-                let mut ports = Vec::new();
+                let mut ports = BTreeSet::new();
                 for word in words {
-                    ports.extend(exposed(word).ok_or_else(|| ConfigError::Port(word.clone()))?);
+                    let range = exposed(word).ok_or_else(|| ConfigError::Port(word.clone()))?;
+                    self.ports += range.ports.clone().count();
+                    if self.ports > MOST_PORTS {
+                        return Err(ConfigError::Ports);
+                    }
+                    ports.extend(range.ports.map(|port| format!("{port}/{}", range.protocol)));
                 }
                 self.extend("ExposedPorts", ports);
             }
@@ -228,8 +251,15 @@ fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Returns the ports that a word of `EXPOSE` names, each with its protocol.
-fn exposed(word: &str) -> Option<Vec<String>> {
+/// What a word of `EXPOSE` names.
+#[derive(Debug, PartialEq, Eq)]
+struct Exposed {
+    ports: RangeInclusive<u16>,
+    protocol: String,
+}
+
+/// Returns the ports that a word of `EXPOSE` names.
+fn exposed(word: &str) -> Option<Exposed> {
     let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
@@ -237,7 +267,7 @@ fn exposed(word: &str) -> Option<Vec<String>> {
     }
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
+    (first <= last).then_some(Exposed { ports: first..=last, protocol })
 }
 
 /// Returns an instruction as the history shows it; `None` for what leaves no trace there.
@@ -351,6 +381,24 @@ mod tests {
         let read: Value =
             serde_json::from_slice(&Config::of_base(bare.as_bytes(), 2, created).expect("a base").into_bytes()).expect("JSON");
         assert_eq!(read["history"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn an_empty_entry_point_drops_that_of_the_base() {
+        let config = json!({ "Cmd": ["sh"], "Entrypoint": ["base"] });
+        assert_eq!(built(&config, "ENTRYPOINT []")["config"], json!({ "Entrypoint": [] }));
+        assert_eq!(built(&config, "ENTRYPOINT [ ]\nCMD [\"x\"]")["config"], json!({ "Entrypoint": [], "Cmd": ["x"] }));
+    }
+
+    #[test]
+    fn ports_without_end_are_refused_before_they_are_listed() {
+        let mut config = base(&json!({}));
+        let all = Action::Expose(vec!["1-65535/udp".to_owned()]);
+        config.apply(&all, &Made::Nothing).expect("all ports");
+        assert_eq!(config.section()["ExposedPorts"].as_object().map(Map::len), Some(65_535));
+        assert_eq!(config.apply(&all, &Made::Nothing), Err(ConfigError::Ports));
+        let many = Action::Expose(vec!["1-65535".to_owned(); 100_000]);
+        assert_eq!(base(&json!({})).apply(&many, &Made::Nothing), Err(ConfigError::Ports));
     }
 
     #[test]

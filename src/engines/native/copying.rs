@@ -80,12 +80,16 @@ impl Copier {
         Copier { folder, archives: HashMap::new(), modified }
     }
 
-    /// Returns the layer that makes `directory`, which has a link followed; `None` when it is there.
-    pub(super) fn directory(&self, tree: &mut Tree, directory: &str) -> Result<Option<Plan>, CopyingError> {
+    /// Returns the layer that makes `directory`, which has a link followed, for the user of the image; `None` when it is there.
+    pub(super) fn directory(&self, tree: &mut Tree, directory: &str, user: Option<&str>) -> Result<Option<Plan>, CopyingError> {
+        let path = tree.resolve(directory, Last::Followed)?;
+        if path.is_empty() || matches!(tree.get(&path), Some(Node::Directory(_))) {
+            return Ok(None);
+        }
+        let owner = user.map(|user| owner(user, tree)).transpose()?.unwrap_or_default();
         let mut drafting = Drafting { tree, plan: Plan::default(), modified: self.modified };
-        let path = drafting.tree.resolve(directory, Last::Followed)?;
-        let made = drafting.ensure_directory(&path, Owner::default())?;
-        Ok(made.then_some(drafting.plan))
+        drafting.ensure_directory(&path, owner)?;
+        Ok(Some(drafting.plan))
     }
 
     /// Returns the layer of `copying`, whose destination is relative to `working_directory`.
@@ -360,9 +364,12 @@ mod tests {
     #[test]
     fn a_working_directory_is_made_where_it_is_missing() {
         let mut case = case();
-        assert_eq!(case.copier.directory(&mut case.tree, "/bin").expect("a plan"), None);
-        let plan = case.copier.directory(&mut case.tree, "/bin/x/y").expect("a plan").expect("a layer");
+        assert_eq!(case.copier.directory(&mut case.tree, "/bin", Some("nobody")).expect("a plan"), None);
+        let plan = case.copier.directory(&mut case.tree, "/bin/x/y", Some("app")).expect("a plan").expect("a layer");
         assert_eq!(plan.entries.keys().map(String::as_str).collect::<Vec<_>>(), ["usr", "usr/bin", "usr/bin/x", "usr/bin/x/y"]);
-        assert_eq!(case.copier.directory(&mut case.tree, "/usr/bin/x").expect("a plan"), None);
+        // What was there keeps its owner.
+        assert_eq!(plan.entries.values().map(|entry| (entry.uid, entry.gid)).collect::<Vec<_>>(), [(1, 1), (1, 1), (100, 101), (100, 101)]);
+        assert!(case.copier.directory(&mut case.tree, "/new", Some("none")).is_err());
+        assert_eq!(case.copier.directory(&mut case.tree, "/usr/bin/x", None).expect("a plan"), None);
     }
 }

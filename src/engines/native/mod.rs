@@ -15,7 +15,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::cache::Cache;
 use crate::dockerfile::instructions::{Action, Setting, Step, steps};
-use crate::dockerfile::refused;
+use crate::dockerfile::{other_base, refused};
 use crate::model::{Descriptor, Digest, Repository};
 use crate::registry::{ImageStore, PlaceError};
 
@@ -122,6 +122,7 @@ impl Engine for Native {
             }
             drafts.push(Draft { base, steps, plans: Vec::new() });
         }
+        check_base(request)?;
         let push = Push { store: self.store.clone(), request };
         let base_layers: Vec<Descriptor> = drafts.iter().flat_map(|draft| &draft.base.layers).cloned().collect();
         let writing = self.write_layers(request, drafts);
@@ -138,6 +139,18 @@ impl Engine for Native {
         }
         Ok(Built { digest, warnings })
     }
+}
+
+/// Fails when the Dockerfile is about another image than the base of the request.
+fn check_base(request: &BuildRequest) -> Result<(), EngineError> {
+    let (line, what) = match other_base(&request.dockerfile, &request.arguments, &request.base) {
+        Ok(None) => return Ok(()),
+        Ok(Some(refusal)) => (Some(refusal.line), format!("the native engine does not build {}", refusal.what)),
+        Err(error) => (error.line, error.problem.to_string()),
+    };
+    let line = line.map(|line| format!("{line}:")).unwrap_or_default();
+    let error = fault(format!("{}:{line} {what}", request.dockerfile_name)).hint(ANOTHER_ENGINE);
+    Err(EngineError { takes_execution: true, ..error })
 }
 
 /// The layers of all platforms.
@@ -221,7 +234,9 @@ fn write_all(
             config.apply(&step.action, &Made::Nothing).map_err(|error| at_step(request, step.line, error))?;
             let plan = match &step.action {
                 Action::Copy(copying) => Some(copier.copy(&mut tree, copying, &config.working_directory()).map_err(failed)?),
-                Action::WorkingDirectory(_) => copier.directory(&mut tree, &config.working_directory()).map_err(failed)?,
+                Action::WorkingDirectory(_) => {
+                    copier.directory(&mut tree, &config.working_directory(), config.user().as_deref()).map_err(failed)?
+                }
                 _ => None,
             };
             if let Some(plan) = &plan

@@ -6,4 +6,4 @@ mod purge;
 mod tests;
 
 pub use list::{ListFilter, ListReport, list};
-pub use purge::{Existence, Plan, PurgeReport, Reason, World, execute, observe, plan};
+pub use purge::{Existence, Plan, Purge, PurgeReport, Reason, World, execute, observe, plan};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::list::NoRecord;
 use crate::error::{Exit, chain};
 use crate::model::{BuildRecord, ImageReference, Reference, Repository, TagVersion};
-use crate::packages::{Reading, Records, Unreadable};
+use crate::packages::{Deletion, Reading, Records, Unreadable};
 use crate::registry::ImageSource;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
@@ -91,7 +91,7 @@ pub enum Reason {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub examined: usize,
-    pub removals: Vec<(ImageReference, Reason)>,
+    pub removals: Vec<(BuildRecord, Reason)>,
     /// Images of which it could not be found out whether they are there.
     pub unknown: Vec<(ImageReference, String)>,
     pub unreadable: Vec<Unreadable>,
@@ -104,10 +104,10 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
     for record in &examined {
         repositories.entry(&record.image.repository).or_default().push(record);
     }
-    let mut removals: BTreeMap<&ImageReference, Reason> = BTreeMap::new();
+    let mut removals: BTreeMap<&ImageReference, (&BuildRecord, Reason)> = BTreeMap::new();
     for record in &examined {
         if world.existence.get(&record.image) == Some(&Existence::Gone) {
-            removals.insert(&record.image, Reason::Orphan);
+            removals.insert(&record.image, (record, Reason::Orphan));
         }
     }
     for records in repositories.values_mut() {
@@ -118,7 +118,7 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
             std::cmp::Reverse((record.built_at, version))
         });
         let older = keep.map_or(&[][..], |keep| records.get(keep..).unwrap_or_default());
-        removals.extend(older.iter().map(|record| (&record.image, Reason::Older)));
+        removals.extend(older.iter().map(|record| (&record.image, (*record, Reason::Older))));
     }
     let unknown = world.existence.iter().filter_map(|(image, existence)| match existence {
         Existence::Unknown(reason) => Some((image.clone(), reason.clone())),
@@ -126,7 +126,7 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
     });
     Plan {
         examined: examined.len(),
-        removals: removals.into_iter().map(|(image, reason)| (image.clone(), reason)).collect(),
+        removals: removals.into_values().map(|(record, reason)| (record.clone(), reason)).collect(),
         unknown: unknown.collect(),
         unreadable: world.reading.unreadable.clone(),
     }
@@ -160,21 +160,52 @@ pub struct Failed {
     pub cause: String,
 }
 
-/// Removes what the plan names; in the dry mode nothing. Once `cancel` is set, nothing new is removed.
-pub async fn execute(plan: Plan, records: &Records, mode: Mode, cancel: &CancellationToken) -> PurgeReport {
+/// How and with what a plan is carried out.
+pub struct Purge<'a> {
+    pub records: &'a Records,
+    /// Where images are looked for once more before the record of one that was gone is removed.
+    pub images: &'a dyn ImageSource,
+    pub mode: Mode,
+    /// Once it is set, nothing new is removed.
+    pub cancel: &'a CancellationToken,
+}
+
+impl Purge<'_> {
+    /// Removes a record. Returns `None` when it stays: the run is stopped, or it is of use again since it was looked at.
+    async fn remove(&self, record: BuildRecord, reason: Reason) -> Option<Result<Removal, Failed>> {
+        if self.mode == Mode::Apply {
+            if self.cancel.is_cancelled() {
+                return None;
+            }
+            let failed = |cause| Some(Err(Failed { image: record.image.clone(), cause }));
+            if let (Reason::Orphan, Some(tag)) = (reason, &record.image.tag) {
+                match self.images.resolve(&record.image.repository, &Reference::from(tag.clone())).await {
+                    Ok(None) => {}
+                    Ok(Some(_)) => {
+                        tracing::info!("{} was pushed meanwhile; its record stays", record.image);
+                        return None;
+                    }
+                    Err(error) => return failed(chain(&error)),
+                }
+            }
+            match self.records.delete(&record).await {
+                Ok(Deletion::Done | Deletion::Absent) => {}
+                Ok(Deletion::Replaced) => {
+                    tracing::info!("{} was registered meanwhile; its record stays", record.image);
+                    return None;
+                }
+                Err(error) => return failed(chain(&error)),
+            }
+        }
+        Some(Ok(Removal { image: record.image, reason }))
+    }
+}
+
+/// Removes what the plan names; in the dry mode nothing.
+pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
     let Plan { examined, removals, unknown, unreadable } = plan;
-    let remove = async |(image, reason): (ImageReference, Reason)| {
-        if mode != Mode::Apply {
-            return Some(Ok(Removal { image, reason }));
-        }
-        if cancel.is_cancelled() {
-            return None;
-        }
-        match records.delete(&image).await {
-            Ok(_) => Some(Ok(Removal { image, reason })),
-            Err(error) => Some(Err(Failed { image, cause: chain(&error) })),
-        }
-    };
+    let mode = purge.mode;
+    let remove = |(record, reason)| purge.remove(record, reason);
     let results: Vec<_> = stream::iter(removals).map(remove).buffered(AT_ONCE).collect().await;
     let mut report = PurgeReport {
         dry_run: mode != Mode::Apply,

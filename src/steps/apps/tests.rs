@@ -69,7 +69,7 @@ fn a_list_is_a_table_and_a_sheet_without_formulas() {
 
 /// Returns what would go, with the reason.
 fn removals(world: &World, keep: Option<usize>, project: Option<&str>) -> Vec<(String, Reason)> {
-    plan(world, keep, project).removals.into_iter().map(|(image, reason)| (image.to_string(), reason)).collect()
+    plan(world, keep, project).removals.into_iter().map(|(record, reason)| (record.image.to_string(), reason)).collect()
 }
 
 #[test]
@@ -134,21 +134,41 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
     }
     let world = World { reading: records.all().await.expect("to read"), ..World::default() };
     let planned = plan(&world, Some(0), None);
-    let never = CancellationToken::new();
+    let (never, images) = (CancellationToken::new(), MemoryPlace::default());
+    let purge = Purge { records: &records, images: &images, mode: Mode::Apply, cancel: &never };
 
     let read_only = records_in(Arc::new(ReadOnlyFiles::new(files.clone()))).await;
-    let dry = execute(planned.clone(), &read_only, Mode::DryRun, &never).await;
+    let dry = execute(planned.clone(), &Purge { records: &read_only, mode: Mode::DryRun, ..purge }).await;
     assert_eq!((dry.removed.len(), dry.failed.len(), files.paths().len()), (4, 0, 4));
 
     let stopped = CancellationToken::new();
     stopped.cancel();
-    let report = execute(planned.clone(), &records, Mode::Apply, &stopped).await;
+    let report = execute(planned.clone(), &Purge { cancel: &stopped, ..purge }).await;
     assert_eq!((report.removed.len(), files.paths().len()), (0, 4));
 
     files.fail(Call::Delete, PackageErrorKind::Forbidden);
-    let report = execute(planned.clone(), &records, Mode::Apply, &never).await;
+    let report = execute(planned.clone(), &purge).await;
     assert_eq!((report.removed.len(), report.failed.len(), report.exit().code()), (0, 4, 1));
     files.recover();
-    let report = execute(planned, &records, Mode::Apply, &never).await;
+    let report = execute(planned, &purge).await;
     assert_eq!((report.removed, files.paths().len()), (dry.removed, 0));
+}
+
+#[tokio::test]
+async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
+    let records = records_in(Arc::new(MemoryFiles::default())).await;
+    let (pushed, gone, registered) =
+        (record("apps/web:1.0", "a:1", "p", 1), record("apps/web:1.1", "a:1", "p", 1), record("apps/web:1.2", "a:1", "p", 1));
+    for record in [&pushed, &gone, &registered] {
+        records.put(record).await.expect("to write");
+    }
+    let world = observe(records.all().await.expect("to read"), None, Some(&registry(&["apps/web:9"]).await)).await;
+    let planned = plan(&world, None, None);
+    assert_eq!(planned.removals.len(), 3);
+    let newer = record("apps/web:1.2", "a:2", "p", 2);
+    records.put(&newer).await.expect("to write");
+    let (never, images) = (CancellationToken::new(), registry(&["apps/web:1.0"]).await);
+    let report = execute(planned, &Purge { records: &records, images: &images, mode: Mode::Apply, cancel: &never }).await;
+    assert_eq!((report.removed, report.failed), (vec![purge::Removal { image: gone.image, reason: Reason::Orphan }], Vec::new()));
+    assert_eq!(records.all().await.expect("to read").records, [pushed, newer]);
 }

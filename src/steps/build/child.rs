@@ -29,13 +29,15 @@ pub struct ChildPipeline<'a> {
 pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
     let in_scope = child.scope.images(build);
     let mut names: Vec<&str> = Vec::new();
-    let mut jobs = Map::new();
     for position in order(build).into_iter().filter(|position| in_scope.contains(position)) {
-        let image = &build.images[position];
-        if names.contains(&image.name.as_str()) {
-            continue;
+        let name = build.images[position].name.as_str();
+        if !names.contains(&name) {
+            names.push(name);
         }
-        names.push(&image.name);
+    }
+    let mut jobs = Map::new();
+    for name in &names {
+        let Some(image) = build.images.iter().find(|image| image.name == *name) else { continue };
         let versions = build.images.iter().filter(|other| other.name == image.name);
         let mut needs: Vec<&str> = Vec::new();
         for version in versions {

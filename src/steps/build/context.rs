@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::dockerfile::patterns::Ignore;
 use crate::dockerfile::{Listed, ListedKind, Selection};
 use crate::model::{Algorithm, Digest, Hasher};
 use crate::template::LONGEST_TEXT;
@@ -71,8 +72,16 @@ pub(super) struct Folder {
     pub(super) ignore: Option<String>,
 }
 
-/// Returns what is below `folder`, directories and special files left out.
+/// Returns what is below `folder` without directories, special files and what `.dockerignore` leaves out.
 pub(super) fn list(folder: &Path) -> Result<Folder, FolderError> {
+    list_up_to(folder, MOST_FILES)
+}
+
+fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
+    let ignore = folder.join(".dockerignore");
+    let ignore = if ignore.is_file() { Some(read_template(&ignore)?) } else { None };
+    // Rules that are wrong are told with the Dockerfile.
+    let rules = ignore.as_deref().and_then(|text| Ignore::parse(text).ok()).unwrap_or_default();
     let mut files = Vec::new();
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
@@ -81,27 +90,28 @@ pub(super) fn list(folder: &Path) -> Result<Folder, FolderError> {
         for entry in fs::read_dir(&here).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (path, kind) = (directory.join(entry.file_name()), entry.file_type().map_err(unreadable)?);
+            let is_left_out = path.to_str().is_some_and(|path| rules.leaves_out(path));
             if kind.is_dir() {
-                directories.push(path);
-            } else if kind.is_file() || kind.is_symlink() {
+                if !is_left_out || rules.has_exceptions() {
+                    directories.push(path);
+                }
+            } else if !is_left_out && (kind.is_file() || kind.is_symlink()) {
                 let text = path.to_str().ok_or_else(|| FolderError::NotText(folder.join(&path)))?.to_owned();
                 files.push(Listed { path: text, kind: if kind.is_file() { ListedKind::File } else { ListedKind::Link } });
             }
-            if files.len() > MOST_FILES {
+            if files.len() > most {
                 return Err(FolderError::TooMany(folder.to_owned()));
             }
         }
     }
     files.sort();
-    let ignore = folder.join(".dockerignore");
-    let ignore = if ignore.is_file() { Some(read_template(&ignore)?) } else { None };
     Ok(Folder { files, ignore })
 }
 
-/// Returns the digests of the files that are read.
-pub(super) fn digests(folder: &Path, listed: &[Listed], read: &Selection) -> Result<Vec<FileDigest>, FolderError> {
+/// Returns the digests of the files that are read. Where that cannot be told, `template` is not among them: what it makes counts.
+pub(super) fn digests(folder: &Path, listed: &[Listed], read: &Selection, template: &str) -> Result<Vec<FileDigest>, FolderError> {
     let is_read = |listed: &&Listed| match read {
-        Selection::Whole => true,
+        Selection::Whole => listed.path != template,
         Selection::Some(paths) => paths.binary_search(&listed.path).is_ok(),
     };
     listed.iter().filter(is_read).map(|listed| digest(folder, listed)).collect()
@@ -132,5 +142,43 @@ fn hash(path: &Path) -> io::Result<Digest> {
             0 => return Ok(hasher.finish()),
             read => hasher.update(&buffer[..read]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dockerignore_leaves_out_is_neither_listed_nor_digested() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for path in ["Dockerfile.tmpl", "kept", "node_modules/a/b", "logs/x.log", "logs/keep"] {
+            let file = directory.path().join(path);
+            fs::create_dir_all(file.parent().expect("a parent")).expect("directories");
+            fs::write(&file, path).expect("a file");
+        }
+        let listed = |ignore: &str| {
+            fs::write(directory.path().join(".dockerignore"), ignore).expect("a file");
+            list(directory.path()).expect("a folder").files
+        };
+        let names = |files: &[Listed]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&listed("node_modules\nlogs\n")), [".dockerignore", "Dockerfile.tmpl", "kept"]);
+        let files = listed("node_modules\nlogs/*\n!logs/keep\n.dockerignore\n");
+        assert_eq!(names(&files), ["Dockerfile.tmpl", "kept", "logs/keep"]);
+        let digested = digests(directory.path(), &files, &Selection::Whole, "Dockerfile.tmpl").expect("digests");
+        assert_eq!(digested.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["kept", "logs/keep"]);
+    }
+
+    #[test]
+    fn files_that_are_left_out_do_not_count() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join(".dockerignore"), "many\n").expect("a file");
+        fs::create_dir(directory.path().join("many")).expect("a directory");
+        for number in 0..10 {
+            fs::write(directory.path().join(format!("many/{number}")), "").expect("a file");
+        }
+        assert_eq!(list_up_to(directory.path(), 5).expect("a folder").files.len(), 1);
+        fs::write(directory.path().join(".dockerignore"), "none\n").expect("a file");
+        assert!(matches!(list_up_to(directory.path(), 5), Err(FolderError::TooMany(_))));
     }
 }

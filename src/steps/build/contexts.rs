@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use chrono::NaiveDate;
 use serde_json::{Map, Value, json};
@@ -16,8 +16,15 @@ use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
 use crate::config::{Build, BuildImage, Provenance};
 use crate::error::chain;
+use crate::model::text::printable;
 use crate::model::{ImageReference, Platform};
 use crate::steps::{Mode, Trouble};
+
+const BAKE_FILE: &str = "docker-bake.json";
+
+/// Written into each folder, whatever the folder of the image holds under these names.
+const DOCKERFILE: &str = "Dockerfile";
+const DESCRIPTION: &str = "build.json";
 
 /// Where contexts are written, and what else they tell.
 #[derive(Clone, Debug)]
@@ -35,13 +42,29 @@ enum WriteError {
     Copy(PathBuf, #[source] io::Error),
     #[error("{} is there, and was not written by `imglife build --output-dir`", .0.display())]
     Foreign(PathBuf),
+    #[error("{} is the folder of an image", .0.display())]
+    Itself(PathBuf),
+    #[error("`{}` is no name of a folder", printable(.0))]
+    Name(String),
+}
+
+impl WriteError {
+    /// Returns what the user can do, where there is something.
+    fn hint(&self) -> Option<String> {
+        match self {
+            WriteError::Foreign(_) => Some("name another directory, or remove it".to_owned()),
+            WriteError::Itself(_) => Some("name another directory".to_owned()),
+            WriteError::Name(_) => Some("give the image another `name`".to_owned()),
+            WriteError::Write(..) | WriteError::Copy(..) => None,
+        }
+    }
 }
 
 /// Writes a folder for each image of the plan, whether it is published or not, and a file for `docker buildx bake`.
 pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Contexts) -> BuildReport {
     let mut images = Vec::new();
     let mut targets = Map::new();
-    let names = folder_names(build, plan);
+    let names = folder_names(build, world);
     for item in &plan.items {
         let image = &build.images[item.position];
         let mut report = ImageReport::new(image, item);
@@ -49,16 +72,15 @@ pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Cont
         report.outcome = match (plan.is_wrong, prepare(build, item, world, contexts)) {
             (_, Err(trouble)) => Outcome::Failed(trouble),
             (true, Ok(_)) => Outcome::NotStarted,
-            (false, Ok(prepared)) => match write_context(image, &prepared, &contexts.directory.join(&names[&item.position])) {
-                Ok(()) => {
-                    let target = target_name(&names[&item.position]);
-                    targets.insert(target, prepared.bake(image, &names[&item.position], base_target(item, &names).as_deref()));
-                    Outcome::Written
-                }
-                Err(error) => {
-                    let hint = matches!(error, WriteError::Foreign(_)).then(|| "name another directory, or remove it".to_owned());
-                    Outcome::Failed(Trouble { side: None, cause: chain(&error), hint })
-                }
+            (false, Ok(prepared)) => match own_name(build, &names, item.position) {
+                Err(trouble) => Outcome::Failed(trouble),
+                Ok(name) => match write_context(image, &prepared, &contexts.directory, name) {
+                    Ok(()) => {
+                        targets.insert(target_name(name), prepared.bake(image, name, base_target(item, &names).as_deref()));
+                        Outcome::Written
+                    }
+                    Err(error) => Outcome::Failed(Trouble { side: None, cause: chain(&error), hint: error.hint() }),
+                },
             },
         };
         images.push(report);
@@ -67,7 +89,7 @@ pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Cont
     if !targets.is_empty() {
         let all: Vec<&String> = targets.keys().collect();
         let bake = json!({ "group": { "default": { "targets": all } }, "target": targets });
-        if let Err(error) = write_whole(&contexts.directory.join("docker-bake.json"), pretty(&bake).as_bytes()) {
+        if let Err(error) = write_whole(&contexts.directory.join(BAKE_FILE), pretty(&bake).as_bytes()) {
             report.problem = Some(chain(&error));
         }
     }
@@ -104,7 +126,7 @@ fn prepare(build: &Build, item: &Item, world: &World, contexts: &Contexts) -> Re
     let eol = contexts.ends.get(&item.position).copied();
     let occasion = &contexts.occasion;
     let template = Template { name: &draft.template_name, text: &draft.template };
-    let filling = base_digest.map_or(Filling::Blanks, |base_digest| Filling::Whole { base_digest, eol, occasion });
+    let filling = Filling::Whole { base_digest, eol, occasion };
     let text = dockerfile(build, image, identity, &template, filling).map_err(|error| Trouble {
         side: None,
         cause: error.to_string(),
@@ -172,17 +194,35 @@ fn platforms(image: &BuildImage) -> Vec<String> {
     image.platforms.iter().map(Platform::to_string).collect()
 }
 
-/// Returns the names of the folders: those of the images, with their tag where a name repeats.
-fn folder_names(build: &Build, plan: &Plan) -> HashMap<usize, String> {
-    let name_of = |item: &Item| {
-        let image = &build.images[item.position];
+/// Returns the names of the folders by the positions of the images: what these are called, with their tag where a name repeats. No
+/// folder is in another, since each is replaced as a whole.
+fn folder_names(build: &Build, world: &World) -> HashMap<usize, String> {
+    let name_of = |position: usize| {
+        let image = &build.images[position];
         let repeats = build.images.iter().filter(|other| other.name == image.name).count() > 1;
-        match item.identity.as_ref().filter(|_| repeats) {
-            Some(identity) => format!("{}-{}", image.name, identity.tag),
-            None => image.name.clone(),
+        let name = image.name.replace('/', "__");
+        match (repeats, world.identities.get(position)) {
+            (false, _) => Some(name),
+            (true, Some(Ok(identity))) => Some(format!("{name}-{}", identity.tag)),
+            (true, _) => None,
         }
     };
-    plan.items.iter().map(|item| (item.position, name_of(item))).collect()
+    (0..build.images.len()).filter_map(|position| Some((position, name_of(position)?))).collect()
+}
+
+/// Returns the name of an image's folder, which no other image of the configuration has, as a folder or as a target.
+fn own_name<'a>(build: &Build, names: &'a HashMap<usize, String>, position: usize) -> Result<&'a str, Trouble> {
+    let name = names.get(&position).ok_or_else(|| Trouble::new("what its folder is called is not known"))?;
+    let target = target_name(name);
+    let other = names.iter().filter(|(other, name)| **other != position && target_name(name) == target).map(|(other, _)| other).min();
+    match other {
+        None => Ok(name),
+        Some(&other) => Err(Trouble::new(format!(
+            "`{}` and `{}` (build.images[{other}]) would both be the target `{target}` of {BAKE_FILE}",
+            build.images[position].name, build.images[other].name
+        ))
+        .hint("give them names that differ in letters or digits")),
+    }
 }
 
 /// Returns the name of a target: letters, digits, `-` and `_` only.
@@ -197,31 +237,59 @@ fn base_target(item: &Item, names: &HashMap<usize, String>) -> Option<String> {
     }
 }
 
-/// Writes the folder of an image beside its place and puts it there whole.
-fn write_context(image: &BuildImage, prepared: &Prepared, place: &Path) -> Result<(), WriteError> {
-    if place.exists() && !place.join("build.json").is_file() {
-        return Err(WriteError::Foreign(place.to_owned()));
+/// Writes the folder of an image beside its place in `directory` and puts it there whole.
+fn write_context(image: &BuildImage, prepared: &Prepared, directory: &Path, name: &str) -> Result<(), WriteError> {
+    let mut parts = Path::new(name).components();
+    let is_plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
+    if !is_plain || name == BAKE_FILE {
+        return Err(WriteError::Name(name.to_owned()));
     }
-    let parent = place.parent().unwrap_or(place);
-    fs::create_dir_all(parent).map_err(|error| WriteError::Write(parent.to_owned(), error))?;
-    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(|error| WriteError::Write(parent.to_owned(), error))?;
-    copy_folder(&image.folder, new.path())?;
+    let place = directory.join(name);
+    is_replaceable(&place)?;
+    let unwritten = |error| WriteError::Write(directory.to_owned(), error);
+    fs::create_dir_all(directory).map_err(unwritten)?;
+    let outputs = directory.canonicalize().map_err(unwritten)?;
+    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(directory).map_err(unwritten)?;
+    copy_folder(&image.folder, new.path(), &outputs)?;
     let write = |name: &str, text: &str| {
         let path = new.path().join(name);
-        fs::write(&path, text).map_err(|error| WriteError::Write(path, error))
+        // Not through a link, should one be there.
+        let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| WriteError::Write(path, error))
     };
-    write("Dockerfile", &prepared.dockerfile)?;
-    write("build.json", &pretty(&prepared.description(image)))?;
-    let unplaced = |error| WriteError::Write(place.to_owned(), error);
-    if place.exists() {
-        fs::remove_dir_all(place).map_err(unplaced)?;
+    write(DOCKERFILE, &prepared.dockerfile)?;
+    write(DESCRIPTION, &pretty(&prepared.description(image)))?;
+    let unplaced = |error| WriteError::Write(place.clone(), error);
+    if is_replaceable(&place)? {
+        fs::remove_dir_all(&place).map_err(unplaced)?;
     }
     let new = new.keep();
     fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(unplaced)?;
-    fs::rename(&new, place).map_err(unplaced)
+    fs::rename(&new, &place).map_err(unplaced)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<(), WriteError> {
+/// Returns whether a folder that was written earlier is at `place`. Fails when something else is.
+fn is_replaceable(place: &Path) -> Result<bool, WriteError> {
+    let is = |path: &Path, kind: fn(&fs::Metadata) -> bool| match path.symlink_metadata() {
+        Ok(metadata) => Ok(kind(&metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(WriteError::Write(path.to_owned(), error)),
+    };
+    if !is(place, |_| true)? {
+        return Ok(false);
+    }
+    if is(place, fs::Metadata::is_dir)? && is(&place.join(DESCRIPTION), fs::Metadata::is_file)? {
+        return Ok(true);
+    }
+    Err(WriteError::Foreign(place.to_owned()))
+}
+
+/// Copies a folder without what is written anew and without `outputs`, an absolute path without links.
+fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), WriteError> {
+    let top = from.canonicalize().map_err(|error| WriteError::Copy(from.to_owned(), error))?;
+    if top == outputs {
+        return Err(WriteError::Itself(from.to_owned()));
+    }
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
         let here = from.join(&directory);
@@ -229,6 +297,9 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), WriteError> {
         for entry in fs::read_dir(&here).map_err(unread)? {
             let entry = entry.map_err(unread)?;
             let path = directory.join(entry.file_name());
+            if path == Path::new(DOCKERFILE) || path == Path::new(DESCRIPTION) || top.join(&path) == outputs {
+                continue;
+            }
             let (source, target) = (from.join(&path), to.join(&path));
             let failed = |error| WriteError::Copy(source.clone(), error);
             let kind = entry.file_type().map_err(failed)?;

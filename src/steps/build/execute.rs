@@ -175,10 +175,11 @@ impl Run<'_> {
         let template = Template { name: &draft.template_name, text: &draft.template };
         let occasion = &self.execution.occasion;
         let eol = self.execution.ends.get(&item.position).copied();
-        let filling = match base {
-            BaseDigest::Known(base_digest) => Filling::Whole { base_digest, eol, occasion },
-            BaseDigest::Of(_) => Filling::Blanks,
+        let base_digest = match base {
+            BaseDigest::Known(digest) => Some(digest),
+            BaseDigest::Of(_) => None,
         };
+        let filling = Filling::Whole { base_digest, eol, occasion };
         dockerfile(self.build, image, identity, &template, filling).ok()
     }
 
@@ -208,7 +209,7 @@ impl Run<'_> {
         let eol = self.execution.ends.get(&item.position).copied();
         let occasion = &self.execution.occasion;
         let template = Template { name: &draft.template_name, text: &draft.template };
-        let filling = Filling::Whole { base_digest: &base_digest, eol, occasion };
+        let filling = Filling::Whole { base_digest: Some(&base_digest), eol, occasion };
         let text = dockerfile(self.build, image, identity, &template, filling).map_err(|error| Trouble {
             side: None,
             cause: error.to_string(),

@@ -10,7 +10,7 @@ use super::labels::{BASE_DIGEST, INPUTS, inputs};
 use super::render::{Filling, Template, dockerfile};
 use super::{Scope, trouble_of_place};
 use crate::config::{Build, BuildImage, Config, Entry, Selection, SortBy};
-use crate::dockerfile::{DockerfileError, Refusal, context_files, refusal};
+use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other_base, refusal};
 use crate::error::chain;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
@@ -206,10 +206,15 @@ async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Id
     let wrong = |error: &DockerfileError| Trouble { side: None, cause: format!("{template_name}: {error}"), hint: error.hint() };
     let path = image.folder.clone();
     let folder = blocking(move || list(&path)).await?;
-    let read = context_files(&blank, &image.args, &folder.files, folder.ignore.as_deref()).map_err(|error| wrong(&error))?;
-    let needs_execution = refusal(&blank, &image.args).map_err(|error| wrong(&error))?;
-    let path = image.folder.clone();
-    let files = blocking(move || digests(&path, &folder.files, &read)).await?;
+    let building = Building { arguments: &image.args, platforms: &image.platforms };
+    let read = context_files(&blank, building, &folder.files, folder.ignore.as_deref()).map_err(|error| wrong(&error))?;
+    let needs_execution = match refusal(&blank, &image.args).map_err(|error| wrong(&error))? {
+        // With the blanks filled in it may be understood; the engine looks at it again.
+        None => other_base(&blank, &image.args, &identity.base_reference()).unwrap_or(None),
+        refusal => refusal,
+    };
+    let (path, template_path) = (image.folder.clone(), image.template.clone());
+    let files = blocking(move || digests(&path, &folder.files, &read, &template_path)).await?;
     let inputs = inputs(image, identity, &blank, &files, &config.directory);
     Ok(Draft { template_name, template, files, inputs, needs_execution })
 }

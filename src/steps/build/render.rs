@@ -35,8 +35,8 @@ struct Variables<'a> {
 /// What is put into a template besides the image.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Filling<'a> {
-    /// Everything, for a build.
-    Whole { base_digest: &'a Digest, eol: Option<NaiveDate>, occasion: &'a Occasion },
+    /// Everything, for a build; `None` where the base is built first.
+    Whole { base_digest: Option<&'a Digest>, eol: Option<NaiveDate>, occasion: &'a Occasion },
     /// Blanks for what differs from run to run, and for the digest of the base.
     Blanks,
 }
@@ -53,8 +53,8 @@ pub(super) fn dockerfile(
     let (mirror_digest, base, revision, created, eol_date) = match filling {
         Filling::Blanks => (String::new(), by_tag.to_string(), "", String::new(), String::new()),
         Filling::Whole { base_digest, eol, occasion } => (
-            base_digest.to_string(),
-            ImageReference { digest: Some(base_digest.clone()), ..by_tag }.to_string(),
+            base_digest.map(Digest::to_string).unwrap_or_default(),
+            ImageReference { digest: base_digest.cloned(), ..by_tag }.to_string(),
             occasion.revision.as_deref().unwrap_or_default(),
             occasion.created(),
             eol.map(|date| date.to_string()).unwrap_or_default(),

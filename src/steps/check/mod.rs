@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use crate::error::chain;
@@ -31,6 +32,8 @@ pub struct World {
     pub known: Known,
     /// What the base's tag names now, where that is known.
     pub digest_now: Option<Digest>,
+    /// The time of the inventory that says so; `None` when it was the registry.
+    pub digest_of: Option<DateTime<Utc>>,
     /// The digest of the base that the project's newest image on it was built from.
     pub built_on: Option<Digest>,
     pub warnings: Vec<String>,
@@ -41,11 +44,17 @@ pub async fn observe(base: &ImageReference, project: Option<&str>, sources: &Sou
     let known = known(sources, Some(base)).await?;
     let of_base = known.base(&base.repository);
     let found = of_base.and_then(|of_base| compare(base, of_base).found);
-    let digest_now = match (found.and_then(|found| found.digest.clone()), &base.tag, sources.images) {
-        (None, Some(tag), Some(images)) => digest_now(images, &base.repository, tag).await,
-        (digest, _, _) => digest,
+    // The inventory is of its time; the registry knows better where it may be asked.
+    let told = match (&base.tag, sources.images) {
+        (Some(tag), Some(images)) => digest_now(images, &base.repository, tag).await,
+        _ => None,
     };
-    let mut world = World { known, digest_now, built_on: None, warnings: Vec::new() };
+    let digest_of = match (&told, &known.source) {
+        (None, Source::Inventory { time }) => Some(*time),
+        _ => None,
+    };
+    let digest_now = told.or_else(|| found.and_then(|found| found.digest.clone()));
+    let mut world = World { known, digest_now, digest_of, built_on: None, warnings: Vec::new() };
     // A pinned base is what the reference says, whatever was built before.
     if let (Some(project), Some(records), None, Some(_)) = (project, sources.records, &base.digest, &world.digest_now) {
         match records_of(records, project, world.known.base(&base.repository)).await {

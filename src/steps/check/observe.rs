@@ -137,7 +137,10 @@ async fn documented(sources: &Sources<'_>, asked: Option<&ImageReference>) -> Re
     };
     let file = forge.file(DEFAULT_NAME, reference).await.map_err(CheckError::Forge)?;
     let Some(file) = file else {
-        let reason = format!("no inventory is published, and there is no {DEFAULT_NAME} at {reference} of {}", forge.name());
+        let (name, scope) = (forge.name(), forge.scope());
+        let reason = format!(
+            "no inventory is published, and at {reference} of {name} there is no {DEFAULT_NAME}, or the token may not read it (scope `{scope}`)"
+        );
         return Err(CheckError::NoSource(reason));
     };
     let name = format!("{DEFAULT_NAME} of {}", forge.name());

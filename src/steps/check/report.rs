@@ -1,6 +1,6 @@
 //! What a check found, in every form that it is told in.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::World;
@@ -86,6 +86,8 @@ pub struct CheckReport {
     /// `None` when that cannot be told.
     pub up_to_date: Option<bool>,
     pub rebuilt: Rebuilt,
+    /// The time of the inventory that `rebuilt` is told by; `None` when the registry was asked.
+    pub rebuilt_as_of: Option<DateTime<Utc>>,
     pub standing: Standing,
     pub warnings: Vec<String>,
     pub policy: Policy,
@@ -146,6 +148,7 @@ impl CheckReport {
             latest: latest.map(|tag| ImageReference::tagged(base.repository.clone(), tag)),
             up_to_date,
             rebuilt: Rebuilt::of(&base, world),
+            rebuilt_as_of: world.digest_of,
             standing: found.map_or(Standing::UNKNOWN, |found: &KnownTag| found.standing),
             warnings,
             location,
@@ -164,10 +167,17 @@ impl CheckReport {
             latest: None,
             up_to_date: None,
             rebuilt: Rebuilt::Unknown,
+            rebuilt_as_of: None,
             standing: Standing::UNKNOWN,
             warnings: vec!["the image is built from scratch: there is no base to check".to_owned()],
             policy,
         }
+    }
+
+    /// Returns which inventory a digest is known from, as an insertion.
+    fn as_of(&self) -> String {
+        let time = self.rebuilt_as_of.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+        time.map(|time| format!(" (by the inventory of {time})")).unwrap_or_default()
     }
 
     fn name(&self) -> String {
@@ -195,7 +205,7 @@ impl CheckReport {
             });
         }
         if self.rebuilt == Rebuilt::SincePinned {
-            let message = format!("{base} was rebuilt: its tag names another digest than the one that is pinned");
+            let message = format!("{base} was rebuilt: its tag names another digest than the one that is pinned{}", self.as_of());
             findings.push(Finding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",
@@ -205,7 +215,8 @@ impl CheckReport {
             });
         }
         if self.rebuilt == Rebuilt::SinceLastBuild {
-            let message = format!("{base} was rebuilt since the last build of this project: build it again to use the new one");
+            let message =
+                format!("{base} was rebuilt since the last build of this project{}: build it again to use the new one", self.as_of());
             findings.push(Finding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",

@@ -9,9 +9,10 @@ use crate::cache::Cache;
 use crate::config::SourceText;
 use crate::error::Exit;
 use crate::forge::{Forge, ForgeError};
-use crate::model::{Clock, Inventory, Variables};
+use crate::model::{Algorithm, Clock, Inventory, Manifest, Variables};
 use crate::packages::memory::{Call, MemoryFiles};
 use crate::packages::{DataFile, PackageErrorKind, Prefix};
+use crate::registry::ImageStore;
 use crate::registry::memory::MemoryPlace;
 use crate::report::codequality::Severity;
 
@@ -59,6 +60,10 @@ struct BaseRepository {
 impl Forge for BaseRepository {
     fn name(&self) -> String {
         "team/base".to_owned()
+    }
+
+    fn scope(&self) -> &'static str {
+        "read_api"
     }
 
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
@@ -160,6 +165,25 @@ async fn an_unknown_base_is_a_warning_and_never_outdated() {
 }
 
 #[tokio::test]
+async fn the_registry_is_asked_what_a_tag_names_where_it_may_be() {
+    let setting = Setting::with_inventory("2026-11-20T08:00:00Z").await;
+    let place = MemoryPlace::default();
+    let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
+    let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
+    let named = image(BASE);
+    place.put_manifest(&named.repository, &named.tag.clone().expect("a tag").into(), &manifest).await.expect("to write");
+    let base = ImageReference { digest: Some(manifest.digest.clone()), ..named };
+    let asked = observe(&base, None, &Sources { images: Some(&place), ..setting.sources() }).await.expect("a check");
+    assert_eq!(asked.digest_now, Some(manifest.digest));
+    let report = CheckReport::new(base.clone(), None, &asked, STRICT);
+    assert_eq!((report.rebuilt, report.exit()), (Rebuilt::No, Exit::Done));
+    let told = observe(&base, None, &setting.sources()).await.expect("a check");
+    let report = CheckReport::new(base, None, &told, STRICT);
+    let issues = format!("{:?}", report.issues());
+    assert!(issues.contains("than the one that is pinned (by the inventory of 2026-11-20T08:00:00Z)"), "{issues}");
+}
+
+#[tokio::test]
 async fn a_rebuilt_tag_is_told_by_the_projects_newest_record() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
     setting.record("old", "r.example/apps/web:1.0", 1).await;
@@ -209,9 +233,9 @@ async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     let place = MemoryPlace::default();
     for tag in ["3.21.3-core1.0.0", "3.21.4-core1.0.0"] {
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
-        let manifest = crate::model::Manifest::parse(manifest, None, crate::model::Algorithm::Sha256).expect("a manifest");
+        let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
         let tag: crate::model::Tag = tag.parse().expect("a tag");
-        crate::registry::ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
+        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
     }
     let setting = Setting::new(&[]);
     assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::NoSource(_))));

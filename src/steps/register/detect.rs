@@ -71,12 +71,18 @@ impl Subject<'_> {
     /// read.
     pub fn base(&self, parent: Option<&ImageFacts>) -> Option<Detected> {
         let own = |name, value: Option<&str>| reference(value.filter(|value| !is_inherited(name, value, parent))?);
-        let annotation = |name| own(name, self.facts.annotation(name));
-        let label = |name| own(name, self.facts.label(name));
+        let inherited = self.inherited_from();
+        // What cannot be compared may be the base's, and name what that stands on.
+        let is_told = |base: &ImageReference| match (&inherited, parent) {
+            (Some(inherited), None) => same_image(base, &inherited.base),
+            _ => true,
+        };
+        let annotation = |name| own(name, self.facts.annotation(name)).filter(is_told);
+        let label = |name| own(name, self.facts.label(name)).filter(is_told);
         annotation(BASE_NAME)
             .map(|base| Detected { base, origin: Origin::Annotation(BASE_NAME) })
             .or_else(|| Some(Detected { base: label(BASE_IMAGE_REF)?, origin: Origin::Label(BASE_IMAGE_REF) }))
-            .or_else(|| self.inherited_from())
+            .or_else(|| inherited.clone())
             .or_else(|| {
                 let base = label(BASE_NAME).filter(|_| !self.labels_are_of_another())?;
                 Some(Detected { base, origin: Origin::Label(BASE_NAME) })

@@ -146,6 +146,20 @@ fn app() -> Built<'static> {
 }
 
 #[tokio::test]
+async fn the_mirror_below_a_base_that_cannot_be_read_is_not_taken_for_the_base() {
+    let place = MemoryPlace::default();
+    let inherited = ("BASE_IMAGE_REF", MIRROR);
+    app().labels(&[inherited]).annotations(OF_BASE).single(&place).await;
+    let Plan { record, .. } = registered(&request(), &place).await.expect("a record");
+    assert_eq!(record.base, Some(image(BASE)));
+    // What both say holds.
+    let own = ("org.opencontainers.image.base.name", BASE);
+    app().annotations(&[own]).single(&place).await;
+    let Plan { record, origin } = registered(&request(), &place).await.expect("a record");
+    assert_eq!((record.base, origin.to_string()), (Some(image(BASE)), "annotation org.opencontainers.image.base.name".to_owned()));
+}
+
+#[tokio::test]
 async fn docker_and_buildkit_images_without_own_labels_are_known_by_the_label_they_inherited() {
     let (place, digest) = place(&[]).await;
     app().single(&place).await;

@@ -97,6 +97,9 @@ fn what_cannot_be_checked_fails_unless_only_warnings_are_wanted() {
     assert!(outcome.stderr.contains("broken:2: unknown instruction"), "{}", outcome.stderr);
     let outcome = world.imglife(["check", "--dockerfile", "missing"]).exits(2);
     assert!(outcome.stderr.contains("cannot read missing"), "{}", outcome.stderr);
+    let outcome = world.imglife(["check", "--dockerfile", "missing", "--warn"]).succeeds();
+    assert!(outcome.stderr.contains("cannot read missing"), "{}", outcome.stderr);
+    world.imglife(["check", "--build-arg", "X", "--warn"]).exits(2);
 }
 
 #[tokio::test]

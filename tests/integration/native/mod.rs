@@ -42,6 +42,13 @@ struct Place {
     store: Arc<dyn ImageStore>,
 }
 
+/// Puts a request, with its Dockerfile, on another base.
+fn place_on(request: &mut BuildRequest, change: impl FnOnce(&mut ImageReference)) {
+    let before = format!("FROM {}\n", request.base);
+    change(&mut request.base);
+    request.dockerfile = request.dockerfile.replacen(&before, &format!("FROM {}\n", request.base), 1);
+}
+
 impl Place {
     async fn new(registry: Registry, graph: &Graph) -> Place {
         let store: Arc<dyn ImageStore> = Arc::new(Places { remote: Arc::new(client(&registry)), layouts: Arc::new(Layouts::default()) });
@@ -68,7 +75,7 @@ impl Place {
         BuildRequest {
             repository: self.registry.repository("bases/app"),
             tag: "1-core1".parse().expect("a tag"),
-            dockerfile: dockerfile.to_owned(),
+            dockerfile: dockerfile.replacen("FROM base\n", &format!("FROM {base}\n"), 1),
             dockerfile_name: "templates/app.Dockerfile".to_owned(),
             context: self.world.path("folder"),
             base,
@@ -185,7 +192,7 @@ async fn bases_and_targets_may_be_elsewhere() {
     request.repository = layout("one");
     assert_eq!(place.engine().build(&request).await.expect("built").digest, here.digest);
     base(&FOUR).publish(&*place.store, &layout("base")).await;
-    request.base.repository = layout("base");
+    place_on(&mut request, |base| base.repository = layout("base"));
     request.repository = layout("two");
     assert_eq!(place.engine().build(&request).await.expect("built").digest, here.digest);
     let image = read(&*place.store, &layout("two"), &Reference::Digest(here.digest), "linux/arm64").await;
@@ -241,13 +248,16 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
         let tags = place.registry.requests_since(mark).into_iter().filter(|request| request.method == "PUT");
         assert_eq!(tags.count(), 0, "{line:.60}");
     }
+    let error = place.build("FROM docker.io/library/other:1\nCOPY a /", &["linux/amd64"]).await.expect_err("refused");
+    assert!(error.takes_execution && error.problem.contains(&format!("{name}:1: the native engine does not build FROM")), "{error}");
     let error = place.build("FROM base\nCOPY a /", &["linux/amd64", "linux/riscv64"]).await.expect_err("refused");
     assert!(
         error.problem.contains("has no linux/riscv64; it has linux/amd64, linux/arm64, linux/arm/v7, linux/s390x"),
         "{}",
         error.problem
     );
-    let request = BuildRequest { base: "127.0.0.1:1/none:1".parse().expect("a name"), ..place.request("FROM x", &["linux/amd64"]) };
+    let request =
+        BuildRequest { base: "127.0.0.1:1/none:1".parse().expect("a name"), ..place.request("FROM 127.0.0.1:1/none:1", &["linux/amd64"]) };
     assert!(place.engine().build(&request).await.expect_err("refused").problem.contains("127.0.0.1:1/none:1 cannot be read"));
 }
 
@@ -329,7 +339,7 @@ async fn a_debian_base_is_built_upon() {
     };
     let dockerfile = "FROM base\nCOPY tool /bin/\nCOPY --chown=daemon:adm etc/ /etc/app/\nCOPY rootfs/ /\nWORKDIR /lib/app\n";
     let mut request = place.request(dockerfile, &[platform]);
-    request.base.tag = Some(graph.tags[0].0.clone());
+    place_on(&mut request, |base| base.tag = Some(graph.tags[0].0.clone()));
     let began = Instant::now();
     place.engine().build(&request).await.unwrap_or_else(|error| panic!("{error:?}"));
     let first = began.elapsed();

@@ -3,7 +3,7 @@
 use imglife::app::{self, Mode};
 use imglife::config;
 use imglife::model::{Clock, Variables};
-use imglife::packages::{PackageErrorKind, Records};
+use imglife::packages::{Deletion, PackageErrorKind, Records};
 use imglife::process::{Process, Stream};
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
     assert!(!directory.path().join("home").exists(), "a run that only reads kept something");
     assert_eq!(real.all().await.expect("a reading").records, [record(image, "two")]);
     assert!(directory.path().join("home/.cache/imglife/records").is_dir());
-    assert!(real.delete(&image.parse().expect("an image")).await.expect("deleted"));
+    assert_eq!(real.delete(&record(image, "two")).await.expect("deleted"), Deletion::Done);
     assert_eq!(real.all().await.expect("a reading").records, []);
 }
 

@@ -12,7 +12,7 @@ use imglife::model::{BuildRecord, Clock, Repository, Variables};
 use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::memory::MemoryFiles;
 use imglife::packages::{
-    Contents, DataFile, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles, PackageName, Prefix, Records, Scope,
+    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles, PackageName, Prefix, Records, Scope,
 };
 
 mod budget;
@@ -197,7 +197,7 @@ async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>)
     assert_eq!(reading.unreadable, []);
     assert_eq!(reading.records, [record(&image("1.0"), "four"), record(&image("1.1"), "two")]);
     assert_eq!(place.list(&Scope::Package(package(&repository.to_string()))).await.expect("a listing").files.len(), 2);
-    assert!(records.delete(&image("1.0").parse().expect("an image")).await.expect("deleted"));
+    assert_eq!(records.delete(&record(&image("1.0"), "four")).await.expect("deleted"), Deletion::Done);
     assert_eq!(records.of(&repository).await.expect("a reading").records, [record(&image("1.1"), "two")]);
     for text in ["one", "two"] {
         records.write_data(DataFile::EndOfLife, Bytes::from(text)).await.expect("written");
