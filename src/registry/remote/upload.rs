@@ -218,16 +218,8 @@ impl Upload<'_> {
                 None => {}
             }
         }
-        let source = if self.session.is_none() && self.descriptor.size <= self.part {
-            // The way to both registries takes most of the time of a small blob, so both are asked at once.
-            let (source, session) = futures_util::join!(self.open(offset), self.repository.start(self.action));
-            self.session = Some(session.map_err(Broken::Final)?);
-            source
-        } else {
-            // The content first: an upload that waits for it is closed by some registries.
-            self.open(offset).await
-        };
-        let source = source.map_err(Broken::Final)?;
+        // The content first: an upload that waits for it is closed by some registries.
+        let source = self.open(offset).await.map_err(Broken::Final)?;
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.repository.start(self.action).await.map_err(Broken::Final)?,
