@@ -109,7 +109,7 @@ fn what_the_readme_says_is_typed_from_top_to_bottom() {
     assert_eq!(tags("bases/alpine"), ["3.22.1-core1.0.0"]);
     assert!(fs::read_to_string(world.path("README.md")).expect("a report").contains("✅ OK"));
     let records = world.imglife(["app", "list", "--output", "csv"]).succeeds().stdout;
-    assert!(records.contains("registry.example.com/apps/web:1.2.0,"), "{records}");
+    assert!(records.contains("\"registry.example.com/apps/web:1.2.0\",\"shop/web\","), "{records}");
 }
 
 /// Returns the world as that of an application team's job, after its image was pushed.

@@ -216,8 +216,8 @@ fn a_job_of_gitea_pushes_and_opens_a_pull_request() {
     assert_eq!(bare.run(&["log", "--format=%an <%ae>", "-1", "main"]), "ada <ada@noreply.127.0.0.1>\n");
     let world = job("GITHUB_TOKEN", "refs/heads/main").file("README.md", "newer\n");
     for said in [
-        "opened a merge request: https://gitea.example/team/lifecycle/pulls/1",
-        "the merge request is open already: https://gitea.example/team/lifecycle/pulls/1",
+        "opened a merge request: https://gitea.example/platform/base-images/pulls/1",
+        "the merge request is open already: https://gitea.example/platform/base-images/pulls/1",
     ] {
         assert_eq!(push(&world, &["--merge-request", "README.md"]).succeeds().stdout.lines().last(), Some(said));
     }

@@ -73,8 +73,8 @@ async fn killed_on_a_registry(archives: bool) {
         killed += u64::from(running.wait().code().is_none());
         std::thread::sleep(SETTLING);
         // What has a tag is whole, and what has none any more is in the archive.
-        seen.insert(assert_whole(&store, &at).await);
         let cold = registry.repository(&format!("cold/round-{round}/a"));
+        seen.insert((assert_whole(&store, &at).await, tags(&store, &cold).await.len()));
         let lost = || async {
             let (now, archived) = (tags(&store, &at).await, tags(&store, &cold).await);
             let is_there =
@@ -90,7 +90,7 @@ async fn killed_on_a_registry(archives: bool) {
             assert_eq!(assert_whole(&store, &cold).await, TAGS - 2, "round {round}");
         }
     }
-    assert!(2 * killed >= rounds() && seen.len() > 1, "{killed} of {} were killed on the way, with {seen:?} tags", rounds());
+    assert!(2 * killed >= rounds() && seen.len() > 1, "{killed} of {} were killed on the way, with {seen:?} tags here and in the archive", rounds());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
