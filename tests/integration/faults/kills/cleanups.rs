@@ -90,7 +90,11 @@ async fn killed_on_a_registry(archives: bool) {
             assert_eq!(assert_whole(&store, &cold).await, TAGS - 2, "round {round}");
         }
     }
-    assert!(2 * killed >= rounds() && seen.len() > 1, "{killed} of {} were killed on the way, with {seen:?} tags here and in the archive", rounds());
+    assert!(
+        2 * killed >= rounds() && seen.len() > 1,
+        "{killed} of {} were killed on the way, with {seen:?} tags here and in the archive",
+        rounds()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,6 +147,10 @@ impl Site {
         let place = installed("../gitlab-ci-local");
         let (node, program) = (place.join("node"), place.join("node_modules/gitlab-ci-local/src/index.js"));
         assert!(node.exists() && program.exists(), "gitlab-ci-local is not installed: run `make setup`");
+        // Components are fetched at once, each by copying `templates`, which fails for those that find no directory but another's.
+        let components =
+            concat!(".gitlab-ci-local/includes/127.0.0.1/platform/imglife-components/", env!("CARGO_PKG_VERSION"), "/templates");
+        fs::create_dir_all(checkout.join(components)).expect("a directory");
         let line = format!(
             "cd '{}' && '{}' '{}' --force-shell-executor --shell-isolation --no-artifacts-to-source --ignore-schema-paths '{NO_TAGS}' {arguments}",
             checkout.display(),
