@@ -30,7 +30,7 @@ fn blocks(page: &str) -> Vec<Block> {
         match (line.strip_prefix("```"), open.take()) {
             (Some(""), Some(block)) => blocks.push(block),
             (Some(language), None) => {
-                open = Some(Block { language: language.to_owned(), before: std::mem::take(&mut before), text: String::new() })
+                open = Some(Block { language: language.to_owned(), before: std::mem::take(&mut before), text: String::new() });
             }
             (_, Some(mut block)) => {
                 block.text += &format!("{line}\n");

@@ -142,7 +142,7 @@ fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
         let (shared, own) =
             (graph.small_image(Flavour::Oci, "linux/amd64", "shared"), graph.small_image(Flavour::Oci, "linux/arm64", "own"));
         let old = graph.index(Flavour::Oci, &[shared.clone(), own.clone()]);
-        let kept = graph.index(Flavour::Oci, &[shared.clone()]);
+        let kept = graph.index(Flavour::Oci, std::slice::from_ref(&shared));
         for (tag, image) in [("1.0", &old), ("1.1", &kept), ("2.0", &kept)] {
             graph.tag(tag, image);
         }
