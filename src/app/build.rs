@@ -29,6 +29,8 @@ use crate::steps::shard::Only;
 
 /// Where a child pipeline's tags are found.
 const CHILD_TAGS: &str = "IMGLIFE_CHILD_TAGS";
+/// The names that the images of a child pipeline are narrowed to, one a line, as `imglife run build` has them.
+const CHILD_ONLY: &str = "IMGLIFE_BUILD_ONLY";
 
 /// What a build was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,12 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
         return Err(lacks("build.images", &config, process)
             .hint("an image names a `folder` with a template, and the `mirror_image` it is built on"));
     };
-    let scope = Scope { only: only(&options.only, build)?, shard: options.shard };
+    let mut patterns = options.only.clone();
+    if options.form == BuildForm::GitlabChild {
+        // A component's input, which is in no script.
+        patterns.extend(process.variables.get_filled(CHILD_ONLY).into_iter().flat_map(str::lines).map(str::to_owned));
+    }
+    let scope = Scope { only: only(&patterns, build)?, shard: options.shard };
     if options.form == BuildForm::GitlabChild {
         let tags = child_tags(&process.variables)?;
         let child =
@@ -170,7 +177,8 @@ async fn ends(config: &Config, build: &Build, world: &World, surroundings: &Surr
     let table = match end_of_life_table(config, surroundings).await {
         Ok(table) => table,
         Err(failure) => {
-            tracing::warn!("images get no label `imglife.eol`: {}", crate::error::chain(&*failure.error));
+            let cause = crate::error::chain(&*failure.error);
+            tracing::warn!("images get no label `imglife.eol`: {cause}; `imglife eol update` before a build brings the dates");
             return Ok(HashMap::new());
         }
     };

@@ -92,7 +92,8 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "PLATFORMS=ENDPOINT", help_heading = BUILDER)]
     builder_node: Vec<Node>,
 
-    /// Register emulators for other platforms first, by this image (`tonistiigi/binfmt`), which is run with all privileges
+    /// Where a buildx builder is made for the run: register emulators for other platforms first, by this image
+    /// (`tonistiigi/binfmt`), which is run with all privileges
     #[arg(long, value_name = "IMAGE", help_heading = BUILDER)]
     binfmt: Option<String>,
 

@@ -176,6 +176,7 @@ fn read(file: &Path) -> Result<Map<String, Value>, PrivateConfigError> {
         Ok(_) if bytes.len() as u64 > LARGEST_FILE => {
             Err(PrivateConfigError::Read { file: file.to_owned(), source: io::ErrorKind::FileTooLarge.into() })
         }
+        Ok(_) if bytes.trim_ascii().is_empty() => Ok(Map::new()),
         Ok(_) => serde_json::from_slice(&bytes).map_err(|_| PrivateConfigError::Form { file: file.to_owned() }),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Map::new()),
         Err(source) => Err(PrivateConfigError::Read { file: file.to_owned(), source }),

@@ -104,7 +104,10 @@ impl Workshop {
             .with("GIT_DIR", path.to_string_lossy())
             .with("GIT_INDEX_FILE", path.join("imglife-index").to_string_lossy())
             .configured([("log.showSignature", "false"), ("i18n.commitEncoding", "UTF-8"), ("i18n.logOutputEncoding", "UTF-8")]);
-        let all = [settings, &remote.settings()].concat();
+        // Rewritten, an address could hold somebody's login, which would then be seen in the list of processes.
+        let is_kept = |key: &str| !key.starts_with("url.") || (!remote.has_login() && !key.contains('@'));
+        let kept: Vec<(String, String)> = settings.iter().filter(|(key, _)| is_kept(key)).cloned().collect();
+        let all = [kept, remote.settings()].concat();
         let mut network = git.clone().configured(all.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         network.directory = checkout.root().to_owned();
         let has_command = ["GIT_SSH_COMMAND", "GIT_SSH"].iter().any(|name| variables.get_filled(name).is_some());

@@ -37,7 +37,12 @@ impl Checkout {
             }
         };
         let remote = ask(&["config", "--get", "remote.origin.url"]).await.and_then(|url| Remote::parse(&url));
-        let branch = ask(&["symbolic-ref", "--short", "HEAD"]).await.filter(|branch| is_plain(branch));
+        // The remote's default branch; the one that is checked out only where there is no commit yet.
+        let default = ask(&["symbolic-ref", "--short", "refs/remotes/origin/HEAD"]).await;
+        let default = default.and_then(|branch| branch.strip_prefix("origin/").map(str::to_owned));
+        let is_new = ask(&["rev-parse", "--verify", "--quiet", "HEAD"]).await.is_none();
+        let checked_out = if is_new { ask(&["symbolic-ref", "--short", "HEAD"]).await } else { None };
+        let branch = default.or(checked_out).filter(|branch| is_plain(branch));
         Checkout { remote, branch }
     }
 }

@@ -260,7 +260,8 @@ impl Run<'_> {
         if let Err(failure) = &ended {
             presentation.failure(failure);
         }
-        let ending = Ending::of(ended.map_err(|failure| (failure.exit, chain(failure.error.as_ref()))));
+        let masker = process.variables.masker();
+        let ending = Ending::of(ended.map_err(|failure| (failure.exit, masker.mask(&chain(failure.error.as_ref())))));
         if let Some(sections) = sections {
             presentation.marker(&sections.end(name, process.clock.now()));
         }
@@ -345,7 +346,11 @@ impl Run<'_> {
             skip_ci: true,
             merge_request: false,
         };
-        commit_push::run(&options, self.global, surroundings)
+        // What was done before is done: there is no way back to "nothing was done".
+        commit_push::run(&options, self.global, surroundings).map_err(|failure| match failure.exit {
+            Exit::Usage => Failure { exit: Exit::Failed, ..failure },
+            _ => failure,
+        })
     }
 }
 

@@ -217,6 +217,7 @@ impl Run<'_> {
             let theirs = self.text(named.tip.as_ref()).await?;
             match settle(ours.as_deref(), theirs.as_deref(), self.meanwhile(tip, &named.path).await?) {
                 Settled::Same => {}
+                Settled::Ours => changes.push((named.path, named.ours)),
                 Settled::Superseded => self.notes.push(Note::Superseded(named.path)),
                 Settled::Conflict => conflicts.push(named.path),
                 Settled::Merged(text) => {
@@ -248,10 +249,12 @@ impl Run<'_> {
             Changer::Ours(from) => Some(from.as_ref()),
             Changer::Other => None,
         });
-        let newer = match (made_from.flatten(), &self.request.base) {
-            (Some(from), Some(base)) => self.workshop.stands_on(from, base).await?,
-            _ => false,
+        let (newer, older) = match (made_from.flatten(), &self.request.base) {
+            (Some(from), Some(base)) => {
+                (self.workshop.stands_on(from, base).await?, from == base || self.workshop.stands_on(base, from).await?)
+            }
+            _ => (false, false),
         };
-        Ok(Meanwhile { ours: matches!(changers.first(), Some(Changer::Ours(_))), newer })
+        Ok(Meanwhile { ours: matches!(changers.first(), Some(Changer::Ours(_))), newer, older })
     }
 }

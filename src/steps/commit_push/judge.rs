@@ -50,6 +50,8 @@ pub struct Meanwhile {
     pub ours: bool,
     /// One of our changes was made from a newer commit than what is checked out here.
     pub newer: bool,
+    /// The last of our changes was made from the commit that is checked out here, or from one before it.
+    pub older: bool,
 }
 
 /// How a dispute ends.
@@ -57,6 +59,8 @@ pub struct Meanwhile {
 pub enum Settled {
     /// The branch's text, with our report in it.
     Merged(String),
+    /// The file as it is here: what the branch has is an earlier one of ours.
+    Ours,
     /// The branch has it already.
     Same,
     /// What the branch has stays: it is newer.
@@ -75,7 +79,11 @@ pub fn settle(ours: Option<&str>, tip: Option<&str>, meanwhile: Meanwhile) -> Se
             Err(_) => Settled::Conflict,
         };
     }
-    if meanwhile.ours { Settled::Superseded } else { Settled::Conflict }
+    match meanwhile {
+        Meanwhile { ours: false, .. } => Settled::Conflict,
+        Meanwhile { newer: false, older: true, .. } => Settled::Ours,
+        _ => Settled::Superseded,
+    }
 }
 
 /// Returns the report within `text`, from the line of one marker to that of the other.
@@ -132,9 +140,9 @@ mod tests {
         let merged = "# Edited\n<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\nmore\n";
         assert_eq!(settle(Some(OURS), Some(TIP), Meanwhile::default()), Settled::Merged(merged.to_owned()));
         assert_eq!(settle(Some(OURS), Some(merged), Meanwhile::default()), Settled::Same);
-        let older = Meanwhile { ours: true, newer: false };
+        let older = Meanwhile { ours: true, older: true, ..Meanwhile::default() };
         assert_eq!(settle(Some(OURS), Some(TIP), older), Settled::Merged(merged.to_owned()));
-        let newer = Meanwhile { ours: false, newer: true };
+        let newer = Meanwhile { newer: true, ..Meanwhile::default() };
         assert_eq!(settle(Some(OURS), Some(TIP), newer), Settled::Superseded);
         let appended = "text\n\n<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";
         assert_eq!(settle(Some(OURS), Some("text\n"), Meanwhile::default()), Settled::Merged(appended.to_owned()));
@@ -144,9 +152,13 @@ mod tests {
     #[test]
     fn a_whole_file_is_left_to_a_newer_commit_of_ours_and_to_people() {
         for newer in [false, true] {
-            assert_eq!(settle(Some("a"), Some("b"), Meanwhile { ours: true, newer }), Settled::Superseded);
-            assert_eq!(settle(Some("a"), Some("b"), Meanwhile { ours: false, newer }), Settled::Conflict);
+            let unknown = Meanwhile { newer, ..Meanwhile::default() };
+            assert_eq!(settle(Some("a"), Some("b"), Meanwhile { ours: true, ..unknown }), Settled::Superseded);
+            assert_eq!(settle(Some("a"), Some("b"), unknown), Settled::Conflict);
         }
+        let earlier = Meanwhile { ours: true, older: true, newer: false };
+        assert_eq!(settle(Some("a"), Some("b"), earlier), Settled::Ours);
+        assert_eq!(settle(Some("a"), Some("b"), Meanwhile { newer: true, ..earlier }), Settled::Superseded);
         assert_eq!(settle(Some(OURS), None, Meanwhile::default()), Settled::Conflict);
         assert_eq!(settle(None, Some(TIP), Meanwhile::default()), Settled::Conflict);
     }

@@ -78,6 +78,23 @@ fn a_job_pushes_from_its_shallow_detached_checkout_of_another_owner_and_shows_it
 }
 
 #[test]
+fn an_address_that_the_runner_rewrites_brings_no_login_into_the_list_of_processes() {
+    let bare = Bare::with(&[("README.md", "old\n")]);
+    let gitlab = gitlab(&bare, &[&format!("oauth2:{DEVELOPER}")]);
+    let world = gitlab_job(gitlab.url().as_str(), "main").variable("GITLAB_TOKEN", DEVELOPER);
+    let trace = world.home().join("trace");
+    let tracing = format!("GIT_TRACE='{}' exec /usr/bin/git \"$@\"", trace.display());
+    let world = bare.checkout_in(world, "").file("README.md", "new\n").program("git", &tracing);
+    // As GitLab's runner leaves it.
+    let address = gitlab.url().as_str().replace("http://", "http://gitlab-ci-token:runners-own@");
+    world.shell(&format!("git config 'url.{address}.insteadOf' '{}'", gitlab.url())).succeeds();
+    push(&world, &["README.md"]).succeeds();
+    let traced = std::fs::read_to_string(trace).expect("what git traced");
+    let helpers: Vec<&str> = traced.lines().filter(|line| line.contains("run_command: ") && line.contains("remote-http")).collect();
+    assert!(!helpers.is_empty() && helpers.iter().all(|line| !line.contains("runners-own")), "{traced}");
+}
+
+#[test]
 fn a_token_that_is_refused_is_not_shown_and_told_how_to_mend() {
     let bare = Bare::with(&[("README.md", "old\n")]);
     let gitlab = gitlab(&bare, &["oauth2:another"]);

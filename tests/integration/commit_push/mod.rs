@@ -178,6 +178,19 @@ fn what_was_not_changed_here_does_not_undo_what_others_did() {
 }
 
 #[test]
+fn what_is_committed_again_from_the_same_checkout_is_committed() {
+    let bare = Bare::with(&[("README.md", "old\n")]);
+    let world = bare.checkout("");
+    for text in ["one\n", "two\n"] {
+        let world = &world;
+        std::fs::write(world.path("data.yaml"), text).expect("a written file");
+        let said = push(world, &["data.yaml"]).succeeds().stdout;
+        assert!(said.starts_with("pushed "), "{said}");
+        assert_eq!(bare.file("data.yaml"), text);
+    }
+}
+
+#[test]
 fn a_newer_commit_of_imglife_supersedes_an_older_run() {
     let old = REPORT.replace("new", "old");
     let bare = Bare::with(&[("eol-data.yaml", "old\n"), ("README.md", &old)]);

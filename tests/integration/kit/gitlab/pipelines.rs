@@ -144,12 +144,13 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     let readme = read("README.md");
     let lines: Vec<&str> =
         readme.lines().skip_while(|line| !line.contains("for context in")).take_while(|line| !line.contains("```")).collect();
-    let builds = lines.join("\n").replace("/kaniko/executor", "echo");
+    let builds = lines.join("\n").replace("/kaniko/executor", "echo").replace("/kaniko/.docker/config.json", "/dev/null");
     let place = contexts.directory("imglife-build: [1/1]");
     let told = site.world.shell(&format!("cd '{}' && {builds}", place.display())).succeeds().stdout;
     let (host, place) = (site.registry.host(), place.display());
-    let expected =
-        format!("--context dir://{place}/contexts/alpine/ --destination {host}/platform/base-images/bases/alpine:3.21.5-core1.0.0");
+    let expected = format!(
+        "--cleanup --context dir://{place}/contexts/alpine/ --destination {host}/platform/base-images/bases/alpine:3.21.5-core1.0.0"
+    );
     assert!(told.lines().any(|line| line == expected) && told.lines().count() == 2, "{told}");
 
     // What is known is reported although something could not be built.
