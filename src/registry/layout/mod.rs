@@ -4,6 +4,7 @@
 //! Owns reading, and writing that never leaves half a file: content gets its name when it is whole, `index.json` is replaced
 //! as one and by one writer at a time; and removing what is no longer referred to, when it is asked to.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -212,9 +213,10 @@ impl ImageStore for Layouts {
         delete(repository, format!("delete manifest {digest}"), move |index| Ok(index.remove_manifest(&digest))).await
     }
 
-    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+    async fn sweep(&self, repository: &Repository, keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
         let operation = Operation::new(repository, "remove what nothing refers to")?;
-        operation.run(sweep::sweep).await
+        let keep = keep.clone();
+        operation.run(move |operation| sweep::sweep(operation, &keep)).await
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Execution {
 /// Carries out `plan` and returns what became of each tag.
 pub async fn execute(plan: &Plan, execution: &Execution) -> CleanupReport {
     let store = execution.store.clone();
-    let run = Run { execution, transfer: Transfer::new(store.clone(), store, execution.progress.clone()) };
+    let run = Run { plan, execution, transfer: Transfer::new(store.clone(), store, execution.progress.clone()) };
     if execution.mode == Mode::Apply {
         let items = plan.repositories.iter().map(|planned| planned.groups.len()).sum();
         execution.progress.event(Event::Planned { items });
@@ -57,6 +57,7 @@ pub async fn execute(plan: &Plan, execution: &Execution) -> CleanupReport {
 }
 
 struct Run<'a> {
+    plan: &'a Plan,
     execution: &'a Execution,
     transfer: Transfer,
 }
@@ -112,8 +113,9 @@ impl Run<'_> {
         if !planned.groups.is_empty() {
             self.delete(planned, &mut report).await;
         }
-        if planned.is_layout && planned.trouble.is_none() && !planned.seen.is_empty() && !self.execution.cancel.is_cancelled() {
-            match self.execution.store.sweep(&planned.repository).await {
+        let is_known = self.plan.guard.is_none() && planned.trouble.is_none() && !planned.seen.is_empty();
+        if planned.is_layout && is_known && !self.execution.cancel.is_cancelled() {
+            match self.execution.store.sweep(&planned.repository, &self.plan.pinned).await {
                 Ok(Swept::Freed { files, bytes }) => (report.freed_files, report.freed_bytes) = (files, bytes),
                 Ok(Swept::Postponed) => {
                     report.warnings.push("somebody is writing to it; what nothing refers to was left for the next run".to_owned());

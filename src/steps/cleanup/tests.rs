@@ -18,6 +18,7 @@ use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, Pla
 use crate::steps::{Mode, Trouble};
 
 mod foreseeing;
+mod layouts;
 mod property;
 mod running;
 mod standing;

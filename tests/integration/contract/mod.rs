@@ -1,6 +1,7 @@
 //! What holds for every place that images live in, whatever it is made of. A new kind of place adds one test to the end of
 //! this file, or calls [`holds_for`] where its server is started.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -405,7 +406,7 @@ async fn a_manifest_is_deleted_with_its_tags_and_nothing_else(place: &Place<'_>)
     }
     assert_eq!(delete().await, Deletion::WasAbsent);
     // What is left goes on as before.
-    match place.store.sweep(&repository).await.expect("an answer") {
+    match place.store.sweep(&repository, &BTreeSet::new()).await.expect("an answer") {
         Swept::ByItself | Swept::Freed { files: 0, .. } => {}
         swept => panic!("everything is young: {swept:?}"),
     }
