@@ -1,6 +1,6 @@
 //! Carrying out a plan. What changed since it was made is left alone; failures of images are part of the report, and the rest goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -81,18 +81,30 @@ struct Archived {
 /// What became of an image.
 struct Done {
     report: GroupReport,
-    /// What referred to the image and goes with it.
-    referrers: BTreeSet<Digest>,
+    /// What referred to the image or its parts, each with what it refers to.
+    referrers: BTreeMap<Digest, Digest>,
 }
 
 /// What the images so far leave to do, and to leave alone.
 #[derive(Default)]
 struct Course {
-    /// What deleted images led to, and what referred to them.
+    /// What deleted images led to.
     parts: BTreeSet<Digest>,
+    /// What referred to deleted images and their parts, each with what it refers to.
+    referrers: BTreeMap<Digest, Digest>,
     /// What images lead to that stay since something failed, or since others took them.
     needed: BTreeSet<Digest>,
     has_begun: bool,
+}
+
+impl Course {
+    /// Returns the parts that nothing needs, and what refers to nothing that stays.
+    fn leftovers(&self, alive: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let mut stays: BTreeSet<&Digest> = self.needed.iter().chain(alive).collect();
+        // What refers to what stays does so too, and what refers to that.
+        while self.referrers.iter().filter(|(referrer, subject)| stays.contains(subject) && stays.insert(referrer)).count() > 0 {}
+        self.parts.iter().chain(self.referrers.keys()).filter(|part| !stays.contains(part)).cloned().collect()
+    }
 }
 
 /// What a listing has to show.
@@ -142,8 +154,12 @@ impl Run<'_> {
                 let (later, now): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| below.contains(&group.digest));
                 // Nothing leads to itself, so that there is always something that can go.
                 let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
-                for batch in now.chunks(BATCH.max(planned.kept.len())) {
+                let mut ahead = &now[..];
+                while !ahead.is_empty() {
+                    let tags_left = planned.kept.len() + planned.groups.len() - report.groups.len();
+                    let (batch, rest) = ahead.split_at(BATCH.max(tags_left / 2).min(ahead.len()));
                     self.work_on(planned, batch, &mut course, report).await;
+                    ahead = rest;
                 }
                 groups = later;
             }
@@ -177,7 +193,7 @@ impl Run<'_> {
             match done.report.outcome {
                 Outcome::Deleted => {
                     course.parts.extend(done.report.parts.iter().cloned());
-                    course.parts.extend(done.referrers);
+                    course.referrers.extend(done.referrers);
                 }
                 _ => course.needed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
             }
@@ -187,19 +203,21 @@ impl Run<'_> {
     }
 
     async fn delete_parts(&self, planned: &RepositoryPlan, mut course: Course, report: &mut RepositoryReport) {
-        course.parts.retain(|part| !course.needed.contains(part) && !planned.alive.contains(part));
-        if course.parts.is_empty() || self.execution.cancel.is_cancelled() {
+        let leftovers = course.leftovers(&planned.alive);
+        if leftovers.is_empty() || self.execution.cancel.is_cancelled() {
             return;
         }
         let fresh = match self.look_again(planned, true, Expects::Anything).await {
             Ok(fresh) => fresh,
             Err(trouble) => {
-                report.warnings.push(format!("{} manifests were left behind without a tag: {}", course.parts.len(), trouble.cause));
+                report.warnings.push(format!("{} manifests were left behind without a tag: {}", leftovers.len(), trouble.cause));
                 return;
             }
         };
-        let doomed = course.parts.iter().filter(|part| !fresh.taken.contains(*part));
-        let deletions: Vec<_> = doomed.map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
+        course.needed.extend(fresh.taken);
+        let leftovers = course.leftovers(&planned.alive);
+        let deletions: Vec<_> =
+            leftovers.iter().map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
         for (part, result) in stream::iter(deletions).buffered(IMAGES).collect::<Vec<_>>().await {
             match result {
                 Ok(Some(Deletion::Done)) => report.parts += 1,
@@ -242,7 +260,8 @@ impl Run<'_> {
     }
 
     /// Lists the repository again, since others may have pushed to it since it was looked at. Before manifests are deleted, with which
-    /// their tags go, it is also looked whether tags that stay name what they named.
+    /// their tags go, it is also looked whether the tags that are still there name what they named: those that stay, and those that
+    /// are to go with another image.
     async fn look_again(&self, planned: &RepositoryPlan, deletes_manifests: bool, expects: Expects) -> Result<Fresh, Trouble> {
         let (store, repository) = (&self.execution.store, &planned.repository);
         let listing = store.tags(repository).await.map_err(|error| trouble(&error))?;
@@ -251,10 +270,12 @@ impl Run<'_> {
             return Err(Trouble::new("it had tags when it was looked at, and now lists none"));
         }
         let mut moved: Vec<&Tag> = tags.difference(&planned.seen).collect();
-        let stays = planned.kept.iter().filter(|(tag, ..)| deletes_manifests && tags.contains(tag));
-        let looks = stays.map(|(tag, digest, _)| async move {
+        let kept = planned.kept.iter().map(|(tag, digest, _)| (tag, digest.as_ref()));
+        let condemned = planned.groups.iter().flat_map(|group| group.tags.iter().map(|(tag, _)| (tag, Some(&group.digest))));
+        let known = kept.chain(condemned).filter(|(tag, _)| deletes_manifests && tags.contains(*tag));
+        let looks = known.map(|(tag, digest)| async move {
             let found = store.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(|error| trouble(&error))?;
-            Ok((tag, found.is_some_and(|found| Some(&found.digest) != digest.as_ref())))
+            Ok((tag, found.is_some_and(|found| Some(&found.digest) != digest)))
         });
         let looks: Vec<Result<(&Tag, bool), Trouble>> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(IMAGES).collect().await;
         for look in looks {
@@ -280,7 +301,7 @@ impl Run<'_> {
         is_needed: bool,
     ) -> Done {
         let item = format!("{}@{}", planned.repository, group.digest.short());
-        let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeSet::new() };
+        let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeMap::new() };
         done.report.archived = archived.tags;
         if self.execution.cancel.is_cancelled() && archived.trouble.is_none() {
             return done;
@@ -418,9 +439,9 @@ impl Run<'_> {
         }
     }
 
-    /// Returns what refers to the image and to what goes with it, as the place lists it by itself.
-    async fn referrers(&self, repository: &Repository, group: &Group) -> Result<BTreeSet<Digest>, PlaceError> {
-        let mut found = BTreeSet::new();
+    /// Returns what refers to the image and to what goes with it, as the place lists it by itself, each with what it refers to.
+    async fn referrers(&self, repository: &Repository, group: &Group) -> Result<BTreeMap<Digest, Digest>, PlaceError> {
+        let mut found = BTreeMap::new();
         let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
         for _ in 0..DEEPEST_NESTING {
             let mut next = Vec::new();
@@ -429,7 +450,8 @@ impl Run<'_> {
                     Referrers::Listed(listed) | Referrers::Noticed(listed) => listed,
                     Referrers::NotListed => Vec::new(),
                 };
-                next.extend(listed.into_iter().map(|referrer| referrer.digest).filter(|digest| found.insert(digest.clone())));
+                let referrers = listed.into_iter().map(|referrer| referrer.digest);
+                next.extend(referrers.filter(|digest| found.insert(digest.clone(), subject.clone()).is_none()));
             }
             open = next;
         }

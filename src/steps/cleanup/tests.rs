@@ -90,6 +90,15 @@ impl Sample {
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] })).await
     }
 
+    /// Puts what refers to a manifest, as a signature does.
+    async fn referrer(&self, subject: &Digest) -> Digest {
+        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(b"{}"), 2);
+        self.store.put_blob(&self.at, &config, &InMemory(Bytes::from_static(b"{}")), None).await.expect("a blob");
+        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
+        self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject }))
+            .await
+    }
+
     async fn index(&self, children: &[&Digest]) -> Digest {
         let children: Vec<_> =
             children.iter().map(|digest| json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1 })).collect();
