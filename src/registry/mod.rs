@@ -120,7 +120,8 @@ pub trait ImageStore: ImageSource {
     /// Deletes a tag, and neither the manifest that it names nor another tag of that.
     async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError>;
 
-    /// Deletes a manifest, and on a registry with it every tag that names it. What it refers to stays, and so does what refers to it.
+    /// Deletes a manifest. With it goes every tag that names it on a registry; in a layout what has a name keeps it. What it refers to
+    /// stays, and so does what refers to it.
     async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError>;
 
     /// Removes the content that nothing refers to any more and that nobody has claimed or stored within an hour. The manifests in
@@ -162,6 +163,8 @@ pub enum Deletion {
     Done,
     /// It was not there.
     WasAbsent,
+    /// It is a manifest of a layout, and something there names it. It stays.
+    StillNamed,
     /// The place does not delete this kind of thing; nothing changed. Once learnt, it is not asked again.
     Unsupported,
 }

@@ -220,11 +220,11 @@ impl ImageStore for Layouts {
     }
 }
 
-/// Changes `index.json` by `remove`, which returns whether there was something to remove.
+/// Changes `index.json` by `remove`.
 async fn delete(
     repository: &Repository,
     action: String,
-    remove: impl FnOnce(&mut Index) -> Result<bool, EntryError> + Send + 'static,
+    remove: impl FnOnce(&mut Index) -> Result<Deletion, EntryError> + Send + 'static,
 ) -> Result<Deletion, PlaceError> {
     let operation = Operation::new(repository, action)?;
     operation
@@ -232,16 +232,12 @@ async fn delete(
             if !operation.is_layout()? {
                 return Ok(Deletion::WasAbsent);
             }
-            let mut removed = Ok(false);
+            let mut deletion = Ok(Deletion::WasAbsent);
             Writer::open(operation)?.update_index(|index| {
-                removed = remove(index);
-                matches!(removed, Ok(true))
+                deletion = remove(index);
+                matches!(deletion, Ok(Deletion::Done | Deletion::StillNamed))
             })?;
-            match removed {
-                Ok(true) => Ok(Deletion::Done),
-                Ok(false) => Ok(Deletion::WasAbsent),
-                Err(error) => Err(untold(operation, error)),
-            }
+            deletion.map_err(|error| untold(operation, error))
         })
         .await
 }

@@ -359,9 +359,15 @@ async fn a_tag_is_deleted_and_no_other() {
     let error = scratch.layouts.delete_tag(&scratch.repository, &tag("2")).await.expect_err("two images");
     assert!(error.kind == PlaceErrorKind::Malformed && crate::error::chain(&error).contains("several entries"), "{error}");
     assert_eq!(names(scratch.document()).len(), 4);
+    // What has a name keeps it, a tag or not, when the manifest is deleted.
+    let mut document = scratch.document();
+    let entries = document["manifests"].as_array_mut().expect("a list");
+    entries.extend([named("team/rel", &image.digest), json!(image.descriptor()), json!(image.descriptor())]);
+    scratch.write_document(&document);
     let deletion = scratch.layouts.delete_manifest(&scratch.repository, &image.digest).await.expect("an answer");
-    assert_eq!(deletion, Deletion::Done);
-    assert_eq!(names(scratch.document()), ["null", r#""b.example/x:2""#]);
+    assert_eq!(deletion, Deletion::StillNamed);
+    let left = [r#""latest""#, "null", r#""a.example/x:2""#, r#""b.example/x:2""#, r#""team/rel""#];
+    assert_eq!(names(scratch.document()), left);
 }
 
 #[tokio::test]

@@ -25,8 +25,8 @@ const REPOSITORIES: usize = 4;
 /// Images of a repository that are worked on at once; each host has its own limit besides.
 const IMAGES: usize = 8;
 
-/// Images that are deleted before the repository is looked at again; more where more tags stay, so that looking takes at most one
-/// request for each deleted image.
+/// Images that are deleted before the repository is looked at again; more where more tags are left, so that looking takes about two
+/// requests for each deleted image at most.
 const BATCH: usize = 64;
 
 /// How and with what a plan is carried out.
@@ -83,6 +83,8 @@ struct Done {
     report: GroupReport,
     /// What referred to the image or its parts, each with what it refers to.
     referrers: BTreeMap<Digest, Digest>,
+    /// Whether the image stays by names that are no tags of it.
+    is_named: bool,
 }
 
 /// What the images so far leave to do, and to leave alone.
@@ -156,8 +158,8 @@ impl Run<'_> {
                 let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
                 let mut ahead = &now[..];
                 while !ahead.is_empty() {
-                    let tags_left = planned.kept.len() + planned.groups.len() - report.groups.len();
-                    let (batch, rest) = ahead.split_at(BATCH.max(tags_left / 2).min(ahead.len()));
+                    let left = planned.kept.len() + planned.groups.len() - report.groups.len();
+                    let (batch, rest) = ahead.split_at(BATCH.max(left / 2).min(ahead.len()));
                     self.work_on(planned, batch, &mut course, report).await;
                     ahead = rest;
                 }
@@ -191,7 +193,7 @@ impl Run<'_> {
     async fn work_on(&self, planned: &RepositoryPlan, batch: &[&Group], course: &mut Course, report: &mut RepositoryReport) {
         for done in self.batch(planned, batch, course).await {
             match done.report.outcome {
-                Outcome::Deleted => {
+                Outcome::Deleted if !done.is_named => {
                     course.parts.extend(done.report.parts.iter().cloned());
                     course.referrers.extend(done.referrers);
                 }
@@ -301,7 +303,7 @@ impl Run<'_> {
         is_needed: bool,
     ) -> Done {
         let item = format!("{}@{}", planned.repository, group.digest.short());
-        let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeMap::new() };
+        let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeMap::new(), is_named: false };
         done.report.archived = archived.tags;
         if self.execution.cancel.is_cancelled() && archived.trouble.is_none() {
             return done;
@@ -365,6 +367,7 @@ impl Run<'_> {
             if deletion == Deletion::Unsupported && group.how == How::Manifest {
                 return Err(Trouble::new("the registry does not delete manifests"));
             }
+            done.is_named = deletion == Deletion::StillNamed;
         } else {
             done.report.parts.clear();
         }

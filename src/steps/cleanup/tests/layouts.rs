@@ -125,3 +125,29 @@ async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
     assert_eq!(layout.execute(&plan).await.exit(), Exit::Failed);
     assert!(layout.has_content("pinned") && layout.has_content("nobody's"));
 }
+
+#[tokio::test]
+async fn names_that_are_no_tags_keep_an_image_with_all_that_is_attached() {
+    let layout = Layout::new();
+    let named = layout.image(Some("1.0"), "named", None).await;
+    layout.add_entry(&named, Some("1.0+build5"));
+    layout.add_entry(&named, Some("team/rel"));
+    layout.add_entry(&named, None);
+    let unnamed = layout.image(Some("1.1"), "unnamed", None).await;
+    layout.add_entry(&unnamed, None);
+    let late = layout.image(Some("1.2"), "late", None).await;
+    for (content, subject) in [("signature", &named), ("gone", &unnamed)] {
+        let referrer = layout.image(None, content, Some(subject)).await;
+        layout.add_entry(&referrer, None);
+    }
+    layout.image(Some("2.0"), "two", None).await;
+    let plan = layout.plan(RecordsSeen::NotConfigured).await;
+    layout.add_entry(&late, Some("new/name"));
+    let report = layout.execute(&plan).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 3), "{report:?}");
+    let index = fs::read_to_string(layout.directory.path().join("index.json")).expect("index.json");
+    assert!(["\"1.0+build5\"", "\"team/rel\"", "\"new/name\""].iter().all(|name| index.contains(name)), "{index}");
+    assert!(!index.contains("\"1.0\"") && !index.contains(unnamed.digest.as_str()), "{index}");
+    assert!(["named", "signature", "late", "two"].iter().all(|content| layout.has_content(content)), "{index}");
+    assert!(!layout.has_content("unnamed") && !layout.has_content("gone"));
+}
