@@ -1,6 +1,6 @@
 //! A place in memory: what a strict registry does, without one. For tests; it counts what it is asked, and fails on demand.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -385,7 +385,7 @@ impl ImageStore for MemoryPlace {
         }))
     }
 
-    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+    async fn sweep(&self, repository: &Repository, _: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
         self.called(Call::new(Operation::Sweep, repository, &""))?;
         Ok(Swept::ByItself)
     }

@@ -3,6 +3,7 @@
 //! Owns the rules that hold for every place (absence is `None`, content is verified before it is kept). Knows nothing of
 //! configuration, selection or copying.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use async_trait::async_trait;
@@ -119,11 +120,13 @@ pub trait ImageStore: ImageSource {
     /// Deletes a tag, and neither the manifest that it names nor another tag of that.
     async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError>;
 
-    /// Deletes a manifest, and with it every tag that names it. What it refers to stays, and so does what refers to it.
+    /// Deletes a manifest. With it goes every tag that names it on a registry; in a layout what has a name keeps it. What it refers to
+    /// stays, and so does what refers to it.
     async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError>;
 
-    /// Removes the content that nothing refers to any more and that nobody has claimed or stored within an hour.
-    async fn sweep(&self, _repository: &Repository) -> Result<Swept, PlaceError> {
+    /// Removes the content that nothing refers to any more and that nobody has claimed or stored within an hour. The manifests in
+    /// `keep` stay as those do that have a tag, with all that they lead to.
+    async fn sweep(&self, _repository: &Repository, _keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
         Ok(Swept::ByItself)
     }
 
@@ -160,6 +163,8 @@ pub enum Deletion {
     Done,
     /// It was not there.
     WasAbsent,
+    /// It is a manifest of a layout, and something there names it. It stays.
+    StillNamed,
     /// The place does not delete this kind of thing; nothing changed. Once learnt, it is not asked again.
     Unsupported,
 }

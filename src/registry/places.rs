@@ -1,5 +1,6 @@
 //! Every place behind one: a repository is looked after by the place of its kind.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -95,8 +96,8 @@ impl ImageStore for Places {
         self.of(repository).delete_manifest(repository, digest).await
     }
 
-    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
-        self.of(repository).sweep(repository).await
+    async fn sweep(&self, repository: &Repository, keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
+        self.of(repository).sweep(repository, keep).await
     }
 
     async fn settle(&self) {
@@ -144,7 +145,7 @@ mod tests {
             assert_eq!(places.delete_manifest(repository, &blob.digest).await.expect("an answer"), Deletion::WasAbsent);
             assert_eq!(places.deletions(repository).await.expect("an answer"), Deletions::ALL);
             places.repositories_beside(repository).await.expect("an answer");
-            places.sweep(repository).await.expect("an answer");
+            places.sweep(repository, &BTreeSet::new()).await.expect("an answer");
             let operations: Vec<Operation> = place.calls().into_iter().map(|call| call.operation).collect();
             let expected =
                 [Operation::DeleteTag, Operation::DeleteManifest, Operation::Deletions, Operation::Repositories, Operation::Sweep];

@@ -1,6 +1,7 @@
 //! A place that can only be read: every write fails, optional ones such as mounts included. What runs that must change nothing
 //! are given, so that a forgotten branch is an error and not a push.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -86,7 +87,7 @@ impl ImageStore for ReadOnly {
         Err(refused(repository, format!("delete manifest {digest}")))
     }
 
-    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+    async fn sweep(&self, repository: &Repository, _: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
         Err(refused(repository, "remove what nothing refers to".to_owned()))
     }
 }
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(deleted.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
         let deleted = place.delete_manifest(&repository, &manifest.digest).await;
         assert_eq!(deleted.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
-        assert_eq!(place.sweep(&repository).await.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        assert_eq!(place.sweep(&repository, &BTreeSet::new()).await.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
         assert_eq!(place.deletions(&repository).await.expect("an answer"), Deletions::UNKNOWN);
         assert!(inside.calls().is_empty());
         place.repositories_beside(&repository).await.expect("an answer");

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::model::manifest::media_type;
 use crate::model::{Descriptor, Digest, ImageReference, Repository, Tag};
-use crate::registry::TagSeen;
+use crate::registry::{Deletion, TagSeen};
 
 /// The annotation that names an entry (OCI image specification, annotations).
 const NAME: &str = "org.opencontainers.image.ref.name";
@@ -115,9 +115,9 @@ impl Index {
         true
     }
 
-    /// Removes the entries that have `tag`, and returns whether there were any. When they are of different manifests, it is not
+    /// Removes the entries that have `tag`. When they are of different manifests, it is not
     /// clear which of them was meant.
-    pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<bool, EntryError> {
+    pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<Deletion, EntryError> {
         let is_named = |entry: &Value| name(entry).is_some_and(|(found, _)| found == *tag);
         let named = self.entries.iter().filter(|entry| is_named(entry)).map(Descriptor::deserialize);
         let named: Vec<Descriptor> = named.collect::<Result<_, _>>().map_err(EntryError::Malformed)?;
@@ -125,14 +125,21 @@ impl Index {
             return Err(EntryError::Ambiguous);
         }
         self.entries.retain(|entry| !is_named(entry));
-        Ok(!named.is_empty())
+        Ok(if named.is_empty() { Deletion::WasAbsent } else { Deletion::Done })
     }
 
-    /// Removes the entries of a manifest, whatever their names, and returns whether there were any.
-    pub(super) fn remove_manifest(&mut self, digest: &Digest) -> bool {
+    /// Removes the entries of a manifest that have no name. Names are deleted one by one, also those that are no tags: somebody gave
+    /// them.
+    pub(super) fn remove_manifest(&mut self, digest: &Digest) -> Deletion {
         let before = self.entries.len();
-        self.entries.retain(|entry| entry.get("digest").and_then(Value::as_str) != Some(digest.as_str()));
-        self.entries.len() < before
+        let is_meant = |entry: &Value| entry.get("digest").and_then(Value::as_str) == Some(digest.as_str());
+        let has_name = |entry: &Value| entry.get("annotations").is_some_and(|annotations| annotations.get(NAME).is_some());
+        self.entries.retain(|entry| !is_meant(entry) || has_name(entry));
+        match self.entries.iter().any(is_meant) {
+            true => Deletion::StillNamed,
+            false if self.entries.len() < before => Deletion::Done,
+            false => Deletion::WasAbsent,
+        }
     }
 
     /// Returns what the entries refer to. Fails when one of them cannot be read.

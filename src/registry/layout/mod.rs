@@ -4,6 +4,7 @@
 //! Owns reading, and writing that never leaves half a file: content gets its name when it is whole, `index.json` is replaced
 //! as one and by one writer at a time; and removing what is no longer referred to, when it is asked to.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -212,17 +213,18 @@ impl ImageStore for Layouts {
         delete(repository, format!("delete manifest {digest}"), move |index| Ok(index.remove_manifest(&digest))).await
     }
 
-    async fn sweep(&self, repository: &Repository) -> Result<Swept, PlaceError> {
+    async fn sweep(&self, repository: &Repository, keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
         let operation = Operation::new(repository, "remove what nothing refers to")?;
-        operation.run(sweep::sweep).await
+        let keep = keep.clone();
+        operation.run(move |operation| sweep::sweep(operation, &keep)).await
     }
 }
 
-/// Changes `index.json` by `remove`, which returns whether there was something to remove.
+/// Changes `index.json` by `remove`.
 async fn delete(
     repository: &Repository,
     action: String,
-    remove: impl FnOnce(&mut Index) -> Result<bool, EntryError> + Send + 'static,
+    remove: impl FnOnce(&mut Index) -> Result<Deletion, EntryError> + Send + 'static,
 ) -> Result<Deletion, PlaceError> {
     let operation = Operation::new(repository, action)?;
     operation
@@ -230,16 +232,12 @@ async fn delete(
             if !operation.is_layout()? {
                 return Ok(Deletion::WasAbsent);
             }
-            let mut removed = Ok(false);
+            let mut deletion = Ok(Deletion::WasAbsent);
             Writer::open(operation)?.update_index(|index| {
-                removed = remove(index);
-                matches!(removed, Ok(true))
+                deletion = remove(index);
+                matches!(deletion, Ok(Deletion::Done | Deletion::StillNamed))
             })?;
-            match removed {
-                Ok(true) => Ok(Deletion::Done),
-                Ok(false) => Ok(Deletion::WasAbsent),
-                Err(error) => Err(untold(operation, error)),
-            }
+            deletion.map_err(|error| untold(operation, error))
         })
         .await
 }

@@ -1,10 +1,10 @@
 //! Removing the content that nothing refers to.
 //!
-//! What is kept: everything that `index.json` leads to, and everything that young files lead to, which somebody is about to name
-//! there. Of what goes, a manifest goes before what it refers to: whoever meets a manifest finds the rest of it as well, also
+//! What is kept: everything that `index.json` leads to, what the caller names, and everything that young files lead to, which
+//! somebody is about to name there. Of what goes, a manifest goes before what it refers to: whoever meets a manifest finds the rest of it as well, also
 //! when this is broken off.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -30,7 +30,8 @@ struct Stored {
     modified: SystemTime,
 }
 
-pub(super) fn sweep(operation: &Operation) -> Result<Swept, PlaceError> {
+/// Removes what neither `index.json` nor a manifest in `keep` leads to.
+pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
     // Without an index it may be one that is being made, or one that lost it.
     if !operation.is_layout()? || operation.read(&operation.index_path(), LARGEST_INDEX)?.is_none() {
         return Ok(Swept::Freed { files: 0, bytes: 0 });
@@ -44,10 +45,13 @@ pub(super) fn sweep(operation: &Operation) -> Result<Swept, PlaceError> {
     for entry in &entries {
         reached.follow(entry, Reading::Strict)?;
     }
+    for digest in keep {
+        reached.follow(&unnamed(digest), Reading::Strict)?;
+    }
     // A file from the future is of a clock that goes wrong, and young.
     let is_young = |file: &Stored| now.duration_since(file.modified).map_or(true, |age| age < GRACE);
-    for (digest, file) in stored.iter().filter(|(_, file)| is_young(file)) {
-        reached.follow(&unnamed(digest, file), Reading::Lenient)?;
+    for (digest, _) in stored.iter().filter(|(_, file)| is_young(file)) {
+        reached.follow(&unnamed(digest), Reading::Lenient)?;
     }
     let kept = reached.content;
     stored.retain(|digest, _| !kept.contains(digest));
@@ -139,15 +143,16 @@ fn read(operation: &Operation, named: &Descriptor, reading: Reading) -> Result<O
     }
 }
 
-fn unnamed(digest: &Digest, file: &Stored) -> Descriptor {
-    Descriptor::new("", digest.clone(), file.size)
+/// Returns the descriptor of a file of which only the digest is known.
+fn unnamed(digest: &Digest) -> Descriptor {
+    Descriptor::new("", digest.clone(), 0)
 }
 
 /// Removes files, each manifest before what it refers to.
 fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swept, PlaceError> {
     let mut references = HashMap::new();
-    for (digest, file) in files {
-        let manifest = read(operation, &unnamed(digest, file), Reading::Lenient)?;
+    for digest in files.keys() {
+        let manifest = read(operation, &unnamed(digest), Reading::Lenient)?;
         let parts = manifest.iter().flat_map(|manifest| manifest.blobs().into_iter().chain(manifest.children().unwrap_or_default()));
         references.insert(digest.clone(), parts.map(|part| part.digest.clone()).collect());
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -21,13 +22,15 @@ struct Scratch {
     above: TempDir,
     layouts: Layouts,
     repository: Repository,
+    /// What is kept without a name.
+    keep: BTreeSet<Digest>,
 }
 
 impl Scratch {
     fn new() -> Scratch {
         let above = tempfile::tempdir().expect("a directory");
         let repository = Repository::Layout { directory: above.path().join("layout") };
-        Scratch { above, layouts: Layouts::default(), repository }
+        Scratch { above, layouts: Layouts::default(), repository, keep: BTreeSet::new() }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -77,7 +80,7 @@ impl Scratch {
     }
 
     async fn sweep(&self) -> Result<Swept, String> {
-        self.layouts.sweep(&self.repository).await.map_err(|error| crate::error::chain(&error))
+        self.layouts.sweep(&self.repository, &self.keep).await.map_err(|error| crate::error::chain(&error))
     }
 
     async fn delete(&self, name: &str) {
@@ -174,6 +177,28 @@ async fn everything_that_a_name_leads_to_is_kept() {
     let deletion = scratch.layouts.delete_manifest(&scratch.repository, &noticed.digest).await.expect("an answer");
     assert_eq!(deletion, Deletion::Done);
     assert!(freed(2)(scratch.sweep().await));
+}
+
+#[tokio::test]
+async fn what_is_to_be_kept_is_kept_without_a_name_and_with_all_that_it_leads_to() {
+    let mut scratch = Scratch::new();
+    scratch.image(Some("1"), "one").await;
+    let child = scratch.image(None, "child").await;
+    let pinned = scratch.index(None, &[&child]).await;
+    scratch.image(None, "nobody's").await;
+    scratch.age();
+    scratch.keep.extend([pinned.digest.clone(), Digest::sha256(b"never there")]);
+    assert!(freed(2)(scratch.sweep().await));
+    assert!(scratch.has("child") && scratch.file(&child.digest).exists() && scratch.file(&pinned.digest).exists());
+    assert!(!scratch.has("nobody's"));
+    // What it leads to is not known when it is damaged.
+    fs::write(scratch.file(&pinned.digest), "{}").expect("to write");
+    scratch.age();
+    assert!(scratch.sweep().await.expect_err("it is damaged").contains("digest"));
+    assert!(scratch.has("child"));
+    scratch.keep.clear();
+    assert!(freed(3)(scratch.sweep().await));
+    assert!(!scratch.has("child"));
 }
 
 #[tokio::test]
@@ -334,9 +359,15 @@ async fn a_tag_is_deleted_and_no_other() {
     let error = scratch.layouts.delete_tag(&scratch.repository, &tag("2")).await.expect_err("two images");
     assert!(error.kind == PlaceErrorKind::Malformed && crate::error::chain(&error).contains("several entries"), "{error}");
     assert_eq!(names(scratch.document()).len(), 4);
+    // What has a name keeps it, a tag or not, when the manifest is deleted.
+    let mut document = scratch.document();
+    let entries = document["manifests"].as_array_mut().expect("a list");
+    entries.extend([named("team/rel", &image.digest), json!(image.descriptor()), json!(image.descriptor())]);
+    scratch.write_document(&document);
     let deletion = scratch.layouts.delete_manifest(&scratch.repository, &image.digest).await.expect("an answer");
-    assert_eq!(deletion, Deletion::Done);
-    assert_eq!(names(scratch.document()), ["null", r#""b.example/x:2""#]);
+    assert_eq!(deletion, Deletion::StillNamed);
+    let left = [r#""latest""#, "null", r#""a.example/x:2""#, r#""b.example/x:2""#, r#""team/rel""#];
+    assert_eq!(names(scratch.document()), left);
 }
 
 #[tokio::test]
@@ -447,7 +478,7 @@ async fn a_copy_into_a_layout_that_is_swept_meanwhile_is_whole() {
             // By now it was seen what is there, and nothing refers to it yet.
             if call.operation == memory::Operation::Manifest && call.subject == moment {
                 std::thread::sleep(Duration::from_millis(50));
-                sweep::sweep(&operation).expect("to sweep");
+                sweep::sweep(&operation, &BTreeSet::new()).expect("to sweep");
             }
             None
         });

@@ -1,6 +1,6 @@
 //! Carrying out a plan. What changed since it was made is left alone; failures of images are part of the report, and the rest goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -25,8 +25,8 @@ const REPOSITORIES: usize = 4;
 /// Images of a repository that are worked on at once; each host has its own limit besides.
 const IMAGES: usize = 8;
 
-/// Images that are deleted before the repository is looked at again; more where more tags stay, so that looking takes at most one
-/// request for each deleted image.
+/// Images that are deleted before the repository is looked at again; more where more tags are left, so that looking takes about two
+/// requests for each deleted image at most.
 const BATCH: usize = 64;
 
 /// How and with what a plan is carried out.
@@ -41,7 +41,7 @@ pub struct Execution {
 /// Carries out `plan` and returns what became of each tag.
 pub async fn execute(plan: &Plan, execution: &Execution) -> CleanupReport {
     let store = execution.store.clone();
-    let run = Run { execution, transfer: Transfer::new(store.clone(), store, execution.progress.clone()) };
+    let run = Run { plan, execution, transfer: Transfer::new(store.clone(), store, execution.progress.clone()) };
     if execution.mode == Mode::Apply {
         let items = plan.repositories.iter().map(|planned| planned.groups.len()).sum();
         execution.progress.event(Event::Planned { items });
@@ -57,6 +57,7 @@ pub async fn execute(plan: &Plan, execution: &Execution) -> CleanupReport {
 }
 
 struct Run<'a> {
+    plan: &'a Plan,
     execution: &'a Execution,
     transfer: Transfer,
 }
@@ -80,18 +81,32 @@ struct Archived {
 /// What became of an image.
 struct Done {
     report: GroupReport,
-    /// What referred to the image and goes with it.
-    referrers: BTreeSet<Digest>,
+    /// What referred to the image or its parts, each with what it refers to.
+    referrers: BTreeMap<Digest, Digest>,
+    /// Whether the image stays by names that are no tags of it.
+    is_named: bool,
 }
 
 /// What the images so far leave to do, and to leave alone.
 #[derive(Default)]
 struct Course {
-    /// What deleted images led to, and what referred to them.
+    /// What deleted images led to.
     parts: BTreeSet<Digest>,
+    /// What referred to deleted images and their parts, each with what it refers to.
+    referrers: BTreeMap<Digest, Digest>,
     /// What images lead to that stay since something failed, or since others took them.
     needed: BTreeSet<Digest>,
     has_begun: bool,
+}
+
+impl Course {
+    /// Returns the parts that nothing needs, and what refers to nothing that stays.
+    fn leftovers(&self, alive: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let mut stays: BTreeSet<&Digest> = self.needed.iter().chain(alive).collect();
+        // What refers to what stays does so too, and what refers to that.
+        while self.referrers.iter().filter(|(referrer, subject)| stays.contains(subject) && stays.insert(referrer)).count() > 0 {}
+        self.parts.iter().chain(self.referrers.keys()).filter(|part| !stays.contains(part)).cloned().collect()
+    }
 }
 
 /// What a listing has to show.
@@ -112,8 +127,9 @@ impl Run<'_> {
         if !planned.groups.is_empty() {
             self.delete(planned, &mut report).await;
         }
-        if planned.is_layout && planned.trouble.is_none() && !planned.seen.is_empty() && !self.execution.cancel.is_cancelled() {
-            match self.execution.store.sweep(&planned.repository).await {
+        let is_known = self.plan.guard.is_none() && planned.trouble.is_none() && !planned.seen.is_empty();
+        if planned.is_layout && is_known && !self.execution.cancel.is_cancelled() {
+            match self.execution.store.sweep(&planned.repository, &self.plan.pinned).await {
                 Ok(Swept::Freed { files, bytes }) => (report.freed_files, report.freed_bytes) = (files, bytes),
                 Ok(Swept::Postponed) => {
                     report.warnings.push("somebody is writing to it; what nothing refers to was left for the next run".to_owned());
@@ -140,8 +156,12 @@ impl Run<'_> {
                 let (later, now): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| below.contains(&group.digest));
                 // Nothing leads to itself, so that there is always something that can go.
                 let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
-                for batch in now.chunks(BATCH.max(planned.kept.len())) {
+                let mut ahead = &now[..];
+                while !ahead.is_empty() {
+                    let left = planned.kept.len() + planned.groups.len() - report.groups.len();
+                    let (batch, rest) = ahead.split_at(BATCH.max(left / 2).min(ahead.len()));
                     self.work_on(planned, batch, &mut course, report).await;
+                    ahead = rest;
                 }
                 groups = later;
             }
@@ -173,9 +193,9 @@ impl Run<'_> {
     async fn work_on(&self, planned: &RepositoryPlan, batch: &[&Group], course: &mut Course, report: &mut RepositoryReport) {
         for done in self.batch(planned, batch, course).await {
             match done.report.outcome {
-                Outcome::Deleted => {
+                Outcome::Deleted if !done.is_named => {
                     course.parts.extend(done.report.parts.iter().cloned());
-                    course.parts.extend(done.referrers);
+                    course.referrers.extend(done.referrers);
                 }
                 _ => course.needed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
             }
@@ -185,19 +205,21 @@ impl Run<'_> {
     }
 
     async fn delete_parts(&self, planned: &RepositoryPlan, mut course: Course, report: &mut RepositoryReport) {
-        course.parts.retain(|part| !course.needed.contains(part) && !planned.alive.contains(part));
-        if course.parts.is_empty() || self.execution.cancel.is_cancelled() {
+        let leftovers = course.leftovers(&planned.alive);
+        if leftovers.is_empty() || self.execution.cancel.is_cancelled() {
             return;
         }
         let fresh = match self.look_again(planned, true, Expects::Anything).await {
             Ok(fresh) => fresh,
             Err(trouble) => {
-                report.warnings.push(format!("{} manifests were left behind without a tag: {}", course.parts.len(), trouble.cause));
+                report.warnings.push(format!("{} manifests were left behind without a tag: {}", leftovers.len(), trouble.cause));
                 return;
             }
         };
-        let doomed = course.parts.iter().filter(|part| !fresh.taken.contains(*part));
-        let deletions: Vec<_> = doomed.map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
+        course.needed.extend(fresh.taken);
+        let leftovers = course.leftovers(&planned.alive);
+        let deletions: Vec<_> =
+            leftovers.iter().map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
         for (part, result) in stream::iter(deletions).buffered(IMAGES).collect::<Vec<_>>().await {
             match result {
                 Ok(Some(Deletion::Done)) => report.parts += 1,
@@ -240,7 +262,8 @@ impl Run<'_> {
     }
 
     /// Lists the repository again, since others may have pushed to it since it was looked at. Before manifests are deleted, with which
-    /// their tags go, it is also looked whether tags that stay name what they named.
+    /// their tags go, it is also looked whether the tags that are still there name what they named: those that stay, and those that
+    /// are to go with another image.
     async fn look_again(&self, planned: &RepositoryPlan, deletes_manifests: bool, expects: Expects) -> Result<Fresh, Trouble> {
         let (store, repository) = (&self.execution.store, &planned.repository);
         let listing = store.tags(repository).await.map_err(|error| trouble(&error))?;
@@ -249,10 +272,12 @@ impl Run<'_> {
             return Err(Trouble::new("it had tags when it was looked at, and now lists none"));
         }
         let mut moved: Vec<&Tag> = tags.difference(&planned.seen).collect();
-        let stays = planned.kept.iter().filter(|(tag, ..)| deletes_manifests && tags.contains(tag));
-        let looks = stays.map(|(tag, digest, _)| async move {
+        let kept = planned.kept.iter().map(|(tag, digest, _)| (tag, digest.as_ref()));
+        let condemned = planned.groups.iter().flat_map(|group| group.tags.iter().map(|(tag, _)| (tag, Some(&group.digest))));
+        let known = kept.chain(condemned).filter(|(tag, _)| deletes_manifests && tags.contains(*tag));
+        let looks = known.map(|(tag, digest)| async move {
             let found = store.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(|error| trouble(&error))?;
-            Ok((tag, found.is_some_and(|found| Some(&found.digest) != digest.as_ref())))
+            Ok((tag, found.is_some_and(|found| Some(&found.digest) != digest)))
         });
         let looks: Vec<Result<(&Tag, bool), Trouble>> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(IMAGES).collect().await;
         for look in looks {
@@ -278,7 +303,7 @@ impl Run<'_> {
         is_needed: bool,
     ) -> Done {
         let item = format!("{}@{}", planned.repository, group.digest.short());
-        let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeSet::new() };
+        let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeMap::new(), is_named: false };
         done.report.archived = archived.tags;
         if self.execution.cancel.is_cancelled() && archived.trouble.is_none() {
             return done;
@@ -342,6 +367,7 @@ impl Run<'_> {
             if deletion == Deletion::Unsupported && group.how == How::Manifest {
                 return Err(Trouble::new("the registry does not delete manifests"));
             }
+            done.is_named = deletion == Deletion::StillNamed;
         } else {
             done.report.parts.clear();
         }
@@ -416,9 +442,9 @@ impl Run<'_> {
         }
     }
 
-    /// Returns what refers to the image and to what goes with it, as the place lists it by itself.
-    async fn referrers(&self, repository: &Repository, group: &Group) -> Result<BTreeSet<Digest>, PlaceError> {
-        let mut found = BTreeSet::new();
+    /// Returns what refers to the image and to what goes with it, as the place lists it by itself, each with what it refers to.
+    async fn referrers(&self, repository: &Repository, group: &Group) -> Result<BTreeMap<Digest, Digest>, PlaceError> {
+        let mut found = BTreeMap::new();
         let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
         for _ in 0..DEEPEST_NESTING {
             let mut next = Vec::new();
@@ -427,7 +453,8 @@ impl Run<'_> {
                     Referrers::Listed(listed) | Referrers::Noticed(listed) => listed,
                     Referrers::NotListed => Vec::new(),
                 };
-                next.extend(listed.into_iter().map(|referrer| referrer.digest).filter(|digest| found.insert(digest.clone())));
+                let referrers = listed.into_iter().map(|referrer| referrer.digest);
+                next.extend(referrers.filter(|digest| found.insert(digest.clone(), subject.clone()).is_none()));
             }
             open = next;
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::judge::{Condemned, Kept, Protections, Verdict, alive, archive_tag, judge};
 use super::observe::{RecordsSeen, Role, Seen, World};
-use crate::model::{Digest, ImageReference, Repository, Tag};
+use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
 use crate::registry::Ability;
 use crate::steps::Trouble;
 
@@ -23,6 +23,8 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub repositories: Vec<RepositoryPlan>,
+    /// Digests that records name. They stay wherever they are, also without a tag.
+    pub pinned: BTreeSet<Digest>,
     /// Why nothing is deleted at all.
     pub guard: Option<Trouble>,
     pub orphans: Vec<Repository>,
@@ -84,7 +86,12 @@ pub fn plan(world: &World, policy: &Policy) -> Plan {
     let mut repositories: Vec<RepositoryPlan> =
         world.repositories.iter().map(|seen| repository(seen, &protections, policy, guard.is_some())).collect();
     repositories.sort_by(|one, other| one.repository.cmp(&other.repository));
-    Plan { repositories, guard, orphans: world.orphans.clone(), warnings: world.warnings.clone() }
+    let named = |record: &BuildRecord| {
+        let references = record.base.iter().chain([&record.image]).filter_map(|image| image.digest.clone());
+        references.chain(record.base_digest.clone()).chain(record.digest.clone()).collect::<Vec<_>>()
+    };
+    let pinned = records.iter().flat_map(named).collect();
+    Plan { repositories, pinned, guard, orphans: world.orphans.clone(), warnings: world.warnings.clone() }
 }
 
 /// Returns why it is not known who uses what.

@@ -18,6 +18,7 @@ use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, Pla
 use crate::steps::{Mode, Trouble};
 
 mod foreseeing;
+mod layouts;
 mod property;
 mod running;
 mod standing;
@@ -87,6 +88,15 @@ impl Sample {
         let config = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(content.as_bytes()), content.len() as u64);
         self.store.put_blob(&self.at, &config, &InMemory(Bytes::from(content)), None).await.expect("a blob");
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] })).await
+    }
+
+    /// Puts what refers to a manifest, as a signature does.
+    async fn referrer(&self, subject: &Digest) -> Digest {
+        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(b"{}"), 2);
+        self.store.put_blob(&self.at, &config, &InMemory(Bytes::from_static(b"{}")), None).await.expect("a blob");
+        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
+        self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject }))
+            .await
     }
 
     async fn index(&self, children: &[&Digest]) -> Digest {

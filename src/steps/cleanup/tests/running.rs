@@ -83,12 +83,7 @@ async fn what_refers_to_an_image_goes_with_it() {
     let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
     let mut put = Vec::new();
     for subject in [&old, &new] {
-        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(b"{}"), 2);
-        sample.store.put_blob(&sample.at, &config, &InMemory(Bytes::from_static(b"{}")), None).await.expect("a blob");
-        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
-        let manifest =
-            json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject });
-        put.push(sample.put(manifest).await);
+        put.push(sample.referrer(subject).await);
     }
     sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
     assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await);
@@ -155,8 +150,8 @@ async fn a_long_run_looks_again_on_the_way() {
     sample.store.clear_calls();
     let report = sample.execute(&plan, Mode::Apply).await;
     assert_eq!((report.totals.deleted, sample.store.count(Operation::Tags)), (130, 3));
-    // Those that go just before they do, and the one that stays each time.
-    assert_eq!(sample.store.count(Operation::Resolve), 130 + 3);
+    // Those that go just before they do, and those that are left each time.
+    assert_eq!(sample.store.count(Operation::Resolve), 130 + (131 + 66 + 2));
 }
 
 #[tokio::test]
@@ -281,4 +276,60 @@ async fn two_thousand_tags_take_at_most_two_requests_each() {
     // The age of what is excluded anyway is of no use.
     assert_eq!(sample.store.count(Operation::Blob), 999);
     assert!(sample.store.calls().len() <= 2 * 2000, "{}", sample.store.calls().len());
+}
+
+#[tokio::test]
+async fn a_condemned_tag_that_moved_keeps_what_it_names_now() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let (first, second) = (sample.old("1.148").await, sample.old("1.149").await);
+        sample.old("2.0").await;
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        sample.tag("1.148", &second, 0).await;
+        let report = sample.execute(&plan, Mode::Apply).await;
+        assert!(sample.tags().await.is_superset(&names(&["1.148", "2.0"])) && sample.has(&second).await, "{deletions:?}");
+        assert!(report.deleted.iter().all(|deleted| deleted.tag.as_str() != "1.148"), "{deletions:?} {report:?}");
+        assert!(sample.has(&first).await);
+
+        let sample = Sample::new("r.example/m/a", deletions);
+        let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
+        let old = sample.old("1.0").await;
+        sample.tag("1.1", &sample.index(&[&shared]).await, 365).await;
+        sample.old("2.0").await;
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let moved = sample.index(&[&shared, &own]).await;
+        sample.tag("1.0", &moved, 0).await;
+        sample.execute(&plan, Mode::Apply).await;
+        assert_eq!(sample.tags().await, names(&["1.0", "2.0"]), "{deletions:?}");
+        assert!(sample.has(&shared).await && sample.has(&own).await && sample.has(&old).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_refers_to_a_part_that_stays_stays() {
+    for is_taken in [true, false] {
+        let sample = Sample { store: Arc::new(MemoryPlace::default().listing_referrers()), at: repository("r.example/m/a") };
+        let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
+        let (one, other) = (sample.index(&[&shared, &own]).await, sample.index(&[&shared]).await);
+        sample.tag("1.0", &one, 365).await;
+        sample.tag("1.1", &other, 365).await;
+        sample.old("2.0").await;
+        let signature = sample.referrer(&shared).await;
+        let countersignature = sample.referrer(&signature).await;
+        let gone = sample.referrer(&own).await;
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        if is_taken {
+            let another = sample.image("another", json!({})).await;
+            sample.tag("8.0", &sample.index(&[&shared, &another]).await, 0).await;
+        } else {
+            sample.store.fail_when(|call| {
+                let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
+                fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+            });
+        }
+        sample.execute(&plan, Mode::Apply).await;
+        assert!(!sample.has(&one).await && sample.has(&shared).await, "{is_taken}");
+        assert!(sample.has(&signature).await && sample.has(&countersignature).await, "{is_taken}");
+        assert!(!sample.has(&own).await && !sample.has(&gone).await, "{is_taken}");
+    }
 }
