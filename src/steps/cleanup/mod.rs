@@ -19,7 +19,7 @@ mod tree;
 pub use execute::{Execution, execute};
 pub use foresee::{Foreseen, Known, foresee};
 pub use judge::{Condemned, Kept, Protections, Verdict, judge};
-pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Wanted, World, observe};
+pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Unseen, Wanted, World, observe};
 pub use plan::{Group, How, Plan, Policy, RepositoryPlan, plan};
 pub use report::{CleanupReport, Totals};
 pub use tree::Tree;

@@ -115,9 +115,24 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub struct TagImage {
     pub tag: Tag,
-    pub image: Result<Tree, Trouble>,
+    pub image: Result<Tree, Unseen>,
     /// Of a mirror when it was pushed, of a base when it was made; where that is told and of use.
     pub date: Option<DateTime<Utc>>,
+}
+
+/// Why it is not known what a tag names.
+#[derive(Clone, Debug)]
+pub enum Unseen {
+    /// It is listed, and names nothing. Some registries leave such tags behind.
+    Absent,
+    Unread(Trouble),
+}
+
+impl TagImage {
+    /// Returns whether it is listed, and names nothing.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.image, Err(Unseen::Absent))
+    }
 }
 
 /// What the configuration wants of a repository.
@@ -141,7 +156,7 @@ impl Seen {
 
     /// Returns whether all that its tags and its records lead to is known.
     pub fn is_known(&self) -> bool {
-        self.is_pinned_known && self.tags().all(|tag| tag.image.is_ok())
+        self.is_pinned_known && self.tags().all(|tag| tag.image.is_ok() || tag.is_absent())
     }
 }
 
@@ -275,8 +290,8 @@ impl Look<'_> {
         let read = tree::read(self.observer.store, repository, &Reference::Tag(tag.clone())).await;
         let (image, clue) = match read {
             Ok(Some((tree, clue))) => (Ok(tree), clue),
-            Ok(None) => (Err(Trouble::new("it is listed, and not there")), Clue::Nowhere),
-            Err(error) => (Err(trouble(&error)), Clue::Nowhere),
+            Ok(None) => (Err(Unseen::Absent), Clue::Nowhere),
+            Err(error) => (Err(Unseen::Unread(trouble(&error))), Clue::Nowhere),
         };
         (TagImage { tag, image, date }, clue)
     }
