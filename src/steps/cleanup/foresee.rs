@@ -57,7 +57,7 @@ pub async fn foresee(config: &Config, known: Known<'_>, observer: Observer<'_>) 
                 rules: target.rules.clone(),
                 wanted,
                 listing: Ok(listing.iter().map(|tag| unread(role, tag)).collect()),
-                ..unseen(target.repository.clone(), role)
+                ..unseen(config, target.repository.clone(), role)
             }
         });
         (seen.collect::<Vec<_>>(), warnings)

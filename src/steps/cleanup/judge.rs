@@ -215,7 +215,7 @@ fn standing(seen: &Seen, tag: &TagImage, protections: &Protections<'_>) -> Optio
     if let Err(unseen) = &tag.image {
         return Some(Kept::unseen(unseen));
     }
-    protections.reason(&seen.repository, tag).or_else(|| wanted(seen, &tag.tag))
+    protections.reason(&seen.place, tag).or_else(|| wanted(seen, &tag.tag))
 }
 
 /// Returns why the configuration keeps a tag.
@@ -257,7 +257,7 @@ pub(super) fn undecided<'a>(seen: &'a Seen, protections: &Protections<'_>, ages:
         let rank = ranks.get(&tag.tag).copied().filter(|_| is_dated(tag) || has_version(tag)).unwrap_or(usize::MAX);
         // Whatever condemns a tag condemns an older one.
         let date = if is_dated(tag) { tag.date } else { FIRST_DAY };
-        let is_kept = protections.reason(&seen.repository, tag).is_some() || wanted(seen, &tag.tag).is_some();
+        let is_kept = protections.reason(&seen.place, tag).is_some() || wanted(seen, &tag.tag).is_some();
         let verdict = || match replaced(&tag.tag) {
             Some((_, day)) => by_replacement(&seen.rules, None, day, now),
             None => by_age_and_rank(seen, rank, date, now),
@@ -407,7 +407,7 @@ fn by_archive_date(seen: &Seen, protections: &Protections<'_>, keep_days: u32, n
         if let Err(unseen) = &tag.image {
             return Verdict::Keep(Kept::unseen(unseen));
         }
-        if let Some(kept) = protections.reason(&seen.repository, tag) {
+        if let Some(kept) = protections.reason(&seen.place, tag) {
             return Verdict::Keep(kept);
         }
         if tag.tag.is_attachment() {

@@ -207,7 +207,8 @@ impl World {
     }
 }
 
-const REASONS: [&str; 26] = [
+const REASONS: [&str; 28] = [
+    "absent",
     "ageUnknown",
     "archivedUntil",
     "attachedToKept",
@@ -225,6 +226,7 @@ const REASONS: [&str; 26] = [
     "notOldEnough",
     "partOfKept",
     "recorded",
+    "replacedBy",
     "repositoryFailed",
     "selected",
     "sharesDigest",

@@ -247,6 +247,56 @@ async fn a_layout_that_a_record_names_relative_to_the_configuration_is_that_of_t
 }
 
 #[tokio::test]
+async fn a_place_of_two_names_is_cleaned_up_once_and_records_protect_by_each() {
+    let config = config(
+        "sync:
+  entries:
+    - { source: up.example/a, target: r.example/m/a, tag: '9' }
+    - { source: up.example/a, target: 'r.example:443/m/a', tag: '9', retention: { keep_last: 3 } }
+    - { source: up.example/a, target: cache.example/m/a, tag: '9' }
+    - { source: up.example/a, target: plain.example:80/m/a, tag: '9' }
+    - { source: up.example/a, target: plain.example/m/a, tag: '9' }
+    - { source: up.example/a, target: 'r.example:5000/m/a', tag: '9' }
+hosts: { cache.example: { endpoint: 'https://r.example' } }
+registry: { insecure_registries: [plain.example, 'plain.example:80'] }
+retention: { keep_last: 1 }
+",
+    );
+    let targets = targets(&config);
+    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1, 2], vec![3, 4], vec![5]]);
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0", "5.0", "6.0"]).await;
+    let base = record("r.example/apps/one:1", Some("r.example:443/m/a:1.0"), None);
+    let own = record("cache.example/m/a:2.0", None, None);
+    let plan = sample.plan(&config, records(vec![base, own])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert!(matches!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(_))));
+    assert_eq!(reason(&plan, &sample.at, "3.0"), None);
+    // It goes by the rules of each name.
+    assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::KeepLast));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_layout_that_links_lead_to_is_one_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("a path");
+    std::fs::create_dir(root.join("m")).expect("a directory");
+    std::os::unix::fs::symlink("m", root.join("alias")).expect("a link");
+    let layout = |name: &str| format!("ocidir://{}/{name}/x", root.display());
+    let entry = |name: &str| format!("    - {{ source: up.example/a, target: '{}', tag: '9' }}\n", layout(name));
+    let config = config(&format!("sync:\n  entries:\n{}{}retention: {{ keep_last: 1 }}\n", entry("alias"), entry("m")));
+    let targets = targets(&config);
+    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1]]);
+    let sample = Sample::new(&layout("alias"), Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0"] {
+        sample.old(name).await;
+    }
+    let plan = sample.plan(&config, records(vec![record("r.example/apps/one:1", Some(&format!("{}:1.0", layout("m"))), None)])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert_eq!(reason(&plan, &sample.at, "2.0"), None);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_kept() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
     let fault = |call: &Call| {
