@@ -16,7 +16,8 @@ pub(super) fn place(config: &Config, repository: &Repository) -> Repository {
 }
 
 fn followed(directory: &Path) -> PathBuf {
-    let real = |ancestor: &Path| Some(ancestor.canonicalize().ok()?.join(directory.strip_prefix(ancestor).ok()?));
+    // Joining nothing leaves a slash behind.
+    let real = |ancestor: &Path| Some(ancestor.canonicalize().ok()?.join(directory.strip_prefix(ancestor).ok()?).components().collect());
     directory.ancestors().find_map(real).unwrap_or_else(|| directory.to_owned())
 }
 
