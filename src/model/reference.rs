@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use chrono::NaiveDate;
 use thiserror::Error;
 
 use super::digest::Digest;
@@ -286,6 +287,16 @@ impl Tag {
         ["sig", "att", "sbom"].map(|kind| Tag(format!("{base}.{kind}")))
     }
 
+    /// Returns the tag that an image had, and the day on which `sync` gave it this one instead: `<tag>-replaced.<YYYYMMDD>`, with a
+    /// number behind it where that was not the first of the day. `None` for tags of another shape.
+    pub fn replaced(&self) -> Option<(Tag, NaiveDate)> {
+        let (tag, rest) = self.0.rsplit_once("-replaced.")?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (day, number) = rest.split_once('.').unwrap_or((rest, "1"));
+        let day = NaiveDate::parse_from_str(day, "%Y%m%d").ok().filter(|_| day.len() == 8 && is_number(day) && is_number(number))?;
+        Some((tag.parse().ok()?, day))
+    }
+
     /// Returns whether the tag holds attachments of an image by the conventions for registries without the referrers API:
     /// the fallback tag `sha256-<hex>`, and cosign's `sha256-<hex>.sig`, `.att`, `.sbom`.
     pub fn is_attachment(&self) -> bool {
@@ -502,6 +513,18 @@ mod tests {
             ("3.21".to_owned(), false),
         ] {
             assert_eq!(text.parse::<Tag>().expect("a tag").is_attachment(), attachment, "{text}");
+        }
+    }
+
+    #[test]
+    fn tags_of_replaced_images_are_told_from_others() {
+        let replaced = |text: &str| text.parse::<Tag>().expect("a tag").replaced().map(|(tag, day)| format!("{tag} {day}"));
+        assert_eq!(replaced("3.0-replaced.20261121").as_deref(), Some("3.0 2026-11-21"));
+        assert_eq!(replaced("3.0-replaced.20261121.12").as_deref(), Some("3.0 2026-11-21"));
+        for text in
+            ["3.0", "3.0-replaced", "3.0-replaced.2026112", "3.0-replaced.20261321", "3.0-replaced.20261121.x", "3.0-replaced.20261121."]
+        {
+            assert_eq!(replaced(text), None, "{text}");
         }
     }
 

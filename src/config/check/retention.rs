@@ -1,5 +1,7 @@
 //! Checking `retention`: the general rules and what entries and images change of them.
 
+use std::collections::HashMap;
+
 use super::reader::{At, Context, Fields, Located, default_of};
 use crate::config::table::{ARCHIVE, RETENTION};
 use crate::config::{Archive, BasePath, CondemnedBy, Retention, TagExclusion};
@@ -114,13 +116,15 @@ impl General {
     }
 }
 
-/// Reports archives that would lie in a configured repository, where cleanup would take their tags for the repository's own.
+/// Reports archives that would lie in a configured repository, where cleanup would take their tags for the repository's own, and those
+/// that two repositories share, where the tags of one would meet those of the other.
 pub(super) fn check_archives<'a>(
     context: &Context<'_>,
     kept: impl Iterator<Item = (&'a Repository, &'a Applied)>,
     configured: &[&Repository],
 ) {
     let mut reported: Vec<(At, Repository)> = Vec::new();
+    let mut archived: HashMap<Repository, &Repository> = HashMap::new();
     for (repository, applied) in kept {
         let Some((archive, at)) = applied.retention.as_ref().and_then(|rules| rules.archive.as_ref()).zip(applied.archive.as_ref()) else {
             continue;
@@ -129,6 +133,14 @@ pub(super) fn check_archives<'a>(
             Repository::Remote { path, .. } => archive.registry.join(path.as_str()).ok(),
             Repository::Layout { .. } => None,
         };
+        let below = below.map(|place| place.resolved_below(context.directory));
+        if let Some(place) = &below {
+            let first = *archived.entry(place.clone()).or_insert(repository);
+            if first != repository {
+                let problem = format!("`{first}` and `{repository}` would share the archive `{place}`");
+                context.error(at, problem, "give one of them a `retention.archive.registry` of its own");
+            }
+        }
         let itself = archive.registry.to_string().parse().ok();
         for place in [below, itself].into_iter().flatten().map(|place: Repository| place.resolved_below(context.directory)) {
             let seen = (at.clone(), place);

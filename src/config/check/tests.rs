@@ -552,6 +552,23 @@ fn images_built_in_a_circle_or_twice_are_refused() {
 }
 
 #[test]
+fn two_repositories_do_not_share_an_archive() {
+    let text = "sync:
+  entries:
+    - { source: a.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '3' }
+    - { source: b.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '4' }
+    - { source: c.example.com/alpine, target: r2.example.com/mirror/alpine, tag: '3' }
+retention:
+  archive: { enabled: true, registry: archive.example.com }
+";
+    assert_snapshot!(told(text), @r#"
+    imglife.yaml:7:39: retention.archive.registry: `r1.example.com/mirror/alpine` and `r2.example.com/mirror/alpine` would share the archive `archive.example.com/mirror/alpine`
+      give one of them a `retention.archive.registry` of its own
+    "#);
+    loaded(&text.replace("r2.example.com/mirror", "r2.example.com/mirrors"), &[]);
+}
+
+#[test]
 fn an_archive_does_not_lie_in_a_configured_repository() {
     let rules = |registry: &str| format!("{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n", entry("tag: '3'"));
     let config = loaded(&rules("registry.example.com/archive"), &[]);

@@ -420,6 +420,11 @@ impl Run<'_> {
                 Trouble::new(format!("the tag {tag} is too long to be archived")).hint("exclude it by `exclude_tags`, or rename it")
             );
         };
+        let there = self.archived_as(to, archived).await?;
+        if let Some(other) = there.filter(|digest| *digest != group.digest) {
+            let cause = format!("{to} names another image already, {other}; nothing was deleted");
+            return Err(Trouble::new(cause).hint("run cleanup again on another day, or give the image there another tag"));
+        }
         let attachment_tags: BTreeSet<Tag> = fresh.tags.iter().filter(|tag| tag.is_attachment()).cloned().collect();
         let request = CopyRequest {
             item: &format!("{repository}:{tag} -> {to}"),
@@ -431,15 +436,19 @@ impl Run<'_> {
             attachments: Attachments::Copied { source_tags: &attachment_tags },
         };
         self.transfer.copy(request).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))?;
-        let found =
-            self.execution.store.resolve(&to.repository, &Reference::Tag(archived.clone())).await.map_err(|error| trouble(&error))?;
-        match found {
-            Some(found) if found.digest == group.digest => Ok(()),
+        match self.archived_as(to, archived).await? {
+            Some(found) if found == group.digest => Ok(()),
             found => {
-                let found = found.map_or_else(|| "nothing".to_owned(), |found| found.digest.to_string());
+                let found = found.map_or_else(|| "nothing".to_owned(), |found| found.to_string());
                 Err(Trouble::new(format!("{to} names {found} instead of {}; nothing was deleted", group.digest)))
             }
         }
+    }
+
+    /// Returns the digest that a tag of an archive names.
+    async fn archived_as(&self, to: &ImageReference, tag: &Tag) -> Result<Option<Digest>, Trouble> {
+        let found = self.execution.store.resolve(&to.repository, &Reference::Tag(tag.clone())).await;
+        Ok(found.map_err(|error| trouble(&error))?.map(|found| found.digest))
     }
 
     /// Returns what refers to the image and to what goes with it, as the place lists it by itself, each with what it refers to.

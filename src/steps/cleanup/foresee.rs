@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::judge::{Ages, Protections, undecided};
 use super::observe::{
-    LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, World, selections, trouble, unseen, wanted,
+    LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, Unseen, World, selections, trouble, unseen, wanted,
 };
 use super::plan::{Policy, guard, plan};
 use super::targets;
@@ -57,7 +57,7 @@ pub async fn foresee(config: &Config, known: Known<'_>, observer: Observer<'_>) 
                 rules: target.rules.clone(),
                 wanted,
                 listing: Ok(listing.iter().map(|tag| unread(role, tag)).collect()),
-                ..unseen(target.repository.clone(), role)
+                ..unseen(config, target.repository.clone(), role)
             }
         });
         (seen.collect::<Vec<_>>(), warnings)
@@ -82,7 +82,7 @@ pub async fn foresee(config: &Config, known: Known<'_>, observer: Observer<'_>) 
 fn unread(role: Role, seen: &TagSeen) -> TagImage {
     // The age of a base is in its image.
     let date = seen.pushed_at.filter(|_| role == Role::Mirror);
-    TagImage { tag: seen.tag.clone(), image: Err(Trouble::new("it was not looked at")), date }
+    TagImage { tag: seen.tag.clone(), image: Err(Unseen::Unread(Trouble::new("it was not looked at"))), date }
 }
 
 impl Look<'_> {

@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::observe::{Role, Seen, TagImage};
+use super::observe::{Role, Seen, TagImage, Unseen};
 use crate::config::{CondemnedBy, Retention, TagExclusion};
 use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::registry::Ability;
@@ -53,6 +53,8 @@ pub enum Kept {
     Young,
     /// It is among the newest `keep_last`.
     KeepLast,
+    /// It is the image that this tag had before, and the tag stays.
+    ReplacedBy(Tag),
     /// It is not older than `max_age_days`.
     NotOldEnough,
     /// How old it is cannot be told.
@@ -65,6 +67,8 @@ pub enum Kept {
     AttachedToKept,
     /// What it is attached to is there without a tag, or cannot be told.
     SubjectUnknown,
+    /// It is listed, and names nothing.
+    Absent,
     /// What it names cannot be read, for this reason.
     Unreadable(String),
     /// The registry deletes by digest only, and another tag cannot be read that may share it.
@@ -84,6 +88,13 @@ pub enum Kept {
 }
 
 impl Kept {
+    fn unseen(unseen: &Unseen) -> Kept {
+        match unseen {
+            Unseen::Absent => Kept::Absent,
+            Unseen::Unread(trouble) => Kept::Unreadable(trouble.cause.clone()),
+        }
+    }
+
     /// Returns the reason in words.
     pub fn words(&self) -> String {
         let text = match self {
@@ -99,12 +110,14 @@ impl Kept {
             Kept::UpstreamUnknown(cause) => return format!("what `sync` selects is not known: {cause}"),
             Kept::Young => "younger than 24 hours",
             Kept::KeepLast => "among the newest `keep_last`",
+            Kept::ReplacedBy(tag) => return format!("the image that {tag} had before, which stays"),
             Kept::NotOldEnough => "not older than `max_age_days`",
             Kept::AgeUnknown => "its age is not known",
             Kept::SharesDigest(tag) => return format!("shares its digest with {tag}, and the registry deletes by digest only"),
             Kept::PartOfKept => "part of an image that is kept, and the registry deletes by digest only",
             Kept::AttachedToKept => "attached to an image that is kept",
             Kept::SubjectUnknown => "what it is attached to is not known to be gone",
+            Kept::Absent => "it is listed, and not there",
             Kept::Unreadable(cause) => return format!("cannot be read: {cause}"),
             Kept::NeighbourUnreadable => "another tag that may share its digest cannot be read",
             Kept::NotDeletable => "the registry deletes nothing",
@@ -128,6 +141,8 @@ pub enum Condemned {
     TooOld,
     /// Both.
     BeyondKeepLastAndTooOld,
+    /// It is the image that a tag had before, which goes or is gone.
+    WithTag,
     /// It is attached to an image that goes or is gone.
     WithImage,
     /// In an archive: its time is over.
@@ -141,6 +156,7 @@ impl Condemned {
             Condemned::BeyondKeepLast => "beyond `keep_last`",
             Condemned::TooOld => "older than `max_age_days`",
             Condemned::BeyondKeepLastAndTooOld => "beyond `keep_last` and older than `max_age_days`",
+            Condemned::WithTag => "its tag goes or is gone",
             Condemned::WithImage => "its image goes",
             Condemned::Expired => "its time in the archive is over",
         }
@@ -196,10 +212,10 @@ impl<'a> Protections<'a> {
 
 /// Returns why a tag of a mirror or a base stays whatever the rules say, as far as that does not depend on its age or its neighbours.
 fn standing(seen: &Seen, tag: &TagImage, protections: &Protections<'_>) -> Option<Kept> {
-    if let Err(trouble) = &tag.image {
-        return Some(Kept::Unreadable(trouble.cause.clone()));
+    if let Err(unseen) = &tag.image {
+        return Some(Kept::unseen(unseen));
     }
-    protections.reason(&seen.repository, tag).or_else(|| wanted(seen, &tag.tag))
+    protections.reason(&seen.place, tag).or_else(|| wanted(seen, &tag.tag))
 }
 
 /// Returns why the configuration keeps a tag.
@@ -241,11 +257,15 @@ pub(super) fn undecided<'a>(seen: &'a Seen, protections: &Protections<'_>, ages:
         let rank = ranks.get(&tag.tag).copied().filter(|_| is_dated(tag) || has_version(tag)).unwrap_or(usize::MAX);
         // Whatever condemns a tag condemns an older one.
         let date = if is_dated(tag) { tag.date } else { FIRST_DAY };
-        let is_kept = protections.reason(&seen.repository, tag).is_some() || wanted(seen, &tag.tag).is_some();
-        !tag.tag.is_attachment() && !is_kept && matches!(by_age_and_rank(seen, rank, date, now), Verdict::Condemn(_))
+        let is_kept = protections.reason(&seen.place, tag).is_some() || wanted(seen, &tag.tag).is_some();
+        let verdict = || match replaced(&tag.tag) {
+            Some((_, day)) => by_replacement(&seen.rules, None, day, now),
+            None => by_age_and_rank(seen, rank, date, now),
+        };
+        !tag.tag.is_attachment() && !tag.is_absent() && !is_kept && matches!(verdict(), Verdict::Condemn(_))
     };
     let open: Vec<&TagImage> = seen.tags().filter(may_go).collect();
-    let is_ordered_by_date = open.iter().any(|tag| !is_dated(tag) && !has_version(tag));
+    let is_ordered_by_date = open.iter().any(|tag| ranks.contains_key(&tag.tag) && !is_dated(tag) && !has_version(tag));
     let ordered = seen.tags().filter(|tag| is_ordered_by_date && !has_version(tag) && ranks.contains_key(&tag.tag));
     ordered.chain(open).map(|tag| &tag.tag).collect()
 }
@@ -283,20 +303,56 @@ pub(super) fn alive<'a>(seen: &'a Seen, verdicts: &BTreeMap<Tag, Verdict>) -> BT
 
 fn by_rules(seen: &Seen, protections: &Protections<'_>, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {
     let ranks = ranks(seen);
-    let verdict = |tag: &TagImage| match standing(seen, tag, protections) {
+    let verdict = |tag: &TagImage, verdicts: &BTreeMap<Tag, Verdict>| match standing(seen, tag, protections) {
         Some(kept) => Verdict::Keep(kept),
         None if tag.tag.is_attachment() => Verdict::Condemn(Condemned::WithImage),
-        None => by_age_and_rank(seen, ranks.get(&tag.tag).copied().unwrap_or_default(), tag.date, now),
+        None => match replaced(&tag.tag) {
+            Some((of, day)) => by_replacement(&seen.rules, verdicts.get(&of).map(|verdict| (&of, verdict)), day, now),
+            None => by_age_and_rank(seen, ranks.get(&tag.tag).copied().unwrap_or_default(), tag.date, now),
+        },
     };
-    seen.tags().map(|tag| (tag.tag.clone(), verdict(tag))).collect()
+    // What a tag had before is judged after it; the name of the tag is the shorter.
+    let mut tags: Vec<&TagImage> = seen.tags().collect();
+    tags.sort_by_key(|tag| tag.tag.as_str().len());
+    let mut verdicts = BTreeMap::new();
+    for tag in tags {
+        let verdict = verdict(tag, &verdicts);
+        verdicts.insert(tag.tag.clone(), verdict);
+    }
+    verdicts
 }
 
-/// Returns the places of tags among the newest, from 0 on. Aliases, `latest` and attachments have none.
+/// Returns the tag that an image had, and when it lost it at the latest: at the end of the day in this one.
+fn replaced(tag: &Tag) -> Option<(Tag, DateTime<Utc>)> {
+    let (of, day) = tag.replaced().filter(|(_, day)| day.year() >= FIRST_YEAR)?;
+    Some((of, day.succ_opt()?.and_time(NaiveTime::MIN).and_utc()))
+}
+
+/// Returns the verdict on an image that was replaced: by its age, where rules have one, and otherwise by what becomes of its tag; `None`
+/// when that is gone.
+fn by_replacement(rules: &[Retention], tag: Option<(&Tag, &Verdict)>, day: DateTime<Utc>, now: DateTime<Utc>) -> Verdict {
+    if now - day < GRACE {
+        return Verdict::Keep(Kept::Young);
+    }
+    let mut last = Verdict::Keep(Kept::KeepLast);
+    for rules in rules {
+        last = match (rules.max_age_days, tag) {
+            (Some(days), _) if now - day > TimeDelta::days(days.into()) => Verdict::Condemn(Condemned::TooOld),
+            (Some(_), _) => return Verdict::Keep(Kept::NotOldEnough),
+            (None, Some((tag, Verdict::Keep(_)))) => return Verdict::Keep(Kept::ReplacedBy(tag.clone())),
+            (None, _) => Verdict::Condemn(Condemned::WithTag),
+        };
+    }
+    last
+}
+
+/// Returns the places of tags among the newest, from 0 on. Aliases, `latest`, attachments, images
+/// that were replaced and tags that name nothing have none.
 fn ranks(seen: &Seen) -> HashMap<&Tag, usize> {
     let mut images: Vec<(TagVersion, &TagImage)> = seen
         .tags()
-        .filter(|tag| !tag.tag.is_attachment())
-        .filter(|tag| tag.tag != Tag::latest() && !seen.wanted.aliases.contains(&tag.tag))
+        .filter(|tag| !tag.tag.is_attachment() && !tag.is_absent())
+        .filter(|tag| replaced(&tag.tag).is_none() && tag.tag != Tag::latest() && !seen.wanted.aliases.contains(&tag.tag))
         .map(|tag| (TagVersion::of(tag.tag.as_str()), tag))
         .collect();
     // Tags without a version are all alike as versions, so that their dates decide.
@@ -348,10 +404,10 @@ fn by_one(rules: &Retention, rank: usize, date: Option<DateTime<Utc>>, now: Date
 
 fn by_archive_date(seen: &Seen, protections: &Protections<'_>, keep_days: u32, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {
     let verdict = |tag: &TagImage| {
-        if let Err(trouble) = &tag.image {
-            return Verdict::Keep(Kept::Unreadable(trouble.cause.clone()));
+        if let Err(unseen) = &tag.image {
+            return Verdict::Keep(Kept::unseen(unseen));
         }
-        if let Some(kept) = protections.reason(&seen.repository, tag) {
+        if let Some(kept) = protections.reason(&seen.place, tag) {
             return Verdict::Keep(kept);
         }
         if tag.tag.is_attachment() {

@@ -7,11 +7,13 @@ use crate::config::{Config, Retention};
 use crate::model::Repository;
 use crate::steps::shard::{Only, Shard};
 use crate::steps::{build, sync};
+use place::place;
 
 mod execute;
 mod foresee;
 mod judge;
 mod observe;
+mod place;
 mod plan;
 mod report;
 mod tree;
@@ -19,7 +21,7 @@ mod tree;
 pub use execute::{Execution, execute};
 pub use foresee::{Foreseen, Known, foresee};
 pub use judge::{Condemned, Kept, Protections, Verdict, judge};
-pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Wanted, World, observe};
+pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Unseen, Wanted, World, observe};
 pub use plan::{Group, How, Plan, Policy, RepositoryPlan, plan};
 pub use report::{CleanupReport, Totals};
 pub use tree::Tree;
@@ -34,6 +36,7 @@ pub struct Scope {
 /// A repository of the configuration, with all that the configuration says of it.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// As it is named first.
     pub repository: Repository,
     /// The positions of the images that are pushed to it.
     pub images: Vec<usize>,
@@ -43,11 +46,14 @@ pub struct Target {
     pub rules: Vec<Retention>,
 }
 
-/// Returns the repositories of the configuration, bases before mirrors.
+/// Returns the repositories of the configuration, bases before mirrors. What has several names is one of them.
 pub fn targets(config: &Config) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
+    let mut places: Vec<Repository> = Vec::new();
     let mut target = |repository: &Repository| {
-        targets.iter().position(|target| target.repository == *repository).unwrap_or_else(|| {
+        let place = place(config, repository);
+        places.iter().position(|known| *known == place).unwrap_or_else(|| {
+            places.push(place);
             targets.push(Target { repository: repository.clone(), images: Vec::new(), entries: Vec::new(), rules: Vec::new() });
             targets.len() - 1
         })

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use super::judge::{Ages, Protections, Verdict, judge, subject, undecided};
+use super::place::place;
 use super::tree::{self, Clue, Tree};
 use super::{Scope, Target, targets};
 use crate::config::{Archive, Config, Entry, Retention};
@@ -57,12 +58,12 @@ impl World {
 }
 
 impl RecordsSeen {
-    /// Returns the records with the layouts that they name relative to the configuration resolved, as those of the configuration are.
+    /// Returns the records with the places that they name as [`place`] has them, layouts resolved below the configuration's directory.
     pub(super) fn resolved(mut self, config: &Config) -> RecordsSeen {
         if let RecordsSeen::Read(reading) = &mut self {
             for record in &mut reading.records {
                 for image in record.base.iter_mut().chain([&mut record.image]) {
-                    image.repository = image.repository.resolved_below(&config.directory);
+                    image.repository = place(config, &image.repository.resolved_below(&config.directory));
                 }
             }
         }
@@ -92,6 +93,8 @@ pub enum Role {
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub repository: Repository,
+    /// The one name of it by which records are compared.
+    pub place: Repository,
     pub role: Role,
     /// A tag goes when it goes by all of them.
     pub rules: Vec<Retention>,
@@ -115,9 +118,24 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub struct TagImage {
     pub tag: Tag,
-    pub image: Result<Tree, Trouble>,
+    pub image: Result<Tree, Unseen>,
     /// Of a mirror when it was pushed, of a base when it was made; where that is told and of use.
     pub date: Option<DateTime<Utc>>,
+}
+
+/// Why it is not known what a tag names.
+#[derive(Clone, Debug)]
+pub enum Unseen {
+    /// It is listed, and names nothing. Some registries leave such tags behind.
+    Absent,
+    Unread(Trouble),
+}
+
+impl TagImage {
+    /// Returns whether it is listed, and names nothing.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.image, Err(Unseen::Absent))
+    }
 }
 
 /// What the configuration wants of a repository.
@@ -141,7 +159,7 @@ impl Seen {
 
     /// Returns whether all that its tags and its records lead to is known.
     pub fn is_known(&self) -> bool {
-        self.is_pinned_known && self.tags().all(|tag| tag.image.is_ok())
+        self.is_pinned_known && self.tags().all(|tag| tag.image.is_ok() || tag.is_absent())
     }
 }
 
@@ -167,7 +185,7 @@ pub async fn observe(config: &Config, scope: &Scope, records: RecordsSeen, obser
     let ((wanted, mut warnings), (orphans, more)) = futures_util::join!(wanted, orphans(config, observer));
     warnings.extend(more);
     let protections = Protections::of(records.records());
-    let (looks, archives) = looks(&targets, wanted);
+    let (looks, archives) = looks(config, &targets, wanted);
     let look = &Look { observer, protections: &protections };
     let looks = looks.into_iter().chain(archives).map(|seen| async move { look.at(seen).await });
     let repositories = stream::iter(looks.collect::<Vec<_>>()).buffered(REPOSITORIES).collect().await;
@@ -175,12 +193,12 @@ pub async fn observe(config: &Config, scope: &Scope, records: RecordsSeen, obser
 }
 
 /// Returns the repositories that are to be looked at, and their archives.
-fn looks(targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>, Vec<Seen>) {
+fn looks(config: &Config, targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>, Vec<Seen>) {
     let mut archives: BTreeMap<Repository, u32> = BTreeMap::new();
     let mut looks = Vec::with_capacity(targets.len());
     for (target, wanted) in targets.iter().zip(wanted) {
         let role = if target.images.is_empty() { Role::Mirror } else { Role::Base };
-        let mut seen = Seen { rules: target.rules.clone(), wanted, ..unseen(target.repository.clone(), role) };
+        let mut seen = Seen { rules: target.rules.clone(), wanted, ..unseen(config, target.repository.clone(), role) };
         for (archive, repository) in archives_of(target) {
             match repository {
                 Ok(repository) => {
@@ -195,7 +213,7 @@ fn looks(targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>, Vec<Seen>) {
         }
         looks.push(seen);
     }
-    let archives = archives.into_iter().map(|(repository, keep_days)| unseen(repository, Role::Archive { keep_days }));
+    let archives = archives.into_iter().map(|(repository, keep_days)| unseen(config, repository, Role::Archive { keep_days }));
     (looks, archives.collect())
 }
 
@@ -210,8 +228,9 @@ pub(super) fn archives_of(target: &Target) -> impl Iterator<Item = (&Archive, Re
     })
 }
 
-pub(super) fn unseen(repository: Repository, role: Role) -> Seen {
+pub(super) fn unseen(config: &Config, repository: Repository, role: Role) -> Seen {
     Seen {
+        place: place(config, &repository),
         repository,
         role,
         rules: Vec::new(),
@@ -275,15 +294,15 @@ impl Look<'_> {
         let read = tree::read(self.observer.store, repository, &Reference::Tag(tag.clone())).await;
         let (image, clue) = match read {
             Ok(Some((tree, clue))) => (Ok(tree), clue),
-            Ok(None) => (Err(Trouble::new("it is listed, and not there")), Clue::Nowhere),
-            Err(error) => (Err(trouble(&error)), Clue::Nowhere),
+            Ok(None) => (Err(Unseen::Absent), Clue::Nowhere),
+            Err(error) => (Err(Unseen::Unread(trouble(&error))), Clue::Nowhere),
         };
         (TagImage { tag, image, date }, clue)
     }
 
     /// Looks at images that records name by digest and that no tag leads to.
     async fn look_at_pinned(&self, seen: &mut Seen) {
-        let Some(named) = self.protections.digests_in.get(&seen.repository) else { return };
+        let Some(named) = self.protections.digests_in.get(&seen.place) else { return };
         let known: BTreeSet<&Digest> = seen.tags().flat_map(|tag| &tag.image).flat_map(|tree| tree.digests()).collect();
         let unknown: Vec<Digest> = named.iter().filter(|digest| !known.contains(*digest)).map(|digest| (*digest).clone()).collect();
         let repository = &seen.repository;
@@ -343,8 +362,10 @@ pub(super) fn wanted(
 ) -> (Vec<Wanted>, Vec<String>) {
     let mut warnings = Vec::new();
     let mut all = Vec::with_capacity(targets.len());
+    let is_at = |repository: &Repository, at: &Repository| place(config, repository) == *at;
     for target in targets {
         let mut wanted = Wanted::default();
+        let at = place(config, &target.repository);
         for (position, image) in config.build.iter().flat_map(|build| build.images.iter().enumerate()) {
             let identity = identities.get(position);
             if target.images.contains(&position) {
@@ -356,8 +377,8 @@ pub(super) fn wanted(
                 }
             }
             match identity {
-                Some(Ok(identity)) if identity.base == target.repository => drop(wanted.used.insert(identity.base_tag.clone())),
-                Some(Err(trouble)) if image.mirror_image == target.repository => match &image.mirror_tag {
+                Some(Ok(identity)) if is_at(&identity.base, &at) => drop(wanted.used.insert(identity.base_tag.clone())),
+                Some(Err(trouble)) if is_at(&image.mirror_image, &at) => match &image.mirror_tag {
                     Some(tag) => drop(wanted.used.insert(tag.clone())),
                     None => wanted.build_unknown = Some(trouble.cause.clone()),
                 },

@@ -121,7 +121,7 @@ pub(super) fn guard(world: &World) -> Option<Trouble> {
 fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_guarded: bool) -> RepositoryPlan {
     let mut verdicts = judge(seen, protections, policy.now);
     let mut trouble = seen.trouble.clone().or_else(|| seen.listing.as_ref().err().cloned());
-    let images = seen.tags().filter(|tag| !tag.tag.is_attachment()).count();
+    let images = seen.tags().filter(|tag| !tag.tag.is_attachment() && !tag.is_absent()).count();
     let is_condemned = |verdict: &Verdict| matches!(verdict, Verdict::Condemn(_));
     let going = verdicts.iter().filter(|(tag, verdict)| !tag.is_attachment() && is_condemned(verdict)).count();
     let allowed = policy.max_delete_percent.or_else(|| seen.rules.iter().map(|rules| rules.max_delete_percent).min());

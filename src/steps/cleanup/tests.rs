@@ -13,7 +13,7 @@ use crate::error::Exit;
 use crate::model::manifest::media_type;
 use crate::model::{Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Tag, Variables};
 use crate::packages::{Reading, Unreadable};
-use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, PlaceErrorKind};
 use crate::steps::{Mode, Trouble};
 
@@ -102,6 +102,12 @@ impl Sample {
     async fn index(&self, children: &[&Digest]) -> Digest {
         let children: Vec<_> =
             children.iter().map(|digest| json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1 })).collect();
+        self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children })).await
+    }
+
+    /// Puts an index of one manifest, which it says is of this type.
+    async fn index_of(&self, kind: &str, child: &Digest) -> Digest {
+        let children = json!([{ "mediaType": kind, "digest": child, "size": 1 }]);
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children })).await
     }
 

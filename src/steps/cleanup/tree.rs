@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
 use crate::model::{Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository};
-use crate::registry::{ImageSource, PlaceError, read_config};
+use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, read_config};
 use crate::transfer::Memory;
 
 /// Annotation and label that hold when an image was made (OCI image specification, "Annotations").
@@ -61,14 +61,28 @@ pub(super) async fn read(
     for _ in 0..DEEPEST_NESTING {
         let mut nested = Vec::new();
         for child in open.iter().filter_map(Manifest::children).flatten() {
-            let is_index = matches!(child.media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST);
-            if tree.below.insert(child.digest.clone()) && is_index {
+            if tree.below.insert(child.digest.clone()) && may_be_index(child) {
                 nested.extend(source.manifest(repository, &child.digest.clone().into()).await?);
             }
         }
         open = nested;
     }
+    if open.iter().filter_map(Manifest::children).any(|children| !children.is_empty()) {
+        let action = format!("read manifest {}", reference.as_str());
+        let detail = format!("its indexes are nested deeper than {DEEPEST_NESTING} levels");
+        return Err(PlaceError::at(repository, action, PlaceErrorKind::Malformed, detail));
+    }
     Ok(Some((tree, clue)))
+}
+
+/// Returns whether an entry of an index may lead further: whatever is not said to be a single image, or a part of one, as old build
+/// caches list them.
+fn may_be_index(entry: &Descriptor) -> bool {
+    const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+    const BUILD_CACHE: &str = "application/vnd.buildkit.cacheconfig.";
+    let kind = entry.media_type.as_str();
+    let is_image = matches!(kind, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST);
+    !is_image && !LAYERS.iter().chain([&BUILD_CACHE]).any(|prefix| kind.starts_with(prefix))
 }
 
 /// What content says of the time at which an image was made.

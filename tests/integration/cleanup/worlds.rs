@@ -13,8 +13,8 @@ use imglife::config::{self, Config};
 use imglife::model::manifest::media_type;
 use imglife::model::{Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
 use imglife::packages::{Reading, Unreadable};
-use imglife::registry::memory::{MemoryPlace, Operation};
-use imglife::registry::{Ability, Deletions, ImageStore, InMemory};
+use imglife::registry::memory::{Fault, MemoryPlace, Operation};
+use imglife::registry::{Ability, Deletions, ImageStore, InMemory, PlaceErrorKind};
 use imglife::steps::Trouble;
 use imglife::steps::cleanup::{How, Observer, Plan, Policy, RecordsSeen, Scope, observe, plan};
 use serde::Deserialize;
@@ -36,6 +36,9 @@ struct World {
     /// Contents that are tagged and not there.
     #[serde(default)]
     lost: BTreeSet<String>,
+    /// Tags that cannot be read, in whatever repository.
+    #[serde(default)]
+    unreadable: BTreeSet<String>,
     /// Contents that are there without a tag, by repository.
     #[serde(default)]
     untagged: BTreeMap<String, Vec<String>>,
@@ -135,6 +138,11 @@ impl World {
                 place.date_tag(&at, &self.tag(tag), *pushed_at);
             }
         }
+        let unreadable = self.unreadable.clone();
+        place.fail_when(move |call| {
+            let fails = call.operation == Operation::Manifest && unreadable.contains(&call.subject);
+            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        });
         place.clear_calls();
         place
     }
@@ -199,7 +207,8 @@ impl World {
     }
 }
 
-const REASONS: [&str; 26] = [
+const REASONS: [&str; 28] = [
+    "absent",
     "ageUnknown",
     "archivedUntil",
     "attachedToKept",
@@ -217,6 +226,7 @@ const REASONS: [&str; 26] = [
     "notOldEnough",
     "partOfKept",
     "recorded",
+    "replacedBy",
     "repositoryFailed",
     "selected",
     "sharesDigest",

@@ -237,6 +237,30 @@ async fn what_could_not_be_archived_is_not_deleted() {
 }
 
 #[tokio::test]
+async fn an_archived_image_is_not_overwritten() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let first = sample.old("1.0").await;
+    let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x }");
+    let archived = async || {
+        let found = sample.store.resolve(&repository("cold.example/x/m/a"), &tag("1.0-archived.20260301").into()).await;
+        found.expect("to look").expect("an image").digest
+    };
+    assert_eq!(sample.run(&config, RecordsSeen::NotConfigured).await.exit(), Exit::Done);
+    assert_eq!(archived().await, first);
+    // The same image once more is archived already.
+    sample.old("1.0").await;
+    assert_eq!(sample.run(&config, RecordsSeen::NotConfigured).await.exit(), Exit::Done);
+    assert_eq!(sample.tags().await, names(&["2.0"]));
+    let second = sample.image("another", json!({})).await;
+    sample.tag("1.0", &second, 365).await;
+    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted, report.totals.archived), (Exit::Failed, 0, 0), "{report:?}");
+    assert!(report.failed[0].error.cause.contains("names another image already"), "{report:?}");
+    assert_eq!(archived().await, first);
+    assert!(sample.tags().await.contains("1.0") && sample.has(&second).await);
+}
+
+#[tokio::test]
 async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
     let sample = Sample::new("r.example/bases/forgotten", Deletions::ALL);
     sample.old("1.0").await;

@@ -247,10 +247,63 @@ async fn a_layout_that_a_record_names_relative_to_the_configuration_is_that_of_t
 }
 
 #[tokio::test]
+async fn a_place_of_two_names_is_cleaned_up_once_and_records_protect_by_each() {
+    let config = config(
+        "sync:
+  entries:
+    - { source: up.example/a, target: r.example/m/a, tag: '9' }
+    - { source: up.example/a, target: 'r.example:443/m/a', tag: '9', retention: { keep_last: 3 } }
+    - { source: up.example/a, target: cache.example/m/a, tag: '9' }
+    - { source: up.example/a, target: plain.example:80/m/a, tag: '9' }
+    - { source: up.example/a, target: plain.example/m/a, tag: '9' }
+    - { source: up.example/a, target: 'r.example:5000/m/a', tag: '9' }
+hosts: { cache.example: { endpoint: 'https://r.example' } }
+registry: { insecure_registries: [plain.example, 'plain.example:80'] }
+retention: { keep_last: 1 }
+",
+    );
+    let targets = targets(&config);
+    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1, 2], vec![3, 4], vec![5]]);
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0", "5.0", "6.0"]).await;
+    let base = record("r.example/apps/one:1", Some("r.example:443/m/a:1.0"), None);
+    let own = record("cache.example/m/a:2.0", None, None);
+    let plan = sample.plan(&config, records(vec![base, own])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert!(matches!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(_))));
+    assert_eq!(reason(&plan, &sample.at, "3.0"), None);
+    // It goes by the rules of each name.
+    assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::KeepLast));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_layout_that_links_lead_to_is_one_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("a path");
+    std::fs::create_dir(root.join("m")).expect("a directory");
+    std::os::unix::fs::symlink("m", root.join("alias")).expect("a link");
+    let layout = |name: &str| format!("ocidir://{}/{name}/x", root.display());
+    let entry = |name: &str| format!("    - {{ source: up.example/a, target: '{}', tag: '9' }}\n", layout(name));
+    let config = config(&format!("sync:\n  entries:\n{}{}retention: {{ keep_last: 1 }}\n", entry("alias"), entry("m")));
+    let targets = targets(&config);
+    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1]]);
+    let sample = Sample::new(&layout("alias"), Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0"] {
+        sample.old(name).await;
+    }
+    let plan = sample.plan(&config, records(vec![record("r.example/apps/one:1", Some(&format!("{}:1.0", layout("m"))), None)])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert_eq!(reason(&plan, &sample.at, "2.0"), None);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_kept() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
-    let digest = sample.store.resolve(&sample.at, &tag("1.0").into()).await.expect("to look").expect("an image").digest;
-    sample.store.lose_manifest(&sample.at, &digest);
+    let fault = |call: &Call| {
+        let fails = call.operation == Operation::Manifest && call.subject == "1.0";
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    };
+    sample.store.fail_when(fault);
     let config = mirror("keep_last: 1");
     assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::Unreadable(_))));
     assert_eq!(sample.reason(&config, "2.0").await, None);
@@ -263,8 +316,90 @@ async fn what_cannot_be_read_is_kept() {
     for name in ["1.0", "2.0", "3.0"] {
         strict.old(name).await;
     }
-    strict.store.lose_manifest(&strict.at, &digest);
+    strict.store.fail_when(fault);
     assert_eq!(strict.reason(&config, "2.0").await, Some(Kept::NeighbourUnreadable));
+}
+
+#[tokio::test]
+async fn tags_that_name_nothing_take_no_place_and_stop_nothing() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        for name in ["1.0", "1.1", "1.2", "1.3"] {
+            sample.old(name).await;
+        }
+        for name in ["2.0", "2.1", "2.2"] {
+            let ghost = sample.old(name).await;
+            sample.store.lose_manifest(&sample.at, &ghost);
+        }
+        let config = mirror("keep_last: 3");
+        assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::Absent));
+        assert_eq!(sample.reason(&config, "1.1").await, Some(Kept::KeepLast), "{deletions:?}");
+        assert_eq!(sample.reason(&config, "1.0").await, None, "{deletions:?}");
+        // One of four goes, and not one of seven.
+        let plan = plan(&sample.world(&config, RecordsSeen::NotConfigured).await, &Policy { max_delete_percent: Some(24), ..policy() });
+        assert_eq!(reason(&plan, &sample.at, "1.0"), Some(Kept::TooMany), "{deletions:?}");
+        let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+        assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 1), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn replaced_images_take_no_place_and_go_by_their_day_or_with_their_tag() {
+    // They are of January 31st, so that their age counts from February: 28 days.
+    let pins = ["3.0-replaced.20260131", "3.0-replaced.20260131.2", "0.9-replaced.20260131"];
+    let sample = Sample::mirror(&["3.0", "2.1", "2.0", pins[0], pins[1], pins[2], "3.0-replaced.20260227"]).await;
+    let reasons = async |rules: &str, name: &str| sample.reason(&mirror(rules), name).await;
+    for (rules, name, expected) in [
+        ("keep_last: 2", "2.1", Some(Kept::KeepLast)),
+        ("keep_last: 2", "2.0", None),
+        ("keep_last: 0, min_keep: 2", "2.1", Some(Kept::MinKeep)),
+        ("keep_last: 2", pins[0], Some(Kept::ReplacedBy(tag("3.0")))),
+        ("keep_last: 2", pins[1], Some(Kept::ReplacedBy(tag("3.0")))),
+        // Its tag is gone.
+        ("keep_last: 2", pins[2], None),
+        ("keep_last: 2, max_age_days: 28", pins[0], Some(Kept::NotOldEnough)),
+        ("keep_last: 2, max_age_days: 28, match: any", pins[2], Some(Kept::NotOldEnough)),
+        ("keep_last: 2, max_age_days: 27", pins[0], None),
+        ("keep_last: 2, max_age_days: 27", pins[1], None),
+        ("keep_last: 2, max_age_days: 0", "3.0-replaced.20260227", None),
+    ] {
+        assert_eq!(reasons(rules, name).await, expected, "{rules}: {name}");
+    }
+    let young = Sample::mirror(&["3.0", "0.9-replaced.20260228"]).await;
+    assert_eq!(young.reason(&mirror("keep_last: 1"), "0.9-replaced.20260228").await, Some(Kept::Young));
+    // It goes with its tag.
+    let sample = Sample::mirror(&["3.0", "2.0", "2.0-replaced.20260131"]).await;
+    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["3.0"]));
+}
+
+#[tokio::test]
+async fn what_nested_indexes_lead_to_stays() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let unnamed = sample.old("0.8").await;
+        let inner = sample.index(&[&unnamed]).await;
+        let outer = sample.index_of("", &inner).await;
+        sample.tag("3.0", &outer, 365).await;
+        let config = mirror("keep_last: 1");
+        // Where the registry deletes by digest only, what a kept index leads to keeps its tags.
+        let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
+        let expected = (deletions == DIGEST_ONLY).then_some(Kept::PartOfKept);
+        assert_eq!(reason(&plan, &sample.at, "0.8"), expected, "{deletions:?}");
+        sample.run(&config, RecordsSeen::NotConfigured).await;
+        assert!(sample.has(&unnamed).await && sample.has(&inner).await, "{deletions:?}");
+        // What is nested deeper than anything is read cannot be told.
+        let deep = sample.old("0.9").await;
+        let mut nested = deep.clone();
+        for _ in 0..5 {
+            nested = sample.index_of(media_type::OCI_INDEX, &nested).await;
+        }
+        sample.tag("4.0", &nested, 365).await;
+        let reason = sample.reason(&config, "4.0").await;
+        assert!(matches!(&reason, Some(Kept::Unreadable(cause)) if cause.contains("nested deeper")), "{reason:?}");
+        sample.run(&config, RecordsSeen::NotConfigured).await;
+        assert!(sample.has(&deep).await && sample.has(&unnamed).await, "{deletions:?}");
+    }
 }
 
 #[tokio::test]
