@@ -147,6 +147,7 @@ fn checked(
             dotenv_file.map_or(Ok(()), |file| file.write(&dotenv::draw(&report.variables()))),
         ];
         written.into_iter().collect::<Result<(), Failure>>()?;
+        surroundings.violated(&report.violations());
         Ok(report.exit())
     })
 }

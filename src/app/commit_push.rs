@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::configuration::load_configuration;
 use super::merge_requests::merge_requests;
 use super::{Global, Surroundings, runtime};
 use crate::ci::repository::{Repository, Server};
@@ -14,6 +15,7 @@ use crate::git::{Checkout, Discovery, Identity, Login, Remote, Workshop};
 use crate::http::{Url, host_of};
 use crate::model::text::excerpt;
 use crate::model::{Secret, Variables};
+use crate::process::Process;
 use crate::steps::commit_push::{self, Access, CommitPushError, Guard, Message, Outcome, Request, Target, side_branch};
 
 /// What `git commit-push` was asked to do.
@@ -34,7 +36,7 @@ pub struct CommitPushOptions {
 }
 
 /// Commits files on the tip of a branch and pushes them.
-pub(super) fn run(options: &CommitPushOptions, _: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(options: &CommitPushOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let message =
         Message::new(&options.message, options.skip_ci).map_err(|error| Failure::usage(error).hint("give one with `--message`"))?;
     let author = match &options.author {
@@ -46,7 +48,7 @@ pub(super) fn run(options: &CommitPushOptions, _: &Global, surroundings: &Surrou
     };
     runtime::run(surroundings.deadline, |cancel| async move {
         tokio::select! {
-            result = commit_push(options, message, author, surroundings) => result,
+            result = commit_push(options, message, author, global, surroundings) => result,
             () = cancel.cancelled() => Err(Failure::failed("stopped before it was known whether something was pushed")),
         }
     })
@@ -56,12 +58,16 @@ async fn commit_push(
     options: &CommitPushOptions,
     message: Message,
     author: Option<Identity>,
+    global: &Global,
     surroundings: &Surroundings,
 ) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let variables = &process.variables;
     let runner: Arc<dyn Runner> = Arc::new(System);
-    let job = Repository::of(variables);
+    let mut job = Repository::of(variables);
+    if let Some(job) = &mut job {
+        job.ca_file = configured_authorities(&job.url, global, process).or(job.ca_file.take());
+    }
     let discovery = if job.is_some() { Discovery::Given } else { Discovery::Careful };
     let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
     let checkout = Checkout::open(Arc::clone(&runner), variables, &process.directory, discovery).await.map_err(own)?;
@@ -103,6 +109,15 @@ async fn commit_push(
         surroundings.print(&format!("{said}{url}\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Returns the file of the authorities that the configuration says the server is known by. This works without a configuration, so one
+/// that cannot be read is no reason to push nothing.
+fn configured_authorities(server: &str, global: &Global, process: &Process) -> Option<String> {
+    let host = Url::parse(server).ok().as_ref().and_then(host_of)?;
+    let config = load_configuration(global, process).ok()?;
+    let file = config.hosts.get(&host)?.ca_file.as_ref()?;
+    Some(process.directory.join(file).to_string_lossy().into_owned())
 }
 
 fn merge_request(request: &Request, source: &str) -> MergeRequest {

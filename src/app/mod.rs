@@ -28,7 +28,7 @@ pub use places::layouts;
 pub use records::records;
 pub use register::RegisterOptions;
 pub use run::part::Part;
-pub use run::{Push, RunOptions, StepOptions};
+pub use run::{Push, RunOptions, StepOptions, UnheardOf};
 pub use runtime::run as run_async;
 pub use status::{FailOn, StatusForm, StatusOptions};
 pub use sync::SyncOptions;

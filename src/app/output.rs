@@ -53,4 +53,12 @@ impl Surroundings {
             part.outputs(outputs);
         }
     }
+
+    /// Says what violates a policy that was asked for.
+    pub(super) fn violated(&self, violations: &[String]) {
+        violations.iter().for_each(|violation| tracing::error!("{violation}"));
+        if let Some(part) = &self.part_of {
+            part.violated(violations);
+        }
+    }
 }

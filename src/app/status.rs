@@ -119,6 +119,7 @@ pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surro
             records.write_data(DataFile::Inventory, inventory.into()).await.map_err(packages_failure)?;
         }
         written.into_iter().collect::<Result<(), Failure>>()?;
+        surroundings.violated(&report.violations(options.fail_on));
         Ok(report.exit(options.fail_on))
     })
 }

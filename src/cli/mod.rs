@@ -30,6 +30,7 @@ mod init;
 mod logging;
 mod man;
 mod messages;
+mod misspelt;
 mod output;
 mod progress;
 mod register;

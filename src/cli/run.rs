@@ -8,12 +8,13 @@ use super::build::BuildArguments;
 use super::check::CheckArguments;
 use super::cleanup::CleanupArguments;
 use super::eol::UpdateArguments;
+use super::misspelt::misspelt;
 use super::output::OutputForm;
 use super::register::RegisterArguments;
 use super::shard::ShardArgument;
 use super::status::StatusArguments;
 use super::sync::SyncArguments;
-use super::written::{parsed, written};
+use super::written::{names, parsed, written};
 use crate::app::{self, Event, Node, OwnBuilder, Push, RunOptions, StepOptions};
 use crate::error::Failure;
 use crate::model::Variables;
@@ -134,6 +135,21 @@ enum PushChoice {
     Never,
 }
 
+/// Returns the names of all variables that stand for options, of a run and of its steps.
+pub(super) fn option_variables() -> Vec<String> {
+    [
+        names::<RunArguments>("run"),
+        names::<SyncArguments>("sync"),
+        names::<BuildArguments>("build"),
+        names::<UpdateArguments>("eol-update"),
+        names::<StatusArguments>("status"),
+        names::<CleanupArguments>("cleanup"),
+        names::<CheckArguments>("check"),
+        names::<RegisterArguments>("register"),
+    ]
+    .concat()
+}
+
 /// What an event can call for.
 const CALLED_FOR: [Step; 4] = [Step::Sync, Step::Build, Step::EolUpdate, Step::Status];
 
@@ -174,6 +190,7 @@ impl RunArguments {
                 keep: given.keep_builder,
                 ..OwnBuilder::default()
             },
+            unheard_of: misspelt(&option_variables(), variables),
         })
     }
 

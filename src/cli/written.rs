@@ -12,7 +12,7 @@ pub(super) fn written<T: Args>(name: &'static str, variables: &Variables) -> Res
     let mut arguments = Vec::new();
     for argument in command::<T>(name).get_arguments() {
         let Some(long) = argument.get_long() else { continue };
-        let variable = format!("IMGLIFE_{name}_{long}").to_ascii_uppercase().replace('-', "_");
+        let variable = variable(name, long);
         let Some(value) = variables.get_filled(&variable) else { continue };
         match argument.get_action() {
             ArgAction::SetTrue => {
@@ -28,6 +28,16 @@ pub(super) fn written<T: Args>(name: &'static str, variables: &Variables) -> Res
         }
     }
     Ok(arguments)
+}
+
+/// Returns the names of the variables that stand for the options of `T`.
+pub(super) fn names<T: Args>(name: &'static str) -> Vec<String> {
+    command::<T>(name).get_arguments().filter_map(|argument| Some(variable(name, argument.get_long()?))).collect()
+}
+
+/// Returns the name of the variable that stands for an option.
+pub(super) fn variable(name: &str, long: &str) -> String {
+    format!("IMGLIFE_{name}_{long}").to_ascii_uppercase().replace('-', "_")
 }
 
 fn is_set(variable: &str, value: &str) -> Result<bool, Failure> {

@@ -28,6 +28,16 @@ pub fn excerpt(text: &str, limit: usize) -> String {
     }
 }
 
+/// Returns the one of `known` that `text` was most likely meant to be.
+pub fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if text.len() > 40 {
+        return None;
+    }
+    let allowed = 1 + text.len() / 4;
+    let near = known.into_iter().map(|word| (strsim::damerau_levenshtein(&text.to_lowercase(), word), word));
+    near.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+}
+
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,

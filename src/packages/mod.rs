@@ -29,7 +29,7 @@ mod settled;
 pub use error::{PackageError, PackageErrorKind};
 pub use keys::{Contents, Encoded, FileKey, FileName, PackageName, Prefix, Scope};
 pub use read_only::ReadOnlyFiles;
-pub use records::{Data, DataFile, Deletion, Put, Reading, Records, Unreadable};
+pub use records::{Data, DataFile, Deletion, Put, Reading, Records, Unreadable, tell_of_leftovers};
 
 /// The largest file that is read, in bytes: data files are larger than records.
 pub const LARGEST_FILE: usize = 16 * 1024 * 1024;

@@ -53,6 +53,15 @@ pub struct Unreadable {
     pub problem: String,
 }
 
+/// Says that what was there before could not be deleted. It does no harm, and tokens that may write often may not delete.
+pub fn tell_of_leftovers(error: &PackageError) {
+    const STAYS: &str = "stored; what it replaces stays there and is not read any more";
+    match error.kind {
+        PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => tracing::info!("{STAYS}, since the token may not delete packages"),
+        _ => tracing::warn!("{STAYS}: {}", chain(error)),
+    }
+}
+
 /// What came of writing a record.
 #[derive(Debug)]
 pub struct Put {
@@ -178,8 +187,8 @@ impl Records {
     pub async fn write_data(&self, file: DataFile, bytes: Bytes) -> Result<(), PackageError> {
         let subject = self.data(file);
         let seen = self.files_about(&subject).await?;
-        if let (file, Some(error)) = self.replace(subject, &seen, bytes).await? {
-            tracing::warn!(%file, error = %chain(&error), "it was written; the file before it could not be deleted");
+        if let (_, Some(error)) = self.replace(subject, &seen, bytes).await? {
+            tell_of_leftovers(&error);
         }
         Ok(())
     }

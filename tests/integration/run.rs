@@ -230,7 +230,43 @@ fn a_policy_that_is_violated_is_told_by_the_exit_code_and_still_committed() {
     bases.run("sync eol-update").succeeds();
     let report = json(&bases.run("status --output json -- --fail-on expired").exits(3).stdout);
     assert_eq!((&report["result"], &report["steps"][0]["result"]), (&Value::from("violated"), &Value::from("violated")));
+    let reason = report["steps"][0]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("support has ended: ") && reason.contains(":3.22.1"), "{reason}");
     assert_eq!(bases.commits()[0], REPORT);
+
+    // Of one step the log says it, below its report, which no table repeats.
+    let base = bases.world.shell("echo ocidir://$PWD/bases/alpine:3.22.1-core1.0.0").stdout;
+    let strict = bases.run(&format!("check -- --strict --base {}", base.trim())).exits(3);
+    let ended = "its support has ended on 2020-05-01: move to a base of a version that is supported for longer";
+    assert!(strict.stderr.contains(ended) && strict.stdout.starts_with("Check\n"), "{strict:?}");
+    assert!(!strict.stdout.contains("Run (") && !strict.stdout.contains("violated"), "{}", strict.stdout);
+}
+
+#[test]
+fn of_several_steps_the_table_says_what_violates_the_policy() {
+    let bases = Bases::new("", &[("IMGLIFE_STATUS_FAIL_ON", "expired")]);
+    bases.api.product("alpine", &[("3.22", Some("2020-05-01")), ("3.21", Some("2099-01-01"))]);
+    let run = bases.run("sync eol-update status").exits(3);
+    let row = run.stdout.lines().find(|line| line.starts_with("status ")).expect("a row");
+    assert!(row.contains("violated") && row.contains("support has ended: "), "{row}");
+}
+
+#[test]
+fn variables_that_are_almost_options_are_told_and_others_are_not() {
+    let bases = Bases::new(
+        "status: { title: $IMGLIFE_STATUS_HEADING }\n",
+        &[
+            ("IMGLIFE_CHECK_STRCT", "true"),
+            ("IMGLIFE_STATUS_HEADING", "of the configuration"),
+            ("IMGLIFE_REGISTRY_EXAMPLE_COM_PASSWORD", "hunter2"),
+            ("IMGLIFE_RELEASE_IMAGE", "r.example/i:1"),
+        ],
+    );
+    let run = bases.run("sync").succeeds();
+    let warnings: Vec<&str> = run.stderr.lines().filter(|line| line.contains("is no option")).collect();
+    assert_eq!(warnings.len(), 1, "{}", run.stderr);
+    let told = "the variable IMGLIFE_CHECK_STRCT is no option of `imglife run` or its steps: did you mean IMGLIFE_CHECK_STRICT?";
+    assert!(warnings[0].ends_with(told), "{}", warnings[0]);
 }
 
 #[test]

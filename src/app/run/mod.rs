@@ -16,6 +16,7 @@ use super::{
 use crate::ci::{self, Event, Sections, Standing};
 use crate::config::{self, Config, EolTarget};
 use crate::error::{Exit, Failure, chain};
+use crate::model::text::excerpt;
 use crate::process::{Process, Stream};
 use part::Part;
 use report::{Ending, RunReport, StepReport};
@@ -46,6 +47,16 @@ pub struct RunOptions {
     pub reports: Option<PathBuf>,
     pub output: Output,
     pub builder: OwnBuilder,
+    /// Variables that look as if they were meant to be options.
+    pub unheard_of: Vec<UnheardOf>,
+}
+
+/// A variable that is named like an option, and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnheardOf {
+    pub name: String,
+    /// The option that it was most likely meant to be.
+    pub meant: Option<String>,
 }
 
 /// Whether what changed is committed and published.
@@ -116,6 +127,7 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     let config = load_configuration(global, process)?;
     let event = options.event.unwrap_or_else(|| Event::of(&process.variables));
     let steps = chosen(options, event, &config, process)?;
+    warn_of(&options.unheard_of, &config);
     let reports = Reports::prepare(options.reports.as_deref(), process)?;
     // Only these two have anything to commit or to publish.
     let can_publish = steps.iter().any(|(step, _)| matches!(step, StepOptions::EolUpdate(_) | StepOptions::Status(_)));
@@ -136,7 +148,23 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     Ok(report.exit())
 }
 
+/// Warns of variables that are named like options, unless the configuration names them.
+fn warn_of(unheard_of: &[UnheardOf], config: &Config) {
+    let text = config.file.as_ref().filter(|_| !unheard_of.is_empty()).and_then(|file| std::fs::read_to_string(file).ok());
+    let text = text.unwrap_or_default();
+    for UnheardOf { name, meant } in unheard_of.iter().filter(|variable| !text.contains(&variable.name)) {
+        let name = excerpt(name, 80);
+        match meant {
+            Some(meant) => tracing::warn!("the variable {name} is no option of `imglife run` or its steps: did you mean {meant}?"),
+            None => tracing::warn!("the variable {name} is no option of `imglife run` or its steps"),
+        }
+    }
+}
+
 fn report_to_stdout(output: Output, report: &RunReport, surroundings: &Surroundings) -> Result<(), Failure> {
+    if output == Output::Text && !report.has_more_to_say() {
+        return Ok(());
+    }
     if report.steps.iter().any(StepReport::was_run) {
         part_from_before(output, surroundings)?;
     }

@@ -23,6 +23,8 @@ pub(super) struct Told {
     pub(super) changed: bool,
     /// What later jobs may want to know, by the name of a variable.
     pub(super) outputs: Vec<(&'static str, String)>,
+    /// What violates a policy.
+    pub(super) violations: Vec<String>,
 }
 
 impl Part {
@@ -45,6 +47,11 @@ impl Part {
     /// Takes what later jobs may want to know.
     pub(in crate::app) fn outputs(&self, outputs: impl IntoIterator<Item = (&'static str, String)>) {
         self.with(|told| told.outputs.extend(outputs));
+    }
+
+    /// Takes what violates a policy.
+    pub(in crate::app) fn violated(&self, violations: &[String]) {
+        self.with(|told| told.violations.extend_from_slice(violations));
     }
 
     pub(super) fn told(&self) -> Told {

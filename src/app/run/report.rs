@@ -110,7 +110,11 @@ pub(super) struct StepReport {
 
 impl StepReport {
     pub(super) fn new(step: &'static str, ending: Ending, duration: Duration, told: Told, text: String) -> StepReport {
-        let reason = ending.reason().map(str::to_owned);
+        let reason = match ending {
+            Ending::Violated => Some(told.violations.join("; ")),
+            _ => ending.reason().map(str::to_owned),
+        };
+        let reason = reason.filter(|reason| !reason.is_empty());
         let reports = told.reports.into_iter().collect();
         StepReport { step, ending, reason, duration, changed: told.changed, reports, outputs: told.outputs, text }
     }
@@ -165,6 +169,11 @@ impl RunReport {
 
     pub(super) fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// Returns whether the table says more than the report of the one step that was run.
+    pub(super) fn has_more_to_say(&self) -> bool {
+        !matches!(self.steps.as_slice(), [step] if step.was_run())
     }
 
     /// Returns the table for people.

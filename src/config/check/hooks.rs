@@ -1,10 +1,11 @@
 //! Checking hooks: their placeholders, and that no shell quote keeps one from being replaced.
 
 use super::reader::{At, Context, Fields, Located, TextOrList};
-use super::scalar::{Problem, alternatives, closest};
+use super::scalar::{Problem, alternatives};
 use crate::config::errors::quoted;
 use crate::config::{Hook, HookCommand};
 use crate::model::hook::Placeholder;
+use crate::model::text::closest;
 
 /// Returns the hooks of a list, `None` when it is left out.
 pub(super) fn hooks(fields: &Fields<'_>, name: &str) -> Option<Vec<Hook>> {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::scalar::{Problem, Scalar, alternatives, closest, expected};
+use super::scalar::{Problem, Scalar, alternatives, expected};
 use crate::config::errors::{Finding, MOST_FINDINGS, Span, quoted};
 use crate::config::expand::expand;
 use crate::config::raw::{Content, Node, Pair};
 use crate::config::table::{Key, SECTIONS, Section, Shape};
-use crate::model::text::excerpt;
+use crate::model::text::{closest, excerpt};
 use crate::model::{Repository, Variables};
 
 /// The most text that variables may add to the whole file, in bytes.

@@ -15,6 +15,7 @@ use crate::config::{BasePath, Extract, TagExclusion, TagPattern};
 use crate::model::duration::parse_duration;
 use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
+use crate::model::text::closest;
 use crate::model::{Host, Platform, Repository, Tag};
 
 /// The most memory that a compiled pattern may take, in bytes.
@@ -82,16 +83,6 @@ pub(super) fn expected(shape: &Shape) -> String {
         Shape::List(_) => "a list",
     };
     expected.to_owned()
-}
-
-/// Returns the one of `known` that `text` was most likely meant to be.
-pub(super) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if text.len() > 40 {
-        return None;
-    }
-    let allowed = 1 + text.len() / 4;
-    let near = known.into_iter().map(|word| (strsim::damerau_levenshtein(&text.to_lowercase(), word), word));
-    near.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 
 /// Returns `words` as `` `a`, `b` or `c` ``.

@@ -1,5 +1,6 @@
 //! A child pipeline for GitLab: a job for each image.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -9,6 +10,12 @@ use crate::config::Build;
 
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
 const MOST_JOBS: usize = 500;
+
+/// The most jobs that a job may name as those it needs (GitLab's `ci_needs_size_limit`, by default).
+const MOST_NEEDS: usize = 50;
+
+/// The stage of most jobs.
+const STAGE: &str = "build";
 
 const REPORTS: &str = "imglife-reports/build";
 
@@ -24,7 +31,7 @@ pub struct ChildPipeline<'a> {
 }
 
 /// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own, after those that it is built on; of
-/// very many images each job builds a part. The variables of the job that triggers it say which image of the tool is used
+/// very many images each job builds a part. A job that needs more others than it may name has a stage of its own after theirs. The variables of the job that triggers it say which image of the tool is used
 /// (`IMGLIFE_IMAGE`).
 pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
     let in_scope = child.scope.images(build);
@@ -36,6 +43,8 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
         }
     }
     let mut jobs = Map::new();
+    // The position of the stage of each image's job.
+    let mut stages: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &names {
         let Some(image) = build.images.iter().find(|image| image.name == *name) else { continue };
         let versions = build.images.iter().filter(|other| other.name == image.name);
@@ -48,13 +57,26 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
                 }
             }
         }
+        let after = needs.iter().filter_map(|base| stages.get(base)).max().copied().unwrap_or_default();
+        let waits = needs.len() > MOST_NEEDS;
+        let stage = if waits { after + 1 } else { after };
+        stages.insert(&image.name, stage);
         let needs: Vec<String> = needs.into_iter().map(job_name).collect();
-        jobs.insert(job_name(&image.name), child.job(&needs, &["--only".to_owned(), globset::escape(&image.name)]));
+        let mut job = child.job(&needs, &["--only".to_owned(), globset::escape(&image.name)]);
+        if let (true, Some(job)) = (waits, job.as_object_mut()) {
+            // It begins when all of the stages before are done.
+            job.remove("needs");
+        }
+        if stage > 0 {
+            job["stage"] = json!(stage_name(stage));
+        }
+        jobs.insert(job_name(&image.name), job);
     }
     if jobs.len() > MOST_JOBS {
         let only: Vec<String> = child.scope.only.patterns().flat_map(|pattern| ["--only".to_owned(), pattern.to_owned()]).collect();
         let part = |index: usize| format!("{index}/{MOST_JOBS}");
         let options = |index| [&["--shard".to_owned(), part(index)][..], &only].concat();
+        stages.clear();
         jobs = (1..=MOST_JOBS).map(|index| (job_name(&part(index)), child.job(&[], &options(index)))).collect();
     }
     if jobs.is_empty() {
@@ -62,7 +84,7 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
         jobs.insert("nothing to build".to_owned(), json!({ "extends": ".imglife-build", "needs": [], "script": ["true"] }));
     }
     let mut base = json!({
-        "stage": "build",
+        "stage": STAGE,
         "image": { "name": "$IMGLIFE_IMAGE", "entrypoint": [""] },
         "variables": { "IMGLIFE_RUN_REPORTS": REPORTS },
         "artifacts": { "when": "always", "paths": [format!("{REPORTS}/")], "reports": { "junit": format!("{REPORTS}/*.xml") } },
@@ -72,7 +94,8 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
         base["tags"] = json!(child.tags);
     }
     let mut pipeline = Map::new();
-    pipeline.insert("stages".to_owned(), json!(["build"]));
+    let last = stages.values().max().copied().unwrap_or_default();
+    pipeline.insert("stages".to_owned(), (0..=last).map(stage_name).collect());
     pipeline.insert(".imglife-build".to_owned(), base);
     pipeline.extend(jobs);
     format!("{:#}\n", Value::Object(pipeline))
@@ -89,6 +112,10 @@ impl ChildPipeline<'_> {
         let script = shlex::try_join(script.iter().map(String::as_str)).unwrap_or_default();
         json!({ "extends": ".imglife-build", "needs": needs, "script": [script] })
     }
+}
+
+fn stage_name(position: usize) -> String {
+    if position == 0 { STAGE.to_owned() } else { format!("{STAGE}-{}", position + 1) }
 }
 
 fn job_name(image: &str) -> String {

@@ -543,6 +543,33 @@ async fn a_job_needs_the_base_of_every_version_of_its_image() {
     assert_eq!((&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]), (&json!(["build b"]), &json!([])));
 }
 
+/// GitLab refuses a pipeline in which a job names more than fifty.
+#[test]
+fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
+    let image =
+        |name: &str, on: &str| format!("    - {{ name: {name}, folder: a, type: core, mirror_image: r.example/{on}, mirror_tag: '1' }}\n");
+    let bases: String = (0..60).map(|number| image(&format!("base-{number}"), "mirrors/alpine")).collect();
+    let versions = |name: &str, count: usize| -> String {
+        let version = |number| image(name, &format!("bases/base-{number}")).replace(" }\n", &format!(", version: on-{number} }}\n"));
+        (0..count).map(version).collect()
+    };
+    let top = image("top", "bases/all");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("imglife.yaml");
+    let images = format!("{top}{}{}{bases}", versions("all", 60), versions("most", 50));
+    fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
+    let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
+    let child = ChildPipeline { scope: &Scope::default(), configuration: None, directory: Path::new("/"), tags: &[] };
+    let pipeline: serde_json::Value =
+        serde_json::from_str(&child_pipeline(config.build.as_ref().expect("the section"), &child)).expect("JSON");
+    assert_eq!(pipeline["stages"], json!(["build", "build-2"]));
+    let job = |name: &str| (pipeline[name]["stage"].as_str(), pipeline[name]["needs"].as_array().map(Vec::len));
+    assert_eq!((job("build base-59"), job("build most")), ((None, Some(0)), (None, Some(50))));
+    assert_eq!(job("build all"), (Some("build-2"), None));
+    // A job may only name those of its own stage and of earlier ones.
+    assert_eq!(job("build top"), (Some("build-2"), Some(1)));
+}
+
 #[tokio::test]
 async fn a_template_on_another_image_is_not_built_natively() {
     let mut world = World::new().await;

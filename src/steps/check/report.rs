@@ -186,8 +186,15 @@ impl CheckReport {
 
     /// Returns the exit code that follows.
     pub fn exit(&self) -> Exit {
-        let violated = self.policy.strict && !self.policy.warn_only && self.findings().iter().any(|finding| finding.violates);
-        if violated { Exit::PolicyViolated } else { Exit::Done }
+        if self.violations().is_empty() { Exit::Done } else { Exit::PolicyViolated }
+    }
+
+    /// Returns what violates the policy that was asked for, with what to do.
+    pub fn violations(&self) -> Vec<String> {
+        if !self.policy.strict || self.policy.warn_only {
+            return Vec::new();
+        }
+        self.findings().into_iter().filter(|finding| finding.violates).map(|finding| finding.message).collect()
     }
 
     fn findings(&self) -> Vec<Finding> {
@@ -205,7 +212,7 @@ impl CheckReport {
             });
         }
         if self.rebuilt == Rebuilt::SincePinned {
-            let message = format!("{base} was rebuilt: its tag names another digest than the one that is pinned{}", self.as_of());
+            let message = format!("{base} was rebuilt: its tag names another digest than the one that is pinned{}: pin that", self.as_of());
             findings.push(Finding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",
@@ -233,7 +240,12 @@ impl CheckReport {
             _ => None,
         };
         if let Some((severity, violates)) = end {
-            let message = format!("{base}: {}", self.end_in_words());
+            let asked = self.policy.max_days.filter(|_| too_near && self.standing.status != Status::Expired);
+            let asked = asked.map(|days| format!(", and {days} are asked for")).unwrap_or_default();
+            // Which to use instead of an outdated one is said already.
+            let is_to_move = violates && self.up_to_date != Some(false);
+            let advice = if is_to_move { ": move to a base of a version that is supported for longer" } else { "" };
+            let message = format!("{base}: {}{asked}{advice}", self.end_in_words());
             findings.push(Finding { rule: "imglife/end-of-life", title: "End of life", severity, message, violates });
         }
         if self.up_to_date.is_none() && self.base.is_some() {

@@ -267,6 +267,18 @@ async fn findings_are_told_to_ci_servers() {
     ::error file=docker/Dockerfile,line=7,title=Outdated base::r.example/bases/alpine:3.20.1-core1.0.0 is outdated: use r.example/bases/alpine:3.21.3-core1.0.0
     ::error file=docker/Dockerfile,line=7,title=End of life::r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01
     ");
+    assert_eq!(
+        report.violations(),
+        [
+            "r.example/bases/alpine:3.20.1-core1.0.0 is outdated: use r.example/bases/alpine:3.21.3-core1.0.0",
+            "r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01"
+        ]
+    );
+    let near = setting.check(BASE, Policy { max_days: Some(11), ..STRICT }).await;
+    let near_words =
+        "its support ends on 2026-12-01, in 10 days, and 11 are asked for: move to a base of a version that is supported for longer";
+    assert_eq!(near.violations(), [format!("{BASE}: {near_words}")]);
+    assert!(CheckReport { policy: Policy::default(), ..near }.violations().is_empty());
     let issues: Vec<_> = report.issues().into_iter().map(|issue| (issue.check_name, issue.severity, issue.path, issue.line)).collect();
     let expected = [("imglife/outdated-base", Severity::Minor), ("imglife/end-of-life", Severity::Critical)];
     assert_eq!(issues, expected.map(|(rule, severity)| (rule, severity, "docker/Dockerfile".to_owned(), 7)));

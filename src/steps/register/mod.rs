@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::error::chain;
 use crate::model::record::InvalidRecord;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
-use crate::packages::{PackageError, Records};
+use crate::packages::{PackageError, Records, tell_of_leftovers};
 use crate::registry::{ImageSource, PlaceError};
 use crate::report::{Block, Document, Summary, SummaryRow};
 
@@ -196,7 +196,7 @@ pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, Re
     plan.record.to_bytes().map_err(RegisterError::Record)?;
     let put = records.put(&plan.record).await.map_err(RegisterError::Packages)?;
     if let Some(error) = put.left_behind {
-        tracing::warn!("the record is stored; the one before it could not be deleted and is not read any more: {}", chain(&error));
+        tell_of_leftovers(&error);
     }
     Ok(RegisterReport { duration: Duration::ZERO, record: plan.record, base_from: plan.origin })
 }

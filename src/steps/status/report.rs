@@ -10,6 +10,9 @@ use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
 use crate::report::openmetrics::{Family, Kind, Sample};
 use crate::report::{Block, Document, Summary, SummaryRow, Tone};
 
+/// How many images are named that violate a policy; the report itself has all.
+const NAMED: usize = 5;
+
 /// What ends a run with another exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailOn {
@@ -88,26 +91,38 @@ pub(super) fn overview(report: &StatusReport) -> String {
         count(report.bases.len(), "base image", "base images"),
         count(report.applications.len(), "application", "applications"),
     ];
-    let states = counted(report.states().map(|state| state.status));
+    let states = counted(report.states().map(|(_, _, state)| state.status));
     let states: Vec<String> =
         states.into_iter().map(|(verdict, count)| format!("{} **{count}**", verdict.words(report.warn_days))).collect();
     if states.is_empty() { tables.join(" · ") } else { format!("{}\n\n{}", tables.join(" · "), states.join(" · ")) }
 }
 
 impl StatusReport {
-    fn states(&self) -> impl Iterator<Item = State> {
-        let images = self.mirrors.iter().chain(&self.bases).map(|row| row.state);
-        images.chain(self.applications.iter().map(|row| row.state))
+    /// Returns everything that is shown, by its name.
+    fn states(&self) -> impl Iterator<Item = (&str, &str, State)> {
+        let images = self.mirrors.iter().chain(&self.bases).map(|row| (row.image.as_str(), row.version.as_str(), row.state));
+        images.chain(self.applications.iter().map(|row| (row.application.as_str(), row.version.as_str(), row.state)))
     }
 
     /// Returns the exit code.
     pub fn exit(&self, fail_on: Option<FailOn>) -> Exit {
-        let is_violation = |state: State| match fail_on {
-            None => false,
-            Some(FailOn::Expired) => state.status == Verdict::Expired,
-            Some(FailOn::Warning) => matches!(state.status, Verdict::Expired | Verdict::Warning),
+        if self.violations(fail_on).is_empty() { Exit::Done } else { Exit::PolicyViolated }
+    }
+
+    /// Returns what violates the policy that was asked for.
+    pub fn violations(&self, fail_on: Option<FailOn>) -> Vec<String> {
+        let of = |verdict: Verdict| -> Vec<String> {
+            self.states().filter(|(_, _, state)| state.status == verdict).map(|(name, version, _)| format!("{name}:{version}")).collect()
         };
-        if self.states().any(is_violation) { Exit::PolicyViolated } else { Exit::Done }
+        let told = |names: Vec<String>, words: &str| {
+            let rest = names.len().saturating_sub(NAMED);
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            (!names.is_empty()).then(|| format!("{words}: {}{more}", names[..names.len() - rest].join(", ")))
+        };
+        let expired = fail_on.and_then(|_| told(of(Verdict::Expired), "support has ended"));
+        let ending = fail_on.filter(|fail_on| *fail_on == FailOn::Warning);
+        let ending = ending.and_then(|_| told(of(Verdict::Warning), &format!("support ends in less than {} days", self.warn_days)));
+        expired.into_iter().chain(ending).collect()
     }
 
     /// Returns what is said on a terminal of a report that went into a file.

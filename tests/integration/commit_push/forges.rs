@@ -5,6 +5,7 @@ use axum::response::IntoResponse as _;
 
 use super::super::support::gitea::{self, Gitea};
 use super::super::support::gitlab::{self, DEVELOPER, Gitlab, JOB};
+use super::super::support::internet::Internet;
 use super::super::support::liar::Liar;
 use super::*;
 
@@ -132,6 +133,47 @@ fn a_token_goes_neither_to_another_host_nor_after_a_redirect() {
     assert!(leading.asked()[0].headers.contains_key("authorization") && other.asked().is_empty());
     push(&world, &["README.md", "--remote", &format!("http://{}/team/base.git", other.host())]).exits(1);
     assert!(!other.asked().is_empty() && other.asked().iter().all(|asked| !asked.headers.contains_key("authorization")));
+}
+
+/// A server whose certificate is of an authority that only the company knows.
+#[test]
+fn over_https_the_authority_that_is_named_is_trusted_and_no_other_is_needed() {
+    let bare = Bare::with(&[("README.md", "old\n")]);
+    let gitlab = gitlab(&bare, &[&format!("oauth2:{DEVELOPER}")]);
+    let internet = Internet::start(vec![("git.example.com", gitlab.server.host())]);
+    let job = |text: &str| {
+        let world = internet.reach(gitlab_job("http://git.example.com:443", "main")).variable("GITLAB_TOKEN", DEVELOPER);
+        let world = world.variable("CI_SERVER_URL", "https://git.example.com").variable("CI_SERVER_PROTOCOL", "https");
+        bare.checkout_in(world, "--depth=1").file("README.md", text)
+    };
+    let refused = push(&job("nobody's\n"), &["README.md"]).exits(1);
+    assert!(refused.stderr.contains("certificate") && !refused.stderr.contains(DEVELOPER), "{}", refused.stderr);
+    // As GitLab's runner names it, and as the configuration does, for a merge request too.
+    let by_the_job = job("the job's\n").variable("CI_SERVER_TLS_CA_FILE", internet.ca_file());
+    push(&by_the_job, &["README.md"]).succeeds();
+    assert_eq!(bare.file("README.md"), "the job's\n");
+    let hosts = format!("hosts: {{ git.example.com: {{ ca_file: '{}' }} }}\n", internet.ca_file().display());
+    let configured = job("the configuration's\n").file("imglife.yaml", hosts);
+    push(&configured, &["README.md"]).succeeds();
+    assert_eq!(bare.file("README.md"), "the configuration's\n");
+    let proposed = push(&configured.file("README.md", "proposed\n"), &["--merge-request", "README.md"]).succeeds();
+    assert!(proposed.stdout.contains("opened a merge request: "), "{}", proposed.stdout);
+}
+
+/// Ssh is git's own affair: its program is asked for the two services, and for nothing that a person would have to type.
+#[test]
+fn over_ssh_git_pushes_by_the_program_and_the_keys_that_the_user_has() {
+    let bare = Bare::with(&[("README.md", "old\n")]);
+    let line = format!("echo \"$@\" >> $HOME/asked; for last; do :; done; cd '{}' && eval \"exec $last\"", bare.root().display());
+    let world = World::new().program("ssh", &line).variable("GIT_SSH_VARIANT", "ssh");
+    let world = bare.checkout_in(world, "--depth=1").file("README.md", "new\n");
+    world.shell("git remote set-url origin ssh://git@git.example.com:2222/team/base.git").succeeds();
+    push(&world, &["README.md"]).succeeds();
+    assert_eq!(bare.file("README.md"), "new\n");
+    let asked = std::fs::read_to_string(world.home().join("asked")).expect("what ssh was asked for");
+    let services: Vec<&str> = asked.lines().filter_map(|line| line.split("git@git.example.com ").nth(1)).collect();
+    assert_eq!(services, ["git-upload-pack '/team/base.git'", "git-receive-pack '/team/base.git'"], "{asked}");
+    assert!(asked.lines().all(|line| line.contains("-p 2222")), "{asked}");
 }
 
 #[test]

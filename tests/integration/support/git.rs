@@ -101,43 +101,50 @@ impl Bare {
             return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")], "HTTP Basic: Access denied")
                 .into_response();
         }
-        let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
-        let text = |name: &str| asked.headers.get(name).map_or("", |value| value.to_str().expect("text"));
-        let mut backend = Command::new("git")
-            .arg("http-backend")
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("GIT_PROJECT_ROOT", root)
-            .env("GIT_HTTP_EXPORT_ALL", "1")
-            .env("REMOTE_USER", "somebody")
-            .env("REQUEST_METHOD", &asked.method)
-            .env("PATH_INFO", path)
-            .env("QUERY_STRING", query)
-            .env("CONTENT_TYPE", text("content-type"))
-            .env("HTTP_CONTENT_ENCODING", text("content-encoding"))
-            .env("HTTP_GIT_PROTOCOL", text("git-protocol"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("git http-backend");
-        let (mut stdin, body) = (backend.stdin.take().expect("a pipe"), asked.body.clone());
-        // It need not read all of it.
-        let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
-        let said = backend.wait_with_output().expect("an answer").stdout;
-        writer.join().expect("a writer");
-        let end = said.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
-        let mut response = Response::new(Body::from(said[end + 4..].to_vec()));
-        for line in String::from_utf8_lossy(&said[..end]).lines() {
-            let (name, value) = line.split_once(": ").expect("a header");
-            if name.eq_ignore_ascii_case("status") {
-                *response.status_mut() = StatusCode::from_bytes(&value.as_bytes()[..3]).expect("a status");
-            } else {
-                response
-                    .headers_mut()
-                    .insert(header::HeaderName::from_bytes(name.as_bytes()).expect("a name"), value.parse().expect("a value"));
-            }
-        }
-        response
+        http_backend(root, asked)
     }
+}
+
+/// Answers a request for a repository below `root` by the program that git brings for web servers (`git help http-backend`).
+pub(crate) fn http_backend(root: &Path, asked: &Asked) -> Response {
+    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+    let text = |name: &str| asked.headers.get(name).map_or("", |value| value.to_str().expect("text"));
+    let mut backend = Command::new("git")
+        .arg("http-backend")
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", root)
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REMOTE_USER", "somebody")
+        .env("REQUEST_METHOD", &asked.method)
+        .env("PATH_INFO", path)
+        .env("QUERY_STRING", query)
+        .env("CONTENT_TYPE", text("content-type"))
+        .env("CONTENT_LENGTH", asked.body.len().to_string())
+        .env("HTTP_CONTENT_ENCODING", text("content-encoding"))
+        .env("HTTP_GIT_PROTOCOL", text("git-protocol"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("git http-backend");
+    let (mut stdin, body) = (backend.stdin.take().expect("a pipe"), asked.body.clone());
+    // It need not read all of it.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
+    let said = backend.wait_with_output().expect("an answer").stdout;
+    writer.join().expect("a writer");
+    let end = said.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let mut response = Response::new(Body::from(said[end + 4..].to_vec()));
+    for line in String::from_utf8_lossy(&said[..end]).lines() {
+        let (name, value) = line.split_once(": ").expect("a header");
+        if name.eq_ignore_ascii_case("status") {
+            *response.status_mut() = StatusCode::from_bytes(&value.as_bytes()[..3]).expect("a status");
+        } else {
+            response
+                .headers_mut()
+                .insert(header::HeaderName::from_bytes(name.as_bytes()).expect("a name"), value.parse().expect("a value"));
+        }
+    }
+    response
 }

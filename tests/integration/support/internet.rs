@@ -48,10 +48,16 @@ impl Internet {
 
     /// Returns the world with the way out leading here.
     pub(crate) fn connect(&self, world: World) -> World {
-        world
-            .variable("HTTPS_PROXY", format!("http://{}", self.address))
-            .variable("NO_PROXY", "127.0.0.1,localhost")
-            .variable("SSL_CERT_FILE", self.directory.path().join("ca.pem"))
+        self.reach(world).variable("SSL_CERT_FILE", self.ca_file())
+    }
+
+    /// The same, but nothing trusts the authority.
+    pub(crate) fn reach(&self, world: World) -> World {
+        world.variable("HTTPS_PROXY", format!("http://{}", self.address)).variable("NO_PROXY", "127.0.0.1,localhost")
+    }
+
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
     }
 }
 

@@ -4,17 +4,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::git::http_backend;
 use super::gitea::{Gitea, JOB, Rules, TOKEN};
 use super::gitlab::text;
 use super::liar::Asked;
@@ -80,8 +80,8 @@ impl Site {
             if path.contains(".git/") {
                 let writes = asked.path.contains("git-receive-pack");
                 return Some(match login {
-                    Login::Writer => served_by_git(asked, &root),
-                    Login::Reader if !writes => served_by_git(asked, &root),
+                    Login::Writer => http_backend(&root, asked),
+                    Login::Reader if !writes => http_backend(&root, asked),
                     _ => refused(),
                 });
             }
@@ -139,62 +139,14 @@ fn forwarded(asked: &Asked, to: &str) -> Response {
             registry.read_to_end(&mut answer)
         })
         .expect("a registry that answers");
-    let (status, headers, body) = parsed(&answer);
-    let status = status.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    response(status, &headers, body)
-}
-
-/// Returns the first line, the other lines of the head, and what follows.
-fn parsed(answer: &[u8]) -> (String, Vec<(String, String)>, Bytes) {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("the end of a head");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let (first, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
-    let headers = rest.lines().filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    (first.to_owned(), headers.collect(), Bytes::copy_from_slice(&answer[end + 4..]))
-}
-
-fn response(status: u16, headers: &[(String, String)], body: Bytes) -> Response {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
+    let mut response = Response::builder().status(first.split(' ').nth(1).expect("a status"));
+    for (name, value) in rest.lines().filter_map(|line| line.split_once(": ")) {
         if !name.eq_ignore_ascii_case("connection") {
             response = response.header(name, value);
         }
     }
-    response.body(Body::from(body)).expect("an answer")
-}
-
-/// Lets git answer, by the program that it brings for web servers (`git help http-backend`).
-fn served_by_git(asked: &Asked, root: &Path) -> Response {
-    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
-    let header = |name| text(&asked.headers, name).unwrap_or_default();
-    let mut git = Command::new("git")
-        .arg("http-backend")
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("HOME", root)
-        .env("GIT_PROJECT_ROOT", root)
-        .env("GIT_HTTP_EXPORT_ALL", "1")
-        .env("REMOTE_USER", "somebody")
-        .env("REQUEST_METHOD", &asked.method)
-        .env("PATH_INFO", path)
-        .env("QUERY_STRING", query)
-        .env("CONTENT_TYPE", header("content-type"))
-        .env("CONTENT_LENGTH", asked.body.len().to_string())
-        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
-        .env("GIT_PROTOCOL", header("git-protocol"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("git runs");
-    let (mut stdin, body) = (git.stdin.take().expect("a pipe"), asked.body.clone());
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
-    let output = git.wait_with_output().expect("git ends").stdout;
-    writer.join().expect("a thread that ends");
-    // It writes headers, among them perhaps a status.
-    let (first, mut headers, body) = parsed(&output);
-    headers.extend(first.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let status = headers.iter().find(|(name, _)| name == "Status").and_then(|(_, status)| status.get(..3)?.parse().ok());
-    headers.retain(|(name, _)| name != "Status");
-    response(status.unwrap_or(200), &headers, body)
+    response.body(Body::from(answer.split_off(end + 4))).expect("an answer")
 }
