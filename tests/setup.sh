@@ -3,19 +3,20 @@
 # and what runs and checks the pipelines of Gitea; from npm gitlab-ci-local, which runs those of GitLab; and, where Go is, further
 # registries. Quiet and quick when all is there. As root, or with `sudo -n`; otherwise it names the packages.
 #
-# setup.sh [all|bench]    `all` builds the registries too that take minutes, `bench` the tools that `make bench` compares.
+# setup.sh [all|bench]    `all` builds the registries and builders too that take minutes, `bench` the tools that `make bench` compares.
 set -eu
 cd "$(dirname "$0")"
 
-# Builds the program of a package in a directory whose go.mod and go.sum say which versions. The tests use what they find, and say
-# what that was.
+# Builds the program of a package in a directory whose go.mod and go.sum say which versions; it is named as the directory unless
+# said. The tests use what they find, and say what that was.
 bin=${XDG_CACHE_HOME:-${HOME:?}/.cache}/imglife/bin
 build() {
-    program=${1##*/}
+    program=${3:-${1##*/}}
     if cmp -s "$1/go.sum" "$bin/$program.sum"; then return; fi
     echo "setup: building $program"
     mkdir -p "$bin"
-    said=$(cd "$1" && go build -buildvcs=false -o "$bin/$program" "$2" 2>&1 < /dev/null) || {
+    # Without C, so that it runs in images that have no libraries.
+    said=$(cd "$1" && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o "$bin/$program" "$2" 2>&1 < /dev/null) || {
         printf '%s\n' "$said" | tail -n 5
         echo "setup: what uses $program runs without it: it could not be built"
         return
@@ -26,7 +27,16 @@ if command -v go > /dev/null 2>&1; then
     build registries/olareg github.com/olareg/olareg/cmd/olareg
     build registries/crane github.com/google/go-containerregistry/cmd/crane
     build tools/actionlint github.com/rhysd/actionlint/cmd/actionlint
-    if [ "${1:-}" = all ]; then build registries/distribution github.com/distribution/distribution/v3/cmd/registry; fi
+    if [ "${1:-}" = all ]; then
+        build registries/distribution github.com/distribution/distribution/v3/cmd/registry
+        # What builds at the end of the modes `dind` and `buildkit` of GitLab's component.
+        # Buildx is told its version when it is built.
+        version=$(sed -n 's|.*github.com/docker/buildx \(v[^ ]*\).*|\1|p' tools/buildkit/go.mod)
+        (export GOFLAGS="-ldflags=-X=github.com/docker/buildx/version.Version=$version" &&
+            build tools/buildkit github.com/docker/buildx/cmd/buildx docker-buildx)
+        build tools/buildkit github.com/moby/buildkit/cmd/buildctl buildctl
+        build tools/buildkit github.com/moby/buildkit/cmd/buildkitd buildkitd
+    fi
     if [ "${1:-}" = bench ]; then
         build ../bench/peers/oras oras.land/oras/cmd/oras
         build ../bench/peers/regsync github.com/regclient/regclient/cmd/regsync

@@ -170,7 +170,7 @@ fn platforms() -> Vec<Platform> {
 }
 
 /// Returns the image of this machine's platform as one of two platforms: its programs are the same in both, so that they run.
-fn two_platforms(mut graph: Graph) -> Graph {
+pub(crate) fn two_platforms(mut graph: Graph) -> Graph {
     let manifest: Value = serde_json::from_slice(&graph.manifests[0].bytes).expect("JSON");
     let config = graph.blobs.iter().find(|blob| blob.descriptor.digest.as_str() == manifest["config"]["digest"]).expect("a blob");
     let config: Value = serde_json::from_slice(&config.bytes).expect("JSON");

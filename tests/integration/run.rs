@@ -10,14 +10,14 @@ use crate::support::world::{Outcome, World};
 use crate::sync::json;
 
 /// A repository of base images, checked out as a job finds it, with its server.
-struct Bases {
-    world: World,
-    api: EndOfLife,
+pub(crate) struct Bases {
+    pub(crate) world: World,
+    pub(crate) api: EndOfLife,
 }
 
 impl Bases {
     /// Returns a repository whose configuration ends in `more`, in a world with these variables.
-    fn new(more: &str, variables: &[(&str, &str)]) -> Bases {
+    pub(crate) fn new(more: &str, variables: &[(&str, &str)]) -> Bases {
         let api = EndOfLife::start();
         api.product("alpine", &[("3.22", Some("2099-05-01")), ("3.21", Some("2099-01-01"))]);
         let configuration = format!(
@@ -52,17 +52,17 @@ impl Bases {
     }
 
     /// Runs imglife in the checkout.
-    fn run(&self, arguments: &str) -> Outcome {
+    pub(crate) fn run(&self, arguments: &str) -> Outcome {
         self.world.shell(&format!("cd repo && exec {} run {arguments}", env!("CARGO_BIN_EXE_imglife")))
     }
 
     /// Returns the subjects of the commits of the branch, the newest first.
-    fn commits(&self) -> Vec<String> {
+    pub(crate) fn commits(&self) -> Vec<String> {
         let log = self.world.shell("git -C server/team/bases.git log --format='%an: %s' main").succeeds();
         log.stdout.lines().map(str::to_owned).collect()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.world.path("repo").join(name)
     }
 
@@ -74,7 +74,7 @@ impl Bases {
     }
 }
 
-const SCHEDULE: &[(&str, &str)] =
+pub(crate) const SCHEDULE: &[(&str, &str)] =
     &[("GITLAB_CI", "true"), ("CI_PIPELINE_SOURCE", "schedule"), ("CI_COMMIT_BRANCH", "main"), ("CI_DEFAULT_BRANCH", "main")];
 
 const UPDATE: &str = "Ada Lovelace: chore(lifecycle): update EOL data [skip ci]";
@@ -227,7 +227,7 @@ fn variables_are_options_and_arguments_go_before_them() {
 fn a_policy_that_is_violated_is_told_by_the_exit_code_and_still_committed() {
     let bases = Bases::new("", SCHEDULE);
     bases.api.product("alpine", &[("3.22", Some("2020-05-01")), ("3.21", Some("2020-01-01"))]);
-    bases.run("sync eol-update").succeeds();
+    bases.run("sync build eol-update").succeeds();
     let report = json(&bases.run("status --output json -- --fail-on expired").exits(3).stdout);
     assert_eq!((&report["result"], &report["steps"][0]["result"]), (&Value::from("violated"), &Value::from("violated")));
     let reason = report["steps"][0]["reason"].as_str().expect("a reason");

@@ -161,7 +161,12 @@ impl Run<'_> {
         for name in EngineName::PROGRAMS {
             let Some(engine) = self.execution.engines.iter().find(|engine| engine.name() == name) else { continue };
             match engine.available().await {
-                Ok(_) => return Ok(name),
+                Ok(_) => {
+                    if !reasons.is_empty() {
+                        tracing::info!("the engine is {name}, since those before it cannot be used: {}", reasons.join("; "));
+                    }
+                    return Ok(name);
+                }
                 Err(error) => reasons.push(format!("{name}: {}", error.problem)),
             }
         }

@@ -5,5 +5,6 @@ mod gitea;
 mod gitlab;
 mod image;
 mod init;
+mod inputs;
 mod release;
 mod runner;

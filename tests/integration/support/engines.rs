@@ -2,15 +2,22 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use imglife::engines::EngineName;
-use imglife::model::Variables;
+use imglife::model::manifest::media_type;
+use imglife::model::{Digest, Variables};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::images::Graph;
+use super::rootfs::small_debian_image;
 use super::servers::installed;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,8 +92,67 @@ impl Found {
     }
 }
 
+/// Whether this machine has buildx and what runs as its builders.
+pub(crate) fn has_buildkit() -> bool {
+    ["docker-buildx", "buildkitd", "buildctl"].iter().all(|program| installed(program).is_file())
+}
+
+/// Returns an image of BuildKit, made of the programs of this machine: what `moby/buildkit` is elsewhere.
+pub(crate) fn buildkit_image() -> Graph {
+    let mut archive = tar::Builder::new(Vec::new());
+    let listed = Command::new("ldd").arg("/usr/sbin/runc").output().expect("ldd runs").stdout;
+    let listed = String::from_utf8(listed).expect("text");
+    let libraries = listed.lines().filter_map(|line| line.split_once(" => ")?.1.split(' ').next());
+    // Where Debian's own are, below a link.
+    let inside = |library: &str| format!("usr/{}", library.trim_start_matches("/usr").trim_start_matches('/'));
+    let programs = [("buildkitd", installed("buildkitd")), ("buildctl", installed("buildctl")), ("runc", "/usr/sbin/runc".into())];
+    let programs = programs.into_iter().map(|(name, path)| (format!("usr/bin/{name}"), path));
+    for (name, path) in programs.chain(libraries.map(|library| (inside(library), library.into()))) {
+        let path = fs::canonicalize(path).expect("a file");
+        archive.append_path_with_name(path, name).expect("a packed file");
+    }
+    let layer: Bytes = archive.into_inner().expect("an archive").into();
+    let debian = small_debian_image();
+    let mut graph = Graph::default();
+    let base = debian.blobs.iter().find(|blob| blob.descriptor.media_type == media_type::OCI_LAYER_GZIP).expect("a layer");
+    let config = debian.blobs.iter().find(|blob| blob.descriptor.media_type == media_type::OCI_CONFIG).expect("a configuration");
+    let mut config: Value = serde_json::from_slice(&config.bytes).expect("JSON");
+    config["config"]["Entrypoint"] = json!(["buildkitd"]);
+    config["rootfs"]["diff_ids"].as_array_mut().expect("layers").push(json!(Digest::sha256(&layer)));
+    let layers = [graph.blob(media_type::OCI_LAYER_GZIP, base.bytes.clone()), graph.blob("application/vnd.oci.image.layer.v1.tar", layer)];
+    let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers });
+    let image = graph.manifest(media_type::OCI_MANIFEST, &manifest);
+    graph.tag("test", &image);
+    graph
+}
+
+/// Returns an address of this machine that nothing else uses.
+pub(crate) fn own_address() -> Ipv4Addr {
+    Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(2..250))
+}
+
+/// Writes what a docker engine of the name `docker` and its clients know one another by, as `docker:dind` does below /certs.
+fn write_certificates(directory: &Path) {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let authority = parameters.self_signed(&key).expect("a certificate").pem();
+    let issuer = Issuer::new(parameters, key);
+    for (who, purpose) in [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)] {
+        let mut parameters = CertificateParams::new(["docker".to_owned()]).expect("a name");
+        parameters.extended_key_usages = vec![purpose];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &issuer).expect("a certificate").pem();
+        fs::create_dir_all(directory.join(who)).expect("a new directory");
+        for (name, text) in [("ca.pem", &authority), ("cert.pem", &certificate), ("key.pem", &key.serialize_pem())] {
+            fs::write(directory.join(who).join(name), text).expect("a written file");
+        }
+    }
+}
+
 /// A docker engine or a BuildKit that listens on a socket in a directory of its own. It ends when it is dropped.
-struct Service {
+pub(crate) struct Service {
     variable: &'static str,
     process: Child,
     bridge: Option<String>,
@@ -95,6 +161,28 @@ struct Service {
 
 impl Service {
     fn docker() -> Service {
+        Service::docker_with(|_| Vec::new())
+    }
+
+    /// Starts a docker engine as the service `docker:dind` of GitLab's is one: at port 2376 of `address`, for who has a certificate.
+    pub(crate) fn docker_in_docker(address: Ipv4Addr) -> Service {
+        Service::docker_with(|directory| {
+            write_certificates(&directory.join("certs"));
+            let file = |name: &str| directory.join("certs/server").join(name).display().to_string();
+            let mut arguments = vec!["--tlsverify".to_owned(), "--host".to_owned(), format!("tcp://{address}:2376")];
+            for (option, name) in [("--tlscacert", "ca.pem"), ("--tlscert", "cert.pem"), ("--tlskey", "key.pem")] {
+                arguments.extend([option.to_owned(), file(name)]);
+            }
+            arguments
+        })
+    }
+
+    /// Starts a docker engine that listens at port 2375 of `address` as well, for everybody.
+    pub(crate) fn open_docker(address: Ipv4Addr) -> Service {
+        Service::docker_with(|_| vec!["--tls=false".to_owned(), "--host".to_owned(), format!("tcp://{address}:2375")])
+    }
+
+    fn docker_with(more: impl FnOnce(&Path) -> Vec<String>) -> Service {
         let directory = tempfile::Builder::new().prefix("imglife-docker-").tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
         // Containers get the network of a bridge that no other docker engine has.
@@ -112,12 +200,22 @@ impl Service {
             "--ip-masq=false",
             "--storage-driver=overlay2",
         ]);
+        command.args(more(directory.path()));
         let mut service = Service::start(command, "--host", "DOCKER_HOST", directory);
         service.bridge = Some(bridge);
         service
     }
 
     fn buildkit() -> Service {
+        Service::buildkit_with(|command| command)
+    }
+
+    /// Starts a BuildKit that listens at port 1234 of `address` as well.
+    pub(crate) fn open_buildkit(address: Ipv4Addr) -> Service {
+        Service::buildkit_with(|command| command.arg("--addr").arg(format!("tcp://{address}:1234")))
+    }
+
+    fn buildkit_with(more: impl FnOnce(&mut Command) -> &mut Command) -> Service {
         let directory = tempfile::Builder::new().prefix("imglife-buildkit-").tempdir().expect("a temporary directory");
         let configuration = directory.path().join("buildkitd.toml");
         // Its RUN shares the network of this machine, since it knows no other without plugins.
@@ -125,6 +223,7 @@ impl Service {
         fs::write(&configuration, text).expect("a written file");
         let mut command = Command::new(installed("buildkitd"));
         command.arg("--config").arg(configuration).arg("--root").arg(directory.path().join("data"));
+        more(&mut command);
         Service::start(command, "--addr", "BUILDKITD_ADDR", directory)
     }
 
@@ -149,6 +248,26 @@ impl Service {
             std::thread::sleep(Duration::from_millis(20));
         }
         service
+    }
+
+    /// Returns the directory that holds the certificates of a docker engine.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.directory.path().join("certs")
+    }
+
+    /// Returns what docker's client prints.
+    pub(crate) fn docker_says(&self, arguments: &[&str]) -> String {
+        let mut docker = Command::new("docker");
+        let output = docker
+            .arg("--host")
+            .arg(self.address())
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .output()
+            .expect("docker runs");
+        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn address(&self) -> String {

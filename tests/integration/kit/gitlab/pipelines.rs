@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::site::{Site, json_of};
+use super::site::{Site, check_jsonschema, json_of};
 use super::template::read;
 use crate::support::gitlab::PROJECT;
 
@@ -134,6 +134,7 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     assert!(!children.ran("imglife-build: [1/1]"));
     let child = json_of(&children.artifact("imglife-build-plan", "imglife-images.yml"));
     assert_eq!(child[".imglife-build"]["tags"][0], "docker");
+    check_jsonschema("vendor.gitlab-ci", &[children.directory("imglife-build-plan").join("imglife-images.yml")]);
     let (alpine, golang) = (children.log("build alpine"), children.log("build golang"));
     assert!(alpine.contains("3.21.5-core1.0.0") && !alpine.contains("golang"), "{alpine}");
     assert!(golang.contains("golang"), "{golang}");
@@ -152,6 +153,19 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
         "--cleanup --context dir://{place}/contexts/alpine/ --destination {host}/platform/base-images/bases/alpine:3.21.5-core1.0.0"
     );
     assert!(told.lines().any(|line| line == expected) && told.lines().count() == 2, "{told}");
+
+    // The data are where the inputs say, and the status job has them although nothing was pushed.
+    let moved = site.checkout("base-images", "schedule", &[]);
+    for (file, from, to) in [
+        ("imglife.yaml", "eol_data_file: eol-data.yaml", "eol_data_file: ends.yaml"),
+        (".gitlab-ci.yml", "@0.1.0\n", "@0.1.0\n    inputs: { data-file: ends.yaml, output: REPORT.md, push: never }\n"),
+    ] {
+        let text = fs::read_to_string(moved.join(file)).expect("a file");
+        assert!(text.contains(from), "{file} lacks {from}");
+        fs::write(moved.join(file), text.replace(from, to)).expect("a written file");
+    }
+    let moved = site.run(&moved, "").succeeds();
+    assert!(moved.artifact("imglife-status", "REPORT.md").contains("2098-11-01"), "{}", moved.log("imglife-status"));
 
     // What is known is reported although something could not be built.
     let failed = with("{ push: never }", &[("IMGLIFE_BUILD_ONLY", "unheard-of")]).exits(1);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -144,6 +145,11 @@ impl Site {
 
     /// Runs the pipeline of a checkout. Jobs run in the shell, each in a copy of the checkout.
     pub(super) fn run(&self, checkout: &Path, arguments: &str) -> Pipeline {
+        self.run_by("", checkout, arguments)
+    }
+
+    /// The same, by a program that is given the rest of the line.
+    pub(super) fn run_by(&self, program_before: &str, checkout: &Path, arguments: &str) -> Pipeline {
         let place = installed("../gitlab-ci-local");
         let (node, program) = (place.join("node"), place.join("node_modules/gitlab-ci-local/src/index.js"));
         assert!(node.exists() && program.exists(), "gitlab-ci-local is not installed: run `make setup`");
@@ -152,12 +158,12 @@ impl Site {
             concat!(".gitlab-ci-local/includes/127.0.0.1/platform/imglife-components/", env!("CARGO_PKG_VERSION"), "/templates");
         fs::create_dir_all(checkout.join(components)).expect("a directory");
         let line = format!(
-            "cd '{}' && '{}' '{}' --force-shell-executor --shell-isolation --no-artifacts-to-source --ignore-schema-paths '{NO_TAGS}' {arguments}",
+            "cd '{}' && {program_before} '{}' '{}' --force-shell-executor --shell-isolation --no-artifacts-to-source --ignore-schema-paths '{NO_TAGS}' {arguments}",
             checkout.display(),
             node.display(),
             program.display()
         );
-        Pipeline { outcome: self.world.shell(&line), checkout: checkout.to_owned() }
+        Pipeline { outcome: self.world.start_shell(&line).within(Duration::from_secs(300)).wait(), checkout: checkout.to_owned() }
     }
 
     /// Runs the pipeline of the tip of a project's branch.

@@ -8,39 +8,39 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
 /// All components.
-pub(super) const COMPONENTS: [&str; 8] = ["sync", "build", "eol-update", "status", "cleanup", "check", "register", "pipeline"];
+pub(in super::super) const COMPONENTS: [&str; 8] = ["sync", "build", "eol-update", "status", "cleanup", "check", "register", "pipeline"];
 
-pub(super) fn project() -> PathBuf {
+pub(in super::super) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ci-components")
 }
 
-pub(super) fn read(path: &str) -> String {
+pub(in super::super) fn read(path: &str) -> String {
     fs::read_to_string(project().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-pub(super) fn yaml(what: &str, text: &str) -> Value {
+pub(in super::super) fn yaml(what: &str, text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{what}: {error}\n{text}"))
 }
 
-pub(super) struct Template {
-    pub(super) name: &'static str,
-    pub(super) header: Value,
-    pub(super) body: String,
+pub(in super::super) struct Template {
+    pub(in super::super) name: &'static str,
+    pub(in super::super) header: Value,
+    pub(in super::super) body: String,
 }
 
 impl Template {
-    pub(super) fn of(name: &'static str) -> Template {
+    pub(in super::super) fn of(name: &'static str) -> Template {
         let text = read(&format!("templates/{name}/template.yml"));
         let (header, body) = text.split_once("\n---\n").expect("a header and a body");
         Template { name, header: yaml(name, header), body: body.to_owned() }
     }
 
-    pub(super) fn inputs(&self) -> &Map<String, Value> {
+    pub(in super::super) fn inputs(&self) -> &Map<String, Value> {
         self.header["spec"]["inputs"].as_object().expect("inputs")
     }
 
     /// Returns the jobs that these inputs make, or why GitLab refuses them.
-    pub(super) fn render(&self, given: &Value) -> Result<Map<String, Value>, String> {
+    pub(in super::super) fn render(&self, given: &Value) -> Result<Map<String, Value>, String> {
         let given = given.as_object().expect("inputs by name");
         if let Some(unknown) = given.keys().find(|name| !self.inputs().contains_key(*name)) {
             return Err(format!("{unknown}: unknown input"));
@@ -61,7 +61,7 @@ impl Template {
     }
 
     /// Returns a job of those that these inputs make, with what it extends.
-    pub(super) fn job(&self, name: &str, given: &Value) -> Value {
+    pub(in super::super) fn job(&self, name: &str, given: &Value) -> Value {
         let jobs = self.render(given).unwrap_or_else(|problem| panic!("{}: {problem}", self.name));
         let mut job = jobs[name].clone();
         if let Some(parent) = job.as_object_mut().and_then(|job| job.remove("extends")) {
