@@ -15,8 +15,8 @@ use crate::model::{Host, Platform};
 const KEPT: &str = "imglife";
 /// The driver whose builders are containers of a docker engine.
 const CONTAINER: &str = "docker-container";
-/// The context that leads to the engine of the environment, where that needs certificates.
-const CONTEXT: &str = "imglife";
+/// The context that leads to the engine of the environment, where that needs certificates. No builder may be named like one.
+const CONTEXT: &str = "imglife-engine";
 
 /// How a builder is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

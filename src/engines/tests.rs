@@ -638,10 +638,10 @@ async fn an_engine_behind_certificates_is_reached_by_a_context_of_the_session() 
     let bench = Bench::with(missing, &tls, None, Some(OwnBuilder::default()));
     bench.build(EngineName::Buildx, &request(&["linux/amd64"])).await.expect("it builds");
     let lines = lines(&bench);
-    let context = "docker context create imglife --docker \
+    let context = "docker context create imglife-engine --docker \
                    host=tcp://docker:2376,ca=/certs/client/ca.pem,cert=/certs/client/cert.pem,key=/certs/client/key.pem";
     assert!(lines.iter().any(|line| line == context), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.starts_with("docker buildx create") && line.ends_with(" imglife")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("docker buildx create") && line.ends_with(" imglife-engine")), "{lines:#?}");
     assert!(!bench.home.path().join(".docker/contexts/meta/x").exists());
 }
 

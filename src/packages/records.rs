@@ -54,11 +54,11 @@ pub struct Unreadable {
 }
 
 /// Says that what was there before could not be deleted. It does no harm, and tokens that may write often may not delete.
-pub fn tell_of_leftovers(error: &PackageError) {
-    const STAYS: &str = "stored; what it replaces stays there and is not read any more";
+pub fn tell_of_leftovers(what: &str, error: &PackageError) {
+    let stays = format!("{what} is stored; what it replaces stays there and is not read any more");
     match error.kind {
-        PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => tracing::info!("{STAYS}, since the token may not delete packages"),
-        _ => tracing::warn!("{STAYS}: {}", chain(error)),
+        PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => tracing::info!("{stays}, since the token may not delete packages"),
+        _ => tracing::warn!("{stays}: {}", chain(error)),
     }
 }
 
@@ -104,6 +104,13 @@ impl DataFile {
             DataFile::EndOfLife => "eol-data",
             DataFile::Inventory => "inventory",
         })
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            DataFile::EndOfLife => "the end-of-life data",
+            DataFile::Inventory => "the inventory",
+        }
     }
 }
 
@@ -188,7 +195,7 @@ impl Records {
         let subject = self.data(file);
         let seen = self.files_about(&subject).await?;
         if let (_, Some(error)) = self.replace(subject, &seen, bytes).await? {
-            tell_of_leftovers(&error);
+            tell_of_leftovers(file.what(), &error);
         }
         Ok(())
     }

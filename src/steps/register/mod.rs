@@ -196,7 +196,7 @@ pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, Re
     plan.record.to_bytes().map_err(RegisterError::Record)?;
     let put = records.put(&plan.record).await.map_err(RegisterError::Packages)?;
     if let Some(error) = put.left_behind {
-        tell_of_leftovers(&error);
+        tell_of_leftovers("the record", &error);
     }
     Ok(RegisterReport { duration: Duration::ZERO, record: plan.record, base_from: plan.origin })
 }

@@ -29,7 +29,10 @@ impl Setting {
         bases.world.shell(&format!("ln -s {} ../bin/imglife", env!("CARGO_BIN_EXE_imglife"))).succeeds();
         bases.run("sync build eol-update --push never").succeeds();
         bases.run("status --push never -- --publish").succeeds();
-        bases.run(&format!("register -- --image r.example/first:1 --project team/web --platform linux/amd64 --base {BASE}")).succeeds();
+        let digest = "$(jq --raw-output '.manifests[] | select(.annotations[\"org.opencontainers.image.ref.name\"] == \"3.22.1-core1.0.0\").digest' \
+                      ../bases/alpine/index.json)";
+        let first = format!("register -- --image r.example/first:1 --project team/web --platform linux/amd64 --base \"{BASE}@{digest}\"");
+        bases.run(&first).succeeds();
         let dockerfile = format!("ARG WHICH=3.22.1-core1.0.0\nFROM ocidir://{}:$WHICH\n", bases.world.path("bases/alpine").display());
         for (path, text) in
             [("Dockerfile", dockerfile.as_str()), ("docker/Dockerfile", "FROM r.example/strange:1\n"), ("README.md", "# By hand\n")]

@@ -174,10 +174,6 @@ impl Running {
         let Some(status) = status else {
             panic!("`{line}` was killed after {elapsed:.0?}\n--- stdout\n{stdout}--- stderr\n{stderr}");
         };
-        if let Some(dir) = std::env::var_os("KITLOGS") {
-            let name = format!("{}/{}-{}.log", dir.to_string_lossy(), std::thread::current().name().unwrap_or("x").replace("::", "_"), fastrand::u32(..));
-            std::fs::write(name, format!("$ {line}\n{status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")).expect("kitlogs");
-        }
         Outcome { line, status, stdout, stderr, elapsed }
     }
 }
