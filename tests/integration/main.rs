@@ -48,3 +48,5 @@ mod status;
 mod support;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod version;

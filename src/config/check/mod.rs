@@ -1,17 +1,29 @@
 //! From the spanned tree to [`Config`]: every finding of a file in one run.
 
 mod build;
+#[cfg(test)]
+mod build_tests;
 mod hooks;
+#[cfg(test)]
+mod hooks_tests;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_tests;
 mod reader;
 mod registry;
+#[cfg(test)]
+mod registry_tests;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod scalar;
 mod sync;
 #[cfg(test)]
+mod sync_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod variables_tests;
 
 use std::path::{Path, PathBuf};
 

@@ -435,7 +435,7 @@ impl Run<'_> {
             filter: &PlatformFilter::All,
             attachments: Attachments::Copied { source_tags: &attachment_tags },
         };
-        self.transfer.copy(request).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))?;
+        self.transfer.copy(request).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))?;
         match self.archived_as(to, archived).await? {
             Some(found) if found == group.digest => Ok(()),
             found => {

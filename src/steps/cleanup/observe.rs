@@ -446,5 +446,5 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
 }
 
 pub(super) fn trouble(error: &PlaceError) -> Trouble {
-    Trouble { side: None, cause: chain(error), hint: error.hint() }
+    Trouble::of(error, error.hint()).shared(error.of_place())
 }

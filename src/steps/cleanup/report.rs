@@ -12,6 +12,7 @@ use crate::error::Exit;
 use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
 /// The result of a clean-up.
@@ -291,20 +292,10 @@ impl CleanupReport {
     }
 
     fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut error = |place: &str, trouble: &Trouble| {
-            lines.push(format!("error: {place}{}", trouble.cause));
-            lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
-        };
-        if let Some(guard) = &self.guard {
-            error("nothing is deleted: ", guard);
-        }
-        for failed in &self.errors {
-            error(&format!("{}: ", failed.image), &failed.error);
-        }
-        for failed in &self.failed {
-            error(&format!("{}:{}: ", failed.image, failed.tag), &failed.error);
-        }
+        let guard = self.guard.iter().map(|guard| Problem::error("guard", "nothing is deleted", guard));
+        let repositories = self.errors.iter().map(|failed| Problem::error("repositories", failed.image.to_string(), &failed.error));
+        let tags = self.failed.iter().map(|failed| Problem::error("tags", format!("{}:{}", failed.image, failed.tag), &failed.error));
+        let mut lines = problems::lines(guard.chain(repositories).chain(tags));
         lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
         lines.extend(self.orphans.iter().map(|orphan| format!("note: {orphan} is not in the configuration; it is left alone")));
         let is_remote = |deleted: &DeletedTag| matches!(deleted.image, Repository::Remote { .. });

@@ -176,7 +176,7 @@ impl Run<'_> {
             Some(found) if found.digest == *wanted => return Ok(true),
             Some(found) if found.digest != *replaces => {
                 let cause = format!("{}:{tag} changed since it was looked at, from {replaces} to {}", entry.target, found.digest);
-                return Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync again".to_owned()) });
+                return Err(Trouble { side: Some(Side::Target), ..Trouble::new(cause).hint("run sync again") });
             }
             _ => {}
         }
@@ -203,7 +203,7 @@ impl Run<'_> {
             }
         }
         let cause = format!("{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost");
-        Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync less often, or without `keep_replaced`".to_owned()) })
+        Err(Trouble { side: Some(Side::Target), ..Trouble::new(cause).hint("run sync less often, or without `keep_replaced`") })
     }
 
     async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {
@@ -225,5 +225,5 @@ impl Run<'_> {
 }
 
 fn trouble(error: &CopyError) -> Trouble {
-    Trouble::at(error.side(), error, error.hint())
+    Trouble::at(error.side(), error, error.hint()).shared(error.of_place())
 }

@@ -24,7 +24,7 @@ fn place_with(gitlab: &Gitlab, token: &str) -> GitlabPackages {
         JOB | OTHER_JOB => client_with(settings(), Forge::Gitlab, &[&url, &storage], &job),
         _ => client_with(settings(), Forge::Gitlab, &[&url, &storage], &[("GITLAB_TOKEN", token)]),
     };
-    GitlabPackages::new(client, &url, PROJECT).expect("a place")
+    GitlabPackages::new(client, &url, PROJECT, Some("GITLAB_TOKEN")).expect("a place")
 }
 
 fn place(gitlab: &Gitlab) -> Arc<dyn PackageFiles> {
@@ -190,7 +190,7 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
     let gone = Liar::start(|_| StatusCode::OK.into_response());
     let url = format!("http://{}", gone.host()).parse().expect("a URL");
     drop(gone);
-    let down = GitlabPackages::new(client(Forge::Gitlab, &[&url], "GITLAB_TOKEN", MAINTAINER), &url, PROJECT).expect("a place");
+    let down = GitlabPackages::new(client(Forge::Gitlab, &[&url], "GITLAB_TOKEN", MAINTAINER), &url, PROJECT, Some("GITLAB_TOKEN")).expect("a place");
     let began = Instant::now();
     let error = down.list(&Scope::AllRecords(prefix())).await.expect_err("nobody answers");
     assert_eq!(error.kind, PackageErrorKind::Unreachable);
@@ -198,7 +198,7 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
     let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
     let settings = Settings { retry_delay: Duration::from_millis(2), stall: Duration::from_millis(200), ..Settings::default() };
     let client = client_with(settings, Forge::Gitlab, &[&url], &[("GITLAB_TOKEN", MAINTAINER)]);
-    let silent = GitlabPackages::new(client, &url, PROJECT).expect("a place");
+    let silent = GitlabPackages::new(client, &url, PROJECT, Some("GITLAB_TOKEN")).expect("a place");
     let error = silent.list(&Scope::AllRecords(prefix())).await.expect_err("nothing is said");
     assert!(error.kind == PackageErrorKind::Unreachable && began.elapsed() < Duration::from_secs(20), "{error}");
     for answer in ["", "{}", "[1]", "[{\"id\":\"x\"}]", "<html>"] {
