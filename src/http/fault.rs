@@ -62,12 +62,8 @@ pub(super) fn unreachable(host: &str) -> String {
 
 fn kind_of(causes: &[String]) -> FaultKind {
     // As glibc, musl and the BSDs say it.
-    const UNKNOWN: [&str; 4] = [
-        "Name or service not known",
-        "No address associated with hostname",
-        "Name does not resolve",
-        "nodename nor servname provided",
-    ];
+    const UNKNOWN: [&str; 4] =
+        ["Name or service not known", "No address associated with hostname", "Name does not resolve", "nodename nor servname provided"];
     let said = |text: &str| causes.iter().any(|cause| cause.contains(text));
     match () {
         () if said("InvalidContentType") => FaultKind::NoTls,

@@ -178,9 +178,12 @@ impl Client {
     pub(super) async fn unauthorized(&self, host: &HostState, access: &Access, refusal: &Error) -> Result<Error, Error> {
         let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
         let origin = self.origin(host, &credential, access).await;
-        let mut detail =
-            if origin.is_some() { "it does not take the login that is set, or not for this" } else { "it asks for a login, and none is set" }
-                .to_owned();
+        let mut detail = if origin.is_some() {
+            "it does not take the login that is set, or not for this"
+        } else {
+            "it asks for a login, and none is set"
+        }
+        .to_owned();
         if let Error::Refused(refusal) = refusal {
             let reasons = refusal.reasons();
             if !reasons.is_empty() {

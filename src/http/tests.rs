@@ -117,7 +117,7 @@ async fn a_second_refusal_is_final_and_names_host_and_variable() {
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     let error = fail(&client, &host, "/a").await;
     assert_eq!(shown(&error), format!("{host} refused access: it does not take the login that is set, or not for this (UNAUTHORIZED: no)"));
-    assert!(error.hint().expect("a hint").contains("IMGLIFE_127_0_0_1_"), "{error:?}");
+    assert!(error.hint().expect("a hint").contains("which is from the test: is it right"), "{error:?}");
     assert_eq!((fake.count("/a"), fake.count("/token")), (2, 1));
 }
 

@@ -126,9 +126,7 @@ impl Interface {
     pub(super) async fn reach(&self, path: &str) -> Result<Look, Finding> {
         match self.look(path).await {
             Ok(answer) => Ok(Look { findings: vec![Finding::ok(REACHABLE, "", "answers")], ahead: self.ahead(&answer) }),
-            Err(error) => {
-                Err(Finding { fix: Some(unreachable_fix(&error)), ..Finding::wrong(REACHABLE, "", chain(&error)) })
-            }
+            Err(error) => Err(Finding { fix: Some(unreachable_fix(&error)), ..Finding::wrong(REACHABLE, "", chain(&error)) }),
         }
     }
 

@@ -30,9 +30,7 @@ struct Page {
 
 impl Page {
     fn new(name: &'static str, about: &str) -> Page {
-        let text = format!(
-            "# {about}\n\nWhat imglife prints, whole. `tests/integration/errors.rs` provokes it and keeps this page.\n"
-        );
+        let text = format!("# {about}\n\nWhat imglife prints, whole. `tests/integration/errors.rs` provokes it and keeps this page.\n");
         Page { name, text, replaced: Vec::new(), ports: 50_000 }
     }
 
@@ -59,8 +57,10 @@ impl Page {
 
     fn write(&mut self, title: &str, world: &World, arguments: &[&str], outcome: &Outcome) {
         let code = outcome.code().expect("an end of its own");
-        let quoted: Vec<String> =
-            arguments.iter().map(|argument| if argument.contains([' ', '*']) { format!("'{argument}'") } else { (*argument).to_owned() }).collect();
+        let quoted: Vec<String> = arguments
+            .iter()
+            .map(|argument| if argument.contains([' ', '*']) { format!("'{argument}'") } else { (*argument).to_owned() })
+            .collect();
         let line = std::iter::once("imglife".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ");
         let _ = write!(self.text, "\n## {title}\n\n```console\n$ {}\n", self.normal(&line, world));
         for (stream, text) in [("", &outcome.stdout), ("--- stderr\n", &outcome.stderr)] {
@@ -178,20 +178,44 @@ fn wrong_configurations() {
     page.visit("A directory in the place of the file", &world, &["-c", ".", "sync"]);
     let of = |text: &str| World::new().file("imglife.yaml", text);
     page.visit("An empty file", &of(""), &["sync"]);
-    page.visit("A slip: an indentation", &of("sync:\n  entries:\n    - source: docker.io/library/alpine\n     target: r.example/alpine\n"), &["sync"]);
-    page.visit("A slip: a quote that is not closed", &of("sync:\n  entries:\n    - source: 'docker.io/library/alpine\n      target: r.example/alpine\n"), &["sync"]);
+    page.visit(
+        "A slip: an indentation",
+        &of("sync:\n  entries:\n    - source: docker.io/library/alpine\n     target: r.example/alpine\n"),
+        &["sync"],
+    );
+    page.visit(
+        "A slip: a quote that is not closed",
+        &of("sync:\n  entries:\n    - source: 'docker.io/library/alpine\n      target: r.example/alpine\n"),
+        &["sync"],
+    );
     page.visit("A slip: a tab", &of("sync:\n\tentries: []\n"), &["sync"]);
-    page.visit("A slip: no blank after a colon", &of("sync:\n  entries:\n    - source:docker.io/library/alpine\n      target: r.example/alpine\n"), &["sync"]);
+    page.visit(
+        "A slip: no blank after a colon",
+        &of("sync:\n  entries:\n    - source:docker.io/library/alpine\n      target: r.example/alpine\n"),
+        &["sync"],
+    );
     page.visit("A key that is misspelt", &of(&mirror("r.example", "tagregex: '3.*'", "")), &["sync"]);
     page.visit("A key that is missing", &of("sync:\n  entries:\n    - source: docker.io/library/alpine\n      tag: 3.22.1\n"), &["sync"]);
     page.visit("A key that is in the wrong section", &of(&mirror("r.example", "tag: 3.22.1", "keep_last: 3\n")), &["sync"]);
     page.visit("A key twice", &of(&mirror("r.example", "tag: 3.22.1\n      tag: 3.22.0", "")), &["sync"]);
-    page.visit("A value of another kind", &of(&mirror("r.example", "tag_regex: '3.*'\n      keep_last: three\n      check_digest: yes", "")), &["sync"]);
+    page.visit(
+        "A value of another kind",
+        &of(&mirror("r.example", "tag_regex: '3.*'\n      keep_last: three\n      check_digest: yes", "")),
+        &["sync"],
+    );
     page.visit("A pattern that is none", &of(&mirror("r.example", "tag_regex: '3.(\\d+'", "")), &["sync"]);
-    page.visit("A tag within a repository", &of("sync:\n  entries:\n    - { source: 'docker.io/library/alpine:3.22.1', target: r.example/alpine, tag: 3.22.1 }\n"), &["sync"]);
+    page.visit(
+        "A tag within a repository",
+        &of("sync:\n  entries:\n    - { source: 'docker.io/library/alpine:3.22.1', target: r.example/alpine, tag: 3.22.1 }\n"),
+        &["sync"],
+    );
     page.visit("No tag is asked for", &of(&mirror("r.example", "referrers: false", "")), &["sync"]);
     page.visit("A variable that is not set", &of(&mirror("$CI_REGISTRY_IMAGE", "tag: 3.22.1", "")), &["sync"]);
-    page.visit("A variable named like a secret", &of(&mirror("r.example", "tag: 3.22.1", "registry: { provider: file, path: $REGISTRY_PASSWORD }\n")), &["sync"]);
+    page.visit(
+        "A variable named like a secret",
+        &of(&mirror("r.example", "tag: 3.22.1", "registry: { provider: file, path: $REGISTRY_PASSWORD }\n")),
+        &["sync"],
+    );
     page.visit("A command without its section", &of(&mirror("r.example", "tag: 3.22.1", "")), &["build"]);
     page.visit("All that a file suffices for", &of(&mirror("r.example", "tag: 3.22.1", "")), &["--check"]);
     page.visit("Several mistakes at once", &of("sync:\n  entries:\n    - { source: docker.io/library/alpine, tag: 3.22.1 }\nbuild:\n  engine: kaniko\n  images: []\nregsitry: {}\n"), &["--check"]);
@@ -232,8 +256,16 @@ fn logins_that_are_refused() {
 
     let refusing = Liar::start(|asked| match asked.method.as_str() {
         "GET" | "HEAD" if asked.path == "/v2/" => typed("application/json", "{}"),
-        "GET" | "HEAD" => (StatusCode::NOT_FOUND, typed("application/json", r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#)).into_response(),
-        _ => (StatusCode::FORBIDDEN, typed("application/json", r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#)).into_response(),
+        "GET" | "HEAD" => (
+            StatusCode::NOT_FOUND,
+            typed("application/json", r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#),
+        )
+            .into_response(),
+        _ => (
+            StatusCode::FORBIDDEN,
+            typed("application/json", r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#),
+        )
+            .into_response(),
     });
     let host = refusing.host();
     page.host(&host);
@@ -250,11 +282,26 @@ fn hosts_that_are_not_as_they_were_thought() {
     }
     let of = |host: &str, more: &str| world().file("imglife.yaml", mirror(host, "tag: 3.22.1", more));
     let several = |host: &str| {
-        world().file("imglife.yaml", format!("{}lifecycle: {{ api_url: 'http://{host}' }}\n{}", insecure(host), mirror(host, "tag_regex: '.*'", &format!(
-            "    - source: ocidir://upstream/debian\n      target: {host}/mirrors/debian\n      tag_regex: '.*'\n"))))
+        world().file(
+            "imglife.yaml",
+            format!(
+                "{}lifecycle: {{ api_url: 'http://{host}' }}\n{}",
+                insecure(host),
+                mirror(
+                    host,
+                    "tag_regex: '.*'",
+                    &format!("    - source: ocidir://upstream/debian\n      target: {host}/mirrors/debian\n      tag_regex: '.*'\n")
+                )
+            ),
+        )
     };
     page.visit("Nobody listens at the target", &several(&down), &["sync"]);
-    let from = |host: &str| format!("sync:\n  entries:\n    - {{ source: {host}/library/alpine, target: ocidir://mirrors/alpine, tag: 3.22.1 }}\n{}", insecure(host));
+    let from = |host: &str| {
+        format!(
+            "sync:\n  entries:\n    - {{ source: {host}/library/alpine, target: ocidir://mirrors/alpine, tag: 3.22.1 }}\n{}",
+            insecure(host)
+        )
+    };
     page.visit("Nobody listens at the source", &World::new().file("imglife.yaml", from(&down)), &["sync"]);
     page.visit("What the doctor says of that", &World::new().file("imglife.yaml", from(&down)), &["doctor", "--no-progress"]);
     page.visit("A name that is no host's", &of("registry_.example.com", ""), &["sync"]);
@@ -278,19 +325,55 @@ fn images_that_are_not_there() {
     page.host(&host);
     let of = |entry: &str| world().file("imglife.yaml", format!("sync:\n  entries:\n    - {{ {entry} }}\n{}", insecure(&host)));
     of(&format!("source: 'ocidir://upstream/alpine', target: {host}/library/alpine, tag_regex: '.*'")).imglife(["sync"]).succeeds();
-    page.visit("A tag is not there", &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag: 3.99.0")), &["sync"]);
-    page.visit("No tag fits the pattern", &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag_regex: 'v3.*'")), &["sync"]);
-    page.visit("Why none does", &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag_regex: 'v3.*'")), &["sync", "--list"]);
-    page.visit("Fewer tags than there must be", &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag_regex: '3.22.*', min_tags: 5")), &["sync"]);
-    page.visit("A repository is not there", &of(&format!("source: {host}/library/alpina, target: 'ocidir://mirrors/alpine', tag: 3.22.1")), &["sync"]);
-    page.visit("A platform is not there", &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag: 3.22.1, platforms: [linux/s390x]")), &["sync"]);
-    page.visit("A directory is not there", &of(&format!("source: 'ocidir://upstream/alpina', target: {host}/mirrors/alpine, tag: 3.22.1")), &["sync"]);
+    page.visit(
+        "A tag is not there",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag: 3.99.0")),
+        &["sync"],
+    );
+    page.visit(
+        "No tag fits the pattern",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag_regex: 'v3.*'")),
+        &["sync"],
+    );
+    page.visit(
+        "Why none does",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag_regex: 'v3.*'")),
+        &["sync", "--list"],
+    );
+    page.visit(
+        "Fewer tags than there must be",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag_regex: '3.22.*', min_tags: 5")),
+        &["sync"],
+    );
+    page.visit(
+        "A repository is not there",
+        &of(&format!("source: {host}/library/alpina, target: 'ocidir://mirrors/alpine', tag: 3.22.1")),
+        &["sync"],
+    );
+    page.visit(
+        "A platform is not there",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag: 3.22.1, platforms: [linux/s390x]")),
+        &["sync"],
+    );
+    page.visit(
+        "A directory is not there",
+        &of(&format!("source: 'ocidir://upstream/alpina', target: {host}/mirrors/alpine, tag: 3.22.1")),
+        &["sync"],
+    );
     let locked = of(&format!("source: {host}/library/alpine, target: 'ocidir://mirrors/alpine', tag: 3.22.1"));
     locked.shell("mkdir mirrors && chmod 555 mirrors").succeeds();
     page.visit_unprivileged("A directory may not be written to", &locked, &["sync"]);
     page.visit_unprivileged("What the doctor says of it", &locked, &["doctor", "--no-progress"]);
-    page.visit("A directory cannot be there", &of(&format!("source: {host}/library/alpine, target: 'ocidir://imglife.yaml/alpine', tag: 3.22.1")), &["sync"]);
-    page.visit("What the doctor says of that", &of(&format!("source: {host}/library/alpine, target: 'ocidir://imglife.yaml/alpine', tag: 3.22.1")), &["doctor", "--no-progress"]);
+    page.visit(
+        "A directory cannot be there",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://imglife.yaml/alpine', tag: 3.22.1")),
+        &["sync"],
+    );
+    page.visit(
+        "What the doctor says of that",
+        &of(&format!("source: {host}/library/alpine, target: 'ocidir://imglife.yaml/alpine', tag: 3.22.1")),
+        &["doctor", "--no-progress"],
+    );
     page.end();
 }
 
@@ -343,12 +426,20 @@ fn records_and_dates_that_are_missing() {
     page.visit("No place for records", &World::new(), &["app", "list"]);
     let register = ["register", "--image", "ocidir://upstream/alpine:3.22.1", "--revision", "4f2a9c1", "--project", "shop/web"];
     page.visit("No place to record in", &World::new(), &register);
-    page.visit("Nothing is known of the commit", &of("registry: { provider: file }\n"), &["register", "--image", "r.example/apps/web:1.2.0"]);
+    page.visit(
+        "Nothing is known of the commit",
+        &of("registry: { provider: file }\n"),
+        &["register", "--image", "r.example/apps/web:1.2.0"],
+    );
     page.visit("The base cannot be told", &of("registry: { provider: file }\n"), &register);
     let gone = ["register", "--image", "ocidir://apps/web:1.2.0", "--revision", "4f2a9c1", "--project", "shop/web"];
     page.visit("The image is not there", &of("registry: { provider: file }\n"), &gone);
     page.visit("Nothing is recorded", &of("registry: { provider: file }\n"), &["app", "list"]);
-    page.visit("Nobody published what is newest", &of("registry: { provider: file }\n"), &["check", "--base", "r.example/bases/alpine:3.22.1-core1.0.0"]);
+    page.visit(
+        "Nobody published what is newest",
+        &of("registry: { provider: file }\n"),
+        &["check", "--base", "r.example/bases/alpine:3.22.1-core1.0.0"],
+    );
     let published = of("registry: { provider: file }\n");
     published.imglife(["build"]).succeeds();
     published.imglife(["status", "--publish"]).succeeds();
@@ -363,11 +454,17 @@ fn records_and_dates_that_are_missing() {
     page.visit("No dates yet, and none are fetched", &of("lifecycle: { eol_provider: local }\n"), &["eol", "update"]);
     let dates = EndOfLife::start();
     page.host(dates.address().trim_start_matches("http://").trim_end_matches("/api"));
-    page.visit("A product that there is not", &of_product(&format!("lifecycle: {{ api_url: '{}' }}\n", dates.address())), &["eol", "update"]);
+    page.visit(
+        "A product that there is not",
+        &of_product(&format!("lifecycle: {{ api_url: '{}' }}\n", dates.address())),
+        &["eol", "update"],
+    );
     let down = closed();
     page.host(&down);
     let several: String = ["alpine", "debian", "go", "nodejs", "postgresql", "redis", "ubuntu"]
-        .map(|product| format!("    - {{ source: '{product}', target: r.example/{product}, tag: '1', lifecycle: {{ product: {product} }} }}\n"))
+        .map(|product| {
+            format!("    - {{ source: '{product}', target: r.example/{product}, tag: '1', lifecycle: {{ product: {product} }} }}\n")
+        })
         .concat();
     let nobody = of(&format!("sync:\n  entries:\n{several}lifecycle: {{ api_url: 'http://{down}/api' }}\n"));
     page.visit("Nobody answers for dates", &nobody, &["eol", "update"]);

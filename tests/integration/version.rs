@@ -14,10 +14,7 @@ fn the_version_is_short_or_tells_the_commit_and_its_date() {
 
 /// Returns a world with the build script as a program.
 fn world() -> World {
-    let world = World::new()
-        .variable("CARGO_PKG_VERSION", "1.2.3")
-        .variable("PROFILE", "release")
-        .variable("GIT_CONFIG_NOSYSTEM", "1");
+    let world = World::new().variable("CARGO_PKG_VERSION", "1.2.3").variable("PROFILE", "release").variable("GIT_CONFIG_NOSYSTEM", "1");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs");
     let compiler = Path::new(env!("CARGO")).with_file_name("rustc");
     let line = format!("'{}' --edition 2024 -o build '{}'", compiler.display(), script.display());

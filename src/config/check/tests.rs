@@ -10,8 +10,7 @@ use super::reader::Context;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
-    Config, ConfigErrors, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show,
-    suffices,
+    Config, ConfigErrors, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show, suffices,
 };
 use crate::model::Variables;
 

@@ -20,7 +20,7 @@ impl Layouts {
                     .push(Finding::missing("layout.read", &name, "there is no image layout").fix("copy one there, or correct the path"));
             }
             Ok(None) => {}
-            Err(error) => findings.push(Finding::failed("layout.read", &name, &error, error.hint().or_else(|| Some(UNREADABLE.to_owned())))),
+            Err(error) => findings.push(Finding::failed("layout.read", &name, &error, Some(UNREADABLE.to_owned()))),
         }
         if wanted.push || wanted.delete {
             findings.push(writable_directory("layout.write", &name, directory));

@@ -210,7 +210,8 @@ impl Run<'_> {
         let occasion = &self.execution.occasion;
         let template = Template { name: &draft.template_name, text: &draft.template };
         let filling = Filling::Whole { base_digest: Some(&base_digest), eol, occasion };
-        let text = dockerfile(self.build, image, identity, &template, filling).map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
+        let text = dockerfile(self.build, image, identity, &template, filling)
+            .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
         let labels = Making { image, identity, base_digest: Some(&base_digest), inputs: &draft.inputs, eol, occasion }.labels();
         let request = BuildRequest {
             repository: image.repository.clone(),

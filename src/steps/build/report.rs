@@ -11,9 +11,9 @@ use crate::model::{Digest, Platform, Repository, Tag};
 use crate::report::junit::{TestCase, TestSuite};
 use crate::report::text::{human_bytes, human_duration};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
-use crate::steps::problems::{self, Problem};
 use crate::steps::cases::{case, failure, hook_case};
 use crate::steps::hooks::HookReport;
+use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
 /// The result of a build.

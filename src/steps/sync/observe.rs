@@ -454,7 +454,10 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
 
 async fn expected_digest(places: &Places, entry: &Entry, source: &Digest, filter: &PlatformFilter) -> Result<Digest, Trouble> {
     let transfer = places.transfer(crate::progress::silent());
-    transfer.expected_digest(&entry.source, source, filter).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))
+    transfer
+        .expected_digest(&entry.source, source, filter)
+        .await
+        .map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))
 }
 
 fn trouble(side: Side, error: &PlaceError) -> Trouble {
