@@ -28,6 +28,8 @@ async fn parts_go_after_all_indexes_and_only_when_no_kept_index_needs_them() {
         // A record names an index that lost its tag.
         let untagged = sample.index(&[&pinned]).await;
         let named = record("r.example/apps/a:1", Some("r.example/m/a:0.9"), Some(&untagged));
+        let plan = sample.plan(&mirror("keep_last: 1"), records(vec![named.clone()])).await;
+        assert!(plan.repositories[0].groups.iter().all(|group| group.parts == BTreeSet::from([own.clone()])), "{plan:?}");
         let report = sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
         assert_eq!(report.exit(), Exit::Done, "{report:?}");
         assert_eq!(sample.tags().await, names(&["2.0"]));
@@ -85,8 +87,13 @@ async fn what_refers_to_an_image_goes_with_it() {
     for subject in [&old, &new] {
         put.push(sample.referrer(subject).await);
     }
-    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await);
+    // One that has a tag of its own is an image like others.
+    let named = sample.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],
+        "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": old, "size": 1 } }));
+    let named = named.await;
+    sample.tag("3.0", &named, 365).await;
+    sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
+    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await && sample.has(&named).await);
 }
 
 #[tokio::test]
@@ -202,14 +209,19 @@ async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_dat
     // Tags of another shape stay for good.
     let other = Sample { store: sample.store.clone(), at: archive.clone() };
     other.old("mine").await;
+    other.old("1.0-archived.2020101").await;
     let later = |days| Policy { now: now() + TimeDelta::days(days), ..policy() };
     sample.run_by(&config, RecordsSeen::NotConfigured, &later(10)).await;
-    assert_eq!(other.tags().await.len(), 4);
+    assert_eq!(other.tags().await.len(), 5);
     let world = sample.world(&config, RecordsSeen::NotConfigured).await;
     assert_eq!(reason(&plan(&world, &later(10)), &archive, "mine"), Some(Kept::NotArchived));
     assert!(matches!(reason(&plan(&world, &later(10)), &archive, "1.0-archived.20260301"), Some(Kept::ArchivedUntil(_))));
-    let report = sample.execute(&plan(&world, &later(11)), Mode::Apply).await;
-    assert_eq!((report.exit(), other.tags().await), (Exit::Done, names(&["mine"])), "{report:?}");
+    let on_archived = record("r.example/apps/a:1", Some("cold.example/x/m/a:1.0-archived.20260301"), None);
+    let recorded = sample.world(&config, records(vec![on_archived])).await;
+    assert!(matches!(reason(&plan(&recorded, &later(11)), &archive, "1.0-archived.20260301"), Some(Kept::BaseOf(_))));
+    // The allowed share is one of what is in use.
+    let report = sample.execute(&plan(&world, &Policy { max_delete_percent: Some(10), ..later(11) }), Mode::Apply).await;
+    assert_eq!((report.exit(), other.tags().await), (Exit::Done, names(&["1.0-archived.2020101", "mine"])), "{report:?}");
 }
 
 #[tokio::test]
@@ -356,4 +368,66 @@ async fn what_refers_to_a_part_that_stays_stays() {
         assert!(sample.has(&signature).await && sample.has(&countersignature).await, "{is_taken}");
         assert!(!sample.has(&own).await && !sample.has(&gone).await, "{is_taken}");
     }
+}
+
+#[tokio::test]
+async fn attachments_stay_with_what_is_taken_after_the_images_went() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.image("child", json!({})).await;
+        let index = sample.index(&[&child]).await;
+        sample.tag("1.0", &index, 365).await;
+        sample.old("2.0").await;
+        let (signature, countersignature) = (sample.image("signature", json!({})).await, sample.image("countersignature", json!({})).await);
+        let tags = [Tag::of_cosign(&child)[0].to_string(), Tag::of_cosign(&signature)[0].to_string()];
+        sample.tag(&tags[0], &signature, 365).await;
+        sample.tag(&tags[1], &countersignature, 365).await;
+        // Somebody gives the child a tag while the index goes.
+        let (store, at, taken) = (sample.store.clone(), sample.at.clone(), child.clone());
+        sample.store.fail_when(move |call| {
+            if call.operation == Operation::DeleteManifest && call.subject == index.as_str() {
+                store.move_tag(&at, &tag("mine"), &taken);
+            }
+            None
+        });
+        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        assert_eq!(sample.tags().await, names(&["2.0", "mine", &tags[0], &tags[1]]), "{deletions:?} {report:?}");
+        assert!(sample.has(&child).await, "{deletions:?}");
+        assert_eq!(report.kept.iter().filter(|kept| kept.reason == Kept::AttachedToKept).count(), 2, "{deletions:?} {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_stay_with_what_is_pushed_again() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        sample.old("1.0").await;
+        sample.old("2.0").await;
+        let again = Sample::new("r.example/m/a", deletions).image("again", json!({})).await;
+        let signature = Tag::of_cosign(&again)[0].to_string();
+        sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        assert_eq!(reason(&plan, &sample.at, &signature), None, "{deletions:?}");
+        sample.tag("3.0", &sample.image("again", json!({})).await, 0).await;
+        sample.execute(&plan, Mode::Apply).await;
+        assert_eq!(sample.tags().await, names(&["2.0", "3.0", &signature]), "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_stay_with_a_part_that_could_not_be_deleted() {
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    let child = sample.image("child", json!({})).await;
+    sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
+    sample.old("2.0").await;
+    let signature = Tag::of_cosign(&child)[0].to_string();
+    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+    let part = child.to_string();
+    sample.store.fail_when(move |call| {
+        let fails = call.operation == Operation::DeleteManifest && call.subject == part;
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["2.0", &signature]));
+    assert!(sample.has(&child).await);
 }
