@@ -233,6 +233,15 @@ fn policies_files_and_the_other_forms() {
     assert!(junit.contains("tests=\"3\" failures=\"3\" errors=\"0\" skipped=\"0\""), "{junit}");
     let metrics = std::fs::read_to_string(world.path("m.txt")).expect("a file");
     assert!(metrics.contains("imglife_status_images{table=\"bases\",status=\"expired\"} 1\n"), "{metrics}");
+    world.imglife(["status", "--fail-on", "warning"]).exits(3);
+    for (days, on_warning) in [("10 days", 3), ("60 days", 0)] {
+        let day = std::process::Command::new("date").args(["-u", "+%F", "-d", days]).output().expect("a date").stdout;
+        let data = format!("alpine:\n- {{ cycle: '3.21', eol: {} }}\n", String::from_utf8_lossy(&day).trim());
+        std::fs::write(world.path("eol-data.yaml"), data).expect("to write the data");
+        world.imglife(["status", "--fail-on", "expired"]).succeeds();
+        world.imglife(["status", "--fail-on", "warning"]).exits(on_warning);
+    }
+    std::fs::write(world.path("eol-data.yaml"), "alpine:\n- { cycle: '3.21', eol: 2020-01-01 }\n").expect("to write the data");
     let report = json(&world.imglife(["status", "--format", "json", "--offline"]).succeeds().stdout);
     assert_eq!((&report["schema"], &report["bases"][0]["status"]), (&"imglife/status/v1".into(), &"expired".into()));
     assert_eq!(report["applications"][0]["eolDate"], "2020-01-01");

@@ -128,8 +128,10 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
         Some(trouble) => Some(Kept::RepositoryFailed(trouble.cause.clone())),
         None if share.is_too_large() => {
             let (Share { going, images, .. }, allowed) = (share, share.allowed.unwrap_or_default());
-            let cause = format!("{going} of {images} tags would go, more than {allowed} percent; none was deleted");
-            trouble = Some(Trouble::new(cause).hint("look at `--list`, then raise `--max-delete-percent`"));
+            let cause = format!("{going} of {images} tags would go, more than {allowed} percent, so none of them does");
+            let percent = (going * 100).div_ceil(images.max(1));
+            let hint = format!("`--list --max-delete-percent {percent}` shows which; without `--list` they go");
+            trouble = Some(Trouble::new(cause).hint(hint));
             Some(Kept::TooMany)
         }
         None => None,

@@ -97,3 +97,21 @@ async fn the_guard_keeps_everything_and_is_told_in_the_file_until_it_is_lifted()
     assert_eq!(told["deleted"][0]["tag"], "7.0-core1.0.0", "{told:#}");
     assert_eq!(tags(&store, &registry.repository("bases/forgotten")).await, set(&["1.0", "2.0", "3.0"]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stops_a_run_is_told_with_what_goes_on() {
+    let registry = Registry::builder().without_deletes().start();
+    publish(&registry, "mirrors/a", &["1.0", "2.0", "3.0", "9.0"]).await;
+    let at = registry.repository("mirrors/a");
+    let rules = RULES.replace("80", "50");
+    let world =
+        World::new().file("imglife.yaml", configuration(&[&registry], &entry("up.example/a", &at.to_string(), "tag: '9.0'")) + &rules);
+    let stopped = world.imglife(["cleanup", "--list"]).exits(1).stdout;
+    assert!(stopped.contains("3 of 4 tags would go, more than 50 percent, so none of them does"), "{stopped}");
+    assert!(stopped.contains("`--list --max-delete-percent 75` shows which"), "{stopped}");
+    let listed = world.imglife(["cleanup", "--list", "--max-delete-percent", "75"]).succeeds().stdout;
+    assert_eq!(listed.matches("to delete").count(), 3, "{listed}");
+    let outcome = world.imglife(["cleanup", "--max-delete-percent", "75"]).succeeds().stdout;
+    assert!(outcome.contains("warning: ") && outcome.contains("the registry deletes nothing, so 3 tags stay"), "{outcome}");
+    assert_eq!(tags(&client(&registry), &at).await.len(), 4, "{outcome}");
+}
