@@ -431,3 +431,80 @@ async fn attachments_stay_with_a_part_that_could_not_be_deleted() {
     assert_eq!(sample.tags().await, names(&["2.0", &signature]));
     assert!(sample.has(&child).await);
 }
+
+const ARCHIVING: &str = "keep_last: 1, archive: { enabled: true, registry: cold.example/x }";
+
+/// Does something once an image is being archived.
+fn while_archiving(sample: &Sample, act: impl Fn() + Send + Sync + 'static) {
+    sample.store.fail_when(move |call| {
+        if call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a" {
+            act();
+        }
+        None
+    });
+}
+
+#[tokio::test]
+async fn what_is_taken_while_it_is_archived_stays() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let old = sample.old("1.0").await;
+        sample.old("2.0").await;
+        let (store, at, taken) = (sample.store.clone(), sample.at.clone(), old.clone());
+        while_archiving(&sample, move || store.move_tag(&at, &tag("mine"), &taken));
+        sample.run(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        assert!(sample.tags().await.contains("mine") && sample.has(&old).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_came_back_without_being_archived_stays_with_its_image() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let old = sample.old("1.0").await;
+        sample.tag("1.1", &old, 365).await;
+        sample.old("2.0").await;
+        let plan = sample.plan(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        sample.store.forget_tag(&sample.at, &tag("1.0"));
+        let (store, at, back) = (sample.store.clone(), sample.at.clone(), old.clone());
+        while_archiving(&sample, move || store.move_tag(&at, &tag("1.0"), &back));
+        let report = sample.execute(&plan, Mode::Apply).await;
+        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{deletions:?} {report:?}");
+        assert!(report.failed[0].error.cause.contains("1.0 was not there to be archived"), "{report:?}");
+        assert!(sample.tags().await.is_superset(&names(&["1.0", "1.1"])) && sample.has(&old).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_when_the_archive_names_something_else_after_the_copy() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let cold = Sample { store: sample.store.clone(), at: repository("cold.example/x/m/a") };
+    for other in [cold.image("other", json!({})).await, Digest::sha256(b"nothing")] {
+        let was_put = std::sync::atomic::AtomicBool::new(false);
+        let (store, at, archived) = (sample.store.clone(), cold.at.clone(), tag("1.0-archived.20260301"));
+        sample.store.fail_when(move |call| {
+            let is_tag = call.repository == at && call.subject == archived.as_str();
+            if is_tag && call.operation == Operation::PutManifest {
+                was_put.store(true, std::sync::atomic::Ordering::SeqCst);
+            } else if is_tag && was_put.load(std::sync::atomic::Ordering::SeqCst) {
+                store.move_tag(&at, &archived, &other);
+            }
+            None
+        });
+        let report = sample.run(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
+        assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
+        sample.store.fail_when(|_| None);
+        sample.store.forget_tag(&cold.at, &tag("1.0-archived.20260301"));
+    }
+}
+
+#[tokio::test]
+async fn an_image_stays_when_its_tag_turns_out_to_be_undeletable() {
+    let sample = Sample::new("r.example/m/a", Deletions { tags: Ability::Unknown, manifests: Ability::Present });
+    let old = sample.old("1.0").await;
+    sample.old("2.0").await;
+    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 1), "{report:?}");
+    assert!(sample.tags().await.contains("1.0") && sample.has(&old).await);
+}
