@@ -281,6 +281,10 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
     let report = sample.run(&config(yaml), RecordsSeen::NotConfigured).await;
     assert_eq!(report.orphans, std::slice::from_ref(&sample.at));
     assert_eq!(sample.tags().await, names(&["1.0"]));
+    // By whatever name the configuration has it.
+    let named = format!("sync: {{ entries: [{{ source: up.example/a, target: 'r.example:443/bases/forgotten', tag: '1' }}] }}\n{yaml}");
+    let report = sample.run(&config(&named), RecordsSeen::NotConfigured).await;
+    assert_eq!((report.orphans, sample.tags().await), (Vec::new(), names(&["1.0"])));
 }
 
 #[tokio::test]
@@ -507,4 +511,46 @@ async fn an_image_stays_when_its_tag_turns_out_to_be_undeletable() {
     let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
     assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 1), "{report:?}");
     assert!(sample.tags().await.contains("1.0") && sample.has(&old).await);
+}
+
+#[tokio::test]
+async fn a_part_with_a_tag_of_its_own_stays_when_its_index_could_not_be_deleted() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.old("1.0-amd64").await;
+        let index = sample.index(&[&child]).await;
+        sample.tag("1.0", &index, 365).await;
+        sample.old("2.0").await;
+        let of_index = index.to_string();
+        sample.store.fail_when(move |call| {
+            let fails = matches!(call.operation, Operation::DeleteTag | Operation::DeleteManifest);
+            let fails = fails && (call.subject == "1.0" || call.subject == of_index);
+            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        });
+        sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        assert!(sample.has(&index).await && sample.has(&child).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_attachment_leads_to_goes_after_it() {
+    let sample = Sample::mirror(&["2.0"]).await;
+    let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
+    let index = sample.index(&[&shared, &own]).await;
+    sample.tag("1.0", &index, 365).await;
+    let list = Tag::of_referrers(&index).to_string();
+    sample.tag(&list, &sample.index(&[&shared]).await, 365).await;
+    let failing = list.clone();
+    sample.store.fail_when(move |call| {
+        let fails = call.operation == Operation::DeleteTag && call.subject == failing;
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    let config = mirror("keep_last: 1");
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["2.0", &list]));
+    assert!(sample.has(&shared).await && !sample.has(&own).await);
+    sample.store.fail_when(|_| None);
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["2.0"]));
+    assert!(!sample.has(&shared).await);
 }

@@ -598,3 +598,35 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
     assert_eq!(sample.plan(&bases("keep_last: 0, require_records: false"), records(Vec::new())).await.guard, None);
     assert_eq!(sample.plan(&config, records(vec![on_base])).await.guard, None);
 }
+
+#[tokio::test]
+async fn what_a_record_names_and_cannot_be_read_may_lead_to_anything() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.old("1.0").await;
+        sample.old("2.0").await;
+        let pinned = sample.index(&[&child]).await;
+        let unreadable = pinned.to_string();
+        sample.store.fail_when(move |call| {
+            let fails = call.operation == Operation::Manifest && call.subject == unreadable;
+            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        });
+        let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&pinned));
+        sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
+        assert!(sample.has(&child).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let untagged = sample.image("untagged", json!({})).await;
+    let signature = Tag::of_cosign(&untagged)[0].to_string();
+    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+    let failing = untagged.to_string();
+    sample.store.fail_when(move |call| {
+        let fails = call.operation == Operation::Resolve && call.subject == failing;
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    assert_eq!(sample.reason(&mirror("keep_last: 1"), &signature).await, Some(Kept::SubjectUnknown));
+}
