@@ -630,3 +630,24 @@ async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
     });
     assert_eq!(sample.reason(&mirror("keep_last: 1"), &signature).await, Some(Kept::SubjectUnknown));
 }
+
+#[tokio::test]
+async fn a_mirrored_tag_is_used_by_whatever_name_its_mirror_has() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+    let build = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: a, folder: a, type: core, \
+                 mirror_image: 'r.example:443/m/a', mirror_tag: '1.0' }] }\n";
+    let config = config(&format!("{MIRROR}{build}retention: {{ keep_last: 1, require_records: false }}"));
+    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::UsedByBuild));
+    assert_eq!(sample.reason(&config, "2.0").await, None);
+}
+
+#[tokio::test]
+async fn of_several_rules_the_longest_time_in_the_archive_holds() {
+    let sample = Sample::mirror(&["9"]).await;
+    let archive = Sample { store: sample.store.clone(), at: repository("cold.example/m/a") };
+    archive.old("1.0-archived.20260201").await;
+    let rules = |days| format!("archive: {{ enabled: true, registry: cold.example, keep_days: {days} }}");
+    let by = async |config: Config| archive.reason(&config, "1.0-archived.20260201").await;
+    assert!(matches!(by(two_rules(&rules(30), &rules(10))).await, Some(Kept::ArchivedUntil(_))));
+    assert_eq!(by(two_rules(&rules(20), &rules(10))).await, None);
+}
