@@ -28,6 +28,7 @@ mod variables_tests;
 use std::path::{Path, PathBuf};
 
 use super::errors::{ConfigErrors, Span};
+use super::place::Addresses;
 use super::raw::{self, Node};
 use super::table::ROOT;
 use super::{Config, SourceText};
@@ -103,7 +104,8 @@ fn sections(root: &Fields<'_>) -> Option<Config> {
         .collect();
     let kept = entries.iter().map(|(entry, applied)| (&entry.target, *applied));
     let kept = kept.chain(images.iter().map(|(image, applied)| (&image.repository, *applied)));
-    retention::check_archives(context, kept, &configured);
+    let insecure = registry.as_ref().map_or(&[][..], |(_, insecure)| insecure);
+    retention::check_archives(context, Addresses { hosts: &hosts, insecure }, kept, &configured);
 
     let (registry, insecure_registries) = registry?;
     Some(Config {

@@ -22,6 +22,40 @@ retention:
 }
 
 #[test]
+fn an_archive_is_one_place_by_all_of_its_names() {
+    let entry = |host: &str, tag: &str, archive: &str| {
+        format!(
+            "    - {{ source: a.example.com/alpine, target: {host}/m/alpine, tag: '{tag}', retention: {{ archive: {{ enabled: true, registry: '{archive}' }} }} }}\n"
+        )
+    };
+    let text = |one: &str, other: &str| {
+        format!(
+            "hosts:\n  alias.example.com: {{ endpoint: 'https://cold.example.com' }}\n  one.example.com: {{ endpoint: 'https://proxy.example.com/cold/' }}\n  \
+             two.example.com: {{ endpoint: 'https://proxy.example.com:443/cold' }}\n  three.example.com: {{ endpoint: 'https://proxy.example.com/warm' }}\n\
+             sync:\n  entries:\n{}{}retention: {{}}\n",
+            entry("r1.example.com", "3", one),
+            entry("r2.example.com", "3", other)
+        )
+    };
+    for (one, other) in [
+        ("cold.example.com", "alias.example.com"),
+        ("cold.example.com:443/x", "alias.example.com/x"),
+        ("one.example.com", "two.example.com"),
+    ] {
+        let told = told(&text(one, other));
+        assert!(told.contains(&format!("would share the archive `{other}/")), "{one} {other}: {told}");
+    }
+    for (one, other) in [("one.example.com", "three.example.com"), ("one.example.com", "proxy.example.com/cold")] {
+        loaded(&text(one, other), &[]);
+    }
+    // Two names of one repository may share one.
+    loaded(&text("cold.example.com", "alias.example.com").replace("r2.example.com", "r1.example.com:443"), &[]);
+    // Nor does it lie in a configured repository by another name of that.
+    let told = told(&text("r2.example.com:443", "cold.example.com/x"));
+    assert!(told.contains("the archive would lie in the configured repository `r2.example.com/m/alpine`"), "{told}");
+}
+
+#[test]
 fn an_archive_does_not_lie_in_a_configured_repository() {
     let rules = |registry: &str| format!("{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n", entry("tag: '3'"));
     let config = loaded(&rules("registry.example.com/archive"), &[]);

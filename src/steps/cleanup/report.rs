@@ -212,6 +212,11 @@ impl CleanupReport {
         self.totals.kept += repository.kept.len();
         self.totals.examined += repository.kept.len();
         self.kept.extend(repository.kept.into_iter().map(|(tag, digest, reason)| KeptTag { image: image.clone(), tag, digest, reason }));
+        let stuck = self.kept.iter().filter(|kept| kept.image == image && kept.reason == Kept::NotDeletable).count();
+        if stuck > 0 {
+            self.warnings
+                .push(format!("{image}: the registry deletes nothing, so {stuck} tags stay that would go; its settings may allow it"));
+        }
         if let Some(error) = repository.trouble {
             self.totals.errors += 1;
             self.errors.push(FailedRepository { image: image.clone(), error });
