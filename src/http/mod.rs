@@ -14,6 +14,7 @@ mod look;
 mod quota;
 mod request;
 mod retry;
+mod sent;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;

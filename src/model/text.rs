@@ -28,7 +28,8 @@ pub fn excerpt(text: &str, limit: usize) -> String {
     }
 }
 
-fn is_unsafe(character: char) -> bool {
+/// Returns whether a character does something where text is shown, instead of being seen.
+pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')

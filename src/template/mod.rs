@@ -287,3 +287,23 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz_tests {
+    use super::*;
+    use crate::model::fuzz_tests::{fuzz, text};
+
+    #[test]
+    fn fuzzing_templates() {
+        let seeds = [
+            "FROM {{ base }}\n{% for one in names %}RUN {{ one|upper }} {{ loop.index }}\n{% endfor %}{# note #}{% if a is defined %}x{% else %}y{% endif %}",
+            "{{ .Base }} {{- range .Names }}{{ . }}{{ end }} {% set a = [1, 2] %}{% macro m(b) %}{{ b * 3 }}{% endmacro %}{{ m('c') ~ a|join(',') }}",
+            "{% raw %}{{ }}{% endraw %}{{ (((1 + 2) * 3) ** 2)|string }}",
+        ];
+        let variables = serde_json::json!({ "base": "r.example/a:1", "names": ["b", "c"], "a": 7 });
+        fuzz("templates", &seeds, |input| match render("a template", &text(input), &variables) {
+            Ok(text) => assert!(text.len() <= LONGEST_TEXT),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        });
+    }
+}

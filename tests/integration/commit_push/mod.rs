@@ -6,7 +6,7 @@ use std::path::Path;
 use super::support::git::Bare;
 use super::support::world::{Outcome, World};
 
-mod forges;
+pub(crate) mod forges;
 mod races;
 
 pub(crate) const REPORT: &str = "<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";

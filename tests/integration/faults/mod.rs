@@ -20,10 +20,12 @@ use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 
 mod connections;
+mod hostile;
 pub(crate) mod kills;
 mod lies;
 mod logins;
 mod pairs;
+mod secrets;
 mod table;
 
 /// No run of these tests may take longer, whatever is done to it: five tries wait for 15 seconds at the most.
