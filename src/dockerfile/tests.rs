@@ -179,7 +179,7 @@ fn fuzzing_patterns() {
     crate::model::fuzz_tests::fuzz("patterns", &["# a\n*.txt\n!a/**/b\n[a-c]?\\*\n", "**/x", "a{b,c}"], |input| {
         let text = crate::model::fuzz_tests::text(input);
         if let Ok(ignore) = patterns::Ignore::parse(&text) {
-            drop((ignore.has_exceptions(), ignore.leaves_out("a/b/c.txt")));
+            ignore.leaves_out("a/b/c.txt");
         }
         if let Ok(glob) = patterns::Glob::new(&text) {
             glob.matches("a/b/c.txt");

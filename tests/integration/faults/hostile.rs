@@ -143,7 +143,7 @@ fn written(world: &World, directory: &str, told: &mut Told) {
 async fn put(world: &World, record: Value) {
     let record = BuildRecord::parse(record.to_string().as_bytes()).expect("a record");
     let time = record.built_at;
-    let place = DirectoryFiles::new(world.path(".imglife"));
+    let place = DirectoryFiles::new(world.path(".imglife/packages"));
     let records = Records::new(Arc::new(place), Prefix::none(), Cache::of_user(&Variables::default(), true), Clock::fixed(time));
     records.put(&record).await.expect("a written record");
 }
