@@ -26,7 +26,7 @@ const LONGEST_INPUT: usize = 64 * 1024;
 const LONGEST_SHOWN: usize = 4000;
 
 /// How long a reader may take for one input: far longer than it should, since machines are busy.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What readers like to stumble over.
 const PIECES: [&str; 30] = [

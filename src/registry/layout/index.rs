@@ -191,11 +191,11 @@ mod tests {
         let (tag, one): (Tag, _) = ("1.0".parse().expect("a tag"), Descriptor::new("application/vnd.oci.image.index.v1+json", digest, 9));
         fuzz("indexes of layouts", &[&seed], |input| {
             let Ok(mut index) = Index::parse(input) else { return };
-            drop((index.tags().len(), index.find(&tag).is_ok(), index.descriptors().is_ok(), index.readable().count()));
+            drop((index.tags(), index.find(&tag), index.descriptors(), index.readable().count()));
             index.set(&tag, &one);
             let mut again = Index::parse(&index.into_bytes()).expect("what was written");
             assert_eq!(again.find(&tag).ok().flatten().map(|found| found.digest), Some(one.digest.clone()));
-            drop((again.remove_tag(&tag).is_ok(), again.remove_manifest(&one.digest)));
+            drop((again.remove_tag(&tag), again.remove_manifest(&one.digest)));
         });
     }
 }

@@ -14,13 +14,14 @@ use axum::response::{IntoResponse as _, Response};
 use imglife::cache::Cache;
 use imglife::model::manifest::media_type;
 use imglife::model::{BuildRecord, Clock, Digest, Repository, Variables};
+use imglife::packages::Records;
 use imglife::packages::directory::DirectoryFiles;
-use imglife::packages::{Prefix, Records};
 use imglife::registry::layout::Layouts;
 use serde_json::{Value, json};
 
 use super::secrets::{Told, files};
 use super::{Graph, LAYER_TYPE, PATIENCE, World};
+use crate::packages::prefix;
 use crate::status::small_world;
 use crate::support::endoflife::EndOfLife;
 use crate::support::liar::{Liar, tags, typed};
@@ -144,7 +145,7 @@ async fn put(world: &World, record: Value) {
     let record = BuildRecord::parse(record.to_string().as_bytes()).expect("a record");
     let time = record.built_at;
     let place = DirectoryFiles::new(world.path(".imglife/packages"));
-    let records = Records::new(Arc::new(place), Prefix::none(), Cache::of_user(&Variables::default(), true), Clock::fixed(time));
+    let records = Records::new(Arc::new(place), prefix(), Cache::of_user(&Variables::default(), true), Clock::fixed(time));
     records.put(&record).await.expect("a written record");
 }
 
