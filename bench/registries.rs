@@ -15,6 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::Outcome;
 use crate::corpus::{Corpus, stored};
+use crate::measure::processor_time_of;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -126,6 +127,11 @@ impl Registry {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the processor time that it took so far.
+    pub(crate) fn processor(&self) -> Outcome<Duration> {
+        processor_time_of(self.process.id())
     }
 
     /// Returns a point in the access log, for [`Registry::requests_since`].

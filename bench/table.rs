@@ -13,6 +13,8 @@ pub(crate) struct Row {
     pub(crate) tool: Tool,
     pub(crate) label: &'static str,
     pub(crate) cost: Cost,
+    /// The processor time that the registries took for it.
+    pub(crate) registries: Duration,
     /// From the fastest to the slowest run.
     pub(crate) spread: (Duration, Duration),
     pub(crate) traffic: Traffic,
@@ -23,19 +25,27 @@ pub(crate) struct Goal {
     pub(crate) workload: String,
     pub(crate) wanted: String,
     pub(crate) found: String,
-    pub(crate) is_met: bool,
+    verdict: &'static str,
 }
 
 impl Goal {
     pub(crate) fn new(workload: &str, wanted: impl Into<String>, found: impl Into<String>, is_met: bool) -> Goal {
-        Goal { workload: workload.to_owned(), wanted: wanted.into(), found: found.into(), is_met }
+        let verdict = if is_met { "met" } else { "NOT MET" };
+        Goal { workload: workload.to_owned(), wanted: wanted.into(), found: found.into(), verdict }
+    }
+
+    /// Returns a goal that is not met and that no client can meet on this machine.
+    pub(crate) fn limited(workload: &str, wanted: impl Into<String>, found: impl Into<String>) -> Goal {
+        Goal { verdict: "out of reach", ..Goal::new(workload, wanted, found, false) }
     }
 }
 
 /// Returns the rows of a workload as a table, each with its wall time beside that of the fastest peer.
 pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
     let mut lines = vec![
-        ["tool", "wall", "from - to", "to the fastest peer", "CPU", "peak", "requests", "read", "written"].map(str::to_owned).to_vec(),
+        ["tool", "wall", "from - to", "to the fastest peer", "CPU", "registries' CPU", "peak", "requests", "read", "written"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     let fastest = fastest_peer(rows);
     for row in rows {
@@ -46,6 +56,7 @@ pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
             format!("{} - {}", time(row.spread.0), time(row.spread.1)),
             ratio,
             time(row.cost.processor),
+            time(row.registries),
             format!("{} MiB", row.cost.peak.div_ceil(1 << 20)),
             row.traffic.requests.to_string(),
             bytes(row.traffic.read),
@@ -63,8 +74,8 @@ pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
 /// Returns each goal beside what was found.
 pub(crate) fn of_goals(goals: &[Goal]) -> String {
     let mut lines = vec![["workload", "goal", "found", ""].map(str::to_owned).to_vec()];
-    for Goal { workload, wanted, found, is_met } in goals {
-        lines.push(vec![workload.clone(), wanted.clone(), found.clone(), if *is_met { "met" } else { "NOT MET" }.to_owned()]);
+    for Goal { workload, wanted, found, verdict } in goals {
+        lines.push(vec![workload.clone(), wanted.clone(), found.clone(), (*verdict).to_owned()]);
     }
     aligned(&lines)
 }

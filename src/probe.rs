@@ -153,7 +153,10 @@ pub fn writable_directory(check: &'static str, about: &str, directory: &Path) ->
                 Some(parent) if !parent.as_os_str().is_empty() => nearest = parent,
                 _ => return Finding::missing(check, about, "no directory above it is there").fix("name another directory"),
             },
-            Err(error) => return Finding::wrong(check, about, format!("{} cannot be looked at: {error}", nearest.display())),
+            Err(error) => {
+                return Finding::wrong(check, about, format!("{} cannot be looked at: {error}", nearest.display()))
+                    .fix("correct the path, or give this user the right to look into the directories above it");
+            }
         }
     }
     let shown = nearest.display();

@@ -121,7 +121,7 @@ async fn read_records(config: &Config, surroundings: &Surroundings) -> Result<Re
         Ok(reading) => RecordsSeen::Read(reading),
         Err(error) => {
             let hint = error.hint();
-            RecordsSeen::Failed(Trouble { side: None, cause: crate::error::chain(&error), hint })
+            RecordsSeen::Failed(Trouble::of(&error, hint))
         }
     })
 }

@@ -35,7 +35,7 @@ pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
     match &config.file {
         Some(file) => Failure::usage(format!("{} has no `{what}`", file.display())),
         None => Failure::usage(format!("there is no {DEFAULT_NAME} in {}", process.directory.display()))
-            .hint(format!("give the path with `--config PATH` or `{VARIABLE}`, or see `imglife demo` for a first one")),
+            .hint(format!("give the path with `--config PATH` or `{VARIABLE}`, or let `imglife init` write a first one")),
     }
 }
 

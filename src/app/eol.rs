@@ -73,7 +73,7 @@ async fn updated(
     let began = Instant::now();
     let products = products(config, surroundings, mode)?;
     let world = tokio::select! {
-        world = eol::observe(config, place, products.as_deref(), &surroundings.progress) => world.map_err(unreadable)?,
+        world = eol::observe(config, place, products.as_deref(), &surroundings.progress) => world.map_err(|error| unreadable(error, config))?,
         () = cancel.cancelled() => {
             tracing::warn!("stopped while asking for end-of-life data; nothing was changed");
             return Ok(UpdateReport::stopped(mode, place.name(), began.elapsed()));
@@ -90,7 +90,7 @@ pub(super) fn list(options: &EolListOptions, global: &Global, surroundings: &Sur
     let place = data_place(&config, None, process, Mode::DryRun)?;
     let records = options.applications.then(|| records(&config, process, Mode::DryRun)).transpose()?;
     runtime::read(surroundings.deadline, async {
-        let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
+        let table = eol::read(place.as_ref()).await.map_err(|error| unreadable(error, &config))?;
         let recorded = match &records {
             Some(records) => Some(recorded(records).await?),
             None => None,
@@ -112,7 +112,7 @@ pub(super) fn notify(options: &EolNotifyOptions, global: &Global, surroundings: 
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
         let read = async {
-            let table = eol::read(place.as_ref()).await.map_err(unreadable)?;
+            let table = eol::read(place.as_ref()).await.map_err(|error| unreadable(error, &config))?;
             let recorded = match &records {
                 Some(records) => recorded(records).await?,
                 None => Vec::new(),
@@ -188,7 +188,7 @@ pub(super) fn judge<'a>(config: &Config, table: &'a Table, process: &Process) ->
 /// Returns the end-of-life data at hand.
 pub(super) async fn end_of_life_table(config: &Config, surroundings: &Surroundings) -> Result<Table, Failure> {
     let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
-    eol::read(place.as_ref()).await.map_err(unreadable)
+    eol::read(place.as_ref()).await.map_err(|error| unreadable(error, config))
 }
 
 /// Returns the end-of-life data at hand, none when there are none yet: nothing is then known of any image.
@@ -202,7 +202,7 @@ pub(super) async fn table_at_hand(config: &Config, surroundings: &Surroundings) 
             tracing::warn!("{error}, so nothing is known of any end; `imglife eol update` writes it");
             Ok(Table::default())
         }
-        result => result.map_err(unreadable),
+        result => result.map_err(|error| unreadable(error, config)),
     }
 }
 
@@ -270,11 +270,15 @@ pub(super) fn products(config: &Config, surroundings: &Surroundings, mode: Mode)
     Ok(Some(Box::new(EndOfLifeDate::new(client, host, address, cache))))
 }
 
-fn unreadable(error: ReadError) -> Failure {
-    let hint = match &error {
-        ReadError::Missing { .. } => Some("`imglife eol update` writes it"),
-        ReadError::Data { .. } => Some("repair it, or remove it and run `imglife eol update`"),
-        ReadError::Place(_) => None,
+fn unreadable(error: ReadError, config: &Config) -> Failure {
+    let hint = match (&error, config.lifecycle.provider) {
+        (ReadError::Missing { .. }, EolProvider::Endoflife) => Some("`imglife eol update` writes it"),
+        (ReadError::Missing { .. }, EolProvider::Local) => {
+            Some("`lifecycle.eol_provider` is `local`: the file is yours to write; or leave that out, and `imglife eol update` writes it")
+        }
+        (ReadError::Data { .. }, EolProvider::Endoflife) => Some("repair it, or remove it and run `imglife eol update`"),
+        (ReadError::Data { .. }, EolProvider::Local) => Some("repair it: it has the form of endoflife.date's own data"),
+        (ReadError::Place(_), _) => None,
     };
     let failure = Failure::failed(error);
     hint.into_iter().fold(failure, Failure::hint)

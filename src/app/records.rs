@@ -41,7 +41,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
             let url = api_url.as_ref().or(url.as_ref()).ok_or_else(|| missing("url"))?;
             let project = project_id.ok_or_else(|| missing("project_id"))?;
             let http = forge_client(Forge::Gitlab, &[url], config, process)?;
-            Arc::new(GitlabPackages::new(http, url, project).map_err(unusable)?)
+            Arc::new(GitlabPackages::new(http, url, project, token_variable(config, process)?).map_err(unusable)?)
         }
         Provider::Gitea { url, api_url, owner, repo, .. } => {
             let url = url.as_ref().ok_or_else(|| missing("url"))?;

@@ -57,6 +57,7 @@ const HELP_WIDTH: usize = 100;
     name = "imglife",
     bin_name = "imglife",
     version,
+    long_version = env!("IMGLIFE_VERSION"),
     arg_required_else_help = true,
     subcommand_value_name = "COMMAND",
     after_long_help = "\

@@ -149,7 +149,7 @@ impl DrawnLine {
         text.push_str(&drawable(&cut(marked)));
         let marked_end = text.len();
         text.push_str(&drawable(&cut(after)));
-        DrawnLine { is_exact: text[..marked_start] == *before, text, marked: marked_start..marked_end }
+        DrawnLine { is_exact: text[..marked_start] == before.replace('\t', " "), text, marked: marked_start..marked_end }
     }
 }
 

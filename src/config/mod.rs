@@ -10,6 +10,7 @@ mod docs_tests;
 mod errors;
 mod expand;
 mod foreign;
+mod place;
 mod raw;
 mod schema;
 mod show;

@@ -226,6 +226,9 @@ impl Tree {
 fn syntax_hint(kind: &ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => Some("indent with spaces"),
+        ErrorKind::InvalidQuotedScalarIndent | ErrorKind::UnclosedQuotedScalar => {
+            Some("is the quote that is opened above this line closed?")
+        }
         ErrorKind::UnknownQuotedScalarEscape => Some("put regular expressions in single quotes"),
         ErrorKind::UnexpectedCharacter { .. } => Some("put text that begins with a special character in quotes"),
         ErrorKind::MappingValueNotAllowed | ErrorKind::SimpleKeyExpected => {

@@ -191,6 +191,10 @@ impl Credentials for ForgeCredentials {
     async fn credential(&self, host: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
         self.find(host)
     }
+
+    async fn origin(&self, host: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+        Ok(self.variable(host)?.map(str::to_owned))
+    }
 }
 
 #[cfg(test)]

@@ -48,12 +48,6 @@ impl StandardCredentials {
         StandardCredentials { variables, runner, files: OnceCell::new(), helpers: Mutex::default() }
     }
 
-    /// Returns where the credential for `path` on `host` comes from, in words that show nothing of it: variables, a file, a helper.
-    /// `None` when there is none.
-    pub async fn origin(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
-        Ok(self.find(host, path).await?.map(|found| found.origin))
-    }
-
     async fn find(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Named<Credential>>, CredentialError> {
         if let Some(found) = self.in_own_variables(host)? {
             return Ok(Some(found));
@@ -180,6 +174,10 @@ impl StandardCredentials {
 impl Credentials for StandardCredentials {
     async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
         Ok(self.find(host, path).await?.map_or(Credential::Anonymous, |found| found.content))
+    }
+
+    async fn origin(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+        Ok(self.find(host, path).await?.map(|found| found.origin))
     }
 }
 

@@ -51,6 +51,10 @@ pub trait Credentials: Send + Sync {
     /// Returns the credential for `path` on `host`. An error means that one was set but cannot be used (half a pair, an
     /// unreadable file, a helper that fails); no credential at all is `Anonymous`.
     async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError>;
+
+    /// Returns where that credential comes from, in words that show nothing of it: variables, a file, a helper. `None` when there is
+    /// none.
+    async fn origin(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError>;
 }
 
 /// No credential for any host.
@@ -60,6 +64,10 @@ pub struct NoCredentials;
 impl Credentials for NoCredentials {
     async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
         Ok(Credential::Anonymous)
+    }
+
+    async fn origin(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+        Ok(None)
     }
 }
 

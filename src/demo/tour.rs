@@ -210,17 +210,16 @@ fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
     match kept {
         Some(directory) => {
             let directory = directory.strip_prefix(&surroundings.process.directory).map_or(directory.clone(), Path::to_owned);
+            let enter = if directory.as_os_str().is_empty() { String::new() } else { format!("  cd {}\n", shown(&directory)) };
             format!(
-                "\nWhat to look at next:\n  \
-                 cd {}\n  \
+                "\nWhat to look at next:\n{enter}  \
                  less README.md                 the report, as GitLab and Gitea draw it, with lineage and timeline\n  \
                  less imglife.yaml              what is mirrored, built and kept, and why\n  \
                  imglife sync --list            every tag that is selected, and how many each rule left out\n  \
                  imglife build --dry-run        the base images, and what they would be made of\n  \
                  imglife cleanup --dry-run      why each tag stays\n  \
                  imglife eol list --apps        what ends when, and who stands on it\n  \
-                 skopeo inspect oci:bases/alpine:latest   what a base says of itself; every OCI tool reads these directories\n",
-                shown(&directory)
+                 skopeo inspect oci:bases/alpine:latest   what a base says of itself; every OCI tool reads these directories\n"
             )
         }
         None => "\nThe world was removed again. `imglife demo world` writes it to ./world and leaves it there to look around.\n".to_owned(),

@@ -94,6 +94,7 @@ impl DockerfileError {
             Problem::Argument(ExpandError::Undeclared(name)) => {
                 Some(format!("declare it with `ARG {name}` before the first FROM: builders replace no other variables there"))
             }
+            Problem::NoStage => Some("begin it with a FROM: `FROM {{ base }}` in the template of a base image".to_owned()),
             Problem::Argument(ExpandError::NoValue(name)) => Some(format!("give it with `--build-arg {name}=VALUE`")),
             _ => None,
         }

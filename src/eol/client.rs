@@ -63,6 +63,15 @@ impl ProductError {
         }
     }
 
+    /// Returns what failed without what it failed for, when it would have failed so for any product.
+    pub fn of_host(&self) -> Option<String> {
+        match self {
+            ProductError::Http(error) => error.of_host(),
+            ProductError::LookUp { source, .. } => source.of_host(),
+            _ => None,
+        }
+    }
+
     /// Returns whether this says that the images of a repository are of no known product: nothing failed.
     pub fn is_untracked(&self) -> bool {
         matches!(self, ProductError::NoProductOfImages { .. })

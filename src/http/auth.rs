@@ -136,7 +136,7 @@ impl Auth {
         let Some(challenge) = challenge(headers) else {
             return if matches!(self.login(), Login::None) {
                 let detail = "it asks for a login without saying how".to_owned();
-                Err(Error::Unauthorized { host: host.credential_host.clone(), detail, is_set: false })
+                Err(Error::Unauthorized { host: host.credential_host.clone(), detail, origin: None })
             } else {
                 Ok(())
             };

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::Authorization;
 use super::error::{Error, PLAIN_HTTP, Refusal, SafeUrl, read_reasons};
+use super::fault::Fault;
 use super::host::{Class, HostState, Permit};
 use super::request::{Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, join};
 use super::retry::{Tries, Verdict, classify_status, retry_after};
@@ -315,6 +316,9 @@ impl Client {
             match tokio::time::timeout(patience, &mut answer).await {
                 Ok(Ok(response)) => {
                     tracing::debug!(%method, url = %SafeUrl::from(url), status = response.status().as_u16(), "answered");
+                    if host.is_own(url) {
+                        host.answered();
+                    }
                     return Ok(response);
                 }
                 Ok(Err(error)) => return Err(broken(method, url, error)),
@@ -481,7 +485,7 @@ async fn next_chunk(method: &Method, response: &mut reqwest::Response, stall: Du
 }
 
 fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
-    Error::Connection { method: method.clone(), url: url.into(), tries: 1, source: error.without_url() }
+    Error::Connection { method: method.clone(), url: url.into(), tries: 1, source: Fault::new(error) }
 }
 
 pub(super) fn malformed(url: &Url, problem: &str) -> Error {

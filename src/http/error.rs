@@ -8,8 +8,10 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
+use super::fault::{Fault, unreachable};
 use super::retry::{Verdict, classify};
 use crate::credentials::{CredentialError, variable_prefix};
+use crate::error::chain;
 use crate::model::Host;
 use crate::model::text::{Masker, excerpt, printable};
 
@@ -20,12 +22,12 @@ pub enum Error {
     #[error("{0}")]
     Refused(Box<Refusal>),
     #[error("{method} {url}: the connection failed{}", after(*tries))]
-    Connection { method: Method, url: SafeUrl, tries: u32, source: reqwest::Error },
+    Connection { method: Method, url: SafeUrl, tries: u32, source: Fault },
     #[error("{method} {url}: nothing happened for {} seconds{}", limit.as_secs(), after(*tries))]
     Stalled { method: Method, url: SafeUrl, limit: Duration, tries: u32 },
-    /// `is_set` tells whether there is a login at all.
+    /// `origin` tells where the login is from that was refused; `None` when there was none.
     #[error("{host} refused access: {detail}")]
-    Unauthorized { host: Host, detail: String, is_set: bool },
+    Unauthorized { host: Host, detail: String, origin: Option<String> },
     /// A token was refused when content was being sent with it; another may be taken.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
@@ -62,6 +64,11 @@ impl Error {
         classify(self) == Verdict::Retry
     }
 
+    /// Returns whether no answer came at all.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Error::Connection { .. } | Error::Stalled { .. })
+    }
+
     /// Returns whether the host named `code` as a reason (error codes of the distribution specification).
     pub fn has_code(&self, code: &str) -> bool {
         matches!(self, Error::Refused(refusal) if refusal.problems.iter().any(|problem| problem.code == code))
@@ -70,14 +77,10 @@ impl Error {
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Unauthorized { host, is_set: true, .. } => {
-                let prefix = variable_prefix(host);
-                Some(format!(
-                    "check the login for {host}: is it right, has it run out, may it do this? It is that of {prefix}_USERNAME or {prefix}_TOKEN, \
-                     where one of them is set, else of the CI job or of `docker login {host}`"
-                ))
+            Error::Unauthorized { host, origin: Some(origin), .. } => {
+                Some(format!("check the login for {host}, which is from {origin}: is it right, has it run out, may it do this?"))
             }
-            Error::Unauthorized { host, is_set: false, .. } => {
+            Error::Unauthorized { host, origin: None, .. } => {
                 let prefix = variable_prefix(host);
                 Some(format!(
                     "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may do this, or use `docker login {host}`"
@@ -85,7 +88,9 @@ impl Error {
             }
             Error::Credential(error) => error.hint.clone(),
             Error::TokenServer(error) => error.hint(),
-            Error::Connection { url, source, .. } => connection_hint(url, source),
+            Error::Connection { url, source, .. } => Some(source.hint(&url.authority())),
+            Error::Stalled { url, .. } => Some(unreachable(&url.authority())),
+            Error::Certificate { host, .. } => Some(format!("`hosts.\"{host}\"` names it; it holds certificates, or a key, as PEM")),
             Error::Refused(refusal) if refusal.excerpt.contains(TO_TLS_PORT) => Some(format!(
                 "{0} speaks TLS: take it out of `registry.insecure_registries`, or write `https:` in its address",
                 refusal.url.authority()
@@ -94,6 +99,17 @@ impl Error {
                 Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
             }
             Error::Setup { .. } => Some("install the package ca-certificates, or set SSL_CERT_FILE to a file of certificates".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Returns what failed without what it failed for, when it would have failed so for anything at the host.
+    pub fn of_host(&self) -> Option<String> {
+        match self {
+            Error::Connection { url, source, .. } => Some(format!("{}: the connection failed: {source}", url.authority())),
+            Error::Stalled { url, limit, .. } => Some(format!("{}: nothing happened for {} seconds", url.authority(), limit.as_secs())),
+            Error::TokenServer(error) => error.of_host(),
+            Error::Unauthorized { .. } | Error::Credential(_) | Error::Setup { .. } | Error::Certificate { .. } => Some(chain(self)),
             _ => None,
         }
     }
@@ -111,45 +127,6 @@ pub(super) const PLAIN_HTTP: &str = "it is plain HTTP";
 
 /// What servers written in Go say to plain HTTP on a port for TLS.
 const TO_TLS_PORT: &str = "HTTP request to an HTTPS server";
-
-fn connection_hint(url: &SafeUrl, error: &reqwest::Error) -> Option<String> {
-    let host = url.authority();
-    if causes(error).any(|cause| cause.contains("dns error")) {
-        return Some(format!("is there a host called {host}? Where it is reached by a proxy, set HTTPS_PROXY"));
-    }
-    match tls_problem(error)? {
-        TlsProblem::NoTls => Some(format!("if {host} speaks plain HTTP, name it in `registry.insecure_registries`")),
-        TlsProblem::Certificate => {
-            Some(format!("if its certificate is signed by your own authority, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE"))
-        }
-    }
-}
-
-pub(super) enum TlsProblem {
-    /// The other side did not speak TLS.
-    NoTls,
-    /// Its certificate is not trusted.
-    Certificate,
-}
-
-/// Returns what is wrong with TLS, when that is what failed. The TLS library's error type is not reachable through the client's
-/// interface, so its text is looked at.
-pub(super) fn tls_problem(error: &reqwest::Error) -> Option<TlsProblem> {
-    causes(error).find_map(|cause| match cause {
-        cause if cause.contains("InvalidContentType") => Some(TlsProblem::NoTls),
-        cause if cause.contains("invalid peer certificate") => Some(TlsProblem::Certificate),
-        _ => None,
-    })
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = String> {
-    let mut next = error.source();
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause.to_string())
-    })
-}
 
 /// An answer other than success.
 #[derive(Debug)]
@@ -258,7 +235,7 @@ const HARMLESS: [&str; 15] = [
 ];
 
 impl SafeUrl {
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }

@@ -67,8 +67,8 @@ impl Client {
         match &*slot {
             Slot::Token(token) if token.is_usable() => return Ok(token.clone()),
             Slot::Refused(detail) => {
-                let is_set = !matches!(credential, Credential::Anonymous);
-                return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone(), is_set });
+                let origin = self.origin(host, credential, access).await;
+                return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone(), origin });
             }
             Slot::Empty | Slot::Token(_) => {}
         }
@@ -178,17 +178,29 @@ impl Client {
     /// Returns the error for a login that was refused for good.
     pub(super) async fn unauthorized(&self, host: &HostState, access: &Access, refusal: &Error) -> Result<Error, Error> {
         let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
-        let is_set = !matches!(credential, Credential::Anonymous);
-        let mut detail =
-            if is_set { "it does not take the login that is set, or not for this" } else { "it asks for a login, and none is set" }
-                .to_owned();
+        let origin = self.origin(host, &credential, access).await;
+        let mut detail = if origin.is_some() {
+            "it does not take the login that is set, or not for this"
+        } else {
+            "it asks for a login, and none is set"
+        }
+        .to_owned();
         if let Error::Refused(refusal) = refusal {
             let reasons = refusal.reasons();
             if !reasons.is_empty() {
                 detail.push_str(&format!(" ({reasons})"));
             }
         }
-        Ok(Error::Unauthorized { host: host.credential_host.clone(), detail, is_set })
+        Ok(Error::Unauthorized { host: host.credential_host.clone(), detail, origin })
+    }
+
+    /// Returns where a credential is from; `None` when it is none.
+    async fn origin(&self, host: &HostState, credential: &Credential, access: &Access) -> Option<String> {
+        match credential {
+            Credential::Anonymous => None,
+            // Whatever it was that found it found it before.
+            _ => self.credentials.origin(&host.credential_host, access.path.as_ref()).await.ok().flatten(),
+        }
     }
 }
 
@@ -196,6 +208,6 @@ fn unsendable(host: &HostState) -> Error {
     Error::Unauthorized {
         host: host.credential_host.clone(),
         detail: "the credential that is set has characters that cannot be sent".to_owned(),
-        is_set: true,
+        origin: Some("the variable or file that it is set in".to_owned()),
     }
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::auth::Login;
 use super::client::{Client, Sending};
-use super::error::{Error, TlsProblem, tls_problem};
+use super::error::Error;
+use super::fault::FaultKind;
 use super::host::HostState;
 use super::request::{Access, Answer, Body, Target};
 use crate::model::Host;
@@ -65,7 +66,7 @@ impl Client {
         Ok(match self.sent_bare(&state, url).await {
             // What servers with TLS answer to plain HTTP.
             Ok(response) => response.status() != StatusCode::BAD_REQUEST,
-            Err(Error::Connection { source, .. }) => other == "https" && matches!(tls_problem(&source), Some(TlsProblem::Certificate)),
+            Err(Error::Connection { source, .. }) => other == "https" && source.kind() == FaultKind::Certificate,
             Err(_) => false,
         })
     }

@@ -8,12 +8,17 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
-use super::error::{Error, tls_problem};
+use super::error::Error;
+use super::fault::FaultKind;
 use super::host::HostState;
 use super::request::Kind;
 
 /// How often a request is tried in all.
 const TRIES: usize = 5;
+
+/// How often a request is tried in all when the host's name cannot be looked up: a resolver that hiccups answers soon, one that is
+/// set up wrong never does.
+const LOOK_UPS: u32 = 3;
 
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
@@ -40,8 +45,11 @@ pub(super) fn classify_status(status: StatusCode) -> Verdict {
 pub(super) fn classify(error: &Error) -> Verdict {
     match error {
         Error::Refused(refusal) => classify_status(refusal.status),
-        Error::Connection { source, .. } if source.is_builder() || tls_problem(source).is_some() => Verdict::Final,
-        Error::Connection { .. } | Error::Stalled { .. } => Verdict::Retry,
+        Error::Connection { source, .. } => match source.kind() {
+            FaultKind::NoSuchName | FaultKind::NoTls | FaultKind::Certificate | FaultKind::Request => Verdict::Final,
+            FaultKind::NoNames | FaultKind::Other => Verdict::Retry,
+        },
+        Error::Stalled { .. } => Verdict::Retry,
         _ => Verdict::Final,
     }
 }
@@ -106,10 +114,14 @@ impl Tries {
             _ => (None, false),
         };
         let until = match classify(&error) {
+            Verdict::Retry if self.is_in_vain(&error) => None,
             Verdict::Retry => self.next(asked.unwrap_or_default()),
             Verdict::Final => None,
         };
         let Some(until) = until else {
+            if classify(&error) == Verdict::Retry && error.is_silence() {
+                self.host.gave_up();
+            }
             error.set_tries(self.made);
             if let Error::Refused(refusal) = &mut error {
                 let until = asked.and_then(|asked| Instant::now().checked_add(asked));
@@ -129,6 +141,12 @@ impl Tries {
         }
         self.wait_until(until).await;
         Ok(())
+    }
+
+    /// Returns whether another try would be in vain, although what failed can pass.
+    fn is_in_vain(&self, error: &Error) -> bool {
+        let is_lookup = matches!(error, Error::Connection { source, .. } if source.kind() == FaultKind::NoNames);
+        (is_lookup && self.made >= LOOK_UPS) || (error.is_silence() && self.host.is_given_up())
     }
 
     /// Waits for the next try after something failed that is not the host's fault. Returns whether there is one.
@@ -162,6 +180,40 @@ mod tests {
     use reqwest::header::HeaderName;
 
     use super::*;
+    use crate::http::Settings;
+    use crate::http::fault::Fault;
+    use crate::model::Host;
+
+    /// A resolver that gives this as its reason.
+    struct NoAnswer(&'static str);
+
+    impl reqwest::dns::Resolve for NoAnswer {
+        fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+            let reason = format!("failed to lookup address information: {}", self.0);
+            Box::pin(async move { Err(reason.into()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_host_has_is_asked_for_once_and_one_that_cannot_be_looked_up_three_times() {
+        for (reason, expected) in [("Name or service not known", 1), ("Temporary failure in name resolution", 3)] {
+            let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(NoAnswer(reason)));
+            let client = client.build().expect("a client");
+            let url: reqwest::Url = "http://registry.example/".parse().expect("a URL");
+            let host: Host = "registry.example".parse().expect("a host");
+            let state = Arc::new(HostState::new(&host, &Settings::default()).expect("a host"));
+            let mut tries = Tries::new(state, Kind("test"), Duration::from_millis(1), None);
+            let error = loop {
+                let source = Fault::new(client.get(url.clone()).send().await.expect_err("nobody answers"));
+                let error = Error::Connection { method: reqwest::Method::GET, url: (&url).into(), tries: 1, source };
+                if let Err(error) = tries.after(error).await {
+                    break error;
+                }
+            };
+            assert!(matches!(error, Error::Connection { tries, .. } if tries == expected), "{error}");
+            assert!(crate::error::chain(&error).contains(reason), "{}", crate::error::chain(&error));
+        }
+    }
 
     #[test]
     fn of_all_statuses_six_are_tried_again() {

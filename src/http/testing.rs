@@ -155,6 +155,10 @@ impl Credentials for Always {
     async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
         Ok(self.0.clone())
     }
+
+    async fn origin(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+        Ok(Some("the test".to_owned()))
+    }
 }
 
 pub(crate) fn basic() -> Credential {

@@ -117,7 +117,7 @@ async fn a_second_refusal_is_final_and_names_host_and_variable() {
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     let error = fail(&client, &host, "/a").await;
     assert_eq!(shown(&error), format!("{host} refused access: it does not take the login that is set, or not for this (UNAUTHORIZED: no)"));
-    assert!(error.hint().expect("a hint").contains("IMGLIFE_127_0_0_1_"), "{error:?}");
+    assert!(error.hint().expect("a hint").contains("which is from the test: is it right"), "{error:?}");
     assert_eq!((fake.count("/a"), fake.count("/token")), (2, 1));
 }
 
@@ -391,6 +391,40 @@ async fn a_wait_beyond_the_deadline_is_not_begun() {
         shown(&error)
     );
     assert_eq!(fake.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_is_down_is_tried_once_until_it_answers() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let host: Host = listener.local_addr().expect("an address").to_string().parse().expect("a host");
+    drop(listener);
+    let client = client([&host], Credential::Anonymous);
+    let tries = async || match fail(&client, &host, "/a").await {
+        Error::Connection { tries, .. } => tries,
+        other => panic!("{other}"),
+    };
+    assert_eq!([tries().await, tries().await, tries().await, tries().await], [5, 5, 1, 1]);
+    let up = tokio::net::TcpListener::bind(host.as_str()).await.expect("the same port");
+    let answering = tokio::spawn(async move {
+        let (mut socket, _) = up.accept().await.expect("a connection");
+        drop(tokio::io::AsyncReadExt::read(&mut socket, &mut [0; 4096]).await);
+        let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        drop(tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await);
+    });
+    send(&client, &host, "/a").await.expect("an answer");
+    answering.await.expect("a server that ends");
+    assert_eq!([tries().await, tries().await, tries().await], [5, 5, 1]);
+}
+
+#[tokio::test]
+async fn many_requests_to_a_host_that_is_down_do_not_each_wait_for_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let host: Host = listener.local_addr().expect("an address").to_string().parse().expect("a host");
+    drop(listener);
+    let client = client_with(Settings { retry_delay: Duration::from_millis(20), ..quick() }, [&host], Credential::Anonymous);
+    let failed = join_all((0..40).map(|_| fail(&client, &host, "/a"))).await;
+    let all: u32 = failed.iter().map(|error| if let Error::Connection { tries, .. } = error { *tries } else { 0 }).sum();
+    assert!((50..200).contains(&all), "{all} tries");
 }
 
 #[tokio::test]

@@ -47,13 +47,21 @@ struct PackageFile {
 }
 
 impl GitlabPackages {
-    /// Returns the packages of `project` at the instance `url`. Requests bring the header that `http` has as credential.
-    pub fn new(http: Arc<Client>, url: &Url, project: u64) -> Result<GitlabPackages, PackageError> {
-        let permissions = format!(
-            "GitLab says so, with 401, 403 or 404, where a token is missing or may not do this: GITLAB_TOKEN needs the scope `api` (to read, \
-             `read_api`) and in project {project} the role Reporter to read, Developer to write, Maintainer to delete; a job's token needs \
-             its project on the job token allowlist of project {project}"
-        );
+    /// Returns the packages of `project` at the instance `url`. Requests bring the header that `http` has as credential, which is that
+    /// of the variable `token`.
+    pub fn new(http: Arc<Client>, url: &Url, project: u64, token: Option<&str>) -> Result<GitlabPackages, PackageError> {
+        let roles = format!("in project {project} the role Reporter to read, Developer to write, Maintainer to delete");
+        let permissions = match token {
+            None => format!("set GITLAB_TOKEN to a token with the scope `api` (to read, `read_api`), whose user has {roles}"),
+            Some("CI_JOB_TOKEN") => format!(
+                "GitLab says so, with 401, 403 or 404, where CI_JOB_TOKEN may not do this: put the job's project on the job token allowlist of \
+                 project {project}, and see that who runs the job has {roles}"
+            ),
+            Some(token) => format!(
+                "GitLab says so, with 401, 403 or 404, where {token} is wrong, has ended, or may not do this: it needs the scope `api` (to \
+                 read, `read_api`), and its user {roles}"
+            ),
+        };
         let place = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
         Ok(GitlabPackages { interface: Interface::new(http, url, place, permissions)?, project })
     }

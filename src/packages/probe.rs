@@ -126,9 +126,7 @@ impl Interface {
     pub(super) async fn reach(&self, path: &str) -> Result<Look, Finding> {
         match self.look(path).await {
             Ok(answer) => Ok(Look { findings: vec![Finding::ok(REACHABLE, "", "answers")], ahead: self.ahead(&answer) }),
-            Err(error) => {
-                Err(Finding { fix: error.hint().or_else(|| Some(unreachable_fix())), ..Finding::wrong(REACHABLE, "", chain(&error)) })
-            }
+            Err(error) => Err(Finding { fix: Some(unreachable_fix(&error)), ..Finding::wrong(REACHABLE, "", chain(&error)) }),
         }
     }
 
@@ -139,9 +137,9 @@ impl Interface {
     }
 }
 
-pub(super) fn unreachable_fix() -> String {
-    "see that `registry.url` and `registry.api_url` are right, and that this machine may reach them (DNS, firewall, HTTPS_PROXY, NO_PROXY)"
-        .to_owned()
+pub(super) fn unreachable_fix(error: &http::Error) -> String {
+    let names = "see that `registry.url` and `registry.api_url` are right";
+    error.hint().map_or_else(|| names.to_owned(), |hint| format!("{names}; {hint}"))
 }
 
 /// Returns whether an error is that status.

@@ -234,7 +234,7 @@ impl PackageFiles for S3Files {
                     look.findings.push(Finding::ok(probe::REACHABLE, "", "answers"));
                 }
                 Err(error) => {
-                    let fix = error.hint().unwrap_or_else(probe::unreachable_fix);
+                    let fix = probe::unreachable_fix(&error);
                     return vec![Finding::wrong(probe::REACHABLE, "", chain(&error)).fix(fix)].into();
                 }
             }

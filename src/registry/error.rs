@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::BoxError;
+use crate::http;
 use crate::model::Repository;
 use crate::model::text::printable;
 
@@ -75,6 +76,11 @@ impl PlaceError {
         self
     }
 
+    /// Returns what failed without what it failed for, when it would have failed so for anything at the place.
+    pub fn of_place(&self) -> Option<String> {
+        self.source.as_ref()?.downcast_ref::<http::Error>()?.of_host()
+    }
+
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         if self.hint.is_some() {
@@ -96,6 +102,9 @@ impl PlaceError {
                 self.place,
                 variable()
             )),
+            PlaceErrorKind::Storage => {
+                Some("`imglife doctor` tells whether the directory can be written, and how much room its disk has".to_owned())
+            }
             _ => None,
         }
     }

@@ -146,6 +146,16 @@ impl MemoryPlace {
         lock(&self.repositories).entry(repository.clone()).or_default().pushed.insert(tag.clone(), pushed_at);
     }
 
+    /// Lets a tag name a manifest, as somebody else does between two calls.
+    pub fn move_tag(&self, repository: &Repository, tag: &Tag, digest: &Digest) {
+        lock(&self.repositories).entry(repository.clone()).or_default().tags.insert(tag.clone(), digest.clone());
+    }
+
+    /// Removes a tag and leaves what it named, as somebody else does between two calls.
+    pub fn forget_tag(&self, repository: &Repository, tag: &Tag) {
+        lock(&self.repositories).entry(repository.clone()).or_default().tags.remove(tag);
+    }
+
     /// Removes a manifest and leaves tags and indexes that name it. Returns whether it was there.
     pub fn lose_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
         lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.manifests.remove(digest).is_some())

@@ -17,6 +17,7 @@ pub mod eol;
 pub mod hooks;
 pub mod image;
 pub mod lineage;
+mod problems;
 pub mod register;
 pub mod shard;
 pub mod status;
@@ -41,17 +42,32 @@ pub struct Trouble {
     pub cause: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The cause without what it failed for, where it holds for everything at a place.
+    #[serde(skip)]
+    pub shared: Option<String>,
 }
 
 impl Trouble {
     /// Returns a trouble that is on neither side, such as two entries that want the same tag.
     pub fn new(cause: impl Into<String>) -> Trouble {
-        Trouble { side: None, cause: cause.into(), hint: None }
+        Trouble { side: None, cause: cause.into(), hint: None, shared: None }
     }
 
     /// Returns what `error` and its causes say, on `side`.
     pub fn at(side: Side, error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Trouble {
-        Trouble { side: Some(side), cause: chain(error), hint }
+        Trouble { side: Some(side), ..Trouble::of(error, hint) }
+    }
+
+    /// Returns what `error` and its causes say.
+    pub fn of(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Trouble {
+        Trouble { side: None, cause: chain(error), hint, shared: None }
+    }
+
+    /// Returns the trouble with what of it holds for everything at a place.
+    #[must_use]
+    pub fn shared(mut self, shared: Option<String>) -> Trouble {
+        self.shared = shared;
+        self
     }
 
     #[must_use]

@@ -15,6 +15,9 @@ use crate::model::text::excerpt;
 mod go;
 mod limits;
 
+/// The longest line of a template, in bytes.
+const LONGEST_LINE: usize = 16 * 1024;
+
 /// The longest template, and the longest text that one may make, in bytes.
 pub const LONGEST_TEXT: usize = 1024 * 1024;
 
@@ -67,6 +70,10 @@ impl Source<'_> {
     fn render(&self, known: &minijinja::Value) -> Result<String, TemplateError> {
         if self.text.len() > LONGEST_TEXT {
             return Err(self.fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
+        }
+        // The engine counts columns in 16 bits, also of what is added to a line below.
+        if let Some((line, _)) = (1..).zip(self.text.lines()).find(|(_, line)| line.len() > LONGEST_LINE) {
+            return Err(self.fail(Some(line), format!("the line is longer than {} KiB", LONGEST_LINE / 1024), None));
         }
         let template = go::translate(self.text).and_then(|translated| limits::restrict(&translated));
         let template = template.map_err(|found| self.fail(Some(found.line), found.problem, Some(found.hint)))?;

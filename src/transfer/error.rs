@@ -47,6 +47,14 @@ impl CopyError {
         }
     }
 
+    /// Returns what failed without what it failed for, when it would have failed so for anything at the place.
+    pub fn of_place(&self) -> Option<String> {
+        match self {
+            CopyError::Place { error, .. } => error.of_place(),
+            _ => None,
+        }
+    }
+
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {

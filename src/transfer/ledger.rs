@@ -67,6 +67,11 @@ impl Ledger {
         lock(&self.manifests).get(&(repository.clone(), digest.clone())).is_some_and(|once| once.initialized())
     }
 
+    /// Returns whether a copy of the manifest has begun, or is done.
+    pub(super) fn is_met(&self, repository: &Repository, digest: &Digest) -> bool {
+        lock(&self.manifests).contains_key(&(repository.clone(), digest.clone()))
+    }
+
     pub(super) fn note_manifest(&self, repository: &Repository, digest: &Digest) {
         // Another copy of the same image may have noted it first.
         let _already_noted = self.manifest(repository, digest).set(());

@@ -15,6 +15,7 @@ use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Rep
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageSource, ImageStore, PlaceError, PlaceErrorKind};
 
+mod ahead;
 mod attachments;
 mod blob;
 mod completeness;
@@ -24,6 +25,7 @@ mod memory;
 mod platforms;
 mod refresh;
 
+pub use ahead::Upcoming;
 pub use attachments::Attachments;
 pub use completeness::CompletenessRequest;
 pub use error::CopyError;
@@ -31,6 +33,7 @@ pub use memory::{Memory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
 pub use refresh::{Looks, RefreshRequest};
 
+use ahead::Ahead;
 use error::at;
 use ledger::Ledger;
 
@@ -40,6 +43,8 @@ const PARALLEL_PARTS: usize = 4;
 /// Copies images between two places. One for a whole run: it remembers what is at the target already.
 pub struct Transfer {
     source: Arc<dyn ImageSource>,
+    /// The source, as what reads ahead for it.
+    ahead: Arc<Ahead>,
     target: Arc<dyn ImageStore>,
     ledger: Ledger,
     memory: Arc<dyn Memory>,
@@ -150,7 +155,8 @@ impl<'a> Copy<'a> {
 impl Transfer {
     /// Returns a transfer that remembers nothing of earlier ones.
     pub fn new(source: Arc<dyn ImageSource>, target: Arc<dyn ImageStore>, progress: Arc<dyn Progress>) -> Transfer {
-        Transfer { source, target, ledger: Ledger::default(), memory: forgetful(), progress }
+        let ahead = Arc::new(Ahead::of(source));
+        Transfer { source: ahead.clone(), ahead, target, ledger: Ledger::default(), memory: forgetful(), progress }
     }
 
     /// Returns the transfer with what it may remember.

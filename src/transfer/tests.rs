@@ -142,6 +142,26 @@ async fn an_image_arrives_bit_for_bit_parts_first_and_tag_last() {
 }
 
 #[tokio::test]
+async fn what_was_read_ahead_is_not_read_again() {
+    let world = world();
+    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    world.index(&[amd64, arm64], Some("1.0")).await;
+    let (from, to, reference, filter) = (upstream(), mirror(), tag("1.0").into(), only(&["linux/amd64"], PlatformFilterMode::Rewrite));
+    let upcoming = Upcoming { from: &from, reference: &reference, to: &to, filter: &filter };
+    // Children can be at a target that exists.
+    assert!(world.transfer.look_ahead(&upcoming).await);
+    assert_eq!(world.source.count(Operation::Manifest), 1);
+    world.transfer.note_absent_target(&to);
+    assert!(world.transfer.look_ahead(&upcoming).await);
+    assert_eq!(world.source.count(Operation::Manifest), 2, "the index is there, and one platform is wanted");
+    world.copy("1.0", &filter).await.expect("a copy");
+    assert_eq!(world.source.count(Operation::Manifest), 2);
+    // Each is handed out once: memory does not grow with the run.
+    world.copy_to(&repository("registry.example.com/other"), "1.0", &filter).await.expect("a copy");
+    assert_eq!(world.source.count(Operation::Manifest), 4);
+}
+
+#[tokio::test]
 async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() {
     let world = world();
     let filter = PlatformFilter::All;

@@ -19,6 +19,7 @@ use crate::sync::{configuration, entry, json};
 
 mod archives;
 mod forges;
+mod runs;
 mod worlds;
 
 async fn tags(store: &dyn ImageStore, repository: &Repository) -> BTreeSet<String> {

@@ -49,6 +49,8 @@ fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
         assert!(!said.stdout.is_empty(), "{line}");
     }
     assert_eq!(fs::read_to_string(directory.join("README.md")).expect("the report"), report);
+    let here = world.shell(&format!("cd sample && {} demo .", env!("CARGO_BIN_EXE_imglife"))).succeeds().stdout;
+    assert!(here.contains("What to look at next:\n  less README.md"), "{here}");
 
     // Once more in the same directory: nothing is left to do but to delete what an older policy still has.
     let again = world.imglife(["demo", "sample"]).succeeds().stdout;

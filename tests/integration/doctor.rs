@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::support::endoflife::EndOfLife;
 use crate::support::gitea::{self, Gitea};
 use crate::support::gitlab::{self, Gitlab};
 use crate::support::liar::{Asked, Liar, typed};
@@ -459,4 +460,83 @@ fn engines_templates_hooks_and_webhooks_are_looked_at() {
     report.says("webhook.address", "OTHER", "missing", "masked variable");
     report.says("oci.pull", "m", "missing", "correct its name");
     assert_eq!(report.state("packages.inventory", ""), "missing");
+}
+
+#[test]
+fn end_of_life_data_are_asked_for_and_read() {
+    let dates = EndOfLife::start();
+    dates.product("alpine-linux", &[("3.22", Some("2099-01-01"))]);
+    let yaml = |lifecycle: &str| {
+        format!(
+            "sync:\n  entries:\n    - {{ source: 'ocidir://a', target: 'ocidir://b', tag: '1', lifecycle: [{{ product: alpine-linux }}, {{ product: \
+             alpin }}] }}\nlifecycle: {{ {lifecycle} }}\n"
+        )
+    };
+    let of = |lifecycle: &str, file: Option<&str>| {
+        let world = World::new().file("imglife.yaml", yaml(lifecycle));
+        Report::of(&match file {
+            Some(text) => world.file("eol-data.yaml", text),
+            None => world,
+        })
+    };
+    let address = dates.address();
+    let host = address.trim_start_matches("http://").trim_end_matches("/api");
+    let asking = format!("api_url: '{address}'");
+    let report = of(&asking, None);
+    assert_eq!((report.state("eol.api", host), report.state("eol.product", "alpine-linux")), ("ok", "ok"));
+    report.says("eol.product", "alpin", "wrong", "the name of their page");
+    report.says("eol.file", "", "missing", "`imglife eol update` writes it");
+    assert_eq!(of(&asking, Some("alpine-linux: [{ cycle: '3.22', eol: 2099-01-01 }]\n")).state("eol.file", ""), "ok");
+    of(&asking, Some("alpine-linux: 3\n")).says("eol.file", "", "wrong", "repair it");
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    of(&format!("api_url: 'http://{closed}/api'"), None).says("eol.api", &closed.to_string(), "wrong", "lifecycle.api_url");
+    of("eol_provider: local", None).says("eol.file", "", "missing", "write it by hand");
+}
+
+#[test]
+fn git_is_looked_at_as_commits_of_a_pipeline_need_it() {
+    let yaml = "registry: { provider: file }\n";
+    let world = World::new().file("imglife.yaml", yaml);
+    Report::of(&world).says("git.repository", "", "missing", "safe.directory");
+    world.shell("git init -q -b main .").succeeds();
+    let report = Report::of(&world);
+    assert_eq!((report.state("git.repository", ""), report.state("git.token", "")), ("ok", "ok"));
+    report.says("git.identity", "", "missing", "user.email");
+    report.says("git.remote", "", "missing", "git remote add origin");
+    let set_up =
+        "git config user.name me && git config user.email me@example.com && git remote add origin https://me:hunter2@git.example/a.git";
+    world.shell(set_up).succeeds();
+    let report = Report::of(&world);
+    assert_eq!(report.find("git.identity", "")["detail"], "me <me@example.com>");
+    assert_eq!(report.find("git.remote", "")["detail"], "origin is https://git.example/a.git");
+    let job = world.variable("GITLAB_CI", "true").variable("CI", "true").variable("CI_SERVER_HOST", "gitlab.example");
+    Report::of(&job).says("git.token", "", "missing", "GITLAB_TOKEN");
+    let job = job.variable("CI_JOB_TOKEN", "hunter2");
+    assert_eq!(Report::of(&job).state("git.token", ""), "unknown");
+    let job = job.variable("GITLAB_TOKEN", "hunter2");
+    assert!(Report::of(&job).find("git.token", "")["detail"].as_str().expect("text").contains("`write_repository`"));
+}
+
+#[test]
+fn a_place_for_records_that_cannot_be_reached_is_told_with_what_to_do() {
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    for provider in ["gitlab, project_id: 42", "gitea, owner: team", "s3, bucket: records"] {
+        let yaml = format!("registry: {{ provider: {provider}, url: 'http://{closed}' }}");
+        let world = World::new().file("imglife.yaml", yaml);
+        let world = world.variable("AWS_ACCESS_KEY_ID", ACCESS_KEY).variable("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        Report::of(&world).says("packages.reachable", "", "wrong", "registry.url");
+    }
+    let file = World::new().file("imglife.yaml", "registry: { provider: file, path: records }").file("records", "");
+    Report::of(&file).says("packages.write", "", "wrong", "name a directory");
+}
+
+#[test]
+fn the_configuration_of_the_base_repository_is_looked_for_at_its_forge() {
+    let server = gitlab_that_tells(&["api"], 40);
+    let url = server.url();
+    let yaml = format!("registry: {{ url: '{url}', project_id: 42, config_ref: nowhere }}");
+    let report = Report::of(&World::new().file("imglife.yaml", yaml).variable("GITLAB_TOKEN", gitlab::MAINTAINER));
+    let found = report.checks.iter().find(|check| check["check"] == "forge.file").expect("a finding");
+    assert!(found["state"] != "ok" && found["needed"] == false, "{found}");
+    assert!(found["about"].as_str().expect("text").contains("nowhere") && found["fix"].is_string(), "{found}");
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
+
 use super::support::endoflife::EndOfLife;
 use super::support::registry::Registry;
 use super::support::world::World;
@@ -152,7 +154,89 @@ fn images_cross_an_air_gap_as_the_guide_says() {
     assert_eq!(own.stored_tags("mirrors/debian").get("bookworm-slim"), of_upstream.get("bookworm-slim"));
     assert_eq!(own.stored_tags("mirrors/alpine").len(), 5);
     let report = fs::read_to_string(world.path("README.md")).expect("a report");
-    assert!(report.contains("| `registry.internal/mirrors/debian` | `bookworm-slim` |"), "{report}");
+    assert!(report.contains("| `mirrors/debian` | `bookworm-slim` |"), "{report}");
+}
+
+/// Returns the text with what differs from day to day and from machine to machine replaced.
+fn steady(text: &str, world: &World) -> String {
+    let mut text = text.replace("\r\n", "\n").replace(&world.path("").display().to_string(), "/home/me");
+    for (pattern, to) in [
+        (r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ| \d\d:\d\d UTC)?", "DATE"),
+        (r"\b\d+\.\ds\b", "0.1s"),
+        (r"sha256:[0-9a-f]{64}", "sha256:0123…"),
+        (r"pushed [0-9a-f]{8} to", "pushed 006e8c64 to"),
+        (r"imglife \d+\.\d+\.\d+", "imglife 0.1.0"),
+    ] {
+        text = Regex::new(pattern).expect("a pattern").replace_all(&text, to).into_owned();
+    }
+    text
+}
+
+/// Returns what the lines of an example stand for: `…` alone for any lines, at the end of a line for the rest of it.
+fn pattern(lines: &str) -> Regex {
+    let mut pattern = String::from("^");
+    for line in lines.lines() {
+        pattern += &match line.strip_suffix('…') {
+            Some("") => "(?s:.*)".to_owned(),
+            Some(beginning) => format!("{}[^\n]*\n", regex::escape(beginning)),
+            None => format!("{}\n", regex::escape(line)),
+        };
+    }
+    Regex::new(&(pattern + "$")).expect("a pattern")
+}
+
+#[test]
+fn every_command_is_shown_with_what_it_prints() {
+    let world = World::new().program("imglife", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_imglife")));
+    world.imglife(["demo", "world"]).succeeds();
+    let checkout = "git init -q --bare -b main origin.git && cd world && git init -q -b main && git remote add origin ../origin.git \
+                    && git config user.name me && git config user.email me@example.com && git add imglife.yaml images \
+                    && git commit -q -m one && git push -q origin main";
+    world.shell(checkout).succeeds();
+    let page = read("docs/commands.md");
+    let mut typed = BTreeSet::new();
+    for Block { text, .. } in blocks(&page).into_iter().filter(|block| block.language == "console") {
+        for example in text.split("$ imglife ").skip(1) {
+            let (line, expected) = example.split_once('\n').expect("a line");
+            let (expected, code) = match expected.split_once("exit code ") {
+                Some((expected, code)) => (expected, code.trim().parse().expect("a number")),
+                None => (expected, 0),
+            };
+            let outcome = world.shell(&format!("cd world && imglife --no-progress {line}")).exits(code);
+            let (printed, expected) = (steady(&outcome.stdout, &world), steady(expected, &world));
+            assert!(pattern(&expected).is_match(&printed), "`imglife {line}` should print\n{expected}\nand prints\n{printed}");
+            typed.insert(line.split(' ').next().expect("a word").to_owned());
+        }
+    }
+    let help = world.imglife(["--help"]).succeeds().stdout;
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list of commands");
+    let commands: BTreeSet<String> =
+        list.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect();
+    assert_eq!(typed, commands);
+    for command in &commands {
+        assert!(page.contains(&format!("\n## imglife {command}\n")), "there is no part about `{command}`");
+    }
+}
+
+#[test]
+fn every_page_is_found_from_the_readme() {
+    let (mut found, mut open) = (BTreeSet::new(), vec![root().join("README.md")]);
+    while let Some(page) = open.pop() {
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()).filter(|link| link.ends_with(".md")) {
+            let Ok(path) = page.parent().expect("a directory").join(link).canonicalize() else { continue };
+            if found.insert(path.clone()) {
+                open.push(path);
+            }
+        }
+    }
+    let hidden: Vec<PathBuf> = pages()
+        .into_iter()
+        // Decisions are found by their directory, and what examples and templates hold belongs to them.
+        .filter(|page| ["docs/decisions", "examples", "templates"].iter().all(|directory| !page.starts_with(root().join(directory))))
+        .filter(|page| !found.contains(&page.canonicalize().expect("a path")) && *page != root().join("README.md"))
+        .collect();
+    assert!(hidden.is_empty(), "nothing leads to {hidden:?}");
 }
 
 /// Returns every page of the project that people read.
@@ -173,17 +257,35 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
+/// Returns the anchor that GitLab and Gitea give a heading.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars()
+        .filter_map(|character| match character {
+            ' ' => Some('-'),
+            character if character.is_alphanumeric() || matches!(character, '-' | '_') => Some(character),
+            _ => None,
+        })
+        .collect()
+}
+
 #[test]
 fn links_between_pages_lead_somewhere() {
     let mut followed = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).expect("a page");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") || path.contains(' ') {
+            let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            if path.contains("://") || path.starts_with("mailto:") || path.contains(' ') {
                 continue;
             }
-            assert!(page.parent().expect("a directory").join(path).exists(), "{}: {link}", page.display());
+            let target = if path.is_empty() { page.clone() } else { page.parent().expect("a directory").join(path) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if let Some(anchor) = anchor {
+                let text = fs::read_to_string(&target).expect("a page");
+                let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+                assert!(headings.collect::<Vec<_>>().iter().any(|heading| heading == anchor), "{}: {link}", page.display());
+            }
             followed += 1;
         }
     }

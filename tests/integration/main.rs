@@ -23,6 +23,8 @@ mod engines;
 #[cfg(test)]
 mod eol;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod guides;
@@ -46,3 +48,5 @@ mod status;
 mod support;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod version;

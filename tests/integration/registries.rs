@@ -28,6 +28,10 @@ impl Credentials for Alice {
     async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
         Ok(Credential::Basic { username: USER.to_owned(), password: Secret::new(PASSWORD) })
     }
+
+    async fn origin(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+        Ok(Some("the test".to_owned()))
+    }
 }
 
 pub(crate) fn client(registry: &Registry) -> RemoteRegistries {

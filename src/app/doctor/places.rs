@@ -16,7 +16,7 @@ use crate::app::records::{records, token_variable};
 use crate::app::{Mode, Surroundings};
 use crate::command::System;
 use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, Provider};
-use crate::credentials::{CredentialError, StandardCredentials, check_collisions};
+use crate::credentials::{CredentialError, Credentials, StandardCredentials, check_collisions};
 use crate::error::{Failure, chain};
 use crate::http::{self, Settings, Url};
 use crate::model::{Host, Repository, RepositoryPath};
@@ -221,11 +221,8 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
     let mut look = match http.look(&host, &format!("{}/v1/", address.path().trim_end_matches('/'))).await {
         Ok(answer) => Look { findings: vec![Finding::ok(CHECK, host.as_str(), "answers")], ahead: http.ahead(&answer) },
         Err(error) => {
-            let fix = error.hint().unwrap_or_else(|| {
-                "see that this machine may reach it (DNS, firewall, HTTPS_PROXY), name a copy by `lifecycle.api_url`, or keep the data file by \
-                 hand with `eol_provider: local`"
-                    .to_owned()
-            });
+            let other = "name a copy by `lifecycle.api_url`, or keep the data file by hand with `eol_provider: local`";
+            let fix = error.hint().map_or_else(|| other.to_owned(), |hint| format!("{hint}; or {other}"));
             return vec![Finding::wrong(CHECK, host.as_str(), chain(&error)).fix(fix)].into();
         }
     };
@@ -278,7 +275,9 @@ async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Look 
         Err(error @ ReadError::Data { .. }) => {
             Finding::wrong(CHECK, "", chain(&error)).fix("repair it, or remove it and run `imglife eol update`")
         }
-        Err(error @ ReadError::Place(_)) => Finding::failed(CHECK, "", &error, None),
+        Err(error @ ReadError::Place(_)) => {
+            Finding::failed(CHECK, "", &error, Some("give this user the right to read it, or correct `lifecycle.eol_data_file`".to_owned()))
+        }
     }]
     .into()
 }

@@ -2,13 +2,34 @@
 
 use std::path::Path;
 
-use crate::config::{Config, ConfigErrors, ImageLifecycle, SourceText, load, show};
+use insta::assert_snapshot;
+
+use super::tests::{entry, loaded, told};
+use crate::config::{Config, ConfigErrors, Extract, ImageLifecycle, SourceText, load, show};
 use crate::model::fuzz_tests::{fuzz, text};
 
 fn read(text: &str) -> Result<Config, ConfigErrors> {
     let source = SourceText { name: "imglife.yaml".to_owned(), text: text.to_owned() };
     let variables = [("HOME", "/home")].into_iter().collect();
     load(&source, Path::new("/project"), &variables)
+}
+
+#[test]
+fn lifecycles_are_checked() {
+    let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go/1, accept: { until: 2027-02-30 } }\n";
+    assert_snapshot!(told(&entry(products)), @"
+    imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is another name of `extract`, which is given too
+      remove one of the two
+    imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
+      did you mean `minor`?
+    imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
+    imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
+      add `reason:` with text
+    imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
+      write year, month and day, as in `2027-06-30`
+    ");
+    let config = loaded(&entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"), &[]);
+    assert!(matches!(config.sync.expect("mirrors").entries[0].lifecycle[0].extract, Extract::Major));
 }
 
 #[test]

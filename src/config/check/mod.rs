@@ -1,21 +1,34 @@
 //! From the spanned tree to [`Config`]: every finding of a file in one run.
 
 mod build;
+#[cfg(test)]
+mod build_tests;
 mod hooks;
+#[cfg(test)]
+mod hooks_tests;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_tests;
 mod reader;
 mod registry;
+#[cfg(test)]
+mod registry_tests;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod scalar;
 mod sync;
 #[cfg(test)]
+mod sync_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod variables_tests;
 
 use std::path::{Path, PathBuf};
 
 use super::errors::{ConfigErrors, Span};
+use super::place::Addresses;
 use super::raw::{self, Node};
 use super::table::ROOT;
 use super::{Config, SourceText};
@@ -91,7 +104,8 @@ fn sections(root: &Fields<'_>) -> Option<Config> {
         .collect();
     let kept = entries.iter().map(|(entry, applied)| (&entry.target, *applied));
     let kept = kept.chain(images.iter().map(|(image, applied)| (&image.repository, *applied)));
-    retention::check_archives(context, kept, &configured);
+    let insecure = registry.as_ref().map_or(&[][..], |(_, insecure)| insecure);
+    retention::check_archives(context, Addresses { hosts: &hosts, insecure }, kept, &configured);
 
     let (registry, insecure_registries) = registry?;
     Some(Config {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::reader::{At, Context, Fields, Located, default_of};
+use crate::config::place::Addresses;
 use crate::config::table::{ARCHIVE, RETENTION};
 use crate::config::{Archive, BasePath, CondemnedBy, Retention, TagExclusion};
 use crate::model::Repository;
@@ -120,10 +121,13 @@ impl General {
 /// that two repositories share, where the tags of one would meet those of the other.
 pub(super) fn check_archives<'a>(
     context: &Context<'_>,
+    addresses: Addresses<'_>,
     kept: impl Iterator<Item = (&'a Repository, &'a Applied)>,
     configured: &[&Repository],
 ) {
     let mut reported: Vec<(At, Repository)> = Vec::new();
+    let configured: Vec<(&Repository, Repository)> =
+        configured.iter().map(|repository| (*repository, addresses.place(repository))).collect();
     let mut archived: HashMap<Repository, &Repository> = HashMap::new();
     for (repository, applied) in kept {
         let Some((archive, at)) = applied.retention.as_ref().and_then(|rules| rules.archive.as_ref()).zip(applied.archive.as_ref()) else {
@@ -135,17 +139,19 @@ pub(super) fn check_archives<'a>(
         };
         let below = below.map(|place| place.resolved_below(context.directory));
         if let Some(place) = &below {
-            let first = *archived.entry(place.clone()).or_insert(repository);
-            if first != repository {
+            let first = *archived.entry(addresses.place(place)).or_insert(repository);
+            if addresses.place(first) != addresses.place(repository) {
                 let problem = format!("`{first}` and `{repository}` would share the archive `{place}`");
                 context.error(at, problem, "give one of them a `retention.archive.registry` of its own");
             }
         }
         let itself = archive.registry.to_string().parse().ok();
         for place in [below, itself].into_iter().flatten().map(|place: Repository| place.resolved_below(context.directory)) {
+            let place = addresses.place(&place);
+            let Some((named, _)) = configured.iter().find(|(_, known)| *known == place) else { continue };
             let seen = (at.clone(), place);
-            if configured.contains(&&seen.1) && !reported.contains(&seen) {
-                context.error(at, format!("the archive would lie in the configured repository `{}`", seen.1), "choose another base path");
+            if !reported.contains(&seen) {
+                context.error(at, format!("the archive would lie in the configured repository `{named}`"), "choose another base path");
                 reported.push(seen);
             }
         }

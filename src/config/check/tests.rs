@@ -1,3 +1,5 @@
+//! Files as a whole, and what stands anywhere in them. What belongs to one section is in the tests named after it.
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,26 +10,25 @@ use super::reader::Context;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
-    Config, ConfigErrors, EngineChoice, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show,
-    suffices,
+    Config, ConfigErrors, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show, suffices,
 };
 use crate::model::Variables;
 
-fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+pub(super) fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let variables: Variables = variables.iter().copied().collect();
     load(&SourceText { name: "imglife.yaml".to_owned(), text: text.to_owned() }, Path::new("/project"), &variables)
 }
 
-fn loaded(text: &str, variables: &[(&str, &str)]) -> Config {
+pub(super) fn loaded(text: &str, variables: &[(&str, &str)]) -> Config {
     read(text, variables).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
 }
 
-fn errors(text: &str) -> ConfigErrors {
+pub(super) fn errors(text: &str) -> ConfigErrors {
     read(text, &[]).expect_err("it is wrong")
 }
 
 /// Returns the findings, each with its hint.
-fn told(text: &str) -> String {
+pub(super) fn told(text: &str) -> String {
     let errors = errors(text);
     let lines = errors.to_string();
     let with_hint = lines.lines().zip(&errors.findings).map(|(line, finding)| match &finding.hint {
@@ -38,7 +39,7 @@ fn told(text: &str) -> String {
 }
 
 /// Returns a file with one good entry and the keys of `more` in it.
-fn entry(more: &str) -> String {
+pub(super) fn entry(more: &str) -> String {
     format!(
         "sync:\n  entries:\n    - source: docker.io/library/alpine\n      target: registry.example.com/mirrors/alpine\n{}",
         indented(more, 6)
@@ -46,19 +47,19 @@ fn entry(more: &str) -> String {
 }
 
 /// Returns a file with a mirror and one good image with the keys of `more` in it.
-fn image(more: &str) -> String {
+pub(super) fn image(more: &str) -> String {
     let mirror = entry("tag: 3.21.3");
     let build = "build:\n  core_version: 1.0.0\n  registry: registry.example.com/bases\n  images:\n    - name: alpine\n      folder: images/alpine\n      type: core\n      mirror_image: registry.example.com/mirrors/alpine\n";
     format!("{mirror}{build}{}", indented(more, 6))
 }
 
-fn indented(text: &str, by: usize) -> String {
+pub(super) fn indented(text: &str, by: usize) -> String {
     text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
 }
 
-const EVERYTHING: &str = include_str!("everything.yaml");
+pub(super) const EVERYTHING: &str = include_str!("everything.yaml");
 
-const EVERYTHING_VARIABLES: [(&str, &str); 4] =
+pub(super) const EVERYTHING_VARIABLES: [(&str, &str); 4] =
     [("CI_REGISTRY", "registry.example.com/team"), ("CI_PROJECT_ID", "42"), ("KEEP", "3"), ("UPSTREAM", "docker.io")];
 
 #[test]
@@ -350,352 +351,6 @@ fn without_a_general_section_an_own_one_is_enough_for_cleanup() {
     assert_eq!(entry.retention.as_ref().map(|rules| (rules.keep_last, rules.min_keep, rules.max_delete_percent)), Some((2, 1, 50)));
     assert!(config.retention.is_none());
     assert!(loaded(&self::entry("tag: '3'"), &[]).sync.expect("mirrors").entries[0].retention.is_none());
-}
-
-#[test]
-fn impossible_selections_are_refused() {
-    assert_snapshot!(told(&entry("tag: '3'\ntag_regex: '3'")), @r#"
-    imglife.yaml:6:7: sync.entries[0].tag_regex: `tag` and `tag_regex` are both given
-      keep the one that says which tags are wanted
-    "#);
-    assert_snapshot!(told(&entry("check_digest: true")), @r#"
-    imglife.yaml:3:7: sync.entries[0]: neither `tag` nor `tag_regex` is given
-      add `tag:` for one tag or `tag_regex:` for many
-    "#);
-    assert_snapshot!(told(&entry("tag: '3'\nexclude_regex: x\nmin_age: 1d\nsort: date\nmin_tags: 2")), @r#"
-    imglife.yaml:6:7: sync.entries[0].exclude_regex: `exclude_regex` means nothing for one fixed tag
-      remove it, or select tags by `tag_regex` instead of `tag`
-    imglife.yaml:7:7: sync.entries[0].min_age: `min_age` means nothing for one fixed tag
-      remove it, or select tags by `tag_regex` instead of `tag`
-    imglife.yaml:8:7: sync.entries[0].sort: `sort` means nothing for one fixed tag
-      remove it, or select tags by `tag_regex` instead of `tag`
-    imglife.yaml:9:7: sync.entries[0].min_tags: `min_tags` means nothing for one fixed tag
-      remove it, or select tags by `tag_regex` instead of `tag`
-    "#);
-    assert_snapshot!(told(&entry("tag: 'a b'\nplatforms: [linux/amd64, linux/x86_64, linux]\nreferrers: maybe")), @r#"
-    imglife.yaml:5:12: sync.entries[0].tag: `a b` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
-    imglife.yaml:6:32: sync.entries[0].platforms[1]: the platform `linux/x86_64` is listed twice
-      remove one of the two
-    imglife.yaml:6:46: sync.entries[0].platforms[2]: `linux` is not a platform: expected `os/architecture` or `os/architecture/variant`, as in `linux/amd64` or `linux/arm/v7`
-    imglife.yaml:7:18: sync.entries[0].referrers: expected `true` or `false`, found `maybe`
-    "#);
-    assert_snapshot!(told(&entry("tag: '3'\nplatforms: []")), @r#"
-    imglife.yaml:6:7: sync.entries[0].platforms: the list names no platform
-      leave `platforms` out to get the default
-    "#);
-}
-
-#[test]
-fn entries_that_collide_are_refused() {
-    let text = "sync:\n  entries:\n    - { source: alpine, target: r.example.com/a, tag: '3' }\n    - { source: busybox, target: r.example.com/a, tag: 3 }\n    - { source: 'ocidir://x/../y', target: 'ocidir://y', tag: '3' }\n";
-    assert_snapshot!(told(text), @r#"
-    imglife.yaml:4:56: sync.entries[1].tag: `r.example.com/a:3` is already written by another entry (line 3)
-      two entries may not write the same tag; change the target or the tag of one
-    imglife.yaml:5:44: sync.entries[2].target: source and target are the same repository, `ocidir:///project/y`
-      mirror it to another place
-    "#);
-}
-
-#[test]
-fn registries_have_only_the_keys_of_their_provider() {
-    assert_snapshot!(told("registry:\n  provider: s3\n  project_id: 4\n  api_url: https://a\n"), @r#"
-    imglife.yaml:1:1: registry: `bucket` is missing
-      add `bucket:` with text
-    imglife.yaml:3:3: registry.project_id: `project_id` means nothing with provider `s3`
-      it goes with `provider: gitlab`
-    imglife.yaml:4:3: registry.api_url: `api_url` means nothing with provider `s3`
-      it goes with `provider: gitlab` and `provider: gitea`
-    "#);
-    assert_snapshot!(told("registry:\n  url: gitlab.example.com\n  project_id: 0\n  prefix: ../x\n  insecure_registries: ['http://x', 'y:99999']\n"), @r#"
-    imglife.yaml:2:8: registry.url: expected a URL that starts with `https://` or `http://`, found `gitlab.example.com`
-      write `https://gitlab.example.com`
-    imglife.yaml:3:15: registry.project_id: expected a number of at least 1, found `0`
-    imglife.yaml:4:11: registry.prefix: a prefix consists of letters, digits, `.`, `_` and `-`, in parts between `/`
-      leave out slashes at its start and end
-    imglife.yaml:5:25: registry.insecure_registries[0]: `http://x` is not a registry host: leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`
-    imglife.yaml:5:37: registry.insecure_registries[1]: `y:99999` is not a registry host: the port must be a number from 1 to 65535
-    "#);
-    assert_snapshot!(told("registry:\n  url: https://bot:hunter2@gitlab.example.com\n"), @r#"
-    imglife.yaml:2:8: registry.url: the URL has a user name or password in it
-      leave it out: imglife looks for credentials in the environment by itself
-    "#);
-}
-
-#[test]
-fn hosts_are_checked() {
-    let text = "hosts:\n  hub.docker.com: { endpoint: 'http://127.0.0.1:5000' }\n  docker.io: { client_cert: a.pem }\n  index.docker.io: { max_connections: 0, requests_per_second: 0 }\n  'https://x': {}\n  a.example.com: { client_key: k.pem, endpoint: 'ftp://x' }\n";
-    assert_snapshot!(told(text), @r#"
-    imglife.yaml:3:16: hosts."docker.io".client_cert: `client_cert` without `client_key`
-      add `client_key:` with the path of a PEM file
-    imglife.yaml:4:3: hosts."index.docker.io": `docker.io` is the host of line 3 again
-      put all settings of a host under one key
-    imglife.yaml:4:39: hosts."index.docker.io".max_connections: expected a number from 1 to 1000, found `0`
-    imglife.yaml:4:63: hosts."index.docker.io".requests_per_second: expected a number above 0, such as `10` or `0.5`, found `0`
-    imglife.yaml:5:3: hosts."https://x": `https://x` is not a registry host: leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`
-      name the host as references do, as in `docker.io` or `registry:5000`
-    imglife.yaml:6:20: hosts."a.example.com".client_key: `client_key` without `client_cert`
-      add `client_cert:` with the path of a PEM file
-    imglife.yaml:6:49: hosts."a.example.com".endpoint: expected a URL that starts with `https://` or `http://`, found `ftp://x`
-    "#);
-}
-
-#[test]
-fn hooks_are_checked() {
-    let hooks = |hooks: &str| entry(&format!("tag: '3'\nhooks:\n  post_sync:\n{}", indented(hooks, 4)));
-    loaded(&hooks("- cmd: scan \"{{ image }}\" 'it''s' {{tag}}\n- cmd: [notify, '{{ target }}', 1.10]\n  timeout: 2m\n"), &[]);
-    assert_snapshot!(told(&hooks("- cmd: notify '{{ tag }}' {{ tagg }} {{ .Names }} {{ image\n  timeout: 0\n- timeout: 5\n- cmd: []\n- cmd: ''\n- cmd: {a: b}\n- cmd: [x, [y]]\n")), @r#"
-    imglife.yaml:8:18: sync.entries[0].hooks.post_sync[0].cmd: unknown placeholder `{{ tagg }}`
-      did you mean `{{ tag }}`?
-    imglife.yaml:8:18: sync.entries[0].hooks.post_sync[0].cmd: unknown placeholder `{{ .Names }}`
-      there are `image`, `digest`, `source`, `target` and `tag`
-    imglife.yaml:8:18: sync.entries[0].hooks.post_sync[0].cmd: `{{` without `}}`
-      write a placeholder as `{{ image }}`
-    imglife.yaml:8:18: sync.entries[0].hooks.post_sync[0].cmd: the placeholder `{{ tag }}` stands in single quotes, where the shell would not replace it
-      use double quotes around it
-    imglife.yaml:9:13: sync.entries[0].hooks.post_sync[0].timeout: a hook needs time to run
-      leave `timeout` out for 60 seconds
-    imglife.yaml:10:13: sync.entries[0].hooks.post_sync[1]: `cmd` is missing
-      add `cmd:` with a shell line or a list
-    imglife.yaml:10:22: sync.entries[0].hooks.post_sync[1].timeout: expected a duration, found `5`
-      give a unit, as in `5s`, `5m`, `5h` or `5d`
-    imglife.yaml:11:18: sync.entries[0].hooks.post_sync[2].cmd: the list names no program
-      put the program's name first
-    imglife.yaml:12:18: sync.entries[0].hooks.post_sync[3].cmd: expected a shell line, found an empty text
-    imglife.yaml:13:19: sync.entries[0].hooks.post_sync[4].cmd: expected a shell line or a list, found a mapping
-    imglife.yaml:14:22: sync.entries[0].hooks.post_sync[5].cmd[1]: expected text, found a list
-    "#);
-}
-
-#[test]
-fn images_are_checked() {
-    assert_snapshot!(told(&image("type: base\nversion: a b\naliases: [latest, '-x']\ntmpl: ../x\nargs: [a]\nplatform: x")), @r#"
-    imglife.yaml:14:7: build.images[0].type: duplicate key, first given in line 12
-      remove one of the two
-    imglife.yaml:15:16: build.images[0].version: `a b` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
-    imglife.yaml:16:25: build.images[0].aliases[1]: `-x` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
-    imglife.yaml:17:7: build.images[0].tmpl: the template lies outside of `folder`
-      name a file below `folder`
-    imglife.yaml:18:13: build.images[0].args: expected a mapping, found a list
-    imglife.yaml:19:7: build.images[0].platform: unknown key
-      did you mean `platforms`?
-    "#);
-    assert_snapshot!(told("build:\n  core_version: ''\n  registry: Registry/x\n  tag_format: ''\n  images:\n    - name: a\n"), @r#"
-    imglife.yaml:2:17: build.core_version: expected a tag, found an empty text
-    imglife.yaml:3:13: build.registry: `Registry/x` is not a base path: repository names are lower case
-    imglife.yaml:4:15: build.tag_format: expected text, found an empty text
-    imglife.yaml:6:7: build.images[0]: `folder` is missing
-      add `folder:` with a path
-    imglife.yaml:6:7: build.images[0]: `type` is missing
-      add `type:` with `core`, `spe` or `spe-dev`
-    imglife.yaml:6:7: build.images[0]: `mirror_image` is missing
-      add `mirror_image:` with a repository
-    "#);
-}
-
-#[test]
-fn the_name_of_an_image_leads_nowhere_else() {
-    for registry in ["ocidir://bases/sub", "registry.example.com/bases"] {
-        for name in ["..", "../../esc", "a/../b", "/abs", "a//b", "./a", "a/"] {
-            let text = image("").replace("registry: registry.example.com/bases", &format!("registry: {registry}"));
-            let found = told(&text.replace("name: alpine", &format!("name: '{name}'")));
-            assert!(found.contains("is no name of an image: a part of it is empty, `.` or `..`"), "{registry} {name}: {found}");
-        }
-    }
-}
-
-#[test]
-fn the_docker_engine_builds_one_platform() {
-    let text =
-        |engine: &str| image("platforms: [linux/amd64, linux/arm64]").replace("  images:", &format!("  engine: {engine}\n  images:"));
-    assert_eq!(loaded(&text("buildx"), &[]).build.map(|build| build.engine), Some(EngineChoice::Buildx));
-    assert_snapshot!(told(&text("docker")), @r#"
-    imglife.yaml:15:7: build.images[0].platforms: the engine `docker` builds for one platform only
-      keep one platform, or set `build.engine` to `buildx`, `buildah` or `auto`
-    "#);
-}
-
-#[test]
-fn what_an_image_is_built_on_must_be_known() {
-    loaded(&image(""), &[]);
-    let unknown = image("")
-        .replace("      mirror_image: registry.example.com/mirrors/alpine", "      mirror_image: registry.example.com/mirrors/debian");
-    assert_snapshot!(told(&unknown), @r#"
-    imglife.yaml:13:21: build.images[0].mirror_image: no sync entry has the target `registry.example.com/mirrors/debian`, and `mirror_tag` is not given
-      add `mirror_tag:`, or name the target of a sync entry or another image of this list
-    "#);
-    loaded(&format!("{unknown}      mirror_tag: '12'\n"), &[]);
-    let several =
-        image("").replace("build:\n", "    - { source: alpine, target: registry.example.com/mirrors/alpine, tag: '3.20' }\nbuild:\n");
-    assert_snapshot!(told(&several), @r#"
-    imglife.yaml:14:21: build.images[0].mirror_image: several sync entries have the target `registry.example.com/mirrors/alpine` (lines 4, 6), and `mirror_tag` is not given
-      add `mirror_tag:` to say which tag to build on
-    "#);
-}
-
-#[test]
-fn images_built_in_a_circle_or_twice_are_refused() {
-    let one = |name: &str, on: &str, more: &str| {
-        format!("    - {{ name: {name}, folder: f, type: core, mirror_image: 'r.example.com/{on}'{more} }}\n")
-    };
-    let build = |images: &[String]| format!("build:\n  core_version: 1\n  registry: r.example.com/\n  images:\n{}", images.concat());
-    loaded(&build(&[one("a", "b", ""), one("b", "x", ", mirror_tag: 1"), one("c", "b", ""), one("b", "x", ", mirror_tag: 2")]), &[]);
-    assert_snapshot!(told(&build(&[one("a", "b", ""), one("b", "c", ""), one("c", "a", ""), one("d", "a", ""), one("e", "e", "")])), @r#"
-    imglife.yaml:7:55: build.images[2].mirror_image: images are built on one another in a circle: `r.example.com/a` on `r.example.com/b` on `r.example.com/c` on `r.example.com/a`
-      build one of them on a mirror
-    imglife.yaml:9:55: build.images[4].mirror_image: images are built on one another in a circle: `r.example.com/e` on `r.example.com/e`
-      build one of them on a mirror
-    "#);
-    assert_snapshot!(told(&build(&[one("a", "x", ", mirror_tag: 1"), one("a", "x", ", mirror_tag: 2, version: '1'")])), @r#"
-    imglife.yaml:6:15: build.images[1].name: the image `a` in version `1` is already listed in line 5
-      give the two different values of `version`
-    "#);
-}
-
-#[test]
-fn two_repositories_do_not_share_an_archive() {
-    let text = "sync:
-  entries:
-    - { source: a.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '3' }
-    - { source: b.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '4' }
-    - { source: c.example.com/alpine, target: r2.example.com/mirror/alpine, tag: '3' }
-retention:
-  archive: { enabled: true, registry: archive.example.com }
-";
-    assert_snapshot!(told(text), @r#"
-    imglife.yaml:7:39: retention.archive.registry: `r1.example.com/mirror/alpine` and `r2.example.com/mirror/alpine` would share the archive `archive.example.com/mirror/alpine`
-      give one of them a `retention.archive.registry` of its own
-    "#);
-    loaded(&text.replace("r2.example.com/mirror", "r2.example.com/mirrors"), &[]);
-}
-
-#[test]
-fn an_archive_does_not_lie_in_a_configured_repository() {
-    let rules = |registry: &str| format!("{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n", entry("tag: '3'"));
-    let config = loaded(&rules("registry.example.com/archive"), &[]);
-    assert_eq!(config.retention.and_then(|rules| rules.archive).map(|archive| archive.keep_days), Some(90));
-    assert_snapshot!(told(&rules("registry.example.com")), @r#"
-    imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
-      choose another base path
-    "#);
-    assert_snapshot!(told(&rules("registry.example.com/mirrors/alpine")), @r#"
-    imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
-      choose another base path
-    "#);
-    assert_snapshot!(told("retention:\n  archive: { enabled: true }\n  max_delete_percent: 101\n  exclude_tags: ['/a', 'b c']\n"), @r#"
-    imglife.yaml:1:1: retention: the archive is enabled and has no `registry`
-      add `archive.registry:` with a base path
-    imglife.yaml:3:23: retention.max_delete_percent: expected a number from 0 to 100, found `101`
-    imglife.yaml:4:18: retention.exclude_tags[0]: expected a tag or a `/regex/`, found `/a`
-      end the regular expression with `/`
-    imglife.yaml:4:24: retention.exclude_tags[1]: `b c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
-    "#);
-}
-
-#[test]
-fn lifecycles_are_checked() {
-    let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go/1, accept: { until: 2027-02-30 } }\n";
-    assert_snapshot!(told(&entry(products)), @"
-    imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is another name of `extract`, which is given too
-      remove one of the two
-    imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
-      did you mean `minor`?
-    imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
-    imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
-      add `reason:` with text
-    imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
-      write year, month and day, as in `2027-06-30`
-    ");
-    let config = loaded(&entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"), &[]);
-    assert!(matches!(config.sync.expect("mirrors").entries[0].lifecycle[0].extract, Extract::Major));
-}
-
-#[test]
-fn variables_go_before_the_file() {
-    let text = format!(
-        "registry: {{ url: 'https://a.example.com', project_id: $UNSET }}\nlifecycle: {{ warn_days: 3 }}\n{}",
-        image("").replace("build:\n", "build:\n  builder: mine\n")
-    );
-    let config = loaded(
-        &text,
-        &[
-            ("IMGLIFE_REGISTRY_PROJECT_ID", "9"),
-            ("IMGLIFE_REGISTRY_URL", ""),
-            ("IMGLIFE_SYNC_PARALLELISM", "8"),
-            ("IMGLIFE_ALERT_CRITICAL_DAYS", "45"),
-            ("IMGLIFE_BUILDER", ""),
-        ],
-    );
-    let Some(Provider::Gitlab { project_id, url, .. }) = config.registry.map(|registry| registry.provider) else {
-        panic!("another provider")
-    };
-    assert_eq!((project_id, url.map(|url| url.to_string()).as_deref()), (Some(9), Some("https://a.example.com/")));
-    assert_eq!(config.sync.map(|sync| sync.parallelism), Some(8));
-    assert_eq!(config.lifecycle.warn_days, 45);
-    assert_eq!(config.build.map(|build| build.builder), Some(None));
-}
-
-#[test]
-fn another_provider_by_variable_replaces_the_section() {
-    let config = loaded(
-        "registry: { url: 'https://gitlab.example.com', project_id: 4, prefix: mine }",
-        &[("IMGLIFE_REGISTRY_PROVIDER", "s3"), ("IMGLIFE_REGISTRY_BUCKET", "packages")],
-    );
-    let registry = config.registry.expect("a registry");
-    assert_eq!(registry.prefix.as_deref(), Some("mine"));
-    assert!(matches!(registry.provider, Provider::S3 { endpoint: None, bucket, .. } if bucket == "packages"));
-}
-
-#[test]
-fn wrong_variables_are_named_beside_what_is_wrong_in_the_file() {
-    let variables = [("IMGLIFE_REGISTRY_PROJECT_ID", "x"), ("IMGLIFE_REGISTRY_BUCKET", "b"), ("IMGLIFE_SYNC_PARALLELISM", "0")];
-    let errors = read(&format!("colour: red\n{}", entry("tag: '3'")), &variables).expect_err("it is wrong");
-    assert_snapshot!(errors.render(false), @r#"
-    error: unknown key
-     --> imglife.yaml:1:1
-      |
-    1 | colour: red
-      | ^^^^^^ colour
-      |
-      = help: known here: `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle`, `status`
-
-    error: IMGLIFE_REGISTRY_BUCKET: `bucket` means nothing with provider `gitlab`
-     |
-     = help: it goes with `provider: s3`
-
-    error: IMGLIFE_REGISTRY_PROJECT_ID: expected a whole number, found `x`
-     |
-     = help: write it in digits, without a unit
-
-    error: IMGLIFE_SYNC_PARALLELISM: expected a number from 1 to 256, found `0`
-
-    4 errors in imglife.yaml
-    "#);
-}
-
-#[test]
-fn variables_alone_are_enough_for_records() {
-    let variables: Variables =
-        [("IMGLIFE_REGISTRY_URL", "https://gitlab.example.com"), ("IMGLIFE_REGISTRY_PROJECT_ID", "4")].into_iter().collect();
-    let config = Config::from_variables(&variables, Path::new("/project")).expect("valid");
-    let lacking: Vec<String> =
-        suffices(&config).into_iter().filter_map(|(name, result)| result.err().map(|reason| format!("{name}: {reason}"))).collect();
-    assert_snapshot!(lacking.join("\n"), @r#"
-    sync: `sync.entries` lists no mirror
-    build: `build.images` lists no image
-    eol update: no image has a `lifecycle`
-    eol list: no image has a `lifecycle`
-    eol notify: no image has a `lifecycle`
-    status: neither `sync.entries` nor `build.images` lists anything
-    cleanup: there is no `retention`
-    "#);
-    let config = Config::from_variables(&Variables::default(), Path::new("/project")).expect("valid");
-    assert!(config.registry.is_none() && config.file.is_none());
-    let variables: Variables = [("IMGLIFE_REGISTRY_PROVIDER", "gitea")].into_iter().collect();
-    assert_snapshot!(Config::from_variables(&variables, Path::new("/project")).expect_err("no owner").render(false), @r#"
-    error: registry: `owner` is missing
-     |
-     = help: add `owner:` with text
-    "#);
 }
 
 #[test]

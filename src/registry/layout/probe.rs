@@ -5,6 +5,8 @@ use crate::model::Repository;
 use crate::probe::{Finding, Look, Wanted, writable_directory};
 use crate::registry::ImageSource;
 
+const UNREADABLE: &str = "correct the path, or give this user the right to read it";
+
 impl Layouts {
     /// Returns whether a directory holds what is read from it, and can be written where that is wanted.
     pub async fn probe(&self, repository: &Repository, wanted: Wanted) -> Look {
@@ -18,7 +20,7 @@ impl Layouts {
                     .push(Finding::missing("layout.read", &name, "there is no image layout").fix("copy one there, or correct the path"));
             }
             Ok(None) => {}
-            Err(error) => findings.push(Finding::failed("layout.read", &name, &error, error.hint())),
+            Err(error) => findings.push(Finding::failed("layout.read", &name, &error, Some(UNREADABLE.to_owned()))),
         }
         if wanted.push || wanted.delete {
             findings.push(writable_directory("layout.write", &name, directory));

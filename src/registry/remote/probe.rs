@@ -79,12 +79,7 @@ impl RemoteRegistries {
 
     async fn unreachable(&self, host: &Host, error: &http::Error) -> Finding {
         let other = self.speaks_otherwise(host).await;
-        let fix = other.or_else(|| error.hint()).unwrap_or_else(|| {
-            format!(
-                "see that {host} is the right name and is up, and that this machine may reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)"
-            )
-        });
-        Finding::wrong("oci.reachable", "", chain(error)).fix(fix)
+        Finding { fix: other.or_else(|| error.hint()), ..Finding::wrong("oci.reachable", "", chain(error)) }
     }
 
     async fn odd(&self, host: &Host, status: StatusCode) -> Finding {

@@ -80,7 +80,7 @@ pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Cont
                         targets.insert(target_name(name), prepared.bake(image, name, base_target(item, &names).as_deref()));
                         Outcome::Written
                     }
-                    Err(error) => Outcome::Failed(Trouble { side: None, cause: chain(&error), hint: error.hint() }),
+                    Err(error) => Outcome::Failed(Trouble::of(&error, error.hint())),
                 },
             },
         };
@@ -128,11 +128,8 @@ fn prepare(build: &Build, item: &Item, world: &World, contexts: &Contexts) -> Re
     let occasion = &contexts.occasion;
     let template = Template { name: &draft.template_name, text: &draft.template };
     let filling = Filling::Whole { base_digest, eol, occasion };
-    let text = dockerfile(build, image, identity, &template, filling).map_err(|error| Trouble {
-        side: None,
-        cause: error.to_string(),
-        hint: error.hint,
-    })?;
+    let text = dockerfile(build, image, identity, &template, filling)
+        .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
     let base = ImageReference { digest: base_digest.cloned(), ..identity.base_reference() };
     let labels = Making { image, identity, base_digest, inputs: &draft.inputs, eol, occasion }.labels();
     let reference = ImageReference::tagged(image.repository.clone(), identity.tag.clone());

@@ -210,11 +210,8 @@ impl Run<'_> {
         let occasion = &self.execution.occasion;
         let template = Template { name: &draft.template_name, text: &draft.template };
         let filling = Filling::Whole { base_digest: Some(&base_digest), eol, occasion };
-        let text = dockerfile(self.build, image, identity, &template, filling).map_err(|error| Trouble {
-            side: None,
-            cause: error.to_string(),
-            hint: error.hint,
-        })?;
+        let text = dockerfile(self.build, image, identity, &template, filling)
+            .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
         let labels = Making { image, identity, base_digest: Some(&base_digest), inputs: &draft.inputs, eol, occasion }.labels();
         let request = BuildRequest {
             repository: image.repository.clone(),
@@ -321,5 +318,5 @@ fn attestations(image: &BuildImage) -> Attestations {
 }
 
 fn trouble_of_engine(error: &EngineError) -> Trouble {
-    Trouble { side: None, cause: crate::error::chain(error), hint: error.hint.clone() }
+    Trouble::of(error, error.hint.clone())
 }

@@ -115,11 +115,8 @@ fn tag(build: &Build, image: &BuildImage, version: &str) -> Result<Tag, Trouble>
         core_version: &'a str,
     }
     let variables = Variables { name: &image.name, r#type: type_name(image.image_type), version, core_version: &image.core_version };
-    let text = template::render("build.tag_format", &build.tag_format, variables).map_err(|error| Trouble {
-        side: None,
-        cause: error.to_string(),
-        hint: error.hint,
-    })?;
+    let text = template::render("build.tag_format", &build.tag_format, variables)
+        .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
     text.parse().map_err(|error| Trouble::new(format!("`build.tag_format` makes no tag: {error}")))
 }
 

@@ -72,7 +72,7 @@ pub fn names(image: &BuildImage) -> Vec<String> {
 }
 
 fn trouble_of_place(error: &PlaceError) -> Trouble {
-    Trouble { side: None, cause: crate::error::chain(error), hint: error.hint() }
+    Trouble::of(error, error.hint()).shared(error.of_place())
 }
 
 #[cfg(test)]

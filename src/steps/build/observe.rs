@@ -11,7 +11,6 @@ use super::render::{Filling, Template, dockerfile};
 use super::{Scope, trouble_of_place};
 use crate::config::{Build, BuildImage, Config, Entry, Selection, SortBy};
 use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other_base, refusal};
-use crate::error::chain;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStore, TagSeen};
@@ -202,8 +201,8 @@ async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Id
     let template_name = path.strip_prefix(&config.directory).unwrap_or(&path).display().to_string();
     let template = blocking(move || read_template(&path)).await?;
     let blank = dockerfile(build, image, identity, &Template { name: &template_name, text: &template }, Filling::Blanks)
-        .map_err(|error| Trouble { side: None, cause: error.to_string(), hint: error.hint })?;
-    let wrong = |error: &DockerfileError| Trouble { side: None, cause: format!("{template_name}: {error}"), hint: error.hint() };
+        .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
+    let wrong = |error: &DockerfileError| Trouble { hint: error.hint(), ..Trouble::new(format!("{template_name}: {error}")) };
     let path = image.folder.clone();
     let folder = blocking(move || list(&path)).await?;
     let building = Building { arguments: &image.args, platforms: &image.platforms };
@@ -221,7 +220,7 @@ async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Id
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, FolderError> + Send + 'static) -> Result<T, Trouble> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(|error| Trouble { side: None, cause: chain(&error), hint: error.hint() }),
+        Ok(result) => result.map_err(|error| Trouble::of(&error, error.hint())),
         Err(error) => Err(Trouble::new(error.to_string())),
     }
 }

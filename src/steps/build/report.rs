@@ -13,6 +13,7 @@ use crate::report::text::{human_bytes, human_duration};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::cases::{case, failure, hook_case};
 use crate::steps::hooks::HookReport;
+use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
 /// The result of a build.
@@ -265,13 +266,12 @@ impl BuildReport {
 
     fn problems(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.problem.iter().map(|problem| format!("error: {problem}")).collect();
+        lines.extend(problems::lines(self.images.iter().filter_map(|image| match &image.outcome {
+            Outcome::Failed(trouble) => Some(Problem { log: &image.log, ..Problem::error("images", image.reference(), trouble) }),
+            _ => None,
+        })));
         for image in &self.images {
             let name = image.reference();
-            if let Outcome::Failed(trouble) = &image.outcome {
-                lines.push(format!("error: {name}: {}", trouble.cause));
-                lines.extend(image.log.lines().map(|line| format!("  | {line}")));
-                lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
-            }
             lines.extend(image.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
             if image.outcome == Outcome::BaseMoved {
                 lines.push(format!("note: {name}: {} moved since it was built", image.base.as_deref().unwrap_or("its base")));

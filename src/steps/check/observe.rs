@@ -55,6 +55,8 @@ pub enum CheckError {
     Place(PlaceError),
     #[error("nothing is known of the bases: {0}")]
     NoSource(String),
+    #[error("nothing is known of the bases, and the registry cannot be asked for a name alone: {0}")]
+    NotProbed(String),
 }
 
 impl CheckError {
@@ -69,6 +71,7 @@ impl CheckError {
                  `--probe`"
                     .to_owned(),
             ),
+            CheckError::NotProbed(_) => Some("give the whole repository, as in `registry.example.com/bases/alpine`".to_owned()),
             CheckError::Inventory { .. } => Some("publish it anew with `imglife status --publish`, with this version".to_owned()),
             CheckError::Configuration { .. } | CheckError::EolData { .. } => None,
         }
@@ -90,7 +93,11 @@ pub async fn known(sources: &Sources<'_>, asked: Option<&ImageReference>) -> Res
             Ok(known)
         }
         Err(CheckError::NoSource(reason)) => {
-            let Some((source, asked)) = sources.images.zip(asked) else { return Err(CheckError::NoSource(reason)) };
+            let (source, asked) = match (sources.images, asked) {
+                (Some(source), Some(asked)) => (source, asked),
+                (Some(_), None) => return Err(CheckError::NotProbed(reason)),
+                (None, _) => return Err(CheckError::NoSource(reason)),
+            };
             let base = listed(source, &asked.repository).await?;
             Ok(Known { source: Source::Registry, bases: base.into_iter().collect(), warnings: Vec::new() })
         }

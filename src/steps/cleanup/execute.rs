@@ -100,12 +100,13 @@ struct Course {
 }
 
 impl Course {
-    /// Returns the parts that nothing needs, and what refers to nothing that stays.
-    fn leftovers(&self, alive: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+    /// Returns the parts that nothing needs, and what refers to nothing that stays, without what comes `later`.
+    fn leftovers(&self, alive: &BTreeSet<Digest>, later: &BTreeSet<&Digest>) -> BTreeSet<Digest> {
         let mut stays: BTreeSet<&Digest> = self.needed.iter().chain(alive).collect();
         // What refers to what stays does so too, and what refers to that.
         while self.referrers.iter().filter(|(referrer, subject)| stays.contains(subject) && stays.insert(referrer)).count() > 0 {}
-        self.parts.iter().chain(self.referrers.keys()).filter(|part| !stays.contains(part)).cloned().collect()
+        let goes = |part: &&Digest| !stays.contains(part) && !later.contains(part);
+        self.parts.iter().chain(self.referrers.keys()).filter(goes).cloned().collect()
     }
 }
 
@@ -143,30 +144,16 @@ impl Run<'_> {
 
     async fn delete(&self, planned: &RepositoryPlan, report: &mut RepositoryReport) {
         let mut course = Course::default();
-        let is_attached = |group: &Group| group.tags.iter().all(|(tag, _)| tag.is_attachment());
-        // Attachments come after the images, as long as nobody knows whether these go.
-        for attached in [false, true] {
-            let mut groups: Vec<&Group> = planned.groups.iter().filter(|group| is_attached(group) == attached).collect();
-            if attached {
-                groups = self.detached(groups, &mut course, report);
-            }
+        let is_attached = |group: &&Group| group.tags.iter().any(|(tag, _)| tag.is_attachment());
+        let (attachments, images): (Vec<&Group>, Vec<&Group>) = planned.groups.iter().partition(is_attached);
+        // Attachments come after the images and their parts, as long as nobody knows whether these go.
+        let attached = attachments.iter().flat_map(|group| group.parts.iter().chain([&group.digest])).collect();
+        for (mut groups, later) in [(images, attached), (attachments, BTreeSet::new())] {
             while !groups.is_empty() {
-                // What others lead to comes after these: when one of these stays, it stays too.
-                let below: BTreeSet<&Digest> = groups.iter().flat_map(|group| &group.parts).collect();
-                let (later, now): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| below.contains(&group.digest));
-                // Nothing leads to itself, so that there is always something that can go.
-                let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
-                let mut ahead = &now[..];
-                while !ahead.is_empty() {
-                    let left = planned.kept.len() + planned.groups.len() - report.groups.len();
-                    let (batch, rest) = ahead.split_at(BATCH.max(left / 2).min(ahead.len()));
-                    self.work_on(planned, batch, &mut course, report).await;
-                    ahead = rest;
-                }
-                groups = later;
+                groups = self.work_on(planned, groups, &mut course, report).await;
             }
+            self.delete_parts(planned, &mut course, &later, report).await;
         }
-        self.delete_parts(planned, course, report).await;
     }
 
     /// Returns the attachments of what was deleted. The others stay with what they are attached to.
@@ -190,8 +177,38 @@ impl Run<'_> {
         }
     }
 
-    async fn work_on(&self, planned: &RepositoryPlan, batch: &[&Group], course: &mut Course, report: &mut RepositoryReport) {
-        for done in self.batch(planned, batch, course).await {
+    /// Deletes some images, after looking whether anybody took them since they were looked at, and returns those that are left to do.
+    async fn work_on<'a>(
+        &self,
+        planned: &RepositoryPlan,
+        groups: Vec<&'a Group>,
+        course: &mut Course,
+        report: &mut RepositoryReport,
+    ) -> Vec<&'a Group> {
+        let expects = if course.has_begun { Expects::Anything } else { Expects::Tags };
+        let deletes_manifests = groups.iter().any(|group| group.how != How::Tags);
+        let fresh = self.look_again(planned, deletes_manifests, expects).await;
+        if let Ok(fresh) = &fresh {
+            course.needed.extend(fresh.taken.iter().cloned());
+        }
+        let groups = self.detached(groups, course, report);
+        // What others lead to comes after these: when one of these stays, it stays too.
+        let below: BTreeSet<&Digest> = groups.iter().flat_map(|group| &group.parts).collect();
+        let (later, now): (Vec<&Group>, Vec<&Group>) = groups.into_iter().partition(|group| below.contains(&group.digest));
+        // Nothing leads to itself, so that there is always something that can go.
+        let (mut now, mut left) = if now.is_empty() { (later, now) } else { (now, later) };
+        let still_there = planned.kept.len() + planned.groups.len() - report.groups.len();
+        left.extend(now.split_off(BATCH.max(still_there / 2).min(now.len())));
+        let (fresh, archived) = self.archived(planned, &now, fresh, expects).await;
+        if let Ok(fresh) = &fresh {
+            course.needed.extend(fresh.taken.iter().cloned());
+        }
+        let work = now.iter().zip(archived).map(|(group, archived)| {
+            let is_needed = course.needed.contains(&group.digest);
+            self.group(planned, group, archived, fresh.as_ref().map_err(Trouble::clone), is_needed)
+        });
+        let done: Vec<Done> = stream::iter(work.collect::<Vec<_>>()).buffered(IMAGES).collect().await;
+        for done in done {
             match done.report.outcome {
                 Outcome::Deleted if !done.is_named => {
                     course.parts.extend(done.report.parts.iter().cloned());
@@ -202,56 +219,63 @@ impl Run<'_> {
             report.groups.push(done.report);
         }
         course.has_begun = true;
+        left
     }
 
-    async fn delete_parts(&self, planned: &RepositoryPlan, mut course: Course, report: &mut RepositoryReport) {
-        let leftovers = course.leftovers(&planned.alive);
-        if leftovers.is_empty() || self.execution.cancel.is_cancelled() {
+    /// Archives those of the images that are to be, and returns what is found at the repository afterwards: copying takes its time.
+    async fn archived(
+        &self,
+        planned: &RepositoryPlan,
+        groups: &[&Group],
+        fresh: Result<Fresh, Trouble>,
+        expects: Expects,
+    ) -> (Result<Fresh, Trouble>, Vec<Archived>) {
+        let seen = match fresh {
+            Ok(seen) if groups.iter().any(|group| !group.archive.is_empty()) => seen,
+            fresh => return (fresh, vec![Archived::default(); groups.len()]),
+        };
+        let work: Vec<_> = groups.iter().map(|group| self.archive_group(planned, group, &seen)).collect();
+        let archived = stream::iter(work).buffered(IMAGES).collect().await;
+        let deletes_manifests = groups.iter().any(|group| group.how != How::Tags);
+        (self.look_again(planned, deletes_manifests, expects).await, archived)
+    }
+
+    /// Deletes what the images so far leave behind and nothing needs, except what comes `later`. What stays of it is needed.
+    async fn delete_parts(&self, planned: &RepositoryPlan, course: &mut Course, later: &BTreeSet<&Digest>, report: &mut RepositoryReport) {
+        let leftovers = course.leftovers(&planned.alive, later);
+        if leftovers.is_empty() {
+            return;
+        }
+        if self.execution.cancel.is_cancelled() {
+            course.needed.extend(leftovers);
             return;
         }
         let fresh = match self.look_again(planned, true, Expects::Anything).await {
             Ok(fresh) => fresh,
             Err(trouble) => {
                 report.warnings.push(format!("{} manifests were left behind without a tag: {}", leftovers.len(), trouble.cause));
+                course.needed.extend(leftovers);
                 return;
             }
         };
         course.needed.extend(fresh.taken);
-        let leftovers = course.leftovers(&planned.alive);
+        let leftovers = course.leftovers(&planned.alive, later);
         let deletions: Vec<_> =
             leftovers.iter().map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
         for (part, result) in stream::iter(deletions).buffered(IMAGES).collect::<Vec<_>>().await {
             match result {
                 Ok(Some(Deletion::Done)) => report.parts += 1,
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                Ok(None) => drop(course.needed.insert(part.clone())),
                 // It is no part of anything any more, so it is only a matter of space.
-                Err(error) => report.warnings.push(format!("{} was left behind without a tag: {}", part.short(), chain(&error))),
+                Err(error) => {
+                    report.warnings.push(format!("{} was left behind without a tag: {}", part.short(), chain(&error)));
+                    course.needed.insert(part.clone());
+                }
             }
         }
-    }
-
-    /// Archives and deletes some images, after looking whether anybody took them since they were looked at.
-    async fn batch(&self, planned: &RepositoryPlan, groups: &[&Group], course: &mut Course) -> Vec<Done> {
-        let expects = if course.has_begun { Expects::Anything } else { Expects::Tags };
-        let deletes_manifests = groups.iter().any(|group| group.how != How::Tags);
-        let mut fresh = self.look_again(planned, deletes_manifests, expects).await;
-        let mut archived = vec![Archived::default(); groups.len()];
-        if let Ok(seen) = &fresh
-            && groups.iter().any(|group| !group.archive.is_empty())
-        {
-            let work: Vec<_> = groups.iter().map(|group| self.archive_group(planned, group, seen)).collect();
-            archived = stream::iter(work).buffered(IMAGES).collect().await;
-            // Copying takes its time.
-            fresh = self.look_again(planned, deletes_manifests, expects).await;
-        }
-        if let Ok(fresh) = &fresh {
-            course.needed.extend(fresh.taken.iter().cloned());
-        }
-        let work = groups.iter().zip(archived).map(|(group, archived)| {
-            let is_needed = course.needed.contains(&group.digest);
-            self.group(planned, group, archived, fresh.as_ref().map_err(Trouble::clone), is_needed)
-        });
-        stream::iter(work.collect::<Vec<_>>()).buffered(IMAGES).collect().await
+        course.parts.retain(|part| !leftovers.contains(part));
+        course.referrers.retain(|referrer, _| !leftovers.contains(referrer));
     }
 
     async fn delete_part(&self, repository: &Repository, part: &Digest) -> Result<Option<Deletion>, PlaceError> {
@@ -435,7 +459,7 @@ impl Run<'_> {
             filter: &PlatformFilter::All,
             attachments: Attachments::Copied { source_tags: &attachment_tags },
         };
-        self.transfer.copy(request).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))?;
+        self.transfer.copy(request).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))?;
         match self.archived_as(to, archived).await? {
             Some(found) if found == group.digest => Ok(()),
             found => {

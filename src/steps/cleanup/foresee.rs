@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::judge::{Ages, Protections, undecided};
+use super::judge::{Ages, Protections, doubtful, undecided};
 use super::observe::{
     LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, Unseen, World, selections, trouble, unseen, wanted,
 };
@@ -74,7 +74,11 @@ pub async fn foresee(config: &Config, known: Known<'_>, observer: Observer<'_>) 
     world.repositories = stream::iter(looks.collect::<Vec<_>>()).buffered(REPOSITORIES).collect().await;
     let policy = Policy { now: observer.now, max_delete_percent: None, is_forced: false };
     let plan = plan(&world, &policy);
-    let condemned = plan.condemned().map(|(repository, tag, _)| (repository.clone(), tag.clone())).collect();
+    // Whoever shows them may know the place by any of its names.
+    let names: BTreeMap<&Repository, BTreeSet<Repository>> =
+        targets.iter().map(|target| (&target.repository, target.repositories(config))).collect();
+    let named = |(repository, tag, _)| names.get(repository).into_iter().flatten().map(move |name| (name.clone(), Tag::clone(tag)));
+    let condemned = plan.condemned().flat_map(named).collect();
     Foreseen { condemned, warnings: plan.warnings }
 }
 
@@ -124,9 +128,27 @@ impl Look<'_> {
                 tag.image = image;
             }
         }
+        let mut looked_at: BTreeSet<Tag> = clues.keys().cloned().collect();
         if seen.role == Role::Base {
             self.date(&mut seen, clues).await;
         }
-        seen
+        loop {
+            let doubtful = doubtful(&seen, self.protections, &looked_at, now);
+            if doubtful.is_empty() {
+                return seen;
+            }
+            let absent = self.absent(&repository, &doubtful).await;
+            for tag in seen.listing.iter_mut().flatten().filter(|tag| absent.contains(&tag.tag)) {
+                tag.image = Err(Unseen::Absent);
+            }
+            looked_at.extend(doubtful);
+        }
+    }
+
+    /// Returns those of the tags that name nothing.
+    async fn absent(&self, repository: &Repository, tags: &BTreeSet<Tag>) -> BTreeSet<Tag> {
+        let looks = tags.iter().map(|tag| async move { (tag, self.observer.store.resolve(repository, &tag.clone().into()).await) });
+        let found: Vec<_> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
+        found.into_iter().filter(|(_, found)| matches!(found, Ok(None))).map(|(tag, _)| tag.clone()).collect()
     }
 }

@@ -270,6 +270,54 @@ pub(super) fn undecided<'a>(seen: &'a Seen, protections: &Protections<'_>, ages:
     ordered.chain(open).map(|tag| &tag.tag).collect()
 }
 
+/// Returns the tags, none of which is in `looked_at`, of which it has to be known whether they name anything, to tell that what goes by
+/// what is known so far does go: those before it that name nothing take no place among the newest, and do not count for
+/// `max_delete_percent`.
+pub(super) fn doubtful(seen: &Seen, protections: &Protections<'_>, looked_at: &BTreeSet<Tag>, now: DateTime<Utc>) -> BTreeSet<Tag> {
+    let share = Share::of(seen, &judge(seen, protections, now), None);
+    if share.going == 0 {
+        return BTreeSet::new();
+    }
+    let ranks = ranks(seen);
+    let places = seen.rules.iter().map(|rules| rules.keep_last.max(rules.min_keep)).max().unwrap_or_default();
+    let open: Vec<&Tag> = seen.tags().map(|tag| &tag.tag).filter(|tag| !tag.is_attachment() && !looked_at.contains(tag)).collect();
+    let before: BTreeSet<Tag> =
+        open.iter().filter(|tag| ranks.get(**tag).is_some_and(|rank| *rank < places)).map(|tag| (*tag).clone()).collect();
+    let least = Share { images: share.images.saturating_sub(open.len()), ..share };
+    match before.is_empty() && !share.is_too_large() && least.is_too_large() {
+        true => open.into_iter().cloned().collect(),
+        false => before,
+    }
+}
+
+/// How much of a repository goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) going: usize,
+    /// The tags that count: no attachments, and none that name nothing.
+    pub(super) images: usize,
+    /// In percent; `None` for all.
+    pub(super) allowed: Option<u8>,
+}
+
+impl Share {
+    /// Returns the share by `verdicts`; `allowed` goes before what the rules say.
+    pub(super) fn of(seen: &Seen, verdicts: &BTreeMap<Tag, Verdict>, allowed: Option<u8>) -> Share {
+        let goes = |(tag, verdict): &(&Tag, &Verdict)| !tag.is_attachment() && matches!(verdict, Verdict::Condemn(_));
+        let allowed = allowed.or_else(|| seen.rules.iter().map(|rules| rules.max_delete_percent).min());
+        Share {
+            going: verdicts.iter().filter(goes).count(),
+            images: seen.tags().filter(|tag| !tag.tag.is_attachment() && !tag.is_absent()).count(),
+            // All that was archived is to expire.
+            allowed: allowed.filter(|_| !matches!(seen.role, Role::Archive { .. })),
+        }
+    }
+
+    pub(super) fn is_too_large(self) -> bool {
+        self.allowed.is_some_and(|allowed| self.going * 100 > usize::from(allowed) * self.images)
+    }
+}
+
 /// Returns what becomes of each tag of a repository at the time `now`. A tag that is condemned here still stays when the guard holds,
 /// or when more would go than `max_delete_percent` allows; `plan` sees to both.
 pub fn judge(seen: &Seen, protections: &Protections<'_>, now: DateTime<Utc>) -> BTreeMap<Tag, Verdict> {

@@ -3,17 +3,17 @@
 //! `observe` reads repositories, records and upstreams, `plan` decides without touching anything, `execute` archives and deletes what
 //! the plan names. Whatever cannot be told keeps a tag. Orphaned repositories are listed and never touched.
 
+use std::collections::BTreeSet;
+
 use crate::config::{Config, Retention};
 use crate::model::Repository;
 use crate::steps::shard::{Only, Shard};
 use crate::steps::{build, sync};
-use place::place;
 
 mod execute;
 mod foresee;
 mod judge;
 mod observe;
-mod place;
 mod plan;
 mod report;
 mod tree;
@@ -51,7 +51,7 @@ pub fn targets(config: &Config) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
     let mut places: Vec<Repository> = Vec::new();
     let mut target = |repository: &Repository| {
-        let place = place(config, repository);
+        let place = config.place(repository);
         places.iter().position(|known| *known == place).unwrap_or_else(|| {
             places.push(place);
             targets.push(Target { repository: repository.clone(), images: Vec::new(), entries: Vec::new(), rules: Vec::new() });
@@ -77,6 +77,13 @@ impl Target {
     /// Returns where its tags are archived, by each of its rules that says so.
     pub fn archives(&self) -> Vec<Repository> {
         observe::archives_of(self).filter_map(|(_, repository)| repository.ok()).collect()
+    }
+
+    /// Returns all that the configuration calls the repository.
+    pub fn repositories(&self, config: &Config) -> BTreeSet<Repository> {
+        let images = config.build.iter().flat_map(|build| self.images.iter().map(|&position| &build.images[position].repository));
+        let entries = config.sync.iter().flat_map(|sync| self.entries.iter().map(|&position| &sync.entries[position].target));
+        images.chain(entries).cloned().collect()
     }
 
     /// Returns the names by which `--only` knows the repository.

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use super::judge::{Ages, Protections, Verdict, judge, subject, undecided};
-use super::place::place;
 use super::tree::{self, Clue, Tree};
 use super::{Scope, Target, targets};
 use crate::config::{Archive, Config, Entry, Retention};
@@ -58,12 +57,12 @@ impl World {
 }
 
 impl RecordsSeen {
-    /// Returns the records with the places that they name as [`place`] has them, layouts resolved below the configuration's directory.
+    /// Returns the records with the places that they name as [`Config::place`] has them, layouts resolved below the configuration's directory.
     pub(super) fn resolved(mut self, config: &Config) -> RecordsSeen {
         if let RecordsSeen::Read(reading) = &mut self {
             for record in &mut reading.records {
                 for image in record.base.iter_mut().chain([&mut record.image]) {
-                    image.repository = place(config, &image.repository.resolved_below(&config.directory));
+                    image.repository = config.place(&image.repository.resolved_below(&config.directory));
                 }
             }
         }
@@ -194,7 +193,7 @@ pub async fn observe(config: &Config, scope: &Scope, records: RecordsSeen, obser
 
 /// Returns the repositories that are to be looked at, and their archives.
 fn looks(config: &Config, targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>, Vec<Seen>) {
-    let mut archives: BTreeMap<Repository, u32> = BTreeMap::new();
+    let mut archives: BTreeMap<Repository, (Repository, u32)> = BTreeMap::new();
     let mut looks = Vec::with_capacity(targets.len());
     for (target, wanted) in targets.iter().zip(wanted) {
         let role = if target.images.is_empty() { Role::Mirror } else { Role::Base };
@@ -202,7 +201,7 @@ fn looks(config: &Config, targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>
         for (archive, repository) in archives_of(target) {
             match repository {
                 Ok(repository) => {
-                    let keep_days = archives.entry(repository.clone()).or_default();
+                    let (_, keep_days) = archives.entry(config.place(&repository)).or_insert_with(|| (repository.clone(), 0));
                     *keep_days = archive.keep_days.max(*keep_days);
                     seen.archive.get_or_insert(repository);
                 }
@@ -213,7 +212,7 @@ fn looks(config: &Config, targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>
         }
         looks.push(seen);
     }
-    let archives = archives.into_iter().map(|(repository, keep_days)| unseen(config, repository, Role::Archive { keep_days }));
+    let archives = archives.into_values().map(|(repository, keep_days)| unseen(config, repository, Role::Archive { keep_days }));
     (looks, archives.collect())
 }
 
@@ -230,7 +229,7 @@ pub(super) fn archives_of(target: &Target) -> impl Iterator<Item = (&Archive, Re
 
 pub(super) fn unseen(config: &Config, repository: Repository, role: Role) -> Seen {
     Seen {
-        place: place(config, &repository),
+        place: config.place(&repository),
         repository,
         role,
         rules: Vec::new(),
@@ -362,10 +361,10 @@ pub(super) fn wanted(
 ) -> (Vec<Wanted>, Vec<String>) {
     let mut warnings = Vec::new();
     let mut all = Vec::with_capacity(targets.len());
-    let is_at = |repository: &Repository, at: &Repository| place(config, repository) == *at;
+    let is_at = |repository: &Repository, at: &Repository| config.place(repository) == *at;
     for target in targets {
         let mut wanted = Wanted::default();
-        let at = place(config, &target.repository);
+        let at = config.place(&target.repository);
         for (position, image) in config.build.iter().flat_map(|build| build.images.iter().enumerate()) {
             let identity = identities.get(position);
             if target.images.contains(&position) {
@@ -428,6 +427,7 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
     let mut known: BTreeSet<Repository> = targets.iter().flat_map(Target::archives).collect();
     known.extend(targets.iter().map(|target| target.repository.clone()));
     known.extend(build.images.iter().map(|image| image.mirror_image.clone()));
+    let known: BTreeSet<Repository> = known.iter().map(|repository| config.place(repository)).collect();
     let mut asked: BTreeSet<String> = BTreeSet::new();
     for image in &build.images {
         let repository = &image.repository;
@@ -438,7 +438,7 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
         }
         observer.progress.event(Event::Observing { what: &format!("repositories beside {repository}") });
         match observer.store.repositories_beside(repository).await {
-            Ok(found) => orphans.extend(found.into_iter().flatten().filter(|found| !known.contains(found))),
+            Ok(found) => orphans.extend(found.into_iter().flatten().filter(|found| !known.contains(&config.place(found)))),
             Err(error) => warnings.push(format!("whether there are orphans is not known: {}", chain(&error))),
         }
     }
@@ -446,5 +446,5 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
 }
 
 pub(super) fn trouble(error: &PlaceError) -> Trouble {
-    Trouble { side: None, cause: chain(error), hint: error.hint() }
+    Trouble::of(error, error.hint()).shared(error.of_place())
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::judge::{Condemned, Kept, Protections, Verdict, alive, archive_tag, judge};
-use super::observe::{RecordsSeen, Role, Seen, World};
+use super::judge::{Condemned, Kept, Protections, Share, Verdict, alive, archive_tag, judge};
+use super::observe::{RecordsSeen, Seen, World};
 use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
 use crate::registry::Ability;
 use crate::steps::Trouble;
@@ -59,7 +59,7 @@ pub struct Group {
 }
 
 /// How an image is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum How {
     /// Its tags; other tags of it stay, or the place deletes no manifests.
     Tags,
@@ -121,19 +121,17 @@ pub(super) fn guard(world: &World) -> Option<Trouble> {
 fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_guarded: bool) -> RepositoryPlan {
     let mut verdicts = judge(seen, protections, policy.now);
     let mut trouble = seen.trouble.clone().or_else(|| seen.listing.as_ref().err().cloned());
-    let images = seen.tags().filter(|tag| !tag.tag.is_attachment() && !tag.is_absent()).count();
     let is_condemned = |verdict: &Verdict| matches!(verdict, Verdict::Condemn(_));
-    let going = verdicts.iter().filter(|(tag, verdict)| !tag.is_attachment() && is_condemned(verdict)).count();
-    let allowed = policy.max_delete_percent.or_else(|| seen.rules.iter().map(|rules| rules.max_delete_percent).min());
-    let is_too_many =
-        !matches!(seen.role, Role::Archive { .. }) && allowed.is_some_and(|allowed| going * 100 > usize::from(allowed) * images);
+    let share = Share::of(seen, &verdicts, policy.max_delete_percent);
     let stop = match &trouble {
         _ if is_guarded => Some(Kept::Guarded),
         Some(trouble) => Some(Kept::RepositoryFailed(trouble.cause.clone())),
-        None if is_too_many => {
-            let allowed = allowed.unwrap_or_default();
-            let cause = format!("{going} of {images} tags would go, more than {allowed} percent; none was deleted");
-            trouble = Some(Trouble::new(cause).hint("look at `--list`, then raise `--max-delete-percent`"));
+        None if share.is_too_large() => {
+            let (Share { going, images, .. }, allowed) = (share, share.allowed.unwrap_or_default());
+            let cause = format!("{going} of {images} tags would go, more than {allowed} percent, so none of them does");
+            let percent = (going * 100).div_ceil(images.max(1));
+            let hint = format!("`--list --max-delete-percent {percent}` shows which; without `--list` they go");
+            trouble = Some(Trouble::new(cause).hint(hint));
             Some(Kept::TooMany)
         }
         None => None,
@@ -167,7 +165,7 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
     let parts: BTreeSet<Digest> = groups.iter().flat_map(|group| group.parts.iter().cloned()).collect();
-    groups.sort_by_key(|group| (parts.contains(&group.digest), group.tags.iter().all(|(tag, _)| tag.is_attachment())));
+    groups.sort_by_key(|group| (parts.contains(&group.digest), group.tags.iter().any(|(tag, _)| tag.is_attachment())));
     RepositoryPlan {
         repository: seen.repository.clone(),
         is_layout: matches!(seen.repository, Repository::Layout { .. }),

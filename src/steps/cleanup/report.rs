@@ -12,6 +12,7 @@ use crate::error::Exit;
 use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
 /// The result of a clean-up.
@@ -211,6 +212,11 @@ impl CleanupReport {
         self.totals.kept += repository.kept.len();
         self.totals.examined += repository.kept.len();
         self.kept.extend(repository.kept.into_iter().map(|(tag, digest, reason)| KeptTag { image: image.clone(), tag, digest, reason }));
+        let stuck = self.kept.iter().filter(|kept| kept.image == image && kept.reason == Kept::NotDeletable).count();
+        if stuck > 0 {
+            self.warnings
+                .push(format!("{image}: the registry deletes nothing, so {stuck} tags stay that would go; its settings may allow it"));
+        }
         if let Some(error) = repository.trouble {
             self.totals.errors += 1;
             self.errors.push(FailedRepository { image: image.clone(), error });
@@ -291,20 +297,10 @@ impl CleanupReport {
     }
 
     fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut error = |place: &str, trouble: &Trouble| {
-            lines.push(format!("error: {place}{}", trouble.cause));
-            lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
-        };
-        if let Some(guard) = &self.guard {
-            error("nothing is deleted: ", guard);
-        }
-        for failed in &self.errors {
-            error(&format!("{}: ", failed.image), &failed.error);
-        }
-        for failed in &self.failed {
-            error(&format!("{}:{}: ", failed.image, failed.tag), &failed.error);
-        }
+        let guard = self.guard.iter().map(|guard| Problem::error("guard", "nothing is deleted", guard));
+        let repositories = self.errors.iter().map(|failed| Problem::error("repositories", failed.image.to_string(), &failed.error));
+        let tags = self.failed.iter().map(|failed| Problem::error("tags", format!("{}:{}", failed.image, failed.tag), &failed.error));
+        let mut lines = problems::lines(guard.chain(repositories).chain(tags));
         lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
         lines.extend(self.orphans.iter().map(|orphan| format!("note: {orphan} is not in the configuration; it is left alone")));
         let is_remote = |deleted: &DeletedTag| matches!(deleted.image, Repository::Remote { .. });

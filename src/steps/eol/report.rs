@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::update::Plan;
 use crate::error::Exit;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
 /// How many changes of a product people are told; machines are told all.
@@ -131,8 +132,7 @@ impl UpdateReport {
             table.rows.push(vec![Cell::plain(&product.product), Cell::toned(words, tone), Cell::plain(product.told_changes())]);
             if let Some(trouble) = &product.trouble {
                 let severity = if product.outcome == ProductOutcome::Failed { "error" } else { "warning" };
-                problems.push(format!("{severity}: {}: {}", product.product, trouble.cause));
-                problems.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
+                problems.push(Problem { severity, ..Problem::error("products", &product.product, trouble) });
             }
         }
         let mut blocks = Vec::new();
@@ -140,7 +140,7 @@ impl UpdateReport {
             blocks.push(Block::Table(table));
         }
         if !problems.is_empty() {
-            blocks.push(Block::Lines(problems));
+            blocks.push(Block::Lines(problems::lines(problems)));
         }
         blocks.push(Block::Summary(self.summary()));
         Document { blocks }

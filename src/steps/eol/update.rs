@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use super::report::{FileOutcome, ProductOutcome, ProductReport, UpdateReport};
 use crate::config::Config;
 use crate::eol::{DataError, DataPlace, PlaceError, Products, Table};
-use crate::error::chain;
 use crate::model::eol::{Cycle, Ends, Phase};
 use crate::model::lifecycle::Product;
 use crate::progress::{Event, Progress};
@@ -81,7 +80,7 @@ async fn ask(product: &Product, products: &dyn Products, progress: &Arc<dyn Prog
         Ok(cycles) => return Answer::Cycles(cycles),
         Err(error) => error,
     };
-    let trouble = Trouble { side: None, cause: chain(&error), hint: error.hint() };
+    let trouble = Trouble::of(&error, error.hint()).shared(error.of_host());
     if error.is_untracked() { Answer::Untracked(trouble) } else { Answer::Failed(trouble) }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Gitea's older versions draw no source of more than 5,000 characters, and Mermaid itself stops at 500 edges: what is larger is parted.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use chrono::{Datelike, NaiveDate};
 
-use super::plan::{CycleKey, Member, StatusReport, Users, Verdict};
+use super::plan::{CycleKey, Family, Member, StatusReport, Users, Verdict};
 use crate::model::TagVersion;
 use crate::report::markdown::{label, task};
 
@@ -39,18 +40,28 @@ const STYLES: &str = "  classDef mirror fill:#f3f4f6,stroke:#9ca3af,color:#37415
   classDef unknown fill:#f5f5f4,stroke:#78716c,color:#292524,stroke-dasharray:4
 ";
 
+/// An image in a picture: the same one whoever stands on it.
+struct Node<'a> {
+    id: String,
+    repository: &'a str,
+    version: &'a str,
+    class: &'static str,
+}
+
 /// Returns the pictures of what stands on what, in the order of the bases.
 pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
+    let nodes = Nodes::of(report);
     let mut diagrams: Vec<(Diagram, usize)> = Vec::new();
-    for (number, (name, family)) in report.families.iter().enumerate() {
+    for (name, family) in &report.families {
         let mut members: Vec<(&String, &Member)> = family.members.iter().collect();
         members.sort_by_cached_key(|(version, _)| std::cmp::Reverse(TagVersion::of(version)));
-        for (position, (version, member)) in members.into_iter().enumerate() {
-            let (piece, edges) = piece(&format!("f{number}m{position}"), name, version, member);
+        for (version, member) in members {
+            let Some(node) = nodes.images.get(&format!("{name}:{version}")) else { continue };
+            let (piece, edges) = piece(node, nodes.below(family, member), member);
             let fits = |(diagram, drawn): &&mut (Diagram, usize)| {
                 diagram.source.chars().count() + piece.chars().count() + STYLES.len() <= LONGEST && *drawn + edges <= MOST_EDGES
             };
-            match diagrams.last_mut().filter(|last| fits(last)) {
+            match diagrams.last_mut().filter(fits) {
                 Some((diagram, drawn)) => {
                     diagram.source += &piece;
                     *drawn += edges;
@@ -65,11 +76,53 @@ pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
     diagrams.into_iter().map(|(diagram, _)| Diagram { source: diagram.source + STYLES, ..diagram }).collect()
 }
 
+/// The images that others stand on.
+struct Nodes<'a> {
+    /// By repository and version.
+    images: BTreeMap<String, Node<'a>>,
+    /// Mirrors by repository: which of its versions a base stands on is told by the base's own.
+    mirrors: BTreeMap<&'a str, Node<'a>>,
+}
+
+impl<'a> Nodes<'a> {
+    fn of(report: &'a StatusReport) -> Nodes<'a> {
+        let mut nodes = Nodes { images: BTreeMap::new(), mirrors: BTreeMap::new() };
+        for (number, (repository, family)) in report.families.iter().enumerate() {
+            for (position, (version, member)) in family.members.iter().enumerate() {
+                let node = Node { id: format!("f{number}m{position}"), repository, version, class: class(member.verdict) };
+                nodes.images.insert(format!("{repository}:{version}"), node);
+            }
+        }
+        for below in report.families.values().flat_map(|family| family.members.values()).filter_map(|member| member.built_on.as_ref()) {
+            if !nodes.images.contains_key(below) {
+                let (id, repository) = (format!("b{}", nodes.mirrors.len()), repository_of(below));
+                nodes.mirrors.entry(repository).or_insert(Node { id, repository, version: "", class: "mirror" });
+            }
+        }
+        nodes
+    }
+
+    /// Returns what a member of a family stands on. The mirror of all that are built now is that of the older ones too.
+    fn below(&self, family: &Family, member: &Member) -> Option<&Node<'a>> {
+        if let Some(below) = &member.built_on {
+            return self.images.get(below).or_else(|| self.mirrors.get(repository_of(below)));
+        }
+        let mut mirrors = family.members.values().filter_map(|member| member.built_on.as_ref()).map(|below| repository_of(below));
+        let mirror = mirrors.next()?;
+        if mirrors.all(|other| other == mirror) { self.mirrors.get(mirror) } else { None }
+    }
+}
+
+/// Returns the repository of an image that is named with its tag.
+fn repository_of(image: &str) -> &str {
+    image.rsplit_once(':').map_or(image, |(repository, _)| repository)
+}
+
 /// Returns an image with what it stands on and what stands on it, and the number of edges.
-fn piece(id: &str, name: &str, version: &str, member: &Member) -> (String, usize) {
+fn piece(node: &Node<'_>, below: Option<&Node<'_>>, member: &Member) -> (String, usize) {
     let mut most = MOST_APPLICATIONS;
     loop {
-        let drawn = drawn(id, name, version, member, most);
+        let drawn = drawn(node, below, member, most);
         // Names of many characters that must be written as numbers.
         if most == 0 || drawn.0.chars().count() + STYLES.len() + 20 <= LONGEST {
             return drawn;
@@ -78,39 +131,35 @@ fn piece(id: &str, name: &str, version: &str, member: &Member) -> (String, usize
     }
 }
 
-fn drawn(id: &str, name: &str, version: &str, member: &Member, most: usize) -> (String, usize) {
+fn drawn(image: &Node<'_>, below: Option<&Node<'_>>, member: &Member, most: usize) -> (String, usize) {
     let mut text = String::new();
     let mut edges = 0;
-    let mut node = |id: &str, first: &str, second: &str, class: &str, from: Option<&str>| {
-        let (first, second) = (label(last_two(first), LONGEST_LABEL), label(second, LONGEST_LABEL));
+    let mut draw = |node: &Node<'_>, from: Option<&str>| {
+        let (first, second) = (label(last_two(node.repository), LONGEST_LABEL), label(node.version, LONGEST_LABEL));
         let parted = if second.is_empty() { "" } else { "<br/>" };
         let from = from.map(|from| format!("{from} --> ")).unwrap_or_default();
         edges += usize::from(!from.is_empty());
         // Writing to a string does not fail.
-        let _done = writeln!(text, "  {from}{id}[\"{first}{parted}{second}\"]:::{class}");
+        let _done = writeln!(text, "  {from}{}[\"{first}{parted}{second}\"]:::{}", node.id, node.class);
     };
-    match &member.built_on {
-        Some(below) => {
-            let (below_name, tag) = below.rsplit_once(':').unwrap_or((below, ""));
-            let below_id = format!("{id}b");
-            node(&below_id, below_name, tag, "mirror", None);
-            node(id, name, version, class(member.verdict), Some(&below_id));
-        }
-        None => node(id, name, version, class(member.verdict), None),
+    if let Some(below) = below {
+        draw(below, None);
     }
+    draw(image, below.map(|below| below.id.as_str()));
     // When not all have a place, those that need attention have one.
     let mut applications: Vec<(&String, &(usize, Verdict))> = member.applications.iter().collect();
     if applications.len() > most {
         applications.sort_by_key(|(name, (_, verdict))| (*verdict, *name));
     }
     for (number, (application, (versions, verdict))) in applications.iter().take(most).enumerate() {
-        let versions = if *versions > 1 { format!("{versions} versions") } else { String::new() };
-        node(&format!("{id}a{number}"), application, &versions, class(*verdict), Some(id));
+        let version = if *versions > 1 { format!("{versions} versions") } else { String::new() };
+        let id = format!("{}a{number}", image.id);
+        draw(&Node { id, repository: application, version: &version, class: class(*verdict) }, Some(&image.id));
     }
     let rest = applications.get(most..).unwrap_or_default();
     if let Some((_, (_, worst))) = rest.first() {
-        let more = format!("{} more", rest.len());
-        node(&format!("{id}more"), &more, "", class(*worst), Some(id));
+        let (id, repository) = (format!("{}more", image.id), &format!("{} more", rest.len()));
+        draw(&Node { id, repository, version: "", class: class(*worst) }, Some(&image.id));
     }
     (text, edges)
 }
@@ -125,13 +174,17 @@ fn class(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Returns the host that a repository is at, when its name begins with one.
+pub(super) fn host(name: &str) -> Option<&str> {
+    let (host, _) = name.split_once('/')?;
+    let is_host = !name.starts_with("ocidir://") && (host.contains(['.', ':']) || host == "localhost");
+    is_host.then_some(host)
+}
+
 /// Returns a repository without its host, which all have in common most of the time.
 pub(super) fn without_host(name: &str) -> &str {
     let name = name.strip_prefix("ocidir://").unwrap_or(name);
-    match name.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
-        _ => name,
-    }
+    host(name).map_or(name, |host| &name[host.len() + 1..])
 }
 
 /// Returns the last two parts of a repository's path: more breaks lines, and the tables have it whole.

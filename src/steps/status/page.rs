@@ -1,8 +1,10 @@
 //! The report as a page of Markdown.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::diagrams::{Diagram, lineage, timeline, without_host};
+use super::diagrams::{Diagram, host, lineage, timeline, without_host};
 use super::markers::{BEGIN, END};
 use super::plan::{ApplicationRow, ImageRow, State, StatusReport, Verdict};
 use super::report::overview;
@@ -16,13 +18,14 @@ const TEMPLATE: &str = include_str!("../../../templates/status.md");
 /// Of a table with more rows those that need no attention are folded up.
 const LONG: usize = 60;
 
-const LEGEND: &str =
-    "Mirrors are grey. Green: supported. Yellow: ends soon. Red: expired. Blue: outdated. Dashed: not known, or not there.";
+const LEGEND: &str = "Grey: mirrors. Green: supported. Yellow: ends soon. Red: expired. Blue: outdated. Dashed: not known, or not there.";
 
 #[derive(Serialize)]
 struct Page<'a> {
     title: String,
     overview: String,
+    /// Said of names without a host.
+    host: Option<String>,
     tables: [Table; 3],
     pictures: Vec<Picture>,
     client_zone: Option<&'a str>,
@@ -61,13 +64,15 @@ struct Drawn {
 
 /// Returns the page between its markers. Of the same report it is always the same.
 pub fn page(report: &StatusReport, settings: &Status) -> Result<String, TemplateError> {
+    let names = Names::of(report);
     let page = Page {
         title: words(settings.title.as_deref().unwrap_or("Container images")),
         overview: overview(report),
+        host: names.host.map(code),
         tables: [
-            images("Mirrors", &report.mirrors, report, "No mirrors are configured."),
-            images("Base images", &report.bases, report, "No base images are configured."),
-            applications(report),
+            images("Mirrors", &report.mirrors, report, &names, "No mirrors are configured."),
+            images("Base images", &report.bases, report, &names, "No base images are configured."),
+            applications(report, &names),
         ],
         pictures: pictures(report, settings),
         client_zone: settings.client_zone.as_deref().map(str::trim).filter(|zone| !zone.is_empty()),
@@ -78,12 +83,35 @@ pub fn page(report: &StatusReport, settings: &Status) -> Result<String, Template
     Ok(format!("{BEGIN}\n{}\n{END}\n", text.trim()))
 }
 
-fn images(title: &'static str, rows: &[ImageRow], report: &StatusReport, empty: &'static str) -> Table {
+/// How images are named in the tables: without the host that most of them have, so that the last columns stay in sight.
+struct Names<'a> {
+    host: Option<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(report: &'a StatusReport) -> Names<'a> {
+        let images = report.mirrors.iter().chain(&report.bases).map(|row| &row.image);
+        let applications = report.applications.iter().flat_map(|row| row.base.iter().chain([&row.application]));
+        let names: Vec<&String> = images.chain(applications).collect();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for host in names.iter().filter_map(|name| host(name)) {
+            *counts.entry(host).or_default() += 1;
+        }
+        Names { host: counts.into_iter().find(|(_, count)| 2 * count > names.len()).map(|(host, _)| host) }
+    }
+
+    fn cell(&self, name: &str) -> String {
+        let short = self.host.and_then(|host| name.strip_prefix(host)?.strip_prefix('/'));
+        code(short.unwrap_or(name))
+    }
+}
+
+fn images(title: &'static str, rows: &[ImageRow], report: &StatusReport, names: &Names<'_>, empty: &'static str) -> Table {
     let cells = |row: &ImageRow| {
         let aliases: Vec<String> = row.aliases.iter().map(|alias| code(alias.as_str())).collect();
         let aliases = if aliases.is_empty() { String::new() } else { format!(" ({})", aliases.join(", ")) };
         vec![
-            code(&row.image),
+            names.cell(&row.image),
             format!("{}{aliases}", code(&row.version)),
             platforms(&row.platforms),
             eol(row.state),
@@ -95,13 +123,13 @@ fn images(title: &'static str, rows: &[ImageRow], report: &StatusReport, empty: 
     Table { title, columns: &["Image", "Version", "Platforms", "EOL", "Status"], rows, folded, empty }
 }
 
-fn applications(report: &StatusReport) -> Table {
+fn applications(report: &StatusReport, names: &Names<'_>) -> Table {
     let cells = |row: &ApplicationRow| {
         vec![
-            code(&row.application),
+            names.cell(&row.application),
             code(&row.version),
             code(&row.project),
-            row.base.as_deref().map_or_else(|| "—".to_owned(), code),
+            row.base.as_deref().map_or_else(|| "—".to_owned(), |base| names.cell(base)),
             row.built_at.format("%Y-%m-%d").to_string(),
             eol(row.state),
             status(row.state, report.warn_days),

@@ -1,11 +1,14 @@
 //! Carrying out a plan. Failures of items are part of the report; the rest goes on.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::hooks::{entry_hooks, run_hooks};
@@ -18,7 +21,7 @@ use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Looks, RefreshRequest, Transfer};
+use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Looks, RefreshRequest, Transfer, Upcoming};
 
 /// How many images that one tag had on one day are kept.
 const MOST_REPLACED_A_DAY: usize = 50;
@@ -63,6 +66,14 @@ struct Run<'a> {
     transfer: Transfer,
 }
 
+/// How far reading may be ahead of copying.
+struct Pace {
+    /// One for each image that may be read; closed when there is nothing left to do.
+    turns: Semaphore,
+    /// The images whose copies have begun, which read for themselves what is not on its way.
+    begun: AtomicUsize,
+}
+
 impl Run<'_> {
     /// Works on all items, some at once, and returns them by entry in the order of the plan.
     async fn items(&self, plan: &Plan) -> Vec<Vec<ItemReport>> {
@@ -72,17 +83,67 @@ impl Run<'_> {
         if self.execution.mode == Mode::Apply {
             self.execution.progress.event(Event::Planned { items: copies });
         }
-        let mut done: Vec<(usize, usize, ItemReport)> = stream::iter(work.into_iter().enumerate())
-            .map(|(order, (at, planned, item))| async move { (order, at, self.item(planned, item).await) })
-            .buffer_unordered(self.sync.parallelism)
-            .collect()
-            .await;
+        // As many images are read ahead as are copied at once, so that none begins with waiting.
+        let upcoming = if self.execution.mode == Mode::Apply { &work[..] } else { &[] };
+        let pace = Pace { turns: Semaphore::new(self.sync.parallelism), begun: AtomicUsize::new(0) };
+        let copies = async {
+            let done = stream::iter(work.iter().enumerate())
+                .map(|(order, (at, planned, item))| {
+                    let pace = &pace;
+                    async move {
+                        pace.begun.fetch_add(1, Ordering::Relaxed);
+                        pace.turns.add_permits(1);
+                        (order, *at, self.item(planned, item).await)
+                    }
+                })
+                .buffer_unordered(self.sync.parallelism)
+                .collect()
+                .await;
+            pace.turns.close();
+            done
+        };
+        let (mut done, ()): (Vec<(usize, usize, ItemReport)>, ()) = tokio::join!(copies, self.look_ahead(upcoming, &pace));
         done.sort_by_key(|(order, _, _)| *order);
         let mut by_entry: Vec<Vec<ItemReport>> = plan.entries.iter().map(|_| Vec::new()).collect();
         for (_, at, item) in done {
             by_entry[at].push(item);
         }
         by_entry
+    }
+
+    /// Reads the manifests of images before their copies begin, until one cannot be read: what is wrong then shall be met once.
+    async fn look_ahead(&self, work: &[(usize, &EntryPlan, &Item)], pace: &Pace) {
+        let failed = &AtomicBool::new(false);
+        let turns = stream::iter(work.iter().enumerate()).then(|(order, (_, planned, item))| async move {
+            pace.turns.acquire().await.ok()?.forget();
+            Some((order, *planned, *item))
+        });
+        let reads = turns.take_while(|turn| ready(turn.is_some())).filter_map(ready).for_each_concurrent(
+            self.sync.parallelism,
+            |(order, planned, item)| async move {
+                let is_late = order < pace.begun.load(Ordering::Relaxed);
+                if is_late || failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                let reference = match &item.action {
+                    Action::Copy(CopyReason::Missing { source: None }) => Reference::Tag(item.tag.clone()),
+                    Action::Copy(CopyReason::Missing { source: Some(source) } | CopyReason::Changed { source, .. }) => {
+                        Reference::Digest(source.clone())
+                    }
+                    _ => return,
+                };
+                let entry = &self.sync.entries[planned.position];
+                let filter = platform_filter(entry);
+                let upcoming = Upcoming { from: &entry.source, reference: &reference, to: &entry.target, filter: &filter };
+                if !self.transfer.look_ahead(&upcoming).await {
+                    failed.store(true, Ordering::Relaxed);
+                }
+            },
+        );
+        tokio::select! {
+            () = reads => {}
+            () = self.execution.cancel.cancelled() => {}
+        }
     }
 
     async fn item(&self, planned: &EntryPlan, item: &Item) -> ItemReport {
@@ -176,7 +237,7 @@ impl Run<'_> {
             Some(found) if found.digest == *wanted => return Ok(true),
             Some(found) if found.digest != *replaces => {
                 let cause = format!("{}:{tag} changed since it was looked at, from {replaces} to {}", entry.target, found.digest);
-                return Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync again".to_owned()) });
+                return Err(Trouble { side: Some(Side::Target), ..Trouble::new(cause).hint("run sync again") });
             }
             _ => {}
         }
@@ -203,7 +264,7 @@ impl Run<'_> {
             }
         }
         let cause = format!("{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost");
-        Err(Trouble { side: Some(Side::Target), cause, hint: Some("run sync less often, or without `keep_replaced`".to_owned()) })
+        Err(Trouble { side: Some(Side::Target), ..Trouble::new(cause).hint("run sync less often, or without `keep_replaced`") })
     }
 
     async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {
@@ -225,5 +286,5 @@ impl Run<'_> {
 }
 
 fn trouble(error: &CopyError) -> Trouble {
-    Trouble::at(error.side(), error, error.hint())
+    Trouble::at(error.side(), error, error.hint()).shared(error.of_place())
 }

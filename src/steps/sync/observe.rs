@@ -208,7 +208,7 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
             let request =
                 CompletenessRequest { item: tag.as_str(), from: &entry.source, to: &entry.target, tag: &target_tag, filter: &filter };
             let missing = transfer.missing(&request).await;
-            (at, tag, missing.map_err(|error| Trouble::at(error.side(), &error, error.hint())))
+            (at, tag, missing.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())))
         }
     });
     let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
@@ -254,7 +254,7 @@ async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry],
     }
     let found: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
     for (at, tag, behind) in found {
-        let behind = behind.map_err(|error| Trouble::at(error.side(), &error, error.hint()));
+        let behind = behind.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()));
         observed[at].attachments_behind.insert(tag, behind);
     }
     for (at, tag, trouble) in unlisted_sources {
@@ -369,7 +369,7 @@ fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError
                 }
                 Repository::Layout { .. } => "is the name right? Relative directories begin at the configuration's".to_owned(),
             };
-            Err(Trouble { side: Some(Side::Source), cause: format!("there is no repository {repository}"), hint: Some(hint) })
+            Err(Trouble { side: Some(Side::Source), hint: Some(hint), ..Trouble::new(format!("there is no repository {repository}")) })
         }
         Err(error) => Err(trouble(Side::Source, &error)),
     }
@@ -454,9 +454,12 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
 
 async fn expected_digest(places: &Places, entry: &Entry, source: &Digest, filter: &PlatformFilter) -> Result<Digest, Trouble> {
     let transfer = places.transfer(crate::progress::silent());
-    transfer.expected_digest(&entry.source, source, filter).await.map_err(|error| Trouble::at(error.side(), &error, error.hint()))
+    transfer
+        .expected_digest(&entry.source, source, filter)
+        .await
+        .map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))
 }
 
 fn trouble(side: Side, error: &PlaceError) -> Trouble {
-    Trouble::at(side, error, error.hint())
+    Trouble::at(side, error, error.hint()).shared(error.of_place())
 }

@@ -11,6 +11,7 @@ use crate::model::{Digest, Repository, Tag};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::hooks::HookReport;
+use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 use crate::transfer::Tally;
 
@@ -303,19 +304,22 @@ impl SyncReport {
 
     /// Returns what went wrong and what to know, a line each, with hints below.
     fn problems(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut problems = Vec::new();
+        let mut warnings = Vec::new();
         for entry in &self.entries {
             if let Some(trouble) = &entry.trouble {
-                problem(&mut lines, &format!("{} -> {}", entry.source, entry.target), trouble);
+                problems.push(Problem::error("mirrors", format!("{} -> {}", entry.source, entry.target), trouble));
             }
             for item in &entry.items {
                 let name = format!("{}:{}", entry.target, item.stored_as());
+                warnings.extend(item.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
                 if let Outcome::Failed(trouble) = &item.outcome {
-                    problem(&mut lines, &name, trouble);
+                    problems.push(Problem::error("tags", name, trouble));
                 }
-                lines.extend(item.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
             }
         }
+        let mut lines = problems::lines(problems);
+        lines.append(&mut warnings);
         let hooks = self.entries.iter().flat_map(|entry| &entry.hooks).chain(&self.hooks);
         lines.extend(hooks.filter_map(HookReport::problem));
         lines
@@ -344,12 +348,4 @@ impl SyncReport {
         }
         Summary { title: "Sync".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows }
     }
-}
-
-fn problem(lines: &mut Vec<String>, name: &str, trouble: &Trouble) {
-    // Causes that come from a copy begin with their side.
-    let side = trouble.side.map(|side| side.to_string()).filter(|side| !trouble.cause.starts_with(side.as_str()));
-    let side = side.map_or_else(String::new, |side| format!("{side}: "));
-    lines.push(format!("error: {name}: {side}{}", trouble.cause));
-    lines.extend(trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
 }

@@ -137,7 +137,7 @@ fn no_dates(pattern: &PatternSelection, example: &Tag) -> Trouble {
     } else {
         "use `sort: version`; an image's own creation time is not its age on the registry"
     };
-    Trouble { side: Some(Side::Source), cause, hint: Some(hint.to_owned()) }
+    Trouble { side: Some(Side::Source), ..Trouble::new(cause).hint(hint) }
 }
 
 fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> Trouble {

@@ -1,6 +1,7 @@
 mod naming;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,9 +17,9 @@ use crate::error::Exit;
 use crate::hooks::HookRunner;
 use crate::model::hook::{Hook, HookCommand};
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
-use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::read_only::ReadOnly;
-use crate::registry::{ImageSource, InMemory, PlaceErrorKind};
+use crate::registry::{BlobStream, ImageSource, InMemory, PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Mode;
 use crate::transfer::forgetful;
 
@@ -361,4 +362,69 @@ async fn a_pattern_that_selects_nothing_still_shows_what_each_rule_left_out() {
     }
     let report = world.run(Mode::List).await;
     assert_eq!((report.entries[0].left_out.not_matching, report.exit()), (3, Exit::Failed));
+}
+
+/// A source that gives no blob of an image before the manifest of the next one was read.
+struct Waiting {
+    place: Arc<MemoryPlace>,
+    images: usize,
+    blobs: AtomicUsize,
+}
+
+#[async_trait]
+impl ImageSource for Waiting {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+        self.place.tags(repository).await
+    }
+
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+        self.place.resolve(repository, reference).await
+    }
+
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+        tokio::task::yield_now().await;
+        self.place.manifest(repository, reference).await
+    }
+
+    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+        let needed = self.images.min(self.blobs.fetch_add(1, Ordering::Relaxed) + 2);
+        let read = async {
+            while self.place.count(Operation::Manifest) < needed {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the next manifest is read");
+        self.place.blob(repository, descriptor, from_offset).await
+    }
+}
+
+/// Copies ten images one after the other from a source that waits for what is read ahead.
+async fn copy_ten(prepare: impl Fn(&MemoryPlace)) -> (World, SyncReport) {
+    let mut world = world(vec![entry(r"1\..*")]);
+    world.sync.parallelism = 1;
+    for number in 0..10 {
+        put(&world.source, &upstream(), &format!("1.{number}"), &number.to_string()).await;
+    }
+    let source = Arc::new(Waiting { place: world.source.clone(), images: 10, blobs: AtomicUsize::new(0) });
+    let places = Places { source, target: world.target.clone(), memory: forgetful() };
+    let seen = observe(&world.sync, &Scope::default(), &places, &*crate::progress::silent(), now()).await;
+    let plan = plan(&world.sync, &seen);
+    world.source.clear_calls();
+    prepare(&world.source);
+    let report = world.execute(&plan, places, Mode::Apply).await;
+    (world, report)
+}
+
+#[tokio::test]
+async fn manifests_are_read_while_the_images_before_are_copied_each_once() {
+    let (world, report) = copy_ten(|_| {}).await;
+    assert_eq!((report.totals.copied, world.source.count(Operation::Manifest)), (10, 10));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_ends_reading_ahead() {
+    let fails = |call: &Call| (call.operation == Operation::Manifest).then_some(Fault::Error(PlaceErrorKind::ServerError));
+    let (world, report) = copy_ten(|source| source.fail_when(fails)).await;
+    let asked = world.source.count(Operation::Manifest);
+    assert!(report.totals.failed == 10 && (10..=12).contains(&asked), "{asked} for {} failures", report.totals.failed);
 }

@@ -65,7 +65,7 @@ async fn gitlab_is_asked_once_per_repository_and_page() {
     everything().for_each(|(package, files)| server.insert(&package, "records", files));
     let url = server.url();
     let client = client(Forge::Gitlab, &url, "GITLAB_TOKEN", gitlab::MAINTAINER);
-    let place = GitlabPackages::new(client, &url, gitlab::PROJECT).expect("a place");
+    let place = GitlabPackages::new(client, &url, gitlab::PROJECT, Some("GITLAB_TOKEN")).expect("a place");
     // Five pages of packages, read twice to see that they stayed.
     assert_eq!(read_twice(Arc::new(place), Some(&server.server)).await, [10_510, 510]);
 }

@@ -57,11 +57,47 @@ async fn nothing_is_asked_where_names_tell_enough() {
     let named = record("r.example/apps/a:1", Some("r.example/m/a:1.0"), None);
     let found = foreseen(&sample, &mirror("keep_last: 2"), &records(vec![named])).await;
     assert_eq!((found, sample.store.calls().len()), (Foreseen::default(), 0), "by the name of a record");
-    // The tag that goes is the only one that is looked at.
+    // Only the tag that goes is read, and it is looked whether those before it are there.
     let found = foreseen(&sample, &mirror("keep_last: 2, max_delete_percent: 100"), &none).await;
     assert_eq!(found.condemned, BTreeSet::from([(sample.at.clone(), tag("1.0"))]));
-    let calls: Vec<_> = sample.store.calls().into_iter().map(|call| (call.operation, call.subject)).collect();
-    assert_eq!(calls, [(Operation::PushDates, String::new()), (Operation::Manifest, "1.0".to_owned())]);
+    let mut calls: Vec<_> = sample.store.calls().into_iter().map(|call| (call.operation, call.subject)).collect();
+    calls[2..].sort_by_key(|(_, subject)| subject.clone());
+    let expected = [(Operation::PushDates, ""), (Operation::Manifest, "1.0"), (Operation::Resolve, "2.0"), (Operation::Resolve, "9")];
+    assert_eq!(calls, expected.map(|(operation, subject)| (operation, subject.to_owned())));
+}
+
+#[tokio::test]
+async fn tags_that_name_nothing_displace_no_other() {
+    let none = RecordsSeen::NotConfigured;
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    let goes = |names: &[&str]| names.iter().map(|name| (sample.at.clone(), tag(name))).collect::<BTreeSet<_>>();
+    let rules = mirror("keep_last: 2, max_delete_percent: 100");
+    assert_eq!(foreseen(&sample, &rules, &none).await.condemned, goes(&["1.0", "2.0"]));
+    let ghost = sample.old("4.0").await;
+    sample.store.lose_manifest(&sample.at, &ghost);
+    assert_eq!(foreseen(&sample, &rules, &none).await.condemned, goes(&["1.0"]));
+    let ghost = sample.old("3.0").await;
+    sample.store.lose_manifest(&sample.at, &ghost);
+    assert_eq!(foreseen(&sample, &rules, &none).await.condemned, goes(&[]));
+    // Nor do they count for the share that goes.
+    let sample = Sample::mirror(&["1.0", "2.0", "latest"]).await;
+    let rules = mirror("keep_last: 1, max_delete_percent: 34");
+    assert_eq!(foreseen(&sample, &rules, &none).await.condemned.len(), 1);
+    let ghost = sample.old("latest").await;
+    sample.store.lose_manifest(&sample.at, &ghost);
+    assert_eq!(foreseen(&sample, &rules, &none).await.condemned, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn what_goes_goes_by_every_name_of_its_place() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let entry = |host: &str| format!("{{ source: up.example/a, target: '{host}/m/a', tag: '9' }}");
+    let hosts = "hosts: { cache.example: { endpoint: 'https://r.example' } }";
+    let entries = [entry("r.example"), entry("cache.example"), entry("r.example:443")].join(", ");
+    let config = config(&format!("{hosts}\nsync: {{ entries: [{entries}] }}\nretention: {{ keep_last: 1 }}"));
+    let found = foreseen(&sample, &config, &RecordsSeen::NotConfigured).await;
+    let names = ["r.example/m/a", "cache.example/m/a", "r.example:443/m/a"];
+    assert_eq!(found.condemned, names.map(|name| (repository(name), tag("1.0"))).into());
 }
 
 #[tokio::test]
@@ -105,6 +141,8 @@ struct Dice {
     is_base: bool,
     /// Name, age in days of its label, whether it is within an index; the age in days of its push.
     tags: Vec<(&'static str, Option<i64>, bool, Option<i64>)>,
+    /// Tags that name nothing.
+    lost: Vec<usize>,
     keep_last: usize,
     min_keep: usize,
     max_age_days: Option<u32>,
@@ -137,10 +175,12 @@ fn dice() -> impl Strategy<Value = Dice> {
     });
     let rules = (0_usize..5, 0_usize..3, prop::option::of(prop::sample::select(vec![1_u32, 30, 100])), any::<bool>());
     let recorded = prop::collection::vec((0_usize..10, any::<bool>()), 1..3);
-    (any::<bool>(), tags, rules, prop::sample::select(vec![40_u8, 100]), recorded).prop_map(
-        |(is_base, tags, (keep_last, min_keep, max_age_days, any), percent, recorded)| Dice {
+    let lost = prop::collection::vec(0_usize..10, 0..3);
+    (any::<bool>(), (tags, lost), rules, prop::sample::select(vec![40_u8, 100]), recorded).prop_map(
+        |(is_base, (tags, lost), (keep_last, min_keep, max_age_days, any), percent, recorded)| Dice {
             is_base,
             tags,
+            lost,
             keep_last,
             min_keep,
             max_age_days,
@@ -165,6 +205,9 @@ async fn check(dice: Dice) {
             sample.store.date_tag(&sample.at, &tag(name), now() - TimeDelta::days(*days));
         }
         digests.push(digest);
+    }
+    for position in &dice.lost {
+        sample.store.lose_manifest(&sample.at, &digests[position % digests.len()]);
     }
     let age = dice.max_age_days.map_or_else(String::new, |days| format!("max_age_days: {days}, "));
     let any = if dice.any { "match: any, " } else { "" };

@@ -62,10 +62,14 @@ impl Layout {
         }
     }
 
-    async fn plan(&self, records: RecordsSeen) -> Plan {
+    async fn world(&self, records: RecordsSeen) -> World {
         let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
         let observer = Observer { store: &*self.store, memory: &*memory, progress: &*progress, now: now() };
-        plan(&observe(&self.config, &Scope::default(), records, observer).await, &policy())
+        observe(&self.config, &Scope::default(), records, observer).await
+    }
+
+    async fn plan(&self, records: RecordsSeen) -> Plan {
+        plan(&self.world(records).await, &policy())
     }
 
     async fn execute(&self, plan: &Plan) -> CleanupReport {
@@ -124,6 +128,24 @@ async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
     let plan = layout.plan(records(vec![named])).await;
     assert_eq!(layout.execute(&plan).await.exit(), Exit::Failed);
     assert!(layout.has_content("pinned") && layout.has_content("nobody's"));
+}
+
+#[tokio::test]
+async fn nothing_is_swept_when_too_much_would_go_or_nothing_has_a_tag() {
+    let layout = Layout::new();
+    layout.image(None, "nobody's", None).await;
+    let plan = layout.plan(RecordsSeen::NotConfigured).await;
+    layout.execute(&plan).await;
+    assert!(layout.has_content("nobody's"), "without any tag");
+    for (name, content) in [("1.0", "one"), ("1.1", "two"), ("2.0", "three")] {
+        layout.image(Some(name), content, None).await;
+    }
+    let world = layout.world(RecordsSeen::NotConfigured).await;
+    let report = layout.execute(&super::plan(&world, &Policy { max_delete_percent: Some(50), ..policy() })).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
+    assert!(layout.has_content("nobody's"), "too many");
+    layout.execute(&super::plan(&world, &policy())).await;
+    assert!(!layout.has_content("nobody's") && !layout.has_content("one") && layout.has_content("three"));
 }
 
 #[tokio::test]

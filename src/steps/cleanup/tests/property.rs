@@ -18,7 +18,9 @@ struct Dice {
     /// Images that records name by digest, and tags that they name.
     pinned: Vec<usize>,
     recorded: Vec<usize>,
-    excluded: usize,
+    excluded: Vec<usize>,
+    /// The tag that a configured image is built on.
+    used: usize,
     keep_last: usize,
     min_keep: usize,
     max_age_days: Option<u32>,
@@ -40,11 +42,26 @@ fn dice() -> impl Strategy<Value = Dice> {
         prop::collection::vec(image, 0..2),
         prop::collection::vec(0_usize..9, 0..2),
     );
-    let rules = (0_usize..9, 0_usize..5, 0_usize..3, prop::option::of(prop::sample::select(vec![1_u32, 30, 100])), any::<bool>());
+    let kept = (prop::collection::vec(0_usize..9, 1..3), 0_usize..9);
+    let rules = (kept, 0_usize..5, 0_usize..3, prop::option::of(prop::sample::select(vec![1_u32, 30, 100])), any::<bool>());
     (world, rules, any::<bool>(), any::<bool>()).prop_map(|(world, rules, deletes_tags, deletes_manifests)| {
         let (indexes, tags, signed, pinned, recorded) = world;
-        let (excluded, keep_last, min_keep, max_age_days, any) = rules;
-        Dice { indexes, tags, signed, pinned, recorded, excluded, keep_last, min_keep, max_age_days, any, deletes_tags, deletes_manifests }
+        let ((excluded, used), keep_last, min_keep, max_age_days, any) = rules;
+        Dice {
+            indexes,
+            tags,
+            signed,
+            pinned,
+            recorded,
+            excluded,
+            used,
+            keep_last,
+            min_keep,
+            max_age_days,
+            any,
+            deletes_tags,
+            deletes_manifests,
+        }
     })
 }
 
@@ -52,10 +69,16 @@ impl Dice {
     fn config(&self) -> Config {
         let age = self.max_age_days.map_or_else(String::new, |days| format!("max_age_days: {days}, "));
         let any = if self.any { "match: any, " } else { "" };
+        let excluded: Vec<String> = self.excluded.iter().map(|position| format!("'1.{position}'")).collect();
         config(&format!(
             "sync: {{ entries: [{{ source: up.example/a, target: r.example/m/a, tag: '{SELECTED}' }}] }}\n\
-             retention: {{ {age}{any}keep_last: {}, min_keep: {}, exclude_tags: ['1.{}'] }}",
-            self.keep_last, self.min_keep, self.excluded
+             build: {{ registry: r.example/bases, core_version: 1.0.0, images: [{{ name: a, folder: a, type: core, \
+             mirror_image: r.example/m/a, mirror_tag: '1.{}' }}] }}\n\
+             retention: {{ {age}{any}keep_last: {}, min_keep: {}, exclude_tags: [{}], require_records: false }}",
+            self.used,
+            self.keep_last,
+            self.min_keep,
+            excluded.join(", ")
         ))
     }
 
@@ -137,7 +160,8 @@ async fn check(dice: Dice) {
         let rules_keep = if dice.any { !is_beyond && is_old != Some(true) } else { !is_beyond || is_old == Some(false) };
         let needed = rules_keep
             || name == SELECTED
-            || position == dice.excluded
+            || dice.excluded.contains(&position)
+            || position == dice.used
             || dice.recorded.contains(&position)
             || *days == 0
             || versions.iter().take(dice.min_keep).any(|kept| *kept == position)
@@ -167,15 +191,23 @@ async fn check(dice: Dice) {
     let gone: BTreeSet<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
     assert_eq!(report.deleted.iter().map(|deleted| deleted.tag.to_string()).collect::<BTreeSet<_>>().iter().collect::<BTreeSet<_>>(), gone);
     // The second run has nothing to do.
+    sample.store.clear_calls();
     let again = sample.run(&dice.config(), records.clone()).await;
-    assert_eq!((again.exit(), again.totals.deleted, named(&sample).await), (Exit::Done, 0, after.clone()));
+    let reads =
+        [Operation::Deletions, Operation::Tags, Operation::PushDates, Operation::Resolve, Operation::Manifest, Operation::Repositories];
+    let others: Vec<_> = sample.store.calls().into_iter().filter(|call| !reads.contains(&call.operation)).collect();
+    assert_eq!((again.exit(), again.totals.deleted, others), (Exit::Done, 0, Vec::new()), "{again:?}");
+    assert_eq!(named(&sample).await, after);
     // Kinder rules delete nothing that these keep.
     for kinder in [
         Dice { keep_last: dice.keep_last + 1, ..dice.clone() },
         Dice { min_keep: dice.min_keep + 1, ..dice.clone() },
         Dice { max_age_days: dice.max_age_days.map(|days| days * 2), ..dice.clone() },
         Dice { any: false, ..dice.clone() },
+        Dice { max_age_days: dice.max_age_days.filter(|_| !dice.any), ..dice.clone() },
+        Dice { excluded: [dice.excluded.clone(), vec![1]].concat(), ..dice.clone() },
         Dice { recorded: [dice.recorded.clone(), vec![0]].concat(), ..dice.clone() },
+        Dice { pinned: [dice.pinned.clone(), vec![LEAVES]].concat(), ..dice.clone() },
     ] {
         let (other, _) = kinder.sample().await;
         other.run(&kinder.config(), kinder.records(&images)).await;

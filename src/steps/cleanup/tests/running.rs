@@ -28,6 +28,8 @@ async fn parts_go_after_all_indexes_and_only_when_no_kept_index_needs_them() {
         // A record names an index that lost its tag.
         let untagged = sample.index(&[&pinned]).await;
         let named = record("r.example/apps/a:1", Some("r.example/m/a:0.9"), Some(&untagged));
+        let plan = sample.plan(&mirror("keep_last: 1"), records(vec![named.clone()])).await;
+        assert!(plan.repositories[0].groups.iter().all(|group| group.parts == BTreeSet::from([own.clone()])), "{plan:?}");
         let report = sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
         assert_eq!(report.exit(), Exit::Done, "{report:?}");
         assert_eq!(sample.tags().await, names(&["2.0"]));
@@ -85,8 +87,13 @@ async fn what_refers_to_an_image_goes_with_it() {
     for subject in [&old, &new] {
         put.push(sample.referrer(subject).await);
     }
-    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await);
+    // One that has a tag of its own is an image like others.
+    let named = sample.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],
+        "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": old, "size": 1 } }));
+    let named = named.await;
+    sample.tag("3.0", &named, 365).await;
+    sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
+    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await && sample.has(&named).await);
 }
 
 #[tokio::test]
@@ -202,14 +209,19 @@ async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_dat
     // Tags of another shape stay for good.
     let other = Sample { store: sample.store.clone(), at: archive.clone() };
     other.old("mine").await;
+    other.old("1.0-archived.2020101").await;
     let later = |days| Policy { now: now() + TimeDelta::days(days), ..policy() };
     sample.run_by(&config, RecordsSeen::NotConfigured, &later(10)).await;
-    assert_eq!(other.tags().await.len(), 4);
+    assert_eq!(other.tags().await.len(), 5);
     let world = sample.world(&config, RecordsSeen::NotConfigured).await;
     assert_eq!(reason(&plan(&world, &later(10)), &archive, "mine"), Some(Kept::NotArchived));
     assert!(matches!(reason(&plan(&world, &later(10)), &archive, "1.0-archived.20260301"), Some(Kept::ArchivedUntil(_))));
-    let report = sample.execute(&plan(&world, &later(11)), Mode::Apply).await;
-    assert_eq!((report.exit(), other.tags().await), (Exit::Done, names(&["mine"])), "{report:?}");
+    let on_archived = record("r.example/apps/a:1", Some("cold.example/x/m/a:1.0-archived.20260301"), None);
+    let recorded = sample.world(&config, records(vec![on_archived])).await;
+    assert!(matches!(reason(&plan(&recorded, &later(11)), &archive, "1.0-archived.20260301"), Some(Kept::BaseOf(_))));
+    // The allowed share is one of what is in use.
+    let report = sample.execute(&plan(&world, &Policy { max_delete_percent: Some(10), ..later(11) }), Mode::Apply).await;
+    assert_eq!((report.exit(), other.tags().await), (Exit::Done, names(&["1.0-archived.2020101", "mine"])), "{report:?}");
 }
 
 #[tokio::test]
@@ -269,6 +281,10 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
     let report = sample.run(&config(yaml), RecordsSeen::NotConfigured).await;
     assert_eq!(report.orphans, std::slice::from_ref(&sample.at));
     assert_eq!(sample.tags().await, names(&["1.0"]));
+    // By whatever name the configuration has it.
+    let named = format!("sync: {{ entries: [{{ source: up.example/a, target: 'r.example:443/bases/forgotten', tag: '1' }}] }}\n{yaml}");
+    let report = sample.run(&config(&named), RecordsSeen::NotConfigured).await;
+    assert_eq!((report.orphans, sample.tags().await), (Vec::new(), names(&["1.0"])));
 }
 
 #[tokio::test]
@@ -356,4 +372,185 @@ async fn what_refers_to_a_part_that_stays_stays() {
         assert!(sample.has(&signature).await && sample.has(&countersignature).await, "{is_taken}");
         assert!(!sample.has(&own).await && !sample.has(&gone).await, "{is_taken}");
     }
+}
+
+#[tokio::test]
+async fn attachments_stay_with_what_is_taken_after_the_images_went() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.image("child", json!({})).await;
+        let index = sample.index(&[&child]).await;
+        sample.tag("1.0", &index, 365).await;
+        sample.old("2.0").await;
+        let (signature, countersignature) = (sample.image("signature", json!({})).await, sample.image("countersignature", json!({})).await);
+        let tags = [Tag::of_cosign(&child)[0].to_string(), Tag::of_cosign(&signature)[0].to_string()];
+        sample.tag(&tags[0], &signature, 365).await;
+        sample.tag(&tags[1], &countersignature, 365).await;
+        // Somebody gives the child a tag while the index goes.
+        let (store, at, taken) = (sample.store.clone(), sample.at.clone(), child.clone());
+        sample.store.fail_when(move |call| {
+            if call.operation == Operation::DeleteManifest && call.subject == index.as_str() {
+                store.move_tag(&at, &tag("mine"), &taken);
+            }
+            None
+        });
+        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        assert_eq!(sample.tags().await, names(&["2.0", "mine", &tags[0], &tags[1]]), "{deletions:?} {report:?}");
+        assert!(sample.has(&child).await, "{deletions:?}");
+        assert_eq!(report.kept.iter().filter(|kept| kept.reason == Kept::AttachedToKept).count(), 2, "{deletions:?} {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_stay_with_what_is_pushed_again() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        sample.old("1.0").await;
+        sample.old("2.0").await;
+        let again = Sample::new("r.example/m/a", deletions).image("again", json!({})).await;
+        let signature = Tag::of_cosign(&again)[0].to_string();
+        sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        assert_eq!(reason(&plan, &sample.at, &signature), None, "{deletions:?}");
+        sample.tag("3.0", &sample.image("again", json!({})).await, 0).await;
+        sample.execute(&plan, Mode::Apply).await;
+        assert_eq!(sample.tags().await, names(&["2.0", "3.0", &signature]), "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_stay_with_a_part_that_could_not_be_deleted() {
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    let child = sample.image("child", json!({})).await;
+    sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
+    sample.old("2.0").await;
+    let signature = Tag::of_cosign(&child)[0].to_string();
+    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+    let part = child.to_string();
+    sample.store.fail_when(move |call| {
+        let fails = call.operation == Operation::DeleteManifest && call.subject == part;
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["2.0", &signature]));
+    assert!(sample.has(&child).await);
+}
+
+const ARCHIVING: &str = "keep_last: 1, archive: { enabled: true, registry: cold.example/x }";
+
+/// Does something once an image is being archived.
+fn while_archiving(sample: &Sample, act: impl Fn() + Send + Sync + 'static) {
+    sample.store.fail_when(move |call| {
+        if call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a" {
+            act();
+        }
+        None
+    });
+}
+
+#[tokio::test]
+async fn what_is_taken_while_it_is_archived_stays() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let old = sample.old("1.0").await;
+        sample.old("2.0").await;
+        let (store, at, taken) = (sample.store.clone(), sample.at.clone(), old.clone());
+        while_archiving(&sample, move || store.move_tag(&at, &tag("mine"), &taken));
+        sample.run(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        assert!(sample.tags().await.contains("mine") && sample.has(&old).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_came_back_without_being_archived_stays_with_its_image() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let old = sample.old("1.0").await;
+        sample.tag("1.1", &old, 365).await;
+        sample.old("2.0").await;
+        let plan = sample.plan(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        sample.store.forget_tag(&sample.at, &tag("1.0"));
+        let (store, at, back) = (sample.store.clone(), sample.at.clone(), old.clone());
+        while_archiving(&sample, move || store.move_tag(&at, &tag("1.0"), &back));
+        let report = sample.execute(&plan, Mode::Apply).await;
+        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{deletions:?} {report:?}");
+        assert!(report.failed[0].error.cause.contains("1.0 was not there to be archived"), "{report:?}");
+        assert!(sample.tags().await.is_superset(&names(&["1.0", "1.1"])) && sample.has(&old).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_when_the_archive_names_something_else_after_the_copy() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let cold = Sample { store: sample.store.clone(), at: repository("cold.example/x/m/a") };
+    for other in [cold.image("other", json!({})).await, Digest::sha256(b"nothing")] {
+        let was_put = std::sync::atomic::AtomicBool::new(false);
+        let (store, at, archived) = (sample.store.clone(), cold.at.clone(), tag("1.0-archived.20260301"));
+        sample.store.fail_when(move |call| {
+            let is_tag = call.repository == at && call.subject == archived.as_str();
+            if is_tag && call.operation == Operation::PutManifest {
+                was_put.store(true, std::sync::atomic::Ordering::SeqCst);
+            } else if is_tag && was_put.load(std::sync::atomic::Ordering::SeqCst) {
+                store.move_tag(&at, &archived, &other);
+            }
+            None
+        });
+        let report = sample.run(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
+        assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
+        sample.store.fail_when(|_| None);
+        sample.store.forget_tag(&cold.at, &tag("1.0-archived.20260301"));
+    }
+}
+
+#[tokio::test]
+async fn an_image_stays_when_its_tag_turns_out_to_be_undeletable() {
+    let sample = Sample::new("r.example/m/a", Deletions { tags: Ability::Unknown, manifests: Ability::Present });
+    let old = sample.old("1.0").await;
+    sample.old("2.0").await;
+    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 1), "{report:?}");
+    assert!(sample.tags().await.contains("1.0") && sample.has(&old).await);
+}
+
+#[tokio::test]
+async fn a_part_with_a_tag_of_its_own_stays_when_its_index_could_not_be_deleted() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.old("1.0-amd64").await;
+        let index = sample.index(&[&child]).await;
+        sample.tag("1.0", &index, 365).await;
+        sample.old("2.0").await;
+        let of_index = index.to_string();
+        sample.store.fail_when(move |call| {
+            let fails = matches!(call.operation, Operation::DeleteTag | Operation::DeleteManifest);
+            let fails = fails && (call.subject == "1.0" || call.subject == of_index);
+            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        });
+        sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        assert!(sample.has(&index).await && sample.has(&child).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_attachment_leads_to_goes_after_it() {
+    let sample = Sample::mirror(&["2.0"]).await;
+    let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
+    let index = sample.index(&[&shared, &own]).await;
+    sample.tag("1.0", &index, 365).await;
+    let list = Tag::of_referrers(&index).to_string();
+    sample.tag(&list, &sample.index(&[&shared]).await, 365).await;
+    let failing = list.clone();
+    sample.store.fail_when(move |call| {
+        let fails = call.operation == Operation::DeleteTag && call.subject == failing;
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    let config = mirror("keep_last: 1");
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["2.0", &list]));
+    assert!(sample.has(&shared).await && !sample.has(&own).await);
+    sample.store.fail_when(|_| None);
+    sample.run(&config, RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["2.0"]));
+    assert!(!sample.has(&shared).await);
 }

@@ -13,12 +13,15 @@ async fn the_newest_by_version_are_kept() {
 
 #[tokio::test]
 async fn what_has_no_version_is_ordered_by_date() {
-    let sample = Sample::mirror(&["zebra", "apple"]).await;
-    sample.tag("apple", &sample.old("apple").await, 400).await;
-    sample.tag("zebra", &sample.old("zebra").await, 300).await;
-    sample.tag("mango", &sample.image("mango", json!({})).await, 200).await;
-    sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
-    assert_eq!(sample.tags().await, names(&["mango", "zebra"]));
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    for (name, days) in [("zebra", 400), ("apple", 300), ("mango", 200)] {
+        sample.tag(name, &sample.image(name, json!({})).await, days).await;
+    }
+    // What is attached to one takes no place.
+    let newest = sample.old("1.0").await;
+    sample.tag(Tag::of_cosign(&newest)[0].as_str(), &sample.image("signature", json!({})).await, 100).await;
+    sample.run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured).await;
+    assert_eq!(sample.tags().await, names(&["1.0", "apple", "mango", Tag::of_cosign(&newest)[0].as_str()]));
 }
 
 #[tokio::test]
@@ -40,6 +43,16 @@ async fn never_fewer_than_min_keep_are_left() {
     let config = mirror("keep_last: 0, min_keep: 2");
     assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::MinKeep));
     assert_eq!(sample.reason(&config, "1.0").await, None);
+    // Of several rules the kindest holds.
+    let config = two_rules("keep_last: 0, min_keep: 2", "keep_last: 0, min_keep: 1");
+    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::MinKeep));
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+}
+
+/// Two entries of one mirror, each with rules of its own.
+fn two_rules(one: &str, other: &str) -> Config {
+    let entry = |tag, rules| format!("{{ source: up.example/a, target: r.example/m/a, tag: '{tag}', retention: {{ {rules} }} }}");
+    config(&format!("sync: {{ entries: [{}, {}] }}\nretention: {{}}", entry("8", one), entry("9", other)))
 }
 
 #[tokio::test]
@@ -48,6 +61,8 @@ async fn latest_takes_no_place_among_the_newest() {
     let config = mirror("keep_last: 1, min_keep: 0");
     assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::KeepLast));
     assert_eq!(sample.reason(&config, "abc").await, None);
+    sample.tag("latest", &sample.old("latest").await, 10).await;
+    assert_eq!(sample.reason(&mirror("keep_last: 2, min_keep: 0"), "abc").await, Some(Kept::KeepLast));
 }
 
 #[tokio::test]
@@ -68,6 +83,12 @@ async fn rules_are_joined_by_match() {
     let all = mirror("keep_last: 1, max_age_days: 30");
     assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
     assert_eq!(sample.reason(&all, "2.0").await, None);
+    // What is as old as that is not older.
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30));
+    assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30) - TimeDelta::seconds(1));
+    assert_eq!(sample.reason(&all, "1.0").await, None);
+    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
     let any = mirror("keep_last: 2, max_age_days: 30, match: any");
     assert_eq!(sample.reason(&any, "1.0").await, None);
     assert_eq!(sample.reason(&any, "2.0").await, None);
@@ -143,6 +164,8 @@ async fn what_build_produces_and_stands_on_is_kept() {
     let config = bases("keep_last: 3, min_keep: 0, require_records: false");
     assert_eq!(sample.reason(&config, "3.20-core0.9.0").await, Some(Kept::KeepLast));
     assert_eq!(sample.reason(&config, "3.18-core1.0.0").await, None);
+    let config = bases("keep_last: 4, min_keep: 0, require_records: false");
+    assert_eq!(sample.reason(&config, "3.18-core1.0.0").await, Some(Kept::KeepLast));
 }
 
 #[tokio::test]
@@ -225,7 +248,9 @@ async fn what_a_record_names_is_kept_wherever_it_is() {
     let by_tag = record("r.example/apps/one:1", Some("r.example/m/a:1.0"), None);
     let by_digest = record("r.example/apps/two:1", Some("elsewhere.example/x:1"), Some(&child));
     let own = record("r.example/m/a:2.0", None, None);
-    let plan = sample.plan(&config, records(vec![by_tag.clone(), by_digest.clone(), own.clone()])).await;
+    let copied = record(&format!("elsewhere.example/y:1@{}", sample.old("4.0").await), None, None);
+    let plan = sample.plan(&config, records(vec![by_tag.clone(), by_digest.clone(), own.clone(), copied.clone()])).await;
+    assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::Recorded(copied.image)));
     assert_eq!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(by_tag.image)));
     assert_eq!(reason(&plan, &sample.at, "3.0"), Some(Kept::BaseOf(by_digest.image)));
     assert_eq!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(own.image)));
@@ -275,6 +300,24 @@ retention: { keep_last: 1 }
     assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::KeepLast));
 }
 
+#[tokio::test]
+async fn hosts_whose_traffic_goes_below_one_path_are_one_place() {
+    let entry = |host: &str| format!("{{ source: up.example/a, target: {host}/m/a, tag: '9' }}");
+    let hosts = "hosts: { one.example: { endpoint: 'https://r.example/below/it' }, two.example: { endpoint: 'https://r.example:443/below/it/' }, \
+                 three.example: { endpoint: 'https://r.example/below' } }";
+    let entries = ["two.example", "one.example", "three.example", "r.example"].map(entry).join(", ");
+    let config = config(&format!("{hosts}\nsync: {{ entries: [{entries}] }}\nretention: {{ keep_last: 1 }}"));
+    let targets = targets(&config);
+    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1], vec![2], vec![3]]);
+    let sample = Sample::new("two.example/m/a", Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0"] {
+        sample.old(name).await;
+    }
+    let plan = sample.plan(&config, records(vec![record("r.example/apps/one:1", Some("one.example/m/a:1.0"), None)])).await;
+    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    assert_eq!(reason(&plan, &sample.at, "2.0"), None);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_layout_that_links_lead_to_is_one_place() {
@@ -305,7 +348,11 @@ async fn what_cannot_be_read_is_kept() {
     };
     sample.store.fail_when(fault);
     let config = mirror("keep_last: 1");
+    let going = sample.old("2.0").await;
+    let signature = Tag::of_cosign(&going)[0].to_string();
+    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
     assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::Unreadable(_))));
+    assert_eq!(sample.reason(&config, &signature).await, Some(Kept::SubjectUnknown));
     assert_eq!(sample.reason(&config, "2.0").await, None);
     // Its image stays: what cannot be read may lead to it.
     let image = sample.store.resolve(&sample.at, &tag("2.0").into()).await.expect("to look").expect("an image").digest;
@@ -414,7 +461,17 @@ async fn tags_that_share_a_digest_with_a_kept_one_go_only_where_tags_can_be_dele
         let digest = sample.old("2.0").await;
         sample.tag("1.0", &digest, 365).await;
         let config = mirror("keep_last: 1");
-        assert_eq!(sample.reason(&config, "1.0").await, expected, "{deletions:?}");
+        sample.old("0.9").await;
+        let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
+        assert_eq!(reason(&plan, &sample.at, "1.0"), expected, "{deletions:?}");
+        let ways: BTreeSet<How> = plan.repositories[0].groups.iter().map(|group| group.how).collect();
+        let expected_ways = match deletions {
+            Deletions::ALL => BTreeSet::from([How::Tags, How::TagsThenManifest]),
+            TAGS_ONLY => BTreeSet::from([How::Tags]),
+            DIGEST_ONLY => BTreeSet::from([How::Manifest]),
+            _ => BTreeSet::new(),
+        };
+        assert_eq!(ways, expected_ways, "{deletions:?}");
         sample.run(&config, RecordsSeen::NotConfigured).await;
         assert!(sample.has(&digest).await && sample.tags().await.contains("2.0"), "{deletions:?}");
         assert_eq!(sample.tags().await.contains("1.0"), expected.is_some(), "{deletions:?}");
@@ -445,7 +502,10 @@ async fn attachments_live_and_die_with_their_image() {
         for subject in [&old, &new] {
             let kept = sample.image(&format!("signature of {subject}"), json!({})).await;
             sample.tag(Tag::of_cosign(subject)[0].as_str(), &kept, 365).await;
+            let countersignature = sample.image(&format!("signature of {kept}"), json!({})).await;
+            sample.tag(Tag::of_cosign(&kept)[0].as_str(), &countersignature, 365).await;
         }
+        let kept = sample.image(&format!("signature of {new}"), json!({})).await;
         sample.tag(Tag::of_referrers(&old).as_str(), &listed, 365).await;
         // What is attached to an attachment.
         sample.tag(Tag::of_cosign(&sbom)[0].as_str(), &signature, 365).await;
@@ -455,7 +515,7 @@ async fn attachments_live_and_die_with_their_image() {
             sample.tag(Tag::of_cosign(subject)[1].as_str(), &sample.image(content, json!({})).await, 365).await;
         }
         let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-        let left = [Tag::of_cosign(&new)[0].clone(), Tag::of_cosign(&untagged)[1].clone(), tag("2.0")];
+        let left = [Tag::of_cosign(&new)[0].clone(), Tag::of_cosign(&kept)[0].clone(), Tag::of_cosign(&untagged)[1].clone(), tag("2.0")];
         assert_eq!(sample.tags().await, left.iter().map(Tag::to_string).collect(), "{deletions:?} {report:?}");
         assert!(!sample.has(&sbom).await && !sample.has(&signature).await && !sample.has(&old).await, "{deletions:?}");
     }
@@ -478,6 +538,21 @@ async fn no_more_than_the_allowed_share_is_deleted() {
     assert_eq!(report.totals.deleted, 0);
     let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(Some(75))).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 3));
+    // Of several rules the smallest share holds.
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    let config = two_rules("keep_last: 1, max_delete_percent: 74", "keep_last: 1, max_delete_percent: 100");
+    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(None)).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
+}
+
+#[tokio::test]
+async fn nothing_goes_where_it_cannot_be_told_how() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    sample.store.fail_when(|call| (call.operation == Operation::Deletions).then_some(Fault::Error(PlaceErrorKind::ServerError)));
+    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
+    assert!(report.kept.iter().any(|kept| matches!(kept.reason, Kept::RepositoryFailed(_))));
+    assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
 }
 
 #[tokio::test]
@@ -522,4 +597,57 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
     }
     assert_eq!(sample.plan(&bases("keep_last: 0, require_records: false"), records(Vec::new())).await.guard, None);
     assert_eq!(sample.plan(&config, records(vec![on_base])).await.guard, None);
+}
+
+#[tokio::test]
+async fn what_a_record_names_and_cannot_be_read_may_lead_to_anything() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = Sample::new("r.example/m/a", deletions);
+        let child = sample.old("1.0").await;
+        sample.old("2.0").await;
+        let pinned = sample.index(&[&child]).await;
+        let unreadable = pinned.to_string();
+        sample.store.fail_when(move |call| {
+            let fails = call.operation == Operation::Manifest && call.subject == unreadable;
+            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        });
+        let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&pinned));
+        sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
+        assert!(sample.has(&child).await, "{deletions:?}");
+    }
+}
+
+#[tokio::test]
+async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
+    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+    let untagged = sample.image("untagged", json!({})).await;
+    let signature = Tag::of_cosign(&untagged)[0].to_string();
+    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+    let failing = untagged.to_string();
+    sample.store.fail_when(move |call| {
+        let fails = call.operation == Operation::Resolve && call.subject == failing;
+        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    assert_eq!(sample.reason(&mirror("keep_last: 1"), &signature).await, Some(Kept::SubjectUnknown));
+}
+
+#[tokio::test]
+async fn a_mirrored_tag_is_used_by_whatever_name_its_mirror_has() {
+    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+    let build = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: a, folder: a, type: core, \
+                 mirror_image: 'r.example:443/m/a', mirror_tag: '1.0' }] }\n";
+    let config = config(&format!("{MIRROR}{build}retention: {{ keep_last: 1, require_records: false }}"));
+    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::UsedByBuild));
+    assert_eq!(sample.reason(&config, "2.0").await, None);
+}
+
+#[tokio::test]
+async fn of_several_rules_the_longest_time_in_the_archive_holds() {
+    let sample = Sample::mirror(&["9"]).await;
+    let archive = Sample { store: sample.store.clone(), at: repository("cold.example/m/a") };
+    archive.old("1.0-archived.20260201").await;
+    let rules = |days| format!("archive: {{ enabled: true, registry: cold.example, keep_days: {days} }}");
+    let by = async |config: Config| archive.reason(&config, "1.0-archived.20260201").await;
+    assert!(matches!(by(two_rules(&rules(30), &rules(10))).await, Some(Kept::ArchivedUntil(_))));
+    assert_eq!(by(two_rules(&rules(20), &rules(10))).await, None);
 }

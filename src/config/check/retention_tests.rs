@@ -1,0 +1,79 @@
+//! What is deleted, and archives.
+
+use insta::assert_snapshot;
+
+use super::tests::{entry, loaded, told};
+
+#[test]
+fn two_repositories_do_not_share_an_archive() {
+    let text = "sync:
+  entries:
+    - { source: a.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '3' }
+    - { source: b.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '4' }
+    - { source: c.example.com/alpine, target: r2.example.com/mirror/alpine, tag: '3' }
+retention:
+  archive: { enabled: true, registry: archive.example.com }
+";
+    assert_snapshot!(told(text), @r#"
+    imglife.yaml:7:39: retention.archive.registry: `r1.example.com/mirror/alpine` and `r2.example.com/mirror/alpine` would share the archive `archive.example.com/mirror/alpine`
+      give one of them a `retention.archive.registry` of its own
+    "#);
+    loaded(&text.replace("r2.example.com/mirror", "r2.example.com/mirrors"), &[]);
+}
+
+#[test]
+fn an_archive_is_one_place_by_all_of_its_names() {
+    let entry = |host: &str, tag: &str, archive: &str| {
+        format!(
+            "    - {{ source: a.example.com/alpine, target: {host}/m/alpine, tag: '{tag}', retention: {{ archive: {{ enabled: true, registry: '{archive}' }} }} }}\n"
+        )
+    };
+    let text = |one: &str, other: &str| {
+        format!(
+            "hosts:\n  alias.example.com: {{ endpoint: 'https://cold.example.com' }}\n  one.example.com: {{ endpoint: 'https://proxy.example.com/cold/' }}\n  \
+             two.example.com: {{ endpoint: 'https://proxy.example.com:443/cold' }}\n  three.example.com: {{ endpoint: 'https://proxy.example.com/warm' }}\n\
+             sync:\n  entries:\n{}{}retention: {{}}\n",
+            entry("r1.example.com", "3", one),
+            entry("r2.example.com", "3", other)
+        )
+    };
+    for (one, other) in [
+        ("cold.example.com", "alias.example.com"),
+        ("cold.example.com:443/x", "alias.example.com/x"),
+        ("one.example.com", "two.example.com"),
+    ] {
+        let told = told(&text(one, other));
+        assert!(told.contains(&format!("would share the archive `{other}/")), "{one} {other}: {told}");
+    }
+    for (one, other) in [("one.example.com", "three.example.com"), ("one.example.com", "proxy.example.com/cold")] {
+        loaded(&text(one, other), &[]);
+    }
+    // Two names of one repository may share one.
+    loaded(&text("cold.example.com", "alias.example.com").replace("r2.example.com", "r1.example.com:443"), &[]);
+    // Nor does it lie in a configured repository by another name of that.
+    let told = told(&text("r2.example.com:443", "cold.example.com/x"));
+    assert!(told.contains("the archive would lie in the configured repository `r2.example.com/m/alpine`"), "{told}");
+}
+
+#[test]
+fn an_archive_does_not_lie_in_a_configured_repository() {
+    let rules = |registry: &str| format!("{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n", entry("tag: '3'"));
+    let config = loaded(&rules("registry.example.com/archive"), &[]);
+    assert_eq!(config.retention.and_then(|rules| rules.archive).map(|archive| archive.keep_days), Some(90));
+    assert_snapshot!(told(&rules("registry.example.com")), @r#"
+    imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
+      choose another base path
+    "#);
+    assert_snapshot!(told(&rules("registry.example.com/mirrors/alpine")), @r#"
+    imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
+      choose another base path
+    "#);
+    assert_snapshot!(told("retention:\n  archive: { enabled: true }\n  max_delete_percent: 101\n  exclude_tags: ['/a', 'b c']\n"), @r#"
+    imglife.yaml:1:1: retention: the archive is enabled and has no `registry`
+      add `archive.registry:` with a base path
+    imglife.yaml:3:23: retention.max_delete_percent: expected a number from 0 to 100, found `101`
+    imglife.yaml:4:18: retention.exclude_tags[0]: expected a tag or a `/regex/`, found `/a`
+      end the regular expression with `/`
+    imglife.yaml:4:24: retention.exclude_tags[1]: `b c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
+    "#);
+}
