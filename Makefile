@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 60
 test: setup ## all tests, and what they need
 	$(CARGO) test --locked
 
-soak: setup ## runs that are killed at fifty random moments each, instead of five
+soak: setup ## runs of all commands that write, killed at fifty random moments each instead of five
 	IMGLIFE_SOAK=50 $(CARGO) test --locked --test integration faults::kills
 
 fuzz: ## readers of what comes from outside, each fed for FUZZ_SECONDS

@@ -95,14 +95,14 @@ impl HookRunner {
             HookCommand::Shell(line) => line.clone(),
             HookCommand::Program(words) => words.join(" "),
         };
-        self.masker.mask(&excerpt(&text, 120))
+        excerpt(&self.masker.mask(&text), 120)
     }
 
     fn last_words(&self, output: &Output) -> String {
         let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
         let last = stdout.lines().rev().filter(|line| !line.trim().is_empty());
         let last = stderr.lines().rev().filter(|line| !line.trim().is_empty()).chain(last).next();
-        last.map_or_else(String::new, |line| format!(", its last words: {}", self.masker.mask(&excerpt(line, SHOWN_OUTPUT))))
+        last.map_or_else(String::new, |line| format!(", its last words: {}", excerpt(&self.masker.mask(line), SHOWN_OUTPUT)))
     }
 }
 

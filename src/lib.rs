@@ -15,6 +15,7 @@ pub mod dockerfile;
 pub mod engines;
 pub mod eol;
 pub mod error;
+pub mod files;
 pub mod forge;
 pub mod git;
 pub mod hooks;

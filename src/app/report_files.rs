@@ -2,15 +2,14 @@
 //!
 //! What is there and no regular file, such as a pipe or `/dev/stdout`, is written to and never replaced.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use crate::error::Failure;
+use crate::files::NewFile;
 
 /// A report file to be.
 pub(super) struct ReportFile {
@@ -21,7 +20,7 @@ pub(super) struct ReportFile {
 enum Destination {
     /// Gets the name of the report when it is whole.
     Replaced {
-        file: NamedTempFile,
+        file: NewFile,
         name: PathBuf,
     },
     WrittenTo(File),
@@ -61,12 +60,8 @@ impl Destination {
             Err(_) => path.to_owned(),
         };
         let parent = name.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        // Looked at first, since an error about the file in it would name the temporary one.
-        fs::metadata(parent)?;
-        let file = tempfile::Builder::new()
-            // Less what the umask takes: who collects reports is often somebody else.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(parent)?;
+        // Who collects reports is often somebody else.
+        let file = NewFile::beside(parent, 0o666)?;
         Ok(Destination::Replaced { file, name })
     }
 
@@ -75,8 +70,7 @@ impl Destination {
             Destination::WrittenTo(mut file) => file.write_all(text.as_bytes()),
             Destination::Replaced { mut file, name } => {
                 file.write_all(text.as_bytes())?;
-                file.as_file().sync_all()?;
-                file.persist(name).map(drop).map_err(|error| error.error)
+                file.replace(&name)
             }
         }
     }
@@ -84,7 +78,7 @@ impl Destination {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Annotations: log lines that GitHub Actions shows at a line of a file (its "Workflow commands").
 
+use crate::model::text::printable;
+
 /// How an annotation is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -33,7 +35,7 @@ impl Annotation {
 }
 
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    printable(&text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")).into_owned()
 }
 
 fn property(text: &str) -> String {

@@ -144,4 +144,43 @@ mod tests {
         assert_eq!(actions(&[("GITHUB_REF", "refs/heads/main"), ("GITHUB_EVENT_NAME", "schedule")], None), Standing::DefaultBranch);
         assert_eq!(Standing::of(&variables(&[("CI_COMMIT_BRANCH", "main")]), payload), Standing::OutsideCi);
     }
+
+    #[test]
+    fn fuzzing_payloads_and_variables() {
+        let seeds = [
+            r#"{"repository":{"default_branch":"main","name":"a"},"ref":"refs/heads/main"}"#,
+            "schedule",
+            "refs/heads/main",
+            "https://gitlab.example/team/a",
+        ];
+        crate::model::fuzz_tests::fuzz("payloads and variables", &seeds, |input| {
+            let text = crate::model::fuzz_tests::text(input);
+            for server in ["GITLAB_CI", "GITEA_ACTIONS", "GITHUB_ACTIONS"] {
+                let mut told = variables(&[(server, "true")]);
+                for name in [
+                    "CI_PIPELINE_SOURCE",
+                    "CI_COMMIT_BRANCH",
+                    "CI_DEFAULT_BRANCH",
+                    "CI_SERVER_URL",
+                    "CI_PROJECT_PATH",
+                    "CI_PROJECT_URL",
+                    "CI_COMMIT_SHA",
+                    "GITHUB_EVENT_NAME",
+                    "GITHUB_REF",
+                    "GITHUB_REF_NAME",
+                    "GITHUB_SERVER_URL",
+                    "GITHUB_REPOSITORY",
+                    "GITHUB_SHA",
+                ] {
+                    told.set(name, text.clone());
+                }
+                drop((Event::of(&told).to_string(), Standing::of(&told, Some(&text)), crate::ci::Build::of(&told)));
+                drop((
+                    crate::ci::project(&told),
+                    crate::ci::source_url(&told),
+                    crate::ci::repository::Repository::of(&told).map(|found| found.git_address()),
+                ));
+            }
+        });
+    }
 }

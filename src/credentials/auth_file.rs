@@ -222,4 +222,17 @@ mod tests {
             match_length(&key, &"r.example".parse().expect("a host"), None);
         }
     }
+
+    #[test]
+    fn fuzzing_files_of_credentials() {
+        let seed = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YWxpY2U6aHVudGVyMg=="},"r.example/team":{"username":"a","password":"b","identitytoken":"c","registrytoken":null},"x":null},"credHelpers":{"r.example":"pass"},"credsStore":"desktop"}"#;
+        let (host, path) = ("r.example".parse().expect("a host"), "team/app".parse().expect("a path"));
+        crate::model::fuzz_tests::fuzz("files of credentials", &[seed], |input| {
+            let Ok(file) = AuthFile::parse(input) else { return };
+            assert!(file.helper(&host, Some(&path)) != Some("") && file.store() != Some(""));
+            if let Err(problem) = file.credential(&host, Some(&path)) {
+                assert!(!problem.contains("hunter2"), "{problem}");
+            }
+        });
+    }
 }

@@ -3,9 +3,7 @@
 //!
 //! Owns what is in the world. Everything is generated, and the same each time but for dates; nothing is downloaded.
 
-use std::fs::Permissions;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
@@ -103,14 +101,8 @@ fn write_file(path: &Path, content: &str) -> Result<(), DemoError> {
     let parent = path.parent().unwrap_or(path);
     std::fs::create_dir_all(parent).map_err(failed)?;
     let mode = if content.starts_with("#!") { 0o777 } else { 0o666 };
-    // Less what the umask takes: they are files like others.
-    let written = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(parent).and_then(|mut file| {
-        file.write_all(content.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist_noclobber(path).map_err(|error| error.error)
-    });
-    match written {
-        Ok(_) => Ok(()),
+    match crate::files::create(path, mode, content.as_bytes()) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = std::fs::read(path).map_err(failed)?;
             if found == content.as_bytes() { Ok(()) } else { Err(DemoError::Occupied { path: path.to_owned() }) }

@@ -11,7 +11,7 @@ use crate::model::text::excerpt;
 const LONGEST: usize = 4096;
 
 /// The most patterns that a `.dockerignore` may have.
-const MOST: usize = 10_000;
+const MOST: usize = 1_000;
 
 /// The most memory that a compiled pattern may take, in bytes.
 const LARGEST: usize = 1024 * 1024;

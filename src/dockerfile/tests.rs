@@ -149,3 +149,42 @@ proptest! {
         let _ = read(&text, NONE, NONE);
     }
 }
+
+/// Dockerfiles with something of everything.
+const SEEDS: [&str; 3] = [
+    "# syntax=docker/dockerfile:1\n# escape=`\nARG V=1\nFROM r.example/a:${V:-2} AS one\nFROM one\nCOPY --from=0 --chown=a:b --chmod=755 x y /z/\nRUN <<EOF\necho\nEOF\n",
+    "FROM a\nARG A=\"b c\"\nENV A=$A B='c' \\\n  C=${A:+x}\nLABEL a=b\nADD [\"a b\", \"/c\"]\nHEALTHCHECK --interval=1m CMD x\nEXPOSE 80/tcp 1-9\nSTOPSIGNAL 9\nSHELL [\"a\"]\nVOLUME [\"/x\"]\nUSER a:b\nWORKDIR x\nENTRYPOINT [\"x\"]\nCMD x y\nONBUILD RUN x\n",
+    "from scratch\ncopy *.txt [ab]/** /\nadd https://a.example/x.tar /\n",
+];
+
+#[test]
+fn fuzzing_dockerfiles() {
+    let (given, environment) = (BTreeMap::from([("V".to_owned(), "3".to_owned())]), Variables::default());
+    let folder = [Listed { path: "a.txt".to_owned(), kind: ListedKind::File }];
+    let target = "linux/arm64".parse().expect("a platform");
+    let known = [("PATH".to_owned(), "/bin".to_owned())];
+    crate::model::fuzz_tests::fuzz("Dockerfiles", &SEEDS, |input| {
+        let text = crate::model::fuzz_tests::text(input);
+        drop(foundation(&text, Values { given: &given, environment: &environment }).map_err(|error| (error.to_string(), error.hint())));
+        let setting = instructions::Setting { arguments: &given, target: Some(&target), environment: Some(&known) };
+        drop(instructions::steps(&text, &setting).map_err(|error| error.to_string()));
+        let building = Building { arguments: &given, platforms: std::slice::from_ref(&target) };
+        drop(context_files(&text, building, &folder, None).map_err(|error| error.to_string()));
+        drop(refusal(&text, &given).map_err(|error| error.to_string()));
+    });
+}
+
+#[test]
+fn fuzzing_patterns() {
+    crate::model::fuzz_tests::fuzz("patterns", &["# a\n*.txt\n!a/**/b\n[a-c]?\\*\n", "**/x", "a{b,c}"], |input| {
+        let text = crate::model::fuzz_tests::text(input);
+        if let Ok(ignore) = patterns::Ignore::parse(&text) {
+            ignore.leaves_out("a/b/c.txt");
+        }
+        if let Ok(glob) = patterns::Glob::new(&text) {
+            glob.matches("a/b/c.txt");
+        }
+        let clean = patterns::clean(&text);
+        assert_eq!(patterns::clean(&clean), clean);
+    });
+}

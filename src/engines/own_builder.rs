@@ -170,4 +170,16 @@ mod tests {
             assert_eq!(text.parse::<Node>(), Err(NodeError), "{text}");
         }
     }
+
+    #[test]
+    fn fuzzing_nodes() {
+        crate::model::fuzz_tests::fuzz(
+            "nodes",
+            &["linux/arm64,linux/arm/v7=ssh://user@host", "linux/s390x=tcp://10.0.0.7:2376?a=b"],
+            |input| {
+                let node = crate::model::fuzz_tests::text(input).parse::<Node>();
+                assert!(!node.is_ok_and(|node| node.endpoint.starts_with('-')), "it would be an option");
+            },
+        );
+    }
 }

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use crate::model::eol::{Cycle, Ends, LongTermSupport};
-use crate::model::text::excerpt;
+use crate::model::text::{excerpt, is_unsafe};
 
 /// A cycle as version 0 has it. Fields that are not named here say nothing that counts.
 #[derive(Debug, serde::Deserialize)]
@@ -125,8 +125,9 @@ pub(super) fn quoted(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => quoted += &format!("\\u{:04x}", u32::from(character)),
-            _ if character.is_control() => quoted += &format!("\\u{:04x}", u32::from(character)),
+            '\u{fffe}' | '\u{ffff}' => quoted += &format!("\\u{:04x}", u32::from(character)),
+            // All of these are in the first plane.
+            _ if is_unsafe(character) => quoted += &format!("\\u{:04x}", u32::from(character)),
             _ => quoted.push(character),
         }
     }

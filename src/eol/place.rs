@@ -1,14 +1,14 @@
 //! Where the data file is kept.
 
 use std::error::Error;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
 use super::file::LARGEST_FILE;
+use crate::files;
 
 /// A place that keeps the bytes of the data file.
 #[async_trait]
@@ -49,17 +49,7 @@ impl DataFile {
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         // The file that a symbolic link leads to is replaced, not the link.
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        // Looked at first, since an error about the file in it would name the temporary one.
-        fs::metadata(parent)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".eol-data-")
-            // Less what the umask takes: it is a file like others.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(parent)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|error| error.error)
+        files::replace(&path, 0o666, bytes)
     }
 }
 

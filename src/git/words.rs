@@ -220,4 +220,29 @@ mod tests {
         assert!(is_overtaken("fetch first") && is_overtaken("cannot lock ref 'refs/heads/main': is at 1 but expected 2"));
         assert!(!is_overtaken("pre-receive hook declined"));
     }
+
+    #[test]
+    fn fuzzing_words_of_git() {
+        let seeds = [
+            "remote: GitLab: You are not allowed to push code to protected branches\nTo https://a:b@git.example/x.git\n ! [remote rejected] main -> main (pre-receive hook declined)\nerror: failed to push some refs\n",
+            "fatal: unable to access 'https://oauth2:hunter2@git.example/x/': The requested URL returned error: 403\r\n",
+            "Administrator <root@gitlab.example>",
+            "0123456789abcdef0123456789abcdef01234567",
+        ];
+        let redaction = Redaction::new(["hunter2".to_owned()]);
+        crate::model::fuzz_tests::fuzz("words of git", &seeds, |input| {
+            let text = crate::model::fuzz_tests::text(input);
+            for said in [refusal(&text, None, &redaction), refusal("", Some(&text), &redaction)] {
+                for word in said.words {
+                    assert!(!word.contains("hunter2") && crate::model::text::printable(&word) == word, "{word}");
+                }
+            }
+            is_overtaken(&text);
+            drop((
+                crate::git::Identity::parse(&text),
+                crate::git::ObjectId::parse(&text),
+                crate::git::Remote::new(&text, None).to_string(),
+            ));
+        });
+    }
 }

@@ -20,6 +20,7 @@ use super::fault::Fault;
 use super::host::{Class, HostState, Permit};
 use super::request::{Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, join};
 use super::retry::{Tries, Verdict, classify_status, retry_after};
+use super::sent::Sent;
 use super::settings::{Settings, Tls, host_of};
 use crate::credentials::Credentials;
 use crate::model::{Clock, Host};
@@ -47,6 +48,7 @@ pub struct Client {
     hosts: Mutex<HashMap<Host, Arc<HostState>>>,
     connections: Mutex<HashMap<Connections, reqwest::Client>>,
     tidying: TaskTracker,
+    pub(super) sent: Sent,
 }
 
 /// What connections are made with. Hosts that need nothing special share a pool.
@@ -76,7 +78,15 @@ pub(super) struct Sending<'a> {
 
 impl Client {
     pub fn new(settings: Settings, credentials: Arc<dyn Credentials>, clock: Clock) -> Client {
-        Client { settings, credentials, clock, hosts: Mutex::default(), connections: Mutex::default(), tidying: TaskTracker::new() }
+        Client {
+            settings,
+            credentials,
+            clock,
+            hosts: Mutex::default(),
+            connections: Mutex::default(),
+            tidying: TaskTracker::new(),
+            sent: Sent::default(),
+        }
     }
 
     /// Lets `task` run on its own: it tidies up after something that was given up, and nobody waits for it but [`Client::settle`].
@@ -282,6 +292,7 @@ impl Client {
     ) -> Result<reqwest::Response, Error> {
         let mut builder = self.connections(host, url)?.request(method.clone(), url.clone()).headers(headers.clone());
         if let Some((name, value)) = authorization {
+            self.sent.header(value);
             builder = builder.header(name, *value);
         }
         let sent = Arc::new(AtomicU64::new(0));
@@ -327,7 +338,7 @@ impl Client {
 
     fn refused(&self, method: &Method, answer: &Answer) -> Error {
         let retry_after = retry_after(&answer.headers, self.clock.now());
-        let (problems, excerpt) = read_reasons(&answer.body);
+        let (problems, excerpt) = read_reasons(&answer.body, &self.sent.masker());
         let (url, status) = (SafeUrl::from(&answer.url), answer.status);
         Error::Refused(Box::new(Refusal {
             method: method.clone(),

@@ -13,7 +13,7 @@ use super::retry::{Verdict, classify};
 use crate::credentials::{CredentialError, variable_prefix};
 use crate::error::chain;
 use crate::model::Host;
-use crate::model::text::{excerpt, printable};
+use crate::model::text::{Masker, excerpt, printable};
 
 /// Why a request did not succeed. No variant shows a credential, a header or the value of a query that could be a secret.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,7 @@ pub struct Refusal {
     pub tries: u32,
 }
 
-/// A reason in a host's own words. Its text is as it came.
+/// A reason in a host's own words, less the secrets that it repeats. Its text is as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Problem {
@@ -190,17 +190,20 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Returns the reasons in the body of an error answer, or the beginning of the body when it is of another form.
-pub(super) fn read_reasons(body: &[u8]) -> (Vec<Problem>, String) {
+/// Returns the reasons in the body of an error answer, or the beginning of the body when it is of another form, masked.
+pub(super) fn read_reasons(body: &[u8], masker: &Masker) -> (Vec<Problem>, String) {
     #[derive(Deserialize)]
     struct Envelope {
         errors: Vec<Problem>,
     }
     match serde_json::from_slice::<Envelope>(body) {
-        Ok(envelope) if !envelope.errors.is_empty() => (envelope.errors, String::new()),
+        Ok(envelope) if !envelope.errors.is_empty() => {
+            let masked = |problem: Problem| Problem { code: masker.mask(&problem.code), message: masker.mask(&problem.message) };
+            (envelope.errors.into_iter().map(masked).collect(), String::new())
+        }
         // The pages that balancers and web sites answer with say less than their status.
         _ if body.trim_ascii_start().starts_with(b"<") => (Vec::new(), String::new()),
-        _ => (Vec::new(), excerpt(&String::from_utf8_lossy(body), 200)),
+        _ => (Vec::new(), excerpt(&masker.mask(&String::from_utf8_lossy(body)), 200)),
     }
 }
 
@@ -281,13 +284,30 @@ mod tests {
 
     #[test]
     fn reasons_are_read_in_the_registries_form_or_as_text() {
-        let (problems, excerpt) =
-            read_reasons(br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no\u001b[2J","detail":{"x":1}},{"message":"m"}]}"#);
+        let (problems, excerpt) = read_reasons(
+            br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no\u001b[2J","detail":{"x":1}},{"message":"m"}]}"#,
+            &Masker::default(),
+        );
         let shown: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!((shown, excerpt), (vec![r"NAME_UNKNOWN: no\u{1b}[2J".to_owned(), "m".to_owned()], String::new()));
-        assert_eq!(read_reasons(b"too many\nrequests"), (Vec::new(), r"too many\u{a}requests".to_owned()));
+        assert_eq!(read_reasons(b"too many\nrequests", &Masker::default()), (Vec::new(), r"too many\u{a}requests".to_owned()));
         for nothing in [&b""[..], b"\n<!DOCTYPE html><title>404</title>"] {
-            assert_eq!(read_reasons(nothing), (Vec::new(), String::new()));
+            assert_eq!(read_reasons(nothing, &Masker::default()), (Vec::new(), String::new()));
         }
+    }
+
+    #[test]
+    fn fuzzing_reasons() {
+        let seeds = [
+            r#"{"errors":[{"code":"DENIED","message":"requested access","detail":{"a":[1]}},{"code":null}]}"#,
+            r#"{"message":"404 Project Not Found"}"#,
+            "<html><h1>502 Bad Gateway</h1>",
+        ];
+        crate::model::fuzz_tests::fuzz("reasons", &seeds, |input| {
+            let (problems, text) = read_reasons(input, &Masker::default());
+            for shown in problems.iter().map(ToString::to_string).chain([text]) {
+                assert_eq!(printable(&shown), shown, "it can be shown as it is");
+            }
+        });
     }
 }

@@ -90,4 +90,16 @@ mod tests {
             of(&[text.as_str()]);
         }
     }
+
+    #[test]
+    fn fuzzing_links() {
+        let seeds = [r#"</v2/a/tags/list?n=1&last=b>; rel="next""#, r#"<https://a.example/x>; title="a,;b"; rel="first", <y>; rel=next"#];
+        crate::model::fuzz_tests::fuzz("links", &seeds, |input| {
+            let Ok(value) = reqwest::header::HeaderValue::from_bytes(input) else { return };
+            let headers = HeaderMap::from_iter([(LINK, value)]);
+            if let Some(target) = next(&headers) {
+                drop(Url::parse("https://r.example/v2/").and_then(|base| base.join(target)));
+            }
+        });
+    }
 }

@@ -132,6 +132,7 @@ impl Client {
 
     /// Exchanges a refresh token for an access token by POST (OAuth2 token authentication of CNCF distribution).
     async fn exchange_token(&self, host: &HostState, realm: &Realm, token: &Secret, access: &Access) -> Result<Token, Error> {
+        self.sent.secret(token);
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
             .append_pair("service", realm.service.as_deref().unwrap_or_default())

@@ -157,4 +157,12 @@ mod tests {
         }
         assert_eq!(repository_of("repository:host:5000/a:pull,push"), Some("host:5000/a"));
     }
+
+    #[test]
+    fn fuzzing_what_tokens_allow() {
+        let seeds = [r#"{"access":[{"type":"repository","name":"a/b","actions":["pull","push"]}],"exp":1}"#];
+        crate::model::fuzz_tests::fuzz("what tokens allow", &seeds, |input| {
+            drop((actions(&token(&crate::model::fuzz_tests::text(input)), "a/b"), actions(&crate::model::fuzz_tests::text(input), "a/b")));
+        });
+    }
 }

@@ -15,6 +15,7 @@ mod look;
 mod quota;
 mod request;
 mod retry;
+mod sent;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -124,4 +124,19 @@ mod tests {
         assert_eq!(note("20", "0;w=0"), (false, None));
         assert_eq!(note("0", "0;w=0"), (false, slow(0.0)));
     }
+
+    #[test]
+    fn fuzzing_quotas() {
+        let seeds = ["100;w=21600", "76, 100;w=21600;comment=\"a\"", "18446744073709551615;w=4294967295"];
+        crate::model::fuzz_tests::fuzz("quotas", &seeds, |input| {
+            let text = crate::model::fuzz_tests::text(input);
+            parse(&text);
+            if reqwest::header::HeaderValue::from_str(&text).is_ok() {
+                for standing in [standing(&text, "100;w=21600"), standing("3;w=21600", &text)].into_iter().flatten() {
+                    standing.is_low();
+                    standing.interval();
+                }
+            }
+        });
+    }
 }

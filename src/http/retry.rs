@@ -252,4 +252,16 @@ mod tests {
         assert_eq!(wait(&[("x-retry-after", "soon")]), None);
         assert_eq!(wait(&[]), None);
     }
+
+    #[test]
+    fn fuzzing_times_to_come_back_at() {
+        let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
+        let seeds = ["120", "Fri, 31 Dec 1999 23:59:59 GMT", "Friday, 31-Dec-99 23:59:59 GMT", "Fri Dec 31 23:59:59 1999", "1794000060"];
+        crate::model::fuzz_tests::fuzz("times to come back at", &seeds, |input| {
+            let Ok(value) = HeaderValue::from_bytes(input) else { return };
+            for name in [RETRY_AFTER, HeaderName::from_static("x-retry-after")] {
+                retry_after(&HeaderMap::from_iter([(name, value.clone())]), now);
+            }
+        });
+    }
 }

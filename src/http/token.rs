@@ -81,4 +81,15 @@ mod tests {
     fn headers_with_tokens_are_sensitive() {
         assert!(!format!("{:?}", bearer("hunter2")).contains("hunter2"));
     }
+
+    #[test]
+    fn fuzzing_tokens() {
+        let seeds = [r#"{"token":"abc","access_token":"def","expires_in":300,"issued_at":"2026-01-01T00:00:00Z"}"#];
+        crate::model::fuzz_tests::fuzz("tokens", &seeds, |input| {
+            if let Ok(token) = Token::parse(input, Instant::now()) {
+                assert!(token.header.is_sensitive());
+                token.is_usable();
+            }
+        });
+    }
 }

@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use crate::model::duration::parse_duration;
+use crate::model::inventory::Inventory;
+use crate::model::lifecycle::ProductName;
 use crate::model::platform::Platform;
-use crate::model::{Algorithm, Digest, ImageReference, Manifest, Repository, Tag, TagVersion};
+use crate::model::text::{excerpt, printable};
+use crate::model::{Algorithm, BuildRecord, Digest, ImageConfig, ImageReference, Manifest, Repository, Tag, TagVersion};
 use crate::process::Process;
 
 /// How many inputs there are when nobody says how long to go on.
@@ -22,7 +26,7 @@ const LONGEST_INPUT: usize = 64 * 1024;
 const LONGEST_SHOWN: usize = 4000;
 
 /// How long a reader may take for one input: far longer than it should, since machines are busy.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What readers like to stumble over.
 const PIECES: [&str; 30] = [
@@ -183,5 +187,44 @@ fn fuzzing_manifests() {
             assert_eq!(manifest.digest, Digest::sha256(input));
             assert!(manifest.blobs().len() <= input.len());
         }
+    });
+}
+
+#[test]
+fn fuzzing_records() {
+    let seed = r#"{"image":"r.example/apps/web:1.2.0","base":"r.example/bases/alpine:3.21.3-core1.0.0","base_digest":null,"digest":"","revision":"4f2a","project":"team/web","platforms":["linux/amd64","linux/arm/v7"],"built_at":"2026-11-01T10:00:00+02:00","custom_fields":{"team":["web"]},"colour":{"a":1}}"#;
+    fuzz("records", &[seed], |input| {
+        let Ok(record) = BuildRecord::parse(input) else { return };
+        // It is written such that the same is read; only what is too long once it is written is not.
+        if let Ok(bytes) = record.to_bytes() {
+            assert_eq!(BuildRecord::parse(&bytes).expect("what was written"), record);
+        }
+    });
+}
+
+#[test]
+fn fuzzing_inventories() {
+    let seed = r#"{"schema":"imglife/inventory/v1","time":"2026-11-21T07:00:00Z","warn_days":30,"bases":[{"image":"r.example/bases/go","tags":[{"tag":"1.22-core1","current":true,"aliases":["1"],"eol":[{"product":"go","cycle":"1.22","ends":true,"accepted_until":"2026-12-31"},{"product":"x","ends":"2026-12-01"}],"users":[]}]}]}"#;
+    fuzz("inventories", &[seed], |input| {
+        if let Ok(inventory) = Inventory::parse(input) {
+            let bytes = inventory.to_bytes().expect("an inventory");
+            assert_eq!(Inventory::parse(&bytes).and_then(|again| again.to_bytes()).expect("what was written"), bytes);
+        }
+    });
+}
+
+#[test]
+fn fuzzing_configurations_of_images() {
+    let seed = r#"{"os":"linux","architecture":"arm","variant":"v7","config":{"Labels":{"imglife.ref":"r.example/a:1","b":null}},"rootfs":{"type":"layers","diff_ids":["sha256:0"]}}"#;
+    fuzz("configurations of images", &[seed, r#"{"config":null,"rootfs":{"diff_ids":null}}"#], |input| drop(ImageConfig::parse(input)));
+}
+
+#[test]
+fn fuzzing_words_of_people() {
+    fuzz("words of people", &["1h30m", "45m", "12w", "7d", "{{ image }}@{{digest}} {{ none }}", "docker-library"], |input| {
+        let text = text(input);
+        drop((parse_duration(&text), text.parse::<ProductName>(), crate::model::hook::parts(&text).len()));
+        let shown = excerpt(&text, 100);
+        assert!(shown.chars().count() <= 1_101 && printable(&shown) == shown);
     });
 }

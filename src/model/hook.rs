@@ -78,8 +78,11 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = text;
     let mut searched = 0;
+    // Looked for once, however many braces are open before it.
+    let mut known = None;
     while let Some(open) = rest[searched..].find("{{").map(|at| at + searched) {
-        let Some(close) = rest[open..].find("}}").map(|at| at + open) else { break };
+        let Some(close) = known.filter(|close| *close > open).or_else(|| rest[open..].find("}}").map(|at| at + open)) else { break };
+        known = Some(close);
         let name = rest[open + 2..close].trim();
         let Some(&value) = Placeholder::ALL.iter().find(|placeholder| placeholder.name() == name) else {
             searched = open + 2;
@@ -90,7 +93,7 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
         }
         parts.push(Part::Value(value));
         rest = &rest[close + 2..];
-        searched = 0;
+        (searched, known) = (0, None);
     }
     if !rest.is_empty() {
         parts.push(Part::Text(rest));

@@ -33,12 +33,22 @@ impl Variables {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns a masker for the values of all variables whose names are those of secrets, and for the logins of
-    /// `DOCKER_AUTH_CONFIG`.
+    /// Returns a masker for the values of all variables whose names are those of secrets or of webhooks, for the passwords of addresses such as that
+    /// of a proxy, and for the logins of `DOCKER_AUTH_CONFIG`.
     pub fn masker(&self) -> Masker {
-        let named = self.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, value)| value.to_owned());
-        Masker::new(named.chain(self.get(DOCKER_AUTH).map(logins).unwrap_or_default()))
+        // Who knows such an address may write to it.
+        let is_secret = |name: &str| names_a_secret(name) || name.to_ascii_uppercase().contains("WEBHOOK");
+        let named = self.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.to_owned());
+        let in_addresses = self.iter().filter_map(|(_, value)| password_in(value));
+        Masker::new(named.chain(in_addresses).chain(self.get(DOCKER_AUTH).map(logins).unwrap_or_default()))
     }
+}
+
+/// Returns the password in an address, as it is written there.
+fn password_in(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("://")?;
+    let (login, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+    login.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 /// Holds what docker's configuration file does, as GitLab's runners take it.
@@ -84,6 +94,16 @@ mod tests {
     fn the_masker_hides_values_of_secret_variables_only() {
         let variables: Variables = [("GITLAB_TOKEN", "hunter2"), ("USER", "alice")].into_iter().collect();
         assert_eq!(variables.masker().mask("alice has hunter2"), "alice has ***");
+    }
+
+    #[test]
+    fn the_masker_hides_the_passwords_of_addresses() {
+        let variables: Variables =
+            [("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128/x"), ("CHAT_WEBHOOK", "https://chat.example/T00/B00")]
+                .into_iter()
+                .collect();
+        assert_eq!(variables.masker().mask("user:hunter2@ and https://chat.example/T00/B00"), "user:***@ and ***");
+        assert_eq!([("A", "https://proxy.example/x@y:zzzz")].into_iter().collect::<Variables>().masker().mask("zzzz"), "zzzz");
     }
 
     #[test]

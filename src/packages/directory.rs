@@ -2,9 +2,8 @@
 //!
 //! A file appears under its name whole and on the disk, or not at all. Readers take no lock. Only writing makes directories.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -13,10 +12,8 @@ use bytes::Bytes;
 use super::probe;
 use super::settled::{Seen, settled};
 use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+use crate::files;
 use crate::probe::{Finding, Login, Look, writable_directory};
-
-/// What the names of files that are being written begin with. No other file is called like this.
-const TEMPORARY: &str = ".incoming-";
 
 /// Packages as directories.
 #[derive(Clone, Debug)]
@@ -51,14 +48,8 @@ impl DirectoryFiles {
         let failed = |path: &Path, error| self.failed(format!("write {name}"), path, error);
         let parent = path.parent().unwrap_or(&self.directory);
         make_directories(parent).map_err(|error| failed(parent, error))?;
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            // Less what the umask takes: the content is as public as the directory.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(parent)
-            .map_err(|error| failed(parent, error))?;
-        file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(file.path(), error))?;
-        file.persist(&path).map_err(|error| failed(&path, error.error))?;
+        // The content is as public as the directory.
+        files::replace(&path, 0o666, content).map_err(|error| failed(&path, error))?;
         // The new name must be on the disk before an older file's is gone from it.
         sync(parent).map_err(|error| failed(parent, error))
     }
@@ -118,7 +109,7 @@ impl DirectoryFiles {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(TEMPORARY) {
+            if name.starts_with(files::TEMPORARY) {
                 continue;
             }
             match entry.file_type() {

@@ -541,4 +541,34 @@ mod tests {
             prop_assert_eq!(file.to_string().parse(), Ok(file));
         }
     }
+
+    #[test]
+    fn fuzzing_names_of_files() {
+        let key = FileKey::new(Encoded::of("1.0+X"), b"content", time("2026-11-21T07:00:00Z"), None).to_string();
+        let seeds = [
+            key.as_str(),
+            "r.example__apps__web/1.0+20261121t070000.000000z+0123456789abcdef.json",
+            "imglife/teams",
+            "imglife.records.r.example__a",
+        ];
+        crate::model::fuzz_tests::fuzz("names of files", &seeds, |input| {
+            let text = crate::model::fuzz_tests::text(input);
+            // What is a name is written as one.
+            if let Ok(key) = text.parse::<FileKey>() {
+                assert_eq!(key.to_string(), text);
+            }
+            if let Ok(encoded) = text.parse::<Encoded>() {
+                assert_eq!(encoded.as_str(), text);
+                if let Some(decoded) = encoded.decode() {
+                    assert_eq!(Encoded::of(&decoded), encoded);
+                }
+            }
+            let prefix = text.parse::<Prefix>().unwrap_or_else(|_| Prefix::none());
+            let scope = Scope::AllRecords(prefix);
+            drop((scope.file(&text), scope.package(&text, "records")));
+            // Whatever is encoded can be part of a path.
+            let encoded = Encoded::of(&text);
+            assert!(!encoded.as_str().contains('/') && !encoded.as_str().starts_with('.'), "{encoded}");
+        });
+    }
 }

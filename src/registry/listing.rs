@@ -117,4 +117,23 @@ mod tests {
         let asked = (0..).take_while(|_| listing.end_page(1, true).is_ok()).count();
         assert!((1_000..MOST_PAGES).contains(&asked), "{asked}");
     }
+
+    #[test]
+    fn fuzzing_tags_of_listings() {
+        let digest = crate::model::Digest::sha256(b"a").to_string();
+        crate::model::fuzz_tests::fuzz(
+            "tags of listings",
+            &["1.0\n2026-11-21T07:00:00Z\n1794000000", &digest, "-1\n9999-12-31T23:59:60+14:00"],
+            |input| {
+                let text = crate::model::fuzz_tests::text(input);
+                let mut listing = Listing::default();
+                for (number, line) in text.lines().enumerate() {
+                    let pushed = time(line).or_else(|| unix_time(line.parse().ok()?));
+                    listing.add(line.to_owned(), pushed, Some(line));
+                    drop(listing.end_page(number, number % 2 == 0));
+                }
+                assert!(listing.into_tags().len() <= text.lines().count());
+            },
+        );
+    }
 }

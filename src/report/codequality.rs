@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::json::visible;
 use crate::model::Digest;
 
 /// How bad a finding is.
@@ -65,7 +66,7 @@ pub fn draw(issues: &[Issue]) -> Result<String, serde_json::Error> {
             location: Location { path, lines: Lines { begin: issue.line } },
         }
     });
-    Ok(serde_json::to_string_pretty(&entries.collect::<Vec<_>>())? + "\n")
+    Ok(visible(&serde_json::to_string_pretty(&entries.collect::<Vec<_>>())?) + "\n")
 }
 
 #[cfg(test)]

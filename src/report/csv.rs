@@ -1,7 +1,9 @@
 //! Tables for spreadsheets (RFC 4180).
 
+use crate::model::text::printable;
+
 /// Returns `rows` as lines, every value in quotes. Values may come from outside: what a spreadsheet would take for a formula gets an
-/// apostrophe in front (OWASP, "CSV Injection").
+/// apostrophe in front (OWASP, "CSV Injection"), and a value stays on its line.
 pub fn draw(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |row: Vec<String>| row.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(",") + "\r\n";
     rows.into_iter().map(line).collect()
@@ -9,7 +11,7 @@ pub fn draw(rows: impl IntoIterator<Item = Vec<String>>) -> String {
 
 fn quoted(value: &str) -> String {
     let is_formula = value.trim_start().starts_with(['=', '+', '-', '@']) || value.starts_with(['\t', '\r', '\n']);
-    format!("\"{}{}\"", if is_formula { "'" } else { "" }, value.replace('"', "\"\""))
+    format!("\"{}{}\"", if is_formula { "'" } else { "" }, printable(value).replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -21,7 +23,7 @@ mod tests {
         let row = ["a,b", "say \"x\"", "=1+1", " @SUM(A1)", "-2", "+3", "\t=1", "a\nb", "r.example/a:1", ""];
         assert_eq!(
             draw([row.map(str::to_owned).to_vec()]),
-            "\"a,b\",\"say \"\"x\"\"\",\"'=1+1\",\"' @SUM(A1)\",\"'-2\",\"'+3\",\"'\t=1\",\"a\nb\",\"r.example/a:1\",\"\"\r\n"
+            "\"a,b\",\"say \"\"x\"\"\",\"'=1+1\",\"' @SUM(A1)\",\"'-2\",\"'+3\",\"'\\u{9}=1\",\"a\\u{a}b\",\"r.example/a:1\",\"\"\r\n"
         );
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::model::text::is_unsafe;
+
 /// A run, as a list of cases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestSuite {
@@ -95,6 +97,7 @@ fn escaped(text: &str) -> String {
             '>' => shown += "&gt;",
             '"' => shown += "&quot;",
             '\r' => shown += "&#13;",
+            other if is_unsafe(other) && !matches!(other, '\n' | '\t') => shown.extend(other.escape_unicode()),
             other => shown.push(other),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Specification: OpenMetrics 1.0.0 (prometheus.io/docs/specs/om/open_metrics_spec).
 
+use crate::model::text::printable;
+
 /// Numbers of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
@@ -45,7 +47,9 @@ pub fn draw(families: &[Family]) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+    // Some readers take other characters than a line feed for the end of a line.
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    lines.join("\n").replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
 }
 
 #[cfg(test)]
@@ -60,7 +64,7 @@ mod tests {
                 kind: Kind::Counter,
                 help: "Bytes moved",
                 samples: vec![Sample {
-                    labels: vec![("entry", "a\"b\\c\n".to_owned()), ("side", "source".to_owned())],
+                    labels: vec![("entry", "a\"b\\c\n\rd".to_owned()), ("side", "source".to_owned())],
                     value: 412_600_000.0,
                 }],
             },
@@ -74,7 +78,7 @@ mod tests {
         insta::assert_snapshot!(draw(&families), @r#"
         # TYPE imglife_sync_bytes counter
         # HELP imglife_sync_bytes Bytes moved
-        imglife_sync_bytes_total{entry="a\"b\\c\n",side="source"} 412600000
+        imglife_sync_bytes_total{entry="a\"b\\c\n\\u{d}d",side="source"} 412600000
         # TYPE imglife_sync_duration_seconds gauge
         # HELP imglife_sync_duration_seconds How long it took
         imglife_sync_duration_seconds 12.4

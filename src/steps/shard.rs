@@ -109,3 +109,20 @@ mod tests {
         assert!(Only::new(&["[".to_owned()]).is_err());
     }
 }
+
+#[cfg(test)]
+mod fuzz_tests {
+    use super::*;
+    use crate::model::fuzz_tests::{fuzz, text};
+
+    #[test]
+    fn fuzzing_what_is_wanted_only() {
+        fuzz("what is wanted only", &["alpine*", "r.example/[ab]/{c,d}/?", "**/x"], |input| {
+            let patterns: Vec<String> = text(input).lines().take(20).map(str::to_owned).collect();
+            match Only::new(&patterns) {
+                Ok(only) => drop((only.has(&["r.example/a/c/x".to_owned()]), only.check(&[vec!["alpine".to_owned()]]).is_ok())),
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        });
+    }
+}

@@ -12,9 +12,10 @@ pub(super) struct Untranslatable {
 pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
     let mut translated = String::with_capacity(template.len());
     let mut rest = template;
+    let mut line = 1;
     while let Some(start) = rest.find('{') {
-        let line = 1 + template[..template.len() - rest.len() + start].matches('\n').count();
         let (before, tail) = rest.split_at(start);
+        line += before.matches('\n').count();
         translated.push_str(before);
         rest = tail;
         let taken = match tail.as_bytes().get(1) {
@@ -37,7 +38,7 @@ pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
                 });
             }
             Some(b'#') => {
-                let taken = tail.find("#}").map_or(tail.len(), |end| end + 2);
+                let taken = end_of(tail, "#}").map_or(tail.len(), |end| end + 2);
                 translated.push_str(&tail[..taken]);
                 taken
             }
@@ -46,22 +47,28 @@ pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
                 1
             }
         };
+        line += tail[..taken].matches('\n').count();
         rest = &tail[taken..];
     }
     translated.push_str(rest);
     Ok(translated)
 }
 
+/// Returns where what begins with two characters at the start of `tail` ends: in `{%}` the one sign does not do both.
+pub(super) fn end_of(tail: &str, mark: &str) -> Option<usize> {
+    tail.get(2..)?.find(mark).map(|end| end + 2)
+}
+
 /// Returns how many bytes the block at the start of `tail` has; of `{% raw %}` all up to its end.
 pub(super) fn block(tail: &str) -> usize {
-    let Some(end) = tail.find("%}") else { return tail.len() };
+    let Some(end) = end_of(tail, "%}") else { return tail.len() };
     if tail[2..end].trim_matches('-').trim() != "raw" {
         return end + 2;
     }
     let mut from = end + 2;
     while let Some(start) = tail[from..].find("{%") {
         let start = from + start;
-        let Some(length) = tail[start..].find("%}") else { break };
+        let Some(length) = end_of(&tail[start..], "%}") else { break };
         if tail[start + 2..start + length].trim_matches('-').trim() == "endraw" {
             return start + length + 2;
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::{Environment, Error, ErrorKind, Value, filters, tests};
 
-use super::go::{Untranslatable, block};
+use super::go::{Untranslatable, block, end_of};
 
 /// The longest expression or statement, in bytes between its braces.
 const LONGEST_EXPRESSION: usize = 1024;
@@ -40,8 +40,11 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
     let mut restricted = String::with_capacity(template.len());
     let mut rest = template;
     let (mut expressions, mut branches) = (0, 0);
+    let (mut line, mut counted) = (1, 0);
     while let Some(start) = rest.find('{') {
-        let line = 1 + template[..template.len() - rest.len() + start].matches('\n').count();
+        let at = template.len() - rest.len() + start;
+        line += template[counted..at].matches('\n').count();
+        counted = at;
         let refuse = |problem: String, hint: &str| Err(Untranslatable { line, problem, hint: hint.to_owned() });
         let (before, tail) = rest.split_at(start);
         restricted.push_str(before);
@@ -50,7 +53,7 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
             Some(b'{') => None,
             // What is raw ends elsewhere than its first block does.
             Some(b'%') => Some(block(tail)).filter(|length| tail[2..*length].contains("{%")).filter(|_| is_raw(tail)),
-            Some(b'#') => Some(tail.find("#}").map_or(tail.len(), |end| end + 2)),
+            Some(b'#') => Some(end_of(tail, "#}").map_or(tail.len(), |end| end + 2)),
             _ => Some(1),
         };
         if let Some(length) = plain {
@@ -126,7 +129,7 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
 }
 
 fn is_raw(tail: &str) -> bool {
-    tail.find("%}").is_some_and(|end| tail[2..end].trim_matches('-').trim() == "raw")
+    end_of(tail, "%}").is_some_and(|end| tail[2..end].trim_matches('-').trim() == "raw")
 }
 
 /// Returns what stands before `closing`, which counts outside of strings and brackets only.

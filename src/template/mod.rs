@@ -15,6 +15,9 @@ use crate::model::text::excerpt;
 mod go;
 mod limits;
 
+/// The longest line of a template, in bytes.
+const LONGEST_LINE: usize = 16 * 1024;
+
 /// The longest template, and the longest text that one may make, in bytes.
 pub const LONGEST_TEXT: usize = 1024 * 1024;
 
@@ -67,6 +70,10 @@ impl Source<'_> {
     fn render(&self, known: &minijinja::Value) -> Result<String, TemplateError> {
         if self.text.len() > LONGEST_TEXT {
             return Err(self.fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
+        }
+        // The engine counts columns in 16 bits, also of what is added to a line below.
+        if let Some((line, _)) = (1..).zip(self.text.lines()).find(|(_, line)| line.len() > LONGEST_LINE) {
+            return Err(self.fail(Some(line), format!("the line is longer than {} KiB", LONGEST_LINE / 1024), None));
         }
         let template = go::translate(self.text).and_then(|translated| limits::restrict(&translated));
         let template = template.map_err(|found| self.fail(Some(found.line), found.problem, Some(found.hint)))?;
@@ -285,5 +292,26 @@ mod tests {
         ] {
             rendered(&template).expect("it is within bounds");
         }
+    }
+}
+
+#[cfg(test)]
+mod fuzz_tests {
+    use super::*;
+    use crate::model::fuzz_tests::{fuzz, text};
+
+    #[test]
+    fn fuzzing_templates() {
+        let seeds = [
+            "FROM {{ base }}\n{% for one in names %}RUN {{ one|upper }} {{ loop.index }}\n{% endfor %}{# note #}{% if a is defined %}x{% else %}y{% endif %}",
+            "{{ .Base }} {{- range .Names }}{{ . }}{{ end }} {% set a = [1, 2] %}{% macro m(b) %}{{ b * 3 }}{% endmacro %}{{ m('c') ~ a|join(',') }}",
+            "{% raw %}{{ }}{% endraw %}{{ (((1 + 2) * 3) ** 2)|string }}",
+        ];
+        let variables = serde_json::json!({ "base": "r.example/a:1", "names": ["b", "c"], "a": 7 });
+        fuzz("templates", &seeds, |input| match render("a template", &text(input), &variables) {
+            Ok(text) => assert!(text.len() <= LONGEST_TEXT),
+            // A thread that panicked would say so.
+            Err(error) => assert!(!error.problem.is_empty() && error.problem != "it cannot be rendered", "{error}"),
+        });
     }
 }

@@ -1,9 +1,9 @@
-//! `imglife build` by its binary, with the native engine against a real registry: what is published, also when runs are killed or
-//! meet. What programs build is tested in `engines`, what layers hold in `native`.
+//! `imglife build` by its binary, with the native engine against a real registry: what is published, also when runs
+//! meet. What programs build is tested in `engines`, what layers hold in `native`, what is left by runs that are killed in `faults`.
 
 use std::time::Duration;
 
-use crate::faults::kills::{assert_whole, moment, rounds};
+use crate::faults::kills::assert_whole;
 use crate::native::images::base;
 use crate::registries::client;
 use crate::support::registry::Registry;
@@ -12,16 +12,13 @@ use crate::sync::json;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a registry may take to end what it was doing for a run that was killed.
-const SETTLING: Duration = Duration::from_millis(200);
-
 /// Puts a mirror of two platforms at `mirrors/app:1`.
-async fn mirror(registry: &Registry) {
+pub(crate) async fn mirror(registry: &Registry) {
     base(&["linux/amd64", "linux/arm64"]).publish(&client(registry), &registry.repository("mirrors/app")).await;
 }
 
 /// Returns a configuration of a base and of an image on it, below `path`.
-fn configuration(registry: &Registry, path: &str) -> String {
+pub(crate) fn configuration(registry: &Registry, path: &str) -> String {
     let host = registry.host();
     format!(
         "registry: {{ provider: file, insecure_registries: [{host:?}] }}
@@ -37,7 +34,7 @@ build:
 }
 
 /// Returns a world with templates, whose runs are all of one time.
-fn world(registry: &Registry, path: &str) -> World {
+pub(crate) fn world(registry: &Registry, path: &str) -> World {
     World::new()
         .file("imglife.yaml", configuration(registry, path))
         .file("images/app/Dockerfile.tmpl", "FROM {{ base }}\nCOPY files/ /srv/\nLABEL by={{ revision }}\n")
@@ -109,37 +106,6 @@ async fn hooks_run_after_each_push_and_are_told_what_was_built() {
     let failed = failing.imglife(["build"]).exits(1);
     assert!(failed.stdout.contains("error: hook `") && failed.stdout.contains("exit code 7"), "{}", failed.stdout);
     assert!(registry.stored_tags("bases/app").contains_key("1-core1.0.1"));
-}
-
-#[tokio::test]
-async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_the_same() {
-    let registry = Registry::plain();
-    mirror(&registry).await;
-    let slow = |world: World, path: &str| {
-        let text = configuration(&registry, path);
-        world.file("slow.yaml", format!("{text}hosts: {{ {:?}: {{ requests_per_second: 80 }} }}\n", registry.host()))
-    };
-    let undisturbed = slow(world(&registry, "undisturbed"), "undisturbed");
-    let length = undisturbed.imglife(["-c", "slow.yaml", "build"]).succeeds().elapsed;
-    let mut killed = 0;
-    for round in 0..rounds() {
-        let path = format!("round-{round}");
-        let world = slow(world(&registry, &path), &path);
-        let running = world.start_imglife(["-c", "slow.yaml", "build"]).within(PATIENCE);
-        std::thread::sleep(moment(round, length));
-        running.signal("KILL");
-        killed += u64::from(running.wait().code().is_none());
-        std::thread::sleep(SETTLING);
-        for name in ["app", "tools"] {
-            assert_whole(&client(&registry), &registry.repository(&format!("{path}/{name}"))).await;
-        }
-        world.imglife(["build"]).succeeds();
-        let tags = registry.stored_tags(&format!("{path}/app"));
-        assert_eq!(tags.keys().collect::<Vec<_>>(), ["1-core1.0.0", "latest"], "round {round}");
-        let again = json(&world.imglife(["build", "--output", "json"]).succeeds().stdout);
-        assert_eq!(again["totals"]["upToDate"], 2, "round {round}: {again}");
-    }
-    assert!(2 * killed >= rounds(), "{killed} of {} were killed on the way", rounds());
 }
 
 #[tokio::test]

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::support::endoflife::{EndOfLife, Trouble};
 use crate::support::world::World;
 use crate::sync::json;
 
 /// Returns a configuration with an entry for each product, its images having the tag.
-fn configuration(api: &EndOfLife, products: &[(&str, &str)]) -> String {
+pub(crate) fn configuration(api: &EndOfLife, products: &[(&str, &str)]) -> String {
     let mut text = format!("lifecycle: {{ api_url: {:?} }}\nsync:\n  entries:\n", api.address());
     for (product, tag) in products {
         text += &format!(
@@ -19,12 +18,12 @@ fn configuration(api: &EndOfLife, products: &[(&str, &str)]) -> String {
     text
 }
 
-fn data(world: &World) -> String {
+pub(crate) fn data(world: &World) -> String {
     fs::read_to_string(world.path("eol-data.yaml")).expect("a data file")
 }
 
 /// Returns an API that knows thirty products, and their names.
-fn thirty() -> (EndOfLife, Vec<String>) {
+pub(crate) fn thirty() -> (EndOfLife, Vec<String>) {
     let api = EndOfLife::start();
     let names: Vec<String> = (1..=30).map(|number| format!("product-{number}")).collect();
     for name in &names {
@@ -127,31 +126,6 @@ fn a_dry_run_says_what_a_run_does_and_writes_nothing() {
 }
 
 #[test]
-fn runs_at_once_and_runs_that_are_killed_leave_a_whole_file() {
-    let (api, names) = thirty();
-    let products: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1.10.4")).collect();
-    let config = configuration(&api, &products);
-    let world = World::new().file("imglife.yaml", &config);
-    let runs: Vec<_> = (0..3).map(|_| world.start_imglife(["eol", "update"])).collect();
-    for run in runs {
-        run.wait().succeeds();
-    }
-    let whole = data(&world);
-    let world = World::new().file("imglife.yaml", config);
-    for milliseconds in [5, 20, 40, 60, 90] {
-        let run = world.start_imglife(["eol", "update"]);
-        std::thread::sleep(Duration::from_millis(milliseconds));
-        run.signal("KILL");
-        run.wait();
-        if let Ok(text) = fs::read_to_string(world.path("eol-data.yaml")) {
-            assert_eq!(text, whole, "after {milliseconds} ms");
-        }
-    }
-    world.imglife(["eol", "update"]).succeeds();
-    assert_eq!(data(&world), whole);
-}
-
-#[test]
 fn a_local_file_is_checked_and_nobody_asked() {
     let config = "lifecycle: { eol_provider: local, api_url: 'http://127.0.0.1:1' }\nsync:\n  entries:\n    - { source: a.example/x, target: r.example/x, tag: '2025', lifecycle: [{ product: house }, { product: alpine }] }\n";
     let world = World::new().file("imglife.yaml", config);
@@ -241,7 +215,7 @@ fn the_data_can_be_kept_in_the_package_registry() {
 }
 
 /// Returns how many files are below `directory`.
-fn count(directory: &Path) -> usize {
+pub(crate) fn count(directory: &Path) -> usize {
     let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
     entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
 }

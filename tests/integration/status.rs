@@ -160,7 +160,7 @@ async fn every_world_is_reported_as_expected() {
 }
 
 /// Returns a world with a mirror, a base that is built from it, and an application on that.
-fn small_world() -> World {
+pub(crate) fn small_world() -> World {
     let config = "registry: { provider: file }\nstatus: { graph: true, timeline: true }\n\
          sync:\n  entries:\n    - { source: 'ocidir://upstream', target: 'ocidir://mirror', tag: 3.21.3, lifecycle: { product: alpine } }\n\
          build:\n  core_version: 1.0.0\n  registry: 'ocidir://bases'\n  engine: native\n  images:\n\

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -14,6 +13,7 @@ use thiserror::Error;
 use super::{Surroundings, runtime};
 use crate::command::System;
 use crate::error::{Exit, Failure};
+use crate::files;
 use crate::model::Repository;
 use crate::model::text::excerpt;
 use crate::report::text::{Style, draw};
@@ -195,11 +195,7 @@ impl Made {
         let parent = path.parent().unwrap_or(path);
         self.directories.extend(parent.ancestors().take_while(|directory| !directory.exists()).map(Path::to_owned));
         fs::create_dir_all(parent)?;
-        // Less what the umask takes: they are files like others.
-        let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(parent)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist_noclobber(path).map_err(|error| error.error)?;
+        files::create(path, 0o666, text.as_bytes())?;
         self.files.push(path.to_owned());
         Ok(())
     }

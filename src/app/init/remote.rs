@@ -158,4 +158,18 @@ mod tests {
         assert_eq!(forge("codeberg.org"), Some(InitForge::Gitea));
         assert_eq!(forge("git.example.com"), None);
     }
+
+    #[test]
+    fn fuzzing_addresses_of_remotes() {
+        let seeds =
+            ["https://user:hunter2@git.example:8443/a/b/c.git", "git@git.example:team/base.git", "ssh://git@git.example:2222/team/base"];
+        crate::model::fuzz_tests::fuzz("addresses of remotes", &seeds, |input| {
+            if let Some(remote) = Remote::parse(&crate::model::fuzz_tests::text(input)) {
+                remote.forge();
+                let parts = [remote.host_name(), remote.owner(), remote.repository()];
+                assert!(parts.iter().all(|part| !part.is_empty()), "{parts:?}");
+                assert!(!remote.server.contains("hunter2"), "{}", remote.server);
+            }
+        });
+    }
 }

@@ -407,4 +407,27 @@ mod tests {
             assert_eq!(exposed(word), None, "{word}");
         }
     }
+
+    #[test]
+    fn fuzzing_configurations_of_bases() {
+        let seed = json!({
+            "architecture": "arm", "os": "linux", "variant": "v7", "os.version": "1", "created": "2026-01-01T00:00:00Z",
+            "config": { "Env": ["PATH=/bin", "X"], "Labels": { "a": "b" }, "User": "a:b", "WorkingDir": "x", "OnBuild": ["RUN x"], "Healthcheck": {},
+                "ExposedPorts": { "80/tcp": {} }, "Volumes": null, "Entrypoint": ["a"], "Cmd": null },
+            "rootfs": { "type": "layers", "diff_ids": ["sha256:one"] }, "history": [{ "created_by": "base", "empty_layer": true }],
+        })
+        .to_string();
+        let created = "2026-01-02T03:04:05Z".parse().expect("a time");
+        crate::model::fuzz_tests::fuzz("configurations of bases", &[&seed], |input| {
+            let Ok(mut config) = Config::of_base(input, 1, created) else { return };
+            drop((config.platform(), config.trigger(), config.user(), config.working_directory()));
+            let (arguments, environment) = (BTreeMap::new(), config.environment());
+            let setting = Setting { arguments: &arguments, target: None, environment: Some(&environment) };
+            let lines = "FROM a\nENV A=$PATH\nLABEL a=c\nUSER b\nWORKDIR y\nEXPOSE 81\nVOLUME /z\nCMD x\nSTOPSIGNAL 9\nHEALTHCHECK NONE\n";
+            for step in steps(lines, &setting).unwrap_or_default() {
+                drop(config.apply(&step.action, &Made::Nothing));
+            }
+            assert!(serde_json::from_slice::<Value>(&config.into_bytes()).is_ok());
+        });
+    }
 }

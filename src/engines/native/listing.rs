@@ -182,4 +182,54 @@ mod tests {
         GzDecoder::new(&kept[..]).read_to_string(&mut text).expect("text");
         assert_eq!(serde_json::from_str::<Listing>(&text).expect("a listing"), expected);
     }
+
+    #[test]
+    fn fuzzing_layers() {
+        let files = [
+            ("etc/passwd", EntryType::Regular, "root:x:0:0::/:/bin/sh\napp:x:100:101::/:\n"),
+            ("etc/group", EntryType::Regular, "root:x:0:\nstaff:x:50:app\n"),
+            ("usr/bin/", EntryType::Directory, ""),
+            ("bin", EntryType::Symlink, "usr/bin"),
+            ("usr/.wh.gone", EntryType::Regular, ""),
+            ("var/.wh..wh..opq", EntryType::Regular, ""),
+        ];
+        let (plain, mut packer) = (layer(&files), GzEncoder::new(Vec::new(), Compression::fast()));
+        packer.write_all(&plain).expect("packed");
+        let packed = packer.finish().expect("packed");
+        // Seeds are text; what is in an archive is nearly that.
+        let plain = String::from_utf8(plain).expect("text");
+        let checked = |bytes: &[u8]| {
+            let Ok(listing) = read(bytes) else { return };
+            let mut tree = super::super::tree::Tree::default();
+            tree.apply(&listing);
+            for path in ["bin/sh", "../../etc/passwd", "etc/passwd/x", "var/x"] {
+                drop(tree.resolve(path, super::super::tree::Last::Followed));
+            }
+            for who in ["app", "app:staff", "0:7", "none"] {
+                drop(super::super::users::owner(who, &tree));
+            }
+        };
+        crate::model::fuzz_tests::fuzz("layers", &[&plain], |input| {
+            checked(input);
+            // With checksums that are right, more is read.
+            let mut mended = input.to_vec();
+            for block in mended.chunks_exact_mut(512) {
+                block[148..156].fill(b' ');
+                let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+            checked(&mended);
+        });
+        let place = std::cell::Cell::new(0);
+        crate::model::fuzz_tests::fuzz("packed layers", &["a", "bcd"], |input| {
+            let mut changed = packed.clone();
+            let at = place.replace(place.get() + 7) % changed.len();
+            changed.truncate(changed.len() - input.len() % 16);
+            for (byte, other) in changed.iter_mut().skip(at).zip(input) {
+                *byte ^= other;
+            }
+            checked(&changed);
+            drop(serde_json::from_slice::<Listing>(input));
+        });
+    }
 }

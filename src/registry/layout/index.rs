@@ -176,3 +176,26 @@ fn choose(entries: &[(NamedBy, &Value)]) -> Result<Option<Descriptor>, EntryErro
     }
     Ok(chosen)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fuzz_tests::fuzz;
+
+    #[test]
+    fn fuzzing_indexes_of_layouts() {
+        let digest = Digest::sha256(b"content");
+        let seed = format!(
+            r#"{{"schemaVersion":2,"other":1,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":7,"annotations":{{"org.opencontainers.image.ref.name":"1.0"}}}},{{"digest":null}},7]}}"#
+        );
+        let (tag, one): (Tag, _) = ("1.0".parse().expect("a tag"), Descriptor::new("application/vnd.oci.image.index.v1+json", digest, 9));
+        fuzz("indexes of layouts", &[&seed], |input| {
+            let Ok(mut index) = Index::parse(input) else { return };
+            drop((index.tags(), index.find(&tag), index.descriptors(), index.readable().count()));
+            index.set(&tag, &one);
+            let mut again = Index::parse(&index.into_bytes()).expect("what was written");
+            assert_eq!(again.find(&tag).ok().flatten().map(|found| found.digest), Some(one.digest.clone()));
+            drop((again.remove_tag(&tag), again.remove_manifest(&one.digest)));
+        });
+    }
+}

@@ -185,4 +185,13 @@ mod tests {
         }
         assert_eq!(reached(&HeaderMap::new()), None);
     }
+
+    #[test]
+    fn fuzzing_how_far_an_upload_got() {
+        crate::model::fuzz_tests::fuzz("how far an upload got", &["0-99", "bytes=0-18446744073709551615", "bytes 5-9/10"], |input| {
+            if let Ok(value) = HeaderValue::from_bytes(input) {
+                reached(&HeaderMap::from_iter([(RANGE, value)]));
+            }
+        });
+    }
 }

@@ -16,6 +16,7 @@ use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
 use crate::config::{Build, BuildImage, Provenance};
 use crate::error::chain;
+use crate::files;
 use crate::model::text::printable;
 use crate::model::{ImageReference, Platform};
 use crate::steps::{Mode, Trouble};
@@ -319,10 +320,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let failed = |error| WriteError::Write(path.to_owned(), error);
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(failed)?;
-    file.persist(path).map(drop).map_err(|error| failed(error.error))
+    files::replace(path, 0o644, bytes).map_err(failed)
 }
 
 fn pretty(value: &Value) -> String {

@@ -72,4 +72,16 @@ mod tests {
         assert_eq!(replaced(&format!("{begin}\n{end}\n{begin}\n{end}\n"), BLOCK), Err(MarkerError::Twice(1, 3)));
         assert_eq!(replaced(&format!("{begin}\n{end}\n{end}\n"), BLOCK), Err(MarkerError::NotBegun(3)));
     }
+
+    #[test]
+    fn fuzzing_pages_with_a_report() {
+        let page = format!("# Ours\n\n{BLOCK}\nfoot\r\n");
+        crate::model::fuzz_tests::fuzz("pages with a report", &[&page, BEGIN, END], |input| {
+            let text = crate::model::fuzz_tests::text(input);
+            if let Ok(once) = replaced(&text, BLOCK) {
+                assert!(once.contains(BLOCK));
+                assert_eq!(replaced(&once, BLOCK), Ok(once.clone()), "what is replaced once stays");
+            }
+        });
+    }
 }

@@ -13,13 +13,13 @@ use super::*;
 const RECORDER: &str = "tr '\\0' ' ' < /proc/$$/cmdline >> $HOME/calls; echo >> $HOME/calls; exec /usr/bin/git \"$@\"";
 
 /// Returns a server of GitLab's that has the repository too, for who presents one of `logins`.
-fn gitlab(bare: &Bare, logins: &[&str]) -> Gitlab {
+pub(crate) fn gitlab(bare: &Bare, logins: &[&str]) -> Gitlab {
     let (root, logins) = (bare.root().to_owned(), logins.iter().map(ToString::to_string).collect::<Vec<_>>());
     Gitlab::start_with(gitlab::Rules::default(), move |asked| asked.path.starts_with("/team/").then(|| Bare::answer(&root, &logins, asked)))
 }
 
 /// Returns a world as a job of GitLab's sees it.
-fn gitlab_job(url: &str, branch: &str) -> World {
+pub(crate) fn gitlab_job(url: &str, branch: &str) -> World {
     let host = url.trim_start_matches("http://").trim_end_matches('/').split(':').collect::<Vec<_>>();
     World::new()
         .variable("CI", "true")

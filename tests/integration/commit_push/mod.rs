@@ -6,17 +6,17 @@ use std::path::Path;
 use super::support::git::Bare;
 use super::support::world::{Outcome, World};
 
-mod forges;
+pub(crate) mod forges;
 mod races;
 
-const REPORT: &str = "<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";
+pub(crate) const REPORT: &str = "<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";
 
-fn push(world: &World, paths: &[&str]) -> Outcome {
+pub(crate) fn push(world: &World, paths: &[&str]) -> Outcome {
     world.imglife_with(&[&["git", "commit-push", "-m", "update the report"], paths].concat())
 }
 
 /// Returns every file below a directory with its content.
-fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();

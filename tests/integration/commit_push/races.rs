@@ -1,8 +1,5 @@
-//! Several at once, and runs that are killed.
+//! Several at once.
 
-use std::time::Duration;
-
-use super::super::faults::kills::{moment, rounds};
 use super::*;
 
 #[test]
@@ -49,29 +46,4 @@ fn who_is_always_overtaken_gives_up() {
     let said = push(&world, &["README.md"]).exits(1);
     assert!(said.stderr.contains("main was changed by others 5 times in a row"), "{}", said.stderr);
     assert_eq!((bare.file("README.md").as_str(), bare.commits()), ("old\n", 6));
-}
-
-#[test]
-fn a_run_that_is_killed_leaves_a_whole_repository_and_the_next_one_completes() {
-    let length = {
-        let bare = Bare::with(&[("README.md", "old\n")]);
-        push(&bare.checkout("").file("README.md", "new\n"), &["README.md"]).succeeds().elapsed
-    };
-    let mut killed = 0;
-    for round in 0..rounds() {
-        let bare = Bare::with(&[("README.md", "old\n")]);
-        let world = bare.checkout("--depth=1").file("README.md", "new\n");
-        let before = files(&world.path(""));
-        let running = world.start_imglife(["git", "commit-push", "-m", "update", "README.md"]);
-        std::thread::sleep(moment(round, length));
-        running.signal("KILL");
-        killed += u64::from(running.wait().code().is_none());
-        // Git may still be at it: the process group of a killed run is not killed with it.
-        std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(files(&world.path("")), before, "round {round}");
-        push(&world, &["README.md"]).succeeds();
-        assert_eq!((bare.file("README.md").as_str(), bare.commits()), ("new\n", 2), "round {round}");
-        bare.run(&["fsck", "--strict"]);
-    }
-    assert!(2 * killed >= rounds(), "{killed} of {} were killed on the way", rounds());
 }

@@ -10,15 +10,21 @@ use imglife::registry::ImageSource;
 use imglife::registry::layout::Layouts;
 
 use super::{Duration, Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, noise};
+use crate::support::world::Running;
 
+mod builds;
 mod cleanups;
+mod commits;
+mod registrations;
+mod reports;
+mod updates;
 
 /// How long a registry may take to end what it was doing for a run that was killed.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// Returns how many runs are killed: as many as `IMGLIFE_SOAK` says, else five.
+/// Returns how many runs of a kind are killed: as many as `IMGLIFE_SOAK` says, else five.
 #[expect(clippy::disallowed_methods, reason = "only who runs the tests says how long they may take")]
-pub(crate) fn rounds() -> u64 {
+fn rounds() -> u64 {
     std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| text.parse().expect("IMGLIFE_SOAK is a number of rounds"))
 }
 
@@ -103,8 +109,20 @@ fn kill_after(world: &World, moment: Duration) -> bool {
     running.wait().code().is_none()
 }
 
+/// Kills a run that takes `length` at the moment of this round. Returns whether it had not ended by itself.
+fn kill(running: Running, round: u64, length: Duration) -> bool {
+    std::thread::sleep(moment(round, length));
+    running.signal("KILL");
+    running.wait().code().is_none()
+}
+
+/// Fails the test when hardly any run was killed before it ended by itself. Short ones take now less, now more time.
+fn assert_some(killed: u64) {
+    assert!(5 * killed >= rounds(), "{killed} of {} were killed on the way", rounds());
+}
+
 /// Returns a moment within a run that takes `length`.
-pub(crate) fn moment(round: u64, length: Duration) -> Duration {
+fn moment(round: u64, length: Duration) -> Duration {
     length.mul_f64(fastrand::Rng::with_seed(round).f64())
 }
 

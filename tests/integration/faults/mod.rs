@@ -20,10 +20,12 @@ use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 
 mod connections;
+mod hostile;
 pub(crate) mod kills;
 mod lies;
 mod logins;
 mod pairs;
+mod secrets;
 mod table;
 
 /// No run of these tests may take longer, whatever is done to it: five tries wait for 15 seconds at the most.
@@ -224,9 +226,8 @@ fn the_faults_that_are_documented_are_those_that_are_tested() {
     assert_eq!(documented.len(), cases.len(), "docs/reliability.md has rows that no case stands for");
 }
 
-#[test]
-fn the_tests_that_are_documented_exist() {
-    let page = include_str!("../../../docs/reliability.md");
+/// Returns the text of all sources.
+fn sources() -> String {
     let mut sources = String::new();
     let mut left: Vec<PathBuf> = ["src", "tests"].iter().map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).collect();
     while let Some(path) = left.pop() {
@@ -236,10 +237,27 @@ fn the_tests_that_are_documented_exist() {
             sources += &fs::read_to_string(&path).expect("a source");
         }
     }
+    sources
+}
+
+#[test]
+fn the_tests_that_are_documented_exist() {
+    let page = include_str!("../../../docs/reliability.md");
+    let sources = sources();
     let traps = page.split("## Traps").nth(1).expect("the section");
     let names: Vec<&str> = traps.split('`').skip(1).step_by(2).filter(|name| name.len() > 20 && name.contains('_')).collect();
     let missing: Vec<&&str> = names.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
     assert!(names.len() > 60 && missing.is_empty(), "of {} tests these are not there: {missing:?}", names.len());
+}
+
+#[test]
+fn the_readers_that_are_documented_are_those_that_are_fuzzed() {
+    let page = include_str!("../../../docs/reliability.md");
+    let readers = page.split("<!-- readers").nth(1).expect("the table");
+    let documented: BTreeSet<&str> = readers.split('`').filter(|name| name.starts_with("fuzzing_")).collect();
+    let sources = sources();
+    let fuzzed = sources.split("\n").filter_map(|line| line.trim_start().strip_prefix("fn ")?.strip_suffix("() {"));
+    assert_eq!(documented, fuzzed.filter(|name| name.starts_with("fuzzing_")).collect::<BTreeSet<&str>>());
 }
 
 #[tokio::test]

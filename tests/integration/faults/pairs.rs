@@ -1,10 +1,12 @@
-//! Two runs at once on the same target.
+//! Two runs at once on the same target, data and report. Of builds, records, branches and clean-ups there are more beside their other tests.
 
 use imglife::model::Repository;
 use imglife::registry::layout::Layouts;
 
 use super::kills::{assert_whole, layout_files};
 use super::{Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, image, noise};
+use crate::eol::{configuration as tracking, count, data, thirty};
+use crate::status::small_world;
 use crate::support::world::Running;
 
 /// Returns small images with tags that begin with `name`, which share a layer with those of every other name.
@@ -111,4 +113,47 @@ async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
     world.imglife(["-c", "one.yaml", "sync"]).succeeds();
     a.assert_published(&Layouts::default(), &layout).await;
     assert!(layout_files(&world.path("out")).keys().all(|name| !name.starts_with(".imglife")), "nothing is left over");
+}
+
+#[test]
+fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
+    let (api, names) = thirty();
+    let config = tracking(&api, &names.iter().map(|name| (name.as_str(), "1.10.4")).collect::<Vec<_>>());
+    let world = World::new().file("imglife.yaml", &config);
+    let at_once = |world: &World, arguments: &[&str]| {
+        let runs = [(); 3].map(|()| world.start_with(arguments).within(PATIENCE));
+        for run in runs {
+            run.wait().succeeds();
+        }
+    };
+    at_once(&world, &["eol", "update"]);
+    let whole = data(&world);
+    world.imglife(["eol", "update"]).succeeds();
+    assert_eq!(data(&world), whole);
+    assert_eq!(whole.lines().filter(|line| line.ends_with(':')).count(), 30);
+
+    let packages = config.replacen("lifecycle: {", "lifecycle: { eol_target: pkgregistry,", 1);
+    let world = World::new().file("imglife.yaml", format!("registry: {{ provider: file, path: records }}\n{packages}"));
+    at_once(&world, &["eol", "update"]);
+    // What two wrote at the same time counts once, and goes when something new is written.
+    assert_eq!(world.imglife(["eol", "list"]).succeeds().stdout.matches("product-30 ").count(), 1);
+    api.product("product-7", &[("1.10", Some("2031-01-31"))]);
+    world.imglife(["eol", "update"]).succeeds();
+    assert_eq!(count(&world.path("records")), 1);
+}
+
+#[test]
+fn reports_into_the_same_file_at_once_leave_one_whole_page_and_what_people_wrote() {
+    let world = small_world().file("README.md", "# Ours\n\n<!-- imglife:begin -->\nold\n<!-- imglife:end -->\nfoot\n");
+    let arguments = ["status", "--publish", "--output", "README.md"];
+    for _ in 0..3 {
+        let runs = [(); 3].map(|()| world.start_imglife(arguments).within(PATIENCE));
+        for run in runs {
+            run.wait().succeeds();
+        }
+    }
+    let page = std::fs::read_to_string(world.path("README.md")).expect("a file");
+    assert!(page.starts_with("# Ours\n\n<!-- imglife:begin -->\n## ") && page.ends_with("\n<!-- imglife:end -->\nfoot\n"), "{page}");
+    assert!(world.imglife(arguments).succeeds().stdout.contains("README.md   unchanged\n"));
+    assert!(world.imglife(["latest", "alpine"]).succeeds().stdout.ends_with("bases/alpine:3.21.3-core1.0.0\n"));
 }

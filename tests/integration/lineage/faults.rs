@@ -1,4 +1,4 @@
-//! Stores that fail, and runs that are killed or meet.
+//! Stores that fail, and runs that meet.
 
 use std::fs;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 
-use super::{Site, World, files, json_of, recorded};
+use super::{World, files, json_of, recorded};
 use crate::support::gitlab::{Gitlab, MAINTAINER, Rules};
 use crate::support::world::Running;
 
 /// Everything given, so that only the records matter.
-fn arguments(image: &str) -> [&str; 10] {
+pub(crate) fn arguments(image: &str) -> [&str; 10] {
     [
         "register",
         "--image",
@@ -102,36 +102,5 @@ fn two_registrations_at_once_leave_one_record() {
         assert_eq!(recorded(&world), ["1", "2", "3"].map(|tag| format!("r.example/apps/web:{tag}")));
         world.imglife(arguments("r.example/apps/web:1")).succeeds();
         assert_eq!(files(&world).len(), 3, "{:?}", files(&world));
-    }
-}
-
-/// Returns how many runs are killed: as many as `IMGLIFE_SOAK` says, else five.
-#[expect(clippy::disallowed_methods, reason = "only who runs the tests says how long they may take")]
-fn rounds() -> u64 {
-    std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| text.parse().expect("IMGLIFE_SOAK is a number of rounds"))
-}
-
-#[tokio::test]
-async fn a_registration_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes() {
-    let site = Site::new().await;
-    site.put_app("apps/web", "1.0").await;
-    let image = site.image("apps/web:1.0");
-    let world = site.world();
-    let length = world.imglife(["register", "--image", &image, "--revision=0"]).succeeds().elapsed;
-    for round in 0..rounds() {
-        let revision = format!("--revision={}", round + 1);
-        let running = world.start_imglife(["register", "--image", &image, &revision]);
-        std::thread::sleep(length.mul_f64(fastrand::Rng::with_seed(round).f64() * 1.2));
-        running.signal("KILL");
-        let ended = running.wait().code().is_some();
-        let list = json_of(&world.imglife(["app", "list", "--output", "json"]).succeeds());
-        let records = list["records"].as_array().expect("records");
-        assert_eq!((records.len(), list["unreadable"].as_array().map(Vec::len)), (1, Some(0)), "round {round}: {list}");
-        let found = records[0]["revision"].as_str().expect("text").to_owned();
-        let possible = if ended { vec![(round + 1).to_string()] } else { vec![round.to_string(), (round + 1).to_string()] };
-        assert!(possible.contains(&found), "round {round}: {found}");
-        world.imglife(["register", "--image", &image, &revision]).succeeds();
-        let left: Vec<String> = files(&world).into_iter().filter(|file| file.ends_with(".json")).collect();
-        assert_eq!((recorded(&world).len(), left.len()), (1, 1), "round {round}: {left:?}");
     }
 }

@@ -15,28 +15,28 @@ use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 
 mod checks;
-mod faults;
+pub(crate) mod faults;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const BASE_TAG: &str = "3.21.3-core1.0.0";
 
 /// A registry with a base, and applications built from it.
-struct Site {
-    registry: Registry,
+pub(crate) struct Site {
+    pub(crate) registry: Registry,
 }
 
 impl Site {
-    async fn new() -> Site {
+    pub(crate) async fn new() -> Site {
         let site = Site { registry: Registry::plain() };
         site.put("bases/alpine", BASE_TAG, &["m", "b"], site.base_labels(), json!({})).await;
         site
     }
 
-    fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("{}/bases/alpine:{BASE_TAG}", self.registry.host())
     }
 
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.registry.host())
     }
 
@@ -70,23 +70,23 @@ impl Site {
     }
 
     /// Puts an application as docker leaves it: with the labels of its base.
-    async fn put_app(&self, path: &str, tag: &str) -> Digest {
+    pub(crate) async fn put_app(&self, path: &str, tag: &str) -> Digest {
         self.put(path, tag, &["m", "b", &format!("{path}:{tag}")], self.base_labels(), json!({})).await
     }
 
     /// Returns a world in which records are in a directory.
-    fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
         let configuration = format!("registry: {{ provider: file, insecure_registries: [{:?}] }}\n", self.registry.host());
         World::new().file("imglife.yaml", configuration).variable("CI_COMMIT_SHA", "4f2a91c").variable("CI_PROJECT_PATH", "team/web")
     }
 }
 
-fn json_of(outcome: &Outcome) -> Value {
+pub(crate) fn json_of(outcome: &Outcome) -> Value {
     serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error} in {}", outcome.stdout))
 }
 
 /// Returns the images that have a record.
-fn recorded(world: &World) -> Vec<String> {
+pub(crate) fn recorded(world: &World) -> Vec<String> {
     let list = json_of(&world.imglife(["app", "list", "--output", "json"]).succeeds());
     assert_eq!(list["schema"], "imglife/app-list/v1");
     let records = list["records"].as_array().expect("records");
@@ -94,7 +94,7 @@ fn recorded(world: &World) -> Vec<String> {
 }
 
 /// Returns the files of all records.
-fn files(world: &World) -> Vec<String> {
+pub(crate) fn files(world: &World) -> Vec<String> {
     let mut files = Vec::new();
     let mut left = vec![world.path(".imglife")];
     while let Some(path) = left.pop() {

@@ -19,9 +19,9 @@ mod budget;
 mod configured;
 mod gitea;
 mod gitlab;
-mod s3;
+pub(crate) mod s3;
 
-fn prefix() -> Prefix {
+pub(crate) fn prefix() -> Prefix {
     "imglife".parse().expect("a prefix")
 }
 

@@ -16,7 +16,7 @@ use super::{file, holds_for, package, prefix, put, time};
 use crate::support::liar::{Liar, typed};
 use crate::support::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 
-pub(super) fn place(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files {
+pub(crate) fn place(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files {
     let settings = Settings { retry_delay: Duration::from_millis(2), stall: Duration::from_secs(5), ..Settings::default() };
     let client = Arc::new(Client::new(settings, Arc::new(NoCredentials), Clock::fixed(time())));
     let keys = Keys { id: id.to_owned(), secret: Secret::new(secret), session_token: None };

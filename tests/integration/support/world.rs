@@ -83,7 +83,12 @@ impl World {
 
     /// Runs imglife with any number of arguments to its end.
     pub(crate) fn imglife_with(&self, arguments: &[&str]) -> Outcome {
-        self.start(Path::new(env!("CARGO_BIN_EXE_imglife")), arguments).wait()
+        self.start_with(arguments).wait()
+    }
+
+    /// Starts imglife with any number of arguments.
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Running {
+        self.start(Path::new(env!("CARGO_BIN_EXE_imglife")), arguments)
     }
 
     /// Starts imglife.
