@@ -274,14 +274,15 @@ mod tests {
     #[test]
     fn long_and_deep_templates_do_not_overflow_the_stack() {
         for (template, expected) in [
-            (format!("{{{{ 1{} }}}}", "+1".repeat(100_000)), "longer than 1024 bytes"),
-            (format!("{{{{ x{} }}}}", ".a".repeat(100_000)), "longer than 1024 bytes"),
-            (format!("{{{{ 1{} }}}}", "|abs".repeat(100_000)), "longer than 1024 bytes"),
-            (format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(80_000)), "more than 100 `elif`"),
-            ("{% if 1 %}".repeat(9_000), "recursion"),
-            ("{{ 1 }}".repeat(10_001), "more than 10000 expressions"),
-            (format!("{{{{ {}", "(".repeat(1_000_000)), "images/alpine/Dockerfile.tmpl:1: "),
+            (format!("{{{{ 1{} }}}}", "\n+1".repeat(100_000)), "longer than 1024 bytes"),
+            (format!("{{{{ x{} }}}}", "\n.a".repeat(100_000)), "longer than 1024 bytes"),
+            (format!("{{{{ 1{} }}}}", "\n|abs".repeat(100_000)), "longer than 1024 bytes"),
+            (format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}\n".repeat(80_000)), "more than 100 `elif`"),
+            ("{% if 1 %}\n".repeat(9_000), "recursion"),
+            ("{{ 1 }}\n".repeat(10_001), "more than 10000 expressions"),
+            (format!("{{{{ {}", "(\n".repeat(1_000_000)), "images/alpine/Dockerfile.tmpl:"),
         ] {
+            assert!(template.lines().all(|line| line.len() < LONGEST_LINE));
             let found = rendered(&template).expect_err("too long");
             assert!(found.contains(expected), "{found}");
         }

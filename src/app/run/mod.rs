@@ -206,7 +206,7 @@ fn chosen<'a>(
     let steps = options.steps.iter().filter(|step| step.is_called_for_by(event));
     let steps: Vec<_> = steps.map(|step| (step, step.lacking(config))).collect();
     if steps.iter().all(|(_, lacking)| lacking.is_some()) {
-        return Err(lacks("sync.entries", config, process).hint("or `build.images`: there is nothing that a run could do"));
+        return Err(lacks("sync.entries", config, process).hint("a run works on mirrors (`sync.entries`) and base images (`build.images`)"));
     }
     Ok(steps)
 }
