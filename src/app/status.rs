@@ -76,7 +76,9 @@ pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surro
     let has_entries = config.sync.as_ref().is_some_and(|sync| !sync.entries.is_empty());
     let has_images = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
     if !has_entries && !has_images {
-        return Err(lacks("sync.entries", &config, process).hint("the report is of mirrors (`sync.entries`) and base images (`build.images`)"));
+        return Err(
+            lacks("sync.entries", &config, process).hint("the report is of mirrors (`sync.entries`) and base images (`build.images`)")
+        );
     }
     // What is read there is kept for the next run, as in other runs that write.
     let needs_records = options.publish || tells_records(&config);
