@@ -13,6 +13,9 @@ use crate::model::text::excerpt;
 /// The largest file that is read, in bytes. All of endoflife.date is less than half of that.
 pub(super) const LARGEST_FILE: usize = 8 << 20;
 
+/// The longest name of a product, in bytes as it is written: YAML readers take no longer key.
+const LONGEST_KEY: usize = 1_000;
+
 const HEADER: &str = "\
 # When the release cycles of products end; `imglife eol update` keeps this up to date. Products that the configuration does not name
 # stay as they are, comments do not.
@@ -44,6 +47,9 @@ impl Table {
             serde_saphyr::from_str_with_options(text, options).map_err(|error| located(&error))?;
         let mut table = Table::default();
         for (name, entries) in products.unwrap_or_default() {
+            if key(&name).len() > LONGEST_KEY {
+                return Err(DataError::Whole(format!("the name of a product is too long: {}", excerpt(&name, 100))));
+            }
             table.insert(name, entries.into_iter().map(Cycle::from).collect());
         }
         Ok(table)
@@ -53,8 +59,7 @@ impl Table {
     pub fn write(&self) -> String {
         let mut text = HEADER.to_owned();
         for (name, cycles) in self.products() {
-            let name = if is_plain(name) { name.to_owned() } else { quoted(name) };
-            text += &format!("{name}:{}\n", if cycles.is_empty() { " []" } else { "" });
+            text += &format!("{}:{}\n", key(name), if cycles.is_empty() { " []" } else { "" });
             for cycle in cycles {
                 let fields: Vec<String> = fields(cycle).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
                 text += &format!("  - {{ {} }}\n", fields.join(", "));
@@ -62,6 +67,11 @@ impl Table {
         }
         text
     }
+}
+
+/// Returns the name of a product as it is written.
+fn key(name: &str) -> String {
+    if is_plain(name) { name.to_owned() } else { quoted(name) }
 }
 
 /// Returns whether a name needs no quotes: it cannot be taken for anything but text, by any reader.
