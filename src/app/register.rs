@@ -72,7 +72,8 @@ fn filled(flag: &str, given: Option<&str>, known: Option<String>) -> Result<Stri
     match given.map(|value| value.trim().to_owned()).or(known) {
         Some(value) if !value.is_empty() => Ok(value),
         Some(_) => Err(Failure::usage(format!("`{flag}` is empty"))),
-        None => Err(Failure::usage(format!("`{flag}` is missing")).hint("only in the jobs of a CI server it is known by itself")),
+        None => Err(Failure::usage(format!("`{flag}` is missing"))
+            .hint("jobs of a CI server know both; elsewhere say them, as in `--project team/web --revision $(git rev-parse HEAD)`")),
     }
 }
 
