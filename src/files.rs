@@ -35,10 +35,11 @@ impl NewFile {
         // Looked at first, since an error about the file in it would name the temporary one.
         fs::metadata(directory)?;
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let content = match open(directory, flags, Mode::from_bits_truncate(mode)) {
-            Ok(file) => Content::Unnamed(file.into()),
-            // Whatever the reason: without such files this is what works, and what does not fails here again.
-            Err(_) => Content::Named(named(directory, mode)?),
+        let file = open(directory, flags, Mode::from_bits_truncate(mode)).map(File::from);
+        let content = match file.ok().filter(|file| fs::exists(by_number(file)).unwrap_or(false)) {
+            Some(file) => Content::Unnamed(file),
+            // Whatever the reason, a file system without such files or no `/proc`: this is what works, and what does not fails here again.
+            None => Content::Named(named(directory, mode)?),
         };
         Ok(NewFile { directory: directory.to_owned(), content })
     }
@@ -106,8 +107,12 @@ fn named(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
 
 /// Gives a file without a name this one (open(2), on `O_TMPFILE`).
 fn link(file: &File, name: &Path) -> io::Result<()> {
-    let file = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(linkat(CWD, file, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+    Ok(linkat(CWD, by_number(file), CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Returns the path by which an open file can be linked.
+fn by_number(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 #[cfg(test)]
