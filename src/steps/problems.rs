@@ -1,9 +1,15 @@
 //! What went wrong with the items of a run, in lines for people. What is the same of several is said once; programs are told each.
 
+use std::collections::HashMap;
+
 use super::Trouble;
+use crate::error::Side;
 
 /// How many of those that share a problem are named.
 const NAMED: usize = 5;
+
+/// Severity, what the items are called, side, words, hint.
+type Kind<'a> = (&'static str, &'static str, Option<Side>, &'a str, Option<&'a str>);
 
 /// What went wrong with one item.
 pub(super) struct Problem<'a> {
@@ -27,11 +33,11 @@ impl<'a> Problem<'a> {
         self.trouble.shared.as_ref().unwrap_or(&self.trouble.cause)
     }
 
-    fn is_like(&self, other: &Problem<'_>) -> bool {
-        (self.severity, self.what, self.trouble.side, self.common(), &self.trouble.hint)
-            == (other.severity, other.what, other.trouble.side, other.common(), &other.trouble.hint)
-            && self.log.is_empty()
-            && other.log.is_empty()
+    /// Returns what it has in common with others; `None` when it is told alone.
+    fn kind(&self) -> Option<Kind<'a>> {
+        let trouble = self.trouble;
+        let common = trouble.shared.as_ref().unwrap_or(&trouble.cause);
+        self.log.is_empty().then_some((self.severity, self.what, trouble.side, common, trouble.hint.as_deref()))
     }
 
     /// Returns `text` behind its side, unless it begins with that, as what comes from a copy does.
@@ -46,10 +52,15 @@ impl<'a> Problem<'a> {
 /// Returns the lines of all problems, each where it was first met.
 pub(super) fn lines<'a>(problems: impl IntoIterator<Item = Problem<'a>>) -> Vec<String> {
     let mut groups: Vec<Vec<Problem<'a>>> = Vec::new();
+    let mut met: HashMap<Kind<'a>, usize> = HashMap::new();
     for problem in problems {
-        match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.is_like(&problem))) {
+        let kind = problem.kind();
+        match kind.and_then(|kind| groups.get_mut(*met.get(&kind)?)) {
             Some(group) => group.push(problem),
-            None => groups.push(vec![problem]),
+            None => {
+                met.extend(kind.map(|kind| (kind, groups.len())));
+                groups.push(vec![problem]);
+            }
         }
     }
     let mut lines = Vec::new();
@@ -73,7 +84,6 @@ pub(super) fn lines<'a>(problems: impl IntoIterator<Item = Problem<'a>>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Side;
 
     #[test]
     fn what_is_the_same_of_several_is_said_once() {
