@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
 use url::Url;
 
 use crate::config::errors::quoted;
@@ -299,21 +299,19 @@ impl Scalar for TagPattern {
 
 /// Returns the compiled pattern. `whole` makes it match whole tags only.
 fn pattern(text: &str, whole: bool) -> Result<TagPattern, Problem> {
-    let compile = |text: &str| -> Result<Regex, Problem> {
-        RegexBuilder::new(text).size_limit(LARGEST_PATTERN).build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => Problem::new("the regular expression is too large"),
-            error => {
-                let message = error.to_string();
-                let reason = message.lines().last().unwrap_or_default().trim();
-                let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-                Problem::new(format!("{} is no regular expression: {reason}", quoted(text)))
-                    .hint("the syntax is that of https://docs.rs/regex, without look-around and back-references")
-            }
-        })
+    let malformed = |message: &str| {
+        let reason = message.lines().last().unwrap_or_default().trim();
+        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+        Problem::new(format!("{} is no regular expression: {reason}", quoted(text)))
+            .hint("the syntax is that of https://docs.rs/regex, without look-around and back-references")
     };
-    // On its own first: `a)|(b` is no pattern, but would be one inside the group.
-    let regex = compile(text)?;
-    let regex = if whole { compile(&format!("^(?:{text})$"))? } else { regex };
+    // `a)|(b` is no pattern, but would be one inside the group.
+    regex_syntax::ast::parse::Parser::new().parse(text).map_err(|error| malformed(&error.to_string()))?;
+    let expression = if whole { format!("^(?:{text})$") } else { text.to_owned() };
+    let regex = RegexBuilder::new(&expression).size_limit(LARGEST_PATTERN).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => Problem::new("the regular expression is too large"),
+        error => malformed(&error.to_string()),
+    })?;
     Ok(TagPattern { text: text.to_owned(), regex })
 }
 
