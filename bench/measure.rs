@@ -13,8 +13,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::Outcome;
 
-/// How often memory is looked at: often at first, for what ends soon.
-const LOOKS: [(usize, Duration); 2] = [(20, Duration::from_millis(1)), (usize::MAX, Duration::from_millis(5))];
+/// How often memory is looked at: looking takes time from what is looked at.
+const LOOK: Duration = Duration::from_millis(3);
 
 /// What the parts of processor times in `/proc/<pid>/stat` are (proc(5)); Linux shows hundredths of seconds on every machine.
 const TICKS_PER_SECOND: u32 = 100;
@@ -150,17 +150,12 @@ fn processor_time(stat: &str) -> Option<Duration> {
 fn watch_memory(id: u32, ended: &AtomicBool) -> u64 {
     let path = format!("/proc/{id}/status");
     let mut peak = 0;
-    for (times, pause) in LOOKS {
-        for _ in 0..times {
-            if ended.load(Ordering::Relaxed) {
-                return peak;
-            }
-            let status = fs::read_to_string(&path).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            peak = peak.max(kib.unwrap_or(0) * 1024);
-            thread::sleep(pause);
-        }
+    while !ended.load(Ordering::Relaxed) {
+        let status = fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) * 1024);
+        thread::sleep(LOOK);
     }
     peak
 }
