@@ -19,9 +19,8 @@ soak: setup ## runs of all commands that write, killed at fifty random moments e
 fuzz: ## readers of what comes from outside, each fed for FUZZ_SECONDS
 	IMGLIFE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --lib -- fuzzing_
 
-# The program that measures is built as tests are; what is measured is the release.
-MEASURE = $(CARGO) build --locked --release && \
-	$(CARGO) bench --locked --profile dev --bench peers -- --imglife "$${CARGO_TARGET_DIR:-target}/release/imglife"
+# The program that measures is built as tests are; what is measured is what a release has.
+MEASURE = program=$$(.ci/release build) && $(CARGO) bench --locked --profile dev --bench peers -- --imglife "$$program"
 
 bench: ## imglife beside its peers: times, requests, memory; see bench/README.md
 	sh tests/setup.sh bench
