@@ -22,8 +22,9 @@ use crate::model::Variables;
 /// Run the steps of a pipeline
 ///
 /// Runs the steps in the order sync, build, eol-update, status, cleanup, check, register. Without names those that the event calls for:
-/// sync, build, eol-update and status on a schedule or by hand, build and status after a push. The event is the CI server's, outside of CI
-/// `manual`. eol-update and status run although a step before them failed; cleanup does not after a failed sync.
+/// sync, build, eol-update and status on a schedule or by hand, build and status after a push; in CI, build on the default branch only.
+/// The event is the CI server's, outside of CI `manual`. eol-update and status run although a step before them failed; cleanup does
+/// not after a failed sync.
 ///
 /// On the default branch in CI, what changed is also committed and pushed (`eol-data.yaml`, `README.md`), the inventory is published,
 /// and the messages of `lifecycle.notify` are sent.

@@ -120,11 +120,18 @@ fn sections_are_those_of_the_server_and_outside_of_ci_nothing_is_published() {
     assert_eq!(begins.1, "imglife_sync\r\x1b[0Kimglife sync");
     assert!(marks[3].starts_with("\x1b[0Ksection_end:") && marks[3].ends_with(":imglife_status\r\x1b[0K"), "{log}");
 
-    let actions =
-        [("GITEA_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "push"), ("GITHUB_OUTPUT", "../out"), ("GITHUB_STEP_SUMMARY", "../summary")];
+    let actions = [
+        ("GITEA_ACTIONS", "true"),
+        ("GITHUB_EVENT_NAME", "push"),
+        ("GITHUB_REF", "refs/heads/main"),
+        ("GITHUB_EVENT_PATH", "../payload.json"),
+        ("GITHUB_OUTPUT", "../out"),
+        ("GITHUB_STEP_SUMMARY", "../summary"),
+    ];
     let bases = Bases::new("", &actions);
+    fs::write(bases.world.path("payload.json"), r#"{"repository": {"default_branch": "main"}}"#).expect("a written file");
     bases.run("sync").succeeds();
-    let run = bases.run("").succeeds();
+    let run = bases.run("--push never").succeeds();
     let marks: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("::")).collect();
     assert_eq!(marks, ["::group::imglife build", "::endgroup::", "::group::imglife status", "::endgroup::"]);
     let outputs = fs::read_to_string(bases.world.path("out")).expect("outputs");
@@ -137,6 +144,31 @@ fn sections_are_those_of_the_server_and_outside_of_ci_nothing_is_published() {
     assert_eq!(run.stderr.lines().filter(|line| line.starts_with("== ")).count(), 4, "{}", run.stderr);
     assert!(bases.file("README.md").is_file() && bases.commits().len() == 1);
     assert!(!bases.world.shell("find packages -name '*inventory*' | grep .").stdout.contains("inventory"));
+}
+
+#[test]
+fn only_the_default_branch_builds_by_itself() {
+    let gitlab = [("CI_PIPELINE_SOURCE", "push"), ("CI_DEFAULT_BRANCH", "main")];
+    let actions = [("GITEA_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "push"), ("GITHUB_EVENT_PATH", "../payload.json")];
+    let elsewhere = [
+        [&gitlab[..], &[("CI_COMMIT_BRANCH", "topic")]].concat(),
+        [&gitlab[..], &[("GITLAB_CI", "true"), ("CI_COMMIT_TAG", "v1.0.0")]].concat(),
+        [("CI_PIPELINE_SOURCE", "web"), ("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")].to_vec(),
+        [&actions[..], &[("GITHUB_REF", "refs/heads/topic")]].concat(),
+        [&actions[..], &[("GITHUB_REF", "refs/tags/v1.0.0")]].concat(),
+    ];
+    for variables in elsewhere {
+        let bases = Bases::new("", &variables);
+        fs::write(bases.world.path("payload.json"), r#"{"repository": {"default_branch": "main"}}"#).expect("a written file");
+        bases.run("sync").succeeds();
+        let report = json(&bases.run("--output json").succeeds().stdout);
+        let build = report["steps"].as_array().expect("steps").iter().find(|step| step["step"] == "build").expect("a build");
+        assert_eq!((&build["result"], &build["reason"]), (&"skipped".into(), &"not the default branch".into()), "{variables:?}");
+        assert!(!bases.world.path("bases").exists(), "{variables:?}");
+        // Whoever names it means it.
+        bases.run("build").succeeds();
+        assert!(bases.world.path("bases").exists(), "{variables:?}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::commit_push::{self, CommitPushOptions};
 use super::configuration::{lacks, load_configuration, tells_records};
 use super::{
-    BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output, OwnBuilder,
+    BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output, OwnBuilder,
     RegisterOptions, StatusForm, StatusOptions, Surroundings, SyncOptions, check, cleanup, eol, register, runtime, status, sync,
 };
 use crate::ci::{self, Event, Sections, Standing};
@@ -93,6 +93,11 @@ impl StepOptions {
             StepOptions::Check(_) => "check",
             StepOptions::Register(_) => "register",
         }
+    }
+
+    /// Returns whether the step leaves under an image's name what nobody can take back.
+    fn builds(&self) -> bool {
+        matches!(self, StepOptions::Build(options) if options.mode == Mode::Apply && !matches!(options.form, BuildForm::Contexts(_)))
     }
 
     /// Returns whether `event` calls for the step.
@@ -204,11 +209,26 @@ fn chosen<'a>(
         .hint("name the steps, as in `imglife run check`, or say by `--event` what to take it for"));
     }
     let steps = options.steps.iter().filter(|step| step.is_called_for_by(event));
-    let steps: Vec<_> = steps.map(|step| (step, step.lacking(config))).collect();
+    let elsewhere = match standing(process) {
+        Standing::Elsewhere => Some("not the default branch"),
+        Standing::Unknown => Some("it is not known which branch is the default one"),
+        Standing::OutsideCi | Standing::DefaultBranch => None,
+    };
+    let mut steps: Vec<_> = steps.map(|step| (step, step.lacking(config))).collect();
     if steps.iter().all(|(_, lacking)| lacking.is_some()) {
         return Err(lacks("sync.entries", config, process).hint("a run works on mirrors (`sync.entries`) and base images (`build.images`)"));
     }
+    if let Some(reason) = elsewhere {
+        // Tags are never given away twice: what is not merged must not take one.
+        steps.iter_mut().filter(|(step, _)| step.builds()).for_each(|(_, skipped)| *skipped = skipped.take().or(Some(reason.to_owned())));
+    }
     Ok(steps)
+}
+
+/// Returns what the run stands on.
+fn standing(process: &Process) -> Standing {
+    let payload = process.variables.get_filled("GITHUB_EVENT_PATH").and_then(|path| std::fs::read_to_string(path).ok());
+    Standing::of(&process.variables, payload.as_deref())
 }
 
 /// Returns whether what changes is committed and published.
@@ -217,8 +237,7 @@ fn publishes(push: Push, process: &Process) -> bool {
         Push::Always => true,
         Push::Never => false,
         Push::Auto => {
-            let payload = process.variables.get_filled("GITHUB_EVENT_PATH").and_then(|path| std::fs::read_to_string(path).ok());
-            let standing = Standing::of(&process.variables, payload.as_deref());
+            let standing = standing(process);
             match standing {
                 Standing::Unknown => tracing::warn!(
                     "nothing is committed or published: the CI server does not say which branch is the default one; `--push always` does it all the same"
