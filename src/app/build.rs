@@ -98,6 +98,11 @@ fn child_tags(variables: &Variables) -> Result<Vec<String>, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::usage(format!("{CHILD_TAGS} is no list of texts in JSON: {error}")))
 }
 
+/// Returns the names by which `--only` knows each image.
+pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
+    config.build.iter().flat_map(|build| &build.images).map(build::names).collect()
+}
+
 fn only(patterns: &[String], build: &Build) -> Result<Only, Failure> {
     let only = Only::new(patterns).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = build.images.iter().map(build::names).collect();

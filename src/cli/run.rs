@@ -182,6 +182,7 @@ impl RunArguments {
                 Some(PushChoice::Never) => Push::Never,
             },
             fail_fast: given.fail_fast,
+            only: given.only,
             reports: given.reports,
             output: given.output.map_or(app::Output::Text, Into::into),
             builder: OwnBuilder {
@@ -222,17 +223,17 @@ impl RunArguments {
         Ok(match step {
             Step::Sync => {
                 let arguments: SyncArguments = self.arguments("sync", variables)?;
-                StepOptions::Sync(arguments.within(&self.only, self.shard).options(variables)?)
+                StepOptions::Sync(arguments.within(self.shard).options(variables)?)
             }
             Step::Build => {
                 let arguments: BuildArguments = self.arguments("build", variables)?;
-                StepOptions::Build(arguments.within(&self.only, self.shard).options(variables)?)
+                StepOptions::Build(arguments.within(self.shard).options(variables)?)
             }
             Step::EolUpdate => StepOptions::EolUpdate(self.arguments::<UpdateArguments>("eol-update", variables)?.options()),
             Step::Status => StepOptions::Status(self.arguments::<StatusArguments>("status", variables)?.options()),
             Step::Cleanup => {
                 let arguments: CleanupArguments = self.arguments("cleanup", variables)?;
-                StepOptions::Cleanup(arguments.within(&self.only, self.shard).options(variables)?)
+                StepOptions::Cleanup(arguments.within(self.shard).options(variables)?)
             }
             Step::Check => StepOptions::Check(self.arguments::<CheckArguments>("check", variables)?.options()),
             Step::Register => StepOptions::Register(self.arguments::<RegisterArguments>("register", variables)?.options()),

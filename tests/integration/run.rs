@@ -232,6 +232,22 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
 }
 
 #[test]
+fn a_name_that_only_one_step_has_skips_the_others_and_one_that_none_has_is_an_error() {
+    let bases = Bases::new("    - { name: motd, folder: images/alpine, type: core, mirror_image: 'ocidir://../mirrors/alpine' }\n", &[]);
+    let results = |run: Outcome| Bases::results(&json(&run.succeeds().stdout)).into_iter().map(|(_, result)| result).collect::<Vec<_>>();
+    assert_eq!(results(bases.run("sync --only alpine --output json")), ["done"]);
+    let run = bases.run("sync build --only motd --output json");
+    assert_eq!(json(&run.stdout)["steps"][0]["reason"], "nothing of that name");
+    assert_eq!(json(&run.stdout)["steps"][1]["reports"]["build"]["totals"]["built"], 1);
+    assert_eq!(results(run), ["skipped", "done"]);
+    // Each step is narrowed to what it knows of them.
+    assert_eq!(results(bases.run("sync build --only motd --only *mirrors/alpine --output json")), ["done", "done"]);
+    let run = bases.run("sync build --only motd --only alpin").exits(2);
+    assert!(run.stderr.contains("`--only alpin` matches nothing") && run.stderr.contains("motd"), "{}", run.stderr);
+    assert!(run.stdout.is_empty(), "{}", run.stdout);
+}
+
+#[test]
 fn variables_are_options_and_arguments_go_before_them() {
     let bases = Bases::new(
         "",

@@ -10,14 +10,16 @@ use std::time::Instant;
 use super::commit_push::{self, CommitPushOptions};
 use super::configuration::{lacks, load_configuration, tells_records};
 use super::{
-    BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output, OwnBuilder,
-    RegisterOptions, StatusForm, StatusOptions, Surroundings, SyncOptions, check, cleanup, eol, register, runtime, status, sync,
+    BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output,
+    OwnBuilder, RegisterOptions, StatusForm, StatusOptions, Surroundings, SyncOptions, check, cleanup, eol, register, runtime, status,
+    sync,
 };
 use crate::ci::{self, Event, Sections, Standing};
 use crate::config::{self, Config, EolTarget};
 use crate::error::{Exit, Failure, chain};
 use crate::model::text::excerpt;
 use crate::process::{Process, Stream};
+use crate::steps::shard::Only;
 use part::Part;
 use report::{Ending, RunReport, StepReport};
 use reports::{Reports, tee};
@@ -43,6 +45,8 @@ pub struct RunOptions {
     pub push: Push,
     /// Whether nothing runs after a step that failed.
     pub fail_fast: bool,
+    /// Patterns of `--only`, as written; those of a step's own stand with the step.
+    pub only: Vec<String>,
     /// The directory that report files go into; relative to the working directory.
     pub reports: Option<PathBuf>,
     pub output: Output,
@@ -110,6 +114,17 @@ impl StepOptions {
         }
     }
 
+    /// Returns the names by which `--only` knows what the step works on, and the patterns that it is narrowed to; `None` where that
+    /// narrows nothing.
+    fn narrowed_by(&mut self, config: &Config) -> Option<(Vec<Vec<String>>, &mut Vec<String>)> {
+        match self {
+            StepOptions::Sync(options) => Some((sync::names(config), &mut options.only)),
+            StepOptions::Build(options) => Some((super::build::names(config), &mut options.only)),
+            StepOptions::Cleanup(options) => Some((cleanup::names(config), &mut options.only)),
+            StepOptions::EolUpdate(_) | StepOptions::Status(_) | StepOptions::Check(_) | StepOptions::Register(_) => None,
+        }
+    }
+
     /// Returns what the configuration lacks for the step.
     fn lacking(&self, config: &Config) -> Option<String> {
         let command = match self {
@@ -131,7 +146,7 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let event = options.event.unwrap_or_else(|| Event::of(&process.variables));
-    let steps = chosen(options, event, &config, process)?;
+    let steps = narrowed(chosen(options, event, &config, process)?, &options.only, &config)?;
     warn_of(&options.unheard_of, &config);
     let reports = Reports::prepare(options.reports.as_deref(), process)?;
     // Only these two have anything to commit or to publish.
@@ -141,9 +156,9 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     let mut run = Run { options, global, surroundings, config: &config, reports: &reports, publishes, steps: Vec::new() };
     for (step, lacking) in steps {
         let name = step.name();
-        let report = match lacking.map(Ending::Skipped).or_else(|| run.obstacle(step, watch.received())) {
+        let report = match lacking.map(Ending::Skipped).or_else(|| run.obstacle(&step, watch.received())) {
             Some(ending) => StepReport::without(name, ending),
-            None => run.step(step)?,
+            None => run.step(&step)?,
         };
         run.steps.push(report);
     }
@@ -181,14 +196,12 @@ fn part_from_before(output: Output, surroundings: &Surroundings) -> Result<(), F
     if output == Output::Text { surroundings.print("\n") } else { Ok(()) }
 }
 
+/// A step, and why it is skipped.
+type Choice = (StepOptions, Option<String>);
+
 /// Returns the steps to run in their order, each with the reason when it has nothing to do. Fails when one was named that cannot be
 /// done.
-fn chosen<'a>(
-    options: &'a RunOptions,
-    event: Event,
-    config: &Config,
-    process: &Process,
-) -> Result<Vec<(&'a StepOptions, Option<String>)>, Failure> {
+fn chosen(options: &RunOptions, event: Event, config: &Config, process: &Process) -> Result<Vec<Choice>, Failure> {
     if options.are_named {
         for step in &options.steps {
             if let Some(reason) = step.lacking(config) {
@@ -200,7 +213,7 @@ fn chosen<'a>(
                 });
             }
         }
-        return Ok(options.steps.iter().map(|step| (step, None)).collect());
+        return Ok(options.steps.iter().map(|step| (step.clone(), None)).collect());
     }
     if event == Event::Proposal {
         return Err(Failure::usage(
@@ -214,13 +227,43 @@ fn chosen<'a>(
         Standing::Unknown => Some("it is not known which branch is the default one"),
         Standing::OutsideCi | Standing::DefaultBranch => None,
     };
-    let mut steps: Vec<_> = steps.map(|step| (step, step.lacking(config))).collect();
+    let mut steps: Vec<_> = steps.map(|step| (step.clone(), step.lacking(config))).collect();
     if steps.iter().all(|(_, lacking)| lacking.is_some()) {
         return Err(lacks("sync.entries", config, process).hint("a run works on mirrors (`sync.entries`) and base images (`build.images`)"));
     }
     if let Some(reason) = elsewhere {
         // Tags are never given away twice: what is not merged must not take one.
         steps.iter_mut().filter(|(step, _)| step.builds()).for_each(|(_, skipped)| *skipped = skipped.take().or(Some(reason.to_owned())));
+    }
+    Ok(steps)
+}
+
+/// Returns the steps, each narrowed to the patterns that name something of it, and skipped where there is none: an image is rarely called
+/// as its mirror is. Fails when a pattern names nothing of any step.
+fn narrowed(mut steps: Vec<Choice>, patterns: &[String], config: &Config) -> Result<Vec<Choice>, Failure> {
+    let (mut known, mut narrowing): (Vec<Vec<String>>, Vec<_>) = (Vec::new(), Vec::new());
+    for (step, skipped) in &mut steps {
+        if let Some((names, only)) = step.narrowed_by(config) {
+            known.extend(names.iter().cloned());
+            narrowing.push((names, only, skipped));
+        }
+    }
+    if narrowing.is_empty() {
+        return Ok(steps);
+    }
+    Only::new(patterns).and_then(|only| only.check(&known)).map_err(|error| {
+        let mut known: Vec<&str> = known.iter().filter_map(|names| names.first()).map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        Failure::usage(error).hint(format!("mirrors and images are known by their names: {}", known.join(", ")))
+    })?;
+    for (names, only, skipped) in narrowing {
+        let fits = |pattern: &&String| Only::new(std::slice::from_ref(*pattern)).is_ok_and(|only| only.check(&names).is_ok());
+        let fitting: Vec<String> = patterns.iter().filter(fits).cloned().collect();
+        if fitting.is_empty() && !patterns.is_empty() {
+            *skipped = skipped.take().or_else(|| Some("nothing of that name".to_owned()));
+        }
+        only.extend(fitting);
     }
     Ok(steps)
 }
