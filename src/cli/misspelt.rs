@@ -6,7 +6,7 @@ use crate::model::Variables;
 use crate::model::text::closest;
 
 /// What else of ours begins like an option, without `IMGLIFE_`: settings, what jobs and hooks are told, what the kits for CI servers have.
-const OTHERS: [&str; 34] = [
+const OTHERS: [&str; 35] = [
     "ALERT_CRITICAL_DAYS",
     "BASE",
     "BUILDER",
@@ -15,6 +15,7 @@ const OTHERS: [&str; 34] = [
     "CONFIG",
     "DAYS_LEFT",
     "DIGEST",
+    "EOL_ARTIFACT",
     "EOL_DATE",
     "EOL_STATUS",
     "IMAGE",

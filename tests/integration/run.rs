@@ -248,6 +248,28 @@ fn a_name_that_only_one_step_has_skips_the_others_and_one_that_none_has_is_an_er
 }
 
 #[test]
+fn an_update_of_a_file_that_the_job_does_not_hand_on_fails() {
+    let bases = Bases::new("", &[("IMGLIFE_EOL_ARTIFACT", "eol-data.yaml")]);
+    bases.run("eol-update").succeeds();
+    bases
+        .world
+        .shell("cd repo && rm eol-data.yaml && mkdir life && mv imglife.yaml images life/ && sed -i 's|\\.\\./|../../|g' life/imglife.yaml")
+        .succeeds();
+    let run = bases.run("eol-update -c life/imglife.yaml").exits(1);
+    let told = "the end-of-life data are in life/eol-data.yaml, and the job hands on eol-data.yaml: status would not see them";
+    assert!(run.stderr.contains(told) && run.stderr.contains("`data-file` as `life/eol-data.yaml`"), "{}", run.stderr);
+    assert!(!bases.file("life/eol-data.yaml").exists());
+    bases
+        .world
+        .shell(&format!(
+            "cd repo && IMGLIFE_EOL_ARTIFACT=life/eol-data.yaml {} -c life/imglife.yaml run eol-update",
+            env!("CARGO_BIN_EXE_imglife")
+        ))
+        .succeeds();
+    assert!(bases.file("life/eol-data.yaml").exists());
+}
+
+#[test]
 fn variables_are_options_and_arguments_go_before_them() {
     let bases = Bases::new(
         "",

@@ -33,6 +33,9 @@ const PAGE: &str = "README.md";
 /// The same, as JSON.
 const JSON_PAGE: &str = "status.json";
 
+/// The variable that names the file of end-of-life data that a job hands on to later ones; relative to the working directory.
+const HANDED_ON: &str = "IMGLIFE_EOL_ARTIFACT";
+
 /// What a run was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
@@ -393,15 +396,18 @@ impl Run<'_> {
 
     /// Brings the end-of-life data up to date, and tells people what ends.
     fn eol_update(&self, options: &EolUpdateOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-        let mut exit = eol::update(options, self.global, surroundings)?;
-        if !self.publishes || options.mode != Mode::Apply || is_signal(exit) {
-            return Ok(exit);
-        }
         let file = match (&options.data_file, self.config.lifecycle.target) {
             (Some(file), _) => Some(file.clone()),
             (None, EolTarget::Git) => Some(self.config.lifecycle.data_file.clone()),
             (None, EolTarget::PackageRegistry) => None,
         };
+        if let Some(file) = &file {
+            is_handed_on(file, &surroundings.process)?;
+        }
+        let mut exit = eol::update(options, self.global, surroundings)?;
+        if !self.publishes || options.mode != Mode::Apply || is_signal(exit) {
+            return Ok(exit);
+        }
         if let Some(file) = file {
             exit = worst(exit, self.commit("chore(lifecycle): update EOL data", &file, surroundings)?);
         }
@@ -442,6 +448,28 @@ impl Run<'_> {
             _ => failure,
         })
     }
+}
+
+/// Fails where the job hands another file on to later ones than the one that is written: those would go on with the data of yesterday,
+/// and nobody would see why.
+fn is_handed_on(file: &Path, process: &Process) -> Result<(), Failure> {
+    let Some(handed_on) = process.variables.get_filled(HANDED_ON) else { return Ok(()) };
+    let whole = |path: &Path| {
+        let path = process.directory.join(path);
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        parent.zip(path.file_name()).map_or_else(|| path.clone(), |(parent, name)| parent.join(name))
+    };
+    let (written, handed_on) = (whole(file), whole(Path::new(handed_on)));
+    if written == handed_on {
+        return Ok(());
+    }
+    let shown = |path: &Path| {
+        let top = process.directory.canonicalize().unwrap_or_else(|_| process.directory.clone());
+        excerpt(&path.strip_prefix(top).unwrap_or(path).display().to_string(), 200)
+    };
+    let (written, handed_on) = (shown(&written), shown(&handed_on));
+    Err(Failure::usage(format!("the end-of-life data are in {written}, and the job hands on {handed_on}: status would not see them"))
+        .hint(format!("give the component's input `data-file` as `{written}`")))
 }
 
 fn is_signal(exit: Exit) -> bool {
