@@ -192,11 +192,14 @@ async fn the_components_project_tests_and_releases_itself() {
     let directory = site.checkout("imglife-components", "push", &[]);
     prepare(&directory);
     let pushed = site.run(&directory, "--json-schema-validation=false").succeeds();
-    for job in ["test-sync: [1/2]", "test-build: [1/1]", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"] {
+    let of_components =
+        ["test-sync: [1/2]", "test-build: [1/1]", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"];
+    let of_pipeline = ["pipeline-sync: [1/1]", "pipeline-build: [1/1]", "pipeline-eol-update", "pipeline-status", "pipeline-cleanup"];
+    for job in of_components.iter().chain(&of_pipeline) {
         assert!(pushed.ran(job), "{job} did not run");
     }
     assert!(!pushed.ran("release") && !pushed.ran("publish-sync: [1/1]") && !pushed.ran("version"));
-    assert!(pushed.log("test-cleanup").contains("[dry-run]"));
+    assert!(pushed.log("test-cleanup").contains("[dry-run]") && pushed.log("pipeline-cleanup").contains("[dry-run]"));
 
     let directory = site.checkout(
         "imglife-components",
@@ -206,6 +209,7 @@ async fn the_components_project_tests_and_releases_itself() {
     prepare(&directory);
     let tagged = site.run(&directory, "--json-schema-validation=false").succeeds();
     assert!(tagged.ran("version") && tagged.ran("release"));
+    assert!(of_components.iter().chain(&of_pipeline).all(|job| tagged.ran(job)), "{}", tagged.outcome.stdout);
     let published = site.registry.stored_tags("platform/imglife-components");
     assert_eq!(published.keys().collect::<Vec<_>>(), [version]);
     // Another version than that of the templates is not released.
