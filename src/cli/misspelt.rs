@@ -6,11 +6,13 @@ use crate::model::Variables;
 use crate::model::text::closest;
 
 /// What else of ours begins like an option, without `IMGLIFE_`: settings, what jobs and hooks are told, what the kits for CI servers have.
-const OTHERS: [&str; 35] = [
+const OTHERS: [&str; 37] = [
     "ALERT_CRITICAL_DAYS",
     "BASE",
     "BUILDER",
     "CHANGED",
+    "CHILD_KEEP",
+    "CHILD_MODE",
     "CHILD_TAGS",
     "CONFIG",
     "DAYS_LEFT",

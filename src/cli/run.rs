@@ -241,7 +241,10 @@ impl RunArguments {
     }
 
     fn arguments<T: Args>(&self, step: &'static str, variables: &Variables) -> Result<T, Failure> {
-        let arguments = written::<T>(step, variables)?;
-        parsed(step, arguments.into_iter().chain(self.options.iter().cloned()))
+        let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
+        let given: Vec<String> = self.options.iter().map(|option| name(option)).collect();
+        // What can be repeated would come to both.
+        let written = written::<T>(step, variables)?.into_iter().filter(|argument| !given.contains(&name(argument)));
+        parsed(step, written.chain(self.options.iter().cloned()))
     }
 }

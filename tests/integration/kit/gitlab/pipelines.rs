@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::site::{Site, check_jsonschema, json_of};
-use super::template::read;
+use super::template::{Template, read};
 use crate::support::gitlab::PROJECT;
 
 const DATA: &str = "chore(lifecycle): update EOL data [skip ci]";
@@ -139,6 +139,24 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     assert!(alpine.contains("3.21.5-core1.0.0") && !alpine.contains("golang"), "{alpine}");
     assert!(golang.contains("golang"), "{golang}");
     assert_eq!((bases("alpine"), bases("golang")), (3, 1));
+
+    // A variable of the whole project narrows the plan, and adds nothing to a job.
+    let several = [("IMGLIFE_BUILD_ONLY", "alpine\ngolang"), ("IMGLIFE_BUILD_FORCE", "true")];
+    let children = with("{ child-pipeline: true, push: never }", &several).succeeds();
+    let alpine = children.log("build alpine");
+    assert!(alpine.contains("Built ") && !alpine.contains("golang"), "{alpine}");
+
+    // The jobs of a child pipeline have what those of the component have, or there is none.
+    let buildah = with("{ child-pipeline: true, mode: buildah, keep-reports: 3 days, push: never }", &[]).succeeds();
+    let child = json_of(&buildah.artifact("imglife-build-plan", "imglife-images.yml"));
+    let of_mode = Template::of("build").job(".imglife-build-buildah", &json!({}))["variables"].clone();
+    for (name, value) in of_mode.as_object().expect("variables") {
+        assert_eq!(&child[".imglife-build"]["variables"][name], value, "{name}");
+    }
+    assert_eq!(child[".imglife-build"]["artifacts"]["expire_in"], "3 days");
+    let services = with("{ child-pipeline: true, mode: dind, push: never }", &[]).exits(1);
+    let log = services.log("imglife-build-plan");
+    assert!(log.contains("does not go with the mode `dind`") && !services.ran("build alpine"), "{log}");
 
     // What is built elsewhere is built from what the job keeps: here the lines of the README, with a program that only tells.
     let contexts = with("{ mode: contexts, push: never }", &[]).succeeds();
