@@ -182,6 +182,12 @@ fn only_the_default_branch_publishes_unless_it_is_told_to() {
     bases.run("eol-update --push always").succeeds();
     assert_eq!(bases.commits().len(), 2);
     assert!(!bases.api.asked().is_empty());
+    // What is hinted at is an option that `run` has.
+    let tag = [("GITLAB_CI", "true"), ("CI_PIPELINE_SOURCE", "push"), ("CI_COMMIT_TAG", "v1"), ("CI_DEFAULT_BRANCH", "main")];
+    let bases = Bases::new("", &tag);
+    let run = bases.run("status --push always").exits(1);
+    assert!(run.stderr.contains("README.md cannot be pushed: this pipeline is of no branch"), "{}", run.stderr);
+    assert!(run.stderr.contains("say `--push never`") && !run.stderr.contains("--branch"), "{}", run.stderr);
 }
 
 #[test]
@@ -222,6 +228,7 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
         (&["run", "sync", "status", "--", "--verify"], "one step must be named"),
         (&["run", "check"], "IMGLIFE_CHECK_STRICT is `perhaps`"),
         (&["run", "register"], "--image <REF>"),
+        (&["run", "register"], "give it after `--`, or as the variable IMGLIFE_REGISTER_IMAGE"),
         (&["run", "sync", "--builder-node", "arm64"], "write it as `linux/arm64=ssh://user@host`"),
     ] {
         let run = world.imglife_with(arguments).exits(2);

@@ -432,6 +432,12 @@ impl Run<'_> {
     }
 
     fn commit(&self, message: &str, file: &Path, surroundings: &Surroundings) -> Result<Exit, Failure> {
+        let job = ci::repository::Repository::of(&surroundings.process.variables);
+        if job.is_some_and(|job| job.branch.is_none()) {
+            // Somebody asked for it: on its own `run` publishes on the default branch.
+            return Err(Failure::failed(format!("{} cannot be pushed: this pipeline is of no branch", file.display()))
+                .hint("say `--push never` (the input `push`) here, or run it in a pipeline of a branch"));
+        }
         let options = CommitPushOptions {
             message: message.to_owned(),
             paths: vec![file.to_owned()],
