@@ -262,7 +262,7 @@ fn an_update_of_a_file_that_the_job_does_not_hand_on_fails() {
         .world
         .shell("cd repo && rm eol-data.yaml && mkdir life && mv imglife.yaml images life/ && sed -i 's|\\.\\./|../../|g' life/imglife.yaml")
         .succeeds();
-    let run = bases.run("eol-update -c life/imglife.yaml").exits(1);
+    let run = bases.run("eol-update -c life/imglife.yaml").exits(2);
     let told = "the end-of-life data are in life/eol-data.yaml, and the job hands on eol-data.yaml: status would not see them";
     assert!(run.stderr.contains(told) && run.stderr.contains("`data-file` as `life/eol-data.yaml`"), "{}", run.stderr);
     assert!(!bases.file("life/eol-data.yaml").exists());
