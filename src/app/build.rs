@@ -21,14 +21,19 @@ use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
 use crate::model::Variables;
 use crate::model::eol::Calendar;
+use crate::model::text::excerpt;
 use crate::process::Process;
 use crate::report::junit;
-use crate::steps::build::{self, BuildReport, Execution, Occasion, Scope, World};
+use crate::steps::build::{self, BuildReport, ChildMode, Execution, Occasion, Scope, World};
 use crate::steps::eol::Judge;
 use crate::steps::shard::Only;
 
 /// Where a child pipeline's tags are found.
 const CHILD_TAGS: &str = "IMGLIFE_CHILD_TAGS";
+/// Which of the component's modes a child pipeline is for.
+const CHILD_MODE: &str = "IMGLIFE_CHILD_MODE";
+/// How long a child pipeline's reports are kept.
+const CHILD_KEEP: &str = "IMGLIFE_CHILD_KEEP";
 /// The names that the images of a child pipeline are narrowed to, one a line, as `imglife run build` has them.
 const CHILD_ONLY: &str = "IMGLIFE_BUILD_ONLY";
 
@@ -72,8 +77,14 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
     let scope = Scope { only: only(&patterns, build)?, shard: options.shard };
     if options.form == BuildForm::GitlabChild {
         let tags = child_tags(&process.variables)?;
-        let child =
-            build::ChildPipeline { scope: &scope, configuration: config.file.as_deref(), directory: &process.directory, tags: &tags };
+        let child = build::ChildPipeline {
+            scope: &scope,
+            configuration: config.file.as_deref(),
+            directory: &process.directory,
+            tags: &tags,
+            mode: child_mode(&process.variables)?,
+            keep: process.variables.get_filled(CHILD_KEEP),
+        };
         surroundings.print(&build::child_pipeline(build, &child))?;
         return Ok(Exit::Done);
     }
@@ -96,6 +107,21 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
 fn child_tags(variables: &Variables) -> Result<Vec<String>, Failure> {
     let Some(text) = variables.get_filled(CHILD_TAGS) else { return Ok(Vec::new()) };
     serde_json::from_str(text).map_err(|error| Failure::usage(format!("{CHILD_TAGS} is no list of texts in JSON: {error}")))
+}
+
+/// Returns what the jobs of a child pipeline have to build with. Fails for what would need a service beside each.
+fn child_mode(variables: &Variables) -> Result<ChildMode, Failure> {
+    let Some(name) = variables.get_filled(CHILD_MODE) else { return Ok(ChildMode::Native) };
+    ChildMode::named(name).ok_or_else(|| {
+        let name = excerpt(name, 80);
+        Failure::usage(format!("a child pipeline does not go with the mode `{name}`: its jobs have no services, and build what they push"))
+            .hint("take the mode `native` or `buildah`, or the input `parallel` instead of `child-pipeline`")
+    })
+}
+
+/// Returns the names by which `--only` knows each image.
+pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
+    config.build.iter().flat_map(|build| &build.images).map(build::names).collect()
 }
 
 fn only(patterns: &[String], build: &Build) -> Result<Only, Failure> {

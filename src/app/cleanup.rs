@@ -65,9 +65,14 @@ pub(super) fn run(options: &CleanupOptions, global: &Global, surroundings: &Surr
     })
 }
 
+/// Returns the names by which `--only` knows each image.
+pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
+    targets(config).iter().map(|target| target.names(config)).collect()
+}
+
 fn only(patterns: &[String], config: &Config) -> Result<Only, Failure> {
     let only = Only::new(patterns).map_err(Failure::usage)?;
-    let names: Vec<Vec<String>> = targets(config).iter().map(|target| target.names(config)).collect();
+    let names = names(config);
     only.check(&names).map_err(|error| {
         let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();
         known.sort_unstable();

@@ -196,6 +196,11 @@ async fn remote(
     Ok((Remote::new(&address, login).trusting(ca_file), access))
 }
 
+/// Returns with what a push to the repository of a job is made.
+pub(super) fn access(job: &Repository, variables: &Variables) -> Access {
+    login(job, &job.git_address(), variables).1
+}
+
 /// Returns the token that goes to `address`.
 fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Login>, Access) {
     let host = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).and_then(|url| host_of(&url));

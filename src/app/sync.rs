@@ -59,6 +59,11 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     })
 }
 
+/// Returns the names by which `--only` knows each entry.
+pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
+    config.sync.iter().flat_map(|sync| &sync.entries).map(sync::names).collect()
+}
+
 fn only(patterns: &[String], entries: &Sync) -> Result<Only, Failure> {
     let only = Only::new(patterns).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = entries.entries.iter().map(sync::names).collect();

@@ -62,7 +62,9 @@ pub enum Standing {
 impl Standing {
     /// Returns what the variables tell of a job. `payload` is the text of the file that `GITHUB_EVENT_PATH` names.
     pub fn of(variables: &Variables, payload: Option<&str>) -> Standing {
-        if variables.get_filled("GITLAB_CI").is_some() {
+        // Told by whoever makes a job look like one of GitLab's, as the event is.
+        let has_source = variables.get_filled("CI_PIPELINE_SOURCE").is_some() && !is_actions(variables);
+        if variables.get_filled("GITLAB_CI").is_some() || has_source {
             // Not set for tags and merge requests.
             let branch = variables.get_filled("CI_COMMIT_BRANCH");
             return match (branch, variables.get_filled("CI_DEFAULT_BRANCH")) {
@@ -134,6 +136,8 @@ mod tests {
         assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")]), Standing::Elsewhere);
         assert_eq!(gitlab(&[("CI_COMMIT_TAG", "main"), ("CI_DEFAULT_BRANCH", "main")]), Standing::Elsewhere);
         assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "main")]), Standing::Unknown);
+        let told = variables(&[("CI_PIPELINE_SOURCE", "push"), ("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")]);
+        assert_eq!(Standing::of(&told, None), Standing::Elsewhere);
 
         let payload = Some(r#"{"repository": {"default_branch": "trunk", "id": 1}}"#);
         let actions = |pairs: &[(&str, &str)], payload| Standing::of(&variables(&[&[("GITEA_ACTIONS", "true")], pairs].concat()), payload);

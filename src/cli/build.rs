@@ -85,8 +85,7 @@ enum ListForm {
 
 impl BuildArguments {
     /// Returns the arguments, narrowed further as the run that this is a step of is.
-    pub(super) fn within(mut self, only: &[String], shard: Option<ShardArgument>) -> BuildArguments {
-        self.only.extend(only.iter().cloned());
+    pub(super) fn within(mut self, shard: Option<ShardArgument>) -> BuildArguments {
         self.shard = self.shard.or(shard);
         self
     }

@@ -80,8 +80,7 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 impl CleanupArguments {
     /// Returns the arguments, narrowed further as the run that this is a step of is.
-    pub(super) fn within(mut self, only: &[String], shard: Option<ShardArgument>) -> CleanupArguments {
-        self.only.extend(only.iter().cloned());
+    pub(super) fn within(mut self, shard: Option<ShardArgument>) -> CleanupArguments {
         self.shard = self.shard.or(shard);
         self
     }

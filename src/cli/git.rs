@@ -28,9 +28,9 @@ enum GitCommand {
 /// fetched, so shallow and detached checkouts will do, and nothing else of the work tree, its index or its branch is pushed; the
 /// checkout is not changed either. When somebody else pushes meanwhile, the commit is made anew on their tip, five times at most.
 ///
-/// A file that was changed on the branch since the checkout is never overwritten: with the markers `<!-- imglife:begin -->` and
-/// `<!-- imglife:end -->` only the report between them is replaced; what a newer commit of imglife wrote stays (`superseded`); anything
-/// else ends with exit code 1. A directory stands for the files below it that git does not ignore. Nothing is ever deleted.
+/// What others changed on the branch since the checkout is never overwritten: with the markers `<!-- imglife:begin -->` and
+/// `<!-- imglife:end -->` only the report between them is replaced; what imglife wrote from a newer checkout stays (`superseded`), what it
+/// wrote from the same one or an older one is replaced; anything else ends with exit code 1. A directory stands for the files below it that git does not ignore. Nothing is ever deleted.
 ///
 /// In GitLab, Gitea and Forgejo jobs the repository, branch, token and author are known. Elsewhere it is the remote `origin`, the
 /// branch that is checked out, and git's own configuration.

@@ -6,15 +6,18 @@ use crate::model::Variables;
 use crate::model::text::closest;
 
 /// What else of ours begins like an option, without `IMGLIFE_`: settings, what jobs and hooks are told, what the kits for CI servers have.
-const OTHERS: [&str; 34] = [
+const OTHERS: [&str; 37] = [
     "ALERT_CRITICAL_DAYS",
     "BASE",
     "BUILDER",
     "CHANGED",
+    "CHILD_KEEP",
+    "CHILD_MODE",
     "CHILD_TAGS",
     "CONFIG",
     "DAYS_LEFT",
     "DIGEST",
+    "EOL_ARTIFACT",
     "EOL_DATE",
     "EOL_STATUS",
     "IMAGE",

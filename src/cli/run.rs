@@ -22,8 +22,9 @@ use crate::model::Variables;
 /// Run the steps of a pipeline
 ///
 /// Runs the steps in the order sync, build, eol-update, status, cleanup, check, register. Without names those that the event calls for:
-/// sync, build, eol-update and status on a schedule or by hand, build and status after a push. The event is the CI server's, outside of CI
-/// `manual`. eol-update and status run although a step before them failed; cleanup does not after a failed sync.
+/// sync, build, eol-update and status on a schedule or by hand, build and status after a push; in CI, build on the default branch only.
+/// The event is the CI server's, outside of CI `manual`. eol-update and status run although a step before them failed; cleanup does
+/// not after a failed sync.
 ///
 /// On the default branch in CI, what changed is also committed and pushed (`eol-data.yaml`, `README.md`), the inventory is published,
 /// and the messages of `lifecycle.notify` are sent.
@@ -181,6 +182,7 @@ impl RunArguments {
                 Some(PushChoice::Never) => Push::Never,
             },
             fail_fast: given.fail_fast,
+            only: given.only,
             reports: given.reports,
             output: given.output.map_or(app::Output::Text, Into::into),
             builder: OwnBuilder {
@@ -221,17 +223,17 @@ impl RunArguments {
         Ok(match step {
             Step::Sync => {
                 let arguments: SyncArguments = self.arguments("sync", variables)?;
-                StepOptions::Sync(arguments.within(&self.only, self.shard).options(variables)?)
+                StepOptions::Sync(arguments.within(self.shard).options(variables)?)
             }
             Step::Build => {
                 let arguments: BuildArguments = self.arguments("build", variables)?;
-                StepOptions::Build(arguments.within(&self.only, self.shard).options(variables)?)
+                StepOptions::Build(arguments.within(self.shard).options(variables)?)
             }
             Step::EolUpdate => StepOptions::EolUpdate(self.arguments::<UpdateArguments>("eol-update", variables)?.options()),
             Step::Status => StepOptions::Status(self.arguments::<StatusArguments>("status", variables)?.options()),
             Step::Cleanup => {
                 let arguments: CleanupArguments = self.arguments("cleanup", variables)?;
-                StepOptions::Cleanup(arguments.within(&self.only, self.shard).options(variables)?)
+                StepOptions::Cleanup(arguments.within(self.shard).options(variables)?)
             }
             Step::Check => StepOptions::Check(self.arguments::<CheckArguments>("check", variables)?.options()),
             Step::Register => StepOptions::Register(self.arguments::<RegisterArguments>("register", variables)?.options()),
@@ -239,7 +241,10 @@ impl RunArguments {
     }
 
     fn arguments<T: Args>(&self, step: &'static str, variables: &Variables) -> Result<T, Failure> {
-        let arguments = written::<T>(step, variables)?;
-        parsed(step, arguments.into_iter().chain(self.options.iter().cloned()))
+        let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
+        let given: Vec<String> = self.options.iter().map(|option| name(option)).collect();
+        // What can be repeated would come to both.
+        let written = written::<T>(step, variables)?.into_iter().filter(|argument| !given.contains(&name(argument)));
+        parsed(step, written.chain(self.options.iter().cloned()))
     }
 }

@@ -72,8 +72,7 @@ pub(super) struct SyncArguments {
 
 impl SyncArguments {
     /// Returns the arguments, narrowed further as the run that this is a step of is.
-    pub(super) fn within(mut self, only: &[String], shard: Option<ShardArgument>) -> SyncArguments {
-        self.only.extend(only.iter().cloned());
+    pub(super) fn within(mut self, shard: Option<ShardArgument>) -> SyncArguments {
         self.shard = self.shard.or(shard);
         self
     }

@@ -1,5 +1,6 @@
 //! Options that are written as variables, for jobs whose script is one line: no value of theirs goes through a shell.
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Command};
 
 use crate::error::Failure;
@@ -58,9 +59,20 @@ pub(super) fn parsed<T: Args>(name: &'static str, arguments: impl IntoIterator<I
             told.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).filter(|line| !line.is_empty()).collect();
         let problem = problem.join(" ");
         let problem = problem.strip_prefix("error: ").unwrap_or(&problem);
-        Failure::usage(format!("the options of {name}: {}", excerpt(problem, 300)))
-            .hint("they follow `--`, or are variables such as IMGLIFE_CHECK_STRICT; each command's `--help` lists its own")
+        let failure = Failure::usage(format!("the options of {name}: {}", excerpt(problem, 300)));
+        match lacking(&error) {
+            Some(long) => failure.hint(format!("give it after `--`, or as the variable {}", variable(name, &long))),
+            None => failure.hint("they follow `--`, or are variables such as IMGLIFE_CHECK_STRICT; each command's `--help` lists its own"),
+        }
     })
+}
+
+/// Returns the first option that is needed and was not given, without its dashes.
+fn lacking(error: &clap::Error) -> Option<String> {
+    let is_lacking = error.kind() == ErrorKind::MissingRequiredArgument;
+    let Some(ContextValue::Strings(arguments)) = error.get(ContextKind::InvalidArg).filter(|_| is_lacking) else { return None };
+    let long = arguments.first()?.strip_prefix("--")?;
+    long.split([' ', '=']).next().map(str::to_owned)
 }
 
 fn command<T: Args>(name: &'static str) -> Command {

@@ -509,12 +509,44 @@ fn git_is_looked_at_as_commits_of_a_pipeline_need_it() {
     let report = Report::of(&world);
     assert_eq!(report.find("git.identity", "")["detail"], "me <me@example.com>");
     assert_eq!(report.find("git.remote", "")["detail"], "origin is https://git.example/a.git");
-    let job = world.variable("GITLAB_CI", "true").variable("CI", "true").variable("CI_SERVER_HOST", "gitlab.example");
-    Report::of(&job).says("git.token", "", "missing", "GITLAB_TOKEN");
-    let job = job.variable("CI_JOB_TOKEN", "hunter2");
-    assert_eq!(Report::of(&job).state("git.token", ""), "unknown");
-    let job = job.variable("GITLAB_TOKEN", "hunter2");
-    assert!(Report::of(&job).find("git.token", "")["detail"].as_str().expect("text").contains("`write_repository`"));
+    // What is set and not used is not praised.
+    let report = Report::of(&world.variable("GITLAB_TOKEN", "hunter2"));
+    assert!(report.find("git.token", "")["detail"].as_str().expect("text").starts_with("none is used outside of CI"), "{}", report.text);
+}
+
+#[test]
+fn git_in_a_job_is_told_as_commits_are_made_there_and_a_token_that_was_not_tried_is_unknown() {
+    let checkout = || {
+        let world = World::new().file("imglife.yaml", "registry: { provider: file }\n");
+        world.shell("git init -q -b main . && git config user.name me && git config user.email me@example.com").succeeds();
+        world
+    };
+    let gitlab = |token: Option<&str>| {
+        let job = checkout().variable("GITLAB_CI", "true").variable("CI", "true").variable("CI_SERVER_HOST", "gitlab.example");
+        let job =
+            job.variable("CI_PROJECT_PATH", "team/a").variable("GITLAB_USER_NAME", "Ada").variable("GITLAB_USER_EMAIL", "ada@x.example");
+        Report::of(&match token {
+            Some(name) => job.variable(name, "hunter2"),
+            None => job,
+        })
+    };
+    let report = gitlab(None);
+    report.says("git.token", "", "missing", "GITLAB_TOKEN");
+    assert_eq!(report.find("git.identity", "")["detail"], "Ada <ada@x.example>, of the job");
+    assert_eq!(report.find("git.remote", "")["detail"], "https://gitlab.example/team/a.git, of the job");
+    gitlab(Some("CI_JOB_TOKEN")).says("git.token", "", "unknown", "Job token permissions");
+    gitlab(Some("GITLAB_TOKEN")).says("git.token", "", "unknown", "`write_repository`");
+    // The token of another kind of server is none.
+    gitlab(Some("GITEA_TOKEN")).says("git.token", "", "missing", "GITLAB_TOKEN");
+    let gitea = |token: &str| {
+        let job = checkout().variable("GITEA_ACTIONS", "true").variable("GITHUB_SERVER_URL", "https://gitea.example");
+        let job = job.variable("GITHUB_REPOSITORY", "team/a").variable("GITHUB_ACTOR", "ada").variable(token, "hunter2");
+        Report::of(&job)
+    };
+    gitea("GITLAB_TOKEN").says("git.token", "", "missing", "GITEA_TOKEN");
+    gitea("GITEA_TOKEN").says("git.token", "", "unknown", "`write:repository`");
+    gitea("GITHUB_TOKEN").says("git.token", "", "unknown", "GITEA_TOKEN");
+    assert_eq!(gitea("GITEA_TOKEN").find("git.identity", "")["detail"], "ada <ada@noreply.gitea.example>, of the job");
 }
 
 #[test]

@@ -120,11 +120,18 @@ fn sections_are_those_of_the_server_and_outside_of_ci_nothing_is_published() {
     assert_eq!(begins.1, "imglife_sync\r\x1b[0Kimglife sync");
     assert!(marks[3].starts_with("\x1b[0Ksection_end:") && marks[3].ends_with(":imglife_status\r\x1b[0K"), "{log}");
 
-    let actions =
-        [("GITEA_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "push"), ("GITHUB_OUTPUT", "../out"), ("GITHUB_STEP_SUMMARY", "../summary")];
+    let actions = [
+        ("GITEA_ACTIONS", "true"),
+        ("GITHUB_EVENT_NAME", "push"),
+        ("GITHUB_REF", "refs/heads/main"),
+        ("GITHUB_EVENT_PATH", "../payload.json"),
+        ("GITHUB_OUTPUT", "../out"),
+        ("GITHUB_STEP_SUMMARY", "../summary"),
+    ];
     let bases = Bases::new("", &actions);
+    fs::write(bases.world.path("payload.json"), r#"{"repository": {"default_branch": "main"}}"#).expect("a written file");
     bases.run("sync").succeeds();
-    let run = bases.run("").succeeds();
+    let run = bases.run("--push never").succeeds();
     let marks: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("::")).collect();
     assert_eq!(marks, ["::group::imglife build", "::endgroup::", "::group::imglife status", "::endgroup::"]);
     let outputs = fs::read_to_string(bases.world.path("out")).expect("outputs");
@@ -140,6 +147,31 @@ fn sections_are_those_of_the_server_and_outside_of_ci_nothing_is_published() {
 }
 
 #[test]
+fn only_the_default_branch_builds_by_itself() {
+    let gitlab = [("CI_PIPELINE_SOURCE", "push"), ("CI_DEFAULT_BRANCH", "main")];
+    let actions = [("GITEA_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "push"), ("GITHUB_EVENT_PATH", "../payload.json")];
+    let elsewhere = [
+        [&gitlab[..], &[("CI_COMMIT_BRANCH", "topic")]].concat(),
+        [&gitlab[..], &[("GITLAB_CI", "true"), ("CI_COMMIT_TAG", "v1.0.0")]].concat(),
+        [("CI_PIPELINE_SOURCE", "web"), ("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")].to_vec(),
+        [&actions[..], &[("GITHUB_REF", "refs/heads/topic")]].concat(),
+        [&actions[..], &[("GITHUB_REF", "refs/tags/v1.0.0")]].concat(),
+    ];
+    for variables in elsewhere {
+        let bases = Bases::new("", &variables);
+        fs::write(bases.world.path("payload.json"), r#"{"repository": {"default_branch": "main"}}"#).expect("a written file");
+        bases.run("sync").succeeds();
+        let report = json(&bases.run("--output json").succeeds().stdout);
+        let build = report["steps"].as_array().expect("steps").iter().find(|step| step["step"] == "build").expect("a build");
+        assert_eq!((&build["result"], &build["reason"]), (&"skipped".into(), &"not the default branch".into()), "{variables:?}");
+        assert!(!bases.world.path("bases").exists(), "{variables:?}");
+        // Whoever names it means it.
+        bases.run("build").succeeds();
+        assert!(bases.world.path("bases").exists(), "{variables:?}");
+    }
+}
+
+#[test]
 fn only_the_default_branch_publishes_unless_it_is_told_to() {
     let topic = [("GITLAB_CI", "true"), ("CI_PIPELINE_SOURCE", "web"), ("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")];
     let bases = Bases::new("", &topic);
@@ -150,6 +182,12 @@ fn only_the_default_branch_publishes_unless_it_is_told_to() {
     bases.run("eol-update --push always").succeeds();
     assert_eq!(bases.commits().len(), 2);
     assert!(!bases.api.asked().is_empty());
+    // What is hinted at is an option that `run` has.
+    let tag = [("GITLAB_CI", "true"), ("CI_PIPELINE_SOURCE", "push"), ("CI_COMMIT_TAG", "v1"), ("CI_DEFAULT_BRANCH", "main")];
+    let bases = Bases::new("", &tag);
+    let run = bases.run("status --push always").exits(1);
+    assert!(run.stderr.contains("README.md cannot be pushed: this pipeline is of no branch"), "{}", run.stderr);
+    assert!(run.stderr.contains("say `--push never`") && !run.stderr.contains("--branch"), "{}", run.stderr);
 }
 
 #[test]
@@ -190,6 +228,7 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
         (&["run", "sync", "status", "--", "--verify"], "one step must be named"),
         (&["run", "check"], "IMGLIFE_CHECK_STRICT is `perhaps`"),
         (&["run", "register"], "--image <REF>"),
+        (&["run", "register"], "give it after `--`, or as the variable IMGLIFE_REGISTER_IMAGE"),
         (&["run", "sync", "--builder-node", "arm64"], "write it as `linux/arm64=ssh://user@host`"),
     ] {
         let run = world.imglife_with(arguments).exits(2);
@@ -197,6 +236,44 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
     }
     let proposal = World::new().file("imglife.yaml", "status: {}").variable("CI_PIPELINE_SOURCE", "merge_request_event");
     assert!(proposal.imglife(["run"]).exits(2).stderr.contains("a merge request calls for no step by itself"));
+}
+
+#[test]
+fn a_name_that_only_one_step_has_skips_the_others_and_one_that_none_has_is_an_error() {
+    let bases = Bases::new("    - { name: motd, folder: images/alpine, type: core, mirror_image: 'ocidir://../mirrors/alpine' }\n", &[]);
+    let results = |run: Outcome| Bases::results(&json(&run.succeeds().stdout)).into_iter().map(|(_, result)| result).collect::<Vec<_>>();
+    assert_eq!(results(bases.run("sync --only alpine --output json")), ["done"]);
+    let run = bases.run("sync build --only motd --output json");
+    assert_eq!(json(&run.stdout)["steps"][0]["reason"], "nothing of that name");
+    assert_eq!(json(&run.stdout)["steps"][1]["reports"]["build"]["totals"]["built"], 1);
+    assert_eq!(results(run), ["skipped", "done"]);
+    // Each step is narrowed to what it knows of them.
+    assert_eq!(results(bases.run("sync build --only motd --only *mirrors/alpine --output json")), ["done", "done"]);
+    let run = bases.run("sync build --only motd --only alpin").exits(2);
+    assert!(run.stderr.contains("`--only alpin` matches nothing") && run.stderr.contains("motd"), "{}", run.stderr);
+    assert!(run.stdout.is_empty(), "{}", run.stdout);
+}
+
+#[test]
+fn an_update_of_a_file_that_the_job_does_not_hand_on_fails() {
+    let bases = Bases::new("", &[("IMGLIFE_EOL_ARTIFACT", "eol-data.yaml")]);
+    bases.run("eol-update").succeeds();
+    bases
+        .world
+        .shell("cd repo && rm eol-data.yaml && mkdir life && mv imglife.yaml images life/ && sed -i 's|\\.\\./|../../|g' life/imglife.yaml")
+        .succeeds();
+    let run = bases.run("eol-update -c life/imglife.yaml").exits(2);
+    let told = "the end-of-life data are in life/eol-data.yaml, and the job hands on eol-data.yaml: status would not see them";
+    assert!(run.stderr.contains(told) && run.stderr.contains("`data-file` as `life/eol-data.yaml`"), "{}", run.stderr);
+    assert!(!bases.file("life/eol-data.yaml").exists());
+    bases
+        .world
+        .shell(&format!(
+            "cd repo && IMGLIFE_EOL_ARTIFACT=life/eol-data.yaml {} -c life/imglife.yaml run eol-update",
+            env!("CARGO_BIN_EXE_imglife")
+        ))
+        .succeeds();
+    assert!(bases.file("life/eol-data.yaml").exists());
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::Task;
 use crate::app::Surroundings;
+use crate::app::commit_push::access;
+use crate::ci::repository::Repository;
 use crate::command::{Command, Ending, Runner, System};
 use crate::config::{Build, BuildImage, Config};
 use crate::engines::{Emulators, EngineName, Programs};
@@ -15,6 +17,7 @@ use crate::model::Variables;
 use crate::model::text::excerpt;
 use crate::probe::{Finding, Look};
 use crate::process::Process;
+use crate::steps::commit_push::Access;
 use crate::steps::doctor::{Seen, engines, executes, hook_programs, is_on_path};
 
 /// The group of what is about the machine as a whole.
@@ -112,33 +115,54 @@ async fn git(process: &Process) -> Vec<Finding> {
     }
     let is_shallow = ask(process, &["rev-parse", "--is-shallow-repository"]).await.is_ok_and(|text| text == "true");
     findings.push(Finding::ok("git.repository", "", if is_shallow { "a shallow checkout, which is enough" } else { "a checkout" }));
-    let set = |name: &str| process.variables.get_filled(name).is_some();
-    let is_in_ci = set("CI") || set("GITLAB_CI") || set("GITHUB_ACTIONS");
-    let (name, email) = (ask(process, &["config", "user.name"]).await, ask(process, &["config", "user.email"]).await);
-    findings.push(match (name, email) {
-        (Ok(name), Ok(email)) => Finding::ok("git.identity", "", format!("{name} <{email}>")),
-        _ if is_in_ci || set("GIT_AUTHOR_EMAIL") => Finding::ok("git.identity", "", "from the variables of the job"),
-        _ => Finding::missing("git.identity", "", "git knows neither your name nor your address")
+    let job = Repository::of(&process.variables);
+    let of_job = job.as_ref().and_then(|job| job.user.as_ref());
+    findings.push(match (of_job, ask(process, &["var", "GIT_COMMITTER_IDENT"]).await.ok().and_then(|told| identity(&told))) {
+        (Some((name, email)), _) => {
+            Finding::ok("git.identity", "", format!("{} <{}>, of the job", excerpt(name, 100), excerpt(email, 100)))
+        }
+        (None, Some(told)) => Finding::ok("git.identity", "", told),
+        (None, None) => Finding::missing("git.identity", "", "git knows neither your name nor your address; commits are made as imglife")
             .fix("`git config user.name` and `git config user.email`, or `--author` of `imglife git commit-push`; jobs take the CI's")
             .unneeded(),
     });
-    findings.push(match ask(process, &["remote", "get-url", "origin"]).await {
-        Ok(url) => Finding::ok("git.remote", "", format!("origin is {}", without_login(&url))),
-        Err(_) => {
+    findings.push(match (&job, ask(process, &["remote", "get-url", "--push", "origin"]).await) {
+        (Some(job), _) => Finding::ok("git.remote", "", format!("{}, of the job", excerpt(&without_login(&job.git_address()), 200))),
+        (None, Ok(url)) => Finding::ok("git.remote", "", format!("origin is {}", without_login(&url))),
+        (None, Err(_)) => {
             Finding::missing("git.remote", "", "there is no remote `origin`").fix("`git remote add origin URL`, or `--remote`").unneeded()
         }
     });
-    let token = ["GITLAB_TOKEN", "GITEA_TOKEN", "CI_JOB_TOKEN", "GITHUB_TOKEN"].into_iter().find(|name| set(name));
-    findings.push(match token {
-        Some("CI_JOB_TOKEN") => Finding::unknown("git.token", "", "from CI_JOB_TOKEN; whether it may push is the project's setting")
-            .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
-        Some(name) => Finding::ok("git.token", "", format!("from {name}; it takes the right to push (GitLab: scope `write_repository` or `api`; Gitea: `write:repository`)")),
-        None if is_in_ci => Finding::missing("git.token", "", "the job has no token to push with")
-            .fix("set GITLAB_TOKEN (scope `write_repository`) or GITEA_TOKEN (scope `write:repository`) in the settings of the CI system")
-            .unneeded(),
-        None => Finding::ok("git.token", "", "none is set; git's own login is used"),
-    });
+    findings.push(token(job.as_ref().map_or(Access::Own, |job| access(job, &process.variables)), job.is_some()));
     findings
+}
+
+/// Returns name and address of what git says of a committer, without the time.
+fn identity(told: &str) -> Option<String> {
+    told.rsplit_once('>').map(|(identity, _)| format!("{identity}>"))
+}
+
+/// Returns what is known of the login that a push is made with. Nothing is pushed to try it.
+fn token(access: Access, is_job: bool) -> Finding {
+    const CHECK: &str = "git.token";
+    match access {
+        Access::GitlabToken => Finding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
+            .fix("it needs the scope `write_repository` or `api`, and a role that may push to the branch"),
+        Access::GitlabJob => Finding::unknown(CHECK, "", "CI_JOB_TOKEN; whether it may push is the project's setting")
+            .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
+        Access::GiteaToken => Finding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
+            .fix("it needs the scope `write:repository`, of a user who may push to the branch"),
+        Access::GiteaJob => Finding::unknown(CHECK, "", "GITHUB_TOKEN, the job's own, which was not tried")
+            .fix("where it may not push, give the job GITEA_TOKEN with the scope `write:repository`"),
+        Access::NoGitlab => Finding::missing(CHECK, "", "the job has no token to push with")
+            .fix("set GITLAB_TOKEN (scope `write_repository`) in the project's settings (CI/CD > Variables)")
+            .unneeded(),
+        Access::NoGitea => Finding::missing(CHECK, "", "the job has no token to push with")
+            .fix("give the job GITEA_TOKEN (scope `write:repository`) from a secret, such as IMGLIFE_GITEA_TOKEN")
+            .unneeded(),
+        Access::Own if is_job => Finding::unknown(CHECK, "", "none goes to this server; git's own login is used, which was not tried"),
+        Access::Own => Finding::ok(CHECK, "", "none is used outside of CI; git's own login is, which was not tried"),
+    }
 }
 
 /// Returns what git answers, without the line's end.

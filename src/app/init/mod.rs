@@ -77,6 +77,9 @@ struct Values {
     package: String,
     /// Where the actions are.
     actions: String,
+    /// Where the workflow goes, in a repository for Gitea or Forgejo.
+    #[serde(skip)]
+    workflow: &'static str,
     version: &'static str,
 }
 
@@ -127,6 +130,12 @@ fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result
         owner: remote.owner().to_owned(),
         repository: remote.repository().to_owned(),
         actions: format!("{}/platform/imglife/gitea-actions", remote.server),
+        // Forgejo reads one directory, and this before the other.
+        workflow: if directory.join(".forgejo/workflows").is_dir() {
+            ".forgejo/workflows/lifecycle.yml"
+        } else {
+            ".gitea/workflows/lifecycle.yml"
+        },
         server: remote.server,
         project: remote.project,
         branch: branch.unwrap_or_else(|| "main".to_owned()),
@@ -146,9 +155,7 @@ fn files(values: &Values) -> Result<Vec<NewFile>, Failure> {
     let page = |name, text| template::page(name, text, values).map_err(Failure::failed);
     let pipeline = match values.forge {
         InitForge::Gitlab => (".gitlab-ci.yml", page(".gitlab-ci.yml", include_str!("../../../templates/init/gitlab-ci.yml"))?),
-        InitForge::Gitea => {
-            (".gitea/workflows/lifecycle.yml", page("lifecycle.yml", include_str!("../../../templates/init/gitea-workflow.yml"))?)
-        }
+        InitForge::Gitea => (values.workflow, page("lifecycle.yml", include_str!("../../../templates/init/gitea-workflow.yml"))?),
     };
     Ok(vec![
         ("imglife.yaml", page("imglife.yaml", include_str!("../../../templates/init/imglife.yaml"))?),
@@ -218,24 +225,30 @@ fn told(values: &Values, written: &[&str], directory: &Path) -> Vec<Block> {
     let mut next = vec![
         "What to do first:".to_owned(),
         format!("  1. Look at imglife.yaml: mirrors and bases go to {images}/mirrors and {images}/bases."),
+        "  2. `imglife eol update` writes eol-data.yaml, so that the first images say already when their support ends.".to_owned(),
     ];
     next.extend(match values.forge {
-        InitForge::Gitlab => [
-            "  2. Allow the pipeline to push its report: Settings > CI/CD > Job token permissions > Allow Git push requests to the"
+        InitForge::Gitlab => vec![
+            "  3. Allow the pipeline to push its report: Settings > CI/CD > Job token permissions > Allow Git push requests to the"
                 .to_owned(),
             "     repository. On servers before 18.4 store a token with the scope `api` as the masked variable GITLAB_TOKEN instead."
                 .to_owned(),
             "     `.gitlab-ci.yml` includes platform/imglife-components: correct the path if yours is another.".to_owned(),
-            "  3. Commit, push, and run a pipeline by hand (Build > Pipelines > New pipeline): it mirrors, builds and writes README.md."
+            "  4. Commit, and push without a pipeline, since nothing is mirrored yet: `git push -o ci.skip`.".to_owned(),
+            "  5. Run a pipeline by hand (Build > Pipelines > New pipeline): it mirrors, builds and commits README.md; `git pull` fetches it."
                 .to_owned(),
             "     Then give it a schedule (Build > Pipeline schedules).".to_owned(),
         ],
-        InitForge::Gitea => [
-            "  2. Make a token with the scopes write:package and write:repository (your settings > Applications), and store it as the"
+        InitForge::Gitea => vec![
+            "  3. Make a token with the scopes write:package and write:repository (your settings > Applications), and store it as the"
                 .to_owned(),
             "     secret IMGLIFE_GITEA_TOKEN (the repository's settings > Actions > Secrets).".to_owned(),
+            "  4. Let the runner have imglife: install it there, or set the variables IMGLIFE_URL and IMGLIFE_SHA256 (settings > Actions >"
+                .to_owned(),
+            "     Variables) to the address and the checksum of the program of a release.".to_owned(),
             format!("     The workflow uses the actions of {}: correct the path if yours is another.", values.actions),
-            "  3. Commit, push, and run the workflow `lifecycle` by hand (Actions): it mirrors, builds and writes README.md.".to_owned(),
+            "  5. Commit with `[skip ci]` in the message, since nothing is mirrored yet, and push.".to_owned(),
+            "  6. Run the workflow `lifecycle` by hand (Actions): it mirrors, builds and commits README.md; `git pull` fetches it.".to_owned(),
             "     From then on it runs every morning.".to_owned(),
         ],
     });

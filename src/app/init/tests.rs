@@ -81,6 +81,33 @@ fn renovate_orders_the_tags_of_bases_and_keeps_to_their_variant() {
 }
 
 #[test]
+fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_order() {
+    let at = tempfile::tempdir().expect("a directory");
+    let values = || {
+        let options = InitOptions { forge: Some(InitForge::Gitea), directory: PathBuf::from("."), registry: None };
+        values(&options, Checkout { remote: None, branch: None }, at.path()).expect("values")
+    };
+    fs::create_dir(at.path().join(".forgejo")).expect("a directory");
+    assert!(files(&values()).expect("files").iter().any(|(path, _)| *path == ".gitea/workflows/lifecycle.yml"));
+    fs::create_dir(at.path().join(".forgejo/workflows")).expect("a directory");
+    let files: Vec<&str> = files(&values()).expect("files").into_iter().map(|(path, _)| path).collect();
+    assert!(files.contains(&".forgejo/workflows/lifecycle.yml") && !files.contains(&".gitea/workflows/lifecycle.yml"), "{files:?}");
+
+    let said = |values: &Values| {
+        let document = Document { blocks: told(values, &files, Path::new(".")) };
+        draw(&document, Style { color: false })
+    };
+    let gitlab = values_of(Some(InitForge::Gitlab), None, None).expect("values");
+    for (text, steps) in [
+        (said(&gitlab), &["`imglife eol update`", "Allow the pipeline to push", "`git push -o ci.skip`", "New pipeline", "`git pull`"][..]),
+        (said(&values()), &["`imglife eol update`", "IMGLIFE_GITEA_TOKEN", "IMGLIFE_SHA256", "`[skip ci]`", "by hand", "`git pull`"]),
+    ] {
+        let places: Vec<Option<usize>> = steps.iter().map(|step| text.find(step)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in {text}");
+    }
+}
+
+#[test]
 fn nothing_is_overwritten_and_a_failure_leaves_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = directory.path();

@@ -10,14 +10,16 @@ use std::time::Instant;
 use super::commit_push::{self, CommitPushOptions};
 use super::configuration::{lacks, load_configuration, tells_records};
 use super::{
-    BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output, OwnBuilder,
-    RegisterOptions, StatusForm, StatusOptions, Surroundings, SyncOptions, check, cleanup, eol, register, runtime, status, sync,
+    BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, EolNotifyOptions, EolUpdateOptions, Global, Mode, Output,
+    OwnBuilder, RegisterOptions, StatusForm, StatusOptions, Surroundings, SyncOptions, check, cleanup, eol, register, runtime, status,
+    sync,
 };
 use crate::ci::{self, Event, Sections, Standing};
 use crate::config::{self, Config, EolTarget};
 use crate::error::{Exit, Failure, chain};
 use crate::model::text::excerpt;
 use crate::process::{Process, Stream};
+use crate::steps::shard::Only;
 use part::Part;
 use report::{Ending, RunReport, StepReport};
 use reports::{Reports, tee};
@@ -31,6 +33,9 @@ const PAGE: &str = "README.md";
 /// The same, as JSON.
 const JSON_PAGE: &str = "status.json";
 
+/// The variable that names the file of end-of-life data that a job hands on to later ones; relative to the working directory.
+const HANDED_ON: &str = "IMGLIFE_EOL_ARTIFACT";
+
 /// What a run was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
@@ -43,6 +48,8 @@ pub struct RunOptions {
     pub push: Push,
     /// Whether nothing runs after a step that failed.
     pub fail_fast: bool,
+    /// Patterns of `--only`, as written; those of a step's own stand with the step.
+    pub only: Vec<String>,
     /// The directory that report files go into; relative to the working directory.
     pub reports: Option<PathBuf>,
     pub output: Output,
@@ -95,6 +102,11 @@ impl StepOptions {
         }
     }
 
+    /// Returns whether the step leaves under an image's name what nobody can take back.
+    fn builds(&self) -> bool {
+        matches!(self, StepOptions::Build(options) if options.mode == Mode::Apply && !matches!(options.form, BuildForm::Contexts(_)))
+    }
+
     /// Returns whether `event` calls for the step.
     fn is_called_for_by(&self, event: Event) -> bool {
         match (self, event) {
@@ -102,6 +114,17 @@ impl StepOptions {
             (StepOptions::Build(_) | StepOptions::Status(_), _) => true,
             (StepOptions::Sync(_) | StepOptions::EolUpdate(_), event) => event != Event::Push,
             _ => false,
+        }
+    }
+
+    /// Returns the names by which `--only` knows what the step works on, and the patterns that it is narrowed to; `None` where that
+    /// narrows nothing.
+    fn narrowed_by(&mut self, config: &Config) -> Option<(Vec<Vec<String>>, &mut Vec<String>)> {
+        match self {
+            StepOptions::Sync(options) => Some((sync::names(config), &mut options.only)),
+            StepOptions::Build(options) => Some((super::build::names(config), &mut options.only)),
+            StepOptions::Cleanup(options) => Some((cleanup::names(config), &mut options.only)),
+            StepOptions::EolUpdate(_) | StepOptions::Status(_) | StepOptions::Check(_) | StepOptions::Register(_) => None,
         }
     }
 
@@ -126,7 +149,7 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let event = options.event.unwrap_or_else(|| Event::of(&process.variables));
-    let steps = chosen(options, event, &config, process)?;
+    let steps = narrowed(chosen(options, event, &config, process)?, &options.only, &config)?;
     warn_of(&options.unheard_of, &config);
     let reports = Reports::prepare(options.reports.as_deref(), process)?;
     // Only these two have anything to commit or to publish.
@@ -136,9 +159,9 @@ pub(super) fn run(options: &RunOptions, global: &Global, surroundings: &Surround
     let mut run = Run { options, global, surroundings, config: &config, reports: &reports, publishes, steps: Vec::new() };
     for (step, lacking) in steps {
         let name = step.name();
-        let report = match lacking.map(Ending::Skipped).or_else(|| run.obstacle(step, watch.received())) {
+        let report = match lacking.map(Ending::Skipped).or_else(|| run.obstacle(&step, watch.received())) {
             Some(ending) => StepReport::without(name, ending),
-            None => run.step(step)?,
+            None => run.step(&step)?,
         };
         run.steps.push(report);
     }
@@ -176,14 +199,12 @@ fn part_from_before(output: Output, surroundings: &Surroundings) -> Result<(), F
     if output == Output::Text { surroundings.print("\n") } else { Ok(()) }
 }
 
+/// A step, and why it is skipped.
+type Choice = (StepOptions, Option<String>);
+
 /// Returns the steps to run in their order, each with the reason when it has nothing to do. Fails when one was named that cannot be
 /// done.
-fn chosen<'a>(
-    options: &'a RunOptions,
-    event: Event,
-    config: &Config,
-    process: &Process,
-) -> Result<Vec<(&'a StepOptions, Option<String>)>, Failure> {
+fn chosen(options: &RunOptions, event: Event, config: &Config, process: &Process) -> Result<Vec<Choice>, Failure> {
     if options.are_named {
         for step in &options.steps {
             if let Some(reason) = step.lacking(config) {
@@ -195,7 +216,7 @@ fn chosen<'a>(
                 });
             }
         }
-        return Ok(options.steps.iter().map(|step| (step, None)).collect());
+        return Ok(options.steps.iter().map(|step| (step.clone(), None)).collect());
     }
     if event == Event::Proposal {
         return Err(Failure::usage(
@@ -204,11 +225,56 @@ fn chosen<'a>(
         .hint("name the steps, as in `imglife run check`, or say by `--event` what to take it for"));
     }
     let steps = options.steps.iter().filter(|step| step.is_called_for_by(event));
-    let steps: Vec<_> = steps.map(|step| (step, step.lacking(config))).collect();
+    let elsewhere = match standing(process) {
+        Standing::Elsewhere => Some("not the default branch"),
+        Standing::Unknown => Some("it is not known which branch is the default one"),
+        Standing::OutsideCi | Standing::DefaultBranch => None,
+    };
+    let mut steps: Vec<_> = steps.map(|step| (step.clone(), step.lacking(config))).collect();
     if steps.iter().all(|(_, lacking)| lacking.is_some()) {
         return Err(lacks("sync.entries", config, process).hint("a run works on mirrors (`sync.entries`) and base images (`build.images`)"));
     }
+    if let Some(reason) = elsewhere {
+        // Tags are never given away twice: what is not merged must not take one.
+        steps.iter_mut().filter(|(step, _)| step.builds()).for_each(|(_, skipped)| *skipped = skipped.take().or(Some(reason.to_owned())));
+    }
     Ok(steps)
+}
+
+/// Returns the steps, each narrowed to the patterns that name something of it, and skipped where there is none: an image is rarely called
+/// as its mirror is. Fails when a pattern names nothing of any step.
+fn narrowed(mut steps: Vec<Choice>, patterns: &[String], config: &Config) -> Result<Vec<Choice>, Failure> {
+    let (mut known, mut narrowing): (Vec<Vec<String>>, Vec<_>) = (Vec::new(), Vec::new());
+    for (step, skipped) in &mut steps {
+        if let Some((names, only)) = step.narrowed_by(config) {
+            known.extend(names.iter().cloned());
+            narrowing.push((names, only, skipped));
+        }
+    }
+    if narrowing.is_empty() {
+        return Ok(steps);
+    }
+    Only::new(patterns).and_then(|only| only.check(&known)).map_err(|error| {
+        let mut known: Vec<&str> = known.iter().filter_map(|names| names.first()).map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        Failure::usage(error).hint(format!("mirrors and images are known by their names: {}", known.join(", ")))
+    })?;
+    for (names, only, skipped) in narrowing {
+        let fits = |pattern: &&String| Only::new(std::slice::from_ref(*pattern)).is_ok_and(|only| only.check(&names).is_ok());
+        let fitting: Vec<String> = patterns.iter().filter(fits).cloned().collect();
+        if fitting.is_empty() && !patterns.is_empty() {
+            *skipped = skipped.take().or_else(|| Some("nothing of that name".to_owned()));
+        }
+        only.extend(fitting);
+    }
+    Ok(steps)
+}
+
+/// Returns what the run stands on.
+fn standing(process: &Process) -> Standing {
+    let payload = process.variables.get_filled("GITHUB_EVENT_PATH").and_then(|path| std::fs::read_to_string(path).ok());
+    Standing::of(&process.variables, payload.as_deref())
 }
 
 /// Returns whether what changes is committed and published.
@@ -217,8 +283,7 @@ fn publishes(push: Push, process: &Process) -> bool {
         Push::Always => true,
         Push::Never => false,
         Push::Auto => {
-            let payload = process.variables.get_filled("GITHUB_EVENT_PATH").and_then(|path| std::fs::read_to_string(path).ok());
-            let standing = Standing::of(&process.variables, payload.as_deref());
+            let standing = standing(process);
             match standing {
                 Standing::Unknown => tracing::warn!(
                     "nothing is committed or published: the CI server does not say which branch is the default one; `--push always` does it all the same"
@@ -331,15 +396,18 @@ impl Run<'_> {
 
     /// Brings the end-of-life data up to date, and tells people what ends.
     fn eol_update(&self, options: &EolUpdateOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-        let mut exit = eol::update(options, self.global, surroundings)?;
-        if !self.publishes || options.mode != Mode::Apply || is_signal(exit) {
-            return Ok(exit);
-        }
         let file = match (&options.data_file, self.config.lifecycle.target) {
             (Some(file), _) => Some(file.clone()),
             (None, EolTarget::Git) => Some(self.config.lifecycle.data_file.clone()),
             (None, EolTarget::PackageRegistry) => None,
         };
+        if let Some(file) = &file {
+            is_handed_on(file, &surroundings.process)?;
+        }
+        let mut exit = eol::update(options, self.global, surroundings)?;
+        if !self.publishes || options.mode != Mode::Apply || is_signal(exit) {
+            return Ok(exit);
+        }
         if let Some(file) = file {
             exit = worst(exit, self.commit("chore(lifecycle): update EOL data", &file, surroundings)?);
         }
@@ -364,6 +432,12 @@ impl Run<'_> {
     }
 
     fn commit(&self, message: &str, file: &Path, surroundings: &Surroundings) -> Result<Exit, Failure> {
+        let job = ci::repository::Repository::of(&surroundings.process.variables);
+        if job.is_some_and(|job| job.branch.is_none()) {
+            // Somebody asked for it: on its own `run` publishes on the default branch.
+            return Err(Failure::failed(format!("{} cannot be pushed: this pipeline is of no branch", file.display()))
+                .hint("say `--push never` (the input `push`) here, or run it in a pipeline of a branch"));
+        }
         let options = CommitPushOptions {
             message: message.to_owned(),
             paths: vec![file.to_owned()],
@@ -380,6 +454,28 @@ impl Run<'_> {
             _ => failure,
         })
     }
+}
+
+/// Fails where the job hands another file on to later ones than the one that is written: those would go on with the data of yesterday,
+/// and nobody would see why.
+fn is_handed_on(file: &Path, process: &Process) -> Result<(), Failure> {
+    let Some(handed_on) = process.variables.get_filled(HANDED_ON) else { return Ok(()) };
+    let whole = |path: &Path| {
+        let path = process.directory.join(path);
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        parent.zip(path.file_name()).map_or_else(|| path.clone(), |(parent, name)| parent.join(name))
+    };
+    let (written, handed_on) = (whole(file), whole(Path::new(handed_on)));
+    if written == handed_on {
+        return Ok(());
+    }
+    let shown = |path: &Path| {
+        let top = process.directory.canonicalize().unwrap_or_else(|_| process.directory.clone());
+        excerpt(&path.strip_prefix(top).unwrap_or(path).display().to_string(), 200)
+    };
+    let (written, handed_on) = (shown(&written), shown(&handed_on));
+    Err(Failure::usage(format!("the end-of-life data are in {written}, and the job hands on {handed_on}: status would not see them"))
+        .hint(format!("give the component's input `data-file` as `{written}`")))
 }
 
 fn is_signal(exit: Exit) -> bool {

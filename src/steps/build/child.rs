@@ -28,11 +28,40 @@ pub struct ChildPipeline<'a> {
     pub directory: &'a Path,
     /// The tags of the runners that may take the jobs; none for any runner.
     pub tags: &'a [String],
+    pub mode: ChildMode,
+    /// How long what the jobs leave is kept, as GitLab's `expire_in` says it; `None`: as long as the server keeps it by itself.
+    pub keep: Option<&'a str>,
+}
+
+/// What the jobs have to build with: of the component's modes those that need no service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildMode {
+    Native,
+    Buildah,
+}
+
+impl ChildMode {
+    /// Returns the mode that is called so.
+    pub fn named(name: &str) -> Option<ChildMode> {
+        match name {
+            "native" => Some(ChildMode::Native),
+            "buildah" => Some(ChildMode::Buildah),
+            _ => None,
+        }
+    }
+
+    /// Returns the variables that it takes, beside those of every job. Buildah works without privileges by them.
+    fn variables(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            ChildMode::Native => &[],
+            ChildMode::Buildah => &[("BUILDAH_ISOLATION", "chroot"), ("STORAGE_DRIVER", "vfs")],
+        }
+    }
 }
 
 /// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own, after those that it is built on; of
-/// very many images each job builds a part. A job that needs more others than it may name has a stage of its own after theirs. The variables of the job that triggers it say which image of the tool is used
-/// (`IMGLIFE_IMAGE`).
+/// very many images each job builds a part. A job that needs more others than it may name has a stage of its own after theirs. The
+/// variables of the job that triggers it say which image of the tool is used (`IMGLIFE_IMAGE`).
 pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
     let in_scope = child.scope.images(build);
     let mut names: Vec<&str> = Vec::new();
@@ -90,6 +119,12 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
         "artifacts": { "when": "always", "paths": [format!("{REPORTS}/")], "reports": { "junit": format!("{REPORTS}/*.xml") } },
         "retry": { "max": 1, "when": ["runner_system_failure"] },
     });
+    for (name, value) in child.mode.variables() {
+        base["variables"][name] = json!(value);
+    }
+    if let Some(keep) = child.keep {
+        base["artifacts"]["expire_in"] = json!(keep);
+    }
     if !child.tags.is_empty() {
         base["tags"] = json!(child.tags);
     }
@@ -107,7 +142,8 @@ impl ChildPipeline<'_> {
         if let Some(file) = self.configuration {
             script.extend(["--config".to_owned(), file.strip_prefix(self.directory).unwrap_or(file).display().to_string()]);
         }
-        script.extend(["run".to_owned(), "build".to_owned()]);
+        // As options of the step they go before its variables, which may name several images.
+        script.extend(["run", "build", "--"].map(str::to_owned));
         script.extend_from_slice(options);
         let script = shlex::try_join(script.iter().map(String::as_str)).unwrap_or_default();
         json!({ "extends": ".imglife-build", "needs": needs, "script": [script] })

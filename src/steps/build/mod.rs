@@ -23,7 +23,7 @@ mod render;
 mod report;
 mod size;
 
-pub use child::{ChildPipeline, child_pipeline};
+pub use child::{ChildMode, ChildPipeline, child_pipeline};
 pub use contexts::{Contexts, write_contexts};
 pub use ends::ends;
 pub use execute::{Execution, execute};

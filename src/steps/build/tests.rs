@@ -500,12 +500,12 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     let config = world.config(CHAIN);
     let build = config.build.as_ref().expect("the section");
     let read = |scope: &Scope, tags: &[String]| -> serde_json::Value {
-        let child = ChildPipeline { scope, configuration: None, directory: Path::new("/"), tags };
+        let child = ChildPipeline { scope, configuration: None, directory: Path::new("/"), tags, mode: ChildMode::Native, keep: None };
         serde_json::from_str(&child_pipeline(build, &child)).expect("JSON")
     };
     let pipeline = read(&Scope::default(), &["large".to_owned()]);
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
-    assert_eq!(pipeline["build alpine"]["script"], json!(["imglife run build --only alpine"]));
+    assert_eq!(pipeline["build alpine"]["script"], json!(["imglife run build -- --only alpine"]));
     assert_eq!(pipeline[".imglife-build"]["tags"], json!(["large"]));
     // GitLab takes no child pipeline without a job.
     let nothing = read(&Scope { shard: Shard::new(2, 2), ..Scope::default() }, &[]);
@@ -521,11 +521,18 @@ fn of_more_images_than_a_pipeline_may_have_jobs_each_job_builds_a_part() {
     fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
     let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
     let scope = Scope { only: Only::new(&["app-*".to_owned()]).expect("a pattern"), ..Scope::default() };
-    let child = ChildPipeline { scope: &scope, configuration: Some(&path), directory: directory.path(), tags: &[] };
+    let child = ChildPipeline {
+        scope: &scope,
+        configuration: Some(&path),
+        directory: directory.path(),
+        tags: &[],
+        mode: ChildMode::Native,
+        keep: None,
+    };
     let pipeline: serde_json::Value =
         serde_json::from_str(&child_pipeline(config.build.as_ref().expect("the section"), &child)).expect("JSON");
     assert_eq!(pipeline.as_object().expect("jobs").len(), 502);
-    assert_eq!(pipeline["build 500/500"]["script"], json!(["imglife --config imglife.yaml run build --shard 500/500 --only 'app-*'"]));
+    assert_eq!(pipeline["build 500/500"]["script"], json!(["imglife --config imglife.yaml run build -- --shard 500/500 --only 'app-*'"]));
 }
 
 #[tokio::test]
@@ -538,7 +545,14 @@ async fn a_job_needs_the_base_of_every_version_of_its_image() {
 ";
     let config = world.config(images);
     let build = config.build.as_ref().expect("the section");
-    let child = ChildPipeline { scope: &Scope::default(), configuration: None, directory: Path::new("/"), tags: &[] };
+    let child = ChildPipeline {
+        scope: &Scope::default(),
+        configuration: None,
+        directory: Path::new("/"),
+        tags: &[],
+        mode: ChildMode::Native,
+        keep: None,
+    };
     let pipeline: serde_json::Value = serde_json::from_str(&child_pipeline(build, &child)).expect("JSON");
     assert_eq!((&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]), (&json!(["build b"]), &json!([])));
 }
@@ -559,7 +573,14 @@ fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
     let images = format!("{top}{}{}{bases}", versions("all", 60), versions("most", 50));
     fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
     let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
-    let child = ChildPipeline { scope: &Scope::default(), configuration: None, directory: Path::new("/"), tags: &[] };
+    let child = ChildPipeline {
+        scope: &Scope::default(),
+        configuration: None,
+        directory: Path::new("/"),
+        tags: &[],
+        mode: ChildMode::Native,
+        keep: None,
+    };
     let pipeline: serde_json::Value =
         serde_json::from_str(&child_pipeline(config.build.as_ref().expect("the section"), &child)).expect("JSON");
     assert_eq!(pipeline["stages"], json!(["build", "build-2"]));

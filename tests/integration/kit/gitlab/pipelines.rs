@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::site::{Site, check_jsonschema, json_of};
-use super::template::read;
+use super::template::{Template, read};
 use crate::support::gitlab::PROJECT;
 
 const DATA: &str = "chore(lifecycle): update EOL data [skip ci]";
@@ -140,6 +140,24 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     assert!(golang.contains("golang"), "{golang}");
     assert_eq!((bases("alpine"), bases("golang")), (3, 1));
 
+    // A variable of the whole project narrows the plan, and adds nothing to a job.
+    let several = [("IMGLIFE_BUILD_ONLY", "alpine\ngolang"), ("IMGLIFE_BUILD_FORCE", "true")];
+    let children = with("{ child-pipeline: true, push: never }", &several).succeeds();
+    let alpine = children.log("build alpine");
+    assert!(alpine.contains("Built ") && !alpine.contains("golang"), "{alpine}");
+
+    // The jobs of a child pipeline have what those of the component have, or there is none.
+    let buildah = with("{ child-pipeline: true, mode: buildah, keep-reports: 3 days, push: never }", &[]).succeeds();
+    let child = json_of(&buildah.artifact("imglife-build-plan", "imglife-images.yml"));
+    let of_mode = Template::of("build").job(".imglife-build-buildah", &json!({}))["variables"].clone();
+    for (name, value) in of_mode.as_object().expect("variables") {
+        assert_eq!(&child[".imglife-build"]["variables"][name], value, "{name}");
+    }
+    assert_eq!(child[".imglife-build"]["artifacts"]["expire_in"], "3 days");
+    let services = with("{ child-pipeline: true, mode: dind, push: never }", &[]).exits(1);
+    let log = services.log("imglife-build-plan");
+    assert!(log.contains("does not go with the mode `dind`") && !services.ran("build alpine"), "{log}");
+
     // What is built elsewhere is built from what the job keeps: here the lines of the README, with a program that only tells.
     let contexts = with("{ mode: contexts, push: never }", &[]).succeeds();
     let readme = read("README.md");
@@ -192,11 +210,14 @@ async fn the_components_project_tests_and_releases_itself() {
     let directory = site.checkout("imglife-components", "push", &[]);
     prepare(&directory);
     let pushed = site.run(&directory, "--json-schema-validation=false").succeeds();
-    for job in ["test-sync: [1/2]", "test-build: [1/1]", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"] {
+    let of_components =
+        ["test-sync: [1/2]", "test-build: [1/1]", "test-eol-update", "test-status", "test-check", "test-register", "test-cleanup"];
+    let of_pipeline = ["pipeline-sync: [1/1]", "pipeline-build: [1/1]", "pipeline-eol-update", "pipeline-status", "pipeline-cleanup"];
+    for job in of_components.iter().chain(&of_pipeline) {
         assert!(pushed.ran(job), "{job} did not run");
     }
     assert!(!pushed.ran("release") && !pushed.ran("publish-sync: [1/1]") && !pushed.ran("version"));
-    assert!(pushed.log("test-cleanup").contains("[dry-run]"));
+    assert!(pushed.log("test-cleanup").contains("[dry-run]") && pushed.log("pipeline-cleanup").contains("[dry-run]"));
 
     let directory = site.checkout(
         "imglife-components",
@@ -206,6 +227,7 @@ async fn the_components_project_tests_and_releases_itself() {
     prepare(&directory);
     let tagged = site.run(&directory, "--json-schema-validation=false").succeeds();
     assert!(tagged.ran("version") && tagged.ran("release"));
+    assert!(of_components.iter().chain(&of_pipeline).all(|job| tagged.ran(job)), "{}", tagged.outcome.stdout);
     let published = site.registry.stored_tags("platform/imglife-components");
     assert_eq!(published.keys().collect::<Vec<_>>(), [version]);
     // Another version than that of the templates is not released.

@@ -64,6 +64,8 @@ fn reaches() -> Vec<(&'static str, &'static str, Value, &'static str, &'static s
             json!("linux/arm64=ssh://a@b.example"),
         ),
         ("build", "buildkit-image", json!("r.example/k:1"), ".imglife-build-buildkit", "/services/0/name", json!("r.example/k:1")),
+        ("build", "mode", json!("buildah"), "imglife-build-plan", "/variables/IMGLIFE_CHILD_MODE", json!("buildah")),
+        ("build", "keep-reports", json!("1 week"), "imglife-build-plan", "/variables/IMGLIFE_CHILD_KEEP", json!("1 week")),
         ("build", "child-pipeline", json!(true), "imglife-build-plan", "/rules/0/if", json!("\"true\" != \"true\"")),
         ("eol-update", "data-file", json!("data/e.yaml"), "imglife-eol-update", "/artifacts/paths/1", json!("data/e.yaml")),
         ("eol-update", "push", json!("never"), "imglife-eol-update", "/variables/IMGLIFE_RUN_PUSH", json!("never")),
