@@ -106,8 +106,8 @@ pub(super) enum Outcome {
     Planned,
     Deleted,
     Failed(Trouble),
-    /// What it is attached to could not be deleted.
-    Stays,
+    /// It turned out that it has to stay.
+    Stays(Kept),
     /// The run was stopped before its turn.
     NotStarted,
 }
@@ -245,9 +245,9 @@ impl CleanupReport {
                         self.failed.push(FailedTag { image, tag, digest, error: trouble.clone() });
                     }
                     Outcome::NotStarted => self.totals.not_done += 1,
-                    Outcome::Stays => {
+                    Outcome::Stays(reason) => {
                         self.totals.kept += 1;
-                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: Kept::AttachedToKept });
+                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: reason.clone() });
                     }
                     Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
                         self.totals.deleted += 1;
