@@ -18,7 +18,7 @@ use crate::model::{Digest, ImageReference, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::{Deletion, ImageStore, PlaceError, Referrers, Swept};
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
+use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
 
 /// Repositories that are worked on at once.
 const REPOSITORIES: usize = 4;
@@ -383,14 +383,7 @@ impl Run<'_> {
         Ok(Fresh { taken, recorded, tags, records: Some(records) })
     }
 
-    async fn group(
-        &self,
-        planned: &RepositoryPlan,
-        group: &Group,
-        archived: Archived,
-        fresh: Result<&Fresh, Trouble>,
-        need: Need,
-    ) -> Done {
+    async fn group(&self, planned: &RepositoryPlan, group: &Group, archived: Archived, fresh: Result<&Fresh, Trouble>, need: Need) -> Done {
         let item = format!("{}@{}", planned.repository, group.digest.short());
         let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeMap::new(), is_named: false };
         done.report.archived = archived.tags;
@@ -521,7 +514,7 @@ impl Run<'_> {
             );
         };
         let there = self.archived_as(to, archived).await?;
-        if let Some(other) = there.filter(|digest| *digest != group.digest) {
+        if let Some(other) = there.as_ref().filter(|digest| **digest != group.digest) {
             let cause = format!("{to} names another image already, {other}; nothing was deleted");
             return Err(Trouble::new(cause).hint("run cleanup again on another day, or give the image there another tag"));
         }
@@ -532,6 +525,7 @@ impl Run<'_> {
             reference: Reference::Digest(group.digest.clone()),
             to: &to.repository,
             tag: archived,
+            expected: there.as_ref().map_or(Expected::Nothing, Expected::Image),
             filter: &PlatformFilter::All,
             attachments: Attachments::Copied { source_tags: &attachment_tags },
         };

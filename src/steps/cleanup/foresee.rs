@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 
 use super::judge::{Ages, Protections, doubtful, undecided};
 use super::observe::{
-    LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, Unseen, World, selections, trouble, all, unseen, wanted,
+    LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, Unseen, World, all, selections, trouble, unseen,
+    wanted,
 };
 use super::plan::{Policy, guard, plan};
 use super::targets;

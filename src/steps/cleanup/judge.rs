@@ -210,8 +210,7 @@ impl<'a> Protections<'a> {
     ) -> Option<Kept> {
         let by_digest =
             |known: &HashMap<&Digest, &'a ImageReference>| digests().find_map(|digest| known.get(digest).map(|image| (*image).clone()));
-        let by_tag =
-            |known: &HashMap<(&Repository, &Tag), &'a ImageReference>| known.get(&(repository, tag)).map(|image| (*image).clone());
+        let by_tag = |known: &HashMap<(&Repository, &Tag), &'a ImageReference>| known.get(&(repository, tag)).map(|image| (*image).clone());
         by_tag(&self.base_tags)
             .or_else(|| by_digest(&self.base_digests))
             .map(Kept::BaseOf)

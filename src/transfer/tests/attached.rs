@@ -26,7 +26,9 @@ impl World {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let reference = Reference::Tag(tag.clone());
         let attachments = Attachments::Copied { source_tags: &source_tags };
-        self.transfer.copy(CopyRequest { item: name, from: &from, reference, to: &to, tag: &tag, filter, attachments }).await
+        self.transfer
+            .copy(CopyRequest { item: name, from: &from, reference, to: &to, tag: &tag, expected: Expected::Nothing, filter, attachments })
+            .await
     }
 
     /// Returns what the index that clients keep lists for a subject at the target.
