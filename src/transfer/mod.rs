@@ -32,7 +32,7 @@ pub use completeness::CompletenessRequest;
 pub use error::CopyError;
 pub use memory::{Memory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
-pub use refresh::{Looks, RefreshRequest};
+pub use refresh::{Lag, Looks, RefreshRequest};
 
 use ahead::Ahead;
 use error::at;

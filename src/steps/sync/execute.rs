@@ -15,7 +15,7 @@ use super::hooks::{entry_hooks, run_hooks};
 use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
 use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
-use crate::config::{Entry, Sync};
+use crate::config::Sync;
 use crate::error::Side;
 use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};

@@ -30,8 +30,7 @@ async fn named(registry: &Registry, path: &str, tag: &str) -> Option<Digest> {
     client(registry).resolve(&registry.repository(path), &tag.into()).await.expect("an answer").map(|found| found.digest)
 }
 
-const REGISTER: [&str; 9] =
-    ["register", "--image", "r.example/apps/a:1", "--platform", "linux/amd64", "--revision", "r", "--project", "p"];
+const REGISTER: [&str; 9] = ["register", "--image", "r.example/apps/a:1", "--platform", "linux/amd64", "--revision", "r", "--project", "p"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_base_that_is_registered_while_cleanup_looks_stays() {
