@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use super::judge::{Condemned, Kept, Protections, Share, Verdict, alive, archive_tag, judge};
-use super::observe::{RecordsSeen, Seen, World, all};
+use super::observe::{RecordsSeen, Role, Seen, TagImage, World, all};
 use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
 use crate::registry::Ability;
 use crate::steps::Trouble;
@@ -46,6 +46,8 @@ pub struct RepositoryPlan {
     pub seen: BTreeSet<Tag>,
     /// Digests that have to stay.
     pub alive: BTreeSet<Digest>,
+    /// How many of the tags that go nobody tells the age of, so that it keeps none of them.
+    pub undated: usize,
 }
 
 /// The condemned tags of one image.
@@ -160,7 +162,7 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
         verdicts.values_mut().filter(|verdict| is_condemned(verdict)).for_each(|verdict| *verdict = Verdict::Keep(kept.clone()));
     }
     let alive: BTreeSet<Digest> = alive(seen, &verdicts).into_iter().cloned().collect();
-    let mut kept = Vec::new();
+    let (mut kept, mut undated) = (Vec::new(), 0);
     let mut groups: BTreeMap<&Digest, Group> = BTreeMap::new();
     for tag in seen.tags() {
         match (verdicts.get(&tag.tag), &tag.image) {
@@ -172,6 +174,7 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
                     Group { digest: tree.digest.clone(), tags: Vec::new(), how, below, parts, archive: BTreeMap::new() }
                 });
                 group.tags.push((tag.tag.clone(), *reason));
+                undated += usize::from(is_undated(seen, tag));
                 if let Some(archive) = seen.archive.as_ref().filter(|_| !tag.tag.is_attachment()) {
                     let archived = archive_tag(&tag.tag, policy.now);
                     let image = ImageReference { repository: archive.clone(), tag: archived, digest: None };
@@ -196,7 +199,14 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
         groups,
         seen: seen.tags().map(|tag| tag.tag.clone()).collect(),
         alive,
+        undated,
     }
+}
+
+/// Returns whether nobody tells how old a tag is. The names of archived and replaced images do.
+fn is_undated(seen: &Seen, tag: &TagImage) -> bool {
+    let is_named_by_day = matches!(seen.role, Role::Archive { .. }) || tag.tag.replaced().is_some();
+    tag.date.is_none() && !is_named_by_day && !tag.tag.is_attachment()
 }
 
 /// Returns how the image is deleted whose tags `judge` condemned.

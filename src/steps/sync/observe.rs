@@ -14,7 +14,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CompletenessRequest, Lag, CopyError, Looks, PlatformFilter, RefreshRequest};
+use crate::transfer::{CompletenessRequest, CopyError, Lag, Looks, PlatformFilter, RefreshRequest};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
