@@ -189,7 +189,7 @@ impl Transfer {
             return Ok(Standing::Behind);
         }
         let warning = format!(
-            "{to}:{tag} has what {from}:{tag} never had, and lacks some of it; it was kept ({} at the target, {} at the source). To take \
+            "{to}:{tag} has what {from}:{tag} does not have, and lacks some of it; it was kept ({} at the target, {} at the source). To take \
              the source's, delete the tag at the target and run sync again, then sign anew",
             ours.digest, theirs.digest
         );
