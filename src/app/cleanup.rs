@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +16,10 @@ use super::{Global, Mode, Output, Shard, Surroundings, runtime};
 use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::model::Repository;
+use crate::packages::Records;
 use crate::report::json;
 use crate::steps::Trouble;
-use crate::steps::cleanup::{self, CleanupReport, Execution, Observer, Policy, RecordsSeen, Scope, targets};
+use crate::steps::cleanup::{self, CleanupReport, Execution, Observer, Policy, RecordsSeen, RecordsSource, Scope, Watch, targets};
 use crate::steps::shard::Only;
 
 /// What a clean-up was asked to do.
@@ -96,14 +98,19 @@ async fn cleanup(
     let repositories: Vec<Repository> = targets.into_iter().map(|target| target.repository).chain(sources).chain(archives).collect();
     let store = image_places(config, repositories.iter(), surroundings, options.mode)?;
     let now = options.now.unwrap_or_else(|| surroundings.process.clock.now());
+    let source = Source(config.registry.is_some().then(|| records(config, &surroundings.process, Mode::DryRun)).transpose()?);
+    let watch = Watch::new(config, &source, options.force);
     let world = async {
-        let records = read_records(config, surroundings).await?;
         let memory = Remembered::of("cleanup", &surroundings.process, options.mode);
         let observer = Observer { store: &*store, memory: &memory, progress: &*surroundings.progress, now };
-        Ok(cleanup::observe(config, scope, records, observer).await)
+        let world = cleanup::observe(config, scope, watch.read().await, observer).await;
+        match options.mode {
+            Mode::List | Mode::DryRun => world,
+            Mode::Apply => cleanup::observe_records(world, config, watch.read().await, observer).await,
+        }
     };
     let world = tokio::select! {
-        world = world => world?,
+        world = world => world,
         () = cancel.cancelled() => {
             tracing::warn!("stopped while looking at the registries; nothing was changed");
             return Ok(CleanupReport::stopped(options.mode, began.elapsed()));
@@ -111,22 +118,24 @@ async fn cleanup(
     };
     let policy = Policy { now, max_delete_percent: options.max_delete_percent, is_forced: options.force };
     let plan = cleanup::plan(&world, &policy);
-    let execution = Execution { mode: options.mode, store, progress: surroundings.progress.clone(), cancel };
+    let execution = Execution { mode: options.mode, store, records: &watch, progress: surroundings.progress.clone(), cancel };
     let report = cleanup::execute(&plan, &execution).await;
     Ok(CleanupReport { duration: began.elapsed(), ..report })
 }
 
-/// Returns the records. That they cannot be read is for the guard to judge; a configuration that names no place for them is not.
-async fn read_records(config: &Config, surroundings: &Surroundings) -> Result<RecordsSeen, Failure> {
-    if config.registry.is_none() {
-        return Ok(RecordsSeen::NotConfigured);
-    }
-    let records = records(config, &surroundings.process, Mode::DryRun)?;
-    Ok(match records.all().await {
-        Ok(reading) => RecordsSeen::Read(reading),
-        Err(error) => {
-            let hint = error.hint();
-            RecordsSeen::Failed(Trouble::of(&error, hint))
+/// The place that the configuration names for records, where it names one.
+struct Source(Option<Records>);
+
+#[async_trait]
+impl RecordsSource for Source {
+    async fn read(&self) -> RecordsSeen {
+        let Some(records) = &self.0 else { return RecordsSeen::NotConfigured };
+        match records.all().await {
+            Ok(reading) => RecordsSeen::Read(reading),
+            Err(error) => {
+                let hint = error.hint();
+                RecordsSeen::Failed(Trouble::of(&error, hint))
+            }
         }
-    })
+    }
 }

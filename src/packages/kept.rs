@@ -1,16 +1,29 @@
-//! What was read of a package before, in the user's cache: one small file per package, so that thousands of records are few files,
-//! and what a package no longer has is forgotten with the next one that is read.
+//! What was read of a package before, by this run or by others: in memory, and in the user's cache as one small file per package, so
+//! that thousands of records are few files. What a package no longer has is forgotten with the next one that is read.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{FileKey, PackageName};
 use crate::cache::Cache;
 
 const KIND: &str = "records";
 
+/// The contents of files that this run has read, by package and name.
+#[derive(Default)]
+pub(super) struct Known(Mutex<BTreeMap<PackageName, BTreeMap<String, String>>>);
+
+impl Known {
+    fn packages(&self) -> MutexGuard<'_, BTreeMap<PackageName, BTreeMap<String, String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The contents of a package's files, by name.
 pub(super) struct Kept<'a> {
     cache: &'a Cache,
+    known: &'a Known,
+    package: &'a PackageName,
     key: String,
     before: BTreeMap<String, String>,
     now: BTreeMap<String, String>,
@@ -18,10 +31,12 @@ pub(super) struct Kept<'a> {
 
 impl<'a> Kept<'a> {
     /// Returns what was kept of `package` at `place`.
-    pub(super) fn open(cache: &'a Cache, place: &str, package: &PackageName) -> Kept<'a> {
+    pub(super) fn open(cache: &'a Cache, known: &'a Known, place: &str, package: &'a PackageName) -> Kept<'a> {
         let key = format!("{place}\n{}", package.directory());
-        let before = cache.get(KIND, &key).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        Kept { cache, key, before, now: BTreeMap::new() }
+        let in_memory = known.packages().get(package).cloned();
+        let in_cache = || cache.get(KIND, &key).and_then(|text| serde_json::from_str(&text).ok());
+        let before = in_memory.or_else(in_cache).unwrap_or_default();
+        Kept { cache, known, package, key, before, now: BTreeMap::new() }
     }
 
     /// Returns the content of a file, when it was kept and is what was written.
@@ -43,5 +58,6 @@ impl<'a> Kept<'a> {
         {
             self.cache.put(KIND, &self.key, &text);
         }
+        self.known.packages().insert(self.package.clone(), self.now);
     }
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::kept::Kept;
+use super::kept::{Kept, Known};
 use super::{Contents, Encoded, FileKey, FileName, FileSeen, PackageError, PackageErrorKind, PackageFiles, PackageName, Prefix, Scope};
 use crate::cache::Cache;
 use crate::error::chain;
@@ -31,6 +31,7 @@ pub struct Records {
     files: Arc<dyn PackageFiles>,
     prefix: Prefix,
     cache: Cache,
+    known: Arc<Known>,
     clock: Clock,
     requests: Arc<Semaphore>,
 }
@@ -115,9 +116,10 @@ impl DataFile {
 }
 
 impl Records {
-    /// Returns the records below `prefix` in `files`. What is read is kept in `cache`; files are dated by `clock`.
+    /// Returns the records below `prefix` in `files`. What is read is not read again, nor by later runs as far
+    /// as `cache` keeps it; files are dated by `clock`.
     pub fn new(files: Arc<dyn PackageFiles>, prefix: Prefix, cache: Cache, clock: Clock) -> Records {
-        Records { files, prefix, cache, clock, requests: Arc::new(Semaphore::new(IN_FLIGHT)) }
+        Records { files, prefix, cache, known: Arc::default(), clock, requests: Arc::new(Semaphore::new(IN_FLIGHT)) }
     }
 
     /// Returns the name of the place that they are in, for messages.
@@ -263,7 +265,7 @@ impl Records {
     async fn read_last(&self, package: &PackageName, mut files: Vec<FileKey>) -> Result<Option<Reading>, PackageError> {
         files.sort();
         let last: BTreeMap<Encoded, FileKey> = files.into_iter().map(|file| (file.subject.clone(), file)).collect();
-        let mut kept = Kept::open(&self.cache, &self.place(), package);
+        let mut kept = Kept::open(&self.cache, &self.known, &self.place(), package);
         let (known, unknown): (Vec<FileKey>, Vec<FileKey>) = last.into_values().partition(|file| kept.get(file).is_some());
         let mut contents: Vec<(FileKey, Bytes)> = Vec::with_capacity(known.len() + unknown.len());
         for file in known {

@@ -344,16 +344,26 @@ async fn a_file_is_fetched_once_and_only_the_last_of_a_tag() {
 }
 
 #[tokio::test]
+async fn a_run_fetches_a_file_once_also_without_a_cache() {
+    let World { files, records, .. } = world();
+    records.put(&record("r.example/a:1", "one")).await.expect("written");
+    assert_eq!((shown(&records).await.len(), shown(&records.clone()).await.len(), files.count(Call::Get)), (1, 1, 1));
+    records.put(&record("r.example/a:2", "two")).await.expect("written");
+    assert_eq!((shown(&records).await.len(), files.count(Call::Get)), (2, 2));
+}
+
+#[tokio::test]
 async fn what_was_changed_in_the_cache_is_fetched_again() {
     let home = tempfile::tempdir().expect("a directory");
     let cache = Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect(), true);
-    let World { files, records, .. } = world_with(cache);
+    let World { files, records, now } = world_with(cache.clone());
     records.put(&record("r.example/a:1", "one")).await.expect("written");
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
     let kept = std::fs::read_dir(home.path().join(".cache/imglife/records")).expect("a cache").next().expect("a file").expect("a file");
     let text = std::fs::read_to_string(kept.path()).expect("text");
     assert!(text.contains("r.example/bases/alpine"));
     std::fs::write(kept.path(), text.replace("r.example/bases/alpine", "r.example/bases/debian")).expect("written");
+    let records = self::records(files.clone(), cache, &now);
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
     assert_eq!(files.count(Call::Get), 2);
     assert_eq!(records.all().await.expect("a reading").records[0].base, Some(image("r.example/bases/alpine:3.21")));

@@ -15,7 +15,7 @@ use super::platforms::Kept;
 use super::{Copy, Transfer, is_index_type, may_be_blob};
 use crate::error::Side;
 use crate::model::manifest::{DEEPEST_NESTING, ManifestError, media_type};
-use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag};
+use crate::model::{Algorithm, Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 use crate::registry::Referrers;
 
 /// Whether attachments are copied, and what is known of them.
@@ -142,13 +142,58 @@ impl Transfer {
             }
             for tag in &attached.cosign_tags {
                 let manifest = self.read(copy.from, &Reference::Tag(tag.clone())).await?;
-                self.copy_parts(copy, &manifest, &everything, depth).await?;
-                self.target.put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))?;
+                match self.standing(copy.from, copy.to, tag, &manifest).await? {
+                    Standing::Behind => {
+                        self.copy_parts(copy, &manifest, &everything, depth).await?;
+                        self.target.put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))?;
+                    }
+                    Standing::Same => {}
+                    Standing::More => {
+                        attaching.copied += 1;
+                        continue;
+                    }
+                    Standing::Own { warning } => {
+                        copy.warn(warning);
+                        continue;
+                    }
+                }
+                attaching.copied += 1;
                 self.attach_further(copy, attaching, &manifest.digest, depth).await?;
             }
-            attaching.copied += brought.len() + attached.cosign_tags.len();
+            attaching.copied += brought.len();
             Ok(())
         })
+    }
+
+    /// Returns how what the target has under one of cosign's tags stands to what the source has. Who signs mirrored images adds to it
+    /// there, and no copy may take that away.
+    pub(super) async fn standing(&self, from: &Repository, to: &Repository, tag: &Tag, theirs: &Manifest) -> Result<Standing, CopyError> {
+        if self.ledger.is_absent(to) {
+            return Ok(Standing::Behind);
+        }
+        let found = self.target.manifest(to, &Reference::Tag(tag.clone())).await.map_err(at(Side::Target))?;
+        let Some(ours) = found else { return Ok(Standing::Behind) };
+        if ours.digest == theirs.digest {
+            return Ok(Standing::Same);
+        }
+        let (at_target, at_source) = (statements(&ours), statements(theirs));
+        if at_target.is_subset(&at_source) {
+            return Ok(Standing::Behind);
+        }
+        if at_source.is_subset(&at_target) {
+            return Ok(Standing::More);
+        }
+        // What the source had before it came from there.
+        let before = self.source.resolve(from, &Reference::Digest(ours.digest.clone())).await.map_err(at(Side::Source))?;
+        if before.is_some() {
+            return Ok(Standing::Behind);
+        }
+        let warning = format!(
+            "{to}:{tag} has what {from}:{tag} does not have, and lacks some of it; it was kept ({} at the target, {} at the source). To take \
+             the source's, delete the tag at the target and run sync again, then sign anew",
+            ours.digest, theirs.digest
+        );
+        Ok(Standing::Own { warning })
     }
 
     /// Copies what is attached to an attachment, such as the signature of an SBOM.
@@ -209,6 +254,29 @@ impl Transfer {
         let manifest = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
         Ok(manifest.map_or_else(|| referrer.clone(), |manifest| manifest.referrer()))
     }
+}
+
+/// How an image of attachments at the target stands to the one at the source.
+pub(super) enum Standing {
+    /// It is not there, or all of it is in the other, or it is what the source had before.
+    Behind,
+    Same,
+    /// It has all of the other, and something of its own.
+    More,
+    /// It has something of its own, and lacks something.
+    Own {
+        warning: String,
+    },
+}
+
+/// Returns what an image of attachments states, each by its digest and, where one payload is signed by several, the signature.
+fn statements(manifest: &Manifest) -> BTreeSet<(&Digest, Option<&String>)> {
+    const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+    let statements = match &manifest.content {
+        ManifestContent::Index { children } => children,
+        ManifestContent::Image { layers, .. } => layers,
+    };
+    statements.iter().map(|statement| (&statement.digest, statement.annotations.get(SIGNATURE))).collect()
 }
 
 /// What the source has attached to an image, by what it is attached to.

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::error::Side;
 use crate::model::manifest::ManifestError;
-use crate::model::{Digest, Reference, Repository};
+use crate::model::{Digest, Reference, Repository, Tag};
 use crate::registry::PlaceError;
 
 /// A failed copy. `Display` names the side; the cause is the source.
@@ -24,6 +24,11 @@ pub enum CopyError {
     NoPlatform { wanted: String, found: String },
     #[error("source nests indexes deeper than {} at {digest}", crate::model::manifest::DEEPEST_NESTING)]
     TooDeep { digest: Digest },
+    #[error(
+        "{repository}:{tag} changed since it was looked at, {} to {to}; it was left alone",
+        .from.as_ref().map_or_else(|| "from nothing".to_owned(), |digest| format!("from {digest}"))
+    )]
+    Moved { repository: Repository, tag: Tag, from: Option<Digest>, to: Digest },
     #[error("too much is attached to {subject} to list it at the target")]
     Unlistable {
         subject: Digest,
@@ -43,6 +48,7 @@ impl CopyError {
     pub fn side(&self) -> Side {
         match self {
             CopyError::Place { side, .. } | CopyError::Absent { side, .. } => *side,
+            CopyError::Moved { .. } => Side::Target,
             _ => Side::Source,
         }
     }

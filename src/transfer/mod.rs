@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -31,7 +32,7 @@ pub use completeness::CompletenessRequest;
 pub use error::CopyError;
 pub use memory::{Memory, forgetful};
 pub use platforms::{PlatformFilter, PlatformFilterMode};
-pub use refresh::{Looks, RefreshRequest};
+pub use refresh::{Lag, Looks, RefreshRequest};
 
 use ahead::Ahead;
 use error::at;
@@ -39,6 +40,12 @@ use ledger::Ledger;
 
 /// Blobs and children of one image that are worked on at once; hosts have limits of their own.
 const PARALLEL_PARTS: usize = 4;
+
+/// A copy that took longer looks whether a tag that was not there is still not there; the others spare the request.
+const LONG_COPY: Duration = Duration::from_secs(5);
+
+/// So does every copy of a run that has gone on for longer.
+const LONG_RUN: Duration = Duration::from_secs(300);
 
 /// Copies images between two places. One for a whole run: it remembers what is at the target already.
 pub struct Transfer {
@@ -49,6 +56,8 @@ pub struct Transfer {
     ledger: Ledger,
     memory: Arc<dyn Memory>,
     progress: Arc<dyn Progress>,
+    began: Instant,
+    long_copy: Duration,
 }
 
 /// One image to copy.
@@ -60,8 +69,18 @@ pub struct CopyRequest<'a> {
     pub reference: Reference,
     pub to: &'a Repository,
     pub tag: &'a Tag,
+    pub expected: Expected<'a>,
     pub filter: &'a PlatformFilter,
     pub attachments: Attachments<'a>,
+}
+
+/// What a tag must be at the target for a copy to move it. It is always fine when it names what is copied already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// It was not there when it was looked for. Looked at again where that is long ago.
+    Nothing,
+    /// It named this, or has gone. Looked at again always.
+    Image(&'a Digest),
 }
 
 /// A copy that is done.
@@ -85,10 +104,12 @@ impl Copied {
             digest: digest.clone(),
             tally: Tally::default(),
             attachments: 0,
-            warnings: vec!["another run copied it meanwhile".to_owned()],
+            warnings: vec![FOUND.to_owned()],
         }
     }
 }
+
+const FOUND: &str = "another run copied it meanwhile";
 
 /// Amounts of content, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,7 +177,16 @@ impl Transfer {
     /// Returns a transfer that remembers nothing of earlier ones.
     pub fn new(source: Arc<dyn ImageSource>, target: Arc<dyn ImageStore>, progress: Arc<dyn Progress>) -> Transfer {
         let ahead = Arc::new(Ahead::of(source));
-        Transfer { source: ahead.clone(), ahead, target, ledger: Ledger::default(), memory: forgetful(), progress }
+        Transfer {
+            source: ahead.clone(),
+            ahead,
+            target,
+            ledger: Ledger::default(),
+            memory: forgetful(),
+            progress,
+            began: Instant::now(),
+            long_copy: LONG_COPY,
+        }
     }
 
     /// Returns the transfer with what it may remember.
@@ -171,8 +201,9 @@ impl Transfer {
     }
 
     /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until the last step nothing that a
-    /// tag points at changes. A future that is dropped leaves at most blobs and manifests without a tag.
+    /// tag points at changes; not then either where the tag is not what is expected any more. A future that is dropped leaves at most blobs and manifests without a tag.
     pub async fn copy(&self, request: CopyRequest<'_>) -> Result<Copied, CopyError> {
+        let began = Instant::now();
         let copy = Copy::new(request.item, request.from, request.to, request.filter);
         let root = self.read(request.from, &request.reference).await?;
         let source_digest = root.digest.clone();
@@ -204,14 +235,12 @@ impl Transfer {
                 attachments
             }
         };
-        let reference = Reference::Tag(request.tag.clone());
-        if let Err(error) = self.target.put_manifest(request.to, &reference, &filtered.root).await {
-            // A tag that may not be changed is no failure when it names this image already.
-            let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Forbidden | PlaceErrorKind::Unsupported);
-            let found = if refused { self.target.resolve(request.to, &reference).await.ok().flatten() } else { None };
-            if found.is_none_or(|found| found.digest != digest) {
-                return Err(at(Side::Target)(explained(error, &filtered.root, request.filter)));
-            }
+        let is_late = began.elapsed() >= self.long_copy || self.began.elapsed() >= LONG_RUN;
+        let looks = is_late || request.expected != Expected::Nothing;
+        if looks && self.names_already(request.to, request.tag, request.expected, &digest).await? {
+            copy.warn(FOUND.to_owned());
+        } else {
+            self.put_tag(&request, &filtered.root).await?;
         }
         self.ledger.note_manifest(request.to, &digest);
         if let Some((image, source_tags)) = attached {
@@ -219,6 +248,40 @@ impl Transfer {
         }
         let tally = copy.tally();
         Ok(Copied { source_digest, digest, tally, attachments, warnings: copy.into_warnings() })
+    }
+
+    /// Returns whether a tag at the target names what is wanted already. Fails when it names anything but what is expected.
+    pub async fn names_already(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        expected: Expected<'_>,
+        wanted: &Digest,
+    ) -> Result<bool, CopyError> {
+        let found = self.target.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(at(Side::Target))?;
+        match (found, expected) {
+            (None, _) => Ok(false),
+            (Some(found), _) if found.digest == *wanted => Ok(true),
+            (Some(found), Expected::Image(digest)) if found.digest == *digest => Ok(false),
+            (Some(found), expected) => Err(CopyError::Moved {
+                repository: repository.clone(),
+                tag: tag.clone(),
+                from: if let Expected::Image(digest) = expected { Some(digest.clone()) } else { None },
+                to: found.digest,
+            }),
+        }
+    }
+
+    async fn put_tag(&self, request: &CopyRequest<'_>, root: &Manifest) -> Result<(), CopyError> {
+        let reference = Reference::Tag(request.tag.clone());
+        let Err(error) = self.target.put_manifest(request.to, &reference, root).await else { return Ok(()) };
+        // A tag that may not be changed is no failure when it names this image already.
+        let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Forbidden | PlaceErrorKind::Unsupported);
+        let found = if refused { self.target.resolve(request.to, &reference).await.ok().flatten() } else { None };
+        match found {
+            Some(found) if found.digest == root.digest => Ok(()),
+            _ => Err(at(Side::Target)(explained(error, root, request.filter))),
+        }
     }
 
     /// Gives the image that `digest` names in `repository` of the target another tag there.

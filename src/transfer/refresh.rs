@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::attachments::Standing;
 use super::error::{CopyError, at};
 use super::memory::{AttachedImage, attached_image};
 use super::platforms::{Kept, PlatformFilter};
@@ -37,26 +38,40 @@ pub enum Looks {
     AtEach,
 }
 
+/// What was found of an image's attachments at the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Whether the source has some that the target lacks and takes.
+    pub is_behind: bool,
+    /// What the target lacks, and does not take.
+    pub warnings: Vec<String>,
+}
+
+impl Lag {
+    const BEHIND: Lag = Lag { is_behind: true, warnings: Vec::new() };
+}
+
 impl Transfer {
     /// Returns whether the source has attachments of the image that the target lacks. Writes nothing.
-    pub async fn attachments_are_behind(&self, request: &RefreshRequest<'_>) -> Result<bool, CopyError> {
+    pub async fn attachments_lag(&self, request: &RefreshRequest<'_>) -> Result<Lag, CopyError> {
         if request.looks == Looks::AtListings && request.source_tags.is_empty() {
-            return Ok(false);
+            return Ok(Lag::default());
         }
         let image = self.attached_image(request).await?;
         let unseen = |tag: &Tag| !image.handled.contains(tag) && !request.target_tags.contains(tag);
         if image.tags_in(request.source_tags).iter().any(unseen) {
-            return Ok(true);
+            return Ok(Lag::BEHIND);
         }
         if request.looks == Looks::AtListings {
-            return Ok(false);
+            return Ok(Lag::default());
         }
+        let mut lag = Lag::default();
         for subject in &image.subjects {
-            if self.subject_is_behind(request, subject).await? {
-                return Ok(true);
+            if self.subject_is_behind(request, subject, &mut lag.warnings).await? {
+                return Ok(Lag::BEHIND);
             }
         }
-        Ok(false)
+        Ok(lag)
     }
 
     /// Copies what is attached to the image. Its tag is not touched.
@@ -104,7 +119,12 @@ impl Transfer {
         Ok(image)
     }
 
-    async fn subject_is_behind(&self, request: &RefreshRequest<'_>, subject: &Digest) -> Result<bool, CopyError> {
+    async fn subject_is_behind(
+        &self,
+        request: &RefreshRequest<'_>,
+        subject: &Digest,
+        warnings: &mut Vec<String>,
+    ) -> Result<bool, CopyError> {
         let filter = PlatformFilter::All;
         let copy = Copy::new(request.item, request.from, request.to, &filter);
         let attached = self.attached_at_source(&copy, subject, request.source_tags).await?;
@@ -115,15 +135,19 @@ impl Transfer {
             }
         }
         for tag in attached.cosign_tags {
-            let reference = Reference::Tag(tag);
+            let reference = Reference::Tag(tag.clone());
             let (source, target) =
                 futures_util::join!(self.source.resolve(request.from, &reference), self.target.resolve(request.to, &reference));
             let (source, target) = (source.map_err(at(Side::Source))?, target.map_err(at(Side::Target))?);
             // One that upstream took back meanwhile is not behind.
-            if let Some(source) = source
-                && target.is_none_or(|target| target.digest != source.digest)
-            {
-                return Ok(true);
+            let Some(source) = source.filter(|source| target.as_ref().is_none_or(|target| target.digest != source.digest)) else {
+                continue;
+            };
+            let theirs = self.read(request.from, &Reference::Digest(source.digest)).await?;
+            match self.standing(request.from, request.to, &tag, &theirs).await? {
+                Standing::Behind => return Ok(true),
+                Standing::Same | Standing::More => {}
+                Standing::Own { warning } => warnings.push(warning),
             }
         }
         Ok(false)

@@ -101,7 +101,16 @@ impl World {
         let (from, tag) = (upstream(), tag(name));
         let reference = Reference::Tag(tag.clone());
         self.transfer
-            .copy(CopyRequest { item: name, from: &from, reference, to, tag: &tag, filter, attachments: Attachments::LeftOut })
+            .copy(CopyRequest {
+                item: name,
+                from: &from,
+                reference,
+                to,
+                tag: &tag,
+                expected: Expected::Nothing,
+                filter,
+                attachments: Attachments::LeftOut,
+            })
             .await
     }
 
@@ -455,4 +464,28 @@ async fn a_tag_that_may_not_be_changed_is_no_failure_when_it_names_the_image_alr
     world.copy("1.0", &PlatformFilter::All).await.expect("the same image");
     world.image("linux/amd64", &["b"], Some("1.0")).await;
     assert_eq!(world.copy("1.0", &PlatformFilter::All).await.expect_err("another image").side(), Side::Target);
+}
+
+#[tokio::test]
+async fn a_tag_that_came_up_during_a_long_copy_is_left_alone() {
+    for (name, is_long, theirs) in [("2.0", true, true), ("1.0", true, false), ("1.0", false, false)] {
+        let mut world = world();
+        world.transfer.long_copy = if is_long { Duration::ZERO } else { LONG_COPY };
+        let (wanted, other) =
+            (world.image("linux/amd64", &["a"], Some("1.0")).await, world.image("linux/amd64", &["b"], Some("2.0")).await);
+        world.copy(name, &PlatformFilter::All).await.expect("an image at the target");
+        let (target, found) = (world.target.clone(), digest(if theirs { &other } else { &wanted }));
+        // Whoever asked for the copy had not seen it.
+        target.move_tag(&mirror(), &tag("1.0"), &found);
+        target.clear_calls();
+        let copied = world.copy("1.0", &PlatformFilter::All).await;
+        let looks = target.calls().iter().filter(|call| call.subject == "1.0" && call.operation == Operation::Resolve).count();
+        assert_eq!(looks, usize::from(is_long), "{name}");
+        assert_eq!(world.at_target(tag("1.0")).await.map(|found| found.digest), Some(found));
+        match copied {
+            Ok(copied) => assert!(!theirs && copied.warnings.len() == looks, "{copied:?}"),
+            Err(CopyError::Moved { from: None, to, .. }) => assert_eq!((theirs, to), (true, digest(&other))),
+            Err(error) => panic!("{}", crate::error::chain(&error)),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::model::Algorithm;
 use crate::model::manifest::media_type;
 use crate::registry::InMemory;
 use crate::registry::memory::{self, MemoryPlace, SparseIndexes};
-use crate::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
+use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -485,7 +485,16 @@ async fn a_copy_into_a_layout_that_is_swept_meanwhile_is_whole() {
         let transfer = Transfer::new(source.clone(), Arc::new(scratch.layouts.clone()), crate::progress::silent());
         let (filter, name) = (PlatformFilter::All, tag("1"));
         let (reference, attachments) = (name.clone().into(), Attachments::LeftOut);
-        let request = CopyRequest { item: "1", from: &from, reference, to: &scratch.repository, tag: &name, filter: &filter, attachments };
+        let request = CopyRequest {
+            item: "1",
+            from: &from,
+            reference,
+            to: &scratch.repository,
+            tag: &name,
+            expected: Expected::Nothing,
+            filter: &filter,
+            attachments,
+        };
         transfer.copy(request).await.expect("a copy");
         let left: Vec<&Digest> = layers
             .iter()

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::judge::subject;
-use super::observe::trouble;
-use super::plan::{Group, How, Plan, RepositoryPlan};
+use super::judge::{Kept, Protections, subject};
+use super::observe::{RecordsSeen, trouble};
+use super::plan::{Group, How, Plan, RepositoryPlan, pinned};
 use super::report::{CleanupReport, GroupReport, Outcome, RepositoryReport};
 use super::tree::{self, Tree};
+use super::watch::Watch;
 use crate::error::chain;
 use crate::model::manifest::DEEPEST_NESTING;
 use crate::model::{Digest, ImageReference, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::{Deletion, ImageStore, PlaceError, Referrers, Swept};
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
+use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
 
 /// Repositories that are worked on at once.
 const REPOSITORIES: usize = 4;
@@ -30,16 +31,17 @@ const IMAGES: usize = 8;
 const BATCH: usize = 64;
 
 /// How and with what a plan is carried out.
-pub struct Execution {
+pub struct Execution<'a> {
     pub mode: Mode,
     pub store: Arc<dyn ImageStore>,
+    pub records: &'a Watch<'a>,
     pub progress: Arc<dyn Progress>,
     /// When it is cancelled, no new work starts; what is in flight ends.
     pub cancel: CancellationToken,
 }
 
 /// Carries out `plan` and returns what became of each tag.
-pub async fn execute(plan: &Plan, execution: &Execution) -> CleanupReport {
+pub async fn execute(plan: &Plan, execution: &Execution<'_>) -> CleanupReport {
     let store = execution.store.clone();
     let run = Run { plan, execution, transfer: Transfer::new(store.clone(), store, execution.progress.clone()) };
     if execution.mode == Mode::Apply {
@@ -58,7 +60,7 @@ pub async fn execute(plan: &Plan, execution: &Execution) -> CleanupReport {
 
 struct Run<'a> {
     plan: &'a Plan,
-    execution: &'a Execution,
+    execution: &'a Execution<'a>,
     transfer: Transfer,
 }
 
@@ -67,7 +69,31 @@ struct Run<'a> {
 struct Fresh {
     /// What tags lead to that the plan does not know, or knew to name something else.
     taken: BTreeSet<Digest>,
+    /// What images lead to that records have come to name by digest.
+    recorded: BTreeSet<Digest>,
     tags: BTreeSet<Tag>,
+    /// `None` where nothing was looked at.
+    records: Option<Arc<RecordsSeen>>,
+}
+
+impl Fresh {
+    /// Returns why an image stays that was to go: a record has come to name it, or something within it.
+    fn reason(&self, planned: &RepositoryPlan, group: &Group) -> Option<Kept> {
+        let records = self.records.as_ref()?;
+        let protections = Protections::of(records.records());
+        let mut tags = group.tags.iter();
+        tags.find_map(|(tag, _)| protections.of_image(&planned.place, tag, || group.below.iter().chain([&group.digest])))
+    }
+}
+
+/// Whether something that stays leads to an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    None,
+    /// Others took it, or something that leads to it could not be deleted.
+    Taken,
+    /// What a record has come to name leads to it.
+    Recorded,
 }
 
 /// What was archived of an image.
@@ -96,10 +122,25 @@ struct Course {
     referrers: BTreeMap<Digest, Digest>,
     /// What images lead to that stay since something failed, or since others took them.
     needed: BTreeSet<Digest>,
+    /// That part of it which records have come to name.
+    recorded: BTreeSet<Digest>,
     has_begun: bool,
 }
 
 impl Course {
+    fn meets(&mut self, fresh: &Fresh) {
+        self.needed.extend(fresh.taken.iter().chain(&fresh.recorded).cloned());
+        self.recorded.extend(fresh.recorded.iter().cloned());
+    }
+
+    fn need(&self, digest: &Digest) -> Need {
+        match self.needed.contains(digest) {
+            _ if self.recorded.contains(digest) => Need::Recorded,
+            true => Need::Taken,
+            false => Need::None,
+        }
+    }
+
     /// Returns the parts that nothing needs, and what refers to nothing that stays, without what comes `later`.
     fn leftovers(&self, alive: &BTreeSet<Digest>, later: &BTreeSet<&Digest>) -> BTreeSet<Digest> {
         let mut stays: BTreeSet<&Digest> = self.needed.iter().chain(alive).collect();
@@ -130,16 +171,23 @@ impl Run<'_> {
         }
         let is_known = self.plan.guard.is_none() && planned.trouble.is_none() && !planned.seen.is_empty();
         if planned.is_layout && is_known && !self.execution.cancel.is_cancelled() {
-            match self.execution.store.sweep(&planned.repository, &self.plan.pinned).await {
+            match self.sweep(planned).await {
                 Ok(Swept::Freed { files, bytes }) => (report.freed_files, report.freed_bytes) = (files, bytes),
                 Ok(Swept::Postponed) => {
                     report.warnings.push("somebody is writing to it; what nothing refers to was left for the next run".to_owned());
                 }
                 Ok(Swept::ByItself) => {}
-                Err(error) => report.trouble = Some(trouble(&error)),
+                Err(trouble) => report.trouble = Some(trouble),
             }
         }
         report
+    }
+
+    /// Removes what nothing refers to, neither in the repository nor by a record.
+    async fn sweep(&self, planned: &RepositoryPlan) -> Result<Swept, Trouble> {
+        let records = self.execution.records.fresh().await?;
+        let keep = self.plan.pinned.iter().cloned().chain(pinned(records.records().iter())).collect();
+        self.execution.store.sweep(&planned.repository, &keep).await.map_err(|error| trouble(&error))
     }
 
     async fn delete(&self, planned: &RepositoryPlan, report: &mut RepositoryReport) {
@@ -171,13 +219,14 @@ impl Run<'_> {
             for group in stay {
                 // What is attached to an attachment stays with that.
                 course.needed.extend(group.parts.iter().chain([&group.digest]).cloned());
-                let outcome = if self.execution.cancel.is_cancelled() { Outcome::NotStarted } else { Outcome::Stays };
+                let outcome = if self.execution.cancel.is_cancelled() { Outcome::NotStarted } else { Outcome::Stays(Kept::AttachedToKept) };
                 report.groups.push(GroupReport::new(group, outcome));
             }
         }
     }
 
-    /// Deletes some images, after looking whether anybody took them since they were looked at, and returns those that are left to do.
+    /// Deletes some images, after looking whether anybody took them or built on them since they were looked at, and returns those that
+    /// are left to do.
     async fn work_on<'a>(
         &self,
         planned: &RepositoryPlan,
@@ -189,7 +238,7 @@ impl Run<'_> {
         let deletes_manifests = groups.iter().any(|group| group.how != How::Tags);
         let fresh = self.look_again(planned, deletes_manifests, expects).await;
         if let Ok(fresh) = &fresh {
-            course.needed.extend(fresh.taken.iter().cloned());
+            course.meets(fresh);
         }
         let groups = self.detached(groups, course, report);
         // What others lead to comes after these: when one of these stays, it stays too.
@@ -201,20 +250,25 @@ impl Run<'_> {
         left.extend(now.split_off(BATCH.max(still_there / 2).min(now.len())));
         let (fresh, archived) = self.archived(planned, &now, fresh, expects).await;
         if let Ok(fresh) = &fresh {
-            course.needed.extend(fresh.taken.iter().cloned());
+            course.meets(fresh);
         }
         let work = now.iter().zip(archived).map(|(group, archived)| {
-            let is_needed = course.needed.contains(&group.digest);
-            self.group(planned, group, archived, fresh.as_ref().map_err(Trouble::clone), is_needed)
+            let need = course.need(&group.digest);
+            self.group(planned, group, archived, fresh.as_ref().map_err(Trouble::clone), need)
         });
         let done: Vec<Done> = stream::iter(work.collect::<Vec<_>>()).buffered(IMAGES).collect().await;
-        for done in done {
+        for (group, done) in now.iter().zip(done) {
+            let tree = group.below.iter().chain([&group.digest]);
             match done.report.outcome {
                 Outcome::Deleted if !done.is_named => {
                     course.parts.extend(done.report.parts.iter().cloned());
                     course.referrers.extend(done.referrers);
                 }
-                _ => course.needed.extend(done.report.parts.iter().chain([&done.report.digest]).cloned()),
+                Outcome::Stays(_) => {
+                    course.recorded.extend(tree.clone().cloned());
+                    course.needed.extend(tree.cloned());
+                }
+                _ => course.needed.extend(tree.cloned()),
             }
             report.groups.push(done.report);
         }
@@ -258,7 +312,7 @@ impl Run<'_> {
                 return;
             }
         };
-        course.needed.extend(fresh.taken);
+        course.meets(&fresh);
         let leftovers = course.leftovers(&planned.alive, later);
         let deletions: Vec<_> =
             leftovers.iter().map(|part| async move { (part, self.delete_part(&planned.repository, part).await) }).collect();
@@ -287,7 +341,7 @@ impl Run<'_> {
 
     /// Lists the repository again, since others may have pushed to it since it was looked at. Before manifests are deleted, with which
     /// their tags go, it is also looked whether the tags that are still there name what they named: those that stay, and those that
-    /// are to go with another image.
+    /// are to go with another image. Last of all, the records are read.
     async fn look_again(&self, planned: &RepositoryPlan, deletes_manifests: bool, expects: Expects) -> Result<Fresh, Trouble> {
         let (store, repository) = (&self.execution.store, &planned.repository);
         let listing = store.tags(repository).await.map_err(|error| trouble(&error))?;
@@ -315,17 +369,21 @@ impl Run<'_> {
                 taken.extend(Tree::digests(&tree).cloned());
             }
         }
-        Ok(Fresh { taken, tags })
+        let records = self.execution.records.fresh().await?;
+        let mut recorded = BTreeSet::new();
+        let protections = Protections::of(records.records());
+        let is_new = |digest: &&&Digest| !self.plan.pinned.contains(**digest);
+        for digest in protections.digests_in.get(&planned.place).into_iter().flatten().filter(is_new) {
+            let read = tree::read(&**store, repository, &Reference::Digest((*digest).clone())).await;
+            if let Some((tree, _)) = read.map_err(|error| trouble(&error))? {
+                recorded.extend(Tree::digests(&tree).cloned());
+            }
+        }
+        recorded.extend(pinned(records.records().iter()).difference(&self.plan.pinned).cloned());
+        Ok(Fresh { taken, recorded, tags, records: Some(records) })
     }
 
-    async fn group(
-        &self,
-        planned: &RepositoryPlan,
-        group: &Group,
-        archived: Archived,
-        fresh: Result<&Fresh, Trouble>,
-        is_needed: bool,
-    ) -> Done {
+    async fn group(&self, planned: &RepositoryPlan, group: &Group, archived: Archived, fresh: Result<&Fresh, Trouble>, need: Need) -> Done {
         let item = format!("{}@{}", planned.repository, group.digest.short());
         let mut done = Done { report: GroupReport::new(group, Outcome::NotStarted), referrers: BTreeMap::new(), is_named: false };
         done.report.archived = archived.tags;
@@ -336,12 +394,16 @@ impl Run<'_> {
         progress.event(Event::Started { item: &item });
         let result = match (archived.trouble, fresh) {
             (Some(trouble), _) | (None, Err(trouble)) => Err(trouble),
-            (None, Ok(fresh)) => self.try_group(planned, group, fresh, is_needed, &mut done).await,
+            (None, Ok(fresh)) => self.try_group(planned, group, fresh, need, &mut done).await,
         };
         done.report.outcome = match result {
-            Ok(()) => {
+            Ok(None) => {
                 progress.event(Event::Finished { item: &item, outcome: ItemOutcome::Done { detail: "deleted" } });
                 Outcome::Deleted
+            }
+            Ok(Some(kept)) => {
+                progress.event(Event::Finished { item: &item, outcome: ItemOutcome::Done { detail: "kept" } });
+                Outcome::Stays(kept)
             }
             Err(trouble) => {
                 progress.event(Event::Finished { item: &item, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
@@ -356,13 +418,20 @@ impl Run<'_> {
         planned: &RepositoryPlan,
         group: &Group,
         fresh: &Fresh,
-        is_needed: bool,
+        need: Need,
         done: &mut Done,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<Kept>, Trouble> {
         let repository = &planned.repository;
         let store = &self.execution.store;
-        if group.how == How::Manifest && is_needed {
-            return Err(Trouble::new("another tag leads to it since it was looked at").hint("run cleanup again"));
+        if let Some(kept) = fresh.reason(planned, group) {
+            return Ok(Some(kept));
+        }
+        match need {
+            Need::Recorded if group.how == How::Manifest => return Ok(Some(Kept::PartOfKept)),
+            Need::Taken if group.how == How::Manifest => {
+                return Err(Trouble::new("another tag leads to it since it was looked at").hint("run cleanup again"));
+            }
+            Need::None | Need::Taken | Need::Recorded => {}
         }
         let there = self.still_there(planned, group, fresh).await?;
         let is_archived = |tag: &Tag| !group.archive.contains_key(tag) || done.report.archived.iter().any(|(archived, _)| archived == tag);
@@ -372,7 +441,7 @@ impl Run<'_> {
         let deletes_manifest = match group.how {
             How::Tags => false,
             How::Manifest => true,
-            How::TagsThenManifest => !is_needed,
+            How::TagsThenManifest => need == Need::None,
         };
         if deletes_manifest {
             done.referrers = self.referrers(repository, group).await.map_err(|error| trouble(&error))?;
@@ -395,7 +464,7 @@ impl Run<'_> {
         } else {
             done.report.parts.clear();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Returns those tags of an image that are still there. Fails when one of them names another image by now.
@@ -445,7 +514,7 @@ impl Run<'_> {
             );
         };
         let there = self.archived_as(to, archived).await?;
-        if let Some(other) = there.filter(|digest| *digest != group.digest) {
+        if let Some(other) = there.as_ref().filter(|digest| **digest != group.digest) {
             let cause = format!("{to} names another image already, {other}; nothing was deleted");
             return Err(Trouble::new(cause).hint("run cleanup again on another day, or give the image there another tag"));
         }
@@ -456,6 +525,7 @@ impl Run<'_> {
             reference: Reference::Digest(group.digest.clone()),
             to: &to.repository,
             tag: archived,
+            expected: there.as_ref().map_or(Expected::Nothing, Expected::Image),
             filter: &PlatformFilter::All,
             attachments: Attachments::Copied { source_tags: &attachment_tags },
         };

@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 
 use super::judge::{Ages, Protections, doubtful, undecided};
 use super::observe::{
-    LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, Unseen, World, selections, trouble, unseen, wanted,
+    LOOKS, Look, Observer, REPOSITORIES, RecordsSeen, Role, Seen, Selected, TagImage, Unseen, World, all, selections, trouble, unseen,
+    wanted,
 };
 use super::plan::{Policy, guard, plan};
 use super::targets;
@@ -46,7 +47,7 @@ pub async fn foresee(config: &Config, known: Known<'_>, observer: Observer<'_>) 
         return Foreseen::default();
     }
     let records = world.records.clone();
-    let protections = Protections::of(records.records());
+    let protections = Protections::of(all(&records));
     let targets = targets(config);
     let seen = |selections: &[Selected]| {
         let (wanted, warnings) = wanted(config, &targets, known.identities, selections);

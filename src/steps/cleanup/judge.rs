@@ -176,7 +176,7 @@ pub struct Protections<'a> {
 
 impl<'a> Protections<'a> {
     /// Returns what `records` protect. A digest is protected wherever it is.
-    pub fn of(records: &'a [BuildRecord]) -> Protections<'a> {
+    pub fn of(records: impl IntoIterator<Item = &'a BuildRecord>) -> Protections<'a> {
         let mut protections = Protections::default();
         for record in records {
             let image = &record.image;
@@ -198,11 +198,19 @@ impl<'a> Protections<'a> {
     }
 
     fn reason(&self, repository: &Repository, tag: &TagImage) -> Option<Kept> {
-        let digests = || tag.image.iter().flat_map(|tree| tree.digests());
+        self.of_image(repository, &tag.tag, || tag.image.iter().flat_map(|tree| tree.digests()))
+    }
+
+    /// Returns why a tag stays that leads to these digests.
+    pub(super) fn of_image<'d, I: Iterator<Item = &'d Digest>>(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digests: impl Fn() -> I,
+    ) -> Option<Kept> {
         let by_digest =
             |known: &HashMap<&Digest, &'a ImageReference>| digests().find_map(|digest| known.get(digest).map(|image| (*image).clone()));
-        let by_tag =
-            |known: &HashMap<(&Repository, &Tag), &'a ImageReference>| known.get(&(repository, &tag.tag)).map(|image| (*image).clone());
+        let by_tag = |known: &HashMap<(&Repository, &Tag), &'a ImageReference>| known.get(&(repository, tag)).map(|image| (*image).clone());
         by_tag(&self.base_tags)
             .or_else(|| by_digest(&self.base_digests))
             .map(Kept::BaseOf)

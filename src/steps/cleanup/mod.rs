@@ -1,7 +1,7 @@
 //! `cleanup`: deletes tags that nobody needs any more, and never one that somebody needs.
 //!
 //! `observe` reads repositories, records and upstreams, `plan` decides without touching anything, `execute` archives and deletes what
-//! the plan names. Whatever cannot be told keeps a tag. Orphaned repositories are listed and never touched.
+//! the plan names, as long as no record has come to name it. Whatever cannot be told keeps a tag. Orphaned repositories are listed and never touched.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,16 @@ mod observe;
 mod plan;
 mod report;
 mod tree;
+mod watch;
 
 pub use execute::{Execution, execute};
 pub use foresee::{Foreseen, Known, foresee};
 pub use judge::{Condemned, Kept, Protections, Verdict, judge};
-pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Unseen, Wanted, World, observe};
+pub use observe::{Observer, RecordsSeen, Role, Seen, TagImage, Unseen, Wanted, World, observe, observe_records};
 pub use plan::{Group, How, Plan, Policy, RepositoryPlan, plan};
 pub use report::{CleanupReport, Totals};
 pub use tree::Tree;
+pub use watch::{RecordsSource, Watch};
 
 /// The part of the configuration that a run is about.
 #[derive(Clone, Debug, Default)]

@@ -29,7 +29,8 @@ pub(super) const LOOKS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct World {
     pub repositories: Vec<Seen>,
-    pub records: RecordsSeen,
+    /// As often as they were read. What any reading has counts.
+    pub records: Vec<RecordsSeen>,
     pub has_bases: bool,
     /// Whether no record at all stops cleanup.
     pub require_records: bool,
@@ -52,7 +53,7 @@ impl World {
     pub(super) fn new(config: &Config, records: RecordsSeen) -> World {
         let require_records = config.retention.as_ref().is_none_or(|rules| rules.require_records);
         let has_bases = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
-        World { repositories: Vec::new(), records, has_bases, require_records, orphans: Vec::new(), warnings: Vec::new() }
+        World { repositories: Vec::new(), records: vec![records], has_bases, require_records, orphans: Vec::new(), warnings: Vec::new() }
     }
 }
 
@@ -191,6 +192,24 @@ pub async fn observe(config: &Config, scope: &Scope, records: RecordsSeen, obser
     World { repositories, orphans, warnings, ..World::new(config, records) }
 }
 
+/// Returns `world` with what the records name by now: others register images while a clean-up looks, which can take minutes.
+pub async fn observe_records(mut world: World, config: &Config, records: RecordsSeen, observer: Observer<'_>) -> World {
+    world.records.push(records.resolved(config));
+    let protections = Protections::of(all(&world.records));
+    let look = &Look { observer, protections: &protections };
+    let looks = std::mem::take(&mut world.repositories).into_iter().map(|mut seen| async move {
+        look.look_at_pinned(&mut seen).await;
+        seen
+    });
+    world.repositories = stream::iter(looks.collect::<Vec<_>>()).buffered(REPOSITORIES).collect().await;
+    world
+}
+
+/// Returns the records of all readings.
+pub(super) fn all(readings: &[RecordsSeen]) -> impl Iterator<Item = &BuildRecord> + Clone {
+    readings.iter().flat_map(RecordsSeen::records)
+}
+
 /// Returns the repositories that are to be looked at, and their archives.
 fn looks(config: &Config, targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>, Vec<Seen>) {
     let mut archives: BTreeMap<Repository, (Repository, u32)> = BTreeMap::new();
@@ -302,7 +321,8 @@ impl Look<'_> {
     /// Looks at images that records name by digest and that no tag leads to.
     async fn look_at_pinned(&self, seen: &mut Seen) {
         let Some(named) = self.protections.digests_in.get(&seen.place) else { return };
-        let known: BTreeSet<&Digest> = seen.tags().flat_map(|tag| &tag.image).flat_map(|tree| tree.digests()).collect();
+        let trees = seen.tags().flat_map(|tag| &tag.image).chain(&seen.pinned);
+        let known: BTreeSet<&Digest> = trees.flat_map(Tree::digests).collect();
         let unknown: Vec<Digest> = named.iter().filter(|digest| !known.contains(*digest)).map(|digest| (*digest).clone()).collect();
         let repository = &seen.repository;
         let reads = unknown.into_iter().map(|digest| async move { tree::read(self.observer.store, repository, &digest.into()).await });

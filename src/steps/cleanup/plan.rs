@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use super::judge::{Condemned, Kept, Protections, Share, Verdict, alive, archive_tag, judge};
-use super::observe::{RecordsSeen, Seen, World};
+use super::observe::{RecordsSeen, Role, Seen, TagImage, World, all};
 use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
 use crate::registry::Ability;
 use crate::steps::Trouble;
@@ -34,6 +34,8 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct RepositoryPlan {
     pub repository: Repository,
+    /// The one name of it by which records are compared.
+    pub place: Repository,
     /// Whether it is swept at the end.
     pub is_layout: bool,
     pub trouble: Option<Trouble>,
@@ -44,6 +46,8 @@ pub struct RepositoryPlan {
     pub seen: BTreeSet<Tag>,
     /// Digests that have to stay.
     pub alive: BTreeSet<Digest>,
+    /// How many of the tags that go nobody tells the age of, so that it keeps none of them.
+    pub undated: usize,
 }
 
 /// The condemned tags of one image.
@@ -52,7 +56,9 @@ pub struct Group {
     pub digest: Digest,
     pub tags: Vec<(Tag, Condemned)>,
     pub how: How,
-    /// What it leads to and nothing that stays does. Deleted after all images.
+    /// All that it leads to.
+    pub below: BTreeSet<Digest>,
+    /// What of that nothing leads to that stays. Deleted after all images.
     pub parts: BTreeSet<Digest>,
     /// Where each tag is copied to first.
     pub archive: BTreeMap<Tag, ImageReference>,
@@ -81,38 +87,54 @@ impl Plan {
 /// Returns the plan for `world`.
 pub fn plan(world: &World, policy: &Policy) -> Plan {
     let guard = guard(world).filter(|_| !policy.is_forced);
-    let records = world.records.records();
-    let protections = Protections::of(records);
+    let protections = Protections::of(all(&world.records));
     let mut repositories: Vec<RepositoryPlan> =
         world.repositories.iter().map(|seen| repository(seen, &protections, policy, guard.is_some())).collect();
     repositories.sort_by(|one, other| one.repository.cmp(&other.repository));
+    let pinned = pinned(all(&world.records));
+    Plan { repositories, pinned, guard, orphans: world.orphans.clone(), warnings: world.warnings.clone() }
+}
+
+/// Returns the digests that records name.
+pub(super) fn pinned<'a>(records: impl Iterator<Item = &'a BuildRecord>) -> BTreeSet<Digest> {
     let named = |record: &BuildRecord| {
         let references = record.base.iter().chain([&record.image]).filter_map(|image| image.digest.clone());
         references.chain(record.base_digest.clone()).chain(record.digest.clone()).collect::<Vec<_>>()
     };
-    let pinned = records.iter().flat_map(named).collect();
-    Plan { repositories, pinned, guard, orphans: world.orphans.clone(), warnings: world.warnings.clone() }
+    records.flat_map(named).collect()
 }
+
+const FORCE: &str = "`--force` goes on with the records that are there";
 
 /// Returns why it is not known who uses what.
 pub(super) fn guard(world: &World) -> Option<Trouble> {
-    const HINT: &str = "`--force` goes on with the records that are there";
-    let trouble = |cause: String| Some(Trouble::new(cause).hint(HINT));
-    match &world.records {
+    world.records.iter().find_map(|records| unread(records).or_else(|| too_few(world, records)))
+}
+
+/// Returns why not all records are known.
+pub(super) fn unread(records: &RecordsSeen) -> Option<Trouble> {
+    match records {
         RecordsSeen::Failed(trouble) => {
-            Some(Trouble { cause: format!("the records cannot be read: {}", trouble.cause), ..trouble.clone() }.hint(HINT))
+            Some(Trouble { cause: format!("the records cannot be read: {}", trouble.cause), ..trouble.clone() }.hint(FORCE))
         }
-        RecordsSeen::Read(reading) if !reading.unreadable.is_empty() => {
-            let first = &reading.unreadable[0];
-            trouble(format!("{} of the records cannot be read, the first is {}: {}", reading.unreadable.len(), first.file, first.problem))
-        }
+        RecordsSeen::Read(reading) => reading.unreadable.first().map(|first| {
+            let (count, file, problem) = (reading.unreadable.len(), &first.file, &first.problem);
+            Trouble::new(format!("{count} of the records cannot be read, the first is {file}: {problem}")).hint(FORCE)
+        }),
+        RecordsSeen::NotConfigured => None,
+    }
+}
+
+/// Returns why it is not to be believed that these are all records.
+fn too_few(world: &World, records: &RecordsSeen) -> Option<Trouble> {
+    match records.records() {
         _ if !world.has_bases => None,
-        records if records.records().is_empty() => world.require_records.then(|| {
+        [] => world.require_records.then(|| {
             Trouble::new("there is no record of any application")
                 .hint("`imglife register` writes them; `require_records: false` or `--force` goes on without")
         }),
-        records if records.records().iter().all(|record| record.base.is_none() && record.base_digest.is_none()) => {
-            trouble("no record names a base".to_owned())
+        records if records.iter().all(|record| record.base.is_none() && record.base_digest.is_none()) => {
+            Some(Trouble::new("no record names a base").hint(FORCE))
         }
         _ => None,
     }
@@ -140,7 +162,7 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
         verdicts.values_mut().filter(|verdict| is_condemned(verdict)).for_each(|verdict| *verdict = Verdict::Keep(kept.clone()));
     }
     let alive: BTreeSet<Digest> = alive(seen, &verdicts).into_iter().cloned().collect();
-    let mut kept = Vec::new();
+    let (mut kept, mut undated) = (Vec::new(), 0);
     let mut groups: BTreeMap<&Digest, Group> = BTreeMap::new();
     for tag in seen.tags() {
         match (verdicts.get(&tag.tag), &tag.image) {
@@ -148,9 +170,11 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
                 let group = groups.entry(&tree.digest).or_insert_with(|| {
                     let how = how(seen, &alive, &tree.digest);
                     let parts = if how == How::Tags { BTreeSet::new() } else { tree.below.difference(&alive).cloned().collect() };
-                    Group { digest: tree.digest.clone(), tags: Vec::new(), how, parts, archive: BTreeMap::new() }
+                    let below = tree.below.clone();
+                    Group { digest: tree.digest.clone(), tags: Vec::new(), how, below, parts, archive: BTreeMap::new() }
                 });
                 group.tags.push((tag.tag.clone(), *reason));
+                undated += usize::from(is_undated(seen, tag));
                 if let Some(archive) = seen.archive.as_ref().filter(|_| !tag.tag.is_attachment()) {
                     let archived = archive_tag(&tag.tag, policy.now);
                     let image = ImageReference { repository: archive.clone(), tag: archived, digest: None };
@@ -168,13 +192,21 @@ fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_gu
     groups.sort_by_key(|group| (parts.contains(&group.digest), group.tags.iter().any(|(tag, _)| tag.is_attachment())));
     RepositoryPlan {
         repository: seen.repository.clone(),
+        place: seen.place.clone(),
         is_layout: matches!(seen.repository, Repository::Layout { .. }),
         trouble,
         kept,
         groups,
         seen: seen.tags().map(|tag| tag.tag.clone()).collect(),
         alive,
+        undated,
     }
+}
+
+/// Returns whether nobody tells how old a tag is. The names of archived and replaced images do.
+fn is_undated(seen: &Seen, tag: &TagImage) -> bool {
+    let is_named_by_day = matches!(seen.role, Role::Archive { .. }) || tag.tag.replaced().is_some();
+    tag.date.is_none() && !is_named_by_day && !tag.tag.is_attachment()
 }
 
 /// Returns how the image is deleted whose tags `judge` condemned.

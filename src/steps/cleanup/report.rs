@@ -41,6 +41,8 @@ pub struct CleanupReport {
     /// Repositories beside the bases that the configuration does not name.
     pub orphans: Vec<Repository>,
     pub warnings: Vec<String>,
+    /// What the rules could not be held to, once for each repository.
+    pub notes: Vec<String>,
     /// Removed from OCI layouts.
     pub freed_bytes: u64,
     /// Manifests without a tag that went with their images.
@@ -106,8 +108,8 @@ pub(super) enum Outcome {
     Planned,
     Deleted,
     Failed(Trouble),
-    /// What it is attached to could not be deleted.
-    Stays,
+    /// It turned out that it has to stay.
+    Stays(Kept),
     /// The run was stopped before its turn.
     NotStarted,
 }
@@ -165,12 +167,20 @@ impl RepositoryReport {
     }
 }
 
+/// Returns what is said of a repository of which tags go whose age nobody tells.
+fn undated(planned: &RepositoryPlan) -> Option<String> {
+    let (repository, count) = (&planned.repository, planned.undated);
+    let text = "are not told, so none of them is kept for being younger than 24 hours";
+    (count > 0).then(|| format!("{repository}: the ages of {count} of the tags that go {text}"))
+}
+
 impl CleanupReport {
     pub(super) fn new(mode: Mode, plan: &Plan, repositories: Vec<RepositoryReport>) -> CleanupReport {
         let mut report = CleanupReport {
             guard: plan.guard.clone(),
             orphans: plan.orphans.clone(),
             warnings: plan.warnings.clone(),
+            notes: plan.repositories.iter().filter_map(undated).collect(),
             ..CleanupReport::stopped(mode, Duration::ZERO)
         };
         report.interrupted = false;
@@ -202,6 +212,7 @@ impl CleanupReport {
             errors: Vec::new(),
             orphans: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             freed_bytes: 0,
             parts: 0,
         }
@@ -245,9 +256,9 @@ impl CleanupReport {
                         self.failed.push(FailedTag { image, tag, digest, error: trouble.clone() });
                     }
                     Outcome::NotStarted => self.totals.not_done += 1,
-                    Outcome::Stays => {
+                    Outcome::Stays(reason) => {
                         self.totals.kept += 1;
-                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: Kept::AttachedToKept });
+                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: reason.clone() });
                     }
                     Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
                         self.totals.deleted += 1;
@@ -302,6 +313,7 @@ impl CleanupReport {
         let tags = self.failed.iter().map(|failed| Problem::error("tags", format!("{}:{}", failed.image, failed.tag), &failed.error));
         let mut lines = problems::lines(guard.chain(repositories).chain(tags));
         lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
         lines.extend(self.orphans.iter().map(|orphan| format!("note: {orphan} is not in the configuration; it is left alone")));
         let is_remote = |deleted: &DeletedTag| matches!(deleted.image, Repository::Remote { .. });
         if self.mode == Mode::Apply && self.deleted.iter().any(is_remote) {

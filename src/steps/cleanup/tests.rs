@@ -20,6 +20,7 @@ use crate::steps::{Mode, Trouble};
 mod foreseeing;
 mod layouts;
 mod property;
+mod registering;
 mod running;
 mod standing;
 
@@ -150,8 +151,15 @@ impl Sample {
     }
 
     async fn execute(&self, plan: &Plan, mode: Mode) -> CleanupReport {
-        let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
-        execute(plan, &Execution { mode, store: self.store.clone(), progress, cancel }).await
+        self.execute_beside(plan, mode, &RecordsSeen::NotConfigured).await
+    }
+
+    /// Executes a plan while the records are these.
+    async fn execute_beside(&self, plan: &Plan, mode: Mode, records: &dyn RecordsSource) -> CleanupReport {
+        let (progress, cancel, config) = (crate::progress::silent(), CancellationToken::new(), config(MIRROR));
+        let mut watch = Watch::new(&config, records, false);
+        watch.fresh_for = std::time::Duration::ZERO;
+        execute(plan, &Execution { mode, store: self.store.clone(), records: &watch, progress, cancel }).await
     }
 
     /// Returns why a tag stays by the plan; `None` when it goes.
@@ -187,6 +195,13 @@ fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> Buil
 
 fn records(records: Vec<BuildRecord>) -> RecordsSeen {
     RecordsSeen::Read(Reading { records, unreadable: Vec::new() })
+}
+
+#[async_trait::async_trait]
+impl RecordsSource for RecordsSeen {
+    async fn read(&self) -> RecordsSeen {
+        self.clone()
+    }
 }
 
 /// What a run notes for the next.

@@ -15,13 +15,15 @@ use super::hooks::{entry_hooks, run_hooks};
 use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
 use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
-use crate::config::{Entry, Sync};
+use crate::config::Sync;
 use crate::error::Side;
 use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::steps::{Mode, Trouble};
-use crate::transfer::{Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Looks, RefreshRequest, Transfer, Upcoming};
+use crate::transfer::{
+    Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Expected, Looks, RefreshRequest, Transfer, Upcoming,
+};
 
 /// How many images that one tag had on one day are kept.
 const MOST_REPLACED_A_DAY: usize = 50;
@@ -197,13 +199,22 @@ impl Run<'_> {
         let tag = &item.target_tag;
         let filter = platform_filter(entry);
         let source_tags = planned.attachment_tags.as_ref().map_err(Trouble::clone)?;
-        let reference = match reason {
-            CopyReason::Missing { source } => source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest),
+        let (reference, expected) = match reason {
+            CopyReason::Missing { source } => {
+                let reference = source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest);
+                (reference, Expected::Nothing)
+            }
             CopyReason::Changed { source, replaces, wanted } => {
-                if self.is_replaced_already(entry, tag, replaces, wanted).await? {
+                let expected = Expected::Image(replaces);
+                let found = self.transfer.names_already(&entry.target, tag, expected, wanted).await;
+                if found.map_err(|error| trouble(&error))? {
                     return Ok(Copied::found(source, wanted));
                 }
-                Reference::Digest(source.clone())
+                // Before anything else, so that nothing comes between the last look at the tag and its move.
+                if entry.keep_replaced {
+                    self.keep_replaced(&entry.target, tag, replaces).await?;
+                }
+                (Reference::Digest(source.clone()), expected)
             }
             CopyReason::Incomplete { .. } => {
                 let request = CompletenessRequest { item: name, from: &entry.source, to: &entry.target, tag, filter: &filter };
@@ -224,27 +235,9 @@ impl Run<'_> {
             }
         };
         let attachments = if entry.referrers { Attachments::Copied { source_tags } } else { Attachments::LeftOut };
-        let request = CopyRequest { item: name, from: &entry.source, reference, to: &entry.target, tag, filter: &filter, attachments };
+        let to = &entry.target;
+        let request = CopyRequest { item: name, from: &entry.source, reference, to, tag, expected, filter: &filter, attachments };
         self.transfer.copy(request).await.map_err(|error| trouble(&error))
-    }
-
-    /// Returns whether another run moved the tag to where it is wanted since it was looked at. Fails when somebody moved it
-    /// elsewhere. Otherwise keeps the old image under another tag, where that is asked for.
-    async fn is_replaced_already(&self, entry: &Entry, tag: &Tag, replaces: &Digest, wanted: &Digest) -> Result<bool, Trouble> {
-        let found = self.execution.places.target.resolve(&entry.target, &Reference::Tag(tag.clone())).await;
-        let found = found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))?;
-        match found {
-            Some(found) if found.digest == *wanted => return Ok(true),
-            Some(found) if found.digest != *replaces => {
-                let cause = format!("{}:{tag} changed since it was looked at, from {replaces} to {}", entry.target, found.digest);
-                return Err(Trouble { side: Some(Side::Target), ..Trouble::new(cause).hint("run sync again") });
-            }
-            _ => {}
-        }
-        if entry.keep_replaced {
-            self.keep_replaced(&entry.target, tag, replaces).await?;
-        }
-        Ok(false)
     }
 
     /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When the tag moved before on the same
@@ -286,5 +279,6 @@ impl Run<'_> {
 }
 
 fn trouble(error: &CopyError) -> Trouble {
-    Trouble::at(error.side(), error, error.hint()).shared(error.of_place())
+    let hint = if let CopyError::Moved { .. } = error { Some("run sync again".to_owned()) } else { error.hint() };
+    Trouble::at(error.side(), error, hint).shared(error.of_place())
 }

@@ -14,7 +14,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CompletenessRequest, CopyError, Looks, PlatformFilter, RefreshRequest};
+use crate::transfer::{CompletenessRequest, CopyError, Lag, Looks, PlatformFilter, RefreshRequest};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
@@ -42,7 +42,7 @@ pub struct ObservedEntry {
     /// What images at the target refer to and the target lacks, by selected tag, where that was looked for.
     pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
     /// Whether upstream has attachments of an image at the target that the target lacks, by selected tag.
-    pub attachments_behind: BTreeMap<Tag, Result<bool, Trouble>>,
+    pub attachments: BTreeMap<Tag, Result<Lag, Trouble>>,
 }
 
 impl ObservedEntry {
@@ -114,7 +114,7 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
             target,
             digests: BTreeMap::new(),
             missing: BTreeMap::new(),
-            attachments_behind: BTreeMap::new(),
+            attachments: BTreeMap::new(),
         });
     }
     let named: Vec<(usize, Namings)> = stream::iter(0..observed.len())
@@ -249,16 +249,16 @@ async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry],
                 looks: if entry.check_digest { Looks::AtEach } else { Looks::AtListings },
             };
             let transfer = &transfer;
-            looks.push(async move { (at, tag.clone(), transfer.attachments_are_behind(&request).await) });
+            looks.push(async move { (at, tag.clone(), transfer.attachments_lag(&request).await) });
         }
     }
     let found: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
-    for (at, tag, behind) in found {
-        let behind = behind.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()));
-        observed[at].attachments_behind.insert(tag, behind);
+    for (at, tag, lag) in found {
+        let lag = lag.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()));
+        observed[at].attachments.insert(tag, lag);
     }
     for (at, tag, trouble) in unlisted_sources {
-        observed[at].attachments_behind.insert(tag, Err(trouble));
+        observed[at].attachments.insert(tag, Err(trouble));
     }
 }
 

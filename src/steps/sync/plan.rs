@@ -132,8 +132,10 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
             if let Some(Ok(Naming::Own { warning })) = seen.namings.get(tag) {
                 warnings.push(warning.clone());
             }
-            if let (Action::UpToDate, Some(Err(trouble))) = (&action, seen.attachments_behind.get(tag)) {
-                warnings.push(format!("new signatures were not looked for: {}", trouble.cause));
+            match (&action, seen.attachments.get(tag)) {
+                (Action::UpToDate, Some(Err(trouble))) => warnings.push(format!("new signatures were not looked for: {}", trouble.cause)),
+                (Action::UpToDate, Some(Ok(lag))) => warnings.extend(lag.warnings.iter().cloned()),
+                _ => {}
             }
             Item { tag: tag.clone(), target_tag: target_tag.clone(), action, warnings }
         })
@@ -190,8 +192,8 @@ fn unless_incomplete(entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Action {
     match seen.missing.get(tag) {
         Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete { missing: missing.clone() }),
         Some(Err(trouble)) => Action::Fail(trouble.clone()),
-        _ => match seen.attachments_behind.get(tag) {
-            Some(Ok(true)) => Action::Copy(CopyReason::Attachments),
+        _ => match seen.attachments.get(tag) {
+            Some(Ok(lag)) if lag.is_behind => Action::Copy(CopyReason::Attachments),
             Some(Err(trouble)) if entry.check_digest || seen.attachment_tags.is_ok() => Action::Fail(trouble.clone()),
             // A fixed tag is there, whether upstream can be listed just now or not.
             _ => Action::UpToDate,

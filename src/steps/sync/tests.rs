@@ -242,6 +242,35 @@ async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone() {
+    for (keep_replaced, theirs, failed) in [(false, "theirs", 1), (true, "theirs", 1), (false, "new", 0)] {
+        let world = world(vec![Entry { check_digest: true, keep_replaced, ..entry("stable") }]);
+        put(&world.source, &upstream(), "stable", "new").await;
+        let old = put(&world.target, &mirror(), "stable", "old").await;
+        let theirs = put(&world.target, &mirror(), "other", theirs).await;
+        let (target, moved) = (world.target.clone(), theirs.clone());
+        let parts = [Operation::HasBlob, Operation::PutBlob, Operation::Manifest];
+        world.target.fail_when(move |call| {
+            // The first of these belongs to the copy.
+            if parts.contains(&call.operation) || call.operation == Operation::Resolve && call.subject.starts_with("sha256:") {
+                target.move_tag(&mirror(), &tag("stable"), &moved);
+            }
+            None
+        });
+        let report = world.run(Mode::Apply).await;
+        world.target.fail_when(|_| None);
+        assert_eq!((report.totals.failed, world.at_target("stable").await), (failed, Some(theirs)), "{report:?}");
+        assert!(!keep_replaced || world.at_target("stable-replaced.20260301").await == Some(old));
+        let Outcome::Failed(trouble) = &report.entries[0].items[0].outcome else {
+            assert_eq!(report.entries[0].items[0].warnings, ["another run copied it meanwhile"]);
+            continue;
+        };
+        assert_eq!((trouble.side, trouble.hint.as_deref()), (Some(crate::error::Side::Target), Some("run sync again")));
+        assert!(trouble.cause.contains("stable changed since it was looked at, from sha256:"), "{trouble:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_tag_that_another_run_moved_to_where_it_is_wanted_is_done() {
     let world = world(vec![Entry { check_digest: true, ..entry("stable") }]);
     put(&world.source, &upstream(), "stable", "new").await;

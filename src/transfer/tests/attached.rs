@@ -26,7 +26,9 @@ impl World {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let reference = Reference::Tag(tag.clone());
         let attachments = Attachments::Copied { source_tags: &source_tags };
-        self.transfer.copy(CopyRequest { item: name, from: &from, reference, to: &to, tag: &tag, filter, attachments }).await
+        self.transfer
+            .copy(CopyRequest { item: name, from: &from, reference, to: &to, tag: &tag, expected: Expected::Nothing, filter, attachments })
+            .await
     }
 
     /// Returns what the index that clients keep lists for a subject at the target.
@@ -242,7 +244,7 @@ impl World {
             target_tags: &target_tags,
             looks,
         };
-        let behind = self.transfer.attachments_are_behind(&request).await.expect("a look");
+        let behind = self.transfer.attachments_lag(&request).await.expect("a look").is_behind;
         let cost = self.source.calls().len() + self.target.calls().len();
         let brought = if behind { self.transfer.refresh_attachments(&request).await.expect("a refresh").attachments } else { 0 };
         (behind, cost, brought)
@@ -316,5 +318,72 @@ async fn what_is_attached_below_nested_indexes_comes_along() {
     assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 2);
     for attached in [of_nested, of_image] {
         assert!(world.at_target(digest(&attached)).await.is_some());
+    }
+}
+
+impl World {
+    /// Signs an image at the target with these statements, under `tag`.
+    async fn sign_at_target(&self, tag: &Tag, statements: &[(&str, &str)]) -> Digest {
+        self.sign(&self.target, &mirror(), tag, statements).await
+    }
+
+    async fn sign(&self, place: &MemoryPlace, at: &Repository, tag: &Tag, statements: &[(&str, &str)]) -> Digest {
+        let mut parts = vec![("{}".to_owned(), Value::Null)];
+        parts.extend(
+            statements
+                .iter()
+                .map(|(payload, signature)| ((*payload).to_owned(), json!({ "dev.cosignproject.cosign/signature": signature }))),
+        );
+        let mut described = Vec::new();
+        for (content, annotations) in parts {
+            let blob = Descriptor::new("application/x", Digest::sha256(content.as_bytes()), content.len() as u64);
+            place.put_blob(at, &blob, &InMemory(Bytes::from(content)), None).await.expect("a blob");
+            let mut blob = json!(blob);
+            if !annotations.is_null() {
+                blob["annotations"] = annotations;
+            }
+            described.push(blob);
+        }
+        let config = described.remove(0);
+        let text = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": described });
+        let manifest = Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256).expect("a manifest");
+        place.put_manifest(at, &tag.clone().into(), &manifest).await.expect("a signature");
+        manifest.digest
+    }
+}
+
+#[tokio::test]
+async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
+    let (ours, theirs, later) = (("ours", "1"), ("theirs", "1"), ("theirs", "2"));
+    // What the target has, what the source has, whether the target's stays, and whether that is warned of.
+    for (at_target, at_source, stays, warns) in [
+        (vec![theirs, ours], vec![theirs], true, false),
+        (vec![ours, theirs, later], vec![later, theirs], true, false),
+        (vec![ours], vec![theirs], true, true),
+        (vec![theirs, ours], vec![theirs, later], true, true),
+        // One payload, signed by two.
+        (vec![theirs], vec![later], true, true),
+        (vec![theirs], vec![theirs, later], false, false),
+        (vec![], vec![theirs], false, false),
+    ] {
+        let case = format!("{at_target:?} {at_source:?}");
+        let world = world();
+        let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+        let [signature, ..] = Tag::of_cosign(&digest(&image));
+        let upstream_has = world.sign(&world.source, &upstream(), &signature, &at_source).await;
+        let target_has = world.sign_at_target(&signature, &at_target).await;
+        let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+        assert_eq!((copied.attachments, copied.warnings.len()), (usize::from(!warns), usize::from(warns)), "{case} {copied:?}");
+        for digest in [&target_has, &upstream_has] {
+            assert!(copied.warnings.iter().all(|warning| warning.contains(digest.as_str()) && warning.contains(signature.as_str())));
+        }
+        let expected = if stays { target_has } else { upstream_has };
+        assert_eq!(world.at_target(signature.clone()).await.map(|found| found.digest), Some(expected.clone()), "{case}");
+        // The same when the image is there and only what is attached to it is looked at.
+        world.sign_at_target(&signature, &at_target).await;
+        let world = world.later();
+        let (behind, _, brought) = world.refresh("1.0", Looks::AtEach).await;
+        assert_eq!((behind, brought), (!stays, usize::from(!stays)), "{case}");
+        assert_eq!(world.at_target(signature).await.map(|found| found.digest), Some(expected), "{case}");
     }
 }

@@ -7,7 +7,7 @@ use imglife::http::{Client, Settings};
 use imglife::model::{Clock, Digest, Reference, Tag};
 use imglife::registry::ImageStore;
 use imglife::registry::remote::RemoteRegistries;
-use imglife::transfer::{Attachments, CopyRequest, PlatformFilter, Transfer};
+use imglife::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
 
 use super::{
     ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene, Seen, World, causes, client, configuration,
@@ -62,6 +62,7 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
             reference: Reference::Tag(tag.clone()),
             to: &format!("{to}/app").parse().expect("a repository"),
             tag: &tag,
+            expected: Expected::Nothing,
             filter: &PlatformFilter::All,
             attachments: Attachments::LeftOut,
         };

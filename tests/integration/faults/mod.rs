@@ -25,6 +25,7 @@ pub(crate) mod kills;
 mod lies;
 mod logins;
 mod pairs;
+mod races;
 mod secrets;
 mod table;
 

@@ -73,9 +73,14 @@ impl Layout {
     }
 
     async fn execute(&self, plan: &Plan) -> CleanupReport {
+        self.execute_beside(plan, &RecordsSeen::NotConfigured).await
+    }
+
+    async fn execute_beside(&self, plan: &Plan, records: &dyn RecordsSource) -> CleanupReport {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
-        execute(plan, &Execution { mode: Mode::Apply, store: self.store.clone(), progress, cancel }).await
+        let watch = Watch::new(&self.config, records, false);
+        execute(plan, &Execution { mode: Mode::Apply, store: self.store.clone(), records: &watch, progress, cancel }).await
     }
 
     fn has(&self, digest: &Digest) -> bool {
@@ -128,6 +133,21 @@ async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
     let plan = layout.plan(records(vec![named])).await;
     assert_eq!(layout.execute(&plan).await.exit(), Exit::Failed);
     assert!(layout.has_content("pinned") && layout.has_content("nobody's"));
+}
+
+#[tokio::test]
+async fn what_was_registered_after_the_plan_is_not_swept() {
+    let layout = Layout::new();
+    for name in ["1.0", "2.0"] {
+        layout.image(Some(name), name, None).await;
+    }
+    let pinned = layout.image(None, "pinned", None).await;
+    let plan = layout.plan(records(Vec::new())).await;
+    let named = record("r.example/apps/a:1", Some(&format!("{}@{}", layout.at, pinned.digest)), None);
+    assert_eq!(layout.execute_beside(&plan, &records(vec![named])).await.exit(), Exit::Done);
+    assert!(layout.has_content("pinned") && !layout.has_content("1.0"));
+    let report = layout.execute_beside(&plan, &RecordsSeen::Failed(Trouble::new("the host is down"))).await;
+    assert!(layout.has_content("pinned") && report.errors[0].error.cause.contains("the host is down"), "{report:?}");
 }
 
 #[tokio::test]

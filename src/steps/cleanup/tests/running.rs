@@ -293,7 +293,9 @@ async fn nothing_new_is_deleted_once_the_run_is_stopped() {
     let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let execution = Execution { mode: Mode::Apply, store: sample.store.clone(), progress: crate::progress::silent(), cancel };
+    let (config, progress) = (config(MIRROR), crate::progress::silent());
+    let watch = Watch::new(&config, &RecordsSeen::NotConfigured, false);
+    let execution = Execution { mode: Mode::Apply, store: sample.store.clone(), records: &watch, progress, cancel };
     let report = execute(&plan, &execution).await;
     assert_eq!((report.interrupted, report.totals.not_done), (true, 1));
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));

@@ -618,6 +618,21 @@ async fn what_a_record_names_and_cannot_be_read_may_lead_to_anything() {
 }
 
 #[tokio::test]
+async fn that_the_age_of_what_goes_is_not_told_is_said_once() {
+    let dated = Sample::mirror(&["1.0", "1.1", "2.0"]).await;
+    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    for name in ["1.0", "1.1", "1.1-replaced.20200101", "2.0"] {
+        let digest = sample.image(name, json!({})).await;
+        sample.store.move_tag(&sample.at, &tag(name), &digest);
+    }
+    for (sample, told) in [(sample, 1), (dated, 0)] {
+        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let said = "r.example/m/a: the ages of 2 of the tags that go are not told, so none of them is kept for being younger than 24 hours";
+        assert_eq!(report.notes, vec![said; told]);
+    }
+}
+
+#[tokio::test]
 async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     let untagged = sample.image("untagged", json!({})).await;
