@@ -110,6 +110,39 @@ async fn a_listing_that_cannot_be_whole_is_an_error() {
     shown_as(PlaceErrorKind::Malformed, &tags_of(&fake).await.expect_err("no listing"));
 }
 
+/// Answers with `body` and a link to another page each time.
+fn and_more(seen: &Seen, body: String) -> Response {
+    ([("link", format!("<?page={}>; rel=\"next\"", seen.index))], body).into_response()
+}
+
+#[tokio::test]
+async fn a_listing_of_the_same_on_each_page_ends_as_an_error() {
+    const NOTHING_NEW: &str = "a page with nothing new says that another follows";
+    let fake = Fake::start(|seen| and_more(seen, r#"{"tags":["1"],"repositories":["a"]}"#.to_owned())).await;
+    let error = shown(&tags_of(&fake).await.expect_err("no end"));
+    assert!(error.contains(NOTHING_NEW), "{error}");
+    assert_eq!(fake.seen().len(), 2);
+    let (registries, repository) = registry(&fake);
+    let error = shown(&registries.repositories_beside(&repository).await.expect_err("no end"));
+    assert!(error.contains(NOTHING_NEW), "{error}");
+    assert_eq!(fake.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn a_listing_of_anything_is_bounded_by_its_text() {
+    let fake = Fake::start(|seen| {
+        let name = format!("{}{}", seen.index, "A".repeat(2_000_000));
+        and_more(seen, format!(r#"{{"tags":["{name}"],"repositories":["{name}"]}}"#))
+    })
+    .await;
+    let error = shown(&tags_of(&fake).await.expect_err("no end"));
+    assert!(error.contains("it has more than 67108864 bytes"), "{error}");
+    assert_eq!(fake.seen().len(), 17);
+    let (registries, repository) = registry(&fake);
+    let error = shown(&registries.repositories_beside(&repository).await.expect_err("no end"));
+    assert!(error.contains("it has more than 67108864 bytes"), "{error}");
+}
+
 #[tokio::test]
 async fn a_full_page_without_a_link_is_asked_on_from() {
     let page = |from: usize, to: usize| {
