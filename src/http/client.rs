@@ -215,6 +215,13 @@ impl Client {
                 Seat::New(class) => host.permit(class).await,
                 Seat::Kept(permit) => permit.clone(),
             };
+            let trial = match &authorization {
+                Authorization::Password(login) if asked => match host.auth.logins.begin(login.as_bytes()).await {
+                    Ok(trial) => Some(trial),
+                    Err(reasons) => return Err(self.unauthorized(host, &request.access, &reasons).await?),
+                },
+                _ => None,
+            };
             let once = matches!(request.body, Body::Stream { .. });
             let sending = Sending {
                 method: &request.method,
@@ -235,6 +242,11 @@ impl Client {
                 host.note_quota(response.headers());
             }
             if !is_challenge(&response) {
+                if let Some(trial) = trial
+                    && (response.status().is_success() || response.status() == StatusCode::NOT_FOUND)
+                {
+                    trial.taken();
+                }
                 return match response.status().is_success() {
                     true => Ok((response, permit)),
                     false => Err(self.refusal(&request.method, response).await),
@@ -242,10 +254,13 @@ impl Client {
             }
             host.auth.learn(response.headers(), host)?;
             drop(introduction);
-            let refusal = self.refusal(&request.method, response).await;
+            let reasons = self.refusal(&request.method, response).await.reasons();
             drop(permit);
+            if let Some(trial) = trial {
+                trial.refused(&reasons);
+            }
             if authorization.is_final(began) {
-                return Err(self.unauthorized(host, &request.access, &refusal).await?);
+                return Err(self.unauthorized(host, &request.access, &reasons).await?);
             }
             if let Authorization::Token(token) = &authorization {
                 host.auth.forget(&request.access.scopes, token).await;
@@ -317,7 +332,7 @@ impl Client {
                 Ok(Ok(response)) => {
                     tracing::debug!(%method, url = %SafeUrl::from(url), status = response.status().as_u16(), "answered");
                     if host.is_own(url) {
-                        host.answered();
+                        host.silence.is_over();
                     }
                     return Ok(response);
                 }

@@ -1,7 +1,6 @@
 //! What the client keeps of one host during a run: its address, its limits, its pauses.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,15 +12,13 @@ use super::auth::Auth;
 use super::error::Error;
 use super::quota::{Quota, Standing};
 use super::request::{Kind, Target};
+use super::retry::Outage;
 use super::settings::{HostRules, Settings};
 use crate::credentials::variable_prefix;
 use crate::model::Host;
 
 /// Where Docker Hub's registry is; its name is that of the web site.
 const DOCKER_HUB_API: &str = "https://registry-1.docker.io";
-
-/// How many requests in a row must have spent all their tries without an answer for a host to be taken to be down.
-const PATIENCE: u32 = 2;
 
 /// A host as this run came to know it.
 pub(super) struct HostState {
@@ -37,8 +34,8 @@ pub(super) struct HostState {
     quota: Quota,
     /// Until when no request of a kind is sent, since the host asked for that.
     holds: Mutex<HashMap<Kind, Instant>>,
-    /// How many requests in a row spent all their tries without an answer.
-    unanswered: AtomicU32,
+    /// Counts the requests that spent all their tries without an answer. Until it answers, requests are tried once.
+    pub(super) silence: Outage,
 }
 
 impl HostState {
@@ -55,17 +52,18 @@ impl HostState {
         if rules.tls.insecure_skip_verify {
             tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody in between can read and change what is sent");
         }
+        let connections = rules.max_connections.unwrap_or(settings.connections);
         Ok(HostState {
-            permits: Permits::new(rules.max_connections.unwrap_or(settings.connections)),
+            permits: Permits::new(connections),
             pace: rules.requests_per_second.and_then(Pace::new),
             quota: Quota::default(),
             name: name.clone(),
             credential_host: rules.login_host(name),
             base,
             rules,
-            auth: Auth::default(),
+            auth: Auth::new(connections),
             holds: Mutex::default(),
-            unanswered: AtomicU32::new(0),
+            silence: Outage::default(),
         })
     }
 
@@ -83,21 +81,6 @@ impl HostState {
     /// Returns whether an address is of the origin (scheme, host, port) that the host's credential may go to.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
-    }
-
-    /// Notes that the host answered, whatever it was.
-    pub(super) fn answered(&self) {
-        self.unanswered.store(0, Ordering::Relaxed);
-    }
-
-    /// Notes that a request spent all its tries, and none was answered.
-    pub(super) fn gave_up(&self) {
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns whether the host is taken to be down: until it answers, requests are tried once.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) >= PATIENCE
     }
 
     /// Lets requests of `kind` wait until `until`.

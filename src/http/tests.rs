@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use reqwest::Method;
 
+use super::auth::Slot;
 use super::testing::{Fake, SECRET, Seen, basic, client, client_with, limited, quick, raw_server, shown};
 use super::{Access, Answer, Body, Client, Download, Error, HostRules, Kind, LogIn, Relayed, Request, Settings, Target};
 use crate::credentials::Credential;
@@ -15,30 +16,30 @@ use crate::model::{Host, Secret};
 
 const KIND: Kind = Kind("test");
 
-fn get(host: &Host, path: &str) -> Request {
+pub(super) fn get(host: &Host, path: &str) -> Request {
     let access = Access { path: None, scopes: vec!["repository:a:pull".to_owned()] };
     Request::new(Method::GET, host, Target::Path(path.to_owned()), KIND, access)
 }
 
-async fn send(client: &Client, host: &Host, path: &str) -> Result<Answer, Error> {
+pub(super) async fn send(client: &Client, host: &Host, path: &str) -> Result<Answer, Error> {
     client.send(get(host, path)).await
 }
 
-async fn fail(client: &Client, host: &Host, path: &str) -> Error {
+pub(super) async fn fail(client: &Client, host: &Host, path: &str) -> Error {
     send(client, host, path).await.expect_err("it fails")
 }
 
-fn unauthorized(challenge: &str) -> Response {
+pub(super) fn unauthorized(challenge: &str) -> Response {
     (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge.to_owned())], r#"{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}"#)
         .into_response()
 }
 
-fn challenge(seen: &Seen) -> Response {
+pub(super) fn challenge(seen: &Seen) -> Response {
     unauthorized(&format!(r#"Bearer realm="http://{}/token",service="s""#, seen.server()))
 }
 
 /// A registry with a token server of its own: it takes the token that was handed out last.
-async fn registry_with_tokens(expires_in: u64) -> Fake {
+pub(super) async fn registry_with_tokens(expires_in: u64) -> Fake {
     let handed_out = AtomicUsize::new(0);
     Fake::start_slow(Duration::from_millis(10), move |seen| {
         if seen.path.starts_with("/token") {
@@ -90,10 +91,14 @@ async fn another_scope_gets_a_token_of_its_own() {
 
 #[tokio::test]
 async fn a_token_is_fetched_again_before_it_expires() {
-    let fake = registry_with_tokens(1).await;
+    let fake = registry_with_tokens(100).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     send(&client, &host, "/a").await.expect("an answer");
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    let slot = client.host(&host).expect("a host").auth.slot(&["repository:a:pull".to_owned()]);
+    match &mut *slot.lock().await {
+        Slot::Token(token) => token.obtained -= Duration::from_secs(76),
+        _ => panic!("there is no token"),
+    }
     send(&client, &host, "/b").await.expect("an answer");
     assert_eq!((fake.count("/token"), fake.count("/b")), (2, 1), "no request is sent with the old token");
 }
