@@ -152,8 +152,7 @@ impl Client {
         let host = self.host(&name)?;
         let mut tries = self.tries_on(&host, kind);
         loop {
-            host.turn(kind).await;
-            let permit = host.permit(Class::Exchange).await;
+            let permit = host.place_and_turn(kind, Class::Exchange).await;
             let body = if body.is_empty() { Body::Empty } else { Body::Bytes(body.clone()) };
             let answer = match self.transmit(&host, &method, &url, &headers, body, None).await {
                 Ok(response) => self.collect(&method, response, limit).await,
@@ -207,13 +206,15 @@ impl Client {
                 LogIn::Header if own => self.named(host, &request.access).await?,
                 _ => Authorization::NotAsked,
             };
-            host.turn(request.kind).await;
             if request.counted {
                 host.counted_turn().await;
             }
             let permit = match seat {
-                Seat::New(class) => host.permit(class).await,
-                Seat::Kept(permit) => permit.clone(),
+                Seat::New(class) => host.place_and_turn(request.kind, class).await,
+                Seat::Kept(permit) => {
+                    host.turn(request.kind).await;
+                    permit.clone()
+                }
             };
             let trial = match &authorization {
                 Authorization::Password(login) if asked => match host.auth.logins.begin(login.as_bytes()).await {
@@ -353,7 +354,11 @@ impl Client {
 
     fn refused(&self, method: &Method, answer: &Answer) -> Error {
         let retry_after = retry_after(&answer.headers, self.clock.now());
-        let (problems, excerpt) = read_reasons(&answer.body, &self.sent.masker());
+        // Most refusals are answers to HEAD; what was sent grows with each token.
+        let (problems, excerpt) = match answer.body.is_empty() {
+            true => (Vec::new(), String::new()),
+            false => read_reasons(&answer.body, &self.sent.masker()),
+        };
         let (url, status) = (SafeUrl::from(&answer.url), answer.status);
         Error::Refused(Box::new(Refusal {
             method: method.clone(),

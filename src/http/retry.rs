@@ -214,7 +214,8 @@ impl Tries {
         if at_least > LONGEST_WAIT {
             return None;
         }
-        let delay = self.delays.next()?.mul_f64(fastrand::f64()).max(at_least);
+        // On top of what the host asks for, or all that it asked at once would come back at once.
+        let delay = at_least.checked_add(self.delays.next()?.mul_f64(fastrand::f64()))?;
         let until = Instant::now().checked_add(delay)?;
         self.deadline.is_none_or(|deadline| until <= deadline).then_some(until)
     }

@@ -315,6 +315,44 @@ async fn the_named_statuses_are_tried_five_times_and_others_once() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_for_a_place_keep_the_pace() {
+    let times: Arc<std::sync::Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let fake = Fake::start_slow(Duration::from_millis(300), move |_| seen.lock().expect("times").push(Instant::now())).await;
+    let rules = HostRules { max_connections: Some(2), requests_per_second: Some(20.0), ..HostRules::default() };
+    let settings = Settings { hosts: [(fake.host(), rules)].into(), ..quick() };
+    let (host, client) = (fake.host(), client_with(settings, [&fake.host()], Credential::Anonymous));
+    send(&client, &host, "/a").await.expect("an answer");
+    join_all((0..8).map(|_| send(&client, &host, "/a"))).await;
+    let times = times.lock().expect("times").clone();
+    let closest = times.windows(2).map(|pair| pair[1] - pair[0]).min().expect("times");
+    assert!(closest >= Duration::from_millis(35), "{closest:?} between two of them");
+}
+
+#[tokio::test]
+async fn those_who_were_asked_to_wait_do_not_come_back_all_at_once() {
+    let times: Arc<std::sync::Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let fake = Fake::start(move |request| match request.index {
+        0 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
+        _ => {
+            seen.lock().expect("times").push(Instant::now());
+            "ok".into_response()
+        }
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        join_all((0..20).map(|_| send(&client, &host, "/b"))).await;
+    };
+    tokio::join!(async { drop(send(&client, &host, "/a").await) }, others);
+    let times = times.lock().expect("times").clone();
+    let spread = *times.last().expect("times") - times[0];
+    assert!(spread > Duration::from_millis(300), "all within {spread:?}");
+}
+
+#[tokio::test]
 async fn retry_after_holds_up_requests_of_the_same_kind_only() {
     for wait in ["1", "Fri, 06 Nov 2026 08:49:38 GMT"] {
         let fake = Fake::start(move |seen| match seen.index {

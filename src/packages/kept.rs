@@ -20,7 +20,7 @@ impl<'a> Kept<'a> {
     /// Returns what was kept of `package` at `place`.
     pub(super) fn open(cache: &'a Cache, place: &str, package: &PackageName) -> Kept<'a> {
         let key = format!("{place}\n{}", package.directory());
-        let before = cache.get(KIND, &key).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let before = cache.get_large(KIND, &key).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Kept { cache, key, before, now: BTreeMap::new() }
     }
 
@@ -39,9 +39,9 @@ impl<'a> Kept<'a> {
     /// Keeps what was added, and nothing else.
     pub(super) fn close(self) {
         if self.now != self.before
-            && let Ok(text) = serde_json::to_string(&self.now)
+            && let Ok(bytes) = serde_json::to_vec(&self.now)
         {
-            self.cache.put(KIND, &self.key, &text);
+            self.cache.put_large(KIND, &self.key, &bytes);
         }
     }
 }
