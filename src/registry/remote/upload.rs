@@ -141,8 +141,7 @@ impl RemoteRepository<'_> {
                 Ok(answer) => return Ok(Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)),
                 Err(error) if is_of_mounting(&error) => {
                     tracing::debug!(host = %self.host, %error, "mounting was declined");
-                    let is_failure = error.status().is_none_or(|status| status.is_server_error());
-                    if is_failure && !matches!(error, http::Error::Unauthorized { .. }) {
+                    if matches!(error, http::Error::TokenServer(_)) || error.status().is_some_and(|status| status.is_server_error()) {
                         from.failed.add(self.host);
                     }
                     return Ok(Mount::Declined);
@@ -167,7 +166,8 @@ impl RemoteRepository<'_> {
     }
 }
 
-/// Returns whether a failure says something of mounting, or of the token that it alone needs, rather than of the host or how often it may be asked.
+/// Returns whether a failure says something of mounting, or of the token that it alone needs, rather than of the host or how often
+/// it may be asked.
 fn is_of_mounting(error: &http::Error) -> bool {
     match error {
         http::Error::Refused(refusal) => !matches!(refusal.status.as_u16(), 408 | 429),
