@@ -45,3 +45,24 @@ impl<'a> Kept<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::packages::{Contents, Encoded};
+
+    #[test]
+    fn a_package_with_many_records_is_kept_too() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect(), true);
+        let package = PackageName { prefix: "imglife".parse().expect("a prefix"), contents: Contents::RecordsOf(Encoded::of("a/b")) };
+        let content = "x".repeat(9 * 1024 * 1024);
+        let file = FileKey::new(Encoded::of("a/b:1"), content.as_bytes(), DateTime::UNIX_EPOCH, None);
+        let mut kept = Kept::open(&cache, "place", &package);
+        kept.add(&file, content.as_bytes());
+        kept.close();
+        assert!(Kept::open(&cache, "place", &package).get(&file).is_some());
+    }
+}
