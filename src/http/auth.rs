@@ -17,16 +17,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Semaphore, SemaphorePermit};
 
 use super::challenge::{Challenge, challenge};
 use super::error::Error;
 use super::host::HostState;
+use super::logins::Logins;
+use super::retry::Outage;
 use super::token::{Token, sensitive};
 use crate::model::Secret;
 
 /// What is known of a host's way of logging in.
-#[derive(Default)]
 pub(super) struct Auth {
     /// Held by the first request to a host, so that the others learn from its answer instead of being refused each.
     introduction: AsyncMutex<()>,
@@ -34,6 +35,12 @@ pub(super) struct Auth {
     tokens: Mutex<HashMap<Vec<String>, Arc<AsyncMutex<Slot>>>>,
     /// Whether a token of unknown kind turned out to be a password.
     pub(super) is_password: AtomicBool,
+    /// Places among the connections to the token server. They are not those of the registry: downloads may hold all of them until
+    /// their uploads got a token. Who holds one waits for the token server only.
+    places: Semaphore,
+    /// Counts the tokens that could not be had.
+    pub(super) outage: Outage,
+    pub(super) logins: Logins,
 }
 
 #[derive(Clone, Default)]
@@ -60,6 +67,8 @@ pub(super) enum Slot {
     Token(Token),
     /// The token server refused, with what it said: it is not asked again in this run.
     Refused(String),
+    /// The token server failed at this time. Who waited for the token then has the same failure; others ask again.
+    Failed(Arc<Error>, Instant),
 }
 
 /// How a host is to be logged in to.
@@ -76,6 +85,8 @@ pub(super) enum Authorization {
     NotAsked,
     /// What there is; a refusal of it is final. `None` for anonymous.
     Fixed(Option<HeaderValue>),
+    /// The same with a user name and a password.
+    Password(HeaderValue),
     Token(Token),
     /// A header of another name.
     Named(HeaderName, HeaderValue),
@@ -86,6 +97,7 @@ impl Authorization {
         match self {
             Authorization::NotAsked => None,
             Authorization::Fixed(value) => value.as_ref().map(|value| (AUTHORIZATION, value)),
+            Authorization::Password(value) => Some((AUTHORIZATION, value)),
             Authorization::Token(token) => Some((AUTHORIZATION, &token.header)),
             Authorization::Named(name, value) => Some((name.clone(), value)),
         }
@@ -95,13 +107,32 @@ impl Authorization {
     pub(super) fn is_final(&self, began: Instant) -> bool {
         match self {
             Authorization::NotAsked => false,
-            Authorization::Fixed(_) | Authorization::Named(..) => true,
+            Authorization::Fixed(_) | Authorization::Password(_) | Authorization::Named(..) => true,
             Authorization::Token(token) => token.obtained >= began,
         }
     }
 }
 
 impl Auth {
+    /// Returns what is known of a host that nobody spoke to, to whose token server at most `connections` are made.
+    pub(super) fn new(connections: usize) -> Auth {
+        Auth {
+            introduction: AsyncMutex::default(),
+            known: Mutex::default(),
+            tokens: Mutex::default(),
+            is_password: AtomicBool::default(),
+            places: Semaphore::new(connections.clamp(1, 1024)),
+            outage: Outage::default(),
+            logins: Logins::default(),
+        }
+    }
+
+    /// Waits for a place among the connections to the token server.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed, so there is always a place in the end.
+        self.places.acquire().await.ok()
+    }
+
     /// Waits until the host is known, or returns a guard that makes the caller the one who introduces it.
     pub(super) async fn introduction(&self) -> Option<AsyncMutexGuard<'_, ()>> {
         if self.is_known() {

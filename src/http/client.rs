@@ -152,8 +152,7 @@ impl Client {
         let host = self.host(&name)?;
         let mut tries = self.tries_on(&host, kind);
         loop {
-            host.turn(kind).await;
-            let permit = host.permit(Class::Exchange).await;
+            let permit = host.place_and_turn(kind, Class::Exchange).await;
             let body = if body.is_empty() { Body::Empty } else { Body::Bytes(body.clone()) };
             let answer = match self.transmit(&host, &method, &url, &headers, body, None).await {
                 Ok(response) => self.collect(&method, response, limit).await,
@@ -207,13 +206,22 @@ impl Client {
                 LogIn::Header if own => self.named(host, &request.access).await?,
                 _ => Authorization::NotAsked,
             };
-            host.turn(request.kind).await;
             if request.counted {
                 host.counted_turn().await;
             }
             let permit = match seat {
-                Seat::New(class) => host.permit(class).await,
-                Seat::Kept(permit) => permit.clone(),
+                Seat::New(class) => host.place_and_turn(request.kind, class).await,
+                Seat::Kept(permit) => {
+                    host.turn(request.kind).await;
+                    permit.clone()
+                }
+            };
+            let trial = match &authorization {
+                Authorization::Password(login) if asked => match host.auth.logins.begin(login.as_bytes()).await {
+                    Ok(trial) => Some(trial),
+                    Err(reasons) => return Err(self.unauthorized(host, &request.access, &reasons).await?),
+                },
+                _ => None,
             };
             let once = matches!(request.body, Body::Stream { .. });
             let sending = Sending {
@@ -235,6 +243,11 @@ impl Client {
                 host.note_quota(response.headers());
             }
             if !is_challenge(&response) {
+                if let Some(trial) = trial
+                    && (response.status().is_success() || response.status() == StatusCode::NOT_FOUND)
+                {
+                    trial.taken();
+                }
                 return match response.status().is_success() {
                     true => Ok((response, permit)),
                     false => Err(self.refusal(&request.method, response).await),
@@ -242,10 +255,13 @@ impl Client {
             }
             host.auth.learn(response.headers(), host)?;
             drop(introduction);
-            let refusal = self.refusal(&request.method, response).await;
+            let reasons = self.refusal(&request.method, response).await.reasons();
             drop(permit);
+            if let Some(trial) = trial {
+                trial.refused(&reasons);
+            }
             if authorization.is_final(began) {
-                return Err(self.unauthorized(host, &request.access, &refusal).await?);
+                return Err(self.unauthorized(host, &request.access, &reasons).await?);
             }
             if let Authorization::Token(token) = &authorization {
                 host.auth.forget(&request.access.scopes, token).await;
@@ -317,7 +333,7 @@ impl Client {
                 Ok(Ok(response)) => {
                     tracing::debug!(%method, url = %SafeUrl::from(url), status = response.status().as_u16(), "answered");
                     if host.is_own(url) {
-                        host.answered();
+                        host.silence.is_over();
                     }
                     return Ok(response);
                 }
@@ -338,7 +354,11 @@ impl Client {
 
     fn refused(&self, method: &Method, answer: &Answer) -> Error {
         let retry_after = retry_after(&answer.headers, self.clock.now());
-        let (problems, excerpt) = read_reasons(&answer.body, &self.sent.masker());
+        // Most refusals are answers to HEAD; what was sent grows with each token.
+        let (problems, excerpt) = match answer.body.is_empty() {
+            true => (Vec::new(), String::new()),
+            false => read_reasons(&answer.body, &self.sent.masker()),
+        };
         let (url, status) = (SafeUrl::from(&answer.url), answer.status);
         Error::Refused(Box::new(Refusal {
             method: method.clone(),

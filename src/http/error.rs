@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
@@ -31,9 +32,10 @@ pub enum Error {
     /// A token was refused when content was being sent with it; another may be taken.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
-    /// The token server failed, after its own tries: what it answered says nothing of the request that needed the token.
+    /// The token server failed, after its own tries: what it answered says nothing of the request that needed the token. All who
+    /// waited for the token have the same failure.
     #[error(transparent)]
-    TokenServer(Box<Error>),
+    TokenServer(Arc<Error>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error("{host} leads to {url}, which is not followed: {reason}")]
@@ -72,6 +74,14 @@ impl Error {
     /// Returns whether the host named `code` as a reason (error codes of the distribution specification).
     pub fn has_code(&self, code: &str) -> bool {
         matches!(self, Error::Refused(refusal) if refusal.problems.iter().any(|problem| problem.code == code))
+    }
+
+    /// Returns the reasons that the host gave, safe to show; empty when it gave none.
+    pub(super) fn reasons(&self) -> String {
+        match self {
+            Error::Refused(refusal) => refusal.reasons(),
+            _ => String::new(),
+        }
     }
 
     /// Returns what the user can do, where there is something.

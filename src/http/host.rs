@@ -1,7 +1,6 @@
 //! What the client keeps of one host during a run: its address, its limits, its pauses.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::auth::Auth;
 use super::error::Error;
 use super::quota::{Quota, Standing};
 use super::request::{Kind, Target};
+use super::retry::Outage;
 use super::settings::{HostRules, Settings};
 use crate::credentials::variable_prefix;
 use crate::model::Host;
@@ -20,8 +20,8 @@ use crate::model::Host;
 /// Where Docker Hub's registry is; its name is that of the web site.
 const DOCKER_HUB_API: &str = "https://registry-1.docker.io";
 
-/// How many requests in a row must have spent all their tries without an answer for a host to be taken to be down.
-const PATIENCE: u32 = 2;
+/// Within how much time those come back that a host asked to wait.
+const LONGEST_MOMENT: Duration = Duration::from_secs(1);
 
 /// A host as this run came to know it.
 pub(super) struct HostState {
@@ -37,8 +37,8 @@ pub(super) struct HostState {
     quota: Quota,
     /// Until when no request of a kind is sent, since the host asked for that.
     holds: Mutex<HashMap<Kind, Instant>>,
-    /// How many requests in a row spent all their tries without an answer.
-    unanswered: AtomicU32,
+    /// Counts the requests that spent all their tries without an answer. Until it answers, requests are tried once.
+    pub(super) silence: Outage,
 }
 
 impl HostState {
@@ -55,17 +55,18 @@ impl HostState {
         if rules.tls.insecure_skip_verify {
             tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody in between can read and change what is sent");
         }
+        let connections = rules.max_connections.unwrap_or(settings.connections);
         Ok(HostState {
-            permits: Permits::new(rules.max_connections.unwrap_or(settings.connections)),
+            permits: Permits::new(connections),
             pace: rules.requests_per_second.and_then(Pace::new),
             quota: Quota::default(),
             name: name.clone(),
             credential_host: rules.login_host(name),
             base,
             rules,
-            auth: Auth::default(),
+            auth: Auth::new(connections),
             holds: Mutex::default(),
-            unanswered: AtomicU32::new(0),
+            silence: Outage::default(),
         })
     }
 
@@ -85,21 +86,6 @@ impl HostState {
         url.origin() == self.base.origin()
     }
 
-    /// Notes that the host answered, whatever it was.
-    pub(super) fn answered(&self) {
-        self.unanswered.store(0, Ordering::Relaxed);
-    }
-
-    /// Notes that a request spent all its tries, and none was answered.
-    pub(super) fn gave_up(&self) {
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns whether the host is taken to be down: until it answers, requests are tried once.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) >= PATIENCE
-    }
-
     /// Lets requests of `kind` wait until `until`.
     pub(super) fn hold(&self, kind: Kind, until: Instant) {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,18 +93,40 @@ impl HostState {
         *held = (*held).max(until);
     }
 
-    /// Waits until a request of `kind` may be sent.
+    /// Waits until a request of `kind` may be sent, for one that has a place among the connections already or needs none.
     pub(super) async fn turn(&self, kind: Kind) {
-        loop {
-            let held = self.holds.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).copied();
-            match held {
-                Some(until) if until > Instant::now() => tokio::time::sleep_until(until.into()).await,
-                _ => break,
-            }
-        }
+        self.release(kind).await;
         if let Some(pace) = &self.pace {
             pace.turn().await;
         }
+    }
+
+    /// Waits until a request of `kind` may be sent, and for a place among the host's connections. While the host holds up the kind no
+    /// place is taken, since other kinds need it; the pace is waited for with a place, since turns that were had while waiting for
+    /// one would be taken all at once.
+    pub(super) async fn place_and_turn(&self, kind: Kind, class: Class) -> Permit {
+        loop {
+            self.release(kind).await;
+            let permit = self.permits.acquire(class).await;
+            if self.held_until(kind).is_none() {
+                if let Some(pace) = &self.pace {
+                    pace.turn().await;
+                }
+                return permit;
+            }
+        }
+    }
+
+    /// Waits until the host no longer holds up requests of `kind`, and a moment longer: all that wait would come at once.
+    async fn release(&self, kind: Kind) {
+        while let Some(until) = self.held_until(kind) {
+            tokio::time::sleep_until((until + LONGEST_MOMENT.mul_f64(fastrand::f64())).into()).await;
+        }
+    }
+
+    fn held_until(&self, kind: Kind) -> Option<Instant> {
+        let until = self.holds.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).copied();
+        until.filter(|until| *until > Instant::now())
     }
 
     /// Waits until a request that the host counts against a quota may be sent.
@@ -141,11 +149,6 @@ impl HostState {
             );
         }
     }
-
-    /// Waits for a place among the host's connections.
-    pub(super) async fn permit(&self, class: Class) -> Permit {
-        self.permits.acquire(class).await
-    }
 }
 
 /// What a connection is taken for.
@@ -163,7 +166,9 @@ pub(super) enum Class {
 /// wait for ever: for uploads to the same host, or, in copies both ways between two hosts, for each other. Therefore downloads
 /// leave one connection free, which only goes to requests that end without taking another. (An upload's content must be open
 /// before the upload is sent. When it is opened again within the upload, since its connection broke, it keeps the place that it
-/// has: it never waits for one, so to everybody else it looks like a download that is slow.) A limit of 1 counts as 2.
+/// has: it never waits for one, so to everybody else it looks like a download that is slow.) Who has a connection waits for the host's
+/// pace and for one request that finds out whether a login is right, and whoever they wait for has what it needs. Tokens are got before a
+/// connection is taken, over others. A limit of 1 counts as 2.
 struct Permits {
     all: Arc<Semaphore>,
     downloads: Arc<Semaphore>,

@@ -1,5 +1,6 @@
 //! Getting what a request is to be sent with: a password as it is, or a token from the host's token server.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -19,6 +20,14 @@ use crate::model::Secret;
 const LARGEST_TOKEN: usize = 1024 * 1024;
 const TOKEN: Kind = Kind("token");
 
+/// A request for a token.
+struct Asking {
+    method: Method,
+    url: Url,
+    body: Body,
+    authorization: Option<HeaderValue>,
+}
+
 impl Client {
     /// Returns what a request to `host` is to be sent with.
     pub(super) async fn authorization(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
@@ -33,7 +42,7 @@ impl Client {
             (_, Credential::Bearer { token }) => sendable(bearer(token.expose())),
             (Login::Bearer(realm), _) => self.token(host, &realm, &credential, access).await.map(Authorization::Token),
             (_, Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password }) => {
-                sendable(basic(username, password))
+                basic(username, password).ok_or_else(|| unsendable(host)).map(Authorization::Password)
             }
             (_, Credential::Anonymous | Credential::RefreshToken { .. } | Credential::Header { .. }) => Ok(Authorization::Fixed(None)),
         }
@@ -42,12 +51,16 @@ impl Client {
     /// Returns user name and password for `host` as they are sent, whatever it asks for; nothing when there are none.
     pub(super) async fn basic(&self, host: &HostState, access: &Access) -> Result<Authorization, Error> {
         let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
-        Ok(Authorization::Fixed(match &credential {
+        let login = match &credential {
             Credential::Basic { username, password } | Credential::RefreshTokenOrPassword { username, token: password } => {
                 basic(username, password)
             }
             Credential::Bearer { .. } | Credential::RefreshToken { .. } | Credential::Header { .. } | Credential::Anonymous => None,
-        }))
+        };
+        match login.as_ref().and_then(|login| host.auth.logins.refusal(login.as_bytes())) {
+            Some(reasons) => Err(self.unauthorized(host, access, &reasons).await?),
+            None => Ok(Authorization::Fixed(login)),
+        }
     }
 
     /// Returns the header that the credential for `host` is; nothing when it is none.
@@ -62,6 +75,7 @@ impl Client {
     }
 
     async fn token(&self, host: &HostState, realm: &Realm, credential: &Credential, access: &Access) -> Result<Token, Error> {
+        let began = Instant::now();
         let slot = host.auth.slot(&access.scopes);
         let mut slot = slot.lock().await;
         match &*slot {
@@ -70,12 +84,14 @@ impl Client {
                 let origin = self.origin(host, credential, access).await;
                 return Err(Error::Unauthorized { host: host.credential_host.clone(), detail: detail.clone(), origin });
             }
-            Slot::Empty | Slot::Token(_) => {}
+            Slot::Failed(error, at) if began <= *at => return Err(Error::TokenServer(Arc::clone(error))),
+            Slot::Empty | Slot::Token(_) | Slot::Failed(..) => {}
         }
         let fetched = self.fetch_token(host, realm, credential, access).await;
         match &fetched {
             Ok(token) => *slot = Slot::Token(token.clone()),
             Err(Error::Unauthorized { detail, .. }) => *slot = Slot::Refused(detail.clone()),
+            Err(Error::TokenServer(error)) => *slot = Slot::Failed(Arc::clone(error), Instant::now()),
             Err(_) => *slot = Slot::Empty,
         }
         fetched
@@ -108,9 +124,9 @@ impl Client {
         };
         match result {
             Err(refusal) if matches!(refusal.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                Err(self.unauthorized(host, access, &refusal).await?)
+                Err(self.unauthorized(host, access, &refusal.reasons()).await?)
             }
-            Err(error @ (Error::Refused(_) | Error::Connection { .. } | Error::Stalled { .. })) => Err(Error::TokenServer(Box::new(error))),
+            Err(error @ (Error::Refused(_) | Error::Connection { .. } | Error::Stalled { .. })) => Err(Error::TokenServer(Arc::new(error))),
             result => result,
         }
     }
@@ -127,7 +143,7 @@ impl Client {
         url.query_pairs_mut()
             .extend_pairs(realm.service.iter().map(|service| ("service", service)))
             .extend_pairs(access.scopes.iter().map(|scope| ("scope", scope)));
-        self.obtain(host, &Method::GET, &url, Body::Empty, authorization).await
+        self.obtain(host, access, Asking { method: Method::GET, url, body: Body::Empty, authorization }).await
     }
 
     /// Exchanges a refresh token for an access token by POST (OAuth2 token authentication of CNCF distribution).
@@ -140,43 +156,55 @@ impl Client {
             .append_pair("scope", &access.scopes.join(" "))
             .append_pair("refresh_token", token.expose())
             .finish();
-        self.obtain(host, &Method::POST, &realm.url, Body::Bytes(form.into()), None).await
+        let (url, body) = (realm.url.clone(), Body::Bytes(form.into()));
+        self.obtain(host, access, Asking { method: Method::POST, url, body, authorization: None }).await
     }
 
-    async fn obtain(
-        &self,
-        host: &HostState,
-        method: &Method,
-        url: &Url,
-        mut body: Body,
-        authorization: Option<HeaderValue>,
-    ) -> Result<Token, Error> {
+    async fn obtain(&self, host: &HostState, access: &Access, asking: Asking) -> Result<Token, Error> {
+        let Asking { method, url, mut body, authorization } = asking;
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))]);
         let headers = if matches!(body, Body::Empty) { HeaderMap::new() } else { headers };
-        let mut tries = self.tries(&host.name, TOKEN)?;
+        let mut tries = self.tries(&host.name, TOKEN)?.for_tokens();
         loop {
+            let place = host.auth.place().await;
             host.turn(TOKEN).await;
+            let trial = match &authorization {
+                Some(login) => match host.auth.logins.begin(login.as_bytes()).await {
+                    Ok(trial) => Some(trial),
+                    Err(reasons) => return Err(self.unauthorized(host, access, &reasons).await?),
+                },
+                None => None,
+            };
             let sending = Sending {
-                method,
+                method: &method,
                 url: url.clone(),
                 headers: &headers,
                 body: body.take(),
                 authorization: authorization.as_ref().map(|value| (AUTHORIZATION, value)),
             };
             let answer = match self.follow(host, sending).await {
-                Ok(response) if response.status().is_success() => self.collect(method, response, LARGEST_TOKEN).await,
-                Ok(response) => Err(self.refusal(method, response).await),
+                Ok(response) if response.status().is_success() => self.collect(&method, response, LARGEST_TOKEN).await,
+                Ok(response) => Err(self.refusal(&method, response).await),
                 Err(error) => Err(error),
             };
+            match (trial, &answer) {
+                (Some(trial), Ok(_)) => trial.taken(),
+                (Some(trial), Err(error)) if error.status() == Some(StatusCode::UNAUTHORIZED) => trial.refused(&error.reasons()),
+                _ => {}
+            }
+            drop(place);
             match answer {
-                Ok(answer) => return Token::parse(&answer.body, Instant::now()).map_err(|problem| malformed(url, problem)),
+                Ok(answer) => {
+                    host.auth.outage.is_over();
+                    return Token::parse(&answer.body, Instant::now()).map_err(|problem| malformed(&url, problem));
+                }
                 Err(error) => tries.after(error).await?,
             }
         }
     }
 
-    /// Returns the error for a login that was refused for good.
-    pub(super) async fn unauthorized(&self, host: &HostState, access: &Access, refusal: &Error) -> Result<Error, Error> {
+    /// Returns the error for a login that was refused for good, with the reasons that were given.
+    pub(super) async fn unauthorized(&self, host: &HostState, access: &Access, reasons: &str) -> Result<Error, Error> {
         let credential = self.credentials.credential(&host.credential_host, access.path.as_ref()).await?;
         let origin = self.origin(host, &credential, access).await;
         let mut detail = if origin.is_some() {
@@ -185,11 +213,8 @@ impl Client {
             "it asks for a login, and none is set"
         }
         .to_owned();
-        if let Error::Refused(refusal) = refusal {
-            let reasons = refusal.reasons();
-            if !reasons.is_empty() {
-                detail.push_str(&format!(" ({reasons})"));
-            }
+        if !reasons.is_empty() {
+            detail.push_str(&format!(" ({reasons})"));
         }
         Ok(Error::Unauthorized { host: host.credential_host.clone(), detail, origin })
     }

@@ -11,6 +11,9 @@ mod fault;
 mod host;
 pub mod link;
 mod login;
+#[cfg(test)]
+mod login_tests;
+mod logins;
 mod look;
 mod quota;
 mod request;

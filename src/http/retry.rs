@@ -1,6 +1,7 @@
 //! What is tried again, when, and how often.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -19,6 +20,9 @@ const TRIES: usize = 5;
 /// How often a request is tried in all when the host's name cannot be looked up: a resolver that hiccups answers soon, one that is
 /// set up wrong never does.
 const LOOK_UPS: u32 = 3;
+
+/// How many requests in a row must have spent all their tries for a server to be taken to be down.
+const PATIENCE: u32 = 2;
 
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
@@ -88,6 +92,35 @@ fn from(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
     (time - now).to_std().unwrap_or(Duration::ZERO)
 }
 
+/// Counts the requests to a server that failed in a row, each after all its tries.
+#[derive(Default)]
+pub(super) struct Outage(AtomicU32);
+
+impl Outage {
+    fn failed(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that the server did what it is there for.
+    pub(super) fn is_over(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns whether the server is taken to be down: until it does what it is there for, requests are tried once.
+    fn lasts(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= PATIENCE
+    }
+}
+
+/// Which server of a host is tried.
+#[derive(Clone, Copy)]
+enum Server {
+    /// It is down when it does not answer. It fails for one thing and does another.
+    Registry,
+    /// It does one thing, so it is down when it fails in any way that passes.
+    Tokens,
+}
+
 /// A wait that is told of, in seconds.
 const LONG_WAIT: u64 = 10;
 
@@ -95,6 +128,7 @@ const LONG_WAIT: u64 = 10;
 pub struct Tries {
     host: Arc<HostState>,
     kind: Kind,
+    server: Server,
     delays: ExponentialBackoff,
     deadline: Option<Instant>,
     made: u32,
@@ -103,7 +137,12 @@ pub struct Tries {
 impl Tries {
     pub(super) fn new(host: Arc<HostState>, kind: Kind, first_delay: Duration, deadline: Option<Instant>) -> Tries {
         let delays = ExponentialBuilder::new().with_min_delay(first_delay).with_max_delay(LONGEST_DELAY).with_max_times(TRIES - 1).build();
-        Tries { host, kind, delays, deadline, made: 1 }
+        Tries { host, kind, server: Server::Registry, delays, deadline, made: 1 }
+    }
+
+    /// Returns the same for a request to the host's token server.
+    pub(super) fn for_tokens(self) -> Tries {
+        Tries { server: Server::Tokens, ..self }
     }
 
     /// Waits for the next try, or returns `error` when it cannot pass by itself, was the last try's, or the wait would go beyond
@@ -119,8 +158,8 @@ impl Tries {
             Verdict::Final => None,
         };
         let Some(until) = until else {
-            if classify(&error) == Verdict::Retry && error.is_silence() {
-                self.host.gave_up();
+            if let Some(outage) = self.outage(&error).filter(|_| classify(&error) == Verdict::Retry) {
+                outage.failed();
             }
             error.set_tries(self.made);
             if let Error::Refused(refusal) = &mut error {
@@ -146,7 +185,18 @@ impl Tries {
     /// Returns whether another try would be in vain, although what failed can pass.
     fn is_in_vain(&self, error: &Error) -> bool {
         let is_lookup = matches!(error, Error::Connection { source, .. } if source.kind() == FaultKind::NoNames);
-        (is_lookup && self.made >= LOOK_UPS) || (error.is_silence() && self.host.is_given_up())
+        (is_lookup && self.made >= LOOK_UPS) || self.outage(error).is_some_and(Outage::lasts)
+    }
+
+    /// Returns the outage that a failure is part of, if it may be one.
+    fn outage(&self, error: &Error) -> Option<&Outage> {
+        match self.server {
+            Server::Registry => error.is_silence().then_some(&self.host.silence),
+            Server::Tokens => {
+                let failed = error.is_silence() || error.status().is_some_and(|status| status.is_server_error());
+                failed.then_some(&self.host.auth.outage)
+            }
+        }
     }
 
     /// Waits for the next try after something failed that is not the host's fault. Returns whether there is one.
@@ -164,7 +214,8 @@ impl Tries {
         if at_least > LONGEST_WAIT {
             return None;
         }
-        let delay = self.delays.next()?.mul_f64(fastrand::f64()).max(at_least);
+        // On top of what the host asks for, or all that it asked at once would come back at once.
+        let delay = at_least.checked_add(self.delays.next()?.mul_f64(fastrand::f64()))?;
         let until = Instant::now().checked_add(delay)?;
         self.deadline.is_none_or(|deadline| until <= deadline).then_some(until)
     }

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use reqwest::Method;
 
+use super::auth::Slot;
 use super::testing::{Fake, SECRET, Seen, basic, client, client_with, limited, quick, raw_server, shown};
 use super::{Access, Answer, Body, Client, Download, Error, HostRules, Kind, LogIn, Relayed, Request, Settings, Target};
 use crate::credentials::Credential;
@@ -15,30 +16,30 @@ use crate::model::{Host, Secret};
 
 const KIND: Kind = Kind("test");
 
-fn get(host: &Host, path: &str) -> Request {
+pub(super) fn get(host: &Host, path: &str) -> Request {
     let access = Access { path: None, scopes: vec!["repository:a:pull".to_owned()] };
     Request::new(Method::GET, host, Target::Path(path.to_owned()), KIND, access)
 }
 
-async fn send(client: &Client, host: &Host, path: &str) -> Result<Answer, Error> {
+pub(super) async fn send(client: &Client, host: &Host, path: &str) -> Result<Answer, Error> {
     client.send(get(host, path)).await
 }
 
-async fn fail(client: &Client, host: &Host, path: &str) -> Error {
+pub(super) async fn fail(client: &Client, host: &Host, path: &str) -> Error {
     send(client, host, path).await.expect_err("it fails")
 }
 
-fn unauthorized(challenge: &str) -> Response {
+pub(super) fn unauthorized(challenge: &str) -> Response {
     (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge.to_owned())], r#"{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}"#)
         .into_response()
 }
 
-fn challenge(seen: &Seen) -> Response {
+pub(super) fn challenge(seen: &Seen) -> Response {
     unauthorized(&format!(r#"Bearer realm="http://{}/token",service="s""#, seen.server()))
 }
 
 /// A registry with a token server of its own: it takes the token that was handed out last.
-async fn registry_with_tokens(expires_in: u64) -> Fake {
+pub(super) async fn registry_with_tokens(expires_in: u64) -> Fake {
     let handed_out = AtomicUsize::new(0);
     Fake::start_slow(Duration::from_millis(10), move |seen| {
         if seen.path.starts_with("/token") {
@@ -90,10 +91,14 @@ async fn another_scope_gets_a_token_of_its_own() {
 
 #[tokio::test]
 async fn a_token_is_fetched_again_before_it_expires() {
-    let fake = registry_with_tokens(1).await;
+    let fake = registry_with_tokens(100).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     send(&client, &host, "/a").await.expect("an answer");
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    let slot = client.host(&host).expect("a host").auth.slot(&["repository:a:pull".to_owned()]);
+    match &mut *slot.lock().await {
+        Slot::Token(token) => token.obtained -= Duration::from_secs(76),
+        _ => panic!("there is no token"),
+    }
     send(&client, &host, "/b").await.expect("an answer");
     assert_eq!((fake.count("/token"), fake.count("/b")), (2, 1), "no request is sent with the old token");
 }
@@ -307,6 +312,44 @@ async fn the_named_statuses_are_tried_five_times_and_others_once() {
         let expected = [408, 429, 500, 502, 503, 504].contains(&status);
         assert_eq!((retried, fake.count(&format!("/{status}"))), (expected, if expected { 5 } else { 1 }), "{status}");
     }
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_place_keep_the_pace() {
+    let times: Arc<std::sync::Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let fake = Fake::start_slow(Duration::from_millis(300), move |_| seen.lock().expect("times").push(Instant::now())).await;
+    let rules = HostRules { max_connections: Some(2), requests_per_second: Some(20.0), ..HostRules::default() };
+    let settings = Settings { hosts: [(fake.host(), rules)].into(), ..quick() };
+    let (host, client) = (fake.host(), client_with(settings, [&fake.host()], Credential::Anonymous));
+    send(&client, &host, "/a").await.expect("an answer");
+    join_all((0..8).map(|_| send(&client, &host, "/a"))).await;
+    let times = times.lock().expect("times").clone();
+    let closest = times.windows(2).map(|pair| pair[1] - pair[0]).min().expect("times");
+    assert!(closest >= Duration::from_millis(35), "{closest:?} between two of them");
+}
+
+#[tokio::test]
+async fn those_who_were_asked_to_wait_do_not_come_back_all_at_once() {
+    let times: Arc<std::sync::Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let fake = Fake::start(move |request| match request.index {
+        0 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
+        _ => {
+            seen.lock().expect("times").push(Instant::now());
+            "ok".into_response()
+        }
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        join_all((0..20).map(|_| send(&client, &host, "/b"))).await;
+    };
+    tokio::join!(async { drop(send(&client, &host, "/a").await) }, others);
+    let times = times.lock().expect("times").clone();
+    let spread = *times.last().expect("times") - times[0];
+    assert!(spread > Duration::from_millis(300), "all within {spread:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-/// How long a token holds that does not say (token authentication specification of CNCF distribution).
+/// How long a token holds that does not say (token authentication specification of CNCF distribution), and one that says less:
+/// those who say 0 would be asked for a token for each request. One that ends sooner is replaced once it is refused.
 const USUAL_LIFE: u64 = 60;
 
 /// How long before its end a token is no longer used, at most; shorter for short-lived ones.
@@ -33,7 +34,7 @@ impl Token {
         let token =
             answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or("the token server's answer has no token")?;
         let header = bearer(&token).ok_or("the token server's token cannot be sent")?;
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(USUAL_LIFE));
+        let life = Duration::from_secs(answer.expires_in.unwrap_or_default().max(USUAL_LIFE));
         Ok(Token { header, obtained, usable_for: life.saturating_sub(LONGEST_MARGIN.min(life / 4)) })
     }
 
@@ -67,7 +68,9 @@ mod tests {
     fn a_token_is_used_until_shortly_before_its_end() {
         assert_eq!(life(r#"{"token":"t","expires_in":300}"#), Ok(Duration::from_secs(270)));
         assert_eq!(life(r#"{"access_token":"t"}"#), Ok(Duration::from_secs(45)));
-        assert_eq!(life(r#"{"token":"t","expires_in":0}"#), Ok(Duration::ZERO));
+        for too_short in [0, 1, 59] {
+            assert_eq!(life(&format!(r#"{{"token":"t","expires_in":{too_short}}}"#)), Ok(Duration::from_secs(45)));
+        }
     }
 
     #[test]

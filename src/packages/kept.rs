@@ -34,7 +34,7 @@ impl<'a> Kept<'a> {
     pub(super) fn open(cache: &'a Cache, known: &'a Known, place: &str, package: &'a PackageName) -> Kept<'a> {
         let key = format!("{place}\n{}", package.directory());
         let in_memory = known.packages().get(package).cloned();
-        let in_cache = || cache.get(KIND, &key).and_then(|text| serde_json::from_str(&text).ok());
+        let in_cache = || cache.get_large(KIND, &key).and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let before = in_memory.or_else(in_cache).unwrap_or_default();
         Kept { cache, known, package, key, before, now: BTreeMap::new() }
     }
@@ -54,10 +54,32 @@ impl<'a> Kept<'a> {
     /// Keeps what was added, and nothing else.
     pub(super) fn close(self) {
         if self.now != self.before
-            && let Ok(text) = serde_json::to_string(&self.now)
+            && let Ok(bytes) = serde_json::to_vec(&self.now)
         {
-            self.cache.put(KIND, &self.key, &text);
+            self.cache.put_large(KIND, &self.key, &bytes);
         }
         self.known.packages().insert(self.package.clone(), self.now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::packages::{Contents, Encoded};
+
+    #[test]
+    fn a_package_with_many_records_is_kept_too() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect(), true);
+        let package = PackageName { prefix: "imglife".parse().expect("a prefix"), contents: Contents::RecordsOf(Encoded::of("a/b")) };
+        let content = "x".repeat(9 * 1024 * 1024);
+        let file = FileKey::new(Encoded::of("a/b:1"), content.as_bytes(), DateTime::UNIX_EPOCH, None);
+        let known = Known::default();
+        let mut kept = Kept::open(&cache, &known, "place", &package);
+        kept.add(&file, content.as_bytes());
+        kept.close();
+        assert!(Kept::open(&cache, &Known::default(), "place", &package).get(&file).is_some());
     }
 }

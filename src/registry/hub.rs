@@ -51,18 +51,19 @@ pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<Tag
         request.limit = LARGEST_PAGE;
         request.log_in = LogIn::Never;
         let answer = http.send(request).await.map_err(|error| failed(&action, error))?;
+        listing.begin_page(&answer).map_err(&wrong)?;
         let page: Page =
             serde_json::from_slice(&answer.body).map_err(|error| wrong("the answer is no list of tags".to_owned()).caused_by(error))?;
         let (length, more) = (page.results.len(), page.next.is_some_and(|next| !next.is_empty()));
         for entry in page.results {
             let pushed_at = entry.tag_last_pushed.or(entry.last_updated);
-            listing.add(entry.name, pushed_at.as_deref().and_then(time), entry.digest.as_deref());
+            listing.add(&entry.name, pushed_at.as_deref().and_then(time), entry.digest.as_deref());
         }
         if !listing.end_page(length, more).map_err(&wrong)? {
             break;
         }
     }
-    Ok(listing.into_tags())
+    Ok(listing.into_tags(&format_args!("{HOST}: {path}")))
 }
 
 fn failed(action: &str, error: http::Error) -> PlaceError {

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept,
-    TagSeen, beside, verified,
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved,
+    Swept, TagSeen, beside, verified,
 };
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
@@ -267,9 +267,9 @@ impl ImageSource for MemoryPlace {
         Ok(self.read(repository, Contents::dated))
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         self.called(Call::new(Operation::Resolve, repository, reference))?;
-        Ok(self.read(repository, |contents| contents.manifest(reference)).map(|manifest| manifest.descriptor()))
+        Ok(self.read(repository, |contents| contents.manifest(reference)).map(|manifest| manifest.digest.into()))
     }
 
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {

@@ -48,9 +48,9 @@ pub trait ImageSource: Send + Sync {
         }
     }
 
-    /// Returns media type, digest and size of a manifest without reading it where the place allows that, or `None` when there
-    /// is none. On a registry this is a HEAD, which is not counted as a pull.
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError>;
+    /// Returns what a reference names without reading that where the place allows it, or `None` when there is nothing. On a registry
+    /// this is a HEAD, which is not counted as a pull.
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError>;
 
     /// Returns a manifest, verified when asked for by digest, or `None` when there is none.
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError>;
@@ -68,6 +68,18 @@ pub trait ImageSource: Send + Sync {
     /// `registry/bases/alpine` all below `registry/bases`, whether itself is there or not. `None` when the place does not tell.
     async fn repositories_beside(&self, _repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
         Ok(None)
+    }
+}
+
+/// What a reference names. Media types and sizes are not told by every registry that is not read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    pub digest: Digest,
+}
+
+impl From<Digest> for Resolved {
+    fn from(digest: Digest) -> Resolved {
+        Resolved { digest }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, Referrers, Reopen, Swept, TagSeen};
+use super::{BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, Referrers, Reopen, Resolved, Swept, TagSeen};
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 /// The places that a run speaks to.
@@ -34,7 +34,7 @@ impl ImageSource for Places {
         self.of(repository).push_dates(repository).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         self.of(repository).resolve(repository, reference).await
     }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved, Swept,
+    TagSeen,
 };
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
@@ -30,7 +31,7 @@ impl ImageSource for ReadOnly {
         self.0.push_dates(repository).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         self.0.resolve(repository, reference).await
     }
 

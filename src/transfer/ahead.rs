@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use super::{PARALLEL_PARTS, PlatformFilter, Transfer};
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
-use crate::registry::{BlobStream, ImageSource, PlaceError, Referrers, TagSeen};
+use crate::registry::{BlobStream, ImageSource, PlaceError, Referrers, Resolved, TagSeen};
 
 /// A manifest on its way. What is not there or cannot be read is asked for again by who needs it.
 type Held = Shared<BoxFuture<'static, Option<Manifest>>>;
@@ -56,7 +56,7 @@ impl ImageSource for Ahead {
         self.source.push_dates(repository).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         self.source.resolve(repository, reference).await
     }
 

@@ -2,6 +2,9 @@
 //!
 //! A registry can lose parts of an image whose tag still resolves: by a clean-up gone wrong, or a proxy that never had them.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
@@ -9,6 +12,7 @@ use super::error::{CopyError, at};
 use super::platforms::{self, Kept, PlatformFilter};
 use super::{Copied, Copy, PARALLEL_PARTS, Tally, Transfer, may_be_blob, may_be_left_out};
 use crate::error::Side;
+use crate::model::manifest::DEEPEST_NESTING;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
 /// An image at the target that is looked into.
@@ -27,6 +31,15 @@ pub struct CompletenessRequest<'a> {
 enum OnMissing {
     Note,
     Bring,
+}
+
+/// A walk through one image. Indexes may name the same things any number of times: each is looked at once.
+struct Walk<'a> {
+    copy: Copy<'a>,
+    kept: Kept,
+    then: OnMissing,
+    manifests: Mutex<HashSet<Digest>>,
+    blobs: Mutex<HashSet<Digest>>,
 }
 
 impl Transfer {
@@ -53,26 +66,22 @@ impl Transfer {
             }
             _ => Kept::default(),
         };
-        let missing = self.look_into(&copy, &root, &kept, then).await?;
-        Ok((digest, copy.tally(), missing))
+        let walk = Walk { copy, kept, then, manifests: Mutex::default(), blobs: Mutex::default() };
+        let missing = self.look_into(&walk, &root, 0).await?;
+        Ok((digest, walk.copy.tally(), missing))
     }
 
-    fn look_into<'a>(
-        &'a self,
-        copy: &'a Copy<'a>,
-        manifest: &'a Manifest,
-        kept: &'a Kept,
-        then: OnMissing,
-    ) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
+    fn look_into<'a>(&'a self, walk: &'a Walk<'a>, manifest: &'a Manifest, depth: usize) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
         async move {
             let parts: Vec<_> = match &manifest.content {
+                ManifestContent::Index { .. } if depth >= DEEPEST_NESTING => {
+                    return Err(CopyError::TooDeep { digest: manifest.digest.clone() });
+                }
                 ManifestContent::Index { children } => {
-                    let children = children.iter().filter(|child| kept.keeps(&child.digest));
-                    children.map(|child| self.look_at_child(copy, child, kept, then).boxed()).collect()
+                    let children = children.iter().filter(|child| walk.kept.keeps(&child.digest));
+                    children.map(|child| self.look_at_child(walk, child, depth).boxed()).collect()
                 }
-                ManifestContent::Image { .. } => {
-                    manifest.blobs().into_iter().map(|blob| self.look_at_blob(copy, blob, then).boxed()).collect()
-                }
+                ManifestContent::Image { .. } => manifest.blobs().into_iter().map(|blob| self.look_at_blob(walk, blob).boxed()).collect(),
             };
             let missing: Vec<Vec<Digest>> = stream::iter(parts).buffered(PARALLEL_PARTS).try_collect().await?;
             Ok(missing.concat())
@@ -80,27 +89,37 @@ impl Transfer {
         .boxed()
     }
 
-    async fn look_at_child(&self, copy: &Copy<'_>, child: &Descriptor, kept: &Kept, then: OnMissing) -> Result<Vec<Digest>, CopyError> {
+    async fn look_at_child(&self, walk: &Walk<'_>, child: &Descriptor, depth: usize) -> Result<Vec<Digest>, CopyError> {
+        if !first_time(&walk.manifests, &child.digest) {
+            return Ok(Vec::new());
+        }
         let reference = Reference::Digest(child.digest.clone());
-        match self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))? {
-            Some(manifest) => self.look_into(copy, &manifest, kept, then).await,
-            None if may_be_blob(child) => self.look_at_blob(copy, child, then).await,
+        match self.target.manifest(walk.copy.to, &reference).await.map_err(at(Side::Target))? {
+            Some(manifest) => self.look_into(walk, &manifest, depth + 1).await,
+            None if may_be_blob(child) => self.look_at_blob(walk, child).await,
             None => {
-                if then == OnMissing::Bring {
-                    self.bring_child(copy, child, kept, 1).await?;
+                if walk.then == OnMissing::Bring {
+                    self.bring_child(&walk.copy, child, &walk.kept, depth).await?;
                 }
                 Ok(vec![child.digest.clone()])
             }
         }
     }
 
-    async fn look_at_blob(&self, copy: &Copy<'_>, blob: &Descriptor, then: OnMissing) -> Result<Vec<Digest>, CopyError> {
-        if may_be_left_out(blob) || self.target.has_blob(copy.to, blob).await.map_err(at(Side::Target))? {
+    async fn look_at_blob(&self, walk: &Walk<'_>, blob: &Descriptor) -> Result<Vec<Digest>, CopyError> {
+        if may_be_left_out(blob) || !first_time(&walk.blobs, &blob.digest) {
             return Ok(Vec::new());
         }
-        if then == OnMissing::Bring {
-            self.copy_blob(copy, blob).await?;
+        if self.target.has_blob(walk.copy.to, blob).await.map_err(at(Side::Target))? {
+            return Ok(Vec::new());
+        }
+        if walk.then == OnMissing::Bring {
+            self.copy_blob(&walk.copy, blob).await?;
         }
         Ok(vec![blob.digest.clone()])
     }
+}
+
+fn first_time(looked_at: &Mutex<HashSet<Digest>>, digest: &Digest) -> bool {
+    looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone())
 }

@@ -22,7 +22,7 @@ pub enum CopyError {
     ChildMissing { repository: Repository, digest: Digest },
     #[error("source has none of the platforms {wanted}; it has {found}")]
     NoPlatform { wanted: String, found: String },
-    #[error("source nests indexes deeper than {} at {digest}", crate::model::manifest::DEEPEST_NESTING)]
+    #[error("indexes are nested deeper than {} at {digest}", crate::model::manifest::DEEPEST_NESTING)]
     TooDeep { digest: Digest },
     #[error(
         "{repository}:{tag} changed since it was looked at, {} to {to}; it was left alone",

@@ -76,8 +76,16 @@ pub(super) async fn apply(
     let PlatformFilter::Only { platforms, mode } = filter else {
         return Ok(Filtered { root, kept: Kept::default(), warnings: Vec::new() });
     };
-    let mut selection =
-        Selection { source, from, platforms, mode: *mode, kept: HashSet::new(), rewritten: HashMap::new(), found: Vec::new() };
+    let mut selection = Selection {
+        source,
+        from,
+        platforms,
+        mode: *mode,
+        kept: HashSet::new(),
+        rewritten: HashMap::new(),
+        verdicts: HashMap::new(),
+        found: Vec::new(),
+    };
     let root = selection.manifest(root, 0).await?;
     let missing: Vec<String> =
         platforms.iter().filter(|wanted| !selection.found.iter().any(|found| found.matches(wanted))).map(ToString::to_string).collect();
@@ -101,11 +109,14 @@ struct Selection<'a> {
     mode: PlatformFilterMode,
     kept: HashSet<Digest>,
     rewritten: HashMap<Digest, Manifest>,
+    /// What was found out by reading. Indexes may name the same manifest any number of times.
+    verdicts: HashMap<Digest, Verdict>,
     /// Every platform that was seen, wanted or not.
     found: Vec<Platform>,
 }
 
 /// What is done with an entry of an index.
+#[derive(Clone)]
 enum Verdict {
     Keep,
     Drop,
@@ -174,6 +185,15 @@ impl Selection<'_> {
             return Ok(if wanted { Verdict::Keep } else { Verdict::Drop });
         }
         // Without a platform in the index, what the entry is of stands further inside, or nowhere: then it is for all.
+        if let Some(verdict) = self.verdicts.get(&child.digest) {
+            return Ok(verdict.clone());
+        }
+        let verdict = self.look_inside(child, depth).await?;
+        self.verdicts.insert(child.digest.clone(), verdict.clone());
+        Ok(verdict)
+    }
+
+    async fn look_inside(&mut self, child: &Descriptor, depth: usize) -> Result<Verdict, CopyError> {
         let reference = Reference::Digest(child.digest.clone());
         let manifest = match self.source.manifest(self.from, &reference).await {
             Ok(Some(manifest)) => manifest,

@@ -420,6 +420,25 @@ async fn a_plain_blob_in_an_index_is_copied_as_one() {
 }
 
 #[tokio::test]
+async fn what_indexes_name_again_and_again_is_read_once() {
+    let world = world();
+    let mut inner = world.image("linux/amd64", &["a"], None).await;
+    inner.as_object_mut().expect("a descriptor").remove("platform");
+    for depth in 0..3 {
+        let name = format!("depth-{depth}");
+        inner = world.index(&vec![inner; 10], Some(&name)).await;
+    }
+    world.source.clear_calls();
+    world.copy("depth-2", &only(&["linux/amd64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    assert!(world.source.count(Operation::Manifest) < 20, "{} manifests were read", world.source.count(Operation::Manifest));
+    world.target.clear_calls();
+    assert_eq!(world.missing("depth-2", &PlatformFilter::All).await, []);
+    assert!(world.target.count(Operation::Manifest) < 20, "{} manifests were read", world.target.count(Operation::Manifest));
+    world.target.lose_blob(&mirror(), &Digest::sha256(b"a"));
+    assert_eq!(world.missing("depth-2", &PlatformFilter::All).await, [Digest::sha256(b"a")]);
+}
+
+#[tokio::test]
 async fn indexes_nested_too_deep_are_refused_with_and_without_a_filter() {
     let world = world();
     let mut inner = world.image("linux/amd64", &["a"], None).await;

@@ -16,8 +16,8 @@ use futures_util::stream::try_unfold;
 use tempfile::NamedTempFile;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Swept, TagSeen,
-    verified,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved, Swept,
+    TagSeen, verified,
 };
 use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
 use crate::model::{Descriptor, Digest, Hasher, Manifest, Reference, Repository, Tag};
@@ -58,18 +58,17 @@ impl ImageSource for Layouts {
         operation.run(|operation| Ok(operation.index()?.map(|index| index.tags()))).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         let operation = Operation::new(repository, format!("resolve {reference}"))?;
         let reference = reference.clone();
         operation
             .run(move |operation| {
                 if let Reference::Tag(tag) = &reference
                     && let Some(entry) = entry(operation, tag)?
-                    && !entry.media_type.is_empty()
                 {
-                    return Ok(Some(Descriptor::new(entry.media_type, entry.digest, entry.size)));
+                    return Ok(Some(entry.digest.into()));
                 }
-                Ok(manifest(operation, &reference)?.map(|manifest| manifest.descriptor()))
+                Ok(manifest(operation, &reference)?.map(|manifest| manifest.digest.into()))
             })
             .await
     }

@@ -65,7 +65,7 @@ impl Scratch {
         let resolved = Layouts::default().resolve(&self.repository, reference).await.map_err(|error| chain(&error))?;
         // Both ways to a manifest must agree.
         let manifest = Layouts::default().manifest(&self.repository, reference).await.map_err(|error| chain(&error))?;
-        assert_eq!(resolved, manifest.as_ref().map(Manifest::descriptor));
+        assert_eq!(resolved, manifest.as_ref().map(|manifest| manifest.digest.clone().into()));
         Ok(manifest.map(|manifest| manifest.digest))
     }
 

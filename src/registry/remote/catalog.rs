@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::{RemoteRepository, link};
 use crate::http::{self, Access, Kind, Method, Request, Target};
 use crate::model::Repository;
+use crate::registry::listing::{LARGEST_PAGE, Pages};
 use crate::registry::{PlaceError, PlaceErrorKind};
 
 const PAGE: usize = 1_000;
-const LARGEST_PAGE: usize = 8 * 1024 * 1024;
 const MOST_REPOSITORIES: usize = 100_000;
 
 const CATALOG: Kind = Kind("catalog");
@@ -26,6 +26,7 @@ impl RemoteRepository<'_> {
     pub(super) async fn catalog(&self) -> Result<Option<Vec<Repository>>, PlaceError> {
         let broken = |detail: String| self.wrong("list its repositories", PlaceErrorKind::Malformed, detail);
         let access = || Access { path: Some(self.path.clone()), scopes: vec!["registry:catalog:*".to_owned()] };
+        let mut pages = Pages::new();
         let mut found = Vec::new();
         let mut names = HashSet::new();
         let mut visited = HashSet::new();
@@ -41,6 +42,7 @@ impl RemoteRepository<'_> {
                 }
                 Err(error) => return Err(self.failed("list its repositories", error)),
             };
+            pages.begin(&answer).map_err(broken)?;
             let page = match serde_json::from_slice::<Page>(&answer.body) {
                 Ok(page) => page.repositories.unwrap_or_default(),
                 // Some registries answer everything they do not know with a page of their web site.
@@ -50,9 +52,12 @@ impl RemoteRepository<'_> {
             let is_empty = page.is_empty();
             for name in page {
                 match name.parse() {
-                    Ok(path) if names.insert(name) => found.push(Repository::Remote { host: self.host.clone(), path }),
+                    Ok(path) if names.insert(name) => {
+                        pages.found();
+                        found.push(Repository::Remote { host: self.host.clone(), path });
+                    }
                     Ok(_) => {}
-                    Err(error) => tracing::warn!(host = %self.host, %error, "a repository is left out"),
+                    Err(error) => pages.leave_out(&error),
                 }
             }
             if found.len() > MOST_REPOSITORIES {
@@ -60,8 +65,14 @@ impl RemoteRepository<'_> {
             }
             visited.insert(answer.url.clone());
             target = match link::next_page(&answer, &visited).map_err(broken)? {
-                Some(url) if !is_empty => Target::Url(url),
-                _ => return Ok(Some(found)),
+                Some(url) if !is_empty => {
+                    pages.check_next().map_err(broken)?;
+                    Target::Url(url)
+                }
+                _ => {
+                    pages.tell_left_out(self.host);
+                    return Ok(Some(found));
+                }
             };
         }
     }

@@ -1,12 +1,12 @@
 //! Looking up, reading and writing manifests.
 
 use super::{RemoteRepository, is_not_found, stated_digest};
-use crate::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use crate::http::{self, Body, Kind, Method, StatusCode};
 use crate::model::manifest::{LARGEST_MANIFEST, ManifestError, media_type};
 use crate::model::text::excerpt;
-use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference};
-use crate::registry::{PlaceError, PlaceErrorKind};
+use crate::model::{Algorithm, Digest, Manifest, Reference};
+use crate::registry::{PlaceError, PlaceErrorKind, Resolved};
 
 const LOOK_UP: Kind = Kind("manifest lookup");
 const READ: Kind = Kind("manifest read");
@@ -22,23 +22,24 @@ fn forgot_something(error: &http::Error) -> bool {
 
 impl RemoteRepository<'_> {
     /// Returns what a HEAD tells of a manifest. Where that is not enough, the manifest is read.
-    pub(super) async fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    pub(super) async fn resolve(&self, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         let action = || format!("look up {}", self.name(reference));
         let answer = match self.http.send(self.manifest_request(Method::HEAD, reference, LOOK_UP)).await {
             Ok(answer) => answer,
             Err(error) if is_not_found(&error) => return Ok(None),
             // Some know no HEAD. Other failures are none that reading would not have, and cost a pull.
             Err(error) if matches!(error.status(), Some(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)) => {
-                return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
+                return self.resolve_by_reading(reference).await;
             }
             Err(error) => return Err(self.failed(action(), error)),
         };
-        let size = answer.header(CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
-        let (Some(stated), Some(size)) = (stated_digest(&answer), size) else {
-            return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
-        };
+        let Some(stated) = stated_digest(&answer) else { return self.resolve_by_reading(reference).await };
         let digest = self.agreed(reference, stated).map_err(|detail| self.wrong(action(), PlaceErrorKind::Corrupt, detail))?;
-        Ok(Some(Descriptor::new(answer.header(CONTENT_TYPE.as_str()).map(essence).unwrap_or_default(), digest, size)))
+        Ok(Some(digest.into()))
+    }
+
+    async fn resolve_by_reading(&self, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
+        Ok(self.manifest(reference).await?.map(|manifest| manifest.digest.into()))
     }
 
     /// Returns a manifest. Its bytes are hashed; what was asked for and what the registry states must agree with that.
@@ -127,9 +128,4 @@ fn asked(reference: &Reference) -> Option<&Digest> {
         Reference::Digest(digest) => Some(digest),
         Reference::Tag(_) => None,
     }
-}
-
-/// Returns a media type without its parameters.
-fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or(content_type).trim().to_ascii_lowercase()
 }

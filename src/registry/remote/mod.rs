@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, TagSeen, beside,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved, TagSeen,
+    beside,
 };
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target, link};
 use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag};
@@ -45,6 +46,7 @@ pub struct RemoteRegistries {
     referrers_listing: Mutex<HashMap<Host, Arc<OnceCell<bool>>>>,
     interfaces: dates::Interfaces,
     deletes: delete::Hosts,
+    failed_mounts: upload::FailedMounts,
     /// The size of the parts that a large blob is sent in once sending it whole broke, in bytes.
     part: u64,
 }
@@ -56,6 +58,7 @@ impl RemoteRegistries {
             referrers_listing: Mutex::default(),
             interfaces: dates::Interfaces::default(),
             deletes: delete::Hosts::default(),
+            failed_mounts: upload::FailedMounts::default(),
             part: upload::PART,
         }
     }
@@ -80,7 +83,7 @@ impl ImageSource for RemoteRegistries {
         self.at(repository)?.push_dates(&self.interfaces).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         self.at(repository)?.resolve(reference).await
     }
 
@@ -136,7 +139,9 @@ impl ImageStore for RemoteRegistries {
         mount_from: Option<&Repository>,
     ) -> Result<BlobPut, PlaceError> {
         let mount_from = match mount_from {
-            Some(from) if from.shares_blobs_with(repository) && from != repository => Some(self.at(from)?.path),
+            Some(from) if from.shares_blobs_with(repository) && from != repository => {
+                Some(upload::MountFrom { path: self.at(from)?.path, failed: &self.failed_mounts })
+            }
             _ => None,
         };
         self.at(repository)?.put_blob(descriptor, content, mount_from, self.part).await

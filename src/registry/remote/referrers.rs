@@ -9,6 +9,7 @@ use crate::http::header::CONTENT_TYPE;
 use crate::http::{self, Answer, Kind, Method, Target};
 use crate::model::manifest::{LARGEST_MANIFEST, media_type};
 use crate::model::{Descriptor, Digest};
+use crate::registry::listing::Pages;
 use crate::registry::{PlaceError, PlaceErrorKind, Referrers};
 
 const REFERRERS: Kind = Kind("referrers");
@@ -31,6 +32,7 @@ impl RemoteRepository<'_> {
     pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers, PlaceError> {
         let action = || format!("list what refers to {}@{subject}", self.path);
         let broken = |detail: &str| self.wrong(action(), PlaceErrorKind::Malformed, detail);
+        let mut pages = Pages::new();
         let mut listed: Vec<Descriptor> = Vec::new();
         let mut known = HashSet::new();
         let mut visited = HashSet::new();
@@ -44,6 +46,7 @@ impl RemoteRepository<'_> {
                 Err(error) if visited.is_empty() && lacks_the_listing(&error) => return Ok(Referrers::NotListed),
                 Err(error) => return Err(self.failed(action(), error)),
             };
+            pages.begin(&answer).map_err(|detail| broken(&detail))?;
             let says_index = says_index(&answer);
             let page = match serde_json::from_slice::<Page>(&answer.body) {
                 Ok(page) if says_index || page.manifests.is_some() || page.media_type.as_deref() == Some(media_type::OCI_INDEX) => page,
@@ -54,13 +57,19 @@ impl RemoteRepository<'_> {
             };
             let page = page.manifests.unwrap_or_default();
             let is_empty = page.is_empty();
-            listed.extend(page.into_iter().filter(|referrer| known.insert(referrer.digest.clone())));
+            for referrer in page {
+                if known.insert(referrer.digest.clone()) {
+                    pages.found();
+                    listed.push(referrer);
+                }
+            }
             if listed.len() > MOST_REFERRERS {
                 return Err(broken(&format!("there are more than {MOST_REFERRERS}")));
             }
             visited.insert(answer.url.clone());
             let next = if is_empty { None } else { link::next_page(&answer, &visited).map_err(|detail| broken(&detail))? };
             let Some(url) = next else { return Ok(Referrers::Listed(listed)) };
+            pages.check_next().map_err(|detail| broken(&detail))?;
             request = http::Request::new(Method::GET, self.host, Target::Url(url), REFERRERS, self.access("pull"));
         }
     }
@@ -245,6 +254,17 @@ mod tests {
         let error = asked(&fake).await.expect_err("too many");
         assert!(shown(&error).contains("more than 10000"), "{}", shown(&error));
         assert_eq!(fake.seen().len(), 3);
+        let same = Fake::start(|seen| linked(&format!("?page={}", seen.index), page([1]))).await;
+        let error = asked(&same).await.expect_err("the same again");
+        assert!(shown(&error).contains("a page with nothing new"), "{}", shown(&error));
+        assert_eq!(same.seen().len(), 2);
+        let fat = Fake::start(|seen| {
+            let body = page([seen.index]).replace("\"number\":", &format!("\"more\":\"{}\",\"number\":", "x".repeat(4_000_000)));
+            linked(&format!("?page={}", seen.index), body)
+        })
+        .await;
+        let error = asked(&fat).await.expect_err("too much");
+        assert!(shown(&error).contains("more than 67108864 bytes"), "{}", shown(&error));
         let long = " ".repeat(LARGEST_MANIFEST + 1);
         let fake = Fake::start(move |_| long.clone()).await;
         assert_eq!(asked(&fake).await.expect_err("too large").kind, PlaceErrorKind::Malformed);

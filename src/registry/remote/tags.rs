@@ -7,13 +7,11 @@ use serde::Deserialize;
 use super::{RemoteRepository, is_not_found, link};
 use crate::http::{self, Kind, Method, Target};
 use crate::model::Tag;
+use crate::registry::listing::{LARGEST_PAGE, MOST_TAGS, Pages};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 
 /// Tags asked for at once: the most that Amazon's registry allows.
 const PAGE: usize = 1_000;
-
-const LARGEST_PAGE: usize = 8 * 1024 * 1024;
-const MOST_TAGS: usize = 1_000_000;
 
 const LISTING: Kind = Kind("listing");
 
@@ -28,6 +26,7 @@ impl RemoteRepository<'_> {
     pub(super) async fn tags(&self) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         let action = || format!("list the tags of {}", self.path);
         let broken = |detail: String| self.wrong(action(), PlaceErrorKind::Malformed, detail);
+        let mut pages = Pages::new();
         let mut tags = Vec::new();
         let mut names = HashSet::new();
         let mut visited = HashSet::new();
@@ -39,33 +38,39 @@ impl RemoteRepository<'_> {
                 Err(error) if visited.is_empty() && is_unknown(&error) => return Ok(None),
                 Err(error) => return Err(self.failed(action(), error)),
             };
+            pages.begin(&answer).map_err(broken)?;
             let page: Page = serde_json::from_slice(&answer.body)
                 .map_err(|error| broken("the answer is no list of tags".to_owned()).caused_by(error))?;
             let page = page.tags.unwrap_or_default();
-            let (length, known) = (page.len(), names.len());
-            let last = page.last().cloned();
-            for name in page {
-                if !names.insert(name.clone()) {
-                    continue;
-                }
+            for name in &page {
                 match name.parse::<Tag>() {
-                    Ok(tag) => tags.push(TagSeen::named(tag)),
-                    Err(error) => tracing::warn!(repository = %format!("{}/{}", self.host, self.path), %error, "a tag is left out"),
+                    Ok(tag) if names.insert(tag.clone()) => {
+                        pages.found();
+                        tags.push(TagSeen::named(tag));
+                    }
+                    Ok(_) => {}
+                    Err(error) => pages.leave_out(&error),
                 }
             }
-            if names.len() > MOST_TAGS {
+            if tags.len() > MOST_TAGS {
                 return Err(broken(format!("there are more than {MOST_TAGS} tags")));
             }
-            let Some(last) = last else { return Ok(Some(tags)) };
             visited.insert(answer.url.clone());
-            request = match link::next_page(&answer, &visited).map_err(broken)? {
-                Some(url) => http::Request::new(Method::GET, self.host, Target::Url(url), LISTING, self.access("pull")),
+            let next = if page.is_empty() { None } else { link::next_page(&answer, &visited).map_err(broken)? };
+            request = match (next, page.last()) {
+                (Some(url), _) => {
+                    pages.check_next().map_err(broken)?;
+                    http::Request::new(Method::GET, self.host, Target::Url(url), LISTING, self.access("pull"))
+                }
                 // Old versions of Gitea cut a listing without saying so.
-                None if length == PAGE && names.len() > known => {
+                (None, Some(last)) if page.len() == PAGE && pages.has_new() => {
                     let last: String = url::form_urlencoded::byte_serialize(last.as_bytes()).collect();
                     self.request(Method::GET, &format!("tags/list?n={PAGE}&last={last}"), LISTING, "pull")
                 }
-                None => return Ok(Some(tags)),
+                (None, _) => {
+                    pages.tell_left_out(&format_args!("{}/{}", self.host, self.path));
+                    return Ok(Some(tags));
+                }
             };
         }
     }

@@ -110,6 +110,39 @@ async fn a_listing_that_cannot_be_whole_is_an_error() {
     shown_as(PlaceErrorKind::Malformed, &tags_of(&fake).await.expect_err("no listing"));
 }
 
+/// Answers with `body` and a link to another page each time.
+fn and_more(seen: &Seen, body: String) -> Response {
+    ([("link", format!("<?page={}>; rel=\"next\"", seen.index))], body).into_response()
+}
+
+#[tokio::test]
+async fn a_listing_of_the_same_on_each_page_ends_as_an_error() {
+    const NOTHING_NEW: &str = "a page with nothing new says that another follows";
+    let fake = Fake::start(|seen| and_more(seen, r#"{"tags":["1"],"repositories":["a"]}"#.to_owned())).await;
+    let error = shown(&tags_of(&fake).await.expect_err("no end"));
+    assert!(error.contains(NOTHING_NEW), "{error}");
+    assert_eq!(fake.seen().len(), 2);
+    let (registries, repository) = registry(&fake);
+    let error = shown(&registries.repositories_beside(&repository).await.expect_err("no end"));
+    assert!(error.contains(NOTHING_NEW), "{error}");
+    assert_eq!(fake.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn a_listing_of_anything_is_bounded_by_its_text() {
+    let fake = Fake::start(|seen| {
+        let name = format!("{}{}", seen.index, "A".repeat(2_000_000));
+        and_more(seen, format!(r#"{{"tags":["{name}"],"repositories":["{name}"]}}"#))
+    })
+    .await;
+    let error = shown(&tags_of(&fake).await.expect_err("no end"));
+    assert!(error.contains("it has more than 67108864 bytes"), "{error}");
+    assert_eq!(fake.seen().len(), 17);
+    let (registries, repository) = registry(&fake);
+    let error = shown(&registries.repositories_beside(&repository).await.expect_err("no end"));
+    assert!(error.contains("it has more than 67108864 bytes"), "{error}");
+}
+
 #[tokio::test]
 async fn a_full_page_without_a_link_is_asked_on_from() {
     let page = |from: usize, to: usize| {
@@ -151,7 +184,7 @@ async fn a_lookup_is_a_head_with_all_types_accepted() {
     let fake = Fake::start(manifest_answer(Some(Digest::sha256(MANIFEST.as_bytes()).to_string()))).await;
     let (registry, repository) = registry(&fake);
     let found = registry.resolve(&repository, &tag("1")).await.expect("an answer");
-    assert_eq!(found, Some(Descriptor::new(media_type::OCI_INDEX, Digest::sha256(MANIFEST.as_bytes()), MANIFEST.len() as u64)));
+    assert_eq!(found, Some(Digest::sha256(MANIFEST.as_bytes()).into()));
     registry.manifest(&repository, &tag("1")).await.expect("an answer");
     let seen = fake.seen();
     assert_eq!(fake.lines(), ["HEAD /v2/a/manifests/1", "GET /v2/a/manifests/1"]);
@@ -170,6 +203,16 @@ async fn a_lookup_without_a_usable_digest_reads_and_hashes() {
         assert_eq!(found.digest, Digest::sha256(MANIFEST.as_bytes()));
         assert_eq!(methods(&fake), ["HEAD", "GET"]);
     }
+}
+
+#[tokio::test]
+async fn a_lookup_that_tells_the_digest_and_no_length_reads_nothing() {
+    let digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let answer =
+        b"HTTP/1.1 200 OK\r\nDocker-Content-Digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n";
+    let (registry, repository) = registry_at(&http::testing::raw_server(answer, Duration::from_millis(10)).await);
+    let found = registry.resolve(&repository, &tag("1")).await.expect("nothing is read, which would fail");
+    assert_eq!(found.expect("a manifest").digest.as_str(), digest);
 }
 
 #[tokio::test]
@@ -192,7 +235,7 @@ async fn where_lookups_are_unknown_manifests_are_read() {
         .await;
         let (registry, repository) = registry(&fake);
         let found = registry.resolve(&repository, &tag("1")).await.expect("an answer").expect("a manifest");
-        assert_eq!(found, Descriptor::new(media_type::OCI_INDEX, Digest::sha256(MANIFEST.as_bytes()), MANIFEST.len() as u64));
+        assert_eq!(found, Digest::sha256(MANIFEST.as_bytes()).into());
         assert_eq!(methods(&fake), ["HEAD", "GET"]);
     }
     for status in [400, 403, 418, 500] {
@@ -420,6 +463,41 @@ async fn a_blob_is_mounted_or_uploaded_as_the_registry_likes() {
     let fake = Fake::start(plain_registry).await;
     put(&fake, &content(), &blob, Some("a")).await.expect("it is stored");
     assert_eq!(fake.lines()[0], "POST /v2/a/blobs/uploads/", "nothing is mounted from the repository itself");
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_to_mount_gets_the_content_and_is_soon_not_asked_any_more() {
+    for is_token_server in [false, true] {
+        let fake = Fake::start(move |seen| match seen.path.as_str() {
+            path if path.starts_with("/token") && path.contains("%3Ab%3A") => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            path if path.starts_with("/token") => r#"{"token":"t"}"#.into_response(),
+            _ if is_token_server && seen.authorization().is_none() => {
+                (StatusCode::UNAUTHORIZED, [("www-authenticate", format!(r#"Bearer realm="http://{}/token""#, seen.server()))])
+                    .into_response()
+            }
+            path if path.contains("mount=") => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            _ => plain_registry(seen),
+        })
+        .await;
+        let (registry, target) = registry(&fake);
+        let from = repository(&fake.host(), "b");
+        for _ in 0..4 {
+            let stored = registry.put_blob(&target, &descriptor(CONTENT), &content(), Some(&from)).await;
+            assert_eq!(stored.expect("it is stored"), BlobPut::Uploaded);
+        }
+        let mounts = fake.lines().iter().filter(|line| line.contains("mount=")).count();
+        assert_eq!(mounts, if is_token_server { 1 } else { 2 }, "{:?}", fake.lines());
+    }
+}
+
+#[tokio::test]
+async fn a_mount_that_came_too_soon_is_asked_for_again() {
+    let fake = Fake::start(|seen| match seen.index {
+        0 => StatusCode::TOO_MANY_REQUESTS.into_response(),
+        _ => StatusCode::CREATED.into_response(),
+    })
+    .await;
+    assert_eq!(put(&fake, &content(), &descriptor(CONTENT), Some("b")).await.expect("it is mounted"), BlobPut::Mounted);
 }
 
 #[tokio::test]

@@ -4,13 +4,16 @@
 //! from where the registry says that it got to, so that less is lost when it breaks again. Registries answer wrong to that in
 //! many ways; once one does, the blob is sent in one request again.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::StreamExt;
 
 use super::session::{Session, Status};
 use super::source::Source;
 use super::{RemoteRepository, scope};
 use crate::http::{self, Body, Kind, Method, StatusCode};
-use crate::model::{Descriptor, RepositoryPath};
+use crate::model::{Descriptor, Host, RepositoryPath};
 use crate::registry::verify::Verifier;
 use crate::registry::{BlobPut, PlaceError, PlaceErrorKind, Reopen};
 
@@ -19,6 +22,29 @@ const UPLOAD: Kind = Kind("upload");
 
 /// How much a part has at least, in bytes, unless it is the last: what may have to be sent again.
 pub(super) const PART: u64 = 16 * 1024 * 1024;
+
+/// How often a host may answer that it failed when it was to share a blob: it is not asked again in that run.
+const MOST_FAILED_MOUNTS: u32 = 2;
+
+/// How often hosts failed to share a blob. What they refuse for a reason does not count: it may be another for another blob.
+#[derive(Default)]
+pub(super) struct FailedMounts(Mutex<HashMap<Host, u32>>);
+
+impl FailedMounts {
+    fn are_too_many(&self, host: &Host) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).is_some_and(|count| *count >= MOST_FAILED_MOUNTS)
+    }
+
+    fn add(&self, host: &Host) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_default() += 1;
+    }
+}
+
+/// A repository of the same host that may have a blob.
+pub(super) struct MountFrom<'a> {
+    pub(super) path: &'a RepositoryPath,
+    pub(super) failed: &'a FailedMounts,
+}
 
 /// What came of asking the registry to share a blob.
 enum Mount {
@@ -69,12 +95,12 @@ impl RemoteRepository<'_> {
         &self,
         descriptor: &Descriptor,
         content: &dyn Reopen,
-        mount_from: Option<&RepositoryPath>,
+        mount_from: Option<MountFrom<'_>>,
         part: u64,
     ) -> Result<BlobPut, PlaceError> {
         let action = format!("upload blob {}", self.blob_name(&descriptor.digest));
         let session = match mount_from {
-            Some(from) => match self.mount(descriptor, from, &action).await? {
+            Some(from) => match self.mount(descriptor, &from, &action).await? {
                 Mount::Mounted => return Ok(BlobPut::Mounted),
                 Mount::Upload(session) => Some(session),
                 Mount::Declined => None,
@@ -95,26 +121,33 @@ impl RemoteRepository<'_> {
         upload.run().await.map(|()| BlobPut::Uploaded)
     }
 
-    /// Asks the registry to share a blob that it holds in the repository `from`.
-    async fn mount(&self, descriptor: &Descriptor, from: &RepositoryPath, action: &str) -> Result<Mount, PlaceError> {
-        let from_query: String = url::form_urlencoded::byte_serialize(from.as_str().as_bytes()).collect();
+    /// Asks the registry to share a blob that it holds in another repository. Whatever it has against that, an upload does without
+    /// it, so only what would fail an upload just as well is tried again.
+    async fn mount(&self, descriptor: &Descriptor, from: &MountFrom<'_>, action: &str) -> Result<Mount, PlaceError> {
+        if from.failed.are_too_many(self.host) {
+            return Ok(Mount::Declined);
+        }
+        let from_query: String = url::form_urlencoded::byte_serialize(from.path.as_str().as_bytes()).collect();
         let rest = format!("blobs/uploads/?mount={}&from={from_query}", descriptor.digest);
-        let mut request = self.request(Method::POST, &rest, START, "pull,push");
-        request.access.scopes.push(scope(from, "pull"));
-        match self.http.send(request).await {
-            Ok(answer) if answer.status == StatusCode::CREATED => {
-                self.check_stored(action, &answer, &descriptor.digest)?;
-                Ok(Mount::Mounted)
+        let mut tries = self.http.tries(self.host, START).map_err(|error| self.failed(action, error))?;
+        loop {
+            let mut request = self.request(Method::POST, &rest, START, "pull,push");
+            request.access.scopes.push(scope(from.path, "pull"));
+            match self.http.send_once(request).await {
+                Ok(answer) if answer.status == StatusCode::CREATED => {
+                    self.check_stored(action, &answer, &descriptor.digest)?;
+                    return Ok(Mount::Mounted);
+                }
+                Ok(answer) => return Ok(Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)),
+                Err(error) if is_of_mounting(&error) => {
+                    tracing::debug!(host = %self.host, %error, "mounting was declined");
+                    if matches!(error, http::Error::TokenServer(_)) || error.status().is_some_and(|status| status.is_server_error()) {
+                        from.failed.add(self.host);
+                    }
+                    return Ok(Mount::Declined);
+                }
+                Err(error) => tries.after(error).await.map_err(|error| self.failed(action, error))?,
             }
-            Ok(answer) => Ok(Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)),
-            // Whatever the registry has against mounting, an upload does without it.
-            Err(error)
-                if matches!(&error, http::Error::Unauthorized { .. }) || error.status().is_some_and(|status| status.is_client_error()) =>
-            {
-                tracing::debug!(host = %self.host, %error, "mounting was declined");
-                Ok(Mount::Declined)
-            }
-            Err(error) => Err(self.failed(action, error)),
         }
     }
 
@@ -130,6 +163,16 @@ impl RemoteRepository<'_> {
         })?;
         Session::opened(self, &answer)
             .ok_or_else(|| self.wrong(action, PlaceErrorKind::Malformed, "the registry opened an upload and did not say where"))
+    }
+}
+
+/// Returns whether a failure says something of mounting, or of the token that it alone needs, rather than of the host or how often
+/// it may be asked.
+fn is_of_mounting(error: &http::Error) -> bool {
+    match error {
+        http::Error::Refused(refusal) => !matches!(refusal.status.as_u16(), 408 | 429),
+        http::Error::Unauthorized { .. } | http::Error::TokenServer(_) => true,
+        _ => false,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::model::hook::{Hook, HookCommand};
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::read_only::ReadOnly;
-use crate::registry::{BlobStream, ImageSource, InMemory, PlaceError, PlaceErrorKind, TagSeen};
+use crate::registry::{BlobStream, ImageSource, InMemory, PlaceError, PlaceErrorKind, Resolved, TagSeen};
 use crate::steps::Mode;
 use crate::transfer::forgetful;
 
@@ -406,7 +406,7 @@ impl ImageSource for Waiting {
         self.place.tags(repository).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Descriptor>, PlaceError> {
+    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
         self.place.resolve(repository, reference).await
     }
 

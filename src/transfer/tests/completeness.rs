@@ -2,7 +2,7 @@ use super::*;
 
 impl World {
     /// Returns what a look into a tag at the target finds missing.
-    async fn missing(&self, name: &str, filter: &PlatformFilter) -> Vec<Digest> {
+    pub(super) async fn missing(&self, name: &str, filter: &PlatformFilter) -> Vec<Digest> {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let request = CompletenessRequest { item: name, from: &from, to: &to, tag: &tag, filter };
         self.transfer.missing(&request).await.expect("a look")

@@ -211,7 +211,7 @@ async fn manifests_keep_their_exact_bytes(place: &Place<'_>) {
             assert_eq!(found.bytes, text.as_bytes(), "{reference}");
             assert_eq!(found, written, "{reference}");
             let resolved = place.store.resolve(&repository, &reference).await.expect("an answer").expect("the manifest");
-            assert_eq!(resolved, written.descriptor(), "{reference}");
+            assert_eq!(resolved.digest, written.digest, "{reference}");
         }
     }
 }
@@ -223,7 +223,7 @@ async fn a_tag_moves_and_what_it_named_stays(place: &Place<'_>) {
     let new = put_image(place, &repository, &tag("latest"), b"new").await;
     assert_ne!(old.digest, new.digest);
     let found = place.store.resolve(&repository, &tag("latest").into()).await.expect("an answer");
-    assert_eq!(found, Some(new.descriptor()));
+    assert_eq!(found.map(|found| found.digest), Some(new.digest.clone()));
     let found = place.store.manifest(&repository, &old.digest.clone().into()).await.expect("an answer");
     assert_eq!(found, Some(old));
     assert_eq!(listed(place, &repository).await, ["latest", "other"]);
@@ -413,7 +413,7 @@ async fn a_manifest_is_deleted_with_its_tags_and_nothing_else(place: &Place<'_>)
     }
     put_manifest(place, &repository, &tag("3.0").into(), &index).await;
     let found = place.store.resolve(&repository, &tag("3.0").into()).await.expect("an answer");
-    assert_eq!(found, Some(index.descriptor()));
+    assert_eq!(found.map(|found| found.digest), Some(index.digest.clone()));
 }
 
 async fn what_is_there_can_be_claimed(place: &Place<'_>) {

@@ -173,7 +173,7 @@ fn indexes_without_an_end_are_left_after_a_few() {
     let mut deep = too_deep();
     deep.tags[0].0 = "1.0".parse().expect("a tag");
     let liar = serving(deep, |_| absent());
-    fails(sync_from(&liar.host(), "tag_regex: '.*'"), "source nests indexes deeper than 4");
+    fails(sync_from(&liar.host(), "tag_regex: '.*'"), "indexes are nested deeper than 4");
     assert!(liar.asked().len() < 20);
     // A digest cannot be part of what it is of, so an index that claims to hold itself serves other bytes than it says.
     let itself = Descriptor::new(media_type::OCI_INDEX, Digest::sha256(b"itself"), 400);

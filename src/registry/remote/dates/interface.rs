@@ -98,8 +98,12 @@ impl Interface {
                 let page: Vec<HarborArtifact> = parse(answer)?;
                 let length = page.len();
                 for artifact in page {
-                    for tag in artifact.tags.unwrap_or_default() {
-                        listing.add(tag.name, tag.push_time.as_deref().and_then(time), Some(&artifact.digest));
+                    let tags = artifact.tags.unwrap_or_default();
+                    if tags.is_empty() {
+                        listing.pass_over();
+                    }
+                    for tag in tags {
+                        listing.add(&tag.name, tag.push_time.as_deref().and_then(time), Some(&artifact.digest));
                     }
                 }
                 Ok(Page { length, last: None, more: length >= PAGE || link::next(&answer.headers).is_some() })
@@ -110,7 +114,7 @@ impl Interface {
                 for tag in page {
                     // All three are of the tag, not of its image. Older registries have no `published_at`.
                     let pushed_at = tag.published_at.or(tag.updated_at).or(tag.created_at);
-                    listing.add(tag.name, pushed_at.as_deref().and_then(time), tag.digest.as_deref());
+                    listing.add(&tag.name, pushed_at.as_deref().and_then(time), tag.digest.as_deref());
                 }
                 Ok(Page { length, last, more: link::next(&answer.headers).is_some() })
             }
@@ -118,7 +122,7 @@ impl Interface {
                 let page: QuayPage = parse(answer)?;
                 let length = page.tags.len();
                 for tag in page.tags {
-                    listing.add(tag.name, tag.start_ts.and_then(unix_time), tag.manifest_digest.as_deref());
+                    listing.add(&tag.name, tag.start_ts.and_then(unix_time), tag.manifest_digest.as_deref());
                 }
                 Ok(Page { length, last: None, more: page.has_additional })
             }

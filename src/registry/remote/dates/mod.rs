@@ -114,6 +114,7 @@ impl RemoteRepository<'_> {
                 Err(error) if is_first && is_missing(&error) => return Ok(Outcome::Missing(self.failed(action(), error))),
                 Err(error) => return Err(self.failed(action(), error)),
             };
+            listing.begin_page(&answer).map_err(|detail| wrong(&detail))?;
             let page = match interface.read(&answer, &mut listing) {
                 Ok(page) => page,
                 Err(error) => {
@@ -122,7 +123,7 @@ impl RemoteRepository<'_> {
                 }
             };
             if !listing.end_page(page.length, page.more).map_err(|detail| wrong(&detail))? {
-                return Ok(Outcome::Tags(listing.into_tags()));
+                return Ok(Outcome::Tags(listing.into_tags(&format_args!("{}/{}", self.host, self.path))));
             }
             position = Position { number: position.number + 1, last: page.last };
         }
