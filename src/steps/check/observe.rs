@@ -83,9 +83,10 @@ pub async fn known(sources: &Sources<'_>, asked: Option<&ImageReference>) -> Res
     match documented(sources, asked).await {
         Ok(mut known) => {
             if let Some((source, asked)) = sources.images.zip(asked)
-                && known.base(&asked.repository).is_none_or(|base| base.tags.is_empty())
-                && let Some(base) = listed(source, &asked.repository).await?
+                && known.base(&asked.repository).is_none_or(|base| base.tags.is_empty() || !base.is_told(asked))
+                && let Some(mut base) = listed(source, &asked.repository).await?
             {
+                base.asked = known.base(&asked.repository).and_then(|told| told.asked);
                 known.bases.retain(|other| other.repository != base.repository);
                 known.bases.push(base);
                 known.source = Source::Registry;

@@ -230,13 +230,7 @@ async fn a_named_configuration_goes_before_the_inventory() {
 
 #[tokio::test]
 async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
-    let place = MemoryPlace::default();
-    for tag in ["3.21.3-core1.0.0", "3.21.4-core1.0.0"] {
-        let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
-        let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
-        let tag: crate::model::Tag = tag.parse().expect("a tag");
-        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
-    }
+    let place = place_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
     let setting = Setting::new(&[]);
     assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::NoSource(_))));
     let sources = Sources { images: Some(&place), ..setting.sources() };
@@ -245,6 +239,48 @@ async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     let report = CheckReport::new(image(BASE), None, &world, STRICT);
     assert_eq!((report.up_to_date, report.rebuilt, report.source), (Some(false), Rebuilt::SinceLastBuild, Some(Source::Registry)));
     assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.21.4-core1.0.0")));
+}
+
+async fn place_with(tags: &[&str]) -> MemoryPlace {
+    let place = MemoryPlace::default();
+    for tag in tags {
+        let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
+        let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
+        let tag: crate::model::Tag = tag.parse().expect("a tag");
+        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
+    }
+    place
+}
+
+#[tokio::test]
+async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_registry_knows_it() {
+    let place = place_with(&["3.20.1-core1.0.0", "3.20.2-core1.0.0"]).await;
+    let mirror = "sync: { entries: [{ source: docker.io/library/alpine, target: r.example/mirrors/alpine, tag_regex: '3.*' }] }\n";
+    let without_tag: &'static str = format!("{mirror}{}", CONFIGURATION.replace("mirror_tag: 3.21.3, ", "")).leak();
+    let another = "    - { name: alpine, folder: b, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.21.3, lifecycle: { product: alpine } }\n";
+    let partly: &'static str = format!("{without_tag}{another}").leak();
+    for text in [without_tag, partly] {
+        let setting = Setting::new(&[("imglife.yaml", text), ("eol-data.yaml", EOL_DATA)]);
+        let report = setting.check(OLD, STRICT).await;
+        assert_eq!((report.up_to_date, report.latest.clone(), report.exit()), (None, None, Exit::PolicyViolated), "its support has ended");
+        assert!(report.warnings.iter().any(|warning| warning.contains("alpine: its version is not known")), "{:?}", report.warnings);
+        assert_eq!(report.standing.days_left, Some(-234), "its cycle is known all the same");
+
+        let sources = Sources { images: Some(&place), ..setting.sources() };
+        let world = observe(&image(OLD), None, &sources).await.expect("a check");
+        let report = CheckReport::new(image(OLD), None, &world, STRICT);
+        assert_eq!((report.up_to_date, report.source.clone()), (Some(false), Some(Source::Registry)));
+        assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.20.2-core1.0.0")));
+        assert_eq!(report.standing.days_left, Some(-234));
+        assert!(!report.warnings.iter().any(|warning| warning.contains("alpine: ")), "{:?}", report.warnings);
+    }
+    let setting = Setting::new(&[("imglife.yaml", partly)]);
+    assert_eq!(setting.check(BASE, STRICT).await.up_to_date, Some(true), "what is built now needs no listing");
+    let setting = Setting::new(&[("imglife.yaml", without_tag)]);
+    let known = known(&setting.sources(), None).await.expect("known");
+    let error = latest(&known, "alpine", None).expect_err("no version");
+    assert!(matches!(error, LatestError::Untold { .. }));
+    assert_eq!(error.hint().as_deref(), Some("ask the registry: `imglife latest r.example/bases/alpine --probe`"));
 }
 
 #[tokio::test]
