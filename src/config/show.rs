@@ -192,7 +192,7 @@ fn image(image: &BuildImage) -> Value {
         ("provenance", word(image.provenance)),
         ("hooks", json!({ "post_image_build": hooks(&image.post_image_build) })),
         ("retention", image.retention.as_ref().map_or(Value::Null, retention)),
-        ("lifecycle", image.lifecycle.iter().map(product).collect()),
+        ("lifecycle", image.lifecycle.as_ref().map_or(Value::Null, |own| own.iter().map(product).collect())),
     ])
 }
 
@@ -287,7 +287,8 @@ pub fn suffices(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
     let needs = |is_there: bool, reason: &str| if is_there { Ok(()) } else { Err(reason.to_owned()) };
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
-    let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty()) || images.iter().any(|image| !image.lifecycle.is_empty());
+    let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty())
+        || images.iter().flat_map(|image| &image.lifecycle).any(|own| !own.is_empty());
     let products = || needs(has_products, "no image has a `lifecycle`");
     let records = || records(config.registry.as_ref());
     let mirrors = needs(!entries.is_empty(), "`sync.entries` lists no mirror");

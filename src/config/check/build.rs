@@ -9,7 +9,7 @@ use super::reader::{Context, Fields, Located};
 use super::retention::{Applied, General};
 use super::sync::{CheckedSync, Mirrors, platforms};
 use crate::config::table::BUILD_HOOKS;
-use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, ImageLifecycle, Provenance};
+use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, Provenance};
 use crate::model::text::printable;
 use crate::model::{Platform, Repository, Tag};
 
@@ -29,7 +29,6 @@ struct Inherited<'a> {
     post_image_build: Vec<Hook>,
     engine: Option<EngineChoice>,
     general: &'a General,
-    lifecycles: HashMap<Repository, Vec<ImageLifecycle>>,
     /// What is mirrored, by where it is mirrored to.
     sources: HashMap<Repository, Repository>,
 }
@@ -62,10 +61,6 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
     let on_base_change = fields.value("on_base_change");
     let parallelism = fields.value("parallelism");
     let post_image_build = hooks(&fields.section_or_empty("hooks", &BUILD_HOOKS), "post_image_build").unwrap_or_default();
-    let mut lifecycles: HashMap<Repository, Vec<ImageLifecycle>> = HashMap::new();
-    for entry in sync.iter().flat_map(|checked| &checked.sync.entries).filter(|entry| !entry.lifecycle.is_empty()) {
-        lifecycles.entry(entry.target.clone()).or_insert_with(|| entry.lifecycle.clone());
-    }
     let entries = sync.iter().flat_map(|checked| &checked.sync.entries);
     let sources = entries.map(|entry| (entry.target.clone(), entry.source.clone())).collect();
     let given_platforms = platforms(&fields);
@@ -79,7 +74,6 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
         post_image_build: post_image_build.clone(),
         engine,
         general,
-        lifecycles,
         sources,
     };
     fields.demand("images");
@@ -148,7 +142,7 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let applied = inherited.general.applied(fields);
     let mirror = mirror_image.as_ref().map(|mirror| &mirror.value);
     let origin = mirror.map(|mirror| inherited.sources.get(mirror).unwrap_or(mirror));
-    let lifecycle = products(fields, origin).or_else(|| inherited.lifecycles.get(mirror?).cloned()).unwrap_or_default();
+    let lifecycle = products(fields, origin);
     let build = || {
         Some(BuildImage {
             name: name.clone()?.value,
