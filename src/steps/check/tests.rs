@@ -229,6 +229,24 @@ async fn a_named_configuration_goes_before_the_inventory() {
 }
 
 #[tokio::test]
+async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
+    let setting = Setting::new(&[]);
+    let text = inventory("2026-11-20T00:00:00Z").replace(r#""ends":"2026-12-01""#, r#""cycle":"3.21","ends":"2026-12-01""#);
+    setting.records.write_data(DataFile::Inventory, text.into()).await.expect("to write");
+    let data = "alpine:\n  - { cycle: '3.21', eol: 2026-11-30 }\n";
+    let sources = Sources { eol_data: Some(("data", data.as_bytes())), forge: None, ..setting.sources() };
+    let days_left = async |base: &str| {
+        let world = observe(&image(base), None, &sources).await.expect("a check");
+        assert!(matches!(world.known.source, Source::Inventory { .. }));
+        CheckReport::new(image(base), None, &world, STRICT).standing.days_left
+    };
+    assert_eq!(days_left(BASE).await, Some(9));
+    assert_eq!(days_left(OLD).await, Some(-234), "what they say nothing of is as the inventory has it");
+    let sources = Sources { eol_data: Some(("data", b"[")), ..sources };
+    assert!(matches!(observe(&image(BASE), None, &sources).await, Err(CheckError::EolData { .. })));
+}
+
+#[tokio::test]
 async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     let place = place_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
     let setting = Setting::new(&[]);
