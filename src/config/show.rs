@@ -19,6 +19,9 @@ pub fn show(config: &Config) -> String {
     if let Some(registry) = &config.registry {
         shown.insert("registry".to_owned(), shown_registry(registry, config));
     }
+    if config.registry.is_none() && !config.insecure_registries.is_empty() {
+        shown.insert("registry".to_owned(), json!({ "insecure_registries": texts(&config.insecure_registries) }));
+    }
     if !config.hosts.is_empty() {
         let hosts: Map<String, Value> = config.hosts.iter().map(|(host, settings)| (host.to_string(), host_settings(settings))).collect();
         shown.insert("hosts".to_owned(), Value::Object(hosts));
