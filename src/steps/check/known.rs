@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::config::{BuildImage, Config};
+use crate::config::{BuildImage, Config, ImageType};
 use crate::eol::Table;
 use crate::model::eol::{Calendar, Standing};
 use crate::model::inventory::User;
@@ -155,7 +155,8 @@ impl Configured<'_> {
 
     /// Returns how an image stands, or how another tag of it does.
     fn standing(&self, image: &BuildImage, tag: Option<&Tag>) -> Standing {
-        let Some(table) = self.table else { return Standing::UNKNOWN };
+        // Development images are not looked after.
+        let Some(table) = self.table.filter(|_| image.image_type != ImageType::SpecialDevelopment) else { return Standing::UNKNOWN };
         let lifecycle = &self.config.lifecycle;
         let calendar = Calendar { today: self.now.date_naive(), warn_days: lifecycle.warn_days };
         let judge = Judge { table, phase: lifecycle.phase, calendar };

@@ -48,6 +48,7 @@ build:
   images:
     - { name: alpine, folder: a, type: core, mirror_image: $CI_REGISTRY_IMAGE/mirrors/alpine, mirror_tag: 3.21.3, aliases: [latest], lifecycle: { product: alpine } }
     - { name: odd, folder: a, type: core, mirror_image: $CI_REGISTRY_IMAGE/mirrors/odd, mirror_tag: $ODD }
+    - { name: dev, folder: a, type: spe-dev, mirror_image: $CI_REGISTRY_IMAGE/mirrors/alpine, mirror_tag: 3.20.1, lifecycle: { product: alpine } }
 ";
 
 const EOL_DATA: &str = "alpine:\n  - { cycle: '3.21', eol: 2026-12-01 }\n  - { cycle: '3.20', eol: 2026-04-01 }\n";
@@ -209,6 +210,8 @@ async fn without_an_inventory_the_base_repository_tells() {
     let report = setting.check(OLD, STRICT).await;
     assert_eq!((report.up_to_date, report.standing.days_left), (Some(false), Some(-234)), "its own cycle");
     assert_eq!(setting.check("r.example/bases/alpine:latest", STRICT).await.up_to_date, Some(true));
+    let development = setting.check("r.example/bases/dev:3.20.1-core1.0.0", STRICT).await;
+    assert_eq!((development.up_to_date, development.standing.days_left), (Some(true), None), "nobody looks after its end");
     let without_data = Setting::new(&[("imglife.yaml", CONFIGURATION)]);
     assert_eq!(without_data.check(BASE, STRICT).await.standing.days_left, None);
 }
