@@ -25,7 +25,7 @@ use crate::model::text::excerpt;
 use crate::process::Process;
 use crate::report::junit;
 use crate::steps::build::{self, BuildReport, ChildMode, Execution, Occasion, Scope, World};
-use crate::steps::eol::Judge;
+use crate::steps::eol::{Judge, parts_of_image};
 use crate::steps::shard::Only;
 
 /// Where a child pipeline's tags are found.
@@ -197,7 +197,7 @@ fn occasion(process: &Process) -> Result<Occasion, Failure> {
 
 /// Returns when the images end, by the data at hand. Data that cannot be read stop nothing: the label is then left out.
 async fn ends(config: &Config, build: &Build, world: &World, surroundings: &Surroundings) -> Result<HashMap<usize, NaiveDate>, Failure> {
-    if build.images.iter().all(|image| image.lifecycle.is_empty()) {
+    if build.images.iter().all(|image| parts_of_image(image, config).is_empty()) {
         return Ok(HashMap::new());
     }
     let table = match end_of_life_table(config, surroundings).await {

@@ -222,6 +222,7 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
             let hint = error.hint();
             hint.into_iter().fold(Failure::failed(error), Failure::hint)
         })?;
+        known.base(&latest.repository).into_iter().flat_map(|base| &base.untold).for_each(|warning| tracing::warn!("{warning}"));
         match options.output {
             Output::Text => surroundings.print(&format!("{latest}\n"))?,
             Output::Json => {

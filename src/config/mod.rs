@@ -268,7 +268,8 @@ pub struct BuildImage {
     pub provenance: Provenance,
     pub post_image_build: Vec<Hook>,
     pub retention: Option<Retention>,
-    pub lifecycle: Vec<ImageLifecycle>,
+    /// The products that it says itself, which replace all that it would inherit; `None` when the key is left out.
+    pub lifecycle: Option<Vec<ImageLifecycle>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

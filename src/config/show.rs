@@ -19,6 +19,9 @@ pub fn show(config: &Config) -> String {
     if let Some(registry) = &config.registry {
         shown.insert("registry".to_owned(), shown_registry(registry, config));
     }
+    if config.registry.is_none() && !config.insecure_registries.is_empty() {
+        shown.insert("registry".to_owned(), json!({ "insecure_registries": texts(&config.insecure_registries) }));
+    }
     if !config.hosts.is_empty() {
         let hosts: Map<String, Value> = config.hosts.iter().map(|(host, settings)| (host.to_string(), host_settings(settings))).collect();
         shown.insert("hosts".to_owned(), Value::Object(hosts));
@@ -192,7 +195,7 @@ fn image(image: &BuildImage) -> Value {
         ("provenance", word(image.provenance)),
         ("hooks", json!({ "post_image_build": hooks(&image.post_image_build) })),
         ("retention", image.retention.as_ref().map_or(Value::Null, retention)),
-        ("lifecycle", image.lifecycle.iter().map(product).collect()),
+        ("lifecycle", image.lifecycle.as_ref().map_or(Value::Null, |own| own.iter().map(product).collect())),
     ])
 }
 
@@ -287,7 +290,8 @@ pub fn suffices(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
     let needs = |is_there: bool, reason: &str| if is_there { Ok(()) } else { Err(reason.to_owned()) };
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
-    let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty()) || images.iter().any(|image| !image.lifecycle.is_empty());
+    let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty())
+        || images.iter().flat_map(|image| &image.lifecycle).any(|own| !own.is_empty());
     let products = || needs(has_products, "no image has a `lifecycle`");
     let records = || records(config.registry.as_ref());
     let mirrors = needs(!entries.is_empty(), "`sync.entries` lists no mirror");

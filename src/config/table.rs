@@ -279,7 +279,11 @@ pub(super) static IMAGE: Section = Section {
         key("core_version", Shape::Tag, "`build.core_version` when left out."),
         key("hooks", Shape::Section(&IMAGE_HOOKS), "Commands run after something was done."),
         key("retention", Shape::Section(&RETENTION), "What differs from the general `retention` for this image."),
-        key("lifecycle", Shape::OneOrMore(&IMAGE_LIFECYCLE), "That of the sync entry whose target is `mirror_image` when left out."),
+        key(
+            "lifecycle",
+            Shape::OneOrMore(&IMAGE_LIFECYCLE),
+            "Replaces what is inherited: that of the sync entry whose target is `mirror_image`, or of the image it is built on.",
+        ),
     ],
 };
 

@@ -66,10 +66,14 @@ impl<'a> Lineage<'a> {
         Lineage { config, identities, bases, mirrors }
     }
 
-    /// Returns the bases of the configuration with what they are called now, by their positions. Development images are left out.
+    /// Returns the bases of the configuration with what they are called now, in its order.
+    pub fn all_bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
+        images(self.config).iter().zip(self.identities)
+    }
+
+    /// Returns the same without development images, which no report shows.
     pub fn bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
-        let images = images(self.config).iter().zip(self.identities);
-        images.filter(|(image, _)| image.image_type != ImageType::SpecialDevelopment)
+        self.all_bases().filter(|(image, _)| image.image_type != ImageType::SpecialDevelopment)
     }
 
     /// Returns the entries that mirror to `repository`.

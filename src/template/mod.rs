@@ -45,15 +45,13 @@ pub struct TemplateError {
 pub fn render(name: &str, template: &str, variables: impl Serialize) -> Result<String, TemplateError> {
     let source = Source { name, text: template };
     let known = minijinja::Value::from(Serde(&variables));
-    let rendered = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("template".to_owned()).stack_size(STACK);
-        thread.spawn_scoped(scope, || source.render(&known)).map(std::thread::ScopedJoinHandle::join)
-    });
-    match rendered {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(source.fail(None, "it cannot be rendered".to_owned(), None)),
-        Err(error) => Err(source.fail(None, format!("there is no thread to render it: {error}"), None)),
-    }
+    source.in_thread(|| source.render(&known))
+}
+
+/// Fails when `template` is none, or names other variables than these: what no value of them could mend.
+pub fn check(name: &str, template: &str, variables: &[&str]) -> Result<(), TemplateError> {
+    let source = Source { name, text: template };
+    source.in_thread(|| source.check(variables))
 }
 
 /// A template as it was written.
@@ -67,7 +65,20 @@ impl Source<'_> {
         TemplateError { name: self.name.to_owned(), line, problem, hint }
     }
 
-    fn render(&self, known: &minijinja::Value) -> Result<String, TemplateError> {
+    fn in_thread<T: Send>(&self, work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
+        let result = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("template".to_owned()).stack_size(STACK);
+            thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join)
+        });
+        match result {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(self.fail(None, "it cannot be rendered".to_owned(), None)),
+            Err(error) => Err(self.fail(None, format!("there is no thread to render it: {error}"), None)),
+        }
+    }
+
+    /// Returns the template as the engine knows it.
+    fn translated(&self) -> Result<String, TemplateError> {
         if self.text.len() > LONGEST_TEXT {
             return Err(self.fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
         }
@@ -76,7 +87,29 @@ impl Source<'_> {
             return Err(self.fail(Some(line), format!("the line is longer than {} KiB", LONGEST_LINE / 1024), None));
         }
         let template = go::translate(self.text).and_then(|translated| limits::restrict(&translated));
-        let template = template.map_err(|found| self.fail(Some(found.line), found.problem, Some(found.hint)))?;
+        template.map_err(|found| self.fail(Some(found.line), found.problem, Some(found.hint)))
+    }
+
+    fn check(&self, variables: &[&str]) -> Result<(), TemplateError> {
+        let template = self.translated()?;
+        let environment = limits::environment();
+        let known = minijinja::Value::from(Serde(&variables));
+        let parsed = environment.template_from_named_str(self.name, &template).map_err(|error| self.explain(&error, &known))?;
+        let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
+        let mut unknown: Vec<String> = parsed.undeclared_variables(false).into_iter().collect();
+        unknown.retain(|name| !variables.contains(&name.as_str()) && !globals.contains(&name.as_str()));
+        unknown.sort();
+        match unknown.first() {
+            None => Ok(()),
+            Some(name) => {
+                let hint = names(&known).map(|names| format!("there are {names}"));
+                Err(self.fail(None, format!("there is no variable `{}`", excerpt(name, 60)), hint))
+            }
+        }
+    }
+
+    fn render(&self, known: &minijinja::Value) -> Result<String, TemplateError> {
+        let template = self.translated()?;
         let mut environment = limits::environment();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));

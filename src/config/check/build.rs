@@ -9,9 +9,11 @@ use super::reader::{Context, Fields, Located};
 use super::retention::{Applied, General};
 use super::sync::{CheckedSync, Mirrors, platforms};
 use crate::config::table::BUILD_HOOKS;
-use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, ImageLifecycle, Provenance};
+use crate::config::words::Words as _;
+use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, Provenance};
 use crate::model::text::printable;
 use crate::model::{Platform, Repository, Tag};
+use crate::template;
 
 /// The section, and what else is known of its images, in their order.
 pub(super) struct CheckedBuild {
@@ -29,7 +31,6 @@ struct Inherited<'a> {
     post_image_build: Vec<Hook>,
     engine: Option<EngineChoice>,
     general: &'a General,
-    lifecycles: HashMap<Repository, Vec<ImageLifecycle>>,
     /// What is mirrored, by where it is mirrored to.
     sources: HashMap<Repository, Repository>,
 }
@@ -44,6 +45,7 @@ struct ReadImage {
     mirror_tag: Option<String>,
     names_mirror_tag: bool,
     version: Option<String>,
+    aliases: Vec<Located<Tag>>,
 }
 
 /// Returns the section, `None` when it is left out or wrong.
@@ -58,34 +60,33 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
     let core_version = fields.required::<Tag>("core_version").map(|version| version.value.to_string());
     let engine = fields.value("engine");
     let builder = fields.optional::<String>("builder").map(|builder| builder.value).filter(|builder| !builder.is_empty());
-    let tag_format = fields.value("tag_format");
+    let tag_format = fields.value::<String>("tag_format");
+    check_tag_format(&fields, tag_format.as_deref());
     let on_base_change = fields.value("on_base_change");
     let parallelism = fields.value("parallelism");
     let post_image_build = hooks(&fields.section_or_empty("hooks", &BUILD_HOOKS), "post_image_build").unwrap_or_default();
-    let mut lifecycles: HashMap<Repository, Vec<ImageLifecycle>> = HashMap::new();
-    for entry in sync.iter().flat_map(|checked| &checked.sync.entries).filter(|entry| !entry.lifecycle.is_empty()) {
-        lifecycles.entry(entry.target.clone()).or_insert_with(|| entry.lifecycle.clone());
-    }
     let entries = sync.iter().flat_map(|checked| &checked.sync.entries);
     let sources = entries.map(|entry| (entry.target.clone(), entry.source.clone())).collect();
     let given_platforms = platforms(&fields);
     check_engine(&fields, engine, given_platforms.as_deref());
+    let (sbom, provenance) = (fields.value("sbom"), fields.value("provenance"));
+    check_attestations(&fields, engine, sbom, provenance);
     let inherited = Inherited {
         registry: registry.clone(),
         core_version: core_version.clone(),
         platforms: given_platforms.or_else(|| Some(fields.list_or_default("platforms"))),
-        sbom: fields.value("sbom"),
-        provenance: fields.value("provenance"),
+        sbom,
+        provenance,
         post_image_build: post_image_build.clone(),
         engine,
         general,
-        lifecycles,
         sources,
     };
     fields.demand("images");
     let sections = fields.sections("images").unwrap_or_default();
     let read: Vec<ReadImage> = sections.iter().map(|fields| image(fields, &inherited)).collect();
     check_repeated(context, &read);
+    check_aliases(context, &read);
     check_order(context, &read);
     check_mirrors(context, &read, mirrors);
     let (images, applied) = read.into_iter().filter_map(|read| Some((read.image?, read.applied))).unzip();
@@ -110,6 +111,44 @@ fn check_engine(fields: &Fields<'_>, engine: Option<EngineChoice>, platforms: Op
             "the engine `docker` builds for one platform only",
             "keep one platform, or set `build.engine` to `buildx`, `buildah` or `auto`",
         );
+    }
+}
+
+/// Reports a format that is no template of what tags are made of.
+fn check_tag_format(fields: &Fields<'_>, format: Option<&str>) {
+    let checked = format.map_or(Ok(()), |format| template::check("tag_format", format, &["name", "type", "version", "core_version"]));
+    if let Err(error) = checked {
+        let hint = error.hint.unwrap_or_else(|| "write it as `{{ version }}-core{{ core_version }}`".to_owned());
+        fields.context.error(&fields.place("tag_format"), error.problem, hint);
+    }
+}
+
+/// Reports attestations that the engine does not write.
+fn check_attestations(fields: &Fields<'_>, engine: Option<EngineChoice>, sbom: Option<bool>, provenance: Option<Provenance>) {
+    let Some(engine) = engine.filter(|engine| !matches!(engine, EngineChoice::Auto | EngineChoice::Buildx)) else { return };
+    let asked = [("sbom", sbom == Some(true)), ("provenance", provenance.is_some_and(|provenance| provenance != Provenance::Off))];
+    for (key, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+        fields.context.error(
+            &fields.place(key),
+            format!("the engine `{}` writes no `{key}`", engine.word()),
+            "set `build.engine` to `buildx` or `auto`, or leave it out",
+        );
+    }
+}
+
+/// Reports aliases that several images of one name have.
+fn check_aliases(context: &Context<'_>, images: &[ReadImage]) {
+    let mut first: HashMap<(&Repository, &Tag), (usize, usize)> = HashMap::new();
+    for (position, image) in images.iter().enumerate() {
+        let Some(repository) = &image.repository else { continue };
+        for alias in &image.aliases {
+            let here = (position, alias.at.span.map_or(0, |span| span.line));
+            let (other, line) = *first.entry((repository, &alias.value)).or_insert(here);
+            if other != position {
+                let message = format!("`{}` is the alias of an image of the same name already, in line {line}", alias.value);
+                context.error(&alias.at, message, "give the alias to one of them");
+            }
+        }
     }
 }
 
@@ -139,16 +178,17 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let version = fields.optional::<Tag>("version").map(|version| version.value.to_string());
     let core_version = fields.optional::<Tag>("core_version").map(|version| version.value.to_string());
     let args = fields.map::<String>("args").unwrap_or_default();
-    let aliases = fields.list::<Tag>("aliases").unwrap_or_default().into_iter().map(|alias| alias.value).collect();
+    let aliases = fields.list::<Tag>("aliases").unwrap_or_default();
     let own_platforms = platforms(fields);
     check_engine(fields, inherited.engine, own_platforms.as_deref());
     let sbom = fields.optional("sbom").map(|sbom| sbom.value);
     let provenance = fields.optional("provenance").map(|provenance| provenance.value);
+    check_attestations(fields, inherited.engine, sbom, provenance);
     let own_hooks = fields.section("hooks").and_then(|fields| hooks(&fields, "post_image_build"));
     let applied = inherited.general.applied(fields);
     let mirror = mirror_image.as_ref().map(|mirror| &mirror.value);
     let origin = mirror.map(|mirror| inherited.sources.get(mirror).unwrap_or(mirror));
-    let lifecycle = products(fields, origin).or_else(|| inherited.lifecycles.get(mirror?).cloned()).unwrap_or_default();
+    let lifecycle = products(fields, origin);
     let build = || {
         Some(BuildImage {
             name: name.clone()?.value,
@@ -161,7 +201,7 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
             version: version.clone(),
             core_version: core_version.or_else(|| inherited.core_version.clone())?,
             args,
-            aliases,
+            aliases: aliases.iter().map(|alias| alias.value.clone()).collect(),
             platforms: own_platforms.or_else(|| inherited.platforms.clone())?,
             sbom: sbom.or(inherited.sbom)?,
             provenance: provenance.or(inherited.provenance)?,
@@ -173,7 +213,7 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let image = build();
     let names_mirror_tag = fields.is_meant("mirror_tag");
     let mirror_tag = mirror_tag.map(|tag| tag.to_string());
-    ReadImage { image, applied, repository, mirror_image, name, mirror_tag, names_mirror_tag, version }
+    ReadImage { image, applied, repository, mirror_image, name, mirror_tag, names_mirror_tag, version, aliases }
 }
 
 /// Returns the template's name within its folder.

@@ -89,3 +89,33 @@ fn images_built_in_a_circle_or_twice_are_refused() {
       give the two different values of `version`
     "#);
 }
+
+#[test]
+fn what_no_build_could_do_is_told_with_the_configuration() {
+    let text =
+        |section: &str, images: &str| format!("build:\n  core_version: 1.0.0\n  registry: r.example/bases\n{section}  images:\n{images}");
+    let image = |version: &str, rest: &str| {
+        format!("    - {{ name: a, folder: f, type: core, mirror_image: m.example/a, mirror_tag: '{version}'{rest} }}\n")
+    };
+    for engine in ["native", "docker", "buildah", "podman"] {
+        let told = told(&text(&format!("  engine: {engine}\n  sbom: true\n"), &image("1", ", provenance: max")));
+        let expected = ["5:3: build.sbom: the engine", "7:85: build.images[0].provenance: the engine"];
+        expected.iter().for_each(|part| assert!(told.contains(part), "{told}"));
+    }
+    for engine in ["auto", "buildx"] {
+        loaded(&text(&format!("  engine: {engine}\n  sbom: true\n"), &image("1", ", provenance: max")), &[]);
+    }
+    loaded(&text("  engine: native\n", &image("1", ", sbom: false, provenance: false")), &[]);
+    let told_twice = told(&text("", &(image("1", ", aliases: [latest]") + &image("2", ", aliases: [latest, '2']"))));
+    let expected = "build.images[1].aliases[0]: `latest` is the alias of an image of the same name already, in line 5\n";
+    assert!(told_twice.contains(expected), "{told_twice}");
+    for (format, problem) in [("{{ versio }}", "there is no variable `versio`"), ("{{ version", "syntax error")] {
+        let told = told(&text(&format!("  tag_format: '{format}'\n"), &image("1", "")));
+        assert!(told.starts_with("imglife.yaml:4:3: build.tag_format: ") && told.contains(problem), "{told}");
+    }
+    for format in
+        ["{{ .Version }}-{{ name | upper }}", "{{ version.split('.')[2] }}", "{% for i in range(2) %}{{ i }}{% endfor %}{{ type }}"]
+    {
+        loaded(&text(&format!("  tag_format: \"{format}\"\n"), &image("1", "")), &[]);
+    }
+}

@@ -48,9 +48,10 @@ build:
 ";
     let config = read(text).expect("valid");
     let products = |lifecycle: &[ImageLifecycle]| lifecycle.iter().map(|one| one.product.to_string()).collect::<Vec<_>>().join(" ");
-    let images: Vec<String> = config.build.iter().flat_map(|build| &build.images).map(|image| products(&image.lifecycle)).collect();
+    let images: Vec<String> =
+        config.build.iter().flat_map(|build| &build.images).map(|image| products(image.lifecycle.as_deref().unwrap_or_default())).collect();
     assert_eq!(products(&config.sync.as_ref().expect("mirrors").entries[0].lifecycle), "docker.io/library/golang");
-    assert_eq!(images, ["docker.io/library/golang", "docker.io/library/golang alpine", "quay.io/team/app"]);
+    assert_eq!(images, ["", "docker.io/library/golang alpine", "quay.io/team/app"]);
     let again = read(&show(&config)).expect("valid");
     assert_eq!(show(&again), show(&config));
 }

@@ -41,6 +41,11 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
             );
         }
     }
+    // Hosts that speak plain HTTP say nothing of where records are.
+    if !REGISTRY.keys.iter().any(|key| key.name != "insecure_registries" && fields.has(key.name)) {
+        let insecure = fields.list::<Host>("insecure_registries").unwrap_or_default();
+        return Some((None, sorted(insecure.into_iter().map(|host| host.value).collect())));
+    }
     let url = fields.optional::<Url>("url").map(|url| url.value);
     let api_url = fields.optional::<Url>("api_url").map(|url| url.value);
     let project_id = fields.optional::<u64>("project_id").map(|id| id.value);
@@ -56,8 +61,6 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
     if matches!(provider, ProviderName::Gitlab | ProviderName::Gitea) {
         insecure.extend([&url, &api_url].into_iter().flatten().filter_map(plain_host));
     }
-    insecure.sort();
-    insecure.dedup();
     match provider {
         ProviderName::Gitea => fields.demand("owner"),
         ProviderName::S3 => fields.demand("bucket"),
@@ -69,7 +72,13 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
         ProviderName::S3 => Provider::S3 { endpoint: url, bucket: bucket?, region: region? },
         ProviderName::File => Provider::File { directory: context.directory.join(directory?) },
     };
-    Some((Some(Registry { provider, prefix }), insecure))
+    Some((Some(Registry { provider, prefix }), sorted(insecure)))
+}
+
+fn sorted(mut hosts: Vec<Host>) -> Vec<Host> {
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 /// Returns the providers that a key is for, or `None` when it is for all.

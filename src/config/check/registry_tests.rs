@@ -2,7 +2,8 @@
 
 use insta::assert_snapshot;
 
-use super::tests::told;
+use super::tests::{loaded, told};
+use crate::config::{show, suffices};
 
 #[test]
 fn registries_have_only_the_keys_of_their_provider() {
@@ -45,4 +46,17 @@ fn hosts_are_checked() {
       add `client_cert:` with the path of a PEM file
     imglife.yaml:6:49: hosts."a.example.com".endpoint: expected a URL that starts with `https://` or `http://`, found `ftp://x`
     "#);
+}
+
+#[test]
+fn hosts_that_speak_plain_http_say_nothing_of_where_records_are() {
+    let text = "sync: { entries: [{ source: a.test/x, target: b.test/x, tag: '1' }] }\nretention: { keep_last: 3 }\n\
+                registry: { insecure_registries: [b.test, a.test] }\n";
+    let config = loaded(text, &[]);
+    assert!(config.registry.is_none());
+    assert_eq!(config.insecure_registries.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a.test", "b.test"]);
+    let lacks = |name: &str| suffices(&config).into_iter().find(|(command, _)| *command == name).expect("the command").1;
+    assert_eq!((lacks("cleanup"), lacks("register")), (Ok(()), Err("there is no `registry`".to_owned())));
+    assert_eq!(show(&loaded(&show(&config), &[])), show(&config));
+    assert!(loaded(text, &[("IMGLIFE_REGISTRY_PROJECT_ID", "4")]).registry.is_some());
 }

@@ -343,11 +343,14 @@ async fn where_the_base_takes_execution_a_program_builds_if_the_choice_is_free()
 async fn images_that_would_share_a_tag_fail_both() {
     let world = World::new().await;
     let shared = format!(
-        "{ALPINE}    - {{ name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.20.9, aliases: [latest] }}\n"
+        "{ALPINE}    - {{ name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.20.9, aliases: [3.21.3-core1.0.0] }}\n"
     );
     let report = world.run(&world.config(&shared), Mode::Apply, false).await;
     assert_eq!(report.totals.failed, 2);
-    assert!(outcomes(&report)[0].contains("build.images[0] and build.images[1] would all be published as r.example/bases/alpine:latest"));
+    assert!(
+        outcomes(&report)[0]
+            .contains("build.images[0] and build.images[1] would all be published as r.example/bases/alpine:3.21.3-core1.0.0")
+    );
 }
 
 #[tokio::test]

@@ -38,6 +38,10 @@ pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a
     if !version.is_version() {
         return unknown(format!("the tag `{tag}` is no version, so nothing is newer or older"));
     }
+    // What is not known may be newer, or be the very tag.
+    if !known.untold.is_empty() {
+        return Comparison { found, warnings: known.untold.clone(), ..Comparison::default() };
+    }
     let is_configured = known.tags.iter().any(|tag| tag.current);
     let latest = if is_configured { likest(known, &version) } else { newest_of_line(known, &version) };
     match latest {
@@ -108,7 +112,13 @@ mod tests {
     }
 
     fn base(tags: Vec<KnownTag>) -> KnownBase {
-        KnownBase { repository: "r.example/bases/x".parse().expect("a repository"), tags, users: Vec::new() }
+        KnownBase {
+            repository: "r.example/bases/x".parse().expect("a repository"),
+            tags,
+            untold: Vec::new(),
+            asked: None,
+            users: Vec::new(),
+        }
     }
 
     /// Returns whether it is up to date, the newest, and how many warnings there are.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::config::{BuildImage, Config};
+use crate::config::{BuildImage, Config, ImageType};
 use crate::eol::Table;
 use crate::model::eol::{Calendar, Standing};
 use crate::model::inventory::User;
@@ -36,6 +36,10 @@ pub struct Known {
 pub struct KnownBase {
     pub repository: Repository,
     pub tags: Vec<KnownTag>,
+    /// Why it is not known what some of its images are called now, of each.
+    pub untold: Vec<String>,
+    /// How the tag stands that was asked for, where it is known without being one of `tags`.
+    pub asked: Option<Standing>,
     /// Who is known to stand on it; not all who do.
     pub users: Vec<User>,
 }
@@ -78,6 +82,8 @@ impl Known {
                     standing: tag.standing(calendar),
                 })
                 .collect(),
+            untold: Vec::new(),
+            asked: None,
             users: base.tags.iter().flat_map(|tag| &tag.users).cloned().collect(),
         });
         Known { source: Source::Inventory { time: inventory.time }, bases: bases.collect(), warnings: Vec::new() }
@@ -105,7 +111,7 @@ impl Configured<'_> {
         let mut known = Known { source: Source::Configuration { name: self.name.to_owned() }, bases: Vec::new(), warnings: Vec::new() };
         for image in self.images() {
             let position = known.bases.iter().position(|base| base.repository == image.repository).unwrap_or_else(|| {
-                known.bases.push(KnownBase { repository: image.repository.clone(), tags: Vec::new(), users: Vec::new() });
+                known.bases.push(KnownBase::empty(&image.repository));
                 known.bases.len() - 1
             });
             match self.tag(image) {
@@ -116,7 +122,7 @@ impl Configured<'_> {
                     digest: None,
                     standing: self.standing(image, None),
                 }),
-                Err(reason) => known.warnings.push(format!("{}: {}: {reason}", self.name, image.name)),
+                Err(reason) => known.bases[position].untold.push(format!("{}: {}: {reason}", self.name, image.name)),
             }
         }
         if let Some((repository, tag)) = asked.and_then(|asked| Some((&asked.repository, asked.tag.as_ref()?)))
@@ -129,8 +135,7 @@ impl Configured<'_> {
                 .iter()
                 .filter(|image| image.repository == *repository)
                 .max_by_key(|image| self.tag(image).map_or(0, |other| TagVersion::of(other.as_str()).numbers_shared_with(&version)));
-            let standing = likest.map_or(Standing::UNKNOWN, |image| self.standing(image, Some(tag)));
-            base.tags.push(KnownTag { tag: tag.clone(), aliases: Vec::new(), current: false, digest: None, standing });
+            base.asked = likest.map(|image| self.standing(image, Some(tag)));
         }
         known
     }
@@ -142,7 +147,7 @@ impl Configured<'_> {
     /// Returns the tag that an image is published under, or why it is not known.
     fn tag(&self, image: &BuildImage) -> Result<Tag, String> {
         let format = self.config.build.as_ref().map_or("", |build| &build.tag_format);
-        let version = version(image, self.config).ok_or("its version is not known without asking a registry")?;
+        let version = version(image, self.config).ok_or("its version is not known without asking a registry, which `--probe` does")?;
         let tag = rendered(format, &[("version", version), ("core_version", &image.core_version), ("name", &image.name)]);
         let tag = tag.ok_or_else(|| format!("`tag_format: {format}` is not understood here"))?;
         tag.parse().map_err(|error| format!("{error}"))
@@ -150,7 +155,8 @@ impl Configured<'_> {
 
     /// Returns how an image stands, or how another tag of it does.
     fn standing(&self, image: &BuildImage, tag: Option<&Tag>) -> Standing {
-        let Some(table) = self.table else { return Standing::UNKNOWN };
+        // Development images are not looked after.
+        let Some(table) = self.table.filter(|_| image.image_type != ImageType::SpecialDevelopment) else { return Standing::UNKNOWN };
         let lifecycle = &self.config.lifecycle;
         let calendar = Calendar { today: self.now.date_naive(), warn_days: lifecycle.warn_days };
         let judge = Judge { table, phase: lifecycle.phase, calendar };
@@ -187,7 +193,17 @@ impl KnownBase {
             digest: seen.digest.clone(),
             standing: Standing::UNKNOWN,
         });
-        KnownBase { repository: repository.clone(), tags: tags.collect(), users: Vec::new() }
+        KnownBase { tags: tags.collect(), ..KnownBase::empty(repository) }
+    }
+
+    /// Returns whether what is built now is known as far as it matters to `asked`: all of it, or that `asked` is among it.
+    pub fn is_told(&self, asked: &ImageReference) -> bool {
+        let is_asked = |known: &&KnownTag| asked.tag.as_ref().is_some_and(|tag| known.is_called(tag));
+        self.untold.is_empty() || self.tags.iter().find(is_asked).is_some_and(|known| known.current)
+    }
+
+    fn empty(repository: &Repository) -> KnownBase {
+        KnownBase { repository: repository.clone(), tags: Vec::new(), untold: Vec::new(), asked: None, users: Vec::new() }
     }
 }
 

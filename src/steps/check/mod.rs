@@ -96,6 +96,8 @@ pub enum LatestError {
     Several { name: String, known: Vec<String> },
     #[error("{repository} has no version{}", .line.as_ref().map(|line| format!(" of the line {line}")).unwrap_or_default())]
     NoVersion { repository: Repository, line: Option<String> },
+    #[error("the newest version of {repository} is not known: {reason}")]
+    Untold { repository: Repository, reason: String },
 }
 
 impl LatestError {
@@ -105,6 +107,7 @@ impl LatestError {
             LatestError::NoBase { known, .. } | LatestError::Several { known, .. } if !known.is_empty() => {
                 Some(format!("name one of {}", known.join(", ")))
             }
+            LatestError::Untold { repository, .. } => Some(format!("ask the registry: `imglife latest {repository} --probe`")),
             _ => None,
         }
     }
@@ -121,9 +124,12 @@ pub fn latest(known: &Known, name: &str, line: Option<&str>) -> Result<ImageRefe
     let names = |bases: &mut dyn Iterator<Item = &KnownBase>| bases.map(|base| base.repository.to_string()).collect();
     match found.as_slice() {
         [] => Err(LatestError::NoBase { name: name.to_owned(), known: names(&mut known.bases.iter()) }),
-        [base] => newest(base, line)
-            .map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone()))
-            .ok_or_else(|| LatestError::NoVersion { repository: base.repository.clone(), line: line.map(str::to_owned) }),
+        [base] => newest(base, line).map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone())).ok_or_else(|| {
+            match base.untold.as_slice() {
+                [] => LatestError::NoVersion { repository: base.repository.clone(), line: line.map(str::to_owned) },
+                reasons => LatestError::Untold { repository: base.repository.clone(), reason: reasons.join("; ") },
+            }
+        }),
         several => Err(LatestError::Several { name: name.to_owned(), known: names(&mut several.iter().copied()) }),
     }
 }

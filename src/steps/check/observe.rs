@@ -1,5 +1,7 @@
 //! What is known of bases, from the first source that has it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Duration, Utc};
 use thiserror::Error;
 
@@ -8,6 +10,7 @@ use crate::config::{ConfigErrors, DEFAULT_NAME, EolTarget, Foreign, SourceText, 
 use crate::eol::{DataError, Table};
 use crate::error::chain;
 use crate::forge::{Forge, ForgeError};
+use crate::model::eol::{Cycle, Phase};
 use crate::model::inventory::InvalidInventory;
 use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag, Variables};
 use crate::packages::{DataFile, PackageError, Records};
@@ -83,9 +86,10 @@ pub async fn known(sources: &Sources<'_>, asked: Option<&ImageReference>) -> Res
     match documented(sources, asked).await {
         Ok(mut known) => {
             if let Some((source, asked)) = sources.images.zip(asked)
-                && known.base(&asked.repository).is_none_or(|base| base.tags.is_empty())
-                && let Some(base) = listed(source, &asked.repository).await?
+                && known.base(&asked.repository).is_none_or(|base| base.tags.is_empty() || !base.is_told(asked))
+                && let Some(mut base) = listed(source, &asked.repository).await?
             {
+                base.asked = known.base(&asked.repository).and_then(|told| told.asked);
                 known.bases.retain(|other| other.repository != base.repository);
                 known.bases.push(base);
                 known.source = Source::Registry;
@@ -126,12 +130,16 @@ async fn documented(sources: &Sources<'_>, asked: Option<&ImageReference>) -> Re
     if let Some(source) = sources.configuration {
         return configured(sources, source, &Variables::default(), asked).await;
     }
-    // Who names end-of-life data wants them to count; those of an inventory are part of it.
-    if let Some(records) = sources.records.filter(|_| sources.eol_data.is_none())
+    if let Some(records) = sources.records
         && let Some(data) = records.read_data(DataFile::Inventory).await.map_err(CheckError::Packages)?
     {
         let inventory = Inventory::parse(&data.bytes);
-        let inventory = inventory.map_err(|source| CheckError::Inventory { place: records.place(), source })?;
+        let mut inventory = inventory.map_err(|source| CheckError::Inventory { place: records.place(), source })?;
+        // Who names end-of-life data wants them to count.
+        if let Some((name, bytes)) = sources.eol_data {
+            let table = Table::read(bytes).map_err(|source| CheckError::EolData { name: name.to_owned(), source })?;
+            end_by(&mut inventory, &table);
+        }
         let mut known = Known::of_inventory(&inventory, sources.now);
         let age = sources.now - inventory.time;
         if age > Duration::days(STALE_AFTER) {
@@ -154,6 +162,16 @@ async fn documented(sources: &Sources<'_>, asked: Option<&ImageReference>) -> Re
     let source = SourceText { name, text: String::from_utf8_lossy(&file).into_owned() };
     let variables = forge.variables().await.map_err(CheckError::Forge)?;
     configured(sources, &source, &variables, asked).await
+}
+
+/// Takes the ends of an inventory from `table`, where that has the cycle. The phase that its team judges by is not known.
+fn end_by(inventory: &mut Inventory, table: &Table) {
+    let cycles: BTreeMap<&str, &[Cycle]> = table.products().collect();
+    for part in inventory.bases.iter_mut().flat_map(|base| &mut base.tags).flat_map(|tag| &mut tag.eol) {
+        let cycle = cycles.get(part.product.as_str()).into_iter().copied().flatten();
+        let cycle = part.cycle.as_ref().and_then(|name| cycle.into_iter().find(|cycle| cycle.name == *name));
+        part.ends = cycle.map_or(part.ends, |cycle| cycle.end(Phase::EndOfLife));
+    }
 }
 
 async fn configured(

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::World;
 use super::compare::{Comparison, compare};
-use super::known::{KnownTag, Source};
+use super::known::Source;
 use crate::ci::annotations::{Annotation, Level};
 use crate::error::Exit;
 use crate::model::eol::{Standing, Status};
@@ -149,7 +149,7 @@ impl CheckReport {
             up_to_date,
             rebuilt: Rebuilt::of(&base, world),
             rebuilt_as_of: world.digest_of,
-            standing: found.map_or(Standing::UNKNOWN, |found: &KnownTag| found.standing),
+            standing: known.and_then(|known| known.asked).or(found.map(|found| found.standing)).unwrap_or(Standing::UNKNOWN),
             warnings,
             location,
             source: Some(world.known.source.clone()),

@@ -48,6 +48,7 @@ build:
   images:
     - { name: alpine, folder: a, type: core, mirror_image: $CI_REGISTRY_IMAGE/mirrors/alpine, mirror_tag: 3.21.3, aliases: [latest], lifecycle: { product: alpine } }
     - { name: odd, folder: a, type: core, mirror_image: $CI_REGISTRY_IMAGE/mirrors/odd, mirror_tag: $ODD }
+    - { name: dev, folder: a, type: spe-dev, mirror_image: $CI_REGISTRY_IMAGE/mirrors/alpine, mirror_tag: 3.20.1, lifecycle: { product: alpine } }
 ";
 
 const EOL_DATA: &str = "alpine:\n  - { cycle: '3.21', eol: 2026-12-01 }\n  - { cycle: '3.20', eol: 2026-04-01 }\n";
@@ -209,6 +210,8 @@ async fn without_an_inventory_the_base_repository_tells() {
     let report = setting.check(OLD, STRICT).await;
     assert_eq!((report.up_to_date, report.standing.days_left), (Some(false), Some(-234)), "its own cycle");
     assert_eq!(setting.check("r.example/bases/alpine:latest", STRICT).await.up_to_date, Some(true));
+    let development = setting.check("r.example/bases/dev:3.20.1-core1.0.0", STRICT).await;
+    assert_eq!((development.up_to_date, development.standing.days_left), (Some(true), None), "nobody looks after its end");
     let without_data = Setting::new(&[("imglife.yaml", CONFIGURATION)]);
     assert_eq!(without_data.check(BASE, STRICT).await.standing.days_left, None);
 }
@@ -229,14 +232,26 @@ async fn a_named_configuration_goes_before_the_inventory() {
 }
 
 #[tokio::test]
+async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
+    let setting = Setting::new(&[]);
+    let text = inventory("2026-11-20T00:00:00Z").replace(r#""ends":"2026-12-01""#, r#""cycle":"3.21","ends":"2026-12-01""#);
+    setting.records.write_data(DataFile::Inventory, text.into()).await.expect("to write");
+    let data = "alpine:\n  - { cycle: '3.21', eol: 2026-11-30 }\n";
+    let sources = Sources { eol_data: Some(("data", data.as_bytes())), forge: None, ..setting.sources() };
+    let days_left = async |base: &str| {
+        let world = observe(&image(base), None, &sources).await.expect("a check");
+        assert!(matches!(world.known.source, Source::Inventory { .. }));
+        CheckReport::new(image(base), None, &world, STRICT).standing.days_left
+    };
+    assert_eq!(days_left(BASE).await, Some(9));
+    assert_eq!(days_left(OLD).await, Some(-234), "what they say nothing of is as the inventory has it");
+    let sources = Sources { eol_data: Some(("data", b"[")), ..sources };
+    assert!(matches!(observe(&image(BASE), None, &sources).await, Err(CheckError::EolData { .. })));
+}
+
+#[tokio::test]
 async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
-    let place = MemoryPlace::default();
-    for tag in ["3.21.3-core1.0.0", "3.21.4-core1.0.0"] {
-        let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
-        let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
-        let tag: crate::model::Tag = tag.parse().expect("a tag");
-        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
-    }
+    let place = place_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
     let setting = Setting::new(&[]);
     assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::NoSource(_))));
     let sources = Sources { images: Some(&place), ..setting.sources() };
@@ -245,6 +260,48 @@ async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     let report = CheckReport::new(image(BASE), None, &world, STRICT);
     assert_eq!((report.up_to_date, report.rebuilt, report.source), (Some(false), Rebuilt::SinceLastBuild, Some(Source::Registry)));
     assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.21.4-core1.0.0")));
+}
+
+async fn place_with(tags: &[&str]) -> MemoryPlace {
+    let place = MemoryPlace::default();
+    for tag in tags {
+        let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
+        let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
+        let tag: crate::model::Tag = tag.parse().expect("a tag");
+        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
+    }
+    place
+}
+
+#[tokio::test]
+async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_registry_knows_it() {
+    let place = place_with(&["3.20.1-core1.0.0", "3.20.2-core1.0.0"]).await;
+    let mirror = "sync: { entries: [{ source: docker.io/library/alpine, target: r.example/mirrors/alpine, tag_regex: '3.*' }] }\n";
+    let without_tag: &'static str = format!("{mirror}{}", CONFIGURATION.replace("mirror_tag: 3.21.3, ", "")).leak();
+    let another = "    - { name: alpine, folder: b, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.21.3, lifecycle: { product: alpine } }\n";
+    let partly: &'static str = format!("{without_tag}{another}").leak();
+    for text in [without_tag, partly] {
+        let setting = Setting::new(&[("imglife.yaml", text), ("eol-data.yaml", EOL_DATA)]);
+        let report = setting.check(OLD, STRICT).await;
+        assert_eq!((report.up_to_date, report.latest.clone(), report.exit()), (None, None, Exit::PolicyViolated), "its support has ended");
+        assert!(report.warnings.iter().any(|warning| warning.contains("alpine: its version is not known")), "{:?}", report.warnings);
+        assert_eq!(report.standing.days_left, Some(-234), "its cycle is known all the same");
+
+        let sources = Sources { images: Some(&place), ..setting.sources() };
+        let world = observe(&image(OLD), None, &sources).await.expect("a check");
+        let report = CheckReport::new(image(OLD), None, &world, STRICT);
+        assert_eq!((report.up_to_date, report.source.clone()), (Some(false), Some(Source::Registry)));
+        assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.20.2-core1.0.0")));
+        assert_eq!(report.standing.days_left, Some(-234));
+        assert!(!report.warnings.iter().any(|warning| warning.contains("alpine: ")), "{:?}", report.warnings);
+    }
+    let setting = Setting::new(&[("imglife.yaml", partly)]);
+    assert_eq!(setting.check(BASE, STRICT).await.up_to_date, Some(true), "what is built now needs no listing");
+    let setting = Setting::new(&[("imglife.yaml", without_tag)]);
+    let known = known(&setting.sources(), None).await.expect("known");
+    let error = latest(&known, "alpine", None).expect_err("no version");
+    assert!(matches!(error, LatestError::Untold { .. }));
+    assert_eq!(error.hint().as_deref(), Some("ask the registry: `imglife latest r.example/bases/alpine --probe`"));
 }
 
 #[tokio::test]

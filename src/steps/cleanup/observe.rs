@@ -32,6 +32,8 @@ pub struct World {
     /// As often as they were read. What any reading has counts.
     pub records: Vec<RecordsSeen>,
     pub has_bases: bool,
+    /// What records may name as a base: bases and mirrors, in scope or not, as [`Config::place`] has them.
+    pub configured: BTreeSet<Repository>,
     /// Whether no record at all stops cleanup.
     pub require_records: bool,
     /// Repositories beside the bases that the configuration does not name.
@@ -53,7 +55,16 @@ impl World {
     pub(super) fn new(config: &Config, records: RecordsSeen) -> World {
         let require_records = config.retention.as_ref().is_none_or(|rules| rules.require_records);
         let has_bases = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
-        World { repositories: Vec::new(), records: vec![records], has_bases, require_records, orphans: Vec::new(), warnings: Vec::new() }
+        let configured = targets(config).iter().map(|target| config.place(&target.repository)).collect();
+        World {
+            repositories: Vec::new(),
+            records: vec![records],
+            has_bases,
+            configured,
+            require_records,
+            orphans: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 

@@ -133,11 +133,21 @@ fn too_few(world: &World, records: &RecordsSeen) -> Option<Trouble> {
             Trouble::new("there is no record of any application")
                 .hint("`imglife register` writes them; `require_records: false` or `--force` goes on without")
         }),
-        records if records.iter().all(|record| record.base.is_none() && record.base_digest.is_none()) => {
-            Some(Trouble::new("no record names a base").hint(FORCE))
-        }
+        records if !records.iter().any(|record| names_base(record, world)) => Some(
+            Trouble::new("no record names a base of this configuration: was the registry renamed, or are these another's records?")
+                .hint(format!("`imglife app list` shows what they name; {FORCE}")),
+        ),
         _ => None,
     }
+}
+
+/// Returns whether a record names a repository of the configuration as its base, or an image that is in one that was looked at.
+fn names_base(record: &BuildRecord, world: &World) -> bool {
+    let base = record.base.as_ref();
+    let digests: Vec<&Digest> = base.and_then(|base| base.digest.as_ref()).into_iter().chain(&record.base_digest).collect();
+    let mut trees = world.repositories.iter().flat_map(Seen::tags).filter_map(|tag| tag.image.as_ref().ok());
+    base.is_some_and(|base| world.configured.contains(&base.repository))
+        || !digests.is_empty() && trees.any(|tree| digests.iter().any(|digest| tree.digest == **digest || tree.below.contains(*digest)))
 }
 
 fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_guarded: bool) -> RepositoryPlan {

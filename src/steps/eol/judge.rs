@@ -48,7 +48,7 @@ impl Judge<'_> {
     pub fn image(&self, parts: &[Part<'_>]) -> Judgement {
         let mut findings: Vec<Finding> = Vec::new();
         for found in parts.iter().flat_map(|part| self.part(part)) {
-            // What a base inherits from its mirror, it is found to be twice.
+            // One cycle can be found by several patterns and tags.
             if !findings.contains(&found) {
                 findings.push(found);
             }

@@ -69,7 +69,7 @@ fn base(entries: &[&str], images: &[&str]) -> (Status, String) {
 }
 
 #[test]
-fn a_base_takes_the_earliest_of_its_own_and_its_mirrors() {
+fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
     let golang = "tag: 1.22.3-alpine3.24, lifecycle: [{ product: go }, { product: alpine, extract: 'alpine(.*)' }]";
     let shown = |status, text: &str| (status, text.to_owned());
     // Inherited, by the mirror's tag although the version is another text.
@@ -77,7 +77,11 @@ fn a_base_takes_the_earliest_of_its_own_and_its_mirrors() {
     assert_eq!(inherits, shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10"));
     let own =
         base(&[golang], &["name: a, type: core, mirror_image: r.example/m0, version: '8.1', lifecycle: { product: rhel, phase: eoes }"]);
-    assert_eq!(own, shown(Status::Warning, "rhel:8 go:1.22 alpine:3.24 2026-12-10"));
+    assert_eq!(own, shown(Status::Supported, "rhel:8 2032-05-31"));
+    let paid = "name: a, type: core, mirror_image: r.example/m0, lifecycle: { product: rhel, accept: { until: 2027-06-30, reason: paid } }";
+    assert_eq!(base(&["tag: '8.1', lifecycle: { product: rhel }"], &[paid]), shown(Status::Accepted, "rhel:8 2026-01-31"));
+    let nothing = base(&[golang], &["name: a, type: core, mirror_image: r.example/m0, lifecycle: []"]);
+    assert_eq!(nothing, shown(Status::Unknown, " "));
     // On another base, down to its mirror.
     let images = [
         "name: top, type: core, mirror_image: r.example/bases/go, mirror_tag: 1.22.3-alpine3.24-core1.0.0",
@@ -88,6 +92,9 @@ fn a_base_takes_the_earliest_of_its_own_and_its_mirrors() {
         base(&[golang, "tag: 1.26.7, lifecycle: { product: go }"], &images),
         shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10")
     );
+    let [top, _, below] = images;
+    let below = format!("{below}, lifecycle: {{ product: go }}");
+    assert_eq!(base(&[golang], &[top, &below]), shown(Status::Warning, "go:1.22 2026-12-10"));
     let untold = base(&["tag_regex: '.*'"], &["name: a, type: core, mirror_image: r.example/m0"]);
     assert_eq!(untold, shown(Status::Unknown, " "));
 }

@@ -103,26 +103,30 @@ fn parts_of_entry<'a>(entry: &'a Entry, tag: Option<&'a Tag>) -> Vec<Part<'a>> {
     entry.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }).collect()
 }
 
-/// Returns what a base consists of: what it says itself, and all that it is built on, down to the mirror.
+/// Returns what a base consists of: what it says itself, else what the next below it does that says anything, down to the mirror.
 pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
-    let mut parts = Vec::new();
     let mut image = image;
     // Images that are built on one another in a circle are refused with the configuration.
     for _ in images(config) {
-        let mirror = entries(config).iter().find(|entry| entry.target == image.mirror_image);
-        // What it inherits counts by the mirror's tag: the version of a base can be any text.
-        if mirror.is_none_or(|mirror| mirror.lifecycle != image.lifecycle) {
+        let mirror = mirror(image, config);
+        if let Some(own) = &image.lifecycle {
             let versions = versions_of_image(image, mirror);
-            parts.extend(image.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }));
+            return own.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }).collect();
         }
+        // What it inherits counts by the mirror's tag: the version of a base can be any text.
         if let Some(mirror) = mirror {
-            parts.extend(parts_of_entry(mirror, image.mirror_tag.as_ref()));
-            break;
+            return parts_of_entry(mirror, image.mirror_tag.as_ref());
         }
         let Some(below) = below(image, config) else { break };
         image = below;
     }
-    parts
+    Vec::new()
+}
+
+/// Returns the entry that the image is built on, of several one that says what it consists of.
+fn mirror<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a Entry> {
+    let candidates = || entries(config).iter().filter(|entry| entry.target == image.mirror_image);
+    candidates().find(|entry| !entry.lifecycle.is_empty()).or_else(|| candidates().next())
 }
 
 /// Returns what names the cycles of what a base says of itself.

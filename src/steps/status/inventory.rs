@@ -21,7 +21,7 @@ pub fn inventory(config: &Config, world: &World, judge: &Judge<'_>, time: DateTi
     }
     let mut bases: BTreeMap<&Repository, BTreeSet<&Tag>> = BTreeMap::new();
     let mut aliases: BTreeMap<(&Repository, &Tag), Vec<&Tag>> = BTreeMap::new();
-    for (image, identity) in lineage.bases() {
+    for (image, identity) in lineage.all_bases() {
         let tags = bases.entry(&image.repository).or_default();
         tags.extend(world.tags.iter().filter_map(|tags| tags.get(&image.repository)).flatten());
         if let Ok(identity) = identity {

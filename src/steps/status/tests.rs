@@ -164,3 +164,21 @@ proptest! {
         prop_assert_eq!(row.matches('|').count(), 8, "{}", row);
     }
 }
+
+#[test]
+fn development_images_are_in_the_inventory_without_an_end_and_in_no_table() {
+    let config = config(
+        "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: 3.21.1, lifecycle: { product: alpine } }] }\n\
+         build:\n  core_version: 1.0.0\n  registry: r.example/bases\n  images:\n    \
+         - { name: dev, folder: f, type: spe-dev, mirror_image: r.example/m/a }\n",
+    );
+    let world = published(&config, Vec::new());
+    let table = Table::read(DATA.as_bytes()).expect("data");
+    let calendar = Calendar { today: "2026-11-21".parse().expect("a date"), warn_days: 30 };
+    let judge = Judge { table: &table, phase: Phase::EndOfLife, calendar };
+    let inventory = super::inventory(&config, &world, &judge, chrono::DateTime::UNIX_EPOCH);
+    let tag = &inventory.bases[0].tags[0];
+    assert_eq!((tag.tag.as_str(), tag.current, tag.eol.len()), ("3.21.1-core1.0.0", true, 0));
+    let report = report(&config, &world);
+    assert_eq!((report.mirrors.len(), report.bases.len()), (1, 0));
+}

@@ -597,6 +597,15 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
     }
     assert_eq!(sample.plan(&bases("keep_last: 0, require_records: false"), records(Vec::new())).await.guard, None);
     assert_eq!(sample.plan(&config, records(vec![on_base])).await.guard, None);
+    // The registry was renamed: records name its bases by the former name, or by what they were.
+    let by_name = |digest: Option<&Digest>| record("old.example/apps/a:1", Some("old.example/bases/alpine:3.10-core1.0.0"), digest);
+    let guard = sample.plan(&config, records(vec![by_name(None)])).await.guard.expect("nothing is known of these bases");
+    assert!(guard.cause.contains("was the registry renamed"), "{guard:?}");
+    let digest = sample.old("3.12-core1.0.0").await;
+    let named_by_digest = sample.plan(&config, records(vec![by_name(Some(&digest))])).await;
+    assert_eq!(named_by_digest.guard, None);
+    assert_eq!(reason(&named_by_digest, &sample.at, "3.11-core1.0.0"), None);
+    assert!(reason(&named_by_digest, &sample.at, "3.12-core1.0.0").is_some());
 }
 
 #[tokio::test]
