@@ -61,10 +61,10 @@ async fn a_token_server_that_is_down_is_tried_once_until_it_gives_a_token() {
 #[tokio::test]
 async fn many_repositories_do_not_each_wait_for_a_token_server_that_is_down() {
     let fake = registry_without_tokens(500, Arc::new(AtomicBool::new(true))).await;
-    let settings = Settings { retry_delay: Duration::from_millis(50), ..quick() };
+    let settings = Settings { retry_delay: Duration::from_millis(200), ..quick() };
     let (host, client) = (fake.host(), client_with(settings, [&fake.host()], basic()));
     join_all((0..40).map(|scope| with_scope(&client, &host, scope))).await;
-    assert!(fake.count("/token") < 190, "{}", fake.count("/token"));
+    assert!(fake.count("/token") < 200, "{}", fake.count("/token"));
 }
 
 #[tokio::test]
