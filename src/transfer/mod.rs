@@ -3,6 +3,7 @@
 //! Owns the order (blobs, children, the image, its tag last), the rule that each digest crosses the wire once in a run, and
 //! the platform filter. Knows the two traits of `registry` and no concrete place.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ pub use refresh::{Lag, Looks, RefreshRequest};
 
 use ahead::Ahead;
 use error::at;
-use ledger::Ledger;
+use ledger::{Ledger, Once};
 
 /// Blobs and children of one image that are worked on at once; hosts have limits of their own.
 const PARALLEL_PARTS: usize = 4;
@@ -139,6 +140,8 @@ struct Copy<'a> {
     moved: AtomicU64,
     mounted: AtomicU64,
     skipped: AtomicU64,
+    /// The indexes of which the target may have a part only, so that it is not known from the target whether they are copied.
+    indexes: std::sync::Mutex<HashMap<Digest, Once>>,
     warnings: std::sync::Mutex<Vec<String>>,
 }
 
@@ -152,8 +155,13 @@ impl<'a> Copy<'a> {
             moved: AtomicU64::new(0),
             mounted: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            indexes: std::sync::Mutex::default(),
             warnings: std::sync::Mutex::default(),
         }
+    }
+
+    fn index(&self, digest: &Digest) -> Once {
+        self.indexes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(digest.clone()).or_default().clone()
     }
 
     fn warn(&self, warning: String) {
@@ -369,7 +377,8 @@ impl Transfer {
 
     async fn copy_child(&self, copy: &Copy<'_>, child: &Descriptor, kept: &platforms::Kept, depth: usize) -> Result<(), CopyError> {
         if is_index_type(&child.media_type) && !copy.filter.trusts_an_index() {
-            return self.bring_child(copy, child, kept, depth).await;
+            let once = copy.index(&child.digest);
+            return once.get_or_try_init(|| self.bring_child(copy, child, kept, depth)).await.copied();
         }
         let once = self.ledger.manifest(copy.to, &child.digest);
         once.get_or_try_init(|| async {

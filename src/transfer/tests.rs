@@ -439,6 +439,30 @@ async fn what_indexes_name_again_and_again_is_read_once() {
 }
 
 #[tokio::test]
+async fn indexes_that_list_the_same_are_copied_once_where_the_target_may_have_a_part_only() {
+    let world = world();
+    let mut level = Vec::new();
+    for layer in ["a", "b", "c", "d"] {
+        level.push(world.image("linux/amd64", &[layer], None).await);
+    }
+    for _ in 0..3 {
+        let mut next = Vec::new();
+        for _ in 0..level.len() {
+            level.rotate_left(1);
+            let mut index = world.index(&level, None).await;
+            index.as_object_mut().expect("a descriptor").remove("platform");
+            next.push(index);
+        }
+        level = next;
+    }
+    world.index(&level, Some("1")).await;
+    world.source.clear_calls();
+    world.copy("1", &only(&["linux/amd64"], PlatformFilterMode::Sparse)).await.expect("a copy");
+    // Once to choose platforms, once to copy.
+    assert!(world.source.count(Operation::Manifest) <= 2 * 17, "{} manifests were read", world.source.count(Operation::Manifest));
+}
+
+#[tokio::test]
 async fn indexes_nested_too_deep_are_refused_with_and_without_a_filter() {
     let world = world();
     let mut inner = world.image("linux/amd64", &["a"], None).await;
