@@ -66,7 +66,7 @@ pub(super) fn run(options: &CleanupOptions, global: &Global, surroundings: &Surr
 }
 
 fn only(patterns: &[String], config: &Config) -> Result<Only, Failure> {
-    let only = Only::new(patterns).map_err(Failure::usage)?;
+    let only = Only::below(patterns, &config.directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = targets(config).iter().map(|target| target.names(config)).collect();
     only.check(&names).map_err(|error| {
         let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();
