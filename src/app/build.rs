@@ -1,7 +1,7 @@
 //! `build`: from its options and the configuration to places, engines, step, report and exit code.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,7 +74,7 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
         // A component's input, which is in no script.
         patterns.extend(process.variables.get_filled(CHILD_ONLY).into_iter().flat_map(str::lines).map(str::to_owned));
     }
-    let scope = Scope { only: only(&patterns, build)?, shard: options.shard };
+    let scope = Scope { only: only(&patterns, &config.directory, build)?, shard: options.shard };
     if options.form == BuildForm::GitlabChild {
         let tags = child_tags(&process.variables)?;
         let child = build::ChildPipeline {
@@ -124,8 +124,8 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
     config.build.iter().flat_map(|build| &build.images).map(build::names).collect()
 }
 
-fn only(patterns: &[String], build: &Build) -> Result<Only, Failure> {
-    let only = Only::new(patterns).map_err(Failure::usage)?;
+fn only(patterns: &[String], directory: &Path, build: &Build) -> Result<Only, Failure> {
+    let only = Only::below(patterns, directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = build.images.iter().map(build::names).collect();
     only.check(&names).map_err(|error| {
         let mut known: Vec<&str> = build.images.iter().map(|image| image.name.as_str()).collect();

@@ -73,7 +73,7 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
 }
 
 fn only(patterns: &[String], config: &Config) -> Result<Only, Failure> {
-    let only = Only::new(patterns).map_err(Failure::usage)?;
+    let only = Only::below(patterns, &config.directory).map_err(Failure::usage)?;
     let names = names(config);
     only.check(&names).map_err(|error| {
         let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();

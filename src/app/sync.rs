@@ -1,6 +1,6 @@
 //! `sync`: from its options and the configuration to places, step, report and exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
         return Err(lacks("sync.entries", &config, process).hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
     };
-    let scope = Scope { only: only(&options.only, entries)?, shard: options.shard, verify: options.verify };
+    let scope = Scope { only: only(&options.only, &config.directory, entries)?, shard: options.shard, verify: options.verify };
     let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
     let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
     runtime::run(surroundings.deadline, |cancel| async {
@@ -64,8 +64,8 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
     config.sync.iter().flat_map(|sync| &sync.entries).map(sync::names).collect()
 }
 
-fn only(patterns: &[String], entries: &Sync) -> Result<Only, Failure> {
-    let only = Only::new(patterns).map_err(Failure::usage)?;
+fn only(patterns: &[String], directory: &Path, entries: &Sync) -> Result<Only, Failure> {
+    let only = Only::below(patterns, directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = entries.entries.iter().map(sync::names).collect();
     only.check(&names).map_err(|error| {
         let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();

@@ -1,5 +1,7 @@
 //! Narrowing a run to some of its entries: by name, or to one of several equal parts.
 
+use std::path::Path;
+
 use globset::{GlobBuilder, GlobMatcher};
 use thiserror::Error;
 
@@ -56,6 +58,20 @@ impl Only {
         Ok(Only { patterns: patterns.collect::<Result<_, _>>()? })
     }
 
+    /// Returns the same with patterns of OCI layouts below `directory`, as configurations and reports have them.
+    pub fn below(patterns: &[String], directory: &Path) -> Result<Only, OnlyError> {
+        let resolved = patterns.iter().map(|pattern| match pattern.strip_prefix("ocidir://") {
+            Some(path) if !path.starts_with('/') => {
+                let directory = directory.to_string_lossy();
+                format!("ocidir://{}/{}", globset::escape(directory.trim_end_matches('/')), path.trim_start_matches("./"))
+            }
+            _ => pattern.clone(),
+        });
+        let only = Only::new(&resolved.collect::<Vec<_>>())?;
+        let globs = only.patterns.into_iter().map(|(_, glob)| glob);
+        Ok(Only { patterns: patterns.iter().cloned().zip(globs).collect() })
+    }
+
     /// Returns the patterns as they were given.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.patterns.iter().map(|(pattern, _)| pattern.as_str())
@@ -99,6 +115,18 @@ mod tests {
         assert!(only.has(&["x".to_owned(), "quay.io/a/b".to_owned()]));
         assert!(!only.has(&["golang".to_owned()]));
         assert!(Only::default().has(&["anything".to_owned()]));
+    }
+
+    #[test]
+    fn layouts_are_named_as_the_configuration_has_them() {
+        let only = |pattern: &str| Only::below(&[pattern.to_owned()], Path::new("/my [project]")).expect("a pattern");
+        let names = ["ocidir:///my [project]/mirrors/alpine".to_owned()];
+        for pattern in ["ocidir://mirrors/alpine", "ocidir://./mirrors/*", "ocidir:///my*"] {
+            assert!(only(pattern).has(&names), "{pattern}");
+        }
+        assert!(!only("ocidir://alpine").has(&names));
+        let error = only("ocidir://alpine").check(&[names.to_vec()]).expect_err("nothing matches");
+        assert_eq!(error.to_string(), "`--only ocidir://alpine` matches nothing");
     }
 
     #[test]

@@ -254,14 +254,15 @@ fn narrowed(mut steps: Vec<Choice>, patterns: &[String], config: &Config) -> Res
     if narrowing.is_empty() {
         return Ok(steps);
     }
-    Only::new(patterns).and_then(|only| only.check(&known)).map_err(|error| {
+    Only::below(patterns, &config.directory).and_then(|only| only.check(&known)).map_err(|error| {
         let mut known: Vec<&str> = known.iter().filter_map(|names| names.first()).map(String::as_str).collect();
         known.sort_unstable();
         known.dedup();
         Failure::usage(error).hint(format!("mirrors and images are known by their names: {}", known.join(", ")))
     })?;
     for (names, only, skipped) in narrowing {
-        let fits = |pattern: &&String| Only::new(std::slice::from_ref(*pattern)).is_ok_and(|only| only.check(&names).is_ok());
+        let fits =
+            |pattern: &&String| Only::below(std::slice::from_ref(*pattern), &config.directory).is_ok_and(|only| only.check(&names).is_ok());
         let fitting: Vec<String> = patterns.iter().filter(fits).cloned().collect();
         if fitting.is_empty() && !patterns.is_empty() {
             *skipped = skipped.take().or_else(|| Some("nothing of that name".to_owned()));
