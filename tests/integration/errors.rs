@@ -167,6 +167,13 @@ fn wrong_usage() {
     page.visit("A page of the manual that there is not", &world, &["man", "snyc"]);
     let world = world.variable("IMGLIFE_LOG_LEVEL", "loud");
     page.visit("A variable with a wrong value", &world, &["sync"]);
+    let text = "build:\n  core_version: '1'\n  registry: registry.example.com/bases\n  images: [{ name: app, folder: app, type: core, mirror_image: registry.example.com/mirrors/alpine, mirror_tag: '3' }]\n";
+    let job = World::new().file("imglife.yaml", text);
+    let mode = job.variable("IMGLIFE_CHILD_MODE", "dind");
+    page.visit("A child pipeline whose jobs would need a service", &mode, &["build", "--list", "--format", "gitlab-child"]);
+    let text = mirror("registry.example.com", "tag: 3.22.1\n      lifecycle: { product: alpine }", "");
+    let handed_on = World::new().file("imglife.yaml", text).variable("IMGLIFE_EOL_ARTIFACT", "life/eol-data.yaml");
+    page.visit("A job that hands on another file", &handed_on, &["run", "eol-update"]);
     page.end();
 }
 
