@@ -215,6 +215,11 @@ impl Corpus {
         Ok(Image { tag: format!("{}.{}.{}", 1 + tag / 1000, tag / 10 % 100, tag % 10), index, parts })
     }
 
+    /// Returns how many tags there are.
+    pub(crate) fn tags(&self) -> usize {
+        self.repositories.iter().map(|repository| repository.images.len()).sum()
+    }
+
     /// Puts the corpus into the storage of a registry, which then has exactly its tags for the repositories of it.
     pub(crate) fn publish(&self, storage: &Path) -> Outcome<()> {
         let root = storage.join("docker/registry/v2");

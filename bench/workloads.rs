@@ -21,6 +21,9 @@ const MIB: u64 = 1024 * 1024;
 /// What may be asked beyond the fewest requests.
 const ROOM: f64 = 1.05;
 
+/// After how long imglife looks at a tag once more before it writes it.
+const LONG_COPY: Duration = Duration::from_secs(5);
+
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 /// Tags that are moved at the source, one in each of so many repositories.
@@ -362,7 +365,9 @@ impl<'a> Bench<'a> {
         crate::say(format_args!("{}", table::of_rows(&rows, Some(minimum))))?;
         if let Some(own) = rows.iter().find(|row| row.tool == Tool::Imglife) {
             let (requests, least) = (own.traffic.requests, minimum.total());
-            let is_met = requests as f64 <= least as f64 * ROOM;
+            // After a copy that took so long it is looked whether the tag moved meanwhile.
+            let looks = if own.cost.wall >= LONG_COPY { source.tags() } else { 0 };
+            let is_met = requests as f64 <= least as f64 * ROOM + looks as f64;
             if !is_met {
                 self.failures.push(format!("{title}: imglife made {requests} requests, 5 % more than {least}: {:?}", own.traffic.kinds));
             }
