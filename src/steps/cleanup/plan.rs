@@ -133,7 +133,7 @@ fn too_few(world: &World, records: &RecordsSeen) -> Option<Trouble> {
             Trouble::new("there is no record of any application")
                 .hint("`imglife register` writes them; `require_records: false` or `--force` goes on without")
         }),
-        records if !records.iter().any(|record| names_base(record, world)) => Some(
+        records if !name_a_base(records, world) => Some(
             Trouble::new("no record names a base of this configuration: was the registry renamed, or are these another's records?")
                 .hint(format!("`imglife app list` shows what they name; {FORCE}")),
         ),
@@ -141,13 +141,14 @@ fn too_few(world: &World, records: &RecordsSeen) -> Option<Trouble> {
     }
 }
 
-/// Returns whether a record names a repository of the configuration as its base, or an image that is in one that was looked at.
-fn names_base(record: &BuildRecord, world: &World) -> bool {
-    let base = record.base.as_ref();
-    let digests: Vec<&Digest> = base.and_then(|base| base.digest.as_ref()).into_iter().chain(&record.base_digest).collect();
-    let mut trees = world.repositories.iter().flat_map(Seen::tags).filter_map(|tag| tag.image.as_ref().ok());
-    base.is_some_and(|base| world.configured.contains(&base.repository))
-        || !digests.is_empty() && trees.any(|tree| digests.iter().any(|digest| tree.digest == **digest || tree.below.contains(*digest)))
+/// Returns whether any of the records names a repository of the configuration as its base, or an image that is in one that was looked at.
+fn name_a_base<'a>(records: &'a [BuildRecord], world: &World) -> bool {
+    let is_configured = |record: &BuildRecord| record.base.as_ref().is_some_and(|base| world.configured.contains(&base.repository));
+    let digests = |record: &'a BuildRecord| record.base.iter().filter_map(|base| base.digest.as_ref()).chain(&record.base_digest);
+    let named: BTreeSet<&Digest> = records.iter().flat_map(digests).collect();
+    let mut images = world.repositories.iter().flat_map(Seen::tags).filter_map(|tag| tag.image.as_ref().ok());
+    let is_named = |digest: &Digest| named.contains(digest);
+    records.iter().any(is_configured) || images.any(|tree| is_named(&tree.digest) || tree.below.iter().any(is_named))
 }
 
 fn repository(seen: &Seen, protections: &Protections<'_>, policy: &Policy, is_guarded: bool) -> RepositoryPlan {
