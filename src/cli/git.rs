@@ -29,8 +29,9 @@ enum GitCommand {
 /// checkout is not changed either. When somebody else pushes meanwhile, the commit is made anew on their tip, five times at most.
 ///
 /// What others changed on the branch since the checkout is never overwritten: with the markers `<!-- imglife:begin -->` and
-/// `<!-- imglife:end -->` only the report between them is replaced; what imglife wrote from a newer checkout stays (`superseded`), what it
-/// wrote from the same one or an older one is replaced; anything else ends with exit code 1. A directory stands for the files below it that git does not ignore. Nothing is ever deleted.
+/// `<!-- imglife:end -->` only the report between them is replaced; what imglife wrote from a newer checkout stays (`superseded`), what
+/// it wrote from the same one or an older one is replaced; anything else ends with exit code 1. A directory stands for the files below
+/// it that git does not ignore. Nothing is ever deleted.
 ///
 /// In GitLab, Gitea and Forgejo jobs the repository, branch, token and author are known. Elsewhere it is the remote `origin`, the
 /// branch that is checked out, and git's own configuration.

@@ -209,7 +209,8 @@ impl Transfer {
     }
 
     /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until the last step nothing that a
-    /// tag points at changes; not then either where the tag is not what is expected any more. A future that is dropped leaves at most blobs and manifests without a tag.
+    /// tag points at changes; not then either where the tag is not what is expected any more. A future that is dropped leaves at
+    /// most blobs and manifests without a tag.
     pub async fn copy(&self, request: CopyRequest<'_>) -> Result<Copied, CopyError> {
         let began = Instant::now();
         let copy = Copy::new(request.item, request.from, request.to, request.filter);

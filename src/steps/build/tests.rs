@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::command::Refusing;
-use crate::config::Config;
+use crate::config::{Build, Config};
 use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, EngineName};
 use crate::error::Exit;
 use crate::hooks::HookRunner;
@@ -496,16 +496,21 @@ async fn contexts_below_the_folder_of_an_image_are_not_copied_into_themselves() 
     assert!(outcomes(&report)[0].ends_with("is the folder of an image"), "{:?}", outcomes(&report));
 }
 
+fn child_of(scope: &Scope) -> ChildPipeline<'_> {
+    ChildPipeline { scope, configuration: None, directory: Path::new("/"), tags: &[], mode: ChildMode::Native, keep: None }
+}
+
+fn child_jobs(build: &Build, child: &ChildPipeline<'_>) -> serde_json::Value {
+    serde_json::from_str(&child_pipeline(build, child)).expect("JSON")
+}
+
 #[tokio::test]
 async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     let world = World::new().await;
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
     let build = config.build.as_ref().expect("the section");
-    let read = |scope: &Scope, tags: &[String]| -> serde_json::Value {
-        let child = ChildPipeline { scope, configuration: None, directory: Path::new("/"), tags, mode: ChildMode::Native, keep: None };
-        serde_json::from_str(&child_pipeline(build, &child)).expect("JSON")
-    };
+    let read = |scope: &Scope, tags: &[String]| -> serde_json::Value { child_jobs(build, &ChildPipeline { tags, ..child_of(scope) }) };
     let pipeline = read(&Scope::default(), &["large".to_owned()]);
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
     assert_eq!(pipeline["build alpine"]["script"], json!(["imglife run build -- --only alpine"]));
@@ -524,16 +529,8 @@ fn of_more_images_than_a_pipeline_may_have_jobs_each_job_builds_a_part() {
     fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
     let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
     let scope = Scope { only: Only::new(&["app-*".to_owned()]).expect("a pattern"), ..Scope::default() };
-    let child = ChildPipeline {
-        scope: &scope,
-        configuration: Some(&path),
-        directory: directory.path(),
-        tags: &[],
-        mode: ChildMode::Native,
-        keep: None,
-    };
-    let pipeline: serde_json::Value =
-        serde_json::from_str(&child_pipeline(config.build.as_ref().expect("the section"), &child)).expect("JSON");
+    let child = ChildPipeline { configuration: Some(&path), directory: directory.path(), ..child_of(&scope) };
+    let pipeline = child_jobs(config.build.as_ref().expect("the section"), &child);
     assert_eq!(pipeline.as_object().expect("jobs").len(), 502);
     assert_eq!(pipeline["build 500/500"]["script"], json!(["imglife --config imglife.yaml run build -- --shard 500/500 --only 'app-*'"]));
 }
@@ -548,15 +545,7 @@ async fn a_job_needs_the_base_of_every_version_of_its_image() {
 ";
     let config = world.config(images);
     let build = config.build.as_ref().expect("the section");
-    let child = ChildPipeline {
-        scope: &Scope::default(),
-        configuration: None,
-        directory: Path::new("/"),
-        tags: &[],
-        mode: ChildMode::Native,
-        keep: None,
-    };
-    let pipeline: serde_json::Value = serde_json::from_str(&child_pipeline(build, &child)).expect("JSON");
+    let pipeline = child_jobs(build, &child_of(&Scope::default()));
     assert_eq!((&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]), (&json!(["build b"]), &json!([])));
 }
 
@@ -576,16 +565,7 @@ fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
     let images = format!("{top}{}{}{bases}", versions("all", 60), versions("most", 50));
     fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
     let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
-    let child = ChildPipeline {
-        scope: &Scope::default(),
-        configuration: None,
-        directory: Path::new("/"),
-        tags: &[],
-        mode: ChildMode::Native,
-        keep: None,
-    };
-    let pipeline: serde_json::Value =
-        serde_json::from_str(&child_pipeline(config.build.as_ref().expect("the section"), &child)).expect("JSON");
+    let pipeline = child_jobs(config.build.as_ref().expect("the section"), &child_of(&Scope::default()));
     assert_eq!(pipeline["stages"], json!(["build", "build-2"]));
     let job = |name: &str| (pipeline[name]["stage"].as_str(), pipeline[name]["needs"].as_array().map(Vec::len));
     assert_eq!((job("build base-59"), job("build most")), ((None, Some(0)), (None, Some(50))));

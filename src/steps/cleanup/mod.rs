@@ -1,7 +1,8 @@
 //! `cleanup`: deletes tags that nobody needs any more, and never one that somebody needs.
 //!
 //! `observe` reads repositories, records and upstreams, `plan` decides without touching anything, `execute` archives and deletes what
-//! the plan names, as long as no record has come to name it. Whatever cannot be told keeps a tag. Orphaned repositories are listed and never touched.
+//! the plan names, as long as no record has come to name it. Whatever cannot be told keeps a tag. Orphaned repositories are listed and
+//! never touched.
 
 use std::collections::BTreeSet;
 
