@@ -1,6 +1,10 @@
-//! What `--version` tells of the build: the commit and its date. From `IMGLIFE_COMMIT` and `SOURCE_DATE_EPOCH` where they are set, else
-//! from git, which is asked for releases only: a build for tests is not made anew with every commit. A source archive has neither.
-#![expect(clippy::disallowed_methods, reason = "cargo speaks with build scripts by variables")]
+//! What `--version` tells of the build: the commit and its date. From `IMGLIFE_COMMIT` and
+//! `SOURCE_DATE_EPOCH` where they are set, else from git, which is asked for releases only: a build
+//! for tests is not made anew with every commit. A source archive has neither.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks with build scripts by variables"
+)]
 
 use std::path::Path;
 use std::process::Command;
@@ -13,10 +17,18 @@ fn main() {
     watch_head();
     let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let hex = |text: &String| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let commit = given("IMGLIFE_COMMIT").or_else(|| git(&["rev-parse", "HEAD"])).filter(hex);
-    let seconds = given("SOURCE_DATE_EPOCH").or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]));
-    let date = seconds.and_then(|seconds| seconds.trim().parse().ok()).map(day);
-    let of = match (commit.map(|commit| commit[..commit.len().min(12)].to_owned()), date) {
+    let commit = given("IMGLIFE_COMMIT")
+        .or_else(|| git(&["rev-parse", "HEAD"]))
+        .filter(hex);
+    let seconds =
+        given("SOURCE_DATE_EPOCH").or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]));
+    let date = seconds
+        .and_then(|seconds| seconds.trim().parse().ok())
+        .map(day);
+    let of = match (
+        commit.map(|commit| commit[..commit.len().min(12)].to_owned()),
+        date,
+    ) {
         (Some(commit), Some(date)) => format!(" ({commit} {date})"),
         (Some(only), None) | (None, Some(only)) => format!(" ({only})"),
         (None, None) => String::new(),
@@ -27,11 +39,17 @@ fn main() {
 
 /// Has this run again when another commit is checked out, and only then.
 fn watch_head() {
-    let Some(directory) = git(&["rev-parse", "--absolute-git-dir"]) else { return };
-    let common = git(&["rev-parse", "--path-format=absolute", "--git-common-dir"]).unwrap_or_else(|| directory.clone());
+    let Some(directory) = git(&["rev-parse", "--absolute-git-dir"]) else {
+        return;
+    };
+    let common = git(&["rev-parse", "--path-format=absolute", "--git-common-dir"])
+        .unwrap_or_else(|| directory.clone());
     let head = Path::new(&directory).join("HEAD");
     println!("cargo::rerun-if-changed={}", head.display());
-    let branch = fs::read_to_string(head).ok().and_then(|text| text.strip_prefix("ref: ").map(|name| name.trim().to_owned()));
+    let branch = fs::read_to_string(head).ok().and_then(|text| {
+        text.strip_prefix("ref: ")
+            .map(|name| name.trim().to_owned())
+    });
     for file in branch.iter().map(String::as_str).chain(["packed-refs"]) {
         let path = Path::new(&common).join(file);
         // Cargo takes a file that is not there for one that changes with each build.
@@ -41,25 +59,30 @@ fn watch_head() {
     }
 }
 
-/// Returns what git says of this checkout; `None` without git, for a build that is no release, and in a directory within somebody
-/// else's repository.
+/// Returns what git says of this checkout; `None` without git, for a build that is no release, and
+/// in a directory within somebody else's repository.
 fn git(arguments: &[&str]) -> Option<String> {
     let root = env::var("CARGO_MANIFEST_DIR").ok()?;
     if env::var("PROFILE").ok()? != "release" || !Path::new(&root).join(".git").exists() {
         return None;
     }
-    let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
+    let output = Command::new("git")
+        .args(arguments)
+        .current_dir(root)
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// Returns the date of a time in seconds since 1970, in UTC (days to civil dates as in Howard Hinnant's "chrono-Compatible Low-Level
-/// Date Algorithms").
+/// Returns the date of a time in seconds since 1970, in UTC (days to civil dates as in Howard
+/// Hinnant's "chrono-Compatible Low-Level Date Algorithms").
 fn day(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;

@@ -1,5 +1,6 @@
-//! Images that are the same in every run. Owns what they hold, and how they get into the storage of a registry: contents are made
-//! once below a directory, the pool, and become part of a storage by hard links. Knows nothing of tools and measurements.
+//! Images that are the same in every run. Owns what they hold, and how they get into the storage of
+//! a registry: contents are made once below a directory, the pool, and become part of a storage by
+//! hard links. Knows nothing of tools and measurements.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -28,7 +29,8 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// What a corpus is like. Sizes are in bytes; each layer is one for each platform.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    /// The first part of the repositories' names, also of what makes layers differ from those of other corpora.
+    /// The first part of the repositories' names, also of what makes layers differ from those of
+    /// other corpora.
     pub(crate) name: &'static str,
     pub(crate) repositories: usize,
     pub(crate) tags: usize,
@@ -55,8 +57,13 @@ impl Shape {
         own: 54 * MIB / 10,
     };
     /// The same number of everything, a twentieth of the bytes.
-    pub(crate) const SMALL_MIRROR: Shape =
-        Shape { shared: &[2 * MIB], common: Some(MIB), own: 270 * KIB, name: "small-mirror", ..Shape::MIRROR };
+    pub(crate) const SMALL_MIRROR: Shape = Shape {
+        shared: &[2 * MIB],
+        common: Some(MIB),
+        own: 270 * KIB,
+        name: "small-mirror",
+        ..Shape::MIRROR
+    };
     /// Images of a few files that share most of their layers.
     pub(crate) const MANY: Shape = Shape {
         name: "many",
@@ -67,13 +74,31 @@ impl Shape {
         common: None,
         own: 8 * KIB,
     };
-    pub(crate) const FEWER: Shape = Shape { name: "fewer", repositories: 20, ..Shape::MANY };
+    pub(crate) const FEWER: Shape = Shape {
+        name: "fewer",
+        repositories: 20,
+        ..Shape::MANY
+    };
     /// One image of one large layer.
-    pub(crate) const LARGE: Shape =
-        Shape { name: "large", repositories: 1, tags: 1, platforms: &["linux/amd64"], shared: &[], common: None, own: 1024 * MIB };
+    pub(crate) const LARGE: Shape = Shape {
+        name: "large",
+        repositories: 1,
+        tags: 1,
+        platforms: &["linux/amd64"],
+        shared: &[],
+        common: None,
+        own: 1024 * MIB,
+    };
     /// Tags that are images of their own, as small as can be.
-    pub(crate) const TAGS: Shape =
-        Shape { name: "tags", repositories: 1, tags: 2000, platforms: &["linux/amd64"], shared: &[4 * KIB], common: None, own: KIB };
+    pub(crate) const TAGS: Shape = Shape {
+        name: "tags",
+        repositories: 1,
+        tags: 2000,
+        platforms: &["linux/amd64"],
+        shared: &[4 * KIB],
+        common: None,
+        own: KIB,
+    };
     /// A base of four platforms to build on.
     pub(crate) const BASE: Shape = Shape {
         name: "base",
@@ -116,7 +141,9 @@ impl Image {
     }
 
     pub(crate) fn manifests(&self) -> impl Iterator<Item = &Content> {
-        self.index.iter().chain(self.parts.iter().map(|part| &part.manifest))
+        self.index
+            .iter()
+            .chain(self.parts.iter().map(|part| &part.manifest))
     }
 
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Content> {
@@ -152,25 +179,37 @@ struct Layer {
 }
 
 impl Corpus {
-    /// Makes the images of a shape, or finds them in the pool. The first tag of the first `changed` repositories is another image
-    /// than without.
+    /// Makes the images of a shape, or finds them in the pool. The first tag of the first `changed`
+    /// repositories is another image than without.
     pub(crate) fn make(pool: &Path, shape: &Shape, changed: usize) -> Outcome<Corpus> {
         fs::create_dir_all(pool)?;
         let images: Vec<(usize, usize, u32)> = (0..shape.repositories)
-            .flat_map(|repository| (0..shape.tags).map(move |tag| (repository, tag, u32::from(tag == 0 && repository < changed))))
+            .flat_map(|repository| {
+                (0..shape.tags)
+                    .map(move |tag| (repository, tag, u32::from(tag == 0 && repository < changed)))
+            })
             .collect();
         let wanted: BTreeSet<(String, u64)> = images
             .iter()
             .flat_map(|&(repository, tag, revision)| {
-                shape.platforms.iter().flat_map(move |platform| layers(shape, platform, repository, tag, revision))
+                shape
+                    .platforms
+                    .iter()
+                    .flat_map(move |platform| layers(shape, platform, repository, tag, revision))
             })
             .collect();
         make_layers(pool, &wanted.into_iter().collect::<Vec<_>>())?;
-        let mut corpus = Corpus { pool: pool.to_owned(), repositories: Vec::new() };
+        let mut corpus = Corpus {
+            pool: pool.to_owned(),
+            repositories: Vec::new(),
+        };
         for (repository, tag, revision) in images {
             if tag == 0 {
                 let path = format!("{}/app{repository:03}", shape.name);
-                corpus.repositories.push(Repository { path, images: Vec::new() });
+                corpus.repositories.push(Repository {
+                    path,
+                    images: Vec::new(),
+                });
             }
             let image = corpus.image(shape, repository, tag, revision)?;
             if let Some(last) = corpus.repositories.last_mut() {
@@ -182,7 +221,12 @@ impl Corpus {
 
     fn image(&self, shape: &Shape, repository: usize, tag: usize, revision: u32) -> Outcome<Image> {
         // Days of the past, so that their ages are those of a mirror that is some years old.
-        let created = format!("20{:02}-{:02}-{:02}T06:00:{revision:02}Z", 15 + tag % 8, 1 + tag % 12, 1 + tag % 28);
+        let created = format!(
+            "20{:02}-{:02}-{:02}T06:00:{revision:02}Z",
+            15 + tag % 8,
+            1 + tag % 12,
+            1 + tag % 28
+        );
         let (mut parts, mut entries) = (Vec::new(), Vec::new());
         for platform in shape.platforms {
             let mut words = platform.split('/');
@@ -192,14 +236,23 @@ impl Corpus {
                 named["variant"] = json!(variant);
             }
             let layers = layers(shape, platform, repository, tag, revision);
-            let layers: Vec<Layer> = layers.iter().map(|(key, size)| find_layer(&self.pool, key, *size)).collect::<Outcome<_>>()?;
+            let layers: Vec<Layer> = layers
+                .iter()
+                .map(|(key, size)| find_layer(&self.pool, key, *size))
+                .collect::<Outcome<_>>()?;
             let mut config = named.clone();
             config["created"] = json!(created);
             config["config"] = json!({ "Cmd": ["/bin/sh"], "Labels": { "org.opencontainers.image.created": created } });
             config["rootfs"] = json!({ "type": "layers", "diff_ids": layers.iter().map(|layer| &layer.unpacked).collect::<Vec<_>>() });
-            config["history"] = layers.iter().map(|_| json!({ "created": created, "created_by": "RUN true" })).collect();
+            config["history"] = layers
+                .iter()
+                .map(|_| json!({ "created": created, "created_by": "RUN true" }))
+                .collect();
             let config = self.keep(config.to_string().as_bytes())?;
-            let described: Vec<Value> = layers.iter().map(|layer| descriptor(LAYER, &layer.content)).collect();
+            let described: Vec<Value> = layers
+                .iter()
+                .map(|layer| descriptor(LAYER, &layer.content))
+                .collect();
             let manifest = json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": descriptor(CONFIG, &config), "layers": described,
             });
@@ -207,20 +260,35 @@ impl Corpus {
             let mut entry = descriptor(media_type::OCI_MANIFEST, &manifest);
             entry["platform"] = named;
             entries.push(entry);
-            let blobs = std::iter::once(config).chain(layers.into_iter().map(|layer| layer.content)).collect();
+            let blobs = std::iter::once(config)
+                .chain(layers.into_iter().map(|layer| layer.content))
+                .collect();
             parts.push(Part { manifest, blobs });
         }
-        let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
-        let index = if parts.len() > 1 { Some(self.keep(index.to_string().as_bytes())?) } else { None };
-        Ok(Image { tag: format!("{}.{}.{}", 1 + tag / 1000, tag / 10 % 100, tag % 10), index, parts })
+        let index =
+            json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
+        let index = if parts.len() > 1 {
+            Some(self.keep(index.to_string().as_bytes())?)
+        } else {
+            None
+        };
+        Ok(Image {
+            tag: format!("{}.{}.{}", 1 + tag / 1000, tag / 10 % 100, tag % 10),
+            index,
+            parts,
+        })
     }
 
     /// Returns how many tags there are.
     pub(crate) fn tags(&self) -> usize {
-        self.repositories.iter().map(|repository| repository.images.len()).sum()
+        self.repositories
+            .iter()
+            .map(|repository| repository.images.len())
+            .sum()
     }
 
-    /// Puts the corpus into the storage of a registry, which then has exactly its tags for the repositories of it.
+    /// Puts the corpus into the storage of a registry, which then has exactly its tags for the
+    /// repositories of it.
     pub(crate) fn publish(&self, storage: &Path) -> Outcome<()> {
         let root = storage.join("docker/registry/v2");
         let mut linked = HashSet::new();
@@ -245,7 +313,12 @@ impl Corpus {
         Ok(())
     }
 
-    fn store<'a>(&self, root: &Path, linked: &mut HashSet<&'a Digest>, content: &'a Content) -> Outcome<()> {
+    fn store<'a>(
+        &self,
+        root: &Path,
+        linked: &mut HashSet<&'a Digest>,
+        content: &'a Content,
+    ) -> Outcome<()> {
         let stored = stored(root, &content.digest);
         if linked.insert(&content.digest) && !stored.exists() {
             fs::create_dir_all(stored.parent().ok_or("a file has a directory")?)?;
@@ -256,8 +329,11 @@ impl Corpus {
 
     /// Returns how many bytes it has, each content counted once.
     pub(crate) fn bytes(&self) -> u64 {
-        let all: BTreeSet<&Content> =
-            self.repositories.iter().flat_map(|repository| repository.manifests().into_iter().chain(repository.blobs())).collect();
+        let all: BTreeSet<&Content> = self
+            .repositories
+            .iter()
+            .flat_map(|repository| repository.manifests().into_iter().chain(repository.blobs()))
+            .collect();
         all.into_iter().map(|content| content.size).sum()
     }
 
@@ -269,7 +345,10 @@ impl Corpus {
                 sizes.insert(content.digest.to_string(), content.size);
             }
             for image in &repository.images {
-                sizes.insert(format!("{}:{}", repository.path, image.tag), image.top().size);
+                sizes.insert(
+                    format!("{}:{}", repository.path, image.tag),
+                    image.top().size,
+                );
             }
         }
         sizes
@@ -277,7 +356,10 @@ impl Corpus {
 
     /// Keeps content in the pool.
     fn keep(&self, bytes: &[u8]) -> Outcome<Content> {
-        let content = Content { digest: Digest::sha256(bytes), size: bytes.len() as u64 };
+        let content = Content {
+            digest: Digest::sha256(bytes),
+            size: bytes.len() as u64,
+        };
         let path = self.pool.join(content.digest.hex());
         if !path.exists() {
             fs::write(path, bytes)?;
@@ -288,7 +370,10 @@ impl Corpus {
 
 /// Returns the file that holds a content in the storage of a registry.
 pub(crate) fn stored(root: &Path, digest: &Digest) -> PathBuf {
-    root.join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex()).join("data")
+    root.join("blobs/sha256")
+        .join(&digest.hex()[..2])
+        .join(digest.hex())
+        .join("data")
 }
 
 fn write_link(directory: &Path, content: &Content) -> Outcome<()> {
@@ -303,11 +388,26 @@ fn descriptor(media_type: &str, content: &Content) -> Value {
 }
 
 /// Returns the names and sizes of an image's layers.
-fn layers(shape: &Shape, platform: &str, repository: usize, tag: usize, revision: u32) -> Vec<(String, u64)> {
+fn layers(
+    shape: &Shape,
+    platform: &str,
+    repository: usize,
+    tag: usize,
+    revision: u32,
+) -> Vec<(String, u64)> {
     let Shape { name, .. } = shape;
-    let shared = shape.shared.iter().enumerate().map(|(at, size)| (format!("{name} {platform} shared {at}"), *size));
-    let common = shape.common.map(|size| (format!("{name} {platform} common {repository}"), size));
-    let own = (format!("{name} {platform} own {repository} {tag} {revision}"), shape.own);
+    let shared = shape
+        .shared
+        .iter()
+        .enumerate()
+        .map(|(at, size)| (format!("{name} {platform} shared {at}"), *size));
+    let common = shape
+        .common
+        .map(|size| (format!("{name} {platform} common {repository}"), size));
+    let own = (
+        format!("{name} {platform} own {repository} {tag} {revision}"),
+        shape.own,
+    );
     shared.chain(common).chain([own]).collect()
 }
 
@@ -323,7 +423,11 @@ fn make_layers(pool: &Path, wanted: &[(String, u64)]) -> Outcome<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a thread that makes layers ended")?)
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .map_err(|_| "a thread that makes layers ended")?
+        })
     })
 }
 
@@ -334,7 +438,13 @@ fn find_layer(pool: &Path, key: &str, size: u64) -> Outcome<Layer> {
     if let Ok(text) = fs::read_to_string(&note)
         && let [digest, length, unpacked] = text.split(' ').collect::<Vec<_>>()[..]
     {
-        return Ok(Layer { content: Content { digest: digest.parse()?, size: length.parse()? }, unpacked: unpacked.to_owned() });
+        return Ok(Layer {
+            content: Content {
+                digest: digest.parse()?,
+                size: length.parse()?,
+            },
+            unpacked: unpacked.to_owned(),
+        });
     }
     let path = pool.join(format!("{}.new", name.hex()));
     let packed = Hashing::new(BufWriter::with_capacity(1 << 20, File::create(&path)?));
@@ -348,8 +458,15 @@ fn find_layer(pool: &Path, key: &str, size: u64) -> Outcome<Layer> {
         let mut header = tar::Header::new_gnu();
         header.set_size(length);
         header.set_mode(0o644);
-        let file = Random { left: length, random: random.fork() };
-        archive.append_data(&mut header, format!("usr/share/{}/{left}", &name.hex()[..12]), file)?;
+        let file = Random {
+            left: length,
+            random: random.fork(),
+        };
+        archive.append_data(
+            &mut header,
+            format!("usr/share/{}/{left}", &name.hex()[..12]),
+            file,
+        )?;
         left -= length;
     }
     let (packer, unpacked, _) = archive.into_inner()?.finish();
@@ -357,7 +474,13 @@ fn find_layer(pool: &Path, key: &str, size: u64) -> Outcome<Layer> {
     file.flush()?;
     fs::rename(path, pool.join(digest.hex()))?;
     fs::write(note, format!("{digest} {length} {unpacked}"))?;
-    Ok(Layer { content: Content { digest, size: length }, unpacked: unpacked.to_string() })
+    Ok(Layer {
+        content: Content {
+            digest,
+            size: length,
+        },
+        unpacked: unpacked.to_string(),
+    })
 }
 
 /// Bytes that no packer makes smaller.
@@ -368,7 +491,9 @@ struct Random {
 
 impl Read for Random {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let length = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.random.fill(&mut buffer[..length]);
         self.left -= length as u64;
         Ok(length)
@@ -384,7 +509,11 @@ struct Hashing<W> {
 
 impl<W> Hashing<W> {
     fn new(inner: W) -> Hashing<W> {
-        Hashing { inner, hasher: Hasher::new(Algorithm::Sha256), length: 0 }
+        Hashing {
+            inner,
+            hasher: Hasher::new(Algorithm::Sha256),
+            length: 0,
+        }
     }
 
     fn finish(self) -> (W, Digest, u64) {

@@ -1,5 +1,5 @@
-//! A network that is far away: what passes between client and registry arrives later. Nothing is lost and nothing is slowed
-//! down otherwise.
+//! A network that is far away: what passes between client and registry arrives later. Nothing is
+//! lost and nothing is slowed down otherwise.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Outcome;
 
-/// The most bytes under way in one direction of a connection: what Linux lets a receiver's window grow to, about.
+/// The most bytes under way in one direction of a connection: what Linux lets a receiver's window
+/// grow to, about.
 const WINDOW: u32 = 6 * 1024 * 1024;
 
 /// How much is moved at a time, in bytes.
@@ -35,14 +36,20 @@ impl Distance {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! { _ = accept(listener, registry, round_trip) => {}, _ = stopped => {} }
             });
         });
-        Ok(Distance { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Distance {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -59,7 +66,11 @@ impl Drop for Distance {
     }
 }
 
-async fn accept(listener: std::net::TcpListener, registry: SocketAddr, round_trip: Duration) -> io::Result<()> {
+async fn accept(
+    listener: std::net::TcpListener,
+    registry: SocketAddr,
+    round_trip: Duration,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (client, _) = listener.accept().await?;
@@ -69,16 +80,25 @@ async fn accept(listener: std::net::TcpListener, registry: SocketAddr, round_tri
             let server = TcpStream::connect(registry).await?;
             client.set_nodelay(true)?;
             server.set_nodelay(true)?;
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+            let ((from_client, to_client), (from_server, to_server)) =
+                (client.into_split(), server.into_split());
             let one_way = round_trip / 2;
-            tokio::join!(carry(from_client, to_server, one_way, connected), carry(from_server, to_client, one_way, connected));
+            tokio::join!(
+                carry(from_client, to_server, one_way, connected),
+                carry(from_server, to_client, one_way, connected)
+            );
             io::Result::Ok(())
         });
     }
 }
 
 /// Carries bytes in one direction. None is sent before `earliest`.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, earliest: Instant) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    delay: Duration,
+    earliest: Instant,
+) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Bytes)>();
     let window = Arc::new(Semaphore::new(WINDOW as usize));
     let filled = Arc::clone(&window);
@@ -92,7 +112,9 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration,
             }
             let piece = buffer.split().freeze();
             let size = u32::try_from(piece.len()).unwrap_or(WINDOW).min(WINDOW);
-            let Ok(permit) = filled.acquire_many(size).await else { return };
+            let Ok(permit) = filled.acquire_many(size).await else {
+                return;
+            };
             permit.forget();
             let sent = Instant::now().max(earliest);
             if sender.send((sent + delay, piece)).is_err() {

@@ -63,7 +63,11 @@ impl Options {
         let mut is_some = false;
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
+            let mut value = || {
+                arguments
+                    .next()
+                    .ok_or_else(|| format!("{argument} needs a value\n{USAGE}"))
+            };
             match argument.as_str() {
                 // What cargo says to every benchmark.
                 "--bench" => {}
@@ -77,14 +81,17 @@ impl Options {
                 "--peers" => options.peers = named(&value()?, &Tool::PEERS, |tool| tool.name())?,
                 "--only" => {
                     is_some = true;
-                    options.workloads = named(&value()?, &Workload::ALL, |workload| workload.name())?;
+                    options.workloads =
+                        named(&value()?, &Workload::ALL, |workload| workload.name())?;
                 }
                 "--help" => return Err(USAGE.into()),
                 _ => return Err(format!("unknown: {argument}\n{USAGE}").into()),
             }
         }
         if options.is_short && !is_some {
-            options.workloads.retain(|workload| *workload != Workload::Far);
+            options
+                .workloads
+                .retain(|workload| *workload != Workload::Far);
         }
         if options.rounds == 0 {
             options.rounds = if options.is_short { 1 } else { 3 };
@@ -102,8 +109,16 @@ fn program(path: &str) -> Outcome<PathBuf> {
 }
 
 fn named<T: Copy>(list: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Outcome<Vec<T>> {
-    let find = |word: &str| all.iter().copied().find(|&one| name(one) == word).ok_or_else(|| format!("unknown: {word}\n{USAGE}").into());
-    list.split(',').filter(|word| !word.is_empty()).map(find).collect()
+    let find = |word: &str| {
+        all.iter()
+            .copied()
+            .find(|&one| name(one) == word)
+            .ok_or_else(|| format!("unknown: {word}\n{USAGE}").into())
+    };
+    list.split(',')
+        .filter(|word| !word.is_empty())
+        .map(find)
+        .collect()
 }
 
 /// Prints what was found so far: a run takes minutes.
@@ -115,19 +130,34 @@ fn say(text: fmt::Arguments<'_>) -> Outcome<()> {
 }
 
 /// Returns where `tests/setup.sh` puts programs that no package has.
-#[expect(clippy::disallowed_methods, reason = "the benchmark finds what was installed for it as the script that did it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the benchmark finds what was installed for it as the script that did it"
+)]
 fn installed() -> PathBuf {
-    let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).unwrap_or_default();
+    let set = |variable| {
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = set("XDG_CACHE_HOME")
+        .or_else(|| Some(set("HOME")?.join(".cache")))
+        .unwrap_or_default();
     cache.join("imglife/bin")
 }
 
 /// Returns the tools that are there, imglife first, and says which those are.
 fn find_tools(options: &Options) -> Outcome<Vec<Found>> {
-    let imglife = |program: &Path| Found::at(Tool::Imglife, program).ok_or_else(|| format!("{} does not run", program.display()));
+    let imglife = |program: &Path| {
+        Found::at(Tool::Imglife, program)
+            .ok_or_else(|| format!("{} does not run", program.display()))
+    };
     let (mut found, mut missing) = (vec![imglife(&options.imglife)?], Vec::new());
     if let Some(program) = &options.against {
-        found.push(Found { label: "imglife (other)", ..imglife(program)? });
+        found.push(Found {
+            label: "imglife (other)",
+            ..imglife(program)?
+        });
     }
     for tool in options.peers.iter().copied() {
         match Found::find(tool, &installed()) {
@@ -135,10 +165,24 @@ fn find_tools(options: &Options) -> Outcome<Vec<Found>> {
             None => missing.push(tool.name()),
         }
     }
-    let names: Vec<String> = found.iter().map(|found| format!("{} {}", found.label, found.version)).collect();
-    let missing = if missing.is_empty() { String::new() } else { format!("; skipped, since they are not there: {}", missing.join(", ")) };
+    let names: Vec<String> = found
+        .iter()
+        .map(|found| format!("{} {}", found.label, found.version))
+        .collect();
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; skipped, since they are not there: {}",
+            missing.join(", ")
+        )
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    say(format_args!("{}{missing}; {cores} cores, load {}\n", names.join(", "), measure::load()))?;
+    say(format_args!(
+        "{}{missing}; {cores} cores, load {}\n",
+        names.join(", "),
+        measure::load()
+    ))?;
     Ok(found)
 }
 

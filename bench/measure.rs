@@ -1,4 +1,5 @@
-//! Running a program and measuring it: wall time, processor time, memory. Knows nothing of registries.
+//! Running a program and measuring it: wall time, processor time, memory. Knows nothing of
+//! registries.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,7 +17,8 @@ use crate::Outcome;
 /// How often memory is looked at: looking takes time from what is looked at.
 const LOOK: Duration = Duration::from_millis(3);
 
-/// What the parts of processor times in `/proc/<pid>/stat` are (proc(5)); Linux shows hundredths of seconds on every machine.
+/// What the parts of processor times in `/proc/<pid>/stat` are (proc(5)); Linux shows hundredths of
+/// seconds on every machine.
 const TICKS_PER_SECOND: u32 = 100;
 
 /// A directory and an environment that a tool has for itself.
@@ -26,7 +28,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Returns an empty home for a tool. Of the environment that the benchmark runs in, nothing gets through.
+    /// Returns an empty home for a tool. Of the environment that the benchmark runs in, nothing
+    /// gets through.
     pub(crate) fn make(directory: PathBuf) -> Outcome<Home> {
         fs::create_dir_all(directory.join("tmp"))?;
         let mut variables = BTreeMap::new();
@@ -37,7 +40,10 @@ impl Home {
         ] {
             variables.insert(name.into(), value);
         }
-        Ok(Home { directory, variables })
+        Ok(Home {
+            directory,
+            variables,
+        })
     }
 
     /// Empties it.
@@ -57,7 +63,10 @@ pub(crate) struct Invocation {
 
 impl Invocation {
     pub(crate) fn new(program: &Path, arguments: &[&str]) -> Invocation {
-        Invocation { program: program.to_owned(), arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
+        Invocation {
+            program: program.to_owned(),
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+        }
     }
 }
 
@@ -106,18 +115,29 @@ fn run_one(home: &Home, invocation: &Invocation) -> Outcome<Cost> {
         let said = String::from_utf8_lossy(&said);
         let end: Vec<&str> = said.lines().rev().take(15).collect();
         let end: Vec<&str> = end.into_iter().rev().collect();
-        return Err(format!("`{} {}`: {status}\n{}", program.display(), arguments.join(" "), end.join("\n")).into());
+        return Err(format!(
+            "`{} {}`: {status}\n{}",
+            program.display(),
+            arguments.join(" "),
+            end.join("\n")
+        )
+        .into());
     }
     result
 }
 
-/// Returns the processor time that all threads of a process took so far, by the first field of `schedstat` (nanoseconds).
+/// Returns the processor time that all threads of a process took so far, by the first field of
+/// `schedstat` (nanoseconds).
 pub(crate) fn processor_time_of(process: u32) -> Outcome<Duration> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may end meanwhile.
         let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        total += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        total += text
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse::<u64>().ok())
+            .unwrap_or(0);
     }
     Ok(Duration::from_nanos(total))
 }
@@ -127,26 +147,40 @@ fn observe(child: &Child, began: Instant) -> Outcome<Cost> {
     let ended = AtomicBool::new(false);
     let (wall, peak) = thread::scope(|scope| {
         let memory = scope.spawn(|| watch_memory(child.id(), &ended));
-        let result = waitid(WaitId::Pid(Pid::from_child(child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let result = waitid(
+            WaitId::Pid(Pid::from_child(child)),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        );
         let wall = began.elapsed();
         ended.store(true, Ordering::Relaxed);
         let peak = memory.join().unwrap_or_default();
         result.map(|_| (wall, peak))
     })?;
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
-    Ok(Cost { wall, processor: processor_time(&stat).ok_or("/proc/<pid>/stat has another form")?, peak })
+    Ok(Cost {
+        wall,
+        processor: processor_time(&stat).ok_or("/proc/<pid>/stat has another form")?,
+        peak,
+    })
 }
 
-/// Returns user and system time, of the process and its children, by the fields 14 to 17 of `/proc/<pid>/stat`.
+/// Returns user and system time, of the process and its children, by the fields 14 to 17 of
+/// `/proc/<pid>/stat`.
 fn processor_time(stat: &str) -> Option<Duration> {
     // The second field, the name, may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
-    let ticks = rest.split_whitespace().skip(11).take(4).map(|field| field.parse::<u32>().ok()).sum::<Option<u32>>()?;
+    let ticks = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .map(|field| field.parse::<u32>().ok())
+        .sum::<Option<u32>>()?;
     Some(Duration::from_secs(1) * ticks / TICKS_PER_SECOND)
 }
 
-/// Returns the peak of a process's resident memory, in bytes. Looked at while it runs, since it is gone with the process; what
-/// `wait4` tells instead includes the memory of the one that started it.
+/// Returns the peak of a process's resident memory, in bytes. Looked at while it runs, since it is
+/// gone with the process; what `wait4` tells instead includes the memory of the one that started
+/// it.
 fn watch_memory(id: u32, ended: &AtomicBool) -> u64 {
     let path = format!("/proc/{id}/status");
     let mut peak = 0;
@@ -160,7 +194,8 @@ fn watch_memory(id: u32, ended: &AtomicBool) -> u64 {
     peak
 }
 
-/// Returns how busy the machine was in the last minute: the mean number of processes that ran or wanted to.
+/// Returns how busy the machine was in the last minute: the mean number of processes that ran or
+/// wanted to.
 pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("?").to_owned()

@@ -1,4 +1,5 @@
-//! The tools that are compared: where they are, and how each is told to mirror a corpus. Knows nothing of measurements.
+//! The tools that are compared: where they are, and how each is told to mirror a corpus. Knows
+//! nothing of measurements.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,10 +54,16 @@ pub(crate) struct Found {
 impl Found {
     /// Returns a tool at a place, or `None` when it does not run there.
     pub(crate) fn at(tool: Tool, program: &Path) -> Option<Found> {
-        let output = Command::new(program).args(tool.version_arguments()).output().ok().filter(|output| output.status.success())?;
+        let output = Command::new(program)
+            .args(tool.version_arguments())
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let version =
-            text.lines().flat_map(str::split_whitespace).find(|word| word.contains('.') && word.contains(|c: char| c.is_ascii_digit()));
+        let version = text
+            .lines()
+            .flat_map(str::split_whitespace)
+            .find(|word| word.contains('.') && word.contains(|c: char| c.is_ascii_digit()));
         Some(Found {
             tool,
             program: program.to_owned(),
@@ -67,7 +74,8 @@ impl Found {
 
     /// Returns a peer that `tests/setup.sh` put into `installed`, or that is on the path.
     pub(crate) fn find(tool: Tool, installed: &Path) -> Option<Found> {
-        Found::at(tool, &installed.join(tool.name())).or_else(|| Found::at(tool, Path::new(tool.name())))
+        Found::at(tool, &installed.join(tool.name()))
+            .or_else(|| Found::at(tool, Path::new(tool.name())))
     }
 }
 
@@ -87,7 +95,9 @@ impl Job<'_> {
     /// Returns what to run for this job, having written the files that it reads.
     pub(crate) fn invocations(&self, found: &Found, home: &Home) -> Outcome<Vec<Invocation>> {
         let repositories = &self.corpus.repositories;
-        let pairs = repositories.iter().map(|repository| [&self.source, &self.target].map(|host| format!("{host}/{}", repository.path)));
+        let pairs = repositories.iter().map(|repository| {
+            [&self.source, &self.target].map(|host| format!("{host}/{}", repository.path))
+        });
         let program = &found.program;
         let insecure = self.authority.is_none();
         Ok(match found.tool {
@@ -96,24 +106,48 @@ impl Job<'_> {
                     |[source, target]| json!({ "source": source, "target": target, "tag_regex": ".*", "check_digest": self.check_digest }),
                 );
                 let configuration = self.imglife_configuration(&entries.collect::<Vec<_>>());
-                fs::write(home.directory.join("imglife.yaml"), configuration.to_string())?;
+                fs::write(
+                    home.directory.join("imglife.yaml"),
+                    configuration.to_string(),
+                )?;
                 vec![Invocation::new(program, &["sync"])]
             }
             Tool::Skopeo => {
-                let images: serde_json::Map<_, _> = repositories.iter().map(|repository| (repository.path.clone(), json!([]))).collect();
-                let list = json!({ self.source.as_str(): { "tls-verify": !insecure, "images": images } });
+                let images: serde_json::Map<_, _> = repositories
+                    .iter()
+                    .map(|repository| (repository.path.clone(), json!([])))
+                    .collect();
+                let list =
+                    json!({ self.source.as_str(): { "tls-verify": !insecure, "images": images } });
                 fs::write(home.directory.join("list.yaml"), list.to_string())?;
                 // It puts the last part of a repository's name below the target.
-                let parent = repositories.first().and_then(|repository| repository.path.rsplit_once('/')).map_or("", |(parent, _)| parent);
+                let parent = repositories
+                    .first()
+                    .and_then(|repository| repository.path.rsplit_once('/'))
+                    .map_or("", |(parent, _)| parent);
                 let target = format!("{}/{parent}", self.target);
                 let verify = format!("--dest-tls-verify={}", !insecure);
-                let arguments = ["--insecure-policy", "sync", "--all", "--src", "yaml", "--dest", "docker", &verify, "list.yaml", &target];
+                let arguments = [
+                    "--insecure-policy",
+                    "sync",
+                    "--all",
+                    "--src",
+                    "yaml",
+                    "--dest",
+                    "docker",
+                    &verify,
+                    "list.yaml",
+                    &target,
+                ];
                 vec![Invocation::new(program, &arguments)]
             }
             Tool::Crane => {
                 let copy = pairs.map(|[source, target]| {
-                    let mut invocation = Invocation::new(program, &["copy", "--all-tags", &source, &target]);
-                    invocation.arguments.extend(insecure.then(|| "--insecure".to_owned()));
+                    let mut invocation =
+                        Invocation::new(program, &["copy", "--all-tags", &source, &target]);
+                    invocation
+                        .arguments
+                        .extend(insecure.then(|| "--insecure".to_owned()));
                     invocation
                 });
                 copy.collect()
@@ -121,10 +155,14 @@ impl Job<'_> {
             Tool::Oras => {
                 let copies = repositories.iter().flat_map(|repository| {
                     repository.images.iter().map(|image| {
-                        let [source, target] = [&self.source, &self.target].map(|host| format!("{host}/{}:{}", repository.path, image.tag));
-                        let mut invocation = Invocation::new(program, &["cp", "--no-tty", &source, &target]);
+                        let [source, target] = [&self.source, &self.target]
+                            .map(|host| format!("{host}/{}:{}", repository.path, image.tag));
+                        let mut invocation =
+                            Invocation::new(program, &["cp", "--no-tty", &source, &target]);
                         if insecure {
-                            invocation.arguments.extend(["--from-plain-http", "--to-plain-http"].map(str::to_owned));
+                            invocation.arguments.extend(
+                                ["--from-plain-http", "--to-plain-http"].map(str::to_owned),
+                            );
                         }
                         invocation
                     })
@@ -133,12 +171,18 @@ impl Job<'_> {
             }
             Tool::Regsync => {
                 let tls = if insecure { "disabled" } else { "enabled" };
-                let hosts: Vec<_> = [&self.source, &self.target].iter().map(|host| json!({ "registry": host, "tls": tls })).collect();
+                let hosts: Vec<_> = [&self.source, &self.target]
+                    .iter()
+                    .map(|host| json!({ "registry": host, "tls": tls }))
+                    .collect();
                 let entries: Vec<_> =
                     pairs.map(|[source, target]| json!({ "source": source, "target": target, "type": "repository" })).collect();
                 // As many at once as imglife has.
                 let configuration = json!({ "version": 1, "creds": hosts, "defaults": { "parallel": 4 }, "sync": entries });
-                fs::write(home.directory.join("regsync.yaml"), configuration.to_string())?;
+                fs::write(
+                    home.directory.join("regsync.yaml"),
+                    configuration.to_string(),
+                )?;
                 vec![Invocation::new(program, &["once", "-c", "regsync.yaml"])]
             }
         })
@@ -149,7 +193,10 @@ impl Job<'_> {
         let hosts = [&self.source, &self.target];
         let mut configuration = json!({ "registry": { "provider": "file" } });
         if let Some(authority) = &self.authority {
-            configuration["hosts"] = hosts.iter().map(|host| ((*host).clone(), json!({ "ca_file": authority }))).collect();
+            configuration["hosts"] = hosts
+                .iter()
+                .map(|host| ((*host).clone(), json!({ "ca_file": authority })))
+                .collect();
         } else {
             configuration["registry"]["insecure_registries"] = json!(hosts);
         }

@@ -17,7 +17,10 @@ const PIECE: usize = 256 * 1024;
 pub(crate) fn get(registry: SocketAddr, path: &str) -> Outcome<Duration> {
     let began = Instant::now();
     let mut connection = TcpStream::connect(registry)?;
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {registry}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nHost: {registry}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = BufReader::with_capacity(PIECE, connection);
     let mut status = String::new();
     answer.read_line(&mut status)?;
@@ -30,7 +33,12 @@ pub(crate) fn get(registry: SocketAddr, path: &str) -> Outcome<Duration> {
 }
 
 /// Sends the content of `file` to a repository and returns how long that took.
-pub(crate) fn put(registry: SocketAddr, repository: &str, file: &Path, digest: &Digest) -> Outcome<Duration> {
+pub(crate) fn put(
+    registry: SocketAddr,
+    repository: &str,
+    file: &Path,
+    digest: &Digest,
+) -> Outcome<Duration> {
     let began = Instant::now();
     let mut connection = TcpStream::connect(registry)?;
     write!(
@@ -39,7 +47,9 @@ pub(crate) fn put(registry: SocketAddr, repository: &str, file: &Path, digest: &
     )?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
-    let upload = answer.lines().find_map(|line| line.strip_prefix("Location: ")?.split_once("/v2/"));
+    let upload = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("Location: ")?.split_once("/v2/"));
     let (_, upload) = upload.ok_or("the registry says no place for an upload")?;
     let mut file = File::open(file)?;
     let mut connection = TcpStream::connect(registry)?;

@@ -1,6 +1,8 @@
-//! The registries that tools copy between, and what their access logs tell: requests, bytes, and what was stored in the end.
+//! The registries that tools copy between, and what their access logs tell: requests, bytes, and
+//! what was stored in the end.
 //!
-//! They are Debian's `docker-registry`, on a free port of the loopback interface, with their storage below a directory of the run.
+//! They are Debian's `docker-registry`, on a free port of the loopback interface, with their
+//! storage below a directory of the run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,14 +32,19 @@ pub(crate) struct Certificates {
 impl Certificates {
     pub(crate) fn make(directory: &Path) -> Outcome<Certificates> {
         let mut parameters = CertificateParams::default();
-        parameters.distinguished_name.push(DnType::CommonName, "authority of the benchmark");
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "authority of the benchmark");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         let authority = parameters.self_signed(&key)?;
         let server_key = KeyPair::generate()?;
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let server = CertificateParams::new(names)?.signed_by(&server_key, &Issuer::new(parameters, key))?;
-        let certificates = Certificates { directory: directory.to_owned() };
+        let server =
+            CertificateParams::new(names)?.signed_by(&server_key, &Issuer::new(parameters, key))?;
+        let certificates = Certificates {
+            directory: directory.to_owned(),
+        };
         for (path, text) in [
             (certificates.authority(), authority.pem()),
             (certificates.server(), server.pem()),
@@ -71,13 +78,22 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts a registry that stores below `directory`.
-    pub(crate) fn start(directory: &Path, certificates: Option<&Certificates>) -> Outcome<Registry> {
-        let directory = tempfile::Builder::new().prefix("registry-").tempdir_in(directory)?;
+    pub(crate) fn start(
+        directory: &Path,
+        certificates: Option<&Certificates>,
+    ) -> Outcome<Registry> {
+        let directory = tempfile::Builder::new()
+            .prefix("registry-")
+            .tempdir_in(directory)?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let storage = directory.path().join("storage");
         fs::create_dir(&storage)?;
         let tls = certificates.map_or_else(String::new, |certificates| {
-            format!("  tls: {{certificate: '{}', key: '{}'}}\n", certificates.server().display(), certificates.key().display())
+            format!(
+                "  tls: {{certificate: '{}', key: '{}'}}\n",
+                certificates.server().display(),
+                certificates.key().display()
+            )
         });
         let text = format!(
             "version: 0.1\nlog: {{level: info, formatter: json, accesslog: {{disabled: false}}}}\n\
@@ -95,8 +111,14 @@ impl Registry {
             .stdout(File::create(directory.path().join("access.log"))?)
             .stderr(File::create(directory.path().join("registry.log"))?)
             .spawn()
-            .map_err(|error| format!("`docker-registry` cannot be started: {error}; `make setup` installs it"))?;
-        let mut registry = Registry { address, directory, process };
+            .map_err(|error| {
+                format!("`docker-registry` cannot be started: {error}; `make setup` installs it")
+            })?;
+        let mut registry = Registry {
+            address,
+            directory,
+            process,
+        };
         let since = Instant::now();
         while TcpStream::connect(address).is_err() {
             if registry.process.try_wait()?.is_some() || since.elapsed() > PATIENCE {
@@ -120,9 +142,14 @@ impl Registry {
         self.storage().join("docker/registry/v2")
     }
 
-    /// Forgets a repository, or everything for an empty path. Contents stay in the former case, as links of nobody.
+    /// Forgets a repository, or everything for an empty path. Contents stay in the former case, as
+    /// links of nobody.
     pub(crate) fn forget(&self, path: &str) -> Outcome<()> {
-        let place = if path.is_empty() { self.root() } else { self.root().join("repositories").join(path) };
+        let place = if path.is_empty() {
+            self.root()
+        } else {
+            self.root().join("repositories").join(path)
+        };
         match fs::remove_dir_all(place) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
@@ -167,7 +194,8 @@ impl Registry {
             let tags = place.join("_manifests/tags");
             for image in &repository.images {
                 let name = format!("{}:{}", repository.path, image.tag);
-                let link = fs::read_to_string(tags.join(&image.tag).join("current/link")).map_err(|_| format!("{name} is missing"))?;
+                let link = fs::read_to_string(tags.join(&image.tag).join("current/link"))
+                    .map_err(|_| format!("{name} is missing"))?;
                 if link != image.top().digest.as_str() {
                     return Err(format!("{name} is {link}, not {}", image.top().digest).into());
                 }
@@ -175,12 +203,23 @@ impl Registry {
             if fs::read_dir(&tags)?.count() != repository.images.len() {
                 return Err(format!("{} has other tags too", repository.path).into());
             }
-            let linked =
-                |kind: &str, digest: &imglife::model::Digest| place.join(kind).join("sha256").join(digest.hex()).join("link").exists();
-            for (kind, contents) in [("_layers", repository.blobs()), ("_manifests/revisions", repository.manifests())] {
+            let linked = |kind: &str, digest: &imglife::model::Digest| {
+                place
+                    .join(kind)
+                    .join("sha256")
+                    .join(digest.hex())
+                    .join("link")
+                    .exists()
+            };
+            for (kind, contents) in [
+                ("_layers", repository.blobs()),
+                ("_manifests/revisions", repository.manifests()),
+            ] {
                 for content in contents {
                     let file = fs::metadata(stored(&root, &content.digest));
-                    if !linked(kind, &content.digest) || !file.is_ok_and(|file| file.len() == content.size) {
+                    if !linked(kind, &content.digest)
+                        || !file.is_ok_and(|file| file.len() == content.size)
+                    {
                         return Err(format!("{} lacks {}", repository.path, content.digest).into());
                     }
                 }
@@ -210,22 +249,38 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2 "referrer" "agent"`. The registry
-    /// writes a second line for each request, in another form.
+    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2
+    /// "referrer" "agent"`. The registry writes a second line for each request, in another form.
     fn parse(line: &str) -> Option<Request> {
         let (_, rest) = line.split_once("] \"")?;
         let (request, rest) = rest.split_once("\" ")?;
         let (mut words, mut numbers) = (request.split(' '), rest.split(' '));
         let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Request { method, path, status: numbers.next()?.parse().ok()?, bytes: numbers.next()?.parse().ok()? })
+        Some(Request {
+            method,
+            path,
+            status: numbers.next()?.parse().ok()?,
+            bytes: numbers.next()?.parse().ok()?,
+        })
     }
 
     /// Returns what kind of request it is: its method, what it is about, and its status.
     pub(crate) fn kind(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
-        let about = ["tags/list", "manifests", "uploads", "blobs", "referrers"].into_iter().find(|part| path.contains(&format!("/{part}")));
-        let mount = if self.path.contains("mount=") { " mount" } else { "" };
-        format!("{} {}{mount} {}", self.method, about.unwrap_or(path), self.status)
+        let about = ["tags/list", "manifests", "uploads", "blobs", "referrers"]
+            .into_iter()
+            .find(|part| path.contains(&format!("/{part}")));
+        let mount = if self.path.contains("mount=") {
+            " mount"
+        } else {
+            ""
+        };
+        format!(
+            "{} {}{mount} {}",
+            self.method,
+            about.unwrap_or(path),
+            self.status
+        )
     }
 
     /// Returns how many bytes it stored, by the sizes of what there is to store.
@@ -234,10 +289,20 @@ impl Request {
             return 0;
         }
         let path = self.path.replace("%3A", ":").replace("%3a", ":");
-        let what = if let Some((repository, reference)) = path.strip_prefix("/v2/").and_then(|path| path.split_once("/manifests/")) {
-            if reference.contains(':') { reference.to_owned() } else { format!("{repository}:{reference}") }
+        let what = if let Some((repository, reference)) = path
+            .strip_prefix("/v2/")
+            .and_then(|path| path.split_once("/manifests/"))
+        {
+            if reference.contains(':') {
+                reference.to_owned()
+            } else {
+                format!("{repository}:{reference}")
+            }
         } else {
-            path.split(['?', '&']).find_map(|word| word.strip_prefix("digest=")).unwrap_or_default().to_owned()
+            path.split(['?', '&'])
+                .find_map(|word| word.strip_prefix("digest="))
+                .unwrap_or_default()
+                .to_owned()
         };
         sizes.get(&what).copied().unwrap_or(0)
     }
@@ -256,7 +321,10 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Returns what requests come to; `sizes` are those of [`Corpus::sizes`].
-    pub(crate) fn of<'a>(requests: impl Iterator<Item = &'a Request>, sizes: &BTreeMap<String, u64>) -> Traffic {
+    pub(crate) fn of<'a>(
+        requests: impl Iterator<Item = &'a Request>,
+        sizes: &BTreeMap<String, u64>,
+    ) -> Traffic {
         let mut traffic = Traffic::default();
         for request in requests {
             traffic.requests += 1;

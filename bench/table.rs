@@ -29,27 +29,58 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
-    pub(crate) fn new(workload: &str, wanted: impl Into<String>, found: impl Into<String>, is_met: bool) -> Goal {
+    pub(crate) fn new(
+        workload: &str,
+        wanted: impl Into<String>,
+        found: impl Into<String>,
+        is_met: bool,
+    ) -> Goal {
         let verdict = if is_met { "met" } else { "NOT MET" };
-        Goal { workload: workload.to_owned(), wanted: wanted.into(), found: found.into(), verdict }
+        Goal {
+            workload: workload.to_owned(),
+            wanted: wanted.into(),
+            found: found.into(),
+            verdict,
+        }
     }
 
     /// Returns a goal that is not met and that no client can meet on this machine.
-    pub(crate) fn limited(workload: &str, wanted: impl Into<String>, found: impl Into<String>) -> Goal {
-        Goal { verdict: "out of reach", ..Goal::new(workload, wanted, found, false) }
+    pub(crate) fn limited(
+        workload: &str,
+        wanted: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Goal {
+        Goal {
+            verdict: "out of reach",
+            ..Goal::new(workload, wanted, found, false)
+        }
     }
 }
 
-/// Returns the rows of a workload as a table, each with its wall time beside that of the fastest peer.
+/// Returns the rows of a workload as a table, each with its wall time beside that of the fastest
+/// peer.
 pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
     let mut lines = vec![
-        ["tool", "wall", "from - to", "to the fastest peer", "CPU", "registries' CPU", "peak", "requests", "read", "written"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "tool",
+            "wall",
+            "from - to",
+            "to the fastest peer",
+            "CPU",
+            "registries' CPU",
+            "peak",
+            "requests",
+            "read",
+            "written",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     let fastest = fastest_peer(rows);
     for row in rows {
-        let ratio = fastest.map_or_else(String::new, |fastest| format!("{:.2}", row.cost.wall.as_secs_f64() / fastest.as_secs_f64()));
+        let ratio = fastest.map_or_else(String::new, |fastest| {
+            format!("{:.2}", row.cost.wall.as_secs_f64() / fastest.as_secs_f64())
+        });
         lines.push(vec![
             row.label.to_owned(),
             time(row.cost.wall),
@@ -73,16 +104,34 @@ pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
 
 /// Returns each goal beside what was found.
 pub(crate) fn of_goals(goals: &[Goal]) -> String {
-    let mut lines = vec![["workload", "goal", "found", ""].map(str::to_owned).to_vec()];
-    for Goal { workload, wanted, found, verdict } in goals {
-        lines.push(vec![workload.clone(), wanted.clone(), found.clone(), (*verdict).to_owned()]);
+    let mut lines = vec![
+        ["workload", "goal", "found", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for Goal {
+        workload,
+        wanted,
+        found,
+        verdict,
+    } in goals
+    {
+        lines.push(vec![
+            workload.clone(),
+            wanted.clone(),
+            found.clone(),
+            (*verdict).to_owned(),
+        ]);
     }
     aligned(&lines)
 }
 
 /// Returns the wall time of the fastest peer.
 pub(crate) fn fastest_peer(rows: &[Row]) -> Option<Duration> {
-    rows.iter().filter(|row| row.tool != Tool::Imglife).map(|row| row.cost.wall).min()
+    rows.iter()
+        .filter(|row| row.tool != Tool::Imglife)
+        .map(|row| row.cost.wall)
+        .min()
 }
 
 /// Returns a time with three digits or so.
@@ -97,17 +146,33 @@ pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1_000_000 => format!("{} kB", count.div_ceil(1000)),
         1_000_000..1_000_000_000 => format!("{} MB", count.div_ceil(1_000_000)),
-        _ => format!("{}.{:02} GB", count / 1_000_000_000, count / 10_000_000 % 100),
+        _ => format!(
+            "{}.{:02} GB",
+            count / 1_000_000_000,
+            count / 10_000_000 % 100
+        ),
     }
 }
 
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
-    let widths: Vec<usize> =
-        (0..columns).map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|at| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(at))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let mut text = String::new();
     for line in lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         text += "  ";
         text += cells.join("  ").trim_end();
         text.push('\n');

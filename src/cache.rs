@@ -1,6 +1,7 @@
 //! Files that save work in a later run. They may vanish at any time, and nothing depends on them.
 //!
-//! Owns where they are and that they are read and written whole. Failing to read or write one is never an error.
+//! Owns where they are and that they are read and written whole. Failing to read or write one is
+//! never an error.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -23,12 +24,22 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Returns the cache in `$XDG_CACHE_HOME/imglife`, or `~/.cache/imglife`; without either nothing is kept. Unless it `writes`,
-    /// it is only read, as a run that changes nothing wants it.
+    /// Returns the cache in `$XDG_CACHE_HOME/imglife`, or `~/.cache/imglife`; without either
+    /// nothing is kept. Unless it `writes`, it is only read, as a run that changes nothing wants
+    /// it.
     pub fn of_user(variables: &Variables, writes: bool) -> Cache {
-        let absolute = |name: &str| variables.get_filled(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-        Cache { directory: base.map(|base| base.join("imglife")), writes }
+        let absolute = |name: &str| {
+            variables
+                .get_filled(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let base =
+            absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        Cache {
+            directory: base.map(|base| base.join("imglife")),
+            writes,
+        }
     }
 
     /// Returns what was kept under `key` of a `kind`, a word of letters and dashes.
@@ -36,7 +47,8 @@ impl Cache {
         String::from_utf8(self.read(kind, key, LARGEST_ENTRY)?).ok()
     }
 
-    /// Returns the bytes that were kept under `key` of a `kind` that [`put_large`](Cache::put_large) keeps.
+    /// Returns the bytes that were kept under `key` of a `kind` that
+    /// [`put_large`](Cache::put_large) keeps.
     pub fn get_large(&self, kind: &'static str, key: &str) -> Option<Vec<u8>> {
         self.read(kind, key, LARGEST_LARGE_ENTRY)
     }
@@ -77,7 +89,12 @@ impl Cache {
 
     fn path(&self, kind: &'static str, key: &str) -> Option<PathBuf> {
         // A key can be anything; its digest is a file name.
-        Some(self.directory.as_ref()?.join(kind).join(Digest::sha256(key.as_bytes()).hex()))
+        Some(
+            self.directory
+                .as_ref()?
+                .join(kind)
+                .join(Digest::sha256(key.as_bytes()).hex()),
+        )
     }
 }
 
@@ -88,7 +105,9 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
     fs::create_dir_all(parent)?;
     let mut file = tempfile::NamedTempFile::new_in(parent)?;
     file.write_all(bytes)?;
@@ -100,7 +119,10 @@ mod tests {
     use super::*;
 
     fn cache(home: &Path, writes: bool) -> Cache {
-        Cache::of_user(&[("HOME", home.to_string_lossy())].into_iter().collect(), writes)
+        Cache::of_user(
+            &[("HOME", home.to_string_lossy())].into_iter().collect(),
+            writes,
+        )
     }
 
     #[test]
@@ -109,7 +131,10 @@ mod tests {
         cache(home.path(), true).put("words", "../key", "value");
         let later = cache(home.path(), false);
         assert_eq!(later.get("words", "../key").as_deref(), Some("value"));
-        assert_eq!((later.get("words", "key"), later.get("numbers", "../key")), (None, None));
+        assert_eq!(
+            (later.get("words", "key"), later.get("numbers", "../key")),
+            (None, None)
+        );
     }
 
     #[test]
@@ -119,7 +144,11 @@ mod tests {
         cache.put("words", "key", &"x".repeat(bytes.len()));
         assert!(cache.get("words", "key").is_none());
         cache.put_large("words", "key", &bytes);
-        assert!(cache.get_large("words", "key").is_some_and(|kept| kept == bytes));
+        assert!(
+            cache
+                .get_large("words", "key")
+                .is_some_and(|kept| kept == bytes)
+        );
     }
 
     #[test]
@@ -131,7 +160,10 @@ mod tests {
 
     #[test]
     fn without_a_home_or_with_one_that_cannot_be_written_nothing_is_kept_and_nothing_fails() {
-        for cache in [Cache::of_user(&Variables::default(), true), cache(Path::new("/proc/none"), true)] {
+        for cache in [
+            Cache::of_user(&Variables::default(), true),
+            cache(Path::new("/proc/none"), true),
+        ] {
             cache.put("words", "key", "value");
             assert_eq!(cache.get("words", "key"), None);
         }

@@ -1,8 +1,10 @@
-//! Running child programs: what is run is a value, and who runs it is a [`Runner`], so dry modes can refuse.
+//! Running child programs: what is run is a value, and who runs it is a [`Runner`], so dry modes
+//! can refuse.
 //!
-//! Owns time limits, process groups and bounded capture of output. Does not know what is run, and never uses a shell by itself.
-//! Two ways: [`Runner::run`] keeps the beginning of the output and kills what takes too long; [`Runner::follow`] hands over lines
-//! as they come, and asks a program to end before it is killed, so that it can put away what it made.
+//! Owns time limits, process groups and bounded capture of output. Does not know what is run, and
+//! never uses a shell by itself. Two ways: [`Runner::run`] keeps the beginning of the output and
+//! kills what takes too long; [`Runner::follow`] hands over lines as they come, and asks a program
+//! to end before it is killed, so that it can put away what it made.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +22,8 @@ use crate::model::{Secret, Variables};
 /// The most bytes that are kept of each output stream; what comes after is read and thrown away.
 pub const LARGEST_OUTPUT: usize = 1024 * 1024;
 
-/// How long output is still read after the program itself ended, when something it left behind keeps the stream open.
+/// How long output is still read after the program itself ended, when something it left behind
+/// keeps the stream open.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How long a program that was followed may take to end after it was asked to.
@@ -29,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest line that is handed over whole, in bytes; a longer one comes in pieces.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// A program to run. Its environment is exactly `environment`; `PATH` in there is what `program` is searched in.
+/// A program to run. Its environment is exactly `environment`; `PATH` in there is what `program` is
+/// searched in.
 #[derive(Clone, Debug)]
 pub struct Command {
     pub program: String,
@@ -92,12 +96,14 @@ pub type Lines<'a> = &'a mut (dyn for<'line> FnMut(&'line str) + Send);
 /// Runs programs.
 #[async_trait]
 pub trait Runner: Send + Sync {
-    /// Returns what the program did, once it ended. When the future is dropped, the program and its process group are killed.
+    /// Returns what the program did, once it ended. When the future is dropped, the program and its
+    /// process group are killed.
     async fn run(&self, command: Command) -> Result<Output, CommandError>;
 
-    /// Runs a program to its end and hands each line that it writes to `lines`, whichever stream it writes to; carriage returns end
-    /// lines too. When the future is dropped or the time is over, the program and its process group are asked to end (SIGTERM), and
-    /// killed when they take longer than some seconds. They are gone when the drop returns.
+    /// Runs a program to its end and hands each line that it writes to `lines`, whichever stream it
+    /// writes to; carriage returns end lines too. When the future is dropped or the time is over,
+    /// the program and its process group are asked to end (SIGTERM), and killed when they take
+    /// longer than some seconds. They are gone when the drop returns.
     async fn follow(&self, command: Command, lines: Lines<'_>) -> Result<Ending, CommandError> {
         let output = self.run(command).await?;
         for stream in [output.stdout, output.stderr] {
@@ -108,8 +114,9 @@ pub trait Runner: Send + Sync {
         Ok(output.ending)
     }
 
-    /// Starts a program whose output and end nobody looks at, and which may outlive this process: for what must be put away after
-    /// a future was dropped. It gets neither input nor a time limit.
+    /// Starts a program whose output and end nobody looks at, and which may outlive this process:
+    /// for what must be put away after a future was dropped. It gets neither input nor a time
+    /// limit.
     fn leave(&self, command: Command) {
         drop(command);
     }
@@ -124,7 +131,9 @@ pub struct Refusing;
 #[async_trait]
 impl Runner for Refusing {
     async fn run(&self, command: Command) -> Result<Output, CommandError> {
-        Err(CommandError::Refused { program: command.program })
+        Err(CommandError::Refused {
+            program: command.program,
+        })
     }
 }
 
@@ -132,14 +141,22 @@ impl Runner for Refusing {
 impl Runner for System {
     async fn run(&self, command: Command) -> Result<Output, CommandError> {
         let deadline = Instant::now() + command.timeout;
-        let mut child = start(builder(&command, Stdio::piped).kill_on_drop(true), &command.program)?;
+        let mut child = start(
+            builder(&command, Stdio::piped).kill_on_drop(true),
+            &command.program,
+        )?;
         let group = Group::of(&child);
-        let output =
-            attend(&mut child, command.stdin, deadline).await.map_err(|source| CommandError::Wait { program: command.program, source })?;
+        let output = attend(&mut child, command.stdin, deadline)
+            .await
+            .map_err(|source| CommandError::Wait {
+                program: command.program,
+                source,
+            })?;
         match output.ending {
             Ending::TimedOut => {
                 drop(group);
-                // Reaps it; it was killed with its group, so this does not wait long, and a failure changes nothing.
+                // Reaps it; it was killed with its group, so this does not wait long, and a failure
+                // changes nothing.
                 drop(child.wait().await);
             }
             Ending::Exited(_) | Ending::Signalled => group.release(),
@@ -149,10 +166,16 @@ impl Runner for System {
 
     async fn follow(&self, command: Command, lines: Lines<'_>) -> Result<Ending, CommandError> {
         let deadline = Instant::now() + command.timeout;
-        let mut followed = Followed::new(start(&mut builder(&command, Stdio::piped), &command.program)?);
+        let mut followed = Followed::new(start(
+            &mut builder(&command, Stdio::piped),
+            &command.program,
+        )?);
         let ending = hand_over(&mut followed, command.stdin, deadline, lines)
             .await
-            .map_err(|source| CommandError::Wait { program: command.program, source })?;
+            .map_err(|source| CommandError::Wait {
+                program: command.program,
+                source,
+            })?;
         if ending != Ending::TimedOut {
             followed.group.0 = None;
         }
@@ -171,7 +194,11 @@ fn builder(command: &Command, output: fn() -> Stdio) -> tokio::process::Command 
         .args(&command.arguments)
         .env_clear()
         .envs(command.environment.iter())
-        .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if command.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(output())
         .stderr(output())
         .process_group(0);
@@ -182,14 +209,21 @@ fn builder(command: &Command, output: fn() -> Stdio) -> tokio::process::Command 
 }
 
 fn start(builder: &mut tokio::process::Command, program: &str) -> Result<Child, CommandError> {
-    builder.spawn().map_err(|source| CommandError::Start { program: program.to_owned(), source })
+    builder.spawn().map_err(|source| CommandError::Start {
+        program: program.to_owned(),
+        source,
+    })
 }
 
 async fn attend(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> io::Result<Output> {
     let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut captured_stdout, mut captured_stderr) = (Captured::default(), Captured::default());
     let streams = async {
-        tokio::join!(feed(input, stdin), capture(stdout, &mut captured_stdout), capture(stderr, &mut captured_stderr));
+        tokio::join!(
+            feed(input, stdin),
+            capture(stdout, &mut captured_stdout),
+            capture(stderr, &mut captured_stderr)
+        );
     };
     let mut streams = Box::pin(streams);
     let mut streams_open = true;
@@ -211,7 +245,11 @@ async fn attend(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> 
         }
     };
     drop(streams);
-    Ok(Output { ending, stdout: captured_stdout, stderr: captured_stderr })
+    Ok(Output {
+        ending,
+        stdout: captured_stdout,
+        stderr: captured_stderr,
+    })
 }
 
 async fn feed(input: Option<ChildStdin>, stdin: Option<Secret>) {
@@ -221,8 +259,18 @@ async fn feed(input: Option<ChildStdin>, stdin: Option<Secret>) {
     }
 }
 
-async fn hand_over(followed: &mut Followed, stdin: Option<Secret>, deadline: Instant, lines: Lines<'_>) -> io::Result<Ending> {
-    let Followed { child, stdout, stderr, .. } = followed;
+async fn hand_over(
+    followed: &mut Followed,
+    stdin: Option<Secret>,
+    deadline: Instant,
+    lines: Lines<'_>,
+) -> io::Result<Ending> {
+    let Followed {
+        child,
+        stdout,
+        stderr,
+        ..
+    } = followed;
     let mut input = Box::pin(feed(child.stdin.take(), stdin));
     let mut input_open = true;
     let mut status = None;
@@ -242,7 +290,9 @@ async fn hand_over(followed: &mut Followed, stdin: Option<Secret>, deadline: Ins
     }
     stdout.finish(lines);
     stderr.finish(lines);
-    Ok(status.map_or(Ending::TimedOut, |status| status.code().map_or(Ending::Signalled, Ending::Exited)))
+    Ok(status.map_or(Ending::TimedOut, |status| {
+        status.code().map_or(Ending::Signalled, Ending::Exited)
+    }))
 }
 
 /// Cuts a stream into lines.
@@ -254,14 +304,19 @@ struct Reader<R> {
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     fn of(stream: Option<R>) -> Reader<R> {
-        Reader { stream, buffer: vec![0; 16 * 1024].into(), line: Vec::new() }
+        Reader {
+            stream,
+            buffer: vec![0; 16 * 1024].into(),
+            line: Vec::new(),
+        }
     }
 
     fn is_open(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Returns how many bytes of the buffer were read; none when the stream ended. Can be dropped at any time without a loss.
+    /// Returns how many bytes of the buffer were read; none when the stream ended. Can be dropped
+    /// at any time without a loss.
     async fn read(&mut self) -> usize {
         match &mut self.stream {
             // An output stream that breaks is one that ended.
@@ -310,7 +365,12 @@ struct Group(Option<Pid>);
 
 impl Group {
     fn of(child: &Child) -> Group {
-        Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+        Group(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .and_then(Pid::from_raw),
+        )
     }
 
     /// Lets the group live: its leader ended, and its number may be given to others.
@@ -328,7 +388,8 @@ impl Drop for Group {
     }
 }
 
-/// A program that is asked to end, and then killed with its group, when this is dropped before it ended.
+/// A program that is asked to end, and then killed with its group, when this is dropped before it
+/// ended.
 struct Followed {
     child: Child,
     group: Group,
@@ -339,8 +400,16 @@ struct Followed {
 
 impl Followed {
     fn new(mut child: Child) -> Followed {
-        let (stdout, stderr) = (Reader::of(child.stdout.take()), Reader::of(child.stderr.take()));
-        Followed { group: Group::of(&child), child, stdout, stderr }
+        let (stdout, stderr) = (
+            Reader::of(child.stdout.take()),
+            Reader::of(child.stderr.take()),
+        );
+        Followed {
+            group: Group::of(&child),
+            child,
+            stdout,
+            stderr,
+        }
     }
 }
 
@@ -348,7 +417,8 @@ impl Drop for Followed {
     fn drop(&mut self) {
         let Some(group) = self.group.0 else { return };
         let _ = kill_process_group(group, Signal::TERM);
-        // Waited for here, in a blocking way: only so it is gone whichever way the run ends, also with the runtime itself.
+        // Waited for here, in a blocking way: only so it is gone whichever way the run ends, also
+        // with the runtime itself.
         let asked = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(10));
@@ -365,7 +435,9 @@ mod tests {
         Command {
             program: "sh".to_owned(),
             arguments: vec!["-c".to_owned(), line.to_owned()],
-            environment: [("PATH", "/usr/bin:/bin"), ("GIVEN", "value")].into_iter().collect(),
+            environment: [("PATH", "/usr/bin:/bin"), ("GIVEN", "value")]
+                .into_iter()
+                .collect(),
             directory: None,
             stdin: None,
             timeout: Duration::from_secs(20),
@@ -377,20 +449,32 @@ mod tests {
         let mut command = shell("cat; echo err >&2; exit 3");
         command.stdin = Some(Secret::new("hello"));
         let output = System.run(command).await.expect("sh runs");
-        assert_eq!((output.ending, output.stdout.text(), output.stderr.text()), (Ending::Exited(3), "hello".into(), "err\n".into()));
+        assert_eq!(
+            (output.ending, output.stdout.text(), output.stderr.text()),
+            (Ending::Exited(3), "hello".into(), "err\n".into())
+        );
     }
 
     #[tokio::test]
     async fn the_environment_is_what_was_given_and_nothing_else() {
-        let output = System.run(shell("echo $GIVEN; echo ${CARGO_MANIFEST_DIR-unset}")).await.expect("sh runs");
+        let output = System
+            .run(shell("echo $GIVEN; echo ${CARGO_MANIFEST_DIR-unset}"))
+            .await
+            .expect("sh runs");
         assert_eq!(output.stdout.text(), "value\nunset\n");
     }
 
     #[tokio::test]
     async fn long_output_is_cut_and_the_program_still_ends() {
-        let output = System.run(shell("head -c 1500000 /dev/zero")).await.expect("sh runs");
+        let output = System
+            .run(shell("head -c 1500000 /dev/zero"))
+            .await
+            .expect("sh runs");
         assert_eq!(output.ending, Ending::Exited(0));
-        assert_eq!((output.stdout.bytes.len(), output.stdout.dropped), (LARGEST_OUTPUT, 1_500_000 - LARGEST_OUTPUT as u64));
+        assert_eq!(
+            (output.stdout.bytes.len(), output.stdout.dropped),
+            (LARGEST_OUTPUT, 1_500_000 - LARGEST_OUTPUT as u64)
+        );
     }
 
     #[tokio::test]
@@ -400,7 +484,12 @@ mod tests {
         let output = System.run(command).await.expect("sh runs");
         assert_eq!(output.ending, Ending::TimedOut);
         let text = output.stdout.text();
-        assert_is_gone(text.strip_prefix("started\n").expect("what was printed").trim()).await;
+        assert_is_gone(
+            text.strip_prefix("started\n")
+                .expect("what was printed")
+                .trim(),
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -420,29 +509,50 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_was_left_behind_does_not_hold_the_run_up() {
         let started = Instant::now();
-        let output = System.run(shell("sleep 8 & echo done")).await.expect("sh runs");
-        assert_eq!((output.ending, output.stdout.text()), (Ending::Exited(0), "done\n".to_owned()));
+        let output = System
+            .run(shell("sleep 8 & echo done"))
+            .await
+            .expect("sh runs");
+        assert_eq!(
+            (output.ending, output.stdout.text()),
+            (Ending::Exited(0), "done\n".to_owned())
+        );
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 
     async fn followed(line: &str, timeout: Duration) -> (Ending, Vec<String>) {
         let mut lines = Vec::new();
-        let command = Command { timeout, ..shell(line) };
-        let ending = System.follow(command, &mut |line| lines.push(line.to_owned())).await.expect("sh runs");
+        let command = Command {
+            timeout,
+            ..shell(line)
+        };
+        let ending = System
+            .follow(command, &mut |line| lines.push(line.to_owned()))
+            .await
+            .expect("sh runs");
         (ending, lines)
     }
 
     #[tokio::test]
     async fn lines_of_both_streams_are_handed_over_as_they_come() {
-        let (ending, lines) =
-            followed("echo one; sleep 0.1; printf 'two\\rthree\\n\\n' >&2; sleep 0.1; printf four; exit 3", PATIENCE).await;
-        assert_eq!((ending, lines.join(" ")), (Ending::Exited(3), "one two three four".to_owned()));
+        let (ending, lines) = followed(
+            "echo one; sleep 0.1; printf 'two\\rthree\\n\\n' >&2; sleep 0.1; printf four; exit 3",
+            PATIENCE,
+        )
+        .await;
+        assert_eq!(
+            (ending, lines.join(" ")),
+            (Ending::Exited(3), "one two three four".to_owned())
+        );
     }
 
     #[tokio::test]
     async fn a_line_without_an_end_comes_in_pieces() {
         let (_, lines) = followed("head -c 20000 /dev/zero | tr '\\0' x", PATIENCE).await;
-        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE, LONGEST_LINE, 20_000 - 2 * LONGEST_LINE]);
+        assert_eq!(
+            lines.iter().map(String::len).collect::<Vec<_>>(),
+            [LONGEST_LINE, LONGEST_LINE, 20_000 - 2 * LONGEST_LINE]
+        );
     }
 
     #[tokio::test]
@@ -462,7 +572,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_listen_is_killed() {
-        let (ending, lines) = followed("trap '' TERM; sleep 60 & echo $!; wait; wait", Duration::from_millis(300)).await;
+        let (ending, lines) = followed(
+            "trap '' TERM; sleep 60 & echo $!; wait; wait",
+            Duration::from_millis(300),
+        )
+        .await;
         assert_eq!(ending, Ending::TimedOut);
         assert_is_gone(&lines[0]).await;
     }
@@ -470,7 +584,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_left_runs_without_anybody() {
         let directory = tempfile::tempdir().expect("a directory");
-        System.leave(Command { directory: Some(directory.path().to_owned()), ..shell("echo > done.new; mv done.new done") });
+        System.leave(Command {
+            directory: Some(directory.path().to_owned()),
+            ..shell("echo > done.new; mv done.new done")
+        });
         while !directory.path().join("done").exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -480,9 +597,15 @@ mod tests {
     async fn programs_that_are_missing_or_refused_are_errors_with_their_name() {
         let mut missing = shell("");
         missing.program = "no-such-program-here".to_owned();
-        let error = System.run(missing).await.expect_err("there is no such program");
+        let error = System
+            .run(missing)
+            .await
+            .expect_err("there is no such program");
         assert_eq!(error.to_string(), "cannot start `no-such-program-here`");
-        let error = Refusing.run(shell("true")).await.expect_err("nothing is run");
+        let error = Refusing
+            .run(shell("true"))
+            .await
+            .expect_err("nothing is run");
         assert_eq!(error.to_string(), "`sh` is not run in a dry mode");
     }
 

@@ -47,12 +47,20 @@ pub struct Failure {
 impl Failure {
     /// Returns a failure that ends with exit code 1.
     pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-        Failure { exit: Exit::Failed, error: error.into(), hints: Vec::new() }
+        Failure {
+            exit: Exit::Failed,
+            error: error.into(),
+            hints: Vec::new(),
+        }
     }
 
     /// Returns a failure that ends with exit code 2: nothing was done.
     pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-        Failure { exit: Exit::Usage, error: error.into(), hints: Vec::new() }
+        Failure {
+            exit: Exit::Usage,
+            error: error.into(),
+            hints: Vec::new(),
+        }
     }
 
     /// Returns the failure with another hint.
@@ -74,9 +82,13 @@ pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     messages
 }
 
-/// Returns the message of `error` and of its causes in one line, parted by colons, for reports and logs.
+/// Returns the message of `error` and of its causes in one line, parted by colons, for reports and
+/// logs.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
+    std::iter::once(error.to_string())
+        .chain(causes(error))
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// The side of a copy that something happened on.

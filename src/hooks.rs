@@ -1,7 +1,7 @@
 //! Running the commands that users hook in, without ever letting a value be parsed by a shell.
 //!
-//! In a shell line a placeholder becomes a reference to a variable that only the hook's environment sets; in a program's
-//! argument it becomes the value itself, since nothing parses it there.
+//! In a shell line a placeholder becomes a reference to a variable that only the hook's environment
+//! sets; in a program's argument it becomes the value itself, since nothing parses it there.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -59,7 +59,12 @@ pub struct HookRunner {
 impl HookRunner {
     /// Returns a runner that starts hooks in `directory` with `variables` as their environment.
     pub fn new(runner: Arc<dyn Runner>, variables: Variables, directory: PathBuf) -> HookRunner {
-        HookRunner { runner, masker: variables.masker(), variables, directory }
+        HookRunner {
+            runner,
+            masker: variables.masker(),
+            variables,
+            directory,
+        }
     }
 
     /// Runs a hook to its end. Its output is logged, secrets masked.
@@ -71,10 +76,22 @@ impl HookRunner {
         }
         let output = self
             .runner
-            .run(Command { program, arguments, environment, directory: Some(self.directory.clone()), stdin: None, timeout: hook.timeout })
+            .run(Command {
+                program,
+                arguments,
+                environment,
+                directory: Some(self.directory.clone()),
+                stdin: None,
+                timeout: hook.timeout,
+            })
             .await?;
         let shown = self.shown(&hook.command);
-        for line in output.stdout.text().lines().chain(output.stderr.text().lines()) {
+        for line in output
+            .stdout
+            .text()
+            .lines()
+            .chain(output.stderr.text().lines())
+        {
             tracing::info!(hook = %shown, "{}", self.masker.mask(line));
         }
         let dropped = output.stdout.dropped + output.stderr.dropped;
@@ -83,9 +100,17 @@ impl HookRunner {
         }
         match output.ending {
             Ending::Exited(0) => Ok(()),
-            Ending::TimedOut => Err(HookError::TimedOut { seconds: hook.timeout.as_secs() }),
-            Ending::Exited(code) => Err(HookError::Failed { ending: format!("exit code {code}"), output: self.last_words(&output) }),
-            Ending::Signalled => Err(HookError::Failed { ending: "a signal".to_owned(), output: self.last_words(&output) }),
+            Ending::TimedOut => Err(HookError::TimedOut {
+                seconds: hook.timeout.as_secs(),
+            }),
+            Ending::Exited(code) => Err(HookError::Failed {
+                ending: format!("exit code {code}"),
+                output: self.last_words(&output),
+            }),
+            Ending::Signalled => Err(HookError::Failed {
+                ending: "a signal".to_owned(),
+                output: self.last_words(&output),
+            }),
         }
     }
 
@@ -101,12 +126,25 @@ impl HookRunner {
     fn last_words(&self, output: &Output) -> String {
         let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
         let last = stdout.lines().rev().filter(|line| !line.trim().is_empty());
-        let last = stderr.lines().rev().filter(|line| !line.trim().is_empty()).chain(last).next();
-        last.map_or_else(String::new, |line| format!(", its last words: {}", excerpt(&self.masker.mask(line), SHOWN_OUTPUT)))
+        let last = stderr
+            .lines()
+            .rev()
+            .filter(|line| !line.trim().is_empty())
+            .chain(last)
+            .next();
+        last.map_or_else(String::new, |line| {
+            format!(
+                ", its last words: {}",
+                excerpt(&self.masker.mask(line), SHOWN_OUTPUT)
+            )
+        })
     }
 }
 
-fn command_line(command: &HookCommand, values: &HookValues) -> Result<(String, Vec<String>), HookError> {
+fn command_line(
+    command: &HookCommand,
+    values: &HookValues,
+) -> Result<(String, Vec<String>), HookError> {
     match command {
         HookCommand::Shell(line) => {
             let line: String = parts(line)
@@ -126,7 +164,10 @@ fn command_line(command: &HookCommand, values: &HookValues) -> Result<(String, V
                 });
                 pieces.collect::<String>()
             });
-            let program = words.next().filter(|program| !program.is_empty()).ok_or(HookError::Empty)?;
+            let program = words
+                .next()
+                .filter(|program| !program.is_empty())
+                .ok_or(HookError::Empty)?;
             Ok((program, words.collect()))
         }
     }
@@ -151,7 +192,11 @@ mod tests {
     }
 
     fn shell(line: &str) -> Hook {
-        Hook { command: HookCommand::Shell(line.to_owned()), timeout: Duration::from_secs(20), continue_on_error: false }
+        Hook {
+            command: HookCommand::Shell(line.to_owned()),
+            timeout: Duration::from_secs(20),
+            continue_on_error: false,
+        }
     }
 
     /// Keeps the messages of log records.
@@ -169,16 +214,23 @@ mod tests {
 
     fn logs() -> (Arc<Mutex<Vec<String>>>, tracing::Dispatch) {
         let logs = Arc::default();
-        let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Logs(Arc::clone(&logs))));
+        let dispatch =
+            tracing::Dispatch::new(tracing_subscriber::registry().with(Logs(Arc::clone(&logs))));
         (logs, dispatch)
     }
 
     #[tokio::test]
     async fn a_value_is_never_parsed_by_the_shell() {
         let directory = tempfile::tempdir().expect("a directory");
-        let values = HookValues::default().with(Placeholder::Tag, &"$(touch pwned)`touch pwned`; touch pwned");
+        let values = HookValues::default().with(
+            Placeholder::Tag,
+            &"$(touch pwned)`touch pwned`; touch pwned",
+        );
         let hook = shell(r#"printf '%s' "{{ tag }}" > seen; echo {{tag}} > /dev/null"#);
-        runner(&[], directory.path()).run(&hook, &values).await.expect("the hook runs");
+        runner(&[], directory.path())
+            .run(&hook, &values)
+            .await
+            .expect("the hook runs");
         let seen = std::fs::read_to_string(directory.path().join("seen")).expect("the hook wrote");
         assert_eq!(seen, "$(touch pwned)`touch pwned`; touch pwned");
         assert!(!directory.path().join("pwned").exists());
@@ -188,8 +240,14 @@ mod tests {
     async fn a_program_gets_values_as_arguments() {
         let directory = tempfile::tempdir().expect("a directory");
         let command = HookCommand::Program(vec!["touch".to_owned(), "a {{ tag }}".to_owned()]);
-        let hook = Hook { command, ..shell("") };
-        runner(&[], directory.path()).run(&hook, &HookValues::default().with(Placeholder::Tag, &"$x;")).await.expect("the hook runs");
+        let hook = Hook {
+            command,
+            ..shell("")
+        };
+        runner(&[], directory.path())
+            .run(&hook, &HookValues::default().with(Placeholder::Tag, &"$x;"))
+            .await
+            .expect("the hook runs");
         assert!(directory.path().join("a $x;").exists());
     }
 
@@ -197,8 +255,17 @@ mod tests {
     async fn a_failure_shows_the_last_words_without_secrets() {
         let directory = tempfile::tempdir().expect("a directory");
         let runner = runner(&[("API_TOKEN", "hunter2")], directory.path());
-        let error = runner.run(&shell("echo no access with $API_TOKEN >&2; exit 3"), &HookValues::default()).await.expect_err("it fails");
-        assert_eq!(error.to_string(), "it ended with exit code 3, its last words: no access with ***");
+        let error = runner
+            .run(
+                &shell("echo no access with $API_TOKEN >&2; exit 3"),
+                &HookValues::default(),
+            )
+            .await
+            .expect_err("it fails");
+        assert_eq!(
+            error.to_string(),
+            "it ended with exit code 3, its last words: no access with ***"
+        );
     }
 
     #[tokio::test]
@@ -207,18 +274,35 @@ mod tests {
         let _guard = tracing::dispatcher::set_default(&dispatch);
         let directory = tempfile::tempdir().expect("a directory");
         let hook = shell("head -c 1500000 /dev/zero | tr '\\0' x");
-        runner(&[], directory.path()).run(&hook, &HookValues::default()).await.expect("the hook runs");
+        runner(&[], directory.path())
+            .run(&hook, &HookValues::default())
+            .await
+            .expect("the hook runs");
         let told = logs.lock().expect("no panic").clone();
-        assert!(told.iter().any(|line| line == "451424 bytes of its output are left out"), "{} lines", told.len());
+        assert!(
+            told.iter()
+                .any(|line| line == "451424 bytes of its output are left out"),
+            "{} lines",
+            told.len()
+        );
     }
 
     #[tokio::test]
     async fn a_hook_that_takes_too_long_is_ended_with_its_children() {
         let directory = tempfile::tempdir().expect("a directory");
-        let hook = Hook { timeout: Duration::from_millis(300), ..shell("(sleep 2; touch late) & sleep 30") };
-        let error = runner(&[], directory.path()).run(&hook, &HookValues::default()).await.expect_err("it is ended");
+        let hook = Hook {
+            timeout: Duration::from_millis(300),
+            ..shell("(sleep 2; touch late) & sleep 30")
+        };
+        let error = runner(&[], directory.path())
+            .run(&hook, &HookValues::default())
+            .await
+            .expect_err("it is ended");
         assert!(matches!(error, HookError::TimedOut { .. }), "{error}");
         tokio::time::sleep(Duration::from_millis(2500)).await;
-        assert!(!directory.path().join("late").exists(), "a child outlived the hook");
+        assert!(
+            !directory.path().join("late").exists(),
+            "a child outlived the hook"
+        );
     }
 }

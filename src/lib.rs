@@ -1,4 +1,5 @@
-//! imglife keeps an organisation's container images alive. See `docs/ARCHITECTURE.md` for who may import whom.
+//! imglife keeps an organisation's container images alive. See `docs/ARCHITECTURE.md` for who may
+//! import whom.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,7 +33,8 @@ pub mod steps;
 pub mod template;
 pub mod transfer;
 
-/// Runs the program with `arguments`, the first of which is its own name, and returns the code that the process ends with.
+/// Runs the program with `arguments`, the first of which is its own name, and returns the code that
+/// the process ends with.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, process: &process::Process) -> ExitCode {
     ExitCode::from(cli::main(arguments, process).code())
 }

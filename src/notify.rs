@@ -1,6 +1,7 @@
 //! Messages about ends of life, and the webhooks that take them.
 //!
-//! The address of a webhook is a secret as a whole: whoever knows it can write there. It is in no message, error or log.
+//! The address of a webhook is a secret as a whole: whoever knows it can write there. It is in no
+//! message, error or log.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +14,9 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
-use crate::http::{Access, Body, Client, Error, Kind, LogIn, Method, Request, Target, Url, host_of};
+use crate::http::{
+    Access, Body, Client, Error, Kind, LogIn, Method, Request, Target, Url, host_of,
+};
 use crate::model::text::printable;
 use crate::model::{Host, Secret};
 use crate::report::json::versioned;
@@ -62,7 +65,8 @@ pub trait Messenger: Send + Sync {
 /// The form that a webhook takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// A text in Slack's markup (docs.slack.dev, "Sending messages using incoming webhooks"); Mattermost and others take it too.
+    /// A text in Slack's markup (docs.slack.dev, "Sending messages using incoming webhooks");
+    /// Mattermost and others take it too.
     Slack,
     /// The message as JSON, `imglife/eol-notice/v1`.
     Json,
@@ -91,17 +95,33 @@ pub struct Webhook {
 
 /// Returns the address that a variable holds.
 pub fn address(text: &Secret) -> Result<Url, NotifyError> {
-    let url: Url = text.expose().trim().parse().map_err(|_| NotifyError::Address)?;
-    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(NotifyError::Address) }
+    let url: Url = text
+        .expose()
+        .trim()
+        .parse()
+        .map_err(|_| NotifyError::Address)?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(NotifyError::Address)
+    }
 }
 
 impl Webhook {
     /// Returns the webhook at `url`. `client` must have no credential for it.
     pub fn new(service: Service, url: &Url, client: Arc<Client>) -> Result<Webhook, NotifyError> {
         let host = host_of(url).ok_or(NotifyError::Address)?;
-        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let query = url
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
         let target = Target::Path(format!("{}{query}", url.path()));
-        Ok(Webhook { service, host, target, client })
+        Ok(Webhook {
+            service,
+            host,
+            target,
+            client,
+        })
     }
 }
 
@@ -119,29 +139,64 @@ impl Messenger for Webhook {
             Service::Slack => json!({ "text": message.slack() }).to_string(),
             Service::Json => versioned("eol-notice", message).map_err(|_| NotifyError::Json)?,
         };
-        let mut request = Request::new(Method::POST, &self.host, self.target.clone(), Kind("notice"), Access::default())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut request = Request::new(
+            Method::POST,
+            &self.host,
+            self.target.clone(),
+            Kind("notice"),
+            Access::default(),
+        )
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.log_in = LogIn::Never;
         request.body = Body::Bytes(Bytes::from(body));
         // The client logs addresses, which is right everywhere else.
-        let sent = self.client.send(request).with_subscriber(NoSubscriber::new()).await;
-        sent.map(drop)
-            .map_err(|error: Error| error.status().map_or(NotifyError::Unreachable, |status| NotifyError::Refused(status.as_u16())))
+        let sent = self
+            .client
+            .send(request)
+            .with_subscriber(NoSubscriber::new())
+            .await;
+        sent.map(drop).map_err(|error: Error| {
+            error.status().map_or(NotifyError::Unreachable, |status| {
+                NotifyError::Refused(status.as_u16())
+            })
+        })
     }
 }
 
 impl Message {
     /// Returns the message in Slack's markup, in which three characters mean something.
     fn slack(&self) -> String {
-        let escaped = |text: &str| printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "'");
+        let escaped = |text: &str| {
+            printable(text)
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('`', "'")
+        };
         let mut lines = vec![format!("*End of life:* `{}`", escaped(&self.image))];
-        lines.extend(self.ends.iter().map(|end| format!("• {} {} {}", escaped(&end.product), escaped(&end.cycle), end.when())));
+        lines.extend(self.ends.iter().map(|end| {
+            format!(
+                "• {} {} {}",
+                escaped(&end.product),
+                escaped(&end.cycle),
+                end.when()
+            )
+        }));
         match self.applications.len() {
             0 => lines.push("No registered application stands on it.".to_owned()),
             count => {
-                lines.push(format!("{count} {} on it:", if count == 1 { "application stands" } else { "applications stand" }));
+                lines.push(format!(
+                    "{count} {} on it:",
+                    if count == 1 {
+                        "application stands"
+                    } else {
+                        "applications stand"
+                    }
+                ));
                 let named = self.applications.iter().take(MOST_NAMED);
-                lines.extend(named.map(|user| format!("• `{}` ({})", escaped(&user.image), escaped(&user.project))));
+                lines.extend(named.map(|user| {
+                    format!("• `{}` ({})", escaped(&user.image), escaped(&user.project))
+                }));
                 if count > MOST_NAMED {
                     lines.push(format!("• and {} more", count - MOST_NAMED));
                 }
@@ -158,7 +213,12 @@ impl End {
             0 => format!("ends today ({})", self.date),
             1 => format!("ends tomorrow ({})", self.date),
             left @ 2.. => format!("ends in {left} days ({})", self.date),
-            left => format!("ended {} {} ago ({})", -left, if left == -1 { "day" } else { "days" }, self.date),
+            left => format!(
+                "ended {} {} ago ({})",
+                -left,
+                if left == -1 { "day" } else { "days" },
+                self.date
+            ),
         }
     }
 }
@@ -174,7 +234,10 @@ mod tests {
             product: "alpine".to_owned(),
             cycle: cycle.to_owned(),
         };
-        let application = |number| Application { image: format!("r.example/apps/a{number}:1"), project: "team/<!channel>".to_owned() };
+        let application = |number| Application {
+            image: format!("r.example/apps/a{number}:1"),
+            project: "team/<!channel>".to_owned(),
+        };
         Message {
             image: "r.example/bases/alpine:3.21`&".to_owned(),
             ends: vec![end(30, "3.21"), end(-7, "3.20")],
@@ -191,16 +254,32 @@ mod tests {
         1 application stands on it:
         • `r.example/apps/a0:1` (team/&lt;!channel&gt;)
         ");
-        assert!(message(0).slack().ends_with("\nNo registered application stands on it."));
+        assert!(
+            message(0)
+                .slack()
+                .ends_with("\nNo registered application stands on it.")
+        );
         let long = message(300).slack();
-        assert!(long.ends_with("\n• and 280 more") && long.lines().count() == 25, "{long}");
+        assert!(
+            long.ends_with("\n• and 280 more") && long.lines().count() == 25,
+            "{long}"
+        );
     }
 
     #[test]
     fn an_address_is_one_of_the_web() {
         assert!(address(&Secret::new(" https://hooks.example/T/B/x\n")).is_ok());
-        for text in ["", "hooks.example/T", "file:///etc/passwd", "mailto:a@b.example"] {
-            assert_eq!(address(&Secret::new(text)), Err(NotifyError::Address), "{text}");
+        for text in [
+            "",
+            "hooks.example/T",
+            "file:///etc/passwd",
+            "mailto:a@b.example",
+        ] {
+            assert_eq!(
+                address(&Secret::new(text)),
+                Err(NotifyError::Address),
+                "{text}"
+            );
         }
     }
 }

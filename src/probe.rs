@@ -1,7 +1,8 @@
-//! What a look at a place found: whether what is needed is there, right, and allowed, and what to do where it is not.
+//! What a look at a place found: whether what is needed is there, right, and allowed, and what to
+//! do where it is not.
 //!
-//! Owns the findings and what is asked of an image repository or package place. Places look at themselves and change nothing by it;
-//! what follows from the findings is decided by who asked.
+//! Owns the findings and what is asked of an image repository or package place. Places look at
+//! themselves and change nothing by it; what follows from the findings is decided by who asked.
 
 use std::fs;
 use std::io;
@@ -50,20 +51,40 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, about: impl AsRef<str>, state: State, detail: impl AsRef<str>) -> Finding {
+    fn new(
+        check: &'static str,
+        about: impl AsRef<str>,
+        state: State,
+        detail: impl AsRef<str>,
+    ) -> Finding {
         let about = excerpt(about.as_ref(), LONGEST_TEXT);
-        Finding { check, about, state, needed: true, detail: excerpt(detail.as_ref(), LONGEST_TEXT), fix: None }
+        Finding {
+            check,
+            about,
+            state,
+            needed: true,
+            detail: excerpt(detail.as_ref(), LONGEST_TEXT),
+            fix: None,
+        }
     }
 
     pub fn ok(check: &'static str, about: impl AsRef<str>, detail: impl AsRef<str>) -> Finding {
         Finding::new(check, about, State::Ok, detail)
     }
 
-    pub fn unknown(check: &'static str, about: impl AsRef<str>, detail: impl AsRef<str>) -> Finding {
+    pub fn unknown(
+        check: &'static str,
+        about: impl AsRef<str>,
+        detail: impl AsRef<str>,
+    ) -> Finding {
         Finding::new(check, about, State::Unknown, detail)
     }
 
-    pub fn missing(check: &'static str, about: impl AsRef<str>, detail: impl AsRef<str>) -> Finding {
+    pub fn missing(
+        check: &'static str,
+        about: impl AsRef<str>,
+        detail: impl AsRef<str>,
+    ) -> Finding {
         Finding::new(check, about, State::Missing, detail)
     }
 
@@ -72,20 +93,34 @@ impl Finding {
     }
 
     /// Returns the finding that looking failed.
-    pub fn failed(check: &'static str, about: impl AsRef<str>, error: &(dyn std::error::Error + 'static), fix: Option<String>) -> Finding {
-        Finding { fix, ..Finding::wrong(check, about, chain(error)) }
+    pub fn failed(
+        check: &'static str,
+        about: impl AsRef<str>,
+        error: &(dyn std::error::Error + 'static),
+        fix: Option<String>,
+    ) -> Finding {
+        Finding {
+            fix,
+            ..Finding::wrong(check, about, chain(error))
+        }
     }
 
     /// Returns the finding with what to do about it.
     #[must_use]
     pub fn fix(self, fix: impl AsRef<str>) -> Finding {
-        Finding { fix: Some(excerpt(fix.as_ref(), 2 * LONGEST_TEXT)), ..self }
+        Finding {
+            fix: Some(excerpt(fix.as_ref(), 2 * LONGEST_TEXT)),
+            ..self
+        }
     }
 
     /// Returns the finding as one without which everything works.
     #[must_use]
     pub fn unneeded(self) -> Finding {
-        Finding { needed: false, ..self }
+        Finding {
+            needed: false,
+            ..self
+        }
     }
 
     /// Returns whether something that is needed is not as it must be.
@@ -104,7 +139,10 @@ pub struct Look {
 
 impl From<Vec<Finding>> for Look {
     fn from(findings: Vec<Finding>) -> Look {
-        Look { findings, ahead: None }
+        Look {
+            findings,
+            ahead: None,
+        }
     }
 }
 
@@ -138,8 +176,8 @@ pub struct Login {
     pub variable: Option<&'static str>,
 }
 
-/// Returns whether files can be written below `directory`, by its permissions or those of the nearest directory above it that is
-/// there; nothing is written.
+/// Returns whether files can be written below `directory`, by its permissions or those of the
+/// nearest directory above it that is there; nothing is written.
 pub fn writable_directory(check: &'static str, about: &str, directory: &Path) -> Finding {
     let mut nearest = directory;
     loop {
@@ -151,7 +189,10 @@ pub fn writable_directory(check: &'static str, about: &str, directory: &Path) ->
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => match nearest.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => nearest = parent,
-                _ => return Finding::missing(check, about, "no directory above it is there").fix("name another directory"),
+                _ => {
+                    return Finding::missing(check, about, "no directory above it is there")
+                        .fix("name another directory");
+                }
             },
             Err(error) => {
                 return Finding::wrong(check, about, format!("{} cannot be looked at: {error}", nearest.display()))
@@ -161,16 +202,29 @@ pub fn writable_directory(check: &'static str, about: &str, directory: &Path) ->
     }
     let shown = nearest.display();
     if let Err(error) = access(nearest, Bits::WRITE_OK | Bits::EXEC_OK) {
-        return Finding::wrong(check, about, format!("{shown} is not writable: {error}"))
-            .fix(format!("give this user the right to write in {shown}, or name another directory"));
+        return Finding::wrong(check, about, format!("{shown} is not writable: {error}")).fix(
+            format!("give this user the right to write in {shown}, or name another directory"),
+        );
     }
-    let free = statvfs(nearest).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    let room = free.map_or_else(String::new, |free| format!(", {} GB free", free / 1_000_000_000));
-    let found = if nearest == directory { "writable".to_owned() } else { format!("not there yet; can be made in {shown}") };
+    let free = statvfs(nearest)
+        .ok()
+        .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let room = free.map_or_else(String::new, |free| {
+        format!(", {} GB free", free / 1_000_000_000)
+    });
+    let found = if nearest == directory {
+        "writable".to_owned()
+    } else {
+        format!("not there yet; can be made in {shown}")
+    };
     if free.is_some_and(|free| free < LITTLE_SPACE) {
-        return Finding::wrong(check, about, format!("{found}, and its disk has less than 1 GB free"))
-            .fix("make room on the disk")
-            .unneeded();
+        return Finding::wrong(
+            check,
+            about,
+            format!("{found}, and its disk has less than 1 GB free"),
+        )
+        .fix("make room on the disk")
+        .unneeded();
     }
     Finding::ok(check, about, format!("{found}{room}"))
 }
@@ -185,7 +239,10 @@ mod tests {
         let at = |path: &str| writable_directory("layout.write", "", &place.path().join(path));
         assert!(at("").detail.starts_with("writable, "), "{:?}", at(""));
         let below = at("a/b");
-        assert!(below.state == State::Ok && below.detail.contains("not there yet; can be made in"), "{below:?}");
+        assert!(
+            below.state == State::Ok && below.detail.contains("not there yet; can be made in"),
+            "{below:?}"
+        );
         fs::write(place.path().join("file"), "").expect("a file");
         assert!(at("file").detail.ends_with("file is a file"));
         assert_eq!(at("file/below").state, State::Wrong);
@@ -194,8 +251,11 @@ mod tests {
 
     #[test]
     fn text_from_outside_is_bounded_and_harmless() {
-        let finding = Finding::wrong("oci.pull", "a\u{1b}[2J", "x".repeat(100_000)).fix("y\n::error::".repeat(100_000));
-        assert!(finding.about.contains(r"\u{1b}") && finding.detail.chars().count() <= LONGEST_TEXT + 1);
+        let finding = Finding::wrong("oci.pull", "a\u{1b}[2J", "x".repeat(100_000))
+            .fix("y\n::error::".repeat(100_000));
+        assert!(
+            finding.about.contains(r"\u{1b}") && finding.detail.chars().count() <= LONGEST_TEXT + 1
+        );
         assert!(!finding.fix.expect("a fix").contains('\n'));
     }
 }

@@ -1,6 +1,7 @@
 //! The process around a run: variables, clock, working directory, streams.
 //!
-//! The only module that reads the environment and the wall clock; everything else is handed a `Process` or parts of it.
+//! The only module that reads the environment and the wall clock; everything else is handed a
+//! `Process` or parts of it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -22,11 +23,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns the real process. Where the working directory is gone, relative paths lead nowhere, and what needs none goes on.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment and the clock")]
+    /// Returns the real process. Where the working directory is gone, relative paths lead nowhere,
+    /// and what needs none goes on.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment and the clock"
+    )]
     pub fn current() -> Process {
-        let variables =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
         Process {
             variables,
             clock: Clock::new(Utc::now),
@@ -48,7 +54,10 @@ pub struct Stream {
 impl Stream {
     /// Returns a stream that writes to `target`.
     pub fn new(target: impl Write + Send + 'static, is_terminal: bool) -> Stream {
-        Stream { target: Arc::new(Mutex::new(target)), is_terminal }
+        Stream {
+            target: Arc::new(Mutex::new(target)),
+            is_terminal,
+        }
     }
 
     /// Returns a stream into memory, and what was written to it so far.
@@ -60,7 +69,10 @@ impl Stream {
     /// Writes `text` and flushes. A closed pipe (`imglife ... | head`) is no error.
     pub fn write(&self, text: &str) -> io::Result<()> {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        match target.write_all(text.as_bytes()).and_then(|()| target.flush()) {
+        match target
+            .write_all(text.as_bytes())
+            .and_then(|()| target.flush())
+        {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
         }
@@ -69,7 +81,10 @@ impl Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Stream").field("is_terminal", &self.is_terminal).finish_non_exhaustive()
+        formatter
+            .debug_struct("Stream")
+            .field("is_terminal", &self.is_terminal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,7 +101,10 @@ impl Captured {
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -21,7 +21,10 @@ pub enum Event<'a> {
     /// Content of an item was moved, or found not to need moving, in bytes. Adds up.
     Moved { item: &'a str, bytes: u64 },
     /// Work on an item ended.
-    Finished { item: &'a str, outcome: ItemOutcome<'a> },
+    Finished {
+        item: &'a str,
+        outcome: ItemOutcome<'a>,
+    },
 }
 
 /// How work on an item ended.

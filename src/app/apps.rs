@@ -1,4 +1,5 @@
-//! `app list` and `app purge`: from their options and the configuration to places, step, report and exit code.
+//! `app list` and `app purge`: from their options and the configuration to places, step, report and
+//! exit code.
 
 use std::path::Path;
 use std::time::Instant;
@@ -44,11 +45,29 @@ pub struct AppPurgeOptions {
 }
 
 /// Lists records.
-pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn list(
+    options: &AppListOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
-    let base = Only::new(options.base.as_deref().map(|base| from_root(base, &process.directory)).as_slice())
-        .map_err(|_| Failure::usage(format!("`--base {}` is no pattern", options.base.as_deref().unwrap_or_default())))?;
-    let filter = ListFilter { project: options.project.clone(), base };
+    let base = Only::new(
+        options
+            .base
+            .as_deref()
+            .map(|base| from_root(base, &process.directory))
+            .as_slice(),
+    )
+    .map_err(|_| {
+        Failure::usage(format!(
+            "`--base {}` is no pattern",
+            options.base.as_deref().unwrap_or_default()
+        ))
+    })?;
+    let filter = ListFilter {
+        project: options.project.clone(),
+        base,
+    };
     let config = load_configuration(global, process)?;
     let records = records(&config, process, Mode::DryRun)?;
     runtime::read(surroundings.deadline, async move {
@@ -56,8 +75,18 @@ pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Sur
         warn_of_unreadable(&reading);
         let report: ListReport = apps::list(reading, &filter);
         match options.output {
-            ListOutput::Text => surroundings.report(Output::Text, "app-list", &report, &report.document(options.detailed))?,
-            ListOutput::Json => surroundings.report(Output::Json, "app-list", &report, &report.document(options.detailed))?,
+            ListOutput::Text => surroundings.report(
+                Output::Text,
+                "app-list",
+                &report,
+                &report.document(options.detailed),
+            )?,
+            ListOutput::Json => surroundings.report(
+                Output::Json,
+                "app-list",
+                &report,
+                &report.document(options.detailed),
+            )?,
             ListOutput::Csv => surroundings.print(&report.csv(options.detailed))?,
         }
         Ok(Exit::Done)
@@ -66,12 +95,21 @@ pub(super) fn list(options: &AppListOptions, global: &Global, surroundings: &Sur
 
 /// Returns a pattern of bases; one of layouts begins at the root, as records have them.
 fn from_root(pattern: &str, directory: &Path) -> String {
-    let path = pattern.strip_prefix(LAYOUT_PREFIX).map(|path| directory.join(path));
-    path.map_or_else(|| pattern.to_owned(), |path| format!("{LAYOUT_PREFIX}{}", path.display()))
+    let path = pattern
+        .strip_prefix(LAYOUT_PREFIX)
+        .map(|path| directory.join(path));
+    path.map_or_else(
+        || pattern.to_owned(),
+        |path| format!("{LAYOUT_PREFIX}{}", path.display()),
+    )
 }
 
 /// Removes records that are no longer of use.
-pub(super) fn purge(options: &AppPurgeOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn purge(
+    options: &AppPurgeOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let records = records(&config, process, options.mode)?;
@@ -80,7 +118,15 @@ pub(super) fn purge(options: &AppPurgeOptions, global: &Global, surroundings: &S
         let observe = async {
             let reading = records.all().await.map_err(failure)?;
             warn_of_unreadable(&reading);
-            let places = image_places(&config, reading.records.iter().map(|record| &record.image.repository), surroundings, Mode::DryRun)?;
+            let places = image_places(
+                &config,
+                reading
+                    .records
+                    .iter()
+                    .map(|record| &record.image.repository),
+                surroundings,
+                Mode::DryRun,
+            )?;
             let images = options.orphans.then_some(&*places as _);
             let world = apps::observe(reading.clone(), options.project.as_deref(), images).await;
             Ok((world, places))
@@ -90,7 +136,16 @@ pub(super) fn purge(options: &AppPurgeOptions, global: &Global, surroundings: &S
             () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the records; none was removed")),
         };
         let plan = apps::plan(&world, options.keep, options.project.as_deref());
-        let mut report = apps::execute(plan, &Purge { records: &records, images: &*images, mode: options.mode, cancel: &cancel }).await;
+        let mut report = apps::execute(
+            plan,
+            &Purge {
+                records: &records,
+                images: &*images,
+                mode: options.mode,
+                cancel: &cancel,
+            },
+        )
+        .await;
         report.duration = began.elapsed();
         surroundings.report(options.output, "app-purge", &report, &report.document())?;
         Ok(report.exit())
@@ -99,7 +154,11 @@ pub(super) fn purge(options: &AppPurgeOptions, global: &Global, surroundings: &S
 
 fn warn_of_unreadable(reading: &Reading) {
     for file in &reading.unreadable {
-        tracing::warn!("{} is no record and is passed over: {}", file.file, file.problem);
+        tracing::warn!(
+            "{} is no record and is passed over: {}",
+            file.file,
+            file.problem
+        );
     }
 }
 

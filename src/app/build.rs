@@ -34,7 +34,8 @@ const CHILD_TAGS: &str = "IMGLIFE_CHILD_TAGS";
 const CHILD_MODE: &str = "IMGLIFE_CHILD_MODE";
 /// How long a child pipeline's reports are kept.
 const CHILD_KEEP: &str = "IMGLIFE_CHILD_KEEP";
-/// The names that the images of a child pipeline are narrowed to, one a line, as `imglife run build` has them.
+/// The names that the images of a child pipeline are narrowed to, one a line, as `imglife run
+/// build` has them.
 const CHILD_ONLY: &str = "IMGLIFE_BUILD_ONLY";
 
 /// What a build was asked to do.
@@ -55,26 +56,46 @@ pub struct BuildOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuildForm {
     Report(Output),
-    /// Images are not built: what they are made of is written into a directory, relative to the working directory.
+    /// Images are not built: what they are made of is written into a directory, relative to the
+    /// working directory.
     Contexts(PathBuf),
     /// A child pipeline for GitLab, with a job for each image.
     GitlabChild,
 }
 
 /// Runs a build.
-pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    options: &BuildOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
-    let Some(build) = config.build.as_ref().filter(|build| !build.images.is_empty()) else {
-        return Err(lacks("build.images", &config, process)
-            .hint("an image names a `folder` with a template, and the `mirror_image` it is built on"));
+    let Some(build) = config
+        .build
+        .as_ref()
+        .filter(|build| !build.images.is_empty())
+    else {
+        return Err(lacks("build.images", &config, process).hint(
+            "an image names a `folder` with a template, and the `mirror_image` it is built on",
+        ));
     };
     let mut patterns = options.only.clone();
     if options.form == BuildForm::GitlabChild {
         // A component's input, which is in no script.
-        patterns.extend(process.variables.get_filled(CHILD_ONLY).into_iter().flat_map(str::lines).map(str::to_owned));
+        patterns.extend(
+            process
+                .variables
+                .get_filled(CHILD_ONLY)
+                .into_iter()
+                .flat_map(str::lines)
+                .map(str::to_owned),
+        );
     }
-    let scope = Scope { only: only(&patterns, &config.directory, build)?, shard: options.shard };
+    let scope = Scope {
+        only: only(&patterns, &config.directory, build)?,
+        shard: options.shard,
+    };
     if options.form == BuildForm::GitlabChild {
         let tags = child_tags(&process.variables)?;
         let child = build::ChildPipeline {
@@ -88,30 +109,51 @@ pub(super) fn run(options: &BuildOptions, global: &Global, surroundings: &Surrou
         surroundings.print(&build::child_pipeline(build, &child))?;
         return Ok(Exit::Done);
     }
-    let junit_file = options.report_junit.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;
+    let junit_file = options
+        .report_junit
+        .as_ref()
+        .map(|path| ReportFile::prepare(path, &process.directory))
+        .transpose()?;
     runtime::run(surroundings.deadline, |cancel| async {
         let report = run_step(&config, build, &scope, options, surroundings, cancel).await?;
-        surroundings.note(options.mode == Mode::Apply && report.totals.built > 0, report.outputs());
-        let output = if let BuildForm::Report(output) = options.form { output } else { Output::Text };
+        surroundings.note(
+            options.mode == Mode::Apply && report.totals.built > 0,
+            report.outputs(),
+        );
+        let output = if let BuildForm::Report(output) = options.form {
+            output
+        } else {
+            Output::Text
+        };
         // Both are tried: a full disk under one is no reason to lose the other.
         let written = [
             surroundings.report(output, "build", &report, &report.document()),
-            junit_file.map_or(Ok(()), |file| file.write(&junit::draw(&report.test_suite()))),
+            junit_file.map_or(Ok(()), |file| {
+                file.write(&junit::draw(&report.test_suite()))
+            }),
         ];
         written.into_iter().collect::<Result<(), Failure>>()?;
         Ok(report.exit())
     })
 }
 
-/// Returns the tags of the runners that a child pipeline is for: a list in JSON, as GitLab puts a component's input into a variable.
+/// Returns the tags of the runners that a child pipeline is for: a list in JSON, as GitLab puts a
+/// component's input into a variable.
 fn child_tags(variables: &Variables) -> Result<Vec<String>, Failure> {
-    let Some(text) = variables.get_filled(CHILD_TAGS) else { return Ok(Vec::new()) };
-    serde_json::from_str(text).map_err(|error| Failure::usage(format!("{CHILD_TAGS} is no list of texts in JSON: {error}")))
+    let Some(text) = variables.get_filled(CHILD_TAGS) else {
+        return Ok(Vec::new());
+    };
+    serde_json::from_str(text).map_err(|error| {
+        Failure::usage(format!("{CHILD_TAGS} is no list of texts in JSON: {error}"))
+    })
 }
 
-/// Returns what the jobs of a child pipeline have to build with. Fails for what would need a service beside each.
+/// Returns what the jobs of a child pipeline have to build with. Fails for what would need a
+/// service beside each.
 fn child_mode(variables: &Variables) -> Result<ChildMode, Failure> {
-    let Some(name) = variables.get_filled(CHILD_MODE) else { return Ok(ChildMode::Native) };
+    let Some(name) = variables.get_filled(CHILD_MODE) else {
+        return Ok(ChildMode::Native);
+    };
     ChildMode::named(name).ok_or_else(|| {
         let name = excerpt(name, 80);
         Failure::usage(format!("a child pipeline does not go with the mode `{name}`: its jobs have no services, and build what they push"))
@@ -121,17 +163,29 @@ fn child_mode(variables: &Variables) -> Result<ChildMode, Failure> {
 
 /// Returns the names by which `--only` knows each image.
 pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
-    config.build.iter().flat_map(|build| &build.images).map(build::names).collect()
+    config
+        .build
+        .iter()
+        .flat_map(|build| &build.images)
+        .map(build::names)
+        .collect()
 }
 
 fn only(patterns: &[String], directory: &Path, build: &Build) -> Result<Only, Failure> {
     let only = Only::below(patterns, directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = build.images.iter().map(build::names).collect();
     only.check(&names).map_err(|error| {
-        let mut known: Vec<&str> = build.images.iter().map(|image| image.name.as_str()).collect();
+        let mut known: Vec<&str> = build
+            .images
+            .iter()
+            .map(|image| image.name.as_str())
+            .collect();
         known.sort_unstable();
         known.dedup();
-        Failure::usage(error).hint(format!("images are known by their name: {}", known.join(", ")))
+        Failure::usage(error).hint(format!(
+            "images are known by their name: {}",
+            known.join(", ")
+        ))
     })?;
     Ok(only)
 }
@@ -147,8 +201,17 @@ async fn run_step(
     let began = Instant::now();
     let process = &surroundings.process;
     // Nothing is pushed where only contexts are written.
-    let mode = if matches!(options.form, BuildForm::Contexts(_)) { Mode::DryRun } else { options.mode };
-    let repositories = || build.images.iter().flat_map(|image| [&image.repository, &image.mirror_image]);
+    let mode = if matches!(options.form, BuildForm::Contexts(_)) {
+        Mode::DryRun
+    } else {
+        options.mode
+    };
+    let repositories = || {
+        build
+            .images
+            .iter()
+            .flat_map(|image| [&image.repository, &image.mirror_image])
+    };
     let store = image_places(config, repositories(), surroundings, mode)?;
     let world = tokio::select! {
         world = build::observe(config, build, scope, &*store, &*surroundings.progress) => world,
@@ -161,11 +224,22 @@ async fn run_step(
     let ends = ends(config, build, &world, surroundings).await?;
     let plan = build::plan(build, &world, options.force);
     if let BuildForm::Contexts(directory) = &options.form {
-        let contexts = build::Contexts { directory: process.directory.join(directory), occasion, ends };
+        let contexts = build::Contexts {
+            directory: process.directory.join(directory),
+            occasion,
+            ends,
+        };
         let report = build::write_contexts(build, &plan, &world, &contexts);
-        return Ok(BuildReport { duration: began.elapsed(), ..report });
+        return Ok(BuildReport {
+            duration: began.elapsed(),
+            ..report
+        });
     }
-    let runner: Arc<dyn Runner> = if mode == Mode::Apply { Arc::new(System) } else { Arc::new(Refusing) };
+    let runner: Arc<dyn Runner> = if mode == Mode::Apply {
+        Arc::new(System)
+    } else {
+        Arc::new(Refusing)
+    };
     let execution = Execution {
         mode,
         engines: engines(config, build, &store, surroundings).await?,
@@ -180,35 +254,67 @@ async fn run_step(
     for engine in &execution.engines {
         engine.close().await;
     }
-    Ok(BuildReport { duration: began.elapsed(), ..report })
+    Ok(BuildReport {
+        duration: began.elapsed(),
+        ..report
+    })
 }
 
-/// Returns the time, the commit and the place of what is built: `SOURCE_DATE_EPOCH` (reproducible-builds.org) before the clock.
+/// Returns the time, the commit and the place of what is built: `SOURCE_DATE_EPOCH`
+/// (reproducible-builds.org) before the clock.
 fn occasion(process: &Process) -> Result<Occasion, Failure> {
     let created = match process.variables.get_filled("SOURCE_DATE_EPOCH") {
         None => process.clock.now(),
-        Some(text) => text.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0)).ok_or_else(|| {
-            Failure::usage("SOURCE_DATE_EPOCH is no time in seconds since 1970").hint("set it as `git log -1 --format=%ct` prints it")
-        })?,
+        Some(text) => text
+            .parse()
+            .ok()
+            .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+            .ok_or_else(|| {
+                Failure::usage("SOURCE_DATE_EPOCH is no time in seconds since 1970")
+                    .hint("set it as `git log -1 --format=%ct` prints it")
+            })?,
     };
     let job = ci::Build::of(&process.variables);
-    Ok(Occasion { created, revision: job.revision, source: ci::source_url(&process.variables) })
+    Ok(Occasion {
+        created,
+        revision: job.revision,
+        source: ci::source_url(&process.variables),
+    })
 }
 
-/// Returns when the images end, by the data at hand. Data that cannot be read stop nothing: the label is then left out.
-async fn ends(config: &Config, build: &Build, world: &World, surroundings: &Surroundings) -> Result<HashMap<usize, NaiveDate>, Failure> {
-    if build.images.iter().all(|image| parts_of_image(image, config).is_empty()) {
+/// Returns when the images end, by the data at hand. Data that cannot be read stop nothing: the
+/// label is then left out.
+async fn ends(
+    config: &Config,
+    build: &Build,
+    world: &World,
+    surroundings: &Surroundings,
+) -> Result<HashMap<usize, NaiveDate>, Failure> {
+    if build
+        .images
+        .iter()
+        .all(|image| parts_of_image(image, config).is_empty())
+    {
         return Ok(HashMap::new());
     }
     let table = match end_of_life_table(config, surroundings).await {
         Ok(table) => table,
         Err(failure) => {
             let cause = crate::error::chain(&*failure.error);
-            tracing::warn!("images get no label `imglife.eol`: {cause}; `imglife eol update` before a build brings the dates");
+            tracing::warn!(
+                "images get no label `imglife.eol`: {cause}; `imglife eol update` before a build brings the dates"
+            );
             return Ok(HashMap::new());
         }
     };
-    let calendar = Calendar { today: surroundings.process.clock.now().date_naive(), warn_days: config.lifecycle.warn_days };
-    let judge = Judge { table: &table, phase: config.lifecycle.phase, calendar };
+    let calendar = Calendar {
+        today: surroundings.process.clock.now().date_naive(),
+        warn_days: config.lifecycle.warn_days,
+    };
+    let judge = Judge {
+        table: &table,
+        phase: config.lifecycle.phase,
+        calendar,
+    };
     Ok(build::ends(config, build, world, &judge))
 }

@@ -1,4 +1,5 @@
-//! `check`, `latest` and `base-args`: from their options and the configuration to sources, step, report and exit code.
+//! `check`, `latest` and `base-args`: from their options and the configuration to sources, step,
+//! report and exit code.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,9 @@ use crate::packages::Records;
 use crate::process::Process;
 use crate::registry::ImageStore;
 use crate::report::{codequality, dotenv};
-use crate::steps::check::{self, Branch, CheckError, CheckReport, Known, LatestError, Location, Sources};
+use crate::steps::check::{
+    self, Branch, CheckError, CheckReport, Known, LatestError, Location, Sources,
+};
 
 pub use crate::steps::check::Policy;
 
@@ -90,13 +93,25 @@ pub enum ArgumentsForm {
 }
 
 /// Checks a base.
-pub(super) fn check(options: &CheckOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn check(
+    options: &CheckOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     // What is wrong with the command line itself is told in any case.
     let given = build_arguments(&options.build_arguments)?;
     match checked(options, &given, global, surroundings) {
-        Err(failure) if options.policy.warn_only && matches!(failure.exit, Exit::Failed | Exit::Usage) => {
-            tracing::warn!("the check could not be made: {}", chain(failure.error.as_ref()));
-            failure.hints.iter().for_each(|hint| tracing::warn!("{hint}"));
+        Err(failure)
+            if options.policy.warn_only && matches!(failure.exit, Exit::Failed | Exit::Usage) =>
+        {
+            tracing::warn!(
+                "the check could not be made: {}",
+                chain(failure.error.as_ref())
+            );
+            failure
+                .hints
+                .iter()
+                .for_each(|hint| tracing::warn!("{hint}"));
             Ok(Exit::Done)
         }
         result => result,
@@ -112,16 +127,34 @@ fn checked(
     let process = &surroundings.process;
     let (base, location) = wanted(options, given, process)?;
     let config = load_configuration(global, process)?;
-    let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
-    let (codequality_file, dotenv_file) = (prepare(&options.report_codequality)?, prepare(&options.report_dotenv)?);
-    let project = options.project.clone().or_else(|| ci::project(&process.variables));
+    let prepare = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map(|path| ReportFile::prepare(path, &process.directory))
+            .transpose()
+    };
+    let (codequality_file, dotenv_file) = (
+        prepare(&options.report_codequality)?,
+        prepare(&options.report_dotenv)?,
+    );
+    let project = options
+        .project
+        .clone()
+        .or_else(|| ci::project(&process.variables));
     runtime::run(surroundings.deadline, |cancel| async move {
         let report = match base {
             Base::Scratch => CheckReport::of_scratch(location, options.policy),
             Base::Image(base) => {
                 let work = async {
-                    let found = Found::find(&config, &options.sources, Some(&base.repository), surroundings).await?;
-                    check::observe(&base, project.as_deref(), &found.sources(process)).await.map_err(failure)
+                    let found = Found::find(
+                        &config,
+                        &options.sources,
+                        Some(&base.repository),
+                        surroundings,
+                    )
+                    .await?;
+                    check::observe(&base, project.as_deref(), &found.sources(process))
+                        .await
+                        .map_err(failure)
                 };
                 let world = tokio::select! {
                     world = work => world?,
@@ -133,18 +166,30 @@ fn checked(
         surroundings.note(false, report.variables());
         let issues = codequality::draw(&report.issues()).map_err(Failure::failed)?;
         let shown = match options.output {
-            CheckOutput::Text => surroundings.report(Output::Text, "check", &report, &report.document()),
-            CheckOutput::Json => surroundings.report(Output::Json, "check", &report, &report.document()),
+            CheckOutput::Text => {
+                surroundings.report(Output::Text, "check", &report, &report.document())
+            }
+            CheckOutput::Json => {
+                surroundings.report(Output::Json, "check", &report, &report.document())
+            }
             CheckOutput::Gitlab => surroundings.print(&issues),
-            CheckOutput::Github => surroundings.report(Output::Text, "check", &report, &report.document()).and_then(|()| {
-                let commands: String = report.annotations().iter().map(ci::annotations::Annotation::command).collect();
-                surroundings.print(&commands)
-            }),
+            CheckOutput::Github => surroundings
+                .report(Output::Text, "check", &report, &report.document())
+                .and_then(|()| {
+                    let commands: String = report
+                        .annotations()
+                        .iter()
+                        .map(ci::annotations::Annotation::command)
+                        .collect();
+                    surroundings.print(&commands)
+                }),
         };
         let written = [
             shown,
             codequality_file.map_or(Ok(()), |file| file.write(&issues)),
-            dotenv_file.map_or(Ok(()), |file| file.write(&dotenv::draw(&report.variables()))),
+            dotenv_file.map_or(Ok(()), |file| {
+                file.write(&dotenv::draw(&report.variables()))
+            }),
         ];
         written.into_iter().collect::<Result<(), Failure>>()?;
         surroundings.violated(&report.violations());
@@ -153,56 +198,100 @@ fn checked(
 }
 
 /// Returns the base that is asked for, and where it is named.
-fn wanted(options: &CheckOptions, given: &BTreeMap<String, String>, process: &Process) -> Result<(Base, Option<Location>), Failure> {
-    let base = options.base.as_ref().map(|base| base.resolved_below(&process.directory));
+fn wanted(
+    options: &CheckOptions,
+    given: &BTreeMap<String, String>,
+    process: &Process,
+) -> Result<(Base, Option<Location>), Failure> {
+    let base = options
+        .base
+        .as_ref()
+        .map(|base| base.resolved_below(&process.directory));
     let path = match (&options.dockerfile, &base) {
         (Some(path), _) => path.clone(),
         (None, None) => PathBuf::from("Dockerfile"),
         (None, Some(base)) => return Ok((Base::Image(base.clone()), None)),
     };
     let foundation = foundation(&path, given, process);
-    let place = |line| Some(Location { path: path.to_string_lossy().into_owned(), line });
+    let place = |line| {
+        Some(Location {
+            path: path.to_string_lossy().into_owned(),
+            line,
+        })
+    };
     match (base, foundation) {
-        (None, foundation) => foundation.map(|foundation| (foundation.base, place(foundation.line))),
+        (None, foundation) => {
+            foundation.map(|foundation| (foundation.base, place(foundation.line)))
+        }
         // What the file says is only where to point at.
-        (Some(base), foundation) => Ok((Base::Image(base), place(foundation.map_or(1, |foundation| foundation.line)))),
+        (Some(base), foundation) => Ok((
+            Base::Image(base),
+            place(foundation.map_or(1, |foundation| foundation.line)),
+        )),
     }
 }
 
-fn foundation(path: &Path, given: &BTreeMap<String, String>, process: &Process) -> Result<Foundation, Failure> {
+fn foundation(
+    path: &Path,
+    given: &BTreeMap<String, String>,
+    process: &Process,
+) -> Result<Foundation, Failure> {
     let name = path.display();
     let text = std::fs::File::open(process.directory.join(path)).and_then(|file| {
         let mut bytes = Vec::new();
         let limit = u64::try_from(dockerfile::LONGEST_FILE).unwrap_or(u64::MAX);
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, limit.saturating_add(1)), &mut bytes)?;
+        std::io::Read::read_to_end(
+            &mut std::io::Read::take(file, limit.saturating_add(1)),
+            &mut bytes,
+        )?;
         Ok(bytes)
     });
     let text = text.map_err(|error| {
-        Failure::usage(format!("cannot read {name}: {error}")).hint("name the file with `--dockerfile`, or the base itself with `--base`")
+        Failure::usage(format!("cannot read {name}: {error}"))
+            .hint("name the file with `--dockerfile`, or the base itself with `--base`")
     })?;
-    let values = Values { given, environment: &process.variables };
+    let values = Values {
+        given,
+        environment: &process.variables,
+    };
     dockerfile::foundation(&String::from_utf8_lossy(&text), values).map_err(|error| {
-        let place = error.line.map_or_else(|| name.to_string(), |line| format!("{name}:{line}"));
+        let place = error
+            .line
+            .map_or_else(|| name.to_string(), |line| format!("{name}:{line}"));
         let hint = error.hint();
-        hint.into_iter().fold(Failure::failed(format!("{place}: {}", error.problem)), Failure::hint)
+        hint.into_iter().fold(
+            Failure::failed(format!("{place}: {}", error.problem)),
+            Failure::hint,
+        )
     })
 }
 
 fn build_arguments(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let pair =
-        |text: &String| text.split_once('=').filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let pair = |text: &String| {
+        text.split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
     texts
         .iter()
         .map(|text| {
             pair(text).ok_or_else(|| {
-                Failure::usage(format!("`--build-arg {}` is no argument", excerpt(text, 80))).hint("write it as `--build-arg NAME=VALUE`")
+                Failure::usage(format!(
+                    "`--build-arg {}` is no argument",
+                    excerpt(text, 80)
+                ))
+                .hint("write it as `--build-arg NAME=VALUE`")
             })
         })
         .collect()
 }
 
 /// Prints the newest image of a base.
-pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn latest(
+    options: &LatestOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     #[derive(Serialize)]
     struct Latest {
         name: String,
@@ -211,22 +300,53 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     // A bare name is that of a base, and of no image of Docker Hub.
-    let asked = options.name.contains('/').then(|| options.name.parse::<ImageReference>().ok()).flatten();
+    let asked = options
+        .name
+        .contains('/')
+        .then(|| options.name.parse::<ImageReference>().ok())
+        .flatten();
     let asked = asked.map(|asked| asked.resolved_below(&process.directory));
-    let name = asked.as_ref().map_or(options.name.clone(), ToString::to_string);
+    let name = asked
+        .as_ref()
+        .map_or(options.name.clone(), ToString::to_string);
     runtime::read(surroundings.deadline, async move {
-        let found = Found::find(&config, &options.sources, asked.as_ref().map(|asked| &asked.repository), surroundings).await?;
-        let known: Known = check::known(&found.sources(process), asked.as_ref()).await.map_err(failure)?;
-        known.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let latest = check::latest(&known, &name, options.line.as_deref()).map_err(|error: LatestError| {
-            let hint = error.hint();
-            hint.into_iter().fold(Failure::failed(error), Failure::hint)
-        })?;
-        known.base(&latest.repository).into_iter().flat_map(|base| &base.untold).for_each(|warning| tracing::warn!("{warning}"));
+        let found = Found::find(
+            &config,
+            &options.sources,
+            asked.as_ref().map(|asked| &asked.repository),
+            surroundings,
+        )
+        .await?;
+        let known: Known = check::known(&found.sources(process), asked.as_ref())
+            .await
+            .map_err(failure)?;
+        known
+            .warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+        let latest = check::latest(&known, &name, options.line.as_deref()).map_err(
+            |error: LatestError| {
+                let hint = error.hint();
+                hint.into_iter().fold(Failure::failed(error), Failure::hint)
+            },
+        )?;
+        known
+            .base(&latest.repository)
+            .into_iter()
+            .flat_map(|base| &base.untold)
+            .for_each(|warning| tracing::warn!("{warning}"));
         match options.output {
             Output::Text => surroundings.print(&format!("{latest}\n"))?,
             Output::Json => {
-                surroundings.report(Output::Json, "latest", &Latest { name: options.name.clone(), latest }, &Default::default())?;
+                surroundings.report(
+                    Output::Json,
+                    "latest",
+                    &Latest {
+                        name: options.name.clone(),
+                        latest,
+                    },
+                    &Default::default(),
+                )?;
             }
         }
         Ok(Exit::Done)
@@ -234,14 +354,24 @@ pub(super) fn latest(options: &LatestOptions, global: &Global, surroundings: &Su
 }
 
 /// Prints the flags that tell a build which base it stands on.
-pub(super) fn base_arguments(options: &BaseArgumentsOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn base_arguments(
+    options: &BaseArgumentsOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     runtime::read(surroundings.deadline, async move {
         let mut base = options.base.resolved_below(&process.directory);
         let can_ask = options.sources != SourceOptions::default() || tells_records(&config);
         if base.digest.is_none() && can_ask {
-            let found = Found::find(&config, &options.sources, Some(&base.repository), surroundings).await?;
+            let found = Found::find(
+                &config,
+                &options.sources,
+                Some(&base.repository),
+                surroundings,
+            )
+            .await?;
             base.digest = match check::observe(&base, None, &found.sources(process)).await {
                 Ok(world) => world.digest_now,
                 Err(error) => {
@@ -252,10 +382,15 @@ pub(super) fn base_arguments(options: &BaseArgumentsOptions, global: &Global, su
         }
         let arguments = check::base_arguments(&base);
         match options.form {
-            ArgumentsForm::Json => surroundings.report(Output::Json, "base-args", &arguments, &Default::default())?,
+            ArgumentsForm::Json => {
+                surroundings.report(Output::Json, "base-args", &arguments, &Default::default())?
+            }
             ArgumentsForm::Flags => {
                 let flags = arguments.flags().ok_or_else(|| {
-                    Failure::failed(format!("{base} has characters that a shell would not leave alone")).hint("take `--format json`")
+                    Failure::failed(format!(
+                        "{base} has characters that a shell would not leave alone"
+                    ))
+                    .hint("take `--format json`")
                 })?;
                 surroundings.print(&format!("{flags}\n"))?;
             }
@@ -274,7 +409,8 @@ struct Found {
 }
 
 impl Found {
-    /// Returns the sources that the options and the configuration lead to. Fails when these are none.
+    /// Returns the sources that the options and the configuration lead to. Fails when these are
+    /// none.
     async fn find(
         config: &Config,
         options: &SourceOptions,
@@ -287,27 +423,61 @@ impl Found {
             None
         } else {
             let hint = "or name the configuration of the bases with `--config-url`, or ask the registry with `--probe`";
-            Some(records(config, process, Mode::DryRun).map_err(|failure| if needs_none { failure } else { failure.hint(hint) })?)
+            Some(records(config, process, Mode::DryRun).map_err(|failure| {
+                if needs_none {
+                    failure
+                } else {
+                    failure.hint(hint)
+                }
+            })?)
         };
         let mut configuration = None;
         if let Some(location) = &options.config_url {
-            let text = String::from_utf8_lossy(&documents::read(location, config, process).await?).into_owned();
-            configuration = Some(SourceText { name: excerpt(location, 200), text });
+            let text = String::from_utf8_lossy(&documents::read(location, config, process).await?)
+                .into_owned();
+            configuration = Some(SourceText {
+                name: excerpt(location, 200),
+                text,
+            });
         }
         let mut eol_data = None;
         if let Some(location) = &options.eol_data_url {
-            eol_data = Some((excerpt(location, 200), documents::read(location, config, process).await?));
+            eol_data = Some((
+                excerpt(location, 200),
+                documents::read(location, config, process).await?,
+            ));
         }
-        let images = if options.probe { Some(image_places(config, repository.into_iter(), surroundings, Mode::DryRun)?) } else { None };
-        Ok(Found { records, repository: base_repository(config, process)?, configuration, eol_data, images })
+        let images = if options.probe {
+            Some(image_places(
+                config,
+                repository.into_iter(),
+                surroundings,
+                Mode::DryRun,
+            )?)
+        } else {
+            None
+        };
+        Ok(Found {
+            records,
+            repository: base_repository(config, process)?,
+            configuration,
+            eol_data,
+            images,
+        })
     }
 
     fn sources(&self, process: &Process) -> Sources<'_> {
         Sources {
             records: self.records.as_ref(),
-            forge: self.repository.as_ref().map(|repository| Branch { forge: &*repository.forge, reference: &repository.reference }),
+            forge: self.repository.as_ref().map(|repository| Branch {
+                forge: &*repository.forge,
+                reference: &repository.reference,
+            }),
             configuration: self.configuration.as_ref(),
-            eol_data: self.eol_data.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_ref())),
+            eol_data: self
+                .eol_data
+                .as_ref()
+                .map(|(name, bytes)| (name.as_str(), bytes.as_ref())),
             images: self.images.as_deref().map(|images| images as _),
             now: process.clock.now(),
         }

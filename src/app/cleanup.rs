@@ -19,7 +19,10 @@ use crate::model::Repository;
 use crate::packages::Records;
 use crate::report::json;
 use crate::steps::Trouble;
-use crate::steps::cleanup::{self, CleanupReport, Execution, Observer, Policy, RecordsSeen, RecordsSource, Scope, Watch, targets};
+use crate::steps::cleanup::{
+    self, CleanupReport, Execution, Observer, Policy, RecordsSeen, RecordsSource, Scope, Watch,
+    targets,
+};
 use crate::steps::shard::Only;
 
 /// What a clean-up was asked to do.
@@ -40,19 +43,31 @@ pub struct CleanupOptions {
 }
 
 /// Runs a clean-up.
-pub(super) fn run(options: &CleanupOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    options: &CleanupOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     if config.retention.is_none() {
-        return Err(
-            lacks("retention", &config, process).hint("without rules nothing is deleted; `retention: { keep_last: 5 }` is a beginning")
-        );
+        return Err(lacks("retention", &config, process).hint(
+            "without rules nothing is deleted; `retention: { keep_last: 5 }` is a beginning",
+        ));
     }
     if targets(&config).is_empty() {
-        return Err(lacks("build.images", &config, process).hint("there are no `sync.entries` either, so there is nothing to clean up"));
+        return Err(lacks("build.images", &config, process)
+            .hint("there are no `sync.entries` either, so there is nothing to clean up"));
     }
-    let scope = Scope { only: only(&options.only, &config)?, shard: options.shard };
-    let report_file = options.report.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose()?;
+    let scope = Scope {
+        only: only(&options.only, &config)?,
+        shard: options.shard,
+    };
+    let report_file = options
+        .report
+        .as_ref()
+        .map(|path| ReportFile::prepare(path, &process.directory))
+        .transpose()?;
     runtime::run(surroundings.deadline, |cancel| async {
         let report = cleanup(&config, &scope, options, surroundings, cancel).await?;
         surroundings.note(options.mode == Mode::Apply && report.totals.deleted > 0, []);
@@ -61,7 +76,10 @@ pub(super) fn run(options: &CleanupOptions, global: &Global, surroundings: &Surr
             let text = json::versioned("cleanup", &report).map_err(Failure::failed)?;
             file.write(&text)
         });
-        let written = [surroundings.report(options.output, "cleanup", &report, &report.document()), file.unwrap_or(Ok(()))];
+        let written = [
+            surroundings.report(options.output, "cleanup", &report, &report.document()),
+            file.unwrap_or(Ok(())),
+        ];
         written.into_iter().collect::<Result<(), Failure>>()?;
         Ok(report.exit())
     })
@@ -69,17 +87,27 @@ pub(super) fn run(options: &CleanupOptions, global: &Global, surroundings: &Surr
 
 /// Returns the names by which `--only` knows each image.
 pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
-    targets(config).iter().map(|target| target.names(config)).collect()
+    targets(config)
+        .iter()
+        .map(|target| target.names(config))
+        .collect()
 }
 
 fn only(patterns: &[String], config: &Config) -> Result<Only, Failure> {
     let only = Only::below(patterns, &config.directory).map_err(Failure::usage)?;
     let names = names(config);
     only.check(&names).map_err(|error| {
-        let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();
+        let mut known: Vec<&str> = names
+            .iter()
+            .filter_map(|names| names.first())
+            .map(String::as_str)
+            .collect();
         known.sort_unstable();
         known.dedup();
-        Failure::usage(error).hint(format!("images are known by their name or repository: {}", known.join(", ")))
+        Failure::usage(error).hint(format!(
+            "images are known by their name or repository: {}",
+            known.join(", ")
+        ))
     })?;
     Ok(only)
 }
@@ -92,21 +120,47 @@ async fn cleanup(
     cancel: CancellationToken,
 ) -> Result<CleanupReport, Failure> {
     let began = Instant::now();
-    let sources = config.sync.iter().flat_map(|sync| sync.entries.iter().map(|entry| entry.source.clone()));
+    let sources = config
+        .sync
+        .iter()
+        .flat_map(|sync| sync.entries.iter().map(|entry| entry.source.clone()));
     let targets = targets(config);
-    let archives: Vec<Repository> = targets.iter().flat_map(|target| target.archives()).collect();
-    let repositories: Vec<Repository> = targets.into_iter().map(|target| target.repository).chain(sources).chain(archives).collect();
+    let archives: Vec<Repository> = targets
+        .iter()
+        .flat_map(|target| target.archives())
+        .collect();
+    let repositories: Vec<Repository> = targets
+        .into_iter()
+        .map(|target| target.repository)
+        .chain(sources)
+        .chain(archives)
+        .collect();
     let store = image_places(config, repositories.iter(), surroundings, options.mode)?;
-    let now = options.now.unwrap_or_else(|| surroundings.process.clock.now());
-    let source = Source(config.registry.is_some().then(|| records(config, &surroundings.process, Mode::DryRun)).transpose()?);
+    let now = options
+        .now
+        .unwrap_or_else(|| surroundings.process.clock.now());
+    let source = Source(
+        config
+            .registry
+            .is_some()
+            .then(|| records(config, &surroundings.process, Mode::DryRun))
+            .transpose()?,
+    );
     let watch = Watch::new(config, &source, options.force);
     let world = async {
         let memory = Remembered::of("cleanup", &surroundings.process, options.mode);
-        let observer = Observer { store: &*store, memory: &memory, progress: &*surroundings.progress, now };
+        let observer = Observer {
+            store: &*store,
+            memory: &memory,
+            progress: &*surroundings.progress,
+            now,
+        };
         let world = cleanup::observe(config, scope, watch.read().await, observer).await;
         match options.mode {
             Mode::List | Mode::DryRun => world,
-            Mode::Apply => cleanup::observe_records(world, config, watch.read().await, observer).await,
+            Mode::Apply => {
+                cleanup::observe_records(world, config, watch.read().await, observer).await
+            }
         }
     };
     let world = tokio::select! {
@@ -116,11 +170,24 @@ async fn cleanup(
             return Ok(CleanupReport::stopped(options.mode, began.elapsed()));
         }
     };
-    let policy = Policy { now, max_delete_percent: options.max_delete_percent, is_forced: options.force };
+    let policy = Policy {
+        now,
+        max_delete_percent: options.max_delete_percent,
+        is_forced: options.force,
+    };
     let plan = cleanup::plan(&world, &policy);
-    let execution = Execution { mode: options.mode, store, records: &watch, progress: surroundings.progress.clone(), cancel };
+    let execution = Execution {
+        mode: options.mode,
+        store,
+        records: &watch,
+        progress: surroundings.progress.clone(),
+        cancel,
+    };
     let report = cleanup::execute(&plan, &execution).await;
-    Ok(CleanupReport { duration: began.elapsed(), ..report })
+    Ok(CleanupReport {
+        duration: began.elapsed(),
+        ..report
+    })
 }
 
 /// The place that the configuration names for records, where it names one.
@@ -129,7 +196,9 @@ struct Source(Option<Records>);
 #[async_trait]
 impl RecordsSource for Source {
     async fn read(&self) -> RecordsSeen {
-        let Some(records) = &self.0 else { return RecordsSeen::NotConfigured };
+        let Some(records) = &self.0 else {
+            return RecordsSeen::NotConfigured;
+        };
         match records.all().await {
             Ok(reading) => RecordsSeen::Read(reading),
             Err(error) => {

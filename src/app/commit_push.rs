@@ -1,4 +1,5 @@
-//! `git commit-push`: from its options and what the CI server tells to the checkout, the remote, step, report and exit code.
+//! `git commit-push`: from its options and what the CI server tells to the checkout, the remote,
+//! step, report and exit code.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use crate::http::{Url, host_of};
 use crate::model::text::excerpt;
 use crate::model::{Secret, Variables};
 use crate::process::Process;
-use crate::steps::commit_push::{self, Access, CommitPushError, Guard, Message, Outcome, Request, Target, side_branch};
+use crate::steps::commit_push::{
+    self, Access, CommitPushError, Guard, Message, Outcome, Request, Target, side_branch,
+};
 
 /// What `git commit-push` was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +39,13 @@ pub struct CommitPushOptions {
 }
 
 /// Commits files on the tip of a branch and pushes them.
-pub(super) fn run(options: &CommitPushOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let message =
-        Message::new(&options.message, options.skip_ci).map_err(|error| Failure::usage(error).hint("give one with `--message`"))?;
+pub(super) fn run(
+    options: &CommitPushOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
+    let message = Message::new(&options.message, options.skip_ci)
+        .map_err(|error| Failure::usage(error).hint("give one with `--message`"))?;
     let author = match &options.author {
         Some(text) => Some(Identity::parse(text).ok_or_else(|| {
             Failure::usage(format!("`--author {}` is no author", excerpt(text, 80)))
@@ -68,21 +75,44 @@ async fn commit_push(
     if let Some(job) = &mut job {
         job.ca_file = configured_authorities(&job.url, global, process).or(job.ca_file.take());
     }
-    let discovery = if job.is_some() { Discovery::Given } else { Discovery::Careful };
+    let discovery = if job.is_some() {
+        Discovery::Given
+    } else {
+        Discovery::Careful
+    };
     let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
-    let checkout = Checkout::open(Arc::clone(&runner), variables, &process.directory, discovery).await.map_err(own)?;
-    let files = checkout.files(&process.directory, &options.paths).await.map_err(own)?;
+    let checkout = Checkout::open(
+        Arc::clone(&runner),
+        variables,
+        &process.directory,
+        discovery,
+    )
+    .await
+    .map_err(own)?;
+    let files = checkout
+        .files(&process.directory, &options.paths)
+        .await
+        .map_err(own)?;
     let (branch, guard) = branch(options, job.as_ref(), &checkout).await?;
     let forge = match options.merge_request {
-        true => Some(merge_requests(job.as_ref(), forge_credentials(job.as_ref(), variables), surroundings)?),
+        true => Some(merge_requests(
+            job.as_ref(),
+            forge_credentials(job.as_ref(), variables),
+            surroundings,
+        )?),
         false => None,
     };
     let (remote, access) = remote(options, job.as_ref(), &checkout, variables).await?;
     let committer = identity(job.as_ref(), &checkout).await?;
-    // Where the remote-tracking branch is what `git pull` made of it, commits that are not pushed yet are told apart.
+    // Where the remote-tracking branch is what `git pull` made of it, commits that are not pushed
+    // yet are told apart.
     let tracked = (job.is_none() && options.remote.is_none()).then_some(branch.as_str());
     let base = checkout.base(tracked).await.map_err(own)?;
-    let target = if options.merge_request { Target::Side(side_branch(&branch, &files)) } else { Target::Branch };
+    let target = if options.merge_request {
+        Target::Side(side_branch(&branch, &files))
+    } else {
+        Target::Branch
+    };
     let request = Request {
         files,
         branch,
@@ -95,24 +125,36 @@ async fn commit_push(
         base,
     };
     let settings = checkout.settings().await.map_err(own)?;
-    let workshop = Workshop::create(runner, variables, &checkout, remote, &settings).await.map_err(own)?;
-    let report = commit_push::execute(&request, &checkout, &workshop).await.map_err(|error| failure(error, access))?;
+    let workshop = Workshop::create(runner, variables, &checkout, remote, &settings)
+        .await
+        .map_err(own)?;
+    let report = commit_push::execute(&request, &checkout, &workshop)
+        .await
+        .map_err(|error| failure(error, access))?;
     surroundings.print(&(report.lines().join("\n") + "\n"))?;
-    if let (Some(forge), Outcome::Pushed { branch, .. } | Outcome::SideCurrent { branch }) = (forge, &report.outcome) {
+    if let (Some(forge), Outcome::Pushed { branch, .. } | Outcome::SideCurrent { branch }) =
+        (forge, &report.outcome)
+    {
         let wanted = merge_request(&request, branch);
         let opened = forge.open(&wanted).await.map_err(|error| {
             let hint = error.hint();
             hint.into_iter().fold(Failure::failed(error), Failure::hint)
         })?;
-        let said = if opened.was_open { "the merge request is open already" } else { "opened a merge request" };
-        let url = opened.url.map_or_else(String::new, |url| format!(": {}", excerpt(&url, 500)));
+        let said = if opened.was_open {
+            "the merge request is open already"
+        } else {
+            "opened a merge request"
+        };
+        let url = opened
+            .url
+            .map_or_else(String::new, |url| format!(": {}", excerpt(&url, 500)));
         surroundings.print(&format!("{said}{url}\n"))?;
     }
     Ok(Exit::Done)
 }
 
-/// Returns the file of the authorities that the configuration says the server is known by. This works without a configuration, so one
-/// that cannot be read is no reason to push nothing.
+/// Returns the file of the authorities that the configuration says the server is known by. This
+/// works without a configuration, so one that cannot be read is no reason to push nothing.
 fn configured_authorities(server: &str, global: &Global, process: &Process) -> Option<String> {
     let host = Url::parse(server).ok().as_ref().and_then(host_of)?;
     let config = load_configuration(global, process).ok()?;
@@ -121,35 +163,55 @@ fn configured_authorities(server: &str, global: &Global, process: &Process) -> O
 }
 
 fn merge_request(request: &Request, source: &str) -> MergeRequest {
-    let paths = request.files.iter().take(20).map(|file| format!("- `{}`\n", file.path.replace('`', "'"))).collect::<String>();
+    let paths = request
+        .files
+        .iter()
+        .take(20)
+        .map(|file| format!("- `{}`\n", file.path.replace('`', "'")))
+        .collect::<String>();
     MergeRequest {
         source: source.to_owned(),
         target: request.branch.clone(),
         title: request.message.title(),
-        description: format!("Made by `imglife git commit-push`, which brings it up to date until it is merged or closed.\n\n{paths}"),
+        description: format!(
+            "Made by `imglife git commit-push`, which brings it up to date until it is merged or closed.\n\n{paths}"
+        ),
     }
 }
 
 /// Returns the branch that is pushed to.
-async fn branch(options: &CommitPushOptions, job: Option<&Repository>, checkout: &Checkout) -> Result<(String, Guard), Failure> {
+async fn branch(
+    options: &CommitPushOptions,
+    job: Option<&Repository>,
+    checkout: &Checkout,
+) -> Result<(String, Guard), Failure> {
     let of_job = job.and_then(|job| job.branch.clone());
     let branch = match (&options.branch, job) {
         (Some(branch), _) => branch.clone(),
         (None, Some(_)) => of_job.clone().ok_or_else(|| {
-            Failure::usage("this pipeline is of no branch").hint("run it in a pipeline of a branch, or name one with `--branch`")
+            Failure::usage("this pipeline is of no branch")
+                .hint("run it in a pipeline of a branch, or name one with `--branch`")
         })?,
         (None, None) => {
             let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
             let local = checkout.branch().await.map_err(own)?;
-            let local = local.ok_or_else(|| Failure::usage("no branch is checked out").hint("name the one to push to with `--branch`"))?;
+            let local = local.ok_or_else(|| {
+                Failure::usage("no branch is checked out")
+                    .hint("name the one to push to with `--branch`")
+            })?;
             checkout.remote_branch(&local).await.map_err(own)?
         }
     };
     if !is_branch_name(&branch) {
-        return Err(Failure::usage(format!("`{}` is no name of a branch", excerpt(&branch, 200))));
+        return Err(Failure::usage(format!(
+            "`{}` is no name of a branch",
+            excerpt(&branch, 200)
+        )));
     }
     let guard = match job {
-        Some(job) if !options.merge_request && of_job.as_ref() != Some(&branch) => Guard::NotDefault(job.default_branch.clone()),
+        Some(job) if !options.merge_request && of_job.as_ref() != Some(&branch) => {
+            Guard::NotDefault(job.default_branch.clone())
+        }
         _ => Guard::Free,
     };
     Ok((branch, guard))
@@ -157,7 +219,8 @@ async fn branch(options: &CommitPushOptions, job: Option<&Repository>, checkout:
 
 /// Returns whether `name` is one that git takes for a branch (git-check-ref-format).
 fn is_branch_name(name: &str) -> bool {
-    let is_fit = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let is_fit =
+        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
     name.len() <= 200
         && !name.starts_with('-')
         && !name.ends_with('.')
@@ -165,7 +228,9 @@ fn is_branch_name(name: &str) -> bool {
         && !name.contains("..")
         && !name.contains("@{")
         && name.split('/').all(is_fit)
-        && !name.chars().any(|character| character.is_control() || " ~^:?*[\\".contains(character))
+        && !name
+            .chars()
+            .any(|character| character.is_control() || " ~^:?*[\\".contains(character))
 }
 
 /// Returns where is pushed to, and with what.
@@ -182,17 +247,25 @@ async fn remote(
             .origin()
             .await
             .map_err(|error| failure(error.into(), Access::Own))?
-            .ok_or_else(|| Failure::usage("the repository has no remote `origin`").hint("name the one to push to with `--remote`"))?,
+            .ok_or_else(|| {
+                Failure::usage("the repository has no remote `origin`")
+                    .hint("name the one to push to with `--remote`")
+            })?,
     };
     if address.is_empty() || address.starts_with('-') || address.chars().any(char::is_control) {
-        return Err(Failure::usage(format!("`{}` is no address of a repository", excerpt(&address, 200))));
+        return Err(Failure::usage(format!(
+            "`{}` is no address of a repository",
+            excerpt(&address, 200)
+        )));
     }
     let (login, access) = match job {
         Some(job) => login(job, &address, variables),
         None => (None, Access::Own),
     };
     let is_server = job.is_some_and(|job| address.starts_with(&format!("{}/", job.url)));
-    let ca_file = job.and_then(|job| job.ca_file.clone()).filter(|_| is_server);
+    let ca_file = job
+        .and_then(|job| job.ca_file.clone())
+        .filter(|_| is_server);
     Ok((Remote::new(&address, login).trusting(ca_file), access))
 }
 
@@ -203,18 +276,51 @@ pub(super) fn access(job: &Repository, variables: &Variables) -> Access {
 
 /// Returns the token that goes to `address`.
 fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Login>, Access) {
-    let host = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https")).and_then(|url| host_of(&url));
-    let Some(host) = host else { return (None, Access::Own) };
-    let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: Secret::new(password) });
+    let host = Url::parse(address)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .and_then(|url| host_of(&url));
+    let Some(host) = host else {
+        return (None, Access::Own);
+    };
+    let login = |user: &str, password: &str| {
+        Some(Login {
+            user: user.to_owned(),
+            password: Secret::new(password),
+        })
+    };
     match forge_credentials(Some(job), variables).find(&host) {
-        Ok(Credential::Header { name: "private-token", value }) => (login("oauth2", value.expose()), Access::GitlabToken),
-        Ok(Credential::Header { name: "job-token", value }) => (login("gitlab-ci-token", value.expose()), Access::GitlabJob),
+        Ok(Credential::Header {
+            name: "private-token",
+            value,
+        }) => (login("oauth2", value.expose()), Access::GitlabToken),
+        Ok(Credential::Header {
+            name: "job-token",
+            value,
+        }) => (login("gitlab-ci-token", value.expose()), Access::GitlabJob),
         Ok(Credential::Header { value, .. }) => {
-            let access = if variables.get_filled("GITEA_TOKEN").is_some() { Access::GiteaToken } else { Access::GiteaJob };
+            let access = if variables.get_filled("GITEA_TOKEN").is_some() {
+                Access::GiteaToken
+            } else {
+                Access::GiteaJob
+            };
             // Any name will do beside a token.
-            (login("x-access-token", value.expose().trim_start_matches("token ")), access)
+            (
+                login(
+                    "x-access-token",
+                    value.expose().trim_start_matches("token "),
+                ),
+                access,
+            )
         }
-        Ok(_) => (None, if job.server == Server::Gitlab { Access::NoGitlab } else { Access::NoGitea }),
+        Ok(_) => (
+            None,
+            if job.server == Server::Gitlab {
+                Access::NoGitlab
+            } else {
+                Access::NoGitea
+            },
+        ),
         Err(error) => {
             tracing::warn!("{error}");
             (None, Access::Own)
@@ -222,12 +328,15 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
     }
 }
 
-/// Returns the credentials for the server of a job. At Gitea the job's own token will do where no other is set.
+/// Returns the credentials for the server of a job. At Gitea the job's own token will do where no
+/// other is set.
 fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCredentials {
     let mut variables = variables.clone();
     let own = variables.get_filled("GITHUB_TOKEN").map(str::to_owned);
     match (job.map(|job| job.server), own) {
-        (Some(Server::Gitea), Some(token)) if variables.get_filled("GITEA_TOKEN").is_none() => variables.set("GITEA_TOKEN", token),
+        (Some(Server::Gitea), Some(token)) if variables.get_filled("GITEA_TOKEN").is_none() => {
+            variables.set("GITEA_TOKEN", token)
+        }
         _ => {}
     }
     let forge = match job.map(|job| job.server) {
@@ -239,17 +348,30 @@ fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCr
 
 /// Returns whom commits are made as: whose pipeline it is, else whom git takes the user for.
 async fn identity(job: Option<&Repository>, checkout: &Checkout) -> Result<Identity, Failure> {
-    if let Some(identity) = job.and_then(|job| job.user.as_ref()).and_then(|(name, email)| Identity::new(name, email)) {
+    if let Some(identity) = job
+        .and_then(|job| job.user.as_ref())
+        .and_then(|(name, email)| Identity::new(name, email))
+    {
         return Ok(identity);
     }
-    let found = checkout.identity().await.map_err(|error| failure(error.into(), Access::Own))?;
+    let found = checkout
+        .identity()
+        .await
+        .map_err(|error| failure(error.into(), Access::Own))?;
     found
         .or_else(|| Identity::new("imglife", "imglife@localhost"))
-        .ok_or_else(|| Failure::usage("nobody is known to commit as").hint("set `user.name` and `user.email` by `git config`"))
+        .ok_or_else(|| {
+            Failure::usage("nobody is known to commit as")
+                .hint("set `user.name` and `user.email` by `git config`")
+        })
 }
 
 fn failure(error: CommitPushError, access: Access) -> Failure {
     let hint = error.hint(access);
-    let failure = if error.is_usage() { Failure::usage(error) } else { Failure::failed(error) };
+    let failure = if error.is_usage() {
+        Failure::usage(error)
+    } else {
+        Failure::failed(error)
+    };
     hint.into_iter().fold(failure, Failure::hint)
 }

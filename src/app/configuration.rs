@@ -12,7 +12,8 @@ use crate::report::{Block, Cell, Document, Table, Tone};
 
 const VARIABLE: &str = "IMGLIFE_CONFIG";
 
-/// Returns the configuration of a run, checked: that of the file, or where there is none that of variables alone.
+/// Returns the configuration of a run, checked: that of the file, or where there is none that of
+/// variables alone.
 pub(super) fn load_configuration(global: &Global, process: &Process) -> Result<Config, Failure> {
     let flag = global.configuration.as_deref();
     config::open(flag, &process.variables, &process.directory).map_err(|error| match error {
@@ -22,7 +23,10 @@ pub(super) fn load_configuration(global: &Global, process: &Process) -> Result<C
             let named = flag.is_some() || process.variables.get_filled(VARIABLE).is_some();
             let failure = Failure::usage(error);
             if named {
-                failure.hint(format!("`{origin}` names this file; relative paths start at {}", process.directory.display()))
+                failure.hint(format!(
+                    "`{origin}` names this file; relative paths start at {}",
+                    process.directory.display()
+                ))
             } else {
                 failure
             }
@@ -41,7 +45,9 @@ pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
 
 /// Returns whether the configuration says where the build records are.
 pub(super) fn tells_records(config: &Config) -> bool {
-    config::suffices(config).iter().any(|(command, enough)| *command == "register" && enough.is_ok())
+    config::suffices(config)
+        .iter()
+        .any(|(command, enough)| *command == "register" && enough.is_ok())
 }
 
 /// Whether a configuration is enough for a command.
@@ -60,7 +66,11 @@ struct CheckReport {
 }
 
 /// Validates the configuration and reports which commands it suffices for.
-pub(super) fn check(global: &Global, output: Output, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn check(
+    global: &Global,
+    output: Output,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     if config.file.is_none() && config.registry.is_none() {
@@ -68,7 +78,11 @@ pub(super) fn check(global: &Global, output: Output, surroundings: &Surroundings
     }
     let commands: Vec<Readiness> = config::suffices(&config)
         .into_iter()
-        .map(|(command, enough)| Readiness { command, ready: enough.is_ok(), lacks: enough.err() })
+        .map(|(command, enough)| Readiness {
+            command,
+            ready: enough.is_ok(),
+            lacks: enough.err(),
+        })
         .collect();
     let rows = commands.iter().map(|command| {
         let state = match &command.lacks {
@@ -77,10 +91,30 @@ pub(super) fn check(global: &Global, output: Output, surroundings: &Surroundings
         };
         vec![Cell::plain(command.command), state]
     });
-    let table = Table { title: None, columns: vec!["Command".to_owned(), "Configuration".to_owned()], rows: rows.collect() };
-    let name = config.file.as_ref().map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
-    let document = Document { blocks: vec![Block::Lines(vec![format!("{name} is valid")]), Block::Table(table)] };
-    surroundings.report(output, "config-check", &CheckReport { file: config.file, commands }, &document)?;
+    let table = Table {
+        title: None,
+        columns: vec!["Command".to_owned(), "Configuration".to_owned()],
+        rows: rows.collect(),
+    };
+    let name = config.file.as_ref().map_or_else(
+        || "the environment".to_owned(),
+        |file| file.display().to_string(),
+    );
+    let document = Document {
+        blocks: vec![
+            Block::Lines(vec![format!("{name} is valid")]),
+            Block::Table(table),
+        ],
+    };
+    surroundings.report(
+        output,
+        "config-check",
+        &CheckReport {
+            file: config.file,
+            commands,
+        },
+        &document,
+    )?;
     Ok(Exit::Done)
 }
 
@@ -116,19 +150,30 @@ mod tests {
             stdout: Stream::captured().0,
             stderr: Stream::captured().0,
         };
-        load_configuration(&Global { configuration: flag.map(PathBuf::from) }, &process).expect_err("no configuration")
+        load_configuration(
+            &Global {
+                configuration: flag.map(PathBuf::from),
+            },
+            &process,
+        )
+        .expect_err("no configuration")
     }
 
     #[test]
     fn a_missing_file_is_a_usage_error_that_says_who_named_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path();
-        for (flag, variables, origin) in
-            [(Some("no.yaml"), &[][..], "`--config` names"), (None, &[(VARIABLE, "no.yaml")], "`IMGLIFE_CONFIG` names")]
-        {
+        for (flag, variables, origin) in [
+            (Some("no.yaml"), &[][..], "`--config` names"),
+            (None, &[(VARIABLE, "no.yaml")], "`IMGLIFE_CONFIG` names"),
+        ] {
             let failure = failure(at, flag, variables);
             assert_eq!(failure.exit, Exit::Usage);
-            assert!(failure.error.to_string().ends_with("no.yaml"), "{}", failure.error);
+            assert!(
+                failure.error.to_string().ends_with("no.yaml"),
+                "{}",
+                failure.error
+            );
             assert!(failure.hints[0].starts_with(origin), "{:?}", failure.hints);
         }
     }
@@ -136,9 +181,18 @@ mod tests {
     #[test]
     fn what_is_wrong_with_the_file_is_a_usage_error_that_can_be_drawn() {
         let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join(DEFAULT_NAME), "sync: { entries: [{ sorce: a }] }").expect("a file");
+        std::fs::write(
+            directory.path().join(DEFAULT_NAME),
+            "sync: { entries: [{ sorce: a }] }",
+        )
+        .expect("a file");
         let failure = failure(directory.path(), None, &[]);
         assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.error.downcast_ref::<config::ConfigErrors>().is_some());
+        assert!(
+            failure
+                .error
+                .downcast_ref::<config::ConfigErrors>()
+                .is_some()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `eol update`, `eol list` and `eol notify`: from their options and the configuration to the data, step, report and exit code.
+//! `eol update`, `eol list` and `eol notify`: from their options and the configuration to the data,
+//! step, report and exit code.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +52,11 @@ pub struct EolNotifyOptions {
 }
 
 /// Brings the end-of-life data up to date.
-pub(super) fn update(options: &EolUpdateOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn update(
+    options: &EolUpdateOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = tracking_configuration(global, process)?;
     let place = data_place(&config, options.data_file.as_deref(), process, options.mode)?;
@@ -79,40 +84,67 @@ async fn updated(
             return Ok(UpdateReport::stopped(mode, place.name(), began.elapsed()));
         }
     };
-    let report = eol::execute(eol::plan(&world), mode, place).await.map_err(Failure::failed)?;
-    Ok(UpdateReport { duration: began.elapsed(), ..report })
+    let report = eol::execute(eol::plan(&world), mode, place)
+        .await
+        .map_err(Failure::failed)?;
+    Ok(UpdateReport {
+        duration: began.elapsed(),
+        ..report
+    })
 }
 
 /// Shows what is looked after, from the data at hand.
-pub(super) fn list(options: &EolListOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn list(
+    options: &EolListOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = tracking_configuration(global, process)?;
     let place = data_place(&config, None, process, Mode::DryRun)?;
-    let records = options.applications.then(|| records(&config, process, Mode::DryRun)).transpose()?;
+    let records = options
+        .applications
+        .then(|| records(&config, process, Mode::DryRun))
+        .transpose()?;
     runtime::read(surroundings.deadline, async {
-        let table = eol::read(place.as_ref()).await.map_err(|error| unreadable(error, &config))?;
+        let table = eol::read(place.as_ref())
+            .await
+            .map_err(|error| unreadable(error, &config))?;
         let recorded = match &records {
             Some(records) => Some(recorded(records).await?),
             None => None,
         };
-        let report = eol::list(&config, &judge(&config, &table, process), options.within_days, recorded.as_deref());
+        let report = eol::list(
+            &config,
+            &judge(&config, &table, process),
+            options.within_days,
+            recorded.as_deref(),
+        );
         surroundings.report(options.output, "eol-list", &report, &report.document())?;
         Ok(Exit::Done)
     })
 }
 
 /// Sends the messages of the day.
-pub(super) fn notify(options: &EolNotifyOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn notify(
+    options: &EolNotifyOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = tracking_configuration(global, process)?;
     let messengers = messengers(&config, process)?;
     let place = data_place(&config, None, process, Mode::DryRun)?;
     // Who is affected is not known where there are no records.
-    let records = tells_records(&config).then(|| records(&config, process, Mode::DryRun)).transpose()?;
+    let records = tells_records(&config)
+        .then(|| records(&config, process, Mode::DryRun))
+        .transpose()?;
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
         let read = async {
-            let table = eol::read(place.as_ref()).await.map_err(|error| unreadable(error, &config))?;
+            let table = eol::read(place.as_ref())
+                .await
+                .map_err(|error| unreadable(error, &config))?;
             let recorded = match &records {
                 Some(records) => recorded(records).await?,
                 None => Vec::new(),
@@ -123,9 +155,17 @@ pub(super) fn notify(options: &EolNotifyOptions, global: &Global, surroundings: 
             read = read => read?,
             () = cancel.cancelled() => return Err(Failure::failed("stopped before everything was read; no message was sent")),
         };
-        let messages = eol::notices(&config, &judge(&config, &table, process), &recorded, &config.lifecycle.notify_at_days);
+        let messages = eol::notices(
+            &config,
+            &judge(&config, &table, process),
+            &recorded,
+            &config.lifecycle.notify_at_days,
+        );
         let report = eol::notify(messages, &messengers, options.mode, &cancel).await;
-        let report = NotifyReport { duration: began.elapsed(), ..report };
+        let report = NotifyReport {
+            duration: began.elapsed(),
+            ..report
+        };
         surroundings.report(options.output, "eol-notify", &report, &report.document())?;
         Ok(report.exit())
     })
@@ -134,13 +174,21 @@ pub(super) fn notify(options: &EolNotifyOptions, global: &Global, surroundings: 
 /// Returns the webhooks whose addresses the variables hold that the configuration names.
 fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenger>>, Failure> {
     let lifecycle = &config.lifecycle;
-    let named = [(Service::Slack, &lifecycle.slack_webhook_variable), (Service::Json, &lifecycle.webhook_variable)];
+    let named = [
+        (Service::Slack, &lifecycle.slack_webhook_variable),
+        (Service::Json, &lifecycle.webhook_variable),
+    ];
     let mut messengers: Vec<Box<dyn Messenger>> = Vec::new();
     for (service, variable) in named {
         let Some(variable) = variable else { continue };
         let url = webhook(variable, config, process)?;
-        let client = Client::new(settings(&[&url], config)?, Arc::new(NoCredentials), process.clock.clone());
-        let webhook = Webhook::new(service, &url, Arc::new(client)).map_err(|error| unusable_webhook(variable, &error))?;
+        let client = Client::new(
+            settings(&[&url], config)?,
+            Arc::new(NoCredentials),
+            process.clock.clone(),
+        );
+        let webhook = Webhook::new(service, &url, Arc::new(client))
+            .map_err(|error| unusable_webhook(variable, &error))?;
         messengers.push(Box::new(webhook));
     }
     if messengers.is_empty() {
@@ -151,15 +199,25 @@ fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenge
 }
 
 /// Returns the address of the webhook that a variable holds, which is a secret as a whole.
-pub(super) fn webhook(variable: &str, config: &Config, process: &Process) -> Result<http::Url, Failure> {
+pub(super) fn webhook(
+    variable: &str,
+    config: &Config,
+    process: &Process,
+) -> Result<http::Url, Failure> {
     let text = process.variables.get_filled(variable).ok_or_else(|| {
-        Failure::usage(format!("{variable}, which `lifecycle.notify` names, is not set"))
-            .hint("set it to the webhook's address, as a masked variable of the CI")
+        Failure::usage(format!(
+            "{variable}, which `lifecycle.notify` names, is not set"
+        ))
+        .hint("set it to the webhook's address, as a masked variable of the CI")
     })?;
     let url = address(&Secret::new(text)).map_err(|error| unusable_webhook(variable, &error))?;
-    if url.scheme() == "http" && !http::host_of(&url).is_some_and(|host| config.insecure_registries.contains(&host)) {
-        return Err(Failure::usage(format!("the address in {variable} is plain HTTP"))
-            .hint("take its https address, or name its host in `registry.insecure_registries`"));
+    if url.scheme() == "http"
+        && !http::host_of(&url).is_some_and(|host| config.insecure_registries.contains(&host))
+    {
+        return Err(
+            Failure::usage(format!("the address in {variable} is plain HTTP"))
+                .hint("take its https address, or name its host in `registry.insecure_registries`"),
+        );
     }
     Ok(url)
 }
@@ -174,32 +232,54 @@ async fn recorded(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
         hint.into_iter().fold(Failure::failed(error), Failure::hint)
     })?;
     for file in &reading.unreadable {
-        tracing::warn!("{} is no record and is passed over: {}", file.file, file.problem);
+        tracing::warn!(
+            "{} is no record and is passed over: {}",
+            file.file,
+            file.problem
+        );
     }
     Ok(reading.records)
 }
 
 /// Returns what tells how images stand today.
 pub(super) fn judge<'a>(config: &Config, table: &'a Table, process: &Process) -> Judge<'a> {
-    let calendar = Calendar { today: process.clock.now().date_naive(), warn_days: config.lifecycle.warn_days };
-    Judge { table, phase: config.lifecycle.phase, calendar }
+    let calendar = Calendar {
+        today: process.clock.now().date_naive(),
+        warn_days: config.lifecycle.warn_days,
+    };
+    Judge {
+        table,
+        phase: config.lifecycle.phase,
+        calendar,
+    }
 }
 
 /// Returns the end-of-life data at hand.
-pub(super) async fn end_of_life_table(config: &Config, surroundings: &Surroundings) -> Result<Table, Failure> {
+pub(super) async fn end_of_life_table(
+    config: &Config,
+    surroundings: &Surroundings,
+) -> Result<Table, Failure> {
     let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
-    eol::read(place.as_ref()).await.map_err(|error| unreadable(error, config))
+    eol::read(place.as_ref())
+        .await
+        .map_err(|error| unreadable(error, config))
 }
 
-/// Returns the end-of-life data at hand, none when there are none yet: nothing is then known of any image.
-pub(super) async fn table_at_hand(config: &Config, surroundings: &Surroundings) -> Result<Table, Failure> {
+/// Returns the end-of-life data at hand, none when there are none yet: nothing is then known of any
+/// image.
+pub(super) async fn table_at_hand(
+    config: &Config,
+    surroundings: &Surroundings,
+) -> Result<Table, Failure> {
     if eol::products(config).is_empty() {
         return Ok(Table::default());
     }
     let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
     match eol::read(place.as_ref()).await {
         Err(error @ ReadError::Missing { .. }) => {
-            tracing::warn!("{error}, so nothing is known of any end; `imglife eol update` writes it");
+            tracing::warn!(
+                "{error}, so nothing is known of any end; `imglife eol update` writes it"
+            );
             Ok(Table::default())
         }
         result => result.map_err(|error| unreadable(error, config)),
@@ -215,20 +295,33 @@ fn tracking_configuration(global: &Global, process: &Process) -> Result<Config, 
     Err(match &config.file {
         None => lacks("lifecycle", &config, process),
         Some(file) => Failure::usage(format!("no image in {} has a `lifecycle`", file.display()))
-            .hint("add `lifecycle: { product: alpine }` to an entry of `sync` or an image of `build`"),
+            .hint(
+                "add `lifecycle: { product: alpine }` to an entry of `sync` or an image of `build`",
+            ),
     })
 }
 
 /// Returns where the data are: in the file that was named, else where the configuration says.
-pub(super) fn data_place(config: &Config, named: Option<&Path>, process: &Process, mode: Mode) -> Result<Box<dyn DataPlace>, Failure> {
+pub(super) fn data_place(
+    config: &Config,
+    named: Option<&Path>,
+    process: &Process,
+    mode: Mode,
+) -> Result<Box<dyn DataPlace>, Failure> {
     let file = |path: PathBuf| {
-        let name = path.strip_prefix(&process.directory).unwrap_or(&path).display().to_string();
+        let name = path
+            .strip_prefix(&process.directory)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
         Box::new(DataFile { name, path }) as Box<dyn DataPlace>
     };
     match (named, config.lifecycle.target) {
         (Some(path), _) => Ok(file(process.directory.join(path))),
         (None, EolTarget::Git) => Ok(file(config.lifecycle.data_file.clone())),
-        (None, EolTarget::PackageRegistry) => Ok(Box::new(DataPackage(records(config, process, mode)?))),
+        (None, EolTarget::PackageRegistry) => {
+            Ok(Box::new(DataPackage(records(config, process, mode)?)))
+        }
     }
 }
 
@@ -237,7 +330,11 @@ struct DataPackage(Records);
 
 impl DataPackage {
     fn error(&self, action: &'static str, source: PackageError) -> PlaceError {
-        PlaceError { place: self.name(), action, source: source.into() }
+        PlaceError {
+            place: self.name(),
+            action,
+            source: source.into(),
+        }
     }
 }
 
@@ -248,36 +345,58 @@ impl DataPlace for DataPackage {
     }
 
     async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
-        let data = self.0.read_data(packages::DataFile::EndOfLife).await.map_err(|error| self.error("read", error))?;
+        let data = self
+            .0
+            .read_data(packages::DataFile::EndOfLife)
+            .await
+            .map_err(|error| self.error("read", error))?;
         Ok(data.map(|data| data.bytes.into()))
     }
 
     async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError> {
-        self.0.write_data(packages::DataFile::EndOfLife, bytes.to_vec().into()).await.map_err(|error| self.error("write", error))
+        self.0
+            .write_data(packages::DataFile::EndOfLife, bytes.to_vec().into())
+            .await
+            .map_err(|error| self.error("write", error))
     }
 }
 
 /// Returns who is asked, `None` when nobody is.
-pub(super) fn products(config: &Config, surroundings: &Surroundings, mode: Mode) -> Result<Option<Box<dyn Products>>, Failure> {
+pub(super) fn products(
+    config: &Config,
+    surroundings: &Surroundings,
+    mode: Mode,
+) -> Result<Option<Box<dyn Products>>, Failure> {
     if config.lifecycle.provider == EolProvider::Local {
         return Ok(None);
     }
     let address = config.lifecycle.api_url.clone();
-    let host =
-        http::host_of(&address).ok_or_else(|| Failure::usage(format!("`lifecycle.api_url` names no host that can be asked: {address}")))?;
+    let host = http::host_of(&address).ok_or_else(|| {
+        Failure::usage(format!(
+            "`lifecycle.api_url` names no host that can be asked: {address}"
+        ))
+    })?;
     let client = Arc::new(service_client(config, surroundings, &host, &address));
     let cache = Cache::of_user(&surroundings.process.variables, mode == Mode::Apply);
-    Ok(Some(Box::new(EndOfLifeDate::new(client, host, address, cache))))
+    Ok(Some(Box::new(EndOfLifeDate::new(
+        client, host, address, cache,
+    ))))
 }
 
 fn unreadable(error: ReadError, config: &Config) -> Failure {
     let hint = match (&error, config.lifecycle.provider) {
-        (ReadError::Missing { .. }, EolProvider::Endoflife) => Some("`imglife eol update` writes it"),
-        (ReadError::Missing { .. }, EolProvider::Local) => {
-            Some("`lifecycle.eol_provider` is `local`: the file is yours to write; or leave that out, and `imglife eol update` writes it")
+        (ReadError::Missing { .. }, EolProvider::Endoflife) => {
+            Some("`imglife eol update` writes it")
         }
-        (ReadError::Data { .. }, EolProvider::Endoflife) => Some("repair it, or remove it and run `imglife eol update`"),
-        (ReadError::Data { .. }, EolProvider::Local) => Some("repair it: it has the form of endoflife.date's own data"),
+        (ReadError::Missing { .. }, EolProvider::Local) => Some(
+            "`lifecycle.eol_provider` is `local`: the file is yours to write; or leave that out, and `imglife eol update` writes it",
+        ),
+        (ReadError::Data { .. }, EolProvider::Endoflife) => {
+            Some("repair it, or remove it and run `imglife eol update`")
+        }
+        (ReadError::Data { .. }, EolProvider::Local) => {
+            Some("repair it: it has the form of endoflife.date's own data")
+        }
         (ReadError::Place(_), _) => None,
     };
     let failure = Failure::failed(error);

@@ -14,23 +14,63 @@ pub(super) struct BaseRepository {
     pub(super) reference: String,
 }
 
-/// Returns the repository that the configuration tells, or `None` when it tells none. Fails when the token that is set may not go there.
-pub(super) fn base_repository(config: &Config, process: &Process) -> Result<Option<BaseRepository>, Failure> {
+/// Returns the repository that the configuration tells, or `None` when it tells none. Fails when
+/// the token that is set may not go there.
+pub(super) fn base_repository(
+    config: &Config,
+    process: &Process,
+) -> Result<Option<BaseRepository>, Failure> {
     let server = |kind, address: &Url| {
-        let host = host_of(address).ok_or_else(|| Failure::usage(format!("the address in `registry` names no host: {address}")))?;
+        let host = host_of(address).ok_or_else(|| {
+            Failure::usage(format!(
+                "the address in `registry` names no host: {address}"
+            ))
+        })?;
         let http = forge_client(kind, &[address], config, process)?;
-        Ok::<Server, Failure>(Server { http, host, address: address.clone() })
+        Ok::<Server, Failure>(Server {
+            http,
+            host,
+            address: address.clone(),
+        })
     };
-    let (forge, reference): (Box<dyn Forge>, &String) = match config.registry.as_ref().map(|registry| &registry.provider) {
-        Some(Provider::Gitlab { url: Some(url), api_url, project_id: Some(project), config_ref }) => {
-            let server = server(credentials::Forge::Gitlab, api_url.as_ref().unwrap_or(url))?;
-            (Box::new(GitLab { server, project: *project }), config_ref)
-        }
-        Some(Provider::Gitea { url: Some(url), api_url, owner, repo: Some(repository), config_ref }) => {
-            let server = server(credentials::Forge::Gitea, api_url.as_ref().unwrap_or(url))?;
-            (Box::new(Gitea { server, owner: owner.clone(), repository: repository.clone() }), config_ref)
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(BaseRepository { forge, reference: reference.clone() }))
+    let (forge, reference): (Box<dyn Forge>, &String) =
+        match config.registry.as_ref().map(|registry| &registry.provider) {
+            Some(Provider::Gitlab {
+                url: Some(url),
+                api_url,
+                project_id: Some(project),
+                config_ref,
+            }) => {
+                let server = server(credentials::Forge::Gitlab, api_url.as_ref().unwrap_or(url))?;
+                (
+                    Box::new(GitLab {
+                        server,
+                        project: *project,
+                    }),
+                    config_ref,
+                )
+            }
+            Some(Provider::Gitea {
+                url: Some(url),
+                api_url,
+                owner,
+                repo: Some(repository),
+                config_ref,
+            }) => {
+                let server = server(credentials::Forge::Gitea, api_url.as_ref().unwrap_or(url))?;
+                (
+                    Box::new(Gitea {
+                        server,
+                        owner: owner.clone(),
+                        repository: repository.clone(),
+                    }),
+                    config_ref,
+                )
+            }
+            _ => return Ok(None),
+        };
+    Ok(Some(BaseRepository {
+        forge,
+        reference: reference.clone(),
+    }))
 }

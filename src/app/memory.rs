@@ -14,7 +14,10 @@ pub(super) struct Remembered {
 impl Remembered {
     /// Returns the notes of a `kind`, a word. In a mode that changes nothing they are only read.
     pub(super) fn of(kind: &'static str, process: &Process, mode: Mode) -> Remembered {
-        Remembered { cache: Cache::of_user(&process.variables, mode == Mode::Apply), kind }
+        Remembered {
+            cache: Cache::of_user(&process.variables, mode == Mode::Apply),
+            kind,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! The composition root: from what was asked for and the configuration to places, a step, its report and an exit code.
+//! The composition root: from what was asked for and the configuration to places, a step, its
+//! report and an exit code.
 //!
-//! Owns wiring only. Rules belong to the steps; arguments, drawing of failures and progress belong to `cli`.
+//! Owns wiring only. Rules belong to the steps; arguments, drawing of failures and progress belong
+//! to `cli`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +19,10 @@ pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};
 pub use build::{BuildForm, BuildOptions};
-pub use check::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
+pub use check::{
+    ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy,
+    SourceOptions,
+};
 pub use cleanup::CleanupOptions;
 pub use commit_push::CommitPushOptions;
 pub use deadline::deadline;

@@ -17,7 +17,8 @@ use crate::registry::places::Places;
 use crate::registry::read_only::ReadOnly;
 use crate::registry::remote::RemoteRegistries;
 
-/// Returns the places that `repositories` are in, as one. In a mode that changes nothing it refuses every write.
+/// Returns the places that `repositories` are in, as one. In a mode that changes nothing it refuses
+/// every write.
 pub(super) fn image_places<'a>(
     config: &Config,
     repositories: impl Iterator<Item = &'a Repository>,
@@ -25,15 +26,26 @@ pub(super) fn image_places<'a>(
     mode: Mode,
 ) -> Result<Arc<dyn ImageStore>, Failure> {
     let settings = settings(config, surroundings);
-    let login_host = |host: &Host| settings.hosts.get(host).map_or_else(|| host.clone(), |rules| rules.login_host(host));
-    let logins: BTreeSet<Host> = repositories.filter_map(Repository::host).map(login_host).collect();
+    let login_host = |host: &Host| {
+        settings
+            .hosts
+            .get(host)
+            .map_or_else(|| host.clone(), |rules| rules.login_host(host))
+    };
+    let logins: BTreeSet<Host> = repositories
+        .filter_map(Repository::host)
+        .map(login_host)
+        .collect();
     check_collisions(&logins, &surroundings.process.variables).map_err(|error| {
         let hint = error.hint.clone();
         let failure = Failure::usage(error);
         hint.into_iter().fold(failure, Failure::hint)
     })?;
     let client = client(settings, &surroundings.process);
-    let places = Places { remote: Arc::new(RemoteRegistries::new(Arc::new(client))), layouts: Arc::new(Layouts::default()) };
+    let places = Places {
+        remote: Arc::new(RemoteRegistries::new(Arc::new(client))),
+        layouts: Arc::new(Layouts::default()),
+    };
     Ok(match mode {
         Mode::Apply => Arc::new(places),
         Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(Arc::new(places))),
@@ -42,11 +54,20 @@ pub(super) fn image_places<'a>(
 
 /// Returns the host that the credentials for `host` are looked up for.
 pub(super) fn login_host(config: &Config, host: &Host) -> Host {
-    config.hosts.get(host).map_or_else(|| host.clone(), |settings| rules(settings).login_host(host))
+    config
+        .hosts
+        .get(host)
+        .map_or_else(|| host.clone(), |settings| rules(settings).login_host(host))
 }
 
-/// Returns a client for the service at `address` of `host`. That it is configured with `http://` is permission for plain HTTP.
-pub(super) fn service_client(config: &Config, surroundings: &Surroundings, host: &Host, address: &Url) -> Client {
+/// Returns a client for the service at `address` of `host`. That it is configured with `http://` is
+/// permission for plain HTTP.
+pub(super) fn service_client(
+    config: &Config,
+    surroundings: &Surroundings,
+    host: &Host,
+    address: &Url,
+) -> Client {
     let mut settings = settings(config, surroundings);
     let rules = settings.hosts.entry(host.clone()).or_default();
     if rules.endpoint.is_none() {
@@ -66,9 +87,18 @@ pub(super) fn client(settings: Settings, process: &Process) -> Client {
 
 /// Returns how hosts are spoken to.
 pub(super) fn settings(config: &Config, surroundings: &Surroundings) -> Settings {
-    let hosts: BTreeMap<Host, HostRules> = config.hosts.iter().map(|(host, settings)| (host.clone(), rules(settings))).collect();
+    let hosts: BTreeMap<Host, HostRules> = config
+        .hosts
+        .iter()
+        .map(|(host, settings)| (host.clone(), rules(settings)))
+        .collect();
     let insecure = config.insecure_registries.iter().cloned().collect();
-    Settings { hosts, insecure, deadline: surroundings.deadline, ..Settings::default() }
+    Settings {
+        hosts,
+        insecure,
+        deadline: surroundings.deadline,
+        ..Settings::default()
+    }
 }
 
 /// Returns the place that OCI image layout directories are, which needs no configuration.
@@ -81,10 +111,12 @@ pub(super) fn rules(settings: &HostSettings) -> HostRules {
         endpoint: settings.endpoint.clone(),
         tls: Tls {
             ca_file: settings.ca_file.clone(),
-            client_certificate: settings
-                .client_certificate
-                .as_ref()
-                .map(|pair| ClientCertificate { certificate: pair.certificate.clone(), key: pair.key.clone() }),
+            client_certificate: settings.client_certificate.as_ref().map(|pair| {
+                ClientCertificate {
+                    certificate: pair.certificate.clone(),
+                    key: pair.key.clone(),
+                }
+            }),
             insecure_skip_verify: settings.insecure_skip_verify,
         },
         max_connections: settings.max_connections,

@@ -32,18 +32,25 @@ pub struct RegisterOptions {
 }
 
 impl RegisterOptions {
-    /// Returns what is to be recorded, completed by what the CI server tells. Fails when something is missing or not of its form.
+    /// Returns what is to be recorded, completed by what the CI server tells. Fails when something
+    /// is missing or not of its form.
     fn request(&self, process: &Process) -> Result<Request, Failure> {
         let ci = Build::of(&process.variables);
         if self.image.tag.is_none() {
-            return Err(Failure::usage(format!("the image {} has no tag", self.image))
-                .hint("name it as it was pushed, as in `--image registry.example.com/apps/web:1.2.0`"));
+            return Err(
+                Failure::usage(format!("the image {} has no tag", self.image)).hint(
+                    "name it as it was pushed, as in `--image registry.example.com/apps/web:1.2.0`",
+                ),
+            );
         }
         let mut platforms: Vec<Platform> = Vec::new();
         for text in &self.platforms {
             platforms.extend(register::parse_platforms(text).ok_or_else(|| {
-                Failure::usage(format!("`--platform {}` names no platforms", excerpt(text, 80)))
-                    .hint("write them as in `linux/amd64 linux/arm64`")
+                Failure::usage(format!(
+                    "`--platform {}` names no platforms",
+                    excerpt(text, 80)
+                ))
+                .hint("write them as in `linux/amd64 linux/arm64`")
             })?);
         }
         let mut fields = BTreeMap::new();
@@ -58,7 +65,10 @@ impl RegisterOptions {
         }
         Ok(Request {
             image: self.image.resolved_below(&process.directory),
-            base: self.base.as_ref().map(|base| base.resolved_below(&process.directory)),
+            base: self
+                .base
+                .as_ref()
+                .map(|base| base.resolved_below(&process.directory)),
             platforms,
             revision: filled("--revision", self.revision.as_deref(), ci.revision)?,
             project: filled("--project", self.project.as_deref(), ci.project)?,
@@ -79,7 +89,11 @@ fn filled(flag: &str, given: Option<&str>, known: Option<String>) -> Result<Stri
 
 fn field(text: &str) -> Result<(&str, &str), Failure> {
     let is_fit = |name: &str| {
-        !name.is_empty() && name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        !name.is_empty()
+            && name.len() <= 100
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
     };
     text.split_once('=').filter(|(name, _)| is_fit(name)).ok_or_else(|| {
         Failure::usage(format!("`--field {}` is no field", excerpt(text, 80)))
@@ -88,7 +102,11 @@ fn field(text: &str) -> Result<(&str, &str), Failure> {
 }
 
 /// Records what an image was built on.
-pub(super) fn run(options: &RegisterOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    options: &RegisterOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let request = &options.request(process)?;
     let config = load_configuration(global, process)?;
@@ -97,8 +115,15 @@ pub(super) fn run(options: &RegisterOptions, global: &Global, surroundings: &Sur
         let began = Instant::now();
         let work = async {
             let world = if request.needs_image() {
-                let places = image_places(&config, register::repositories(request), surroundings, Mode::DryRun)?;
-                register::observe(request, &*places).await.map_err(failure)?
+                let places = image_places(
+                    &config,
+                    register::repositories(request),
+                    surroundings,
+                    Mode::DryRun,
+                )?;
+                register::observe(request, &*places)
+                    .await
+                    .map_err(failure)?
             } else {
                 World::default()
             };

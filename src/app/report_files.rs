@@ -1,6 +1,7 @@
 //! Report files: known to be writable before anything is done, and written whole or not at all.
 //!
-//! What is there and no regular file, such as a pipe or `/dev/stdout`, is written to and never replaced.
+//! What is there and no regular file, such as a pipe or `/dev/stdout`, is written to and never
+//! replaced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -35,7 +36,8 @@ struct ReportFileError {
 }
 
 impl ReportFile {
-    /// Returns the file at `path`, relative to `directory`. Fails when it could not be written at the end.
+    /// Returns the file at `path`, relative to `directory`. Fails when it could not be written at
+    /// the end.
     pub(super) fn prepare(path: &Path, directory: &Path) -> Result<ReportFile, Failure> {
         let path = directory.join(path);
         match Destination::at(&path) {
@@ -46,7 +48,12 @@ impl ReportFile {
 
     /// Writes `text` and gives the file its name.
     pub(super) fn write(self, text: &str) -> Result<(), Failure> {
-        self.destination.write(text).map_err(|source| Failure::failed(ReportFileError { path: self.path, source }))
+        self.destination.write(text).map_err(|source| {
+            Failure::failed(ReportFileError {
+                path: self.path,
+                source,
+            })
+        })
     }
 }
 
@@ -54,7 +61,12 @@ impl Destination {
     fn at(path: &Path) -> io::Result<Destination> {
         let name = match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(found) if !found.is_file() => return OpenOptions::new().write(true).open(path).map(Destination::WrittenTo),
+            Ok(found) if !found.is_file() => {
+                return OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .map(Destination::WrittenTo);
+            }
             // The file that a symbolic link leads to is replaced, not the link.
             Ok(_) => path.canonicalize()?,
             Err(_) => path.to_owned(),
@@ -84,7 +96,10 @@ mod tests {
 
     fn write(path: &str, directory: &Path) -> Result<(), String> {
         let told = |failure: Failure| crate::error::chain(failure.error.as_ref());
-        ReportFile::prepare(Path::new(path), directory).map_err(told)?.write("the report").map_err(told)
+        ReportFile::prepare(Path::new(path), directory)
+            .map_err(told)?
+            .write("the report")
+            .map_err(told)
     }
 
     #[test]
@@ -92,9 +107,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         File::create(directory.path().join("other")).expect("a file");
         write("report.xml", directory.path()).expect("written");
-        let mode = |name: &str| fs::metadata(directory.path().join(name)).expect("a file").permissions().mode();
+        let mode = |name: &str| {
+            fs::metadata(directory.path().join(name))
+                .expect("a file")
+                .permissions()
+                .mode()
+        };
         assert_eq!(mode("report.xml"), mode("other"));
-        assert_eq!(fs::read_to_string(directory.path().join("report.xml")).expect("text"), "the report");
+        assert_eq!(
+            fs::read_to_string(directory.path().join("report.xml")).expect("text"),
+            "the report"
+        );
     }
 
     #[test]
@@ -102,22 +125,39 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("report.xml"), "the last one").expect("a file");
         drop(ReportFile::prepare(Path::new("report.xml"), directory.path()).expect("writable"));
-        assert_eq!(fs::read_to_string(directory.path().join("report.xml")).expect("text"), "the last one");
-        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
+        assert_eq!(
+            fs::read_to_string(directory.path().join("report.xml")).expect("text"),
+            "the last one"
+        );
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("a directory").count(),
+            1
+        );
     }
 
     #[test]
     fn a_pipe_is_written_to_and_stays() {
         let directory = tempfile::tempdir().expect("a directory");
         let pipe = directory.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .expect("mkfifo")
+                .success()
+        );
         let reader = std::thread::spawn({
             let pipe = pipe.clone();
             move || fs::read_to_string(pipe).expect("text")
         });
         write("pipe", directory.path()).expect("written");
         assert_eq!(reader.join().expect("no panic"), "the report");
-        assert!(fs::symlink_metadata(&pipe).expect("it is there").file_type().is_fifo());
+        assert!(
+            fs::symlink_metadata(&pipe)
+                .expect("it is there")
+                .file_type()
+                .is_fifo()
+        );
     }
 
     #[test]
@@ -126,7 +166,10 @@ mod tests {
         fs::write(directory.path().join("kept.xml"), "the last one").expect("a file");
         symlink("kept.xml", directory.path().join("link.xml")).expect("a link");
         write("link.xml", directory.path()).expect("written");
-        assert_eq!(fs::read_to_string(directory.path().join("kept.xml")).expect("text"), "the report");
+        assert_eq!(
+            fs::read_to_string(directory.path().join("kept.xml")).expect("text"),
+            "the report"
+        );
     }
 
     #[test]
@@ -134,8 +177,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path().display();
         let missing = write("no/report.xml", directory.path()).expect_err("no directory");
-        assert_eq!(missing, format!("the report file {at}/no/report.xml cannot be written: No such file or directory (os error 2)"));
+        assert_eq!(
+            missing,
+            format!(
+                "the report file {at}/no/report.xml cannot be written: No such file or directory (os error 2)"
+            )
+        );
         let itself = write(".", directory.path()).expect_err("a directory");
-        assert_eq!(itself, format!("the report file {at}/. cannot be written: is a directory"));
+        assert_eq!(
+            itself,
+            format!("the report file {at}/. cannot be written: is a directory")
+        );
     }
 }

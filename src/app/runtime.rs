@@ -26,11 +26,15 @@ enum RuntimeError {
     Stopped,
 }
 
-/// Runs `work` to its end. The first Ctrl-C or SIGTERM cancels the token that `work` is given: it starts nothing new, drops what
-/// is in flight, and still reports; the exit is then that of the signal, whatever `work` returns. The second one ends it at once.
+/// Runs `work` to its end. The first Ctrl-C or SIGTERM cancels the token that `work` is given: it
+/// starts nothing new, drops what is in flight, and still reports; the exit is then that of the
+/// signal, whatever `work` returns. The second one ends it at once.
 ///
 /// At the `deadline` the same happens as at a signal, and the exit is at least that of a failure.
-pub fn run<F>(deadline: Option<Instant>, work: impl FnOnce(CancellationToken) -> F) -> Result<Exit, Failure>
+pub fn run<F>(
+    deadline: Option<Instant>,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> Result<Exit, Failure>
 where
     F: Future<Output = Result<Exit, Failure>>,
 {
@@ -38,7 +42,8 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)))
         .on_thread_start(move || {
-            // Where a run's logs go is set for each thread. The thread ends with the runtime, so nothing is restored.
+            // Where a run's logs go is set for each thread. The thread ends with the runtime, so
+            // nothing is restored.
             std::mem::forget(tracing::dispatcher::set_default(&dispatch));
         })
         .enable_all()
@@ -53,7 +58,8 @@ where
     result
 }
 
-/// Hears the signals of a run of several steps, of which each listens for itself only while it lasts.
+/// Hears the signals of a run of several steps, of which each listens for itself only while it
+/// lasts.
 pub(super) struct Watch {
     received: Arc<OnceLock<Exit>>,
     /// Kept: the listener lives in it.
@@ -63,7 +69,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn start() -> Result<Watch, Failure> {
         let threads = |error| Failure::failed(RuntimeError::Threads(error));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(threads)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(threads)?;
         let received = Arc::new(OnceLock::new());
         let listener = {
             let _within = runtime.enter();
@@ -78,7 +88,10 @@ impl Watch {
                 }
             }
         });
-        Ok(Watch { received, _runtime: runtime })
+        Ok(Watch {
+            received,
+            _runtime: runtime,
+        })
     }
 
     /// Returns the exit that the first signal leads to, once there was one.
@@ -104,11 +117,16 @@ where
 fn signals() -> io::Result<impl Stream<Item = Exit> + Send + Unpin> {
     let listen = |kind, exit| {
         signal(kind).map(|listener| {
-            let received = stream::unfold(listener, |mut listener| async move { listener.recv().await.map(|()| ((), listener)) });
+            let received = stream::unfold(listener, |mut listener| async move {
+                listener.recv().await.map(|()| ((), listener))
+            });
             received.map(move |()| exit).boxed()
         })
     };
-    Ok(stream::select(listen(SignalKind::interrupt(), Exit::Interrupted)?, listen(SignalKind::terminate(), Exit::Terminated)?))
+    Ok(stream::select(
+        listen(SignalKind::interrupt(), Exit::Interrupted)?,
+        listen(SignalKind::terminate(), Exit::Terminated)?,
+    ))
 }
 
 async fn supervised<F>(
@@ -124,7 +142,8 @@ where
     let received = Arc::new(OnceLock::new());
     // A task of its own, so that work which keeps this thread busy is told all the same.
     let listener = tokio::spawn({
-        let (stop, end_at_once, received) = (stop.clone(), end_at_once.clone(), Arc::clone(&received));
+        let (stop, end_at_once, received) =
+            (stop.clone(), end_at_once.clone(), Arc::clone(&received));
         async move {
             let exit = tokio::select! {
                 exit = signals.next() => exit,
@@ -133,9 +152,13 @@ where
             let Some(exit) = exit else { return };
             received.get_or_init(|| exit);
             if exit == Exit::Failed {
-                tracing::warn!("the run's time is up: nothing new is started, and what is in flight is dropped");
+                tracing::warn!(
+                    "the run's time is up: nothing new is started, and what is in flight is dropped"
+                );
             } else {
-                tracing::warn!("stopping: nothing new is started; press Ctrl-C again to end at once");
+                tracing::warn!(
+                    "stopping: nothing new is started; press Ctrl-C again to end at once"
+                );
             }
             stop.cancel();
             if signals.next().await.is_some() {
@@ -150,7 +173,10 @@ where
     listener.abort();
     match received.get() {
         None => result,
-        Some(exit) => result.map(|_| *exit).map_err(|failure| Failure { exit: *exit, ..failure }),
+        Some(exit) => result.map(|_| *exit).map_err(|failure| Failure {
+            exit: *exit,
+            ..failure
+        }),
     }
 }
 
@@ -197,7 +223,11 @@ mod tests {
             Ok(Exit::Done)
         });
         assert_eq!(result.await.expect("no failure"), Exit::Failed);
-        let result = supervised(signalled([]), Some(now + std::time::Duration::from_secs(60)), |_| async { Ok(Exit::Done) });
+        let result = supervised(
+            signalled([]),
+            Some(now + std::time::Duration::from_secs(60)),
+            |_| async { Ok(Exit::Done) },
+        );
         assert_eq!(result.await.expect("no failure"), Exit::Done);
     }
 
@@ -208,7 +238,10 @@ mod tests {
             Err(Failure::failed("the listing failed"))
         });
         let failure = result.await.expect_err("a failure");
-        assert_eq!((failure.exit, failure.error.to_string()), (Exit::Terminated, "the listing failed".to_owned()));
+        assert_eq!(
+            (failure.exit, failure.error.to_string()),
+            (Exit::Terminated, "the listing failed".to_owned())
+        );
     }
 
     #[test]
@@ -216,14 +249,25 @@ mod tests {
         let ended = read(Some(Instant::now()), std::future::pending()).expect_err("stopped");
         assert_eq!(
             (ended.exit, ended.error.to_string()),
-            (Exit::Failed, "stopped before everything was read; nothing was changed".to_owned())
+            (
+                Exit::Failed,
+                "stopped before everything was read; nothing was changed".to_owned()
+            )
         );
-        assert_eq!(read(None, async { Ok(Exit::PolicyViolated) }).expect("no failure"), Exit::PolicyViolated);
+        assert_eq!(
+            read(None, async { Ok(Exit::PolicyViolated) }).expect("no failure"),
+            Exit::PolicyViolated
+        );
     }
 
     #[tokio::test]
     async fn the_second_signal_does_not_wait_for_the_work() {
-        let result = supervised(signalled([Exit::Interrupted, Exit::Terminated]), None, |_| std::future::pending()).await;
+        let result = supervised(
+            signalled([Exit::Interrupted, Exit::Terminated]),
+            None,
+            |_| std::future::pending(),
+        )
+        .await;
         assert_eq!(result.expect_err("ended").exit, Exit::Interrupted);
     }
 
@@ -235,7 +279,9 @@ mod tests {
             let exit = run(None, |_| async {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
-                    seen.set(tracing::dispatcher::get_default(|dispatch| dispatch.is::<tracing_subscriber::Registry>()))
+                    seen.set(tracing::dispatcher::get_default(|dispatch| {
+                        dispatch.is::<tracing_subscriber::Registry>()
+                    }))
                 })
                 .await
                 .map_err(Failure::failed)?

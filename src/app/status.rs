@@ -70,25 +70,49 @@ struct Target {
 }
 
 /// Makes the report.
-pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    options: &StatusOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
-    let has_entries = config.sync.as_ref().is_some_and(|sync| !sync.entries.is_empty());
-    let has_images = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
+    let has_entries = config
+        .sync
+        .as_ref()
+        .is_some_and(|sync| !sync.entries.is_empty());
+    let has_images = config
+        .build
+        .as_ref()
+        .is_some_and(|build| !build.images.is_empty());
     if !has_entries && !has_images {
-        return Err(
-            lacks("sync.entries", &config, process).hint("the report is of mirrors (`sync.entries`) and base images (`build.images`)")
-        );
+        return Err(lacks("sync.entries", &config, process)
+            .hint("the report is of mirrors (`sync.entries`) and base images (`build.images`)"));
     }
     // What is read there is kept for the next run, as in other runs that write.
     let needs_records = options.publish || tells_records(&config);
     if !needs_records {
-        tracing::warn!("the configuration does not say where records are, so no applications are shown");
+        tracing::warn!(
+            "the configuration does not say where records are, so no applications are shown"
+        );
     }
-    let records = needs_records.then(|| records(&config, process, Mode::Apply)).transpose()?;
-    let target = options.file.as_deref().map(|path| target(path, options, process)).transpose()?;
-    let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
-    let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
+    let records = needs_records
+        .then(|| records(&config, process, Mode::Apply))
+        .transpose()?;
+    let target = options
+        .file
+        .as_deref()
+        .map(|path| target(path, options, process))
+        .transpose()?;
+    let prepare = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map(|path| ReportFile::prepare(path, &process.directory))
+            .transpose()
+    };
+    let (junit_file, metrics_file) = (
+        prepare(&options.report_junit)?,
+        prepare(&options.report_metrics)?,
+    );
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
         let (world, condemned) = tokio::select! {
@@ -108,17 +132,31 @@ pub(super) fn run(options: &StatusOptions, global: &Global, surroundings: &Surro
                 let written = target.write(&text, options)?;
                 surroundings.note(written == Written::Written, []);
                 let summary = report.summary(&name, written, began.elapsed());
-                surroundings.print(&draw(&summary, Style { color: surroundings.report_color }))?;
+                surroundings.print(&draw(
+                    &summary,
+                    Style {
+                        color: surroundings.report_color,
+                    },
+                ))?;
             }
         }
         // All are tried: a full disk under one is no reason to lose the others.
         let written = [
-            junit_file.map_or(Ok(()), |file| file.write(&junit::draw(&report.test_suite(options.fail_on)))),
-            metrics_file.map_or(Ok(()), |file| file.write(&openmetrics::draw(&report.metrics()))),
+            junit_file.map_or(Ok(()), |file| {
+                file.write(&junit::draw(&report.test_suite(options.fail_on)))
+            }),
+            metrics_file.map_or(Ok(()), |file| {
+                file.write(&openmetrics::draw(&report.metrics()))
+            }),
         ];
         if let Some(records) = records.as_ref().filter(|_| options.publish) {
-            let inventory = status::inventory(&config, &world, &judge, now).to_bytes().map_err(Failure::failed)?;
-            records.write_data(DataFile::Inventory, inventory.into()).await.map_err(packages_failure)?;
+            let inventory = status::inventory(&config, &world, &judge, now)
+                .to_bytes()
+                .map_err(Failure::failed)?;
+            records
+                .write_data(DataFile::Inventory, inventory.into())
+                .await
+                .map_err(packages_failure)?;
         }
         written.into_iter().collect::<Result<(), Failure>>()?;
         surroundings.violated(&report.violations(options.fail_on));
@@ -135,22 +173,48 @@ async fn observe(
 ) -> Result<(World, Condemned), Failure> {
     let entries = config.sync.iter().flat_map(|sync| &sync.entries);
     let mirrors = entries.flat_map(|entry| [&entry.source, &entry.target]);
-    let bases = config.build.iter().flat_map(|build| &build.images).map(|image| &image.repository);
-    let images = (!options.offline).then(|| image_places(config, mirrors.chain(bases), surroundings, Mode::DryRun)).transpose()?;
+    let bases = config
+        .build
+        .iter()
+        .flat_map(|build| &build.images)
+        .map(|image| &image.repository);
+    let images = (!options.offline)
+        .then(|| image_places(config, mirrors.chain(bases), surroundings, Mode::DryRun))
+        .transpose()?;
     let source = images.as_deref().map(|images| images as _);
-    let world = status::observe(config, source, records, &*surroundings.progress).await.map_err(|error| {
-        let hint = error.hint();
-        hint.into_iter().fold(Failure::failed(error), Failure::hint)
-    })?;
+    let world = status::observe(config, source, records, &*surroundings.progress)
+        .await
+        .map_err(|error| {
+            let hint = error.hint();
+            hint.into_iter().fold(Failure::failed(error), Failure::hint)
+        })?;
     for file in &world.unreadable {
-        tracing::warn!("{} is no record and is passed over: {}", file.file, file.problem);
+        tracing::warn!(
+            "{} is no record and is passed over: {}",
+            file.file,
+            file.problem
+        );
     }
-    let Some(store) = images.as_deref() else { return Ok((world, Condemned::new())) };
+    let Some(store) = images.as_deref() else {
+        return Ok((world, Condemned::new()));
+    };
     let process = &surroundings.process;
     let memory = Remembered::of("cleanup", process, Mode::Apply);
-    let observer = Observer { store, memory: &memory, progress: &*surroundings.progress, now: process.clock.now() };
-    let reading = records.map(|_| Reading { records: world.records.clone(), unreadable: world.unreadable.clone() });
-    let known = Known { listings: &world.listings, identities: &world.identities, records: reading.as_ref() };
+    let observer = Observer {
+        store,
+        memory: &memory,
+        progress: &*surroundings.progress,
+        now: process.clock.now(),
+    };
+    let reading = records.map(|_| Reading {
+        records: world.records.clone(),
+        unreadable: world.unreadable.clone(),
+    });
+    let known = Known {
+        listings: &world.listings,
+        identities: &world.identities,
+        records: reading.as_ref(),
+    };
     let foreseen = foresee(config, known, observer).await;
     for warning in &foreseen.warnings {
         tracing::warn!("what `cleanup` would remove is not known of all: {warning}");
@@ -161,7 +225,8 @@ async fn observe(
 fn drawn(report: &StatusReport, config: &Config, form: StatusForm) -> Result<String, Failure> {
     match form {
         StatusForm::Markdown => status::page(report, &config.status).map_err(Failure::failed),
-        StatusForm::Json => json::versioned("status", report).map_err(|error| Failure::failed(StatusError::Json(error))),
+        StatusForm::Json => json::versioned("status", report)
+            .map_err(|error| Failure::failed(StatusError::Json(error))),
     }
 }
 
@@ -173,9 +238,18 @@ fn target(path: &Path, options: &StatusOptions, process: &Process) -> Result<Tar
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         // What is no text is replaced when that was asked for.
         Err(_) if options.replaces_all() => None,
-        Err(source) => return Err(Failure::failed(StatusError::Unreadable { path: path.to_owned(), source })),
+        Err(source) => {
+            return Err(Failure::failed(StatusError::Unreadable {
+                path: path.to_owned(),
+                source,
+            }));
+        }
     };
-    let target = Target { file: ReportFile::prepare(path, &process.directory)?, name: path.to_owned(), before };
+    let target = Target {
+        file: ReportFile::prepare(path, &process.directory)?,
+        name: path.to_owned(),
+        before,
+    };
     // A file without a place is told of before anybody is asked anything.
     target.content("", options)?;
     Ok(target)
@@ -190,14 +264,16 @@ impl StatusOptions {
 impl Target {
     fn content(&self, report: &str, options: &StatusOptions) -> Result<String, Failure> {
         match &self.before {
-            Some(before) if !options.replaces_all() => status::replaced(before, report).map_err(|source| {
-                let path = self.name.clone();
-                Failure::failed(StatusError::Markers { path, source }).hint(format!(
-                    "correct the markers, each alone in its line: `{}`, then `{}`",
-                    status::BEGIN,
-                    status::END
-                ))
-            }),
+            Some(before) if !options.replaces_all() => {
+                status::replaced(before, report).map_err(|source| {
+                    let path = self.name.clone();
+                    Failure::failed(StatusError::Markers { path, source }).hint(format!(
+                        "correct the markers, each alone in its line: `{}`, then `{}`",
+                        status::BEGIN,
+                        status::END
+                    ))
+                })
+            }
             _ => Ok(report.to_owned()),
         }
     }

@@ -36,23 +36,46 @@ pub struct SyncOptions {
 }
 
 /// Runs a sync.
-pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    options: &SyncOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let config = load_configuration(global, process)?;
     let Some(entries) = config.sync.as_ref().filter(|sync| !sync.entries.is_empty()) else {
-        return Err(lacks("sync.entries", &config, process).hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
+        return Err(lacks("sync.entries", &config, process)
+            .hint("an entry names a source, a target, and a `tag` or a `tag_regex`"));
     };
-    let scope = Scope { only: only(&options.only, &config.directory, entries)?, shard: options.shard, verify: options.verify };
-    let prepare = |path: &Option<PathBuf>| path.as_ref().map(|path| ReportFile::prepare(path, &process.directory)).transpose();
-    let (junit_file, metrics_file) = (prepare(&options.report_junit)?, prepare(&options.report_metrics)?);
+    let scope = Scope {
+        only: only(&options.only, &config.directory, entries)?,
+        shard: options.shard,
+        verify: options.verify,
+    };
+    let prepare = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map(|path| ReportFile::prepare(path, &process.directory))
+            .transpose()
+    };
+    let (junit_file, metrics_file) = (
+        prepare(&options.report_junit)?,
+        prepare(&options.report_metrics)?,
+    );
     runtime::run(surroundings.deadline, |cancel| async {
         let report = sync(&config, entries, &scope, options.mode, surroundings, cancel).await?;
-        surroundings.note(options.mode == Mode::Apply && report.totals.copied + report.totals.attachments > 0, []);
+        surroundings.note(
+            options.mode == Mode::Apply && report.totals.copied + report.totals.attachments > 0,
+            [],
+        );
         // All are tried: a full disk under one is no reason to lose what was done from the others.
         let written = [
             surroundings.report(options.output, "sync", &report, &report.document()),
-            junit_file.map_or(Ok(()), |file| file.write(&junit::draw(&report.test_suite()))),
-            metrics_file.map_or(Ok(()), |file| file.write(&openmetrics::draw(&report.metrics()))),
+            junit_file.map_or(Ok(()), |file| {
+                file.write(&junit::draw(&report.test_suite()))
+            }),
+            metrics_file.map_or(Ok(()), |file| {
+                file.write(&openmetrics::draw(&report.metrics()))
+            }),
         ];
         written.into_iter().collect::<Result<(), Failure>>()?;
         Ok(report.exit())
@@ -61,17 +84,29 @@ pub(super) fn run(options: &SyncOptions, global: &Global, surroundings: &Surroun
 
 /// Returns the names by which `--only` knows each entry.
 pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
-    config.sync.iter().flat_map(|sync| &sync.entries).map(sync::names).collect()
+    config
+        .sync
+        .iter()
+        .flat_map(|sync| &sync.entries)
+        .map(sync::names)
+        .collect()
 }
 
 fn only(patterns: &[String], directory: &Path, entries: &Sync) -> Result<Only, Failure> {
     let only = Only::below(patterns, directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = entries.entries.iter().map(sync::names).collect();
     only.check(&names).map_err(|error| {
-        let mut known: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();
+        let mut known: Vec<&str> = names
+            .iter()
+            .filter_map(|names| names.first())
+            .map(String::as_str)
+            .collect();
         known.sort_unstable();
         known.dedup();
-        Failure::usage(error).hint(format!("entries are known by their target or source, whole or by the last part: {}", known.join(", ")))
+        Failure::usage(error).hint(format!(
+            "entries are known by their target or source, whole or by the last part: {}",
+            known.join(", ")
+        ))
     })?;
     Ok(only)
 }
@@ -86,10 +121,17 @@ async fn sync(
 ) -> Result<SyncReport, Failure> {
     let began = Instant::now();
     let process = &surroundings.process;
-    let repositories = entries.entries.iter().flat_map(|entry| [&entry.source, &entry.target]);
+    let repositories = entries
+        .entries
+        .iter()
+        .flat_map(|entry| [&entry.source, &entry.target]);
     let store = image_places(config, repositories, surroundings, mode)?;
     let memory = Arc::new(Remembered::of("sync", process, mode));
-    let places = Places { source: store.clone(), target: store, memory };
+    let places = Places {
+        source: store.clone(),
+        target: store,
+        memory,
+    };
     let now = process.clock.now();
     let world = tokio::select! {
         world = sync::observe(entries, scope, &places, &*surroundings.progress, now) => world,
@@ -99,9 +141,20 @@ async fn sync(
         }
     };
     let plan = sync::plan(entries, &world);
-    let runner: Arc<dyn Runner> = if mode == Mode::Apply { Arc::new(System) } else { Arc::new(Refusing) };
+    let runner: Arc<dyn Runner> = if mode == Mode::Apply {
+        Arc::new(System)
+    } else {
+        Arc::new(Refusing)
+    };
     let hooks = HookRunner::new(runner, process.variables.clone(), config.directory.clone());
-    let execution = Execution { mode, places, progress: surroundings.progress.clone(), hooks, cancel, now };
+    let execution = Execution {
+        mode,
+        places,
+        progress: surroundings.progress.clone(),
+        hooks,
+        cancel,
+        now,
+    };
     let mut report = sync::execute(entries, &plan, &execution).await;
     report.duration = began.elapsed();
     Ok(report)

@@ -22,7 +22,8 @@ pub struct Annotation {
 }
 
 impl Annotation {
-    /// Returns the line that a job prints, ended by a line break. No text can end it early or add a property to it.
+    /// Returns the line that a job prints, ended by a line break. No text can end it early or add a
+    /// property to it.
     pub fn command(&self) -> String {
         let level = match self.level {
             Level::Notice => "notice",
@@ -30,12 +31,22 @@ impl Annotation {
             Level::Error => "error",
         };
         let (path, title) = (property(&self.path), property(&self.title));
-        format!("::{level} file={path},line={},title={title}::{}\n", self.line, data(&self.message))
+        format!(
+            "::{level} file={path},line={},title={title}::{}\n",
+            self.line,
+            data(&self.message)
+        )
     }
 }
 
 fn data(text: &str) -> String {
-    printable(&text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")).into_owned()
+    printable(
+        &text
+            .replace('%', "%25")
+            .replace('\r', "%0D")
+            .replace('\n', "%0A"),
+    )
+    .into_owned()
 }
 
 fn property(text: &str) -> String {
@@ -55,6 +66,9 @@ mod tests {
             title: "Outdated base".to_owned(),
             message: "50% old\n::error::x".to_owned(),
         };
-        assert_eq!(annotation.command(), "::warning file=a%2Cline=9%3Ax,line=3,title=Outdated base::50%25 old%0A::error::x\n");
+        assert_eq!(
+            annotation.command(),
+            "::warning file=a%2Cline=9%3Ax,line=3,title=Outdated base::50%25 old%0A::error::x\n"
+        );
     }
 }

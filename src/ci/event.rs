@@ -1,4 +1,5 @@
-//! Why a pipeline runs, and on what: which steps it calls for, and whether it may change what others see.
+//! Why a pipeline runs, and on what: which steps it calls for, and whether it may change what
+//! others see.
 
 use std::fmt;
 
@@ -24,7 +25,9 @@ pub enum Event {
 impl Event {
     /// Returns what the CI server says, `Manual` outside of CI.
     pub fn of(variables: &Variables) -> Event {
-        let told = variables.get_filled("CI_PIPELINE_SOURCE").or_else(|| variables.get_filled("GITHUB_EVENT_NAME"));
+        let told = variables
+            .get_filled("CI_PIPELINE_SOURCE")
+            .or_else(|| variables.get_filled("GITHUB_EVENT_NAME"));
         match told {
             Some("schedule") => Event::Schedule,
             Some("push") => Event::Push,
@@ -60,10 +63,12 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Returns what the variables tell of a job. `payload` is the text of the file that `GITHUB_EVENT_PATH` names.
+    /// Returns what the variables tell of a job. `payload` is the text of the file that
+    /// `GITHUB_EVENT_PATH` names.
     pub fn of(variables: &Variables, payload: Option<&str>) -> Standing {
         // Told by whoever makes a job look like one of GitLab's, as the event is.
-        let has_source = variables.get_filled("CI_PIPELINE_SOURCE").is_some() && !is_actions(variables);
+        let has_source =
+            variables.get_filled("CI_PIPELINE_SOURCE").is_some() && !is_actions(variables);
         if variables.get_filled("GITLAB_CI").is_some() || has_source {
             // Not set for tags and merge requests.
             let branch = variables.get_filled("CI_COMMIT_BRANCH");
@@ -80,8 +85,12 @@ impl Standing {
             // Schedules are those of the workflows of the default branch.
             return Standing::DefaultBranch;
         }
-        let branch = variables.get_filled("GITHUB_REF").and_then(|reference| reference.strip_prefix("refs/heads/"));
-        let Some(branch) = branch else { return Standing::Elsewhere };
+        let branch = variables
+            .get_filled("GITHUB_REF")
+            .and_then(|reference| reference.strip_prefix("refs/heads/"));
+        let Some(branch) = branch else {
+            return Standing::Elsewhere;
+        };
         match payload.and_then(default_branch) {
             Some(default) if default == branch => Standing::DefaultBranch,
             Some(_) => Standing::Elsewhere,
@@ -100,7 +109,9 @@ fn default_branch(payload: &str) -> Option<String> {
     struct Repository {
         default_branch: String,
     }
-    serde_json::from_str::<Payload>(payload).ok().map(|payload| payload.repository.default_branch)
+    serde_json::from_str::<Payload>(payload)
+        .ok()
+        .map(|payload| payload.repository.default_branch)
 }
 
 #[cfg(test)]
@@ -125,28 +136,79 @@ mod tests {
             ("GITHUB_EVENT_NAME", "pull_request_target", Event::Proposal),
             ("HOME", "/", Event::Manual),
         ] {
-            assert_eq!(Event::of(&variables(&[(name, value)])), event, "{name}={value}");
+            assert_eq!(
+                Event::of(&variables(&[(name, value)])),
+                event,
+                "{name}={value}"
+            );
         }
     }
 
     #[test]
     fn only_the_default_branch_counts_as_such() {
-        let gitlab = |pairs: &[(&str, &str)]| Standing::of(&variables(&[&[("GITLAB_CI", "true")], pairs].concat()), None);
-        assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "main"), ("CI_DEFAULT_BRANCH", "main")]), Standing::DefaultBranch);
-        assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")]), Standing::Elsewhere);
-        assert_eq!(gitlab(&[("CI_COMMIT_TAG", "main"), ("CI_DEFAULT_BRANCH", "main")]), Standing::Elsewhere);
+        let gitlab = |pairs: &[(&str, &str)]| {
+            Standing::of(
+                &variables(&[&[("GITLAB_CI", "true")], pairs].concat()),
+                None,
+            )
+        };
+        assert_eq!(
+            gitlab(&[("CI_COMMIT_BRANCH", "main"), ("CI_DEFAULT_BRANCH", "main")]),
+            Standing::DefaultBranch
+        );
+        assert_eq!(
+            gitlab(&[("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")]),
+            Standing::Elsewhere
+        );
+        assert_eq!(
+            gitlab(&[("CI_COMMIT_TAG", "main"), ("CI_DEFAULT_BRANCH", "main")]),
+            Standing::Elsewhere
+        );
         assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "main")]), Standing::Unknown);
-        let told = variables(&[("CI_PIPELINE_SOURCE", "push"), ("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")]);
+        let told = variables(&[
+            ("CI_PIPELINE_SOURCE", "push"),
+            ("CI_COMMIT_BRANCH", "topic"),
+            ("CI_DEFAULT_BRANCH", "main"),
+        ]);
         assert_eq!(Standing::of(&told, None), Standing::Elsewhere);
 
         let payload = Some(r#"{"repository": {"default_branch": "trunk", "id": 1}}"#);
-        let actions = |pairs: &[(&str, &str)], payload| Standing::of(&variables(&[&[("GITEA_ACTIONS", "true")], pairs].concat()), payload);
-        assert_eq!(actions(&[("GITHUB_REF", "refs/heads/trunk")], payload), Standing::DefaultBranch);
-        assert_eq!(actions(&[("GITHUB_REF", "refs/heads/main")], payload), Standing::Elsewhere);
-        assert_eq!(actions(&[("GITHUB_REF", "refs/tags/trunk")], payload), Standing::Elsewhere);
-        assert_eq!(actions(&[("GITHUB_REF", "refs/heads/main")], Some("{")), Standing::Unknown);
-        assert_eq!(actions(&[("GITHUB_REF", "refs/heads/main"), ("GITHUB_EVENT_NAME", "schedule")], None), Standing::DefaultBranch);
-        assert_eq!(Standing::of(&variables(&[("CI_COMMIT_BRANCH", "main")]), payload), Standing::OutsideCi);
+        let actions = |pairs: &[(&str, &str)], payload| {
+            Standing::of(
+                &variables(&[&[("GITEA_ACTIONS", "true")], pairs].concat()),
+                payload,
+            )
+        };
+        assert_eq!(
+            actions(&[("GITHUB_REF", "refs/heads/trunk")], payload),
+            Standing::DefaultBranch
+        );
+        assert_eq!(
+            actions(&[("GITHUB_REF", "refs/heads/main")], payload),
+            Standing::Elsewhere
+        );
+        assert_eq!(
+            actions(&[("GITHUB_REF", "refs/tags/trunk")], payload),
+            Standing::Elsewhere
+        );
+        assert_eq!(
+            actions(&[("GITHUB_REF", "refs/heads/main")], Some("{")),
+            Standing::Unknown
+        );
+        assert_eq!(
+            actions(
+                &[
+                    ("GITHUB_REF", "refs/heads/main"),
+                    ("GITHUB_EVENT_NAME", "schedule")
+                ],
+                None
+            ),
+            Standing::DefaultBranch
+        );
+        assert_eq!(
+            Standing::of(&variables(&[("CI_COMMIT_BRANCH", "main")]), payload),
+            Standing::OutsideCi
+        );
     }
 
     #[test]
@@ -178,7 +240,11 @@ mod tests {
                 ] {
                     told.set(name, text.clone());
                 }
-                drop((Event::of(&told).to_string(), Standing::of(&told, Some(&text)), crate::ci::Build::of(&told)));
+                drop((
+                    Event::of(&told).to_string(),
+                    Standing::of(&told, Some(&text)),
+                    crate::ci::Build::of(&told),
+                ));
                 drop((
                     crate::ci::project(&told),
                     crate::ci::source_url(&told),

@@ -1,7 +1,8 @@
 //! What a CI server tells a job of itself.
 //!
-//! Owns the names of its variables: GitLab's `CI_*`; Gitea's and Forgejo's, which are GitHub's `GITHUB_*`, some of them as
-//! `GITEA_*` too. Reads values that it is given and speaks to no server.
+//! Owns the names of its variables: GitLab's `CI_*`; Gitea's and Forgejo's, which are GitHub's
+//! `GITHUB_*`, some of them as `GITEA_*` too. Reads values that it is given and speaks to no
+//! server.
 
 use std::collections::BTreeMap;
 
@@ -29,15 +30,29 @@ pub struct Build {
 impl Build {
     /// Returns what `variables` tell.
     pub fn of(variables: &Variables) -> Build {
-        let first = |names: &[&str]| names.iter().find_map(|name| variables.get_filled(name)).map(str::to_owned);
+        let first = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| variables.get_filled(name))
+                .map(str::to_owned)
+        };
         let fields = [
-            ("ci_ref", first(&["CI_COMMIT_REF_NAME", "GITEA_REF_NAME", "GITHUB_REF_NAME"])),
-            ("ci_pipeline_url", first(&["CI_PIPELINE_URL"]).or_else(|| run_url(variables))),
+            (
+                "ci_ref",
+                first(&["CI_COMMIT_REF_NAME", "GITEA_REF_NAME", "GITHUB_REF_NAME"]),
+            ),
+            (
+                "ci_pipeline_url",
+                first(&["CI_PIPELINE_URL"]).or_else(|| run_url(variables)),
+            ),
         ];
         Build {
             revision: first(&["CI_COMMIT_SHA", "GITEA_SHA", "GITHUB_SHA"]),
             project: project(variables),
-            fields: fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
+            fields: fields
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect(),
         }
     }
 }
@@ -45,24 +60,43 @@ impl Build {
 /// Returns the path of the project that a job runs for.
 pub fn project(variables: &Variables) -> Option<String> {
     let names = ["CI_PROJECT_PATH", "GITEA_REPOSITORY", "GITHUB_REPOSITORY"];
-    names.iter().find_map(|name| variables.get_filled(name)).map(str::to_owned)
+    names
+        .iter()
+        .find_map(|name| variables.get_filled(name))
+        .map(str::to_owned)
 }
 
 /// Returns the page of the project that a job runs for.
 pub fn source_url(variables: &Variables) -> Option<String> {
     let of_gitlab = variables.get_filled("CI_PROJECT_URL").map(str::to_owned);
     of_gitlab.or_else(|| {
-        let (server, repository) = (variables.get_filled("GITHUB_SERVER_URL")?, variables.get_filled("GITHUB_REPOSITORY")?);
+        let (server, repository) = (
+            variables.get_filled("GITHUB_SERVER_URL")?,
+            variables.get_filled("GITHUB_REPOSITORY")?,
+        );
         Some(format!("{}/{repository}", server.trim_end_matches('/')))
     })
 }
 
-/// Returns the page of a run of actions. Gitea and Forgejo count runs per repository in their addresses, GitHub does not.
+/// Returns the page of a run of actions. Gitea and Forgejo count runs per repository in their
+/// addresses, GitHub does not.
 fn run_url(variables: &Variables) -> Option<String> {
-    let counted = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| variables.get_filled(name).is_some());
-    let run = variables.get_filled(if counted { "GITHUB_RUN_NUMBER" } else { "GITHUB_RUN_ID" })?;
-    let (server, repository) = (variables.get_filled("GITHUB_SERVER_URL")?, variables.get_filled("GITHUB_REPOSITORY")?);
-    Some(format!("{}/{repository}/actions/runs/{run}", server.trim_end_matches('/')))
+    let counted = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"]
+        .iter()
+        .any(|name| variables.get_filled(name).is_some());
+    let run = variables.get_filled(if counted {
+        "GITHUB_RUN_NUMBER"
+    } else {
+        "GITHUB_RUN_ID"
+    })?;
+    let (server, repository) = (
+        variables.get_filled("GITHUB_SERVER_URL")?,
+        variables.get_filled("GITHUB_REPOSITORY")?,
+    );
+    Some(format!(
+        "{}/{repository}/actions/runs/{run}",
+        server.trim_end_matches('/')
+    ))
 }
 
 #[cfg(test)]
@@ -71,7 +105,15 @@ mod tests {
 
     fn build(variables: &[(&str, &str)]) -> (Option<String>, Option<String>, Vec<String>) {
         let build = Build::of(&variables.iter().copied().collect());
-        (build.revision, build.project, build.fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+        (
+            build.revision,
+            build.project,
+            build
+                .fields
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        )
     }
 
     #[test]
@@ -80,10 +122,19 @@ mod tests {
             ("CI_COMMIT_SHA", "4f2a"),
             ("CI_PROJECT_PATH", "team/web"),
             ("CI_COMMIT_REF_NAME", "v1.2.0"),
-            ("CI_PIPELINE_URL", "https://gitlab.example/team/web/-/pipelines/7"),
+            (
+                "CI_PIPELINE_URL",
+                "https://gitlab.example/team/web/-/pipelines/7",
+            ),
         ];
-        let fields = vec!["ci_pipeline_url=https://gitlab.example/team/web/-/pipelines/7".to_owned(), "ci_ref=v1.2.0".to_owned()];
-        assert_eq!(build(&gitlab), (Some("4f2a".to_owned()), Some("team/web".to_owned()), fields));
+        let fields = vec![
+            "ci_pipeline_url=https://gitlab.example/team/web/-/pipelines/7".to_owned(),
+            "ci_ref=v1.2.0".to_owned(),
+        ];
+        assert_eq!(
+            build(&gitlab),
+            (Some("4f2a".to_owned()), Some("team/web".to_owned()), fields)
+        );
 
         let mut actions = vec![
             ("GITHUB_SHA", "4f2a"),
@@ -92,9 +143,15 @@ mod tests {
             ("GITHUB_RUN_ID", "900"),
             ("GITHUB_RUN_NUMBER", "7"),
         ];
-        assert_eq!(build(&actions).2, ["ci_pipeline_url=https://forge.example/team/web/actions/runs/900"]);
+        assert_eq!(
+            build(&actions).2,
+            ["ci_pipeline_url=https://forge.example/team/web/actions/runs/900"]
+        );
         actions.push(("GITEA_ACTIONS", "true"));
-        assert_eq!(build(&actions).2, ["ci_pipeline_url=https://forge.example/team/web/actions/runs/7"]);
+        assert_eq!(
+            build(&actions).2,
+            ["ci_pipeline_url=https://forge.example/team/web/actions/runs/7"]
+        );
         assert_eq!(build(&actions).1.as_deref(), Some("team/web"));
     }
 

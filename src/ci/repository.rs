@@ -34,10 +34,14 @@ impl Repository {
     /// Returns the repository that `variables` tell; `None` outside CI.
     pub fn of(variables: &Variables) -> Option<Repository> {
         let get = |name: &str| variables.get_filled(name).map(str::to_owned);
-        let is_actions = ["GITEA_ACTIONS", "FORGEJO_ACTIONS", "GITHUB_ACTIONS"].iter().any(|name| get(name).is_some());
+        let is_actions = ["GITEA_ACTIONS", "FORGEJO_ACTIONS", "GITHUB_ACTIONS"]
+            .iter()
+            .any(|name| get(name).is_some());
         if !is_actions && let Some(path) = get("CI_PROJECT_PATH") {
             let url = get("CI_SERVER_URL").or_else(|| {
-                let port = get("CI_SERVER_PORT").filter(|port| port != "443").map_or_else(String::new, |port| format!(":{port}"));
+                let port = get("CI_SERVER_PORT")
+                    .filter(|port| port != "443")
+                    .map_or_else(String::new, |port| format!(":{port}"));
                 Some(format!("https://{}{port}", get("CI_SERVER_HOST")?))
             })?;
             return Some(Repository {
@@ -52,18 +56,29 @@ impl Repository {
             });
         }
         let url = get("GITHUB_SERVER_URL")?.trim_end_matches('/').to_owned();
-        let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).split(['/', ':']).next().unwrap_or_default().to_owned();
+        let host = url
+            .split_once("://")
+            .map_or(url.as_str(), |(_, rest)| rest)
+            .split(['/', ':'])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         Some(Repository {
             server: Server::Gitea,
             path: get("GITHUB_REPOSITORY")?,
             project: None,
             // The name alone says `7/merge` for a pull request.
-            branch: get("GITHUB_REF").and_then(|reference| reference.strip_prefix("refs/heads/").map(str::to_owned)).or_else(|| {
-                get("GITHUB_REF_NAME")
-                    .filter(|_| get("GITHUB_REF").is_none() && get("GITHUB_REF_TYPE").is_some_and(|kind| kind == "branch"))
-            }),
+            branch: get("GITHUB_REF")
+                .and_then(|reference| reference.strip_prefix("refs/heads/").map(str::to_owned))
+                .or_else(|| {
+                    get("GITHUB_REF_NAME").filter(|_| {
+                        get("GITHUB_REF").is_none()
+                            && get("GITHUB_REF_TYPE").is_some_and(|kind| kind == "branch")
+                    })
+                }),
             default_branch: None,
-            user: get("GITHUB_ACTOR").map(|actor| (actor.clone(), format!("{actor}@noreply.{host}"))),
+            user: get("GITHUB_ACTOR")
+                .map(|actor| (actor.clone(), format!("{actor}@noreply.{host}"))),
             ca_file: None,
             url,
         })
@@ -98,24 +113,69 @@ mod tests {
         let found = of(&job).expect("a repository");
         assert_eq!(
             (found.server, found.git_address().as_str(), found.project),
-            (Server::Gitlab, "https://gitlab.example:8443/team/base.git", Some(42))
+            (
+                Server::Gitlab,
+                "https://gitlab.example:8443/team/base.git",
+                Some(42)
+            )
         );
-        assert_eq!(found.user, Some(("Ada".to_owned(), "ada@example.org".to_owned())));
-        let below =
-            of(&[&job[..], &[("CI_SERVER_URL", "https://example.org/gitlab/"), ("CI_COMMIT_BRANCH", "")]].concat()).expect("a repository");
-        assert_eq!((below.git_address().as_str(), below.branch), ("https://example.org/gitlab/team/base.git", None));
+        assert_eq!(
+            found.user,
+            Some(("Ada".to_owned(), "ada@example.org".to_owned()))
+        );
+        let below = of(&[
+            &job[..],
+            &[
+                ("CI_SERVER_URL", "https://example.org/gitlab/"),
+                ("CI_COMMIT_BRANCH", ""),
+            ],
+        ]
+        .concat())
+        .expect("a repository");
+        assert_eq!(
+            (below.git_address().as_str(), below.branch),
+            ("https://example.org/gitlab/team/base.git", None)
+        );
     }
 
     #[test]
     fn a_job_of_gitea_knows_its_repository_and_a_pull_request_is_no_branch() {
-        let job = [("GITHUB_SERVER_URL", "https://gitea.example:3000/"), ("GITHUB_REPOSITORY", "team/base"), ("GITHUB_ACTOR", "ada")];
+        let job = [
+            ("GITHUB_SERVER_URL", "https://gitea.example:3000/"),
+            ("GITHUB_REPOSITORY", "team/base"),
+            ("GITHUB_ACTOR", "ada"),
+        ];
         let at = |more: &[(&str, &str)]| of(&[&job[..], more].concat()).expect("a repository");
-        let found = at(&[("GITHUB_REF", "refs/heads/main"), ("GITHUB_REF_NAME", "main")]);
-        assert_eq!((found.git_address().as_str(), found.branch.as_deref()), ("https://gitea.example:3000/team/base.git", Some("main")));
-        assert_eq!(found.user, Some(("ada".to_owned(), "ada@noreply.gitea.example".to_owned())));
-        assert_eq!(at(&[("GITHUB_REF", "refs/pull/7/merge"), ("GITHUB_REF_NAME", "7/merge")]).branch, None);
-        assert_eq!(at(&[("GITHUB_REF_NAME", "main"), ("GITHUB_REF_TYPE", "branch")]).branch.as_deref(), Some("main"));
-        assert_eq!(at(&[("GITHUB_REF_NAME", "v1"), ("GITHUB_REF_TYPE", "tag")]).branch, None);
+        let found = at(&[
+            ("GITHUB_REF", "refs/heads/main"),
+            ("GITHUB_REF_NAME", "main"),
+        ]);
+        assert_eq!(
+            (found.git_address().as_str(), found.branch.as_deref()),
+            ("https://gitea.example:3000/team/base.git", Some("main"))
+        );
+        assert_eq!(
+            found.user,
+            Some(("ada".to_owned(), "ada@noreply.gitea.example".to_owned()))
+        );
+        assert_eq!(
+            at(&[
+                ("GITHUB_REF", "refs/pull/7/merge"),
+                ("GITHUB_REF_NAME", "7/merge")
+            ])
+            .branch,
+            None
+        );
+        assert_eq!(
+            at(&[("GITHUB_REF_NAME", "main"), ("GITHUB_REF_TYPE", "branch")])
+                .branch
+                .as_deref(),
+            Some("main")
+        );
+        assert_eq!(
+            at(&[("GITHUB_REF_NAME", "v1"), ("GITHUB_REF_TYPE", "tag")]).branch,
+            None
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Sections of a job's log that can be folded: GitLab's "custom collapsible sections", and the groups of GitHub's, Gitea's and
-//! Forgejo's runners ("workflow commands").
+//! Sections of a job's log that can be folded: GitLab's "custom collapsible sections", and the
+//! groups of GitHub's, Gitea's and Forgejo's runners ("workflow commands").
 
 use chrono::{DateTime, Utc};
 
@@ -15,13 +15,21 @@ pub enum Sections {
 impl Sections {
     /// Returns what the CI server understands, `None` outside of CI.
     pub fn of(variables: &Variables) -> Option<Sections> {
-        if variables.get_filled("GITLAB_CI").is_some() { Some(Sections::Gitlab) } else { is_actions(variables).then_some(Sections::Groups) }
+        if variables.get_filled("GITLAB_CI").is_some() {
+            Some(Sections::Gitlab)
+        } else {
+            is_actions(variables).then_some(Sections::Groups)
+        }
     }
 
-    /// Returns the line that begins the section `name`, which consists of lower-case letters and dashes.
+    /// Returns the line that begins the section `name`, which consists of lower-case letters and
+    /// dashes.
     pub fn begin(self, name: &'static str, now: DateTime<Utc>) -> String {
         match self {
-            Sections::Gitlab => format!("\x1b[0Ksection_start:{}:imglife_{name}\r\x1b[0Kimglife {name}\n", now.timestamp()),
+            Sections::Gitlab => format!(
+                "\x1b[0Ksection_start:{}:imglife_{name}\r\x1b[0Kimglife {name}\n",
+                now.timestamp()
+            ),
             Sections::Groups => format!("::group::imglife {name}\n"),
         }
     }
@@ -29,7 +37,10 @@ impl Sections {
     /// Returns the line that ends the section `name`.
     pub fn end(self, name: &'static str, now: DateTime<Utc>) -> String {
         match self {
-            Sections::Gitlab => format!("\x1b[0Ksection_end:{}:imglife_{name}\r\x1b[0K\n", now.timestamp()),
+            Sections::Gitlab => format!(
+                "\x1b[0Ksection_end:{}:imglife_{name}\r\x1b[0K\n",
+                now.timestamp()
+            ),
             Sections::Groups => "::endgroup::\n".to_owned(),
         }
     }
@@ -37,7 +48,9 @@ impl Sections {
 
 /// Returns whether the run is a job of GitHub, Gitea or Forgejo Actions.
 pub fn is_actions(variables: &Variables) -> bool {
-    ["GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| variables.get_filled(name).is_some())
+    ["GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS"]
+        .iter()
+        .any(|name| variables.get_filled(name).is_some())
 }
 
 #[cfg(test)]
@@ -49,12 +62,17 @@ mod tests {
         let of = |name| Sections::of(&[(name, "true")].into_iter().collect::<Variables>());
         let drawn = |sections: Option<Sections>| {
             sections.map(|sections| {
-                sections.begin("eol-update", DateTime::UNIX_EPOCH) + "text\n" + &sections.end("eol-update", DateTime::UNIX_EPOCH)
+                sections.begin("eol-update", DateTime::UNIX_EPOCH)
+                    + "text\n"
+                    + &sections.end("eol-update", DateTime::UNIX_EPOCH)
             })
         };
         insta::assert_snapshot!(format!("{:?}", drawn(of("GITLAB_CI"))), @r#"Some("\u{1b}[0Ksection_start:0:imglife_eol-update\r\u{1b}[0Kimglife eol-update\ntext\n\u{1b}[0Ksection_end:0:imglife_eol-update\r\u{1b}[0K\n")"#);
         for name in ["GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS"] {
-            assert_eq!(drawn(of(name)).as_deref(), Some("::group::imglife eol-update\ntext\n::endgroup::\n"));
+            assert_eq!(
+                drawn(of(name)).as_deref(),
+                Some("::group::imglife eol-update\ntext\n::endgroup::\n")
+            );
         }
         assert_eq!(of("HOME"), None);
     }

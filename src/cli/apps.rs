@@ -71,9 +71,10 @@ enum ListForm {
 
 /// Remove records that are no longer of use
 ///
-/// With `--keep N` the newest N records of each image repository stay, by the time they were built. With `--orphans` records go whose
-/// image the registry does not have any more: only where the repository can be listed and the registry says that there is no such
-/// image; whatever else it answers, the record stays. A base that no record names is no longer kept by `cleanup`.
+/// With `--keep N` the newest N records of each image repository stay, by the time they were built.
+/// With `--orphans` records go whose image the registry does not have any more: only where the
+/// repository can be listed and the registry says that there is no such image; whatever else it
+/// answers, the record stays. A base that no record names is no longer kept by `cleanup`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -113,17 +114,39 @@ struct PurgeArguments {
 impl AppArguments {
     pub(super) fn command(self) -> Command {
         match self.command {
-            AppCommand::List(ListArguments { project, base, detailed, output }) => {
+            AppCommand::List(ListArguments {
+                project,
+                base,
+                detailed,
+                output,
+            }) => {
                 let output = match output {
                     ListForm::Text => ListOutput::Text,
                     ListForm::Json => ListOutput::Json,
                     ListForm::Csv => ListOutput::Csv,
                 };
-                Command::AppList(AppListOptions { project, base, detailed, output })
+                Command::AppList(AppListOptions {
+                    project,
+                    base,
+                    detailed,
+                    output,
+                })
             }
-            AppCommand::Purge(PurgeArguments { keep, project, orphans, dry_run, output }) => {
+            AppCommand::Purge(PurgeArguments {
+                keep,
+                project,
+                orphans,
+                dry_run,
+                output,
+            }) => {
                 let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
-                Command::AppPurge(AppPurgeOptions { mode, keep, project, orphans, output: output.into() })
+                Command::AppPurge(AppPurgeOptions {
+                    mode,
+                    keep,
+                    project,
+                    orphans,
+                    output: output.into(),
+                })
             }
         }
     }

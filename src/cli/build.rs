@@ -12,10 +12,12 @@ use crate::model::Variables;
 
 /// Build base images from templates
 ///
-/// Renders the template of each image of the configuration's `build` section, builds what is not published yet on its mirror, or on
-/// another image of the list, and pushes it under a tag that is never overwritten: when a template, the files it copies or its
-/// arguments change, `core_version` has to be raised. What is published and made of the same is left alone; what becomes of it when
-/// only its base moved is up to `on_base_change`. Aliases are moved last. An image that fails stops only those that are built on it.
+/// Renders the template of each image of the configuration's `build` section, builds what is not
+/// published yet on its mirror, or on another image of the list, and pushes it under a tag that is
+/// never overwritten: when a template, the files it copies or its arguments change, `core_version`
+/// has to be raised. What is published and made of the same is left alone; what becomes of it when
+/// only its base moved is up to `on_base_change`. Aliases are moved last. An image that fails stops
+/// only those that are built on it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -41,7 +43,8 @@ pub(super) struct BuildArguments {
     #[arg(long, conflicts_with = "dry_run")]
     list: bool,
 
-    /// Print the whole report of what would be done, with the rendered Dockerfiles, and change nothing
+    /// Print the whole report of what would be done, with the rendered Dockerfiles, and change
+    /// nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -57,12 +60,19 @@ pub(super) struct BuildArguments {
     #[arg(long, requires = "only")]
     force: bool,
 
-    /// Only the I-th of N equal parts of the images; `auto` takes both from CI_NODE_INDEX and CI_NODE_TOTAL
+    /// Only the I-th of N equal parts of the images; `auto` takes both from CI_NODE_INDEX and
+    /// CI_NODE_TOTAL
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
     /// The form of the list
-    #[arg(long, value_name = "FORM", value_enum, requires = "list", conflicts_with = "output")]
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        requires = "list",
+        conflicts_with = "output"
+    )]
     format: Option<ListForm>,
 
     /// The form of the report on stdout

@@ -5,17 +5,23 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::output::OutputForm;
-use crate::app::{ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy, SourceOptions};
+use crate::app::{
+    ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy,
+    SourceOptions,
+};
 use crate::model::ImageReference;
 
 /// Tell whether the base of an application is current and alive
 ///
-/// Reports whether a newer base exists, whether the same tag was rebuilt, and when its support ends. A base is current when it is one
-/// of those that the platform team builds now, in any of its lines; else the newest image of the likest line is named.
+/// Reports whether a newer base exists, whether the same tag was rebuilt, and when its support
+/// ends. A base is current when it is one of those that the platform team builds now, in any of its
+/// lines; else the newest image of the likest line is named.
 ///
-/// What is current is told by the inventory that `imglife status --publish` stores, else by the `imglife.yaml` of the base repository,
-/// read through the forge, else with `--probe` by the tags of the registry. An application's repository needs no file for this: the variables
-/// `IMGLIFE_REGISTRY_PROVIDER`, `IMGLIFE_REGISTRY_URL` and `IMGLIFE_REGISTRY_PROJECT_ID` are enough.
+/// What is current is told by the inventory that `imglife status --publish` stores, else by the
+/// `imglife.yaml` of the base repository, read through the forge, else with `--probe` by the tags
+/// of the registry. An application's repository needs no file for this: the variables
+/// `IMGLIFE_REGISTRY_PROVIDER`, `IMGLIFE_REGISTRY_URL` and `IMGLIFE_REGISTRY_PROJECT_ID` are
+/// enough.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -84,7 +90,8 @@ pub(super) struct CheckArguments {
 
 #[derive(Debug, Args)]
 struct SourceArguments {
-    /// The configuration of the base repository, instead of the inventory: an https address or a file
+    /// The configuration of the base repository, instead of the inventory: an https address or a
+    /// file
     #[arg(long, value_name = "URL")]
     config_url: Option<String>,
 
@@ -99,7 +106,11 @@ struct SourceArguments {
 
 impl From<SourceArguments> for SourceOptions {
     fn from(arguments: SourceArguments) -> SourceOptions {
-        SourceOptions { config_url: arguments.config_url, eol_data_url: arguments.eol_data_url, probe: arguments.probe }
+        SourceOptions {
+            config_url: arguments.config_url,
+            eol_data_url: arguments.eol_data_url,
+            probe: arguments.probe,
+        }
     }
 }
 
@@ -121,7 +132,11 @@ impl CheckArguments {
             dockerfile: self.dockerfile,
             build_arguments: self.build_arg,
             project: self.project,
-            policy: Policy { strict: self.strict, max_days: self.max_days, warn_only: self.warn },
+            policy: Policy {
+                strict: self.strict,
+                max_days: self.max_days,
+                warn_only: self.warn,
+            },
             sources: self.sources.into(),
             output: match self.output {
                 CheckForm::Text => CheckOutput::Text,
@@ -137,8 +152,8 @@ impl CheckArguments {
 
 /// Print the newest reference of a base
 ///
-/// The newest of those that the platform team builds now, from the sources that `imglife check` has. Only the reference is printed, so
-/// that it can stand in a command.
+/// The newest of those that the platform team builds now, from the sources that `imglife check`
+/// has. Only the reference is printed, so that it can stand in a command.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -172,15 +187,20 @@ pub(super) struct LatestArguments {
 
 impl LatestArguments {
     pub(super) fn options(self) -> LatestOptions {
-        LatestOptions { name: self.name, line: self.line, sources: self.sources.into(), output: self.output.into() }
+        LatestOptions {
+            name: self.name,
+            line: self.line,
+            sources: self.sources.into(),
+            output: self.output.into(),
+        }
     }
 }
 
 /// Print the flags that tell a build which base it stands on
 ///
-/// BuildKit does not write down which base an image was built from. These labels and annotations do, for `imglife register` and for
-/// other tools that read the standard names. The digest is added where it is known from the reference or from the sources that
-/// `imglife check` has.
+/// BuildKit does not write down which base an image was built from. These labels and annotations
+/// do, for `imglife register` and for other tools that read the standard names. The digest is added
+/// where it is known from the reference or from the sources that `imglife check` has.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -219,6 +239,10 @@ impl BaseArgsArguments {
             BaseArgsForm::Flags => ArgumentsForm::Flags,
             BaseArgsForm::Json => ArgumentsForm::Json,
         };
-        BaseArgumentsOptions { base: self.base, form, sources: self.sources.into() }
+        BaseArgumentsOptions {
+            base: self.base,
+            form,
+            sources: self.sources.into(),
+        }
     }
 }

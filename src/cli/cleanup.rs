@@ -13,10 +13,11 @@ use crate::model::Variables;
 
 /// Delete tags that nobody needs any more
 ///
-/// Applies the configuration's `retention` to every base of `build.images` and every target of `sync.entries`. Whatever the rules say,
-/// kept are: what a build record names, what `build` would produce or `sync` would select now, what is younger than a day, and whatever
-/// cannot be told. Signatures and attestations live and die with their image. Nothing is deleted when the records cannot be read, or
-/// there is none that names a base.
+/// Applies the configuration's `retention` to every base of `build.images` and every target of
+/// `sync.entries`. Whatever the rules say, kept are: what a build record names, what `build` would
+/// produce or `sync` would select now, what is younger than a day, and whatever cannot be told.
+/// Signatures and attestations live and die with their image. Nothing is deleted when the records
+/// cannot be read, or there is none that names a base.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,7 +53,8 @@ pub(super) struct CleanupArguments {
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Only the I-th of N equal parts of the repositories; `auto` takes both from CI_NODE_INDEX and CI_NODE_TOTAL
+    /// Only the I-th of N equal parts of the repositories; `auto` takes both from CI_NODE_INDEX and
+    /// CI_NODE_TOTAL
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
@@ -74,8 +76,11 @@ pub(super) struct CleanupArguments {
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    let date = text.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN).and_utc());
-    date.or_else(|_| text.parse()).map_err(|_| "it is neither a date such as 2027-01-01 nor a time of RFC 3339".to_owned())
+    let date = text
+        .parse::<NaiveDate>()
+        .map(|date| date.and_time(NaiveTime::MIN).and_utc());
+    date.or_else(|_| text.parse())
+        .map_err(|_| "it is neither a date such as 2027-01-01 nor a time of RFC 3339".to_owned())
 }
 
 impl CleanupArguments {
@@ -85,7 +90,8 @@ impl CleanupArguments {
         self
     }
 
-    /// Returns what is asked for. Fails when `--shard auto` cannot tell the part, or when another time is given to a run that deletes.
+    /// Returns what is asked for. Fails when `--shard auto` cannot tell the part, or when another
+    /// time is given to a run that deletes.
     pub(super) fn options(self, variables: &Variables) -> Result<CleanupOptions, Failure> {
         let mode = match (self.list, self.dry_run) {
             (true, _) => Mode::List,
@@ -93,7 +99,10 @@ impl CleanupArguments {
             (false, false) => Mode::Apply,
         };
         if self.now.is_some() && mode == Mode::Apply {
-            return Err(Failure::usage("`--now` is for looking ahead, not for deleting").hint("add `--list` or `--dry-run`"));
+            return Err(
+                Failure::usage("`--now` is for looking ahead, not for deleting")
+                    .hint("add `--list` or `--dry-run`"),
+            );
         }
         Ok(CleanupOptions {
             mode,

@@ -26,8 +26,8 @@ pub(super) struct ConfigArguments {
 enum ConfigCommand {
     /// Validate the configuration and say which commands it suffices for
     ///
-    /// All errors are reported in one run, each with its line and what is probably meant. Nothing outside the file is looked at:
-    /// `imglife sync --dry-run` shows whether registries answer.
+    /// All errors are reported in one run, each with its line and what is probably meant. Nothing
+    /// outside the file is looked at: `imglife sync --dry-run` shows whether registries answer.
     #[command(after_long_help = "\
 Example:
   imglife config check --output json
@@ -62,7 +62,9 @@ impl ConfigArguments {
 
     pub(super) fn command(self) -> Command {
         match self.command {
-            ConfigCommand::Check { output } => Command::ConfigCheck { output: output.into() },
+            ConfigCommand::Check { output } => Command::ConfigCheck {
+                output: output.into(),
+            },
             ConfigCommand::Schema => Command::ConfigSchema,
             ConfigCommand::Show => Command::ConfigShow,
         }

@@ -8,8 +8,8 @@ use crate::demo::DemoOptions;
 
 /// See it work on a sample world, without a server or network
 ///
-/// Writes a sample repository with small upstream images into a directory, runs the real commands on it, and says what to look
-/// at next.
+/// Writes a sample repository with small upstream images into a directory, runs the real commands
+/// on it, and says what to look at next.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -28,6 +28,9 @@ pub(super) struct DemoArguments {
 
 impl DemoArguments {
     pub(super) fn options(self) -> DemoOptions {
-        DemoOptions { directory: self.directory, keep: self.keep }
+        DemoOptions {
+            directory: self.directory,
+            keep: self.keep,
+        }
     }
 }

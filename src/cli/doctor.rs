@@ -7,9 +7,10 @@ use crate::app::DoctorOptions;
 
 /// Test everything that the configuration needs, and say what to do
 ///
-/// Looks at each host, credential and permission, the Package Registry, the source of end-of-life data, engines, emulators, git, the
-/// programs of hooks, directories and the clock. Nothing is written anywhere: hosts get GET and HEAD only, and what nobody tells
-/// beforehand is `unknown` until the first time. Without a configuration, the machine alone is looked at.
+/// Looks at each host, credential and permission, the Package Registry, the source of end-of-life
+/// data, engines, emulators, git, the programs of hooks, directories and the clock. Nothing is
+/// written anywhere: hosts get GET and HEAD only, and what nobody tells beforehand is `unknown`
+/// until the first time. Without a configuration, the machine alone is looked at.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,6 +33,8 @@ pub(super) struct DoctorArguments {
 
 impl DoctorArguments {
     pub(super) fn options(&self) -> DoctorOptions {
-        DoctorOptions { output: self.output.into() }
+        DoctorOptions {
+            output: self.output.into(),
+        }
     }
 }

@@ -24,9 +24,10 @@ pub(super) struct EolArguments {
 enum EolCommand {
     /// Bring the end-of-life data up to date
     ///
-    /// Asks endoflife.date, or the copy of it that `lifecycle.api_url` names, for every product that a `lifecycle` of the
-    /// configuration names, and writes the data file: sorted, and only when the data have changed. Every other command reads that
-    /// file and asks nobody. A product that cannot be had keeps its old data and is named. With `eol_provider: local` nobody is
+    /// Asks endoflife.date, or the copy of it that `lifecycle.api_url` names, for every product
+    /// that a `lifecycle` of the configuration names, and writes the data file: sorted, and only
+    /// when the data have changed. Every other command reads that file and asks nobody. A product
+    /// that cannot be had keeps its old data and is named. With `eol_provider: local` nobody is
     /// asked: the file is checked.
     #[command(after_long_help = "\
 Examples:
@@ -44,9 +45,10 @@ Exit codes:
     Update(UpdateArguments),
     /// List what is looked after, and when it ends
     ///
-    /// Each release cycle of a configured image, the soonest end first, with the images that are of it. Reads the configuration and
-    /// the data file and asks nobody: of an entry with a `tag_regex` the cycles are listed that its tags may be of. Images of which
-    /// nothing is known are named.
+    /// Each release cycle of a configured image, the soonest end first, with the images that are of
+    /// it. Reads the configuration and the data file and asks nobody: of an entry with a
+    /// `tag_regex` the cycles are listed that its tags may be of. Images of which nothing is known
+    /// are named.
     #[command(after_long_help = "\
 Examples:
   imglife eol list
@@ -77,9 +79,10 @@ Exit codes:
     },
     /// Tell people what ends
     ///
-    /// Sends a message for each image on the days of `lifecycle.notify.at_days` before an end, and every week after it, with the
-    /// applications that stand on the image: to Slack, and to any webhook as JSON. The addresses are in the variables that
-    /// `lifecycle.notify` names. Run it once a day. What is accepted (`accept`) is not told of.
+    /// Sends a message for each image on the days of `lifecycle.notify.at_days` before an end, and
+    /// every week after it, with the applications that stand on the image: to Slack, and to any
+    /// webhook as JSON. The addresses are in the variables that `lifecycle.notify` names. Run it
+    /// once a day. What is accepted (`accept`) is not told of.
     #[command(after_long_help = "\
 Examples:
   imglife eol notify
@@ -119,7 +122,11 @@ pub(super) struct UpdateArguments {
 
 impl UpdateArguments {
     pub(super) fn options(self) -> EolUpdateOptions {
-        EolUpdateOptions { mode: mode(false, self.dry_run), data_file: self.data_file, output: self.output.into() }
+        EolUpdateOptions {
+            mode: mode(false, self.dry_run),
+            data_file: self.data_file,
+            output: self.output.into(),
+        }
     }
 }
 
@@ -127,12 +134,19 @@ impl EolArguments {
     pub(super) fn command(self) -> Command {
         match self.command {
             EolCommand::Update(arguments) => Command::EolUpdate(arguments.options()),
-            EolCommand::List { within, apps, output } => {
-                Command::EolList(EolListOptions { within_days: within, applications: apps, output: output.into() })
-            }
-            EolCommand::Notify { dry_run, output } => {
-                Command::EolNotify(EolNotifyOptions { mode: mode(false, dry_run), output: output.into() })
-            }
+            EolCommand::List {
+                within,
+                apps,
+                output,
+            } => Command::EolList(EolListOptions {
+                within_days: within,
+                applications: apps,
+                output: output.into(),
+            }),
+            EolCommand::Notify { dry_run, output } => Command::EolNotify(EolNotifyOptions {
+                mode: mode(false, dry_run),
+                output: output.into(),
+            }),
         }
     }
 }
@@ -144,9 +158,12 @@ fn days(text: &str) -> Result<u32, String> {
         None => (text.strip_suffix('d').unwrap_or(text), 1),
     };
     // `u32::from_str` takes a plus sign.
-    let number =
-        Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit())).and_then(|number| number.parse::<u32>().ok());
-    number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| "give days or weeks, as in `90d` or `12w`".to_owned())
+    let number = Some(number)
+        .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|number| number.parse::<u32>().ok());
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "give days or weeks, as in `90d` or `12w`".to_owned())
 }
 
 #[cfg(test)]
@@ -155,8 +172,21 @@ mod tests {
 
     #[test]
     fn times_are_days_or_weeks() {
-        assert_eq!(["90d", "90", "12w", "0d"].map(days), [Ok(90), Ok(90), Ok(84), Ok(0)]);
-        for text in ["", "d", "-1d", "+1d", "1.5w", "3m", "99999999999d", "4294967295w", "1 d"] {
+        assert_eq!(
+            ["90d", "90", "12w", "0d"].map(days),
+            [Ok(90), Ok(90), Ok(84), Ok(0)]
+        );
+        for text in [
+            "",
+            "d",
+            "-1d",
+            "+1d",
+            "1.5w",
+            "3m",
+            "99999999999d",
+            "4294967295w",
+            "1 d",
+        ] {
             assert!(days(text).is_err(), "{text}");
         }
     }

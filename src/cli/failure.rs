@@ -25,8 +25,17 @@ impl Told {
         if causes.first() == Some(&error) {
             causes.remove(0);
         }
-        let masked = |messages: &[String]| messages.iter().map(|message| masker.mask(message)).collect();
-        Told { error: masker.mask(&error), causes: masked(&causes), hints: masked(&failure.hints) }
+        let masked = |messages: &[String]| {
+            messages
+                .iter()
+                .map(|message| masker.mask(message))
+                .collect()
+        };
+        Told {
+            error: masker.mask(&error),
+            causes: masked(&causes),
+            hints: masked(&failure.hints),
+        }
     }
 
     /// Returns the lines that people are shown.
@@ -42,12 +51,20 @@ impl Told {
     }
 }
 
-/// Returns `text` behind its label. Further lines stand below the first one, behind a bar: whatever they hold, none of them
-/// looks like a message of its own, or like a command to a CI server that reads the log.
+/// Returns `text` behind its label. Further lines stand below the first one, behind a bar: whatever
+/// they hold, none of them looks like a message of its own, or like a command to a CI server that
+/// reads the log.
 fn message(indent: &str, label: &str, style: Style, text: &str, color: bool) -> String {
     let mut lines = text.trim_end().lines();
-    let label_drawn = if color { format!("{style}{label}:{style:#}") } else { format!("{label}:") };
-    let mut drawn = format!("{indent}{label_drawn} {}\n", printable(lines.next().unwrap_or_default()));
+    let label_drawn = if color {
+        format!("{style}{label}:{style:#}")
+    } else {
+        format!("{label}:")
+    };
+    let mut drawn = format!(
+        "{indent}{label_drawn} {}\n",
+        printable(lines.next().unwrap_or_default())
+    );
     let bar = " ".repeat(indent.len() + label.len()) + "| ";
     for line in lines {
         drawn += &format!("{bar}{}\n", printable(line));
@@ -80,7 +97,9 @@ mod tests {
 
     impl std::error::Error for Chain {
         fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            self.1.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
+            self.1
+                .as_deref()
+                .map(|cause| cause as &(dyn std::error::Error + 'static))
         }
     }
 
@@ -90,9 +109,12 @@ mod tests {
 
     #[test]
     fn a_failure_is_an_error_its_causes_and_hints() {
-        let failure = Failure::failed(Chain::new(&["docker.io/library/alpine could not be listed", "connection refused"]))
-            .hint("check the network")
-            .hint("or `hosts.<host>.endpoint`");
+        let failure = Failure::failed(Chain::new(&[
+            "docker.io/library/alpine could not be listed",
+            "connection refused",
+        ]))
+        .hint("check the network")
+        .hint("or `hosts.<host>.endpoint`");
         insta::assert_snapshot!(drawn(&failure, false), @"
         error: docker.io/library/alpine could not be listed
           caused by: connection refused
@@ -103,7 +125,13 @@ mod tests {
 
     #[test]
     fn a_cause_that_repeats_what_it_caused_is_left_out() {
-        let failure = Failure::failed(Chain::new(&["no answer", "no answer", "timed out", "timed out", "no answer"]));
+        let failure = Failure::failed(Chain::new(&[
+            "no answer",
+            "no answer",
+            "timed out",
+            "timed out",
+            "no answer",
+        ]));
         insta::assert_snapshot!(drawn(&failure, false), @"
         error: no answer
           caused by: timed out
@@ -113,7 +141,11 @@ mod tests {
 
     #[test]
     fn hostile_and_secret_text_is_harmless_and_lines_stay_below_each_other() {
-        let failure = Failure::failed(Chain::new(&["the helper said\r\n::error::\u{1b}[31m\nhunter2\n", "two\nlines"])).hint("a\n\nb");
+        let failure = Failure::failed(Chain::new(&[
+            "the helper said\r\n::error::\u{1b}[31m\nhunter2\n",
+            "two\nlines",
+        ]))
+        .hint("a\n\nb");
         insta::assert_snapshot!(drawn(&failure, false), @r"
         error: the helper said
              | ::error::\u{1b}[31m

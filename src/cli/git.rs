@@ -24,17 +24,19 @@ enum GitCommand {
 
 /// Commit files on the tip of a branch and push them
 ///
-/// Commits the named files if they differ from the tip of the branch, and pushes that one commit. It is made on the tip as it is
-/// fetched, so shallow and detached checkouts will do, and nothing else of the work tree, its index or its branch is pushed; the
-/// checkout is not changed either. When somebody else pushes meanwhile, the commit is made anew on their tip, five times at most.
+/// Commits the named files if they differ from the tip of the branch, and pushes that one commit.
+/// It is made on the tip as it is fetched, so shallow and detached checkouts will do, and nothing
+/// else of the work tree, its index or its branch is pushed; the checkout is not changed either.
+/// When somebody else pushes meanwhile, the commit is made anew on their tip, five times at most.
 ///
-/// What others changed on the branch since the checkout is never overwritten: with the markers `<!-- imglife:begin -->` and
-/// `<!-- imglife:end -->` only the report between them is replaced; what imglife wrote from a newer checkout stays (`superseded`), what
-/// it wrote from the same one or an older one is replaced; anything else ends with exit code 1. A directory stands for the files below
-/// it that git does not ignore. Nothing is ever deleted.
+/// What others changed on the branch since the checkout is never overwritten: with the markers
+/// `<!-- imglife:begin -->` and `<!-- imglife:end -->` only the report between them is replaced;
+/// what imglife wrote from a newer checkout stays (`superseded`), what it wrote from the same one
+/// or an older one is replaced; anything else ends with exit code 1. A directory stands for the
+/// files below it that git does not ignore. Nothing is ever deleted.
 ///
-/// In GitLab, Gitea and Forgejo jobs the repository, branch, token and author are known. Elsewhere it is the remote `origin`, the
-/// branch that is checked out, and git's own configuration.
+/// In GitLab, Gitea and Forgejo jobs the repository, branch, token and author are known. Elsewhere
+/// it is the remote `origin`, the branch that is checked out, and git's own configuration.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -62,7 +64,8 @@ struct CommitPushArguments {
     #[arg(long, value_name = "URL")]
     remote: Option<String>,
 
-    /// The author of the commit [default: whose pipeline it is, else git's `user.name` and `user.email`]
+    /// The author of the commit [default: whose pipeline it is, else git's `user.name` and
+    /// `user.email`]
     #[arg(long, value_name = "NAME <EMAIL>")]
     author: Option<String>,
 
@@ -74,7 +77,8 @@ struct CommitPushArguments {
     #[arg(long)]
     skip_ci: bool,
 
-    /// Push to a branch beside it and open a merge request (in Gitea: pull request), or update the one that is open
+    /// Push to a branch beside it and open a merge request (in Gitea: pull request), or update the
+    /// one that is open
     #[arg(long)]
     merge_request: bool,
 

@@ -25,7 +25,8 @@ pub(super) struct GlobalArguments {
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) check: bool,
 
-    /// Stop in good order after this time, as in `45m` or `1h30m`, and report what is done [default: as long as the CI job has left]
+    /// Stop in good order after this time, as in `45m` or `1h30m`, and report what is done
+    /// [default: as long as the CI job has left]
     #[arg(long, value_name = "DURATION", value_parser = time_limit, global = true, help_heading = HEADING)]
     pub(super) time_limit: Option<Duration>,
 
@@ -45,7 +46,8 @@ pub(super) struct GlobalArguments {
     #[arg(long, value_name = "FORMAT", value_enum, global = true, help_heading = HEADING)]
     log_format: Option<LogFormat>,
 
-    /// Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default: info]
+    /// Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default:
+    /// info]
     #[arg(long, value_name = "LEVEL", value_enum, global = true, help_heading = HEADING)]
     log_level: Option<LogLevel>,
 }
@@ -54,7 +56,9 @@ fn time_limit(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Ok(Duration::ZERO) => Err("a run needs some time".to_owned()),
         Ok(limit) => Ok(limit),
-        Err(error) => Err(error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))),
+        Err(error) => Err(error
+            .hint()
+            .map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))),
     }
 }
 
@@ -68,18 +72,36 @@ pub(super) struct LogSettings {
 impl GlobalArguments {
     /// Returns how the run logs: flag over environment over default. `--quiet` leaves errors only.
     pub(super) fn log_settings(&self, variables: &Variables) -> Result<LogSettings, Failure> {
-        let format = or_variable(self.log_format, "IMGLIFE_LOG_FORMAT", variables)?.unwrap_or(LogFormat::Text);
-        let level = or_variable(self.log_level, "IMGLIFE_LOG_LEVEL", variables)?.unwrap_or(LogLevel::Info);
-        Ok(LogSettings { format, level: if self.quiet { LevelFilter::ERROR } else { level.filter() } })
+        let format = or_variable(self.log_format, "IMGLIFE_LOG_FORMAT", variables)?
+            .unwrap_or(LogFormat::Text);
+        let level =
+            or_variable(self.log_level, "IMGLIFE_LOG_LEVEL", variables)?.unwrap_or(LogLevel::Info);
+        Ok(LogSettings {
+            format,
+            level: if self.quiet {
+                LevelFilter::ERROR
+            } else {
+                level.filter()
+            },
+        })
     }
 }
 
-fn or_variable<T: ValueEnum>(flag: Option<T>, name: &str, variables: &Variables) -> Result<Option<T>, Failure> {
-    let (None, Some(value)) = (&flag, variables.get_filled(name)) else { return Ok(flag) };
+fn or_variable<T: ValueEnum>(
+    flag: Option<T>,
+    name: &str,
+    variables: &Variables,
+) -> Result<Option<T>, Failure> {
+    let (None, Some(value)) = (&flag, variables.get_filled(name)) else {
+        return Ok(flag);
+    };
     T::from_str(value, true).map(Some).map_err(|_| {
-        let possible = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let possible = T::value_variants()
+            .iter()
+            .filter_map(ValueEnum::to_possible_value);
         let possible: Vec<String> = possible.map(|value| value.get_name().to_owned()).collect();
-        Failure::usage(format!("{name} is `{}`", excerpt(value, 40))).hint(format!("set it to one of {}", possible.join(", ")))
+        Failure::usage(format!("{name} is `{}`", excerpt(value, 40)))
+            .hint(format!("set it to one of {}", possible.join(", ")))
     })
 }
 
@@ -124,19 +146,34 @@ impl ColorChoice {
         match self {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => stream.is_terminal && variables.get_filled("NO_COLOR").is_none() && variables.get("TERM") != Some("dumb"),
+            ColorChoice::Auto => {
+                stream.is_terminal
+                    && variables.get_filled("NO_COLOR").is_none()
+                    && variables.get("TERM") != Some("dumb")
+            }
         }
     }
 
     /// Returns what the last `--color` of arguments that could not be parsed asks for.
     pub(super) fn in_arguments(arguments: &[OsString]) -> ColorChoice {
-        let arguments: Vec<&str> =
-            arguments.iter().take_while(|argument| *argument != "--").filter_map(|argument| argument.to_str()).collect();
-        let values = arguments.iter().enumerate().filter_map(|(position, argument)| match argument.strip_prefix("--color")? {
-            "" => arguments.get(position + 1).copied(),
-            value => value.strip_prefix('='),
-        });
-        values.rev().find_map(|value| ColorChoice::from_str(value, false).ok()).unwrap_or_default()
+        let arguments: Vec<&str> = arguments
+            .iter()
+            .take_while(|argument| *argument != "--")
+            .filter_map(|argument| argument.to_str())
+            .collect();
+        let values = arguments
+            .iter()
+            .enumerate()
+            .filter_map(
+                |(position, argument)| match argument.strip_prefix("--color")? {
+                    "" => arguments.get(position + 1).copied(),
+                    value => value.strip_prefix('='),
+                },
+            );
+        values
+            .rev()
+            .find_map(|value| ColorChoice::from_str(value, false).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -155,23 +192,39 @@ mod tests {
             (Auto, &[("NO_COLOR", "")], true, true),
             (Auto, &[("TERM", "dumb")], true, false),
             (Auto, &[("TERM", "xterm-256color")], true, true),
-            (Auto, &[("GITLAB_CI", "true"), ("TERM", "xterm")], false, false),
+            (
+                Auto,
+                &[("GITLAB_CI", "true"), ("TERM", "xterm")],
+                false,
+                false,
+            ),
             (Always, &[("NO_COLOR", "1"), ("TERM", "dumb")], false, true),
             (Never, none, true, false),
         ];
         for (choice, variables, is_terminal, expected) in cases {
             let stream = Stream::new(std::io::sink(), is_terminal);
             let colors = choice.colors(&variables.iter().copied().collect(), &stream);
-            assert_eq!(colors, expected, "{choice:?} with {variables:?}, terminal: {is_terminal}");
+            assert_eq!(
+                colors, expected,
+                "{choice:?} with {variables:?}, terminal: {is_terminal}"
+            );
         }
     }
 
     #[test]
     fn the_colour_choice_is_found_in_arguments_that_are_wrong() {
-        let choice = |line: &str| ColorChoice::in_arguments(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        let choice = |line: &str| {
+            ColorChoice::in_arguments(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+        };
         assert_eq!(choice("imglife --color never --wrong"), ColorChoice::Never);
-        assert_eq!(choice("imglife --color never --color=always"), ColorChoice::Always);
+        assert_eq!(
+            choice("imglife --color never --color=always"),
+            ColorChoice::Always
+        );
         assert_eq!(choice("imglife --color"), ColorChoice::Auto);
-        assert_eq!(choice("imglife --colorful -- --color=always"), ColorChoice::Auto);
+        assert_eq!(
+            choice("imglife --colorful -- --color=always"),
+            ColorChoice::Auto
+        );
     }
 }

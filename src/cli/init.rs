@@ -8,9 +8,10 @@ use crate::app::{InitForge, InitOptions};
 
 /// Write the files of a new repository of base images
 ///
-/// A configuration with one mirror and one base image, the template of its Dockerfile, a pipeline for GitLab or a workflow for Gitea and
-/// Forgejo, and a preset for Renovate. Addresses follow from git's remote `origin`. Nothing is overwritten: where one of the files is
-/// there already, none is written, except that a `.gitignore` is kept as it is.
+/// A configuration with one mirror and one base image, the template of its Dockerfile, a pipeline
+/// for GitLab or a workflow for Gitea and Forgejo, and a preset for Renovate. Addresses follow from
+/// git's remote `origin`. Nothing is overwritten: where one of the files is there already, none is
+/// written, except that a `.gitignore` is kept as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,6 +53,10 @@ impl InitArguments {
             Forge::Gitlab => InitForge::Gitlab,
             Forge::Gitea => InitForge::Gitea,
         });
-        InitOptions { forge, directory: self.dir, registry: self.registry }
+        InitOptions {
+            forge,
+            directory: self.dir,
+            registry: self.registry,
+        }
     }
 }

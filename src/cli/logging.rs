@@ -1,7 +1,8 @@
 //! From what the program traces to log records on stderr.
 //!
-//! Owns which records are wanted and what is read of them; how they look belongs to `messages`. Nothing is global: each run has a
-//! dispatcher of its own, so that several runs in one process do not mix.
+//! Owns which records are wanted and what is read of them; how they look belongs to `messages`.
+//! Nothing is global: each run has a dispatcher of its own, so that several runs in one process do
+//! not mix.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -17,10 +18,18 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use super::messages::{Messages, Record, is_ours};
 use crate::error::chain;
 
-/// Returns a dispatcher of records down to `level` to `messages`. Of other crates only warnings and errors are wanted.
+/// Returns a dispatcher of records down to `level` to `messages`. Of other crates only warnings and
+/// errors are wanted.
 pub(super) fn dispatch(messages: Messages, level: LevelFilter) -> Dispatch {
     let others = level.min(LevelFilter::WARN);
-    let wanted = filter_fn(move |metadata| *metadata.level() <= if is_ours(metadata.target()) { level } else { others });
+    let wanted = filter_fn(move |metadata| {
+        *metadata.level()
+            <= if is_ours(metadata.target()) {
+                level
+            } else {
+                others
+            }
+    });
     let wanted = wanted.with_max_level_hint(level);
     Dispatch::new(tracing_subscriber::registry().with(Log { messages }.with_filter(wanted)))
 }
@@ -32,7 +41,12 @@ struct Log {
 impl<S: Subscriber> Layer<S> for Log {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut record = Record { level: *metadata.level(), target: metadata.target(), message: String::new(), fields: Vec::new() };
+        let mut record = Record {
+            level: *metadata.level(),
+            target: metadata.target(),
+            message: String::new(),
+            fields: Vec::new(),
+        };
         event.record(&mut Reader(&mut record));
         self.messages.record(&record);
     }
@@ -105,8 +119,17 @@ mod tests {
 
     fn records() {
         let error = std::io::Error::other("refused\u{1b}[31m");
-        tracing::warn!(attempt = 2, host = "quay.io", error = &error as &(dyn Error + 'static), "trying again with hunter\"2");
-        tracing::info!(hook = "sh -c 'echo hunter\"2' \"b\"", "{}", "one\n::set-output::two");
+        tracing::warn!(
+            attempt = 2,
+            host = "quay.io",
+            error = &error as &(dyn Error + 'static),
+            "trying again with hunter\"2"
+        );
+        tracing::info!(
+            hook = "sh -c 'echo hunter\"2' \"b\"",
+            "{}",
+            "one\n::set-output::two"
+        );
         tracing::debug!(empty = "", "done");
         tracing::warn!(target: "hyper::client", message = "closed", time = "never");
         tracing::info!(target: "hyper::client", "not wanted");
@@ -134,9 +157,15 @@ mod tests {
 
     #[test]
     fn the_level_narrows_all_crates() {
-        assert_eq!(logged(LogFormat::Text, false, LevelFilter::ERROR, records), "");
+        assert_eq!(
+            logged(LogFormat::Text, false, LevelFilter::ERROR, records),
+            ""
+        );
         let warnings = logged(LogFormat::Text, true, LevelFilter::WARN, records);
         assert_eq!(warnings.lines().count(), 2);
-        assert!(warnings.starts_with("\u{1b}[1m\u{1b}[33mwarn:\u{1b}[0m trying"), "{warnings:?}");
+        assert!(
+            warnings.starts_with("\u{1b}[1m\u{1b}[33mwarn:\u{1b}[0m trying"),
+            "{warnings:?}"
+        );
     }
 }

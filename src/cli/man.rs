@@ -35,7 +35,10 @@ enum ManError {
     #[error("there is no command `{0}`")]
     NoCommand(String),
     #[error("manual pages could not be written to {directory}")]
-    Unwritable { directory: PathBuf, source: io::Error },
+    Unwritable {
+        directory: PathBuf,
+        source: io::Error,
+    },
     #[error("the manual page could not be drawn")]
     Undrawable(#[source] io::Error),
 }
@@ -47,26 +50,35 @@ impl ManArguments {
         program.build();
         if let Some(directory) = &self.dir {
             let path = surroundings.process.directory.join(directory);
-            let written = std::fs::create_dir_all(&path).and_then(|()| write_pages(&program, &path));
+            let written =
+                std::fs::create_dir_all(&path).and_then(|()| write_pages(&program, &path));
             return match written {
                 Ok(()) => Ok(Exit::Done),
-                Err(source) => Err(Failure::failed(ManError::Unwritable { directory: directory.clone(), source })),
+                Err(source) => Err(Failure::failed(ManError::Unwritable {
+                    directory: directory.clone(),
+                    source,
+                })),
             };
         }
         let mut command = &program;
         for name in &self.command {
-            command = command
-                .find_subcommand(name)
-                .ok_or_else(|| Failure::usage(ManError::NoCommand(self.command.join(" "))).hint("`imglife --help` lists the commands"))?;
+            command = command.find_subcommand(name).ok_or_else(|| {
+                Failure::usage(ManError::NoCommand(self.command.join(" ")))
+                    .hint("`imglife --help` lists the commands")
+            })?;
         }
         let mut drawn = Vec::new();
-        page(command).render(&mut drawn).map_err(|error| Failure::failed(ManError::Undrawable(error)))?;
+        page(command)
+            .render(&mut drawn)
+            .map_err(|error| Failure::failed(ManError::Undrawable(error)))?;
         to_stdout(&drawn, surroundings)
     }
 }
 
 fn page(command: &Command) -> Man {
-    Man::new(command.clone()).source(concat!("imglife ", env!("CARGO_PKG_VERSION"))).manual("imglife manual")
+    Man::new(command.clone())
+        .source(concat!("imglife ", env!("CARGO_PKG_VERSION")))
+        .manual("imglife manual")
 }
 
 fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! What a run says on stderr: one writer for failures, logs and progress lines, which masks secrets, makes text safe to show
-//! and never tears the progress bars.
+//! What a run says on stderr: one writer for failures, logs and progress lines, which masks
+//! secrets, makes text safe to show and never tears the progress bars.
 
 use std::io::{self, Write};
 
@@ -53,13 +53,22 @@ impl Messages {
     pub(super) fn failure(&self, failure: &Failure) {
         match (self.format, failure.error.downcast_ref::<ConfigErrors>()) {
             // These draw themselves into the lines of the file.
-            (LogFormat::Text, Some(errors)) => self.write(&self.masker.mask(&errors.render(self.color))),
-            (LogFormat::Text, None) => self.write(&Told::new(failure, &self.masker).draw(self.color)),
+            (LogFormat::Text, Some(errors)) => {
+                self.write(&self.masker.mask(&errors.render(self.color)))
+            }
+            (LogFormat::Text, None) => {
+                self.write(&Told::new(failure, &self.masker).draw(self.color))
+            }
             (LogFormat::Json, Some(errors)) => self.findings(errors),
             (LogFormat::Json, None) => {
                 let told = Told::new(failure, &self.masker);
                 let fields = vec![("causes", json!(told.causes)), ("hints", json!(told.hints))];
-                self.record(&Record { level: Level::ERROR, target: "imglife", message: told.error, fields });
+                self.record(&Record {
+                    level: Level::ERROR,
+                    target: "imglife",
+                    message: told.error,
+                    fields,
+                });
             }
         }
     }
@@ -68,13 +77,28 @@ impl Messages {
     fn findings(&self, errors: &ConfigErrors) {
         for finding in &errors.findings {
             let mut fields = vec![("file", json!(errors.name)), ("path", json!(finding.path))];
-            fields.extend(finding.span.into_iter().flat_map(|span| [("line", json!(span.line)), ("column", json!(span.column))]));
+            fields.extend(
+                finding
+                    .span
+                    .into_iter()
+                    .flat_map(|span| [("line", json!(span.line)), ("column", json!(span.column))]),
+            );
             fields.extend(finding.hint.iter().map(|hint| ("hint", json!(hint))));
-            self.record(&Record { level: Level::ERROR, target: "imglife", message: finding.message.clone(), fields });
+            self.record(&Record {
+                level: Level::ERROR,
+                target: "imglife",
+                message: finding.message.clone(),
+                fields,
+            });
         }
         if errors.omitted > 0 {
             let message = format!("{} more errors in {}", errors.omitted, errors.name);
-            self.record(&Record { level: Level::ERROR, target: "imglife", message, fields: Vec::new() });
+            self.record(&Record {
+                level: Level::ERROR,
+                target: "imglife",
+                message,
+                fields: Vec::new(),
+            });
         }
     }
 
@@ -110,7 +134,11 @@ impl Messages {
             Level::DEBUG => ("debug", Style::new().dimmed()),
             Level::TRACE => ("trace", Style::new().dimmed()),
         };
-        let mut line = if self.color { format!("{style}{word}:{style:#} ") } else { format!("{word}: ") };
+        let mut line = if self.color {
+            format!("{style}{word}:{style:#} ")
+        } else {
+            format!("{word}: ")
+        };
         if !is_ours(record.target) {
             line += &format!("{}: ", record.target);
         }
@@ -131,8 +159,18 @@ impl Messages {
 
     fn json(&self, record: &Record<'_>) -> String {
         let mut object = Map::new();
-        object.insert("time".to_owned(), json!(self.clock.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)));
-        object.insert("level".to_owned(), json!(record.level.as_str().to_ascii_lowercase()));
+        object.insert(
+            "time".to_owned(),
+            json!(
+                self.clock
+                    .now()
+                    .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+            ),
+        );
+        object.insert(
+            "level".to_owned(),
+            json!(record.level.as_str().to_ascii_lowercase()),
+        );
         object.insert("target".to_owned(), json!(record.target));
         object.insert("message".to_owned(), json!(self.shown(&record.message)));
         for (name, value) in &record.fields {
@@ -157,9 +195,16 @@ impl Messages {
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Returns `stdout`, where the first thing that is written ends the bars: what follows is the report.
+    /// Returns `stdout`, where the first thing that is written ends the bars: what follows is the
+    /// report.
     pub(super) fn bars_end_at(&self, stdout: &Stream) -> Stream {
-        Stream::new(EndsBars { messages: self.clone(), stdout: stdout.clone() }, stdout.is_terminal)
+        Stream::new(
+            EndsBars {
+                messages: self.clone(),
+                stdout: stdout.clone(),
+            },
+            stdout.is_terminal,
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! The command line: arguments, help, completions and manual pages; how failures, logs and progress are drawn on stderr.
+//! The command line: arguments, help, completions and manual pages; how failures, logs and progress
+//! are drawn on stderr.
 //!
 //! Nothing of clap leaves this module: `app` is handed plain values.
 
@@ -50,9 +51,10 @@ const HELP_WIDTH: usize = 100;
 
 /// Keep an organisation's container images alive
 ///
-/// Mirrors public images and keeps the mirrors current, builds base images on them, knows when they reach their end of life, and
-/// records which applications stand on what. Configured by one file: `imglife.yaml`, or the one that `--config` or
-/// `IMGLIFE_CONFIG` names. Reports and data go to stdout; logs, progress and errors to stderr.
+/// Mirrors public images and keeps the mirrors current, builds base images on them, knows when they
+/// reach their end of life, and records which applications stand on what. Configured by one file:
+/// `imglife.yaml`, or the one that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to
+/// stdout; logs, progress and errors to stderr.
 #[derive(Debug, Parser)]
 #[command(
     name = "imglife",
@@ -119,10 +121,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, process: &Process) ->
         Err(error) => return answer(&error, &arguments, process),
     };
     let settings = cli.global.log_settings(&process.variables);
-    let format = settings.as_ref().map_or(LogFormat::Text, |settings| settings.format);
-    let messages = Messages::new(process, format, cli.global.color.colors(&process.variables, &process.stderr));
+    let format = settings
+        .as_ref()
+        .map_or(LogFormat::Text, |settings| settings.format);
+    let messages = Messages::new(
+        process,
+        format,
+        cli.global.color.colors(&process.variables, &process.stderr),
+    );
     let ended = settings.and_then(|settings| {
-        let _logs = tracing::dispatcher::set_default(&logging::dispatch(messages.clone(), settings.level));
+        let _logs =
+            tracing::dispatcher::set_default(&logging::dispatch(messages.clone(), settings.level));
         run(cli, &messages, process)
     });
     messages.end_bars();
@@ -144,13 +153,22 @@ fn parse(arguments: &[OsString], process: &Process) -> Result<Cli, clap::Error> 
     Ok(cli)
 }
 
-/// Prints what clap answers instead of a command: help and the version on stdout, wrong usage on stderr.
+/// Prints what clap answers instead of a command: help and the version on stdout, wrong usage on
+/// stderr.
 fn answer(error: &clap::Error, arguments: &[OsString], process: &Process) -> Exit {
-    let (stream, exit) = if error.use_stderr() { (&process.stderr, Exit::Usage) } else { (&process.stdout, Exit::Done) };
+    let (stream, exit) = if error.use_stderr() {
+        (&process.stderr, Exit::Usage)
+    } else {
+        (&process.stdout, Exit::Done)
+    };
     let text = error.render();
     // The arguments were not accepted as a whole, but what they say about colour still counts.
     let colored = ColorChoice::in_arguments(arguments).colors(&process.variables, stream);
-    let text = if colored { text.ansi().to_string() } else { text.to_string() };
+    let text = if colored {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
     match stream.write(&text) {
         Ok(()) => exit,
         Err(_) => Exit::Failed,
@@ -159,26 +177,46 @@ fn answer(error: &clap::Error, arguments: &[OsString], process: &Process) -> Exi
 
 fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure> {
     let surroundings = Surroundings {
-        process: Process { stdout: messages.bars_end_at(&process.stdout), ..process.clone() },
+        process: Process {
+            stdout: messages.bars_end_at(&process.stdout),
+            ..process.clone()
+        },
         progress: progress::choose(&cli.global, messages, process),
         presentation: Arc::new(progress::Stages::new(&cli.global, messages, process)),
         part_of: None,
         report_color: cli.global.color.colors(&process.variables, &process.stdout),
         deadline: app::deadline(cli.global.time_limit, process),
     };
-    let global = app::Global { configuration: cli.global.config };
-    // `--check` stands for `config check`, whatever the command; only that command itself says how to report.
-    let checks = |command: &Command| matches!(command, Command::Config(arguments) if arguments.is_check());
-    let command = match cli.command.filter(|command| !cli.global.check || checks(command)) {
-        None => app::Command::ConfigCheck { output: app::Output::Text },
+    let global = app::Global {
+        configuration: cli.global.config,
+    };
+    // `--check` stands for `config check`, whatever the command; only that command itself says how
+    // to report.
+    let checks =
+        |command: &Command| matches!(command, Command::Config(arguments) if arguments.is_check());
+    let command = match cli
+        .command
+        .filter(|command| !cli.global.check || checks(command))
+    {
+        None => app::Command::ConfigCheck {
+            output: app::Output::Text,
+        },
         Some(Command::Config(arguments)) => arguments.command(),
-        Some(Command::Run(arguments)) => app::Command::Run(Box::new(arguments.options(&process.variables)?)),
-        Some(Command::Sync(arguments)) => app::Command::Sync(arguments.options(&process.variables)?),
+        Some(Command::Run(arguments)) => {
+            app::Command::Run(Box::new(arguments.options(&process.variables)?))
+        }
+        Some(Command::Sync(arguments)) => {
+            app::Command::Sync(arguments.options(&process.variables)?)
+        }
         Some(Command::Eol(arguments)) => arguments.command(),
         Some(Command::Status(arguments)) => app::Command::Status(arguments.options()),
-        Some(Command::Build(arguments)) => app::Command::Build(arguments.options(&process.variables)?),
+        Some(Command::Build(arguments)) => {
+            app::Command::Build(arguments.options(&process.variables)?)
+        }
         Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
-        Some(Command::Cleanup(arguments)) => app::Command::Cleanup(arguments.options(&process.variables)?),
+        Some(Command::Cleanup(arguments)) => {
+            app::Command::Cleanup(arguments.options(&process.variables)?)
+        }
         Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
         Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
         Some(Command::App(arguments)) => arguments.command(),
@@ -186,7 +224,9 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
         Some(Command::Doctor(arguments)) => app::Command::Doctor(arguments.options()),
         Some(Command::Git(arguments)) => arguments.command(),
-        Some(Command::Demo(arguments)) => return crate::demo::run(&arguments.options(), &surroundings),
+        Some(Command::Demo(arguments)) => {
+            return crate::demo::run(&arguments.options(), &surroundings);
+        }
         Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
         Some(Command::Man(arguments)) => return arguments.run(&surroundings),
     };

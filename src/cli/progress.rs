@@ -21,24 +21,35 @@ const ITEM_BARS: usize = 8;
 const TICK: Duration = Duration::from_millis(120);
 
 const WAITING: &str = "{spinner} {msg}";
-const OVERALL: &str = "{prefix} {bar:25} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
+const OVERALL: &str =
+    "{prefix} {bar:25} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 const ITEM: &str = "  {wide_msg} {decimal_bytes:>10}/{decimal_total_bytes:10}";
 
 /// Returns how the progress of a run is shown.
-pub(super) fn choose(global: &GlobalArguments, messages: &Messages, process: &Process) -> Arc<dyn Progress> {
+pub(super) fn choose(
+    global: &GlobalArguments,
+    messages: &Messages,
+    process: &Process,
+) -> Arc<dyn Progress> {
     Stages::new(global, messages, process).progress()
 }
 
 fn shown(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
     let variables = &process.variables;
     // Some runners give their jobs a terminal, and write down all that is drawn on it.
-    let is_watched = process.stderr.is_terminal && variables.get("TERM") != Some("dumb") && variables.get_filled("CI").is_none();
+    let is_watched = process.stderr.is_terminal
+        && variables.get("TERM") != Some("dumb")
+        && variables.get_filled("CI").is_none();
     let draws = is_watched && messages.format == LogFormat::Text;
     if draws {
         messages.bars.set_draw_target(ProgressDrawTarget::stderr());
         Arc::new(Bars::new(messages.clone()))
     } else {
-        Arc::new(Lines { messages: messages.clone(), planned: AtomicUsize::new(0), finished: AtomicUsize::new(0) })
+        Arc::new(Lines {
+            messages: messages.clone(),
+            planned: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -53,13 +64,22 @@ pub(super) struct Stages {
 impl Stages {
     pub(super) fn new(global: &GlobalArguments, messages: &Messages, process: &Process) -> Stages {
         let hides_progress = global.quiet || global.no_progress;
-        Stages { messages: messages.clone(), process: process.clone(), is_quiet: global.quiet, hides_progress }
+        Stages {
+            messages: messages.clone(),
+            process: process.clone(),
+            is_quiet: global.quiet,
+            hides_progress,
+        }
     }
 }
 
 impl Presentation for Stages {
     fn progress(&self) -> Arc<dyn Progress> {
-        if self.hides_progress { silent() } else { shown(&self.messages, &self.process) }
+        if self.hides_progress {
+            silent()
+        } else {
+            shown(&self.messages, &self.process)
+        }
     }
 
     fn failure(&self, failure: &Failure) {
@@ -88,7 +108,10 @@ impl Progress for Lines {
                 self.planned.fetch_add(items, Ordering::Relaxed);
             }
             Event::Finished { item, outcome } => self.finished(item, outcome),
-            Event::Observing { .. } | Event::Started { .. } | Event::Expected { .. } | Event::Moved { .. } => {}
+            Event::Observing { .. }
+            | Event::Started { .. }
+            | Event::Expected { .. }
+            | Event::Moved { .. } => {}
         }
     }
 }
@@ -99,16 +122,30 @@ impl Lines {
         let planned = self.planned.load(Ordering::Relaxed).max(finished);
         if self.messages.format == LogFormat::Json {
             let (level, message, detail) = match outcome {
-                ItemOutcome::Done { detail } => (Level::INFO, "finished", ("detail", json!(detail))),
+                ItemOutcome::Done { detail } => {
+                    (Level::INFO, "finished", ("detail", json!(detail)))
+                }
                 ItemOutcome::Failed { cause } => (Level::ERROR, "failed", ("cause", json!(cause))),
             };
-            let fields = vec![("item", json!(item)), detail, ("finished", json!(finished)), ("planned", json!(planned))];
-            return self.messages.record(&Record { level, target: "imglife::progress", message: message.to_owned(), fields });
+            let fields = vec![
+                ("item", json!(item)),
+                detail,
+                ("finished", json!(finished)),
+                ("planned", json!(planned)),
+            ];
+            return self.messages.record(&Record {
+                level,
+                target: "imglife::progress",
+                message: message.to_owned(),
+                fields,
+            });
         }
         self.messages.line(&match outcome {
             ItemOutcome::Done { detail: "" } => format!("[{finished}/{planned}] {item}"),
             ItemOutcome::Done { detail } => format!("[{finished}/{planned}] {item}  {detail}"),
-            ItemOutcome::Failed { cause } => format!("[{finished}/{planned}] {item}  failed: {cause}"),
+            ItemOutcome::Failed { cause } => {
+                format!("[{finished}/{planned}] {item}  failed: {cause}")
+            }
         });
     }
 }
@@ -136,18 +173,36 @@ struct Item {
 
 impl Bars {
     fn new(messages: Messages) -> Bars {
-        let overall = messages.bars.add(ProgressBar::no_length().with_style(style(WAITING)));
+        let overall = messages
+            .bars
+            .add(ProgressBar::no_length().with_style(style(WAITING)));
         overall.enable_steady_tick(TICK);
-        Bars { messages, overall, state: Mutex::default() }
+        Bars {
+            messages,
+            overall,
+            state: Mutex::default(),
+        }
     }
 
     fn started(&self, state: &mut State, item: &str) {
-        let shown = state.items.values().filter(|item| item.bar.is_some()).count();
+        let shown = state
+            .items
+            .values()
+            .filter(|item| item.bar.is_some())
+            .count();
         let bar = (shown < ITEM_BARS).then(|| {
-            let bar = ProgressBar::new(0).with_style(style(ITEM)).with_message(self.messages.shown(item));
+            let bar = ProgressBar::new(0)
+                .with_style(style(ITEM))
+                .with_message(self.messages.shown(item));
             self.messages.bars.insert_before(&self.overall, bar)
         });
-        state.items.insert(item.to_owned(), Item { bar, ..Item::default() });
+        state.items.insert(
+            item.to_owned(),
+            Item {
+                bar,
+                ..Item::default()
+            },
+        );
     }
 
     fn finished(&self, state: &mut State, item: &str) {
@@ -157,10 +212,15 @@ impl Bars {
                 self.messages.bars.remove(&bar);
             }
             // What a failed item did not move will not be moved.
-            self.overall.dec_length(item.expected.saturating_sub(item.moved));
+            self.overall
+                .dec_length(item.expected.saturating_sub(item.moved));
         }
         state.finished += 1;
-        self.overall.set_prefix(format!("{}/{}", state.finished, state.planned.max(state.finished)));
+        self.overall.set_prefix(format!(
+            "{}/{}",
+            state.finished,
+            state.planned.max(state.finished)
+        ));
         if state.finished >= state.planned {
             self.overall.finish_and_clear();
         }
@@ -178,7 +238,8 @@ impl Progress for Bars {
                 if self.overall.length().is_none() {
                     self.overall.set_length(0);
                 }
-                self.overall.set_prefix(format!("{}/{}", state.finished, state.planned));
+                self.overall
+                    .set_prefix(format!("{}/{}", state.finished, state.planned));
             }
             Event::Started { item } => self.started(&mut state, item),
             Event::Expected { item, bytes } => {
@@ -201,7 +262,9 @@ impl Progress for Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 #[cfg(test)]
@@ -224,15 +287,38 @@ mod tests {
 
     fn lines(format: LogFormat) -> String {
         let (process, captured) = process();
-        let lines = Lines { messages: Messages::new(&process, format, false), planned: AtomicUsize::new(0), finished: AtomicUsize::new(0) };
-        let (one, two) = ("docker.io/library/alpine:3.21 -> reg/mirrors/alpine:3.21", "b\n::error::\u{1b}[2J");
-        lines.event(Event::Observing { what: "docker.io/library/alpine" });
+        let lines = Lines {
+            messages: Messages::new(&process, format, false),
+            planned: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+        };
+        let (one, two) = (
+            "docker.io/library/alpine:3.21 -> reg/mirrors/alpine:3.21",
+            "b\n::error::\u{1b}[2J",
+        );
+        lines.event(Event::Observing {
+            what: "docker.io/library/alpine",
+        });
         lines.event(Event::Planned { items: 3 });
         lines.event(Event::Started { item: one });
-        lines.event(Event::Moved { item: one, bytes: 12 });
-        lines.event(Event::Finished { item: one, outcome: ItemOutcome::Done { detail: "12.3 MB" } });
-        lines.event(Event::Finished { item: two, outcome: ItemOutcome::Failed { cause: "refused hunter2" } });
-        lines.event(Event::Finished { item: "c", outcome: ItemOutcome::Done { detail: "" } });
+        lines.event(Event::Moved {
+            item: one,
+            bytes: 12,
+        });
+        lines.event(Event::Finished {
+            item: one,
+            outcome: ItemOutcome::Done { detail: "12.3 MB" },
+        });
+        lines.event(Event::Finished {
+            item: two,
+            outcome: ItemOutcome::Failed {
+                cause: "refused hunter2",
+            },
+        });
+        lines.event(Event::Finished {
+            item: "c",
+            outcome: ItemOutcome::Done { detail: "" },
+        });
         captured.text()
     }
 
@@ -257,11 +343,18 @@ mod tests {
     #[test]
     fn quiet_and_no_progress_show_nothing() {
         use clap::Parser;
-        for (line, shown) in [("imglife sync", "[1/1] a\n"), ("imglife sync -q", ""), ("imglife --no-progress sync", "")] {
+        for (line, shown) in [
+            ("imglife sync", "[1/1] a\n"),
+            ("imglife sync -q", ""),
+            ("imglife --no-progress sync", ""),
+        ] {
             let (process, captured) = process();
             let messages = Messages::new(&process, LogFormat::Text, false);
             let global = crate::cli::Cli::parse_from(line.split(' ')).global;
-            choose(&global, &messages, &process).event(Event::Finished { item: "a", outcome: ItemOutcome::Done { detail: "" } });
+            choose(&global, &messages, &process).event(Event::Finished {
+                item: "a",
+                outcome: ItemOutcome::Done { detail: "" },
+            });
             assert_eq!(captured.text(), shown, "{line}");
         }
     }
@@ -276,14 +369,38 @@ mod tests {
             bars.event(Event::Expected { item, bytes: 100 });
             bars.event(Event::Moved { item, bytes: 40 });
         }
-        let with_bar = |bars: &Bars| bars.state.lock().expect("no panic").items.values().filter(|item| item.bar.is_some()).count();
-        assert_eq!((with_bar(&bars), bars.overall.length(), bars.overall.position()), (ITEM_BARS, Some(2000), 800));
-        bars.event(Event::Finished { item: &names[0], outcome: ItemOutcome::Failed { cause: "refused" } });
-        assert_eq!((bars.overall.length(), bars.overall.position()), (Some(1940), 800));
+        let with_bar = |bars: &Bars| {
+            bars.state
+                .lock()
+                .expect("no panic")
+                .items
+                .values()
+                .filter(|item| item.bar.is_some())
+                .count()
+        };
+        assert_eq!(
+            (
+                with_bar(&bars),
+                bars.overall.length(),
+                bars.overall.position()
+            ),
+            (ITEM_BARS, Some(2000), 800)
+        );
+        bars.event(Event::Finished {
+            item: &names[0],
+            outcome: ItemOutcome::Failed { cause: "refused" },
+        });
+        assert_eq!(
+            (bars.overall.length(), bars.overall.position()),
+            (Some(1940), 800)
+        );
         for item in &names[1..] {
             assert!(!bars.overall.is_finished());
             bars.event(Event::Moved { item, bytes: 60 });
-            bars.event(Event::Finished { item, outcome: ItemOutcome::Done { detail: "" } });
+            bars.event(Event::Finished {
+                item,
+                outcome: ItemOutcome::Done { detail: "" },
+            });
         }
         assert_eq!((with_bar(&bars), bars.overall.is_finished()), (0, true));
     }

@@ -9,12 +9,15 @@ use crate::model::ImageReference;
 
 /// Record what an application image was built on
 ///
-/// Stores a record of the image, its base, the commit and the project in the Package Registry, in the place of an older record of the
-/// same tag. `status` and `check` tell from these records who uses a base, and `cleanup` keeps the bases that they name.
+/// Stores a record of the image, its base, the commit and the project in the Package Registry, in
+/// the place of an older record of the same tag. `status` and `check` tell from these records who
+/// uses a base, and `cleanup` keeps the bases that they name.
 ///
-/// The base is found out from the image when `--base` is not given: from the annotation `org.opencontainers.image.base.name`, the
-/// label `BASE_IMAGE_REF`, the label `imglife.ref` that every image inherits from a base of `imglife build`, or the label
-/// `org.opencontainers.image.base.name`. What the image inherited from its base names the base's own base, and does not count.
+/// The base is found out from the image when `--base` is not given: from the annotation
+/// `org.opencontainers.image.base.name`, the label `BASE_IMAGE_REF`, the label `imglife.ref` that
+/// every image inherits from a base of `imglife build`, or the label
+/// `org.opencontainers.image.base.name`. What the image inherited from its base names the base's
+/// own base, and does not count.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -51,7 +54,8 @@ pub(super) struct RegisterArguments {
     #[arg(long, value_name = "PLATFORMS")]
     platform: Vec<String>,
 
-    /// A field of one's own (can be repeated); in CI `ci_ref` and `ci_pipeline_url` are there by themselves
+    /// A field of one's own (can be repeated); in CI `ci_ref` and `ci_pipeline_url` are there by
+    /// themselves
     #[arg(long, value_name = "KEY=VALUE")]
     field: Vec<String>,
 

@@ -21,17 +21,19 @@ use crate::model::Variables;
 
 /// Run the steps of a pipeline
 ///
-/// Runs the steps in the order sync, build, eol-update, status, cleanup, check, register. Without names those that the event calls for:
-/// sync, build, eol-update and status on a schedule or by hand, build and status after a push; in CI, build on the default branch only.
-/// The event is the CI server's, outside of CI `manual`. eol-update and status run although a step before them failed; cleanup does
-/// not after a failed sync.
+/// Runs the steps in the order sync, build, eol-update, status, cleanup, check, register. Without
+/// names those that the event calls for: sync, build, eol-update and status on a schedule or by
+/// hand, build and status after a push; in CI, build on the default branch only. The event is the
+/// CI server's, outside of CI `manual`. eol-update and status run although a step before them
+/// failed; cleanup does not after a failed sync.
 ///
-/// On the default branch in CI, what changed is also committed and pushed (`eol-data.yaml`, `README.md`), the inventory is published,
-/// and the messages of `lifecycle.notify` are sent.
+/// On the default branch in CI, what changed is also committed and pushed (`eol-data.yaml`,
+/// `README.md`), the inventory is published, and the messages of `lifecycle.notify` are sent.
 ///
-/// The options of a step are those of its own command. They follow `--` where one step is named, or are variables:
-/// IMGLIFE_CHECK_MAX_DAYS=30 is `--max-days 30` of check, IMGLIFE_STATUS_OVERWRITE=true is `--overwrite` of status, and IMGLIFE_RUN_PUSH=never is
-/// `--push never` of this command. What can be repeated is one value a line.
+/// The options of a step are those of its own command. They follow `--` where one step is named, or
+/// are variables: IMGLIFE_CHECK_MAX_DAYS=30 is `--max-days 30` of check,
+/// IMGLIFE_STATUS_OVERWRITE=true is `--overwrite` of status, and IMGLIFE_RUN_PUSH=never is `--push
+/// never` of this command. What can be repeated is one value a line.
 #[derive(Debug, Default, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -70,15 +72,18 @@ pub(super) struct RunArguments {
     #[arg(long)]
     fail_fast: bool,
 
-    /// Narrows sync, build and cleanup to entries and images of this name; `*` and `?` are wildcards (can be repeated)
+    /// Narrows sync, build and cleanup to entries and images of this name; `*` and `?` are
+    /// wildcards (can be repeated)
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Narrows sync, build and cleanup to the I-th of N equal parts; `auto` takes both from CI_NODE_INDEX and CI_NODE_TOTAL
+    /// Narrows sync, build and cleanup to the I-th of N equal parts; `auto` takes both from
+    /// CI_NODE_INDEX and CI_NODE_TOTAL
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
-    /// Write the reports for CI servers into this directory: JUnit, OpenMetrics, code quality, dotenv, JSON
+    /// Write the reports for CI servers into this directory: JUnit, OpenMetrics, code quality,
+    /// dotenv, JSON
     #[arg(long, value_name = "DIR")]
     reports: Option<PathBuf>,
 
@@ -94,8 +99,8 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "PLATFORMS=ENDPOINT", help_heading = BUILDER)]
     builder_node: Vec<Node>,
 
-    /// Where a buildx builder is made for the run: register emulators for other platforms first, by this image
-    /// (`tonistiigi/binfmt`), which is run with all privileges
+    /// Where a buildx builder is made for the run: register emulators for other platforms first, by
+    /// this image (`tonistiigi/binfmt`), which is run with all privileges
     #[arg(long, value_name = "IMAGE", help_heading = BUILDER)]
     binfmt: Option<String>,
 
@@ -163,12 +168,21 @@ impl RunArguments {
         steps.dedup();
         let are_named = !steps.is_empty();
         if !given.options.is_empty() && steps.len() != 1 {
-            return Err(Failure::usage("options after `--` are those of a step, so one step must be named")
-                .hint("for several give them as variables, as in IMGLIFE_STATUS_FAIL_ON=expired"));
+            return Err(Failure::usage(
+                "options after `--` are those of a step, so one step must be named",
+            )
+            .hint("for several give them as variables, as in IMGLIFE_STATUS_FAIL_ON=expired"));
         }
-        let steps = if are_named { steps } else { CALLED_FOR.to_vec() };
+        let steps = if are_named {
+            steps
+        } else {
+            CALLED_FOR.to_vec()
+        };
         Ok(RunOptions {
-            steps: steps.into_iter().map(|step| given.step(step, variables)).collect::<Result<_, Failure>>()?,
+            steps: steps
+                .into_iter()
+                .map(|step| given.step(step, variables))
+                .collect::<Result<_, Failure>>()?,
             are_named,
             event: given.event.map(|event| match event {
                 EventName::Schedule => Event::Schedule,
@@ -229,14 +243,26 @@ impl RunArguments {
                 let arguments: BuildArguments = self.arguments("build", variables)?;
                 StepOptions::Build(arguments.within(self.shard).options(variables)?)
             }
-            Step::EolUpdate => StepOptions::EolUpdate(self.arguments::<UpdateArguments>("eol-update", variables)?.options()),
-            Step::Status => StepOptions::Status(self.arguments::<StatusArguments>("status", variables)?.options()),
+            Step::EolUpdate => StepOptions::EolUpdate(
+                self.arguments::<UpdateArguments>("eol-update", variables)?
+                    .options(),
+            ),
+            Step::Status => StepOptions::Status(
+                self.arguments::<StatusArguments>("status", variables)?
+                    .options(),
+            ),
             Step::Cleanup => {
                 let arguments: CleanupArguments = self.arguments("cleanup", variables)?;
                 StepOptions::Cleanup(arguments.within(self.shard).options(variables)?)
             }
-            Step::Check => StepOptions::Check(self.arguments::<CheckArguments>("check", variables)?.options()),
-            Step::Register => StepOptions::Register(self.arguments::<RegisterArguments>("register", variables)?.options()),
+            Step::Check => StepOptions::Check(
+                self.arguments::<CheckArguments>("check", variables)?
+                    .options(),
+            ),
+            Step::Register => StepOptions::Register(
+                self.arguments::<RegisterArguments>("register", variables)?
+                    .options(),
+            ),
         })
     }
 
@@ -244,7 +270,9 @@ impl RunArguments {
         let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
         let given: Vec<String> = self.options.iter().map(|option| name(option)).collect();
         // What can be repeated would come to both.
-        let written = written::<T>(step, variables)?.into_iter().filter(|argument| !given.contains(&name(argument)));
+        let written = written::<T>(step, variables)?
+            .into_iter()
+            .filter(|argument| !given.contains(&name(argument)));
         parsed(step, written.chain(self.options.iter().cloned()))
     }
 }

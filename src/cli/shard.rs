@@ -1,4 +1,5 @@
-//! `--shard`: one of several parts of a run, by number or as the CI's parallel jobs count themselves.
+//! `--shard`: one of several parts of a run, by number or as the CI's parallel jobs count
+//! themselves.
 
 use std::str::FromStr;
 
@@ -33,29 +34,45 @@ impl FromStr for ShardArgument {
             return Ok(ShardArgument::Auto);
         }
         let (index, count) = text.split_once('/').ok_or(ShardError)?;
-        part(index, count).map(ShardArgument::Part).ok_or(ShardError)
+        part(index, count)
+            .map(ShardArgument::Part)
+            .ok_or(ShardError)
     }
 }
 
 fn part(index: &str, count: &str) -> Option<Shard> {
-    let number = |text: &str| text.parse::<usize>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = |text: &str| {
+        text.parse::<usize>()
+            .ok()
+            .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
     let count = number(count).filter(|count| *count <= MOST_PARTS)?;
     Shard::new(number(index)?, count)
 }
 
 impl ShardArgument {
-    /// Returns the part that is meant, for `auto` from the variables of the CI job (GitLab's `parallel`; the index counts from 1).
+    /// Returns the part that is meant, for `auto` from the variables of the CI job (GitLab's
+    /// `parallel`; the index counts from 1).
     pub(super) fn shard(self, variables: &Variables) -> Result<Shard, Failure> {
         if let ShardArgument::Part(shard) = self {
             return Ok(shard);
         }
-        let (Some(index), Some(total)) = (variables.get_filled(INDEX), variables.get_filled(TOTAL)) else {
-            return Err(Failure::usage(format!("`--shard auto` needs the variables {INDEX} and {TOTAL}"))
-                .hint("GitLab sets both in jobs with `parallel`; elsewhere give `--shard I/N`"));
+        let (Some(index), Some(total)) = (variables.get_filled(INDEX), variables.get_filled(TOTAL))
+        else {
+            return Err(Failure::usage(format!(
+                "`--shard auto` needs the variables {INDEX} and {TOTAL}"
+            ))
+            .hint("GitLab sets both in jobs with `parallel`; elsewhere give `--shard I/N`"));
         };
         part(index, total).ok_or_else(|| {
-            Failure::usage(format!("{INDEX} is `{}` and {TOTAL} is `{}`", excerpt(index, 20), excerpt(total, 20)))
-                .hint(format!("`--shard auto` expects 1 <= {INDEX} <= {TOTAL} <= {MOST_PARTS}"))
+            Failure::usage(format!(
+                "{INDEX} is `{}` and {TOTAL} is `{}`",
+                excerpt(index, 20),
+                excerpt(total, 20)
+            ))
+            .hint(format!(
+                "`--shard auto` expects 1 <= {INDEX} <= {TOTAL} <= {MOST_PARTS}"
+            ))
         })
     }
 }
@@ -66,22 +83,46 @@ mod tests {
 
     #[test]
     fn a_shard_is_a_part_of_a_whole() {
-        for (text, shown) in [("1/1", "1/1"), ("1/3", "1/3"), ("3/3", "3/3"), ("1000/1000", "1000/1000")] {
+        for (text, shown) in [
+            ("1/1", "1/1"),
+            ("1/3", "1/3"),
+            ("3/3", "3/3"),
+            ("1000/1000", "1000/1000"),
+        ] {
             let parsed = text.parse::<ShardArgument>().expect(text);
-            assert_eq!(parsed.shard(&Variables::default()).expect(text).to_string(), shown);
+            assert_eq!(
+                parsed.shard(&Variables::default()).expect(text).to_string(),
+                shown
+            );
         }
-        for text in ["0/3", "4/3", "1/0", "1/1001", "1", "/", "1/", "/3", "+1/3", " 1/3", "-1/3", "1/3/5", "1.5/3", "Auto", ""] {
+        for text in [
+            "0/3", "4/3", "1/0", "1/1001", "1", "/", "1/", "/3", "+1/3", " 1/3", "-1/3", "1/3/5",
+            "1.5/3", "Auto", "",
+        ] {
             assert_eq!(text.parse::<ShardArgument>(), Err(ShardError), "{text}");
         }
     }
 
     #[test]
     fn auto_takes_the_part_of_the_ci_job() {
-        let shard = |variables: &[(&str, &str)]| ShardArgument::Auto.shard(&variables.iter().copied().collect());
-        assert_eq!(shard(&[(INDEX, "2"), (TOTAL, "5")]).expect("both are set").to_string(), "2/5");
+        let shard = |variables: &[(&str, &str)]| {
+            ShardArgument::Auto.shard(&variables.iter().copied().collect())
+        };
+        assert_eq!(
+            shard(&[(INDEX, "2"), (TOTAL, "5")])
+                .expect("both are set")
+                .to_string(),
+            "2/5"
+        );
         let missing = shard(&[(TOTAL, "1")]).expect_err("no index");
-        assert_eq!(missing.error.to_string(), "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL");
+        assert_eq!(
+            missing.error.to_string(),
+            "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL"
+        );
         let wrong = shard(&[(INDEX, "6"), (TOTAL, "5\u{1b}")]).expect_err("6 of 5");
-        assert_eq!(wrong.error.to_string(), r"CI_NODE_INDEX is `6` and CI_NODE_TOTAL is `5\u{1b}`");
+        assert_eq!(
+            wrong.error.to_string(),
+            r"CI_NODE_INDEX is `6` and CI_NODE_TOTAL is `5\u{1b}`"
+        );
     }
 }

@@ -8,10 +8,12 @@ use crate::app::{FailOn, StatusForm, StatusOptions};
 
 /// Report what there is, who uses it, and when it ends
 ///
-/// Three tables: mirrors, base images, and the applications that were registered, each with its end of life and how it stands; below
-/// them who stands on what, and what ends when. Nothing is in it that changes by itself, so a commit of it says that something has
-/// changed. In a file that is there already only what is between `<!-- imglife:begin -->` and `<!-- imglife:end -->` is replaced; a
-/// file without these lines gets the report at its end. A registry that cannot be listed fails the whole, and no file is written.
+/// Three tables: mirrors, base images, and the applications that were registered, each with its end
+/// of life and how it stands; below them who stands on what, and what ends when. Nothing is in it
+/// that changes by itself, so a commit of it says that something has changed. In a file that is
+/// there already only what is between `<!-- imglife:begin -->` and `<!-- imglife:end -->` is
+/// replaced; a file without these lines gets the report at its end. A registry that cannot be
+/// listed fails the whole, and no file is written.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -46,7 +48,8 @@ pub(super) struct StatusArguments {
     #[arg(long, conflicts_with = "publish")]
     offline: bool,
 
-    /// Store the inventory in the Package Registry, where `imglife check` looks for the newest bases
+    /// Store the inventory in the Package Registry, where `imglife check` looks for the newest
+    /// bases
     #[arg(long)]
     publish: bool,
 

@@ -12,10 +12,11 @@ use crate::model::Variables;
 
 /// Mirror upstream tags
 ///
-/// For each entry of the configuration's `sync` section: lists the tags of the source, selects those that are wanted, and
-/// copies what the target lacks, every image bit for bit with its tag written last (an index of which only some `platforms` are kept
-/// is written anew, unless `platform_mode` is `sparse`). Nothing is ever deleted. An item that fails
-/// does not stop the others: the report names it, its cause and whether the source or the target is at fault.
+/// For each entry of the configuration's `sync` section: lists the tags of the source, selects
+/// those that are wanted, and copies what the target lacks, every image bit for bit with its tag
+/// written last (an index of which only some `platforms` are kept is written anew, unless
+/// `platform_mode` is `sparse`). Nothing is ever deleted. An item that fails does not stop the
+/// others: the report names it, its cause and whether the source or the target is at fault.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -37,7 +38,8 @@ Exit codes:
   1  an entry or a tag failed; the others are done
   2  wrong usage or configuration; nothing was done")]
 pub(super) struct SyncArguments {
-    /// Print the selected tags and what would become of them, one a line, and how many each rule left out, and stop
+    /// Print the selected tags and what would become of them, one a line, and how many each rule
+    /// left out, and stop
     #[arg(long, conflicts_with = "dry_run")]
     list: bool,
 
@@ -45,11 +47,13 @@ pub(super) struct SyncArguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// Only entries whose source or target matches, as a whole or in its last part; `*` and `?` are wildcards (can be repeated)
+    /// Only entries whose source or target matches, as a whole or in its last part; `*` and `?` are
+    /// wildcards (can be repeated)
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Only the I-th of N equal parts of the entries; `auto` takes both from CI_NODE_INDEX and CI_NODE_TOTAL
+    /// Only the I-th of N equal parts of the entries; `auto` takes both from CI_NODE_INDEX and
+    /// CI_NODE_TOTAL
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 

@@ -28,7 +28,11 @@ fn run_in(directory: &Path, line: &str, variables: &[(&str, &str)]) -> Ended {
         stderr,
     };
     let exit = main(line.split_whitespace().map(OsString::from), &process);
-    Ended { exit, stdout: written.text(), stderr: said.text() }
+    Ended {
+        exit,
+        stdout: written.text(),
+        stderr: said.text(),
+    }
 }
 
 fn run(line: &str) -> Ended {
@@ -43,7 +47,10 @@ fn the_definitions_are_sound() {
 #[test]
 fn the_version_is_one_line_on_stdout() {
     let ended = run("imglife --version");
-    assert_eq!((ended.exit, ended.stdout.as_str(), ended.stderr.as_str()), (Exit::Done, "imglife 0.1.0\n", ""));
+    assert_eq!(
+        (ended.exit, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Exit::Done, "imglife 0.1.0\n", "")
+    );
 }
 
 #[test]
@@ -150,7 +157,10 @@ fn every_command_describes_itself_with_examples() {
         let shown = run(&format!("{line} --help"));
         assert_eq!(shown.exit, Exit::Done, "{line}");
         assert!(shown.stdout.contains("Example"), "{line}");
-        assert!(shown.stdout.contains(&format!("  {line}")), "no example of {line}");
+        assert!(
+            shown.stdout.contains(&format!("  {line}")),
+            "no example of {line}"
+        );
         for subcommand in command.get_subcommands() {
             visit(subcommand, &format!("{line} {}", subcommand.get_name()));
         }
@@ -180,32 +190,72 @@ fn wrong_usage_is_told_on_stderr_and_exits_2() {
         "imglife config",
     ] {
         let ended = run(line);
-        assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""), "{line}");
-        assert!(ended.stderr.contains("Usage: imglife") || ended.stderr.contains("try '--help'"), "{line}: {}", ended.stderr);
+        assert_eq!(
+            (ended.exit, ended.stdout.as_str()),
+            (Exit::Usage, ""),
+            "{line}"
+        );
+        assert!(
+            ended.stderr.contains("Usage: imglife") || ended.stderr.contains("try '--help'"),
+            "{line}: {}",
+            ended.stderr
+        );
     }
     let ended = run("imglife sync --shard 4/3");
     assert_eq!(ended.exit, Exit::Usage);
-    assert!(ended.stderr.contains("expected `I/N` with 1 <= I <= N <= 1000, such as `1/3`, or `auto`"), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("expected `I/N` with 1 <= I <= N <= 1000, such as `1/3`, or `auto`"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
 fn usage_errors_are_coloured_only_when_asked_for() {
     assert!(!run("imglife --wrong").stderr.contains('\u{1b}'));
-    assert!(run("imglife --color always --wrong").stderr.contains('\u{1b}'));
-    assert!(run("imglife --color=always --help").stdout.contains('\u{1b}'));
-    for line in ["imglife --color always sync", "imglife sync --color always", "imglife sync --color=always"] {
-        assert!(run(line).stderr.starts_with("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m there is no imglife.yaml"), "{line}");
+    assert!(
+        run("imglife --color always --wrong")
+            .stderr
+            .contains('\u{1b}')
+    );
+    assert!(
+        run("imglife --color=always --help")
+            .stdout
+            .contains('\u{1b}')
+    );
+    for line in [
+        "imglife --color always sync",
+        "imglife sync --color always",
+        "imglife sync --color=always",
+    ] {
+        assert!(
+            run(line)
+                .stderr
+                .starts_with("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m there is no imglife.yaml"),
+            "{line}"
+        );
     }
 }
 
 #[test]
 fn global_flags_are_taken_before_and_after_the_command() {
-    for line in
-        ["imglife --config no.yaml sync", "imglife sync -c no.yaml", "imglife config check --config no.yaml", "imglife -c no.yaml --check"]
-    {
+    for line in [
+        "imglife --config no.yaml sync",
+        "imglife sync -c no.yaml",
+        "imglife config check --config no.yaml",
+        "imglife -c no.yaml --check",
+    ] {
         let ended = run(line);
         assert_eq!(ended.exit, Exit::Usage, "{line}");
-        assert!(ended.stderr.starts_with("error: cannot read the configuration file /nonexistent/no.yaml\n"), "{line}: {}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .starts_with("error: cannot read the configuration file /nonexistent/no.yaml\n"),
+            "{line}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -213,25 +263,43 @@ fn global_flags_are_taken_before_and_after_the_command() {
 fn check_stops_before_the_command() {
     let ended = run("imglife --check man");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
-    assert!(ended.stderr.starts_with("error: there is no imglife.yaml in /nonexistent\n  hint: "), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .starts_with("error: there is no imglife.yaml in /nonexistent\n  hint: "),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
 fn a_variable_with_a_wrong_value_is_a_usage_error_and_a_flag_wins_over_it() {
-    let ended = run_in(Path::new("/"), "imglife man", &[("IMGLIFE_LOG_LEVEL", "loud\u{1b}")]);
+    let ended = run_in(
+        Path::new("/"),
+        "imglife man",
+        &[("IMGLIFE_LOG_LEVEL", "loud\u{1b}")],
+    );
     assert_eq!(ended.exit, Exit::Usage);
     insta::assert_snapshot!(ended.stderr, @r"
     error: IMGLIFE_LOG_LEVEL is `loud\u{1b}`
       hint: set it to one of error, warn, info, debug, trace
     ");
-    let ended = run_in(Path::new("/"), "imglife man --log-level warn", &[("IMGLIFE_LOG_LEVEL", "loud")]);
+    let ended = run_in(
+        Path::new("/"),
+        "imglife man --log-level warn",
+        &[("IMGLIFE_LOG_LEVEL", "loud")],
+    );
     assert_eq!(ended.exit, Exit::Done);
 }
 
 #[test]
 fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
     let variables = [("IMGLIFE_LOG_FORMAT", "json"), ("SOME_TOKEN", "hunter2")];
-    let ended = run_in(Path::new("/"), "imglife --check -c hunter2.yaml", &variables);
+    let ended = run_in(
+        Path::new("/"),
+        "imglife --check -c hunter2.yaml",
+        &variables,
+    );
     assert_eq!(ended.exit, Exit::Usage);
     insta::assert_snapshot!(ended.stderr, @r#"
     {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"cannot read the configuration file /***.yaml","causes":["No such file or directory (os error 2)"],"hints":["`--config` names this file; relative paths start at /"]}
@@ -241,10 +309,13 @@ fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
 #[test]
 fn with_json_logs_each_finding_in_the_configuration_is_an_object() {
     let directory = tempfile::tempdir().expect("a directory");
-    let text =
-        "sync:\n  paralellism: 4\n  entries:\n    - source: alpine\n      target: registry.example.com/alpine\n      tag: hunter2 x\n";
+    let text = "sync:\n  paralellism: 4\n  entries:\n    - source: alpine\n      target: registry.example.com/alpine\n      tag: hunter2 x\n";
     std::fs::write(directory.path().join("imglife.yaml"), text).expect("a file");
-    let ended = run_in(directory.path(), "imglife --check --log-format json", &[("SOME_TOKEN", "hunter2")]);
+    let ended = run_in(
+        directory.path(),
+        "imglife --check --log-format json",
+        &[("SOME_TOKEN", "hunter2")],
+    );
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
     insta::assert_snapshot!(ended.stderr, @r#"
     {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"unknown key","file":"imglife.yaml","path":"sync.paralellism","line":2,"column":3,"hint":"did you mean `parallelism`?"}
@@ -260,10 +331,17 @@ fn completions_and_manual_pages_name_the_commands() {
         assert!(ended.stdout.contains("dry-run"), "{shell}");
     }
     assert!(run("imglife man").stdout.contains("imglife\\-sync(1)"));
-    assert!(run("imglife man config check").stdout.contains("imglife\\-config\\-check"));
+    assert!(
+        run("imglife man config check")
+            .stdout
+            .contains("imglife\\-config\\-check")
+    );
     let ended = run("imglife man snyc");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
-    assert_eq!(ended.stderr, "error: there is no command `snyc`\n  hint: `imglife --help` lists the commands\n");
+    assert_eq!(
+        ended.stderr,
+        "error: there is no command `snyc`\n  hint: `imglife --help` lists the commands\n"
+    );
 }
 
 /// A disk without space.
@@ -284,7 +362,11 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the
     let directory = tempfile::tempdir().expect("a directory");
     let config = "sync: { entries: [{ source: 'ocidir://no', target: 'ocidir://where', tag: a }] }";
     std::fs::write(directory.path().join("imglife.yaml"), config).expect("a file");
-    for line in ["imglife sync --report-junit junit.xml --report-metrics metrics.txt", "imglife man", "imglife config schema"] {
+    for line in [
+        "imglife sync --report-junit junit.xml --report-metrics metrics.txt",
+        "imglife man",
+        "imglife config schema",
+    ] {
         let (stderr, said) = Stream::captured();
         let process = Process {
             variables: Variables::default(),
@@ -293,8 +375,17 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the
             stdout: Stream::new(Full, false),
             stderr,
         };
-        assert_eq!(main(line.split(' ').map(OsString::from), &process), Exit::Failed, "{line}");
-        assert!(said.text().contains("error: cannot write to stdout\n  caused by: "), "{line}: {}", said.text());
+        assert_eq!(
+            main(line.split(' ').map(OsString::from), &process),
+            Exit::Failed,
+            "{line}"
+        );
+        assert!(
+            said.text()
+                .contains("error: cannot write to stdout\n  caused by: "),
+            "{line}: {}",
+            said.text()
+        );
     }
     for file in ["junit.xml", "metrics.txt"] {
         assert!(directory.path().join(file).is_file(), "{file}");
@@ -305,12 +396,24 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the
 fn manual_pages_are_written_below_the_working_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let ended = run_in(directory.path(), "imglife man --dir share/man1", &[]);
-    assert_eq!((ended.exit, ended.stdout.as_str(), ended.stderr.as_str()), (Exit::Done, "", ""));
+    assert_eq!(
+        (ended.exit, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Exit::Done, "", "")
+    );
     for page in ["imglife.1", "imglife-sync.1", "imglife-config-check.1"] {
-        assert!(directory.path().join("share/man1").join(page).is_file(), "{page}");
+        assert!(
+            directory.path().join("share/man1").join(page).is_file(),
+            "{page}"
+        );
     }
     std::fs::write(directory.path().join("file"), "").expect("a file");
     let ended = run_in(directory.path(), "imglife man --dir file/man1", &[]);
     assert_eq!(ended.exit, Exit::Failed);
-    assert!(ended.stderr.starts_with("error: manual pages could not be written to file/man1\n  caused by: "), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .starts_with("error: manual pages could not be written to file/man1\n  caused by: "),
+        "{}",
+        ended.stderr
+    );
 }

@@ -1,4 +1,5 @@
-//! Options that are written as variables, for jobs whose script is one line: no value of theirs goes through a shell.
+//! Options that are written as variables, for jobs whose script is one line: no value of theirs
+//! goes through a shell.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Command};
@@ -7,14 +8,22 @@ use crate::error::Failure;
 use crate::model::Variables;
 use crate::model::text::excerpt;
 
-/// Returns the options of `T` that variables stand for: `IMGLIFE_<NAME>_<OPTION>`, both in upper case, with underscores. An empty
-/// variable is none. A flag is `true` or `false`; what can be repeated has one value a line.
-pub(super) fn written<T: Args>(name: &'static str, variables: &Variables) -> Result<Vec<String>, Failure> {
+/// Returns the options of `T` that variables stand for: `IMGLIFE_<NAME>_<OPTION>`, both in upper
+/// case, with underscores. An empty variable is none. A flag is `true` or `false`; what can be
+/// repeated has one value a line.
+pub(super) fn written<T: Args>(
+    name: &'static str,
+    variables: &Variables,
+) -> Result<Vec<String>, Failure> {
     let mut arguments = Vec::new();
     for argument in command::<T>(name).get_arguments() {
-        let Some(long) = argument.get_long() else { continue };
+        let Some(long) = argument.get_long() else {
+            continue;
+        };
         let variable = variable(name, long);
-        let Some(value) = variables.get_filled(&variable) else { continue };
+        let Some(value) = variables.get_filled(&variable) else {
+            continue;
+        };
         match argument.get_action() {
             ArgAction::SetTrue => {
                 if is_set(&variable, value)? {
@@ -33,24 +42,36 @@ pub(super) fn written<T: Args>(name: &'static str, variables: &Variables) -> Res
 
 /// Returns the names of the variables that stand for the options of `T`.
 pub(super) fn names<T: Args>(name: &'static str) -> Vec<String> {
-    command::<T>(name).get_arguments().filter_map(|argument| Some(variable(name, argument.get_long()?))).collect()
+    command::<T>(name)
+        .get_arguments()
+        .filter_map(|argument| Some(variable(name, argument.get_long()?)))
+        .collect()
 }
 
 /// Returns the name of the variable that stands for an option.
 pub(super) fn variable(name: &str, long: &str) -> String {
-    format!("IMGLIFE_{name}_{long}").to_ascii_uppercase().replace('-', "_")
+    format!("IMGLIFE_{name}_{long}")
+        .to_ascii_uppercase()
+        .replace('-', "_")
 }
 
 fn is_set(variable: &str, value: &str) -> Result<bool, Failure> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" => Ok(true),
         "false" | "0" | "no" => Ok(false),
-        other => Err(Failure::usage(format!("{variable} is `{}`", excerpt(other, 40))).hint("set it to `true` or `false`")),
+        other => Err(
+            Failure::usage(format!("{variable} is `{}`", excerpt(other, 40)))
+                .hint("set it to `true` or `false`"),
+        ),
     }
 }
 
-/// Returns the options of the step `name` that `arguments` give. A later one goes before an earlier one.
-pub(super) fn parsed<T: Args>(name: &'static str, arguments: impl IntoIterator<Item = String>) -> Result<T, Failure> {
+/// Returns the options of the step `name` that `arguments` give. A later one goes before an earlier
+/// one.
+pub(super) fn parsed<T: Args>(
+    name: &'static str,
+    arguments: impl IntoIterator<Item = String>,
+) -> Result<T, Failure> {
     let whole = std::iter::once(format!("imglife {name}")).chain(arguments);
     let matches = command::<T>(name).try_get_matches_from(whole);
     matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| {
@@ -70,11 +91,17 @@ pub(super) fn parsed<T: Args>(name: &'static str, arguments: impl IntoIterator<I
 /// Returns the first option that is needed and was not given, without its dashes.
 fn lacking(error: &clap::Error) -> Option<String> {
     let is_lacking = error.kind() == ErrorKind::MissingRequiredArgument;
-    let Some(ContextValue::Strings(arguments)) = error.get(ContextKind::InvalidArg).filter(|_| is_lacking) else { return None };
+    let Some(ContextValue::Strings(arguments)) =
+        error.get(ContextKind::InvalidArg).filter(|_| is_lacking)
+    else {
+        return None;
+    };
     let long = arguments.first()?.strip_prefix("--")?;
     long.split([' ', '=']).next().map(str::to_owned)
 }
 
 fn command<T: Args>(name: &'static str) -> Command {
-    T::augment_args(Command::new(name)).disable_help_flag(true).args_override_self(true)
+    T::augment_args(Command::new(name))
+        .disable_help_flag(true)
+        .args_override_self(true)
 }

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration: findings with their positions, as plain lines and as drawn snippets.
+//! What is wrong with a configuration: findings with their positions, as plain lines and as drawn
+//! snippets.
 
 use std::fmt;
 use std::ops::Range;
@@ -31,7 +32,8 @@ pub struct Span {
 pub struct Finding {
     /// `None` when an environment variable is at fault: then `path` is its name.
     pub span: Option<Span>,
-    /// The key's path as in `sync.entries[0].tag_regex`, or the name of a variable; empty for the file as a whole.
+    /// The key's path as in `sync.entries[0].tag_regex`, or the name of a variable; empty for the
+    /// file as a whole.
     pub path: String,
     pub message: String,
     pub hint: Option<String>,
@@ -49,16 +51,43 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(super) fn new(name: &str, text: &str, mut findings: Vec<Finding>, omitted: usize) -> ConfigErrors {
-        let position = |finding: &Finding| finding.span.map_or((usize::MAX, 0), |span| (span.start, span.end));
-        findings.sort_by(|one, other| position(one).cmp(&position(other)).then_with(|| one.path.cmp(&other.path)));
-        ConfigErrors { name: name.to_owned(), text: text.to_owned(), findings, omitted }
+    pub(super) fn new(
+        name: &str,
+        text: &str,
+        mut findings: Vec<Finding>,
+        omitted: usize,
+    ) -> ConfigErrors {
+        let position = |finding: &Finding| {
+            finding
+                .span
+                .map_or((usize::MAX, 0), |span| (span.start, span.end))
+        };
+        findings.sort_by(|one, other| {
+            position(one)
+                .cmp(&position(other))
+                .then_with(|| one.path.cmp(&other.path))
+        });
+        ConfigErrors {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            findings,
+            omitted,
+        }
     }
 
-    /// Returns the findings drawn into the lines they are about, with a last line that counts them where there are several.
+    /// Returns the findings drawn into the lines they are about, with a last line that counts them
+    /// where there are several.
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let mut drawn: Vec<String> = self.findings.iter().map(|finding| self.draw(finding, &renderer)).collect();
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut drawn: Vec<String> = self
+            .findings
+            .iter()
+            .map(|finding| self.draw(finding, &renderer))
+            .collect();
         if self.findings.len() + self.omitted > 1 {
             drawn.push(self.count());
         }
@@ -77,13 +106,26 @@ impl ConfigErrors {
         if let Some(span) = finding.span {
             let line = DrawnLine::of(&self.text, span);
             let annotation = AnnotationKind::Primary.span(line.marked);
-            let annotation = if path.is_empty() { annotation } else { annotation.label(path.as_ref()) };
-            let snippet = Snippet::source(line.text).line_start(span.line).annotation(annotation);
-            // A snippet counts its own columns, which are those of the file unless something was cut or escaped.
+            let annotation = if path.is_empty() {
+                annotation
+            } else {
+                annotation.label(path.as_ref())
+            };
+            let snippet = Snippet::source(line.text)
+                .line_start(span.line)
+                .annotation(annotation);
+            // A snippet counts its own columns, which are those of the file unless something was
+            // cut or escaped.
             group = if line.is_exact {
                 group.element(snippet.path(printable(&self.name)))
             } else {
-                group.element(Origin::path(printable(&self.name)).line(span.line).char_column(span.column)).element(snippet)
+                group
+                    .element(
+                        Origin::path(printable(&self.name))
+                            .line(span.line)
+                            .char_column(span.column),
+                    )
+                    .element(snippet)
             };
         }
         if let Some(hint) = &hint {
@@ -96,7 +138,11 @@ impl ConfigErrors {
         let name = printable(&self.name);
         match self.omitted {
             0 => format!("{} errors in {name}", self.findings.len()),
-            omitted => format!("{} errors in {name}, of which the first {} are shown", self.findings.len() + omitted, self.findings.len()),
+            omitted => format!(
+                "{} errors in {name}, of which the first {} are shown",
+                self.findings.len() + omitted,
+                self.findings.len()
+            ),
         }
     }
 }
@@ -108,7 +154,13 @@ impl fmt::Display for ConfigErrors {
                 formatter.write_str("\n")?;
             }
             if let Some(span) = finding.span {
-                write!(formatter, "{}:{}:{}: ", printable(&self.name), span.line, span.column)?;
+                write!(
+                    formatter,
+                    "{}:{}:{}: ",
+                    printable(&self.name),
+                    span.line,
+                    span.column
+                )?;
             }
             if !finding.path.is_empty() {
                 write!(formatter, "{}: ", printable(&finding.path))?;
@@ -135,11 +187,21 @@ impl DrawnLine {
     fn of(source: &str, span: Span) -> DrawnLine {
         let start = floor(source, span.start);
         let line_start = source[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
-        let line_end = source[start..].find(['\n', '\r']).map_or(source.len(), |at| start + at);
+        let line_end = source[start..]
+            .find(['\n', '\r'])
+            .map_or(source.len(), |at| start + at);
         let end = floor(source, span.end).clamp(start, line_end);
-        let (before, marked, after) = (&source[line_start..start], &source[start..end], &source[end..line_end]);
+        let (before, marked, after) = (
+            &source[line_start..start],
+            &source[start..end],
+            &source[end..line_end],
+        );
 
-        let skipped = before.char_indices().rev().nth(DRAWN_AROUND).map_or(0, |(at, character)| at + character.len_utf8());
+        let skipped = before
+            .char_indices()
+            .rev()
+            .nth(DRAWN_AROUND)
+            .map_or(0, |(at, character)| at + character.len_utf8());
         let mut text = String::new();
         if skipped > 0 {
             text.push('…');
@@ -149,12 +211,19 @@ impl DrawnLine {
         text.push_str(&drawable(&cut(marked)));
         let marked_end = text.len();
         text.push_str(&drawable(&cut(after)));
-        DrawnLine { is_exact: text[..marked_start] == before.replace('\t', " "), text, marked: marked_start..marked_end }
+        DrawnLine {
+            is_exact: text[..marked_start] == before.replace('\t', " "),
+            text,
+            marked: marked_start..marked_end,
+        }
     }
 }
 
 fn floor(source: &str, at: usize) -> usize {
-    (0..=at.min(source.len())).rev().find(|&at| source.is_char_boundary(at)).unwrap_or(0)
+    (0..=at.min(source.len()))
+        .rev()
+        .find(|&at| source.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 fn cut(text: &str) -> String {
@@ -170,5 +239,9 @@ fn drawable(text: &str) -> String {
 
 /// Returns text from the file as messages quote it.
 pub(super) fn quoted(text: &str) -> String {
-    if text.trim().is_empty() { "an empty text".to_owned() } else { format!("`{}`", excerpt(text, 60)) }
+    if text.trim().is_empty() {
+        "an empty text".to_owned()
+    } else {
+        format!("`{}`", excerpt(text, 60))
+    }
 }

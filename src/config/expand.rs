@@ -60,7 +60,10 @@ pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, Expand
             expanded.push_str(braced(&inside[..end], variables)?);
             rest = &inside[end + 1..];
         } else if name > 0 {
-            expanded.push_str(value(&after[..name], variables)?.ok_or_else(|| ExpandError::Unset(after[..name].to_owned()))?);
+            expanded.push_str(
+                value(&after[..name], variables)?
+                    .ok_or_else(|| ExpandError::Unset(after[..name].to_owned()))?,
+            );
             rest = &after[name..];
         } else {
             expanded.push('$');
@@ -94,15 +97,22 @@ fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, Expa
 }
 
 fn value<'a>(name: &str, variables: &'a Variables) -> Result<Option<&'a str>, ExpandError> {
-    if names_a_secret(name) { Err(ExpandError::Secret(name.to_owned())) } else { Ok(variables.get(name)) }
+    if names_a_secret(name) {
+        Err(ExpandError::Secret(name.to_owned()))
+    } else {
+        Ok(variables.get(name))
+    }
 }
 
-/// Returns how many bytes at the start of `text` make a variable's name: letters, digits and `_`, no digit first.
+/// Returns how many bytes at the start of `text` make a variable's name: letters, digits and `_`,
+/// no digit first.
 fn name_length(text: &str) -> usize {
     if text.starts_with(|first: char| first.is_ascii_digit()) {
         return 0;
     }
-    text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()
+    text.bytes()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        .count()
 }
 
 /// Returns whether `text` is the name of a variable and nothing else.
@@ -115,10 +125,15 @@ mod tests {
     use super::*;
 
     fn expanded(text: &str) -> Result<String, ExpandError> {
-        let variables: Variables =
-            [("HOST", "registry:5000"), ("EMPTY", ""), ("DOLLARS", "$HOST ${HOST} $$"), ("_x1", "under"), ("GITLAB_TOKEN", "hunter2")]
-                .into_iter()
-                .collect();
+        let variables: Variables = [
+            ("HOST", "registry:5000"),
+            ("EMPTY", ""),
+            ("DOLLARS", "$HOST ${HOST} $$"),
+            ("_x1", "under"),
+            ("GITLAB_TOKEN", "hunter2"),
+        ]
+        .into_iter()
+        .collect();
         expand(text, &variables)
     }
 
@@ -159,25 +174,51 @@ mod tests {
 
     #[test]
     fn references_that_cannot_be_followed_are_errors() {
-        assert_eq!(expanded("a $NONE"), Err(ExpandError::Unset("NONE".to_owned())));
-        assert_eq!(expanded("${NONE}"), Err(ExpandError::Unset("NONE".to_owned())));
+        assert_eq!(
+            expanded("a $NONE"),
+            Err(ExpandError::Unset("NONE".to_owned()))
+        );
+        assert_eq!(
+            expanded("${NONE}"),
+            Err(ExpandError::Unset("NONE".to_owned()))
+        );
         assert_eq!(expanded("${HOST"), Err(ExpandError::Unterminated));
         assert_eq!(expanded("${}"), Err(ExpandError::NoName(String::new())));
-        assert_eq!(expanded("${1HOST}"), Err(ExpandError::NoName("1HOST".to_owned())));
-        assert_eq!(expanded("${HOST-x}"), Err(ExpandError::NoName("HOST-x".to_owned())));
-        assert_eq!(expanded("${NONE:-${HOST}}"), Err(ExpandError::Nested("NONE".to_owned())));
+        assert_eq!(
+            expanded("${1HOST}"),
+            Err(ExpandError::NoName("1HOST".to_owned()))
+        );
+        assert_eq!(
+            expanded("${HOST-x}"),
+            Err(ExpandError::NoName("HOST-x".to_owned()))
+        );
+        assert_eq!(
+            expanded("${NONE:-${HOST}}"),
+            Err(ExpandError::Nested("NONE".to_owned()))
+        );
     }
 
     #[test]
     fn variables_named_like_secrets_are_refused_even_with_a_default() {
-        for text in ["$GITLAB_TOKEN", "${GITLAB_TOKEN}", "${MY_PASSWORD:-x}", "$client_secret_1"] {
-            assert!(matches!(expanded(text), Err(ExpandError::Secret(_))), "{text}");
+        for text in [
+            "$GITLAB_TOKEN",
+            "${GITLAB_TOKEN}",
+            "${MY_PASSWORD:-x}",
+            "$client_secret_1",
+        ] {
+            assert!(
+                matches!(expanded(text), Err(ExpandError::Secret(_))),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_variables_add_is_bounded() {
         let variables: Variables = [("A", "x".repeat(10_000))].into_iter().collect();
-        assert_eq!(expand(&"$A".repeat(100_000), &variables), Err(ExpandError::TooLong));
+        assert_eq!(
+            expand(&"$A".repeat(100_000), &variables),
+            Err(ExpandError::TooLong)
+        );
     }
 }

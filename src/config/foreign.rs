@@ -1,8 +1,8 @@
 //! The configuration of another repository: a stranger's text, read for what it says of its images.
 //!
-//! It is expanded with the variables of its own project only, never with those of this run. What cannot be understood that way makes
-//! its entry unknown and nothing else: a newer version of this program may have written it. Registries, hosts, hooks and retention
-//! are not looked at.
+//! It is expanded with the variables of its own project only, never with those of this run. What
+//! cannot be understood that way makes its entry unknown and nothing else: a newer version of this
+//! program may have written it. Registries, hosts, hooks and retention are not looked at.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,29 +32,50 @@ pub struct Foreign {
     pub left_out: Vec<String>,
 }
 
-/// Returns what the text says of its images. `variables` are those of the project that it belongs to, as far as they are known.
+/// Returns what the text says of its images. `variables` are those of the project that it belongs
+/// to, as far as they are known.
 ///
 /// # Errors
-/// Fails when the text is no YAML, or when something is wrong with it that does not belong to one image or entry.
+/// Fails when the text is no YAML, or when something is wrong with it that does not belong to one
+/// image or entry.
 pub fn load_foreign(source: &SourceText, variables: &Variables) -> Result<Foreign, ConfigErrors> {
-    let node = raw::read(&source.text).map_err(|finding| ConfigErrors::new(&source.name, &source.text, vec![finding], 0))?;
+    let node = raw::read(&source.text)
+        .map_err(|finding| ConfigErrors::new(&source.name, &source.text, vec![finding], 0))?;
     let mut node = only_sections(node);
     let mut left_out = BTreeSet::new();
     let mut rounds = 0;
     // Leaving out an item can make another wrong that is built on it.
     loop {
         let errors = match load_tree(&node, source, Path::new(""), variables) {
-            Ok(config) => return Ok(Foreign { config, left_out: left_out.into_iter().collect() }),
+            Ok(config) => {
+                return Ok(Foreign {
+                    config,
+                    left_out: left_out.into_iter().collect(),
+                });
+            }
             Err(errors) => errors,
         };
         rounds += 1;
         let wrong: BTreeSet<Item> = errors.findings.iter().filter_map(Item::of).collect();
-        if rounds > MOST_ROUNDS || wrong.is_empty() || errors.findings.iter().any(|finding| Item::of(finding).is_none()) {
+        if rounds > MOST_ROUNDS
+            || wrong.is_empty()
+            || errors
+                .findings
+                .iter()
+                .any(|finding| Item::of(finding).is_none())
+        {
             return Err(errors);
         }
         for finding in &errors.findings {
-            let line = finding.span.map(|span| format!(", line {}", span.line)).unwrap_or_default();
-            left_out.insert(format!("{}{line}: {}", source.name, excerpt(&finding.message, 200)));
+            let line = finding
+                .span
+                .map(|span| format!(", line {}", span.line))
+                .unwrap_or_default();
+            left_out.insert(format!(
+                "{}{line}: {}",
+                source.name,
+                excerpt(&finding.message, 200)
+            ));
         }
         node = without(&node, &wrong);
     }
@@ -71,8 +92,16 @@ impl Item {
     /// Returns the item that a finding is about, by its path: `build.images[2].mirror_tag`.
     fn of(finding: &Finding) -> Option<Item> {
         LISTS.iter().enumerate().find_map(|(list, (section, key))| {
-            let rest = finding.path.strip_prefix(section)?.strip_prefix('.')?.strip_prefix(key)?.strip_prefix('[')?;
-            Some(Item { list, position: rest.split(']').next()?.parse().ok()? })
+            let rest = finding
+                .path
+                .strip_prefix(section)?
+                .strip_prefix('.')?
+                .strip_prefix(key)?
+                .strip_prefix('[')?;
+            Some(Item {
+                list,
+                position: rest.split(']').next()?.parse().ok()?,
+            })
         })
     }
 }
@@ -85,13 +114,21 @@ fn only_sections(node: Node) -> Node {
             Content::Mapping(pairs) => {
                 let pairs = pairs.iter().cloned().map(|mut pair| {
                     if let Content::Sequence(items) = &pair.value.content {
-                        let items =
-                            items.iter().cloned().map(|item| filtered(item, |key| !matches!(key, "hooks" | "retention"), &|value| value));
+                        let items = items.iter().cloned().map(|item| {
+                            filtered(
+                                item,
+                                |key| !matches!(key, "hooks" | "retention"),
+                                &|value| value,
+                            )
+                        });
                         pair.value.content = Content::Sequence(items.collect());
                     }
                     pair
                 });
-                Node { content: Content::Mapping(pairs.collect()), ..section }
+                Node {
+                    content: Content::Mapping(pairs.collect()),
+                    ..section
+                }
             }
             _ => section,
         }
@@ -99,12 +136,21 @@ fn only_sections(node: Node) -> Node {
 }
 
 fn filtered(node: Node, keeps: impl Fn(&str) -> bool, change: &dyn Fn(Node) -> Node) -> Node {
-    let Content::Mapping(pairs) = &node.content else { return node };
-    let kept = pairs.iter().filter(|pair| keeps(&pair.key.text)).cloned().map(|mut pair| {
-        pair.value = change(pair.value);
-        pair
-    });
-    Node { span: node.span, content: Content::Mapping(kept.collect::<Rc<[_]>>()) }
+    let Content::Mapping(pairs) = &node.content else {
+        return node;
+    };
+    let kept = pairs
+        .iter()
+        .filter(|pair| keeps(&pair.key.text))
+        .cloned()
+        .map(|mut pair| {
+            pair.value = change(pair.value);
+            pair
+        });
+    Node {
+        span: node.span,
+        content: Content::Mapping(kept.collect::<Rc<[_]>>()),
+    }
 }
 
 fn without(node: &Node, wrong: &BTreeSet<Item>) -> Node {
@@ -112,9 +158,19 @@ fn without(node: &Node, wrong: &BTreeSet<Item>) -> Node {
     for (list, (section, key)) in LISTS.iter().enumerate() {
         node = changed(&node, section, &|node| {
             changed(node, key, &|node| {
-                let Content::Sequence(items) = &node.content else { return node.clone() };
-                let kept = items.iter().enumerate().filter(|(position, _)| !wrong.contains(&Item { list, position: *position }));
-                Node { span: node.span, content: Content::Sequence(kept.map(|(_, item)| item.clone()).collect()) }
+                let Content::Sequence(items) = &node.content else {
+                    return node.clone();
+                };
+                let kept = items.iter().enumerate().filter(|(position, _)| {
+                    !wrong.contains(&Item {
+                        list,
+                        position: *position,
+                    })
+                });
+                Node {
+                    span: node.span,
+                    content: Content::Sequence(kept.map(|(_, item)| item.clone()).collect()),
+                }
             })
         });
     }
@@ -123,14 +179,19 @@ fn without(node: &Node, wrong: &BTreeSet<Item>) -> Node {
 
 /// Returns the mapping with another value under `key`.
 fn changed(node: &Node, key: &str, change: &dyn Fn(&Node) -> Node) -> Node {
-    let Content::Mapping(pairs) = &node.content else { return node.clone() };
+    let Content::Mapping(pairs) = &node.content else {
+        return node.clone();
+    };
     let pairs = pairs.iter().cloned().map(|mut pair| {
         if &*pair.key.text == key {
             pair.value = change(&pair.value);
         }
         pair
     });
-    Node { span: node.span, content: Content::Mapping(pairs.collect()) }
+    Node {
+        span: node.span,
+        content: Content::Mapping(pairs.collect()),
+    }
 }
 
 #[cfg(test)]
@@ -138,13 +199,25 @@ mod tests {
     use super::*;
 
     fn load(text: &str, variables: &[(&str, &str)]) -> Result<Foreign, ConfigErrors> {
-        let source = SourceText { name: "their imglife.yaml".to_owned(), text: text.to_owned() };
+        let source = SourceText {
+            name: "their imglife.yaml".to_owned(),
+            text: text.to_owned(),
+        };
         load_foreign(&source, &variables.iter().copied().collect())
     }
 
     fn names(foreign: &Foreign) -> Vec<String> {
         let images = &foreign.config.build.as_ref().expect("a section").images;
-        images.iter().map(|image| format!("{}:{}", image.repository, image.version.as_deref().unwrap_or("?"))).collect()
+        images
+            .iter()
+            .map(|image| {
+                format!(
+                    "{}:{}",
+                    image.repository,
+                    image.version.as_deref().unwrap_or("?")
+                )
+            })
+            .collect()
     }
 
     const TEXT: &str = "\
@@ -172,7 +245,10 @@ build:
         let foreign = load(TEXT, &[("CI_REGISTRY_IMAGE", "r.example/base")]).expect("read");
         assert_eq!(names(&foreign), ["r.example/base/bases/alpine:3.21.3"]);
         assert_eq!(foreign.config.sync.expect("a section").entries.len(), 1);
-        assert_eq!(foreign.config.hosts.len() + foreign.config.insecure_registries.len(), 0);
+        assert_eq!(
+            foreign.config.hosts.len() + foreign.config.insecure_registries.len(),
+            0
+        );
         assert!(foreign.config.registry.is_none());
         let left_out = foreign.left_out.join("\n");
         for reason in [
@@ -195,6 +271,8 @@ build:
     #[test]
     fn a_file_without_images_is_read() {
         assert!(load("", &[]).expect("read").config.build.is_none());
-        assert!(load("sync: { entries: [] }", &[]).is_ok_and(|foreign| foreign.left_out.is_empty()));
+        assert!(
+            load("sync: { entries: [] }", &[]).is_ok_and(|foreign| foreign.left_out.is_empty())
+        );
     }
 }

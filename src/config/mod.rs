@@ -1,8 +1,10 @@
-//! The configuration, checked: what `imglife.yaml` says, with defaults filled in and impossible states gone.
+//! The configuration, checked: what `imglife.yaml` says, with defaults filled in and impossible
+//! states gone.
 //!
-//! `raw` is the file as written, with positions; `expand` inserts variables; `table` says which keys there are; `check` collects
-//! every finding and builds [`Config`] only when there is none; `schema` describes the file to editors, `show` writes it back.
-//! Reads the file that it is told; knows nothing of credentials and of what commands do.
+//! `raw` is the file as written, with positions; `expand` inserts variables; `table` says which
+//! keys there are; `check` collects every finding and builds [`Config`] only when there is none;
+//! `schema` describes the file to editors, `show` writes it back. Reads the file that it is told;
+//! knows nothing of credentials and of what commands do.
 
 mod check;
 #[cfg(test)]
@@ -37,7 +39,8 @@ pub use crate::model::lifecycle::{Extract, ImageLifecycle, TagPattern};
 use crate::model::reference::InvalidName;
 use crate::model::{Host, Platform, Repository, Tag};
 
-/// The whole configuration. Sections that a command needs and the file lacks are reported by the command.
+/// The whole configuration. Sections that a command needs and the file lacks are reported by the
+/// command.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file it was read from, for messages; `None` when it came from variables alone.
@@ -133,7 +136,8 @@ pub struct Entry {
     pub referrers: bool,
     pub os_normalize: bool,
     pub lifecycle: Vec<ImageLifecycle>,
-    /// What cleanup applies to this mirror: the general retention with this entry's overrides. `None` without either.
+    /// What cleanup applies to this mirror: the general retention with this entry's overrides.
+    /// `None` without either.
     pub retention: Option<Retention>,
     /// Run after this entry when it changed something.
     pub post_sync: Vec<Hook>,
@@ -175,7 +179,8 @@ pub enum PlatformMode {
     Sparse,
 }
 
-/// The start of repository names: `registry:5000`, `registry.example.com/bases` or `ocidir://directory`.
+/// The start of repository names: `registry:5000`, `registry.example.com/bases` or
+/// `ocidir://directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasePath(String);
 
@@ -192,11 +197,19 @@ impl FromStr for BasePath {
     fn from_str(text: &str) -> Result<BasePath, InvalidName> {
         let base = BasePath(text.trim_end_matches('/').to_owned());
         if base.0.is_empty() {
-            return Err(InvalidName { text: text.to_owned(), expected: "a base path", reason: "it is empty".to_owned() });
+            return Err(InvalidName {
+                text: text.to_owned(),
+                expected: "a base path",
+                reason: "it is empty".to_owned(),
+            });
         }
         match base.join("name") {
             Ok(_) => Ok(base),
-            Err(error) => Err(InvalidName { text: text.to_owned(), expected: "a base path", reason: error.reason }),
+            Err(error) => Err(InvalidName {
+                text: text.to_owned(),
+                expected: "a base path",
+                reason: error.reason,
+            }),
         }
     }
 }
@@ -268,7 +281,8 @@ pub struct BuildImage {
     pub provenance: Provenance,
     pub post_image_build: Vec<Hook>,
     pub retention: Option<Retention>,
-    /// The products that it says itself, which replace all that it would inherit; `None` when the key is left out.
+    /// The products that it says itself, which replace all that it would inherit; `None` when the
+    /// key is left out.
     pub lifecycle: Option<Vec<ImageLifecycle>>,
 }
 

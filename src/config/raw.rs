@@ -1,7 +1,8 @@
 //! The file as written: a tree of YAML nodes that know where they stand.
 //!
-//! Owns reading YAML and its limits. Scalars keep their literal text (`3.10` is `3.10`, `no` is `no`); what type a scalar has is
-//! decided by whoever reads the key. Knows no key of the configuration but `<<`.
+//! Owns reading YAML and its limits. Scalars keep their literal text (`3.10` is `3.10`, `no` is
+//! `no`); what type a scalar has is decided by whoever reads the key. Knows no key of the
+//! configuration but `<<`.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -51,7 +52,8 @@ pub(super) struct Key {
 /// Returns the only document of `text`; an empty file is an empty mapping.
 ///
 /// # Errors
-/// Fails at the first thing that is not YAML, not within the limits, or not understood here (tags, keys that are no text).
+/// Fails at the first thing that is not YAML, not within the limits, or not understood here (tags,
+/// keys that are no text).
 pub(super) fn read(text: &str) -> Result<Node, Finding> {
     if text.len() > LONGEST_FILE {
         return Err(Finding {
@@ -70,7 +72,12 @@ fn is_null(text: &str) -> bool {
 }
 
 fn failure(span: Span, message: impl Into<String>, hint: Option<&str>) -> Finding {
-    Finding { span: Some(span), path: String::new(), message: message.into(), hint: hint.map(str::to_owned) }
+    Finding {
+        span: Some(span),
+        path: String::new(),
+        message: message.into(),
+        hint: hint.map(str::to_owned),
+    }
 }
 
 fn too_deep() -> String {
@@ -93,7 +100,11 @@ struct Frame {
 
 enum Children {
     Sequence(Vec<Node>),
-    Mapping { pairs: Vec<Pair>, merged: Vec<Node>, key: Option<PendingKey> },
+    Mapping {
+        pairs: Vec<Pair>,
+        merged: Vec<Node>,
+        key: Option<PendingKey>,
+    },
 }
 
 enum PendingKey {
@@ -127,13 +138,26 @@ impl Tree {
                 Event::DocumentStart(..) => {
                     documents += 1;
                     if documents > 1 {
-                        return Err(failure(span, "a second document starts here", Some("keep one document in the file")));
+                        return Err(failure(
+                            span,
+                            "a second document starts here",
+                            Some("keep one document in the file"),
+                        ));
                     }
                 }
                 Event::Scalar(value, style, anchor, tag) => {
                     let plain = style == ScalarStyle::Plain && !is_tagged(tag.as_deref(), span)?;
-                    let content = if plain && is_null(&value) { Content::Null } else { Content::Scalar(value.as_ref().into()) };
-                    self.close(Node { span, content }, anchor, Weight { nodes: 1, depth: 0 }, Some((&value, plain)))?;
+                    let content = if plain && is_null(&value) {
+                        Content::Null
+                    } else {
+                        Content::Scalar(value.as_ref().into())
+                    };
+                    self.close(
+                        Node { span, content },
+                        anchor,
+                        Weight { nodes: 1, depth: 0 },
+                        Some((&value, plain)),
+                    )?;
                 }
                 Event::SequenceStart(_, anchor, tag) => {
                     is_tagged(tag.as_deref(), span)?;
@@ -141,40 +165,85 @@ impl Tree {
                 }
                 Event::MappingStart(_, anchor, tag) => {
                     is_tagged(tag.as_deref(), span)?;
-                    self.open(span, anchor, Children::Mapping { pairs: Vec::new(), merged: Vec::new(), key: None })?;
+                    self.open(
+                        span,
+                        anchor,
+                        Children::Mapping {
+                            pairs: Vec::new(),
+                            merged: Vec::new(),
+                            key: None,
+                        },
+                    )?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close_collection()?,
                 Event::Alias(anchor) => {
                     let Some((node, weight)) = self.anchors.get(&anchor).cloned() else {
-                        return Err(failure(span, "an alias stands inside the value it refers to", None));
+                        return Err(failure(
+                            span,
+                            "an alias stands inside the value it refers to",
+                            None,
+                        ));
                     };
                     let text = match &node.content {
                         Content::Scalar(text) => Some((Rc::clone(text), false)),
                         _ => None,
                     };
-                    self.close(node, 0, weight, text.as_ref().map(|(text, plain)| (text.as_ref(), *plain)))
-                        .map_err(|finding| Finding { span: Some(span), ..finding })?;
+                    self.close(
+                        node,
+                        0,
+                        weight,
+                        text.as_ref().map(|(text, plain)| (text.as_ref(), *plain)),
+                    )
+                    .map_err(|finding| Finding {
+                        span: Some(span),
+                        ..finding
+                    })?;
                 }
                 _ => {}
             }
         }
-        let nowhere = Span { start: 0, end: 0, line: 1, column: 1 };
-        Ok(self.root.unwrap_or(Node { span: nowhere, content: Content::Null }))
+        let nowhere = Span {
+            start: 0,
+            end: 0,
+            line: 1,
+            column: 1,
+        };
+        Ok(self.root.unwrap_or(Node {
+            span: nowhere,
+            content: Content::Null,
+        }))
     }
 
     fn open(&mut self, span: Span, anchor: usize, children: Children) -> Result<(), Finding> {
-        if let Some(Frame { children: Children::Mapping { key: None, .. }, .. }) = self.open.last() {
-            return Err(failure(span, "a key must be text, not a list or a mapping", None));
+        if let Some(Frame {
+            children: Children::Mapping { key: None, .. },
+            ..
+        }) = self.open.last()
+        {
+            return Err(failure(
+                span,
+                "a key must be text, not a list or a mapping",
+                None,
+            ));
         }
-        self.open.push(Frame { span, anchor, weight: Weight { nodes: 1, depth: 0 }, children });
+        self.open.push(Frame {
+            span,
+            anchor,
+            weight: Weight { nodes: 1, depth: 0 },
+            children,
+        });
         Ok(())
     }
 
     fn close_collection(&mut self) -> Result<(), Finding> {
-        let Some(frame) = self.open.pop() else { return Ok(()) };
+        let Some(frame) = self.open.pop() else {
+            return Ok(());
+        };
         let (content, span) = match frame.children {
             Children::Sequence(items) => (Content::Sequence(items.into()), frame.span),
-            Children::Mapping { mut pairs, merged, .. } => {
+            Children::Mapping {
+                mut pairs, merged, ..
+            } => {
                 let span = pairs.first().map_or(frame.span, |pair| pair.key.span);
                 merge(&mut pairs, &merged)?;
                 (Content::Mapping(pairs.into()), span)
@@ -183,8 +252,15 @@ impl Tree {
         self.close(Node { span, content }, frame.anchor, frame.weight, None)
     }
 
-    /// Takes in a node that is whole: as a key when its parent waits for one. `text` is that of a scalar, and whether it is plain.
-    fn close(&mut self, node: Node, anchor: usize, weight: Weight, text: Option<(&str, bool)>) -> Result<(), Finding> {
+    /// Takes in a node that is whole: as a key when its parent waits for one. `text` is that of a
+    /// scalar, and whether it is plain.
+    fn close(
+        &mut self,
+        node: Node,
+        anchor: usize,
+        weight: Weight,
+        text: Option<(&str, bool)>,
+    ) -> Result<(), Finding> {
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), weight));
         }
@@ -198,23 +274,45 @@ impl Tree {
         parent.weight.nodes += weight.nodes;
         parent.weight.depth = parent.weight.depth.max(weight.depth + 1);
         if parent.weight.nodes > MOST_NODES {
-            return Err(failure(node.span, format!("more than {MOST_NODES} values, aliases followed"), None));
+            return Err(failure(
+                node.span,
+                format!("more than {MOST_NODES} values, aliases followed"),
+                None,
+            ));
         }
         match &mut parent.children {
             Children::Sequence(items) => items.push(node),
             Children::Mapping { pairs, merged, key } => match key.take() {
                 None => {
                     let Some((text, plain)) = text else {
-                        return Err(failure(node.span, "a key must be text, not a list or a mapping", None));
+                        return Err(failure(
+                            node.span,
+                            "a key must be text, not a list or a mapping",
+                            None,
+                        ));
                     };
                     let merge = plain && text == "<<";
-                    *key = Some(if merge { PendingKey::Merge } else { PendingKey::Plain(Key { text: text.into(), span: node.span }) });
+                    *key = Some(if merge {
+                        PendingKey::Merge
+                    } else {
+                        PendingKey::Plain(Key {
+                            text: text.into(),
+                            span: node.span,
+                        })
+                    });
                 }
                 Some(PendingKey::Merge) => merged.push(node),
                 Some(PendingKey::Plain(key)) => {
                     // Nothing is nowhere; what is missing is best shown at its key.
-                    let span = if node.span.start == node.span.end { key.span } else { node.span };
-                    pairs.push(Pair { key, value: Node { span, ..node } });
+                    let span = if node.span.start == node.span.end {
+                        key.span
+                    } else {
+                        node.span
+                    };
+                    pairs.push(Pair {
+                        key,
+                        value: Node { span, ..node },
+                    });
                 }
             },
         }
@@ -225,12 +323,16 @@ impl Tree {
 /// Returns what is most often the cause.
 fn syntax_hint(kind: &ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => Some("indent with spaces"),
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation => Some("indent with spaces"),
         ErrorKind::InvalidQuotedScalarIndent | ErrorKind::UnclosedQuotedScalar => {
             Some("is the quote that is opened above this line closed?")
         }
         ErrorKind::UnknownQuotedScalarEscape => Some("put regular expressions in single quotes"),
-        ErrorKind::UnexpectedCharacter { .. } => Some("put text that begins with a special character in quotes"),
+        ErrorKind::UnexpectedCharacter { .. } => {
+            Some("put text that begins with a special character in quotes")
+        }
         ErrorKind::MappingValueNotAllowed | ErrorKind::SimpleKeyExpected => {
             Some("look at the indentation, and put text that contains `: ` in quotes")
         }
@@ -238,21 +340,29 @@ fn syntax_hint(kind: &ErrorKind) -> Option<&'static str> {
         | ErrorKind::MappingKeyNotAllowed
         | ErrorKind::ExpectedBlockMappingKey
         | ErrorKind::ExpectedBlockSequenceEntry
-        | ErrorKind::BlockSequenceEntryNotAllowed => Some("look at the indentation of this line and of those above it"),
+        | ErrorKind::BlockSequenceEntryNotAllowed => {
+            Some("look at the indentation of this line and of those above it")
+        }
         _ => None,
     }
 }
 
-/// Returns whether a tag says that the scalar is no plain one. Only the tags of the core schema may be written, and say nothing.
+/// Returns whether a tag says that the scalar is no plain one. Only the tags of the core schema may
+/// be written, and say nothing.
 fn is_tagged(tag: Option<&Tag>, span: Span) -> Result<bool, Finding> {
     match tag {
         None => Ok(false),
         Some(tag) if tag.is_yaml_core_schema() || tag.original() == "!" => Ok(true),
-        Some(_) => Err(failure(span, "YAML tags mean nothing here", Some("leave the `!…` out"))),
+        Some(_) => Err(failure(
+            span,
+            "YAML tags mean nothing here",
+            Some("leave the `!…` out"),
+        )),
     }
 }
 
-/// Adds the pairs that `<<` brings in and that are not there yet (<https://yaml.org/type/merge.html>).
+/// Adds the pairs that `<<` brings in and that are not there yet
+/// (<https://yaml.org/type/merge.html>).
 fn merge(pairs: &mut Vec<Pair>, merged: &[Node]) -> Result<(), Finding> {
     if merged.is_empty() {
         return Ok(());
@@ -265,9 +375,18 @@ fn merge(pairs: &mut Vec<Pair>, merged: &[Node]) -> Result<(), Finding> {
         };
         for source in sources {
             let Content::Mapping(inherited) = &source.content else {
-                return Err(failure(source.span, "`<<` takes a mapping or a list of mappings", None));
+                return Err(failure(
+                    source.span,
+                    "`<<` takes a mapping or a list of mappings",
+                    None,
+                ));
             };
-            pairs.extend(inherited.iter().filter(|pair| known.insert(Rc::clone(&pair.key.text))).cloned());
+            pairs.extend(
+                inherited
+                    .iter()
+                    .filter(|pair| known.insert(Rc::clone(&pair.key.text)))
+                    .cloned(),
+            );
         }
     }
     Ok(())
@@ -275,7 +394,12 @@ fn merge(pairs: &mut Vec<Pair>, merged: &[Node]) -> Result<(), Finding> {
 
 fn span_between(start: Marker, end: Marker, text: &str) -> Span {
     let offset = |marker: Marker| marker.byte_offset().unwrap_or(text.len()).min(text.len());
-    Span { start: offset(start), end: offset(end).max(offset(start)), line: start.line().max(1), column: start.col() + 1 }
+    Span {
+        start: offset(start),
+        end: offset(end).max(offset(start)),
+        line: start.line().max(1),
+        column: start.col() + 1,
+    }
 }
 
 #[cfg(test)]
@@ -292,9 +416,14 @@ mod tests {
             match &node.content {
                 Content::Null => "~".to_owned(),
                 Content::Scalar(text) => format!("{text:?}"),
-                Content::Sequence(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+                Content::Sequence(items) => {
+                    format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" "))
+                }
                 Content::Mapping(pairs) => {
-                    let pairs: Vec<String> = pairs.iter().map(|pair| format!("{}={}", pair.key.text, show(&pair.value))).collect();
+                    let pairs: Vec<String> = pairs
+                        .iter()
+                        .map(|pair| format!("{}={}", pair.key.text, show(&pair.value)))
+                        .collect();
                     format!("{{{}}}", pairs.join(" "))
                 }
             }
@@ -308,12 +437,18 @@ mod tests {
             shown("[3.10, 1e3, 0x10, 010, no, on, Yes, true, 2026-01-02]"),
             r#"["3.10" "1e3" "0x10" "010" "no" "on" "Yes" "true" "2026-01-02"]"#
         );
-        assert_eq!(shown("{no: 1, 3.10: 2, null: 3, on: 4}"), r#"{no="1" 3.10="2" null="3" on="4"}"#);
+        assert_eq!(
+            shown("{no: 1, 3.10: 2, null: 3, on: 4}"),
+            r#"{no="1" 3.10="2" null="3" on="4"}"#
+        );
     }
 
     #[test]
     fn only_unquoted_nothing_is_nothing() {
-        assert_eq!(shown("[~, null, Null, 'null', \"\", '~', !!str null]"), r#"[~ ~ ~ "null" "" "~" "null"]"#);
+        assert_eq!(
+            shown("[~, null, Null, 'null', \"\", '~', !!str null]"),
+            r#"[~ ~ ~ "null" "" "~" "null"]"#
+        );
         assert_eq!(shown("a:\nb: null"), "{a=~ b=~}");
         assert_eq!(shown(""), "~");
         assert_eq!(shown("# only a comment\n"), "~");
@@ -321,20 +456,41 @@ mod tests {
 
     #[test]
     fn aliases_and_merge_keys_are_followed() {
-        assert_eq!(shown("a: &x {k: 1, l: 2}\nb: {<<: *x, l: 3}\nc: *x"), r#"{a={k="1" l="2"} b={l="3" k="1"} c={k="1" l="2"}}"#);
-        assert_eq!(shown("[&a {k: 1}, &b {k: 2, l: 2}, {<<: [*a, *b]}]"), r#"[{k="1"} {k="2" l="2"} {k="1" l="2"}]"#);
+        assert_eq!(
+            shown("a: &x {k: 1, l: 2}\nb: {<<: *x, l: 3}\nc: *x"),
+            r#"{a={k="1" l="2"} b={l="3" k="1"} c={k="1" l="2"}}"#
+        );
+        assert_eq!(
+            shown("[&a {k: 1}, &b {k: 2, l: 2}, {<<: [*a, *b]}]"),
+            r#"[{k="1"} {k="2" l="2"} {k="1" l="2"}]"#
+        );
         assert_eq!(shown("{'<<': 1}"), r#"{<<="1"}"#);
-        assert_eq!(refused("{<<: 1}"), "`<<` takes a mapping or a list of mappings");
-        assert_eq!(refused("a: &a [*a]"), "an alias stands inside the value it refers to");
-        assert_eq!(refused("a: *b"), "not valid YAML: while parsing node, found unknown anchor");
+        assert_eq!(
+            refused("{<<: 1}"),
+            "`<<` takes a mapping or a list of mappings"
+        );
+        assert_eq!(
+            refused("a: &a [*a]"),
+            "an alias stands inside the value it refers to"
+        );
+        assert_eq!(
+            refused("a: *b"),
+            "not valid YAML: while parsing node, found unknown anchor"
+        );
     }
 
     #[test]
     fn positions_count_lines_and_characters_from_one() {
         let node = read("# größe\nkey:\n  - größe: x\n").expect("YAML");
-        let Content::Mapping(pairs) = &node.content else { panic!("{node:?}") };
-        let Content::Sequence(items) = &pairs[0].value.content else { panic!("{node:?}") };
-        let Content::Mapping(inner) = &items[0].content else { panic!("{node:?}") };
+        let Content::Mapping(pairs) = &node.content else {
+            panic!("{node:?}")
+        };
+        let Content::Sequence(items) = &pairs[0].value.content else {
+            panic!("{node:?}")
+        };
+        let Content::Mapping(inner) = &items[0].content else {
+            panic!("{node:?}")
+        };
         let span = inner[0].value.span;
         assert_eq!((span.line, span.column), (3, 12));
         assert_eq!(&"# größe\nkey:\n  - größe: x\n"[span.start..span.end], "x");
@@ -352,7 +508,11 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded_in_every_style_and_through_aliases() {
-        for text in ["[".repeat(10_000), "{a: ".repeat(10_000), "- ".repeat(10_000)] {
+        for text in [
+            "[".repeat(10_000),
+            "{a: ".repeat(10_000),
+            "- ".repeat(10_000),
+        ] {
             assert_eq!(refused(&text), "nested deeper than 64 levels");
         }
         assert!(read(&"? ".repeat(10_000)).is_err());
@@ -370,15 +530,24 @@ mod tests {
 
     #[test]
     fn a_huge_file_is_refused_unread() {
-        assert_eq!(refused(&"a".repeat(LONGEST_FILE + 1)), "the file is longer than 1024 KiB");
+        assert_eq!(
+            refused(&"a".repeat(LONGEST_FILE + 1)),
+            "the file is longer than 1024 KiB"
+        );
     }
 
     #[test]
     fn what_is_no_configuration_is_refused() {
         assert_eq!(refused("a: 1\n---\nb: 2"), "a second document starts here");
         assert_eq!(refused("a: !env HOME"), "YAML tags mean nothing here");
-        assert_eq!(refused("? [a]\n: b"), "a key must be text, not a list or a mapping");
-        assert_eq!(refused("a: &x [1]\n*x : b"), "a key must be text, not a list or a mapping");
+        assert_eq!(
+            refused("? [a]\n: b"),
+            "a key must be text, not a list or a mapping"
+        );
+        assert_eq!(
+            refused("a: &x [1]\n*x : b"),
+            "a key must be text, not a list or a mapping"
+        );
         assert!(refused("%YAML 1.1\n---\na: 1").starts_with("not valid YAML: "));
     }
 }

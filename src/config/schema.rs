@@ -14,9 +14,13 @@ pub fn schema() -> String {
     for section in SECTIONS.iter().filter(|section| !section.name.is_empty()) {
         definitions.insert(definition(section), object(section));
     }
-    definitions[&definition(&ENTRY)]["oneOf"] = json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }]);
+    definitions[&definition(&ENTRY)]["oneOf"] =
+        json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }]);
     let mut root = Map::new();
-    root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+    root.insert(
+        "$schema".to_owned(),
+        json!("https://json-schema.org/draft/2020-12/schema"),
+    );
     root.insert("title".to_owned(), json!("imglife.yaml"));
     if let Value::Object(object) = object(&ROOT) {
         root.extend(object);
@@ -28,14 +32,27 @@ pub fn schema() -> String {
 
 /// Returns the section's name among the definitions.
 fn definition(section: &Section) -> String {
-    let words = section.name.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let words = section
+        .name
+        .split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")
 }
 
 fn object(section: &Section) -> Value {
-    let properties: Map<String, Value> = section.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
-    let required: Vec<&str> = section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
-    let mut object = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    let properties: Map<String, Value> = section
+        .keys
+        .iter()
+        .map(|key| (key.name.to_owned(), property(key)))
+        .collect();
+    let required: Vec<&str> = section
+        .keys
+        .iter()
+        .filter(|key| key.required)
+        .map(|key| key.name)
+        .collect();
+    let mut object =
+        json!({ "type": "object", "additionalProperties": false, "properties": properties });
     if !required.is_empty() {
         object["required"] = json!(required);
     }
@@ -57,24 +74,44 @@ fn shape(of: &Shape, expanded: bool) -> Value {
     let string = || json!({ "type": "string" });
     let scalar = match of {
         Shape::Section(section) => return reference(section),
-        Shape::OneOrMore(section) => return json!({ "anyOf": [reference(section), { "type": "array", "items": reference(section) }] }),
+        Shape::OneOrMore(section) => {
+            return json!({ "anyOf": [reference(section), { "type": "array", "items": reference(section) }] });
+        }
         Shape::List(item) => return json!({ "type": "array", "items": shape(item, expanded) }),
-        Shape::Map(value) => return json!({ "type": "object", "additionalProperties": shape(value, expanded) }),
-        Shape::Command => return json!({ "type": ["string", "array"], "items": { "type": ["string", "number"] } }),
+        Shape::Map(value) => {
+            return json!({ "type": "object", "additionalProperties": shape(value, expanded) });
+        }
+        Shape::Command => {
+            return json!({ "type": ["string", "array"], "items": { "type": ["string", "number"] } });
+        }
         Shape::Text | Shape::Tag | Shape::TagExclusion | Shape::Extract => return text(),
         Shape::AnyText => return json!({ "type": ["string", "number", "boolean", "null"] }),
-        Shape::Path | Shape::Repository | Shape::BasePath | Shape::Host | Shape::Pattern => return string(),
-        Shape::VariableName => return json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }),
+        Shape::Path | Shape::Repository | Shape::BasePath | Shape::Host | Shape::Pattern => {
+            return string();
+        }
+        Shape::VariableName => {
+            return json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
+        }
         Shape::Flag => json!({ "type": "boolean" }),
-        Shape::Whole { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Whole { least, most } => {
+            json!({ "type": "integer", "minimum": least, "maximum": most })
+        }
         Shape::Rate => json!({ "type": "number", "exclusiveMinimum": 0 }),
-        Shape::Choice(words) => json!({ "enum": words.iter().map(|word| literal(word)).collect::<Vec<_>>() }),
-        Shape::Duration => json!({ "type": ["string", "integer"], "pattern": "^(0|([0-9]+[smhdw])+)$", "maximum": 0 }),
+        Shape::Choice(words) => {
+            json!({ "enum": words.iter().map(|word| literal(word)).collect::<Vec<_>>() })
+        }
+        Shape::Duration => {
+            json!({ "type": ["string", "integer"], "pattern": "^(0|([0-9]+[smhdw])+)$", "maximum": 0 })
+        }
         Shape::Date => json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$" }),
         Shape::Url => json!({ "type": "string", "pattern": "^https?://" }),
         Shape::Platform => json!({ "type": "string", "pattern": "^[^/]+/[^/]+(/[^/]+)?$" }),
     };
-    if expanded { json!({ "anyOf": [scalar, { "$ref": "#/$defs/variable" }] }) } else { scalar }
+    if expanded {
+        json!({ "anyOf": [scalar, { "$ref": "#/$defs/variable" }] })
+    } else {
+        scalar
+    }
 }
 
 fn reference(section: &Section) -> Value {
@@ -92,11 +129,17 @@ fn literal(word: &str) -> Value {
 
 fn default_value(shape: &Shape, text: &str) -> Value {
     match shape {
-        Shape::Whole { .. } | Shape::Flag => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        Shape::Whole { .. } | Shape::Flag => {
+            serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+        }
         Shape::Choice(_) => literal(text),
         Shape::Map(_) => json!({}),
         Shape::List(item) => {
-            let items = text.trim_matches(['[', ']']).split(',').map(str::trim).filter(|item| !item.is_empty());
+            let items = text
+                .trim_matches(['[', ']'])
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
             items.map(|text| default_value(item, text)).collect()
         }
         _ => json!(text),
@@ -111,14 +154,21 @@ mod tests {
     fn the_committed_schema_is_that_of_the_table() {
         let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/imglife.schema.json");
         let committed = std::fs::read_to_string(committed).unwrap_or_default();
-        assert!(committed == schema(), "out of date; write it again: imglife config schema > docs/imglife.schema.json");
+        assert!(
+            committed == schema(),
+            "out of date; write it again: imglife config schema > docs/imglife.schema.json"
+        );
     }
 
     #[test]
     fn every_reference_of_the_schema_has_a_definition() {
         let text = schema();
         let schema: Value = serde_json::from_str(&text).expect("JSON");
-        let references: Vec<&str> = text.split("\"#/$defs/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let references: Vec<&str> = text
+            .split("\"#/$defs/")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
         assert!(references.len() > SECTIONS.len());
         for name in references {
             assert!(schema["$defs"].get(name).is_some(), "{name}");
@@ -128,18 +178,27 @@ mod tests {
     #[test]
     fn an_entry_has_a_tag_or_a_pattern() {
         let schema: Value = serde_json::from_str(&schema()).expect("JSON");
-        assert_eq!(schema["$defs"]["sync-entries"]["oneOf"], json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }]));
+        assert_eq!(
+            schema["$defs"]["sync-entries"]["oneOf"],
+            json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }])
+        );
     }
 
     #[test]
     fn numbers_and_flags_may_be_variables_and_patterns_may_not() {
         let schema: Value = serde_json::from_str(&schema()).expect("JSON");
         let properties = |section: &str| schema["$defs"][section]["properties"].clone();
-        assert_eq!(properties("registry")["project_id"]["anyOf"][1]["$ref"], "#/$defs/variable");
+        assert_eq!(
+            properties("registry")["project_id"]["anyOf"][1]["$ref"],
+            "#/$defs/variable"
+        );
         assert_eq!(properties("sync-entries")["tag_regex"]["type"], "string");
         assert_eq!(properties("sync-entries")["sort"]["default"], "version");
         assert_eq!(properties("sync")["parallelism"]["default"], 4);
-        assert_eq!(schema["$defs"]["sync-entries"]["required"], json!(["source", "target"]));
+        assert_eq!(
+            schema["$defs"]["sync-entries"]["required"],
+            json!(["source", "target"])
+        );
         assert_eq!(schema["additionalProperties"], false);
     }
 }

@@ -8,27 +8,50 @@ use serde_json::{Map, Value, json};
 use super::table::{ROOT, Section, Shape};
 use super::words::Words;
 use super::{
-    Build, BuildImage, Config, Entry, Extract, Hook, HookCommand, HostSettings, ImageLifecycle, Lifecycle, Provider, Registry, Retention,
-    Selection, Sync, TagExclusion,
+    Build, BuildImage, Config, Entry, Extract, Hook, HookCommand, HostSettings, ImageLifecycle,
+    Lifecycle, Provider, Registry, Retention, Selection, Sync, TagExclusion,
 };
 use crate::model::lifecycle::Product;
 
-/// Returns the configuration in effect as YAML: defaults and variables filled in, paths absolute. Read again, it says the same.
+/// Returns the configuration in effect as YAML: defaults and variables filled in, paths absolute.
+/// Read again, it says the same.
 pub fn show(config: &Config) -> String {
     let mut shown = Map::new();
     if let Some(registry) = &config.registry {
         shown.insert("registry".to_owned(), shown_registry(registry, config));
     }
     if config.registry.is_none() && !config.insecure_registries.is_empty() {
-        shown.insert("registry".to_owned(), json!({ "insecure_registries": texts(&config.insecure_registries) }));
+        shown.insert(
+            "registry".to_owned(),
+            json!({ "insecure_registries": texts(&config.insecure_registries) }),
+        );
     }
     if !config.hosts.is_empty() {
-        let hosts: Map<String, Value> = config.hosts.iter().map(|(host, settings)| (host.to_string(), host_settings(settings))).collect();
+        let hosts: Map<String, Value> = config
+            .hosts
+            .iter()
+            .map(|(host, settings)| (host.to_string(), host_settings(settings)))
+            .collect();
         shown.insert("hosts".to_owned(), Value::Object(hosts));
     }
-    shown.extend(config.sync.as_ref().map(|sync| ("sync".to_owned(), shown_sync(sync))));
-    shown.extend(config.build.as_ref().map(|build| ("build".to_owned(), shown_build(build))));
-    shown.extend(config.retention.as_ref().map(|rules| ("retention".to_owned(), retention(rules))));
+    shown.extend(
+        config
+            .sync
+            .as_ref()
+            .map(|sync| ("sync".to_owned(), shown_sync(sync))),
+    );
+    shown.extend(
+        config
+            .build
+            .as_ref()
+            .map(|build| ("build".to_owned(), shown_build(build))),
+    );
+    shown.extend(
+        config
+            .retention
+            .as_ref()
+            .map(|rules| ("retention".to_owned(), retention(rules))),
+    );
     shown.insert("lifecycle".to_owned(), lifecycle(&config.lifecycle));
     let status = &config.status;
     let status = [
@@ -46,7 +69,12 @@ pub fn show(config: &Config) -> String {
 
 /// Returns a mapping of what is given.
 fn given<const N: usize>(pairs: [(&str, Value); N]) -> Value {
-    pairs.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>().into()
+    pairs
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn path(path: &Path) -> Value {
@@ -73,14 +101,25 @@ fn duration(duration: Duration) -> Value {
 fn shown_registry(registry: &Registry, config: &Config) -> Value {
     let url = |url: &Option<url::Url>| json!(url.as_ref().map(url::Url::as_str));
     let mut shown = match &registry.provider {
-        Provider::Gitlab { url: instance, api_url, project_id, config_ref } => given([
+        Provider::Gitlab {
+            url: instance,
+            api_url,
+            project_id,
+            config_ref,
+        } => given([
             ("provider", json!("gitlab")),
             ("url", url(instance)),
             ("api_url", url(api_url)),
             ("project_id", json!(project_id)),
             ("config_ref", json!(config_ref)),
         ]),
-        Provider::Gitea { url: instance, api_url, owner, repo, config_ref } => given([
+        Provider::Gitea {
+            url: instance,
+            api_url,
+            owner,
+            repo,
+            config_ref,
+        } => given([
             ("provider", json!("gitea")),
             ("url", url(instance)),
             ("api_url", url(api_url)),
@@ -88,10 +127,19 @@ fn shown_registry(registry: &Registry, config: &Config) -> Value {
             ("repo", json!(repo)),
             ("config_ref", json!(config_ref)),
         ]),
-        Provider::S3 { endpoint, bucket, region } => {
-            given([("provider", json!("s3")), ("url", url(endpoint)), ("bucket", json!(bucket)), ("region", json!(region))])
+        Provider::S3 {
+            endpoint,
+            bucket,
+            region,
+        } => given([
+            ("provider", json!("s3")),
+            ("url", url(endpoint)),
+            ("bucket", json!(bucket)),
+            ("region", json!(region)),
+        ]),
+        Provider::File { directory } => {
+            given([("provider", json!("file")), ("path", path(directory))])
         }
-        Provider::File { directory } => given([("provider", json!("file")), ("path", path(directory))]),
     };
     if let Some(prefix) = &registry.prefix {
         shown["prefix"] = json!(prefix);
@@ -103,10 +151,22 @@ fn shown_registry(registry: &Registry, config: &Config) -> Value {
 fn host_settings(settings: &HostSettings) -> Value {
     let certificate = settings.client_certificate.as_ref();
     given([
-        ("endpoint", json!(settings.endpoint.as_ref().map(url::Url::as_str))),
-        ("ca_file", settings.ca_file.as_deref().map_or(Value::Null, path)),
-        ("client_cert", certificate.map_or(Value::Null, |pair| path(&pair.certificate))),
-        ("client_key", certificate.map_or(Value::Null, |pair| path(&pair.key))),
+        (
+            "endpoint",
+            json!(settings.endpoint.as_ref().map(url::Url::as_str)),
+        ),
+        (
+            "ca_file",
+            settings.ca_file.as_deref().map_or(Value::Null, path),
+        ),
+        (
+            "client_cert",
+            certificate.map_or(Value::Null, |pair| path(&pair.certificate)),
+        ),
+        (
+            "client_key",
+            certificate.map_or(Value::Null, |pair| path(&pair.key)),
+        ),
         ("insecure_skip_verify", json!(settings.insecure_skip_verify)),
         ("max_connections", json!(settings.max_connections)),
         ("requests_per_second", json!(settings.requests_per_second)),
@@ -123,14 +183,19 @@ fn shown_sync(sync: &Sync) -> Value {
 
 fn entry(entry: &Entry) -> Value {
     let mut shown = match &entry.selection {
-        Selection::Fixed(tag) => {
-            given([("source", json!(entry.source.to_string())), ("target", json!(entry.target.to_string())), ("tag", json!(tag.as_str()))])
-        }
+        Selection::Fixed(tag) => given([
+            ("source", json!(entry.source.to_string())),
+            ("target", json!(entry.target.to_string())),
+            ("tag", json!(tag.as_str())),
+        ]),
         Selection::Pattern(pattern) => given([
             ("source", json!(entry.source.to_string())),
             ("target", json!(entry.target.to_string())),
             ("tag_regex", json!(pattern.tag_regex.text)),
-            ("exclude_regex", json!(pattern.exclude_regex.as_ref().map(|pattern| &pattern.text))),
+            (
+                "exclude_regex",
+                json!(pattern.exclude_regex.as_ref().map(|pattern| &pattern.text)),
+            ),
             ("min_age", pattern.min_age.map_or(Value::Null, duration)),
             ("keep_last", json!(pattern.keep_last)),
             ("sort", word(pattern.sort)),
@@ -173,7 +238,10 @@ fn shown_build(build: &Build) -> Value {
         ("tag_format", json!(build.tag_format)),
         ("on_base_change", word(build.on_base_change)),
         ("parallelism", json!(build.parallelism)),
-        ("hooks", json!({ "post_image_build": hooks(&build.post_image_build) })),
+        (
+            "hooks",
+            json!({ "post_image_build": hooks(&build.post_image_build) }),
+        ),
         ("images", build.images.iter().map(image).collect()),
     ])
 }
@@ -185,7 +253,10 @@ fn image(image: &BuildImage) -> Value {
         ("tmpl", json!(image.template)),
         ("type", word(image.image_type)),
         ("mirror_image", json!(image.mirror_image.to_string())),
-        ("mirror_tag", json!(image.mirror_tag.as_ref().map(|tag| tag.as_str()))),
+        (
+            "mirror_tag",
+            json!(image.mirror_tag.as_ref().map(|tag| tag.as_str())),
+        ),
         ("version", json!(image.version)),
         ("core_version", json!(image.core_version)),
         ("args", json!(image.args)),
@@ -193,9 +264,21 @@ fn image(image: &BuildImage) -> Value {
         ("platforms", texts(&image.platforms)),
         ("sbom", json!(image.sbom)),
         ("provenance", word(image.provenance)),
-        ("hooks", json!({ "post_image_build": hooks(&image.post_image_build) })),
-        ("retention", image.retention.as_ref().map_or(Value::Null, retention)),
-        ("lifecycle", image.lifecycle.as_ref().map_or(Value::Null, |own| own.iter().map(product).collect())),
+        (
+            "hooks",
+            json!({ "post_image_build": hooks(&image.post_image_build) }),
+        ),
+        (
+            "retention",
+            image.retention.as_ref().map_or(Value::Null, retention),
+        ),
+        (
+            "lifecycle",
+            image
+                .lifecycle
+                .as_ref()
+                .map_or(Value::Null, |own| own.iter().map(product).collect()),
+        ),
     ])
 }
 
@@ -205,14 +288,19 @@ fn retention(rules: &Retention) -> Value {
         TagExclusion::Pattern(pattern) => format!("/{}/", pattern.text),
     };
     let archive = match &rules.archive {
-        Some(archive) => json!({ "enabled": true, "registry": archive.registry.to_string(), "keep_days": archive.keep_days }),
+        Some(archive) => {
+            json!({ "enabled": true, "registry": archive.registry.to_string(), "keep_days": archive.keep_days })
+        }
         None => json!({ "enabled": false }),
     };
     given([
         ("keep_last", json!(rules.keep_last)),
         ("max_age_days", json!(rules.max_age_days)),
         ("match", word(rules.condemned_by)),
-        ("exclude_tags", rules.exclude_tags.iter().map(exclusion).collect()),
+        (
+            "exclude_tags",
+            rules.exclude_tags.iter().map(exclusion).collect(),
+        ),
         ("min_keep", json!(rules.min_keep)),
         ("max_delete_percent", json!(rules.max_delete_percent)),
         ("require_records", json!(rules.require_records)),
@@ -235,10 +323,19 @@ fn product(product: &ImageLifecycle) -> Value {
         Product::OfImages(_) => None,
     };
     given([
-        ("product", name.map_or(Value::Null, |name| json!(name.as_str()))),
+        (
+            "product",
+            name.map_or(Value::Null, |name| json!(name.as_str())),
+        ),
         ("extract", json!(extract)),
         ("phase", product.phase.map_or(Value::Null, word)),
-        ("accept", accept.map_or(Value::Null, |accept| json!({ "until": accept.until.to_string(), "reason": accept.reason }))),
+        (
+            "accept",
+            accept.map_or(
+                Value::Null,
+                |accept| json!({ "until": accept.until.to_string(), "reason": accept.reason }),
+            ),
+        ),
     ])
 }
 
@@ -263,13 +360,20 @@ fn lifecycle(lifecycle: &Lifecycle) -> Value {
 fn escape(value: &mut Value, section: &Section) {
     let Value::Object(pairs) = value else { return };
     for (name, value) in pairs.iter_mut() {
-        let Some(key) = section.key(name) else { continue };
+        let Some(key) = section.key(name) else {
+            continue;
+        };
         match (&key.shape, value) {
             (Shape::Section(section), value) => escape(value, section),
-            (Shape::List(Shape::Section(section)) | Shape::OneOrMore(section), Value::Array(items)) => {
+            (
+                Shape::List(Shape::Section(section)) | Shape::OneOrMore(section),
+                Value::Array(items),
+            ) => {
                 items.iter_mut().for_each(|item| escape(item, section));
             }
-            (Shape::Map(Shape::Section(section)), Value::Object(items)) => items.values_mut().for_each(|item| escape(item, section)),
+            (Shape::Map(Shape::Section(section)), Value::Object(items)) => {
+                items.values_mut().for_each(|item| escape(item, section))
+            }
             (_, value) if key.expanded => double_dollars(value),
             _ => {}
         }
@@ -285,28 +389,53 @@ fn double_dollars(value: &mut Value) {
     }
 }
 
-/// Returns for each command that needs a configuration whether this one is enough, or what it lacks.
+/// Returns for each command that needs a configuration whether this one is enough, or what it
+/// lacks.
 pub fn suffices(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
-    let needs = |is_there: bool, reason: &str| if is_there { Ok(()) } else { Err(reason.to_owned()) };
+    let needs = |is_there: bool, reason: &str| {
+        if is_there {
+            Ok(())
+        } else {
+            Err(reason.to_owned())
+        }
+    };
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
     let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty())
-        || images.iter().flat_map(|image| &image.lifecycle).any(|own| !own.is_empty());
+        || images
+            .iter()
+            .flat_map(|image| &image.lifecycle)
+            .any(|own| !own.is_empty());
     let products = || needs(has_products, "no image has a `lifecycle`");
     let records = || records(config.registry.as_ref());
     let mirrors = needs(!entries.is_empty(), "`sync.entries` lists no mirror");
     let bases = needs(!images.is_empty(), "`build.images` lists no image");
-    let either = || needs(!entries.is_empty() || !images.is_empty(), "neither `sync.entries` nor `build.images` lists anything");
+    let either = || {
+        needs(
+            !entries.is_empty() || !images.is_empty(),
+            "neither `sync.entries` nor `build.images` lists anything",
+        )
+    };
     let uploads = config.lifecycle.target == super::EolTarget::PackageRegistry;
-    let webhook = config.lifecycle.slack_webhook_variable.is_some() || config.lifecycle.webhook_variable.is_some();
+    let webhook = config.lifecycle.slack_webhook_variable.is_some()
+        || config.lifecycle.webhook_variable.is_some();
     vec![
         ("sync", mirrors),
         ("build", bases),
-        ("eol update", products().and_then(|()| if uploads { records() } else { Ok(()) })),
+        (
+            "eol update",
+            products().and_then(|()| if uploads { records() } else { Ok(()) }),
+        ),
         ("eol list", products()),
-        ("eol notify", products().and_then(|()| needs(webhook, "`lifecycle.notify` names no webhook"))),
+        (
+            "eol notify",
+            products().and_then(|()| needs(webhook, "`lifecycle.notify` names no webhook")),
+        ),
         ("status", either()),
-        ("cleanup", needs(config.retention.is_some(), "there is no `retention`").and_then(|()| either())),
+        (
+            "cleanup",
+            needs(config.retention.is_some(), "there is no `retention`").and_then(|()| either()),
+        ),
         ("register", records()),
         ("check", records()),
         ("app", records()),
@@ -317,7 +446,9 @@ fn records(registry: Option<&Registry>) -> Result<(), String> {
     let missing = match registry.map(|registry| &registry.provider) {
         None => return Err("there is no `registry`".to_owned()),
         Some(Provider::Gitlab { url: None, .. } | Provider::Gitea { url: None, .. }) => "url",
-        Some(Provider::Gitlab { project_id: None, .. }) => "project_id",
+        Some(Provider::Gitlab {
+            project_id: None, ..
+        }) => "project_id",
         Some(_) => return Ok(()),
     };
     Err(format!("`registry.{missing}` is missing"))

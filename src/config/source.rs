@@ -31,37 +31,70 @@ pub enum OpenError {
     Invalid(ConfigErrors),
 }
 
-/// Returns the path of the file: that of `--config`, else of `IMGLIFE_CONFIG`, else `imglife.yaml` in `directory` if it is there.
+/// Returns the path of the file: that of `--config`, else of `IMGLIFE_CONFIG`, else `imglife.yaml`
+/// in `directory` if it is there.
 pub fn find(flag: Option<&Path>, variables: &Variables, directory: &Path) -> Option<PathBuf> {
-    let named = flag.map(Path::to_owned).or_else(|| variables.get_filled("IMGLIFE_CONFIG").map(PathBuf::from));
+    let named = flag
+        .map(Path::to_owned)
+        .or_else(|| variables.get_filled("IMGLIFE_CONFIG").map(PathBuf::from));
     match named {
         Some(path) => Some(directory.join(path)),
         None => Some(directory.join(DEFAULT_NAME)).filter(|path| path.symlink_metadata().is_ok()),
     }
 }
 
-/// Returns the text of the file, named as it is seen from `directory`. A file of more than 1 MiB is not read to its end.
+/// Returns the text of the file, named as it is seen from `directory`. A file of more than 1 MiB is
+/// not read to its end.
 pub fn read(path: &Path, directory: &Path) -> Result<SourceText, OpenError> {
-    let unreadable = |source| OpenError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| OpenError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let mut bytes = Vec::new();
     let longest = u64::try_from(LONGEST_FILE).unwrap_or(u64::MAX);
-    File::open(path).and_then(|file| file.take(longest.saturating_add(1)).read_to_end(&mut bytes)).map_err(unreadable)?;
+    File::open(path)
+        .and_then(|file| file.take(longest.saturating_add(1)).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     if bytes.len() > LONGEST_FILE {
-        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} KiB", LONGEST_FILE / 1024))));
+        return Err(unreadable(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is longer than {} KiB", LONGEST_FILE / 1024),
+        )));
     }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))?;
-    Ok(SourceText { name: path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned(), text })
+    let text = String::from_utf8(bytes).map_err(|_| {
+        unreadable(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is not UTF-8 text",
+        ))
+    })?;
+    Ok(SourceText {
+        name: path
+            .strip_prefix(directory)
+            .unwrap_or(path)
+            .to_string_lossy()
+            .into_owned(),
+        text,
+    })
 }
 
-/// Returns the configuration of a run in `directory`: the file that `find` gives, with the variables that override it. Without
-/// a file it is made of variables alone, and `Config::file` is `None`.
-pub fn open(flag: Option<&Path>, variables: &Variables, directory: &Path) -> Result<Config, OpenError> {
+/// Returns the configuration of a run in `directory`: the file that `find` gives, with the
+/// variables that override it. Without a file it is made of variables alone, and `Config::file` is
+/// `None`.
+pub fn open(
+    flag: Option<&Path>,
+    variables: &Variables,
+    directory: &Path,
+) -> Result<Config, OpenError> {
     let Some(path) = find(flag, variables, directory) else {
         return Config::from_variables(variables, directory).map_err(OpenError::Invalid);
     };
     let source = read(&path, directory)?;
-    let config = load(&source, path.parent().unwrap_or(directory), variables).map_err(OpenError::Invalid)?;
-    Ok(Config { file: Some(path), ..config })
+    let config =
+        load(&source, path.parent().unwrap_or(directory), variables).map_err(OpenError::Invalid)?;
+    Ok(Config {
+        file: Some(path),
+        ..config
+    })
 }
 
 #[cfg(test)]
@@ -75,11 +108,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path();
         let variables: Variables = [("IMGLIFE_CONFIG", "variable.yaml")].into_iter().collect();
-        assert_eq!(find(Some(Path::new("/flag.yaml")), &variables, at), Some(PathBuf::from("/flag.yaml")));
+        assert_eq!(
+            find(Some(Path::new("/flag.yaml")), &variables, at),
+            Some(PathBuf::from("/flag.yaml"))
+        );
         assert_eq!(find(None, &variables, at), Some(at.join("variable.yaml")));
         assert_eq!(find(None, &Variables::default(), at), None);
         fs::write(at.join(DEFAULT_NAME), "").expect("to write");
-        assert_eq!(find(None, &Variables::default(), at), Some(at.join(DEFAULT_NAME)));
+        assert_eq!(
+            find(None, &Variables::default(), at),
+            Some(at.join(DEFAULT_NAME))
+        );
     }
 
     #[test]
@@ -94,19 +133,37 @@ mod tests {
             crate::error::causes(&error).join(": ")
         };
         assert!(told("missing.yaml", None).contains("No such file"));
-        assert_eq!(told("binary.yaml", Some(b"a: \xff")), "it is not UTF-8 text");
-        assert_eq!(told("huge.yaml", Some(&vec![b' '; LONGEST_FILE + 1])), "it is longer than 1024 KiB");
+        assert_eq!(
+            told("binary.yaml", Some(b"a: \xff")),
+            "it is not UTF-8 text"
+        );
+        assert_eq!(
+            told("huge.yaml", Some(&vec![b' '; LONGEST_FILE + 1])),
+            "it is longer than 1024 KiB"
+        );
     }
 
     #[test]
     fn relative_paths_belong_to_the_directory_of_the_file() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::create_dir(directory.path().join("sub")).expect("a directory");
-        fs::write(directory.path().join("sub/c.yaml"), "registry: { provider: file }").expect("to write");
-        let config = open(Some(Path::new("sub/c.yaml")), &Variables::default(), directory.path()).expect("valid");
+        fs::write(
+            directory.path().join("sub/c.yaml"),
+            "registry: { provider: file }",
+        )
+        .expect("to write");
+        let config = open(
+            Some(Path::new("sub/c.yaml")),
+            &Variables::default(),
+            directory.path(),
+        )
+        .expect("valid");
         assert_eq!(config.directory, directory.path().join("sub"));
         assert_eq!(config.file, Some(directory.path().join("sub/c.yaml")));
-        let Some(super::super::Provider::File { directory: packages }) = config.registry.map(|registry| registry.provider) else {
+        let Some(super::super::Provider::File {
+            directory: packages,
+        }) = config.registry.map(|registry| registry.provider)
+        else {
             panic!("another provider");
         };
         assert_eq!(packages, directory.path().join("sub/.imglife/packages"));

@@ -1,10 +1,14 @@
 //! Every key of the file, once: its shape, its default and what it means.
 //!
-//! The one source for the checker (which keys are known, their defaults, which are expanded) and for the JSON Schema. A key that
-//! is not here cannot be read, and a test fails for a key that is here and is never read.
+//! The one source for the checker (which keys are known, their defaults, which are expanded) and
+//! for the JSON Schema. A key that is not here cannot be read, and a test fails for a key that is
+//! here and is never read.
 
 use super::words::{ProviderName, Words};
-use super::{CondemnedBy, EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, Phase, PlatformMode, Provenance, SortBy};
+use super::{
+    CondemnedBy, EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, Phase,
+    PlatformMode, Provenance, SortBy,
+};
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +97,14 @@ impl Key {
 }
 
 const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, shape, about, default: None, required: false, expanded: true }
+    Key {
+        name,
+        shape,
+        about,
+        default: None,
+        required: false,
+        expanded: true,
+    }
 }
 
 const fn choice<T: Words>() -> Shape {
@@ -136,13 +147,37 @@ pub(super) static SECTIONS: [&Section; 19] = [
 pub(super) static ROOT: Section = Section {
     name: "",
     keys: &[
-        key("registry", Shape::Section(&REGISTRY), "The Package Registry: where build records and package files live."),
-        key("hosts", Shape::Map(&Shape::Section(&HOST)), "How to speak to OCI hosts, by host as references name it (`docker.io`)."),
+        key(
+            "registry",
+            Shape::Section(&REGISTRY),
+            "The Package Registry: where build records and package files live.",
+        ),
+        key(
+            "hosts",
+            Shape::Map(&Shape::Section(&HOST)),
+            "How to speak to OCI hosts, by host as references name it (`docker.io`).",
+        ),
         key("sync", Shape::Section(&SYNC), "Mirrors of upstream images."),
-        key("build", Shape::Section(&BUILD), "Base images built on the mirrors."),
-        key("retention", Shape::Section(&RETENTION), "Which tags `cleanup` removes. Without it, `cleanup` deletes nothing."),
-        key("lifecycle", Shape::Section(&LIFECYCLE), "How end-of-life data is kept and told."),
-        key("status", Shape::Section(&STATUS), "What the status report shows."),
+        key(
+            "build",
+            Shape::Section(&BUILD),
+            "Base images built on the mirrors.",
+        ),
+        key(
+            "retention",
+            Shape::Section(&RETENTION),
+            "Which tags `cleanup` removes. Without it, `cleanup` deletes nothing.",
+        ),
+        key(
+            "lifecycle",
+            Shape::Section(&LIFECYCLE),
+            "How end-of-life data is kept and told.",
+        ),
+        key(
+            "status",
+            Shape::Section(&STATUS),
+            "What the status report shows.",
+        ),
     ],
 };
 
@@ -150,45 +185,129 @@ pub(super) static REGISTRY: Section = Section {
     name: "registry",
     keys: &[
         key("provider", choice::<ProviderName>(), "The kind of place.").default("gitlab"),
-        key("url", Shape::Url, "The instance's URL; for s3 another endpoint, which is then spoken to in path style."),
-        key("api_url", Shape::Url, "gitlab, gitea: where the API is when it is not at `url`."),
-        key("project_id", whole(1, i64::MAX as u64), "gitlab: the project that holds the packages."),
+        key(
+            "url",
+            Shape::Url,
+            "The instance's URL; for s3 another endpoint, which is then spoken to in path style.",
+        ),
+        key(
+            "api_url",
+            Shape::Url,
+            "gitlab, gitea: where the API is when it is not at `url`.",
+        ),
+        key(
+            "project_id",
+            whole(1, i64::MAX as u64),
+            "gitlab: the project that holds the packages.",
+        ),
         key("owner", Shape::Text, "gitea: the owner of the packages."),
-        key("repo", Shape::Text, "gitea: the repository whose files are read."),
+        key(
+            "repo",
+            Shape::Text,
+            "gitea: the repository whose files are read.",
+        ),
         key("bucket", Shape::Text, "s3: the bucket."),
-        key("region", Shape::Text, "s3: the region, as the server calls it.").default("us-east-1"),
-        key("prefix", Shape::Text, "Set before all names, so that two installations can share a place. `imglife`; none for s3."),
+        key(
+            "region",
+            Shape::Text,
+            "s3: the region, as the server calls it.",
+        )
+        .default("us-east-1"),
+        key(
+            "prefix",
+            Shape::Text,
+            "Set before all names, so that two installations can share a place. `imglife`; none for s3.",
+        ),
         key("path", Shape::Path, "file: the directory.").default(".imglife/packages"),
-        key("insecure_registries", Shape::List(&Shape::Host), "OCI hosts spoken to over plain HTTP.").default("[]"),
-        key("config_ref", Shape::Text, "gitlab, gitea: the git ref that `check` reads files at.").default("main"),
+        key(
+            "insecure_registries",
+            Shape::List(&Shape::Host),
+            "OCI hosts spoken to over plain HTTP.",
+        )
+        .default("[]"),
+        key(
+            "config_ref",
+            Shape::Text,
+            "gitlab, gitea: the git ref that `check` reads files at.",
+        )
+        .default("main"),
     ],
 };
 
 pub(super) static HOST: Section = Section {
     name: "hosts.<host>",
     keys: &[
-        key("endpoint", Shape::Url, "Where the host's traffic is sent instead, as to a pull-through cache. Names stay as written."),
-        key("ca_file", Shape::Path, "Certificates to trust besides those of the system, PEM."),
-        key("client_cert", Shape::Path, "The client's certificate, PEM. Needs `client_key`."),
-        key("client_key", Shape::Path, "The key of the client's certificate, PEM."),
-        key("insecure_skip_verify", Shape::Flag, "Accept any certificate.").default("false"),
-        key("max_connections", whole(1, 1000), "Connections open at once."),
-        key("requests_per_second", Shape::Rate, "Requests started per second."),
+        key(
+            "endpoint",
+            Shape::Url,
+            "Where the host's traffic is sent instead, as to a pull-through cache. Names stay as written.",
+        ),
+        key(
+            "ca_file",
+            Shape::Path,
+            "Certificates to trust besides those of the system, PEM.",
+        ),
+        key(
+            "client_cert",
+            Shape::Path,
+            "The client's certificate, PEM. Needs `client_key`.",
+        ),
+        key(
+            "client_key",
+            Shape::Path,
+            "The key of the client's certificate, PEM.",
+        ),
+        key(
+            "insecure_skip_verify",
+            Shape::Flag,
+            "Accept any certificate.",
+        )
+        .default("false"),
+        key(
+            "max_connections",
+            whole(1, 1000),
+            "Connections open at once.",
+        ),
+        key(
+            "requests_per_second",
+            Shape::Rate,
+            "Requests started per second.",
+        ),
     ],
 };
 
 pub(super) static SYNC: Section = Section {
     name: "sync",
     keys: &[
-        key("platforms", PLATFORMS, "The platforms that entries keep. All when left out."),
-        key("parallelism", whole(1, 256), "Images in flight at once. `IMGLIFE_SYNC_PARALLELISM` overrides it.").default("4"),
-        key("hooks", Shape::Section(&SYNC_HOOKS), "Commands run after something was done."),
-        key("entries", Shape::List(&Shape::Section(&ENTRY)), "The mirrors.").required(),
+        key(
+            "platforms",
+            PLATFORMS,
+            "The platforms that entries keep. All when left out.",
+        ),
+        key(
+            "parallelism",
+            whole(1, 256),
+            "Images in flight at once. `IMGLIFE_SYNC_PARALLELISM` overrides it.",
+        )
+        .default("4"),
+        key(
+            "hooks",
+            Shape::Section(&SYNC_HOOKS),
+            "Commands run after something was done.",
+        ),
+        key(
+            "entries",
+            Shape::List(&Shape::Section(&ENTRY)),
+            "The mirrors.",
+        )
+        .required(),
     ],
 };
 
-pub(super) static SYNC_HOOKS: Section =
-    Section { name: "sync.hooks", keys: &[key("post_sync", HOOKS_SHAPE, "Run after all entries.").default("[]")] };
+pub(super) static SYNC_HOOKS: Section = Section {
+    name: "sync.hooks",
+    keys: &[key("post_sync", HOOKS_SHAPE, "Run after all entries.").default("[]")],
+};
 
 pub(super) static ENTRY: Section = Section {
     name: "sync.entries[]",
@@ -221,7 +340,12 @@ pub(super) static ENTRY: Section = Section {
 
 pub(super) static ENTRY_HOOKS: Section = Section {
     name: "sync.entries[].hooks",
-    keys: &[key("post_sync", HOOKS_SHAPE, "Run after this entry, only when it changed something.").default("[]")],
+    keys: &[key(
+        "post_sync",
+        HOOKS_SHAPE,
+        "Run after this entry, only when it changed something.",
+    )
+    .default("[]")],
 };
 
 pub(super) static HOOK: Section = Section {
@@ -242,43 +366,128 @@ pub(super) static HOOK: Section = Section {
 pub(super) static BUILD: Section = Section {
     name: "build",
     keys: &[
-        key("core_version", Shape::Tag, "Bumped when templates or policy change.").required(),
-        key("registry", Shape::BasePath, "The base path that images are pushed below.").required(),
+        key(
+            "core_version",
+            Shape::Tag,
+            "Bumped when templates or policy change.",
+        )
+        .required(),
+        key(
+            "registry",
+            Shape::BasePath,
+            "The base path that images are pushed below.",
+        )
+        .required(),
         key("engine", choice::<EngineChoice>(), "What builds.").default("auto"),
-        key("builder", Shape::AnyText, "The buildx builder's name. `IMGLIFE_BUILDER` overrides it; empty: docker's default."),
+        key(
+            "builder",
+            Shape::AnyText,
+            "The buildx builder's name. `IMGLIFE_BUILDER` overrides it; empty: docker's default.",
+        ),
         key("platforms", PLATFORMS, "The platforms built for.").default("[linux/amd64]"),
-        key("tag_format", Shape::Text, "The template of an image's tag.").default("{{ version }}-core{{ core_version }}").literal(),
-        key("on_base_change", choice::<OnBaseChange>(), "What to do when only the mirror's digest moved under a published tag.")
-            .default("skip"),
+        key("tag_format", Shape::Text, "The template of an image's tag.")
+            .default("{{ version }}-core{{ core_version }}")
+            .literal(),
+        key(
+            "on_base_change",
+            choice::<OnBaseChange>(),
+            "What to do when only the mirror's digest moved under a published tag.",
+        )
+        .default("skip"),
         key("sbom", Shape::Flag, "Attach an SBOM (buildx).").default("false"),
-        key("provenance", choice::<Provenance>(), "Attach provenance (buildx).").default("false"),
+        key(
+            "provenance",
+            choice::<Provenance>(),
+            "Attach provenance (buildx).",
+        )
+        .default("false"),
         key("parallelism", whole(1, 256), "Images built at once.").default("2"),
-        key("hooks", Shape::Section(&BUILD_HOOKS), "Commands run after something was done."),
-        key("images", Shape::List(&Shape::Section(&IMAGE)), "The base images.").required(),
+        key(
+            "hooks",
+            Shape::Section(&BUILD_HOOKS),
+            "Commands run after something was done.",
+        ),
+        key(
+            "images",
+            Shape::List(&Shape::Section(&IMAGE)),
+            "The base images.",
+        )
+        .required(),
     ],
 };
 
-pub(super) static BUILD_HOOKS: Section =
-    Section { name: "build.hooks", keys: &[key("post_image_build", HOOKS_SHAPE, "Run after each push.").default("[]")] };
+pub(super) static BUILD_HOOKS: Section = Section {
+    name: "build.hooks",
+    keys: &[key("post_image_build", HOOKS_SHAPE, "Run after each push.").default("[]")],
+};
 
 pub(super) static IMAGE: Section = Section {
     name: "build.images[]",
     keys: &[
-        key("name", Shape::Text, "Pushed to `<registry>/<name>`. May repeat with other versions.").required(),
-        key("folder", Shape::Path, "The directory with the template and every file it copies.").required(),
+        key(
+            "name",
+            Shape::Text,
+            "Pushed to `<registry>/<name>`. May repeat with other versions.",
+        )
+        .required(),
+        key(
+            "folder",
+            Shape::Path,
+            "The directory with the template and every file it copies.",
+        )
+        .required(),
         key("tmpl", Shape::Text, "The template's file name.").default("Dockerfile.tmpl"),
-        key("type", choice::<ImageType>(), "core: production; spe: special purpose; spe-dev: development, not in reports.").required(),
-        key("mirror_image", Shape::Repository, "The repository built on, without a tag; may be another image of this list.").required(),
-        key("mirror_tag", Shape::Tag, "The tag built on. The newest one selected by the sync entry with this target when left out."),
-        key("version", Shape::Tag, "The upstream version in the tag. The mirror tag when left out."),
+        key(
+            "type",
+            choice::<ImageType>(),
+            "core: production; spe: special purpose; spe-dev: development, not in reports.",
+        )
+        .required(),
+        key(
+            "mirror_image",
+            Shape::Repository,
+            "The repository built on, without a tag; may be another image of this list.",
+        )
+        .required(),
+        key(
+            "mirror_tag",
+            Shape::Tag,
+            "The tag built on. The newest one selected by the sync entry with this target when left out.",
+        ),
+        key(
+            "version",
+            Shape::Tag,
+            "The upstream version in the tag. The mirror tag when left out.",
+        ),
         key("args", Shape::Map(&Shape::AnyText), "Build arguments.").default("{}"),
-        key("aliases", Shape::List(&Shape::Tag), "Floating tags moved to the new digest after the push.").default("[]"),
+        key(
+            "aliases",
+            Shape::List(&Shape::Tag),
+            "Floating tags moved to the new digest after the push.",
+        )
+        .default("[]"),
         key("platforms", PLATFORMS, "`build.platforms` when left out."),
         key("sbom", Shape::Flag, "`build.sbom` when left out."),
-        key("provenance", choice::<Provenance>(), "`build.provenance` when left out."),
-        key("core_version", Shape::Tag, "`build.core_version` when left out."),
-        key("hooks", Shape::Section(&IMAGE_HOOKS), "Commands run after something was done."),
-        key("retention", Shape::Section(&RETENTION), "What differs from the general `retention` for this image."),
+        key(
+            "provenance",
+            choice::<Provenance>(),
+            "`build.provenance` when left out.",
+        ),
+        key(
+            "core_version",
+            Shape::Tag,
+            "`build.core_version` when left out.",
+        ),
+        key(
+            "hooks",
+            Shape::Section(&IMAGE_HOOKS),
+            "Commands run after something was done.",
+        ),
+        key(
+            "retention",
+            Shape::Section(&RETENTION),
+            "What differs from the general `retention` for this image.",
+        ),
         key(
             "lifecycle",
             Shape::OneOrMore(&IMAGE_LIFECYCLE),
@@ -289,57 +498,146 @@ pub(super) static IMAGE: Section = Section {
 
 pub(super) static IMAGE_HOOKS: Section = Section {
     name: "build.images[].hooks",
-    keys: &[key("post_image_build", HOOKS_SHAPE, "Run after each push. `build.hooks.post_image_build` when left out.")],
+    keys: &[key(
+        "post_image_build",
+        HOOKS_SHAPE,
+        "Run after each push. `build.hooks.post_image_build` when left out.",
+    )],
 };
 
 /// The general rules; as part of an entry or image, what differs from them there.
 pub(super) static RETENTION: Section = Section {
     name: "retention",
     keys: &[
-        key("keep_last", whole(0, COUNT), "The newest tags kept per image. Aliases take no place.").default("5"),
+        key(
+            "keep_last",
+            whole(0, COUNT),
+            "The newest tags kept per image. Aliases take no place.",
+        )
+        .default("5"),
         key("max_age_days", whole(0, COUNT), "Older tags expire."),
-        key("match", choice::<CondemnedBy>(), "all: a tag is condemned when every rule that is set condemns it. any: when one does.")
-            .default("all"),
-        key("exclude_tags", Shape::List(&Shape::TagExclusion), "Tags never deleted: exact names, or `/regex/` over whole tags.")
-            .default("[]")
-            .literal(),
-        key("min_keep", whole(0, COUNT), "Never fewer tags than this per image.").default("1"),
-        key("max_delete_percent", whole(0, 100), "Stop before more than this share of an image's tags is deleted.").default("50"),
-        key("require_records", Shape::Flag, "With bases configured, no build record at all stops cleanup.").default("true"),
-        key("archive", Shape::Section(&ARCHIVE), "A copy kept before deletion."),
+        key(
+            "match",
+            choice::<CondemnedBy>(),
+            "all: a tag is condemned when every rule that is set condemns it. any: when one does.",
+        )
+        .default("all"),
+        key(
+            "exclude_tags",
+            Shape::List(&Shape::TagExclusion),
+            "Tags never deleted: exact names, or `/regex/` over whole tags.",
+        )
+        .default("[]")
+        .literal(),
+        key(
+            "min_keep",
+            whole(0, COUNT),
+            "Never fewer tags than this per image.",
+        )
+        .default("1"),
+        key(
+            "max_delete_percent",
+            whole(0, 100),
+            "Stop before more than this share of an image's tags is deleted.",
+        )
+        .default("50"),
+        key(
+            "require_records",
+            Shape::Flag,
+            "With bases configured, no build record at all stops cleanup.",
+        )
+        .default("true"),
+        key(
+            "archive",
+            Shape::Section(&ARCHIVE),
+            "A copy kept before deletion.",
+        ),
     ],
 };
 
 pub(super) static ARCHIVE: Section = Section {
     name: "retention.archive",
     keys: &[
-        key("enabled", Shape::Flag, "Whether tags are copied to the archive before they are deleted.").default("false"),
+        key(
+            "enabled",
+            Shape::Flag,
+            "Whether tags are copied to the archive before they are deleted.",
+        )
+        .default("false"),
         key("registry", Shape::BasePath, "The base path of the archive."),
-        key("keep_days", whole(0, COUNT), "How long archived tags are kept.").default("90"),
+        key(
+            "keep_days",
+            whole(0, COUNT),
+            "How long archived tags are kept.",
+        )
+        .default("90"),
     ],
 };
 
 pub(super) static LIFECYCLE: Section = Section {
     name: "lifecycle",
     keys: &[
-        key("eol_provider", choice::<EolProvider>(), "endoflife: the endoflife.date API. local: the data file only.").default("endoflife"),
-        key("eol_target", choice::<EolTarget>(), "git: write the data file. pkgregistry: upload it.").default("git"),
-        key("eol_data_file", Shape::Path, "The file that end-of-life data is kept in.").default("eol-data.yaml"),
-        key("api_url", Shape::Url, "Where the endoflife.date API is.").default("https://endoflife.date/api"),
-        key("warn_days", whole(0, COUNT), "An end nearer than this is warned about. `IMGLIFE_ALERT_CRITICAL_DAYS` overrides it.")
-            .default("30"),
-        key("phase", choice::<Phase>(), "Which date counts: eoas (active support), eol, or eoes (extended support).").default("eol"),
-        key("notify", Shape::Section(&NOTIFY), "Where messages about ends go."),
+        key(
+            "eol_provider",
+            choice::<EolProvider>(),
+            "endoflife: the endoflife.date API. local: the data file only.",
+        )
+        .default("endoflife"),
+        key(
+            "eol_target",
+            choice::<EolTarget>(),
+            "git: write the data file. pkgregistry: upload it.",
+        )
+        .default("git"),
+        key(
+            "eol_data_file",
+            Shape::Path,
+            "The file that end-of-life data is kept in.",
+        )
+        .default("eol-data.yaml"),
+        key("api_url", Shape::Url, "Where the endoflife.date API is.")
+            .default("https://endoflife.date/api"),
+        key(
+            "warn_days",
+            whole(0, COUNT),
+            "An end nearer than this is warned about. `IMGLIFE_ALERT_CRITICAL_DAYS` overrides it.",
+        )
+        .default("30"),
+        key(
+            "phase",
+            choice::<Phase>(),
+            "Which date counts: eoas (active support), eol, or eoes (extended support).",
+        )
+        .default("eol"),
+        key(
+            "notify",
+            Shape::Section(&NOTIFY),
+            "Where messages about ends go.",
+        ),
     ],
 };
 
 pub(super) static NOTIFY: Section = Section {
     name: "lifecycle.notify",
     keys: &[
-        key("slack_webhook_env", Shape::VariableName, "The name of the variable that holds the Slack webhook's URL.").literal(),
-        key("webhook_env", Shape::VariableName, "The name of the variable that holds a webhook's URL.").literal(),
-        key("at_days", Shape::List(&whole(0, COUNT)), "Messages are sent this many days before the date, then weekly after it.")
-            .default("[90, 30, 7, 0]"),
+        key(
+            "slack_webhook_env",
+            Shape::VariableName,
+            "The name of the variable that holds the Slack webhook's URL.",
+        )
+        .literal(),
+        key(
+            "webhook_env",
+            Shape::VariableName,
+            "The name of the variable that holds a webhook's URL.",
+        )
+        .literal(),
+        key(
+            "at_days",
+            Shape::List(&whole(0, COUNT)),
+            "Messages are sent this many days before the date, then weekly after it.",
+        )
+        .default("[90, 30, 7, 0]"),
     ],
 };
 
@@ -371,8 +669,23 @@ pub(super) static STATUS: Section = Section {
     name: "status",
     keys: &[
         key("title", Shape::Text, "The report's title."),
-        key("client_zone", Shape::AnyText, "Markdown put below the tables as it is.").literal(),
-        key("graph", Shape::Flag, "Draw the lineage of images (Mermaid).").default("true"),
-        key("timeline", Shape::Flag, "Draw the ends of life on a time line (Mermaid).").default("true"),
+        key(
+            "client_zone",
+            Shape::AnyText,
+            "Markdown put below the tables as it is.",
+        )
+        .literal(),
+        key(
+            "graph",
+            Shape::Flag,
+            "Draw the lineage of images (Mermaid).",
+        )
+        .default("true"),
+        key(
+            "timeline",
+            Shape::Flag,
+            "Draw the ends of life on a time line (Mermaid).",
+        )
+        .default("true"),
     ],
 };

@@ -1,6 +1,10 @@
-//! The words that stand for the values of enumerations: what the file may say, what editors offer, what `show` writes.
+//! The words that stand for the values of enumerations: what the file may say, what editors offer,
+//! what `show` writes.
 
-use super::{CondemnedBy, EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, Phase, PlatformMode, Provenance, SortBy};
+use super::{
+    CondemnedBy, EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, Phase,
+    PlatformMode, Provenance, SortBy,
+};
 
 /// A type whose values are words in the file.
 pub(super) trait Words: Copy + PartialEq + 'static {
@@ -9,11 +13,20 @@ pub(super) trait Words: Copy + PartialEq + 'static {
     const VALUES: &'static [Self];
 
     fn of(word: &str) -> Option<Self> {
-        Self::WORDS.iter().position(|known| *known == word).and_then(|at| Self::VALUES.get(at)).copied()
+        Self::WORDS
+            .iter()
+            .position(|known| *known == word)
+            .and_then(|at| Self::VALUES.get(at))
+            .copied()
     }
 
     fn word(self) -> &'static str {
-        Self::VALUES.iter().position(|value| *value == self).and_then(|at| Self::WORDS.get(at)).copied().unwrap_or_default()
+        Self::VALUES
+            .iter()
+            .position(|value| *value == self)
+            .and_then(|at| Self::WORDS.get(at))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -28,7 +41,12 @@ pub(super) enum ProviderName {
 
 impl Words for ProviderName {
     const WORDS: &'static [&'static str] = &["gitlab", "gitea", "s3", "file"];
-    const VALUES: &'static [ProviderName] = &[ProviderName::Gitlab, ProviderName::Gitea, ProviderName::S3, ProviderName::File];
+    const VALUES: &'static [ProviderName] = &[
+        ProviderName::Gitlab,
+        ProviderName::Gitea,
+        ProviderName::S3,
+        ProviderName::File,
+    ];
 }
 
 impl Words for bool {
@@ -47,7 +65,8 @@ impl Words for PlatformMode {
 }
 
 impl Words for EngineChoice {
-    const WORDS: &'static [&'static str] = &["auto", "buildx", "docker", "buildah", "podman", "native"];
+    const WORDS: &'static [&'static str] =
+        &["auto", "buildx", "docker", "buildah", "podman", "native"];
     const VALUES: &'static [EngineChoice] = &[
         EngineChoice::Auto,
         EngineChoice::Buildx,
@@ -60,7 +79,11 @@ impl Words for EngineChoice {
 
 impl Words for OnBaseChange {
     const WORDS: &'static [&'static str] = &["skip", "rebuild", "fail"];
-    const VALUES: &'static [OnBaseChange] = &[OnBaseChange::Skip, OnBaseChange::Rebuild, OnBaseChange::Fail];
+    const VALUES: &'static [OnBaseChange] = &[
+        OnBaseChange::Skip,
+        OnBaseChange::Rebuild,
+        OnBaseChange::Fail,
+    ];
 }
 
 impl Words for Provenance {
@@ -70,7 +93,11 @@ impl Words for Provenance {
 
 impl Words for ImageType {
     const WORDS: &'static [&'static str] = &["core", "spe", "spe-dev"];
-    const VALUES: &'static [ImageType] = &[ImageType::Core, ImageType::Special, ImageType::SpecialDevelopment];
+    const VALUES: &'static [ImageType] = &[
+        ImageType::Core,
+        ImageType::Special,
+        ImageType::SpecialDevelopment,
+    ];
 }
 
 impl Words for CondemnedBy {
@@ -90,5 +117,9 @@ impl Words for EolTarget {
 
 impl Words for Phase {
     const WORDS: &'static [&'static str] = &["eoas", "eol", "eoes"];
-    const VALUES: &'static [Phase] = &[Phase::ActiveSupport, Phase::EndOfLife, Phase::ExtendedSupport];
+    const VALUES: &'static [Phase] = &[
+        Phase::ActiveSupport,
+        Phase::EndOfLife,
+        Phase::ExtendedSupport,
+    ];
 }

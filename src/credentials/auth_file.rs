@@ -1,4 +1,5 @@
-//! The credential files of docker and podman: what they say, and which entry is for which repository.
+//! The credential files of docker and podman: what they say, and which entry is for which
+//! repository.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,13 @@ use super::Credential;
 use crate::model::{Host, RepositoryPath, Secret};
 
 /// Padding is left out by some writers.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
-/// A file such as `~/.docker/config.json`, as far as it is about credentials. Has no `Debug`: it holds secrets.
+/// A file such as `~/.docker/config.json`, as far as it is about credentials. Has no `Debug`: it
+/// holds secrets.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AuthFile {
@@ -34,20 +38,30 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl AuthFile {
-    /// Returns the file with these bytes, or where they are not of its form. The message quotes nothing of the content.
+    /// Returns the file with these bytes, or where they are not of its form. The message quotes
+    /// nothing of the content.
     pub(super) fn parse(bytes: &[u8]) -> Result<AuthFile, String> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| format!("it is not of docker's form (JSON) at line {}, column {}", error.line(), error.column()))
+        serde_json::from_slice(bytes).map_err(|error| {
+            format!(
+                "it is not of docker's form (JSON) at line {}, column {}",
+                error.line(),
+                error.column()
+            )
+        })
     }
 
     /// Returns the name of the helper that is set for this very host or a path on it.
     pub(super) fn helper(&self, host: &Host, path: Option<&RepositoryPath>) -> Option<&str> {
-        longest_match(&self.cred_helpers, host, path).map(String::as_str).filter(|name| !name.is_empty())
+        longest_match(&self.cred_helpers, host, path)
+            .map(String::as_str)
+            .filter(|name| !name.is_empty())
     }
 
     /// Returns the name of the helper for all hosts.
@@ -55,10 +69,16 @@ impl AuthFile {
         self.creds_store.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Returns the credential written in the file itself: that of the longest key that is `host` or a path on it. An error says
-    /// what is wrong with the entry.
-    pub(super) fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Credential>, String> {
-        let filled = self.auths.iter().filter_map(|(key, entry)| Some((key, entry.as_ref().filter(|entry| entry.is_filled())?)));
+    /// Returns the credential written in the file itself: that of the longest key that is `host` or
+    /// a path on it. An error says what is wrong with the entry.
+    pub(super) fn credential(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Option<Credential>, String> {
+        let filled = self.auths.iter().filter_map(|(key, entry)| {
+            Some((key, entry.as_ref().filter(|entry| entry.is_filled())?))
+        });
         let Some((key, entry)) = filled
             .filter_map(|(key, entry)| Some((match_length(key, host, path)?, key, entry)))
             .max_by_key(|(length, ..)| *length)
@@ -66,40 +86,67 @@ impl AuthFile {
         else {
             return Ok(None);
         };
-        entry.credential().map(Some).map_err(|problem| format!("the entry `{}` {problem}", crate::model::text::excerpt(key, 200)))
+        entry.credential().map(Some).map_err(|problem| {
+            format!(
+                "the entry `{}` {problem}",
+                crate::model::text::excerpt(key, 200)
+            )
+        })
     }
 }
 
 impl Entry {
     /// Docker leaves empty entries behind for hosts whose credentials are in a store.
     fn is_filled(&self) -> bool {
-        [&self.auth, &self.username, &self.password, &self.identitytoken, &self.registrytoken]
-            .into_iter()
-            .any(|field| filled(field).is_some())
+        [
+            &self.auth,
+            &self.username,
+            &self.password,
+            &self.identitytoken,
+            &self.registrytoken,
+        ]
+        .into_iter()
+        .any(|field| filled(field).is_some())
     }
 
     fn credential(&self) -> Result<Credential, &'static str> {
         if let Some(token) = filled(&self.registrytoken) {
-            return Ok(Credential::Bearer { token: Secret::new(token) });
+            return Ok(Credential::Bearer {
+                token: Secret::new(token),
+            });
         }
         if let Some(token) = filled(&self.identitytoken) {
-            return Ok(Credential::RefreshToken { token: Secret::new(token) });
+            return Ok(Credential::RefreshToken {
+                token: Secret::new(token),
+            });
         }
         let pair = match filled(&self.auth) {
             Some(auth) => {
-                let decoded = BASE64.decode(auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                let decoded = BASE64
+                    .decode(auth.trim())
+                    .ok()
+                    .and_then(|bytes| String::from_utf8(bytes).ok());
                 let (username, password) = decoded
                     .as_deref()
                     .and_then(|text| text.split_once(':'))
                     .ok_or("has an `auth` that is not the base64 form of a user name, a colon and a password")?;
                 // Docker pads with NUL.
-                (username.to_owned(), password.trim_end_matches('\0').to_owned())
+                (
+                    username.to_owned(),
+                    password.trim_end_matches('\0').to_owned(),
+                )
             }
-            None => (self.username.clone().unwrap_or_default(), self.password.clone().unwrap_or_default()),
+            None => (
+                self.username.clone().unwrap_or_default(),
+                self.password.clone().unwrap_or_default(),
+            ),
         };
         match pair {
             (username, password) if !username.is_empty() && !password.is_empty() => {
-                Ok(Credential::Basic { username, password: Secret::new(password) })
+                Ok(Credential::Basic {
+                    username,
+                    password: Secret::new(password),
+                })
             }
             (_, password) if password.is_empty() => Err("has a user name without a password"),
             _ => Err("has a password without a user name"),
@@ -111,7 +158,11 @@ fn filled(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
 }
 
-fn longest_match<'a, T>(entries: &'a BTreeMap<String, T>, host: &Host, path: Option<&RepositoryPath>) -> Option<&'a T> {
+fn longest_match<'a, T>(
+    entries: &'a BTreeMap<String, T>,
+    host: &Host,
+    path: Option<&RepositoryPath>,
+) -> Option<&'a T> {
     entries
         .iter()
         .filter_map(|(key, value)| Some((match_length(key, host, path)?, value)))
@@ -119,11 +170,15 @@ fn longest_match<'a, T>(entries: &'a BTreeMap<String, T>, host: &Host, path: Opt
         .map(|(_, value)| value)
 }
 
-/// Returns how many characters of a path a key names when it is for `host` and `path`: 0 for the whole host, `None` when it is
-/// for something else. Schemes and the `/v1/`, `/v2/` of old keys do not count.
+/// Returns how many characters of a path a key names when it is for `host` and `path`: 0 for the
+/// whole host, `None` when it is for something else. Schemes and the `/v1/`, `/v2/` of old keys do
+/// not count.
 fn match_length(key: &str, host: &Host, path: Option<&RepositoryPath>) -> Option<usize> {
     let key = key.trim();
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let key = key.trim_end_matches('/');
     let (key_host, key_path) = match key.split_once('/') {
         None | Some((_, "v1" | "v2")) => (key.split('/').next().unwrap_or(key), ""),
@@ -145,12 +200,17 @@ mod tests {
     use super::*;
 
     fn basic(username: &str, password: &str) -> Option<Credential> {
-        Some(Credential::Basic { username: username.to_owned(), password: Secret::new(password) })
+        Some(Credential::Basic {
+            username: username.to_owned(),
+            password: Secret::new(password),
+        })
     }
 
     fn found(file: &str, host: &str, path: &str) -> Result<Option<Credential>, String> {
         let path: RepositoryPath = path.parse().expect("a path");
-        AuthFile::parse(file.as_bytes()).expect("a file").credential(&host.parse().expect("a host"), Some(&path))
+        AuthFile::parse(file.as_bytes())
+            .expect("a file")
+            .credential(&host.parse().expect("a host"), Some(&path))
     }
 
     #[test]
@@ -166,7 +226,11 @@ mod tests {
             ("R.example", "r.example"),
         ] {
             let file = format!(r#"{{"auths":{{"{key}":{entry}}}}}"#);
-            assert_eq!(found(&file, host, "a/b"), Ok(basic("alice", "s3cret")), "{key}");
+            assert_eq!(
+                found(&file, host, "a/b"),
+                Ok(basic("alice", "s3cret")),
+                "{key}"
+            );
             assert_eq!(found(&file, "other.example", "a/b"), Ok(None), "{key}");
         }
     }
@@ -178,20 +242,42 @@ mod tests {
             "r.example/team":{"username":"team","password":"p"},
             "r.example/team/app":{"username":"app","password":"p"},
             "r.example/team/empty":{}}}"#;
-        for (path, user) in
-            [("team/app", "app"), ("team/app/x", "app"), ("team/apple", "team"), ("teams", "host"), ("o", "host"), ("team/empty", "team")]
-        {
-            assert_eq!(found(file, "r.example", path), Ok(basic(user, "p")), "{path}");
+        for (path, user) in [
+            ("team/app", "app"),
+            ("team/app/x", "app"),
+            ("team/apple", "team"),
+            ("teams", "host"),
+            ("o", "host"),
+            ("team/empty", "team"),
+        ] {
+            assert_eq!(
+                found(file, "r.example", path),
+                Ok(basic(user, "p")),
+                "{path}"
+            );
         }
         let file = AuthFile::parse(file.as_bytes()).expect("a file");
-        assert_eq!(file.credential(&"r.example".parse().expect("a host"), None), Ok(basic("host", "p")));
+        assert_eq!(
+            file.credential(&"r.example".parse().expect("a host"), None),
+            Ok(basic("host", "p"))
+        );
     }
 
     #[test]
     fn tokens_win_over_names() {
         let file = r#"{"auths":{"a.example":{"auth":"YWxpY2U6czNjcmV0","identitytoken":"id"},"b.example":{"registrytoken":"r"}}}"#;
-        assert_eq!(found(file, "a.example", "x"), Ok(Some(Credential::RefreshToken { token: Secret::new("id") })));
-        assert_eq!(found(file, "b.example", "x"), Ok(Some(Credential::Bearer { token: Secret::new("r") })));
+        assert_eq!(
+            found(file, "a.example", "x"),
+            Ok(Some(Credential::RefreshToken {
+                token: Secret::new("id")
+            }))
+        );
+        assert_eq!(
+            found(file, "b.example", "x"),
+            Ok(Some(Credential::Bearer {
+                token: Secret::new("r")
+            }))
+        );
     }
 
     #[test]
@@ -199,19 +285,44 @@ mod tests {
         let file = r#"{"auths":null,"credHelpers":{"r.example":"one","s.example":""},"credsStore":"all","HttpHeaders":{}}"#;
         let file = AuthFile::parse(file.as_bytes()).expect("a file");
         let helper = |host: &str| file.helper(&host.parse().expect("a host"), None);
-        assert_eq!((helper("r.example"), helper("s.example"), helper("t.example"), file.store()), (Some("one"), None, None, Some("all")));
+        assert_eq!(
+            (
+                helper("r.example"),
+                helper("s.example"),
+                helper("t.example"),
+                file.store()
+            ),
+            (Some("one"), None, None, Some("all"))
+        );
     }
 
     #[test]
     fn broken_entries_are_named_and_never_quoted() {
         // "hunter2" without a colon; a user without a password
         for auth in ["aHVudGVyMg==", "*hunter2*", "YWxpY2U6"] {
-            let error = found(&format!(r#"{{"auths":{{"r.example":{{"auth":"{auth}"}}}}}}"#), "r.example", "x").expect_err("broken");
-            assert!(error.contains("`r.example`") && !error.contains("hunter2") && !error.contains(auth), "{error}");
+            let error = found(
+                &format!(r#"{{"auths":{{"r.example":{{"auth":"{auth}"}}}}}}"#),
+                "r.example",
+                "x",
+            )
+            .expect_err("broken");
+            assert!(
+                error.contains("`r.example`")
+                    && !error.contains("hunter2")
+                    && !error.contains(auth),
+                "{error}"
+            );
         }
-        let error = AuthFile::parse(br#"{"auths":{"r.example":{"auth": hunter2"#).err().expect("no JSON");
-        assert_eq!(error, "it is not of docker's form (JSON) at line 1, column 32");
-        let error = AuthFile::parse(br#"{"auths":"hunter2"}"#).err().expect("not the form");
+        let error = AuthFile::parse(br#"{"auths":{"r.example":{"auth": hunter2"#)
+            .err()
+            .expect("no JSON");
+        assert_eq!(
+            error,
+            "it is not of docker's form (JSON) at line 1, column 32"
+        );
+        let error = AuthFile::parse(br#"{"auths":"hunter2"}"#)
+            .err()
+            .expect("not the form");
         assert!(!error.contains("hunter2"), "{error}");
     }
 
@@ -226,9 +337,14 @@ mod tests {
     #[test]
     fn fuzzing_files_of_credentials() {
         let seed = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YWxpY2U6aHVudGVyMg=="},"r.example/team":{"username":"a","password":"b","identitytoken":"c","registrytoken":null},"x":null},"credHelpers":{"r.example":"pass"},"credsStore":"desktop"}"#;
-        let (host, path) = ("r.example".parse().expect("a host"), "team/app".parse().expect("a path"));
+        let (host, path) = (
+            "r.example".parse().expect("a host"),
+            "team/app".parse().expect("a path"),
+        );
         crate::model::fuzz_tests::fuzz("files of credentials", &[seed], |input| {
-            let Ok(file) = AuthFile::parse(input) else { return };
+            let Ok(file) = AuthFile::parse(input) else {
+                return;
+            };
             assert!(file.helper(&host, Some(&path)) != Some("") && file.store() != Some(""));
             if let Err(problem) = file.credential(&host, Some(&path)) {
                 assert!(!problem.contains("hunter2"), "{problem}");

@@ -1,7 +1,7 @@
 //! The tokens of GitLab and Gitea, for their package registries and repository files.
 //!
-//! What a configuration names is decided by who may edit it, which in CI is everybody who may open a merge request. There a token
-//! goes only where the CI system itself says that it belongs.
+//! What a configuration names is decided by who may edit it, which in CI is everybody who may open
+//! a merge request. There a token goes only where the CI system itself says that it belongs.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use url::Url;
 use super::{Credential, CredentialError, Credentials};
 use crate::model::{Host, RepositoryPath, Secret, Variables};
 
-/// Says where a token may go instead of to the server that a job runs for. Belongs into the settings of the CI system.
+/// Says where a token may go instead of to the server that a job runs for. Belongs into the
+/// settings of the CI system.
 const TOKEN_HOST: &str = "IMGLIFE_TOKEN_HOST";
 
 /// What kind of server a token is for.
@@ -22,7 +23,8 @@ pub enum Forge {
     Gitea,
 }
 
-/// The token for a server: `GITLAB_TOKEN`, else `CI_JOB_TOKEN`; `GITEA_TOKEN`. One that may not go to a server is not sent to it.
+/// The token for a server: `GITLAB_TOKEN`, else `CI_JOB_TOKEN`; `GITEA_TOKEN`. One that may not go
+/// to a server is not sent to it.
 pub struct ForgeCredentials {
     forge: Forge,
     variables: Variables,
@@ -40,7 +42,11 @@ enum Own {
 impl Own {
     fn of(text: &str) -> Option<Own> {
         let host: Host = text.parse().ok()?;
-        Some(if has_port(&host) { Own::Host(host) } else { Own::Name(host) })
+        Some(if has_port(&host) {
+            Own::Host(host)
+        } else {
+            Own::Name(host)
+        })
     }
 
     fn is(&self, host: &Host) -> bool {
@@ -68,16 +74,24 @@ impl ForgeCredentials {
         ForgeCredentials { forge, variables }
     }
 
-    /// Returns the variable that holds what is presented to `host`, `None` when no token is set. Fails as [`find`](Self::find) does.
+    /// Returns the variable that holds what is presented to `host`, `None` when no token is set.
+    /// Fails as [`find`](Self::find) does.
     pub fn variable(&self, host: &Host) -> Result<Option<&'static str>, CredentialError> {
         Ok(match self.find(host)? {
-            Credential::Header { name: "job-token", .. } => Some("CI_JOB_TOKEN"),
-            Credential::Header { .. } => Some(if self.forge == Forge::Gitlab { "GITLAB_TOKEN" } else { "GITEA_TOKEN" }),
+            Credential::Header {
+                name: "job-token", ..
+            } => Some("CI_JOB_TOKEN"),
+            Credential::Header { .. } => Some(if self.forge == Forge::Gitlab {
+                "GITLAB_TOKEN"
+            } else {
+                "GITEA_TOKEN"
+            }),
             _ => None,
         })
     }
 
-    /// Returns what is presented to `host`: `Anonymous` when no token is set. Fails when none of those that are set may go there.
+    /// Returns what is presented to `host`: `Anonymous` when no token is set. Fails when none of
+    /// those that are set may go there.
     pub fn find(&self, host: &Host) -> Result<Credential, CredentialError> {
         let (variable, header) = match self.forge {
             Forge::Gitlab => ("GITLAB_TOKEN", "private-token"),
@@ -87,25 +101,44 @@ impl ForgeCredentials {
         if let Some(token) = self.get(variable) {
             match self.refusal(variable, host) {
                 None => {
-                    let value = if self.forge == Forge::Gitea { format!("token {token}") } else { token.to_owned() };
-                    return Ok(Credential::Header { name: header, value: Secret::new(value) });
+                    let value = if self.forge == Forge::Gitea {
+                        format!("token {token}")
+                    } else {
+                        token.to_owned()
+                    };
+                    return Ok(Credential::Header {
+                        name: header,
+                        value: Secret::new(value),
+                    });
                 }
                 Some(error) => problem = Some(error),
             }
         }
-        if let Some(token) = self.get("CI_JOB_TOKEN").filter(|_| self.forge == Forge::Gitlab) {
+        if let Some(token) = self
+            .get("CI_JOB_TOKEN")
+            .filter(|_| self.forge == Forge::Gitlab)
+        {
             if self.job_hosts().iter().any(|own| own.is(host)) {
-                return Ok(Credential::Header { name: "job-token", value: Secret::new(token) });
+                return Ok(Credential::Header {
+                    name: "job-token",
+                    value: Secret::new(token),
+                });
             }
             problem = problem.or_else(|| Some(self.job_token_refusal(host)));
         }
         problem.map_or(Ok(Credential::Anonymous), Err)
     }
 
-    /// Returns Gitea's token as a login at the container registry of `host`, where it may go there. Gitea looks at the password only.
+    /// Returns Gitea's token as a login at the container registry of `host`, where it may go there.
+    /// Gitea looks at the password only.
     pub(super) fn login(&self, host: &Host) -> Option<Credential> {
-        let token = self.get("GITEA_TOKEN").filter(|_| self.refusal("GITEA_TOKEN", host).is_none())?;
-        Some(Credential::Basic { username: "token".to_owned(), password: Secret::new(token) })
+        let token = self
+            .get("GITEA_TOKEN")
+            .filter(|_| self.refusal("GITEA_TOKEN", host).is_none())?;
+        Some(Credential::Basic {
+            username: "token".to_owned(),
+            password: Secret::new(token),
+        })
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -119,13 +152,22 @@ impl ForgeCredentials {
                 "if {host} is to have the token, set {TOKEN_HOST}={host} in the settings of the CI system, where a merge request cannot \
                  change it; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`"
             );
-            Some(CredentialError { host: host.clone(), problem, hint: Some(hint), source: None })
+            Some(CredentialError {
+                host: host.clone(),
+                problem,
+                hint: Some(hint),
+                source: None,
+            })
         };
         if let Some(named) = self.get(TOKEN_HOST) {
             return match Own::of(named) {
                 Some(own) if own.is(host) => None,
-                Some(own) => refused(format!("{variable} is not sent there: {TOKEN_HOST} says that it is for {own}")),
-                None => refused(format!("{variable} is not sent there: {TOKEN_HOST} is no host")),
+                Some(own) => refused(format!(
+                    "{variable} is not sent there: {TOKEN_HOST} says that it is for {own}"
+                )),
+                None => refused(format!(
+                    "{variable} is not sent there: {TOKEN_HOST} is no host"
+                )),
             };
         }
         if !self.is_in_ci() {
@@ -133,7 +175,9 @@ impl ForgeCredentials {
         }
         match self.server() {
             Some(own) if own.is(host) => None,
-            Some(own) => refused(format!("{variable} is not sent there: in CI it goes only to the server that the job runs for, {own}")),
+            Some(own) => refused(format!(
+                "{variable} is not sent there: in CI it goes only to the server that the job runs for, {own}"
+            )),
             None => refused(format!(
                 "{variable} is not sent there: in CI it goes only to the server that the job runs for, which neither CI_SERVER_HOST nor \
                  GITHUB_SERVER_URL names"
@@ -142,8 +186,17 @@ impl ForgeCredentials {
     }
 
     fn job_token_refusal(&self, host: &Host) -> CredentialError {
-        let own = self.job_hosts().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        let own = if own.is_empty() { "CI_SERVER_HOST, which is not set".to_owned() } else { own };
+        let own = self
+            .job_hosts()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" and ");
+        let own = if own.is_empty() {
+            "CI_SERVER_HOST, which is not set".to_owned()
+        } else {
+            own
+        };
         CredentialError {
             host: host.clone(),
             problem: format!("CI_JOB_TOKEN is not sent there: a job's token goes only to {own}"),
@@ -156,9 +209,18 @@ impl ForgeCredentials {
     }
 
     fn is_in_ci(&self) -> bool {
-        ["CI", "GITLAB_CI", "GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS"]
-            .iter()
-            .any(|name| self.get(name).is_some_and(|value| !matches!(value, "false" | "0")))
+        [
+            "CI",
+            "GITLAB_CI",
+            "GITHUB_ACTIONS",
+            "GITEA_ACTIONS",
+            "FORGEJO_ACTIONS",
+        ]
+        .iter()
+        .any(|name| {
+            self.get(name)
+                .is_some_and(|value| !matches!(value, "false" | "0"))
+        })
     }
 
     /// Returns the server that a job runs for.
@@ -175,24 +237,39 @@ impl ForgeCredentials {
         }
         let url = Url::parse(self.get("GITHUB_SERVER_URL")?).ok()?;
         let name = url.host_str()?;
-        url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok().map(Own::Host)
+        url.port()
+            .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+            .parse()
+            .ok()
+            .map(Own::Host)
     }
 
     /// Returns where a GitLab job's own token may go.
     fn job_hosts(&self) -> Vec<Own> {
         let server = self.get("CI_SERVER_HOST").and_then(|_| self.server());
-        let registry = self.get("CI_REGISTRY").and_then(|registry| registry.parse().ok()).map(Own::Host);
+        let registry = self
+            .get("CI_REGISTRY")
+            .and_then(|registry| registry.parse().ok())
+            .map(Own::Host);
         server.into_iter().chain(registry).collect()
     }
 }
 
 #[async_trait]
 impl Credentials for ForgeCredentials {
-    async fn credential(&self, host: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
+    async fn credential(
+        &self,
+        host: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Credential, CredentialError> {
         self.find(host)
     }
 
-    async fn origin(&self, host: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+    async fn origin(
+        &self,
+        host: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Option<String>, CredentialError> {
         Ok(self.variable(host)?.map(str::to_owned))
     }
 }
@@ -208,19 +285,28 @@ mod tests {
         ("CI_SERVER_PORT", "443"),
         ("CI_REGISTRY", "registry.gitlab.example:5050"),
     ];
-    const GITEA_JOB: [(&str, &str); 3] =
-        [("CI", "true"), ("GITEA_ACTIONS", "true"), ("GITHUB_SERVER_URL", "https://gitea.example:3000/git")];
+    const GITEA_JOB: [(&str, &str); 3] = [
+        ("CI", "true"),
+        ("GITEA_ACTIONS", "true"),
+        ("GITHUB_SERVER_URL", "https://gitea.example:3000/git"),
+    ];
 
     /// Returns the header that is sent, or why there is none.
     fn sent(forge: Forge, variables: &[&[(&str, &str)]], host: &str) -> String {
-        let variables: Variables = variables.iter().flat_map(|part| part.iter().copied()).collect();
+        let variables: Variables = variables
+            .iter()
+            .flat_map(|part| part.iter().copied())
+            .collect();
         match ForgeCredentials::new(forge, variables).find(&host.parse().expect("a host")) {
             Ok(Credential::Header { name, value }) => format!("{name}: {}", value.expose()),
             Ok(Credential::Anonymous) => "nothing".to_owned(),
             Ok(other) => panic!("{other:?}"),
             Err(error) => {
                 let text = format!("{error} ({})", error.hint.clone().unwrap_or_default());
-                assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");
+                assert!(
+                    !text.contains("hunter2") && !format!("{error:?}").contains("hunter2"),
+                    "{text}"
+                );
                 text
             }
         }
@@ -229,30 +315,60 @@ mod tests {
     #[test]
     fn outside_ci_a_token_goes_where_the_configuration_says() {
         let tokens = [("GITLAB_TOKEN", "hunter2"), ("GITEA_TOKEN", "hunter22")];
-        assert_eq!(sent(Forge::Gitlab, &[&tokens], "any.example"), "private-token: hunter2");
-        assert_eq!(sent(Forge::Gitlab, &[&tokens, &[("CI", "false")]], "any.example"), "private-token: hunter2");
-        assert_eq!(sent(Forge::Gitea, &[&tokens], "any.example:3000"), "authorization: token hunter22");
+        assert_eq!(
+            sent(Forge::Gitlab, &[&tokens], "any.example"),
+            "private-token: hunter2"
+        );
+        assert_eq!(
+            sent(Forge::Gitlab, &[&tokens, &[("CI", "false")]], "any.example"),
+            "private-token: hunter2"
+        );
+        assert_eq!(
+            sent(Forge::Gitea, &[&tokens], "any.example:3000"),
+            "authorization: token hunter22"
+        );
         assert_eq!(sent(Forge::Gitlab, &[], "any.example"), "nothing");
-        assert_eq!(sent(Forge::Gitlab, &[&[("GITLAB_TOKEN", "")]], "any.example"), "nothing");
+        assert_eq!(
+            sent(Forge::Gitlab, &[&[("GITLAB_TOKEN", "")]], "any.example"),
+            "nothing"
+        );
     }
 
     #[test]
     fn a_merge_request_that_edits_the_address_carries_no_token_away() {
         let token = [("GITLAB_TOKEN", "hunter2")];
-        assert_eq!(sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "gitlab.example"), "private-token: hunter2");
+        assert_eq!(
+            sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "gitlab.example"),
+            "private-token: hunter2"
+        );
         assert_eq!(
             sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "evil.example"),
             "credentials for evil.example: GITLAB_TOKEN is not sent there: in CI it goes only to the server that the job runs for, \
              gitlab.example (if evil.example is to have the token, set IMGLIFE_TOKEN_HOST=evil.example in the settings of the CI system, \
              where a merge request cannot change it; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`)"
         );
-        for host in ["gitlab.example:8443", "gitlab.example.evil.example", "registry.gitlab.example:5050"] {
-            assert!(sent(Forge::Gitlab, &[&GITLAB_JOB, &token], host).contains("GITLAB_TOKEN is not sent there"), "{host}");
+        for host in [
+            "gitlab.example:8443",
+            "gitlab.example.evil.example",
+            "registry.gitlab.example:5050",
+        ] {
+            assert!(
+                sent(Forge::Gitlab, &[&GITLAB_JOB, &token], host)
+                    .contains("GITLAB_TOKEN is not sent there"),
+                "{host}"
+            );
         }
         let token = [("GITEA_TOKEN", "hunter2")];
-        assert_eq!(sent(Forge::Gitea, &[&GITEA_JOB, &token], "gitea.example:3000"), "authorization: token hunter2");
+        assert_eq!(
+            sent(Forge::Gitea, &[&GITEA_JOB, &token], "gitea.example:3000"),
+            "authorization: token hunter2"
+        );
         for host in ["evil.example", "gitea.example", "gitea.example:3001"] {
-            assert!(sent(Forge::Gitea, &[&GITEA_JOB, &token], host).contains("runs for, gitea.example:3000"), "{host}");
+            assert!(
+                sent(Forge::Gitea, &[&GITEA_JOB, &token], host)
+                    .contains("runs for, gitea.example:3000"),
+                "{host}"
+            );
         }
     }
 
@@ -260,53 +376,131 @@ mod tests {
     fn a_jobs_token_goes_to_its_own_server_and_registry_only() {
         let token = [("CI_JOB_TOKEN", "hunter2")];
         for host in ["gitlab.example", "registry.gitlab.example:5050"] {
-            assert_eq!(sent(Forge::Gitlab, &[&GITLAB_JOB, &token], host), "job-token: hunter2");
+            assert_eq!(
+                sent(Forge::Gitlab, &[&GITLAB_JOB, &token], host),
+                "job-token: hunter2"
+            );
         }
         let refused = sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "evil.example");
         assert!(
             refused.contains("CI_JOB_TOKEN is not sent there: a job's token goes only to gitlab.example and registry.gitlab.example:5050"),
             "{refused}"
         );
-        assert!(refused.contains("set GITLAB_TOKEN to a token of that server and IMGLIFE_TOKEN_HOST=evil.example"), "{refused}");
+        assert!(
+            refused.contains(
+                "set GITLAB_TOKEN to a token of that server and IMGLIFE_TOKEN_HOST=evil.example"
+            ),
+            "{refused}"
+        );
         // Naming the host is not enough: the token is of no use elsewhere.
         let named = [("IMGLIFE_TOKEN_HOST", "evil.example")];
-        assert!(sent(Forge::Gitlab, &[&GITLAB_JOB, &token, &named], "evil.example").contains("CI_JOB_TOKEN is not sent there"));
-        assert!(sent(Forge::Gitlab, &[&token], "gitlab.example").contains("CI_SERVER_HOST, which is not set"));
-        assert_eq!(sent(Forge::Gitea, &[&GITLAB_JOB, &token], "gitlab.example"), "nothing");
+        assert!(
+            sent(
+                Forge::Gitlab,
+                &[&GITLAB_JOB, &token, &named],
+                "evil.example"
+            )
+            .contains("CI_JOB_TOKEN is not sent there")
+        );
+        assert!(
+            sent(Forge::Gitlab, &[&token], "gitlab.example")
+                .contains("CI_SERVER_HOST, which is not set")
+        );
+        assert_eq!(
+            sent(Forge::Gitea, &[&GITLAB_JOB, &token], "gitlab.example"),
+            "nothing"
+        );
     }
 
     #[test]
     fn a_token_that_was_set_wins_over_the_jobs_where_it_may_go() {
         let tokens = [("GITLAB_TOKEN", "hunter2"), ("CI_JOB_TOKEN", "hunter22")];
-        assert_eq!(sent(Forge::Gitlab, &[&GITLAB_JOB, &tokens], "gitlab.example"), "private-token: hunter2");
+        assert_eq!(
+            sent(Forge::Gitlab, &[&GITLAB_JOB, &tokens], "gitlab.example"),
+            "private-token: hunter2"
+        );
         let named = [("IMGLIFE_TOKEN_HOST", "other.example")];
-        assert_eq!(sent(Forge::Gitlab, &[&GITLAB_JOB, &tokens, &named], "other.example"), "private-token: hunter2");
-        assert_eq!(sent(Forge::Gitlab, &[&GITLAB_JOB, &tokens, &named], "gitlab.example"), "job-token: hunter22");
-        assert!(sent(Forge::Gitlab, &[&GITLAB_JOB, &tokens, &named], "evil.example").contains("GITLAB_TOKEN is not sent there"));
+        assert_eq!(
+            sent(
+                Forge::Gitlab,
+                &[&GITLAB_JOB, &tokens, &named],
+                "other.example"
+            ),
+            "private-token: hunter2"
+        );
+        assert_eq!(
+            sent(
+                Forge::Gitlab,
+                &[&GITLAB_JOB, &tokens, &named],
+                "gitlab.example"
+            ),
+            "job-token: hunter22"
+        );
+        assert!(
+            sent(
+                Forge::Gitlab,
+                &[&GITLAB_JOB, &tokens, &named],
+                "evil.example"
+            )
+            .contains("GITLAB_TOKEN is not sent there")
+        );
     }
 
     #[test]
     fn a_host_that_is_named_takes_the_place_of_the_jobs_server() {
         let token = [("GITEA_TOKEN", "hunter2")];
-        let at = |named: &'static str, host: &str| sent(Forge::Gitea, &[&GITEA_JOB, &token, &[("IMGLIFE_TOKEN_HOST", named)]], host);
-        assert_eq!(at("forge.example", "forge.example"), "authorization: token hunter2");
-        assert_eq!(at("forge.example", "forge.example:3000"), "authorization: token hunter2");
+        let at = |named: &'static str, host: &str| {
+            sent(
+                Forge::Gitea,
+                &[&GITEA_JOB, &token, &[("IMGLIFE_TOKEN_HOST", named)]],
+                host,
+            )
+        };
+        assert_eq!(
+            at("forge.example", "forge.example"),
+            "authorization: token hunter2"
+        );
+        assert_eq!(
+            at("forge.example", "forge.example:3000"),
+            "authorization: token hunter2"
+        );
         assert!(at("forge.example:3000", "forge.example").contains("it is for forge.example:3000"));
-        assert!(at("forge.example", "gitea.example:3000").contains("IMGLIFE_TOKEN_HOST says that it is for forge.example"));
-        assert!(at("https://forge.example", "forge.example").contains("IMGLIFE_TOKEN_HOST is no host"));
+        assert!(
+            at("forge.example", "gitea.example:3000")
+                .contains("IMGLIFE_TOKEN_HOST says that it is for forge.example")
+        );
+        assert!(
+            at("https://forge.example", "forge.example").contains("IMGLIFE_TOKEN_HOST is no host")
+        );
         // Outside CI as well: whoever sets it wants it.
         let named = [("IMGLIFE_TOKEN_HOST", "forge.example")];
-        assert!(sent(Forge::Gitea, &[&token, &named], "other.example").contains("it is for forge.example"));
+        assert!(
+            sent(Forge::Gitea, &[&token, &named], "other.example")
+                .contains("it is for forge.example")
+        );
     }
 
     #[test]
     fn where_no_server_is_known_the_host_must_be_named() {
         let token = [("GITLAB_TOKEN", "hunter2")];
-        assert!(sent(Forge::Gitlab, &[&[("CI", "true")], &token], "gitlab.example").contains("which neither CI_SERVER_HOST nor"));
+        assert!(
+            sent(
+                Forge::Gitlab,
+                &[&[("CI", "true")], &token],
+                "gitlab.example"
+            )
+            .contains("which neither CI_SERVER_HOST nor")
+        );
         let job = [("GITLAB_CI", "true"), ("CI_SERVER_HOST", "gitlab.example")];
-        assert_eq!(sent(Forge::Gitlab, &[&job, &token], "gitlab.example:8443"), "private-token: hunter2");
+        assert_eq!(
+            sent(Forge::Gitlab, &[&job, &token], "gitlab.example:8443"),
+            "private-token: hunter2"
+        );
         let port = [("CI_SERVER_PORT", "8443")];
-        assert_eq!(sent(Forge::Gitlab, &[&job, &port, &token], "gitlab.example:8443"), "private-token: hunter2");
+        assert_eq!(
+            sent(Forge::Gitlab, &[&job, &port, &token], "gitlab.example:8443"),
+            "private-token: hunter2"
+        );
         assert!(sent(Forge::Gitlab, &[&job, &port, &token], "gitlab.example").contains("not sent"));
     }
 }

@@ -23,8 +23,9 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 /// The name that docker's files and helpers know Docker Hub by.
 const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 
-/// Credentials from where people and CI systems keep them, first found: imglife's own variables, the GitLab CI job, docker's
-/// configuration (variable, file, helpers), podman's file, the token of a Gitea job; else anonymous. Files are read and helpers asked once.
+/// Credentials from where people and CI systems keep them, first found: imglife's own variables,
+/// the GitLab CI job, docker's configuration (variable, file, helpers), podman's file, the token of
+/// a Gitea job; else anonymous. Files are read and helpers asked once.
 pub struct StandardCredentials {
     variables: Variables,
     runner: Arc<dyn Runner>,
@@ -43,19 +44,32 @@ struct Named<T> {
 }
 
 impl StandardCredentials {
-    /// Returns credentials as `variables` lead to them. Helpers are run by `runner`; that is reading, so dry modes need a real one too.
+    /// Returns credentials as `variables` lead to them. Helpers are run by `runner`; that is
+    /// reading, so dry modes need a real one too.
     pub fn new(variables: Variables, runner: Arc<dyn Runner>) -> StandardCredentials {
-        StandardCredentials { variables, runner, files: OnceCell::new(), helpers: Mutex::default() }
+        StandardCredentials {
+            variables,
+            runner,
+            files: OnceCell::new(),
+            helpers: Mutex::default(),
+        }
     }
 
-    async fn find(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Named<Credential>>, CredentialError> {
+    async fn find(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Option<Named<Credential>>, CredentialError> {
         if let Some(found) = self.in_own_variables(host)? {
             return Ok(Some(found));
         }
         if let Some(found) = self.in_gitlab_job(host) {
             return Ok(Some(found));
         }
-        Ok(self.in_files(host, path).await?.or_else(|| self.in_gitea_job(host)))
+        Ok(self
+            .in_files(host, path)
+            .await?
+            .or_else(|| self.in_gitea_job(host)))
     }
 
     fn in_own_variables(&self, host: &Host) -> Result<Option<Named<Credential>>, CredentialError> {
@@ -64,22 +78,48 @@ impl StandardCredentials {
         let get = |name: &str| self.variables.get_filled(&format!("{prefix}_{name}"));
         match (get("USERNAME"), get("PASSWORD"), get("TOKEN")) {
             (Some(username), Some(password), _) => {
-                let content = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
-                Ok(Some(Named { origin: pair("PASSWORD"), content }))
+                let content = Credential::Basic {
+                    username: username.to_owned(),
+                    password: Secret::new(password),
+                };
+                Ok(Some(Named {
+                    origin: pair("PASSWORD"),
+                    content,
+                }))
             }
-            (None, Some(_), _) => Err(problem(host, format!("{prefix}_PASSWORD is set, {prefix}_USERNAME is not"), None)),
-            (_, None, Some(token)) if is_access_token(token) => {
-                Ok(Some(Named { origin: format!("{prefix}_TOKEN"), content: Credential::Bearer { token: Secret::new(token) } }))
-            }
+            (None, Some(_), _) => Err(problem(
+                host,
+                format!("{prefix}_PASSWORD is set, {prefix}_USERNAME is not"),
+                None,
+            )),
+            (_, None, Some(token)) if is_access_token(token) => Ok(Some(Named {
+                origin: format!("{prefix}_TOKEN"),
+                content: Credential::Bearer {
+                    token: Secret::new(token),
+                },
+            })),
             (username, None, Some(token)) => {
-                let origin = if username.is_some() { pair("TOKEN") } else { format!("{prefix}_TOKEN") };
+                let origin = if username.is_some() {
+                    pair("TOKEN")
+                } else {
+                    format!("{prefix}_TOKEN")
+                };
                 let username = username.unwrap_or("token").to_owned();
-                Ok(Some(Named { origin, content: Credential::RefreshTokenOrPassword { username, token: Secret::new(token) } }))
+                Ok(Some(Named {
+                    origin,
+                    content: Credential::RefreshTokenOrPassword {
+                        username,
+                        token: Secret::new(token),
+                    },
+                }))
             }
             (Some(_), None, None) => Err(problem(
                 host,
                 format!("{prefix}_USERNAME is set, {prefix}_PASSWORD is not"),
-                Some("a protected or masked CI variable is empty in jobs that may not see it".to_owned()),
+                Some(
+                    "a protected or masked CI variable is empty in jobs that may not see it"
+                        .to_owned(),
+                ),
             )),
             (None, None, None) => Ok(None),
         }
@@ -91,64 +131,126 @@ impl StandardCredentials {
         if get("GITLAB_CI") != Some("true") || get("CI_REGISTRY")?.parse::<Host>().ok()? != *host {
             return None;
         }
-        let (username, password, origin) = match (get("CI_REGISTRY_USER"), get("CI_REGISTRY_PASSWORD")) {
-            (Some(username), Some(password)) => (username, password, "CI_REGISTRY_USER and CI_REGISTRY_PASSWORD"),
-            _ => ("gitlab-ci-token", get("CI_JOB_TOKEN")?, "CI_JOB_TOKEN"),
+        let (username, password, origin) =
+            match (get("CI_REGISTRY_USER"), get("CI_REGISTRY_PASSWORD")) {
+                (Some(username), Some(password)) => (
+                    username,
+                    password,
+                    "CI_REGISTRY_USER and CI_REGISTRY_PASSWORD",
+                ),
+                _ => ("gitlab-ci-token", get("CI_JOB_TOKEN")?, "CI_JOB_TOKEN"),
+            };
+        let content = Credential::Basic {
+            username: username.to_owned(),
+            password: Secret::new(password),
         };
-        let content = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
-        Some(Named { origin: origin.to_owned(), content })
+        Some(Named {
+            origin: origin.to_owned(),
+            content,
+        })
     }
 
-    /// At Gitea the registry is the server itself, and the token that its actions are given is a login there. It comes last: a
-    /// login that somebody made for the registry is better than a token that may be meant for packages only.
+    /// At Gitea the registry is the server itself, and the token that its actions are given is a
+    /// login there. It comes last: a login that somebody made for the registry is better than a
+    /// token that may be meant for packages only.
     fn in_gitea_job(&self, host: &Host) -> Option<Named<Credential>> {
-        let is_job = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| self.variables.get_filled(name).is_some());
-        let content = is_job.then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host)).flatten()?;
-        Some(Named { origin: "GITEA_TOKEN".to_owned(), content })
+        let is_job = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"]
+            .iter()
+            .any(|name| self.variables.get_filled(name).is_some());
+        let content = is_job
+            .then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host))
+            .flatten()?;
+        Some(Named {
+            origin: "GITEA_TOKEN".to_owned(),
+            content,
+        })
     }
 
-    async fn in_files(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<Named<Credential>>, CredentialError> {
+    async fn in_files(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Option<Named<Credential>>, CredentialError> {
         for Named { origin, content } in self.files.get_or_init(|| self.read_files()).await {
             let refused = |what: &String| problem(host, format!("{origin}: {what}"), None);
             let file = content.as_ref().map_err(refused)?;
             if let Some(name) = file.helper(host, path) {
-                if let Some(content) = self.in_helper(name, host).await.map_err(|what| refused(&what))? {
-                    return Ok(Some(Named { origin: of_helper(name, origin), content }));
+                if let Some(content) = self
+                    .in_helper(name, host)
+                    .await
+                    .map_err(|what| refused(&what))?
+                {
+                    return Ok(Some(Named {
+                        origin: of_helper(name, origin),
+                        content,
+                    }));
                 }
                 continue;
             }
             if let Some(content) = file.credential(host, path).map_err(|what| refused(&what))? {
-                return Ok(Some(Named { origin: origin.clone(), content }));
+                return Ok(Some(Named {
+                    origin: origin.clone(),
+                    content,
+                }));
             }
             if let Some(name) = file.store()
-                && let Some(content) = self.in_helper(name, host).await.map_err(|what| refused(&what))?
+                && let Some(content) = self
+                    .in_helper(name, host)
+                    .await
+                    .map_err(|what| refused(&what))?
             {
-                return Ok(Some(Named { origin: of_helper(name, origin), content }));
+                return Ok(Some(Named {
+                    origin: of_helper(name, origin),
+                    content,
+                }));
             }
         }
         Ok(None)
     }
 
     async fn in_helper(&self, name: &str, host: &Host) -> Result<Option<Credential>, String> {
-        let server = if host.is_docker_hub() { DOCKER_HUB_SERVER } else { host.as_str() };
+        let server = if host.is_docker_hub() {
+            DOCKER_HUB_SERVER
+        } else {
+            host.as_str()
+        };
         let answer = {
             let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
-            helpers.entry((name.to_owned(), server.to_owned())).or_default().clone()
+            helpers
+                .entry((name.to_owned(), server.to_owned()))
+                .or_default()
+                .clone()
         };
-        answer.get_or_init(|| helper::ask(&*self.runner, &self.variables, name, server)).await.clone()
+        answer
+            .get_or_init(|| helper::ask(&*self.runner, &self.variables, name, server))
+            .await
+            .clone()
     }
 
     async fn read_files(&self) -> Vec<Named<Result<AuthFile, String>>> {
         let mut files = Vec::new();
         if let Some(text) = self.variables.get_filled("DOCKER_AUTH_CONFIG") {
-            files.push(Named { origin: "$DOCKER_AUTH_CONFIG".to_owned(), content: AuthFile::parse(text.as_bytes()) });
+            files.push(Named {
+                origin: "$DOCKER_AUTH_CONFIG".to_owned(),
+                content: AuthFile::parse(text.as_bytes()),
+            });
         }
         for path in self.file_paths() {
             match read(&path).await {
-                Ok(bytes) => files.push(Named { origin: path.display().to_string(), content: AuthFile::parse(&bytes) }),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Ok(bytes) => files.push(Named {
+                    origin: path.display().to_string(),
+                    content: AuthFile::parse(&bytes),
+                }),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
                 Err(error) => {
-                    files.push(Named { origin: path.display().to_string(), content: Err(format!("it cannot be read: {error}")) });
+                    files.push(Named {
+                        origin: path.display().to_string(),
+                        content: Err(format!("it cannot be read: {error}")),
+                    });
                 }
             }
         }
@@ -157,26 +259,45 @@ impl StandardCredentials {
 
     fn file_paths(&self) -> Vec<PathBuf> {
         let directory = |name| self.variables.get_filled(name).map(PathBuf::from);
-        let docker = directory("DOCKER_CONFIG").or_else(|| directory("HOME").map(|home| home.join(".docker")));
+        let docker = directory("DOCKER_CONFIG")
+            .or_else(|| directory("HOME").map(|home| home.join(".docker")));
         let podman = match directory("REGISTRY_AUTH_FILE") {
             Some(file) => vec![file],
-            None => [directory("XDG_RUNTIME_DIR"), directory("HOME").map(|home| home.join(".config"))]
-                .into_iter()
-                .flatten()
-                .map(|directory| directory.join("containers/auth.json"))
-                .collect(),
+            None => [
+                directory("XDG_RUNTIME_DIR"),
+                directory("HOME").map(|home| home.join(".config")),
+            ]
+            .into_iter()
+            .flatten()
+            .map(|directory| directory.join("containers/auth.json"))
+            .collect(),
         };
-        docker.map(|directory| directory.join("config.json")).into_iter().chain(podman).collect()
+        docker
+            .map(|directory| directory.join("config.json"))
+            .into_iter()
+            .chain(podman)
+            .collect()
     }
 }
 
 #[async_trait]
 impl Credentials for StandardCredentials {
-    async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
-        Ok(self.find(host, path).await?.map_or(Credential::Anonymous, |found| found.content))
+    async fn credential(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Credential, CredentialError> {
+        Ok(self
+            .find(host, path)
+            .await?
+            .map_or(Credential::Anonymous, |found| found.content))
     }
 
-    async fn origin(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+    async fn origin(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Option<String>, CredentialError> {
         Ok(self.find(host, path).await?.map(|found| found.origin))
     }
 }
@@ -186,18 +307,29 @@ fn of_helper(name: &str, origin: &str) -> String {
     format!("docker-credential-{name}, which {origin} names")
 }
 
-/// Returns the beginning of the names of the variables that hold a host's credential: `IMGLIFE_REGISTRY_5000` for `registry:5000`.
+/// Returns the beginning of the names of the variables that hold a host's credential:
+/// `IMGLIFE_REGISTRY_5000` for `registry:5000`.
 pub fn variable_prefix(host: &Host) -> String {
     let name: String = host
         .as_str()
         .chars()
-        .map(|character| if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' })
+        .map(|character| {
+            if character.is_ascii_alphanumeric() {
+                character.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        })
         .collect();
     format!("IMGLIFE_{name}")
 }
 
-/// Checks that no variable that is set stands for two of `hosts`: its secret would go to a host that it was not meant for.
-pub fn check_collisions<'a>(hosts: impl IntoIterator<Item = &'a Host>, variables: &Variables) -> Result<(), CredentialError> {
+/// Checks that no variable that is set stands for two of `hosts`: its secret would go to a host
+/// that it was not meant for.
+pub fn check_collisions<'a>(
+    hosts: impl IntoIterator<Item = &'a Host>,
+    variables: &Variables,
+) -> Result<(), CredentialError> {
     let mut known: HashMap<String, &Host> = HashMap::new();
     for host in hosts {
         let prefix = variable_prefix(host);
@@ -217,11 +349,16 @@ pub fn check_collisions<'a>(hosts: impl IntoIterator<Item = &'a Host>, variables
     Ok(())
 }
 
-/// Returns whether `token` is an access token of a registry's token server: a JSON Web Token with the claim `access` (token
-/// authentication specification of CNCF distribution). Refresh tokens can be JSON Web Tokens too (Azure's are), without it.
+/// Returns whether `token` is an access token of a registry's token server: a JSON Web Token with
+/// the claim `access` (token authentication specification of CNCF distribution). Refresh tokens can
+/// be JSON Web Tokens too (Azure's are), without it.
 fn is_access_token(token: &str) -> bool {
     let mut parts = token.split('.');
-    let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else { return false };
+    let (Some(header), Some(claims), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
     let object = |part: &str| {
         let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).ok()
@@ -231,15 +368,27 @@ fn is_access_token(token: &str) -> bool {
 
 async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    tokio::fs::File::open(path).await?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).await?;
+    tokio::fs::File::open(path)
+        .await?
+        .take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .await?;
     if bytes.len() as u64 > LARGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {LARGEST_FILE} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {LARGEST_FILE} bytes"),
+        ));
     }
     Ok(bytes)
 }
 
 fn problem(host: &Host, problem: String, hint: Option<String>) -> CredentialError {
-    CredentialError { host: host.clone(), problem, hint, source: None }
+    CredentialError {
+        host: host.clone(),
+        problem,
+        hint,
+        source: None,
+    }
 }
 
 #[cfg(test)]
@@ -261,8 +410,15 @@ mod tests {
         async fn run(&self, command: Command) -> Result<Output, CommandError> {
             self.runs.fetch_add(1, Ordering::Relaxed);
             let (code, stdout, stderr) = (self.answers)(&command);
-            let captured = |text: &str| Captured { bytes: text.as_bytes().to_vec(), dropped: 0 };
-            Ok(Output { ending: Ending::Exited(code), stdout: captured(stdout), stderr: captured(stderr) })
+            let captured = |text: &str| Captured {
+                bytes: text.as_bytes().to_vec(),
+                dropped: 0,
+            };
+            Ok(Output {
+                ending: Ending::Exited(code),
+                stdout: captured(stdout),
+                stderr: captured(stderr),
+            })
         }
     }
 
@@ -279,7 +435,10 @@ mod tests {
     }
 
     async fn find(pairs: &[(&str, &str)], on: &str) -> Result<Credential, String> {
-        credentials(pairs).credential(&host(on), None).await.map_err(|error| format!("{error} {error:?}"))
+        credentials(pairs)
+            .credential(&host(on), None)
+            .await
+            .map_err(|error| format!("{error} {error:?}"))
     }
 
     async fn found(pairs: &[(&str, &str)], on: &str) -> Credential {
@@ -287,7 +446,10 @@ mod tests {
     }
 
     fn basic(username: &str, password: &str) -> Credential {
-        Credential::Basic { username: username.to_owned(), password: Secret::new(password) }
+        Credential::Basic {
+            username: username.to_owned(),
+            password: Secret::new(password),
+        }
     }
 
     #[tokio::test]
@@ -295,39 +457,83 @@ mod tests {
         let user = ("IMGLIFE_REGISTRY_5000_USERNAME", "alice");
         let password = ("IMGLIFE_REGISTRY_5000_PASSWORD", "s3cret");
         let token = ("IMGLIFE_REGISTRY_5000_TOKEN", "glpat-1");
-        let job = [("GITLAB_CI", "true"), ("CI_REGISTRY", "registry:5000"), ("CI_JOB_TOKEN", "job")];
+        let job = [
+            ("GITLAB_CI", "true"),
+            ("CI_REGISTRY", "registry:5000"),
+            ("CI_JOB_TOKEN", "job"),
+        ];
         let with_job = |own: &[(&'static str, &'static str)]| [own, &job].concat();
-        assert_eq!(found(&with_job(&[user, password, token]), "registry:5000").await, basic("alice", "s3cret"));
-        let kind_unknown =
-            |username: &str| Credential::RefreshTokenOrPassword { username: username.to_owned(), token: Secret::new("glpat-1") };
-        assert_eq!(found(&with_job(&[user, token]), "registry:5000").await, kind_unknown("alice"));
-        assert_eq!(found(&with_job(&[token]), "registry:5000").await, kind_unknown("token"));
-        assert_eq!(found(&with_job(&[]), "registry:5000").await, basic("gitlab-ci-token", "job"));
-        assert_eq!(found(&[user, password], "registry").await, Credential::Anonymous);
+        assert_eq!(
+            found(&with_job(&[user, password, token]), "registry:5000").await,
+            basic("alice", "s3cret")
+        );
+        let kind_unknown = |username: &str| Credential::RefreshTokenOrPassword {
+            username: username.to_owned(),
+            token: Secret::new("glpat-1"),
+        };
+        assert_eq!(
+            found(&with_job(&[user, token]), "registry:5000").await,
+            kind_unknown("alice")
+        );
+        assert_eq!(
+            found(&with_job(&[token]), "registry:5000").await,
+            kind_unknown("token")
+        );
+        assert_eq!(
+            found(&with_job(&[]), "registry:5000").await,
+            basic("gitlab-ci-token", "job")
+        );
+        assert_eq!(
+            found(&[user, password], "registry").await,
+            Credential::Anonymous
+        );
     }
 
     #[tokio::test]
     async fn half_a_pair_is_an_error() {
         for pairs in [
             &[("IMGLIFE_R_EXAMPLE_USERNAME", "alice")][..],
-            &[("IMGLIFE_R_EXAMPLE_USERNAME", "alice"), ("IMGLIFE_R_EXAMPLE_PASSWORD", "")],
+            &[
+                ("IMGLIFE_R_EXAMPLE_USERNAME", "alice"),
+                ("IMGLIFE_R_EXAMPLE_PASSWORD", ""),
+            ],
             &[("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret")],
-            &[("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret"), ("IMGLIFE_R_EXAMPLE_TOKEN", "s3cret")],
+            &[
+                ("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret"),
+                ("IMGLIFE_R_EXAMPLE_TOKEN", "s3cret"),
+            ],
         ] {
             let error = find(pairs, "r.example").await.expect_err("half a pair");
-            assert!(error.contains("IMGLIFE_R_EXAMPLE_") && !error.contains("s3cret"), "{error}");
+            assert!(
+                error.contains("IMGLIFE_R_EXAMPLE_") && !error.contains("s3cret"),
+                "{error}"
+            );
         }
     }
 
     #[tokio::test]
     async fn an_access_token_is_known_by_its_form() {
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let token = |claims: &str| format!("{}.{}.{}", encode(r#"{"alg":"RS256"}"#), encode(claims), encode("signature"));
+        let token = |claims: &str| {
+            format!(
+                "{}.{}.{}",
+                encode(r#"{"alg":"RS256"}"#),
+                encode(claims),
+                encode("signature")
+            )
+        };
         assert!(is_access_token(&token(r#"{"access":[]}"#)));
-        assert!(!is_access_token(&token(r#"{"grant_type":"refresh_token"}"#)));
+        assert!(!is_access_token(&token(
+            r#"{"grant_type":"refresh_token"}"#
+        )));
         assert!(!is_access_token("a.b.c") && !is_access_token("glpat-x") && !is_access_token(""));
         let access = token(r#"{"access":[]}"#);
-        assert_eq!(found(&[("IMGLIFE_R_EXAMPLE_TOKEN", &access)], "r.example").await, Credential::Bearer { token: Secret::new(access) });
+        assert_eq!(
+            found(&[("IMGLIFE_R_EXAMPLE_TOKEN", &access)], "r.example").await,
+            Credential::Bearer {
+                token: Secret::new(access)
+            }
+        );
     }
 
     #[tokio::test]
@@ -339,21 +545,47 @@ mod tests {
             ("CI_REGISTRY_PASSWORD", "s3cret"),
             ("CI_JOB_TOKEN", "job"),
         ];
-        assert_eq!(found(&ci, "registry.example").await, basic("robot", "s3cret"));
+        assert_eq!(
+            found(&ci, "registry.example").await,
+            basic("robot", "s3cret")
+        );
         assert_eq!(found(&ci, "evil.example").await, Credential::Anonymous);
-        assert_eq!(found(&ci[1..], "registry.example").await, Credential::Anonymous, "outside of GitLab CI");
+        assert_eq!(
+            found(&ci[1..], "registry.example").await,
+            Credential::Anonymous,
+            "outside of GitLab CI"
+        );
     }
 
     #[tokio::test]
     async fn the_token_of_a_gitea_job_is_a_login_at_its_own_server_only() {
-        let ci = [("CI", "true"), ("GITEA_ACTIONS", "true"), ("GITHUB_SERVER_URL", "https://gitea.example:3000"), ("GITEA_TOKEN", "pat")];
-        assert_eq!(found(&ci, "gitea.example:3000").await, basic("token", "pat"));
+        let ci = [
+            ("CI", "true"),
+            ("GITEA_ACTIONS", "true"),
+            ("GITHUB_SERVER_URL", "https://gitea.example:3000"),
+            ("GITEA_TOKEN", "pat"),
+        ];
+        assert_eq!(
+            found(&ci, "gitea.example:3000").await,
+            basic("token", "pat")
+        );
         for other in ["gitea.example", "evil.example", "docker.io"] {
             assert_eq!(found(&ci, other).await, Credential::Anonymous, "{other}");
         }
         let file = r#"{"auths":{"gitea.example:3000":{"username":"robot","password":"p"}}}"#;
-        assert_eq!(found(&[&ci[..], &[("DOCKER_AUTH_CONFIG", file)]].concat(), "gitea.example:3000").await, basic("robot", "p"));
-        assert_eq!(found(&[ci[0], ci[2], ci[3]], "gitea.example:3000").await, Credential::Anonymous, "another CI");
+        assert_eq!(
+            found(
+                &[&ci[..], &[("DOCKER_AUTH_CONFIG", file)]].concat(),
+                "gitea.example:3000"
+            )
+            .await,
+            basic("robot", "p")
+        );
+        assert_eq!(
+            found(&[ci[0], ci[2], ci[3]], "gitea.example:3000").await,
+            Credential::Anonymous,
+            "another CI"
+        );
     }
 
     #[tokio::test]
@@ -374,8 +606,16 @@ mod tests {
         write(".config/containers/auth.json", &entry("podman"));
         write("run/containers/auth.json", &entry("run"));
         write("named.json", &entry("named"));
-        let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
-        let (home, docker, run, named) = (path(""), path("docker"), path("run"), path("named.json"));
+        let path = |name: &str| {
+            directory
+                .path()
+                .join(name)
+                .to_str()
+                .expect("UTF-8")
+                .to_owned()
+        };
+        let (home, docker, run, named) =
+            (path(""), path("docker"), path("run"), path("named.json"));
         let mut pairs = vec![("HOME", home.as_str())];
         assert_eq!(found(&pairs, "all.example").await, basic("home", "p"));
         assert_eq!(found(&pairs, "podman.example").await, basic("podman", "p"));
@@ -396,18 +636,45 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("config.json");
         std::fs::write(&file, r#"{"auths": {"r.example": hunter2"#).expect("a file");
-        let error = find(&[("DOCKER_CONFIG", directory.path().to_str().expect("UTF-8"))], "r.example").await.expect_err("broken");
-        assert!(error.contains("config.json") && !error.contains("hunter2"), "{error}");
-        let error = find(&[("DOCKER_AUTH_CONFIG", "hunter2")], "r.example").await.expect_err("broken");
-        assert!(error.contains("$DOCKER_AUTH_CONFIG") && !error.contains("hunter2"), "{error}");
+        let error = find(
+            &[("DOCKER_CONFIG", directory.path().to_str().expect("UTF-8"))],
+            "r.example",
+        )
+        .await
+        .expect_err("broken");
+        assert!(
+            error.contains("config.json") && !error.contains("hunter2"),
+            "{error}"
+        );
+        let error = find(&[("DOCKER_AUTH_CONFIG", "hunter2")], "r.example")
+            .await
+            .expect_err("broken");
+        assert!(
+            error.contains("$DOCKER_AUTH_CONFIG") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 
-    async fn from_helper(config: &str, on: &str, answers: Answers) -> (Result<Credential, String>, usize) {
-        let helpers = Arc::new(Helpers { answers, runs: AtomicUsize::new(0) });
+    async fn from_helper(
+        config: &str,
+        on: &str,
+        answers: Answers,
+    ) -> (Result<Credential, String>, usize) {
+        let helpers = Arc::new(Helpers {
+            answers,
+            runs: AtomicUsize::new(0),
+        });
         let pairs = [("DOCKER_AUTH_CONFIG", config), ("MY_TOKEN", "hunter2")];
-        let credentials = StandardCredentials::new(variables(&pairs), Arc::clone(&helpers) as Arc<dyn Runner>);
-        let first = credentials.credential(&host(on), None).await.map_err(|error| format!("{error} {error:?}"));
-        let second = credentials.credential(&host(on), None).await.map_err(|error| format!("{error} {error:?}"));
+        let credentials =
+            StandardCredentials::new(variables(&pairs), Arc::clone(&helpers) as Arc<dyn Runner>);
+        let first = credentials
+            .credential(&host(on), None)
+            .await
+            .map_err(|error| format!("{error} {error:?}"));
+        let second = credentials
+            .credential(&host(on), None)
+            .await
+            .map_err(|error| format!("{error} {error:?}"));
         assert_eq!(first, second);
         (first, helpers.runs.load(Ordering::Relaxed))
     }
@@ -415,31 +682,68 @@ mod tests {
     #[tokio::test]
     async fn a_helper_is_asked_once_and_by_dockers_protocol() {
         let (found, runs) = from_helper(r#"{"credsStore":"desk-top"}"#, "docker.io", |command| {
-            assert_eq!((command.program.as_str(), command.arguments.as_slice()), ("docker-credential-desk-top", &["get".to_owned()][..]));
-            assert_eq!(command.stdin, Some(Secret::new("https://index.docker.io/v1/")));
-            (0, r#"{"ServerURL":"x","Username":"alice","Secret":"s3cret"}"#, "")
+            assert_eq!(
+                (command.program.as_str(), command.arguments.as_slice()),
+                ("docker-credential-desk-top", &["get".to_owned()][..])
+            );
+            assert_eq!(
+                command.stdin,
+                Some(Secret::new("https://index.docker.io/v1/"))
+            );
+            (
+                0,
+                r#"{"ServerURL":"x","Username":"alice","Secret":"s3cret"}"#,
+                "",
+            )
         })
         .await;
         assert_eq!((found, runs), (Ok(basic("alice", "s3cret")), 1));
-        let (found, _) =
-            from_helper(r#"{"credHelpers":{"r.example":"x"}}"#, "r.example", |_| (0, r#"{"Username":"<token>","Secret":"id"}"#, "")).await;
-        assert_eq!(found, Ok(Credential::RefreshToken { token: Secret::new("id") }));
-        let (found, runs) = from_helper(r#"{"credHelpers":{"r.example":"x"}}"#, "other.example", |_| (1, "", "")).await;
+        let (found, _) = from_helper(r#"{"credHelpers":{"r.example":"x"}}"#, "r.example", |_| {
+            (0, r#"{"Username":"<token>","Secret":"id"}"#, "")
+        })
+        .await;
+        assert_eq!(
+            found,
+            Ok(Credential::RefreshToken {
+                token: Secret::new("id")
+            })
+        );
+        let (found, runs) = from_helper(
+            r#"{"credHelpers":{"r.example":"x"}}"#,
+            "other.example",
+            |_| (1, "", ""),
+        )
+        .await;
         assert_eq!((found, runs), (Ok(Credential::Anonymous), 0));
     }
 
     #[tokio::test]
     async fn what_a_helper_does_not_know_is_anonymous_and_its_failures_are_errors() {
         let config = r#"{"credsStore":"x"}"#;
-        let (found, _) = from_helper(config, "r.example", |_| (1, "credentials not found in native keychain\n", "")).await;
+        let (found, _) = from_helper(config, "r.example", |_| {
+            (1, "credentials not found in native keychain\n", "")
+        })
+        .await;
         assert_eq!(found, Ok(Credential::Anonymous));
-        let (error, _) = from_helper(config, "r.example", |_| (1, "s3cret", "locked\u{1b}[0m hunter2")).await;
+        let (error, _) = from_helper(config, "r.example", |_| {
+            (1, "s3cret", "locked\u{1b}[0m hunter2")
+        })
+        .await;
         let error = error.expect_err("it failed");
-        assert!(error.contains(r"`docker-credential-x` ended with exit code 1: locked\u{1b}[0m ***"), "{error}");
-        assert!(!error.contains("s3cret") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains(r"`docker-credential-x` ended with exit code 1: locked\u{1b}[0m ***"),
+            "{error}"
+        );
+        assert!(
+            !error.contains("s3cret") && !error.contains("hunter2"),
+            "{error}"
+        );
         let (error, _) = from_helper(config, "r.example", |_| (0, "s3cret", "")).await;
         assert!(!error.expect_err("no answer").contains("s3cret"));
-        let (error, runs) = from_helper(r#"{"credsStore":"../../bin/sh"}"#, "r.example", |_| (0, "", "")).await;
+        let (error, runs) = from_helper(r#"{"credsStore":"../../bin/sh"}"#, "r.example", |_| {
+            (0, "", "")
+        })
+        .await;
         assert!(error.is_err() && runs == 0);
     }
 
@@ -447,8 +751,18 @@ mod tests {
     fn hosts_that_fall_together_are_an_error_only_when_the_variable_is_set() {
         let hosts = [host("a-b.example"), host("a.b.example"), host("c.example")];
         assert!(check_collisions(&hosts, &variables(&[("IMGLIFE_C_EXAMPLE_TOKEN", "t")])).is_ok());
-        let error = check_collisions(&hosts, &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")])).expect_err("they fall together");
-        assert_eq!(error.to_string(), "credentials for a.b.example: IMGLIFE_A_B_EXAMPLE_TOKEN stands for a-b.example as well");
-        assert!(check_collisions([&hosts[0], &hosts[0]], &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")])).is_ok());
+        let error = check_collisions(&hosts, &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")]))
+            .expect_err("they fall together");
+        assert_eq!(
+            error.to_string(),
+            "credentials for a.b.example: IMGLIFE_A_B_EXAMPLE_TOKEN stands for a-b.example as well"
+        );
+        assert!(
+            check_collisions(
+                [&hosts[0], &hosts[0]],
+                &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")])
+            )
+            .is_ok()
+        );
     }
 }

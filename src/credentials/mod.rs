@@ -1,7 +1,8 @@
 //! Which credential goes to which host.
 //!
-//! Owns the order in which variables, docker's and podman's files and credential helpers are asked, the tokens of GitLab and Gitea,
-//! and the rule that a credential goes only to the host it was set for. Knows neither configuration nor HTTP.
+//! Owns the order in which variables, docker's and podman's files and credential helpers are asked,
+//! the tokens of GitLab and Gitea, and the rule that a credential goes only to the host it was set
+//! for. Knows neither configuration nor HTTP.
 
 use async_trait::async_trait;
 
@@ -28,8 +29,8 @@ pub enum Credential {
     RefreshToken {
         token: Secret,
     },
-    /// A token of `IMGLIFE_<HOST>_TOKEN` whose kind is not known: tried as a refresh token where the token server answers to
-    /// that, else as the password of a Basic login with `username`.
+    /// A token of `IMGLIFE_<HOST>_TOKEN` whose kind is not known: tried as a refresh token where
+    /// the token server answers to that, else as the password of a Basic login with `username`.
     RefreshTokenOrPassword {
         username: String,
         token: Secret,
@@ -48,13 +49,22 @@ pub enum Credential {
 /// Finds the credential for a host. Answers are cached by the implementation.
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// Returns the credential for `path` on `host`. An error means that one was set but cannot be used (half a pair, an
-    /// unreadable file, a helper that fails); no credential at all is `Anonymous`.
-    async fn credential(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Credential, CredentialError>;
+    /// Returns the credential for `path` on `host`. An error means that one was set but cannot be
+    /// used (half a pair, an unreadable file, a helper that fails); no credential at all is
+    /// `Anonymous`.
+    async fn credential(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Credential, CredentialError>;
 
-    /// Returns where that credential comes from, in words that show nothing of it: variables, a file, a helper. `None` when there is
-    /// none.
-    async fn origin(&self, host: &Host, path: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError>;
+    /// Returns where that credential comes from, in words that show nothing of it: variables, a
+    /// file, a helper. `None` when there is none.
+    async fn origin(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+    ) -> Result<Option<String>, CredentialError>;
 }
 
 /// No credential for any host.
@@ -62,16 +72,25 @@ pub struct NoCredentials;
 
 #[async_trait]
 impl Credentials for NoCredentials {
-    async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
+    async fn credential(
+        &self,
+        _: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Credential, CredentialError> {
         Ok(Credential::Anonymous)
     }
 
-    async fn origin(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+    async fn origin(
+        &self,
+        _: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Option<String>, CredentialError> {
         Ok(None)
     }
 }
 
-/// Why a credential that was set cannot be used. Names the variable, file or helper; never shows a secret.
+/// Why a credential that was set cannot be used. Names the variable, file or helper; never shows a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 #[error("credentials for {host}: {problem}")]
 pub struct CredentialError {

@@ -1,4 +1,5 @@
-//! The upstream repositories of the sample world: what they are called, which tags they have, what is in them.
+//! The upstream repositories of the sample world: what they are called, which tags they have, what
+//! is in them.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,11 @@ const ALPINE: &[Release] = &[
 const DEBIAN: &[Release] = &[
     ("12.10", (2025, 3, 17), &["12.10"]),
     ("12.11", (2025, 5, 19), &["12.11", "12", "bookworm"]),
-    ("12.11-slim", (2025, 5, 19), &["12.11-slim", "bookworm-slim"]),
+    (
+        "12.11-slim",
+        (2025, 5, 19),
+        &["12.11-slim", "bookworm-slim"],
+    ),
     ("13.0", (2025, 8, 11), &["13.0", "13", "trixie", "latest"]),
     ("13.0-slim", (2025, 8, 11), &["13.0-slim", "trixie-slim"]),
 ];
@@ -39,20 +44,38 @@ const DEBIAN: &[Release] = &[
 const GOLANG: &[Release] = &[
     ("1.23.8-alpine3.21", (2025, 4, 1), &["1.23.8-alpine3.21"]),
     ("1.24.1-alpine3.21", (2025, 3, 4), &["1.24.1-alpine3.21"]),
-    ("1.24.2-alpine3.21", (2025, 4, 1), &["1.24.2-alpine3.21", "1.24-alpine3.21", "alpine3.21"]),
+    (
+        "1.24.2-alpine3.21",
+        (2025, 4, 1),
+        &["1.24.2-alpine3.21", "1.24-alpine3.21", "alpine3.21"],
+    ),
     ("1.24.5-alpine3.22", (2025, 7, 8), &["1.24.5-alpine3.22"]),
-    ("1.24.6-alpine3.22", (2025, 8, 6), &["1.24.6-alpine3.22", "alpine3.22", "alpine"]),
-    ("1.24.6-bookworm", (2025, 8, 6), &["1.24.6-bookworm", "latest"]),
+    (
+        "1.24.6-alpine3.22",
+        (2025, 8, 6),
+        &["1.24.6-alpine3.22", "alpine3.22", "alpine"],
+    ),
+    (
+        "1.24.6-bookworm",
+        (2025, 8, 6),
+        &["1.24.6-bookworm", "latest"],
+    ),
 ];
 
 pub(super) fn upstreams() -> Vec<Upstream> {
     let everywhere = [("amd64", None), ("arm64", Some("v8")), ("arm", Some("v7"))];
-    let upstream = |name, releases: &[Release], platforms: &[(&str, Option<&str>)], layers: fn(&str) -> Vec<SampleLayer>| Upstream {
+    let upstream = |name,
+                    releases: &[Release],
+                    platforms: &[(&str, Option<&str>)],
+                    layers: fn(&str) -> Vec<SampleLayer>| Upstream {
         name,
         images: releases
             .iter()
             .map(|&(version, day, tags)| {
-                let platforms = platforms.iter().map(|&(architecture, variant)| platform(architecture, variant)).collect();
+                let platforms = platforms
+                    .iter()
+                    .map(|&(architecture, variant)| platform(architecture, variant))
+                    .collect();
                 (image(name, version, day, platforms, layers(version)), tags)
             })
             .collect(),
@@ -64,18 +87,29 @@ pub(super) fn upstreams() -> Vec<Upstream> {
     ]
 }
 
-/// Returns an application that was built on the base image named `base`, from which it inherited the label that says so.
+/// Returns an application that was built on the base image named `base`, from which it inherited
+/// the label that says so.
 pub(super) fn application(base: &str) -> SampleImage {
     let mut layers = alpine("3.22.1");
-    layers.push(layer("COPY web /srv/web # buildkit", vec![program("srv/web", "1.0.0", 30_000)]));
+    layers.push(layer(
+        "COPY web /srv/web # buildkit",
+        vec![program("srv/web", "1.0.0", 30_000)],
+    ));
     let platforms = vec![platform("amd64", None), platform("arm64", Some("v8"))];
     let mut image = image("web", "1.0.0", (2025, 8, 20), platforms, layers);
-    image.labels.insert("imglife.ref".to_owned(), base.to_owned());
+    image
+        .labels
+        .insert("imglife.ref".to_owned(), base.to_owned());
     image
 }
 
 fn platform(architecture: &str, variant: Option<&str>) -> Platform {
-    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned), os_version: None }
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: variant.map(str::to_owned),
+        os_version: None,
+    }
 }
 
 fn image(
@@ -85,7 +119,8 @@ fn image(
     platforms: Vec<Platform>,
     layers: Vec<SampleLayer>,
 ) -> SampleImage {
-    let label = |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.to_owned());
+    let label =
+        |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.to_owned());
     SampleImage {
         created: midnight(year, month, day),
         platforms,
@@ -97,13 +132,20 @@ fn image(
 }
 
 fn midnight(year: i32, month: u32, day: u32) -> DateTime<Utc> {
-    NaiveDate::from_ymd_opt(year, month, day).unwrap_or_default().and_time(NaiveTime::MIN).and_utc()
+    NaiveDate::from_ymd_opt(year, month, day)
+        .unwrap_or_default()
+        .and_time(NaiveTime::MIN)
+        .and_utc()
 }
 
 fn alpine(version: &str) -> Vec<SampleLayer> {
     // Patch releases share the programs of their branch.
-    let branch = version.rsplit_once('.').map_or(version, |(branch, _)| branch);
-    let os_release = format!("NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID={version}\nPRETTY_NAME=\"Alpine Linux v{branch}\"\n");
+    let branch = version
+        .rsplit_once('.')
+        .map_or(version, |(branch, _)| branch);
+    let os_release = format!(
+        "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID={version}\nPRETTY_NAME=\"Alpine Linux v{branch}\"\n"
+    );
     vec![
         layer(
             &format!("ADD alpine-minirootfs-{branch}.tar.gz / # buildkit"),
@@ -111,18 +153,29 @@ fn alpine(version: &str) -> Vec<SampleLayer> {
                 program("bin/busybox", branch, 12_000),
                 link("bin/sh", "busybox"),
                 program("lib/libc.musl.so.1", branch, 8_000),
-                text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"),
+                text(
+                    "etc/passwd",
+                    "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+                ),
                 text("etc/group", "root:x:0:root\nnobody:x:65534:\n"),
             ],
         ),
-        layer("RUN apk upgrade # buildkit", vec![text("etc/os-release", &os_release), text("etc/alpine-release", &format!("{version}\n"))]),
+        layer(
+            "RUN apk upgrade # buildkit",
+            vec![
+                text("etc/os-release", &os_release),
+                text("etc/alpine-release", &format!("{version}\n")),
+            ],
+        ),
     ]
 }
 
 fn debian(version: &str) -> Vec<SampleLayer> {
     let number = version.trim_end_matches("-slim");
     let major = number.split('.').next().unwrap_or(number);
-    let os_release = format!("NAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=\"{major}\"\nPRETTY_NAME=\"Debian GNU/Linux {major}\"\n");
+    let os_release = format!(
+        "NAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=\"{major}\"\nPRETTY_NAME=\"Debian GNU/Linux {major}\"\n"
+    );
     let mut layers = vec![
         layer(
             &format!("debootstrap of Debian {major}"),
@@ -131,14 +184,26 @@ fn debian(version: &str) -> Vec<SampleLayer> {
                 program("usr/bin/dpkg", major, 16_000),
                 link("bin", "usr/bin"),
                 link("usr/bin/sh", "bash"),
-                text("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+                text(
+                    "etc/passwd",
+                    "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+                ),
                 text("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
             ],
         ),
-        layer("apt-get dist-upgrade", vec![text("etc/os-release", &os_release), text("etc/debian_version", &format!("{number}\n"))]),
+        layer(
+            "apt-get dist-upgrade",
+            vec![
+                text("etc/os-release", &os_release),
+                text("etc/debian_version", &format!("{number}\n")),
+            ],
+        ),
     ];
     if version == number {
-        layers.push(layer("documentation", vec![program("usr/share/doc/all.txt", major, 20_000)]));
+        layers.push(layer(
+            "documentation",
+            vec![program("usr/share/doc/all.txt", major, 20_000)],
+        ));
     }
     layers
 }
@@ -146,7 +211,13 @@ fn debian(version: &str) -> Vec<SampleLayer> {
 fn golang(version: &str) -> Vec<SampleLayer> {
     let (number, base) = version.split_once('-').unwrap_or((version, ""));
     let mut layers = match base.strip_prefix("alpine") {
-        Some(branch) => alpine(ALPINE.iter().map(|release| release.0).rfind(|release| release.starts_with(branch)).unwrap_or(branch)),
+        Some(branch) => alpine(
+            ALPINE
+                .iter()
+                .map(|release| release.0)
+                .rfind(|release| release.starts_with(branch))
+                .unwrap_or(branch),
+        ),
         None => debian("12.11-slim"),
     };
     layers.push(layer(
@@ -161,17 +232,30 @@ fn golang(version: &str) -> Vec<SampleLayer> {
 }
 
 fn layer(made_by: &str, files: Vec<SampleFile>) -> SampleLayer {
-    SampleLayer { made_by: made_by.to_owned(), files }
+    SampleLayer {
+        made_by: made_by.to_owned(),
+        files,
+    }
 }
 
 fn text(path: &str, content: &str) -> SampleFile {
-    SampleFile::Text { path: path.to_owned(), content: content.to_owned() }
+    SampleFile::Text {
+        path: path.to_owned(),
+        content: content.to_owned(),
+    }
 }
 
 fn program(path: &str, version: &str, size: usize) -> SampleFile {
-    SampleFile::Program { path: path.to_owned(), version: version.to_owned(), size }
+    SampleFile::Program {
+        path: path.to_owned(),
+        version: version.to_owned(),
+        size,
+    }
 }
 
 fn link(path: &str, target: &str) -> SampleFile {
-    SampleFile::Link { path: path.to_owned(), target: target.to_owned() }
+    SampleFile::Link {
+        path: path.to_owned(),
+        target: target.to_owned(),
+    }
 }

@@ -1,4 +1,5 @@
-//! Small images that are real: layers with files in them, a configuration and a manifest per platform, an index over all.
+//! Small images that are real: layers with files in them, a configuration and a manifest per
+//! platform, an index over all.
 //!
 //! The same description gives the same bytes on every machine and day.
 
@@ -14,10 +15,13 @@ use serde_json::{Value, json};
 
 use super::DemoError;
 use crate::model::manifest::media_type;
-use crate::model::{Algorithm, Descriptor, Digest, ImageReference, Manifest, Platform, Reference, Repository, Tag};
+use crate::model::{
+    Algorithm, Descriptor, Digest, ImageReference, Manifest, Platform, Reference, Repository, Tag,
+};
 use crate::registry::{ImageStore, InMemory, PlaceError};
 
-/// When the files of all layers were last changed: midnight of 1 January 2025 UTC. The same for all, so that images share layers.
+/// When the files of all layers were last changed: midnight of 1 January 2025 UTC. The same for
+/// all, so that images share layers.
 const MODIFIED: u64 = 1_735_689_600;
 
 /// An image for several platforms.
@@ -48,7 +52,8 @@ pub enum SampleFile {
         path: String,
         content: String,
     },
-    /// Stands for a program: content that differs between versions and platforms, of a size in bytes. It cannot be run.
+    /// Stands for a program: content that differs between versions and platforms, of a size in
+    /// bytes. It cannot be run.
     Program {
         path: String,
         version: String,
@@ -69,13 +74,29 @@ struct PackedLayer {
 }
 
 impl SampleImage {
-    /// Writes the image to `repository` and names it by each of `tags`. Returns the descriptor of its index.
-    pub async fn publish(&self, store: &dyn ImageStore, repository: &Repository, tags: &[Tag]) -> Result<Descriptor, DemoError> {
-        let publish = Publish { store, image: ImageReference { repository: repository.clone(), tag: tags.first().cloned(), digest: None } };
+    /// Writes the image to `repository` and names it by each of `tags`. Returns the descriptor of
+    /// its index.
+    pub async fn publish(
+        &self,
+        store: &dyn ImageStore,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<Descriptor, DemoError> {
+        let publish = Publish {
+            store,
+            image: ImageReference {
+                repository: repository.clone(),
+                tag: tags.first().cloned(),
+                digest: None,
+            },
+        };
         let mut children = Vec::new();
         for platform in &self.platforms {
             let manifest = self.publish_platform(&publish, platform).await?;
-            children.push(Descriptor { platform: Some(platform.clone()), ..manifest });
+            children.push(Descriptor {
+                platform: Some(platform.clone()),
+                ..manifest
+            });
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children });
         let index = parse(&index)?;
@@ -85,7 +106,11 @@ impl SampleImage {
         Ok(index.descriptor())
     }
 
-    async fn publish_platform(&self, publish: &Publish<'_>, platform: &Platform) -> Result<Descriptor, DemoError> {
+    async fn publish_platform(
+        &self,
+        publish: &Publish<'_>,
+        platform: &Platform,
+    ) -> Result<Descriptor, DemoError> {
         let mut layers = Vec::new();
         let mut unpacked = Vec::new();
         for layer in &self.layers {
@@ -95,18 +120,29 @@ impl SampleImage {
             unpacked.push(packed.unpacked);
         }
         let config = Bytes::from(self.configuration(platform, &unpacked).to_string());
-        let descriptor = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(&config), config.len() as u64);
+        let descriptor = Descriptor::new(
+            media_type::OCI_CONFIG,
+            Digest::sha256(&config),
+            config.len() as u64,
+        );
         publish.blob(&descriptor, config).await?;
-        let manifest =
-            parse(&json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": descriptor, "layers": layers }))?;
-        publish.manifest(manifest.digest.clone().into(), &manifest).await?;
+        let manifest = parse(
+            &json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": descriptor, "layers": layers }),
+        )?;
+        publish
+            .manifest(manifest.digest.clone().into(), &manifest)
+            .await?;
         Ok(manifest.descriptor())
     }
 
     /// Returns the image configuration (OCI image specification, `config.md`).
     fn configuration(&self, platform: &Platform, unpacked: &[Digest]) -> Value {
         let created = self.created.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let history: Vec<Value> = self.layers.iter().map(|layer| json!({ "created": created, "created_by": layer.made_by })).collect();
+        let history: Vec<Value> = self
+            .layers
+            .iter()
+            .map(|layer| json!({ "created": created, "created_by": layer.made_by }))
+            .collect();
         let mut configuration = json!({
             "created": created,
             "os": platform.os,
@@ -135,22 +171,46 @@ impl SampleLayer {
             header.set_size(size as u64);
             header
         };
-        let directories: BTreeSet<&Path> =
-            self.files.iter().flat_map(|file| Path::new(file.path()).ancestors().skip(1)).filter(|path| *path != Path::new("")).collect();
+        let directories: BTreeSet<&Path> = self
+            .files
+            .iter()
+            .flat_map(|file| Path::new(file.path()).ancestors().skip(1))
+            .filter(|path| *path != Path::new(""))
+            .collect();
         for directory in directories {
-            archive.append_data(&mut header(tar::EntryType::Directory, 0o755, 0), directory, io::empty())?;
+            archive.append_data(
+                &mut header(tar::EntryType::Directory, 0o755, 0),
+                directory,
+                io::empty(),
+            )?;
         }
         for file in &self.files {
             match file {
                 SampleFile::Text { path, content } => {
-                    archive.append_data(&mut header(tar::EntryType::Regular, 0o644, content.len()), path, content.as_bytes())?;
+                    archive.append_data(
+                        &mut header(tar::EntryType::Regular, 0o644, content.len()),
+                        path,
+                        content.as_bytes(),
+                    )?;
                 }
-                SampleFile::Program { path, version, size } => {
+                SampleFile::Program {
+                    path,
+                    version,
+                    size,
+                } => {
                     let content = filling(&format!("{path} {version} {platform}"), *size);
-                    archive.append_data(&mut header(tar::EntryType::Regular, 0o755, content.len()), path, content.as_bytes())?;
+                    archive.append_data(
+                        &mut header(tar::EntryType::Regular, 0o755, content.len()),
+                        path,
+                        content.as_bytes(),
+                    )?;
                 }
                 SampleFile::Link { path, target } => {
-                    archive.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), path, target)?;
+                    archive.append_link(
+                        &mut header(tar::EntryType::Symlink, 0o777, 0),
+                        path,
+                        target,
+                    )?;
                 }
             }
         }
@@ -159,7 +219,11 @@ impl SampleLayer {
         packed.write_all(&archive)?;
         let packed = packed.finish()?;
         Ok(PackedLayer {
-            descriptor: Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::sha256(&packed), packed.len() as u64),
+            descriptor: Descriptor::new(
+                media_type::OCI_LAYER_GZIP,
+                Digest::sha256(&packed),
+                packed.len() as u64,
+            ),
             unpacked: Digest::sha256(&archive),
             content: Bytes::from(packed),
         })
@@ -169,7 +233,9 @@ impl SampleLayer {
 impl SampleFile {
     fn path(&self) -> &str {
         match self {
-            SampleFile::Text { path, .. } | SampleFile::Program { path, .. } | SampleFile::Link { path, .. } => path,
+            SampleFile::Text { path, .. }
+            | SampleFile::Program { path, .. }
+            | SampleFile::Link { path, .. } => path,
         }
     }
 }
@@ -187,7 +253,8 @@ fn filling(seed: &str, size: usize) -> String {
 }
 
 fn parse(manifest: &Value) -> Result<Manifest, DemoError> {
-    Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256).map_err(DemoError::Manifest)
+    Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256)
+        .map_err(DemoError::Manifest)
 }
 
 /// Where an image goes, and what it is called in an error.
@@ -198,17 +265,26 @@ struct Publish<'a> {
 
 impl Publish<'_> {
     async fn blob(&self, descriptor: &Descriptor, content: Bytes) -> Result<(), DemoError> {
-        let put = self.store.put_blob(&self.image.repository, descriptor, &InMemory(content), None).await;
+        let put = self
+            .store
+            .put_blob(&self.image.repository, descriptor, &InMemory(content), None)
+            .await;
         put.map(|_| ()).map_err(|error| self.failed(error))
     }
 
     async fn manifest(&self, reference: Reference, manifest: &Manifest) -> Result<(), DemoError> {
-        let put = self.store.put_manifest(&self.image.repository, &reference, manifest).await;
+        let put = self
+            .store
+            .put_manifest(&self.image.repository, &reference, manifest)
+            .await;
         put.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: PlaceError) -> DemoError {
-        DemoError::Publish { image: Box::new(self.image.clone()), source: Box::new(source) }
+        DemoError::Publish {
+            image: Box::new(self.image.clone()),
+            source: Box::new(source),
+        }
     }
 }
 
@@ -223,19 +299,37 @@ mod tests {
     use crate::registry::memory::{MemoryPlace, Operation};
 
     fn sample() -> SampleImage {
-        let layer = |made_by: &str, files: Vec<SampleFile>| SampleLayer { made_by: made_by.to_owned(), files };
+        let layer = |made_by: &str, files: Vec<SampleFile>| SampleLayer {
+            made_by: made_by.to_owned(),
+            files,
+        };
         SampleImage {
             created: DateTime::from_timestamp(1_700_000_000, 0).expect("a time"),
-            platforms: ["linux/amd64", "linux/arm64/v8"].map(|text| text.parse().expect("a platform")).to_vec(),
+            platforms: ["linux/amd64", "linux/arm64/v8"]
+                .map(|text| text.parse().expect("a platform"))
+                .to_vec(),
             layers: vec![
                 layer(
                     "base",
                     vec![
-                        SampleFile::Program { path: "usr/bin/tool".to_owned(), version: "1".to_owned(), size: 1000 },
-                        SampleFile::Link { path: "bin/sh".to_owned(), target: "../usr/bin/tool".to_owned() },
+                        SampleFile::Program {
+                            path: "usr/bin/tool".to_owned(),
+                            version: "1".to_owned(),
+                            size: 1000,
+                        },
+                        SampleFile::Link {
+                            path: "bin/sh".to_owned(),
+                            target: "../usr/bin/tool".to_owned(),
+                        },
                     ],
                 ),
-                layer("text", vec![SampleFile::Text { path: "etc/os-release".to_owned(), content: "ID=sample\n".to_owned() }]),
+                layer(
+                    "text",
+                    vec![SampleFile::Text {
+                        path: "etc/os-release".to_owned(),
+                        content: "ID=sample\n".to_owned(),
+                    }],
+                ),
             ],
             environment: vec!["PATH=/usr/bin".to_owned()],
             command: vec!["/bin/sh".to_owned()],
@@ -243,9 +337,20 @@ mod tests {
         }
     }
 
-    async fn read(store: &MemoryPlace, repository: &Repository, descriptor: &Descriptor) -> Vec<u8> {
-        let stream = store.blob(repository, descriptor, 0).await.expect("the blob");
-        stream.try_collect::<Vec<Bytes>>().await.expect("the blob").concat()
+    async fn read(
+        store: &MemoryPlace,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Vec<u8> {
+        let stream = store
+            .blob(repository, descriptor, 0)
+            .await
+            .expect("the blob");
+        stream
+            .try_collect::<Vec<Bytes>>()
+            .await
+            .expect("the blob")
+            .concat()
     }
 
     #[tokio::test]
@@ -253,25 +358,46 @@ mod tests {
         let store = MemoryPlace::default();
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1", "latest"].map(|text| text.parse::<Tag>().expect("a tag"));
-        let published = sample().publish(&store, &repository, &tags).await.expect("to publish");
+        let published = sample()
+            .publish(&store, &repository, &tags)
+            .await
+            .expect("to publish");
         let mut bottoms = BTreeSet::new();
         let mut tops = BTreeSet::new();
         for tag in tags {
-            let index = store.manifest(&repository, &tag.into()).await.expect("an answer").expect("the index");
+            let index = store
+                .manifest(&repository, &tag.into())
+                .await
+                .expect("an answer")
+                .expect("the index");
             assert_eq!(index.descriptor(), published);
             for child in index.children().expect("an index") {
-                let manifest = store.manifest(&repository, &child.digest.clone().into()).await.expect("an answer").expect("a manifest");
+                let manifest = store
+                    .manifest(&repository, &child.digest.clone().into())
+                    .await
+                    .expect("an answer")
+                    .expect("a manifest");
                 let blobs = manifest.blobs();
-                let config: Value = serde_json::from_slice(&read(&store, &repository, blobs[0]).await).expect("JSON");
+                let config: Value =
+                    serde_json::from_slice(&read(&store, &repository, blobs[0]).await)
+                        .expect("JSON");
                 let platform = child.platform.as_ref().expect("a platform");
                 assert_eq!(config["architecture"], json!(platform.architecture));
                 assert_eq!(config["history"].as_array().map(Vec::len), Some(2));
-                for (layer, unpacked) in blobs[1..].iter().zip(config["rootfs"]["diff_ids"].as_array().expect("a list")) {
+                for (layer, unpacked) in blobs[1..]
+                    .iter()
+                    .zip(config["rootfs"]["diff_ids"].as_array().expect("a list"))
+                {
                     let mut archive = Vec::new();
                     let packed = read(&store, &repository, layer).await;
-                    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut archive).expect("gzip");
+                    flate2::read::GzDecoder::new(&*packed)
+                        .read_to_end(&mut archive)
+                        .expect("gzip");
                     assert_eq!(*unpacked, json!(Digest::sha256(&archive)));
-                    let names = tar::Archive::new(&*archive).entries().expect("a tar").count();
+                    let names = tar::Archive::new(&*archive)
+                        .entries()
+                        .expect("a tar")
+                        .count();
                     assert!(names >= 2);
                 }
                 bottoms.insert(blobs[1].digest.clone());
@@ -286,8 +412,14 @@ mod tests {
     async fn the_same_description_gives_the_same_image() {
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1".parse::<Tag>().expect("a tag")];
-        let one = sample().publish(&MemoryPlace::default(), &repository, &tags).await.expect("to publish");
-        let same = sample().publish(&MemoryPlace::default(), &repository, &tags).await.expect("to publish");
+        let one = sample()
+            .publish(&MemoryPlace::default(), &repository, &tags)
+            .await
+            .expect("to publish");
+        let same = sample()
+            .publish(&MemoryPlace::default(), &repository, &tags)
+            .await
+            .expect("to publish");
         assert_eq!(one, same);
     }
 
@@ -297,13 +429,28 @@ mod tests {
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1".parse::<Tag>().expect("a tag")];
         let blobs = || {
-            let calls = store.calls().into_iter().filter(|call| call.operation == Operation::PutBlob);
-            calls.map(|call| call.subject).collect::<BTreeSet<String>>().len()
+            let calls = store
+                .calls()
+                .into_iter()
+                .filter(|call| call.operation == Operation::PutBlob);
+            calls
+                .map(|call| call.subject)
+                .collect::<BTreeSet<String>>()
+                .len()
         };
-        let one = sample().publish(&store, &repository, &tags).await.expect("to publish");
+        let one = sample()
+            .publish(&store, &repository, &tags)
+            .await
+            .expect("to publish");
         let before = blobs();
-        let other = SampleImage { created: DateTime::UNIX_EPOCH, ..sample() };
-        let other = other.publish(&store, &repository, &tags).await.expect("to publish");
+        let other = SampleImage {
+            created: DateTime::UNIX_EPOCH,
+            ..sample()
+        };
+        let other = other
+            .publish(&store, &repository, &tags)
+            .await
+            .expect("to publish");
         assert_ne!(one, other);
         // Only the two configurations are new.
         assert_eq!(blobs(), before + 2);

@@ -1,12 +1,14 @@
-//! The tour through the sample world: the real commands, driven through `app`, with a word before each.
+//! The tour through the sample world: the real commands, driven through `app`, with a word before
+//! each.
 
 use std::path::{Path, PathBuf};
 
 use super::history::{self, alone};
 use super::{DemoError, write_world};
 use crate::app::{
-    self, BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, Command, EolUpdateOptions, Global, Invocation, Mode, Output,
-    Policy, RegisterOptions, SourceOptions, StatusForm, StatusOptions, Surroundings, SyncOptions,
+    self, BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, Command,
+    EolUpdateOptions, Global, Invocation, Mode, Output, Policy, RegisterOptions, SourceOptions,
+    StatusForm, StatusOptions, Surroundings, SyncOptions,
 };
 use crate::error::{Exit, Failure};
 use crate::model::reference::normalized;
@@ -16,7 +18,8 @@ use crate::process::Process;
 /// What a demo was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DemoOptions {
-    /// Where the sample world is written; relative to the working directory. `None`: a temporary directory.
+    /// Where the sample world is written; relative to the working directory. `None`: a temporary
+    /// directory.
     pub directory: Option<PathBuf>,
     /// Keep the temporary directory afterwards. A directory that was named is kept in any case.
     pub keep: bool,
@@ -26,8 +29,17 @@ pub struct DemoOptions {
 pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let place = Place::new(options, surroundings)?;
     let directory = place.path().to_owned();
-    let process = Process { directory: directory.clone(), ..alone(&surroundings.process) };
-    let tour = Tour { surroundings: Surroundings { process, ..surroundings.clone() }, directory };
+    let process = Process {
+        directory: directory.clone(),
+        ..alone(&surroundings.process)
+    };
+    let tour = Tour {
+        surroundings: Surroundings {
+            process,
+            ..surroundings.clone()
+        },
+        directory,
+    };
     let exit = tour.lead()?;
     if exit == Exit::Done {
         surroundings.print(&next_steps(place.keep(), surroundings))?;
@@ -58,12 +70,21 @@ impl Tour {
         ))?;
         for stop in self.stops()? {
             self.say(&format!("\n{}\n\n$ imglife {}\n", stop.words, stop.typed))?;
-            let exit = app::run(Invocation { command: stop.command, global: Global::default() }, &self.surroundings)?;
+            let exit = app::run(
+                Invocation {
+                    command: stop.command,
+                    global: Global::default(),
+                },
+                &self.surroundings,
+            )?;
             if exit != Exit::Done {
                 return Ok(exit);
             }
         }
-        self.say(&format!("\nThe report, without its diagrams:\n\n{}", self.tables()?))?;
+        self.say(&format!(
+            "\nThe report, without its diagrams:\n\n{}",
+            self.tables()?
+        ))?;
         Ok(Exit::Done)
     }
 
@@ -81,7 +102,11 @@ impl Tour {
     fn stops(&self) -> Result<Vec<Stop>, Failure> {
         let application = history::image(&self.directory, "apps", "web", "1.0.0")?;
         let outdated = history::image(&self.directory, "bases", "debian", "12.11-core0.9.0")?;
-        let stop = |words, typed: &str, command| Stop { words, typed: typed.to_owned(), command };
+        let stop = |words, typed: &str, command| Stop {
+            words,
+            typed: typed.to_owned(),
+            command,
+        };
         Ok(vec![
             stop("Mirror: copy what is new upstream.", "sync", sync()),
             stop("A second run has nothing left to do.", "sync", sync()),
@@ -108,7 +133,11 @@ impl Tour {
             stop(
                 "Watch: when does what end? Here the dates come with the world; otherwise from endoflife.date.",
                 "eol update",
-                Command::EolUpdate(EolUpdateOptions { mode: Mode::Apply, data_file: None, output: Output::Text }),
+                Command::EolUpdate(EolUpdateOptions {
+                    mode: Mode::Apply,
+                    data_file: None,
+                    output: Output::Text,
+                }),
             ),
             stop(
                 "Report: everything on one page, which is committed when it changed, and published for the next step.",
@@ -144,17 +173,28 @@ impl Tour {
                     report: None,
                 }),
             ),
-            stop("Report again: what was deleted is gone from the page.", "status --output README.md", status(false)),
+            stop(
+                "Report again: what was deleted is gone from the page.",
+                "status --output README.md",
+                status(false),
+            ),
         ])
     }
 
     /// Returns the tables of the report that was written.
     fn tables(&self) -> Result<String, Failure> {
         let path = self.directory.join("README.md");
-        let page = std::fs::read_to_string(&path).map_err(|source| failure(DemoError::Read { path, source }))?;
+        let page = std::fs::read_to_string(&path)
+            .map_err(|source| failure(DemoError::Read { path, source }))?;
         let is_table = |line: &&str| line.starts_with("### ") || line.starts_with('|');
         let end = page.find("### Lineage").unwrap_or(page.len());
-        Ok(page.get(..end).unwrap_or_default().lines().filter(is_table).map(|line| format!("{line}\n")).collect())
+        Ok(page
+            .get(..end)
+            .unwrap_or_default()
+            .lines()
+            .filter(is_table)
+            .map(|line| format!("{line}\n"))
+            .collect())
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {
@@ -232,7 +272,9 @@ fn shown(path: &Path) -> String {
 
 fn failure(error: DemoError) -> Failure {
     match error {
-        DemoError::Occupied { .. } => Failure::usage(error).hint("name another directory, or an empty one"),
+        DemoError::Occupied { .. } => {
+            Failure::usage(error).hint("name another directory, or an empty one")
+        }
         _ => Failure::failed(error),
     }
 }
@@ -240,12 +282,20 @@ fn failure(error: DemoError) -> Failure {
 /// Where the world is.
 enum Place {
     Named(PathBuf),
-    Temporary { directory: tempfile::TempDir, keep: bool },
+    Temporary {
+        directory: tempfile::TempDir,
+        keep: bool,
+    },
 }
 
 impl Place {
     fn new(options: &DemoOptions, surroundings: &Surroundings) -> Result<Place, Failure> {
-        let cannot = |path: &Path, source| Failure::failed(DemoError::Write { path: path.to_owned(), source });
+        let cannot = |path: &Path, source| {
+            Failure::failed(DemoError::Write {
+                path: path.to_owned(),
+                source,
+            })
+        };
         let process = &surroundings.process;
         match &options.directory {
             Some(directory) => {
@@ -255,9 +305,17 @@ impl Place {
                 Ok(Place::Named(directory))
             }
             None => {
-                let base = process.directory.join(process.variables.get_filled("TMPDIR").unwrap_or("/tmp"));
-                let directory = tempfile::Builder::new().prefix("imglife-demo-").tempdir_in(&base).map_err(|error| cannot(&base, error))?;
-                Ok(Place::Temporary { directory, keep: options.keep })
+                let base = process
+                    .directory
+                    .join(process.variables.get_filled("TMPDIR").unwrap_or("/tmp"));
+                let directory = tempfile::Builder::new()
+                    .prefix("imglife-demo-")
+                    .tempdir_in(&base)
+                    .map_err(|error| cannot(&base, error))?;
+                Ok(Place::Temporary {
+                    directory,
+                    keep: options.keep,
+                })
             }
         }
     }
@@ -273,7 +331,10 @@ impl Place {
     fn keep(self) -> Option<PathBuf> {
         match self {
             Place::Named(path) => Some(path),
-            Place::Temporary { directory, keep: true } => Some(directory.keep()),
+            Place::Temporary {
+                directory,
+                keep: true,
+            } => Some(directory.keep()),
             Place::Temporary { keep: false, .. } => None,
         }
     }

@@ -16,9 +16,18 @@ const MOST_TEXT: usize = 1024 * 1024;
 /// How deep references may stand in one another, as in `${A:-${B:-c}}`.
 const DEEPEST: usize = 8;
 
-/// The arguments that builders define by themselves (Dockerfile reference, "Automatic platform ARGs in the global scope").
-pub(super) const PREDEFINED: [&str; 8] =
-    ["BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT", "TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT"];
+/// The arguments that builders define by themselves (Dockerfile reference, "Automatic platform ARGs
+/// in the global scope").
+pub(super) const PREDEFINED: [&str; 8] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+];
 
 /// Why a text cannot be expanded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -56,8 +65,16 @@ pub(super) struct Arguments<'a> {
 
 impl<'a> Arguments<'a> {
     pub(super) fn new(values: Values<'a>, escape: char) -> Arguments<'a> {
-        let declared = PREDEFINED.iter().map(|name| ((*name).to_owned(), None)).collect();
-        Arguments { values, escape, size: 0, declared }
+        let declared = PREDEFINED
+            .iter()
+            .map(|name| ((*name).to_owned(), None))
+            .collect();
+        Arguments {
+            values,
+            escape,
+            size: 0,
+            declared,
+        }
     }
 
     /// Takes in what follows `ARG`: names, each with a default or without.
@@ -78,7 +95,10 @@ impl<'a> Arguments<'a> {
 
     /// Returns what `name` stands for; `None` when it is declared and has no value.
     fn value(&self, name: &str) -> Result<Option<&str>, ExpandError> {
-        let default = self.declared.get(name).ok_or_else(|| ExpandError::Undeclared(name.to_owned()))?;
+        let default = self
+            .declared
+            .get(name)
+            .ok_or_else(|| ExpandError::Undeclared(name.to_owned()))?;
         if let Some(value) = self.values.given.get(name).or(default.as_ref()) {
             return Ok(Some(value));
         }
@@ -88,7 +108,8 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Returns `text` without its quotes, and with arguments replaced. Nothing is replaced in single quotes.
+    /// Returns `text` without its quotes, and with arguments replaced. Nothing is replaced in
+    /// single quotes.
     pub(super) fn expand(&self, text: &str) -> Result<String, ExpandError> {
         if text.len() > LONGEST_VALUE {
             return Err(ExpandError::TooLong);
@@ -119,13 +140,19 @@ impl<'a> Arguments<'a> {
                 return Err(ExpandError::TooLong);
             }
         }
-        if quote.is_some() { Err(ExpandError::Unclosed) } else { Ok(expanded) }
+        if quote.is_some() {
+            Err(ExpandError::Unclosed)
+        } else {
+            Ok(expanded)
+        }
     }
 
-    /// Returns what the reference at the start of `text`, behind its `$`, stands for, and what follows it.
+    /// Returns what the reference at the start of `text`, behind its `$`, stands for, and what
+    /// follows it.
     fn reference<'t>(&self, text: &'t str) -> Result<(String, &'t str), ExpandError> {
         if let Some(inside) = text.strip_prefix('{') {
-            let end = closing_brace(inside).ok_or_else(|| ExpandError::NotUnderstood(format!("${text}")))?;
+            let end = closing_brace(inside)
+                .ok_or_else(|| ExpandError::NotUnderstood(format!("${text}")))?;
             return Ok((self.braced(&inside[..end])?, &inside[end + 1..]));
         }
         let length = name_length(text);
@@ -133,7 +160,9 @@ impl<'a> Arguments<'a> {
             return Ok(("$".to_owned(), text));
         }
         let (name, rest) = text.split_at(length);
-        let value = self.value(name)?.ok_or_else(|| ExpandError::NoValue(name.to_owned()))?;
+        let value = self
+            .value(name)?
+            .ok_or_else(|| ExpandError::NoValue(name.to_owned()))?;
         Ok((value.to_owned(), rest))
     }
 
@@ -145,7 +174,9 @@ impl<'a> Arguments<'a> {
         }
         let value = self.value(name);
         if modifier.is_empty() {
-            return Ok(value?.ok_or_else(|| ExpandError::NoValue(name.to_owned()))?.to_owned());
+            return Ok(value?
+                .ok_or_else(|| ExpandError::NoValue(name.to_owned()))?
+                .to_owned());
         }
         // With a modifier, not to be declared is to have no value.
         let value = match value {
@@ -161,14 +192,18 @@ impl<'a> Arguments<'a> {
             (Some('-'), None) => word(&modifier[1..]),
             (Some('+'), Some(_)) => word(&modifier[1..]),
             (Some('+'), None) => Ok(String::new()),
-            (Some('?'), None) => Err(ExpandError::Demanded { name: name.to_owned(), message: word(&modifier[1..])? }),
+            (Some('?'), None) => Err(ExpandError::Demanded {
+                name: name.to_owned(),
+                message: word(&modifier[1..])?,
+            }),
             (Some('-' | '?'), Some(value)) => Ok(value.to_owned()),
             _ => Err(ExpandError::NotUnderstood(format!("${{{inside}}}"))),
         }
     }
 }
 
-/// Returns where the brace is closed that was opened before `text`, unless what stands between is nested too deeply.
+/// Returns where the brace is closed that was opened before `text`, unless what stands between is
+/// nested too deeply.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, character) in text.char_indices() {
@@ -183,12 +218,15 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns how many bytes at the start of `text` make a name: letters, digits and `_`, no digit first.
+/// Returns how many bytes at the start of `text` make a name: letters, digits and `_`, no digit
+/// first.
 fn name_length(text: &str) -> usize {
     if text.starts_with(|first: char| first.is_ascii_digit()) {
         return 0;
     }
-    text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()
+    text.bytes()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        .count()
 }
 
 /// Returns the words of `text`, still quoted.
@@ -211,5 +249,9 @@ pub(super) fn words(text: &str, escape: char) -> Result<Vec<&str>, ExpandError> 
         start.get_or_insert(at);
     }
     words.extend(start.map(|start| &text[start..]));
-    if quote.is_some() { Err(ExpandError::Unclosed) } else { Ok(words) }
+    if quote.is_some() {
+        Err(ExpandError::Unclosed)
+    } else {
+        Ok(words)
+    }
 }

@@ -1,7 +1,8 @@
 //! The instructions of one stage, typed, with their variables replaced.
 //!
-//! Which variables are replaced where follows BuildKit: in `ADD`, `ARG`, `COPY`, `ENV`, `EXPOSE`, `LABEL`, `STOPSIGNAL`, `USER`,
-//! `VOLUME` and `WORKDIR`, not in commands. `ENV` goes before `ARG` of the same name.
+//! Which variables are replaced where follows BuildKit: in `ADD`, `ARG`, `COPY`, `ENV`, `EXPOSE`,
+//! `LABEL`, `STOPSIGNAL`, `USER`, `VOLUME` and `WORKDIR`, not in commands. `ENV` goes before `ARG`
+//! of the same name.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -122,14 +123,18 @@ impl Copying {
     pub fn fetched(&self) -> Option<&str> {
         let is_remote = |path: &str| {
             let lower = path.to_ascii_lowercase();
-            ["http://", "https://", "git://", "ssh://", "ftp://", "git@"].iter().any(|scheme| lower.starts_with(scheme))
+            ["http://", "https://", "git://", "ssh://", "ftp://", "git@"]
+                .iter()
+                .any(|scheme| lower.starts_with(scheme))
                 || (lower.starts_with("github.com/") && lower.contains(".git"))
         };
         let paths = self.sources.iter().filter_map(|source| match source {
             Source::Path(path) => Some(path.as_str()),
             Source::Text { .. } | Source::Untold => None,
         });
-        paths.filter(|_| self.verb == Verb::Add).find(|path| is_remote(path))
+        paths
+            .filter(|_| self.verb == Verb::Add)
+            .find(|path| is_remote(path))
     }
 }
 
@@ -153,10 +158,13 @@ pub enum Health {
     },
 }
 
-/// Returns the instructions from the first `FROM` on. Where base or target are not known, those are left out whose values hang on
-/// them; of `COPY` and `ADD` only the sources are that do.
+/// Returns the instructions from the first `FROM` on. Where base or target are not known, those are
+/// left out whose values hang on them; of `COPY` and `ADD` only the sources are that do.
 pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileError> {
-    let whole = |problem| DockerfileError { line: None, problem };
+    let whole = |problem| DockerfileError {
+        line: None,
+        problem,
+    };
     if text.len() > LONGEST_FILE {
         return Err(whole(Problem::TooLong));
     }
@@ -192,7 +200,9 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
         match reader.read(instruction) {
             Ok(Some(action)) => steps.push(Step { line, action }),
             Ok(None) => {}
-            Err(problem) if setting.environment.is_none() && hangs_on_the_base(&problem) => reader.untold.extend(named),
+            Err(problem) if setting.environment.is_none() && hangs_on_the_base(&problem) => {
+                reader.untold.extend(named)
+            }
             Err(problem) => return Err(at(line, problem)),
         }
     }
@@ -201,18 +211,29 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
 
 /// Returns whether the base, once it is known, may settle it.
 fn hangs_on_the_base(problem: &Problem) -> bool {
-    matches!(problem, Problem::Empty | Problem::Argument(ExpandError::Untold(_) | ExpandError::Demanded { .. }))
+    matches!(
+        problem,
+        Problem::Empty | Problem::Argument(ExpandError::Untold(_) | ExpandError::Demanded { .. })
+    )
 }
 
 /// Returns the variables that an instruction sets.
 fn names(instruction: &Raw<'_>, escape: char) -> Vec<String> {
-    let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_owned();
+    let name = |word: &str| {
+        word.split_once('=')
+            .map_or(word, |(name, _)| name)
+            .to_owned()
+    };
     match instruction {
         Raw::Env(environment) => {
             let pairs = pairs(&environment.arguments.value, escape).unwrap_or_default();
             pairs.into_iter().map(|(name, _)| name.to_owned()).collect()
         }
-        Raw::Arg(argument) => split(&argument.arguments.value, escape).unwrap_or_default().into_iter().map(name).collect(),
+        Raw::Arg(argument) => split(&argument.arguments.value, escape)
+            .unwrap_or_default()
+            .into_iter()
+            .map(name)
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -277,16 +298,32 @@ impl Reader<'_> {
                 Action::Environment(pairs)
             }
             Raw::Label(label) => Action::Labels(self.pairs(&label.arguments.value)?),
-            Raw::Copy(copy) => Action::Copy(Box::new(self.copying(Verb::Copy, &copy.options, &copy.src, &copy.dest)?)),
-            Raw::Add(add) => Action::Copy(Box::new(self.copying(Verb::Add, &add.options, &add.src, &add.dest)?)),
-            Raw::Workdir(workdir) => Action::WorkingDirectory(self.filled(&workdir.arguments.value)?),
+            Raw::Copy(copy) => Action::Copy(Box::new(self.copying(
+                Verb::Copy,
+                &copy.options,
+                &copy.src,
+                &copy.dest,
+            )?)),
+            Raw::Add(add) => Action::Copy(Box::new(self.copying(
+                Verb::Add,
+                &add.options,
+                &add.src,
+                &add.dest,
+            )?)),
+            Raw::Workdir(workdir) => {
+                Action::WorkingDirectory(self.filled(&workdir.arguments.value)?)
+            }
             Raw::User(user) => Action::User(self.filled(&user.arguments.value)?),
             Raw::Stopsignal(signal) => Action::StopSignal(self.filled(&signal.arguments.value)?),
             Raw::Expose(expose) => {
                 let mut ports = Vec::new();
                 for port in &expose.arguments {
                     // A variable may hold several.
-                    ports.extend(self.expand(&port.value)?.split_whitespace().map(str::to_owned));
+                    ports.extend(
+                        self.expand(&port.value)?
+                            .split_whitespace()
+                            .map(str::to_owned),
+                    );
                 }
                 Action::Expose(ports)
             }
@@ -295,7 +332,12 @@ impl Reader<'_> {
                     raw::JsonOrStringArray::Json(array) => &array.value[..],
                     raw::JsonOrStringArray::String(words) => &words[..],
                 };
-                Action::Volumes(paths.iter().map(|path| self.filled(&path.value)).collect::<Result<_, _>>()?)
+                Action::Volumes(
+                    paths
+                        .iter()
+                        .map(|path| self.filled(&path.value))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             Raw::Cmd(command) => Action::Command(self.command(&command.arguments)?),
             Raw::Entrypoint(entrypoint) => Action::Entrypoint(self.command(&entrypoint.arguments)?),
@@ -305,7 +347,10 @@ impl Reader<'_> {
             Raw::Run(run) => Action::Run {
                 binds: run.options.iter().any(|flag| {
                     let kind = flag.value.as_ref().map_or("", |value| &value.value);
-                    flag.name.value == "mount" && (!kind.contains("type=") || kind.contains("type=bind") || kind.contains('$'))
+                    flag.name.value == "mount"
+                        && (!kind.contains("type=")
+                            || kind.contains("type=bind")
+                            || kind.contains('$'))
                 }),
             },
             Raw::Onbuild(_) => Action::OnBuild,
@@ -322,10 +367,17 @@ impl Reader<'_> {
         self.arguments.clear();
         self.environment.clear();
         self.untold.clear();
-        let platform = from.options.iter().find(|flag| flag.name.value == "platform");
+        let platform = from
+            .options
+            .iter()
+            .find(|flag| flag.name.value == "platform");
         Stage {
             image: from.image.value.to_string(),
-            platform: platform.map(|flag| flag.value.as_ref().map_or(String::new(), |value| value.value.to_string())),
+            platform: platform.map(|flag| {
+                flag.value
+                    .as_ref()
+                    .map_or(String::new(), |value| value.value.to_string())
+            }),
         }
     }
 
@@ -339,13 +391,19 @@ impl Reader<'_> {
             };
             let inherited = || self.global.get(name).cloned().flatten();
             let given = self.setting.arguments.get(name).cloned();
-            let value = given.or(default).or_else(|| if self.in_stage { inherited() } else { None });
+            let value = given
+                .or(default)
+                .or_else(|| if self.in_stage { inherited() } else { None });
             self.grow(value.as_ref().map_or(0, String::len))?;
             shown.push(match &value {
                 Some(value) => format!("{name}={value}"),
                 None => name.to_owned(),
             });
-            let scope = if self.in_stage { &mut self.arguments } else { &mut self.global };
+            let scope = if self.in_stage {
+                &mut self.arguments
+            } else {
+                &mut self.global
+            };
             scope.insert(name.to_owned(), value);
         }
         Ok(shown.join(" "))
@@ -353,7 +411,11 @@ impl Reader<'_> {
 
     fn grow(&self, length: usize) -> Result<(), ExpandError> {
         self.size.set(self.size.get().saturating_add(length));
-        if self.size.get() > MOST_TEXT { Err(ExpandError::TooLong) } else { Ok(()) }
+        if self.size.get() > MOST_TEXT {
+            Err(ExpandError::TooLong)
+        } else {
+            Ok(())
+        }
     }
 
     fn lookup(&self, name: &str) -> Known {
@@ -369,7 +431,10 @@ impl Reader<'_> {
         if let Some((_, value)) = self.environment.iter().find(|(known, _)| known == name) {
             return Known::Set(value.clone());
         }
-        if let Some((_, value)) = self.base.and_then(|base| base.iter().find(|(known, _)| known == name)) {
+        if let Some((_, value)) = self
+            .base
+            .and_then(|base| base.iter().find(|(known, _)| known == name))
+        {
             return Known::Set(value.clone());
         }
         match self.arguments.get(name) {
@@ -381,7 +446,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns the value of an argument that builders define (Dockerfile reference, "Automatic platform ARGs in the global scope").
+    /// Returns the value of an argument that builders define (Dockerfile reference, "Automatic
+    /// platform ARGs in the global scope").
     fn predefined(&self, name: &str) -> Known {
         if !PREDEFINED.contains(&name) {
             return Known::Unset;
@@ -406,7 +472,12 @@ impl Reader<'_> {
     }
 
     fn expand(&self, text: &str) -> Result<String, ExpandError> {
-        let expanded = Lexer { escape: self.escape, quotes: Quotes::Group, lookup: &|name| self.lookup(name) }.expand(text)?;
+        let expanded = Lexer {
+            escape: self.escape,
+            quotes: Quotes::Group,
+            lookup: &|name| self.lookup(name),
+        }
+        .expand(text)?;
         self.grow(expanded.len())?;
         Ok(expanded)
     }
@@ -418,16 +489,26 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns `text` as it is written where its value cannot be told: for what only matters once that is known.
-    fn told(&self, text: &str, expand: impl Fn(&Self, &str) -> Result<String, Problem>) -> Result<String, Problem> {
+    /// Returns `text` as it is written where its value cannot be told: for what only matters once
+    /// that is known.
+    fn told(
+        &self,
+        text: &str,
+        expand: impl Fn(&Self, &str) -> Result<String, Problem>,
+    ) -> Result<String, Problem> {
         match expand(self, text) {
-            Err(problem) if self.setting.environment.is_none() && hangs_on_the_base(&problem) => Ok(text.to_owned()),
+            Err(problem) if self.setting.environment.is_none() && hangs_on_the_base(&problem) => {
+                Ok(text.to_owned())
+            }
             result => result,
         }
     }
 
     fn pairs(&self, text: &str) -> Result<Vec<(String, String)>, Problem> {
-        pairs(text, self.escape)?.into_iter().map(|(name, value)| Ok((self.filled(name)?, self.expand(value)?))).collect()
+        pairs(text, self.escape)?
+            .into_iter()
+            .map(|(name, value)| Ok((self.filled(name)?, self.expand(value)?)))
+            .collect()
     }
 
     fn copying(
@@ -447,21 +528,37 @@ impl Reader<'_> {
             other_flag: None,
         };
         for flag in flags {
-            let expand = |value: &raw::UnescapedString<'_>| self.told(&value.value, |reader, text| Ok(reader.expand(text)?));
+            let expand = |value: &raw::UnescapedString<'_>| {
+                self.told(&value.value, |reader, text| Ok(reader.expand(text)?))
+            };
             let value = || flag.value.as_ref().map_or(Ok(String::new()), expand);
             match &*flag.name.value {
                 "chown" => copying.chown = Some(value()?),
                 "chmod" => copying.chmod = Some(value()?),
-                "from" => copying.from = Some(flag.value.as_ref().map_or(String::new(), |value| value.value.to_string())),
+                "from" => {
+                    copying.from = Some(
+                        flag.value
+                            .as_ref()
+                            .map_or(String::new(), |value| value.value.to_string()),
+                    )
+                }
                 "link" => {}
-                other => drop(copying.other_flag.get_or_insert_with(|| format!("--{other}"))),
+                other => drop(
+                    copying
+                        .other_flag
+                        .get_or_insert_with(|| format!("--{other}")),
+                ),
             }
         }
         for source in sources {
             copying.sources.push(match source {
                 raw::Source::Path(path) => match self.filled(&path.value) {
                     Ok(path) => Source::Path(path),
-                    Err(problem) if self.setting.environment.is_none() && hangs_on_the_base(&problem) => Source::Untold,
+                    Err(problem)
+                        if self.setting.environment.is_none() && hangs_on_the_base(&problem) =>
+                    {
+                        Source::Untold
+                    }
                     Err(problem) => return Err(problem),
                 },
                 raw::Source::HereDoc(document) => self.here_document(document)?,
@@ -473,10 +570,22 @@ impl Reader<'_> {
 
     fn here_document(&self, document: &raw::HereDoc<'_>) -> Result<Source, Problem> {
         // The parser keeps the text only; the name is the line that ends it.
-        let name = self.text[document.span.end..].lines().next().unwrap_or_default().trim_end_matches('\r').to_owned();
-        let lexer = Lexer { escape: '\\', quotes: Quotes::Kept, lookup: &|name| self.lookup(name) };
-        let text =
-            if document.expand { self.told(&document.value, |_, text| Ok(lexer.expand(text)?))? } else { document.value.to_string() };
+        let name = self.text[document.span.end..]
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('\r')
+            .to_owned();
+        let lexer = Lexer {
+            escape: '\\',
+            quotes: Quotes::Kept,
+            lookup: &|name| self.lookup(name),
+        };
+        let text = if document.expand {
+            self.told(&document.value, |_, text| Ok(lexer.expand(text)?))?
+        } else {
+            document.value.to_string()
+        };
         self.grow(text.len())?;
         Ok(Source::Text { name, text })
     }
@@ -485,18 +594,28 @@ impl Reader<'_> {
         match command {
             raw::Command::Exec(words) => Ok(Command::Exec(texts(&words.value))),
             // Only in the text itself: the parser is shown something else.
-            raw::Command::Shell(line) if self.text.get(line.span.clone()).is_some_and(is_empty_list) => Ok(Command::Exec(Vec::new())),
+            raw::Command::Shell(line)
+                if self.text.get(line.span.clone()).is_some_and(is_empty_list) =>
+            {
+                Ok(Command::Exec(Vec::new()))
+            }
             raw::Command::Shell(line) => Ok(Command::Shell(joined(line.value, self.escape))),
             _ => Err(Problem::Syntax("unknown form of a command".to_owned())),
         }
     }
 
     fn health(&self, check: &raw::HealthcheckInstruction<'_>) -> Result<Health, Problem> {
-        let raw::HealthcheckArguments::Cmd { arguments, .. } = &check.arguments else { return Ok(Health::None) };
-        let (mut interval, mut timeout, mut start_period, mut start_interval, mut retries) = (None, None, None, None, None);
+        let raw::HealthcheckArguments::Cmd { arguments, .. } = &check.arguments else {
+            return Ok(Health::None);
+        };
+        let (mut interval, mut timeout, mut start_period, mut start_interval, mut retries) =
+            (None, None, None, None, None);
         for flag in &check.options {
             let value = flag.value.as_ref().map_or("", |value| &*value.value);
-            let invalid = || Problem::Flag { flag: format!("--{}", flag.name.value), value: value.to_owned() };
+            let invalid = || Problem::Flag {
+                flag: format!("--{}", flag.name.value),
+                value: value.to_owned(),
+            };
             let time = || duration(value).ok_or_else(invalid);
             match &*flag.name.value {
                 "interval" => interval = Some(time()?),
@@ -507,7 +626,14 @@ impl Reader<'_> {
                 _ => return Err(invalid()),
             }
         }
-        Ok(Health::Check { command: self.command(arguments)?, interval, timeout, start_period, start_interval, retries })
+        Ok(Health::Check {
+            command: self.command(arguments)?,
+            interval,
+            timeout,
+            start_period,
+            start_interval,
+            retries,
+        })
     }
 }
 
@@ -531,10 +657,16 @@ fn here() -> Platform {
         "x86" => "386",
         other => other,
     };
-    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None, os_version: None }
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: None,
+        os_version: None,
+    }
 }
 
-/// Returns a command of several lines as one: without the escapes at the ends of lines, and the comments between them.
+/// Returns a command of several lines as one: without the escapes at the ends of lines, and the
+/// comments between them.
 fn joined(text: &str, escape: char) -> String {
     let mut line = String::new();
     for (count, part) in text.lines().enumerate() {
@@ -555,8 +687,11 @@ fn duration(text: &str) -> Option<Duration> {
         return None;
     }
     while !rest.is_empty() {
-        let number = rest.find(|character: char| !(character.is_ascii_digit() || character == '.')).filter(|length| *length > 0)?;
-        let unit_end = rest[number..].find(|character: char| character.is_ascii_digit() || character == '.');
+        let number = rest
+            .find(|character: char| !(character.is_ascii_digit() || character == '.'))
+            .filter(|length| *length > 0)?;
+        let unit_end =
+            rest[number..].find(|character: char| character.is_ascii_digit() || character == '.');
         let (unit, after) = rest[number..].split_at(unit_end.unwrap_or(rest.len() - number));
         let seconds = match unit {
             "h" => 3600.0,
@@ -570,7 +705,9 @@ fn duration(text: &str) -> Option<Duration> {
         total += rest[..number].parse::<f64>().ok()? * seconds;
         rest = after;
     }
-    Duration::try_from_secs_f64(total).ok().filter(|duration| duration.as_nanos() < i64::MAX as u128)
+    Duration::try_from_secs_f64(total)
+        .ok()
+        .filter(|duration| duration.as_nanos() < i64::MAX as u128)
 }
 
 #[cfg(test)]
@@ -584,13 +721,27 @@ mod tests {
     fn read(text: &str) -> Result<Vec<Action>, DockerfileError> {
         let arguments = [("GIVEN".to_owned(), "given".to_owned())].into();
         let target = "linux/arm/v7".parse().expect("a platform");
-        let environment = [("PATH".to_owned(), "/bin".to_owned()), ("SHADOW".to_owned(), "base".to_owned())];
-        let setting = Setting { arguments: &arguments, target: Some(&target), environment: Some(&environment) };
-        Ok(steps(text, &setting)?.into_iter().map(|step| step.action).filter(|action| !matches!(action, Action::From(_))).collect())
+        let environment = [
+            ("PATH".to_owned(), "/bin".to_owned()),
+            ("SHADOW".to_owned(), "base".to_owned()),
+        ];
+        let setting = Setting {
+            arguments: &arguments,
+            target: Some(&target),
+            environment: Some(&environment),
+        };
+        Ok(steps(text, &setting)?
+            .into_iter()
+            .map(|step| step.action)
+            .filter(|action| !matches!(action, Action::From(_)))
+            .collect())
     }
 
     fn one(line: &str) -> Action {
-        read(&format!("FROM a\n{line}")).unwrap_or_else(|error| panic!("{line}: {error}")).pop().expect("an action")
+        read(&format!("FROM a\n{line}"))
+            .unwrap_or_else(|error| panic!("{line}: {error}"))
+            .pop()
+            .expect("an action")
     }
 
     fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
@@ -598,7 +749,9 @@ mod tests {
     }
 
     fn owned<const N: usize>(texts: [(&str, &str); N]) -> Vec<(String, String)> {
-        texts.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+        texts
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec()
     }
 
     #[test]
@@ -612,15 +765,29 @@ mod tests {
             ("ENV V=$GIVEN.", "."),
             ("ARG TARGETARCH\nENV V=$TARGETARCH", "arm"),
             ("ENV V=$TARGETARCH.", "."),
-            ("ARG TARGETPLATFORM TARGETVARIANT\nENV V=$TARGETPLATFORM-$TARGETVARIANT", "linux/arm/v7-v7"),
+            (
+                "ARG TARGETPLATFORM TARGETVARIANT\nENV V=$TARGETPLATFORM-$TARGETVARIANT",
+                "linux/arm/v7-v7",
+            ),
             ("ENV V=$PATH:/x", "/bin:/x"),
             // All values of one instruction are those from before it.
             ("ENV X=1\nENV X=2 V=$X", "1"),
         ] {
-            let Some(Action::Environment(pairs)) = read(&format!("FROM a\n{text}")).expect(text).pop() else { panic!("{text}") };
-            assert_eq!(pairs.last().map(|(_, value)| value.as_str()), Some(expected), "{text}");
+            let Some(Action::Environment(pairs)) =
+                read(&format!("FROM a\n{text}")).expect(text).pop()
+            else {
+                panic!("{text}")
+            };
+            assert_eq!(
+                pairs.last().map(|(_, value)| value.as_str()),
+                Some(expected),
+                "{text}"
+            );
         }
-        let Some(Action::Environment(pairs)) = read("ARG X=g\nARG Y=$X$X\nFROM a\nARG X\nARG Y\nARG X=$Y\nENV V=$X").expect("a file").pop()
+        let Some(Action::Environment(pairs)) =
+            read("ARG X=g\nARG Y=$X$X\nFROM a\nARG X\nARG Y\nARG X=$Y\nENV V=$X")
+                .expect("a file")
+                .pop()
         else {
             panic!("no ENV")
         };
@@ -629,35 +796,97 @@ mod tests {
 
     #[test]
     fn instructions_are_typed() {
-        assert_eq!(one("ENV A=\"b c\" D='$A'"), Action::Environment(owned([("A", "b c"), ("D", "$A")])));
-        assert_eq!(one("LABEL a.b=\"c\\\n d\""), Action::Labels(owned([("a.b", "c d")])));
-        assert_eq!(one("CMD [\"a\", \"$PATH\"]"), Action::Command(Command::Exec(strings(["a", "$PATH"]))));
-        assert_eq!(one("ENTRYPOINT exec \\\n# no\n\n  $PATH \"x\""), Action::Entrypoint(Command::Shell("exec   $PATH \"x\"".to_owned())));
-        assert_eq!(one("CMD [\"a\""), Action::Command(Command::Shell("[\"a\"".to_owned())));
-        assert_eq!(one("EXPOSE 80 $PATH/tcp"), Action::Expose(strings(["80", "/bin/tcp"])));
-        assert_eq!(one("VOLUME [\"/a\", \"$PATH\"]"), Action::Volumes(strings(["/a", "/bin"])));
+        assert_eq!(
+            one("ENV A=\"b c\" D='$A'"),
+            Action::Environment(owned([("A", "b c"), ("D", "$A")]))
+        );
+        assert_eq!(
+            one("LABEL a.b=\"c\\\n d\""),
+            Action::Labels(owned([("a.b", "c d")]))
+        );
+        assert_eq!(
+            one("CMD [\"a\", \"$PATH\"]"),
+            Action::Command(Command::Exec(strings(["a", "$PATH"])))
+        );
+        assert_eq!(
+            one("ENTRYPOINT exec \\\n# no\n\n  $PATH \"x\""),
+            Action::Entrypoint(Command::Shell("exec   $PATH \"x\"".to_owned()))
+        );
+        assert_eq!(
+            one("CMD [\"a\""),
+            Action::Command(Command::Shell("[\"a\"".to_owned()))
+        );
+        assert_eq!(
+            one("EXPOSE 80 $PATH/tcp"),
+            Action::Expose(strings(["80", "/bin/tcp"]))
+        );
+        assert_eq!(
+            one("VOLUME [\"/a\", \"$PATH\"]"),
+            Action::Volumes(strings(["/a", "/bin"]))
+        );
         assert_eq!(one("VOLUME /a /b"), Action::Volumes(strings(["/a", "/b"])));
-        assert_eq!(one("WORKDIR \"/a b\"/$PATH"), Action::WorkingDirectory("/a b//bin".to_owned()));
-        assert_eq!(one("SHELL [\"/bin/bash\", \"-c\"]"), Action::Shell(strings(["/bin/bash", "-c"])));
+        assert_eq!(
+            one("WORKDIR \"/a b\"/$PATH"),
+            Action::WorkingDirectory("/a b//bin".to_owned())
+        );
+        assert_eq!(
+            one("SHELL [\"/bin/bash\", \"-c\"]"),
+            Action::Shell(strings(["/bin/bash", "-c"]))
+        );
         assert_eq!(one("HEALTHCHECK NONE"), Action::Healthcheck(Health::None));
-        assert_eq!(one("RUN --mount=type=cache,target=/x y"), Action::Run { binds: false });
+        assert_eq!(
+            one("RUN --mount=type=cache,target=/x y"),
+            Action::Run { binds: false }
+        );
         assert_eq!(one("RUN --mount=target=/x y"), Action::Run { binds: true });
-        let Action::Healthcheck(Health::Check { interval, retries, command, .. }) = one("HEALTHCHECK --interval=1m30s --retries=3 CMD x")
+        let Action::Healthcheck(Health::Check {
+            interval,
+            retries,
+            command,
+            ..
+        }) = one("HEALTHCHECK --interval=1m30s --retries=3 CMD x")
         else {
             panic!("no check")
         };
-        assert_eq!((interval, retries), (Some(Duration::from_secs(90)), Some(3)));
+        assert_eq!(
+            (interval, retries),
+            (Some(Duration::from_secs(90)), Some(3))
+        );
         assert_eq!(command, Command::Shell("x".to_owned()));
-        let Action::Copy(copying) = one("ADD --chown=$PATH --chmod=755 --link --checksum=x a [b] /c") else { panic!("no ADD") };
-        assert_eq!((copying.chown.as_deref(), copying.chmod.as_deref()), (Some("/bin"), Some("755")));
-        assert_eq!((copying.other_flag.as_deref(), copying.destination.as_str(), copying.sources.len()), (Some("--checksum"), "/c", 2));
+        let Action::Copy(copying) =
+            one("ADD --chown=$PATH --chmod=755 --link --checksum=x a [b] /c")
+        else {
+            panic!("no ADD")
+        };
+        assert_eq!(
+            (copying.chown.as_deref(), copying.chmod.as_deref()),
+            (Some("/bin"), Some("755"))
+        );
+        assert_eq!(
+            (
+                copying.other_flag.as_deref(),
+                copying.destination.as_str(),
+                copying.sources.len()
+            ),
+            (Some("--checksum"), "/c", 2)
+        );
     }
 
     #[test]
     fn here_documents_have_a_name_and_a_text() {
-        let Action::Copy(copying) = one("COPY <<one.txt <<-'two' /d/\n$PATH 'q'\none.txt\n\t$PATH\n\ttwo") else { panic!("no COPY") };
-        let text = |name: &str, text: &str| Source::Text { name: name.to_owned(), text: text.to_owned() };
-        assert_eq!(copying.sources, [text("one.txt", "/bin 'q'\n"), text("two", "$PATH\n")]);
+        let Action::Copy(copying) =
+            one("COPY <<one.txt <<-'two' /d/\n$PATH 'q'\none.txt\n\t$PATH\n\ttwo")
+        else {
+            panic!("no COPY")
+        };
+        let text = |name: &str, text: &str| Source::Text {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
+        assert_eq!(
+            copying.sources,
+            [text("one.txt", "/bin 'q'\n"), text("two", "$PATH\n")]
+        );
     }
 
     #[test]
@@ -669,7 +898,9 @@ mod tests {
             ("COPY https://x/y /", false),
             ("ADD a.tar.gz /", false),
         ] {
-            let Action::Copy(copying) = one(line) else { panic!("{line}") };
+            let Action::Copy(copying) = one(line) else {
+                panic!("{line}")
+            };
             assert_eq!(copying.fetched().is_some(), expected, "{line}");
         }
     }
@@ -678,18 +909,41 @@ mod tests {
     fn what_is_wrong_is_told_with_its_line() {
         for (line, message) in [
             ("ENV A", "line 2: `A` is no pair of a name and a value"),
-            ("WORKDIR $NOT", "line 2: nothing is left once its variables are replaced"),
-            ("COPY a ${X/y/z}", "line 2: `${X/y/z}` is no reference to an argument that is understood here"),
-            ("HEALTHCHECK --interval=soon CMD x", "line 2: `--interval=soon` is not understood"),
+            (
+                "WORKDIR $NOT",
+                "line 2: nothing is left once its variables are replaced",
+            ),
+            (
+                "COPY a ${X/y/z}",
+                "line 2: `${X/y/z}` is no reference to an argument that is understood here",
+            ),
+            (
+                "HEALTHCHECK --interval=soon CMD x",
+                "line 2: `--interval=soon` is not understood",
+            ),
         ] {
-            assert_eq!(read(&format!("FROM a\n{line}")).expect_err(line).to_string(), message);
+            assert_eq!(
+                read(&format!("FROM a\n{line}"))
+                    .expect_err(line)
+                    .to_string(),
+                message
+            );
         }
     }
 
     #[test]
     fn durations_are_read_as_in_go() {
-        for (text, millis) in [("30s", 30_000), ("1.5h", 5_400_000), ("1m30s", 90_000), ("300ms", 300)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("30s", 30_000),
+            ("1.5h", 5_400_000),
+            ("1m30s", 90_000),
+            ("300ms", 300),
+        ] {
+            assert_eq!(
+                duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for text in ["", "5", "s", "-1s", "1e9h", "1..2s", "99999999999999h"] {
             assert_eq!(duration(text), None, "{text}");
@@ -700,14 +954,23 @@ mod tests {
     fn hostile_files_are_refused_in_bounded_time() {
         let began = Instant::now();
         let long = format!("FROM a\nENV A={}", "x".repeat(LONGEST_FILE - 20));
-        assert!(read(&long).expect_err("refused").to_string().contains("longer than"));
+        assert!(
+            read(&long)
+                .expect_err("refused")
+                .to_string()
+                .contains("longer than")
+        );
         let mut doubling = "FROM a\nENV A0=xxxxxxxx\n".to_owned();
         for level in 1..60 {
             doubling += &format!("ENV A{level}=$A{0}$A{0}\n", level - 1);
         }
         assert!(read(&doubling).is_err());
         assert!(read(&("FROM a\n".to_owned() + &"ENV A=1\n".repeat(MOST_INSTRUCTIONS))).is_err());
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            began.elapsed()
+        );
     }
 
     proptest! {

@@ -1,7 +1,9 @@
-//! Dockerfiles: which image the last stage stands on, what its instructions say, which files of its folder they read.
+//! Dockerfiles: which image the last stage stands on, what its instructions say, which files of its
+//! folder they read.
 //!
-//! Owns the replacement of arguments and the way through stages that build on one another. Reads text that it is given and
-//! runs nothing; the text is a stranger's, so what it may unfold to is bounded.
+//! Owns the replacement of arguments and the way through stages that build on one another. Reads
+//! text that it is given and runs nothing; the text is a stranger's, so what it may unfold to is
+//! bounded.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,7 +36,8 @@ pub const LONGEST_FILE: usize = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foundation {
     pub base: Base,
-    /// The line, from 1, of the `FROM` that names it: not the last one where stages build on one another.
+    /// The line, from 1, of the `FROM` that names it: not the last one where stages build on one
+    /// another.
     pub line: usize,
 }
 
@@ -91,11 +94,16 @@ impl DockerfileError {
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match &self.problem {
-            Problem::Argument(ExpandError::Undeclared(name)) => {
-                Some(format!("declare it with `ARG {name}` before the first FROM: builders replace no other variables there"))
+            Problem::Argument(ExpandError::Undeclared(name)) => Some(format!(
+                "declare it with `ARG {name}` before the first FROM: builders replace no other variables there"
+            )),
+            Problem::NoStage => Some(
+                "begin it with a FROM: `FROM {{ base }}` in the template of a base image"
+                    .to_owned(),
+            ),
+            Problem::Argument(ExpandError::NoValue(name)) => {
+                Some(format!("give it with `--build-arg {name}=VALUE`"))
             }
-            Problem::NoStage => Some("begin it with a FROM: `FROM {{ base }}` in the template of a base image".to_owned()),
-            Problem::Argument(ExpandError::NoValue(name)) => Some(format!("give it with `--build-arg {name}=VALUE`")),
             _ => None,
         }
     }
@@ -103,11 +111,15 @@ impl DockerfileError {
 
 /// Returns what the last stage of the Dockerfile `text` stands on.
 ///
-/// Arguments are replaced as BuildKit does for `FROM` (Dockerfile reference, "Understand how ARG and FROM interact"): only those
-/// declared before the first `FROM` count, with the value of `--build-arg`, else their default; what has neither is taken
-/// from the environment variable of that name, as `docker build --build-arg NAME` does.
+/// Arguments are replaced as BuildKit does for `FROM` (Dockerfile reference, "Understand how ARG
+/// and FROM interact"): only those declared before the first `FROM` count, with the value of
+/// `--build-arg`, else their default; what has neither is taken from the environment variable of
+/// that name, as `docker build --build-arg NAME` does.
 pub fn foundation(text: &str, values: Values<'_>) -> Result<Foundation, DockerfileError> {
-    let whole = |problem| DockerfileError { line: None, problem };
+    let whole = |problem| DockerfileError {
+        line: None,
+        problem,
+    };
     if text.len() > LONGEST_FILE {
         return Err(whole(Problem::TooLong));
     }
@@ -122,19 +134,25 @@ pub fn foundation(text: &str, values: Values<'_>) -> Result<Foundation, Dockerfi
     let line_at = |offset: usize| ends.partition_point(|end| *end < offset) + 1;
     let parsable = parsable::parsable(text, escape_character(text))?;
     let mut arguments = Arguments::new(values, escape_character(text));
-    // By name in lower case. The latest stage of a name is meant; those that follow are not known yet.
+    // By name in lower case. The latest stage of a name is meant; those that follow are not known
+    // yet.
     let mut stages: HashMap<String, Foundation> = HashMap::new();
     let mut last = None;
     for instruction in parse_iter(&parsable).map_err(syntax)? {
         match instruction.map_err(syntax)? {
             Instruction::Arg(argument) if last.is_none() => {
                 let line = line_at(argument.arg.span.start);
-                arguments.declare(&argument.arguments.value).map_err(|error| at(line, error))?;
+                arguments
+                    .declare(&argument.arguments.value)
+                    .map_err(|error| at(line, error))?;
             }
             Instruction::From(from) => {
                 let line = line_at(from.from.span.start);
-                let image = arguments.expand(&from.image.value).map_err(|error| at(line, error))?;
-                let foundation = find(&image, line, &stages).map_err(|problem| at(line, problem))?;
+                let image = arguments
+                    .expand(&from.image.value)
+                    .map_err(|error| at(line, error))?;
+                let foundation =
+                    find(&image, line, &stages).map_err(|problem| at(line, problem))?;
                 if let Some((_, name)) = from.as_ {
                     stages.insert(name.value.to_ascii_lowercase(), foundation.clone());
                 }
@@ -146,7 +164,11 @@ pub fn foundation(text: &str, values: Values<'_>) -> Result<Foundation, Dockerfi
     last.ok_or_else(|| whole(Problem::NoStage))
 }
 
-fn find(image: &str, line: usize, stages: &HashMap<String, Foundation>) -> Result<Foundation, Problem> {
+fn find(
+    image: &str,
+    line: usize,
+    stages: &HashMap<String, Foundation>,
+) -> Result<Foundation, Problem> {
     if image.trim().is_empty() {
         return Err(Problem::Blank);
     }
@@ -154,23 +176,43 @@ fn find(image: &str, line: usize, stages: &HashMap<String, Foundation>) -> Resul
         return Ok(foundation.clone());
     }
     if image == "scratch" {
-        return Ok(Foundation { base: Base::Scratch, line });
+        return Ok(Foundation {
+            base: Base::Scratch,
+            line,
+        });
     }
-    Ok(Foundation { base: Base::Image(image.parse()?), line })
+    Ok(Foundation {
+        base: Base::Image(image.parse()?),
+        line,
+    })
 }
 
 fn at(line: usize, problem: impl Into<Problem>) -> DockerfileError {
-    DockerfileError { line: Some(line), problem: problem.into() }
+    DockerfileError {
+        line: Some(line),
+        problem: problem.into(),
+    }
 }
 
-/// Returns the character that the directive `# escape=` chooses among the first comments, else a backslash.
+/// Returns the character that the directive `# escape=` chooses among the first comments, else a
+/// backslash.
 fn escape_character(text: &str) -> char {
-    let directives = text.trim_start_matches('\u{feff}').lines().map(str::trim).map_while(|line| {
-        let (name, value) = line.strip_prefix('#')?.split_once('=')?;
-        Some((name.trim(), value.trim()))
-    });
-    let mut chosen = directives.filter(|(name, _)| name.eq_ignore_ascii_case("escape")).map(|(_, value)| value);
-    if chosen.next() == Some("`") { '`' } else { '\\' }
+    let directives = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim)
+        .map_while(|line| {
+            let (name, value) = line.strip_prefix('#')?.split_once('=')?;
+            Some((name.trim(), value.trim()))
+        });
+    let mut chosen = directives
+        .filter(|(name, _)| name.eq_ignore_ascii_case("escape"))
+        .map(|(_, value)| value);
+    if chosen.next() == Some("`") {
+        '`'
+    } else {
+        '\\'
+    }
 }
 
 #[cfg(test)]

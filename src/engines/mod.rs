@@ -1,6 +1,7 @@
 //! Build engines: what makes an image of a Dockerfile with its folder, and pushes it.
 //!
-//! Owns how each engine is found, called and understood. What is built, in which order, and whether at all, is decided by the step.
+//! Owns how each engine is found, called and understood. What is built, in which order, and whether
+//! at all, is decided by the step.
 
 mod buildx;
 mod containers;
@@ -21,7 +22,9 @@ use chrono::{DateTime, Utc};
 
 use crate::command::Runner;
 use crate::credentials::Credential;
-use crate::model::{Digest, Host, ImageReference, Platform, Repository, RepositoryPath, Tag, Variables};
+use crate::model::{
+    Digest, Host, ImageReference, Platform, Repository, RepositoryPath, Tag, Variables,
+};
 
 pub use emulators::Emulators;
 pub use own_builder::{Node, NodeError, OwnBuilder};
@@ -42,7 +45,12 @@ pub enum EngineName {
 
 impl EngineName {
     /// The programs in the order in which one is chosen where nothing names one.
-    pub const PROGRAMS: [EngineName; 4] = [EngineName::Buildx, EngineName::Buildah, EngineName::Podman, EngineName::Docker];
+    pub const PROGRAMS: [EngineName; 4] = [
+        EngineName::Buildx,
+        EngineName::Buildah,
+        EngineName::Podman,
+        EngineName::Docker,
+    ];
 }
 
 impl fmt::Display for EngineName {
@@ -62,8 +70,8 @@ pub struct Programs {
     pub runner: Arc<dyn Runner>,
     /// The environment of the run; programs get it without what is meant for imglife alone.
     pub variables: Variables,
-    /// What to log in with, for each host that images are read from or pushed to. A program sees those of no other host, unless its
-    /// own credential helpers know them.
+    /// What to log in with, for each host that images are read from or pushed to. A program sees
+    /// those of no other host, unless its own credential helpers know them.
     pub logins: Vec<Login>,
     /// Hosts that are spoken to over plain HTTP.
     pub insecure: BTreeSet<Host>,
@@ -83,19 +91,34 @@ pub struct Login {
 }
 
 impl Programs {
-    /// Returns the engines in the order of [`EngineName::PROGRAMS`]; whether each is there is not looked at.
+    /// Returns the engines in the order of [`EngineName::PROGRAMS`]; whether each is there is not
+    /// looked at.
     pub fn engines(self) -> Vec<Arc<dyn Engine>> {
-        let tools = Arc::new(program::Tools::new(self.runner, self.variables, self.logins, self.insecure));
+        let tools = Arc::new(program::Tools::new(
+            self.runner,
+            self.variables,
+            self.logins,
+            self.insecure,
+        ));
         let engine = |name| -> Option<Arc<dyn Engine>> {
             Some(match name {
                 EngineName::Native => return None,
-                EngineName::Buildx => Arc::new(buildx::Buildx::new(Arc::clone(&tools), self.builder.clone(), self.own_builder.clone())),
-                EngineName::Buildah => Arc::new(containers::Containers::buildah(Arc::clone(&tools))),
+                EngineName::Buildx => Arc::new(buildx::Buildx::new(
+                    Arc::clone(&tools),
+                    self.builder.clone(),
+                    self.own_builder.clone(),
+                )),
+                EngineName::Buildah => {
+                    Arc::new(containers::Containers::buildah(Arc::clone(&tools)))
+                }
                 EngineName::Podman => Arc::new(containers::Containers::podman(Arc::clone(&tools))),
                 EngineName::Docker => Arc::new(docker::Docker::new(Arc::clone(&tools))),
             })
         };
-        EngineName::PROGRAMS.into_iter().filter_map(engine).collect()
+        EngineName::PROGRAMS
+            .into_iter()
+            .filter_map(engine)
+            .collect()
     }
 }
 
@@ -160,11 +183,12 @@ pub struct Built {
 pub trait Engine: Send + Sync {
     fn name(&self) -> EngineName;
 
-    /// Returns the engine's version where it can be used here, else the reason and what to do. Changes nothing.
+    /// Returns the engine's version where it can be used here, else the reason and what to do.
+    /// Changes nothing.
     async fn available(&self) -> Result<String, EngineError>;
 
-    /// Builds the image for all platforms and pushes it; its tag is written last. When the future is dropped, what was started is
-    /// ended, and at most something without a tag is left behind.
+    /// Builds the image for all platforms and pushes it; its tag is written last. When the future
+    /// is dropped, what was started is ended, and at most something without a tag is left behind.
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError>;
 
     /// Puts away what was made for all builds together.
@@ -189,7 +213,14 @@ pub struct EngineError {
 impl EngineError {
     /// Returns an error that nothing was written about.
     pub fn new(engine: EngineName, problem: impl Into<String>) -> EngineError {
-        EngineError { engine, problem: problem.into(), log: String::new(), hint: None, takes_execution: false, source: None }
+        EngineError {
+            engine,
+            problem: problem.into(),
+            log: String::new(),
+            hint: None,
+            takes_execution: false,
+            source: None,
+        }
     }
 
     #[must_use]
@@ -200,7 +231,10 @@ impl EngineError {
 
     /// Returns the error with its cause.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> EngineError {
         self.source = Some(source.into());
         self
     }

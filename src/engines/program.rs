@@ -1,4 +1,5 @@
-//! What all engines that call programs share: how a program is run, listened to, and understood when it fails.
+//! What all engines that call programs share: how a program is run, listened to, and understood
+//! when it fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -31,7 +32,8 @@ pub(super) const LONGEST_VERSION: usize = 40;
 /// How long a program may take to answer a question that needs no work.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// After this a build is taken for one that never ends. Runs have limits of their own, and CI systems theirs.
+/// After this a build is taken for one that never ends. Runs have limits of their own, and CI
+/// systems theirs.
 const LONGEST_BUILD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What programs are run with.
@@ -44,26 +46,48 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    pub(super) fn new(runner: Arc<dyn Runner>, variables: Variables, logins: Vec<Login>, insecure: BTreeSet<Host>) -> Tools {
-        let maskers = [variables.masker(), Masker::new(logins.iter().flat_map(|login| secrets(&login.credential)))];
-        Tools { runner, variables, logins, insecure, maskers }
+    pub(super) fn new(
+        runner: Arc<dyn Runner>,
+        variables: Variables,
+        logins: Vec<Login>,
+        insecure: BTreeSet<Host>,
+    ) -> Tools {
+        let maskers = [
+            variables.masker(),
+            Masker::new(logins.iter().flat_map(|login| secrets(&login.credential))),
+        ];
+        Tools {
+            runner,
+            variables,
+            logins,
+            insecure,
+            maskers,
+        }
     }
 
     /// Returns whether the host of `repository` is spoken to over plain HTTP.
     pub(super) fn is_insecure(&self, repository: &Repository) -> bool {
-        repository.host().is_some_and(|host| self.insecure.contains(host))
+        repository
+            .host()
+            .is_some_and(|host| self.insecure.contains(host))
     }
 
-    /// Returns a host whose login is a ready bearer token, which the files of podman have no place for.
+    /// Returns a host whose login is a ready bearer token, which the files of podman have no place
+    /// for.
     pub(super) fn host_with_bearer_token(&self) -> Option<&Host> {
-        self.logins.iter().find(|login| matches!(login.credential, Credential::Bearer { .. })).map(|login| &login.host)
+        self.logins
+            .iter()
+            .find(|login| matches!(login.credential, Credential::Bearer { .. }))
+            .map(|login| &login.host)
     }
 
-    /// Returns the logins with those first that a build needs: of the repository that it pushes to, of that of its base, of whole
-    /// hosts.
+    /// Returns the logins with those first that a build needs: of the repository that it pushes to,
+    /// of that of its base, of whole hosts.
     fn logins_for(&self, request: Option<&BuildRequest>) -> Vec<Login> {
         let is_of = |login: &Login, repository: &Repository| match repository {
-            Repository::Remote { host, path } => login.host == *host && login.path.as_ref() == Some(path),
+            Repository::Remote { host, path } => {
+                login.host == *host && login.path.as_ref() == Some(path)
+            }
             Repository::Layout { .. } => false,
         };
         let mut logins = self.logins.clone();
@@ -80,7 +104,10 @@ impl Tools {
     pub(super) fn leave(&self, program: &str, arguments: &[&str]) {
         self.runner.leave(Command {
             program: program.to_owned(),
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            arguments: arguments
+                .iter()
+                .map(|argument| (*argument).to_owned())
+                .collect(),
             environment: self.variables.clone(),
             directory: None,
             stdin: None,
@@ -89,7 +116,10 @@ impl Tools {
     }
 
     fn shown(&self, line: &str) -> String {
-        let masked = self.maskers.iter().fold(line.to_owned(), |line, masker| masker.mask(&line));
+        let masked = self
+            .maskers
+            .iter()
+            .fold(line.to_owned(), |line, masker| masker.mask(&line));
         excerpt(masked.trim_end(), SHOWN_WIDTH)
     }
 }
@@ -98,10 +128,22 @@ impl Tools {
 fn secrets(credential: &Credential) -> Vec<String> {
     match credential {
         Credential::Anonymous => Vec::new(),
-        Credential::Basic { username, password: secret } | Credential::RefreshTokenOrPassword { username, token: secret } => {
-            vec![secret.expose().to_owned(), STANDARD.encode(format!("{username}:{}", secret.expose()))]
+        Credential::Basic {
+            username,
+            password: secret,
         }
-        Credential::RefreshToken { token } | Credential::Bearer { token } | Credential::Header { value: token, .. } => {
+        | Credential::RefreshTokenOrPassword {
+            username,
+            token: secret,
+        } => {
+            vec![
+                secret.expose().to_owned(),
+                STANDARD.encode(format!("{username}:{}", secret.expose())),
+            ]
+        }
+        Credential::RefreshToken { token }
+        | Credential::Bearer { token }
+        | Credential::Header { value: token, .. } => {
             vec![token.expose().to_owned()]
         }
     }
@@ -123,11 +165,21 @@ pub(super) struct Leftovers<'a> {
 
 impl<'a> Session<'a> {
     /// Returns a session, with the logins for a build where it is about one.
-    pub(super) fn open(engine: EngineName, tools: &'a Tools, request: Option<&BuildRequest>) -> Result<Session<'a>, EngineError> {
-        let private = PrivateConfig::create(&tools.variables, &tools.logins_for(request))
-            .map_err(|error| EngineError::new(engine, "there is no place for its logins").caused_by(error))?;
+    pub(super) fn open(
+        engine: EngineName,
+        tools: &'a Tools,
+        request: Option<&BuildRequest>,
+    ) -> Result<Session<'a>, EngineError> {
+        let private = PrivateConfig::create(&tools.variables, &tools.logins_for(request)).map_err(
+            |error| EngineError::new(engine, "there is no place for its logins").caused_by(error),
+        )?;
         let environment = private.environment(&tools.variables);
-        Ok(Session { engine, tools, private, environment })
+        Ok(Session {
+            engine,
+            tools,
+            private,
+            environment,
+        })
     }
 
     /// Returns the path of a file of the session.
@@ -138,7 +190,10 @@ impl<'a> Session<'a> {
     /// Writes a file of the session and returns its path.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, EngineError> {
         let path = self.path(name);
-        fs::write(&path, text).map_err(|error| self.error(format!("cannot write {}", path.display())).caused_by(error))?;
+        fs::write(&path, text).map_err(|error| {
+            self.error(format!("cannot write {}", path.display()))
+                .caused_by(error)
+        })?;
         Ok(path)
     }
 
@@ -147,7 +202,9 @@ impl<'a> Session<'a> {
         match fs::read_to_string(self.path(name)) {
             Ok(text) => Ok(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(self.error(format!("cannot read what it wrote to {name}")).caused_by(error)),
+            Err(error) => Err(self
+                .error(format!("cannot read what it wrote to {name}"))
+                .caused_by(error)),
         }
     }
 
@@ -158,7 +215,10 @@ impl<'a> Session<'a> {
     fn command(&self, program: &str, arguments: &[impl AsRef<str>], timeout: Duration) -> Command {
         Command {
             program: program.to_owned(),
-            arguments: arguments.iter().map(|argument| argument.as_ref().to_owned()).collect(),
+            arguments: arguments
+                .iter()
+                .map(|argument| argument.as_ref().to_owned())
+                .collect(),
             environment: self.environment.clone(),
             directory: None,
             stdin: None,
@@ -166,21 +226,40 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks a program something that it answers at once, and returns what it wrote to its standard output.
-    pub(super) async fn ask(&self, program: &str, arguments: &[impl AsRef<str> + Sync]) -> Result<String, EngineError> {
+    /// Asks a program something that it answers at once, and returns what it wrote to its standard
+    /// output.
+    pub(super) async fn ask(
+        &self,
+        program: &str,
+        arguments: &[impl AsRef<str> + Sync],
+    ) -> Result<String, EngineError> {
         let what = spoken(program, arguments);
-        let output = self.tools.runner.run(self.command(program, arguments, SHORT)).await.map_err(|error| self.not_run(program, &error))?;
+        let output = self
+            .tools
+            .runner
+            .run(self.command(program, arguments, SHORT))
+            .await
+            .map_err(|error| self.not_run(program, &error))?;
         let stderr = output.stderr.text();
         let ending = match output.ending {
             Ending::Exited(0) => return Ok(output.stdout.text()),
             ending => told(ending, SHORT),
         };
-        let lines: Vec<String> = stderr.lines().filter(|line| !line.trim().is_empty()).map(|line| self.tools.shown(line)).collect();
+        let lines: Vec<String> = stderr
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| self.tools.shown(line))
+            .collect();
         Err(self.failed(&what, &ending, &lines))
     }
 
-    /// Runs a program to its end, telling what it writes to the log, and returns the last lines of that.
-    pub(super) async fn run(&self, program: &str, arguments: &[impl AsRef<str> + Sync]) -> Result<Vec<String>, EngineError> {
+    /// Runs a program to its end, telling what it writes to the log, and returns the last lines of
+    /// that.
+    pub(super) async fn run(
+        &self,
+        program: &str,
+        arguments: &[impl AsRef<str> + Sync],
+    ) -> Result<Vec<String>, EngineError> {
         let what = spoken(program, arguments);
         let mut last = VecDeque::with_capacity(SHOWN_LINES);
         let mut take = |line: &str| {
@@ -195,7 +274,12 @@ impl<'a> Session<'a> {
             last.push_back(line);
         };
         let command = self.command(program, arguments, LONGEST_BUILD);
-        let ending = self.tools.runner.follow(command, &mut take).await.map_err(|error| self.not_run(program, &error))?;
+        let ending = self
+            .tools
+            .runner
+            .follow(command, &mut take)
+            .await
+            .map_err(|error| self.not_run(program, &error))?;
         let last = Vec::from(last);
         match ending {
             Ending::Exited(0) => Ok(last),
@@ -213,8 +297,13 @@ impl<'a> Session<'a> {
     }
 
     fn failed(&self, what: &str, ending: &str, lines: &[String]) -> EngineError {
-        let why = lines.last().map_or_else(String::new, |line| format!(": {line}"));
-        let error = EngineError { log: lines.join("\n"), ..self.error(format!("`{what}` {ending}{why}")) };
+        let why = lines
+            .last()
+            .map_or_else(String::new, |line| format!(": {line}"));
+        let error = EngineError {
+            log: lines.join("\n"),
+            ..self.error(format!("`{what}` {ending}{why}"))
+        };
         match advice(lines, self) {
             Some(hint) => error.hint(hint),
             None => error,
@@ -223,19 +312,28 @@ impl<'a> Session<'a> {
 
     /// Returns the list of what is to be put away after the session, still empty.
     pub(super) fn leftovers(&self) -> Leftovers<'a> {
-        Leftovers { tools: self.tools, commands: Vec::new() }
+        Leftovers {
+            tools: self.tools,
+            commands: Vec::new(),
+        }
     }
 
-    /// Returns the folder of a request as an argument that no program takes for anything but a folder.
+    /// Returns the folder of a request as an argument that no program takes for anything but a
+    /// folder.
     pub(super) fn folder(&self, request: &BuildRequest) -> Result<String, EngineError> {
         let shown = request.context.display();
-        let path = std::path::absolute(&request.context).map_err(|error| self.error(format!("cannot find {shown}")).caused_by(error))?;
-        text(&path).map(ToOwned::to_owned).ok_or_else(|| self.error(format!("the name of the folder {shown} is not UTF-8")))
+        let path = std::path::absolute(&request.context)
+            .map_err(|error| self.error(format!("cannot find {shown}")).caused_by(error))?;
+        text(&path)
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| self.error(format!("the name of the folder {shown} is not UTF-8")))
     }
 
     /// Returns a path below the private directory as an argument.
     pub(super) fn argument(&self, path: &Path) -> Result<String, EngineError> {
-        text(path).map(ToOwned::to_owned).ok_or_else(|| self.error("the name of the temporary directory is not UTF-8"))
+        text(path)
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| self.error("the name of the temporary directory is not UTF-8"))
     }
 
     /// Refuses a request for attestations.
@@ -250,26 +348,39 @@ impl<'a> Session<'a> {
     /// Returns the digest in what the engine wrote about the image that it pushed.
     pub(super) fn digest(&self, text: &str) -> Result<Digest, EngineError> {
         text.trim().parse().map_err(|_| {
-            self.error("it ended well, but does not tell which digest it pushed").hint("`--log-level debug` shows all it wrote")
+            self.error("it ended well, but does not tell which digest it pushed")
+                .hint("`--log-level debug` shows all it wrote")
         })
     }
 }
 
 impl Leftovers<'_> {
     /// Remembers what puts something away.
-    pub(super) fn add(&mut self, session: &Session<'_>, program: &str, arguments: &[impl AsRef<str>]) {
+    pub(super) fn add(
+        &mut self,
+        session: &Session<'_>,
+        program: &str,
+        arguments: &[impl AsRef<str>],
+    ) {
         // The private directory may be gone by then, and no login is needed.
         let environment = session.tools.variables.clone();
-        self.commands.push(Command { environment, ..session.command(program, arguments, SHORT) });
+        self.commands.push(Command {
+            environment,
+            ..session.command(program, arguments, SHORT)
+        });
     }
 
-    /// Puts everything away, the latest first, and waits for it. What cannot be put away is told to the log.
+    /// Puts everything away, the latest first, and waits for it. What cannot be put away is told to
+    /// the log.
     pub(super) async fn put_away(mut self) {
         while let Some(command) = self.commands.last().cloned() {
             let what = spoken(&command.program, &command.arguments);
             match self.tools.runner.run(command).await {
                 Ok(output) if output.ending == Ending::Exited(0) => {}
-                Ok(output) => tracing::debug!("`{what}` left something behind: {}", self.tools.shown(&output.stderr.text())),
+                Ok(output) => tracing::debug!(
+                    "`{what}` left something behind: {}",
+                    self.tools.shown(&output.stderr.text())
+                ),
                 Err(error) => tracing::debug!("`{what}` left something behind: {}", chain(&error)),
             }
             self.commands.pop();
@@ -291,8 +402,15 @@ fn text(path: &Path) -> Option<&str> {
 
 /// Returns a program with its subcommands, as messages name it.
 fn spoken(program: &str, arguments: &[impl AsRef<str>]) -> String {
-    let words = arguments.iter().map(AsRef::as_ref).take_while(|word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase())).take(2);
-    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
+    let words = arguments
+        .iter()
+        .map(AsRef::as_ref)
+        .take_while(|word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .take(2);
+    std::iter::once(program)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn told(ending: Ending, limit: Duration) -> String {
@@ -305,17 +423,27 @@ fn told(ending: Ending, limit: Duration) -> String {
 
 /// Returns `flag` before each pair, as `name=value`.
 pub(super) fn pairs(flag: &str, pairs: &BTreeMap<String, String>) -> Vec<String> {
-    pairs.iter().flat_map(|(name, value)| [flag.to_owned(), format!("{name}={value}")]).collect()
+    pairs
+        .iter()
+        .flat_map(|(name, value)| [flag.to_owned(), format!("{name}={value}")])
+        .collect()
 }
 
 /// Returns what to do about a failure that the last lines of an engine tell of.
 fn advice(lines: &[String], session: &Session<'_>) -> Option<String> {
     let lines: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
-    let says = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
+    let says = |words: &[&str]| {
+        lines
+            .iter()
+            .any(|line| words.iter().any(|word| line.contains(word)))
+    };
     if says(&["exec format error"]) {
         return Some(NO_EMULATOR.to_owned());
     }
-    if says(&["supported for docker driver", "supported for the docker driver"]) {
+    if says(&[
+        "supported for docker driver",
+        "supported for the docker driver",
+    ]) {
         let text = "docker's own builder makes neither images for several platforms nor attestations: make another \
                     (`docker buildx create --name imglife`) and name it by `builder` or IMGLIFE_BUILDER, or turn on the containerd \
                     image store of the docker engine";
@@ -333,19 +461,39 @@ fn advice(lines: &[String], session: &Session<'_>) -> Option<String> {
         };
         return Some(text.to_owned());
     }
-    if says(&["unauthorized", "authentication required", "no basic auth credentials", "access denied", "403 forbidden"]) {
-        let hosts: BTreeSet<&str> = session.tools.logins.iter().map(|login| login.host.as_str()).collect();
+    if says(&[
+        "unauthorized",
+        "authentication required",
+        "no basic auth credentials",
+        "access denied",
+        "403 forbidden",
+    ]) {
+        let hosts: BTreeSet<&str> = session
+            .tools
+            .logins
+            .iter()
+            .map(|login| login.host.as_str())
+            .collect();
         let hosts = Vec::from_iter(hosts);
         return Some(match hosts.as_slice() {
             [] => "it was given no login: set IMGLIFE_<HOST>_USERNAME and IMGLIFE_<HOST>_PASSWORD, or log in by docker".to_owned(),
             hosts => format!("it was given logins for {}: see whether they may read the base and push the image", hosts.join(", ")),
         });
     }
-    if says(&["cannot connect to the docker daemon", "is the docker daemon running"]) {
+    if says(&[
+        "cannot connect to the docker daemon",
+        "is the docker daemon running",
+    ]) {
         return Some("start the docker engine, or set DOCKER_HOST to where one listens".to_owned());
     }
     let is_containers = matches!(session.engine, EngineName::Buildah | EngineName::Podman);
-    if is_containers && says(&["operation not permitted", "cannot clone", "permission denied"]) {
+    if is_containers
+        && says(&[
+            "operation not permitted",
+            "cannot clone",
+            "permission denied",
+        ])
+    {
         let text = "in a container without privileges: set BUILDAH_ISOLATION=chroot and STORAGE_DRIVER=vfs, or give it user namespaces";
         return Some(text.to_owned());
     }

@@ -1,8 +1,8 @@
 //! Answers of the endoflife.date API, version 1 and version 0.
 //!
-//! Fields that are not known are passed over, as the API's rules of compatibility ask for. Its own booleans are those of the day
-//! that the answer was made on, so they count only where there is no date; `isMaintained` never does, since it is true of cycles
-//! that are only kept up for money.
+//! Fields that are not known are passed over, as the API's rules of compatibility ask for. Its own
+//! booleans are those of the day that the answer was made on, so they count only where there is no
+//! date; `isMaintained` never does, since it is true of cycles that are only kept up for money.
 
 use chrono::NaiveDate;
 use serde::Deserialize;
@@ -52,7 +52,9 @@ struct Day(NaiveDate);
 impl<'de> Deserialize<'de> for Day {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Day, D::Error> {
         let text = String::deserialize(deserializer)?;
-        date(&text).map(Day).ok_or_else(|| serde::de::Error::custom("expected a date as in `2027-06-30`"))
+        date(&text)
+            .map(Day)
+            .ok_or_else(|| serde::de::Error::custom("expected a date as in `2027-06-30`"))
     }
 }
 
@@ -67,7 +69,9 @@ fn ends(from: Option<Day>, is_over: Option<bool>) -> Option<Ends> {
 
 impl From<Release> for Cycle {
     fn from(release: Release) -> Cycle {
-        let (latest, latest_date) = release.latest.map_or((None, None), |latest| (latest.name, latest.date));
+        let (latest, latest_date) = release
+            .latest
+            .map_or((None, None), |latest| (latest.name, latest.date));
         Cycle {
             name: release.name,
             codename: release.codename.filter(|codename| !codename.is_empty()),
@@ -88,7 +92,12 @@ impl From<Release> for Cycle {
 /// Returns the cycles in an answer of `/v1/products/{product}`.
 pub(super) fn product(body: &[u8]) -> Result<Vec<Cycle>, Error> {
     let answer: Envelope<Product> = serde_json::from_slice(body)?;
-    Ok(answer.result.releases.into_iter().map(Cycle::from).collect())
+    Ok(answer
+        .result
+        .releases
+        .into_iter()
+        .map(Cycle::from)
+        .collect())
 }
 
 /// Returns the cycles in an answer of version 0, `/{product}.json`.
@@ -116,5 +125,12 @@ pub(super) fn identifiers(body: &[u8]) -> Result<Vec<Identifier>, Error> {
         name: String,
     }
     let answer: Envelope<Vec<Item>> = serde_json::from_slice(body)?;
-    Ok(answer.result.into_iter().map(|item| Identifier { identifier: item.identifier, product: item.product.name }).collect())
+    Ok(answer
+        .result
+        .into_iter()
+        .map(|item| Identifier {
+            identifier: item.identifier,
+            product: item.product.name,
+        })
+        .collect())
 }

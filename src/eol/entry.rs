@@ -53,7 +53,11 @@ impl Moment {
         match self {
             Moment::Nothing => None,
             Moment::On(date) => Some(Ends::On(date)),
-            Moment::Flag(flag) => Some(if flag == ended { Ends::Ended } else { Ends::NotEnded }),
+            Moment::Flag(flag) => Some(if flag == ended {
+                Ends::Ended
+            } else {
+                Ends::NotEnded
+            }),
         }
     }
 
@@ -97,20 +101,24 @@ impl From<Entry> for Cycle {
     }
 }
 
-/// Returns the fields of a cycle that say something, in the order they are written in, each with its value in YAML.
+/// Returns the fields of a cycle that say something, in the order they are written in, each with
+/// its value in YAML.
 pub(super) fn fields(cycle: &Cycle) -> Vec<(&'static str, String)> {
     let long_term = match cycle.long_term_support {
         LongTermSupport::No => Moment::Nothing,
         LongTermSupport::Yes => Moment::Flag(true),
         LongTermSupport::From(date) => Moment::On(date),
     };
-    let given = |name, moment: Moment| (moment != Moment::Nothing).then(|| (name, moment.to_string()));
+    let given =
+        |name, moment: Moment| (moment != Moment::Nothing).then(|| (name, moment.to_string()));
     let text = |name, text: &Option<String>| text.as_deref().map(|text| (name, quoted(text)));
     let fields = [
         Some(("cycle", quoted(&cycle.name))),
         Some(("eol", Moment::of(cycle.end_of_life, true).to_string())),
         text("latest", &cycle.latest),
-        cycle.latest_date.map(|date| ("latestReleaseDate", date.to_string())),
+        cycle
+            .latest_date
+            .map(|date| ("latestReleaseDate", date.to_string())),
         given("lts", long_term),
         given("support", Moment::of(cycle.active_support, false)),
         given("extendedSupport", Moment::of(cycle.extended_support, false)),
@@ -119,7 +127,8 @@ pub(super) fn fields(cycle: &Cycle) -> Vec<(&'static str, String)> {
     fields.into_iter().flatten().collect()
 }
 
-/// Returns text as a double-quoted scalar (YAML 1.2.2, section 5.7), so that no reader takes it for a number.
+/// Returns text as a double-quoted scalar (YAML 1.2.2, section 5.7), so that no reader takes it for
+/// a number.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {
@@ -137,7 +146,10 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Returns a date in the one form that the API has.
 pub(super) fn date(text: &str) -> Option<NaiveDate> {
-    let is_iso = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let is_iso = text.len() == 10
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'-');
     if is_iso { text.parse().ok() } else { None }
 }
 
@@ -155,9 +167,12 @@ impl Visitor<'_> for MomentVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Moment, E> {
-        date(text)
-            .map(Moment::On)
-            .ok_or_else(|| E::custom(format!("expected a date as in `2027-06-30`, `true` or `false`, found `{}`", excerpt(text, 40))))
+        date(text).map(Moment::On).ok_or_else(|| {
+            E::custom(format!(
+                "expected a date as in `2027-06-30`, `true` or `false`, found `{}`",
+                excerpt(text, 40)
+            ))
+        })
     }
 
     fn visit_unit<E: Error>(self) -> Result<Moment, E> {

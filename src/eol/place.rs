@@ -16,10 +16,12 @@ pub trait DataPlace: Send + Sync {
     /// Returns the place's name, for messages.
     fn name(&self) -> String;
 
-    /// Returns the file, `None` when there is none. A file that is too large is read just far enough to be seen to be.
+    /// Returns the file, `None` when there is none. A file that is too large is read just far
+    /// enough to be seen to be.
     async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError>;
 
-    /// Puts a file in the place of the last one, at once and whole: who reads sees the one or the other.
+    /// Puts a file in the place of the last one, at once and whole: who reads sees the one or the
+    /// other.
     async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError>;
 }
 
@@ -43,12 +45,19 @@ pub struct DataFile {
 
 impl DataFile {
     fn error(&self, action: &'static str, source: io::Error) -> PlaceError {
-        PlaceError { place: self.name.clone(), action, source: source.into() }
+        PlaceError {
+            place: self.name.clone(),
+            action,
+            source: source.into(),
+        }
     }
 
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         // The file that a symbolic link leads to is replaced, not the link.
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let path = self
+            .path
+            .canonicalize()
+            .unwrap_or_else(|_| self.path.clone());
         files::replace(&path, 0o666, bytes)
     }
 }
@@ -61,7 +70,9 @@ impl DataPlace for DataFile {
 
     async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
         let mut bytes = Vec::new();
-        let limit = u64::try_from(LARGEST_FILE).unwrap_or(u64::MAX).saturating_add(1);
+        let limit = u64::try_from(LARGEST_FILE)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
         match File::open(&self.path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
             Ok(_) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -70,6 +81,7 @@ impl DataPlace for DataFile {
     }
 
     async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError> {
-        self.replace(bytes).map_err(|error| self.error("write", error))
+        self.replace(bytes)
+            .map_err(|error| self.error("write", error))
     }
 }

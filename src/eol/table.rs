@@ -7,8 +7,8 @@ use crate::model::TagVersion;
 use crate::model::eol::Cycle;
 use crate::model::lifecycle::Product;
 
-/// The cycles of products. Products are sorted by name; the cycles of each, the newest first; so that what is the same is
-/// written the same.
+/// The cycles of products. Products are sorted by name; the cycles of each, the newest first; so
+/// that what is the same is written the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     products: BTreeMap<String, Vec<Cycle>>,
@@ -22,10 +22,13 @@ impl Table {
 
     /// Returns the names of all products, and their cycles.
     pub fn products(&self) -> impl Iterator<Item = (&str, &[Cycle])> {
-        self.products.iter().map(|(name, cycles)| (name.as_str(), cycles.as_slice()))
+        self.products
+            .iter()
+            .map(|(name, cycles)| (name.as_str(), cycles.as_slice()))
     }
 
-    /// Takes in what is known of a product, in the place of what was. Of cycles with the same name the first counts.
+    /// Takes in what is known of a product, in the place of what was. Of cycles with the same name
+    /// the first counts.
     pub fn set(&mut self, product: &Product, cycles: Vec<Cycle>) {
         self.insert(product.to_string(), cycles);
     }

@@ -64,7 +64,10 @@ fn answers_of_version_1_are_read_by_their_dates() {
         ..Cycle::default()
     };
     assert_eq!(cycles[1], second);
-    assert_eq!((cycles[2].end_of_life, cycles[2].extended_support), (Some(Ends::NotEnded), Some(Ends::NotEnded)));
+    assert_eq!(
+        (cycles[2].end_of_life, cycles[2].extended_support),
+        (Some(Ends::NotEnded), Some(Ends::NotEnded))
+    );
 }
 
 #[test]
@@ -75,11 +78,24 @@ fn answers_of_version_0_have_support_the_other_way_round() {
         {"cycle": "18", "eol": "2025-04-30", "releaseDate": "2022-04-19", "discontinued": true}
     ]"#;
     let cycles = api::product_v0(text.as_bytes()).expect("an answer");
-    let ends: Vec<_> = cycles.iter().map(|cycle| (cycle.end_of_life, cycle.active_support, cycle.extended_support)).collect();
+    let ends: Vec<_> = cycles
+        .iter()
+        .map(|cycle| {
+            (
+                cycle.end_of_life,
+                cycle.active_support,
+                cycle.extended_support,
+            )
+        })
+        .collect();
     assert_eq!(
         ends,
         [
-            (Some(Ends::NotEnded), Some(Ends::NotEnded), Some(Ends::Ended)),
+            (
+                Some(Ends::NotEnded),
+                Some(Ends::NotEnded),
+                Some(Ends::Ended)
+            ),
             (Some(Ends::Ended), Some(Ends::Ended), on("2030-01-01")),
             (on("2025-04-30"), None, None),
         ]
@@ -97,9 +113,18 @@ fn what_is_no_answer_is_refused() {
         &"[".repeat(100_000),
         &format!("{{\"x\": {}", "[".repeat(100_000)),
     ] {
-        assert!(api::product(text.as_bytes()).is_err(), "{}", &text[..text.len().min(60)]);
+        assert!(
+            api::product(text.as_bytes()).is_err(),
+            "{}",
+            &text[..text.len().min(60)]
+        );
     }
-    for text in ["[{}]", r#"[{"cycle": "1"}]"#, r#"[{"cycle": "1", "eol": 5}]"#, r#"[{"cycle": "1", "eol": "2026-02-30"}]"#] {
+    for text in [
+        "[{}]",
+        r#"[{"cycle": "1"}]"#,
+        r#"[{"cycle": "1", "eol": 5}]"#,
+        r#"[{"cycle": "1", "eol": "2026-02-30"}]"#,
+    ] {
         assert!(api::product_v0(text.as_bytes()).is_err(), "{text}");
     }
 }
@@ -117,7 +142,13 @@ fn the_file_is_sorted_and_says_what_is_known() {
     let cycles = api::product(NODE.as_bytes()).expect("an answer");
     let mut shuffled = cycles.clone();
     shuffled.reverse();
-    let written = table(&[("nodejs", &cycles), ("no", &[]), ("docker.io/library/node", &cycles[1..2]), ("r.example:5000/a", &[])]).write();
+    let written = table(&[
+        ("nodejs", &cycles),
+        ("no", &[]),
+        ("docker.io/library/node", &cycles[1..2]),
+        ("r.example:5000/a", &[]),
+    ])
+    .write();
     insta::assert_snapshot!(written, @r#"
     # When the release cycles of products end; `imglife eol update` keeps this up to date. Products that the configuration does not name
     # stay as they are, comments do not.
@@ -130,7 +161,10 @@ fn the_file_is_sorted_and_says_what_is_known() {
       - { cycle: "9", eol: true, lts: true, codename: "Noble Numbat" }
     "r.example:5000/a": []
     "#);
-    assert_eq!(table(&[("nodejs", &shuffled)]).write(), table(&[("nodejs", &cycles)]).write());
+    assert_eq!(
+        table(&[("nodejs", &shuffled)]).write(),
+        table(&[("nodejs", &cycles)]).write()
+    );
 }
 
 #[test]
@@ -138,10 +172,30 @@ fn files_written_by_hand_or_taken_from_version_0_are_read() {
     let yaml = "alpine:\n- cycle: 3.10\n  eol: 2021-05-01\n  latest: 3.10\n  link: x\n- {cycle: '3.9', eol: \"2020-11-01\", support: true}\nempty: []\n";
     let read = Table::read(yaml.as_bytes()).expect("a file");
     let cycles = read.cycles(&named("alpine")).expect("cycles");
-    let names: Vec<_> = cycles.iter().map(|cycle| (cycle.name.as_str(), cycle.end_of_life, cycle.latest.as_deref())).collect();
-    assert_eq!(names, [("3.10", on("2021-05-01"), Some("3.10")), ("3.9", on("2020-11-01"), None)]);
+    let names: Vec<_> = cycles
+        .iter()
+        .map(|cycle| {
+            (
+                cycle.name.as_str(),
+                cycle.end_of_life,
+                cycle.latest.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("3.10", on("2021-05-01"), Some("3.10")),
+            ("3.9", on("2020-11-01"), None)
+        ]
+    );
     let json = r#"{"alpine": [{"cycle": "3.10", "eol": "2021-05-01", "latest": "3.10", "releaseDate": "2019-06-19", "lts": false}]}"#;
-    assert_eq!(Table::read(json.as_bytes()).expect("JSON is YAML").cycles(&named("alpine")), Some(&cycles[..1]));
+    assert_eq!(
+        Table::read(json.as_bytes())
+            .expect("JSON is YAML")
+            .cycles(&named("alpine")),
+        Some(&cycles[..1])
+    );
     for empty in ["", "# nothing\n", "{}"] {
         assert_eq!(Table::read(empty.as_bytes()), Ok(Table::default()));
     }
@@ -172,7 +226,10 @@ fn what_is_wrong_with_a_file_is_told_with_its_line() {
     line 1, column 256: recursion limit exceeded
     it is longer than 8 MiB
     ");
-    assert_eq!(Table::read(b"a: \xff"), Err(DataError::Whole("it is not UTF-8 text".to_owned())));
+    assert_eq!(
+        Table::read(b"a: \xff"),
+        Err(DataError::Whole("it is not UTF-8 text".to_owned()))
+    );
 }
 
 #[test]
@@ -185,8 +242,15 @@ fn a_file_that_would_unfold_to_billions_is_refused() {
 }
 
 fn any_ends() -> impl Strategy<Value = Option<Ends>> {
-    let date = (0..40_000_u64).prop_map(|days| chrono::NaiveDate::from_ymd_opt(1990, 1, 1).expect("a date") + chrono::Days::new(days));
-    prop_oneof![Just(None), Just(Some(Ends::Ended)), Just(Some(Ends::NotEnded)), date.prop_map(|date| Some(Ends::On(date)))]
+    let date = (0..40_000_u64).prop_map(|days| {
+        chrono::NaiveDate::from_ymd_opt(1990, 1, 1).expect("a date") + chrono::Days::new(days)
+    });
+    prop_oneof![
+        Just(None),
+        Just(Some(Ends::Ended)),
+        Just(Some(Ends::NotEnded)),
+        date.prop_map(|date| Some(Ends::On(date)))
+    ]
 }
 
 prop_compose! {
@@ -211,25 +275,47 @@ proptest! {
 #[tokio::test]
 async fn the_file_is_replaced_whole_and_a_link_to_it_stays() {
     let directory = tempfile::tempdir().expect("a directory");
-    let place = |name: &str| DataFile { name: name.to_owned(), path: directory.path().join(name) };
+    let place = |name: &str| DataFile {
+        name: name.to_owned(),
+        path: directory.path().join(name),
+    };
     assert_eq!(place("eol.yaml").read().await.expect("no file"), None);
     place("eol.yaml").write(b"a: []\n").await.expect("written");
     std::os::unix::fs::symlink("eol.yaml", directory.path().join("link.yaml")).expect("a link");
     // What a run that was killed left behind is no file of ours.
     std::fs::write(directory.path().join(".eol-data-torn"), "a: [").expect("a file");
     place("link.yaml").write(b"b: []\n").await.expect("written");
-    assert_eq!(place("eol.yaml").read().await.expect("a file").as_deref(), Some(&b"b: []\n"[..]));
+    assert_eq!(
+        place("eol.yaml").read().await.expect("a file").as_deref(),
+        Some(&b"b: []\n"[..])
+    );
     assert!(directory.path().join("link.yaml").is_symlink());
-    let error = place("no/eol.yaml").write(b"").await.expect_err("no directory");
-    assert_eq!(chain(&error), "cannot write no/eol.yaml: No such file or directory (os error 2)");
+    let error = place("no/eol.yaml")
+        .write(b"")
+        .await
+        .expect_err("no directory");
+    assert_eq!(
+        chain(&error),
+        "cannot write no/eol.yaml: No such file or directory (os error 2)"
+    );
 }
 
 fn json(status: StatusCode, body: &str) -> Response {
-    (status, [("content-type", "application/json")], body.to_owned()).into_response()
+    (
+        status,
+        [("content-type", "application/json")],
+        body.to_owned(),
+    )
+        .into_response()
 }
 
 fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, [("content-type", "text/html")], "<!DOCTYPE html><title>Not here</title>").into_response()
+    (
+        StatusCode::NOT_FOUND,
+        [("content-type", "text/html")],
+        "<!DOCTYPE html><title>Not here</title>",
+    )
+        .into_response()
 }
 
 fn moved(to: &'static str) -> Response {
@@ -237,21 +323,45 @@ fn moved(to: &'static str) -> Response {
 }
 
 fn answer(name: &str) -> String {
-    format!(r#"{{"result": {{"name": "{name}", "releases": [{{"name": "{name}-1", "isEol": false, "eolFrom": "2030-01-01"}}]}}}}"#)
+    format!(
+        r#"{{"result": {{"name": "{name}", "releases": [{{"name": "{name}-1", "isEol": false, "eolFrom": "2030-01-01"}}]}}}}"#
+    )
 }
 
 async fn ask(fake: &Fake, home: &Path, product: &Product) -> Result<String, ProductError> {
-    let cache = Cache::of_user(&[("HOME", home.to_string_lossy())].into_iter().collect::<Variables>(), true);
-    let address = format!("http://{}/api", fake.address).parse().expect("a URL");
-    let api = EndOfLifeDate::new(Arc::new(client([&fake.host()], basic())), fake.host(), address, cache);
+    let cache = Cache::of_user(
+        &[("HOME", home.to_string_lossy())]
+            .into_iter()
+            .collect::<Variables>(),
+        true,
+    );
+    let address = format!("http://{}/api", fake.address)
+        .parse()
+        .expect("a URL");
+    let api = EndOfLifeDate::new(
+        Arc::new(client([&fake.host()], basic())),
+        fake.host(),
+        address,
+        cache,
+    );
     Ok(api.cycles(product).await?[0].name.clone())
 }
 
-async fn asked(product: Product, answer: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> (Result<String, String>, Vec<String>) {
+async fn asked(
+    product: Product,
+    answer: impl Fn(&Seen) -> Response + Send + Sync + 'static,
+) -> (Result<String, String>, Vec<String>) {
     let home = tempfile::tempdir().expect("a directory");
     let fake = Fake::start(answer).await;
-    let result = ask(&fake, home.path(), &product).await.map_err(|error| chain(&error).replace(&fake.address.to_string(), "HOST"));
-    assert!(fake.seen().iter().all(|seen| seen.authorization().is_none()), "a credential was sent");
+    let result = ask(&fake, home.path(), &product)
+        .await
+        .map_err(|error| chain(&error).replace(&fake.address.to_string(), "HOST"));
+    assert!(
+        fake.seen()
+            .iter()
+            .all(|seen| seen.authorization().is_none()),
+        "a credential was sent"
+    );
     (result, fake.lines())
 }
 
@@ -266,15 +376,32 @@ async fn moved_products_are_followed_and_errors_in_html_are_not_shown() {
     assert_eq!((result.as_deref(), lines.len()), (Ok("go-1"), 2));
     let (result, lines) = asked(named("golnag"), |_| not_found()).await;
     assert_eq!(result, Err("HOST knows no product `golnag`".to_owned()));
-    assert_eq!(lines, ["GET /api/v1/products/golnag", "GET /api/golnag.json"]);
-    let (result, lines) = asked(named("go"), |_| (StatusCode::BAD_GATEWAY, "<html>oh no</html>").into_response()).await;
-    assert_eq!(result, Err("GET http://HOST/api/v1/products/go was answered with 502 Bad Gateway (tried 5 times)".to_owned()));
+    assert_eq!(
+        lines,
+        ["GET /api/v1/products/golnag", "GET /api/golnag.json"]
+    );
+    let (result, lines) = asked(named("go"), |_| {
+        (StatusCode::BAD_GATEWAY, "<html>oh no</html>").into_response()
+    })
+    .await;
+    assert_eq!(
+        result,
+        Err(
+            "GET http://HOST/api/v1/products/go was answered with 502 Bad Gateway (tried 5 times)"
+                .to_owned()
+        )
+    );
     assert_eq!(lines.len(), 5, "the other version was asked too");
 }
 
 #[tokio::test]
 async fn version_0_is_asked_where_version_1_is_not() {
-    for there in ["nothing", "<html>welcome</html>", r#"{"result": {"releases": []}}"#, r#"{"result": []}"#] {
+    for there in [
+        "nothing",
+        "<html>welcome</html>",
+        r#"{"result": {"releases": []}}"#,
+        r#"{"result": []}"#,
+    ] {
         let (result, lines) = asked(named("go"), move |seen| match seen.path.as_str() {
             "/api/go.json" => json(StatusCode::OK, r#"[{"cycle": "1.26", "eol": false}]"#),
             _ if there == "nothing" => not_found(),
@@ -286,7 +413,10 @@ async fn version_0_is_asked_where_version_1_is_not() {
     let (result, _) = asked(named("go"), |_| json(StatusCode::OK, "<html>")).await;
     assert_eq!(result, Err("the answer of http://HOST/api/v1/products/go is not understood: expected value at line 1 column 1".to_owned()));
     let (result, _) = asked(named("go"), |_| json(StatusCode::OK, &" ".repeat(4 << 20))).await;
-    assert_eq!(result, Err("http://HOST/api/v1/products/go: the answer has more than 3145728 bytes".to_owned()));
+    assert_eq!(
+        result,
+        Err("http://HOST/api/v1/products/go: the answer has more than 3145728 bytes".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -299,14 +429,33 @@ async fn an_answer_that_has_not_changed_is_not_sent_again() {
     })
     .await;
     for _ in 0..2 {
-        assert_eq!(ask(&fake, home.path(), &named("go")).await.expect("an answer"), "go-1");
+        assert_eq!(
+            ask(&fake, home.path(), &named("go"))
+                .await
+                .expect("an answer"),
+            "go-1"
+        );
     }
-    assert_eq!(fake.seen().iter().filter(|seen| seen.header("if-none-match").is_some()).count(), 1);
+    assert_eq!(
+        fake.seen()
+            .iter()
+            .filter(|seen| seen.header("if-none-match").is_some())
+            .count(),
+        1
+    );
     // What is kept and cannot be read is as good as nothing.
-    let kept =
-        std::fs::read_dir(home.path().join(".cache/imglife/endoflife")).expect("a directory").next().expect("a file").expect("a file");
+    let kept = std::fs::read_dir(home.path().join(".cache/imglife/endoflife"))
+        .expect("a directory")
+        .next()
+        .expect("a file")
+        .expect("a file");
     std::fs::write(kept.path(), "\"1\"\n{").expect("a file");
-    assert_eq!(ask(&fake, home.path(), &named("go")).await.expect("an answer"), "go-1");
+    assert_eq!(
+        ask(&fake, home.path(), &named("go"))
+            .await
+            .expect("an answer"),
+        "go-1"
+    );
     assert_eq!(fake.seen().len(), 3);
 }
 
@@ -326,15 +475,28 @@ async fn products_are_found_by_the_images_package_url_or_name() {
     let result = async |repository| asked(of_images(repository), serve).await.0;
     assert_eq!(result("golang").await.as_deref(), Ok("go-1"));
     assert_eq!(result("quay.io/team/redis").await.as_deref(), Ok("redis-1"));
-    assert_eq!(result("busybox").await, Err("HOST knows no product of these images".to_owned()));
-    assert_eq!(result("team/both").await, Err("docker.io/team/both could be any of the products go, redis".to_owned()));
+    assert_eq!(
+        result("busybox").await,
+        Err("HOST knows no product of these images".to_owned())
+    );
+    assert_eq!(
+        result("team/both").await,
+        Err("docker.io/team/both could be any of the products go, redis".to_owned())
+    );
     let (result, _) = asked(of_images("redis"), move |seen| match seen.path.as_str() {
         "/api/v1/identifiers/purl" => not_found(),
         _ => serve(seen),
     })
     .await;
-    assert_eq!(result.as_deref(), Ok("redis-1"), "a copy without identifiers");
-    let (result, _) = asked(of_images("redis"), |_| (StatusCode::BAD_REQUEST, "no").into_response()).await;
+    assert_eq!(
+        result.as_deref(),
+        Ok("redis-1"),
+        "a copy without identifiers"
+    );
+    let (result, _) = asked(of_images("redis"), |_| {
+        (StatusCode::BAD_REQUEST, "no").into_response()
+    })
+    .await;
     assert_eq!(
         result,
         Err("cannot look up which product docker.io/library/redis is: GET http://HOST/api/v1/identifiers/purl was answered with 400 Bad Request: no"
@@ -342,8 +504,7 @@ async fn products_are_found_by_the_images_package_url_or_name() {
     );
 }
 
-const NODE_V0: &str =
-    r#"[{"cycle": "20", "eol": "2026-04-30", "support": false, "extendedSupport": true, "lts": "2023-10-24", "latest": "20.1"}]"#;
+const NODE_V0: &str = r#"[{"cycle": "20", "eol": "2026-04-30", "support": false, "extendedSupport": true, "lts": "2023-10-24", "latest": "20.1"}]"#;
 
 /// Checks that what was read is written such that it is read again.
 fn stands(cycles: Result<Vec<Cycle>, serde_json::Error>) {
@@ -354,22 +515,30 @@ fn stands(cycles: Result<Vec<Cycle>, serde_json::Error>) {
 
 #[test]
 fn fuzzing_answers_of_version_1() {
-    fuzz("answers of version 1", &[NODE], |input| stands(api::product(input)));
+    fuzz("answers of version 1", &[NODE], |input| {
+        stands(api::product(input))
+    });
 }
 
 #[test]
 fn fuzzing_answers_of_version_0() {
-    fuzz("answers of version 0", &[NODE_V0], |input| stands(api::product_v0(input)));
+    fuzz("answers of version 0", &[NODE_V0], |input| {
+        stands(api::product_v0(input))
+    });
 }
 
 #[test]
 fn fuzzing_identifiers() {
     let seed = r#"{"result": [{"identifier": "pkg:oci/a?repository_url=quay.io/b", "product": {"name": "a", "uri": "x"}}]}"#;
     let images = "quay.io/b/a".parse().expect("a repository");
-    fuzz("identifiers", &[seed, "pkg:docker/library/golang@1?a=%2F#b"], |input| {
-        super::purl::is_of_images(&text(input), &images);
-        drop(api::identifiers(input));
-    });
+    fuzz(
+        "identifiers",
+        &[seed, "pkg:docker/library/golang@1?a=%2F#b"],
+        |input| {
+            super::purl::is_of_images(&text(input), &images);
+            drop(api::identifiers(input));
+        },
+    );
 }
 
 #[test]

@@ -42,18 +42,33 @@ impl Forge for Gitea {
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
         let path_parts: Vec<String> = path.split('/').map(escaped).collect();
         let (owner, repository) = (escaped(&self.owner), escaped(&self.repository));
-        let address = format!("/api/v1/repos/{owner}/{repository}/raw/{}?ref={}", path_parts.join("/"), escaped(reference));
+        let address = format!(
+            "/api/v1/repos/{owner}/{repository}/raw/{}?ref={}",
+            path_parts.join("/"),
+            escaped(reference)
+        );
         self.server.get(&address).await.map_err(|source| {
             let hint = "set GITEA_TOKEN to a token with the scope `read:repository`".to_owned();
-            ForgeError { repository: self.name(), action: format!("read {path} at {reference}"), hint: Some(hint), source }
+            ForgeError {
+                repository: self.name(),
+                action: format!("read {path} at {reference}"),
+                hint: Some(hint),
+                source,
+            }
         })
     }
 
     async fn variables(&self) -> Result<Variables, ForgeError> {
         let url = self.server.address.as_str().trim_end_matches('/');
         let path = format!("{}/{}", self.owner, self.repository);
-        let known = [("REPOSITORY", path.as_str()), ("REPOSITORY_OWNER", &self.owner), ("SERVER_URL", url)];
-        let named = known.into_iter().flat_map(|(name, value)| ["GITHUB", "GITEA"].map(|prefix| (format!("{prefix}_{name}"), value)));
+        let known = [
+            ("REPOSITORY", path.as_str()),
+            ("REPOSITORY_OWNER", &self.owner),
+            ("SERVER_URL", url),
+        ];
+        let named = known.into_iter().flat_map(|(name, value)| {
+            ["GITHUB", "GITEA"].map(|prefix| (format!("{prefix}_{name}"), value))
+        });
         Ok(named.collect())
     }
 }
@@ -65,18 +80,42 @@ impl MergeRequests for Gitea {
         let failed = |source| {
             let hint = "set GITEA_TOKEN to a token with the scope `write:repository`".to_owned();
             let action = format!("open a pull request to {}", wanted.target);
-            ForgeError { repository: self.name(), action, hint: Some(hint), source }
+            ForgeError {
+                repository: self.name(),
+                action,
+                hint: Some(hint),
+                source,
+            }
         };
-        let address = format!("/api/v1/repos/{}/{}/pulls", escaped(&self.owner), escaped(&self.repository));
+        let address = format!(
+            "/api/v1/repos/{}/{}/pulls",
+            escaped(&self.owner),
+            escaped(&self.repository)
+        );
         let body = json!({ "head": wanted.source, "base": wanted.target, "title": wanted.title, "body": wanted.description });
         if let Some(answer) = self.server.post(&address, &body).await.map_err(failed)? {
-            let url = serde_json::from_slice::<PullRequest>(&answer).ok().map(|request| request.html_url);
-            return Ok(Opened { url, was_open: false });
+            let url = serde_json::from_slice::<PullRequest>(&answer)
+                .ok()
+                .map(|request| request.html_url);
+            return Ok(Opened {
+                url,
+                was_open: false,
+            });
         }
         // What was pushed just now is among those that were changed last.
-        let answer = self.server.get(&format!("{address}?state=open&sort=recentupdate&limit=50")).await.map_err(failed)?;
-        let open: Vec<PullRequest> = serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
-        let same = |request: &PullRequest| request.head.name == wanted.source && request.base.name == wanted.target;
-        Ok(Opened { url: open.into_iter().find(same).map(|request| request.html_url), was_open: true })
+        let answer = self
+            .server
+            .get(&format!("{address}?state=open&sort=recentupdate&limit=50"))
+            .await
+            .map_err(failed)?;
+        let open: Vec<PullRequest> =
+            serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
+        let same = |request: &PullRequest| {
+            request.head.name == wanted.source && request.base.name == wanted.target
+        };
+        Ok(Opened {
+            url: open.into_iter().find(same).map(|request| request.html_url),
+            was_open: true,
+        })
     }
 }

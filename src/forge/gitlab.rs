@@ -33,9 +33,13 @@ struct Project {
 
 impl GitLab {
     fn failed(&self, action: String, source: Error) -> ForgeError {
-        let hint =
-            "set GITLAB_TOKEN to a token with the scope `read_api`: the token of a job can often not read the files of another project";
-        ForgeError { repository: self.name(), action, hint: Some(hint.to_owned()), source }
+        let hint = "set GITLAB_TOKEN to a token with the scope `read_api`: the token of a job can often not read the files of another project";
+        ForgeError {
+            repository: self.name(),
+            action,
+            hint: Some(hint.to_owned()),
+            source,
+        }
     }
 }
 
@@ -50,25 +54,55 @@ impl Forge for GitLab {
     }
 
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
-        let address = format!("/api/v4/projects/{}/repository/files/{}/raw?ref={}", self.project, escaped(path), escaped(reference));
-        self.server.get(&address).await.map_err(|error| self.failed(format!("read {path} at {reference}"), error))
+        let address = format!(
+            "/api/v4/projects/{}/repository/files/{}/raw?ref={}",
+            self.project,
+            escaped(path),
+            escaped(reference)
+        );
+        self.server
+            .get(&address)
+            .await
+            .map_err(|error| self.failed(format!("read {path} at {reference}"), error))
     }
 
     async fn variables(&self) -> Result<Variables, ForgeError> {
-        let url = self.server.address.as_str().trim_end_matches('/').to_owned();
+        let url = self
+            .server
+            .address
+            .as_str()
+            .trim_end_matches('/')
+            .to_owned();
         let mut variables = Variables::default();
         variables.set("CI_PROJECT_ID", self.project.to_string());
         variables.set("CI_API_V4_URL", format!("{url}/api/v4"));
         variables.set("CI_SERVER_HOST", self.server.host.name());
         let address = format!("/api/v4/projects/{}", self.project);
-        let answer = self.server.get(&address).await.map_err(|error| self.failed("read the path".to_owned(), error))?;
+        let answer = self
+            .server
+            .get(&address)
+            .await
+            .map_err(|error| self.failed("read the path".to_owned(), error))?;
         // What cannot be read leaves its variables unknown, and what needs them says so.
-        let Some(project) = answer.and_then(|answer| serde_json::from_slice::<Project>(&answer).ok()) else { return Ok(variables) };
-        let (namespace, name) = project.path_with_namespace.rsplit_once('/').unwrap_or(("", &project.path_with_namespace));
+        let Some(project) =
+            answer.and_then(|answer| serde_json::from_slice::<Project>(&answer).ok())
+        else {
+            return Ok(variables);
+        };
+        let (namespace, name) = project
+            .path_with_namespace
+            .rsplit_once('/')
+            .unwrap_or(("", &project.path_with_namespace));
         variables.set("CI_PROJECT_NAMESPACE", namespace);
-        variables.set("CI_PROJECT_ROOT_NAMESPACE", namespace.split('/').next().unwrap_or_default());
+        variables.set(
+            "CI_PROJECT_ROOT_NAMESPACE",
+            namespace.split('/').next().unwrap_or_default(),
+        );
         variables.set("CI_PROJECT_NAME", name);
-        variables.set("CI_PROJECT_URL", format!("{url}/{}", project.path_with_namespace));
+        variables.set(
+            "CI_PROJECT_URL",
+            format!("{url}/{}", project.path_with_namespace),
+        );
         variables.set("CI_SERVER_URL", url);
         if let Some(branch) = project.default_branch {
             variables.set("CI_DEFAULT_BRANCH", branch);
@@ -90,7 +124,12 @@ impl MergeRequests for GitLab {
             let hint = "set GITLAB_TOKEN to a token with the scope `api` and at least the role Developer: the token of a job cannot open \
                         merge requests";
             let action = format!("open a merge request to {}", wanted.target);
-            ForgeError { repository: self.name(), action, hint: Some(hint.to_owned()), source }
+            ForgeError {
+                repository: self.name(),
+                action,
+                hint: Some(hint.to_owned()),
+                source,
+            }
         };
         let address = format!("/api/v4/projects/{}/merge_requests", self.project);
         let body = json!({
@@ -101,13 +140,26 @@ impl MergeRequests for GitLab {
             "remove_source_branch": true,
         });
         if let Some(answer) = self.server.post(&address, &body).await.map_err(failed)? {
-            let url = serde_json::from_slice::<Request>(&answer).ok().map(|request| request.web_url);
-            return Ok(Opened { url, was_open: false });
+            let url = serde_json::from_slice::<Request>(&answer)
+                .ok()
+                .map(|request| request.web_url);
+            return Ok(Opened {
+                url,
+                was_open: false,
+            });
         }
         let (source, target) = (escaped(&wanted.source), escaped(&wanted.target));
         let query = format!("{address}?state=opened&source_branch={source}&target_branch={target}");
-        let answer = self.server.get(&query).await.map_err(failed)?.unwrap_or_default();
+        let answer = self
+            .server
+            .get(&query)
+            .await
+            .map_err(failed)?
+            .unwrap_or_default();
         let open: Vec<Request> = serde_json::from_slice(&answer).unwrap_or_default();
-        Ok(Opened { url: open.into_iter().next().map(|request| request.web_url), was_open: true })
+        Ok(Opened {
+            url: open.into_iter().next().map(|request| request.web_url),
+            was_open: true,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Repositories at GitLab and Gitea: their files, and what CI jobs of theirs know of themselves.
 //!
-//! Owns the addresses and answers of both interfaces. Whose token is sent is decided by who makes a forge; it goes to the forge's own
-//! host only.
+//! Owns the addresses and answers of both interfaces. Whose token is sent is decided by who makes a
+//! forge; it goes to the forge's own host only.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,11 +33,12 @@ pub trait Forge: Send + Sync {
     /// Returns the scope that a token needs to read files.
     fn scope(&self) -> &'static str;
 
-    /// Returns a file at a branch, tag or commit, or `None` when there is no such file, or none that the token may read: servers do
-    /// not tell these apart.
+    /// Returns a file at a branch, tag or commit, or `None` when there is no such file, or none
+    /// that the token may read: servers do not tell these apart.
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError>;
 
-    /// Returns the variables that CI jobs of the repository see, as far as they follow from the repository itself.
+    /// Returns the variables that CI jobs of the repository see, as far as they follow from the
+    /// repository itself.
     async fn variables(&self) -> Result<Variables, ForgeError>;
 }
 
@@ -82,7 +83,14 @@ pub struct ForgeError {
 impl ForgeError {
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
-        let refused = matches!(self.source.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND));
-        if refused { self.hint.clone() } else { self.source.hint() }
+        let refused = matches!(
+            self.source.status(),
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+        );
+        if refused {
+            self.hint.clone()
+        } else {
+            self.source.hint()
+        }
     }
 }

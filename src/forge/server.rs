@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::LARGEST_FILE;
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
-use crate::http::{Access, Body, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url};
+use crate::http::{
+    Access, Body, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url,
+};
 use crate::model::Host;
 
 const KIND: Kind = Kind("forge");
@@ -22,7 +24,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns what is at `path`, which begins with a slash and follows the server's own; `None` when nothing is.
+    /// Returns what is at `path`, which begins with a slash and follows the server's own; `None`
+    /// when nothing is.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Error> {
         match self.http.send(self.request(Method::GET, path)).await {
             Ok(answer) => Ok(Some(answer.body)),
@@ -31,9 +34,12 @@ impl Server {
         }
     }
 
-    /// Returns what is answered to `body`, sent to `path` to make something new; `None` when there is such a thing already.
+    /// Returns what is answered to `body`, sent to `path` to make something new; `None` when there
+    /// is such a thing already.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Option<Bytes>, Error> {
-        let mut request = self.request(Method::POST, path).header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut request = self
+            .request(Method::POST, path)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.body = Body::Bytes(body.to_string().into());
         match self.http.send(request).await {
             Ok(answer) => Ok(Some(answer.body)),
@@ -43,7 +49,10 @@ impl Server {
     }
 
     fn request(&self, method: Method, path: &str) -> Request {
-        let target = Target::Path(format!("{}{path}", self.address.path().trim_end_matches('/')));
+        let target = Target::Path(format!(
+            "{}{path}",
+            self.address.path().trim_end_matches('/')
+        ));
         let mut request = Request::new(method, &self.host, target, KIND, Access::default());
         request.log_in = LogIn::Header;
         request.limit = LARGEST_FILE;
@@ -51,7 +60,8 @@ impl Server {
     }
 }
 
-/// Returns `text` so that it is one part of a path or a value of a query: everything but letters, digits, `-`, `_` and `.` is escaped.
+/// Returns `text` so that it is one part of a path or a value of a query: everything but letters,
+/// digits, `-`, `_` and `.` is escaped.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

@@ -9,17 +9,32 @@ use crate::http::testing::{Fake, SECRET, Seen, client};
 use crate::model::Secret;
 
 fn token(name: &'static str, value: &str) -> Credential {
-    Credential::Header { name, value: Secret::new(value) }
+    Credential::Header {
+        name,
+        value: Secret::new(value),
+    }
 }
 
 fn server(fake: &Fake, others: &[&Fake], credential: Credential) -> Server {
-    let hosts: Vec<_> = std::iter::once(fake).chain(others.iter().copied()).map(Fake::host).collect();
+    let hosts: Vec<_> = std::iter::once(fake)
+        .chain(others.iter().copied())
+        .map(Fake::host)
+        .collect();
     let http = Arc::new(client(&hosts, credential));
-    Server { http, host: fake.host(), address: format!("http://{}/", fake.address).parse().expect("an address") }
+    Server {
+        http,
+        host: fake.host(),
+        address: format!("http://{}/", fake.address)
+            .parse()
+            .expect("an address"),
+    }
 }
 
 fn gitlab(fake: &Fake, others: &[&Fake], credential: Credential) -> GitLab {
-    GitLab { server: server(fake, others, credential), project: 7 }
+    GitLab {
+        server: server(fake, others, credential),
+        project: 7,
+    }
 }
 
 fn project(seen: &Seen) -> Response {
@@ -39,19 +54,43 @@ async fn files_at_gitlab_are_read_with_the_token_in_its_own_header() {
     let fake = Fake::start(project).await;
     for header in ["private-token", "job-token"] {
         let gitlab = gitlab(&fake, &[], token(header, SECRET));
-        assert_eq!(gitlab.file("a/imglife.yaml", "release/1?x").await.expect("an answer").as_deref(), Some(&b"content"[..]));
-        assert_eq!(fake.seen().last().and_then(|seen| seen.header(header).map(str::to_owned)).as_deref(), Some(SECRET));
+        assert_eq!(
+            gitlab
+                .file("a/imglife.yaml", "release/1?x")
+                .await
+                .expect("an answer")
+                .as_deref(),
+            Some(&b"content"[..])
+        );
+        assert_eq!(
+            fake.seen()
+                .last()
+                .and_then(|seen| seen.header(header).map(str::to_owned))
+                .as_deref(),
+            Some(SECRET)
+        );
         assert_eq!(gitlab.file("none", "main").await.expect("an answer"), None);
         let error = gitlab.file("secret", "main").await.expect_err("forbidden");
-        assert_eq!(error.to_string(), format!("cannot read secret at main of project 7 at {}", fake.host()));
-        assert!(error.hint().is_some_and(|hint| hint.contains("GITLAB_TOKEN")) && !crate::error::chain(&error).contains(SECRET));
+        assert_eq!(
+            error.to_string(),
+            format!("cannot read secret at main of project 7 at {}", fake.host())
+        );
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("GITLAB_TOKEN"))
+                && !crate::error::chain(&error).contains(SECRET)
+        );
     }
 }
 
 #[tokio::test]
 async fn the_variables_of_a_gitlab_project_are_those_of_its_jobs() {
     let fake = Fake::start(project).await;
-    let variables = gitlab(&fake, &[], Credential::Anonymous).variables().await.expect("an answer");
+    let variables = gitlab(&fake, &[], Credential::Anonymous)
+        .variables()
+        .await
+        .expect("an answer");
     for (name, value) in [
         ("CI_PROJECT_PATH", "org/team/base"),
         ("CI_PROJECT_NAMESPACE", "org/team"),
@@ -64,17 +103,40 @@ async fn the_variables_of_a_gitlab_project_are_those_of_its_jobs() {
         assert_eq!(variables.get(name), Some(value));
     }
     let hidden = Fake::start(|_| StatusCode::NOT_FOUND).await;
-    let variables = gitlab(&hidden, &[], Credential::Anonymous).variables().await.expect("an answer");
-    assert_eq!((variables.get("CI_PROJECT_ID"), variables.get("CI_REGISTRY_IMAGE")), (Some("7"), None));
+    let variables = gitlab(&hidden, &[], Credential::Anonymous)
+        .variables()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (
+            variables.get("CI_PROJECT_ID"),
+            variables.get("CI_REGISTRY_IMAGE")
+        ),
+        (Some("7"), None)
+    );
 }
 
 #[tokio::test]
 async fn a_token_does_not_follow_a_redirect_to_another_host() {
     let other = Fake::start(|_| "elsewhere").await;
     let address = other.address;
-    let fake = Fake::start(move |_| (StatusCode::FOUND, [("location", format!("http://{address}/x"))]).into_response()).await;
+    let fake = Fake::start(move |_| {
+        (
+            StatusCode::FOUND,
+            [("location", format!("http://{address}/x"))],
+        )
+            .into_response()
+    })
+    .await;
     let gitlab = gitlab(&fake, &[&other], token("private-token", SECRET));
-    assert_eq!(gitlab.file("a", "main").await.expect("an answer").as_deref(), Some(&b"elsewhere"[..]));
+    assert_eq!(
+        gitlab
+            .file("a", "main")
+            .await
+            .expect("an answer")
+            .as_deref(),
+        Some(&b"elsewhere"[..])
+    );
     assert_eq!(other.seen()[0].header("private-token"), None);
 }
 
@@ -85,11 +147,38 @@ async fn files_at_gitea_are_read_below_the_path_of_the_server() {
         _ => StatusCode::NOT_FOUND.into_response(),
     })
     .await;
-    let mut server = server(&fake, &[], token("authorization", &format!("token {SECRET}")));
-    server.address = format!("http://{}/git/", fake.address).parse().expect("an address");
-    let gitea = Gitea { server, owner: "team".to_owned(), repository: "base".to_owned() };
-    assert_eq!(gitea.file("a/imglife.yaml", "main").await.expect("an answer").as_deref(), Some(&b"content"[..]));
-    assert_eq!(fake.seen()[0].authorization(), Some(format!("token {SECRET}").as_str()));
+    let mut server = server(
+        &fake,
+        &[],
+        token("authorization", &format!("token {SECRET}")),
+    );
+    server.address = format!("http://{}/git/", fake.address)
+        .parse()
+        .expect("an address");
+    let gitea = Gitea {
+        server,
+        owner: "team".to_owned(),
+        repository: "base".to_owned(),
+    };
+    assert_eq!(
+        gitea
+            .file("a/imglife.yaml", "main")
+            .await
+            .expect("an answer")
+            .as_deref(),
+        Some(&b"content"[..])
+    );
+    assert_eq!(
+        fake.seen()[0].authorization(),
+        Some(format!("token {SECRET}").as_str())
+    );
     assert_eq!(gitea.file("none", "main").await.expect("an answer"), None);
-    assert_eq!(gitea.variables().await.expect("known").get("GITHUB_REPOSITORY"), Some("team/base"));
+    assert_eq!(
+        gitea
+            .variables()
+            .await
+            .expect("known")
+            .get("GITHUB_REPOSITORY"),
+        Some("team/base")
+    );
 }

@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::workshop::Workshop;
-use super::{Call, Entry, Git, GitError, Identity, Kind, ObjectId, PATHS_AT_ONCE, PathProblem, tree_entries};
+use super::{
+    Call, Entry, Git, GitError, Identity, Kind, ObjectId, PATHS_AT_ONCE, PathProblem, tree_entries,
+};
 use crate::command::{Ending, Runner};
 use crate::model::Variables;
 
@@ -20,7 +22,8 @@ const MOST_FILES: usize = 10_000;
 pub enum Discovery {
     /// As git does: not where the directory belongs to somebody else.
     Careful,
-    /// Wherever `.git` is: jobs of CI servers often run as another user than the one that made the checkout.
+    /// Wherever `.git` is: jobs of CI servers often run as another user than the one that made the
+    /// checkout.
     Given,
 }
 
@@ -50,17 +53,36 @@ impl Checkout {
     ) -> Result<Checkout, GitError> {
         let mut git = Git::new(runner, variables, directory.to_owned());
         if discovery == Discovery::Given
-            && let Some(root) = directory.ancestors().find(|parent| fs::symlink_metadata(parent.join(".git")).is_ok())
+            && let Some(root) = directory
+                .ancestors()
+                .find(|parent| fs::symlink_metadata(parent.join(".git")).is_ok())
         {
-            git = git.with("GIT_DIR", root.join(".git").to_string_lossy()).with("GIT_WORK_TREE", root.to_string_lossy());
+            git = git
+                .with("GIT_DIR", root.join(".git").to_string_lossy())
+                .with("GIT_WORK_TREE", root.to_string_lossy());
         }
         let action = "find the work tree";
-        let said = git.text(Call::new(action, ["rev-parse", "--show-object-format", "--show-toplevel"])).await?;
-        let (format, root) = said.trim_end_matches('\n').split_once('\n').ok_or(GitError::Answer { action })?;
-        let temporary = |source| GitError::Temporary { directory: PathBuf::from(root), source };
+        let said = git
+            .text(Call::new(
+                action,
+                ["rev-parse", "--show-object-format", "--show-toplevel"],
+            ))
+            .await?;
+        let (format, root) = said
+            .trim_end_matches('\n')
+            .split_once('\n')
+            .ok_or(GitError::Answer { action })?;
+        let temporary = |source| GitError::Temporary {
+            directory: PathBuf::from(root),
+            source,
+        };
         let root = fs::canonicalize(root).map_err(temporary)?;
         git.directory.clone_from(&root);
-        Ok(Checkout { git, object_format: format.to_owned(), root })
+        Ok(Checkout {
+            git,
+            object_format: format.to_owned(),
+            root,
+        })
     }
 
     pub fn root(&self) -> &Path {
@@ -71,9 +93,13 @@ impl Checkout {
         &self.object_format
     }
 
-    /// Returns the files that `paths` name, each once, sorted; they are relative to `directory`. A directory stands for the files below it
-    /// that git does not ignore.
-    pub async fn files(&self, directory: &Path, paths: &[PathBuf]) -> Result<Vec<WorkFile>, GitError> {
+    /// Returns the files that `paths` name, each once, sorted; they are relative to `directory`. A
+    /// directory stands for the files below it that git does not ignore.
+    pub async fn files(
+        &self,
+        directory: &Path,
+        paths: &[PathBuf],
+    ) -> Result<Vec<WorkFile>, GitError> {
         let mut files: Vec<WorkFile> = Vec::new();
         for path in paths {
             let named = self.relative(&directory.join(path), path)?;
@@ -90,22 +116,41 @@ impl Checkout {
         Ok(files)
     }
 
-    /// Returns the path of what is at `whole`, relative to the root. Links on the way to it are resolved; itself it may be one.
+    /// Returns the path of what is at `whole`, relative to the root. Links on the way to it are
+    /// resolved; itself it may be one.
     fn relative(&self, whole: &Path, named: &Path) -> Result<String, GitError> {
-        let problem = |problem| GitError::Path { path: named.to_string_lossy().into_owned(), problem };
+        let problem = |problem| GitError::Path {
+            path: named.to_string_lossy().into_owned(),
+            problem,
+        };
         let resolved = match (whole.parent(), whole.file_name()) {
             (Some(parent), Some(name)) => fs::canonicalize(parent).map(|parent| parent.join(name)),
             _ => fs::canonicalize(whole),
         };
         let resolved = match resolved {
             Ok(resolved) => resolved,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Err(problem(PathProblem::Missing));
             }
-            Err(source) => return Err(GitError::Unreadable { path: named.to_string_lossy().into_owned(), source }),
+            Err(source) => {
+                return Err(GitError::Unreadable {
+                    path: named.to_string_lossy().into_owned(),
+                    source,
+                });
+            }
         };
-        let relative = resolved.strip_prefix(&self.root).map_err(|_| problem(PathProblem::Outside))?;
-        if relative.components().any(|part| part.as_os_str().as_bytes().eq_ignore_ascii_case(b".git")) {
+        let relative = resolved
+            .strip_prefix(&self.root)
+            .map_err(|_| problem(PathProblem::Outside))?;
+        if relative
+            .components()
+            .any(|part| part.as_os_str().as_bytes().eq_ignore_ascii_case(b".git"))
+        {
             return Err(problem(PathProblem::Internal));
         }
         match relative.to_str() {
@@ -116,14 +161,27 @@ impl Checkout {
 
     /// Returns what a path of the work tree is; a directory is `Other`.
     fn kind(&self, path: &str) -> Result<Kind, GitError> {
-        let problem = |problem| GitError::Path { path: path.to_owned(), problem };
+        let problem = |problem| GitError::Path {
+            path: path.to_owned(),
+            problem,
+        };
         let whole = self.root.join(path);
         let metadata = match fs::symlink_metadata(&whole) {
             Ok(metadata) => metadata,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Err(problem(PathProblem::Missing));
             }
-            Err(source) => return Err(GitError::Unreadable { path: path.to_owned(), source }),
+            Err(source) => {
+                return Err(GitError::Unreadable {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
         };
         if metadata.is_dir() {
             return match path.is_empty() || fs::symlink_metadata(whole.join(".git")).is_err() {
@@ -133,7 +191,11 @@ impl Checkout {
         }
         if metadata.is_symlink() {
             let target = self.link_target(path)?;
-            return if stays_within(path, &target) { Ok(Kind::Symlink) } else { Err(problem(PathProblem::LeadsOut)) };
+            return if stays_within(path, &target) {
+                Ok(Kind::Symlink)
+            } else {
+                Err(problem(PathProblem::LeadsOut))
+            };
         }
         match metadata.is_file() {
             true if metadata.permissions().mode() & 0o100 != 0 => Ok(Kind::Executable),
@@ -143,29 +205,70 @@ impl Checkout {
     }
 
     fn link_target(&self, path: &str) -> Result<String, GitError> {
-        let target = fs::read_link(self.root.join(path)).map_err(|source| GitError::Unreadable { path: path.to_owned(), source })?;
-        target.into_os_string().into_string().map_err(|_| GitError::Path { path: path.to_owned(), problem: PathProblem::Name })
+        let target =
+            fs::read_link(self.root.join(path)).map_err(|source| GitError::Unreadable {
+                path: path.to_owned(),
+                source,
+            })?;
+        target
+            .into_os_string()
+            .into_string()
+            .map_err(|_| GitError::Path {
+                path: path.to_owned(),
+                problem: PathProblem::Name,
+            })
     }
 
     /// Returns the files below a directory that git does not ignore.
     async fn below(&self, directory: &str) -> Result<Vec<WorkFile>, GitError> {
         let action = "list the files of a directory";
-        let call = Call::new(action, ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]);
-        let call = Call { arguments: [call.arguments.as_slice(), &[if directory.is_empty() { "." } else { directory }]].concat(), ..call };
+        let call = Call::new(
+            action,
+            [
+                "ls-files",
+                "-z",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+                "--",
+            ],
+        );
+        let call = Call {
+            arguments: [
+                call.arguments.as_slice(),
+                &[if directory.is_empty() { "." } else { directory }],
+            ]
+            .concat(),
+            ..call
+        };
         let said = self.git.text(call).await?;
         let mut files = Vec::new();
         for path in said.split('\0').filter(|path| !path.is_empty()) {
             if path.chars().any(char::is_control) {
-                return Err(GitError::Path { path: path.to_owned(), problem: PathProblem::Name });
+                return Err(GitError::Path {
+                    path: path.to_owned(),
+                    problem: PathProblem::Name,
+                });
             }
             // What ends in a slash is a repository of its own.
             let kind = match self.kind(path.trim_end_matches('/')) {
                 // What was deleted here stays on the branch.
-                Err(GitError::Path { problem: PathProblem::Missing, .. }) => continue,
-                Ok(Kind::Other) => return Err(GitError::Path { path: path.to_owned(), problem: PathProblem::Repository }),
+                Err(GitError::Path {
+                    problem: PathProblem::Missing,
+                    ..
+                }) => continue,
+                Ok(Kind::Other) => {
+                    return Err(GitError::Path {
+                        path: path.to_owned(),
+                        problem: PathProblem::Repository,
+                    });
+                }
                 kind => kind?,
             };
-            files.push(WorkFile { path: path.to_owned(), kind });
+            files.push(WorkFile {
+                path: path.to_owned(),
+                kind,
+            });
             if files.len() > MOST_FILES {
                 return Err(GitError::TooMuch { action });
             }
@@ -176,29 +279,52 @@ impl Checkout {
     /// Fails for files whose content a program of the configuration would have to change.
     async fn check_filters(&self, files: &[WorkFile]) -> Result<(), GitError> {
         let action = "read the attributes of files";
-        let paths: Vec<String> = files.iter().filter(|file| file.kind != Kind::Symlink).map(|file| file.path.clone()).collect();
+        let paths: Vec<String> = files
+            .iter()
+            .filter(|file| file.kind != Kind::Symlink)
+            .map(|file| file.path.clone())
+            .collect();
         for paths in paths.chunks(PATHS_AT_ONCE) {
-            let said = self.git.text(Call::new(action, ["check-attr", "-z", "filter"]).paths(paths)).await?;
+            let said = self
+                .git
+                .text(Call::new(action, ["check-attr", "-z", "filter"]).paths(paths))
+                .await?;
             let parts: Vec<&str> = said.split('\0').collect();
             for part in parts.chunks_exact(3) {
                 if !matches!(part[2], "unspecified" | "unset") {
                     let problem = PathProblem::Filter(part[2].to_owned());
-                    return Err(GitError::Path { path: part[0].to_owned(), problem });
+                    return Err(GitError::Path {
+                        path: part[0].to_owned(),
+                        problem,
+                    });
                 }
             }
         }
         Ok(())
     }
 
-    /// Returns what `files` are as git stores them, in their order, with line ends as the attributes say. Their content is then in the
-    /// workshop.
-    pub async fn store(&self, files: &[WorkFile], workshop: &Workshop) -> Result<Vec<Entry>, GitError> {
+    /// Returns what `files` are as git stores them, in their order, with line ends as the
+    /// attributes say. Their content is then in the workshop.
+    pub async fn store(
+        &self,
+        files: &[WorkFile],
+        workshop: &Workshop,
+    ) -> Result<Vec<Entry>, GitError> {
         let action = "read the files to commit";
-        let git = self.git.clone().with("GIT_OBJECT_DIRECTORY", workshop.objects().to_string_lossy());
+        let git = self
+            .git
+            .clone()
+            .with("GIT_OBJECT_DIRECTORY", workshop.objects().to_string_lossy());
         let mut ids = Vec::new();
-        let regular: Vec<String> = files.iter().filter(|file| file.kind != Kind::Symlink).map(|file| file.path.clone()).collect();
+        let regular: Vec<String> = files
+            .iter()
+            .filter(|file| file.kind != Kind::Symlink)
+            .map(|file| file.path.clone())
+            .collect();
         for paths in regular.chunks(PATHS_AT_ONCE) {
-            let said = git.text(Call::new(action, ["hash-object", "-w"]).paths(paths)).await?;
+            let said = git
+                .text(Call::new(action, ["hash-object", "-w"]).paths(paths))
+                .await?;
             let found: Vec<ObjectId> = said.lines().filter_map(ObjectId::parse).collect();
             if found.len() != paths.len() {
                 return Err(GitError::Answer { action });
@@ -210,11 +336,18 @@ impl Checkout {
         for file in files {
             let id = match file.kind {
                 Kind::Symlink => {
-                    git.object(Call::new(action, ["hash-object", "-w", "--stdin"]).stdin(self.link_target(&file.path)?)).await?
+                    git.object(
+                        Call::new(action, ["hash-object", "-w", "--stdin"])
+                            .stdin(self.link_target(&file.path)?),
+                    )
+                    .await?
                 }
                 _ => ids.next().ok_or(GitError::Answer { action })?,
             };
-            entries.push(Entry { kind: file.kind, id });
+            entries.push(Entry {
+                kind: file.kind,
+                id,
+            });
         }
         Ok(entries)
     }
@@ -224,15 +357,27 @@ impl Checkout {
         Ok(self.configured("core.fileMode").await? != "false")
     }
 
-    /// Returns the commit that the work tree was checked out from; `None` before the first one. Where `branch` of the remote `origin` is
-    /// known here, commits that are not yet part of it do not count.
+    /// Returns the commit that the work tree was checked out from; `None` before the first one.
+    /// Where `branch` of the remote `origin` is known here, commits that are not yet part of it do
+    /// not count.
     pub async fn base(&self, branch: Option<&str>) -> Result<Option<ObjectId>, GitError> {
         let action = "read HEAD";
-        let head = self.git.run(Call::new(action, ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])).await?;
-        let Some(head) = ObjectId::parse(head.stdout.text().trim()) else { return Ok(None) };
+        let head = self
+            .git
+            .run(Call::new(
+                action,
+                ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"],
+            ))
+            .await?;
+        let Some(head) = ObjectId::parse(head.stdout.text().trim()) else {
+            return Ok(None);
+        };
         if let Some(branch) = branch {
             let tracked = format!("refs/remotes/origin/{branch}");
-            let common = self.git.run(Call::new(action, ["merge-base", "HEAD", &tracked])).await?;
+            let common = self
+                .git
+                .run(Call::new(action, ["merge-base", "HEAD", &tracked]))
+                .await?;
             if let Some(common) = ObjectId::parse(common.stdout.text().trim()) {
                 return Ok(Some(common));
             }
@@ -241,11 +386,21 @@ impl Checkout {
     }
 
     /// Returns what stands at `paths` in a commit of the checkout.
-    pub async fn entries(&self, commit: &ObjectId, paths: &[String]) -> Result<Vec<(String, Entry)>, GitError> {
+    pub async fn entries(
+        &self,
+        commit: &ObjectId,
+        paths: &[String],
+    ) -> Result<Vec<(String, Entry)>, GitError> {
         let action = "read the commit that is checked out";
         let mut entries = Vec::new();
         for paths in paths.chunks(PATHS_AT_ONCE) {
-            let said = self.git.text(Call::new(action, ["ls-tree", "-z", "--full-tree", commit.as_str()]).paths(paths)).await?;
+            let said = self
+                .git
+                .text(
+                    Call::new(action, ["ls-tree", "-z", "--full-tree", commit.as_str()])
+                        .paths(paths),
+                )
+                .await?;
             entries.extend(tree_entries(&said).ok_or(GitError::Answer { action })?);
         }
         Ok(entries)
@@ -253,59 +408,104 @@ impl Checkout {
 
     /// Returns the branch that is checked out; `None` when HEAD is detached.
     pub async fn branch(&self) -> Result<Option<String>, GitError> {
-        let output = self.git.run(Call::new("read HEAD", ["symbolic-ref", "--quiet", "HEAD"])).await?;
-        Ok(output.stdout.text().trim().strip_prefix("refs/heads/").map(str::to_owned))
+        let output = self
+            .git
+            .run(Call::new("read HEAD", ["symbolic-ref", "--quiet", "HEAD"]))
+            .await?;
+        Ok(output
+            .stdout
+            .text()
+            .trim()
+            .strip_prefix("refs/heads/")
+            .map(str::to_owned))
     }
 
     /// Returns the name that the branch `local` has at the remote `origin`.
     pub async fn remote_branch(&self, local: &str) -> Result<String, GitError> {
-        let upstream = match self.configured(&format!("branch.{local}.remote")).await?.as_str() {
+        let upstream = match self
+            .configured(&format!("branch.{local}.remote"))
+            .await?
+            .as_str()
+        {
             "origin" => self.configured(&format!("branch.{local}.merge")).await?,
             _ => String::new(),
         };
-        Ok(upstream.strip_prefix("refs/heads/").unwrap_or(local).to_owned())
+        Ok(upstream
+            .strip_prefix("refs/heads/")
+            .unwrap_or(local)
+            .to_owned())
     }
 
     /// Returns where the remote `origin` is pushed to; `None` when there is no such remote.
     pub async fn origin(&self) -> Result<Option<String>, GitError> {
-        let output = self.git.run(Call::new("read the remote", ["remote", "get-url", "--push", "origin"])).await?;
+        let output = self
+            .git
+            .run(Call::new(
+                "read the remote",
+                ["remote", "get-url", "--push", "origin"],
+            ))
+            .await?;
         let address = output.stdout.text().trim().to_owned();
         Ok((output.ending == Ending::Exited(0) && !address.is_empty()).then_some(address))
     }
 
     /// Returns whom git takes the user for; `None` when it does not know.
     pub async fn identity(&self) -> Result<Option<Identity>, GitError> {
-        let output = self.git.run(Call::new("read the user's name", ["var", "GIT_COMMITTER_IDENT"])).await?;
+        let output = self
+            .git
+            .run(Call::new(
+                "read the user's name",
+                ["var", "GIT_COMMITTER_IDENT"],
+            ))
+            .await?;
         let said = output.stdout.text();
-        Ok(said.rsplit_once('>').and_then(|(identity, _)| Identity::parse(&format!("{identity}>"))))
+        Ok(said
+            .rsplit_once('>')
+            .and_then(|(identity, _)| Identity::parse(&format!("{identity}>"))))
     }
 
     /// Returns the settings of this repository alone that speaking to remotes depends on.
     pub async fn settings(&self) -> Result<Vec<(String, String)>, GitError> {
         let sections = ["http.", "credential.", "url.", "ssh.", "protocol."];
         let keys = ["core.sshcommand", "core.askpass", "core.gitproxy"];
-        let output = self.git.run(Call::new("read the settings", ["config", "--local", "--includes", "-z", "--list"])).await?;
+        let output = self
+            .git
+            .run(Call::new(
+                "read the settings",
+                ["config", "--local", "--includes", "-z", "--list"],
+            ))
+            .await?;
         let said = output.stdout.text();
         let pairs = said.split('\0').filter_map(|pair| pair.split_once('\n'));
-        let wanted = pairs.filter(|(key, _)| keys.contains(key) || sections.iter().any(|section| key.starts_with(section)));
-        Ok(wanted.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        let wanted = pairs.filter(|(key, _)| {
+            keys.contains(key) || sections.iter().any(|section| key.starts_with(section))
+        });
+        Ok(wanted
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect())
     }
 
     /// Returns the value of a setting; empty when it is not set.
     async fn configured(&self, key: &str) -> Result<String, GitError> {
-        let output = self.git.run(Call::new("read the settings", ["config", "--get", key])).await?;
+        let output = self
+            .git
+            .run(Call::new("read the settings", ["config", "--get", key]))
+            .await?;
         Ok(output.stdout.text().trim().to_owned())
     }
 }
 
-/// Returns whether a link at `path` that says `target` leads to something within the work tree, by its words.
+/// Returns whether a link at `path` that says `target` leads to something within the work tree, by
+/// its words.
 fn stays_within(path: &str, target: &str) -> bool {
     let mut depth = path.split('/').count() - 1;
     for part in Path::new(target).components() {
         match part {
             Component::ParentDir if depth == 0 => return false,
             Component::ParentDir => depth -= 1,
-            Component::Normal(name) if name.as_bytes().eq_ignore_ascii_case(b".git") => return false,
+            Component::Normal(name) if name.as_bytes().eq_ignore_ascii_case(b".git") => {
+                return false;
+            }
             Component::Normal(_) => depth += 1,
             Component::CurDir => {}
             Component::RootDir | Component::Prefix(_) => return false,

@@ -1,8 +1,10 @@
-//! Git, by its program: what a checkout is and holds, and commits that are made and pushed without touching it.
+//! Git, by its program: what a checkout is and holds, and commits that are made and pushed without
+//! touching it.
 //!
-//! Owns how git is called: with which environment and configuration, and what its words mean. Only plumbing is used. The checkout is
-//! read and never written, neither its files nor its index, references or configuration; what is made is made in a [`Workshop`].
-//! Which files are committed, and what becomes of them, is decided elsewhere.
+//! Owns how git is called: with which environment and configuration, and what its words mean. Only
+//! plumbing is used. The checkout is read and never written, neither its files nor its index,
+//! references or configuration; what is made is made in a [`Workshop`]. Which files are committed,
+//! and what becomes of them, is decided elsewhere.
 
 use std::io;
 use std::path::PathBuf;
@@ -62,7 +64,9 @@ pub struct ObjectId(String);
 impl ObjectId {
     /// Returns the object that `text` names whole.
     pub fn parse(text: &str) -> Option<ObjectId> {
-        let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
+        let is_hexadecimal = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
         (matches!(text.len(), 40 | 64) && is_hexadecimal).then(|| ObjectId(text.to_owned()))
     }
 
@@ -126,7 +130,10 @@ pub enum GitError {
     #[error("git cannot be run")]
     Program(#[source] CommandError),
     #[error("git cannot {action}{}", said(.words))]
-    Failed { action: &'static str, words: Vec<String> },
+    Failed {
+        action: &'static str,
+        words: Vec<String>,
+    },
     #[error("git cannot {action}: it took too long")]
     TooLong { action: &'static str },
     #[error("git cannot {action}: it says too much")]
@@ -134,9 +141,16 @@ pub enum GitError {
     #[error("git cannot {action}: its answer is not understood")]
     Answer { action: &'static str },
     #[error("cannot {action} {}{}", printable(.remote), said(&.refusal.words))]
-    Remote { action: &'static str, remote: String, refusal: Refusal },
+    Remote {
+        action: &'static str,
+        remote: String,
+        refusal: Refusal,
+    },
     #[error("{} cannot be used for git's files", .directory.display())]
-    Temporary { directory: PathBuf, source: io::Error },
+    Temporary {
+        directory: PathBuf,
+        source: io::Error,
+    },
     #[error("{} cannot be read", printable(.path))]
     Unreadable { path: String, source: io::Error },
     #[error("`{}` {problem}", printable(.path))]
@@ -191,7 +205,11 @@ impl GitError {
 }
 
 fn said(words: &[String]) -> String {
-    if words.is_empty() { String::new() } else { format!(": {}", words.join("; ")) }
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", words.join("; "))
+    }
 }
 
 /// How git is called: where, and with which environment.
@@ -204,7 +222,8 @@ struct Git {
 
 /// A call of git.
 struct Call<'a> {
-    /// What it is for, as in "git cannot read HEAD"; of a remote as in "cannot push to https://git.example".
+    /// What it is for, as in "git cannot read HEAD"; of a remote as in "cannot push to
+    /// https://git.example".
     action: &'static str,
     arguments: Vec<&'a str>,
     stdin: Option<String>,
@@ -213,7 +232,12 @@ struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn new<const N: usize>(action: &'static str, arguments: [&'a str; N]) -> Call<'a> {
-        Call { action, arguments: arguments.to_vec(), stdin: None, limit: LOCAL }
+        Call {
+            action,
+            arguments: arguments.to_vec(),
+            stdin: None,
+            limit: LOCAL,
+        }
     }
 
     fn paths(mut self, paths: &'a [String]) -> Call<'a> {
@@ -234,15 +258,27 @@ impl<'a> Call<'a> {
 }
 
 impl Git {
-    /// Returns how git is called with a user's `variables`, cleared of what would lead it elsewhere: no hook is run, nobody is asked
-    /// for anything, and it speaks English.
+    /// Returns how git is called with a user's `variables`, cleared of what would lead it
+    /// elsewhere: no hook is run, nobody is asked for anything, and it speaks English.
     fn new(runner: Arc<dyn Runner>, variables: &Variables, directory: PathBuf) -> Git {
-        let kept = |name: &str| !DROPPED.contains(&name) && !name.starts_with("GIT_TRACE") && !name.starts_with("LC_");
+        let kept = |name: &str| {
+            !DROPPED.contains(&name) && !name.starts_with("GIT_TRACE") && !name.starts_with("LC_")
+        };
         let mut environment: Variables = variables.iter().filter(|(name, _)| kept(name)).collect();
-        for (name, value) in [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_LITERAL_PATHSPECS", "1")] {
+        for (name, value) in [
+            ("LC_ALL", "C"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_LITERAL_PATHSPECS", "1"),
+        ] {
             environment.set(name, value);
         }
-        Git { runner, environment, directory }.configured([
+        Git {
+            runner,
+            environment,
+            directory,
+        }
+        .configured([
             ("core.hooksPath", "/dev/null"),
             ("core.fsmonitor", "false"),
             ("gc.auto", "0"),
@@ -251,12 +287,18 @@ impl Git {
         ])
     }
 
-    /// Returns the same with further settings, which stand above those of all files. They are in the environment only.
+    /// Returns the same with further settings, which stand above those of all files. They are in
+    /// the environment only.
     fn configured<'a>(mut self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Git {
-        let mut count: usize = self.environment.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0);
+        let mut count: usize = self
+            .environment
+            .get("GIT_CONFIG_COUNT")
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0);
         for (key, value) in settings {
             self.environment.set(format!("GIT_CONFIG_KEY_{count}"), key);
-            self.environment.set(format!("GIT_CONFIG_VALUE_{count}"), value);
+            self.environment
+                .set(format!("GIT_CONFIG_VALUE_{count}"), value);
             count += 1;
         }
         self.environment.set("GIT_CONFIG_COUNT", count.to_string());
@@ -270,7 +312,12 @@ impl Git {
 
     /// Returns what git did, however it ended.
     async fn run(&self, call: Call<'_>) -> Result<Output, GitError> {
-        let Call { action, arguments, stdin, limit } = call;
+        let Call {
+            action,
+            arguments,
+            stdin,
+            limit,
+        } = call;
         tracing::debug!(arguments = %words::Redaction::default().apply(&arguments.join(" ")), "git");
         let command = Command {
             program: "git".to_owned(),
@@ -283,7 +330,9 @@ impl Git {
         let output = self.runner.run(command).await.map_err(GitError::Program)?;
         match output.ending {
             Ending::TimedOut => Err(GitError::TooLong { action }),
-            Ending::Exited(_) | Ending::Signalled if output.stdout.dropped > 0 => Err(GitError::TooMuch { action }),
+            Ending::Exited(_) | Ending::Signalled if output.stdout.dropped > 0 => {
+                Err(GitError::TooMuch { action })
+            }
             Ending::Exited(_) | Ending::Signalled => Ok(output),
         }
     }
@@ -293,7 +342,10 @@ impl Git {
         let action = call.action;
         let output = self.run(call).await?;
         if output.ending != Ending::Exited(0) {
-            return Err(GitError::Failed { action, words: words::of(&output.stderr.text(), &words::Redaction::default()) });
+            return Err(GitError::Failed {
+                action,
+                words: words::of(&output.stderr.text(), &words::Redaction::default()),
+            });
         }
         String::from_utf8(output.stdout.bytes).map_err(|_| GitError::Answer { action })
     }
@@ -311,7 +363,16 @@ fn tree_entries(text: &str) -> Option<Vec<(String, Entry)>> {
         let (meta, path) = line.split_once('\t')?;
         let mut parts = meta.split(' ');
         let (mode, _, id) = (parts.next()?, parts.next()?, parts.next()?);
-        Some((path.to_owned(), Entry { kind: Kind::of_mode(mode), id: ObjectId::parse(id)? }))
+        Some((
+            path.to_owned(),
+            Entry {
+                kind: Kind::of_mode(mode),
+                id: ObjectId::parse(id)?,
+            },
+        ))
     };
-    text.split('\0').filter(|line| !line.is_empty()).map(entry).collect()
+    text.split('\0')
+        .filter(|line| !line.is_empty())
+        .map(entry)
+        .collect()
 }

@@ -9,8 +9,15 @@ const MOST_LINES: usize = 8;
 const LONGEST_LINE: usize = 240;
 
 /// How lines of git's begin that say nothing of the cause.
-const IDLE: [&str; 7] =
-    ["remote:", "hint:", "warning:", "To ", "Please make sure you have", "and the repository exists", "error: failed to push some refs"];
+const IDLE: [&str; 7] = [
+    "remote:",
+    "hint:",
+    "warning:",
+    "To ",
+    "Please make sure you have",
+    "and the repository exists",
+    "error: failed to push some refs",
+];
 
 /// Takes out of words what nobody may see.
 #[derive(Clone, Default)]
@@ -27,10 +34,15 @@ impl Redaction {
         let mut safe = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while let Some((before, after)) = rest.split_once("://") {
-            let end =
-                after.find(|character: char| character == '/' || character.is_whitespace() || character == '\'').unwrap_or(after.len());
+            let end = after
+                .find(|character: char| {
+                    character == '/' || character.is_whitespace() || character == '\''
+                })
+                .unwrap_or(after.len());
             let (authority, behind) = after.split_at(end);
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            let host = authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host);
             safe.push_str(before);
             safe.push_str("://");
             safe.push_str(host);
@@ -71,24 +83,50 @@ pub enum RefusalKind {
 /// Returns what git said on stderr, in few short lines: a remote's own words, or else git's.
 pub(super) fn of(stderr: &str, redaction: &Redaction) -> Vec<String> {
     let redacted = redaction.apply(stderr);
-    let lines = || redacted.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let lines = || {
+        redacted
+            .split(['\n', '\r'])
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    };
     let decoration = |line: &&str| line.chars().any(char::is_alphanumeric);
-    let mut remote: Vec<&str> = lines().filter_map(|line| line.strip_prefix("remote:")).map(str::trim).filter(decoration).collect();
+    let mut remote: Vec<&str> = lines()
+        .filter_map(|line| line.strip_prefix("remote:"))
+        .map(str::trim)
+        .filter(decoration)
+        .collect();
     remote.dedup();
     let idle = |line: &&str| IDLE.iter().any(|start| line.starts_with(start));
-    let bare = |line: &'_ str| ["fatal: ", "error: "].iter().find_map(|prefix| line.strip_prefix(prefix)).unwrap_or(line).to_owned();
+    let bare = |line: &'_ str| {
+        ["fatal: ", "error: "]
+            .iter()
+            .find_map(|prefix| line.strip_prefix(prefix))
+            .unwrap_or(line)
+            .to_owned()
+    };
     let git: Vec<String> = lines().filter(|line| !idle(line)).map(bare).collect();
     let chosen: Vec<String> = if remote.is_empty() {
         git.into_iter().take(MOST_LINES).collect()
     } else {
         // What a server says of a refusal is in its own words; git adds the status.
-        let status = git.into_iter().filter(|line| line.contains("returned error"));
-        remote.into_iter().take(MOST_LINES).map(str::to_owned).chain(status.take(1)).collect()
+        let status = git
+            .into_iter()
+            .filter(|line| line.contains("returned error"));
+        remote
+            .into_iter()
+            .take(MOST_LINES)
+            .map(str::to_owned)
+            .chain(status.take(1))
+            .collect()
     };
-    chosen.iter().map(|line| excerpt(line, LONGEST_LINE)).collect()
+    chosen
+        .iter()
+        .map(|line| excerpt(line, LONGEST_LINE))
+        .collect()
 }
 
-/// Returns what a failed conversation with a remote means, by what was said on stderr and by the reason that `push --porcelain` gives.
+/// Returns what a failed conversation with a remote means, by what was said on stderr and by the
+/// reason that `push --porcelain` gives.
 pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction) -> Refusal {
     let text = format!("{stderr}\n{}", reason.unwrap_or_default()).to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -104,7 +142,13 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
         "http basic: access denied",
     ]) {
         RefusalKind::Unknown
-    } else if has(&["returned error: 403", "not allowed to push", "not allowed to upload", "you are not allowed", "permission to"]) {
+    } else if has(&[
+        "returned error: 403",
+        "not allowed to push",
+        "not allowed to upload",
+        "you are not allowed",
+        "permission to",
+    ]) {
         RefusalKind::Forbidden
     } else if has(&[
         "returned error: 404",
@@ -115,7 +159,10 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
         "cannot find repository",
     ]) {
         RefusalKind::Absent
-    } else if has(&["returned error: 30", "unable to update url base from redirection"]) {
+    } else if has(&[
+        "returned error: 30",
+        "unable to update url base from redirection",
+    ]) {
         RefusalKind::Moved
     } else if has(&["hook declined", "remote rejected"]) || reason.is_some() {
         RefusalKind::Rule
@@ -143,7 +190,8 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
     Refusal { kind, words }
 }
 
-/// Returns whether a push was rejected because somebody else was quicker, by the reason that `push --porcelain` gives.
+/// Returns whether a push was rejected because somebody else was quicker, by the reason that `push
+/// --porcelain` gives.
 pub(super) fn is_overtaken(reason: &str) -> bool {
     [
         "fetch first",
@@ -172,7 +220,10 @@ mod tests {
             redaction.apply("fatal: unable to access 'https://oauth2:glpat-x@g.example/a.git/': see http://b@c/ and hunter2"),
             "fatal: unable to access 'https://g.example/a.git/': see http://c/ and ***"
         );
-        assert_eq!(redaction.apply("https://a:b@c@g.example"), "https://g.example");
+        assert_eq!(
+            redaction.apply("https://a:b@c@g.example"),
+            "https://g.example"
+        );
         assert_eq!(redaction.apply("git@g.example:a/b"), "git@g.example:a/b");
     }
 
@@ -182,42 +233,109 @@ mod tests {
                       remote: ::error::x\nTo https://g.example/a.git\nerror: failed to push some refs to 'https://u:p@g.example/a.git'\n";
         assert_eq!(
             of(stderr, &Redaction::default()),
-            [r"GitLab: You are not allowed to push code to protected branches on this project.\u{1b}[31m", "::error::x"]
+            [
+                r"GitLab: You are not allowed to push code to protected branches on this project.\u{1b}[31m",
+                "::error::x"
+            ]
         );
-        let long = format!("remote: {}\n", "x".repeat(5000)).repeat(3) + &"remote: y\nremote: z\n".repeat(50);
+        let long = format!("remote: {}\n", "x".repeat(5000)).repeat(3)
+            + &"remote: y\nremote: z\n".repeat(50);
         let shown = of(&long, &Redaction::default());
-        assert!(shown.len() == MOST_LINES && shown.iter().all(|line| line.chars().count() <= LONGEST_LINE + 1), "{shown:?}");
-        assert_eq!(of("fatal: bad thing\n", &Redaction::default()), ["bad thing"]);
+        assert!(
+            shown.len() == MOST_LINES
+                && shown
+                    .iter()
+                    .all(|line| line.chars().count() <= LONGEST_LINE + 1),
+            "{shown:?}"
+        );
+        assert_eq!(
+            of("fatal: bad thing\n", &Redaction::default()),
+            ["bad thing"]
+        );
         let ssh = "ssh: connect to host g.example port 22: Connection refused\nfatal: Could not read from remote repository.\n\nPlease make sure \
                    you have the correct access rights\nand the repository exists.\n";
         assert_eq!(
             of(ssh, &Redaction::default()),
-            ["ssh: connect to host g.example port 22: Connection refused", "Could not read from remote repository."]
+            [
+                "ssh: connect to host g.example port 22: Connection refused",
+                "Could not read from remote repository."
+            ]
         );
     }
 
     #[test]
     fn refusals_are_told_apart() {
-        let kind = |stderr: &str, reason: Option<&str>| refusal(stderr, reason, &Redaction::default()).kind;
+        let kind = |stderr: &str, reason: Option<&str>| {
+            refusal(stderr, reason, &Redaction::default()).kind
+        };
         let gitlab = "remote: GitLab: You are not allowed to push code to protected branches on this project.";
-        assert_eq!(kind(gitlab, Some("pre-receive hook declined")), RefusalKind::Protected);
         assert_eq!(
-            kind("remote: Gitea: Not allowed to push to protected branch main", Some("pre-receive hook declined")),
+            kind(gitlab, Some("pre-receive hook declined")),
             RefusalKind::Protected
         );
-        assert_eq!(kind("", Some("protected branch hook declined")), RefusalKind::Protected);
-        let upload =
-            "remote: You are not allowed to upload code.\nfatal: unable to access 'https://g/': The requested URL returned error: 403";
+        assert_eq!(
+            kind(
+                "remote: Gitea: Not allowed to push to protected branch main",
+                Some("pre-receive hook declined")
+            ),
+            RefusalKind::Protected
+        );
+        assert_eq!(
+            kind("", Some("protected branch hook declined")),
+            RefusalKind::Protected
+        );
+        let upload = "remote: You are not allowed to upload code.\nfatal: unable to access 'https://g/': The requested URL returned error: 403";
         assert_eq!(kind(upload, None), RefusalKind::Forbidden);
-        assert_eq!(kind("fatal: could not read Username for 'https://g': terminal prompts disabled", None), RefusalKind::Unknown);
-        assert_eq!(kind("fatal: Authentication failed for 'https://g/'", None), RefusalKind::Unknown);
-        assert_eq!(kind("fatal: repository 'https://g/a.git/' not found", None), RefusalKind::Absent);
-        assert_eq!(kind("remote: commit message must name a ticket", Some("pre-receive hook declined")), RefusalKind::Rule);
-        assert_eq!(kind("fatal: unable to access 'https://g/': The requested URL returned error: 502", None), RefusalKind::Passing);
-        assert_eq!(kind("fatal: unable to access 'https://g/': The requested URL returned error: 301", None), RefusalKind::Moved);
+        assert_eq!(
+            kind(
+                "fatal: could not read Username for 'https://g': terminal prompts disabled",
+                None
+            ),
+            RefusalKind::Unknown
+        );
+        assert_eq!(
+            kind("fatal: Authentication failed for 'https://g/'", None),
+            RefusalKind::Unknown
+        );
+        assert_eq!(
+            kind("fatal: repository 'https://g/a.git/' not found", None),
+            RefusalKind::Absent
+        );
+        assert_eq!(
+            kind(
+                "remote: commit message must name a ticket",
+                Some("pre-receive hook declined")
+            ),
+            RefusalKind::Rule
+        );
+        assert_eq!(
+            kind(
+                "fatal: unable to access 'https://g/': The requested URL returned error: 502",
+                None
+            ),
+            RefusalKind::Passing
+        );
+        assert_eq!(
+            kind(
+                "fatal: unable to access 'https://g/': The requested URL returned error: 301",
+                None
+            ),
+            RefusalKind::Moved
+        );
         assert_eq!(kind("fatal: something else", None), RefusalKind::Other);
-        assert_eq!(refusal("", Some("shallow update not allowed"), &Redaction::default()).words, ["shallow update not allowed"]);
-        assert!(is_overtaken("fetch first") && is_overtaken("cannot lock ref 'refs/heads/main': is at 1 but expected 2"));
+        assert_eq!(
+            refusal(
+                "",
+                Some("shallow update not allowed"),
+                &Redaction::default()
+            )
+            .words,
+            ["shallow update not allowed"]
+        );
+        assert!(
+            is_overtaken("fetch first")
+                && is_overtaken("cannot lock ref 'refs/heads/main': is at 1 but expected 2")
+        );
         assert!(!is_overtaken("pre-receive hook declined"));
     }
 
@@ -232,9 +350,15 @@ mod tests {
         let redaction = Redaction::new(["hunter2".to_owned()]);
         crate::model::fuzz_tests::fuzz("words of git", &seeds, |input| {
             let text = crate::model::fuzz_tests::text(input);
-            for said in [refusal(&text, None, &redaction), refusal("", Some(&text), &redaction)] {
+            for said in [
+                refusal(&text, None, &redaction),
+                refusal("", Some(&text), &redaction),
+            ] {
                 for word in said.words {
-                    assert!(!word.contains("hunter2") && crate::model::text::printable(&word) == word, "{word}");
+                    assert!(
+                        !word.contains("hunter2") && crate::model::text::printable(&word) == word,
+                        "{word}"
+                    );
                 }
             }
             is_overtaken(&text);

@@ -1,12 +1,15 @@
 //! Logging in: what a host asks for, and the tokens it gave.
 //!
-//! Tokens are kept per set of scopes and fetched once, however many requests wait for them. Once a host has asked for a login,
-//! later requests bring it along; one that never asked is asked directly.
+//! Tokens are kept per set of scopes and fetched once, however many requests wait for them. Once a
+//! host has asked for a login, later requests bring it along; one that never asked is asked
+//! directly.
 //!
-//! Where credentials go: to the registry itself, and to the token server ("realm") that it names. Realms are commonly on other
-//! hosts (Docker Hub's, GitLab's), so the first realm that a host names in a run is taken as its own: the connection was verified
-//! as the host's, unless the user exempted the host from that. It must be https unless the registry itself is plain HTTP. A later answer that names another
-//! realm host is refused: whoever can make a registry send one header cannot collect credentials with it.
+//! Where credentials go: to the registry itself, and to the token server ("realm") that it names.
+//! Realms are commonly on other hosts (Docker Hub's, GitLab's), so the first realm that a host
+//! names in a run is taken as its own: the connection was verified as the host's, unless the user
+//! exempted the host from that. It must be https unless the registry itself is plain HTTP. A later
+//! answer that names another realm host is refused: whoever can make a registry send one header
+//! cannot collect credentials with it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,14 +32,16 @@ use crate::model::Secret;
 
 /// What is known of a host's way of logging in.
 pub(super) struct Auth {
-    /// Held by the first request to a host, so that the others learn from its answer instead of being refused each.
+    /// Held by the first request to a host, so that the others learn from its answer instead of
+    /// being refused each.
     introduction: AsyncMutex<()>,
     known: Mutex<Known>,
     tokens: Mutex<HashMap<Vec<String>, Arc<AsyncMutex<Slot>>>>,
     /// Whether a token of unknown kind turned out to be a password.
     pub(super) is_password: AtomicBool,
-    /// Places among the connections to the token server. They are not those of the registry: downloads may hold all of them until
-    /// their uploads got a token. Who holds one waits for the token server only.
+    /// Places among the connections to the token server. They are not those of the registry:
+    /// downloads may hold all of them until their uploads got a token. Who holds one waits for the
+    /// token server only.
     places: Semaphore,
     /// Counts the tokens that could not be had.
     pub(super) outage: Outage,
@@ -67,7 +72,8 @@ pub(super) enum Slot {
     Token(Token),
     /// The token server refused, with what it said: it is not asked again in this run.
     Refused(String),
-    /// The token server failed at this time. Who waited for the token then has the same failure; others ask again.
+    /// The token server failed at this time. Who waited for the token then has the same failure;
+    /// others ask again.
     Failed(Arc<Error>, Instant),
 }
 
@@ -114,7 +120,8 @@ impl Authorization {
 }
 
 impl Auth {
-    /// Returns what is known of a host that nobody spoke to, to whose token server at most `connections` are made.
+    /// Returns what is known of a host that nobody spoke to, to whose token server at most
+    /// `connections` are made.
     pub(super) fn new(connections: usize) -> Auth {
         Auth {
             introduction: AsyncMutex::default(),
@@ -133,7 +140,8 @@ impl Auth {
         self.places.acquire().await.ok()
     }
 
-    /// Waits until the host is known, or returns a guard that makes the caller the one who introduces it.
+    /// Waits until the host is known, or returns a guard that makes the caller the one who
+    /// introduces it.
     pub(super) async fn introduction(&self) -> Option<AsyncMutexGuard<'_, ()>> {
         if self.is_known() {
             return None;
@@ -162,12 +170,17 @@ impl Auth {
         }
     }
 
-    /// Takes in what a refusal asks for. Fails when that is nothing that can be given, or not to be trusted.
+    /// Takes in what a refusal asks for. Fails when that is nothing that can be given, or not to be
+    /// trusted.
     pub(super) fn learn(&self, headers: &HeaderMap, host: &HostState) -> Result<(), Error> {
         let Some(challenge) = challenge(headers) else {
             return if matches!(self.login(), Login::None) {
                 let detail = "it asks for a login without saying how".to_owned();
-                Err(Error::Unauthorized { host: host.credential_host.clone(), detail, origin: None })
+                Err(Error::Unauthorized {
+                    host: host.credential_host.clone(),
+                    detail,
+                    origin: None,
+                })
             } else {
                 Ok(())
             };
@@ -179,13 +192,18 @@ impl Auth {
                 if let Known::Bearer(known) = &*self.known()
                     && known.url.origin() != url.origin()
                 {
-                    return Err(misled(host, &url, "it is not the token server that the host named before"));
+                    return Err(misled(
+                        host,
+                        &url,
+                        "it is not the token server that the host named before",
+                    ));
                 }
                 Known::Bearer(Arc::new(Realm { url, service }))
             }
         };
         let mut known = self.known();
-        // The first token server stays the known one, even when a later answer asks for another login.
+        // The first token server stays the known one, even when a later answer asks for another
+        // login.
         if !matches!(*known, Known::Bearer(_)) || matches!(learned, Known::Bearer(_)) {
             *known = learned;
         }
@@ -217,7 +235,8 @@ impl Auth {
 }
 
 fn realm_url(realm: &str, host: &HostState) -> Result<Url, Error> {
-    let url = Url::parse(realm).map_err(|_| misled(host, &host.base, "its token server's address is no address"))?;
+    let url = Url::parse(realm)
+        .map_err(|_| misled(host, &host.base, "its token server's address is no address"))?;
     match url.scheme() {
         "https" => Ok(url),
         "http" if host.base.scheme() == "http" => Ok(url),
@@ -226,10 +245,17 @@ fn realm_url(realm: &str, host: &HostState) -> Result<Url, Error> {
 }
 
 fn misled(host: &HostState, url: &Url, reason: &'static str) -> Error {
-    Error::Misled { host: host.name.clone(), url: url.into(), reason }
+    Error::Misled {
+        host: host.name.clone(),
+        url: url.into(),
+        reason,
+    }
 }
 
 /// Returns the value of an `Authorization` header with a user name and a password (RFC 7617).
 pub(super) fn basic(username: &str, password: &Secret) -> Option<HeaderValue> {
-    sensitive(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))))
+    sensitive(format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{}", password.expose()))
+    ))
 }

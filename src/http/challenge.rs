@@ -15,8 +15,8 @@ pub(super) enum Challenge {
     },
 }
 
-/// Returns the way to log in that the headers of an answer ask for; a token where there is a choice. `None` when they ask for
-/// nothing that is known.
+/// Returns the way to log in that the headers of an answer ask for; a token where there is a
+/// choice. `None` when they ask for nothing that is known.
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = false;
     for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -26,7 +26,10 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
             if challenge.scheme.eq_ignore_ascii_case("bearer")
                 && let Some(realm) = parameter(&challenge, "realm")
             {
-                return Some(Challenge::Bearer { realm, service: parameter(&challenge, "service") });
+                return Some(Challenge::Bearer {
+                    realm,
+                    service: parameter(&challenge, "service"),
+                });
             }
             basic |= challenge.scheme.eq_ignore_ascii_case("basic");
         }
@@ -35,7 +38,11 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
 }
 
 fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
-    challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped())
+    challenge
+        .params
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.to_unescaped())
 }
 
 #[cfg(test)]
@@ -53,17 +60,33 @@ mod tests {
     }
 
     fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
+        Some(Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: service.map(str::to_owned),
+        })
     }
 
     #[test]
     fn a_token_is_preferred_in_whatever_order_and_number_of_headers() {
-        let token = r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
+        let token =
+            r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
         assert_eq!(of(&[token]), bearer("https://a.example/token", Some("s")));
-        assert_eq!(of(&[r#"Basic realm="x""#, token]), bearer("https://a.example/token", Some("s")));
-        assert_eq!(of(&[token, r#"Basic realm="x""#]), bearer("https://a.example/token", Some("s")));
-        assert_eq!(of(&[&format!(r#"Basic realm="x", {token}"#)]), bearer("https://a.example/token", Some("s")));
-        assert_eq!(of(&[r#"bearer REALM="https://a.example""#]), bearer("https://a.example", None));
+        assert_eq!(
+            of(&[r#"Basic realm="x""#, token]),
+            bearer("https://a.example/token", Some("s"))
+        );
+        assert_eq!(
+            of(&[token, r#"Basic realm="x""#]),
+            bearer("https://a.example/token", Some("s"))
+        );
+        assert_eq!(
+            of(&[&format!(r#"Basic realm="x", {token}"#)]),
+            bearer("https://a.example/token", Some("s"))
+        );
+        assert_eq!(
+            of(&[r#"bearer REALM="https://a.example""#]),
+            bearer("https://a.example", None)
+        );
         assert_eq!(of(&[r#"BASIC realm="a \"b\"""#]), Some(Challenge::Basic));
     }
 
@@ -71,8 +94,14 @@ mod tests {
     fn what_is_unknown_or_broken_is_left_out() {
         assert_eq!(of(&[]), None);
         assert_eq!(of(&["Negotiate"]), None);
-        assert_eq!(of(&[r#"Bearer service="s""#, "Basic realm=x"]), Some(Challenge::Basic));
-        assert_eq!(of(&[r#"Bearer realm="https://a.example"#, r#"Basic realm="x""#]), Some(Challenge::Basic));
+        assert_eq!(
+            of(&[r#"Bearer service="s""#, "Basic realm=x"]),
+            Some(Challenge::Basic)
+        );
+        assert_eq!(
+            of(&[r#"Bearer realm="https://a.example"#, r#"Basic realm="x""#]),
+            Some(Challenge::Basic)
+        );
     }
 
     proptest::proptest! {
@@ -84,9 +113,13 @@ mod tests {
 
     #[test]
     fn fuzzing_challenges() {
-        let seeds = [r#"Bearer realm="https://auth.example/token",service="r.example",scope="a:b:pull""#, "Basic realm=a, Bearer realm=b"];
+        let seeds = [
+            r#"Bearer realm="https://auth.example/token",service="r.example",scope="a:b:pull""#,
+            "Basic realm=a, Bearer realm=b",
+        ];
         crate::model::fuzz_tests::fuzz("challenges", &seeds, |input| {
-            let headers = HeaderValue::from_bytes(input).map(|value| HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]));
+            let headers = HeaderValue::from_bytes(input)
+                .map(|value| HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]));
             drop(headers.map(|headers| challenge(&headers)));
         });
     }

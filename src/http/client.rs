@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Certificate, Identity, Method, StatusCode, Url};
 
 use tokio_util::task::TaskTracker;
@@ -28,7 +30,8 @@ use crate::model::{Clock, Host};
 const USER_AGENT: &str = concat!("imglife/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long an unused connection is kept: below what servers and balancers commonly allow, so they are not closed under a request.
+/// How long an unused connection is kept: below what servers and balancers commonly allow, so they
+/// are not closed under a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a run that ends waits for what it gave up to be tidied up.
@@ -37,7 +40,8 @@ const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
 const MOST_REDIRECTS: usize = 5;
 const LARGEST_ERROR: usize = 64 * 1024;
 
-/// How much longer than other requests an upload may take between its last byte and the answer: the registry stores it then.
+/// How much longer than other requests an upload may take between its last byte and the answer: the
+/// registry stores it then.
 const UPLOAD_PATIENCE: u32 = 5;
 
 /// The client that every request of a run is sent with.
@@ -89,13 +93,14 @@ impl Client {
         }
     }
 
-    /// Lets `task` run on its own: it tidies up after something that was given up, and nobody waits for it but [`Client::settle`].
-    /// Must be called on a runtime.
+    /// Lets `task` run on its own: it tidies up after something that was given up, and nobody waits
+    /// for it but [`Client::settle`]. Must be called on a runtime.
     pub fn tidy_up(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.tidying.spawn(task));
     }
 
-    /// Waits until everything that was given up is tidied up, at most for a short time: for a run that is about to end.
+    /// Waits until everything that was given up is tidied up, at most for a short time: for a run
+    /// that is about to end.
     pub async fn settle(&self) {
         self.tidying.close();
         // What is not done by then, hosts tidy up by themselves some day.
@@ -103,8 +108,8 @@ impl Client {
         self.tidying.reopen();
     }
 
-    /// Returns the answer to `request` when it is a success, read whole. Tried again as the classification in `retry` says,
-    /// unless its body is a stream.
+    /// Returns the answer to `request` when it is a success, read whole. Tried again as the
+    /// classification in `retry` says, unless its body is a stream.
     pub async fn send(&self, mut request: Request) -> Result<Answer, Error> {
         if matches!(request.body, Body::Stream { .. }) {
             return self.send_once(request).await;
@@ -125,42 +130,68 @@ impl Client {
         self.exchange(&host, &mut request).await
     }
 
-    /// Returns the answer to `request` when it is a success, its content yet to be read. Tried again until the content begins.
+    /// Returns the answer to `request` when it is a success, its content yet to be read. Tried
+    /// again until the content begins.
     pub async fn open(&self, mut request: Request) -> Result<Download, Error> {
         let host = self.host(&request.host)?;
         let mut tries = self.tries_on(&host, request.kind);
         loop {
-            match self.attempt(&host, &mut request, Seat::New(Class::Download)).await {
-                Ok((response, permit)) => return Ok(self.download(request.method, response, permit)),
+            match self
+                .attempt(&host, &mut request, Seat::New(Class::Download))
+                .await
+            {
+                Ok((response, permit)) => {
+                    return Ok(self.download(request.method, response, permit));
+                }
                 Err(error) => tries.after(error).await?,
             }
         }
     }
 
-    /// Returns a download in the place of one that broke, whose content must be dropped by then. Not tried again.
+    /// Returns a download in the place of one that broke, whose content must be dropped by then.
+    /// Not tried again.
     pub async fn open_again(&self, mut request: Request, place: &Place) -> Result<Download, Error> {
         let host = self.host(&request.host)?;
-        let (response, permit) = self.attempt(&host, &mut request, Seat::Kept(&place.0)).await?;
+        let (response, permit) = self
+            .attempt(&host, &mut request, Seat::Kept(&place.0))
+            .await?;
         Ok(self.download(request.method, response, permit))
     }
 
-    /// Sends a request that somebody else made and signed, to `url`, and returns the answer, read whole up to `limit` bytes, whatever
-    /// its status. Tried again as other requests are. Redirects are not followed, and no credential is added.
+    /// Sends a request that somebody else made and signed, to `url`, and returns the answer, read
+    /// whole up to `limit` bytes, whatever its status. Tried again as other requests are. Redirects
+    /// are not followed, and no credential is added.
     pub async fn relay(&self, request: Relayed) -> Result<Answer, Error> {
-        let Relayed { method, url, headers, body, kind, limit } = request;
+        let Relayed {
+            method,
+            url,
+            headers,
+            body,
+            kind,
+            limit,
+        } = request;
         let name = host_of(&url).ok_or_else(|| malformed(&url, "the address names no host"))?;
         let host = self.host(&name)?;
         let mut tries = self.tries_on(&host, kind);
         loop {
             let permit = host.place_and_turn(kind, Class::Exchange).await;
-            let body = if body.is_empty() { Body::Empty } else { Body::Bytes(body.clone()) };
-            let answer = match self.transmit(&host, &method, &url, &headers, body, None).await {
+            let body = if body.is_empty() {
+                Body::Empty
+            } else {
+                Body::Bytes(body.clone())
+            };
+            let answer = match self
+                .transmit(&host, &method, &url, &headers, body, None)
+                .await
+            {
                 Ok(response) => self.collect(&method, response, limit).await,
                 Err(error) => Err(error),
             };
             drop(permit);
             match answer {
-                Ok(answer) if classify_status(answer.status) == Verdict::Final => return Ok(answer),
+                Ok(answer) if classify_status(answer.status) == Verdict::Final => {
+                    return Ok(answer);
+                }
                 Ok(answer) => tries.after(self.refused(&method, &answer)).await?,
                 Err(error) => tries.after(error).await?,
             }
@@ -173,7 +204,12 @@ impl Client {
     }
 
     pub(super) fn tries_on(&self, host: &Arc<HostState>, kind: Kind) -> Tries {
-        Tries::new(Arc::clone(host), kind, self.settings.retry_delay, self.settings.deadline)
+        Tries::new(
+            Arc::clone(host),
+            kind,
+            self.settings.retry_delay,
+            self.settings.deadline,
+        )
     }
 
     pub(super) fn host(&self, name: &Host) -> Result<Arc<HostState>, Error> {
@@ -187,19 +223,31 @@ impl Client {
     }
 
     async fn exchange(&self, host: &HostState, request: &mut Request) -> Result<Answer, Error> {
-        let (response, _permit) = self.attempt(host, request, Seat::New(Class::Exchange)).await?;
+        let (response, _permit) = self
+            .attempt(host, request, Seat::New(Class::Exchange))
+            .await?;
         self.collect(&request.method, response, request.limit).await
     }
 
-    /// Sends a request once, or once more with a login where one is asked for. Returns only successes.
-    async fn attempt(&self, host: &HostState, request: &mut Request, seat: Seat<'_>) -> Result<(reqwest::Response, Permit), Error> {
+    /// Sends a request once, or once more with a login where one is asked for. Returns only
+    /// successes.
+    async fn attempt(
+        &self,
+        host: &HostState,
+        request: &mut Request,
+        seat: Seat<'_>,
+    ) -> Result<(reqwest::Response, Permit), Error> {
         let url = host.url(&request.target)?;
         self.check_plain(host, &url)?;
         let own = host.is_own(&url);
         let asked = own && request.log_in == LogIn::AsAsked;
         let began = Instant::now();
         loop {
-            let introduction = if asked { host.auth.introduction().await } else { None };
+            let introduction = if asked {
+                host.auth.introduction().await
+            } else {
+                None
+            };
             let authorization = match request.log_in {
                 LogIn::AsAsked if own => self.authorization(host, &request.access).await?,
                 LogIn::Basic if own => self.basic(host, &request.access).await?,
@@ -217,10 +265,14 @@ impl Client {
                 }
             };
             let trial = match &authorization {
-                Authorization::Password(login) if asked => match host.auth.logins.begin(login.as_bytes()).await {
-                    Ok(trial) => Some(trial),
-                    Err(reasons) => return Err(self.unauthorized(host, &request.access, &reasons).await?),
-                },
+                Authorization::Password(login) if asked => {
+                    match host.auth.logins.begin(login.as_bytes()).await {
+                        Ok(trial) => Some(trial),
+                        Err(reasons) => {
+                            return Err(self.unauthorized(host, &request.access, &reasons).await?);
+                        }
+                    }
+                }
                 _ => None,
             };
             let once = matches!(request.body, Body::Stream { .. });
@@ -232,8 +284,11 @@ impl Client {
                 authorization: authorization.header(),
             };
             let answer = self.follow(host, sending).await;
-            let is_challenge =
-                |response: &reqwest::Response| asked && response.status() == StatusCode::UNAUTHORIZED && host.is_own(response.url());
+            let is_challenge = |response: &reqwest::Response| {
+                asked
+                    && response.status() == StatusCode::UNAUTHORIZED
+                    && host.is_own(response.url())
+            };
             if asked && !answer.as_ref().is_ok_and(is_challenge) {
                 // Failures count too: those who wait shall not wait for one another's.
                 host.auth.answered();
@@ -244,7 +299,8 @@ impl Client {
             }
             if !is_challenge(&response) {
                 if let Some(trial) = trial
-                    && (response.status().is_success() || response.status() == StatusCode::NOT_FOUND)
+                    && (response.status().is_success()
+                        || response.status() == StatusCode::NOT_FOUND)
                 {
                     trial.taken();
                 }
@@ -267,21 +323,46 @@ impl Client {
                 host.auth.forget(&request.access.scopes, token).await;
             }
             if once {
-                return Err(Error::StaleToken { host: host.credential_host.clone() });
+                return Err(Error::StaleToken {
+                    host: host.credential_host.clone(),
+                });
             }
         }
     }
 
-    /// Sends a request and follows redirects, without the credential when they lead to another origin.
-    pub(super) async fn follow(&self, host: &HostState, sending: Sending<'_>) -> Result<reqwest::Response, Error> {
-        let Sending { method, mut url, headers, mut body, mut authorization } = sending;
+    /// Sends a request and follows redirects, without the credential when they lead to another
+    /// origin.
+    pub(super) async fn follow(
+        &self,
+        host: &HostState,
+        sending: Sending<'_>,
+    ) -> Result<reqwest::Response, Error> {
+        let Sending {
+            method,
+            mut url,
+            headers,
+            mut body,
+            mut authorization,
+        } = sending;
         for _ in 0..=MOST_REDIRECTS {
-            let response = self.transmit(host, method, &url, headers, body.take(), authorization.as_ref()).await?;
+            let response = self
+                .transmit(
+                    host,
+                    method,
+                    &url,
+                    headers,
+                    body.take(),
+                    authorization.as_ref(),
+                )
+                .await?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !is_redirect || !matches!(*method, Method::GET | Method::HEAD) {
                 return Ok(response);
             }
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|value| value.to_str().ok());
             let Some(next) = location.and_then(|text| join(&url, text)) else {
                 return Err(malformed(&url, "a redirect that says no address"));
             };
@@ -306,7 +387,10 @@ impl Client {
         body: Body,
         authorization: Option<&(HeaderName, &HeaderValue)>,
     ) -> Result<reqwest::Response, Error> {
-        let mut builder = self.connections(host, url)?.request(method.clone(), url.clone()).headers(headers.clone());
+        let mut builder = self
+            .connections(host, url)?
+            .request(method.clone(), url.clone())
+            .headers(headers.clone());
         if let Some((name, value)) = authorization {
             self.sent.header(value);
             builder = builder.header(name, *value);
@@ -323,7 +407,9 @@ impl Client {
                 let content = content.inspect(move |_| {
                     count.fetch_add(1, Ordering::Relaxed);
                 });
-                builder.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap_stream(content))
+                builder
+                    .header(CONTENT_LENGTH, length)
+                    .body(reqwest::Body::wrap_stream(content))
             }
         };
         let mut answer = std::pin::pin!(builder.send());
@@ -339,17 +425,39 @@ impl Client {
                 }
                 Ok(Err(error)) => return Err(broken(method, url, error)),
                 Err(_) if sent.load(Ordering::Relaxed) != before => {}
-                Err(_) => return Err(Error::Stalled { method: method.clone(), url: url.into(), limit: patience, tries: 1 }),
+                Err(_) => {
+                    return Err(Error::Stalled {
+                        method: method.clone(),
+                        url: url.into(),
+                        limit: patience,
+                        tries: 1,
+                    });
+                }
             }
         }
     }
 
     /// Returns an answer other than success as an error, with what it says.
     pub(super) async fn refusal(&self, method: &Method, response: reqwest::Response) -> Error {
-        let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
+        let (status, headers, url) = (
+            response.status(),
+            response.headers().clone(),
+            response.url().clone(),
+        );
         // Why it failed is told by the status already when the reasons cannot be read.
-        let body = self.read(method, response, LARGEST_ERROR).await.unwrap_or_default();
-        self.refused(method, &Answer { status, headers, url, body })
+        let body = self
+            .read(method, response, LARGEST_ERROR)
+            .await
+            .unwrap_or_default();
+        self.refused(
+            method,
+            &Answer {
+                status,
+                headers,
+                url,
+                body,
+            },
+        )
     }
 
     fn refused(&self, method: &Method, answer: &Answer) -> Error {
@@ -372,24 +480,50 @@ impl Client {
         }))
     }
 
-    pub(super) async fn collect(&self, method: &Method, response: reqwest::Response, limit: usize) -> Result<Answer, Error> {
-        let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
+    pub(super) async fn collect(
+        &self,
+        method: &Method,
+        response: reqwest::Response,
+        limit: usize,
+    ) -> Result<Answer, Error> {
+        let (status, headers, url) = (
+            response.status(),
+            response.headers().clone(),
+            response.url().clone(),
+        );
         let body = self.read(method, response, limit).await?;
-        Ok(Answer { status, headers, url, body })
+        Ok(Answer {
+            status,
+            headers,
+            url,
+            body,
+        })
     }
 
-    async fn read(&self, method: &Method, mut response: reqwest::Response, limit: usize) -> Result<Bytes, Error> {
+    async fn read(
+        &self,
+        method: &Method,
+        mut response: reqwest::Response,
+        limit: usize,
+    ) -> Result<Bytes, Error> {
         let mut body = BytesMut::new();
         while let Some(chunk) = self.chunk(method, &mut response).await? {
             if body.len() + chunk.len() > limit {
-                return Err(Error::TooLarge { url: response.url().into(), limit });
+                return Err(Error::TooLarge {
+                    url: response.url().into(),
+                    limit,
+                });
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
     }
 
-    async fn chunk(&self, method: &Method, response: &mut reqwest::Response) -> Result<Option<Bytes>, Error> {
+    async fn chunk(
+        &self,
+        method: &Method,
+        response: &mut reqwest::Response,
+    ) -> Result<Option<Bytes>, Error> {
         next_chunk(method, response, self.settings.stall).await
     }
 
@@ -397,11 +531,21 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let stall = self.settings.stall;
         let place = Place(permit.clone());
-        let content = futures_util::stream::try_unfold((response, permit), move |(mut response, permit)| {
-            let method = method.clone();
-            async move { Ok(next_chunk(&method, &mut response, stall).await?.map(|chunk| (chunk, (response, permit)))) }
-        });
-        Download { status, headers, content: content.boxed(), place }
+        let content =
+            futures_util::stream::try_unfold((response, permit), move |(mut response, permit)| {
+                let method = method.clone();
+                async move {
+                    Ok(next_chunk(&method, &mut response, stall)
+                        .await?
+                        .map(|chunk| (chunk, (response, permit))))
+                }
+            });
+        Download {
+            status,
+            headers,
+            content: content.boxed(),
+            place,
+        }
     }
 
     /// Checks that a redirect may be followed from one origin to another.
@@ -419,15 +563,25 @@ impl Client {
             "http" => {
                 host.is_own(url)
                     || host_of(url).is_some_and(|host| self.settings.insecure.contains(&host))
-                    || self.settings.hosts.values().filter_map(|rules| rules.endpoint.as_ref()).any(|end| end.origin() == url.origin())
+                    || self
+                        .settings
+                        .hosts
+                        .values()
+                        .filter_map(|rules| rules.endpoint.as_ref())
+                        .any(|end| end.origin() == url.origin())
             }
             _ => return Err(misled(host, url, "it is neither http nor https")),
         };
-        if allowed { Ok(()) } else { Err(misled(host, url, PLAIN_HTTP)) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(misled(host, url, PLAIN_HTTP))
+        }
     }
 
-    /// Returns what `url` is reached with. The special rules of a host are its own: another that it leads to has those that are
-    /// set for it. Its other ports, where token servers like to be, are the same host.
+    /// Returns what `url` is reached with. The special rules of a host are its own: another that it
+    /// leads to has those that are set for it. Its other ports, where token servers like to be, are
+    /// the same host.
     fn connections(&self, host: &HostState, url: &Url) -> Result<reqwest::Client, Error> {
         let key = if url.scheme() == "http" {
             Connections::Plain
@@ -437,7 +591,10 @@ impl Client {
             let rules = host_of(url).and_then(|name| self.settings.hosts.get(&name));
             Connections::Tls(rules.map(|rules| rules.tls.clone()).unwrap_or_default())
         };
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = connections.get(&key) {
             return Ok(client.clone());
         }
@@ -456,17 +613,19 @@ fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Er
         .default_headers(headers)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // Layers are few and large: with HTTP/2 they would share one connection and its flow control, which is slower than a
-        // connection each, and stalls all when one is read slowly.
+        // Layers are few and large: with HTTP/2 they would share one connection and its flow
+        // control, which is slower than a connection each, and stalls all when one is read slowly.
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT);
     match connections {
-        // No certificates are needed, so none are looked for: they may be missing where nothing but plain HTTP is spoken.
+        // No certificates are needed, so none are looked for: they may be missing where nothing but
+        // plain HTTP is spoken.
         Connections::Plain => builder = builder.tls_certs_only([]),
         Connections::Tls(tls) => {
             if let Some(file) = &tls.ca_file {
-                let certificates = Certificate::from_pem_bundle(&read_pem(host, file)?).map_err(|error| unusable(host, file, error))?;
+                let certificates = Certificate::from_pem_bundle(&read_pem(host, file)?)
+                    .map_err(|error| unusable(host, file, error))?;
                 if certificates.is_empty() {
                     return Err(unusable(host, file, "it has no certificate"));
                 }
@@ -476,15 +635,27 @@ fn connect(connections: &Connections, host: &Host) -> Result<reqwest::Client, Er
                 let mut pem = read_pem(host, &pair.certificate)?;
                 pem.push(b'\n');
                 pem.extend(read_pem(host, &pair.key)?);
-                builder = builder.identity(Identity::from_pem(&pem).map_err(|error| unusable(host, &pair.certificate, error))?);
+                builder = builder.identity(
+                    Identity::from_pem(&pem)
+                        .map_err(|error| unusable(host, &pair.certificate, error))?,
+                );
             }
             builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
         }
     }
     builder.build().map_err(|source| match connections {
-        Connections::Tls(Tls { ca_file: Some(file), .. }) => unusable(host, file, source),
-        Connections::Tls(Tls { client_certificate: Some(pair), .. }) => unusable(host, &pair.certificate, source),
-        _ => Error::Setup { host: host.clone(), source },
+        Connections::Tls(Tls {
+            ca_file: Some(file),
+            ..
+        }) => unusable(host, file, source),
+        Connections::Tls(Tls {
+            client_certificate: Some(pair),
+            ..
+        }) => unusable(host, &pair.certificate, source),
+        _ => Error::Setup {
+            host: host.clone(),
+            source,
+        },
     })
 }
 
@@ -493,25 +664,50 @@ fn read_pem(host: &Host, file: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn unusable(host: &Host, file: &Path, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-    Error::Certificate { host: host.clone(), file: file.to_owned(), source: source.into() }
+    Error::Certificate {
+        host: host.clone(),
+        file: file.to_owned(),
+        source: source.into(),
+    }
 }
 
-async fn next_chunk(method: &Method, response: &mut reqwest::Response, stall: Duration) -> Result<Option<Bytes>, Error> {
+async fn next_chunk(
+    method: &Method,
+    response: &mut reqwest::Response,
+    stall: Duration,
+) -> Result<Option<Bytes>, Error> {
     match tokio::time::timeout(stall, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),
         Ok(Err(error)) => Err(broken(method, response.url(), error)),
-        Err(_) => Err(Error::Stalled { method: method.clone(), url: response.url().into(), limit: stall, tries: 1 }),
+        Err(_) => Err(Error::Stalled {
+            method: method.clone(),
+            url: response.url().into(),
+            limit: stall,
+            tries: 1,
+        }),
     }
 }
 
 fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
-    Error::Connection { method: method.clone(), url: url.into(), tries: 1, source: Fault::new(error) }
+    Error::Connection {
+        method: method.clone(),
+        url: url.into(),
+        tries: 1,
+        source: Fault::new(error),
+    }
 }
 
 pub(super) fn malformed(url: &Url, problem: &str) -> Error {
-    Error::Malformed { url: url.into(), problem: problem.to_owned() }
+    Error::Malformed {
+        url: url.into(),
+        problem: problem.to_owned(),
+    }
 }
 
 fn misled(host: &HostState, url: &Url, reason: &'static str) -> Error {
-    Error::Misled { host: host.name.clone(), url: url.into(), reason }
+    Error::Misled {
+        host: host.name.clone(),
+        url: url.into(),
+        reason,
+    }
 }

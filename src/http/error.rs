@@ -16,30 +16,49 @@ use crate::error::chain;
 use crate::model::Host;
 use crate::model::text::{Masker, excerpt, printable};
 
-/// Why a request did not succeed. No variant shows a credential, a header or the value of a query that could be a secret.
+/// Why a request did not succeed. No variant shows a credential, a header or the value of a query
+/// that could be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The host answered, with a status other than success.
     #[error("{0}")]
     Refused(Box<Refusal>),
     #[error("{method} {url}: the connection failed{}", after(*tries))]
-    Connection { method: Method, url: SafeUrl, tries: u32, source: Fault },
+    Connection {
+        method: Method,
+        url: SafeUrl,
+        tries: u32,
+        source: Fault,
+    },
     #[error("{method} {url}: nothing happened for {} seconds{}", limit.as_secs(), after(*tries))]
-    Stalled { method: Method, url: SafeUrl, limit: Duration, tries: u32 },
+    Stalled {
+        method: Method,
+        url: SafeUrl,
+        limit: Duration,
+        tries: u32,
+    },
     /// `origin` tells where the login is from that was refused; `None` when there was none.
     #[error("{host} refused access: {detail}")]
-    Unauthorized { host: Host, detail: String, origin: Option<String> },
+    Unauthorized {
+        host: Host,
+        detail: String,
+        origin: Option<String>,
+    },
     /// A token was refused when content was being sent with it; another may be taken.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
-    /// The token server failed, after its own tries: what it answered says nothing of the request that needed the token. All who
-    /// waited for the token have the same failure.
+    /// The token server failed, after its own tries: what it answered says nothing of the request
+    /// that needed the token. All who waited for the token have the same failure.
     #[error(transparent)]
     TokenServer(Arc<Error>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error("{host} leads to {url}, which is not followed: {reason}")]
-    Misled { host: Host, url: SafeUrl, reason: &'static str },
+    Misled {
+        host: Host,
+        url: SafeUrl,
+        reason: &'static str,
+    },
     #[error("{url}: the answer has more than {limit} bytes")]
     TooLarge { url: SafeUrl, limit: usize },
     #[error("{url}: {problem}")]
@@ -49,7 +68,11 @@ pub enum Error {
     #[error("cannot set up TLS for {host}")]
     Setup { host: Host, source: reqwest::Error },
     #[error("cannot read {}, which is set for {host}", .file.display())]
-    Certificate { host: Host, file: PathBuf, source: Box<dyn StdError + Send + Sync> },
+    Certificate {
+        host: Host,
+        file: PathBuf,
+        source: Box<dyn StdError + Send + Sync>,
+    },
 }
 
 impl Error {
@@ -71,7 +94,8 @@ impl Error {
         matches!(self, Error::Connection { .. } | Error::Stalled { .. })
     }
 
-    /// Returns whether the host named `code` as a reason (error codes of the distribution specification).
+    /// Returns whether the host named `code` as a reason (error codes of the distribution
+    /// specification).
     pub fn has_code(&self, code: &str) -> bool {
         matches!(self, Error::Refused(refusal) if refusal.problems.iter().any(|problem| problem.code == code))
     }
@@ -113,13 +137,24 @@ impl Error {
         }
     }
 
-    /// Returns what failed without what it failed for, when it would have failed so for anything at the host.
+    /// Returns what failed without what it failed for, when it would have failed so for anything at
+    /// the host.
     pub fn of_host(&self) -> Option<String> {
         match self {
-            Error::Connection { url, source, .. } => Some(format!("{}: the connection failed: {source}", url.authority())),
-            Error::Stalled { url, limit, .. } => Some(format!("{}: nothing happened for {} seconds", url.authority(), limit.as_secs())),
+            Error::Connection { url, source, .. } => Some(format!(
+                "{}: the connection failed: {source}",
+                url.authority()
+            )),
+            Error::Stalled { url, limit, .. } => Some(format!(
+                "{}: nothing happened for {} seconds",
+                url.authority(),
+                limit.as_secs()
+            )),
             Error::TokenServer(error) => error.of_host(),
-            Error::Unauthorized { .. } | Error::Credential(_) | Error::Setup { .. } | Error::Certificate { .. } => Some(chain(self)),
+            Error::Unauthorized { .. }
+            | Error::Credential(_)
+            | Error::Setup { .. }
+            | Error::Certificate { .. } => Some(chain(self)),
             _ => None,
         }
     }
@@ -144,7 +179,8 @@ pub struct Refusal {
     pub method: Method,
     pub url: SafeUrl,
     pub status: StatusCode,
-    /// What the host gives as reasons; empty when it gives none in the form of the distribution specification.
+    /// What the host gives as reasons; empty when it gives none in the form of the distribution
+    /// specification.
     pub problems: Vec<Problem>,
     /// The beginning of an answer of another form, safe to show.
     pub excerpt: String,
@@ -169,20 +205,33 @@ impl Refusal {
         if self.problems.is_empty() {
             return self.excerpt.clone();
         }
-        let texts: Vec<String> = self.problems.iter().take(3).map(Problem::to_string).collect();
+        let texts: Vec<String> = self
+            .problems
+            .iter()
+            .take(3)
+            .map(Problem::to_string)
+            .collect();
         texts.join("; ")
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {} was answered with {}", self.method, self.url, self.status)?;
+        write!(
+            formatter,
+            "{} {} was answered with {}",
+            self.method, self.url, self.status
+        )?;
         let reasons = self.reasons();
         if !reasons.is_empty() {
             write!(formatter, ": {reasons}")?;
         }
         if let Some(wait) = self.retry_after {
-            let beyond = if self.beyond_deadline { ", which is beyond the run's time limit" } else { "" };
+            let beyond = if self.beyond_deadline {
+                ", which is beyond the run's time limit"
+            } else {
+                ""
+            };
             write!(formatter, " (try again in {} s{beyond})", wait.as_secs())?;
         }
         formatter.write_str(&after(self.tries))
@@ -200,7 +249,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Returns the reasons in the body of an error answer, or the beginning of the body when it is of another form, masked.
+/// Returns the reasons in the body of an error answer, or the beginning of the body when it is of
+/// another form, masked.
 pub(super) fn read_reasons(body: &[u8], masker: &Masker) -> (Vec<Problem>, String) {
     #[derive(Deserialize)]
     struct Envelope {
@@ -208,21 +258,35 @@ pub(super) fn read_reasons(body: &[u8], masker: &Masker) -> (Vec<Problem>, Strin
     }
     match serde_json::from_slice::<Envelope>(body) {
         Ok(envelope) if !envelope.errors.is_empty() => {
-            let masked = |problem: Problem| Problem { code: masker.mask(&problem.code), message: masker.mask(&problem.message) };
-            (envelope.errors.into_iter().map(masked).collect(), String::new())
+            let masked = |problem: Problem| Problem {
+                code: masker.mask(&problem.code),
+                message: masker.mask(&problem.message),
+            };
+            (
+                envelope.errors.into_iter().map(masked).collect(),
+                String::new(),
+            )
         }
         // The pages that balancers and web sites answer with say less than their status.
         _ if body.trim_ascii_start().starts_with(b"<") => (Vec::new(), String::new()),
-        _ => (Vec::new(), excerpt(&masker.mask(&String::from_utf8_lossy(body)), 200)),
+        _ => (
+            Vec::new(),
+            excerpt(&masker.mask(&String::from_utf8_lossy(body)), 200),
+        ),
     }
 }
 
 fn after(tries: u32) -> String {
-    if tries > 1 { format!(" (tried {tries} times)") } else { String::new() }
+    if tries > 1 {
+        format!(" (tried {tries} times)")
+    } else {
+        String::new()
+    }
 }
 
-/// An address that is safe to show: without user information, and without the values of queries that are not known to be
-/// harmless. Storage addresses carry signatures there, upload addresses their state.
+/// An address that is safe to show: without user information, and without the values of queries
+/// that are not known to be harmless. Storage addresses carry signatures there, upload addresses
+/// their state.
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);
 
@@ -247,7 +311,9 @@ const HARMLESS: [&str; 15] = [
 impl SafeUrl {
     pub(super) fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
-        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.0
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 }
 
@@ -264,10 +330,24 @@ impl fmt::Display for SafeUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A host or path from outside can be of any length.
         let address = format!("{}{}", self.authority(), self.0.path());
-        write!(formatter, "{}://{}", self.0.scheme(), excerpt(&address, LONGEST_ADDRESS))?;
+        write!(
+            formatter,
+            "{}://{}",
+            self.0.scheme(),
+            excerpt(&address, LONGEST_ADDRESS)
+        )?;
         for (index, (name, value)) in self.0.query_pairs().enumerate() {
-            let value = if HARMLESS.contains(&&*name) { printable(&value).into_owned() } else { "***".to_owned() };
-            write!(formatter, "{}{}={value}", if index == 0 { '?' } else { '&' }, printable(&name))?;
+            let value = if HARMLESS.contains(&&*name) {
+                printable(&value).into_owned()
+            } else {
+                "***".to_owned()
+            };
+            write!(
+                formatter,
+                "{}{}={value}",
+                if index == 0 { '?' } else { '&' },
+                printable(&name)
+            )?;
         }
         Ok(())
     }
@@ -288,7 +368,10 @@ mod tests {
         let url =
             Url::parse("https://alice:hunter2@r.example:5000/v2/a?X-Amz-Signature=hunter2&n=10&_state=hunter2#hunter2").expect("a URL");
         let safe = SafeUrl::from(&url);
-        assert_eq!(safe.to_string(), "https://r.example:5000/v2/a?X-Amz-Signature=***&n=10&_state=***");
+        assert_eq!(
+            safe.to_string(),
+            "https://r.example:5000/v2/a?X-Amz-Signature=***&n=10&_state=***"
+        );
         assert_eq!(format!("{safe:?}"), safe.to_string());
     }
 
@@ -299,10 +382,22 @@ mod tests {
             &Masker::default(),
         );
         let shown: Vec<String> = problems.iter().map(Problem::to_string).collect();
-        assert_eq!((shown, excerpt), (vec![r"NAME_UNKNOWN: no\u{1b}[2J".to_owned(), "m".to_owned()], String::new()));
-        assert_eq!(read_reasons(b"too many\nrequests", &Masker::default()), (Vec::new(), r"too many\u{a}requests".to_owned()));
+        assert_eq!(
+            (shown, excerpt),
+            (
+                vec![r"NAME_UNKNOWN: no\u{1b}[2J".to_owned(), "m".to_owned()],
+                String::new()
+            )
+        );
+        assert_eq!(
+            read_reasons(b"too many\nrequests", &Masker::default()),
+            (Vec::new(), r"too many\u{a}requests".to_owned())
+        );
         for nothing in [&b""[..], b"\n<!DOCTYPE html><title>404</title>"] {
-            assert_eq!(read_reasons(nothing, &Masker::default()), (Vec::new(), String::new()));
+            assert_eq!(
+                read_reasons(nothing, &Masker::default()),
+                (Vec::new(), String::new())
+            );
         }
     }
 

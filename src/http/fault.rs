@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What came between. The library's own chain of causes says in many words what its last one says; the types of what TLS and the
-/// resolver say are not reachable through it, so their texts are looked at.
+/// What came between. The library's own chain of causes says in many words what its last one says;
+/// the types of what TLS and the resolver say are not reachable through it, so their texts are
+/// looked at.
 #[derive(Debug)]
 pub struct Fault(reqwest::Error);
 
@@ -31,7 +32,11 @@ impl Fault {
     }
 
     pub(super) fn kind(&self) -> FaultKind {
-        if self.0.is_builder() { FaultKind::Request } else { kind_of(&self.causes()) }
+        if self.0.is_builder() {
+            FaultKind::Request
+        } else {
+            kind_of(&self.causes())
+        }
     }
 
     fn causes(&self) -> Vec<String> {
@@ -47,8 +52,12 @@ impl Fault {
     /// Returns what the user can do about `host`.
     pub(super) fn hint(&self, host: &str) -> String {
         match self.kind() {
-            FaultKind::NoSuchName => format!("is there a host called {host}? Where it is reached by a proxy, set HTTPS_PROXY"),
-            FaultKind::NoTls => format!("if {host} speaks plain HTTP, name it in `registry.insecure_registries`"),
+            FaultKind::NoSuchName => format!(
+                "is there a host called {host}? Where it is reached by a proxy, set HTTPS_PROXY"
+            ),
+            FaultKind::NoTls => {
+                format!("if {host} speaks plain HTTP, name it in `registry.insecure_registries`")
+            }
             FaultKind::Certificate => certificate_hint(host, &self.causes()),
             FaultKind::NoNames | FaultKind::Request | FaultKind::Other => unreachable(host),
         }
@@ -57,13 +66,19 @@ impl Fault {
 
 /// Returns what to look at when a host is not reached.
 pub(super) fn unreachable(host: &str) -> String {
-    format!("see that {host} is the right name and is up, and that this machine may reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)")
+    format!(
+        "see that {host} is the right name and is up, and that this machine may reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)"
+    )
 }
 
 fn kind_of(causes: &[String]) -> FaultKind {
     // As glibc, musl and the BSDs say it.
-    const UNKNOWN: [&str; 4] =
-        ["Name or service not known", "No address associated with hostname", "Name does not resolve", "nodename nor servname provided"];
+    const UNKNOWN: [&str; 4] = [
+        "Name or service not known",
+        "No address associated with hostname",
+        "Name does not resolve",
+        "nodename nor servname provided",
+    ];
     let said = |text: &str| causes.iter().any(|cause| cause.contains(text));
     match () {
         () if said("InvalidContentType") => FaultKind::NoTls,
@@ -83,7 +98,9 @@ fn certificate_hint(host: &str, causes: &[String]) -> String {
     } else if said("expired") || said("not valid yet") {
         format!("the certificate of {host} has to be renewed, or this machine's clock is wrong")
     } else {
-        format!("if its certificate is signed by your own authority, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE")
+        format!(
+            "if its certificate is signed by your own authority, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE"
+        )
     }
 }
 
@@ -96,7 +113,9 @@ impl fmt::Display for Fault {
 /// Returns what the causes come to; `None` when there are none.
 fn words(causes: &[String]) -> Option<String> {
     let last = causes.last()?;
-    let reason = last.split_once(": ").map_or(last.as_str(), |(_, reason)| reason);
+    let reason = last
+        .split_once(": ")
+        .map_or(last.as_str(), |(_, reason)| reason);
     Some(match kind_of(causes) {
         FaultKind::NoSuchName => format!("no host has this name ({reason})"),
         FaultKind::NoNames => format!("the name could not be looked up ({reason})"),
@@ -114,10 +133,30 @@ mod tests {
 
     #[test]
     fn what_came_between_is_told_in_few_words() {
-        let of = |causes: &[&str]| words(&causes.iter().map(|cause| (*cause).to_owned()).collect::<Vec<_>>()).expect("words");
-        let lookup = |what: &str| of(&["client error (Connect)", "dns error", &format!("failed to lookup address information: {what}")]);
-        assert_eq!(lookup("Name or service not known"), "no host has this name (Name or service not known)");
-        assert_eq!(lookup("Name does not resolve"), "no host has this name (Name does not resolve)");
+        let of = |causes: &[&str]| {
+            words(
+                &causes
+                    .iter()
+                    .map(|cause| (*cause).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+            .expect("words")
+        };
+        let lookup = |what: &str| {
+            of(&[
+                "client error (Connect)",
+                "dns error",
+                &format!("failed to lookup address information: {what}"),
+            ])
+        };
+        assert_eq!(
+            lookup("Name or service not known"),
+            "no host has this name (Name or service not known)"
+        );
+        assert_eq!(
+            lookup("Name does not resolve"),
+            "no host has this name (Name does not resolve)"
+        );
         assert_eq!(
             lookup("Temporary failure in name resolution"),
             "the name could not be looked up (Temporary failure in name resolution)"
@@ -127,8 +166,15 @@ mod tests {
             tls("received corrupt message of type InvalidContentType"),
             "what answers does not speak TLS (received corrupt message of type InvalidContentType)"
         );
-        assert_eq!(tls("invalid peer certificate: UnknownIssuer"), "the certificate is not trusted (UnknownIssuer)");
-        let refused = of(&["client error (Connect)", "tcp connect error", "Connection refused (os error 111)"]);
+        assert_eq!(
+            tls("invalid peer certificate: UnknownIssuer"),
+            "the certificate is not trusted (UnknownIssuer)"
+        );
+        let refused = of(&[
+            "client error (Connect)",
+            "tcp connect error",
+            "Connection refused (os error 111)",
+        ]);
         assert_eq!(refused, "Connection refused (os error 111)");
         assert_eq!(words(&[]), None);
     }
@@ -138,6 +184,9 @@ mod tests {
         let of = |what: &str| certificate_hint("r.example", &[format!("{CERTIFICATE}: {what}")]);
         assert!(of("UnknownIssuer").contains("ca_file"));
         assert!(of("certificate expired: verification time 2 (UNIX), but certificate is not valid after 1").contains("renewed"));
-        assert!(of("certificate not valid for name \"r.example\"").contains("as its certificate names it"));
+        assert!(
+            of("certificate not valid for name \"r.example\"")
+                .contains("as its certificate names it")
+        );
     }
 }

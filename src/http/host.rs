@@ -37,7 +37,8 @@ pub(super) struct HostState {
     quota: Quota,
     /// Until when no request of a kind is sent, since the host asked for that.
     holds: Mutex<HashMap<Kind, Instant>>,
-    /// Counts the requests that spent all their tries without an answer. Until it answers, requests are tried once.
+    /// Counts the requests that spent all their tries without an answer. Until it answers, requests
+    /// are tried once.
     pub(super) silence: Outage,
 }
 
@@ -50,7 +51,9 @@ impl HostState {
             None if settings.insecure.contains(name) => format!("http://{name}"),
             None => format!("https://{name}"),
         };
-        let base = Url::parse(&address).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
+        let base = Url::parse(&address)
+            .ok()
+            .filter(|base| matches!(base.scheme(), "http" | "https"));
         let base = base.ok_or_else(|| Error::Address { host: name.clone() })?;
         if rules.tls.insecure_skip_verify {
             tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody in between can read and change what is sent");
@@ -76,12 +79,16 @@ impl HostState {
             Target::Url(url) => Ok(url.clone()),
             Target::Path(path) => {
                 let text = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
-                Url::parse(&text).map_err(|error| Error::Malformed { url: (&self.base).into(), problem: error.to_string() })
+                Url::parse(&text).map_err(|error| Error::Malformed {
+                    url: (&self.base).into(),
+                    problem: error.to_string(),
+                })
             }
         }
     }
 
-    /// Returns whether an address is of the origin (scheme, host, port) that the host's credential may go to.
+    /// Returns whether an address is of the origin (scheme, host, port) that the host's credential
+    /// may go to.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
@@ -93,7 +100,8 @@ impl HostState {
         *held = (*held).max(until);
     }
 
-    /// Waits until a request of `kind` may be sent, for one that has a place among the connections already or needs none.
+    /// Waits until a request of `kind` may be sent, for one that has a place among the connections
+    /// already or needs none.
     pub(super) async fn turn(&self, kind: Kind) {
         self.release(kind).await;
         if let Some(pace) = &self.pace {
@@ -101,9 +109,10 @@ impl HostState {
         }
     }
 
-    /// Waits until a request of `kind` may be sent, and for a place among the host's connections. While the host holds up the kind no
-    /// place is taken, since other kinds need it; the pace is waited for with a place, since turns that were had while waiting for
-    /// one would be taken all at once.
+    /// Waits until a request of `kind` may be sent, and for a place among the host's connections.
+    /// While the host holds up the kind no place is taken, since other kinds need it; the pace is
+    /// waited for with a place, since turns that were had while waiting for one would be taken all
+    /// at once.
     pub(super) async fn place_and_turn(&self, kind: Kind, class: Class) -> Permit {
         loop {
             self.release(kind).await;
@@ -117,15 +126,22 @@ impl HostState {
         }
     }
 
-    /// Waits until the host no longer holds up requests of `kind`, and a moment longer: all that wait would come at once.
+    /// Waits until the host no longer holds up requests of `kind`, and a moment longer: all that
+    /// wait would come at once.
     async fn release(&self, kind: Kind) {
         while let Some(until) = self.held_until(kind) {
-            tokio::time::sleep_until((until + LONGEST_MOMENT.mul_f64(fastrand::f64())).into()).await;
+            tokio::time::sleep_until((until + LONGEST_MOMENT.mul_f64(fastrand::f64())).into())
+                .await;
         }
     }
 
     fn held_until(&self, kind: Kind) -> Option<Instant> {
-        let until = self.holds.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).copied();
+        let until = self
+            .holds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&kind)
+            .copied();
         until.filter(|until| *until > Instant::now())
     }
 
@@ -138,7 +154,9 @@ impl HostState {
 
     /// Takes in what an answer tells of the host's quota.
     pub(super) fn note_quota(&self, headers: &HeaderMap) {
-        let Some(standing) = Standing::read(headers) else { return };
+        let Some(standing) = Standing::read(headers) else {
+            return;
+        };
         if self.quota.note(standing) {
             let prefix = variable_prefix(&self.credential_host);
             tracing::warn!(
@@ -162,12 +180,14 @@ pub(super) enum Class {
 
 /// Bounds the connections to one host, such that copies cannot block each other.
 ///
-/// A copy holds a download while its upload waits for a connection, so downloads that took all of a host's connections would
-/// wait for ever: for uploads to the same host, or, in copies both ways between two hosts, for each other. Therefore downloads
-/// leave one connection free, which only goes to requests that end without taking another. (An upload's content must be open
-/// before the upload is sent. When it is opened again within the upload, since its connection broke, it keeps the place that it
-/// has: it never waits for one, so to everybody else it looks like a download that is slow.) Who has a connection waits for the host's
-/// pace and for one request that finds out whether a login is right, and whoever they wait for has what it needs. Tokens are got before a
+/// A copy holds a download while its upload waits for a connection, so downloads that took all of a
+/// host's connections would wait for ever: for uploads to the same host, or, in copies both ways
+/// between two hosts, for each other. Therefore downloads leave one connection free, which only
+/// goes to requests that end without taking another. (An upload's content must be open before the
+/// upload is sent. When it is opened again within the upload, since its connection broke, it keeps
+/// the place that it has: it never waits for one, so to everybody else it looks like a download
+/// that is slow.) Who has a connection waits for the host's pace and for one request that finds out
+/// whether a login is right, and whoever they wait for has what it needs. Tokens are got before a
 /// connection is taken, over others. A limit of 1 counts as 2.
 struct Permits {
     all: Arc<Semaphore>,
@@ -188,7 +208,10 @@ struct Held {
 impl Permits {
     fn new(limit: usize) -> Permits {
         let limit = limit.clamp(2, 1024);
-        Permits { all: Arc::new(Semaphore::new(limit)), downloads: Arc::new(Semaphore::new(limit - 1)) }
+        Permits {
+            all: Arc::new(Semaphore::new(limit)),
+            downloads: Arc::new(Semaphore::new(limit - 1)),
+        }
     }
 
     async fn acquire(&self, class: Class) -> Permit {
@@ -198,7 +221,12 @@ impl Permits {
             Class::Exchange => None,
         };
         let connection = Arc::clone(&self.all).acquire_owned().await.ok();
-        Permit { _held: Arc::new(Held { _connection: connection, _download: download }) }
+        Permit {
+            _held: Arc::new(Held {
+                _connection: connection,
+                _download: download,
+            }),
+        }
     }
 }
 
@@ -210,11 +238,16 @@ pub(super) struct Pace {
 
 impl Pace {
     fn new(per_second: f64) -> Option<Pace> {
-        Duration::try_from_secs_f64(1.0 / per_second).ok().map(Pace::every)
+        Duration::try_from_secs_f64(1.0 / per_second)
+            .ok()
+            .map(Pace::every)
     }
 
     pub(super) fn every(interval: Duration) -> Pace {
-        Pace { interval, next: Mutex::new(None) }
+        Pace {
+            interval,
+            next: Mutex::new(None),
+        }
     }
 
     #[cfg(test)]
@@ -240,34 +273,75 @@ mod tests {
 
     fn settings(host: &str, rules: HostRules) -> (Host, Settings) {
         let host: Host = host.parse().expect("a host");
-        (host.clone(), Settings { hosts: [(host, rules)].into(), ..Settings::default() })
+        (
+            host.clone(),
+            Settings {
+                hosts: [(host, rules)].into(),
+                ..Settings::default()
+            },
+        )
     }
 
     fn address(host: &str, endpoint: Option<&str>, insecure: bool) -> (String, String) {
         let endpoint = endpoint.map(|text| text.parse().expect("a URL"));
-        let (host, mut settings) = settings(host, HostRules { endpoint, ..HostRules::default() });
+        let (host, mut settings) = settings(
+            host,
+            HostRules {
+                endpoint,
+                ..HostRules::default()
+            },
+        );
         if insecure {
             settings.insecure.insert(host.clone());
         }
         let state = HostState::new(&host, &settings).expect("a host");
-        (state.url(&Target::Path("/v2/a".to_owned())).expect("a URL").to_string(), state.credential_host.to_string())
+        (
+            state
+                .url(&Target::Path("/v2/a".to_owned()))
+                .expect("a URL")
+                .to_string(),
+            state.credential_host.to_string(),
+        )
     }
 
     #[test]
     fn requests_go_where_the_host_is() {
         let pair = |url: &str, host: &str| (url.to_owned(), host.to_owned());
-        assert_eq!(address("r.example", None, false), pair("https://r.example/v2/a", "r.example"));
-        assert_eq!(address("localhost:5000", None, false), pair("https://localhost:5000/v2/a", "localhost:5000"));
-        assert_eq!(address("localhost:5000", None, true), pair("http://localhost:5000/v2/a", "localhost:5000"));
-        assert_eq!(address("docker.io", None, false), pair("https://registry-1.docker.io/v2/a", "docker.io"));
-        assert_eq!(address("docker.io", Some("http://cache:5000/hub/"), false), pair("http://cache:5000/hub/v2/a", "cache:5000"));
-        assert_eq!(address("docker.io", Some("https://registry-1.docker.io:443"), false).1, "docker.io");
+        assert_eq!(
+            address("r.example", None, false),
+            pair("https://r.example/v2/a", "r.example")
+        );
+        assert_eq!(
+            address("localhost:5000", None, false),
+            pair("https://localhost:5000/v2/a", "localhost:5000")
+        );
+        assert_eq!(
+            address("localhost:5000", None, true),
+            pair("http://localhost:5000/v2/a", "localhost:5000")
+        );
+        assert_eq!(
+            address("docker.io", None, false),
+            pair("https://registry-1.docker.io/v2/a", "docker.io")
+        );
+        assert_eq!(
+            address("docker.io", Some("http://cache:5000/hub/"), false),
+            pair("http://cache:5000/hub/v2/a", "cache:5000")
+        );
+        assert_eq!(
+            address("docker.io", Some("https://registry-1.docker.io:443"), false).1,
+            "docker.io"
+        );
     }
 
     #[test]
     fn an_endpoint_that_is_no_web_address_is_an_error() {
-        let (host, settings) =
-            settings("r.example", HostRules { endpoint: Some("ftp://x".parse().expect("a URL")), ..HostRules::default() });
+        let (host, settings) = settings(
+            "r.example",
+            HostRules {
+                endpoint: Some("ftp://x".parse().expect("a URL")),
+                ..HostRules::default()
+            },
+        );
         assert!(HostState::new(&host, &settings).is_err());
     }
 
@@ -279,11 +353,20 @@ mod tests {
             for _ in 0..(limit.max(2) - 1) {
                 held.push(permits.acquire(Class::Download).await);
             }
-            let waits = tokio::time::timeout(Duration::from_millis(20), permits.acquire(Class::Download)).await;
-            assert!(waits.is_err(), "one download too many with a limit of {limit}");
-            let upload = tokio::time::timeout(Duration::from_secs(5), permits.acquire(Class::Exchange)).await;
+            let waits =
+                tokio::time::timeout(Duration::from_millis(20), permits.acquire(Class::Download))
+                    .await;
+            assert!(
+                waits.is_err(),
+                "one download too many with a limit of {limit}"
+            );
+            let upload =
+                tokio::time::timeout(Duration::from_secs(5), permits.acquire(Class::Exchange))
+                    .await;
             assert!(upload.is_ok(), "no upload with a limit of {limit}");
-            let second = tokio::time::timeout(Duration::from_millis(20), permits.acquire(Class::Exchange)).await;
+            let second =
+                tokio::time::timeout(Duration::from_millis(20), permits.acquire(Class::Exchange))
+                    .await;
             assert!(second.is_err(), "more connections than {limit}");
         }
     }

@@ -8,14 +8,25 @@ use reqwest::header::{HeaderMap, LINK};
 use super::request::Answer;
 use crate::model::text::excerpt;
 
-/// Returns the address of the page that follows `answer`, or `None` when it is the last one, or says why it is not to be asked for.
-/// The pages so far are in `visited`.
+/// Returns the address of the page that follows `answer`, or `None` when it is the last one, or
+/// says why it is not to be asked for. The pages so far are in `visited`.
 pub fn next_page(answer: &Answer, visited: &HashSet<Url>) -> Result<Option<Url>, String> {
-    let Some(link) = next(&answer.headers) else { return Ok(None) };
-    let url = answer.url.join(link).map_err(|error| format!("the next page's address is none ({error})"))?;
+    let Some(link) = next(&answer.headers) else {
+        return Ok(None);
+    };
+    let url = answer
+        .url
+        .join(link)
+        .map_err(|error| format!("the next page's address is none ({error})"))?;
     if url.origin() != answer.url.origin() {
-        let host = url.host_str().map(|host| excerpt(host, 100)).unwrap_or_default();
-        return Err(format!("the next page is said to be at another place ({}://{host})", url.scheme()));
+        let host = url
+            .host_str()
+            .map(|host| excerpt(host, 100))
+            .unwrap_or_default();
+        return Err(format!(
+            "the next page is said to be at another place ({}://{host})",
+            url.scheme()
+        ));
     }
     if visited.contains(&url) {
         return Err("its pages lead back to one that was read".to_owned());
@@ -25,7 +36,11 @@ pub fn next_page(answer: &Answer, visited: &HashSet<Url>) -> Result<Option<Url>,
 
 /// Returns the target of the first link to the next page, as it is written.
 pub fn next(headers: &HeaderMap) -> Option<&str> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
+    headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(next_in)
 }
 
 fn next_in(mut text: &str) -> Option<&str> {
@@ -45,9 +60,15 @@ fn next_in(mut text: &str) -> Option<&str> {
 }
 
 fn is_next(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let Some((name, value)) = parameter.split_once('=') else {
+        return false;
+    };
     name.trim().eq_ignore_ascii_case("rel")
-        && value.trim().trim_matches('"').split(' ').any(|relation| relation.eq_ignore_ascii_case("next"))
+        && value
+            .trim()
+            .trim_matches('"')
+            .split(' ')
+            .any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 /// Returns what stands before and after the first `separator` that is not within quotes.
@@ -57,7 +78,9 @@ fn split_unquoted(text: &str, separator: char) -> (&str, &str) {
         quoted ^= character == '"';
         character == separator && !quoted
     });
-    end.map_or((text, ""), |end| (&text[..end], &text[end + separator.len_utf8()..]))
+    end.map_or((text, ""), |end| {
+        (&text[..end], &text[end + separator.len_utf8()..])
+    })
 }
 
 #[cfg(test)]
@@ -77,9 +100,28 @@ mod tests {
         let page = Some("/v2/a/tags/list?last=b&n=2".to_owned());
         assert_eq!(of(&[r#"</v2/a/tags/list?last=b&n=2>; rel="next""#]), page);
         assert_eq!(of(&["</v2/a/tags/list?last=b&n=2>;rel=next"]), page);
-        assert_eq!(of(&[r#"</first>; title="a, <b>; rel=next"; rel="first", </v2/a/tags/list?last=b&n=2>; REL="last Next""#]), page);
-        assert_eq!(of(&[r#"</first>; rel="first""#, r#"</v2/a/tags/list?last=b&n=2>; rel="next""#]), page);
-        for other in ["", "next", r#"</a>; rel="nextish""#, r#"</a>; rev="next""#, "<", "<a", "</a>"] {
+        assert_eq!(
+            of(&[
+                r#"</first>; title="a, <b>; rel=next"; rel="first", </v2/a/tags/list?last=b&n=2>; REL="last Next""#
+            ]),
+            page
+        );
+        assert_eq!(
+            of(&[
+                r#"</first>; rel="first""#,
+                r#"</v2/a/tags/list?last=b&n=2>; rel="next""#
+            ]),
+            page
+        );
+        for other in [
+            "",
+            "next",
+            r#"</a>; rel="nextish""#,
+            r#"</a>; rev="next""#,
+            "<",
+            "<a",
+            "</a>",
+        ] {
             assert_eq!(of(&[other]), None, "{other}");
         }
     }
@@ -93,9 +135,14 @@ mod tests {
 
     #[test]
     fn fuzzing_links() {
-        let seeds = [r#"</v2/a/tags/list?n=1&last=b>; rel="next""#, r#"<https://a.example/x>; title="a,;b"; rel="first", <y>; rel=next"#];
+        let seeds = [
+            r#"</v2/a/tags/list?n=1&last=b>; rel="next""#,
+            r#"<https://a.example/x>; title="a,;b"; rel="first", <y>; rel=next"#,
+        ];
         crate::model::fuzz_tests::fuzz("links", &seeds, |input| {
-            let Ok(value) = reqwest::header::HeaderValue::from_bytes(input) else { return };
+            let Ok(value) = reqwest::header::HeaderValue::from_bytes(input) else {
+                return;
+            };
             let headers = HeaderMap::from_iter([(LINK, value)]);
             if let Some(target) = next(&headers) {
                 drop(Url::parse("https://r.example/v2/").and_then(|base| base.join(target)));

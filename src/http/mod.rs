@@ -1,7 +1,8 @@
 //! The one HTTP client: every request of a run goes through here.
 //!
-//! Owns connections and their limits per host, retry and back-off, authentication by challenge, redirects, bounds on what is
-//! read, and the redaction of what is shown. Knows neither registries nor packages: who asks says which scopes it needs.
+//! Owns connections and their limits per host, retry and back-off, authentication by challenge,
+//! redirects, bounds on what is read, and the redaction of what is shown. Knows neither registries
+//! nor packages: who asks says which scopes it needs.
 
 mod auth;
 mod challenge;

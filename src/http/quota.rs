@@ -14,10 +14,12 @@ const LITTLE: u64 = 10;
 /// How many requests count as few, whatever the quota.
 const FEW: u64 = 5;
 
-/// The longest time between two counted requests. Docker Hub's own rate, one in minutes, would seem like a standstill.
+/// The longest time between two counted requests. Docker Hub's own rate, one in minutes, would seem
+/// like a standstill.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The time between two counted requests when a host does not say which span of time its quota is for.
+/// The time between two counted requests when a host does not say which span of time its quota is
+/// for.
 const USUAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is left of a host's quota, as the last answer told.
@@ -29,13 +31,18 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Returns what `ratelimit-limit` and `ratelimit-remaining` tell (`100;w=21600`: a hundred in six hours). `None` when they
-    /// are missing, which means that there is no quota, or tell nothing.
+    /// Returns what `ratelimit-limit` and `ratelimit-remaining` tell (`100;w=21600`: a hundred in
+    /// six hours). `None` when they are missing, which means that there is no quota, or tell
+    /// nothing.
     pub fn read(headers: &HeaderMap) -> Option<Standing> {
         let text = |name| headers.get(name)?.to_str().ok();
         let (remaining, _) = parse(text("ratelimit-remaining")?)?;
         let (limit, window) = parse(text("ratelimit-limit")?)?;
-        Some(Standing { remaining, limit, window })
+        Some(Standing {
+            remaining,
+            limit,
+            window,
+        })
     }
 
     /// Returns whether little of it is left.
@@ -45,8 +52,12 @@ impl Standing {
 
     /// Returns the time between requests that makes them last, within bounds.
     fn interval(&self) -> Duration {
-        let rate = |window: Duration| Duration::from_secs_f64(window.as_secs_f64() / self.limit.max(1) as f64);
-        self.window.map_or(USUAL_INTERVAL, rate).min(LONGEST_INTERVAL)
+        let rate = |window: Duration| {
+            Duration::from_secs_f64(window.as_secs_f64() / self.limit.max(1) as f64)
+        };
+        self.window
+            .map_or(USUAL_INTERVAL, rate)
+            .min(LONGEST_INTERVAL)
     }
 }
 
@@ -56,7 +67,10 @@ fn parse(text: &str) -> Option<(u64, Option<Duration>)> {
     let mut parts = first.split(';').map(str::trim);
     let number = parts.next()?.parse().ok()?;
     let window = parts.find_map(|part| part.strip_prefix("w=")?.parse::<u32>().ok());
-    Some((number, window.map(|seconds| Duration::from_secs(seconds.into()))))
+    Some((
+        number,
+        window.map(|seconds| Duration::from_secs(seconds.into())),
+    ))
 }
 
 /// How a host's quota is kept.
@@ -81,7 +95,10 @@ impl Quota {
 
     /// Returns what counted requests are slowed down by, while little is left.
     pub(super) fn pace(&self) -> Option<Arc<Pace>> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -91,16 +108,42 @@ mod tests {
 
     fn standing(remaining: &str, limit: &str) -> Option<Standing> {
         let header = |text: &str| text.parse().expect("a header");
-        let names = ["ratelimit-remaining", "ratelimit-limit"].map(reqwest::header::HeaderName::from_static);
-        Standing::read(&names.into_iter().zip([header(remaining), header(limit)]).collect())
+        let names = ["ratelimit-remaining", "ratelimit-limit"]
+            .map(reqwest::header::HeaderName::from_static);
+        Standing::read(
+            &names
+                .into_iter()
+                .zip([header(remaining), header(limit)])
+                .collect(),
+        )
     }
 
     #[test]
     fn quotas_are_read_with_their_window_or_not_at_all() {
         let six_hours = Some(Duration::from_secs(21_600));
-        assert_eq!(standing("76;w=21600", "100;w=21600"), Some(Standing { remaining: 76, limit: 100, window: six_hours }));
-        assert_eq!(standing("76", "100, 100;w=60"), Some(Standing { remaining: 76, limit: 100, window: None }));
-        for (remaining, limit) in [("", "100"), ("-1", "100"), ("x", "100"), ("1", "lots"), ("99999999999999999999", "1")] {
+        assert_eq!(
+            standing("76;w=21600", "100;w=21600"),
+            Some(Standing {
+                remaining: 76,
+                limit: 100,
+                window: six_hours
+            })
+        );
+        assert_eq!(
+            standing("76", "100, 100;w=60"),
+            Some(Standing {
+                remaining: 76,
+                limit: 100,
+                window: None
+            })
+        );
+        for (remaining, limit) in [
+            ("", "100"),
+            ("-1", "100"),
+            ("x", "100"),
+            ("1", "lots"),
+            ("99999999999999999999", "1"),
+        ] {
             assert_eq!(standing(remaining, limit), None, "{remaining} of {limit}");
         }
         assert_eq!(Standing::read(&HeaderMap::new()), None);
@@ -127,12 +170,19 @@ mod tests {
 
     #[test]
     fn fuzzing_quotas() {
-        let seeds = ["100;w=21600", "76, 100;w=21600;comment=\"a\"", "18446744073709551615;w=4294967295"];
+        let seeds = [
+            "100;w=21600",
+            "76, 100;w=21600;comment=\"a\"",
+            "18446744073709551615;w=4294967295",
+        ];
         crate::model::fuzz_tests::fuzz("quotas", &seeds, |input| {
             let text = crate::model::fuzz_tests::text(input);
             parse(&text);
             if reqwest::header::HeaderValue::from_str(&text).is_ok() {
-                for standing in [standing(&text, "100;w=21600"), standing("3;w=21600", &text)].into_iter().flatten() {
+                for standing in [standing(&text, "100;w=21600"), standing("3;w=21600", &text)]
+                    .into_iter()
+                    .flatten()
+                {
                     standing.is_low();
                     standing.interval();
                 }

@@ -74,7 +74,8 @@ pub struct Relayed {
 pub enum Target {
     /// Path and query below the host's address, with a leading slash.
     Path(String),
-    /// An address that the host gave, in a `Location` or `Link`. Gets a credential only when it is of the host's own origin.
+    /// An address that the host gave, in a `Location` or `Link`. Gets a credential only when it is
+    /// of the host's own origin.
     Url(Url),
 }
 
@@ -82,7 +83,8 @@ pub enum Target {
 pub enum Body {
     Empty,
     Bytes(Bytes),
-    /// Content as it comes. Such a request is tried once: only its maker can open the content again.
+    /// Content as it comes. Such a request is tried once: only its maker can open the content
+    /// again.
     Stream {
         length: u64,
         content: BoxStream<'static, Result<Bytes, std::io::Error>>,
@@ -114,7 +116,8 @@ impl fmt::Debug for Body {
 pub struct Access {
     /// The repository whose credential is taken, where credentials differ by path.
     pub path: Option<RepositoryPath>,
-    /// Scopes such as `repository:team/app:pull`, the most important first: some token servers look at one only.
+    /// Scopes such as `repository:team/app:pull`, the most important first: some token servers look
+    /// at one only.
     pub scopes: Vec<String>,
 }
 
@@ -154,8 +157,8 @@ pub struct Download {
     pub place: Place,
 }
 
-/// The place that a download has among its host's connections, until this and the content are dropped. With it the download
-/// can be begun again without waiting for others.
+/// The place that a download has among its host's connections, until this and the content are
+/// dropped. With it the download can be begun again without waiting for others.
 pub struct Place(pub(super) Permit);
 
 impl Answer {
@@ -170,11 +173,16 @@ impl Answer {
     }
 }
 
-/// Returns the address that an answer from `base` leads to. A server behind a proxy often does not know that the proxy is spoken
-/// to with TLS and names itself with `http:`; that is taken for the `https:` it must be. Other hosts and ports stay as named.
+/// Returns the address that an answer from `base` leads to. A server behind a proxy often does not
+/// know that the proxy is spoken to with TLS and names itself with `http:`; that is taken for the
+/// `https:` it must be. Other hosts and ports stay as named.
 pub(super) fn join(base: &Url, location: &str) -> Option<Url> {
     let mut url = base.join(location).ok()?;
-    if base.scheme() == "https" && url.scheme() == "http" && url.host() == base.host() && url.port() == base.port() {
+    if base.scheme() == "https"
+        && url.scheme() == "http"
+        && url.host() == base.host()
+        && url.port() == base.port()
+    {
         url.set_scheme("https").ok()?;
     }
     Some(url)
@@ -187,17 +195,47 @@ mod tests {
     #[test]
     fn addresses_are_relative_or_absolute_and_never_lose_tls_on_their_own_host() {
         for (base, location, expected) in [
-            ("https://r.example/v2/a", "/u?x=a%2Bb&y", "https://r.example/u?x=a%2Bb&y"),
+            (
+                "https://r.example/v2/a",
+                "/u?x=a%2Bb&y",
+                "https://r.example/u?x=a%2Bb&y",
+            ),
             ("https://r.example/v2/a", "u", "https://r.example/v2/u"),
-            ("https://r.example/v2/a", "http://r.example/u", "https://r.example/u"),
-            ("https://r.example:5000/v2/a", "http://r.example:5000/u?x", "https://r.example:5000/u?x"),
-            ("https://r.example/v2/a", "http://r.example:8080/u", "http://r.example:8080/u"),
-            ("https://r.example/v2/a", "http://other.example/u", "http://other.example/u"),
-            ("http://r.example/v2/a", "http://r.example/u", "http://r.example/u"),
+            (
+                "https://r.example/v2/a",
+                "http://r.example/u",
+                "https://r.example/u",
+            ),
+            (
+                "https://r.example:5000/v2/a",
+                "http://r.example:5000/u?x",
+                "https://r.example:5000/u?x",
+            ),
+            (
+                "https://r.example/v2/a",
+                "http://r.example:8080/u",
+                "http://r.example:8080/u",
+            ),
+            (
+                "https://r.example/v2/a",
+                "http://other.example/u",
+                "http://other.example/u",
+            ),
+            (
+                "http://r.example/v2/a",
+                "http://r.example/u",
+                "http://r.example/u",
+            ),
         ] {
             let base = base.parse().expect("a URL");
-            assert_eq!(join(&base, location).expect("an address").as_str(), expected);
+            assert_eq!(
+                join(&base, location).expect("an address").as_str(),
+                expected
+            );
         }
-        assert_eq!(join(&"https://r.example/".parse().expect("a URL"), "http://"), None);
+        assert_eq!(
+            join(&"https://r.example/".parse().expect("a URL"), "http://"),
+            None
+        );
     }
 }

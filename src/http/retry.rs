@@ -17,8 +17,8 @@ use super::request::Kind;
 /// How often a request is tried in all.
 const TRIES: usize = 5;
 
-/// How often a request is tried in all when the host's name cannot be looked up: a resolver that hiccups answers soon, one that is
-/// set up wrong never does.
+/// How often a request is tried in all when the host's name cannot be looked up: a resolver that
+/// hiccups answers soon, one that is set up wrong never does.
 const LOOK_UPS: u32 = 3;
 
 /// How many requests in a row must have spent all their tries for a server to be taken to be down.
@@ -44,13 +44,16 @@ pub(super) fn classify_status(status: StatusCode) -> Verdict {
     }
 }
 
-/// Returns whether a failure is worth another try: the states above, and connections that could not be made or broke, unless
-/// the other side cannot be spoken to as it is set up.
+/// Returns whether a failure is worth another try: the states above, and connections that could not
+/// be made or broke, unless the other side cannot be spoken to as it is set up.
 pub(super) fn classify(error: &Error) -> Verdict {
     match error {
         Error::Refused(refusal) => classify_status(refusal.status),
         Error::Connection { source, .. } => match source.kind() {
-            FaultKind::NoSuchName | FaultKind::NoTls | FaultKind::Certificate | FaultKind::Request => Verdict::Final,
+            FaultKind::NoSuchName
+            | FaultKind::NoTls
+            | FaultKind::Certificate
+            | FaultKind::Request => Verdict::Final,
             FaultKind::NoNames | FaultKind::Other => Verdict::Retry,
         },
         Error::Stalled { .. } => Verdict::Retry,
@@ -58,15 +61,20 @@ pub(super) fn classify(error: &Error) -> Verdict {
     }
 }
 
-/// Returns how long an answer asks to wait, by `Retry-After` or, as Docker Hub has it, the time in `X-Retry-After`.
+/// Returns how long an answer asks to wait, by `Retry-After` or, as Docker Hub has it, the time in
+/// `X-Retry-After`.
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let asked = text(RETRY_AFTER.as_str()).and_then(|text| parse_retry_after(text, now));
     asked.or_else(|| text("x-retry-after").and_then(|text| parse_retry_time(text, now)))
 }
 
-/// Returns how long a `Retry-After` asks to wait: seconds, or a date in one of the three forms of RFC 9110 section 5.6.7. `None`
-/// when it is none of these.
+/// Returns how long a `Retry-After` asks to wait: seconds, or a date in one of the three forms of
+/// RFC 9110 section 5.6.7. `None` when it is none of these.
 fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
@@ -80,7 +88,8 @@ fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     Some(from(now, date.ok()?))
 }
 
-/// Returns how long it is until a time in seconds since 1970. Smaller numbers than such a time can be are seconds to wait.
+/// Returns how long it is until a time in seconds since 1970. Smaller numbers than such a time can
+/// be are seconds to wait.
 fn parse_retry_time(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     match text.trim().parse::<i64>() {
         Ok(time @ 1_000_000_000..) => DateTime::from_timestamp(time, 0).map(|time| from(now, time)),
@@ -106,7 +115,8 @@ impl Outage {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Returns whether the server is taken to be down: until it does what it is there for, requests are tried once.
+    /// Returns whether the server is taken to be down: until it does what it is there for, requests
+    /// are tried once.
     fn lasts(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= PATIENCE
     }
@@ -135,21 +145,44 @@ pub struct Tries {
 }
 
 impl Tries {
-    pub(super) fn new(host: Arc<HostState>, kind: Kind, first_delay: Duration, deadline: Option<Instant>) -> Tries {
-        let delays = ExponentialBuilder::new().with_min_delay(first_delay).with_max_delay(LONGEST_DELAY).with_max_times(TRIES - 1).build();
-        Tries { host, kind, server: Server::Registry, delays, deadline, made: 1 }
+    pub(super) fn new(
+        host: Arc<HostState>,
+        kind: Kind,
+        first_delay: Duration,
+        deadline: Option<Instant>,
+    ) -> Tries {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(first_delay)
+            .with_max_delay(LONGEST_DELAY)
+            .with_max_times(TRIES - 1)
+            .build();
+        Tries {
+            host,
+            kind,
+            server: Server::Registry,
+            delays,
+            deadline,
+            made: 1,
+        }
     }
 
     /// Returns the same for a request to the host's token server.
     pub(super) fn for_tokens(self) -> Tries {
-        Tries { server: Server::Tokens, ..self }
+        Tries {
+            server: Server::Tokens,
+            ..self
+        }
     }
 
-    /// Waits for the next try, or returns `error` when it cannot pass by itself, was the last try's, or the wait would go beyond
-    /// the run's deadline. When the host itself asks to wait, all requests of the same kind to it do.
+    /// Waits for the next try, or returns `error` when it cannot pass by itself, was the last
+    /// try's, or the wait would go beyond the run's deadline. When the host itself asks to wait,
+    /// all requests of the same kind to it do.
     pub async fn after(&mut self, mut error: Error) -> Result<(), Error> {
         let (asked, limited) = match &error {
-            Error::Refused(refusal) => (refusal.retry_after, refusal.status == StatusCode::TOO_MANY_REQUESTS),
+            Error::Refused(refusal) => (
+                refusal.retry_after,
+                refusal.status == StatusCode::TOO_MANY_REQUESTS,
+            ),
             _ => (None, false),
         };
         let until = match classify(&error) {
@@ -158,13 +191,18 @@ impl Tries {
             Verdict::Final => None,
         };
         let Some(until) = until else {
-            if let Some(outage) = self.outage(&error).filter(|_| classify(&error) == Verdict::Retry) {
+            if let Some(outage) = self
+                .outage(&error)
+                .filter(|_| classify(&error) == Verdict::Retry)
+            {
                 outage.failed();
             }
             error.set_tries(self.made);
             if let Error::Refused(refusal) = &mut error {
                 let until = asked.and_then(|asked| Instant::now().checked_add(asked));
-                refusal.beyond_deadline = until.zip(self.deadline).is_some_and(|(until, deadline)| until > deadline);
+                refusal.beyond_deadline = until
+                    .zip(self.deadline)
+                    .is_some_and(|(until, deadline)| until > deadline);
             }
             return Err(error);
         };
@@ -193,13 +231,17 @@ impl Tries {
         match self.server {
             Server::Registry => error.is_silence().then_some(&self.host.silence),
             Server::Tokens => {
-                let failed = error.is_silence() || error.status().is_some_and(|status| status.is_server_error());
+                let failed = error.is_silence()
+                    || error
+                        .status()
+                        .is_some_and(|status| status.is_server_error());
                 failed.then_some(&self.host.auth.outage)
             }
         }
     }
 
-    /// Waits for the next try after something failed that is not the host's fault. Returns whether there is one.
+    /// Waits for the next try after something failed that is not the host's fault. Returns whether
+    /// there is one.
     pub async fn pause(&mut self) -> bool {
         match self.next(Duration::ZERO) {
             Some(until) => {
@@ -217,7 +259,9 @@ impl Tries {
         // On top of what the host asks for, or all that it asked at once would come back at once.
         let delay = at_least.checked_add(self.delays.next()?.mul_f64(fastrand::f64()))?;
         let until = Instant::now().checked_add(delay)?;
-        self.deadline.is_none_or(|deadline| until <= deadline).then_some(until)
+        self.deadline
+            .is_none_or(|deadline| until <= deadline)
+            .then_some(until)
     }
 
     async fn wait_until(&mut self, until: Instant) {
@@ -246,45 +290,91 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_no_host_has_is_asked_for_once_and_one_that_cannot_be_looked_up_three_times() {
-        for (reason, expected) in [("Name or service not known", 1), ("Temporary failure in name resolution", 3)] {
-            let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(NoAnswer(reason)));
+    async fn a_name_that_no_host_has_is_asked_for_once_and_one_that_cannot_be_looked_up_three_times()
+     {
+        for (reason, expected) in [
+            ("Name or service not known", 1),
+            ("Temporary failure in name resolution", 3),
+        ] {
+            let client = reqwest::Client::builder()
+                .no_proxy()
+                .tls_certs_only([])
+                .dns_resolver(Arc::new(NoAnswer(reason)));
             let client = client.build().expect("a client");
             let url: reqwest::Url = "http://registry.example/".parse().expect("a URL");
             let host: Host = "registry.example".parse().expect("a host");
             let state = Arc::new(HostState::new(&host, &Settings::default()).expect("a host"));
             let mut tries = Tries::new(state, Kind("test"), Duration::from_millis(1), None);
             let error = loop {
-                let source = Fault::new(client.get(url.clone()).send().await.expect_err("nobody answers"));
-                let error = Error::Connection { method: reqwest::Method::GET, url: (&url).into(), tries: 1, source };
+                let source = Fault::new(
+                    client
+                        .get(url.clone())
+                        .send()
+                        .await
+                        .expect_err("nobody answers"),
+                );
+                let error = Error::Connection {
+                    method: reqwest::Method::GET,
+                    url: (&url).into(),
+                    tries: 1,
+                    source,
+                };
                 if let Err(error) = tries.after(error).await {
                     break error;
                 }
             };
-            assert!(matches!(error, Error::Connection { tries, .. } if tries == expected), "{error}");
-            assert!(crate::error::chain(&error).contains(reason), "{}", crate::error::chain(&error));
+            assert!(
+                matches!(error, Error::Connection { tries, .. } if tries == expected),
+                "{error}"
+            );
+            assert!(
+                crate::error::chain(&error).contains(reason),
+                "{}",
+                crate::error::chain(&error)
+            );
         }
     }
 
     #[test]
     fn of_all_statuses_six_are_tried_again() {
-        let retried: Vec<u16> =
-            (100..1000).filter(|code| classify_status(StatusCode::from_u16(*code).expect("a status")) == Verdict::Retry).collect();
+        let retried: Vec<u16> = (100..1000)
+            .filter(|code| {
+                classify_status(StatusCode::from_u16(*code).expect("a status")) == Verdict::Retry
+            })
+            .collect();
         assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z").expect("a time").with_timezone(&Utc);
+        let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z")
+            .expect("a time")
+            .with_timezone(&Utc);
         let parse = |text| parse_retry_after(text, now);
         assert_eq!(parse("120"), Some(Duration::from_secs(120)));
-        assert_eq!(parse("Fri, 06 Nov 2026 08:50:07 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(parse("Fri, 06 Nov 2026 08:00:00 GMT"), Some(Duration::ZERO), "a date that is over");
-        assert_eq!(parse("Friday, 06-Nov-26 08:50:07 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(parse("Fri Nov  6 08:50:07 2026"), Some(Duration::from_secs(30)));
+        assert_eq!(
+            parse("Fri, 06 Nov 2026 08:50:07 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(
+            parse("Fri, 06 Nov 2026 08:00:00 GMT"),
+            Some(Duration::ZERO),
+            "a date that is over"
+        );
+        assert_eq!(
+            parse("Friday, 06-Nov-26 08:50:07 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(
+            parse("Fri Nov  6 08:50:07 2026"),
+            Some(Duration::from_secs(30))
+        );
         assert_eq!(parse("-5"), None);
         assert_eq!(parse("soon"), None);
-        assert_eq!(parse("18446744073709551615"), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(
+            parse("18446744073709551615"),
+            Some(Duration::from_secs(u64::MAX))
+        );
         assert_eq!(parse("18446744073709551616"), None);
     }
 
@@ -292,13 +382,33 @@ mod tests {
     fn docker_hub_says_at_what_time_to_come_back() {
         let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
         let wait = |headers: &[(&'static str, &str)]| {
-            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a header"))).collect();
+            let headers = headers
+                .iter()
+                .map(|(name, value)| {
+                    (
+                        HeaderName::from_static(name),
+                        value.parse().expect("a header"),
+                    )
+                })
+                .collect();
             retry_after(&headers, now)
         };
-        assert_eq!(wait(&[("x-retry-after", "1794000090")]), Some(Duration::from_secs(90)));
-        assert_eq!(wait(&[("x-retry-after", "1793999999")]), Some(Duration::ZERO));
-        assert_eq!(wait(&[("x-retry-after", "15")]), Some(Duration::from_secs(15)));
-        assert_eq!(wait(&[("x-retry-after", "1794000090"), ("retry-after", "7")]), Some(Duration::from_secs(7)));
+        assert_eq!(
+            wait(&[("x-retry-after", "1794000090")]),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(
+            wait(&[("x-retry-after", "1793999999")]),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(
+            wait(&[("x-retry-after", "15")]),
+            Some(Duration::from_secs(15))
+        );
+        assert_eq!(
+            wait(&[("x-retry-after", "1794000090"), ("retry-after", "7")]),
+            Some(Duration::from_secs(7))
+        );
         assert_eq!(wait(&[("x-retry-after", "9223372036854775807")]), None);
         assert_eq!(wait(&[("x-retry-after", "soon")]), None);
         assert_eq!(wait(&[]), None);
@@ -307,9 +417,17 @@ mod tests {
     #[test]
     fn fuzzing_times_to_come_back_at() {
         let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
-        let seeds = ["120", "Fri, 31 Dec 1999 23:59:59 GMT", "Friday, 31-Dec-99 23:59:59 GMT", "Fri Dec 31 23:59:59 1999", "1794000060"];
+        let seeds = [
+            "120",
+            "Fri, 31 Dec 1999 23:59:59 GMT",
+            "Friday, 31-Dec-99 23:59:59 GMT",
+            "Fri Dec 31 23:59:59 1999",
+            "1794000060",
+        ];
         crate::model::fuzz_tests::fuzz("times to come back at", &seeds, |input| {
-            let Ok(value) = HeaderValue::from_bytes(input) else { return };
+            let Ok(value) = HeaderValue::from_bytes(input) else {
+                return;
+            };
             for name in [RETRY_AFTER, HeaderName::from_static("x-retry-after")] {
                 retry_after(&HeaderMap::from_iter([(name, value.clone())]), now);
             }

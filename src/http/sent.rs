@@ -40,13 +40,24 @@ impl Sent {
         let mut secrets: Vec<String> = Vec::new();
         for value in headers.iter().filter_map(|value| value.to_str().ok()) {
             let bare = value.split_once(' ').map_or(value, |(_, bare)| bare);
-            let login = STANDARD.decode(bare).ok().and_then(|login| String::from_utf8(login).ok());
-            secrets.extend(login.as_deref().and_then(|login| login.split_once(':')).map(|(_, password)| password.to_owned()));
+            let login = STANDARD
+                .decode(bare)
+                .ok()
+                .and_then(|login| String::from_utf8(login).ok());
+            secrets.extend(
+                login
+                    .as_deref()
+                    .and_then(|login| login.split_once(':'))
+                    .map(|(_, password)| password.to_owned()),
+            );
             secrets.push(bare.to_owned());
         }
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         secrets.extend(others.iter().map(|secret| secret.expose().to_owned()));
-        let encoded: Vec<String> = secrets.iter().map(|secret| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect()).collect();
+        let encoded: Vec<String> = secrets
+            .iter()
+            .map(|secret| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect())
+            .collect();
         Masker::new(secrets.into_iter().chain(encoded))
     }
 }
@@ -58,11 +69,21 @@ mod tests {
     #[test]
     fn what_was_sent_is_masked_in_the_forms_that_servers_repeat_it_in() {
         let sent = Sent::default();
-        for value in [format!("Basic {}", STANDARD.encode("alice:hunter2/+")), "Bearer abc.def".to_owned(), "glpat-1 2".to_owned()] {
+        for value in [
+            format!("Basic {}", STANDARD.encode("alice:hunter2/+")),
+            "Bearer abc.def".to_owned(),
+            "glpat-1 2".to_owned(),
+        ] {
             sent.header(&value.parse().expect("a header"));
         }
         sent.secret(&Secret::new("refresh-1"));
-        let said = format!("not {}, hunter2/+, hunter2%2F%2B, abc.def, refresh-1 of alice", STANDARD.encode("alice:hunter2/+"));
-        assert_eq!(sent.masker().mask(&said), "not ***, ***, ***, ***, *** of alice");
+        let said = format!(
+            "not {}, hunter2/+, hunter2%2F%2B, abc.def, refresh-1 of alice",
+            STANDARD.encode("alice:hunter2/+")
+        );
+        assert_eq!(
+            sent.masker().mask(&said),
+            "not ***, ***, ***, ***, *** of alice"
+        );
     }
 }

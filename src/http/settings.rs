@@ -19,7 +19,8 @@ pub struct Settings {
     pub insecure: BTreeSet<Host>,
     /// Connections to a host whose rules do not say.
     pub connections: usize,
-    /// When the run must be over: no wait goes beyond it. `None`: waits are as long as hosts ask for.
+    /// When the run must be over: no wait goes beyond it. `None`: waits are as long as hosts ask
+    /// for.
     pub deadline: Option<Instant>,
     /// The longest first wait before a request is tried again; it doubles with each try.
     pub retry_delay: Duration,
@@ -43,7 +44,8 @@ impl Default for Settings {
 /// How to speak to one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostRules {
-    /// Where the host's requests go instead, with a path before theirs if it has one. `http://` is permission enough.
+    /// Where the host's requests go instead, with a path before theirs if it has one. `http://` is
+    /// permission enough.
     pub endpoint: Option<Url>,
     pub tls: Tls,
     pub max_connections: Option<usize>,
@@ -51,16 +53,24 @@ pub struct HostRules {
 }
 
 impl HostRules {
-    /// Returns the host that the credentials for `name` are looked up for: that of the endpoint, where one is set.
+    /// Returns the host that the credentials for `name` are looked up for: that of the endpoint,
+    /// where one is set.
     pub fn login_host(&self, name: &Host) -> Host {
-        self.endpoint.as_ref().and_then(host_of).unwrap_or_else(|| name.clone())
+        self.endpoint
+            .as_ref()
+            .and_then(host_of)
+            .unwrap_or_else(|| name.clone())
     }
 }
 
-/// Returns the host of an address as references would name it, `None` when it is not one that they can name.
+/// Returns the host of an address as references would name it, `None` when it is not one that they
+/// can name.
 pub fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str()?;
-    url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()
+    url.port()
+        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+        .parse()
+        .ok()
 }
 
 /// What is special about a host's TLS. Hosts with equal values share connections' settings.

@@ -35,7 +35,9 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("text"))
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().expect("text"))
     }
 
     pub(crate) fn authorization(&self) -> Option<&str> {
@@ -58,12 +60,17 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) async fn start<R: IntoResponse>(answer: impl Fn(&Seen) -> R + Send + Sync + 'static) -> Fake {
+    pub(crate) async fn start<R: IntoResponse>(
+        answer: impl Fn(&Seen) -> R + Send + Sync + 'static,
+    ) -> Fake {
         Fake::start_slow(Duration::ZERO, answer).await
     }
 
     /// Starts a server that takes `delay` for each answer.
-    pub(crate) async fn start_slow<R: IntoResponse>(delay: Duration, answer: impl Fn(&Seen) -> R + Send + Sync + 'static) -> Fake {
+    pub(crate) async fn start_slow<R: IntoResponse>(
+        delay: Duration,
+        answer: impl Fn(&Seen) -> R + Send + Sync + 'static,
+    ) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         Fake::serve(listener, address, delay, answer)
@@ -87,8 +94,13 @@ impl Fake {
             let (answer, known) = (Arc::clone(&answer), Arc::clone(&known));
             async move { respond(request, &*answer, &known, delay).await }
         });
-        let task = tokio::spawn(async move { axum::serve(listener, service).await.expect("it serves") });
-        Fake { address, seen, task }
+        let task =
+            tokio::spawn(async move { axum::serve(listener, service).await.expect("it serves") });
+        Fake {
+            address,
+            seen,
+            task,
+        }
     }
 
     pub(crate) fn host(&self) -> Host {
@@ -96,7 +108,10 @@ impl Fake {
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -105,7 +120,10 @@ impl Fake {
 
     /// Returns how many requests had a path that begins like this.
     pub(crate) fn count(&self, path: &str) -> usize {
-        self.seen().iter().filter(|seen| seen.path.starts_with(path)).count()
+        self.seen()
+            .iter()
+            .filter(|seen| seen.path.starts_with(path))
+            .count()
     }
 }
 
@@ -115,13 +133,28 @@ impl Drop for Fake {
     }
 }
 
-async fn respond<R: IntoResponse>(request: Request, answer: &impl Fn(&Seen) -> R, known: &Mutex<Vec<Seen>>, delay: Duration) -> Response {
+async fn respond<R: IntoResponse>(
+    request: Request,
+    answer: &impl Fn(&Seen) -> R,
+    known: &Mutex<Vec<Seen>>,
+    delay: Duration,
+) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let seen = {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-        let seen = Seen { method: parts.method.to_string(), path, headers: parts.headers, body, index: known.len() };
+        let path = parts
+            .uri
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let seen = Seen {
+            method: parts.method.to_string(),
+            path,
+            headers: parts.headers,
+            body,
+            index: known.len(),
+        };
         known.push(seen.clone());
         seen
     };
@@ -129,7 +162,8 @@ async fn respond<R: IntoResponse>(request: Request, answer: &impl Fn(&Seen) -> R
     answer(&seen).into_response()
 }
 
-/// Starts a server that reads the beginning of a request, writes `answer` as it is, and closes. Counts nothing, checks nothing.
+/// Starts a server that reads the beginning of a request, writes `answer` as it is, and closes.
+/// Counts nothing, checks nothing.
 pub(crate) async fn raw_server(answer: &'static [u8], open_for: Duration) -> Host {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -152,37 +186,68 @@ pub(crate) struct Always(pub(crate) Credential);
 
 #[async_trait]
 impl Credentials for Always {
-    async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
+    async fn credential(
+        &self,
+        _: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Credential, CredentialError> {
         Ok(self.0.clone())
     }
 
-    async fn origin(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+    async fn origin(
+        &self,
+        _: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Option<String>, CredentialError> {
         Ok(Some("the test".to_owned()))
     }
 }
 
 pub(crate) fn basic() -> Credential {
-    Credential::Basic { username: "alice".to_owned(), password: Secret::new(SECRET) }
+    Credential::Basic {
+        username: "alice".to_owned(),
+        password: Secret::new(SECRET),
+    }
 }
 
 pub(crate) fn quick() -> Settings {
-    Settings { retry_delay: Duration::from_millis(1), ..Settings::default() }
+    Settings {
+        retry_delay: Duration::from_millis(1),
+        ..Settings::default()
+    }
 }
 
 /// Returns a client that speaks to `hosts` over plain HTTP.
-pub(crate) fn client<'a>(hosts: impl IntoIterator<Item = &'a Host>, credential: Credential) -> Client {
+pub(crate) fn client<'a>(
+    hosts: impl IntoIterator<Item = &'a Host>,
+    credential: Credential,
+) -> Client {
     client_with(quick(), hosts, credential)
 }
 
-pub(crate) fn client_with<'a>(mut settings: Settings, hosts: impl IntoIterator<Item = &'a Host>, credential: Credential) -> Client {
+pub(crate) fn client_with<'a>(
+    mut settings: Settings,
+    hosts: impl IntoIterator<Item = &'a Host>,
+    credential: Credential,
+) -> Client {
     settings.insecure.extend(hosts.into_iter().cloned());
     let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z").expect("a time");
-    Client::new(settings, Arc::new(Always(credential)), Clock::fixed(now.to_utc()))
+    Client::new(
+        settings,
+        Arc::new(Always(credential)),
+        Clock::fixed(now.to_utc()),
+    )
 }
 
 pub(crate) fn limited(host: &Host, max_connections: usize) -> Settings {
-    let rules = HostRules { max_connections: Some(max_connections), ..HostRules::default() };
-    Settings { hosts: [(host.clone(), rules)].into(), ..quick() }
+    let rules = HostRules {
+        max_connections: Some(max_connections),
+        ..HostRules::default()
+    };
+    Settings {
+        hosts: [(host.clone(), rules)].into(),
+        ..quick()
+    }
 }
 
 /// Returns all that can be shown of an error, after checking that no secret is in it.
@@ -191,7 +256,10 @@ pub(crate) fn shown(error: &(dyn std::error::Error + 'static)) -> String {
     for text in [&text, &format!("{error:?}"), &format!("{error:#?}")] {
         assert!(!text.contains(SECRET), "a secret is shown: {text}");
         // "alice:hunter2" as Basic has it
-        assert!(!text.contains("YWxpY2U6aHVudGVyMg"), "a secret is shown: {text}");
+        assert!(
+            !text.contains("YWxpY2U6aHVudGVyMg"),
+            "a secret is shown: {text}"
+        );
     }
     text
 }

@@ -16,7 +16,9 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::testing::{Fake, client_with, quick, shown};
-use super::{Access, Answer, ClientCertificate, Error, HostRules, Kind, Request, Settings, Target, Tls};
+use super::{
+    Access, Answer, ClientCertificate, Error, HostRules, Kind, Request, Settings, Target, Tls,
+};
 use crate::credentials::Credential;
 use crate::model::Host;
 
@@ -59,7 +61,11 @@ impl Authority {
         let certificate = parameters.self_signed(&key).expect("a certificate");
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("ca.crt"), certificate.pem()).expect("to write");
-        Authority { issuer: Issuer::new(parameters, key), certificate: certificate.der().clone(), directory }
+        Authority {
+            issuer: Issuer::new(parameters, key),
+            certificate: certificate.der().clone(),
+            directory,
+        }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -70,38 +76,60 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let mut parameters = CertificateParams::new([name.to_owned()]).expect("parameters");
         parameters.extended_key_usages = vec![usage];
-        (parameters.signed_by(&key, &self.issuer).expect("a certificate"), key)
+        (
+            parameters
+                .signed_by(&key, &self.issuer)
+                .expect("a certificate"),
+            key,
+        )
     }
 
     /// Writes a certificate for a client and its key.
     fn client(&self) -> ClientCertificate {
         let (certificate, key) = self.sign("imglife", ExtendedKeyUsagePurpose::ClientAuth);
-        let pair = ClientCertificate { certificate: self.file("client.crt"), key: self.file("client.key") };
+        let pair = ClientCertificate {
+            certificate: self.file("client.crt"),
+            key: self.file("client.key"),
+        };
         // Without a newline at its end, as some tools write it.
         std::fs::write(&pair.certificate, certificate.pem().trim_end()).expect("to write");
         std::fs::write(&pair.key, key.serialize_pem()).expect("to write");
         pair
     }
 
-    /// Starts a server whose certificate is for `name`. With `clients` it only speaks to those that the authority signed.
+    /// Starts a server whose certificate is for `name`. With `clients` it only speaks to those that
+    /// the authority signed.
     async fn serve(&self, name: &str, clients: bool) -> Fake {
         let (certificate, key) = self.sign(name, ExtendedKeyUsagePurpose::ServerAuth);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let builder = if clients {
             let mut roots = RootCertStore::empty();
             roots.add(self.certificate.clone()).expect("an authority");
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+                .build()
+                .expect("a verifier");
             ServerConfig::builder().with_client_cert_verifier(verifier)
         } else {
             ServerConfig::builder().with_no_client_auth()
         };
-        let config = builder.with_single_cert(vec![certificate.der().clone()], key).expect("a configuration");
+        let config = builder
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("a configuration");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let listener = TlsListener { listener, acceptor: TlsAcceptor::from(Arc::new(config)) };
-        Fake::serve(listener, address, Duration::ZERO, |seen| match seen.path.as_str() {
-            "/redirect" => (StatusCode::FOUND, [("location", format!("http://{}/a", seen.server()))]).into_response(),
-            _ => "ok".into_response(),
+        let listener = TlsListener {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        };
+        Fake::serve(listener, address, Duration::ZERO, |seen| {
+            match seen.path.as_str() {
+                "/redirect" => (
+                    StatusCode::FOUND,
+                    [("location", format!("http://{}/a", seen.server()))],
+                )
+                    .into_response(),
+                _ => "ok".into_response(),
+            }
         })
     }
 }
@@ -111,27 +139,62 @@ async fn ask(host: &Host, rules: HostRules) -> Result<Answer, Error> {
 }
 
 async fn ask_for(host: &Host, path: &str, rules: HostRules) -> Result<Answer, Error> {
-    let settings = Settings { hosts: [(host.clone(), rules)].into(), ..quick() };
+    let settings = Settings {
+        hosts: [(host.clone(), rules)].into(),
+        ..quick()
+    };
     let client = client_with(settings, [], Credential::Anonymous);
-    client.send(Request::new(Method::GET, host, Target::Path(path.to_owned()), Kind("test"), Access::default())).await
+    client
+        .send(Request::new(
+            Method::GET,
+            host,
+            Target::Path(path.to_owned()),
+            Kind("test"),
+            Access::default(),
+        ))
+        .await
 }
 
 fn with(tls: Tls) -> HostRules {
-    HostRules { tls, ..HostRules::default() }
+    HostRules {
+        tls,
+        ..HostRules::default()
+    }
 }
 
 #[tokio::test]
 async fn an_authority_of_ones_own_is_trusted_where_it_is_set() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
-    let error = ask(&fake.host(), HostRules::default()).await.expect_err("nobody knows the authority");
-    assert!(error.hint().expect("a hint").contains(".ca_file"), "{}", shown(&error));
-    assert!(!shown(&error).contains("tried"), "it is not tried again: {}", shown(&error));
-    let tls = Tls { ca_file: Some(authority.file("ca.crt")), ..Tls::default() };
-    assert_eq!(ask(&fake.host(), with(tls.clone())).await.expect("an answer").body, "ok");
+    let error = ask(&fake.host(), HostRules::default())
+        .await
+        .expect_err("nobody knows the authority");
+    assert!(
+        error.hint().expect("a hint").contains(".ca_file"),
+        "{}",
+        shown(&error)
+    );
+    assert!(
+        !shown(&error).contains("tried"),
+        "it is not tried again: {}",
+        shown(&error)
+    );
+    let tls = Tls {
+        ca_file: Some(authority.file("ca.crt")),
+        ..Tls::default()
+    };
+    assert_eq!(
+        ask(&fake.host(), with(tls.clone()))
+            .await
+            .expect("an answer")
+            .body,
+        "ok"
+    );
     // It vouches for the name as well.
     let misnamed = authority.serve("other.example", false).await;
-    ask(&misnamed.host(), with(tls)).await.expect_err("it is another's certificate");
+    ask(&misnamed.host(), with(tls))
+        .await
+        .expect_err("it is another's certificate");
     assert_eq!((fake.seen().len(), misnamed.seen().len()), (1, 0));
 }
 
@@ -140,17 +203,54 @@ async fn files_that_are_no_certificates_are_named() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
     std::fs::write(authority.file("empty.crt"), "").expect("to write");
-    std::fs::write(authority.file("broken.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("to write");
+    std::fs::write(
+        authority.file("broken.crt"),
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .expect("to write");
     let client = authority.client();
     for (tls, name) in [
-        (Tls { ca_file: Some(authority.file("missing.crt")), ..Tls::default() }, "missing.crt"),
-        (Tls { ca_file: Some(authority.file("empty.crt")), ..Tls::default() }, "empty.crt"),
-        (Tls { ca_file: Some(authority.file("broken.crt")), ..Tls::default() }, "broken.crt"),
         (
-            Tls { client_certificate: Some(ClientCertificate { key: authority.file("missing.key"), ..client.clone() }), ..Tls::default() },
+            Tls {
+                ca_file: Some(authority.file("missing.crt")),
+                ..Tls::default()
+            },
+            "missing.crt",
+        ),
+        (
+            Tls {
+                ca_file: Some(authority.file("empty.crt")),
+                ..Tls::default()
+            },
+            "empty.crt",
+        ),
+        (
+            Tls {
+                ca_file: Some(authority.file("broken.crt")),
+                ..Tls::default()
+            },
+            "broken.crt",
+        ),
+        (
+            Tls {
+                client_certificate: Some(ClientCertificate {
+                    key: authority.file("missing.key"),
+                    ..client.clone()
+                }),
+                ..Tls::default()
+            },
             "missing.key",
         ),
-        (Tls { client_certificate: Some(ClientCertificate { key: client.certificate.clone(), ..client }), ..Tls::default() }, "client.crt"),
+        (
+            Tls {
+                client_certificate: Some(ClientCertificate {
+                    key: client.certificate.clone(),
+                    ..client
+                }),
+                ..Tls::default()
+            },
+            "client.crt",
+        ),
     ] {
         let error = ask(&fake.host(), with(tls)).await.expect_err(name);
         assert!(shown(&error).contains(name), "{name}: {}", shown(&error));
@@ -160,21 +260,44 @@ async fn files_that_are_no_certificates_are_named() {
 #[tokio::test]
 async fn certificates_are_not_looked_at_where_that_is_set() {
     let fake = Authority::new().serve("other.example", false).await;
-    let tls = Tls { insecure_skip_verify: true, ..Tls::default() };
-    assert_eq!(ask(&fake.host(), with(tls)).await.expect("an answer").body, "ok");
+    let tls = Tls {
+        insecure_skip_verify: true,
+        ..Tls::default()
+    };
+    assert_eq!(
+        ask(&fake.host(), with(tls)).await.expect("an answer").body,
+        "ok"
+    );
 }
 
 #[tokio::test]
 async fn a_client_certificate_is_shown_to_the_host_it_is_set_for() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", true).await;
-    let without = Tls { ca_file: Some(authority.file("ca.crt")), ..Tls::default() };
-    ask(&fake.host(), with(without.clone())).await.expect_err("it asks for a certificate");
-    let tls = Tls { client_certificate: Some(authority.client()), ..without };
-    assert_eq!(ask(&fake.host(), with(tls)).await.expect("an answer").body, "ok");
+    let without = Tls {
+        ca_file: Some(authority.file("ca.crt")),
+        ..Tls::default()
+    };
+    ask(&fake.host(), with(without.clone()))
+        .await
+        .expect_err("it asks for a certificate");
+    let tls = Tls {
+        client_certificate: Some(authority.client()),
+        ..without
+    };
+    assert_eq!(
+        ask(&fake.host(), with(tls)).await.expect("an answer").body,
+        "ok"
+    );
     let stranger = Authority::new();
-    let tls = Tls { ca_file: Some(authority.file("ca.crt")), client_certificate: Some(stranger.client()), insecure_skip_verify: false };
-    ask(&fake.host(), with(tls)).await.expect_err("it is signed by somebody else");
+    let tls = Tls {
+        ca_file: Some(authority.file("ca.crt")),
+        client_certificate: Some(stranger.client()),
+        insecure_skip_verify: false,
+    };
+    ask(&fake.host(), with(tls))
+        .await
+        .expect_err("it is signed by somebody else");
     assert_eq!(fake.seen().len(), 1);
 }
 
@@ -183,15 +306,25 @@ async fn an_endpoint_is_spoken_to_by_the_rules_of_the_host_it_stands_for() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
     let rules = HostRules {
-        endpoint: Some(format!("https://{}/cache", fake.address).parse().expect("a URL")),
-        tls: Tls { ca_file: Some(authority.file("ca.crt")), ..Tls::default() },
+        endpoint: Some(
+            format!("https://{}/cache", fake.address)
+                .parse()
+                .expect("a URL"),
+        ),
+        tls: Tls {
+            ca_file: Some(authority.file("ca.crt")),
+            ..Tls::default()
+        },
         ..HostRules::default()
     };
     let host: Host = "docker.io".parse().expect("a host");
     assert_eq!(ask(&host, rules).await.expect("an answer").body, "ok");
     assert_eq!(fake.lines(), ["GET /cache/a"]);
     let plain = Fake::start(|_| "ok").await;
-    let rules = HostRules { endpoint: Some(format!("http://{}", plain.address).parse().expect("a URL")), ..HostRules::default() };
+    let rules = HostRules {
+        endpoint: Some(format!("http://{}", plain.address).parse().expect("a URL")),
+        ..HostRules::default()
+    };
     assert_eq!(ask(&host, rules).await.expect("an answer").body, "ok");
     assert_eq!(plain.lines(), ["GET /a"]);
 }
@@ -200,7 +333,16 @@ async fn an_endpoint_is_spoken_to_by_the_rules_of_the_host_it_stands_for() {
 async fn a_redirect_that_forgets_tls_on_its_own_host_is_followed_with_it() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
-    let tls = Tls { ca_file: Some(authority.file("ca.crt")), ..Tls::default() };
-    assert_eq!(ask_for(&fake.host(), "/redirect", with(tls)).await.expect("an answer").body, "ok");
+    let tls = Tls {
+        ca_file: Some(authority.file("ca.crt")),
+        ..Tls::default()
+    };
+    assert_eq!(
+        ask_for(&fake.host(), "/redirect", with(tls))
+            .await
+            .expect("an answer")
+            .body,
+        "ok"
+    );
     assert_eq!(fake.lines(), ["GET /redirect", "GET /a"]);
 }

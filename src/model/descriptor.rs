@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::platform::Platform;
 
-/// A content descriptor of the OCI image specification. For reading: manifests that are copied are never written from it.
+/// A content descriptor of the OCI image specification. For reading: manifests that are copied are
+/// never written from it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -17,15 +18,25 @@ pub struct Descriptor {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub urls: Vec<String>,
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -46,15 +57,19 @@ impl Descriptor {
         }
     }
 
-    /// Returns the digest of the entry that this one attests to, when it is an attestation in BuildKit's form.
+    /// Returns the digest of the entry that this one attests to, when it is an attestation in
+    /// BuildKit's form.
     pub fn attests_to(&self) -> Option<&str> {
         self.annotations.get(ATTESTATION_OF).map(String::as_str)
     }
 
-    /// Returns whether the content is a layer that its maker did not allow registries to hand out (deprecated since version
-    /// 1.1 of the image specification, still found in Windows images).
+    /// Returns whether the content is a layer that its maker did not allow registries to hand out
+    /// (deprecated since version 1.1 of the image specification, still found in Windows images).
     pub fn is_foreign_layer(&self) -> bool {
-        self.media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
-            || self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        self.media_type
+            .starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
+            || self
+                .media_type
+                .starts_with("application/vnd.oci.image.layer.nondistributable.")
     }
 }

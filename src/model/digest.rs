@@ -32,7 +32,8 @@ impl Algorithm {
     }
 }
 
-/// A content digest such as `sha256:e3b0…`, checked to be of a registered algorithm and of its length in lower-case hex.
+/// A content digest such as `sha256:e3b0…`, checked to be of a registered algorithm and of its
+/// length in lower-case hex.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     text: Arc<str>,
@@ -92,7 +93,10 @@ impl FromStr for Digest {
         if hex.len() != algorithm.hex_length() || !hex.bytes().all(lower_hex) {
             return Err(invalid());
         }
-        Ok(Digest { text: text.into(), algorithm })
+        Ok(Digest {
+            text: text.into(),
+            algorithm,
+        })
     }
 }
 
@@ -163,7 +167,10 @@ fn encode(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
-    Digest { text: text.into(), algorithm }
+    Digest {
+        text: text.into(),
+        algorithm,
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +180,10 @@ mod tests {
     #[test]
     fn the_digest_of_nothing_is_the_known_one() {
         let digest = Digest::sha256(b"");
-        assert_eq!(digest.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            digest.as_str(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(digest.short(), "sha256:e3b0c44298fc");
         assert_eq!(digest.as_str().parse::<Digest>(), Ok(digest));
     }
@@ -188,7 +198,15 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         let upper = Digest::sha256(b"").to_string().to_uppercase();
-        for text in ["", "sha256", "sha256:", "sha256:abc", "md5:d41d8cd98f00b204e9800998ecf8427e", &upper, "sha256:../../etc/passwd"] {
+        for text in [
+            "",
+            "sha256",
+            "sha256:",
+            "sha256:abc",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            &upper,
+            "sha256:../../etc/passwd",
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -24,14 +24,19 @@ impl InvalidDuration {
     /// Returns what to write instead, where that can be said.
     pub fn hint(&self) -> Option<String> {
         match self {
-            InvalidDuration::WithoutUnit(text) => Some(format!("give a unit, as in `{text}s`, `{text}m`, `{text}h` or `{text}d`")),
-            InvalidDuration::Malformed(_) => Some("give numbers with units, as in `90s`, `36h`, `7d`, `2w` or `1h30m`".to_owned()),
+            InvalidDuration::WithoutUnit(text) => Some(format!(
+                "give a unit, as in `{text}s`, `{text}m`, `{text}h` or `{text}d`"
+            )),
+            InvalidDuration::Malformed(_) => Some(
+                "give numbers with units, as in `90s`, `36h`, `7d`, `2w` or `1h30m`".to_owned(),
+            ),
             InvalidDuration::TooLong(_) => None,
         }
     }
 }
 
-/// Returns the duration that numbers with the units `s`, `m`, `h`, `d` and `w` add up to. `0` needs no unit.
+/// Returns the duration that numbers with the units `s`, `m`, `h`, `d` and `w` add up to. `0` needs
+/// no unit.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -76,9 +81,25 @@ mod tests {
         assert_eq!(seconds("7d"), Ok(7 * 86_400));
         assert_eq!(seconds("2w"), Ok(14 * 86_400));
         assert_eq!(seconds("1h30m"), Ok(5400));
-        for text in ["", "d", "5", "1.5h", "-1h", "1h30", "7 d", "99999999999999999999d", "9999999w", "1ü"] {
+        for text in [
+            "",
+            "d",
+            "5",
+            "1.5h",
+            "-1h",
+            "1h30",
+            "7 d",
+            "99999999999999999999d",
+            "9999999w",
+            "1ü",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert!(parse_duration("7").expect_err("no unit").hint().is_some_and(|hint| hint.contains("`7d`")));
+        assert!(
+            parse_duration("7")
+                .expect_err("no unit")
+                .hint()
+                .is_some_and(|hint| hint.contains("`7d`"))
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Release cycles, when their support ends, and what that means on a given day.
 //!
-//! Owns the rules that endoflife.date leaves to its readers: which of a cycle's dates counts, that the day itself is not yet past,
-//! and what a cycle without a date is. Which cycle an image is of is told by `lifecycle`.
+//! Owns the rules that endoflife.date leaves to its readers: which of a cycle's dates counts, that
+//! the day itself is not yet past, and what a cycle without a date is. Which cycle an image is of
+//! is told by `lifecycle`.
 
 use chrono::NaiveDate;
 use serde::Serialize;
@@ -54,10 +55,11 @@ pub struct Cycle {
 }
 
 impl Cycle {
-    /// Returns the end that counts: that of `phase`, or the end of life where the cycle has no such phase or an open one. `None`
-    /// when nothing is known.
+    /// Returns the end that counts: that of `phase`, or the end of life where the cycle has no such
+    /// phase or an open one. `None` when nothing is known.
     ///
-    /// Extended support that is over is the same as none: the API's version 0 does not tell the two apart.
+    /// Extended support that is over is the same as none: the API's version 0 does not tell the two
+    /// apart.
     pub fn end(&self, phase: Phase) -> Option<Ends> {
         match (phase, self.active_support, self.extended_support) {
             (Phase::ActiveSupport, Some(end @ (Ends::On(_) | Ends::Ended)), _) => Some(end),
@@ -67,10 +69,15 @@ impl Cycle {
         }
     }
 
-    /// Returns whether the cycle goes by `name`: its own, or the first word of its codename. Case does not count.
+    /// Returns whether the cycle goes by `name`: its own, or the first word of its codename. Case
+    /// does not count.
     pub fn is_called(&self, name: &str) -> bool {
-        let codename = self.codename.as_deref().and_then(|codename| codename.split_whitespace().next());
-        self.name.eq_ignore_ascii_case(name) || codename.is_some_and(|codename| codename.eq_ignore_ascii_case(name))
+        let codename = self
+            .codename
+            .as_deref()
+            .and_then(|codename| codename.split_whitespace().next());
+        self.name.eq_ignore_ascii_case(name)
+            || codename.is_some_and(|codename| codename.eq_ignore_ascii_case(name))
     }
 }
 
@@ -119,7 +126,12 @@ pub struct Standing {
 
 impl Standing {
     /// The standing of what is not known.
-    pub const UNKNOWN: Standing = Standing { status: Status::Unknown, date: None, days_left: None, accepted_until: None };
+    pub const UNKNOWN: Standing = Standing {
+        status: Status::Unknown,
+        date: None,
+        days_left: None,
+        accepted_until: None,
+    };
 
     /// Returns how something stands that `ends` then. An acceptance counts from the warning on.
     pub fn of(ends: Option<Ends>, acceptance: Option<&Acceptance>, calendar: Calendar) -> Standing {
@@ -138,25 +150,46 @@ impl Standing {
             }
         };
         let accepted_until = acceptance
-            .filter(|acceptance| matches!(plain, Status::Warning | Status::Expired) && calendar.today <= acceptance.until)
+            .filter(|acceptance| {
+                matches!(plain, Status::Warning | Status::Expired)
+                    && calendar.today <= acceptance.until
+            })
             .map(|acceptance| acceptance.until);
         Standing {
-            status: if accepted_until.is_some() { Status::Accepted } else { plain },
+            status: if accepted_until.is_some() {
+                Status::Accepted
+            } else {
+                plain
+            },
             date,
             days_left: date.map(|date| days(calendar.today, date)),
             accepted_until,
         }
     }
 
-    /// Returns how something stands of which every part must be supported: as its worst part does, at the earliest date. One part
-    /// that is not known makes the whole unknown, unless another is known to end soon or to be over; the date is then the
-    /// earliest that is known. `None` without parts.
+    /// Returns how something stands of which every part must be supported: as its worst part does,
+    /// at the earliest date. One part that is not known makes the whole unknown, unless another is
+    /// known to end soon or to be over; the date is then the earliest that is known. `None` without
+    /// parts.
     pub fn of_all(parts: impl IntoIterator<Item = Standing>) -> Option<Standing> {
         let parts: Vec<Standing> = parts.into_iter().collect();
-        let earliest = |parts: &[Standing]| parts.iter().filter(|part| part.date.is_some()).min_by_key(|part| part.date).copied();
-        let worst = parts.iter().copied().min_by_key(|part| (part.urgency(), part.date.unwrap_or(NaiveDate::MAX)))?;
+        let earliest = |parts: &[Standing]| {
+            parts
+                .iter()
+                .filter(|part| part.date.is_some())
+                .min_by_key(|part| part.date)
+                .copied()
+        };
+        let worst = parts
+            .iter()
+            .copied()
+            .min_by_key(|part| (part.urgency(), part.date.unwrap_or(NaiveDate::MAX)))?;
         match (worst.status, earliest(&parts)) {
-            (Status::Unknown, Some(known)) => Some(Standing { date: known.date, days_left: known.days_left, ..worst }),
+            (Status::Unknown, Some(known)) => Some(Standing {
+                date: known.date,
+                days_left: known.days_left,
+                ..worst
+            }),
             _ => Some(worst),
         }
     }
@@ -188,7 +221,10 @@ mod tests {
         Some(Ends::On(day(text)))
     }
 
-    const CALENDAR: fn(&str) -> Calendar = |today| Calendar { today: day(today), warn_days: 30 };
+    const CALENDAR: fn(&str) -> Calendar = |today| Calendar {
+        today: day(today),
+        warn_days: 30,
+    };
 
     fn status(ends: Option<Ends>, today: &str) -> (Status, Option<i64>) {
         let standing = Standing::of(ends, None, CALENDAR(today));
@@ -206,18 +242,39 @@ mod tests {
 
     #[test]
     fn without_a_date_an_end_is_over_or_open_or_not_known() {
-        assert_eq!(status(Some(Ends::Ended), "2026-11-01"), (Status::Expired, None));
-        assert_eq!(status(Some(Ends::NotEnded), "2026-11-01"), (Status::Supported, None));
+        assert_eq!(
+            status(Some(Ends::Ended), "2026-11-01"),
+            (Status::Expired, None)
+        );
+        assert_eq!(
+            status(Some(Ends::NotEnded), "2026-11-01"),
+            (Status::Supported, None)
+        );
         assert_eq!(status(None, "2026-11-01"), (Status::Unknown, None));
     }
 
     #[test]
     fn an_acceptance_counts_from_the_warning_to_its_last_day() {
-        let acceptance = Acceptance { until: day("2027-01-31"), reason: "paid".to_owned() };
-        let status = |today| Standing::of(on("2026-11-30"), Some(&acceptance), CALENDAR(today)).status;
+        let acceptance = Acceptance {
+            until: day("2027-01-31"),
+            reason: "paid".to_owned(),
+        };
+        let status =
+            |today| Standing::of(on("2026-11-30"), Some(&acceptance), CALENDAR(today)).status;
         let days = ["2026-10-01", "2026-11-20", "2027-01-31", "2027-02-01"];
-        assert_eq!(days.map(status), [Status::Supported, Status::Accepted, Status::Accepted, Status::Expired]);
-        assert_eq!(Standing::of(None, Some(&acceptance), CALENDAR("2026-11-20")), Standing::UNKNOWN);
+        assert_eq!(
+            days.map(status),
+            [
+                Status::Supported,
+                Status::Accepted,
+                Status::Accepted,
+                Status::Expired
+            ]
+        );
+        assert_eq!(
+            Standing::of(None, Some(&acceptance), CALENDAR("2026-11-20")),
+            Standing::UNKNOWN
+        );
     }
 
     #[test]
@@ -230,35 +287,68 @@ mod tests {
         };
         let ends = |active, extended| {
             let cycle = cycle(active, extended);
-            [Phase::ActiveSupport, Phase::EndOfLife, Phase::ExtendedSupport].map(|phase| cycle.end(phase))
+            [
+                Phase::ActiveSupport,
+                Phase::EndOfLife,
+                Phase::ExtendedSupport,
+            ]
+            .map(|phase| cycle.end(phase))
         };
         let (early, middle, late) = (on("2026-01-01"), on("2027-01-01"), on("2030-01-01"));
         assert_eq!(ends(early, late), [early, middle, late]);
         assert_eq!(ends(None, None), [middle; 3]);
-        assert_eq!(ends(Some(Ends::NotEnded), Some(Ends::NotEnded)), [middle, middle, Some(Ends::NotEnded)]);
-        assert_eq!(ends(Some(Ends::Ended), Some(Ends::Ended)), [Some(Ends::Ended), middle, middle]);
-        let bare = Cycle { active_support: Some(Ends::NotEnded), ..Cycle::default() };
-        assert_eq!((bare.end(Phase::ActiveSupport), bare.end(Phase::EndOfLife)), (Some(Ends::NotEnded), None));
+        assert_eq!(
+            ends(Some(Ends::NotEnded), Some(Ends::NotEnded)),
+            [middle, middle, Some(Ends::NotEnded)]
+        );
+        assert_eq!(
+            ends(Some(Ends::Ended), Some(Ends::Ended)),
+            [Some(Ends::Ended), middle, middle]
+        );
+        let bare = Cycle {
+            active_support: Some(Ends::NotEnded),
+            ..Cycle::default()
+        };
+        assert_eq!(
+            (bare.end(Phase::ActiveSupport), bare.end(Phase::EndOfLife)),
+            (Some(Ends::NotEnded), None)
+        );
     }
 
     #[test]
     fn of_several_parts_the_worst_and_earliest_counts_and_the_unknown_is_never_support() {
         let calendar = CALENDAR("2026-11-01");
-        let (late, later) = (Standing::of(on("2027-06-01"), None, calendar), Standing::of(on("2028-06-01"), None, calendar));
-        let (soon, over) = (Standing::of(on("2026-11-10"), None, calendar), Standing::of(on("2026-10-10"), None, calendar));
+        let (late, later) = (
+            Standing::of(on("2027-06-01"), None, calendar),
+            Standing::of(on("2028-06-01"), None, calendar),
+        );
+        let (soon, over) = (
+            Standing::of(on("2026-11-10"), None, calendar),
+            Standing::of(on("2026-10-10"), None, calendar),
+        );
         let open = Standing::of(Some(Ends::NotEnded), None, calendar);
         let of = |parts: &[Standing]| Standing::of_all(parts.iter().copied()).expect("a part");
         assert_eq!(of(&[later, open, late]), late);
         assert_eq!(of(&[late, soon, Standing::UNKNOWN]), soon);
         assert_eq!(of(&[soon, over]), over);
-        assert_eq!(of(&[later, Standing::UNKNOWN, late]), Standing { status: Status::Unknown, ..late });
+        assert_eq!(
+            of(&[later, Standing::UNKNOWN, late]),
+            Standing {
+                status: Status::Unknown,
+                ..late
+            }
+        );
         assert_eq!(of(&[open, Standing::UNKNOWN]), Standing::UNKNOWN);
         assert_eq!(Standing::of_all([]), None);
     }
 
     #[test]
     fn cycles_are_known_by_number_and_by_codename() {
-        let cycle = Cycle { name: "24.04".to_owned(), codename: Some("Noble Numbat".to_owned()), ..Cycle::default() };
+        let cycle = Cycle {
+            name: "24.04".to_owned(),
+            codename: Some("Noble Numbat".to_owned()),
+            ..Cycle::default()
+        };
         assert!(cycle.is_called("24.04") && cycle.is_called("noble") && cycle.is_called("NOBLE"));
         assert!(!cycle.is_called("24.4") && !cycle.is_called("numbat") && !cycle.is_called(""));
     }

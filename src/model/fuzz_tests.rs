@@ -1,8 +1,10 @@
-//! Feeding readers of what comes from outside with changed copies of what they know. Decision 0012 says why it is done this way.
+//! Feeding readers of what comes from outside with changed copies of what they know. Decision 0012
+//! says why it is done this way.
 //!
-//! A reader is fuzzed by one line in the tests of its room, in a test whose name begins with `fuzzing_`: [`fuzz`] with a few seeds.
-//! It must neither panic nor take long, whatever it is given. Runs are the same each time, unless `IMGLIFE_FUZZ_SECONDS` says how
-//! long each reader is fed.
+//! A reader is fuzzed by one line in the tests of its room, in a test whose name begins with
+//! `fuzzing_`: [`fuzz`] with a few seeds. It must neither panic nor take long, whatever it is
+//! given. Runs are the same each time, unless `IMGLIFE_FUZZ_SECONDS` says how long each reader is
+//! fed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -14,7 +16,10 @@ use crate::model::inventory::Inventory;
 use crate::model::lifecycle::ProductName;
 use crate::model::platform::Platform;
 use crate::model::text::{excerpt, printable};
-use crate::model::{Algorithm, BuildRecord, Digest, ImageConfig, ImageReference, Manifest, Repository, Tag, TagVersion};
+use crate::model::{
+    Algorithm, BuildRecord, Digest, ImageConfig, ImageReference, Manifest, Repository, Tag,
+    TagVersion,
+};
 use crate::process::Process;
 
 /// How many inputs there are when nobody says how long to go on.
@@ -65,7 +70,9 @@ const PIECES: [&str; 30] = [
 /// Feeds `reader` with changed copies of `seeds`, and with the seeds.
 pub(crate) fn fuzz(name: &str, seeds: &[&str], reader: impl Fn(&[u8])) {
     let variables = Process::current().variables;
-    let seconds = variables.get_filled("IMGLIFE_FUZZ_SECONDS").map(|text| text.parse().expect("IMGLIFE_FUZZ_SECONDS is a number"));
+    let seconds = variables
+        .get_filled("IMGLIFE_FUZZ_SECONDS")
+        .map(|text| text.parse().expect("IMGLIFE_FUZZ_SECONDS is a number"));
     let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
@@ -79,7 +86,10 @@ pub(crate) fn fuzz(name: &str, seeds: &[&str], reader: impl Fn(&[u8])) {
                 input.truncate(LONGEST_INPUT);
             }
         }
-        let told = Told { name, input: &input };
+        let told = Told {
+            name,
+            input: &input,
+        };
         let began = Instant::now();
         reader(&input);
         assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
@@ -91,7 +101,11 @@ pub(crate) fn fuzz(name: &str, seeds: &[&str], reader: impl Fn(&[u8])) {
 fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
     let start = random.usize(0..=input.len());
     let end = random.usize(start..=input.len().min(start + 64));
-    let (start, end) = if random.u8(..) < 16 { (start, input.len()) } else { (start, end) };
+    let (start, end) = if random.u8(..) < 16 {
+        (start, input.len())
+    } else {
+        (start, end)
+    };
     match random.u8(0..7) {
         0 => drop(input.drain(start..end)),
         1 => {
@@ -99,18 +113,35 @@ fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
                 *byte ^= 1 << random.u8(0..8);
             }
         }
-        2 => drop(input.splice(start..start, random.choice(PIECES).unwrap_or_default().bytes())),
-        3 => drop(input.splice(start..end, random.choice(PIECES).unwrap_or_default().bytes())),
+        2 => drop(input.splice(
+            start..start,
+            random.choice(PIECES).unwrap_or_default().bytes(),
+        )),
+        3 => drop(input.splice(
+            start..end,
+            random.choice(PIECES).unwrap_or_default().bytes(),
+        )),
         4 => {
-            let other = random.choice(seeds.iter()).copied().unwrap_or_default().as_bytes();
+            let other = random
+                .choice(seeds.iter())
+                .copied()
+                .unwrap_or_default()
+                .as_bytes();
             let from = random.usize(0..=other.len());
             let to = random.usize(from..=other.len());
             drop(input.splice(start..end, other[from..to].to_vec()));
         }
         // Depth and length come from repetition.
         5 => {
-            let piece =
-                if random.bool() { input[start..end].to_vec() } else { random.choice(PIECES).unwrap_or_default().as_bytes().to_vec() };
+            let piece = if random.bool() {
+                input[start..end].to_vec()
+            } else {
+                random
+                    .choice(PIECES)
+                    .unwrap_or_default()
+                    .as_bytes()
+                    .to_vec()
+            };
             let times = 1 << random.u32(0..14);
             let times = times.min(LONGEST_INPUT / piece.len().max(1));
             drop(input.splice(start..start, piece.repeat(times)));
@@ -133,7 +164,12 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let shown = &self.input[..self.input.len().min(LONGEST_SHOWN)];
-            eprintln!("{} was given b\"{}\" ({} bytes)", self.name, shown.escape_ascii(), self.input.len());
+            eprintln!(
+                "{} was given b\"{}\" ({} bytes)",
+                self.name,
+                shown.escape_ascii(),
+                self.input.len()
+            );
         }
     }
 }
@@ -146,7 +182,9 @@ pub(crate) fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
 #[test]
 #[should_panic(expected = "found")]
 fn a_fault_is_found() {
-    fuzz("a reader that fails", &["alpine: []"], |input| assert!(!text(input).contains("[["), "found"));
+    fuzz("a reader that fails", &["alpine: []"], |input| {
+        assert!(!text(input).contains("[["), "found")
+    });
 }
 
 #[test]
@@ -161,24 +199,47 @@ fn fuzzing_names_of_images() {
     fuzz("names of images", &seeds, |input| {
         let text = text(input);
         // What is a name is written as one: read again, it is the same.
-        if let Ok(repository) = text.parse::<Repository>().map(|repository| repository.to_string()) {
-            assert_eq!(repository.parse::<Repository>().map(|repository| repository.to_string()).ok(), Some(repository));
+        if let Ok(repository) = text
+            .parse::<Repository>()
+            .map(|repository| repository.to_string())
+        {
+            assert_eq!(
+                repository
+                    .parse::<Repository>()
+                    .map(|repository| repository.to_string())
+                    .ok(),
+                Some(repository)
+            );
         }
         if let Ok(platform) = text.parse::<Platform>() {
-            assert_eq!(platform.to_string().parse::<Platform>().ok(), Some(platform));
+            assert_eq!(
+                platform.to_string().parse::<Platform>().ok(),
+                Some(platform)
+            );
         }
-        drop((text.parse::<ImageReference>(), text.parse::<Tag>(), text.parse::<Digest>()));
-        let (version, other) = (TagVersion::of(&text), TagVersion::of(&text.replace('1', "2")));
+        drop((
+            text.parse::<ImageReference>(),
+            text.parse::<Tag>(),
+            text.parse::<Digest>(),
+        ));
+        let (version, other) = (
+            TagVersion::of(&text),
+            TagVersion::of(&text.replace('1', "2")),
+        );
         assert_eq!(version.cmp(&other), other.cmp(&version).reverse());
     });
 }
 
 #[test]
 fn fuzzing_manifests() {
-    let descriptor =
-        format!(r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":7}}"#, Digest::sha256(b"content"));
+    let descriptor = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":7}}"#,
+        Digest::sha256(b"content")
+    );
     let seeds = [
-        format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{descriptor},{descriptor}],"subject":{descriptor}}}"#),
+        format!(
+            r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{descriptor},{descriptor}],"subject":{descriptor}}}"#
+        ),
         format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}],"annotations":{{"a":"b"}}}}"#),
     ];
     let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
@@ -194,11 +255,21 @@ fn fuzzing_manifests() {
 fn fuzzing_records() {
     let seed = r#"{"image":"r.example/apps/web:1.2.0","base":"r.example/bases/alpine:3.21.3-core1.0.0","base_digest":null,"digest":"","revision":"4f2a","project":"team/web","platforms":["linux/amd64","linux/arm/v7"],"built_at":"2026-11-01T10:00:00+02:00","custom_fields":{"team":["web"]},"colour":{"a":1}}"#;
     fuzz("records", &[seed], |input| {
-        let Ok(record) = BuildRecord::parse(input) else { return };
-        // It is written such that the same is read, but for what is too long once it is written, and for the last digit of fractions.
-        let is_exact = !record.custom_fields.values().chain(record.unknown.values()).any(has_fraction);
+        let Ok(record) = BuildRecord::parse(input) else {
+            return;
+        };
+        // It is written such that the same is read, but for what is too long once it is written,
+        // and for the last digit of fractions.
+        let is_exact = !record
+            .custom_fields
+            .values()
+            .chain(record.unknown.values())
+            .any(has_fraction);
         if let Some(bytes) = record.to_bytes().ok().filter(|_| is_exact) {
-            assert_eq!(BuildRecord::parse(&bytes).expect("what was written"), record);
+            assert_eq!(
+                BuildRecord::parse(&bytes).expect("what was written"),
+                record
+            );
         }
     });
 }
@@ -218,7 +289,12 @@ fn fuzzing_inventories() {
     fuzz("inventories", &[seed], |input| {
         if let Ok(inventory) = Inventory::parse(input) {
             let bytes = inventory.to_bytes().expect("an inventory");
-            assert_eq!(Inventory::parse(&bytes).and_then(|again| again.to_bytes()).expect("what was written"), bytes);
+            assert_eq!(
+                Inventory::parse(&bytes)
+                    .and_then(|again| again.to_bytes())
+                    .expect("what was written"),
+                bytes
+            );
         }
     });
 }
@@ -226,15 +302,34 @@ fn fuzzing_inventories() {
 #[test]
 fn fuzzing_configurations_of_images() {
     let seed = r#"{"os":"linux","architecture":"arm","variant":"v7","config":{"Labels":{"imglife.ref":"r.example/a:1","b":null}},"rootfs":{"type":"layers","diff_ids":["sha256:0"]}}"#;
-    fuzz("configurations of images", &[seed, r#"{"config":null,"rootfs":{"diff_ids":null}}"#], |input| drop(ImageConfig::parse(input)));
+    fuzz(
+        "configurations of images",
+        &[seed, r#"{"config":null,"rootfs":{"diff_ids":null}}"#],
+        |input| drop(ImageConfig::parse(input)),
+    );
 }
 
 #[test]
 fn fuzzing_words_of_people() {
-    fuzz("words of people", &["1h30m", "45m", "12w", "7d", "{{ image }}@{{digest}} {{ none }}", "docker-library"], |input| {
-        let text = text(input);
-        drop((parse_duration(&text), text.parse::<ProductName>(), crate::model::hook::parts(&text).len()));
-        let shown = excerpt(&text, 100);
-        assert!(shown.chars().count() <= 1_101 && printable(&shown) == shown);
-    });
+    fuzz(
+        "words of people",
+        &[
+            "1h30m",
+            "45m",
+            "12w",
+            "7d",
+            "{{ image }}@{{digest}} {{ none }}",
+            "docker-library",
+        ],
+        |input| {
+            let text = text(input);
+            drop((
+                parse_duration(&text),
+                text.parse::<ProductName>(),
+                crate::model::hook::parts(&text).len(),
+            ));
+            let shown = excerpt(&text, 100);
+            assert!(shown.chars().count() <= 1_101 && printable(&shown) == shown);
+        },
+    );
 }

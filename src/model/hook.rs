@@ -19,7 +19,8 @@ pub enum HookCommand {
     Program(Vec<String>),
 }
 
-/// What a hook may be told: the placeholders `{{ image }}`, `{{ digest }}`, `{{ source }}`, `{{ target }}`, `{{ tag }}`.
+/// What a hook may be told: the placeholders `{{ image }}`, `{{ digest }}`, `{{ source }}`, `{{
+/// target }}`, `{{ tag }}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Placeholder {
     Image,
@@ -30,7 +31,13 @@ pub enum Placeholder {
 }
 
 impl Placeholder {
-    pub const ALL: [Placeholder; 5] = [Placeholder::Image, Placeholder::Digest, Placeholder::Source, Placeholder::Target, Placeholder::Tag];
+    pub const ALL: [Placeholder; 5] = [
+        Placeholder::Image,
+        Placeholder::Digest,
+        Placeholder::Source,
+        Placeholder::Target,
+        Placeholder::Tag,
+    ];
 
     /// Returns the name between the braces.
     pub fn name(self) -> &'static str {
@@ -62,7 +69,11 @@ impl HookCommand {
             HookCommand::Shell(line) => vec![line],
             HookCommand::Program(words) => words.iter().collect(),
         };
-        texts.iter().any(|text| parts(text).iter().any(|part| matches!(part, Part::Value(value) if placeholders.contains(value))))
+        texts.iter().any(|text| {
+            parts(text)
+                .iter()
+                .any(|part| matches!(part, Part::Value(value) if placeholders.contains(value)))
+        })
     }
 }
 
@@ -73,7 +84,8 @@ pub enum Part<'a> {
     Value(Placeholder),
 }
 
-/// Returns `text` cut at its placeholders. What stands between braces and is none is text; the configuration refuses it.
+/// Returns `text` cut at its placeholders. What stands between braces and is none is text; the
+/// configuration refuses it.
 pub fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -81,10 +93,18 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
     // Looked for once, however many braces are open before it.
     let mut known = None;
     while let Some(open) = rest[searched..].find("{{").map(|at| at + searched) {
-        let Some(close) = known.filter(|close| *close > open).or_else(|| rest[open..].find("}}").map(|at| at + open)) else { break };
+        let Some(close) = known
+            .filter(|close| *close > open)
+            .or_else(|| rest[open..].find("}}").map(|at| at + open))
+        else {
+            break;
+        };
         known = Some(close);
         let name = rest[open + 2..close].trim();
-        let Some(&value) = Placeholder::ALL.iter().find(|placeholder| placeholder.name() == name) else {
+        let Some(&value) = Placeholder::ALL
+            .iter()
+            .find(|placeholder| placeholder.name() == name)
+        else {
             searched = open + 2;
             continue;
         };

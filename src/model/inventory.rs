@@ -1,7 +1,9 @@
-//! The inventory: what the platform team publishes of its bases, for `check` in the pipelines of applications.
+//! The inventory: what the platform team publishes of its bases, for `check` in the pipelines of
+//! applications.
 //!
-//! Written by `status --publish`, read by everything that asks for the newest base. It carries what is needed to tell how a base
-//! stands on the day it is read, so that readers need no end-of-life data of their own. Fields that this version does not know are passed over.
+//! Written by `status --publish`, read by everything that asks for the newest base. It carries what
+//! is needed to tell how a base stands on the day it is read, so that readers need no end-of-life
+//! data of their own. Fields that this version does not know are passed over.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -55,8 +57,14 @@ pub struct ProductEnd {
     pub product: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycle: Option<String>,
-    /// A date, `true` when it has ended, `false` when it has not and nobody knows when it will; missing when nothing is known.
-    #[serde(default, deserialize_with = "read_ends", serialize_with = "write_ends", skip_serializing_if = "Option::is_none")]
+    /// A date, `true` when it has ended, `false` when it has not and nobody knows when it will;
+    /// missing when nothing is known.
+    #[serde(
+        default,
+        deserialize_with = "read_ends",
+        serialize_with = "write_ends",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ends: Option<Ends>,
     /// The last day of paid or accepted support.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +89,12 @@ pub enum InvalidInventory {
 impl Inventory {
     /// Returns an inventory of these bases.
     pub fn new(time: DateTime<Utc>, warn_days: u32, bases: Vec<Base>) -> Inventory {
-        Inventory { schema: SCHEMA.to_owned(), time, warn_days, bases }
+        Inventory {
+            schema: SCHEMA.to_owned(),
+            time,
+            warn_days,
+            bases,
+        }
     }
 
     /// Returns the inventory that `bytes` hold.
@@ -92,7 +105,10 @@ impl Inventory {
         }
         let form: Form = serde_json::from_slice(bytes).map_err(InvalidInventory::Json)?;
         if form.schema != SCHEMA {
-            return Err(InvalidInventory::OtherForm(super::text::excerpt(&form.schema, 60)));
+            return Err(InvalidInventory::OtherForm(super::text::excerpt(
+                &form.schema,
+                60,
+            )));
         }
         serde_json::from_slice(bytes).map_err(InvalidInventory::Json)
     }
@@ -109,7 +125,10 @@ impl BaseTag {
     /// Returns how the image stands: as its worst part does, at the earliest date.
     pub fn standing(&self, calendar: Calendar) -> Standing {
         let parts = self.eol.iter().map(|part| {
-            let acceptance = part.accepted_until.map(|until| Acceptance { until, reason: String::new() });
+            let acceptance = part.accepted_until.map(|until| Acceptance {
+                until,
+                reason: String::new(),
+            });
             Standing::of(part.ends, acceptance.as_ref(), calendar)
         });
         Standing::of_all(parts).unwrap_or(Standing::UNKNOWN)
@@ -124,11 +143,13 @@ enum Written {
 }
 
 fn read_ends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ends>, D::Error> {
-    Ok(Option::<Written>::deserialize(deserializer)?.map(|written| match written {
-        Written::Ended(true) => Ends::Ended,
-        Written::Ended(false) => Ends::NotEnded,
-        Written::On(date) => Ends::On(date),
-    }))
+    Ok(
+        Option::<Written>::deserialize(deserializer)?.map(|written| match written {
+            Written::Ended(true) => Ends::Ended,
+            Written::Ended(false) => Ends::NotEnded,
+            Written::On(date) => Ends::On(date),
+        }),
+    )
 }
 
 fn write_ends<S: Serializer>(ends: &Option<Ends>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -192,16 +213,25 @@ mod tests {
     #[test]
     fn an_inventory_is_written_as_it_was_read() {
         let inventory = Inventory::parse(TEXT.as_bytes()).expect("an inventory");
-        assert_eq!(String::from_utf8(inventory.to_bytes().expect("bytes")).expect("text"), TEXT);
+        assert_eq!(
+            String::from_utf8(inventory.to_bytes().expect("bytes")).expect("text"),
+            TEXT
+        );
         let newer = TEXT.replace("\"warn_days\"", "\"colour\": [1], \"warn_days\"");
-        assert_eq!(Inventory::parse(newer.as_bytes()).expect("an inventory"), inventory);
+        assert_eq!(
+            Inventory::parse(newer.as_bytes()).expect("an inventory"),
+            inventory
+        );
     }
 
     #[test]
     fn a_base_stands_as_its_parts_do_on_the_day() {
         let inventory = Inventory::parse(TEXT.as_bytes()).expect("an inventory");
         let on = |today: &str| {
-            let standing = inventory.bases[0].tags[0].standing(Calendar { today: today.parse().expect("a date"), warn_days: 30 });
+            let standing = inventory.bases[0].tags[0].standing(Calendar {
+                today: today.parse().expect("a date"),
+                warn_days: 30,
+            });
             (standing.status, standing.days_left)
         };
         assert_eq!(on("2026-10-01"), (Status::Accepted, None));
@@ -214,10 +244,18 @@ mod tests {
         for (text, reason) in [
             ("[]", "not the JSON of an inventory"),
             ("{}", "not the JSON of an inventory"),
-            (r#"{"schema":"imglife/inventory/v2"}"#, "has the form `imglife/inventory/v2`"),
-            (&TEXT.replace("2026-12-01", "soon"), "not the JSON of an inventory"),
+            (
+                r#"{"schema":"imglife/inventory/v2"}"#,
+                "has the form `imglife/inventory/v2`",
+            ),
+            (
+                &TEXT.replace("2026-12-01", "soon"),
+                "not the JSON of an inventory",
+            ),
         ] {
-            let error = Inventory::parse(text.as_bytes()).expect_err("no inventory").to_string();
+            let error = Inventory::parse(text.as_bytes())
+                .expect_err("no inventory")
+                .to_string();
             assert!(error.contains(reason), "{error}");
         }
     }

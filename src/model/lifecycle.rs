@@ -1,6 +1,7 @@
 //! Which product an image is of, and which of its release cycles a tag names.
 //!
-//! Owns how cycles are found in tags. When cycles end is told by `eol`; where they are kept is not known here.
+//! Owns how cycles are found in tags. When cycles end is told by `eol`; where they are kept is not
+//! known here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +28,8 @@ impl FromStr for ProductName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<ProductName, InvalidName> {
-        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
+        let is_fit =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
         let reason = if text.len() > LONGEST_NAME {
             "it is too long"
         } else if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
@@ -37,7 +39,11 @@ impl FromStr for ProductName {
         } else {
             return Ok(ProductName(text.to_owned()));
         };
-        Err(InvalidName { text: text.to_owned(), expected: "the name of a product", reason: reason.to_owned() })
+        Err(InvalidName {
+            text: text.to_owned(),
+            expected: "the name of a product",
+            reason: reason.to_owned(),
+        })
     }
 }
 
@@ -56,8 +62,9 @@ pub enum Product {
 }
 
 impl fmt::Display for Product {
-    /// Writes what the product is kept under: its name as configured, or that of the repository. The first has no slash, the
-    /// second has one, unless it is a directory: then its own name is taken, since where it is says nothing.
+    /// Writes what the product is kept under: its name as configured, or that of the repository.
+    /// The first has no slash, the second has one, unless it is a directory: then its own name is
+    /// taken, since where it is says nothing.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Product::Named(name) => name.fmt(formatter),
@@ -129,31 +136,60 @@ impl Extract {
                 let known = prefixes(without_v(tag)).find_map(known);
                 return known.ok_or_else(|| Unmatched::NoPrefix { tag: tag_text() });
             }
-            Extract::Major => numbers(tag, 1).ok_or_else(|| Unmatched::NoPart { tag: tag_text(), part: "version" })?,
-            Extract::Minor => numbers(tag, 2).ok_or_else(|| Unmatched::NoPart { tag: tag_text(), part: "minor version" })?,
-            Extract::Patch => numbers(tag, 3).ok_or_else(|| Unmatched::NoPart { tag: tag_text(), part: "patch version" })?,
+            Extract::Major => numbers(tag, 1).ok_or_else(|| Unmatched::NoPart {
+                tag: tag_text(),
+                part: "version",
+            })?,
+            Extract::Minor => numbers(tag, 2).ok_or_else(|| Unmatched::NoPart {
+                tag: tag_text(),
+                part: "minor version",
+            })?,
+            Extract::Patch => numbers(tag, 3).ok_or_else(|| Unmatched::NoPart {
+                tag: tag_text(),
+                part: "patch version",
+            })?,
             Extract::Full => without_v(tag),
             Extract::Pattern(pattern) => {
-                let found = pattern.regex.captures(tag).and_then(|captures| captures.get(1));
-                found.ok_or_else(|| Unmatched::NoMatch { tag: tag_text(), pattern: pattern.text.clone() })?.as_str()
+                let found = pattern
+                    .regex
+                    .captures(tag)
+                    .and_then(|captures| captures.get(1));
+                found
+                    .ok_or_else(|| Unmatched::NoMatch {
+                        tag: tag_text(),
+                        pattern: pattern.text.clone(),
+                    })?
+                    .as_str()
             }
         };
-        known(name).ok_or_else(|| Unmatched::UnknownCycle { cycle: name.to_owned() })
+        known(name).ok_or_else(|| Unmatched::UnknownCycle {
+            cycle: name.to_owned(),
+        })
     }
 }
 
 /// Returns `tag` without a `v` in front of a version.
 fn without_v(tag: &str) -> &str {
-    tag.strip_prefix(['v', 'V']).filter(|rest| rest.starts_with(|next: char| next.is_ascii_digit())).unwrap_or(tag)
+    tag.strip_prefix(['v', 'V'])
+        .filter(|rest| rest.starts_with(|next: char| next.is_ascii_digit()))
+        .unwrap_or(tag)
 }
 
-/// Returns the first `count` numbers of the version that a tag begins with, dots between, or `None` when it has fewer.
+/// Returns the first `count` numbers of the version that a tag begins with, dots between, or `None`
+/// when it has fewer.
 fn numbers(tag: &str, count: usize) -> Option<&str> {
     let version = without_v(tag);
     let mut end = 0;
     for position in 0..count {
-        let start = if position == 0 { 0 } else { end + version[end..].strip_prefix('.').map(|_| 1)? };
-        let digits = version[start..].bytes().take_while(u8::is_ascii_digit).count();
+        let start = if position == 0 {
+            0
+        } else {
+            end + version[end..].strip_prefix('.').map(|_| 1)?
+        };
+        let digits = version[start..]
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count();
         if digits == 0 {
             return None;
         }
@@ -162,8 +198,8 @@ fn numbers(tag: &str, count: usize) -> Option<&str> {
     Some(&version[..end])
 }
 
-/// Returns the parts from the beginning of a tag that end with a word, the longest first: `1.22.3-alpine`, `1.22.3`, `1.22`, `1`.
-/// An update of Java 8 (`8u402`) is a version too.
+/// Returns the parts from the beginning of a tag that end with a word, the longest first:
+/// `1.22.3-alpine`, `1.22.3`, `1.22`, `1`. An update of Java 8 (`8u402`) is a version too.
 fn prefixes(tag: &str) -> impl Iterator<Item = &str> {
     let ends = tag.char_indices().rev().filter(move |(at, character)| {
         let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
@@ -180,14 +216,25 @@ mod tests {
 
     fn cycles(names: &[&str]) -> Vec<Cycle> {
         let cycle = |text: &&str| {
-            let (name, codename) = text.split_once('=').map_or((*text, None), |(name, codename)| (name, Some(codename.to_owned())));
-            Cycle { name: name.to_owned(), codename, ..Cycle::default() }
+            let (name, codename) = text
+                .split_once('=')
+                .map_or((*text, None), |(name, codename)| {
+                    (name, Some(codename.to_owned()))
+                });
+            Cycle {
+                name: name.to_owned(),
+                codename,
+                ..Cycle::default()
+            }
         };
         names.iter().map(cycle).collect()
     }
 
     fn extracted(extract: &Extract, tag: &str, names: &[&str]) -> Result<String, String> {
-        extract.cycle(tag, &cycles(names)).map(|cycle| cycle.name.clone()).map_err(|error| error.to_string())
+        extract
+            .cycle(tag, &cycles(names))
+            .map(|cycle| cycle.name.clone())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -203,7 +250,11 @@ mod tests {
             ("v1.2", &["v1.2", "1"], Some("1")),
             ("2.0.20260101.0", &["2023", "2"], Some("2")),
             ("15.5-sp6-x", &["15.5", "15.5-sp6"], Some("15.5-sp6")),
-            ("bookworm-20260101-slim", &["12=Bookworm", "11=Bullseye"], Some("12")),
+            (
+                "bookworm-20260101-slim",
+                &["12=Bookworm", "11=Bullseye"],
+                Some("12"),
+            ),
             ("noble", &["24.04=Noble Numbat"], Some("24.04")),
             ("lmde6", &["lmde6", "22"], Some("lmde6")),
             ("3.2", &["3.21"], None),
@@ -214,7 +265,11 @@ mod tests {
             ("latest", &["3.21"], None),
             ("-", &["3"], None),
         ] {
-            assert_eq!(found(tag, names).as_deref(), expected, "{tag} among {names:?}");
+            assert_eq!(
+                found(tag, names).as_deref(),
+                expected,
+                "{tag} among {names:?}"
+            );
         }
     }
 
@@ -227,26 +282,60 @@ mod tests {
         assert_eq!(of(Extract::Minor, "v3.10-alpine").as_deref(), Ok("3.10"));
         assert_eq!(of(Extract::Patch, "3.21.3-r1").as_deref(), Ok("3.21.3"));
         assert_eq!(of(Extract::Full, "3.21.3-r1").as_deref(), Ok("3.21.3-r1"));
-        assert_eq!(of(Extract::Minor, "3.1.0"), Err("there is no cycle `3.1`".to_owned()));
-        assert_eq!(of(Extract::Minor, "3"), Err("the tag `3` has no minor version".to_owned()));
-        assert_eq!(of(Extract::Patch, "3.21.x"), Err("the tag `3.21.x` has no patch version".to_owned()));
-        assert_eq!(of(Extract::Major, "latest"), Err("the tag `latest` has no version".to_owned()));
-        assert_eq!(of(Extract::LongestPrefix, "edge"), Err("the tag `edge` begins with no known cycle".to_owned()));
+        assert_eq!(
+            of(Extract::Minor, "3.1.0"),
+            Err("there is no cycle `3.1`".to_owned())
+        );
+        assert_eq!(
+            of(Extract::Minor, "3"),
+            Err("the tag `3` has no minor version".to_owned())
+        );
+        assert_eq!(
+            of(Extract::Patch, "3.21.x"),
+            Err("the tag `3.21.x` has no patch version".to_owned())
+        );
+        assert_eq!(
+            of(Extract::Major, "latest"),
+            Err("the tag `latest` has no version".to_owned())
+        );
+        assert_eq!(
+            of(Extract::LongestPrefix, "edge"),
+            Err("the tag `edge` begins with no known cycle".to_owned())
+        );
     }
 
     #[test]
     fn a_pattern_is_searched_for_anywhere() {
-        let pattern = |text: &str| Extract::Pattern(TagPattern { text: text.to_owned(), regex: Regex::new(text).expect("a pattern") });
+        let pattern = |text: &str| {
+            Extract::Pattern(TagPattern {
+                text: text.to_owned(),
+                regex: Regex::new(text).expect("a pattern"),
+            })
+        };
         let names = ["3.21", "12=Bookworm"];
-        assert_eq!(extracted(&pattern(r"alpine(\d+\.\d+)"), "1.22.3-alpine3.21", &names).as_deref(), Ok("3.21"));
-        assert_eq!(extracted(&pattern("-([a-z]+)"), "1.22-bookworm", &names).as_deref(), Ok("12"));
-        assert_eq!(extracted(&pattern("x(y)?"), "x", &names), Err("`x(y)?` does not match the tag `x`".to_owned()));
+        assert_eq!(
+            extracted(&pattern(r"alpine(\d+\.\d+)"), "1.22.3-alpine3.21", &names).as_deref(),
+            Ok("3.21")
+        );
+        assert_eq!(
+            extracted(&pattern("-([a-z]+)"), "1.22-bookworm", &names).as_deref(),
+            Ok("12")
+        );
+        assert_eq!(
+            extracted(&pattern("x(y)?"), "x", &names),
+            Err("`x(y)?` does not match the tag `x`".to_owned())
+        );
     }
 
     #[test]
     fn names_of_products_are_fit_for_an_address() {
         for name in ["alpine-linux", "ros-2", "Node.js", "c++", "0"] {
-            assert_eq!(name.parse::<ProductName>().map(|name| name.to_string()).as_deref(), Ok(name));
+            assert_eq!(
+                name.parse::<ProductName>()
+                    .map(|name| name.to_string())
+                    .as_deref(),
+                Ok(name)
+            );
         }
         for name in ["", "..", "a/b", "a?b", "a b", "-a", "ä", &"a".repeat(101)] {
             assert!(name.parse::<ProductName>().is_err(), "{name}");
@@ -257,7 +346,10 @@ mod tests {
     fn a_product_that_is_not_named_is_kept_under_its_repository() {
         let of = |text: &str| Product::OfImages(text.parse().expect("a repository")).to_string();
         assert_eq!(of("golang"), "docker.io/library/golang");
-        assert_eq!(of("quay.io/prometheus/prometheus"), "quay.io/prometheus/prometheus");
+        assert_eq!(
+            of("quay.io/prometheus/prometheus"),
+            "quay.io/prometheus/prometheus"
+        );
         assert_eq!(of("ocidir:///srv/images/alpine"), "alpine");
     }
 }

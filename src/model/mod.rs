@@ -1,4 +1,5 @@
-//! Values that every other module speaks in: names, digests, descriptors, manifests, platforms, versions, release cycles.
+//! Values that every other module speaks in: names, digests, descriptors, manifests, platforms,
+//! versions, release cycles.
 //!
 //! Owns their parsing, ordering and display. Does no input or output and knows no other module.
 

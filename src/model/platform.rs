@@ -15,7 +15,11 @@ pub struct Platform {
     pub architecture: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "os.version",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub os_version: Option<String>,
 }
 
@@ -25,22 +29,28 @@ pub struct Platform {
 pub struct InvalidPlatform(pub String);
 
 impl Platform {
-    /// Returns whether `other` is this platform once default variants are filled in (`arm64` is `arm64/v8`, `arm` is
-    /// `arm/v7`, `amd64` is `amd64/v1`, as containerd normalises them). The version of an operating system is not compared.
+    /// Returns whether `other` is this platform once default variants are filled in (`arm64` is
+    /// `arm64/v8`, `arm` is `arm/v7`, `amd64` is `amd64/v1`, as containerd normalises them). The
+    /// version of an operating system is not compared.
     pub fn matches(&self, other: &Platform) -> bool {
         self.os.eq_ignore_ascii_case(&other.os)
-            && normalized_architecture(&self.architecture) == normalized_architecture(&other.architecture)
+            && normalized_architecture(&self.architecture)
+                == normalized_architecture(&other.architecture)
             && self.normalized_variant() == other.normalized_variant()
     }
 
-    /// Returns whether this is the platform that marks entries which are no images, such as attestations.
+    /// Returns whether this is the platform that marks entries which are no images, such as
+    /// attestations.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
 
     fn normalized_variant(&self) -> String {
         let variant = self.variant.as_deref().unwrap_or("").to_ascii_lowercase();
-        match (normalized_architecture(&self.architecture).as_str(), variant.as_str()) {
+        match (
+            normalized_architecture(&self.architecture).as_str(),
+            variant.as_str(),
+        ) {
             ("arm64", "" | "8") => "v8".to_owned(),
             ("arm", "" | "7") => "v7".to_owned(),
             ("arm", "5" | "6" | "8") => format!("v{variant}"),
@@ -66,8 +76,12 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Platform, InvalidPlatform> {
         let parts: Vec<&str> = text.split('/').collect();
-        let is_word =
-            |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        };
         if !(2..=3).contains(&parts.len()) || !parts.iter().all(is_word) {
             return Err(InvalidPlatform(text.to_owned()));
         }
@@ -110,7 +124,14 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_platform_are_refused() {
-        for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b"] {
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/arm/v7/x",
+            "linux/a b",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -1,7 +1,8 @@
 //! Build records: what an application image was built on.
 //!
-//! A record is JSON, written by `register` and read by everything that asks who uses a base. Fields that this version does not
-//! know are kept, so that an older program does not lose what a newer one wrote.
+//! A record is JSON, written by `register` and read by everything that asks who uses a base. Fields
+//! that this version does not know are kept, so that an older program does not lose what a newer
+//! one wrote.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,11 +24,23 @@ pub struct BuildRecord {
     /// The application image, always with a tag.
     pub image: ImageReference,
     /// `None` in records of other origin that name no base; `register` writes none such.
-    #[serde(default, deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "filled",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub base: Option<ImageReference>,
-    #[serde(default, deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "filled",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub base_digest: Option<Digest>,
-    #[serde(default, deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "filled",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub digest: Option<Digest>,
     #[serde(default)]
     pub revision: String,
@@ -70,7 +83,11 @@ impl BuildRecord {
     pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidRecord> {
         self.check()?;
         let bytes = serde_json::to_vec(self).map_err(InvalidRecord::Json)?;
-        if bytes.len() > LARGEST_RECORD { Err(InvalidRecord::TooLarge) } else { Ok(bytes) }
+        if bytes.len() > LARGEST_RECORD {
+            Err(InvalidRecord::TooLarge)
+        } else {
+            Ok(bytes)
+        }
     }
 
     fn check(&self) -> Result<(), InvalidRecord> {
@@ -85,14 +102,20 @@ impl BuildRecord {
 }
 
 /// Reads a value that may be missing, null or an empty text: all mean that there is none.
-fn filled<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn filled<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+    text.map(|text| text.parse().map_err(serde::de::Error::custom))
+        .transpose()
 }
 
 fn from_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform>, D::Error> {
     let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
-    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(serde::de::Error::custom))
+        .collect()
 }
 
 fn as_texts<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
@@ -110,7 +133,10 @@ mod tests {
         let record = BuildRecord::parse(WHOLE.as_bytes()).expect("a record");
         assert_eq!(record.platforms[1].to_string(), "linux/arm/v7");
         assert_eq!(record.unknown["colour"], "blue");
-        assert_eq!(String::from_utf8(record.to_bytes().expect("bytes")).expect("text"), WHOLE);
+        assert_eq!(
+            String::from_utf8(record.to_bytes().expect("bytes")).expect("text"),
+            WHOLE
+        );
     }
 
     #[test]
@@ -125,13 +151,30 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_refused_with_the_reason() {
-        let reason = |text: &str| crate::error::chain(&BuildRecord::parse(text.as_bytes()).expect_err("no record"));
+        let reason = |text: &str| {
+            crate::error::chain(&BuildRecord::parse(text.as_bytes()).expect_err("no record"))
+        };
         let cases = [
-            (reason("[]"), "not the JSON of a record: invalid type: sequence"),
-            (reason(&WHOLE.replace(":1.2.0", "")), "its image `registry.example/apps/web` has no tag"),
-            (reason(&WHOLE.replace("team/web", " ")), "its `project` is empty"),
-            (reason(&WHOLE.replace("linux/amd64", "pdp11")), "`pdp11` is not a platform"),
-            (reason(&WHOLE.replace("4f2a", &"x".repeat(LARGEST_RECORD))), "larger than 65536 bytes"),
+            (
+                reason("[]"),
+                "not the JSON of a record: invalid type: sequence",
+            ),
+            (
+                reason(&WHOLE.replace(":1.2.0", "")),
+                "its image `registry.example/apps/web` has no tag",
+            ),
+            (
+                reason(&WHOLE.replace("team/web", " ")),
+                "its `project` is empty",
+            ),
+            (
+                reason(&WHOLE.replace("linux/amd64", "pdp11")),
+                "`pdp11` is not a platform",
+            ),
+            (
+                reason(&WHOLE.replace("4f2a", &"x".repeat(LARGEST_RECORD))),
+                "larger than 65536 bytes",
+            ),
             (reason(&"[".repeat(10_000)), "not the JSON of a record"),
         ];
         for (found, expected) in cases {

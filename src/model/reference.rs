@@ -1,6 +1,7 @@
 //! Names of places and images: hosts, repositories, tags, references.
 //!
-//! The grammar is that of the OCI distribution specification; short names are completed as Docker completes them.
+//! The grammar is that of the OCI distribution specification; short names are completed as Docker
+//! completes them.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -32,7 +33,11 @@ pub struct InvalidName {
 
 impl InvalidName {
     fn new(text: &str, expected: &'static str, reason: impl Into<String>) -> InvalidName {
-        InvalidName { text: text.to_owned(), expected, reason: reason.into() }
+        InvalidName {
+            text: text.to_owned(),
+            expected,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -66,13 +71,19 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Host, InvalidName> {
         let invalid = |reason: &str| InvalidName::new(text, "a registry host", reason);
         if text.contains("://") {
-            return Err(invalid("leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`"));
+            return Err(invalid(
+                "leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`",
+            ));
         }
         let host = text.to_ascii_lowercase();
         let (name, port) = if let Some(rest) = host.strip_prefix('[') {
-            let (address, after) = rest.split_once(']').ok_or_else(|| invalid("`[` without `]`"))?;
+            let (address, after) = rest
+                .split_once(']')
+                .ok_or_else(|| invalid("`[` without `]`"))?;
             if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(invalid("what stands between `[` and `]` is no IPv6 address"));
+                return Err(invalid(
+                    "what stands between `[` and `]` is no IPv6 address",
+                ));
             }
             match after.strip_prefix(':') {
                 Some(port) => (None, Some(port)),
@@ -91,19 +102,32 @@ impl FromStr for Host {
                     && label.len() <= 63
                     && !label.starts_with('-')
                     && !label.ends_with('-')
-                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             };
             if name.len() > 253 || !name.split('.').all(label) {
-                return Err(invalid("a host consists of letters, digits, `-` and `.`, and may end in `:` and a port"));
+                return Err(invalid(
+                    "a host consists of letters, digits, `-` and `.`, and may end in `:` and a port",
+                ));
             }
         }
         if let Some(port) = port
-            && !(port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0))
+            && !(port.bytes().all(|byte| byte.is_ascii_digit())
+                && port.parse::<u16>().is_ok_and(|port| port > 0))
         {
             return Err(invalid("the port must be a number from 1 to 65535"));
         }
-        let docker_hub = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
-        Ok(Host(if docker_hub.contains(&host.as_str()) { DOCKER_HUB.to_owned() } else { host }))
+        let docker_hub = [
+            "index.docker.io",
+            "registry-1.docker.io",
+            "registry.hub.docker.com",
+        ];
+        Ok(Host(if docker_hub.contains(&host.as_str()) {
+            DOCKER_HUB.to_owned()
+        } else {
+            host
+        }))
     }
 }
 
@@ -129,7 +153,9 @@ impl FromStr for RepositoryPath {
     fn from_str(text: &str) -> Result<RepositoryPath, InvalidName> {
         let invalid = |reason: String| InvalidName::new(text, "a repository path", reason);
         if text.len() > LONGEST_NAME {
-            return Err(invalid(format!("it is longer than {LONGEST_NAME} characters")));
+            return Err(invalid(format!(
+                "it is longer than {LONGEST_NAME} characters"
+            )));
         }
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(invalid("repository names are lower case".to_owned()));
@@ -160,7 +186,9 @@ fn is_path_component(part: &str) -> bool {
     }
     part.split(|character: char| character.is_ascii() && is_word(character as u8))
         .filter(|separator| !separator.is_empty())
-        .all(|separator| matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-'))
+        .all(|separator| {
+            matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
+        })
 }
 
 /// Where images of one name live: a repository of a registry, or an OCI image layout directory.
@@ -179,19 +207,25 @@ impl Repository {
         }
     }
 
-    /// Returns the repository with a relative directory resolved below `base`, and `.` and `..` taken out of it, so that two
-    /// spellings of one directory compare equal. Names on registries are returned as they are.
+    /// Returns the repository with a relative directory resolved below `base`, and `.` and `..`
+    /// taken out of it, so that two spellings of one directory compare equal. Names on registries
+    /// are returned as they are.
     pub fn resolved_below(&self, base: &Path) -> Repository {
         match self {
             Repository::Remote { .. } => self.clone(),
-            Repository::Layout { directory } => Repository::Layout { directory: normalized(&base.join(directory)) },
+            Repository::Layout { directory } => Repository::Layout {
+                directory: normalized(&base.join(directory)),
+            },
         }
     }
 
-    /// Returns whether blobs of one can become part of the other without being sent: within a host, and among directories.
+    /// Returns whether blobs of one can become part of the other without being sent: within a host,
+    /// and among directories.
     pub fn shares_blobs_with(&self, other: &Repository) -> bool {
         match (self, other) {
-            (Repository::Remote { host, .. }, Repository::Remote { host: other, .. }) => host == other,
+            (Repository::Remote { host, .. }, Repository::Remote { host: other, .. }) => {
+                host == other
+            }
             (Repository::Layout { .. }, Repository::Layout { .. }) => true,
             _ => false,
         }
@@ -204,7 +238,9 @@ pub fn normalized(path: &Path) -> PathBuf {
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
+            Component::ParentDir
+                if matches!(clean.components().next_back(), Some(Component::Normal(_))) =>
+            {
                 clean.pop();
             }
             other => clean.push(other),
@@ -222,7 +258,9 @@ impl FromStr for Repository {
             if directory.is_empty() || directory.contains('\0') {
                 return Err(invalid("`ocidir://` must be followed by a directory"));
             }
-            return Ok(Repository::Layout { directory: PathBuf::from(directory) });
+            return Ok(Repository::Layout {
+                directory: PathBuf::from(directory),
+            });
         }
         if text.contains("://") {
             return Err(invalid("leave out the scheme; only `ocidir://` is known"));
@@ -239,14 +277,21 @@ impl FromStr for Repository {
         } else {
             (Host(DOCKER_HUB.to_owned()), text.to_owned())
         };
-        let path = if host.is_docker_hub() && !path.contains('/') { format!("library/{path}") } else { path };
+        let path = if host.is_docker_hub() && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path
+        };
         if path.contains('@') {
             return Err(invalid("a repository is named without a digest"));
         }
         if path.contains(':') {
             return Err(invalid("a repository is named without a tag"));
         }
-        Ok(Repository::Remote { host, path: path.parse()? })
+        Ok(Repository::Remote {
+            host,
+            path: path.parse()?,
+        })
     }
 }
 
@@ -255,13 +300,18 @@ impl fmt::Display for Repository {
         match self {
             Repository::Remote { host, path } => write!(formatter, "{host}/{path}"),
             Repository::Layout { directory } => {
-                write!(formatter, "{LAYOUT_PREFIX}{}", super::text::printable(&directory.to_string_lossy()))
+                write!(
+                    formatter,
+                    "{LAYOUT_PREFIX}{}",
+                    super::text::printable(&directory.to_string_lossy())
+                )
             }
         }
     }
 }
 
-/// A tag, checked against the grammar of the distribution specification, so it can stand in a URL or a file name.
+/// A tag, checked against the grammar of the distribution specification, so it can stand in a URL
+/// or a file name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
@@ -275,10 +325,14 @@ impl Tag {
         Tag("latest".to_owned())
     }
 
-    /// Returns the tag under which clients keep the list of what refers to `subject`, on a registry that keeps none
-    /// (distribution specification, "Referrers Tag Schema").
+    /// Returns the tag under which clients keep the list of what refers to `subject`, on a registry
+    /// that keeps none (distribution specification, "Referrers Tag Schema").
     pub fn of_referrers(subject: &Digest) -> Tag {
-        Tag(format!("{}-{}", subject.algorithm().name(), &subject.hex()[..64]))
+        Tag(format!(
+            "{}-{}",
+            subject.algorithm().name(),
+            &subject.hex()[..64]
+        ))
     }
 
     /// Returns the tags under which cosign keeps signatures, attestations and SBOMs of `subject`.
@@ -287,24 +341,33 @@ impl Tag {
         ["sig", "att", "sbom"].map(|kind| Tag(format!("{base}.{kind}")))
     }
 
-    /// Returns the tag that an image had, and the day on which `sync` gave it this one instead: `<tag>-replaced.<YYYYMMDD>`, with a
-    /// number behind it where that was not the first of the day. `None` for tags of another shape.
+    /// Returns the tag that an image had, and the day on which `sync` gave it this one instead:
+    /// `<tag>-replaced.<YYYYMMDD>`, with a number behind it where that was not the first of the
+    /// day. `None` for tags of another shape.
     pub fn replaced(&self) -> Option<(Tag, NaiveDate)> {
         let (tag, rest) = self.0.rsplit_once("-replaced.")?;
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let (day, number) = rest.split_once('.').unwrap_or((rest, "1"));
-        let day = NaiveDate::parse_from_str(day, "%Y%m%d").ok().filter(|_| day.len() == 8 && is_number(day) && is_number(number))?;
+        let day = NaiveDate::parse_from_str(day, "%Y%m%d")
+            .ok()
+            .filter(|_| day.len() == 8 && is_number(day) && is_number(number))?;
         Some((tag.parse().ok()?, day))
     }
 
-    /// Returns whether the tag holds attachments of an image by the conventions for registries without the referrers API:
-    /// the fallback tag `sha256-<hex>`, and cosign's `sha256-<hex>.sig`, `.att`, `.sbom`.
+    /// Returns whether the tag holds attachments of an image by the conventions for registries
+    /// without the referrers API: the fallback tag `sha256-<hex>`, and cosign's `sha256-<hex>.sig`,
+    /// `.att`, `.sbom`.
     pub fn is_attachment(&self) -> bool {
-        let Some((algorithm, rest)) = self.0.split_once('-') else { return false };
+        let Some((algorithm, rest)) = self.0.split_once('-') else {
+            return false;
+        };
         let hex = rest.split('.').next().unwrap_or(rest);
         matches!(algorithm, "sha256" | "sha512")
             && hex.len() == 64
-            && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            && hex
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     }
 }
 
@@ -318,9 +381,15 @@ impl FromStr for Tag {
             return Err(invalid("it is empty".to_owned()));
         }
         if text.len() > LONGEST_TAG {
-            return Err(invalid(format!("it is longer than {LONGEST_TAG} characters")));
+            return Err(invalid(format!(
+                "it is longer than {LONGEST_TAG} characters"
+            )));
         }
-        if !text.bytes().next().is_some_and(is_word) || !text.bytes().all(|byte| is_word(byte) || matches!(byte, b'.' | b'-')) {
+        if !text.bytes().next().is_some_and(is_word)
+            || !text
+                .bytes()
+                .all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
+        {
             return Err(invalid("tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two".to_owned()));
         }
         Ok(Tag(text.to_owned()))
@@ -333,7 +402,8 @@ impl fmt::Display for Tag {
     }
 }
 
-/// What names a manifest within its repository: a tag or a digest (`<reference>` in the distribution specification).
+/// What names a manifest within its repository: a tag or a digest (`<reference>` in the
+/// distribution specification).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
     Tag(Tag),
@@ -376,7 +446,8 @@ impl fmt::Display for Reference {
     }
 }
 
-/// An image as people write it: `registry:5000/team/app:1.2@sha256:…`, `alpine`, `ocidir://mirrors/alpine:3.21`.
+/// An image as people write it: `registry:5000/team/app:1.2@sha256:…`, `alpine`,
+/// `ocidir://mirrors/alpine:3.21`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageReference {
     pub repository: Repository,
@@ -387,12 +458,19 @@ pub struct ImageReference {
 impl ImageReference {
     /// Returns the image that `tag` names in `repository`.
     pub fn tagged(repository: Repository, tag: Tag) -> ImageReference {
-        ImageReference { repository, tag: Some(tag), digest: None }
+        ImageReference {
+            repository,
+            tag: Some(tag),
+            digest: None,
+        }
     }
 
     /// Returns the same image, its repository as [`Repository::resolved_below`] has it.
     pub fn resolved_below(&self, base: &Path) -> ImageReference {
-        ImageReference { repository: self.repository.resolved_below(base), ..self.clone() }
+        ImageReference {
+            repository: self.repository.resolved_below(base),
+            ..self.clone()
+        }
     }
 }
 
@@ -402,18 +480,25 @@ impl FromStr for ImageReference {
     fn from_str(text: &str) -> Result<ImageReference, InvalidName> {
         let (rest, digest) = match text.rsplit_once('@') {
             Some((rest, digest)) if digest.starts_with("sha") => {
-                let digest = digest.parse().map_err(|error| InvalidName::new(text, "an image reference", format!("{error}")))?;
+                let digest = digest.parse().map_err(|error| {
+                    InvalidName::new(text, "an image reference", format!("{error}"))
+                })?;
                 (rest, Some(digest))
             }
             _ => (text, None),
         };
-        // A colon after the last slash starts a tag; one before it is a port or belongs to a directory.
+        // A colon after the last slash starts a tag; one before it is a port or belongs to a
+        // directory.
         let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
         let (repository, tag) = match rest[name_start..].split_once(':') {
             Some((name, tag)) => (&rest[..name_start + name.len()], Some(tag.parse()?)),
             None => (rest, None),
         };
-        Ok(ImageReference { repository: repository.parse()?, tag, digest })
+        Ok(ImageReference {
+            repository: repository.parse()?,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -456,27 +541,48 @@ mod tests {
     use super::*;
 
     fn repository(text: &str) -> String {
-        text.parse::<Repository>().map_or_else(|error| format!("error: {}", error.reason), |repository| repository.to_string())
+        text.parse::<Repository>().map_or_else(
+            |error| format!("error: {}", error.reason),
+            |repository| repository.to_string(),
+        )
     }
 
     #[test]
     fn short_names_are_completed_as_docker_does() {
         assert_eq!(repository("alpine"), "docker.io/library/alpine");
         assert_eq!(repository("grafana/grafana"), "docker.io/grafana/grafana");
-        assert_eq!(repository("index.docker.io/alpine"), "docker.io/library/alpine");
+        assert_eq!(
+            repository("index.docker.io/alpine"),
+            "docker.io/library/alpine"
+        );
         assert_eq!(repository("localhost/alpine"), "localhost/alpine");
         assert_eq!(repository("registry:5000/a/b"), "registry:5000/a/b");
-        assert_eq!(repository("Quay.IO/prometheus/prometheus"), "quay.io/prometheus/prometheus");
+        assert_eq!(
+            repository("Quay.IO/prometheus/prometheus"),
+            "quay.io/prometheus/prometheus"
+        );
         assert_eq!(repository("[::1]:5000/a"), "[::1]:5000/a");
-        assert_eq!(repository("ocidir://mirrors/alpine"), "ocidir://mirrors/alpine");
+        assert_eq!(
+            repository("ocidir://mirrors/alpine"),
+            "ocidir://mirrors/alpine"
+        );
     }
 
     #[test]
     fn malformed_names_say_what_is_wrong() {
         assert!(repository("https://quay.io/a").contains("scheme"));
         assert!(repository("quay.io/a:1").contains("without a tag"));
-        for directory in ["ocidir:mirrors", "./mirrors", "../mirrors", "/srv/mirrors", "~/mirrors"] {
-            assert!(repository(directory).contains("named with `ocidir://` before it"), "{directory}");
+        for directory in [
+            "ocidir:mirrors",
+            "./mirrors",
+            "../mirrors",
+            "/srv/mirrors",
+            "~/mirrors",
+        ] {
+            assert!(
+                repository(directory).contains("named with `ocidir://` before it"),
+                "{directory}"
+            );
         }
         assert!(repository("quay.io/A").contains("lower case"));
         assert!(repository("quay.io/a//b").contains("empty"));
@@ -496,7 +602,18 @@ mod tests {
 
     #[test]
     fn tags_that_could_leave_a_directory_or_run_in_a_shell_are_refused() {
-        for text in ["", ".", "..", "-x", "../x", "a/b", "$(id)", "a b", "a\n", &"a".repeat(129)] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "-x",
+            "../x",
+            "a/b",
+            "$(id)",
+            "a b",
+            "a\n",
+            &"a".repeat(129),
+        ] {
             assert!(text.parse::<Tag>().is_err(), "{text:?}");
         }
         assert!("v1.2_3-alpine".parse::<Tag>().is_ok());
@@ -512,18 +629,38 @@ mod tests {
             ("sha256-abc".to_owned(), false),
             ("3.21".to_owned(), false),
         ] {
-            assert_eq!(text.parse::<Tag>().expect("a tag").is_attachment(), attachment, "{text}");
+            assert_eq!(
+                text.parse::<Tag>().expect("a tag").is_attachment(),
+                attachment,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn tags_of_replaced_images_are_told_from_others() {
-        let replaced = |text: &str| text.parse::<Tag>().expect("a tag").replaced().map(|(tag, day)| format!("{tag} {day}"));
-        assert_eq!(replaced("3.0-replaced.20261121").as_deref(), Some("3.0 2026-11-21"));
-        assert_eq!(replaced("3.0-replaced.20261121.12").as_deref(), Some("3.0 2026-11-21"));
-        for text in
-            ["3.0", "3.0-replaced", "3.0-replaced.2026112", "3.0-replaced.20261321", "3.0-replaced.20261121.x", "3.0-replaced.20261121."]
-        {
+        let replaced = |text: &str| {
+            text.parse::<Tag>()
+                .expect("a tag")
+                .replaced()
+                .map(|(tag, day)| format!("{tag} {day}"))
+        };
+        assert_eq!(
+            replaced("3.0-replaced.20261121").as_deref(),
+            Some("3.0 2026-11-21")
+        );
+        assert_eq!(
+            replaced("3.0-replaced.20261121.12").as_deref(),
+            Some("3.0 2026-11-21")
+        );
+        for text in [
+            "3.0",
+            "3.0-replaced",
+            "3.0-replaced.2026112",
+            "3.0-replaced.20261321",
+            "3.0-replaced.20261121.x",
+            "3.0-replaced.20261121.",
+        ] {
             assert_eq!(replaced(text), None, "{text}");
         }
     }
@@ -538,7 +675,12 @@ mod tests {
             format!("registry:5000/a:1.2@{digest}"),
             "ocidir:///tmp/a:3.21".to_owned(),
         ] {
-            assert_eq!(text.parse::<ImageReference>().expect("a reference").to_string(), text);
+            assert_eq!(
+                text.parse::<ImageReference>()
+                    .expect("a reference")
+                    .to_string(),
+                text
+            );
         }
     }
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A password, token or key. `Debug` shows `***`; there is no `Display`; the memory is wiped on drop.
+/// A password, token or key. `Debug` shows `***`; there is no `Display`; the memory is wiped on
+/// drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 

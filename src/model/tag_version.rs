@@ -1,11 +1,13 @@
 //! The order of versions in tags.
 //!
-//! Tags are not semantic versions: `15.10-alpine`, `1.25.5-r0`, `v1.2` and `2024.05.1` are all in use. This is a total order
-//! over every possible tag, so that sorting can neither panic nor depend on the order of the listing.
+//! Tags are not semantic versions: `15.10-alpine`, `1.25.5-r0`, `v1.2` and `2024.05.1` are all in
+//! use. This is a total order over every possible tag, so that sorting can neither panic nor depend
+//! on the order of the listing.
 
 use std::cmp::Ordering;
 
-/// A tag read as a version. Ordered so that newer is greater; tags without a version are smaller than all that have one.
+/// A tag read as a version. Ordered so that newer is greater; tags without a version are smaller
+/// than all that have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagVersion {
     version: Option<Version>,
@@ -52,9 +54,13 @@ const PRE_RELEASE_WORDS: [(&str, PreRelease); 19] = [
 ];
 
 impl TagVersion {
-    /// Returns `tag` read as a version: an optional `v`, numbers parted by dots, and whatever follows.
+    /// Returns `tag` read as a version: an optional `v`, numbers parted by dots, and whatever
+    /// follows.
     pub fn of(tag: &str) -> TagVersion {
-        TagVersion { version: Version::of(tag), text: tag.to_owned() }
+        TagVersion {
+            version: Version::of(tag),
+            text: tag.to_owned(),
+        }
     }
 
     /// Returns whether the tag has a version at all (`latest` and `edge` have none).
@@ -64,36 +70,51 @@ impl TagVersion {
 
     /// Returns with how many numbers the versions of both begin alike.
     pub fn numbers_shared_with(&self, other: &TagVersion) -> usize {
-        self.numbers().iter().zip(other.numbers()).take_while(|(one, other)| one == other).count()
+        self.numbers()
+            .iter()
+            .zip(other.numbers())
+            .take_while(|(one, other)| one == other)
+            .count()
     }
 
-    /// Returns whether both are of one line: their versions differ in their last number at most. A version of a single number is
-    /// a line of its own.
+    /// Returns whether both are of one line: their versions differ in their last number at most. A
+    /// version of a single number is a line of its own.
     pub fn is_of_line_of(&self, other: &TagVersion) -> bool {
         let length = other.numbers().len();
         length > 0 && self.numbers_shared_with(other) >= length.saturating_sub(1).max(1)
     }
 
-    /// Returns whether the version begins with the numbers of `line`: `1.22.3-alpine` is of the line `1.22`.
+    /// Returns whether the version begins with the numbers of `line`: `1.22.3-alpine` is of the
+    /// line `1.22`.
     pub fn is_of_line(&self, line: &str) -> bool {
         let line = TagVersion::of(line);
         !line.numbers().is_empty() && self.numbers_shared_with(&line) == line.numbers().len()
     }
 
-    /// Returns what the tag is besides its versions, in letters: `1.22.3-alpine3.21-core1.0.0` is of the flavour `alpine-core`, as are
-    /// all others of it. Tags of different flavours do not replace one another.
+    /// Returns what the tag is besides its versions, in letters: `1.22.3-alpine3.21-core1.0.0` is
+    /// of the flavour `alpine-core`, as are all others of it. Tags of different flavours do not
+    /// replace one another.
     pub fn flavour(&self) -> String {
-        let rest = self.version.as_ref().map_or(self.text.as_str(), |version| version.rest.as_str());
-        rest.chars().filter(|character| !character.is_ascii_digit() && *character != '.').collect()
+        let rest = self
+            .version
+            .as_ref()
+            .map_or(self.text.as_str(), |version| version.rest.as_str());
+        rest.chars()
+            .filter(|character| !character.is_ascii_digit() && *character != '.')
+            .collect()
     }
 
     fn numbers(&self) -> &[String] {
-        self.version.as_ref().map_or(&[], |version| &version.numbers)
+        self.version
+            .as_ref()
+            .map_or(&[], |version| &version.numbers)
     }
 
     /// Returns whether the version is that of a pre-release.
     pub fn is_pre_release(&self) -> bool {
-        self.version.as_ref().is_some_and(|version| version.pre_release.is_some())
+        self.version
+            .as_ref()
+            .is_some_and(|version| version.pre_release.is_some())
     }
 }
 
@@ -111,7 +132,9 @@ impl Version {
             numbers.push(trimmed.to_owned());
             rest = &rest[digits..];
             match rest.strip_prefix('.') {
-                Some(after) if after.starts_with(|character: char| character.is_ascii_digit()) => rest = after,
+                Some(after) if after.starts_with(|character: char| character.is_ascii_digit()) => {
+                    rest = after
+                }
                 _ => break,
             }
         }
@@ -126,25 +149,38 @@ impl Version {
             None if attached => return None,
             None => (None, suffix),
         };
-        Some(Version { numbers, pre_release, rest: rest.to_owned() })
+        Some(Version {
+            numbers,
+            pre_release,
+            rest: rest.to_owned(),
+        })
     }
 }
 
-/// Returns the kind, the number and what follows, when `suffix` begins with the name of a pre-release.
+/// Returns the kind, the number and what follows, when `suffix` begins with the name of a
+/// pre-release.
 fn split_pre_release(suffix: &str) -> Option<(PreRelease, String, &str)> {
     let lower = suffix.to_ascii_lowercase();
     PRE_RELEASE_WORDS.iter().find_map(|&(word, kind)| {
         let after_word = lower.strip_prefix(word).map(|_| &suffix[word.len()..])?;
         // `rc.1` and `rc-1` are numbered; a `.` or `-` before anything else ends the pre-release.
-        let numbered = after_word.strip_prefix(['.', '-', '_']).filter(|after| after.starts_with(|first: char| first.is_ascii_digit()));
+        let numbered = after_word
+            .strip_prefix(['.', '-', '_'])
+            .filter(|after| after.starts_with(|first: char| first.is_ascii_digit()));
         let number_start = numbered.unwrap_or(after_word);
         let digits = number_start.bytes().take_while(u8::is_ascii_digit).count();
         let rest = &number_start[digits..];
         let single_letter_without_number = word.len() == 1 && (digits == 0 || numbered.is_some());
-        if single_letter_without_number || rest.starts_with(|next: char| next.is_ascii_alphanumeric()) {
+        if single_letter_without_number
+            || rest.starts_with(|next: char| next.is_ascii_alphanumeric())
+        {
             return None;
         }
-        Some((kind, number_start[..digits].trim_start_matches('0').to_owned(), rest.trim_start_matches(['-', '_', '.'])))
+        Some((
+            kind,
+            number_start[..digits].trim_start_matches('0').to_owned(),
+            rest.trim_start_matches(['-', '_', '.']),
+        ))
     })
 }
 
@@ -162,9 +198,13 @@ fn compare_naturally(mut one: &str, mut other: &str) -> Ordering {
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some(first), Some(second)) => {
-                let numeric = |run: &str| run.starts_with(|character: char| character.is_ascii_digit());
+                let numeric =
+                    |run: &str| run.starts_with(|character: char| character.is_ascii_digit());
                 if numeric(first) && numeric(second) {
-                    compare_numbers(first.trim_start_matches('0'), second.trim_start_matches('0'))
+                    compare_numbers(
+                        first.trim_start_matches('0'),
+                        second.trim_start_matches('0'),
+                    )
                 } else {
                     first.cmp(second)
                 }
@@ -179,7 +219,9 @@ fn compare_naturally(mut one: &str, mut other: &str) -> Ordering {
 /// Takes the next run of digits or of other characters off the front of `text`.
 fn next_run<'a>(text: &mut &'a str) -> Option<&'a str> {
     let is_digit = text.chars().next()?.is_ascii_digit();
-    let end = text.find(|character: char| character.is_ascii_digit() != is_digit).unwrap_or(text.len());
+    let end = text
+        .find(|character: char| character.is_ascii_digit() != is_digit)
+        .unwrap_or(text.len());
     let (run, rest) = text.split_at(end);
     *text = rest;
     Some(run)
@@ -188,7 +230,8 @@ fn next_run<'a>(text: &mut &'a str) -> Option<&'a str> {
 impl Ord for Version {
     fn cmp(&self, other: &Version) -> Ordering {
         let length = self.numbers.len().max(other.numbers.len());
-        let number = |version: &Version, at: usize| version.numbers.get(at).cloned().unwrap_or_default();
+        let number =
+            |version: &Version, at: usize| version.numbers.get(at).cloned().unwrap_or_default();
         for at in 0..length {
             let ordering = compare_numbers(&number(self, at), &number(other, at));
             if ordering != Ordering::Equal {
@@ -199,11 +242,13 @@ impl Ord for Version {
             (None, None) => Ordering::Equal,
             (None, Some(_)) => Ordering::Greater,
             (Some(_), None) => Ordering::Less,
-            (Some((one, one_number)), Some((other, other_number))) => {
-                one.cmp(other).then_with(|| compare_numbers(one_number, other_number))
-            }
+            (Some((one, one_number)), Some((other, other_number))) => one
+                .cmp(other)
+                .then_with(|| compare_numbers(one_number, other_number)),
         };
-        pre_release.then_with(|| compare_naturally(&self.rest, &other.rest)).then_with(|| self.numbers.len().cmp(&other.numbers.len()))
+        pre_release
+            .then_with(|| compare_naturally(&self.rest, &other.rest))
+            .then_with(|| self.numbers.len().cmp(&other.numbers.len()))
     }
 }
 
@@ -310,7 +355,10 @@ mod tests {
     #[test]
     fn lines_and_flavours_are_told_apart() {
         let of = TagVersion::of;
-        assert_eq!(of("3.21.3-core1.0.0").numbers_shared_with(&of("3.21.4-core1.0.0")), 2);
+        assert_eq!(
+            of("3.21.3-core1.0.0").numbers_shared_with(&of("3.21.4-core1.0.0")),
+            2
+        );
         assert_eq!(of("3.2.1").numbers_shared_with(&of("3.21.1")), 1);
         for (one, other, same) in [
             ("3.21.4", "3.21.3", true),
@@ -324,18 +372,28 @@ mod tests {
         ] {
             assert_eq!(of(one).is_of_line_of(&of(other)), same, "{one} {other}");
         }
-        assert!(of("1.22.3-alpine").is_of_line("1.22") && of("v1.22").is_of_line("1") && !of("1.2.2").is_of_line("1.22"));
+        assert!(
+            of("1.22.3-alpine").is_of_line("1.22")
+                && of("v1.22").is_of_line("1")
+                && !of("1.2.2").is_of_line("1.22")
+        );
         assert!(!of("1.22").is_of_line("1.22.3") && !of("1.22").is_of_line("alpine"));
-        for (tag, flavour) in
-            [("1.22.3-alpine3.21-core1.0.0", "alpine-core"), ("1.22.3-core1.0.0", "core"), ("1.2-rc1", ""), ("edge", "edge")]
-        {
+        for (tag, flavour) in [
+            ("1.22.3-alpine3.21-core1.0.0", "alpine-core"),
+            ("1.22.3-core1.0.0", "core"),
+            ("1.2-rc1", ""),
+            ("edge", "edge"),
+        ] {
             assert_eq!(of(tag).flavour(), flavour, "{tag}");
         }
     }
 
     #[test]
     fn numbers_of_any_length_are_compared_by_value() {
-        assert!(TagVersion::of("1.99999999999999999999999999") < TagVersion::of("1.100000000000000000000000000"));
+        assert!(
+            TagVersion::of("1.99999999999999999999999999")
+                < TagVersion::of("1.100000000000000000000000000")
+        );
         assert!(TagVersion::of("1.007") < TagVersion::of("1.8"));
     }
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-/// Returns `text` with control characters and invisible direction marks escaped as `\u{..}`, so that a name from a registry
-/// can neither move the cursor, recolour the terminal nor start a CI log command on a line of its own.
+/// Returns `text` with control characters and invisible direction marks escaped as `\u{..}`, so
+/// that a name from a registry can neither move the cursor, recolour the terminal nor start a CI
+/// log command on a line of its own.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
@@ -19,7 +20,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns `text` as `printable` gives it, cut to `limit` characters with `…` where something was left out.
+/// Returns `text` as `printable` gives it, cut to `limit` characters with `…` where something was
+/// left out.
 pub fn excerpt(text: &str, limit: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(limit) {
@@ -34,8 +36,15 @@ pub fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let allowed = 1 + text.len() / 4;
-    let near = known.into_iter().map(|word| (strsim::damerau_levenshtein(&text.to_lowercase(), word), word));
-    near.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+    let near = known.into_iter().map(|word| {
+        (
+            strsim::damerau_levenshtein(&text.to_lowercase(), word),
+            word,
+        )
+    });
+    near.filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
 }
 
 /// Returns whether a character does something where text is shown, instead of being seen.
@@ -48,7 +57,9 @@ pub fn is_unsafe(character: char) -> bool {
 /// Returns whether a variable of this name holds a secret by its name.
 pub fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["TOKEN", "PASSWORD", "SECRET"].iter().any(|word| name.contains(word))
+    ["TOKEN", "PASSWORD", "SECRET"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// Replaces known secrets in text by `***`.
@@ -58,9 +69,13 @@ pub struct Masker {
 }
 
 impl Masker {
-    /// Returns a masker for `secrets`. Values shorter than four characters are not masked: they would hide ordinary text.
+    /// Returns a masker for `secrets`. Values shorter than four characters are not masked: they
+    /// would hide ordinary text.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Masker {
-        let mut secrets: Vec<String> = secrets.into_iter().filter(|secret| secret.trim().len() >= 4).collect();
+        let mut secrets: Vec<String> = secrets
+            .into_iter()
+            .filter(|secret| secret.trim().len() >= 4)
+            .collect();
         // The longest first, so that a secret that contains another is hidden whole.
         secrets.sort_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));
         secrets.dedup();
@@ -69,12 +84,13 @@ impl Masker {
 
     /// Returns `text` with each secret replaced.
     pub fn mask(&self, text: &str) -> String {
-        self.secrets.iter().fold(
-            text.to_owned(),
-            |text, secret| {
-                if text.contains(secret.as_str()) { text.replace(secret.as_str(), "***") } else { text }
-            },
-        )
+        self.secrets.iter().fold(text.to_owned(), |text, secret| {
+            if text.contains(secret.as_str()) {
+                text.replace(secret.as_str(), "***")
+            } else {
+                text
+            }
+        })
     }
 }
 
@@ -84,7 +100,10 @@ mod tests {
 
     #[test]
     fn escape_sequences_and_line_breaks_do_not_reach_a_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\n::set-output"), r"a\u{1b}[31mb\u{a}::set-output");
+        assert_eq!(
+            printable("a\u{1b}[31mb\n::set-output"),
+            r"a\u{1b}[31mb\u{a}::set-output"
+        );
         assert_eq!(printable("3.21-größe"), "3.21-größe");
         assert_eq!(printable("a\u{202e}b"), r"a\u{202e}b");
     }

@@ -30,17 +30,28 @@ impl Variables {
 
     /// Returns all names and values, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns a masker for the values of all variables whose names are those of secrets or of webhooks, for the passwords of addresses such as that
-    /// of a proxy, and for the logins of `DOCKER_AUTH_CONFIG`.
+    /// Returns a masker for the values of all variables whose names are those of secrets or of
+    /// webhooks, for the passwords of addresses such as that of a proxy, and for the logins of
+    /// `DOCKER_AUTH_CONFIG`.
     pub fn masker(&self) -> Masker {
         // Who knows such an address may write to it.
-        let is_secret = |name: &str| names_a_secret(name) || name.to_ascii_uppercase().contains("WEBHOOK");
-        let named = self.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.to_owned());
+        let is_secret =
+            |name: &str| names_a_secret(name) || name.to_ascii_uppercase().contains("WEBHOOK");
+        let named = self
+            .iter()
+            .filter(|(name, _)| is_secret(name))
+            .map(|(_, value)| value.to_owned());
         let in_addresses = self.iter().filter_map(|(_, value)| password_in(value));
-        Masker::new(named.chain(in_addresses).chain(self.get(DOCKER_AUTH).map(logins).unwrap_or_default()))
+        Masker::new(
+            named
+                .chain(in_addresses)
+                .chain(self.get(DOCKER_AUTH).map(logins).unwrap_or_default()),
+        )
     }
 }
 
@@ -48,7 +59,9 @@ impl Variables {
 fn password_in(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("://")?;
     let (login, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
-    login.split_once(':').map(|(_, password)| password.to_owned())
+    login
+        .split_once(':')
+        .map(|(_, password)| password.to_owned())
 }
 
 /// Holds what docker's configuration file does, as GitLab's runners take it.
@@ -56,21 +69,40 @@ const DOCKER_AUTH: &str = "DOCKER_AUTH_CONFIG";
 
 /// Returns the secrets in the text of docker's configuration: all of it when it cannot be read.
 fn logins(text: &str) -> Vec<String> {
-    let Ok(file) = serde_json::from_str::<serde_json::Value>(text) else { return vec![text.to_owned()] };
-    let entries = file["auths"].as_object().into_iter().flat_map(|auths| auths.values());
+    let Ok(file) = serde_json::from_str::<serde_json::Value>(text) else {
+        return vec![text.to_owned()];
+    };
+    let entries = file["auths"]
+        .as_object()
+        .into_iter()
+        .flat_map(|auths| auths.values());
     let secret = |entry: &serde_json::Value, key: &str| entry[key].as_str().map(str::to_owned);
     let mut secrets = Vec::new();
     for entry in entries {
-        secrets.extend(["auth", "password", "identitytoken", "registrytoken"].iter().filter_map(|key| secret(entry, key)));
-        let pair = secret(entry, "auth").and_then(|auth| STANDARD.decode(auth.trim()).ok()).and_then(|pair| String::from_utf8(pair).ok());
-        secrets.extend(pair.and_then(|pair| pair.split_once(':').map(|(_, password)| password.to_owned())));
+        secrets.extend(
+            ["auth", "password", "identitytoken", "registrytoken"]
+                .iter()
+                .filter_map(|key| secret(entry, key)),
+        );
+        let pair = secret(entry, "auth")
+            .and_then(|auth| STANDARD.decode(auth.trim()).ok())
+            .and_then(|pair| String::from_utf8(pair).ok());
+        secrets.extend(pair.and_then(|pair| {
+            pair.split_once(':')
+                .map(|(_, password)| password.to_owned())
+        }));
     }
     secrets
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Variables {
-        Variables(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Variables(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
     }
 }
 
@@ -92,29 +124,57 @@ mod tests {
 
     #[test]
     fn the_masker_hides_values_of_secret_variables_only() {
-        let variables: Variables = [("GITLAB_TOKEN", "hunter2"), ("USER", "alice")].into_iter().collect();
-        assert_eq!(variables.masker().mask("alice has hunter2"), "alice has ***");
+        let variables: Variables = [("GITLAB_TOKEN", "hunter2"), ("USER", "alice")]
+            .into_iter()
+            .collect();
+        assert_eq!(
+            variables.masker().mask("alice has hunter2"),
+            "alice has ***"
+        );
     }
 
     #[test]
     fn the_masker_hides_the_passwords_of_addresses() {
-        let variables: Variables =
-            [("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128/x"), ("CHAT_WEBHOOK", "https://chat.example/T00/B00")]
+        let variables: Variables = [
+            ("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128/x"),
+            ("CHAT_WEBHOOK", "https://chat.example/T00/B00"),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(
+            variables
+                .masker()
+                .mask("user:hunter2@ and https://chat.example/T00/B00"),
+            "user:***@ and ***"
+        );
+        assert_eq!(
+            [("A", "https://proxy.example/x@y:zzzz")]
                 .into_iter()
-                .collect();
-        assert_eq!(variables.masker().mask("user:hunter2@ and https://chat.example/T00/B00"), "user:***@ and ***");
-        assert_eq!([("A", "https://proxy.example/x@y:zzzz")].into_iter().collect::<Variables>().masker().mask("zzzz"), "zzzz");
+                .collect::<Variables>()
+                .masker()
+                .mask("zzzz"),
+            "zzzz"
+        );
     }
 
     #[test]
     fn the_masker_hides_the_logins_of_dockers_configuration() {
-        let masked = |config: &str, text: &str| [("DOCKER_AUTH_CONFIG", config)].into_iter().collect::<Variables>().masker().mask(text);
+        let masked = |config: &str, text: &str| {
+            [("DOCKER_AUTH_CONFIG", config)]
+                .into_iter()
+                .collect::<Variables>()
+                .masker()
+                .mask(text)
+        };
         let config = r#"{"auths":{"r.example":{"auth":"YWxpY2U6aHVudGVyMg=="},"s.example":{"username":"bob","identitytoken":"s3cret"}}}"#;
         assert_eq!(
             masked(config, config),
             r#"{"auths":{"r.example":{"auth":"***"},"s.example":{"username":"bob","identitytoken":"***"}}}"#
         );
-        assert_eq!(masked(config, "alice has hunter2, bob has s3cret"), "alice has ***, bob has ***");
+        assert_eq!(
+            masked(config, "alice has hunter2, bob has s3cret"),
+            "alice has ***, bob has ***"
+        );
         assert_eq!(masked("{hunter2", "it is {hunter2"), "it is ***");
         assert_eq!(masked(r#"{"auths":[]}"#, "nothing"), "nothing");
     }

@@ -1,6 +1,7 @@
 //! A directory on this machine as a place: `<prefix>/records/<repository>/<file>`.
 //!
-//! A file appears under its name whole and on the disk, or not at all. Readers take no lock. Only writing makes directories.
+//! A file appears under its name whole and on the disk, or not at all. Readers take no lock. Only
+//! writing makes directories.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,7 +12,9 @@ use bytes::Bytes;
 
 use super::probe;
 use super::settled::{Seen, settled};
-use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+use super::{
+    FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope,
+};
 use crate::files;
 use crate::probe::{Finding, Login, Look, writable_directory};
 
@@ -40,7 +43,9 @@ impl DirectoryFiles {
     ) -> Result<T, PackageError> {
         let place = self.clone();
         let result = tokio::task::spawn_blocking(move || work(&place)).await;
-        result.map_err(|error| PackageError::new(self.place(), action, PackageErrorKind::Storage, "").caused_by(error))?
+        result.map_err(|error| {
+            PackageError::new(self.place(), action, PackageErrorKind::Storage, "").caused_by(error)
+        })?
     }
 
     fn write(&self, name: &FileName, content: &[u8]) -> Result<(), PackageError> {
@@ -57,10 +62,17 @@ impl DirectoryFiles {
     fn read(&self, name: &FileName) -> Result<Option<Bytes>, PackageError> {
         let path = self.directory.join(name.path());
         let mut content = Vec::new();
-        match File::open(&path).and_then(|file| file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut content)) {
+        match File::open(&path)
+            .and_then(|file| file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut content))
+        {
             Ok(_) if content.len() > LARGEST_FILE => {
                 let detail = format!("it has more than {LARGEST_FILE} bytes");
-                Err(PackageError::new(self.place(), format!("read {name}"), PackageErrorKind::Malformed, detail))
+                Err(PackageError::new(
+                    self.place(),
+                    format!("read {name}"),
+                    PackageErrorKind::Malformed,
+                    detail,
+                ))
             }
             Ok(_) => Ok(Some(content.into())),
             Err(error) if is_absent(&error) => Ok(None),
@@ -87,17 +99,26 @@ impl DirectoryFiles {
         Ok(listing)
     }
 
-    fn read_directory(&self, scope: &Scope, base: &Path, below: &str, listing: &mut Listing) -> Result<(), PackageError> {
+    fn read_directory(
+        &self,
+        scope: &Scope,
+        base: &Path,
+        below: &str,
+        listing: &mut Listing,
+    ) -> Result<(), PackageError> {
         for (name, is_directory) in self.entries(&base.join(below))? {
             match scope.file(&format!("{below}{name}")) {
                 Some(Ok((package, file))) if !is_directory => listing.add(&package, file, None),
-                _ => listing.foreign.push(format!("{}{below}{name}", scope.directory())),
+                _ => listing
+                    .foreign
+                    .push(format!("{}{below}{name}", scope.directory())),
             }
         }
         Ok(())
     }
 
-    /// Returns the names in a directory with whether they are directories; none when it does not exist.
+    /// Returns the names in a directory with whether they are directories; none when it does not
+    /// exist.
     fn entries(&self, directory: &Path) -> Result<Vec<(String, bool)>, PackageError> {
         let failed = |error| self.failed("list the files", directory, error);
         let entries = match fs::read_dir(directory) {
@@ -124,7 +145,9 @@ impl DirectoryFiles {
     fn remove(&self, name: &FileName) -> Result<(), PackageError> {
         let path = self.directory.join(name.path());
         match fs::remove_file(&path) {
-            Err(error) if !is_absent(&error) => Err(self.failed(format!("delete {name}"), &path, error)),
+            Err(error) if !is_absent(&error) => {
+                Err(self.failed(format!("delete {name}"), &path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -138,22 +161,34 @@ impl PackageFiles for DirectoryFiles {
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
         let name = file.clone();
-        self.blocking("write a file", move |place| place.write(&name, &content)).await
+        self.blocking("write a file", move |place| place.write(&name, &content))
+            .await
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
         let name = file.clone();
-        self.blocking("read a file", move |place| place.read(&name)).await
+        self.blocking("read a file", move |place| place.read(&name))
+            .await
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
         let read = || async {
             let scope = scope.clone();
-            let what = self.blocking("list the files", move |place| place.read_listing(&scope)).await?;
-            Ok(Seen { what, at_once: false })
+            let what = self
+                .blocking("list the files", move |place| place.read_listing(&scope))
+                .await?;
+            Ok(Seen {
+                what,
+                at_once: false,
+            })
         };
         settled(read).await?.ok_or_else(|| {
-            PackageError::new(self.place(), "list the files", PackageErrorKind::Unsettled, "they change faster than they can be listed")
+            PackageError::new(
+                self.place(),
+                "list the files",
+                PackageErrorKind::Unsettled,
+                "they change faster than they can be listed",
+            )
         })
     }
 
@@ -163,7 +198,8 @@ impl PackageFiles for DirectoryFiles {
             let read = match place.directory.read_dir() {
                 Err(error) if !is_absent(&error) => {
                     let detail = format!("{} cannot be read: {error}", place.directory.display());
-                    Finding::wrong(probe::READ, "", detail).fix("give this user the right to read it, or correct `registry.path`")
+                    Finding::wrong(probe::READ, "", detail)
+                        .fix("give this user the right to read it, or correct `registry.path`")
                 }
                 Err(_) => Finding::ok(probe::READ, "", "not there yet: nothing was recorded"),
                 Ok(_) => Finding::ok(probe::READ, "", "allowed"),
@@ -175,7 +211,8 @@ impl PackageFiles for DirectoryFiles {
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
         let name = file.name.clone();
-        self.blocking("delete a file", move |place| place.remove(&name)).await
+        self.blocking("delete a file", move |place| place.remove(&name))
+            .await
     }
 }
 
@@ -188,7 +225,10 @@ fn make_directories(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = directory
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         make_directories(parent)?;
         match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -208,10 +248,15 @@ mod tests {
     use crate::packages::{Contents, Encoded, FileKey, PackageName, Prefix};
 
     fn name(tag: &str) -> FileName {
-        let package =
-            PackageName { prefix: "imglife".parse().expect("a prefix"), contents: Contents::RecordsOf(Encoded::of("r.example/a")) };
+        let package = PackageName {
+            prefix: "imglife".parse().expect("a prefix"),
+            contents: Contents::RecordsOf(Encoded::of("r.example/a")),
+        };
         let now = chrono::DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
-        FileName { package, file: FileKey::new(Encoded::of(tag), b"content", now, None) }
+        FileName {
+            package,
+            file: FileKey::new(Encoded::of(tag), b"content", now, None),
+        }
     }
 
     #[tokio::test]
@@ -219,32 +264,74 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         let place = DirectoryFiles::new(parent.path().join("a/b"));
         let all = Scope::AllRecords("imglife".parse().expect("a prefix"));
-        assert_eq!(place.list(&all).await.expect("a listing"), Listing::default());
+        assert_eq!(
+            place.list(&all).await.expect("a listing"),
+            Listing::default()
+        );
         assert_eq!(place.get(&name("1")).await.expect("an answer"), None);
-        place.delete(&FileSeen { name: name("1"), ids: None }).await.expect("nothing to delete");
+        place
+            .delete(&FileSeen {
+                name: name("1"),
+                ids: None,
+            })
+            .await
+            .expect("nothing to delete");
         assert_eq!(fs::read_dir(parent.path()).expect("a directory").count(), 0);
-        place.put(&name("1"), Bytes::from_static(b"content")).await.expect("written");
+        place
+            .put(&name("1"), Bytes::from_static(b"content"))
+            .await
+            .expect("written");
         let path = "a/b/imglife/records/r.example__a";
-        assert_eq!(fs::read_dir(parent.path().join(path)).expect("a directory").count(), 1);
+        assert_eq!(
+            fs::read_dir(parent.path().join(path))
+                .expect("a directory")
+                .count(),
+            1
+        );
     }
 
     #[tokio::test]
     async fn what_others_put_there_is_told_and_what_is_being_written_is_not() {
         let parent = tempfile::tempdir().expect("a directory");
         let place = DirectoryFiles::new(parent.path().to_owned());
-        place.put(&name("1"), Bytes::from_static(b"content")).await.expect("written");
+        place
+            .put(&name("1"), Bytes::from_static(b"content"))
+            .await
+            .expect("written");
         let records = parent.path().join("imglife/records");
         fs::create_dir_all(records.join("UPPER")).expect("a directory");
         fs::create_dir_all(records.join("r.example__a/directory")).expect("a directory");
-        for file in ["stray", "UPPER/x", "r.example__a/notes.txt", "r.example__a/.incoming-abc"] {
+        for file in [
+            "stray",
+            "UPPER/x",
+            "r.example__a/notes.txt",
+            "r.example__a/.incoming-abc",
+        ] {
             fs::write(records.join(file), "").expect("a file");
         }
-        let listing = place.list(&Scope::AllRecords("imglife".parse().expect("a prefix"))).await.expect("a listing");
-        assert_eq!(listing.files, [FileSeen { name: name("1"), ids: None }]);
-        let foreign =
-            ["UPPER/x", "r.example__a/directory", "r.example__a/notes.txt", "stray"].map(|path| format!("imglife/records/{path}"));
+        let listing = place
+            .list(&Scope::AllRecords("imglife".parse().expect("a prefix")))
+            .await
+            .expect("a listing");
+        assert_eq!(
+            listing.files,
+            [FileSeen {
+                name: name("1"),
+                ids: None
+            }]
+        );
+        let foreign = [
+            "UPPER/x",
+            "r.example__a/directory",
+            "r.example__a/notes.txt",
+            "stray",
+        ]
+        .map(|path| format!("imglife/records/{path}"));
         assert_eq!(listing.foreign, foreign);
-        let none = place.list(&Scope::AllRecords(Prefix::none())).await.expect("a listing");
+        let none = place
+            .list(&Scope::AllRecords(Prefix::none()))
+            .await
+            .expect("a listing");
         assert_eq!(none, Listing::default());
     }
 
@@ -253,9 +340,13 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(parent.path().join("imglife/records")).expect("a directory");
         // A loop of links: neither missing nor a directory, for root as well.
-        std::os::unix::fs::symlink("loop", parent.path().join("imglife/records/loop")).expect("a link");
+        std::os::unix::fs::symlink("loop", parent.path().join("imglife/records/loop"))
+            .expect("a link");
         let place = DirectoryFiles::new(parent.path().join("imglife/records/loop"));
-        let error = place.list(&Scope::AllRecords(Prefix::none())).await.expect_err("no listing");
+        let error = place
+            .list(&Scope::AllRecords(Prefix::none()))
+            .await
+            .expect_err("no listing");
         assert_eq!(error.kind, PackageErrorKind::Storage);
     }
 }

@@ -1,4 +1,5 @@
-//! What can go wrong at a place, told so that the reader knows which place, what was tried, and what to do.
+//! What can go wrong at a place, told so that the reader knows which place, what was tried, and
+//! what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -22,7 +23,8 @@ pub struct PackageError {
 /// The kinds of failure that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PackageErrorKind {
-    /// What was named is not there, although it had to be. Forges say so too where permission is missing.
+    /// What was named is not there, although it had to be. Forges say so too where permission is
+    /// missing.
     Absent,
     /// No valid credential (401), or one that may not go to the place.
     Unauthorized,
@@ -32,7 +34,8 @@ pub enum PackageErrorKind {
     Refused,
     /// The place did not answer, or the connection broke, more often than is retried.
     Unreachable,
-    /// The place answered with a server error (5xx) or "too many requests" (429) more often than is retried.
+    /// The place answered with a server error (5xx) or "too many requests" (429) more often than is
+    /// retried.
     ServerError,
     /// An answer, or what was to be written, is not of the form it must have.
     Malformed,
@@ -45,8 +48,20 @@ pub enum PackageErrorKind {
 }
 
 impl PackageError {
-    pub fn new(place: impl Into<String>, action: impl Into<String>, kind: PackageErrorKind, detail: impl Into<String>) -> PackageError {
-        PackageError { place: place.into(), action: action.into(), kind, detail: detail.into(), hint: None, source: None }
+    pub fn new(
+        place: impl Into<String>,
+        action: impl Into<String>,
+        kind: PackageErrorKind,
+        detail: impl Into<String>,
+    ) -> PackageError {
+        PackageError {
+            place: place.into(),
+            action: action.into(),
+            kind,
+            detail: detail.into(),
+            hint: None,
+            source: None,
+        }
     }
 
     /// Returns the error with what the user can do.
@@ -71,7 +86,12 @@ impl PackageError {
 
 impl fmt::Display for PackageError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: cannot {}", printable(&self.place), printable(&self.action))?;
+        write!(
+            formatter,
+            "{}: cannot {}",
+            printable(&self.place),
+            printable(&self.action)
+        )?;
         if !self.detail.is_empty() {
             write!(formatter, ": {}", printable(&self.detail))?;
         }
@@ -81,6 +101,8 @@ impl fmt::Display for PackageError {
 
 impl Error for PackageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn Error + 'static))
     }
 }

@@ -1,8 +1,9 @@
 //! Generic packages of Gitea and Forgejo, of one owner.
 //!
-//! What is relied on (`routers/api/packages/generic`, `routers/api/v1/packages` of Gitea): a file that exists is refused with 409;
-//! names are compared without case; each version of a package is an entry of the listing, whose pages are smaller than asked for
-//! where the server says so; a version goes with its last file.
+//! What is relied on (`routers/api/packages/generic`, `routers/api/v1/packages` of Gitea): a file
+//! that exists is refused with 409; names are compared without case; each version of a package is
+//! an entry of the listing, whose pages are smaller than asked for where the server says so; a
+//! version goes with its last file.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,9 @@ use serde::Deserialize;
 
 use super::interface::{Interface, encoded};
 use super::probe;
-use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
+use super::{
+    FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope,
+};
 use crate::error::chain;
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::probe::{Finding, Login, Look};
@@ -73,7 +76,12 @@ struct PackageFile {
 impl GiteaPackages {
     /// Returns the packages at `place`. Requests bring the header that `http` has as credential.
     pub fn new(http: Arc<Client>, place: &GiteaPlace) -> Result<GiteaPackages, PackageError> {
-        let GiteaPlace { url, api_url, owner, repository } = place;
+        let GiteaPlace {
+            url,
+            api_url,
+            owner,
+            repository,
+        } = place;
         let permissions = format!(
             "set GITEA_TOKEN to the token of a user who may publish packages of {owner}, with the scope `write:package` (to read, \
              `read:package`); the token that a job of Gitea Actions is given cannot publish packages, and since no secret may be named \
@@ -91,14 +99,28 @@ impl GiteaPackages {
 
     fn file(&self, name: &FileName) -> String {
         let (package, file) = (&name.package, encoded(&name.file.to_string()));
-        format!("/api/packages/{}/generic/{}/{}/{file}", self.owner, package.flat(), package.version())
+        format!(
+            "/api/packages/{}/generic/{}/{}/{file}",
+            self.owner,
+            package.flat(),
+            package.version()
+        )
     }
 
     /// Returns the packages in `scope`, and what only looks like one.
-    async fn packages(&self, scope: &Scope) -> Result<(Vec<PackageName>, Vec<String>), PackageError> {
-        let path = format!("/api/v1/packages/{}?type=generic&q={}&limit=50", self.owner, encoded(&scope.flat()));
+    async fn packages(
+        &self,
+        scope: &Scope,
+    ) -> Result<(Vec<PackageName>, Vec<String>), PackageError> {
+        let path = format!(
+            "/api/v1/packages/{}?type=generic&q={}&limit=50",
+            self.owner,
+            encoded(&scope.flat())
+        );
         let found = self.api.list(LIST, &path, |entry: Version| {
-            let package = scope.package(&entry.name, &entry.version).filter(|_| entry.kind == "generic")?;
+            let package = scope
+                .package(&entry.name, &entry.version)
+                .filter(|_| entry.kind == "generic")?;
             Some(package.map_err(|_| format!("{}/{}", entry.name, entry.version)))
         });
         let Some(entries) = found.await? else {
@@ -117,15 +139,30 @@ impl GiteaPackages {
     }
 
     /// Returns the files of a package; `None` when there is no such package.
-    async fn files_of(&self, package: PackageName) -> Result<(PackageName, Option<Vec<String>>), PackageError> {
-        let path = format!("/api/v1/packages/{}/generic/{}/{}/files", self.owner, package.flat(), package.version());
+    async fn files_of(
+        &self,
+        package: PackageName,
+    ) -> Result<(PackageName, Option<Vec<String>>), PackageError> {
+        let path = format!(
+            "/api/v1/packages/{}/generic/{}/{}/files",
+            self.owner,
+            package.flat(),
+            package.version()
+        );
         let action = format!("list the files of {}", package.flat());
-        let Some(body) = self.api.get(&action, &path).await? else { return Ok((package, None)) };
+        let Some(body) = self.api.get(&action, &path).await? else {
+            return Ok((package, None));
+        };
         let files: Vec<PackageFile> = serde_json::from_slice(&body).map_err(|error| {
             let detail = "the answer is not of the form it must have";
-            self.api.wrong(&action, PackageErrorKind::Malformed, detail).caused_by(error)
+            self.api
+                .wrong(&action, PackageErrorKind::Malformed, detail)
+                .caused_by(error)
         })?;
-        Ok((package, Some(files.into_iter().map(|file| file.name).collect())))
+        Ok((
+            package,
+            Some(files.into_iter().map(|file| file.name).collect()),
+        ))
     }
 
     /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
@@ -139,12 +176,18 @@ impl GiteaPackages {
                 packages
             }
         };
-        let mut found = stream::iter(packages).map(|package| self.files_of(package)).buffer_unordered(IN_FLIGHT);
+        let mut found = stream::iter(packages)
+            .map(|package| self.files_of(package))
+            .buffer_unordered(IN_FLIGHT);
         while let Some((package, files)) = found.try_next().await? {
             match files {
-                Some(files) => files.iter().for_each(|file| listing.add(&package, file, None)),
-                // An owner that may not be seen has no packages either; the listing tells one from the other.
-                None if matches!(scope, Scope::Package(_)) && self.packages(scope).await?.0.is_empty() => {}
+                Some(files) => files
+                    .iter()
+                    .for_each(|file| listing.add(&package, file, None)),
+                // An owner that may not be seen has no packages either; the listing tells one from
+                // the other.
+                None if matches!(scope, Scope::Package(_))
+                    && self.packages(scope).await?.0.is_empty() => {}
                 None => return Ok(None),
             }
         }
@@ -155,18 +198,36 @@ impl GiteaPackages {
 
     /// Shows a package with its repository. It is as good without, and servers before 1.24 cannot.
     async fn link(&self, package: &PackageName) {
-        let Some(repository) = &self.repository else { return };
-        if !self.linked.lock().unwrap_or_else(PoisonError::into_inner).insert(package.clone()) {
+        let Some(repository) = &self.repository else {
+            return;
+        };
+        if !self
+            .linked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(package.clone())
+        {
             return;
         }
-        let path = format!("/api/v1/packages/{}/generic/{}/-/link/{repository}", self.owner, package.flat());
+        let path = format!(
+            "/api/v1/packages/{}/generic/{}/-/link/{repository}",
+            self.owner,
+            package.flat()
+        );
         match self.api.send_once(Method::POST, &path).await {
             Ok(_) => {}
             // Not known to this server, no such repository, or linked already.
-            Err(error) if matches!(error.status().map(|status| status.as_u16()), Some(400 | 404 | 405)) => {
+            Err(error)
+                if matches!(
+                    error.status().map(|status| status.as_u16()),
+                    Some(400 | 404 | 405)
+                ) =>
+            {
                 tracing::debug!(package = package.flat(), %error, "the package was not linked to its repository");
             }
-            Err(error) => tracing::warn!(package = package.flat(), %error, "the package could not be linked to its repository"),
+            Err(error) => {
+                tracing::warn!(package = package.flat(), %error, "the package could not be linked to its repository")
+            }
         }
     }
 }
@@ -178,13 +239,17 @@ impl PackageFiles for GiteaPackages {
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
-        self.files.put(&format!("write {file}"), &self.file(file), content).await?;
+        self.files
+            .put(&format!("write {file}"), &self.file(file), content)
+            .await?;
         self.link(&file.package).await;
         Ok(())
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
-        self.files.get(&format!("read {file}"), &self.file(file)).await
+        self.files
+            .get(&format!("read {file}"), &self.file(file))
+            .await
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
@@ -207,33 +272,58 @@ impl PackageFiles for GiteaPackages {
                 Ok(user) => {
                     let user = user.map(|user| user.login).unwrap_or_default();
                     if JOB_USERS.contains(&user.as_str()) {
-                        let finding = Finding::wrong(probe::TOKEN, "", "GITEA_TOKEN is the job's own, which cannot publish packages");
+                        let finding = Finding::wrong(
+                            probe::TOKEN,
+                            "",
+                            "GITEA_TOKEN is the job's own, which cannot publish packages",
+                        );
                         look.findings.push(finding.fix(&self.api.permissions));
                         return look;
                     }
-                    look.findings.push(Finding::ok(probe::TOKEN, "", format!("valid; of {user}")));
+                    look.findings
+                        .push(Finding::ok(probe::TOKEN, "", format!("valid; of {user}")));
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding = Finding::wrong(probe::TOKEN, "", "the server does not take GITEA_TOKEN: it is wrong, or was deleted");
+                    let finding = Finding::wrong(
+                        probe::TOKEN,
+                        "",
+                        "the server does not take GITEA_TOKEN: it is wrong, or was deleted",
+                    );
                     look.findings.push(finding.fix(&self.api.permissions));
                     return look;
                 }
                 Err(error) => match probe::gitea_scopes(&error) {
                     Some(told) => {
-                        look.findings.push(Finding::ok(probe::TOKEN, "", format!("valid; {}", told.join(", "))));
+                        look.findings.push(Finding::ok(
+                            probe::TOKEN,
+                            "",
+                            format!("valid; {}", told.join(", ")),
+                        ));
                         scopes = Some(told);
                     }
-                    None => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                    None => look
+                        .findings
+                        .push(Finding::unknown(probe::TOKEN, "", chain(&error))),
                 },
             }
         }
-        let list = format!("/api/v1/packages/{}?type=generic&limit=1&page=1", self.owner);
+        let list = format!(
+            "/api/v1/packages/{}?type=generic&limit=1&page=1",
+            self.owner
+        );
         if let Err(error) = self.api.send_once(Method::GET, &list).await {
             let absent = probe::is(&error, StatusCode::NOT_FOUND);
             let error = self.api.failed(LIST, error);
             look.findings.push(match absent {
-                true => Finding::wrong(probe::PROJECT, "", "there is no such owner, or it may not be seen")
-                    .fix(format!("correct `registry.owner`; {}", self.api.permissions)),
+                true => Finding::wrong(
+                    probe::PROJECT,
+                    "",
+                    "there is no such owner, or it may not be seen",
+                )
+                .fix(format!(
+                    "correct `registry.owner`; {}",
+                    self.api.permissions
+                )),
                 false => probe::of_error(probe::READ, &error, login.variable.is_some()),
             });
             return look;
@@ -257,6 +347,8 @@ impl PackageFiles for GiteaPackages {
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
-        self.files.delete(&format!("delete {}", file.name), &self.file(&file.name)).await
+        self.files
+            .delete(&format!("delete {}", file.name), &self.file(&file.name))
+            .await
     }
 }

@@ -1,8 +1,9 @@
 //! GitLab's generic packages, in one project.
 //!
-//! What is relied on (`lib/api/generic_packages.rb`, `lib/api/project_packages.rb`, `lib/api/package_files.rb` of GitLab): a second
-//! file of a name is added or refused, and names here never repeat; names are searched for loosely; pages tell no totals above
-//! 10,000 entries; a download may lead to a storage on another host, where the token does not go.
+//! What is relied on (`lib/api/generic_packages.rb`, `lib/api/project_packages.rb`,
+//! `lib/api/package_files.rb` of GitLab): a second file of a name is added or refused, and names
+//! here never repeat; names are searched for loosely; pages tell no totals above 10,000 entries; a
+//! download may lead to a storage on another host, where the token does not go.
 
 use std::sync::Arc;
 
@@ -13,7 +14,10 @@ use serde::Deserialize;
 
 use super::interface::{Interface, encoded};
 use super::probe::{self, GitlabProject};
-use super::{FileName, FileSeen, Ids, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
+use super::{
+    FileName, FileSeen, Ids, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName,
+    Scope,
+};
 use crate::error::chain;
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::probe::{Finding, Login, Look};
@@ -47,12 +51,21 @@ struct PackageFile {
 }
 
 impl GitlabPackages {
-    /// Returns the packages of `project` at the instance `url`. Requests bring the header that `http` has as credential, which is that
-    /// of the variable `token`.
-    pub fn new(http: Arc<Client>, url: &Url, project: u64, token: Option<&str>) -> Result<GitlabPackages, PackageError> {
-        let roles = format!("in project {project} the role Reporter to read, Developer to write, Maintainer to delete");
+    /// Returns the packages of `project` at the instance `url`. Requests bring the header that
+    /// `http` has as credential, which is that of the variable `token`.
+    pub fn new(
+        http: Arc<Client>,
+        url: &Url,
+        project: u64,
+        token: Option<&str>,
+    ) -> Result<GitlabPackages, PackageError> {
+        let roles = format!(
+            "in project {project} the role Reporter to read, Developer to write, Maintainer to delete"
+        );
         let permissions = match token {
-            None => format!("set GITLAB_TOKEN to a token with the scope `api` (to read, `read_api`), whose user has {roles}"),
+            None => format!(
+                "set GITLAB_TOKEN to a token with the scope `api` (to read, `read_api`), whose user has {roles}"
+            ),
             Some("CI_JOB_TOKEN") => format!(
                 "GitLab says so, with 401, 403 or 404, where CI_JOB_TOKEN may not do this: put the job's project on the job token allowlist of \
                  project {project}, and see that who runs the job has {roles}"
@@ -63,11 +76,17 @@ impl GitlabPackages {
             ),
         };
         let place = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
-        Ok(GitlabPackages { interface: Interface::new(http, url, place, permissions)?, project })
+        Ok(GitlabPackages {
+            interface: Interface::new(http, url, place, permissions)?,
+            project,
+        })
     }
 
     fn role(&self) -> String {
-        format!("its user needs the role Developer in project {} to write, Maintainer to delete", self.project)
+        format!(
+            "its user needs the role Developer in project {} to write, Maintainer to delete",
+            self.project
+        )
     }
 
     fn packages(&self) -> String {
@@ -76,16 +95,28 @@ impl GitlabPackages {
 
     fn file(&self, name: &FileName) -> String {
         let file = encoded(&name.file.to_string());
-        format!("{}/generic/{}/{}/{file}", self.packages(), name.package.flat(), name.package.version())
+        format!(
+            "{}/generic/{}/{}/{file}",
+            self.packages(),
+            name.package.flat(),
+            name.package.version()
+        )
     }
 
     /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
     async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, PackageError> {
-        let path = format!("{}?package_type=generic&package_name={}&per_page=100", self.packages(), encoded(&scope.flat()));
+        let path = format!(
+            "{}?package_type=generic&package_name={}&per_page=100",
+            self.packages(),
+            encoded(&scope.flat())
+        );
         let found = self.interface.list(LIST, &path, |package: Package| {
             let version = package.version.unwrap_or_default();
             let known = scope.package(&package.name, &version)?;
-            Some((package.id, known.map_err(|_| format!("{}/{version}", package.name))))
+            Some((
+                package.id,
+                known.map_err(|_| format!("{}/{version}", package.name)),
+            ))
         });
         let Some(packages) = found.await? else {
             let detail = "the project is not there, or may not be seen";
@@ -100,7 +131,9 @@ impl GitlabPackages {
                 Err(foreign) => listing.foreign.push(foreign),
             }
         }
-        let mut files = stream::iter(known).map(|(id, package)| self.files(id, package)).buffer_unordered(IN_FLIGHT);
+        let mut files = stream::iter(known)
+            .map(|(id, package)| self.files(id, package))
+            .buffer_unordered(IN_FLIGHT);
         while let Some((id, package, files)) = files.try_next().await? {
             let Some(files) = files else { return Ok(None) };
             for (file, name) in files {
@@ -112,10 +145,19 @@ impl GitlabPackages {
         Ok(Some(listing))
     }
 
-    async fn files(&self, id: u64, package: PackageName) -> Result<(u64, PackageName, Option<Vec<(u64, String)>>), PackageError> {
+    async fn files(
+        &self,
+        id: u64,
+        package: PackageName,
+    ) -> Result<(u64, PackageName, Option<Vec<(u64, String)>>), PackageError> {
         let path = format!("{}/{id}/package_files?per_page=100", self.packages());
         let action = format!("list the files of {}", package.flat());
-        let files = self.interface.list(&action, &path, |file: PackageFile| Some((file.id, file.file_name))).await?;
+        let files = self
+            .interface
+            .list(&action, &path, |file: PackageFile| {
+                Some((file.id, file.file_name))
+            })
+            .await?;
         Ok((id, package, files))
     }
 }
@@ -127,11 +169,15 @@ impl PackageFiles for GitlabPackages {
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
-        self.interface.put(&format!("write {file}"), &self.file(file), content).await
+        self.interface
+            .put(&format!("write {file}"), &self.file(file), content)
+            .await
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
-        self.interface.get(&format!("read {file}"), &self.file(file)).await
+        self.interface
+            .get(&format!("read {file}"), &self.file(file))
+            .await
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
@@ -150,47 +196,85 @@ impl PackageFiles for GitlabPackages {
         };
         let mut token = None;
         match login.variable {
-            Some("CI_JOB_TOKEN") => match self.interface.document::<serde_json::Value>("/api/v4/job").await {
-                Ok(_) => look.findings.push(Finding::ok(probe::TOKEN, "", "valid while the job runs")),
+            Some("CI_JOB_TOKEN") => match self
+                .interface
+                .document::<serde_json::Value>("/api/v4/job")
+                .await
+            {
+                Ok(_) => {
+                    look.findings
+                        .push(Finding::ok(probe::TOKEN, "", "valid while the job runs"))
+                }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding = Finding::wrong(probe::TOKEN, "", "GitLab does not take CI_JOB_TOKEN");
+                    let finding =
+                        Finding::wrong(probe::TOKEN, "", "GitLab does not take CI_JOB_TOKEN");
                     look.findings.push(finding.fix("use it within its own job only, or set GITLAB_TOKEN to a token with the scope `api`"));
                     return look;
                 }
-                Err(error) => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                Err(error) => look
+                    .findings
+                    .push(Finding::unknown(probe::TOKEN, "", chain(&error))),
             },
-            Some(_) => match self.interface.document::<probe::GitlabToken>("/api/v4/personal_access_tokens/self").await {
+            Some(_) => match self
+                .interface
+                .document::<probe::GitlabToken>("/api/v4/personal_access_tokens/self")
+                .await
+            {
                 Ok(told) => {
                     look.findings.push(told.as_ref().map_or_else(
-                        || Finding::unknown(probe::TOKEN, "", "GitLab's answer about it is not understood"),
+                        || {
+                            Finding::unknown(
+                                probe::TOKEN,
+                                "",
+                                "GitLab's answer about it is not understood",
+                            )
+                        },
                         |told| told.finding(self.interface.today()),
                     ));
                     token = told;
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding =
-                        Finding::wrong(probe::TOKEN, "", "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked");
-                    look.findings
-                        .push(finding.fix(format!("make a token with the scope `api`, and set GITLAB_TOKEN to it; {}", self.role())));
+                    let finding = Finding::wrong(
+                        probe::TOKEN,
+                        "",
+                        "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked",
+                    );
+                    look.findings.push(finding.fix(format!(
+                        "make a token with the scope `api`, and set GITLAB_TOKEN to it; {}",
+                        self.role()
+                    )));
                     return look;
                 }
-                Err(error) => look.findings.push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                Err(error) => look
+                    .findings
+                    .push(Finding::unknown(probe::TOKEN, "", chain(&error))),
             },
             None => {}
         }
-        let project = match (login.variable, self.interface.document::<GitlabProject>(&format!("/api/v4/projects/{}", self.project)).await)
-        {
+        let project = match (
+            login.variable,
+            self.interface
+                .document::<GitlabProject>(&format!("/api/v4/projects/{}", self.project))
+                .await,
+        ) {
             (_, Ok(project)) => {
                 let project = project.unwrap_or_default();
-                look.findings.push(Finding::ok(probe::PROJECT, "", project.name()));
+                look.findings
+                    .push(Finding::ok(probe::PROJECT, "", project.name()));
                 Some(project)
             }
             // A job's token may read the packages of a project that it may not ask about.
             (Some("CI_JOB_TOKEN"), Err(_)) => None,
             (_, Err(error)) if probe::is(&error, StatusCode::NOT_FOUND) => {
-                let detail = format!("there is no project {}, or it may not be seen", self.project);
+                let detail = format!(
+                    "there is no project {}, or it may not be seen",
+                    self.project
+                );
                 let finding = Finding::wrong(probe::PROJECT, "", detail);
-                look.findings.push(finding.fix(format!("correct `registry.project_id` (in GitLab: Settings, General); {}", self.role())));
+                look.findings.push(finding.fix(format!(
+                    "correct `registry.project_id` (in GitLab: Settings, General); {}",
+                    self.role()
+                )));
                 return look;
             }
             (_, Err(_)) => None,
@@ -198,16 +282,34 @@ impl PackageFiles for GitlabPackages {
         let list = format!("{}?package_type=generic&per_page=1", self.packages());
         if let Err(error) = self.interface.send_once(Method::GET, &list).await {
             let error = self.interface.failed(LIST, error);
-            look.findings.push(probe::of_error(probe::READ, &error, login.variable.is_some()));
+            look.findings.push(probe::of_error(
+                probe::READ,
+                &error,
+                login.variable.is_some(),
+            ));
             return look;
         }
         look.findings.push(Finding::ok(probe::READ, "", "allowed"));
         match login.variable {
             None => {
-                let fix = format!("set GITLAB_TOKEN to a token with the scope `api`; {}", self.role());
-                look.findings.push(Finding::missing(probe::WRITE, "", "no token is set, and strangers do not write").fix(fix));
+                let fix = format!(
+                    "set GITLAB_TOKEN to a token with the scope `api`; {}",
+                    self.role()
+                );
+                look.findings.push(
+                    Finding::missing(
+                        probe::WRITE,
+                        "",
+                        "no token is set, and strangers do not write",
+                    )
+                    .fix(fix),
+                );
             }
-            Some(_) => look.findings.extend(project.unwrap_or_default().rights(token.as_ref(), self.project)),
+            Some(_) => look.findings.extend(
+                project
+                    .unwrap_or_default()
+                    .rights(token.as_ref(), self.project),
+            ),
         }
         look
     }
@@ -215,8 +317,17 @@ impl PackageFiles for GitlabPackages {
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
         let action = format!("delete {}", file.name);
         let Some(Ids { package, file }) = file.ids else {
-            return Err(self.interface.wrong(&action, PackageErrorKind::Refused, "it was not listed here"));
+            return Err(self.interface.wrong(
+                &action,
+                PackageErrorKind::Refused,
+                "it was not listed here",
+            ));
         };
-        self.interface.delete(&action, &format!("{}/{package}/package_files/{file}", self.packages())).await
+        self.interface
+            .delete(
+                &action,
+                &format!("{}/{package}/package_files/{file}", self.packages()),
+            )
+            .await
     }
 }

@@ -1,4 +1,5 @@
-//! What GitLab's and Gitea's interfaces have in common: an address with a path before theirs, pages, and what refusals mean.
+//! What GitLab's and Gitea's interfaces have in common: an address with a path before theirs,
+//! pages, and what refusals mean.
 
 use std::sync::Arc;
 
@@ -7,12 +8,16 @@ use serde::de::DeserializeOwned;
 
 use super::settled::{Seen, settled};
 use super::{LARGEST_FILE, PackageError, PackageErrorKind};
-use crate::http::{self, Access, Answer, Body, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url, host_of, link};
+use crate::http::{
+    self, Access, Answer, Body, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url,
+    host_of, link,
+};
 use crate::model::Host;
 
 const PACKAGES: Kind = Kind("packages");
 
-/// The largest page that is read, in bytes: a hundred packages or files with what is told of their pipelines.
+/// The largest page that is read, in bytes: a hundred packages or files with what is told of their
+/// pipelines.
 const LARGEST_PAGE: usize = 16 * 1024 * 1024;
 
 /// The most pages that a listing is followed for.
@@ -32,14 +37,37 @@ pub(super) struct Interface {
 
 impl Interface {
     /// Returns the interface at `url`, which is that of a host.
-    pub(super) fn new(http: Arc<Client>, url: &Url, place: String, permissions: String) -> Result<Interface, PackageError> {
-        let host = host_of(url)
-            .ok_or_else(|| PackageError::new(place.clone(), "speak to it", PackageErrorKind::Refused, "its address names no host"))?;
-        Ok(Interface { http, host, base: url.path().trim_end_matches('/').to_owned(), place, permissions })
+    pub(super) fn new(
+        http: Arc<Client>,
+        url: &Url,
+        place: String,
+        permissions: String,
+    ) -> Result<Interface, PackageError> {
+        let host = host_of(url).ok_or_else(|| {
+            PackageError::new(
+                place.clone(),
+                "speak to it",
+                PackageErrorKind::Refused,
+                "its address names no host",
+            )
+        })?;
+        Ok(Interface {
+            http,
+            host,
+            base: url.path().trim_end_matches('/').to_owned(),
+            place,
+            permissions,
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> Request {
-        let mut request = Request::new(method, &self.host, Target::Path(format!("{}{path}", self.base)), PACKAGES, Access::default());
+        let mut request = Request::new(
+            method,
+            &self.host,
+            Target::Path(format!("{}{path}", self.base)),
+            PACKAGES,
+            Access::default(),
+        );
         request.log_in = LogIn::Header;
         request
     }
@@ -50,13 +78,19 @@ impl Interface {
     }
 
     /// Sends a request once.
-    pub(super) async fn send_once(&self, method: Method, path: &str) -> Result<Answer, http::Error> {
+    pub(super) async fn send_once(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<Answer, http::Error> {
         self.http.send_once(self.request(method, path)).await
     }
 
     /// Returns the answer to a GET without a login, whatever its status.
     pub(super) async fn look(&self, path: &str) -> Result<Answer, http::Error> {
-        self.http.look(&self.host, &format!("{}{path}", self.base)).await
+        self.http
+            .look(&self.host, &format!("{}{path}", self.base))
+            .await
     }
 
     /// Returns by how many seconds the clock of who answered is ahead.
@@ -70,7 +104,11 @@ impl Interface {
     }
 
     /// Returns the content at `path`; `None` when there is none.
-    pub(super) async fn get(&self, action: &str, path: &str) -> Result<Option<Bytes>, PackageError> {
+    pub(super) async fn get(
+        &self,
+        action: &str,
+        path: &str,
+    ) -> Result<Option<Bytes>, PackageError> {
         let mut request = self.request(Method::GET, path);
         request.limit = LARGEST_FILE;
         match self.http.send(request).await {
@@ -80,14 +118,26 @@ impl Interface {
         }
     }
 
-    /// Writes content to `path`. A server that has it there already may refuse that, as one does whose answer to an earlier try
-    /// was lost.
-    pub(super) async fn put(&self, action: &str, path: &str, content: Bytes) -> Result<(), PackageError> {
+    /// Writes content to `path`. A server that has it there already may refuse that, as one does
+    /// whose answer to an earlier try was lost.
+    pub(super) async fn put(
+        &self,
+        action: &str,
+        path: &str,
+        content: Bytes,
+    ) -> Result<(), PackageError> {
         let mut request = self.request(Method::PUT, path);
         request.body = Body::Bytes(content.clone());
-        let Err(error) = self.http.send(request).await else { return Ok(()) };
-        let may_be_there = matches!(error.status().map(|status| status.as_u16()), Some(400 | 403 | 409));
-        if may_be_there && matches!(self.get(action, path).await, Ok(Some(found)) if found == content) {
+        let Err(error) = self.http.send(request).await else {
+            return Ok(());
+        };
+        let may_be_there = matches!(
+            error.status().map(|status| status.as_u16()),
+            Some(400 | 403 | 409)
+        );
+        if may_be_there
+            && matches!(self.get(action, path).await, Ok(Some(found)) if found == content)
+        {
             return Ok(());
         }
         Err(self.failed(action, error))
@@ -101,10 +151,12 @@ impl Interface {
         }
     }
 
-    /// Returns all entries of a listing, made what `keep` makes of them, sorted. `None` when there is nothing at the path.
+    /// Returns all entries of a listing, made what `keep` makes of them, sorted. `None` when there
+    /// is nothing at the path.
     ///
-    /// `path` has a query. Pages are counted by their number, so that what changes meanwhile moves entries from one page to
-    /// another: a listing of several pages is read until it stays the same.
+    /// `path` has a query. Pages are counted by their number, so that what changes meanwhile moves
+    /// entries from one page to another: a listing of several pages is read until it stays the
+    /// same.
     pub(super) async fn list<E: DeserializeOwned, T: Ord>(
         &self,
         action: &str,
@@ -113,7 +165,10 @@ impl Interface {
     ) -> Result<Option<Vec<T>>, PackageError> {
         let read = || async {
             let (entries, pages) = self.pages(action, path, &keep).await?;
-            Ok(Seen { what: entries, at_once: pages == 1 })
+            Ok(Seen {
+                what: entries,
+                at_once: pages == 1,
+            })
         };
         match settled(read).await {
             Ok(Some(entries)) => Ok(Some(entries)),
@@ -139,7 +194,11 @@ impl Interface {
                 Err(error) => return Err(Failed::Otherwise(self.failed(action, error))),
             };
             let entries: Vec<E> = serde_json::from_slice(&answer.body).map_err(|error| {
-                let malformed = self.wrong(action, PackageErrorKind::Malformed, "the answer is not of the form it must have");
+                let malformed = self.wrong(
+                    action,
+                    PackageErrorKind::Malformed,
+                    "the answer is not of the form it must have",
+                );
                 Failed::Otherwise(malformed.caused_by(error))
             })?;
             seen += entries.len();
@@ -151,11 +210,19 @@ impl Interface {
                 return Ok((kept, page));
             }
         }
-        Err(Failed::Otherwise(self.wrong(action, PackageErrorKind::Malformed, "it has no end")))
+        Err(Failed::Otherwise(self.wrong(
+            action,
+            PackageErrorKind::Malformed,
+            "it has no end",
+        )))
     }
 
     pub(super) fn unsettled(&self, action: &str) -> PackageError {
-        self.wrong(action, PackageErrorKind::Unsettled, "it changes faster than it can be read")
+        self.wrong(
+            action,
+            PackageErrorKind::Unsettled,
+            "it changes faster than it can be read",
+        )
     }
 
     pub(super) fn wrong(&self, action: &str, kind: PackageErrorKind, detail: &str) -> PackageError {
@@ -164,8 +231,13 @@ impl Interface {
 
     pub(super) fn failed(&self, action: &str, error: http::Error) -> PackageError {
         let kind = kind_of(&error);
-        let is_about_permissions = matches!(kind, PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden | PackageErrorKind::Absent);
-        let hint = error.hint().or_else(|| is_about_permissions.then(|| self.permissions.clone()));
+        let is_about_permissions = matches!(
+            kind,
+            PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden | PackageErrorKind::Absent
+        );
+        let hint = error
+            .hint()
+            .or_else(|| is_about_permissions.then(|| self.permissions.clone()));
         self.wrong(action, kind, "").hinting(hint).caused_by(error)
     }
 }
@@ -176,14 +248,19 @@ enum Failed {
     Otherwise(PackageError),
 }
 
-/// Returns whether a page is the last one: by its links, of which one that stands alone may have none; else by the number of all
-/// entries, which large listings do not tell; else by being empty.
+/// Returns whether a page is the last one: by its links, of which one that stands alone may have
+/// none; else by the number of all entries, which large listings do not tell; else by being empty.
 fn is_last(answer: &Answer, length: usize, seen: usize) -> bool {
     if link::next(&answer.headers).is_some() {
         return false;
     }
-    let total = answer.header("x-total-count").or_else(|| answer.header("x-total")).and_then(|text| text.parse::<usize>().ok());
-    length == 0 || answer.headers.contains_key(http::header::LINK) || total.is_some_and(|total| seen >= total)
+    let total = answer
+        .header("x-total-count")
+        .or_else(|| answer.header("x-total"))
+        .and_then(|text| text.parse::<usize>().ok());
+    length == 0
+        || answer.headers.contains_key(http::header::LINK)
+        || total.is_some_and(|total| seen >= total)
 }
 
 fn is_absent(error: &http::Error) -> bool {
@@ -200,8 +277,12 @@ fn kind_of(error: &http::Error) -> PackageErrorKind {
             _ => PackageErrorKind::Refused,
         },
         http::Error::TokenServer(error) => kind_of(error),
-        http::Error::Unauthorized { .. } | http::Error::StaleToken { .. } | http::Error::Credential(_) => PackageErrorKind::Unauthorized,
-        http::Error::TooLarge { .. } | http::Error::Malformed { .. } | http::Error::Misled { .. } => PackageErrorKind::Malformed,
+        http::Error::Unauthorized { .. }
+        | http::Error::StaleToken { .. }
+        | http::Error::Credential(_) => PackageErrorKind::Unauthorized,
+        http::Error::TooLarge { .. }
+        | http::Error::Malformed { .. }
+        | http::Error::Misled { .. } => PackageErrorKind::Malformed,
         http::Error::Connection { .. }
         | http::Error::Stalled { .. }
         | http::Error::Address { .. }
@@ -215,7 +296,9 @@ pub(super) fn encoded(text: &str) -> String {
     let mut part = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => part.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                part.push(char::from(byte))
+            }
             _ => part.push_str(&format!("%{byte:02X}")),
         }
     }

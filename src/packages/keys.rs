@@ -1,8 +1,9 @@
 //! How packages and files are called, so that every place takes the names and tells them apart.
 //!
-//! Names consist of `a-z`, `0-9`, `.`, `_` and `-`; a file's parts are joined by `+`, which no name has. No two names are equal in
-//! a comparison that ignores case, since there is no upper case. The rules of GitLab and Gitea for package and file names
-//! (`lib/gitlab/regex/packages.rb`; `routers/api/packages/generic`) allow all of them.
+//! Names consist of `a-z`, `0-9`, `.`, `_` and `-`; a file's parts are joined by `+`, which no name
+//! has. No two names are equal in a comparison that ignores case, since there is no upper case. The
+//! rules of GitLab and Gitea for package and file names (`lib/gitlab/regex/packages.rb`;
+//! `routers/api/packages/generic`) allow all of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,13 +14,15 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use crate::model::Digest;
 use crate::model::reference::InvalidName;
 
-/// The longest encoded name, in characters. With time, hash and prefix it stays below the 255 that file systems and forges allow.
+/// The longest encoded name, in characters. With time, hash and prefix it stays below the 255 that
+/// file systems and forges allow.
 const LONGEST_NAME: usize = 200;
 
 /// How much of a longer name is kept, so that people recognise it.
 const KEPT_OF_LONG_NAMES: usize = 100;
 
-/// What stands between the beginning of a long name and its digest. Encoded names never have it: hexadecimal digits follow `_`.
+/// What stands between the beginning of a long name and its digest. Encoded names never have it:
+/// hexadecimal digits follow `_`.
 const LONG_NAME: &str = "_x";
 
 /// The longest prefix, in characters when encoded.
@@ -39,9 +42,10 @@ const TIME_FORM: &str = "%Y%m%dt%H%M%S%.6fz";
 /// How many hexadecimal digits of a file's SHA-256 its name has.
 const HASH_LENGTH: usize = 16;
 
-/// A text as it appears in names. The encoding is reversible: `/` becomes `__`, and a byte that is neither `a-z`, `0-9`, `-` nor an
-/// inner single `.` becomes `_` and two hexadecimal digits. Results of more than 200 characters become their beginning, `_x` and
-/// the SHA-256 of the text; what they stand for is told by the content of the files.
+/// A text as it appears in names. The encoding is reversible: `/` becomes `__`, and a byte that is
+/// neither `a-z`, `0-9`, `-` nor an inner single `.` becomes `_` and two hexadecimal digits.
+/// Results of more than 200 characters become their beginning, `_x` and the SHA-256 of the text;
+/// what they stand for is told by the content of the files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Encoded(String);
 
@@ -56,7 +60,10 @@ impl Encoded {
         while ends_within_an_escape(start) {
             start = &start[..start.len() - 1];
         }
-        Encoded(format!("{start}{LONG_NAME}{}", Digest::sha256(text.as_bytes()).hex()))
+        Encoded(format!(
+            "{start}{LONG_NAME}{}",
+            Digest::sha256(text.as_bytes()).hex()
+        ))
     }
 
     pub fn as_str(&self) -> &str {
@@ -75,14 +82,29 @@ impl FromStr for Encoded {
     fn from_str(text: &str) -> Result<Encoded, InvalidName> {
         let is_long = || {
             let (start, digest) = text.rsplit_once(LONG_NAME)?;
-            let is_start = start.len() <= KEPT_OF_LONG_NAMES && start.bytes().all(|byte| is_plain(byte) || matches!(byte, b'.' | b'_'));
-            Some(is_start && !ends_within_an_escape(start) && digest.len() == 64 && digest.bytes().all(is_hexadecimal))
+            let is_start = start.len() <= KEPT_OF_LONG_NAMES
+                && start
+                    .bytes()
+                    .all(|byte| is_plain(byte) || matches!(byte, b'.' | b'_'));
+            Some(
+                is_start
+                    && !ends_within_an_escape(start)
+                    && digest.len() == 64
+                    && digest.bytes().all(is_hexadecimal),
+            )
         };
-        let is_short = || text.len() <= LONGEST_NAME && decode(text).is_some_and(|decoded| encode(&decoded) == text);
+        let is_short = || {
+            text.len() <= LONGEST_NAME
+                && decode(text).is_some_and(|decoded| encode(&decoded) == text)
+        };
         if !text.is_empty() && (is_short() || is_long() == Some(true)) {
             return Ok(Encoded(text.to_owned()));
         }
-        Err(InvalidName { text: text.to_owned(), expected: "an encoded name", reason: "no name is encoded like this".to_owned() })
+        Err(InvalidName {
+            text: text.to_owned(),
+            expected: "an encoded name",
+            reason: "no name is encoded like this".to_owned(),
+        })
     }
 }
 
@@ -92,7 +114,8 @@ impl fmt::Display for Encoded {
     }
 }
 
-/// Returns whether the end of `name` may be that of half an escape, or a whole `__`: with what follows it could read as another.
+/// Returns whether the end of `name` may be that of half an escape, or a whole `__`: with what
+/// follows it could read as another.
 fn ends_within_an_escape(name: &str) -> bool {
     name.bytes().rev().take(2).any(|byte| byte == b'_')
 }
@@ -132,7 +155,13 @@ fn decode(name: &str) -> Option<String> {
                 rest = after;
             }
             (b'_', [high, low, after @ ..]) if is_hexadecimal(*high) && is_hexadecimal(*low) => {
-                let digit = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
+                let digit = |byte: u8| {
+                    if byte.is_ascii_digit() {
+                        byte - b'0'
+                    } else {
+                        byte - b'a' + 10
+                    }
+                };
                 bytes.push(digit(*high) << 4 | digit(*low));
                 rest = after;
             }
@@ -154,14 +183,18 @@ impl Prefix {
         Prefix(None)
     }
 
-    /// Returns the prefix of package names. It has no `.`, so that none is the beginning of another's names.
+    /// Returns the prefix of package names. It has no `.`, so that none is the beginning of
+    /// another's names.
     fn flat(&self) -> String {
         encode(self.0.as_deref().unwrap_or(DEFAULT_PREFIX)).replace('.', "_2e")
     }
 
     /// Returns the beginning of paths, with a slash at its end unless it is empty.
     fn path(&self) -> String {
-        self.0.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default()
+        self.0
+            .as_ref()
+            .map(|prefix| format!("{prefix}/"))
+            .unwrap_or_default()
     }
 }
 
@@ -169,12 +202,21 @@ impl FromStr for Prefix {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Prefix, InvalidName> {
-        let invalid = |reason: String| InvalidName { text: text.to_owned(), expected: "a prefix", reason };
+        let invalid = |reason: String| InvalidName {
+            text: text.to_owned(),
+            expected: "a prefix",
+            reason,
+        };
         let fits = |part: &str| {
-            !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+            !matches!(part, "" | "." | "..")
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         };
         if !text.split('/').all(fits) {
-            return Err(invalid("it consists of letters, digits, `.`, `_` and `-`, in parts between `/`".to_owned()));
+            return Err(invalid(
+                "it consists of letters, digits, `.`, `_` and `-`, in parts between `/`".to_owned(),
+            ));
         }
         let prefix = Prefix(Some(text.into()));
         match prefix.flat().len() {
@@ -200,8 +242,8 @@ pub enum Contents {
 }
 
 impl PackageName {
-    /// Returns the package's name where packages are not in directories: `imglife.registry.example__apps__web`, and `imglife` for
-    /// data files.
+    /// Returns the package's name where packages are not in directories:
+    /// `imglife.registry.example__apps__web`, and `imglife` for data files.
     pub fn flat(&self) -> String {
         match &self.contents {
             Contents::RecordsOf(repository) => format!("{}.{repository}", self.prefix.flat()),
@@ -217,11 +259,13 @@ impl PackageName {
         }
     }
 
-    /// Returns the directory that the package is where packages are in directories, with a slash at its end:
-    /// `imglife/records/registry.example__apps__web/`.
+    /// Returns the directory that the package is where packages are in directories, with a slash at
+    /// its end: `imglife/records/registry.example__apps__web/`.
     pub fn directory(&self) -> String {
         match &self.contents {
-            Contents::RecordsOf(repository) => format!("{}{RECORDS}/{repository}/", self.prefix.path()),
+            Contents::RecordsOf(repository) => {
+                format!("{}{RECORDS}/{repository}/", self.prefix.path())
+            }
             Contents::Data => format!("{}{DATA}/", self.prefix.path()),
         }
     }
@@ -247,7 +291,9 @@ impl Scope {
     /// Returns whether a package is in the scope.
     pub fn contains(&self, package: &PackageName) -> bool {
         match self {
-            Scope::AllRecords(prefix) => package.prefix == *prefix && matches!(package.contents, Contents::RecordsOf(_)),
+            Scope::AllRecords(prefix) => {
+                package.prefix == *prefix && matches!(package.contents, Contents::RecordsOf(_))
+            }
             Scope::Package(only) => only == package,
         }
     }
@@ -260,38 +306,54 @@ impl Scope {
         }
     }
 
-    /// Returns the package in the scope that has this name and version: `None` for a package of somebody else's, an error for one
-    /// that looks like one with records and has a name that none can have.
+    /// Returns the package in the scope that has this name and version: `None` for a package of
+    /// somebody else's, an error for one that looks like one with records and has a name that none
+    /// can have.
     pub fn package(&self, name: &str, version: &str) -> Option<Result<PackageName, InvalidName>> {
         match self {
-            Scope::Package(package) => (package.flat() == name && package.version() == version).then(|| Ok(package.clone())),
+            Scope::Package(package) => (package.flat() == name && package.version() == version)
+                .then(|| Ok(package.clone())),
             Scope::AllRecords(prefix) if version == RECORDS => {
                 let repository = name.strip_prefix(&self.flat())?;
-                Some(repository.parse().map(|repository| records_of(prefix, repository)))
+                Some(
+                    repository
+                        .parse()
+                        .map(|repository| records_of(prefix, repository)),
+                )
             }
             Scope::AllRecords(_) => None,
         }
     }
 
-    /// Returns the package and the file's name in what stands after the scope's directory in a path: `None` for something else's
-    /// path, an error as [`package`](Scope::package) has it.
+    /// Returns the package and the file's name in what stands after the scope's directory in a
+    /// path: `None` for something else's path, an error as [`package`](Scope::package) has it.
     pub fn file<'a>(&self, path: &'a str) -> Option<Result<(PackageName, &'a str), InvalidName>> {
         match self {
             Scope::Package(package) => (!path.contains('/')).then(|| Ok((package.clone(), path))),
             Scope::AllRecords(prefix) => {
-                let (repository, file) = path.split_once('/').filter(|(_, file)| !file.contains('/'))?;
-                Some(repository.parse().map(|repository| (records_of(prefix, repository), file)))
+                let (repository, file) = path
+                    .split_once('/')
+                    .filter(|(_, file)| !file.contains('/'))?;
+                Some(
+                    repository
+                        .parse()
+                        .map(|repository| (records_of(prefix, repository), file)),
+                )
             }
         }
     }
 }
 
 fn records_of(prefix: &Prefix, repository: Encoded) -> PackageName {
-    PackageName { prefix: prefix.clone(), contents: Contents::RecordsOf(repository) }
+    PackageName {
+        prefix: prefix.clone(),
+        contents: Contents::RecordsOf(repository),
+    }
 }
 
-/// The name of a file, which nothing else is ever written under: what it is about, when it was written, and the beginning of its
-/// content's SHA-256. Files about the same are ordered by time, then hash; the last one counts.
+/// The name of a file, which nothing else is ever written under: what it is about, when it was
+/// written, and the beginning of its content's SHA-256. Files about the same are ordered by time,
+/// then hash; the last one counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileKey {
     pub subject: Encoded,
@@ -300,14 +362,25 @@ pub struct FileKey {
 }
 
 impl FileKey {
-    /// Returns the name of a file with `content` that is written at `now`, and is later than `newest`.
-    pub fn new(subject: Encoded, content: &[u8], now: DateTime<Utc>, newest: Option<DateTime<Utc>>) -> FileKey {
+    /// Returns the name of a file with `content` that is written at `now`, and is later than
+    /// `newest`.
+    pub fn new(
+        subject: Encoded,
+        content: &[u8],
+        now: DateTime<Utc>,
+        newest: Option<DateTime<Utc>>,
+    ) -> FileKey {
         let after = newest.and_then(|newest| newest.checked_add_signed(TimeDelta::microseconds(1)));
         let now = DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now);
-        FileKey { subject, time: after.map_or(now, |after| after.max(now)), hash: hash(content) }
+        FileKey {
+            subject,
+            time: after.map_or(now, |after| after.max(now)),
+            hash: hash(content),
+        }
     }
 
-    /// Returns when the file was written, by the clock of who wrote it, or just after the newest one before it.
+    /// Returns when the file was written, by the clock of who wrote it, or just after the newest
+    /// one before it.
     pub fn time(&self) -> DateTime<Utc> {
         self.time
     }
@@ -324,7 +397,13 @@ fn hash(content: &[u8]) -> String {
 
 impl fmt::Display for FileKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}+{}+{}.json", self.subject, self.time.format(TIME_FORM), self.hash)
+        write!(
+            formatter,
+            "{}+{}+{}.json",
+            self.subject,
+            self.time.format(TIME_FORM),
+            self.hash
+        )
     }
 }
 
@@ -335,9 +414,18 @@ impl FromStr for FileKey {
         let parse = || {
             let mut parts = text.strip_suffix(".json")?.split('+');
             let (subject, time, hash) = (parts.next()?, parts.next()?, parts.next()?);
-            let time = NaiveDateTime::parse_from_str(time, TIME_FORM).ok()?.and_utc();
-            let key = FileKey { subject: subject.parse().ok()?, time, hash: hash.to_owned() };
-            (parts.next().is_none() && hash.len() == HASH_LENGTH && hash.bytes().all(is_hexadecimal) && key.to_string() == text)
+            let time = NaiveDateTime::parse_from_str(time, TIME_FORM)
+                .ok()?
+                .and_utc();
+            let key = FileKey {
+                subject: subject.parse().ok()?,
+                time,
+                hash: hash.to_owned(),
+            };
+            (parts.next().is_none()
+                && hash.len() == HASH_LENGTH
+                && hash.bytes().all(is_hexadecimal)
+                && key.to_string() == text)
                 .then_some(key)
         };
         parse().ok_or_else(|| InvalidName {
@@ -381,7 +469,10 @@ mod tests {
     #[test]
     fn names_can_be_read_by_people() {
         for (text, name) in [
-            ("registry.example:5000/apps/web", "registry.example_3a5000__apps__web"),
+            (
+                "registry.example:5000/apps/web",
+                "registry.example_3a5000__apps__web",
+            ),
             ("docker.io/library/alpine", "docker.io__library__alpine"),
             ("a_b", "a_5fb"),
             ("1.2.0-RC1", "1.2.0-_52_431"),
@@ -395,31 +486,67 @@ mod tests {
 
     #[test]
     fn long_names_keep_their_beginning_and_differ_by_digest() {
-        let (one, other) = (format!("{}a", "r".repeat(200)), format!("{}b", "r".repeat(200)));
+        let (one, other) = (
+            format!("{}a", "r".repeat(200)),
+            format!("{}b", "r".repeat(200)),
+        );
         let (one, other) = (Encoded::of(&one), Encoded::of(&other));
         assert_ne!(one, other);
         assert_eq!((one.as_str().len(), one.decode()), (166, None));
         assert!(one.as_str().starts_with(&"r".repeat(100)));
         assert_eq!(one.as_str().parse::<Encoded>(), Ok(one));
-        assert_eq!(Encoded::of(&"r".repeat(200)).decode(), Some("r".repeat(200)));
+        assert_eq!(
+            Encoded::of(&"r".repeat(200)).decode(),
+            Some("r".repeat(200))
+        );
     }
 
     #[test]
     fn a_long_name_is_never_that_of_another_text() {
         for slashes in 95..104 {
-            let long = format!("{}{}{}", "r".repeat(slashes), "/".repeat(5), "r".repeat(200));
+            let long = format!(
+                "{}{}{}",
+                "r".repeat(slashes),
+                "/".repeat(5),
+                "r".repeat(200)
+            );
             let name = Encoded::of(&long);
-            assert_eq!((name.decode(), name.as_str().parse()), (None, Ok(name)), "{slashes}");
+            assert_eq!(
+                (name.decode(), name.as_str().parse()),
+                (None, Ok(name)),
+                "{slashes}"
+            );
         }
         assert_eq!(Encoded::of(&"/".repeat(300)).as_str().len(), 66);
     }
 
     #[test]
     fn a_name_that_nothing_is_encoded_as_is_refused() {
-        for text in ["", "A", "_", "_5", "_6g", "_61", "_5F", "a..b", ".a", "a.", "a+b", "a b", "_2f", "_ff", "é", &"a".repeat(201)] {
+        for text in [
+            "",
+            "A",
+            "_",
+            "_5",
+            "_6g",
+            "_61",
+            "_5F",
+            "a..b",
+            ".a",
+            "a.",
+            "a+b",
+            "a b",
+            "_2f",
+            "_ff",
+            "é",
+            &"a".repeat(201),
+        ] {
             assert!(text.parse::<Encoded>().is_err(), "{text}");
         }
-        assert!(format!("{}_x{}", "R".repeat(100), "0".repeat(64)).parse::<Encoded>().is_err());
+        assert!(
+            format!("{}_x{}", "R".repeat(100), "0".repeat(64))
+                .parse::<Encoded>()
+                .is_err()
+        );
     }
 
     #[test]
@@ -428,19 +555,58 @@ mod tests {
             let prefix: Prefix = prefix.parse().expect("a prefix");
             records_of(&prefix, Encoded::of(repository))
         };
-        let (one, other) = (package("team", "x.registry.example/a"), package("team.x", "registry.example/a"));
-        assert_eq!((one.flat().as_str(), other.flat().as_str()), ("team.x.registry.example__a", "team_2ex.registry.example__a"));
-        assert_eq!((one.version(), one.directory().as_str()), ("records", "team/records/x.registry.example__a/"));
+        let (one, other) = (
+            package("team", "x.registry.example/a"),
+            package("team.x", "registry.example/a"),
+        );
+        assert_eq!(
+            (one.flat().as_str(), other.flat().as_str()),
+            ("team.x.registry.example__a", "team_2ex.registry.example__a")
+        );
+        assert_eq!(
+            (one.version(), one.directory().as_str()),
+            ("records", "team/records/x.registry.example__a/")
+        );
         assert_eq!(package("a/B", "r.example/a").flat(), "a___42.r.example__a");
-        assert_eq!(package("a/B", "r.example/a").directory(), "a/B/records/r.example__a/");
-        let data = |prefix: Prefix| PackageName { prefix, contents: Contents::Data };
-        assert_eq!((data(Prefix::none()).flat().as_str(), data(Prefix::none()).directory().as_str()), ("imglife", "data/"));
-        assert_eq!((data("t".parse().expect("a prefix")).flat().as_str(), data(Prefix::none()).version()), ("t", "data"));
+        assert_eq!(
+            package("a/B", "r.example/a").directory(),
+            "a/B/records/r.example__a/"
+        );
+        let data = |prefix: Prefix| PackageName {
+            prefix,
+            contents: Contents::Data,
+        };
+        assert_eq!(
+            (
+                data(Prefix::none()).flat().as_str(),
+                data(Prefix::none()).directory().as_str()
+            ),
+            ("imglife", "data/")
+        );
+        assert_eq!(
+            (
+                data("t".parse().expect("a prefix")).flat().as_str(),
+                data(Prefix::none()).version()
+            ),
+            ("t", "data")
+        );
     }
 
     #[test]
     fn prefixes_that_lead_elsewhere_or_are_too_long_are_refused() {
-        for text in ["", "/", "a/", "/a", "a//b", "..", "a/../b", "a b", "é", &"a".repeat(51), &"A".repeat(17)] {
+        for text in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "..",
+            "a/../b",
+            "a b",
+            "é",
+            &"a".repeat(51),
+            &"A".repeat(17),
+        ] {
             assert!(text.parse::<Prefix>().is_err(), "{text}");
         }
         assert!("A".repeat(16).parse::<Prefix>().is_ok());
@@ -451,16 +617,31 @@ mod tests {
         let prefix: Prefix = "imglife".parse().expect("a prefix");
         let all = Scope::AllRecords(prefix.clone());
         let package = records_of(&prefix, Encoded::of("r.example/a"));
-        assert_eq!(all.package("imglife.r.example__a", "records"), Some(Ok(package.clone())));
+        assert_eq!(
+            all.package("imglife.r.example__a", "records"),
+            Some(Ok(package.clone()))
+        );
         assert_eq!(all.package("imglife.r.example__a", "1.0"), None);
         assert_eq!(all.package("my-imglife.r.example__a", "records"), None);
         assert_eq!(all.package("imglife", "data"), None);
-        assert!(all.package("imglife.R", "records").is_some_and(|package| package.is_err()));
+        assert!(
+            all.package("imglife.R", "records")
+                .is_some_and(|package| package.is_err())
+        );
         let one = Scope::Package(package.clone());
-        assert_eq!(one.package("imglife.r.example__a", "records"), Some(Ok(package.clone())));
+        assert_eq!(
+            one.package("imglife.r.example__a", "records"),
+            Some(Ok(package.clone()))
+        );
         assert_eq!(one.package("imglife.r.example__a__b", "records"), None);
-        assert_eq!(all.file("r.example__a/file"), Some(Ok((package.clone(), "file"))));
-        assert_eq!((all.file("file"), all.file("a/b/c"), one.file("a/b")), (None, None, None));
+        assert_eq!(
+            all.file("r.example__a/file"),
+            Some(Ok((package.clone(), "file")))
+        );
+        assert_eq!(
+            (all.file("file"), all.file("a/b/c"), one.file("a/b")),
+            (None, None, None)
+        );
         assert_eq!(one.file("file"), Some(Ok((package, "file"))));
     }
 
@@ -468,10 +649,19 @@ mod tests {
     fn a_file_is_later_than_the_newest_whatever_the_clock_says() {
         let now = time("2026-11-21T07:25:46.123456789Z");
         let file = |newest| FileKey::new(Encoded::of("1.0"), b"content", now, newest).to_string();
-        assert_eq!(file(None), "1.0+20261121t072546.123456z+ed7002b439e9ac84.json");
+        assert_eq!(
+            file(None),
+            "1.0+20261121t072546.123456z+ed7002b439e9ac84.json"
+        );
         assert_eq!(file(Some(time("2025-01-01T00:00:00Z"))), file(None));
-        assert_eq!(file(Some(time("2026-11-21T07:25:46.123456Z"))), "1.0+20261121t072546.123457z+ed7002b439e9ac84.json");
-        assert_eq!(file(Some(time("2031-01-01T00:00:00Z"))), "1.0+20310101t000000.000001z+ed7002b439e9ac84.json");
+        assert_eq!(
+            file(Some(time("2026-11-21T07:25:46.123456Z"))),
+            "1.0+20261121t072546.123457z+ed7002b439e9ac84.json"
+        );
+        assert_eq!(
+            file(Some(time("2031-01-01T00:00:00Z"))),
+            "1.0+20310101t000000.000001z+ed7002b439e9ac84.json"
+        );
     }
 
     #[test]
@@ -481,7 +671,11 @@ mod tests {
         let second = parse("1.0+20261121t072546.000001z+0000000000000000.json");
         let third = parse("1.0+20261121t072546.000001z+0000000000000001.json");
         assert!(first < second && second < third);
-        assert!(!first.is_of(b"content") && FileKey::new(Encoded::of("a"), b"x", time("2026-01-01T00:00:00Z"), None).is_of(b"x"));
+        assert!(
+            !first.is_of(b"content")
+                && FileKey::new(Encoded::of("a"), b"x", time("2026-01-01T00:00:00Z"), None)
+                    .is_of(b"x")
+        );
     }
 
     #[test]
@@ -544,7 +738,13 @@ mod tests {
 
     #[test]
     fn fuzzing_names_of_files() {
-        let key = FileKey::new(Encoded::of("1.0+X"), b"content", time("2026-11-21T07:00:00Z"), None).to_string();
+        let key = FileKey::new(
+            Encoded::of("1.0+X"),
+            b"content",
+            time("2026-11-21T07:00:00Z"),
+            None,
+        )
+        .to_string();
         let seeds = [
             key.as_str(),
             "r.example__apps__web/1.0+20261121t070000.000000z+0123456789abcdef.json",
@@ -568,7 +768,10 @@ mod tests {
             drop((scope.file(&text), scope.package(&text, "records")));
             // Whatever is encoded can be part of a path.
             let encoded = Encoded::of(&text);
-            assert!(!encoded.as_str().contains('/') && !encoded.as_str().starts_with('.'), "{encoded}");
+            assert!(
+                !encoded.as_str().contains('/') && !encoded.as_str().starts_with('.'),
+                "{encoded}"
+            );
         });
     }
 }

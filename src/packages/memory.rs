@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope};
+use super::{
+    FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope,
+};
 use crate::probe::{Login, Look};
 
 /// A call of the trait, for what shall fail.
@@ -43,28 +45,47 @@ impl MemoryFiles {
 
     /// Puts a file of any name and content into a package.
     pub fn insert(&self, package: &PackageName, file: &str, content: impl Into<Bytes>) {
-        self.state().files.insert((package.clone(), file.to_owned()), content.into());
+        self.state()
+            .files
+            .insert((package.clone(), file.to_owned()), content.into());
     }
 
     /// Returns the paths of all files.
     pub fn paths(&self) -> Vec<String> {
-        self.state().files.keys().map(|(package, file)| format!("{}{file}", package.directory())).collect()
+        self.state()
+            .files
+            .keys()
+            .map(|(package, file)| format!("{}{file}", package.directory()))
+            .collect()
     }
 
     /// Returns how often a call was made.
     pub fn count(&self, call: Call) -> usize {
-        self.state().calls.iter().filter(|made| **made == call).count()
+        self.state()
+            .calls
+            .iter()
+            .filter(|made| **made == call)
+            .count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn called(&self, call: Call, action: impl FnOnce() -> String) -> Result<MutexGuard<'_, State>, PackageError> {
+    fn called(
+        &self,
+        call: Call,
+        action: impl FnOnce() -> String,
+    ) -> Result<MutexGuard<'_, State>, PackageError> {
         let mut state = self.state();
         state.calls.push(call);
         match state.failing.iter().find(|(failing, _)| *failing == call) {
-            Some((_, kind)) => Err(PackageError::new(self.place(), action(), *kind, "it was told to fail")),
+            Some((_, kind)) => Err(PackageError::new(
+                self.place(),
+                action(),
+                *kind,
+                "it was told to fail",
+            )),
             None => Ok(state),
         }
     }
@@ -78,13 +99,18 @@ impl PackageFiles for MemoryFiles {
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
         let mut state = self.called(Call::Put, || format!("write {file}"))?;
-        state.files.insert((file.package.clone(), file.file.to_string()), content);
+        state
+            .files
+            .insert((file.package.clone(), file.file.to_string()), content);
         Ok(())
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
         let state = self.called(Call::Get, || format!("read {file}"))?;
-        Ok(state.files.get(&(file.package.clone(), file.file.to_string())).cloned())
+        Ok(state
+            .files
+            .get(&(file.package.clone(), file.file.to_string()))
+            .cloned())
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
@@ -105,7 +131,9 @@ impl PackageFiles for MemoryFiles {
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
         let mut state = self.called(Call::Delete, || format!("delete {}", file.name))?;
-        state.files.remove(&(file.name.package.clone(), file.name.file.to_string()));
+        state
+            .files
+            .remove(&(file.name.package.clone(), file.name.file.to_string()));
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Places that hold build records and data files: package registries, object stores, directories.
 //!
-//! Owns how files are named, written, replaced and read back ([`Records`]), and the places themselves. A place knows four calls and
-//! nothing of records; what a record says belongs to `model`, what follows from it to the steps.
+//! Owns how files are named, written, replaced and read back ([`Records`]), and the places
+//! themselves. A place knows four calls and nothing of records; what a record says belongs to
+//! `model`, what follows from it to the steps.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,23 +35,27 @@ pub use records::{Data, DataFile, Deletion, Put, Reading, Records, Unreadable, t
 /// The largest file that is read, in bytes: data files are larger than records.
 pub const LARGEST_FILE: usize = 16 * 1024 * 1024;
 
-/// A place that holds files in packages. Files never change: they are written once under their name, read, deleted.
+/// A place that holds files in packages. Files never change: they are written once under their
+/// name, read, deleted.
 #[async_trait]
 pub trait PackageFiles: Send + Sync {
-    /// Returns the place's name, for messages and to keep apart what was read from different places. Shows no credential.
+    /// Returns the place's name, for messages and to keep apart what was read from different
+    /// places. Shows no credential.
     fn place(&self) -> String;
 
-    /// Writes a file. When it is there already with the same content, that is a success: an answer may have been lost.
+    /// Writes a file. When it is there already with the same content, that is a success: an answer
+    /// may have been lost.
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError>;
 
     /// Returns a file's content, or `None` when it is not there (any more).
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError>;
 
-    /// Returns the files in `scope`: all of them, or an error. What was there before and after the call is in it.
+    /// Returns the files in `scope`: all of them, or an error. What was there before and after the
+    /// call is in it.
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError>;
 
-    /// Returns what a look at the place finds: whether it answers, and lets one read, write and delete, as far as that can be known
-    /// without doing so.
+    /// Returns what a look at the place finds: whether it answers, and lets one read, write and
+    /// delete, as far as that can be known without doing so.
     async fn probe(&self, login: Login) -> Look;
 
     /// Deletes a file that a listing had. One that is gone by now is no error.
@@ -69,7 +74,13 @@ impl Listing {
     /// Adds what has this name in a package.
     fn add(&mut self, package: &PackageName, file: &str, ids: Option<Ids>) {
         match file.parse() {
-            Ok(file) => self.files.push(FileSeen { name: FileName { package: package.clone(), file }, ids }),
+            Ok(file) => self.files.push(FileSeen {
+                name: FileName {
+                    package: package.clone(),
+                    file,
+                },
+                ids,
+            }),
             Err(_) => self.foreign.push(format!("{}{file}", package.directory())),
         }
     }

@@ -1,7 +1,9 @@
-//! Looking at places that hold packages: what GitLab, Gitea and S3 tell of a token without it being used.
+//! Looking at places that hold packages: what GitLab, Gitea and S3 tell of a token without it being
+//! used.
 //!
-//! What is relied on: GitLab's API ("Get details on a personal access token": scopes and expiry; "Get a single project": the roles in
-//! `permissions`; "Get the job of a job token"); Gitea's refusal of a scope, which names those that the token has.
+//! What is relied on: GitLab's API ("Get details on a personal access token": scopes and expiry;
+//! "Get a single project": the roles in `permissions`; "Get the job of a job token"); Gitea's
+//! refusal of a scope, which names those that the token has.
 
 use serde::Deserialize;
 
@@ -60,14 +62,22 @@ impl GitlabToken {
     }
 
     pub(super) fn finding(&self, today: chrono::NaiveDate) -> Finding {
-        let scopes = if self.scopes.is_empty() { "no scope".to_owned() } else { self.scopes.join(", ") };
-        let Some(end) = self.expires_at else { return Finding::ok(TOKEN, "", format!("valid; {scopes}")) };
+        let scopes = if self.scopes.is_empty() {
+            "no scope".to_owned()
+        } else {
+            self.scopes.join(", ")
+        };
+        let Some(end) = self.expires_at else {
+            return Finding::ok(TOKEN, "", format!("valid; {scopes}"));
+        };
         let days = (end - today).num_days();
         let detail = format!("valid until {end}; {scopes}");
         if days > SOON {
             return Finding::ok(TOKEN, "", detail);
         }
-        Finding::wrong(TOKEN, "", format!("{detail}: {days} days left")).fix("make a new token, and set GITLAB_TOKEN to it").unneeded()
+        Finding::wrong(TOKEN, "", format!("{detail}: {days} days left"))
+            .fix("make a new token, and set GITLAB_TOKEN to it")
+            .unneeded()
     }
 }
 
@@ -79,7 +89,11 @@ impl GitlabProject {
     /// Returns the number of the highest role, `None` where none is told.
     fn role(&self) -> Option<u32> {
         let roles = self.permissions.as_ref()?;
-        [&roles.project_access, &roles.group_access].into_iter().flatten().map(|role| role.access_level).max()
+        [&roles.project_access, &roles.group_access]
+            .into_iter()
+            .flatten()
+            .map(|role| role.access_level)
+            .max()
     }
 
     /// Returns what a token lets its owner do besides reading.
@@ -98,40 +112,70 @@ impl GitlabProject {
                 _ => Finding::unknown(check, "", format!("GitLab does not tell what the token may do: the first time to {what} shows it")),
             }
         };
-        [may(WRITE, "write", DEVELOPER, "Developer"), may(DELETE, "delete", MAINTAINER, "Maintainer").unneeded()]
+        [
+            may(WRITE, "write", DEVELOPER, "Developer"),
+            may(DELETE, "delete", MAINTAINER, "Maintainer").unneeded(),
+        ]
     }
 }
 
-/// Returns the scopes that Gitea says a token has, in its refusal of another (`required=[read:user], token scope=write:package`).
+/// Returns the scopes that Gitea says a token has, in its refusal of another
+/// (`required=[read:user], token scope=write:package`).
 pub(super) fn gitea_scopes(error: &http::Error) -> Option<Vec<String>> {
-    let http::Error::Refused(refusal) = error else { return None };
+    let http::Error::Refused(refusal) = error else {
+        return None;
+    };
     let (_, told) = refusal.excerpt.split_once("token scope=")?;
     let told = told.split(['"', '\\', '}', ' ']).next()?;
-    Some(told.split(',').map(|scope| scope.trim().to_owned()).filter(|scope| !scope.is_empty()).collect())
+    Some(
+        told.split(',')
+            .map(|scope| scope.trim().to_owned())
+            .filter(|scope| !scope.is_empty())
+            .collect(),
+    )
 }
 
 /// Returns whether scopes allow to write packages.
 pub(super) fn gitea_may_write(scopes: &[String]) -> bool {
-    scopes.iter().any(|scope| scope == "all" || scope == "write:package")
+    scopes
+        .iter()
+        .any(|scope| scope == "all" || scope == "write:package")
 }
 
 /// Returns the finding that something of the place could not be done, as what the error says.
 pub(super) fn of_error(check: &'static str, error: &PackageError, has_login: bool) -> Finding {
-    let made = if error.kind == PackageErrorKind::Unauthorized && !has_login { Finding::missing } else { Finding::wrong };
-    Finding { fix: error.hint(), ..made(check, "", &chain(error)) }
+    let made = if error.kind == PackageErrorKind::Unauthorized && !has_login {
+        Finding::missing
+    } else {
+        Finding::wrong
+    };
+    Finding {
+        fix: error.hint(),
+        ..made(check, "", &chain(error))
+    }
 }
 
 impl Interface {
-    /// Returns whether the interface answers, and the time it has; on failure, the finding that ends the look.
+    /// Returns whether the interface answers, and the time it has; on failure, the finding that
+    /// ends the look.
     pub(super) async fn reach(&self, path: &str) -> Result<Look, Finding> {
         match self.look(path).await {
-            Ok(answer) => Ok(Look { findings: vec![Finding::ok(REACHABLE, "", "answers")], ahead: self.ahead(&answer) }),
-            Err(error) => Err(Finding { fix: Some(unreachable_fix(&error)), ..Finding::wrong(REACHABLE, "", chain(&error)) }),
+            Ok(answer) => Ok(Look {
+                findings: vec![Finding::ok(REACHABLE, "", "answers")],
+                ahead: self.ahead(&answer),
+            }),
+            Err(error) => Err(Finding {
+                fix: Some(unreachable_fix(&error)),
+                ..Finding::wrong(REACHABLE, "", chain(&error))
+            }),
         }
     }
 
     /// Returns the document at `path`, asked for once; `None` when it is of another form.
-    pub(super) async fn document<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Option<T>, http::Error> {
+    pub(super) async fn document<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<T>, http::Error> {
         let answer: Answer = self.send_once(Method::GET, path).await?;
         Ok(serde_json::from_slice(&answer.body).ok())
     }
@@ -139,7 +183,9 @@ impl Interface {
 
 pub(super) fn unreachable_fix(error: &http::Error) -> String {
     let names = "see that `registry.url` and `registry.api_url` are right";
-    error.hint().map_or_else(|| names.to_owned(), |hint| format!("{names}; {hint}"))
+    error
+        .hint()
+        .map_or_else(|| names.to_owned(), |hint| format!("{names}; {hint}"))
 }
 
 /// Returns whether an error is that status.
@@ -153,12 +199,22 @@ mod tests {
 
     #[test]
     fn scope_and_role_say_what_a_gitlab_token_may_do() {
-        let token = |scopes: &str| GitlabToken { scopes: scopes.split(' ').map(str::to_owned).collect(), expires_at: None };
+        let token = |scopes: &str| GitlabToken {
+            scopes: scopes.split(' ').map(str::to_owned).collect(),
+            expires_at: None,
+        };
         let project = |level: Option<u32>| GitlabProject {
             path_with_namespace: None,
-            permissions: level.map(|access_level| Roles { project_access: None, group_access: Some(Role { access_level }) }),
+            permissions: level.map(|access_level| Roles {
+                project_access: None,
+                group_access: Some(Role { access_level }),
+            }),
         };
-        let states = |level, scopes: &str| project(level).rights(Some(&token(scopes)), 7).map(|finding| finding.state);
+        let states = |level, scopes: &str| {
+            project(level)
+                .rights(Some(&token(scopes)), 7)
+                .map(|finding| finding.state)
+        };
         use crate::probe::State::{Ok, Unknown, Wrong};
         assert_eq!(states(Some(40), "api"), [Ok, Ok]);
         assert_eq!(states(Some(30), "api"), [Ok, Wrong]);
@@ -170,9 +226,18 @@ mod tests {
     #[test]
     fn a_token_that_ends_soon_is_told_of() {
         let day = |text: &str| text.parse::<chrono::NaiveDate>().expect("a date");
-        let token = GitlabToken { scopes: vec!["api".to_owned()], expires_at: Some(day("2026-12-10")) };
-        assert_eq!(token.finding(day("2026-11-20")).state, crate::probe::State::Ok);
+        let token = GitlabToken {
+            scopes: vec!["api".to_owned()],
+            expires_at: Some(day("2026-12-10")),
+        };
+        assert_eq!(
+            token.finding(day("2026-11-20")).state,
+            crate::probe::State::Ok
+        );
         let soon = token.finding(day("2026-12-01"));
-        assert!(!soon.is_problem() && soon.detail.ends_with("9 days left"), "{soon:?}");
+        assert!(
+            !soon.is_problem() && soon.detail.ends_with("9 days left"),
+            "{soon:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A place that can only be read: what runs that must change nothing are given, so that a forgotten branch is an error.
+//! A place that can only be read: what runs that must change nothing are given, so that a forgotten
+//! branch is an error.
 
 use std::sync::Arc;
 
@@ -17,7 +18,12 @@ impl ReadOnlyFiles {
     }
 
     fn refused(&self, action: String) -> PackageError {
-        PackageError::new(self.place(), action, PackageErrorKind::ReadOnly, "this run only reads")
+        PackageError::new(
+            self.place(),
+            action,
+            PackageErrorKind::ReadOnly,
+            "this run only reads",
+        )
     }
 }
 

@@ -1,7 +1,9 @@
-//! Build records and data files above any place that holds files: how they are replaced without a gap, and what of it readers see.
+//! Build records and data files above any place that holds files: how they are replaced without a
+//! gap, and what of it readers see.
 //!
-//! To replace is to write a new file and then to delete those before it. Until they are gone readers see both and take the last.
-//! What two writers leave behind at once has one last file as well.
+//! To replace is to write a new file and then to delete those before it. Until they are gone
+//! readers see both and take the last. What two writers leave behind at once has one last file as
+//! well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +14,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
 use super::kept::{Kept, Known};
-use super::{Contents, Encoded, FileKey, FileName, FileSeen, PackageError, PackageErrorKind, PackageFiles, PackageName, Prefix, Scope};
+use super::{
+    Contents, Encoded, FileKey, FileName, FileSeen, PackageError, PackageErrorKind, PackageFiles,
+    PackageName, Prefix, Scope,
+};
 use crate::cache::Cache;
 use crate::error::chain;
 use crate::model::text::printable;
@@ -54,11 +59,14 @@ pub struct Unreadable {
     pub problem: String,
 }
 
-/// Says that what was there before could not be deleted. It does no harm, and tokens that may write often may not delete.
+/// Says that what was there before could not be deleted. It does no harm, and tokens that may write
+/// often may not delete.
 pub fn tell_of_leftovers(what: &str, error: &PackageError) {
     let stays = format!("{what} is stored; what it replaces stays there and is not read any more");
     match error.kind {
-        PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => tracing::info!("{stays}, since the token may not delete packages"),
+        PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => {
+            tracing::info!("{stays}, since the token may not delete packages")
+        }
         _ => tracing::warn!("{stays}: {}", chain(error)),
     }
 }
@@ -70,7 +78,8 @@ pub struct Put {
     pub file: String,
     /// The record that was there before.
     pub previous: Option<BuildRecord>,
-    /// Why files of earlier records could not be deleted. Readers do not take them; the next write tries again.
+    /// Why files of earlier records could not be deleted. Readers do not take them; the next write
+    /// tries again.
     pub left_behind: Option<PackageError>,
 }
 
@@ -116,10 +125,22 @@ impl DataFile {
 }
 
 impl Records {
-    /// Returns the records below `prefix` in `files`. What is read is not read again, nor by later runs as far
-    /// as `cache` keeps it; files are dated by `clock`.
-    pub fn new(files: Arc<dyn PackageFiles>, prefix: Prefix, cache: Cache, clock: Clock) -> Records {
-        Records { files, prefix, cache, known: Arc::default(), clock, requests: Arc::new(Semaphore::new(IN_FLIGHT)) }
+    /// Returns the records below `prefix` in `files`. What is read is not read again, nor by later
+    /// runs as far as `cache` keeps it; files are dated by `clock`.
+    pub fn new(
+        files: Arc<dyn PackageFiles>,
+        prefix: Prefix,
+        cache: Cache,
+        clock: Clock,
+    ) -> Records {
+        Records {
+            files,
+            prefix,
+            cache,
+            known: Arc::default(),
+            clock,
+            requests: Arc::new(Semaphore::new(IN_FLIGHT)),
+        }
     }
 
     /// Returns the name of the place that they are in, for messages.
@@ -139,11 +160,12 @@ impl Records {
 
     /// Returns the newest records of the images of one repository: all of them, or an error.
     pub async fn of(&self, repository: &Repository) -> Result<Reading, PackageError> {
-        self.read(&Scope::Package(self.package_of(repository))).await
+        self.read(&Scope::Package(self.package_of(repository)))
+            .await
     }
 
-    /// Writes a record, then removes the files of earlier ones of the same tag. Fields of the earlier record that neither this
-    /// version nor `record` knows are kept.
+    /// Writes a record, then removes the files of earlier ones of the same tag. Fields of the
+    /// earlier record that neither this version nor `record` knows are kept.
     pub async fn put(&self, record: &BuildRecord) -> Result<Put, PackageError> {
         let name = self.name_of(&record.image)?;
         let seen = self.files_about(&name).await?;
@@ -153,25 +175,39 @@ impl Records {
         };
         let mut record = record.clone();
         for (field, value) in previous.iter().flat_map(|previous| &previous.unknown) {
-            record.unknown.entry(field.clone()).or_insert_with(|| value.clone());
+            record
+                .unknown
+                .entry(field.clone())
+                .or_insert_with(|| value.clone());
         }
         let bytes = record.to_bytes().map_err(|error| {
-            PackageError::new(self.place(), format!("write the record of {}", record.image), PackageErrorKind::Malformed, "")
-                .caused_by(error)
+            PackageError::new(
+                self.place(),
+                format!("write the record of {}", record.image),
+                PackageErrorKind::Malformed,
+                "",
+            )
+            .caused_by(error)
         })?;
         let (file, left_behind) = self.replace(name, &seen, bytes.into()).await?;
-        Ok(Put { file: file.to_string(), previous, left_behind })
+        Ok(Put {
+            file: file.to_string(),
+            previous,
+            left_behind,
+        })
     }
 
     /// Removes a record with all its files, unless another took its place since it was read.
     pub async fn delete(&self, record: &BuildRecord) -> Result<Deletion, PackageError> {
         let files = self.files_about(&self.name_of(&record.image)?).await?;
-        let Some(last) = files.last() else { return Ok(Deletion::Absent) };
+        let Some(last) = files.last() else {
+            return Ok(Deletion::Absent);
+        };
         if self.record_in(&last.name).await?.as_ref() != Some(record) {
             return Ok(Deletion::Replaced);
         }
-        // What is written from now on is not among them. The last one goes last: stopped on the way, it is still there, and not one
-        // that it had replaced.
+        // What is written from now on is not among them. The last one goes last: stopped on the
+        // way, it is still there, and not one that it had replaced.
         for file in &files {
             self.files.delete(file).await?;
         }
@@ -182,12 +218,23 @@ impl Records {
     pub async fn read_data(&self, file: DataFile) -> Result<Option<Data>, PackageError> {
         let subject = self.data(file);
         for _ in 0..ROUNDS {
-            let Some(last) = self.files_about(&subject).await?.pop() else { return Ok(None) };
-            let Some(bytes) = self.files.get(&last.name).await? else { continue };
+            let Some(last) = self.files_about(&subject).await?.pop() else {
+                return Ok(None);
+            };
+            let Some(bytes) = self.files.get(&last.name).await? else {
+                continue;
+            };
             if !last.name.file.is_of(&bytes) {
-                return Err(self.error(format!("read {}", last.name), PackageErrorKind::Malformed, NOT_AS_WRITTEN));
+                return Err(self.error(
+                    format!("read {}", last.name),
+                    PackageErrorKind::Malformed,
+                    NOT_AS_WRITTEN,
+                ));
             }
-            return Ok(Some(Data { bytes, written_at: last.name.file.time() }));
+            return Ok(Some(Data {
+                bytes,
+                written_at: last.name.file.time(),
+            }));
         }
         Err(self.unsettled(&subject.package))
     }
@@ -204,17 +251,30 @@ impl Records {
 
     /// Returns the files about a subject, the last one last.
     async fn files_about(&self, subject: &Subject) -> Result<Vec<FileSeen>, PackageError> {
-        let mut files = self.files.list(&Scope::Package(subject.package.clone())).await?.files;
+        let mut files = self
+            .files
+            .list(&Scope::Package(subject.package.clone()))
+            .await?
+            .files;
         files.retain(|file| file.name.file.subject == subject.name);
         files.sort();
         Ok(files)
     }
 
-    /// Writes a file after those that were seen, which are then deleted. Returns its name, and why one was not deleted.
-    async fn replace(&self, subject: Subject, seen: &[FileSeen], bytes: Bytes) -> Result<(FileName, Option<PackageError>), PackageError> {
+    /// Writes a file after those that were seen, which are then deleted. Returns its name, and why
+    /// one was not deleted.
+    async fn replace(
+        &self,
+        subject: Subject,
+        seen: &[FileSeen],
+        bytes: Bytes,
+    ) -> Result<(FileName, Option<PackageError>), PackageError> {
         let newest = seen.last().map(|file| file.name.file.time());
         let file = FileKey::new(subject.name, &bytes, self.clock.now(), newest);
-        let name = FileName { package: subject.package, file };
+        let name = FileName {
+            package: subject.package,
+            file,
+        };
         self.files.put(&name, bytes).await?;
         let mut problem = None;
         for file in seen {
@@ -232,47 +292,85 @@ impl Records {
 
     async fn read(&self, scope: &Scope) -> Result<Reading, PackageError> {
         let listing = self.files.list(scope).await?;
-        let foreign = listing.foreign.iter().map(|file| Unreadable::new(file, "it has no name that records have"));
-        let mut reading = Reading { records: Vec::new(), unreadable: foreign.collect() };
+        let foreign = listing
+            .foreign
+            .iter()
+            .map(|file| Unreadable::new(file, "it has no name that records have"));
+        let mut reading = Reading {
+            records: Vec::new(),
+            unreadable: foreign.collect(),
+        };
         let mut packages: BTreeMap<PackageName, Vec<FileKey>> = BTreeMap::new();
         for file in listing.files {
-            packages.entry(file.name.package).or_default().push(file.name.file);
+            packages
+                .entry(file.name.package)
+                .or_default()
+                .push(file.name.file);
         }
-        let mut readings = stream::iter(packages).map(|(package, files)| self.read_package(package, files)).buffer_unordered(IN_FLIGHT);
+        let mut readings = stream::iter(packages)
+            .map(|(package, files)| self.read_package(package, files))
+            .buffer_unordered(IN_FLIGHT);
         while let Some(package) = readings.try_next().await? {
             reading.records.extend(package.records);
             reading.unreadable.extend(package.unreadable);
         }
         drop(readings);
-        reading.records.sort_by(|one, other| one.image.cmp(&other.image));
+        reading
+            .records
+            .sort_by(|one, other| one.image.cmp(&other.image));
         reading.unreadable.sort();
         Ok(reading)
     }
 
     /// Returns what the last file about each tag holds.
-    async fn read_package(&self, package: PackageName, mut files: Vec<FileKey>) -> Result<Reading, PackageError> {
+    async fn read_package(
+        &self,
+        package: PackageName,
+        mut files: Vec<FileKey>,
+    ) -> Result<Reading, PackageError> {
         for _ in 0..ROUNDS {
             if let Some(reading) = self.read_last(&package, files).await? {
                 return Ok(reading);
             }
             // A file was replaced between the listing and now.
-            files = self.files.list(&Scope::Package(package.clone())).await?.files.into_iter().map(|file| file.name.file).collect();
+            files = self
+                .files
+                .list(&Scope::Package(package.clone()))
+                .await?
+                .files
+                .into_iter()
+                .map(|file| file.name.file)
+                .collect();
         }
         Err(self.unsettled(&package))
     }
 
-    /// Returns what the last one of these files about each tag holds; `None` when one of them is gone.
-    async fn read_last(&self, package: &PackageName, mut files: Vec<FileKey>) -> Result<Option<Reading>, PackageError> {
+    /// Returns what the last one of these files about each tag holds; `None` when one of them is
+    /// gone.
+    async fn read_last(
+        &self,
+        package: &PackageName,
+        mut files: Vec<FileKey>,
+    ) -> Result<Option<Reading>, PackageError> {
         files.sort();
-        let last: BTreeMap<Encoded, FileKey> = files.into_iter().map(|file| (file.subject.clone(), file)).collect();
+        let last: BTreeMap<Encoded, FileKey> = files
+            .into_iter()
+            .map(|file| (file.subject.clone(), file))
+            .collect();
         let mut kept = Kept::open(&self.cache, &self.known, &self.place(), package);
-        let (known, unknown): (Vec<FileKey>, Vec<FileKey>) = last.into_values().partition(|file| kept.get(file).is_some());
+        let (known, unknown): (Vec<FileKey>, Vec<FileKey>) = last
+            .into_values()
+            .partition(|file| kept.get(file).is_some());
         let mut contents: Vec<(FileKey, Bytes)> = Vec::with_capacity(known.len() + unknown.len());
         for file in known {
-            let content = kept.get(&file).map(|text| Bytes::copy_from_slice(text.as_bytes()));
+            let content = kept
+                .get(&file)
+                .map(|text| Bytes::copy_from_slice(text.as_bytes()));
             contents.extend(content.map(|content| (file, content)));
         }
-        let mut fetched = stream::iter(unknown).map(|file| self.fetch(package, file)).buffer_unordered(IN_FLIGHT);
+        let mut fetched = stream::iter(unknown)
+            .map(|file| self.fetch(package, file))
+            .buffer_unordered(IN_FLIGHT);
         let mut is_whole = true;
         while let Some((file, content)) = fetched.try_next().await? {
             match content {
@@ -284,36 +382,66 @@ impl Records {
         let mut reading = Reading::default();
         for (file, content) in contents {
             kept.add(&file, &content);
-            let name = FileName { package: package.clone(), file };
+            let name = FileName {
+                package: package.clone(),
+                file,
+            };
             match record(&name, &content) {
                 Ok(record) => reading.records.push(record),
-                Err(problem) => reading.unreadable.push(Unreadable::new(&name.path(), problem)),
+                Err(problem) => reading
+                    .unreadable
+                    .push(Unreadable::new(&name.path(), problem)),
             }
         }
         kept.close();
         Ok(is_whole.then_some(reading))
     }
 
-    async fn fetch(&self, package: &PackageName, file: FileKey) -> Result<(FileKey, Option<Bytes>), PackageError> {
+    async fn fetch(
+        &self,
+        package: &PackageName,
+        file: FileKey,
+    ) -> Result<(FileKey, Option<Bytes>), PackageError> {
         // The semaphore is never closed, so there is always a permit in the end.
         let _permit = self.requests.acquire().await.ok();
-        let name = FileName { package: package.clone(), file };
+        let name = FileName {
+            package: package.clone(),
+            file,
+        };
         let content = self.files.get(&name).await?;
         Ok((name.file, content))
     }
 
     fn package_of(&self, repository: &Repository) -> PackageName {
-        PackageName { prefix: self.prefix.clone(), contents: Contents::RecordsOf(Encoded::of(&repository.to_string())) }
+        PackageName {
+            prefix: self.prefix.clone(),
+            contents: Contents::RecordsOf(Encoded::of(&repository.to_string())),
+        }
     }
 
     fn name_of(&self, image: &ImageReference) -> Result<Subject, PackageError> {
-        let untagged = || self.error(format!("name the record of {image}"), PackageErrorKind::Malformed, "the image has no tag");
+        let untagged = || {
+            self.error(
+                format!("name the record of {image}"),
+                PackageErrorKind::Malformed,
+                "the image has no tag",
+            )
+        };
         let tag = image.tag.as_ref().ok_or_else(untagged)?;
-        Ok(Subject { package: self.package_of(&image.repository), name: Encoded::of(tag.as_str()) })
+        Ok(Subject {
+            package: self.package_of(&image.repository),
+            name: Encoded::of(tag.as_str()),
+        })
     }
 
     fn data(&self, file: DataFile) -> Subject {
-        Subject { package: PackageName { prefix: self.prefix.clone(), contents: Contents::Data }, name: file.subject() }
+        Subject {
+            package: PackageName {
+                prefix: self.prefix.clone(),
+                contents: Contents::Data,
+            },
+            name: file.subject(),
+        }
     }
 
     fn error(&self, action: String, kind: PackageErrorKind, detail: &str) -> PackageError {
@@ -322,7 +450,11 @@ impl Records {
 
     fn unsettled(&self, package: &PackageName) -> PackageError {
         let action = format!("read {}", package.directory());
-        self.error(action, PackageErrorKind::Unsettled, "its files are replaced faster than they can be read")
+        self.error(
+            action,
+            PackageErrorKind::Unsettled,
+            "its files are replaced faster than they can be read",
+        )
     }
 }
 
@@ -340,13 +472,28 @@ fn record(name: &FileName, content: &[u8]) -> Result<BuildRecord, String> {
         return Err(NOT_AS_WRITTEN.to_owned());
     }
     let record = BuildRecord::parse(content).map_err(|error| chain(&error))?;
-    let is_own = name.package.contents == Contents::RecordsOf(Encoded::of(&record.image.repository.to_string()))
-        && record.image.tag.as_ref().is_some_and(|tag| Encoded::of(tag.as_str()) == name.file.subject);
-    if is_own { Ok(record) } else { Err(format!("it is the record of another image, {}", record.image)) }
+    let is_own = name.package.contents
+        == Contents::RecordsOf(Encoded::of(&record.image.repository.to_string()))
+        && record
+            .image
+            .tag
+            .as_ref()
+            .is_some_and(|tag| Encoded::of(tag.as_str()) == name.file.subject);
+    if is_own {
+        Ok(record)
+    } else {
+        Err(format!(
+            "it is the record of another image, {}",
+            record.image
+        ))
+    }
 }
 
 impl Unreadable {
     fn new(file: &str, problem: impl Into<String>) -> Unreadable {
-        Unreadable { file: printable(file).into_owned(), problem: printable(&problem.into()).into_owned() }
+        Unreadable {
+            file: printable(file).into_owned(),
+            problem: printable(&problem.into()).into_owned(),
+        }
     }
 }

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::memory::{Call, MemoryFiles};
 use super::{
-    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName,
-    Prefix, ReadOnlyFiles, Records, Scope,
+    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageError,
+    PackageErrorKind, PackageFiles, PackageName, Prefix, ReadOnlyFiles, Records, Scope,
 };
 use crate::cache::Cache;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository, Variables};
@@ -29,13 +29,22 @@ fn world() -> World {
 }
 
 fn world_with(cache: Cache) -> World {
-    let (files, now) = (Arc::new(MemoryFiles::default()), Arc::new(AtomicI64::new(START)));
-    World { records: records(files.clone(), cache, &now), files, now }
+    let (files, now) = (
+        Arc::new(MemoryFiles::default()),
+        Arc::new(AtomicI64::new(START)),
+    );
+    World {
+        records: records(files.clone(), cache, &now),
+        files,
+        now,
+    }
 }
 
 fn records(files: Arc<dyn PackageFiles>, cache: Cache, now: &Arc<AtomicI64>) -> Records {
     let now = Arc::clone(now);
-    let clock = Clock::new(move || DateTime::from_timestamp(now.load(Ordering::Relaxed), 0).expect("a time"));
+    let clock = Clock::new(move || {
+        DateTime::from_timestamp(now.load(Ordering::Relaxed), 0).expect("a time")
+    });
     Records::new(files, "imglife".parse().expect("a prefix"), cache, clock)
 }
 
@@ -55,7 +64,10 @@ fn repository(text: &str) -> Repository {
 }
 
 fn package(repository: &str) -> PackageName {
-    PackageName { prefix: "imglife".parse().expect("a prefix"), contents: Contents::RecordsOf(Encoded::of(repository)) }
+    PackageName {
+        prefix: "imglife".parse().expect("a prefix"),
+        contents: Contents::RecordsOf(Encoded::of(repository)),
+    }
 }
 
 fn file(tag: &str, content: &[u8], seconds: i64) -> String {
@@ -66,7 +78,11 @@ fn file(tag: &str, content: &[u8], seconds: i64) -> String {
 async fn shown(records: &Records) -> Vec<(String, String)> {
     let reading = records.all().await.expect("a reading");
     assert_eq!(reading.unreadable, []);
-    reading.records.into_iter().map(|record| (record.image.to_string(), record.revision)).collect()
+    reading
+        .records
+        .into_iter()
+        .map(|record| (record.image.to_string(), record.revision))
+        .collect()
 }
 
 fn pair(image: &str, revision: &str) -> (String, String) {
@@ -76,48 +92,111 @@ fn pair(image: &str, revision: &str) -> (String, String) {
 #[tokio::test]
 async fn records_are_found_by_image_and_by_repository() {
     let World { records, .. } = world();
-    for (image, revision) in [("r.example/b:1", "b1"), ("r.example/a:2", "a2"), ("r.example/a:RC1", "upper"), ("r.example/a:rc1", "lower")]
-    {
-        records.put(&record(image, revision)).await.expect("written");
+    for (image, revision) in [
+        ("r.example/b:1", "b1"),
+        ("r.example/a:2", "a2"),
+        ("r.example/a:RC1", "upper"),
+        ("r.example/a:rc1", "lower"),
+    ] {
+        records
+            .put(&record(image, revision))
+            .await
+            .expect("written");
     }
-    let of_a = [pair("r.example/a:2", "a2"), pair("r.example/a:RC1", "upper"), pair("r.example/a:rc1", "lower")];
-    assert_eq!(shown(&records).await, [&of_a[..], &[pair("r.example/b:1", "b1")]].concat());
-    let reading = records.of(&repository("r.example/a")).await.expect("a reading");
+    let of_a = [
+        pair("r.example/a:2", "a2"),
+        pair("r.example/a:RC1", "upper"),
+        pair("r.example/a:rc1", "lower"),
+    ];
+    assert_eq!(
+        shown(&records).await,
+        [&of_a[..], &[pair("r.example/b:1", "b1")]].concat()
+    );
+    let reading = records
+        .of(&repository("r.example/a"))
+        .await
+        .expect("a reading");
     assert_eq!(reading.records.len(), 3);
-    assert!(records.of(&repository("r.example/c")).await.expect("a reading").records.is_empty());
+    assert!(
+        records
+            .of(&repository("r.example/c"))
+            .await
+            .expect("a reading")
+            .records
+            .is_empty()
+    );
 }
 
 #[tokio::test]
 async fn a_record_is_replaced_and_its_earlier_files_go() {
-    let World { records, files, now } = world();
-    let first = records.put(&record("r.example/a:1", "one")).await.expect("written");
+    let World {
+        records,
+        files,
+        now,
+    } = world();
+    let first = records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
     assert!(first.previous.is_none() && first.left_behind.is_none());
     // Another machine's clock.
     now.store(START - 3600, Ordering::Relaxed);
-    let second = records.put(&record("r.example/a:1", "two")).await.expect("written");
-    assert_eq!(second.previous.map(|record| record.revision).as_deref(), Some("one"));
+    let second = records
+        .put(&record("r.example/a:1", "two"))
+        .await
+        .expect("written");
+    assert_eq!(
+        second.previous.map(|record| record.revision).as_deref(),
+        Some("one")
+    );
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "two")]);
     assert_eq!(files.paths(), [second.file]);
-    assert!(first.file < files.paths()[0], "{} is not before {}", first.file, files.paths()[0]);
+    assert!(
+        first.file < files.paths()[0],
+        "{} is not before {}",
+        first.file,
+        files.paths()[0]
+    );
 }
 
 #[tokio::test]
 async fn a_writer_that_may_not_delete_replaces_all_the_same() {
     let World { records, files, .. } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
     files.fail(Call::Delete, PackageErrorKind::Forbidden);
-    let put = records.put(&record("r.example/a:1", "two")).await.expect("written");
-    assert_eq!(put.left_behind.map(|error| error.kind), Some(PackageErrorKind::Forbidden));
-    assert_eq!((files.paths().len(), shown(&records).await), (2, vec![pair("r.example/a:1", "two")]));
+    let put = records
+        .put(&record("r.example/a:1", "two"))
+        .await
+        .expect("written");
+    assert_eq!(
+        put.left_behind.map(|error| error.kind),
+        Some(PackageErrorKind::Forbidden)
+    );
+    assert_eq!(
+        (files.paths().len(), shown(&records).await),
+        (2, vec![pair("r.example/a:1", "two")])
+    );
     files.recover();
-    records.put(&record("r.example/a:1", "three")).await.expect("written");
-    assert_eq!((files.paths().len(), shown(&records).await), (1, vec![pair("r.example/a:1", "three")]));
+    records
+        .put(&record("r.example/a:1", "three"))
+        .await
+        .expect("written");
+    assert_eq!(
+        (files.paths().len(), shown(&records).await),
+        (1, vec![pair("r.example/a:1", "three")])
+    );
 }
 
 #[tokio::test]
 async fn a_write_that_fails_leaves_the_record_as_it_was() {
     let World { records, files, .. } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
     files.fail(Call::Put, PackageErrorKind::Unreachable);
     assert!(records.put(&record("r.example/a:1", "two")).await.is_err());
     assert_eq!((files.paths().len(), files.count(Call::Delete)), (1, 0));
@@ -128,15 +207,33 @@ async fn a_write_that_fails_leaves_the_record_as_it_was() {
 #[tokio::test]
 async fn a_deletion_that_breaks_off_leaves_the_last_record() {
     let World { records, files, .. } = world();
-    files.insert(&package("r.example/a"), &file("1", &bytes("old"), START - 10), bytes("old"));
-    files.insert(&package("r.example/a"), &file("1", &bytes("new"), START), bytes("new"));
-    let broken = Arc::new(Breaking { inside: files.clone(), deletions: AtomicI64::new(1) });
-    let over_it = self::records(broken, Cache::of_user(&Variables::default(), true), &Arc::new(AtomicI64::new(START)));
+    files.insert(
+        &package("r.example/a"),
+        &file("1", &bytes("old"), START - 10),
+        bytes("old"),
+    );
+    files.insert(
+        &package("r.example/a"),
+        &file("1", &bytes("new"), START),
+        bytes("new"),
+    );
+    let broken = Arc::new(Breaking {
+        inside: files.clone(),
+        deletions: AtomicI64::new(1),
+    });
+    let over_it = self::records(
+        broken,
+        Cache::of_user(&Variables::default(), true),
+        &Arc::new(AtomicI64::new(START)),
+    );
     let new = record("r.example/a:1", "new");
     assert!(over_it.delete(&new).await.is_err());
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "new")]);
     assert_eq!(records.delete(&new).await.expect("deleted"), Deletion::Done);
-    assert!(files.paths().is_empty() && records.delete(&new).await.expect("nothing there") == Deletion::Absent);
+    assert!(
+        files.paths().is_empty()
+            && records.delete(&new).await.expect("nothing there") == Deletion::Absent
+    );
 }
 
 #[tokio::test]
@@ -144,9 +241,18 @@ async fn a_record_that_was_replaced_since_it_was_read_is_not_deleted() {
     let World { records, files, .. } = world();
     let read = record("r.example/a:1", "one");
     records.put(&read).await.expect("written");
-    records.put(&record("r.example/a:1", "two")).await.expect("written");
-    assert_eq!(records.delete(&read).await.expect("an answer"), Deletion::Replaced);
-    assert_eq!((files.paths().len(), shown(&records).await), (1, vec![pair("r.example/a:1", "two")]));
+    records
+        .put(&record("r.example/a:1", "two"))
+        .await
+        .expect("written");
+    assert_eq!(
+        records.delete(&read).await.expect("an answer"),
+        Deletion::Replaced
+    );
+    assert_eq!(
+        (files.paths().len(), shown(&records).await),
+        (1, vec![pair("r.example/a:1", "two")])
+    );
 }
 
 fn bytes(revision: &str) -> Vec<u8> {
@@ -185,26 +291,59 @@ impl PackageFiles for Breaking {
         if self.deletions.fetch_sub(1, Ordering::Relaxed) > 0 {
             return self.inside.delete(file).await;
         }
-        Err(PackageError::new(self.place(), "delete", PackageErrorKind::Unreachable, ""))
+        Err(PackageError::new(
+            self.place(),
+            "delete",
+            PackageErrorKind::Unreachable,
+            "",
+        ))
     }
 }
 
 #[tokio::test]
 async fn of_two_writers_at_once_every_reader_takes_the_same() {
-    let World { files, records, now } = world();
-    records.put(&record("r.example/a:1", "before")).await.expect("written");
+    let World {
+        files,
+        records,
+        now,
+    } = world();
+    records
+        .put(&record("r.example/a:1", "before"))
+        .await
+        .expect("written");
     // Both have seen only the first file when they write.
-    let one = Arc::new(Waiting { inside: files.clone(), barrier: tokio::sync::Barrier::new(2) });
+    let one = Arc::new(Waiting {
+        inside: files.clone(),
+        barrier: tokio::sync::Barrier::new(2),
+    });
     let cache = || Cache::of_user(&Variables::default(), true);
-    let (a, b) = (self::records(one.clone(), cache(), &now), self::records(one, cache(), &now));
-    let (left, right) = (record("r.example/a:1", "left"), record("r.example/a:1", "right"));
+    let (a, b) = (
+        self::records(one.clone(), cache(), &now),
+        self::records(one, cache(), &now),
+    );
+    let (left, right) = (
+        record("r.example/a:1", "left"),
+        record("r.example/a:1", "right"),
+    );
     let (left, right) = tokio::join!(a.put(&left), b.put(&right));
-    let winner = left.expect("written").file.max(right.expect("written").file);
+    let winner = left
+        .expect("written")
+        .file
+        .max(right.expect("written").file);
     assert_eq!(files.paths().last(), Some(&winner));
     let seen = shown(&records).await;
-    assert_eq!((seen.len(), shown(&a).await == seen, files.paths().len()), (1, true, 2));
-    records.put(&record("r.example/a:1", "after")).await.expect("written");
-    assert_eq!((shown(&records).await, files.paths().len()), (vec![pair("r.example/a:1", "after")], 1));
+    assert_eq!(
+        (seen.len(), shown(&a).await == seen, files.paths().len()),
+        (1, true, 2)
+    );
+    records
+        .put(&record("r.example/a:1", "after"))
+        .await
+        .expect("written");
+    assert_eq!(
+        (shown(&records).await, files.paths().len()),
+        (vec![pair("r.example/a:1", "after")], 1)
+    );
 }
 
 /// A place where two writers write at the same moment.
@@ -243,9 +382,19 @@ impl PackageFiles for Waiting {
 
 #[tokio::test]
 async fn a_record_that_is_replaced_while_it_is_read_is_read_anew() {
-    let World { files, records, now } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
-    let slow = Arc::new(Overtaken { inside: files.clone(), writer: records.clone() });
+    let World {
+        files,
+        records,
+        now,
+    } = world();
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
+    let slow = Arc::new(Overtaken {
+        inside: files.clone(),
+        writer: records.clone(),
+    });
     let reader = self::records(slow, Cache::of_user(&Variables::default(), true), &now);
     assert_eq!(shown(&reader).await, [pair("r.example/a:1", "two")]);
 }
@@ -290,7 +439,10 @@ impl PackageFiles for Overtaken {
 #[tokio::test]
 async fn what_is_no_record_is_told_and_passed_over() {
     let World { records, files, .. } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
     let package = package("r.example/a");
     let other = record("r.example/b:1", "x").to_bytes().expect("bytes");
     files.insert(&package, "notes.txt", "hello");
@@ -299,7 +451,11 @@ async fn what_is_no_record_is_told_and_passed_over() {
     files.insert(&package, &file("4", &other, START), other);
     let reading = records.all().await.expect("a reading");
     assert_eq!(reading.records.len(), 1);
-    let told: Vec<String> = reading.unreadable.iter().map(|file| format!("{} {}", &file.file[29..31], file.problem)).collect();
+    let told: Vec<String> = reading
+        .unreadable
+        .iter()
+        .map(|file| format!("{} {}", &file.file[29..31], file.problem))
+        .collect();
     let expected = [
         "2+ it is not the JSON of a record: missing field `image` at line 1 column 2",
         "3+ its content is not what was written under its name",
@@ -313,113 +469,279 @@ async fn what_is_no_record_is_told_and_passed_over() {
 async fn fields_of_a_newer_version_outlive_a_write_by_this_one() {
     let World { records, files, .. } = world();
     let newer = br#"{"image":"r.example/a:1","project":"p","built_at":"2026-11-01T10:00:00Z","colour":"blue","size":1}"#;
-    files.insert(&package("r.example/a"), &file("1", newer, START - 1), &newer[..]);
+    files.insert(
+        &package("r.example/a"),
+        &file("1", newer, START - 1),
+        &newer[..],
+    );
     let mut mine = record("r.example/a:1", "two");
     mine.unknown.insert("size".to_owned(), 2.into());
     records.put(&mine).await.expect("written");
-    let reading = records.of(&repository("r.example/a")).await.expect("a reading");
+    let reading = records
+        .of(&repository("r.example/a"))
+        .await
+        .expect("a reading");
     assert_eq!(reading.records[0].revision, "two");
-    assert_eq!(serde_json::to_string(&reading.records[0].unknown).expect("JSON"), r#"{"size":2,"colour":"blue"}"#);
+    assert_eq!(
+        serde_json::to_string(&reading.records[0].unknown).expect("JSON"),
+        r#"{"size":2,"colour":"blue"}"#
+    );
 }
 
 #[tokio::test]
 async fn a_file_is_fetched_once_and_only_the_last_of_a_tag() {
     let home = tempfile::tempdir().expect("a directory");
-    let cache = |writes| Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect(), writes);
-    let World { files, records, now } = world_with(cache(true));
+    let cache = |writes| {
+        Cache::of_user(
+            &[("HOME", home.path().to_string_lossy())]
+                .into_iter()
+                .collect(),
+            writes,
+        )
+    };
+    let World {
+        files,
+        records,
+        now,
+    } = world_with(cache(true));
     for number in 0..20 {
-        let (image, seconds) = (format!("r.example/a{}:{number}", number % 3), START - number);
+        let (image, seconds) = (
+            format!("r.example/a{}:{number}", number % 3),
+            START - number,
+        );
         let content = record(&image, "old").to_bytes().expect("bytes");
-        files.insert(&package(&format!("r.example/a{}", number % 3)), &file(&number.to_string(), &content, seconds - 100), "never read");
-        files.insert(&package(&format!("r.example/a{}", number % 3)), &file(&number.to_string(), &content, seconds), content);
+        files.insert(
+            &package(&format!("r.example/a{}", number % 3)),
+            &file(&number.to_string(), &content, seconds - 100),
+            "never read",
+        );
+        files.insert(
+            &package(&format!("r.example/a{}", number % 3)),
+            &file(&number.to_string(), &content, seconds),
+            content,
+        );
     }
-    assert_eq!((shown(&records).await.len(), files.count(Call::Get)), (20, 20));
-    assert_eq!((shown(&records).await.len(), files.count(Call::Get)), (20, 20));
+    assert_eq!(
+        (shown(&records).await.len(), files.count(Call::Get)),
+        (20, 20)
+    );
+    assert_eq!(
+        (shown(&records).await.len(), files.count(Call::Get)),
+        (20, 20)
+    );
     // A run that only reads has it from the cache as well; what is new is fetched.
-    records.put(&record("r.example/a1:1", "new")).await.expect("written");
+    records
+        .put(&record("r.example/a1:1", "new"))
+        .await
+        .expect("written");
     let fetched = files.count(Call::Get);
-    let reader = self::records(Arc::new(ReadOnlyFiles::new(files.clone())), cache(false), &now);
-    assert!(shown(&reader).await.contains(&pair("r.example/a1:1", "new")));
+    let reader = self::records(
+        Arc::new(ReadOnlyFiles::new(files.clone())),
+        cache(false),
+        &now,
+    );
+    assert!(
+        shown(&reader)
+            .await
+            .contains(&pair("r.example/a1:1", "new"))
+    );
     assert_eq!(files.count(Call::Get), fetched + 1);
 }
 
 #[tokio::test]
 async fn a_run_fetches_a_file_once_also_without_a_cache() {
     let World { files, records, .. } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
-    assert_eq!((shown(&records).await.len(), shown(&records.clone()).await.len(), files.count(Call::Get)), (1, 1, 1));
-    records.put(&record("r.example/a:2", "two")).await.expect("written");
-    assert_eq!((shown(&records).await.len(), files.count(Call::Get)), (2, 2));
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
+    assert_eq!(
+        (
+            shown(&records).await.len(),
+            shown(&records.clone()).await.len(),
+            files.count(Call::Get)
+        ),
+        (1, 1, 1)
+    );
+    records
+        .put(&record("r.example/a:2", "two"))
+        .await
+        .expect("written");
+    assert_eq!(
+        (shown(&records).await.len(), files.count(Call::Get)),
+        (2, 2)
+    );
 }
 
 #[tokio::test]
 async fn what_was_changed_in_the_cache_is_fetched_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let cache = Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect(), true);
-    let World { files, records, now } = world_with(cache.clone());
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
+    let cache = Cache::of_user(
+        &[("HOME", home.path().to_string_lossy())]
+            .into_iter()
+            .collect(),
+        true,
+    );
+    let World {
+        files,
+        records,
+        now,
+    } = world_with(cache.clone());
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
-    let kept = std::fs::read_dir(home.path().join(".cache/imglife/records")).expect("a cache").next().expect("a file").expect("a file");
+    let kept = std::fs::read_dir(home.path().join(".cache/imglife/records"))
+        .expect("a cache")
+        .next()
+        .expect("a file")
+        .expect("a file");
     let text = std::fs::read_to_string(kept.path()).expect("text");
     assert!(text.contains("r.example/bases/alpine"));
-    std::fs::write(kept.path(), text.replace("r.example/bases/alpine", "r.example/bases/debian")).expect("written");
+    std::fs::write(
+        kept.path(),
+        text.replace("r.example/bases/alpine", "r.example/bases/debian"),
+    )
+    .expect("written");
     let records = self::records(files.clone(), cache, &now);
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
     assert_eq!(files.count(Call::Get), 2);
-    assert_eq!(records.all().await.expect("a reading").records[0].base, Some(image("r.example/bases/alpine:3.21")));
+    assert_eq!(
+        records.all().await.expect("a reading").records[0].base,
+        Some(image("r.example/bases/alpine:3.21"))
+    );
 }
 
 #[tokio::test]
 async fn a_run_that_only_reads_writes_nothing() {
-    let World { files, records, now } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
-    let reader = self::records(Arc::new(ReadOnlyFiles::new(files.clone())), Cache::of_user(&Variables::default(), false), &now);
+    let World {
+        files,
+        records,
+        now,
+    } = world();
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
+    let reader = self::records(
+        Arc::new(ReadOnlyFiles::new(files.clone())),
+        Cache::of_user(&Variables::default(), false),
+        &now,
+    );
     let kind = |result: Result<(), PackageError>| result.expect_err("refused").kind;
-    assert_eq!(kind(reader.put(&record("r.example/a:1", "two")).await.map(drop)), PackageErrorKind::ReadOnly);
-    assert_eq!(kind(reader.delete(&record("r.example/a:1", "one")).await.map(drop)), PackageErrorKind::ReadOnly);
-    assert_eq!(kind(reader.write_data(DataFile::Inventory, Bytes::new()).await), PackageErrorKind::ReadOnly);
-    assert_eq!((shown(&reader).await, files.count(Call::Delete)), (vec![pair("r.example/a:1", "one")], 0));
+    assert_eq!(
+        kind(reader.put(&record("r.example/a:1", "two")).await.map(drop)),
+        PackageErrorKind::ReadOnly
+    );
+    assert_eq!(
+        kind(
+            reader
+                .delete(&record("r.example/a:1", "one"))
+                .await
+                .map(drop)
+        ),
+        PackageErrorKind::ReadOnly
+    );
+    assert_eq!(
+        kind(reader.write_data(DataFile::Inventory, Bytes::new()).await),
+        PackageErrorKind::ReadOnly
+    );
+    assert_eq!(
+        (shown(&reader).await, files.count(Call::Delete)),
+        (vec![pair("r.example/a:1", "one")], 0)
+    );
 }
 
 #[tokio::test]
 async fn an_image_without_a_tag_has_no_record() {
     let World { files, records, .. } = world();
-    let error = records.delete(&BuildRecord { image: image("r.example/a"), ..record("r.example/a:1", "one") }).await.expect_err("no tag");
-    assert_eq!((error.kind, files.count(Call::List)), (PackageErrorKind::Malformed, 0));
+    let error = records
+        .delete(&BuildRecord {
+            image: image("r.example/a"),
+            ..record("r.example/a:1", "one")
+        })
+        .await
+        .expect_err("no tag");
+    assert_eq!(
+        (error.kind, files.count(Call::List)),
+        (PackageErrorKind::Malformed, 0)
+    );
     let mut untagged = record("r.example/a:1", "x");
     untagged.image.tag = None;
-    assert_eq!(records.put(&untagged).await.expect_err("no tag").kind, PackageErrorKind::Malformed);
+    assert_eq!(
+        records.put(&untagged).await.expect_err("no tag").kind,
+        PackageErrorKind::Malformed
+    );
     let mut nobodys = record("r.example/a:1", "x");
     nobodys.project = String::new();
     let error = records.put(&nobodys).await.expect_err("no project");
-    assert_eq!(crate::error::chain(&error), "memory: cannot write the record of r.example/a:1: its `project` is empty");
+    assert_eq!(
+        crate::error::chain(&error),
+        "memory: cannot write the record of r.example/a:1: its `project` is empty"
+    );
     assert_eq!(files.count(Call::Put), 0);
 }
 
 #[tokio::test]
 async fn data_files_are_replaced_like_records_and_are_none() {
     let World { files, records, .. } = world();
-    assert_eq!(records.read_data(DataFile::EndOfLife).await.expect("an answer"), None);
+    assert_eq!(
+        records
+            .read_data(DataFile::EndOfLife)
+            .await
+            .expect("an answer"),
+        None
+    );
     for text in ["one", "two"] {
-        records.write_data(DataFile::EndOfLife, Bytes::from(text)).await.expect("written");
+        records
+            .write_data(DataFile::EndOfLife, Bytes::from(text))
+            .await
+            .expect("written");
     }
-    records.write_data(DataFile::Inventory, Bytes::from_static(b"all")).await.expect("written");
-    let data = records.read_data(DataFile::EndOfLife).await.expect("an answer").expect("data");
-    assert_eq!((&data.bytes[..], data.written_at.timestamp_micros()), (&b"two"[..], START * 1_000_000 + 1));
+    records
+        .write_data(DataFile::Inventory, Bytes::from_static(b"all"))
+        .await
+        .expect("written");
+    let data = records
+        .read_data(DataFile::EndOfLife)
+        .await
+        .expect("an answer")
+        .expect("data");
+    assert_eq!(
+        (&data.bytes[..], data.written_at.timestamp_micros()),
+        (&b"two"[..], START * 1_000_000 + 1)
+    );
     assert_eq!((files.paths().len(), shown(&records).await.len()), (2, 0));
     files.insert(
-        &PackageName { prefix: "imglife".parse().expect("a prefix"), contents: Contents::Data },
+        &PackageName {
+            prefix: "imglife".parse().expect("a prefix"),
+            contents: Contents::Data,
+        },
         &file("inventory", b"x", START + 100),
         "y",
     );
-    assert_eq!(records.read_data(DataFile::Inventory).await.expect_err("changed").kind, PackageErrorKind::Malformed);
+    assert_eq!(
+        records
+            .read_data(DataFile::Inventory)
+            .await
+            .expect_err("changed")
+            .kind,
+        PackageErrorKind::Malformed
+    );
 }
 
 #[tokio::test]
 async fn a_listing_that_fails_fails_everything() {
     let World { files, records, .. } = world();
-    records.put(&record("r.example/a:1", "one")).await.expect("written");
-    for (call, kind) in [(Call::List, PackageErrorKind::Forbidden), (Call::Get, PackageErrorKind::Unreachable)] {
+    records
+        .put(&record("r.example/a:1", "one"))
+        .await
+        .expect("written");
+    for (call, kind) in [
+        (Call::List, PackageErrorKind::Forbidden),
+        (Call::Get, PackageErrorKind::Unreachable),
+    ] {
         files.fail(call, kind);
         assert_eq!(records.all().await.expect_err("it fails").kind, kind);
         files.recover();
@@ -432,7 +754,19 @@ async fn prefixes_keep_installations_apart() {
     let clock = Clock::fixed(DateTime::from_timestamp(START, 0).expect("a time"));
     let cache = Cache::of_user(&Variables::default(), true);
     let other = Records::new(files, Prefix::none(), cache, clock);
-    records.put(&record("r.example/a:1", "mine")).await.expect("written");
-    other.put(&record("r.example/a:1", "theirs")).await.expect("written");
-    assert_eq!((shown(&records).await, shown(&other).await), (vec![pair("r.example/a:1", "mine")], vec![pair("r.example/a:1", "theirs")]));
+    records
+        .put(&record("r.example/a:1", "mine"))
+        .await
+        .expect("written");
+    other
+        .put(&record("r.example/a:1", "theirs"))
+        .await
+        .expect("written");
+    assert_eq!(
+        (shown(&records).await, shown(&other).await),
+        (
+            vec![pair("r.example/a:1", "mine")],
+            vec![pair("r.example/a:1", "theirs")]
+        )
+    );
 }

@@ -1,8 +1,8 @@
 //! A bucket of AWS S3 or of a server that speaks like it.
 //!
-//! The AWS SDK finds credentials, signs and reads answers. What it sends goes through the one client, which tries again as for every
-//! other host; the SDK's own retries are off. Nothing relies on conditional writes: not all servers know them, and no name is
-//! written twice.
+//! The AWS SDK finds credentials, signs and reads answers. What it sends goes through the one
+//! client, which tries again as for every other host; the SDK's own retries are off. Nothing relies
+//! on conditional writes: not all servers know them, and no name is written twice.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,18 +12,23 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client as Sdk;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents, SharedHttpClient,
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    RuntimeComponents, SharedHttpClient,
 };
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::http::StatusCode;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::probe;
-use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+use super::{
+    FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope,
+};
 use crate::error::chain;
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Kind, Method, Relayed, Url};
@@ -43,7 +48,8 @@ pub struct Bucket {
     pub endpoint: Option<Url>,
     pub name: String,
     pub region: String,
-    /// `None`: as the SDK finds them (variables, profiles, single sign-on, web identities, container and instance metadata).
+    /// `None`: as the SDK finds them (variables, profiles, single sign-on, web identities,
+    /// container and instance metadata).
     pub keys: Option<Keys>,
 }
 
@@ -63,18 +69,30 @@ pub struct S3Files {
 }
 
 impl S3Files {
-    /// Returns the objects in `bucket`, which is spoken to by `http`. Credentials are looked for with the first request.
+    /// Returns the objects in `bucket`, which is spoken to by `http`. Credentials are looked for
+    /// with the first request.
     pub fn new(http: Arc<Client>, bucket: Bucket) -> S3Files {
-        S3Files { http, bucket, sdk: OnceCell::new() }
+        S3Files {
+            http,
+            bucket,
+            sdk: OnceCell::new(),
+        }
     }
 
     async fn sdk(&self) -> &Sdk {
         self.sdk
             .get_or_init(|| async {
-                let Bucket { endpoint, region, keys, .. } = &self.bucket;
+                let Bucket {
+                    endpoint,
+                    region,
+                    keys,
+                    ..
+                } = &self.bucket;
                 let http = SharedHttpClient::new(Sender(Arc::clone(&self.http)));
                 let region = Region::new(region.clone());
-                let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region);
+                let loader = aws_config::defaults(BehaviorVersion::latest())
+                    .http_client(http)
+                    .region(region);
                 let loader = match keys {
                     Some(keys) => loader.credentials_provider(keys.credentials()),
                     None => loader,
@@ -86,7 +104,9 @@ impl S3Files {
                     .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                     .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
                 if let Some(endpoint) = endpoint {
-                    config = config.endpoint_url(endpoint.as_str()).force_path_style(true);
+                    config = config
+                        .endpoint_url(endpoint.as_str())
+                        .force_path_style(true);
                 }
                 Sdk::from_conf(config.build())
             })
@@ -97,17 +117,23 @@ impl S3Files {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let status = error.raw_response().map(|response| response.status().as_u16());
+        let status = error
+            .raw_response()
+            .map(|response| response.status().as_u16());
         let code = error.code().unwrap_or_default();
         let transport = match error {
-            SdkError::DispatchFailure(failure) => failure.as_connector_error().and_then(std::error::Error::source),
+            SdkError::DispatchFailure(failure) => failure
+                .as_connector_error()
+                .and_then(std::error::Error::source),
             _ => None,
         };
         let sent = transport.and_then(|error| error.downcast_ref::<http::Error>());
         let kind = match (error, status) {
             (SdkError::ServiceError(_), Some(200..300)) => PackageErrorKind::Malformed,
             (SdkError::ServiceError(_), Some(401)) => PackageErrorKind::Unauthorized,
-            (SdkError::ServiceError(_), Some(400 | 403)) if UNKNOWN_KEYS.contains(&code) => PackageErrorKind::Unauthorized,
+            (SdkError::ServiceError(_), Some(400 | 403)) if UNKNOWN_KEYS.contains(&code) => {
+                PackageErrorKind::Unauthorized
+            }
             (SdkError::ServiceError(_), Some(403)) => PackageErrorKind::Forbidden,
             (SdkError::ServiceError(_), Some(404)) => PackageErrorKind::Absent,
             (SdkError::ServiceError(_), Some(429 | 500..)) => PackageErrorKind::ServerError,
@@ -115,7 +141,9 @@ impl S3Files {
             (SdkError::ResponseError(_), _) => PackageErrorKind::Malformed,
             (SdkError::DispatchFailure(_), _) => match sent {
                 Some(http::Error::Refused(_)) => PackageErrorKind::ServerError,
-                Some(http::Error::TooLarge { .. } | http::Error::Malformed { .. }) => PackageErrorKind::Malformed,
+                Some(http::Error::TooLarge { .. } | http::Error::Malformed { .. }) => {
+                    PackageErrorKind::Malformed
+                }
                 Some(_) => PackageErrorKind::Unreachable,
                 // Nothing was sent: there was nothing to sign with.
                 None => PackageErrorKind::Unauthorized,
@@ -127,7 +155,9 @@ impl S3Files {
             (code, None) => code.to_owned(),
             (code, Some(message)) => format!("{code}: {message}"),
         };
-        let hint = sent.and_then(http::Error::hint).or_else(|| self.hint(kind, code));
+        let hint = sent
+            .and_then(http::Error::hint)
+            .or_else(|| self.hint(kind, code));
         PackageError::new(self.place(), action, kind, excerpt(&detail, 500)).hinting(hint)
     }
 
@@ -154,8 +184,14 @@ impl S3Files {
 }
 
 /// What servers call an access key, or a signature by it, that they do not take.
-const UNKNOWN_KEYS: [&str; 6] =
-    ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId"];
+const UNKNOWN_KEYS: [&str; 6] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidClientTokenId",
+];
 
 fn chain_of(error: &http::Error) -> String {
     chain(error)
@@ -163,8 +199,17 @@ fn chain_of(error: &http::Error) -> String {
 
 impl Keys {
     fn credentials(&self) -> Credentials {
-        let session = self.session_token.as_ref().map(|token| token.expose().to_owned());
-        Credentials::new(self.id.clone(), self.secret.expose(), session, None, "imglife")
+        let session = self
+            .session_token
+            .as_ref()
+            .map(|token| token.expose().to_owned());
+        Credentials::new(
+            self.id.clone(),
+            self.secret.expose(),
+            session,
+            None,
+            "imglife",
+        )
     }
 }
 
@@ -172,39 +217,88 @@ impl Keys {
 impl PackageFiles for S3Files {
     fn place(&self) -> String {
         match &self.bucket.endpoint {
-            Some(endpoint) => format!("{}/{}", endpoint.as_str().trim_end_matches('/'), self.bucket.name),
+            Some(endpoint) => format!(
+                "{}/{}",
+                endpoint.as_str().trim_end_matches('/'),
+                self.bucket.name
+            ),
             None => format!("s3://{} in {}", self.bucket.name, self.bucket.region),
         }
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
-        let request = self.sdk().await.put_object().bucket(&self.bucket.name).key(file.path());
-        let sent = request.content_type("application/json").body(ByteStream::from(content)).send().await;
-        sent.map(drop).map_err(|error| self.failed(&format!("write {file}"), &error))
+        let request = self
+            .sdk()
+            .await
+            .put_object()
+            .bucket(&self.bucket.name)
+            .key(file.path());
+        let sent = request
+            .content_type("application/json")
+            .body(ByteStream::from(content))
+            .send()
+            .await;
+        sent.map(drop)
+            .map_err(|error| self.failed(&format!("write {file}"), &error))
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
         let action = format!("read {file}");
-        match self.sdk().await.get_object().bucket(&self.bucket.name).key(file.path()).send().await {
+        match self
+            .sdk()
+            .await
+            .get_object()
+            .bucket(&self.bucket.name)
+            .key(file.path())
+            .send()
+            .await
+        {
             Ok(object) => match object.body.collect().await {
                 Ok(content) => Ok(Some(content.into_bytes())),
-                Err(error) => Err(PackageError::new(self.place(), action, PackageErrorKind::Malformed, "").caused_by(error)),
+                Err(error) => {
+                    Err(
+                        PackageError::new(self.place(), action, PackageErrorKind::Malformed, "")
+                            .caused_by(error),
+                    )
+                }
             },
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => Ok(None),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_no_such_key()) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(self.failed(&action, &error)),
         }
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
         const LIST: &str = "list the objects";
-        let malformed = |detail: &str| PackageError::new(self.place(), LIST, PackageErrorKind::Malformed, detail);
+        let malformed = |detail: &str| {
+            PackageError::new(self.place(), LIST, PackageErrorKind::Malformed, detail)
+        };
         let (directory, mut listing, mut token) = (scope.directory(), Listing::default(), None);
         for _ in 0..MOST_PAGES {
-            let request = self.sdk().await.list_objects_v2().bucket(&self.bucket.name).prefix(&directory);
-            let page = request.set_continuation_token(token).send().await.map_err(|error| self.failed(LIST, &error))?;
+            let request = self
+                .sdk()
+                .await
+                .list_objects_v2()
+                .bucket(&self.bucket.name)
+                .prefix(&directory);
+            let page = request
+                .set_continuation_token(token)
+                .send()
+                .await
+                .map_err(|error| self.failed(LIST, &error))?;
             for key in page.contents().iter().filter_map(|object| object.key()) {
                 // Consoles make objects that stand for directories.
-                let Some(path) = key.strip_prefix(&directory).filter(|path| !path.is_empty() && !path.ends_with('/')) else { continue };
+                let Some(path) = key
+                    .strip_prefix(&directory)
+                    .filter(|path| !path.is_empty() && !path.ends_with('/'))
+                else {
+                    continue;
+                };
                 match scope.file(path) {
                     Some(Ok((package, file))) => listing.add(&package, file, None),
                     _ => listing.foreign.push(key.to_owned()),
@@ -231,22 +325,44 @@ impl PackageFiles for S3Files {
             match self.http.look(&host, "/").await {
                 Ok(answer) => {
                     look.ahead = self.http.ahead(&answer);
-                    look.findings.push(Finding::ok(probe::REACHABLE, "", "answers"));
+                    look.findings
+                        .push(Finding::ok(probe::REACHABLE, "", "answers"));
                 }
                 Err(error) => {
                     let fix = probe::unreachable_fix(&error);
-                    return vec![Finding::wrong(probe::REACHABLE, "", chain(&error)).fix(fix)].into();
+                    return vec![Finding::wrong(probe::REACHABLE, "", chain(&error)).fix(fix)]
+                        .into();
                 }
             }
         }
-        match self.sdk().await.list_objects_v2().bucket(&self.bucket.name).max_keys(1).send().await {
+        match self
+            .sdk()
+            .await
+            .list_objects_v2()
+            .bucket(&self.bucket.name)
+            .max_keys(1)
+            .send()
+            .await
+        {
             Ok(_) => {
-                look.findings.push(Finding::ok(probe::READ, "", "the keys are taken, and may list the bucket"));
-                look.findings.push(Finding::unknown(probe::WRITE, "", "S3 tells nothing beforehand: the first write shows it"));
+                look.findings.push(Finding::ok(
+                    probe::READ,
+                    "",
+                    "the keys are taken, and may list the bucket",
+                ));
+                look.findings.push(Finding::unknown(
+                    probe::WRITE,
+                    "",
+                    "S3 tells nothing beforehand: the first write shows it",
+                ));
             }
             Err(error) => {
                 let error = self.failed("list the objects", &error);
-                look.findings.push(probe::of_error(probe::READ, &error, self.bucket.keys.is_some()));
+                look.findings.push(probe::of_error(
+                    probe::READ,
+                    &error,
+                    self.bucket.keys.is_some(),
+                ));
             }
         }
         look
@@ -254,7 +370,14 @@ impl PackageFiles for S3Files {
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
         let action = format!("delete {}", file.name);
-        let sent = self.sdk().await.delete_object().bucket(&self.bucket.name).key(file.name.path()).send().await;
+        let sent = self
+            .sdk()
+            .await
+            .delete_object()
+            .bucket(&self.bucket.name)
+            .key(file.name.path())
+            .send()
+            .await;
         sent.map(drop).map_err(|error| self.failed(&action, &error))
     }
 }
@@ -269,17 +392,25 @@ impl fmt::Debug for Sender {
 }
 
 impl HttpClient for Sender {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(Connector {
             http: Arc::clone(&self.0),
-            patience: settings.connect_timeout().zip(settings.read_timeout()).map(|(connect, read)| connect + read),
+            patience: settings
+                .connect_timeout()
+                .zip(settings.read_timeout())
+                .map(|(connect, read)| connect + read),
         })
     }
 }
 
 struct Connector {
     http: Arc<Client>,
-    /// How long the SDK waits, where it says so: it looks for credentials at addresses that only some machines answer at.
+    /// How long the SDK waits, where it says so: it looks for credentials at addresses that only
+    /// some machines answer at.
     patience: Option<Duration>,
 }
 
@@ -293,13 +424,20 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (http, patience) = (Arc::clone(&self.http), self.patience);
         HttpConnectorFuture::new(async move {
-            let request = relayed(&request).ok_or_else(|| ConnectorError::user("the request cannot be sent".into()))?;
+            let request = relayed(&request)
+                .ok_or_else(|| ConnectorError::user("the request cannot be sent".into()))?;
             let sent = async {
-                let answer = http.relay(request).await.map_err(|error| ConnectorError::other(error.into(), None))?;
-                response(answer).ok_or_else(|| ConnectorError::user("the answer cannot be read".into()))
+                let answer = http
+                    .relay(request)
+                    .await
+                    .map_err(|error| ConnectorError::other(error.into(), None))?;
+                response(answer)
+                    .ok_or_else(|| ConnectorError::user("the answer cannot be read".into()))
             };
             match patience {
-                Some(patience) => tokio::time::timeout(patience, sent).await.map_err(|error| ConnectorError::timeout(error.into()))?,
+                Some(patience) => tokio::time::timeout(patience, sent)
+                    .await
+                    .map_err(|error| ConnectorError::timeout(error.into()))?,
                 None => sent.await,
             }
         })
@@ -327,10 +465,16 @@ fn relayed(request: &HttpRequest) -> Option<Relayed> {
 }
 
 fn response(answer: http::Answer) -> Option<HttpResponse> {
-    let mut response = HttpResponse::new(StatusCode::try_from(answer.status.as_u16()).ok()?, SdkBody::from(answer.body));
+    let mut response = HttpResponse::new(
+        StatusCode::try_from(answer.status.as_u16()).ok()?,
+        SdkBody::from(answer.body),
+    );
     for (name, value) in &answer.headers {
         if let Ok(value) = value.to_str() {
-            response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned()).ok()?;
+            response
+                .headers_mut()
+                .try_append(name.as_str().to_owned(), value.to_owned())
+                .ok()?;
         }
     }
     Some(response)

@@ -8,8 +8,8 @@ const ROUNDS: usize = 8;
 /// What came of one reading.
 pub(super) struct Seen<T> {
     pub(super) what: T,
-    /// Whether it was read in one piece. Of several pieces, each may be of another moment: what moves from one that was not read
-    /// yet to one that was is missing in all.
+    /// Whether it was read in one piece. Of several pieces, each may be of another moment: what
+    /// moves from one that was not read yet to one that was is missing in all.
     pub(super) at_once: bool,
 }
 
@@ -41,7 +41,11 @@ mod tests {
         let left = Mutex::new(readings.to_vec());
         let read = || async {
             let mut left = left.lock().expect("no panic");
-            let (what, at_once) = if left.len() > 1 { left.remove(0) } else { left[0] };
+            let (what, at_once) = if left.len() > 1 {
+                left.remove(0)
+            } else {
+                left[0]
+            };
             Ok::<_, Infallible>(Seen { what, at_once })
         };
         let found = settled(read).await.expect("no error");
@@ -52,9 +56,18 @@ mod tests {
     #[tokio::test]
     async fn what_is_read_in_pieces_is_read_until_it_stays() {
         assert_eq!(result(&[(1, true), (2, true)]).await, (Some(1), 1));
-        assert_eq!(result(&[(1, false), (1, false), (9, true)]).await, (Some(1), 2));
-        assert_eq!(result(&[(1, false), (2, false), (2, false), (9, true)]).await, (Some(2), 3));
-        assert_eq!(result(&[(1, false), (2, true), (9, true)]).await, (Some(2), 2));
+        assert_eq!(
+            result(&[(1, false), (1, false), (9, true)]).await,
+            (Some(1), 2)
+        );
+        assert_eq!(
+            result(&[(1, false), (2, false), (2, false), (9, true)]).await,
+            (Some(2), 3)
+        );
+        assert_eq!(
+            result(&[(1, false), (2, true), (9, true)]).await,
+            (Some(2), 2)
+        );
         let changing: Vec<(u8, bool)> = (0..20).map(|number| (number, false)).collect();
         assert_eq!(result(&changing).await, (None, ROUNDS));
     }

@@ -1,4 +1,5 @@
-//! What can go wrong at a place, told so that the reader knows which place, what was tried, and what to do.
+//! What can go wrong at a place, told so that the reader knows which place, what was tried, and
+//! what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -52,8 +53,20 @@ pub enum PlaceErrorKind {
 }
 
 impl PlaceError {
-    pub fn new(place: impl Into<String>, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
-        PlaceError { place: place.into(), action: action.into(), kind, detail: detail.into(), hint: None, source: None }
+    pub fn new(
+        place: impl Into<String>,
+        action: impl Into<String>,
+        kind: PlaceErrorKind,
+        detail: impl Into<String>,
+    ) -> PlaceError {
+        PlaceError {
+            place: place.into(),
+            action: action.into(),
+            kind,
+            detail: detail.into(),
+            hint: None,
+            source: None,
+        }
     }
 
     /// Returns the error with a hint that says more than its kind does.
@@ -64,8 +77,15 @@ impl PlaceError {
     }
 
     /// Returns an error at the place that `repository` is in.
-    pub fn at(repository: &Repository, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
-        let place = repository.host().map_or_else(|| repository.to_string(), ToString::to_string);
+    pub fn at(
+        repository: &Repository,
+        action: impl Into<String>,
+        kind: PlaceErrorKind,
+        detail: impl Into<String>,
+    ) -> PlaceError {
+        let place = repository
+            .host()
+            .map_or_else(|| repository.to_string(), ToString::to_string);
         PlaceError::new(place, action, kind, detail)
     }
 
@@ -76,9 +96,13 @@ impl PlaceError {
         self
     }
 
-    /// Returns what failed without what it failed for, when it would have failed so for anything at the place.
+    /// Returns what failed without what it failed for, when it would have failed so for anything at
+    /// the place.
     pub fn of_place(&self) -> Option<String> {
-        self.source.as_ref()?.downcast_ref::<http::Error>()?.of_host()
+        self.source
+            .as_ref()?
+            .downcast_ref::<http::Error>()?
+            .of_host()
     }
 
     /// Returns what the user can do, where there is something.
@@ -86,7 +110,11 @@ impl PlaceError {
         if self.hint.is_some() {
             return self.hint.clone();
         }
-        let variable = || self.place.to_ascii_uppercase().replace(|character: char| !character.is_ascii_alphanumeric(), "_");
+        let variable = || {
+            self.place
+                .to_ascii_uppercase()
+                .replace(|character: char| !character.is_ascii_alphanumeric(), "_")
+        };
         match self.kind {
             PlaceErrorKind::Unauthorized => Some(format!(
                 "set IMGLIFE_{0}_USERNAME and IMGLIFE_{0}_PASSWORD (or IMGLIFE_{0}_TOKEN), or log in with `docker login {1}`",
@@ -112,7 +140,12 @@ impl PlaceError {
 
 impl fmt::Display for PlaceError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: cannot {}", printable(&self.place), printable(&self.action))?;
+        write!(
+            formatter,
+            "{}: cannot {}",
+            printable(&self.place),
+            printable(&self.action)
+        )?;
         if !self.detail.is_empty() {
             write!(formatter, ": {}", printable(&self.detail))?;
         }
@@ -122,6 +155,8 @@ impl fmt::Display for PlaceError {
 
 impl Error for PlaceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn Error + 'static))
     }
 }

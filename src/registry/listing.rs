@@ -1,5 +1,5 @@
-//! Reading listings page by page: what bounds each of them, and collecting one that tells more than names, from the interfaces that
-//! registries have besides the distribution API.
+//! Reading listings page by page: what bounds each of them, and collecting one that tells more than
+//! names, from the interfaces that registries have besides the distribution API.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -10,13 +10,15 @@ use super::TagSeen;
 use crate::http::Answer;
 use crate::model::Tag;
 
-/// The largest page that is read, in bytes. Pages have at most 1,000 tags, but their images are described too.
+/// The largest page that is read, in bytes. Pages have at most 1,000 tags, but their images are
+/// described too.
 pub(super) const LARGEST_PAGE: usize = 8 * 1024 * 1024;
 
 /// The most tags that are read of one repository.
 pub(super) const MOST_TAGS: usize = 1_000_000;
 
-/// The most pages of one listing: as many as the most tags take where a registry gives no more than 100 at once.
+/// The most pages of one listing: as many as the most tags take where a registry gives no more than
+/// 100 at once.
 const MOST_PAGES: usize = 10_000;
 
 /// How much text a listing may have in all, in bytes: the most tags with 64 characters each.
@@ -25,8 +27,9 @@ const MOST_TEXT: usize = 64 * 1024 * 1024;
 /// The same for listings that describe images too, which are read and not kept.
 const MOST_DESCRIPTIONS: usize = 1024 * 1024 * 1024;
 
-/// Bounds a listing, so that it ends and fits into memory whatever a registry answers: by pages, by text, and by that each page
-/// after which another is said to follow has something that was not there before.
+/// Bounds a listing, so that it ends and fits into memory whatever a registry answers: by pages, by
+/// text, and by that each page after which another is said to follow has something that was not
+/// there before.
 pub(super) struct Pages {
     read: usize,
     text: usize,
@@ -45,7 +48,14 @@ impl Pages {
     }
 
     fn within(most_text: usize) -> Pages {
-        Pages { read: 0, text: 0, most_text, has_new: false, left_out: 0, reason: String::new() }
+        Pages {
+            read: 0,
+            text: 0,
+            most_text,
+            has_new: false,
+            left_out: 0,
+            reason: String::new(),
+        }
     }
 
     /// Begins a page, or says why it is one too many.
@@ -88,7 +98,11 @@ impl Pages {
 
     /// Says why another page, which is said to follow, is not to be read.
     pub(super) fn check_next(&self) -> Result<(), String> {
-        if self.has_new { Ok(()) } else { Err("a page with nothing new says that another follows".to_owned()) }
+        if self.has_new {
+            Ok(())
+        } else {
+            Err("a page with nothing new says that another follows".to_owned())
+        }
     }
 
     /// Tells how many entries of `place` were left out, if any were.
@@ -111,7 +125,11 @@ pub(super) struct Listing {
 
 impl Default for Listing {
     fn default() -> Listing {
-        Listing { tags: Vec::new(), names: HashSet::new(), pages: Pages::within(MOST_DESCRIPTIONS) }
+        Listing {
+            tags: Vec::new(),
+            names: HashSet::new(),
+            pages: Pages::within(MOST_DESCRIPTIONS),
+        }
     }
 }
 
@@ -121,12 +139,22 @@ impl Listing {
         self.pages.begin(answer)
     }
 
-    /// Adds a tag. One that was there already, since pages shift while they are read, and one that is no tag are left out.
-    pub(super) fn add(&mut self, name: &str, pushed_at: Option<DateTime<Utc>>, digest: Option<&str>) {
+    /// Adds a tag. One that was there already, since pages shift while they are read, and one that
+    /// is no tag are left out.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        pushed_at: Option<DateTime<Utc>>,
+        digest: Option<&str>,
+    ) {
         match name.parse::<Tag>() {
             Ok(tag) if self.names.insert(tag.clone()) => {
                 self.pages.found();
-                self.tags.push(TagSeen { tag, pushed_at, digest: digest.and_then(|digest| digest.parse().ok()) });
+                self.tags.push(TagSeen {
+                    tag,
+                    pushed_at,
+                    digest: digest.and_then(|digest| digest.parse().ok()),
+                });
             }
             Ok(_) => {}
             Err(error) => self.pages.leave_out(&error),
@@ -138,8 +166,8 @@ impl Listing {
         self.pages.found();
     }
 
-    /// Ends a page of `length` entries after which, by what it says, more follow or none. Returns whether to ask for another, or why
-    /// the listing cannot be whole.
+    /// Ends a page of `length` entries after which, by what it says, more follow or none. Returns
+    /// whether to ask for another, or why the listing cannot be whole.
     pub(super) fn end_page(&mut self, length: usize, more: bool) -> Result<bool, String> {
         if self.tags.len() > MOST_TAGS {
             return Err(format!("there are more than {MOST_TAGS} tags"));
@@ -181,8 +209,14 @@ mod tests {
     fn times_are_read_in_every_precision_and_zone() {
         for (text, expected) in [
             ("2025-03-01T12:34:56Z", Some("2025-03-01T12:34:56+00:00")),
-            ("2025-03-01T14:34:56.789+02:00", Some("2025-03-01T12:34:56.789+00:00")),
-            ("2025-03-01T12:34:56.123456789Z", Some("2025-03-01T12:34:56.123456789+00:00")),
+            (
+                "2025-03-01T14:34:56.789+02:00",
+                Some("2025-03-01T12:34:56.789+00:00"),
+            ),
+            (
+                "2025-03-01T12:34:56.123456789Z",
+                Some("2025-03-01T12:34:56.123456789+00:00"),
+            ),
             ("2013-01-01T00:00:00Z", Some("2013-01-01T00:00:00+00:00")),
             ("0001-01-01T00:00:00Z", None),
             ("2012-12-31T23:59:59Z", None),
@@ -190,9 +224,18 @@ mod tests {
             ("yesterday", None),
             ("", None),
         ] {
-            assert_eq!(time(text).map(|time| time.to_rfc3339()).as_deref(), expected, "{text}");
+            assert_eq!(
+                time(text).map(|time| time.to_rfc3339()).as_deref(),
+                expected,
+                "{text}"
+            );
         }
-        assert_eq!(unix_time(1_717_680_780).map(|time| time.to_rfc3339()).as_deref(), Some("2024-06-06T13:33:00+00:00"));
+        assert_eq!(
+            unix_time(1_717_680_780)
+                .map(|time| time.to_rfc3339())
+                .as_deref(),
+            Some("2024-06-06T13:33:00+00:00")
+        );
         for seconds in [0, -1, i64::MAX, i64::MIN] {
             assert_eq!(unix_time(seconds), None, "{seconds}");
         }
@@ -202,11 +245,19 @@ mod tests {
     fn what_is_no_tag_or_came_before_is_left_out() {
         let mut listing = Listing::default();
         let digest = format!("sha256:{}", "a".repeat(64));
-        for (name, digest) in [("1", Some(digest.as_str())), ("no tag", None), ("2", Some("sha256:short")), ("1", None)] {
+        for (name, digest) in [
+            ("1", Some(digest.as_str())),
+            ("no tag", None),
+            ("2", Some("sha256:short")),
+            ("1", None),
+        ] {
             listing.add(name, None, digest);
         }
         let tags = listing.into_tags(&"a place");
-        let seen: Vec<(&str, bool)> = tags.iter().map(|seen| (seen.tag.as_str(), seen.digest.is_some())).collect();
+        let seen: Vec<(&str, bool)> = tags
+            .iter()
+            .map(|seen| (seen.tag.as_str(), seen.digest.is_some()))
+            .collect();
         assert_eq!(seen, [("1", true), ("2", false)]);
     }
 
@@ -219,7 +270,9 @@ mod tests {
         let read = (0..).take_while(|_| pages.begin_with(1).is_ok()).count();
         assert_eq!(read, MOST_PAGES);
         let mut pages = Pages::new();
-        let read = (0..).take_while(|_| pages.begin_with(1024 * 1024).is_ok()).count();
+        let read = (0..)
+            .take_while(|_| pages.begin_with(1024 * 1024).is_ok())
+            .count();
         assert_eq!(read, MOST_TEXT / 1024 / 1024);
     }
 
@@ -234,8 +287,15 @@ mod tests {
         assert_eq!(page("1", true), Ok(true));
         assert_eq!(page("no tag", true), Ok(true));
         assert_eq!(page("2", true), Ok(true));
-        assert_eq!(page("1", false), Ok(false), "what came before may come again, since pages shift");
-        assert_eq!(page("2", true), Err("a page with nothing new says that another follows".to_owned()));
+        assert_eq!(
+            page("1", false),
+            Ok(false),
+            "what came before may come again, since pages shift"
+        );
+        assert_eq!(
+            page("2", true),
+            Err("a page with nothing new says that another follows".to_owned())
+        );
     }
 
     #[test]
@@ -244,7 +304,10 @@ mod tests {
         for number in 0..1_000 {
             pages.leave_out(&format!("{number} is none"));
         }
-        assert_eq!((pages.left_out, pages.reason.as_str()), (1_000, "0 is none"));
+        assert_eq!(
+            (pages.left_out, pages.reason.as_str()),
+            (1_000, "0 is none")
+        );
     }
 
     #[test]
@@ -252,7 +315,11 @@ mod tests {
         let digest = crate::model::Digest::sha256(b"a").to_string();
         crate::model::fuzz_tests::fuzz(
             "tags of listings",
-            &["1.0\n2026-11-21T07:00:00Z\n1794000000", &digest, "-1\n9999-12-31T23:59:60+14:00"],
+            &[
+                "1.0\n2026-11-21T07:00:00Z\n1794000000",
+                &digest,
+                "-1\n9999-12-31T23:59:60+14:00",
+            ],
             |input| {
                 let text = crate::model::fuzz_tests::text(input);
                 let mut listing = Listing::default();

@@ -1,4 +1,5 @@
-//! A place in memory: what a strict registry does, without one. For tests; it counts what it is asked, and fails on demand.
+//! A place in memory: what a strict registry does, without one. For tests; it counts what it is
+//! asked, and fails on demand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,8 +10,8 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved,
-    Swept, TagSeen, beside, verified,
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError,
+    PlaceErrorKind, Referrers, Reopen, Resolved, Swept, TagSeen, beside, verified,
 };
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
@@ -101,7 +102,10 @@ impl Default for MemoryPlace {
 
 impl MemoryPlace {
     pub fn new(sparse_indexes: SparseIndexes) -> MemoryPlace {
-        MemoryPlace { sparse_indexes, ..MemoryPlace::default() }
+        MemoryPlace {
+            sparse_indexes,
+            ..MemoryPlace::default()
+        }
     }
 
     /// Returns the place as one that deletes only this.
@@ -113,7 +117,10 @@ impl MemoryPlace {
     /// Returns the place as one that lists what refers to a manifest.
     #[must_use]
     pub fn listing_referrers(self) -> MemoryPlace {
-        MemoryPlace { lists_referrers: true, ..self }
+        MemoryPlace {
+            lists_referrers: true,
+            ..self
+        }
     }
 
     /// Asks `hook` before each call whether it is to fail. Replaces an earlier hook.
@@ -128,7 +135,10 @@ impl MemoryPlace {
 
     /// Returns how many calls of a kind there were so far.
     pub fn count(&self, operation: Operation) -> usize {
-        lock(&self.calls).iter().filter(|call| call.operation == operation).count()
+        lock(&self.calls)
+            .iter()
+            .filter(|call| call.operation == operation)
+            .count()
     }
 
     /// Forgets the calls so far.
@@ -138,30 +148,47 @@ impl MemoryPlace {
 
     /// Removes a blob, as a registry loses one. Returns whether it was there.
     pub fn lose_blob(&self, repository: &Repository, digest: &Digest) -> bool {
-        lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.blobs.remove(digest).is_some())
+        lock(&self.repositories)
+            .get_mut(repository)
+            .is_some_and(|contents| contents.blobs.remove(digest).is_some())
     }
 
     /// Sets when a tag was pushed. A place tells push dates of the repositories that have one.
     pub fn date_tag(&self, repository: &Repository, tag: &Tag, pushed_at: DateTime<Utc>) {
-        lock(&self.repositories).entry(repository.clone()).or_default().pushed.insert(tag.clone(), pushed_at);
+        lock(&self.repositories)
+            .entry(repository.clone())
+            .or_default()
+            .pushed
+            .insert(tag.clone(), pushed_at);
     }
 
     /// Lets a tag name a manifest, as somebody else does between two calls.
     pub fn move_tag(&self, repository: &Repository, tag: &Tag, digest: &Digest) {
-        lock(&self.repositories).entry(repository.clone()).or_default().tags.insert(tag.clone(), digest.clone());
+        lock(&self.repositories)
+            .entry(repository.clone())
+            .or_default()
+            .tags
+            .insert(tag.clone(), digest.clone());
     }
 
     /// Removes a tag and leaves what it named, as somebody else does between two calls.
     pub fn forget_tag(&self, repository: &Repository, tag: &Tag) {
-        lock(&self.repositories).entry(repository.clone()).or_default().tags.remove(tag);
+        lock(&self.repositories)
+            .entry(repository.clone())
+            .or_default()
+            .tags
+            .remove(tag);
     }
 
     /// Removes a manifest and leaves tags and indexes that name it. Returns whether it was there.
     pub fn lose_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
-        lock(&self.repositories).get_mut(repository).is_some_and(|contents| contents.manifests.remove(digest).is_some())
+        lock(&self.repositories)
+            .get_mut(repository)
+            .is_some_and(|contents| contents.manifests.remove(digest).is_some())
     }
 
-    /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at once.
+    /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at
+    /// once.
     fn called(&self, call: Call) -> Result<Option<usize>, PlaceError> {
         let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));
         let result = match fault {
@@ -173,18 +200,31 @@ impl MemoryPlace {
         result
     }
 
-    /// Deletes by `delete`, which returns whether there was something to delete, if the place has that ability.
-    fn delete(&self, ability: Ability, repository: &Repository, delete: impl FnOnce(&mut Contents) -> bool) -> Deletion {
+    /// Deletes by `delete`, which returns whether there was something to delete, if the place has
+    /// that ability.
+    fn delete(
+        &self,
+        ability: Ability,
+        repository: &Repository,
+        delete: impl FnOnce(&mut Contents) -> bool,
+    ) -> Deletion {
         if ability != Ability::Present {
             return Deletion::Unsupported;
         }
-        match lock(&self.repositories).get_mut(repository).is_some_and(delete) {
+        match lock(&self.repositories)
+            .get_mut(repository)
+            .is_some_and(delete)
+        {
             true => Deletion::Done,
             false => Deletion::WasAbsent,
         }
     }
 
-    fn read<T>(&self, repository: &Repository, read: impl FnOnce(&Contents) -> Option<T>) -> Option<T> {
+    fn read<T>(
+        &self,
+        repository: &Repository,
+        read: impl FnOnce(&Contents) -> Option<T>,
+    ) -> Option<T> {
         lock(&self.repositories).get(repository).and_then(read)
     }
 }
@@ -195,7 +235,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Call {
     fn new(operation: Operation, repository: &Repository, subject: &impl ToString) -> Call {
-        Call { operation, repository: repository.clone(), subject: subject.to_string(), from_offset: 0, mount_from: None }
+        Call {
+            operation,
+            repository: repository.clone(),
+            subject: subject.to_string(),
+            from_offset: 0,
+            mount_from: None,
+        }
     }
 }
 
@@ -216,7 +262,12 @@ fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> Plac
         Operation::DeleteManifest => "delete manifest",
         Operation::Sweep => "remove what nothing refers to",
     };
-    PlaceError::at(&call.repository, format!("{action} {}", call.subject).trim_end(), kind, detail)
+    PlaceError::at(
+        &call.repository,
+        format!("{action} {}", call.subject).trim_end(),
+        kind,
+        detail,
+    )
 }
 
 impl Contents {
@@ -239,12 +290,17 @@ impl Contents {
     }
 
     /// Returns what `manifest` refers to and is not here.
-    fn missing<'a>(&self, manifest: &'a Manifest, sparse_indexes: SparseIndexes) -> Option<&'a Digest> {
+    fn missing<'a>(
+        &self,
+        manifest: &'a Manifest,
+        sparse_indexes: SparseIndexes,
+    ) -> Option<&'a Digest> {
         match &manifest.content {
             ManifestContent::Index { .. } if sparse_indexes == SparseIndexes::Allowed => None,
-            ManifestContent::Index { children } => {
-                children.iter().map(|child| &child.digest).find(|digest| !self.manifests.contains_key(digest))
-            }
+            ManifestContent::Index { children } => children
+                .iter()
+                .map(|child| &child.digest)
+                .find(|digest| !self.manifests.contains_key(digest)),
             ManifestContent::Image { .. } => manifest
                 .blobs()
                 .into_iter()
@@ -259,31 +315,64 @@ impl Contents {
 impl ImageSource for MemoryPlace {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.called(Call::new(Operation::Tags, repository, &""))?;
-        Ok(self.read(repository, |contents| Some(contents.tags.keys().cloned().map(TagSeen::named).collect())))
+        Ok(self.read(repository, |contents| {
+            Some(contents.tags.keys().cloned().map(TagSeen::named).collect())
+        }))
     }
 
-    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.called(Call::new(Operation::PushDates, repository, &""))?;
         Ok(self.read(repository, Contents::dated))
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
+    async fn resolve(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, PlaceError> {
         self.called(Call::new(Operation::Resolve, repository, reference))?;
-        Ok(self.read(repository, |contents| contents.manifest(reference)).map(|manifest| manifest.digest.into()))
+        Ok(self
+            .read(repository, |contents| contents.manifest(reference))
+            .map(|manifest| manifest.digest.into()))
     }
 
-    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, PlaceError> {
         self.called(Call::new(Operation::Manifest, repository, reference))?;
         Ok(self.read(repository, |contents| contents.manifest(reference)))
     }
 
-    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
-        let call = Call { from_offset, ..Call::new(Operation::Blob, repository, &descriptor.digest) };
-        let broken = failure(&call, PlaceErrorKind::Unreachable, "the connection broke, as the test wants");
+    async fn blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        from_offset: u64,
+    ) -> Result<BlobStream, PlaceError> {
+        let call = Call {
+            from_offset,
+            ..Call::new(Operation::Blob, repository, &descriptor.digest)
+        };
+        let broken = failure(
+            &call,
+            PlaceErrorKind::Unreachable,
+            "the connection broke, as the test wants",
+        );
         let absent = failure(&call, PlaceErrorKind::Absent, "it is not there");
         let break_after = self.called(call)?;
-        let content = self.read(repository, |contents| contents.blobs.get(&descriptor.digest).cloned()).ok_or(absent)?;
-        let start = usize::try_from(from_offset).unwrap_or(usize::MAX).min(content.len());
+        let content = self
+            .read(repository, |contents| {
+                contents.blobs.get(&descriptor.digest).cloned()
+            })
+            .ok_or(absent)?;
+        let start = usize::try_from(from_offset)
+            .unwrap_or(usize::MAX)
+            .min(content.len());
         let mut rest = content.slice(start..);
         if let Some(length) = break_after {
             rest.truncate(length);
@@ -296,23 +385,44 @@ impl ImageSource for MemoryPlace {
         Ok(stream::iter(pieces).boxed())
     }
 
-    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, PlaceError> {
         self.called(Call::new(Operation::Referrers, repository, subject))?;
         if !self.lists_referrers {
             return Ok(Referrers::NotListed);
         }
         let listed = self.read(repository, |contents| {
-            let refers = |manifest: &&Manifest| manifest.subject.as_ref().is_some_and(|found| found.digest == *subject);
-            let mut listed: Vec<Descriptor> = contents.manifests.values().filter(refers).map(Manifest::referrer).collect();
+            let refers = |manifest: &&Manifest| {
+                manifest
+                    .subject
+                    .as_ref()
+                    .is_some_and(|found| found.digest == *subject)
+            };
+            let mut listed: Vec<Descriptor> = contents
+                .manifests
+                .values()
+                .filter(refers)
+                .map(Manifest::referrer)
+                .collect();
             listed.sort_by(|one, other| one.digest.cmp(&other.digest));
             Some(listed)
         });
         Ok(Referrers::Listed(listed.unwrap_or_default()))
     }
 
-    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+    async fn repositories_beside(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<Repository>>, PlaceError> {
         self.called(Call::new(Operation::Repositories, repository, &""))?;
-        let mut found: Vec<Repository> = lock(&self.repositories).keys().filter(|other| beside(repository, other)).cloned().collect();
+        let mut found: Vec<Repository> = lock(&self.repositories)
+            .keys()
+            .filter(|other| beside(repository, other))
+            .cloned()
+            .collect();
         found.sort();
         Ok(Some(found))
     }
@@ -320,9 +430,21 @@ impl ImageSource for MemoryPlace {
 
 #[async_trait]
 impl ImageStore for MemoryPlace {
-    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
-        self.called(Call::new(Operation::HasBlob, repository, &descriptor.digest))?;
-        Ok(self.read(repository, |contents| contents.blobs.get(&descriptor.digest).map(Bytes::len)).map(|size| size as u64)
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, PlaceError> {
+        self.called(Call::new(
+            Operation::HasBlob,
+            repository,
+            &descriptor.digest,
+        ))?;
+        Ok(self
+            .read(repository, |contents| {
+                contents.blobs.get(&descriptor.digest).map(Bytes::len)
+            })
+            .map(|size| size as u64)
             == Some(descriptor.size))
     }
 
@@ -333,9 +455,16 @@ impl ImageStore for MemoryPlace {
         content: &dyn Reopen,
         mount_from: Option<&Repository>,
     ) -> Result<BlobPut, PlaceError> {
-        let call = Call { mount_from: mount_from.cloned(), ..Call::new(Operation::PutBlob, repository, &descriptor.digest) };
+        let call = Call {
+            mount_from: mount_from.cloned(),
+            ..Call::new(Operation::PutBlob, repository, &descriptor.digest)
+        };
         self.called(call)?;
-        let shared = mount_from.and_then(|from| self.read(from, |contents| contents.blobs.get(&descriptor.digest).cloned()));
+        let shared = mount_from.and_then(|from| {
+            self.read(from, |contents| {
+                contents.blobs.get(&descriptor.digest).cloned()
+            })
+        });
         let (content, put) = match shared {
             Some(content) => (content, BlobPut::Mounted),
             None => {
@@ -344,29 +473,53 @@ impl ImageStore for MemoryPlace {
                 (content.freeze(), BlobPut::Uploaded)
             }
         };
-        lock(&self.repositories).entry(repository.clone()).or_default().blobs.insert(descriptor.digest.clone(), content);
+        lock(&self.repositories)
+            .entry(repository.clone())
+            .or_default()
+            .blobs
+            .insert(descriptor.digest.clone(), content);
         Ok(put)
     }
 
-    async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+    async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<(), PlaceError> {
         let call = Call::new(Operation::PutManifest, repository, reference);
         let refused = |detail: String| failure(&call, PlaceErrorKind::Refused, detail);
         self.called(call.clone())?;
         if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest {
-            return Err(failure(&call, PlaceErrorKind::Corrupt, "its content has another digest"));
+            return Err(failure(
+                &call,
+                PlaceErrorKind::Corrupt,
+                "its content has another digest",
+            ));
         }
         if let Reference::Digest(digest) = reference
             && *digest != manifest.digest
         {
-            return Err(refused(format!("the manifest has the digest {}", manifest.digest)));
+            return Err(refused(format!(
+                "the manifest has the digest {}",
+                manifest.digest
+            )));
         }
         let mut repositories = lock(&self.repositories);
         let nothing = Contents::default();
-        if let Some(digest) = repositories.get(repository).unwrap_or(&nothing).missing(manifest, self.sparse_indexes) {
-            return Err(refused(format!("{digest}, which it refers to, is not there")));
+        if let Some(digest) = repositories
+            .get(repository)
+            .unwrap_or(&nothing)
+            .missing(manifest, self.sparse_indexes)
+        {
+            return Err(refused(format!(
+                "{digest}, which it refers to, is not there"
+            )));
         }
         let contents = repositories.entry(repository.clone()).or_default();
-        contents.manifests.insert(manifest.digest.clone(), manifest.clone());
+        contents
+            .manifests
+            .insert(manifest.digest.clone(), manifest.clone());
         if let Reference::Tag(tag) = reference {
             contents.tags.insert(tag.clone(), manifest.digest.clone());
         }
@@ -386,16 +539,28 @@ impl ImageStore for MemoryPlace {
         }))
     }
 
-    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Deletion, PlaceError> {
         self.called(Call::new(Operation::DeleteManifest, repository, digest))?;
-        Ok(self.delete(self.deletions.manifests, repository, |contents| {
-            contents.tags.retain(|_, named| named != digest);
-            contents.pushed.retain(|tag, _| contents.tags.contains_key(tag));
-            contents.manifests.remove(digest).is_some()
-        }))
+        Ok(
+            self.delete(self.deletions.manifests, repository, |contents| {
+                contents.tags.retain(|_, named| named != digest);
+                contents
+                    .pushed
+                    .retain(|tag, _| contents.tags.contains_key(tag));
+                contents.manifests.remove(digest).is_some()
+            }),
+        )
     }
 
-    async fn sweep(&self, repository: &Repository, _: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
+    async fn sweep(
+        &self,
+        repository: &Repository,
+        _: &BTreeSet<Digest>,
+    ) -> Result<Swept, PlaceError> {
         self.called(Call::new(Operation::Sweep, repository, &""))?;
         Ok(Swept::ByItself)
     }

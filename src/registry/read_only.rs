@@ -1,5 +1,5 @@
-//! A place that can only be read: every write fails, optional ones such as mounts included. What runs that must change nothing
-//! are given, so that a forgotten branch is an error and not a push.
+//! A place that can only be read: every write fails, optional ones such as mounts included. What
+//! runs that must change nothing are given, so that a forgotten branch is an error and not a push.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved, Swept,
-    TagSeen,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind,
+    Referrers, Reopen, Resolved, Swept, TagSeen,
 };
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
@@ -27,34 +27,61 @@ impl ImageSource for ReadOnly {
         self.0.tags(repository).await
     }
 
-    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.0.push_dates(repository).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
+    async fn resolve(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, PlaceError> {
         self.0.resolve(repository, reference).await
     }
 
-    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, PlaceError> {
         self.0.manifest(repository, reference).await
     }
 
-    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        from_offset: u64,
+    ) -> Result<BlobStream, PlaceError> {
         self.0.blob(repository, descriptor, from_offset).await
     }
 
-    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, PlaceError> {
         self.0.referrers(repository, subject).await
     }
 
-    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+    async fn repositories_beside(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<Repository>>, PlaceError> {
         self.0.repositories_beside(repository).await
     }
 }
 
 #[async_trait]
 impl ImageStore for ReadOnly {
-    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, PlaceError> {
         self.0.has_blob(repository, descriptor).await
     }
 
@@ -65,10 +92,18 @@ impl ImageStore for ReadOnly {
         _: &dyn Reopen,
         _: Option<&Repository>,
     ) -> Result<BlobPut, PlaceError> {
-        Err(refused(repository, format!("write blob {}", descriptor.digest)))
+        Err(refused(
+            repository,
+            format!("write blob {}", descriptor.digest),
+        ))
     }
 
-    async fn put_manifest(&self, repository: &Repository, reference: &Reference, _: &Manifest) -> Result<(), PlaceError> {
+    async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        _: &Manifest,
+    ) -> Result<(), PlaceError> {
         Err(refused(repository, format!("write manifest {reference}")))
     }
 
@@ -84,17 +119,33 @@ impl ImageStore for ReadOnly {
         Err(refused(repository, format!("delete tag {tag}")))
     }
 
-    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Deletion, PlaceError> {
         Err(refused(repository, format!("delete manifest {digest}")))
     }
 
-    async fn sweep(&self, repository: &Repository, _: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
-        Err(refused(repository, "remove what nothing refers to".to_owned()))
+    async fn sweep(
+        &self,
+        repository: &Repository,
+        _: &BTreeSet<Digest>,
+    ) -> Result<Swept, PlaceError> {
+        Err(refused(
+            repository,
+            "remove what nothing refers to".to_owned(),
+        ))
     }
 }
 
 fn refused(repository: &Repository, action: String) -> PlaceError {
-    PlaceError::at(repository, action, PlaceErrorKind::ReadOnly, "this run only reads")
+    PlaceError::at(
+        repository,
+        action,
+        PlaceErrorKind::ReadOnly,
+        "this run only reads",
+    )
 }
 
 #[cfg(test)]
@@ -113,35 +164,98 @@ mod tests {
         let repository: Repository = "registry/a".parse().expect("a repository");
         let content = Bytes::from_static(b"content");
         let blob = Descriptor::new("x", Digest::sha256(&content), content.len() as u64);
-        let manifest =
-            Manifest::parse(Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#), None, Algorithm::Sha256).expect("an index");
-        inside.put_blob(&repository, &blob, &InMemory(content.clone()), None).await.expect("to write beneath");
+        let manifest = Manifest::parse(
+            Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#),
+            None,
+            Algorithm::Sha256,
+        )
+        .expect("an index");
+        inside
+            .put_blob(&repository, &blob, &InMemory(content.clone()), None)
+            .await
+            .expect("to write beneath");
         inside.clear_calls();
 
         assert!(place.has_blob(&repository, &blob).await.expect("to look"));
         place.dated_tags(&repository).await.expect("to list");
         assert_eq!(inside.count(Operation::PushDates), 1);
-        let put = place.put_blob(&repository, &blob, &InMemory(content), Some(&repository)).await;
-        assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
-        let put = place.put_manifest(&repository, &manifest.digest.clone().into(), &manifest).await;
-        assert_eq!(put.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
-        assert_eq!((inside.count(Operation::PutBlob), inside.count(Operation::PutManifest)), (0, 0));
+        let put = place
+            .put_blob(&repository, &blob, &InMemory(content), Some(&repository))
+            .await;
+        assert_eq!(
+            put.map_err(|error| error.kind),
+            Err(PlaceErrorKind::ReadOnly)
+        );
+        let put = place
+            .put_manifest(&repository, &manifest.digest.clone().into(), &manifest)
+            .await;
+        assert_eq!(
+            put.map_err(|error| error.kind),
+            Err(PlaceErrorKind::ReadOnly)
+        );
+        assert_eq!(
+            (
+                inside.count(Operation::PutBlob),
+                inside.count(Operation::PutManifest)
+            ),
+            (0, 0)
+        );
 
         inside.clear_calls();
-        let deleted = place.delete_tag(&repository, &"1".parse().expect("a tag")).await;
-        assert_eq!(deleted.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
+        let deleted = place
+            .delete_tag(&repository, &"1".parse().expect("a tag"))
+            .await;
+        assert_eq!(
+            deleted.map_err(|error| error.kind),
+            Err(PlaceErrorKind::ReadOnly)
+        );
         let deleted = place.delete_manifest(&repository, &manifest.digest).await;
-        assert_eq!(deleted.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
-        assert_eq!(place.sweep(&repository, &BTreeSet::new()).await.map_err(|error| error.kind), Err(PlaceErrorKind::ReadOnly));
-        assert_eq!(place.deletions(&repository).await.expect("an answer"), Deletions::UNKNOWN);
+        assert_eq!(
+            deleted.map_err(|error| error.kind),
+            Err(PlaceErrorKind::ReadOnly)
+        );
+        assert_eq!(
+            place
+                .sweep(&repository, &BTreeSet::new())
+                .await
+                .map_err(|error| error.kind),
+            Err(PlaceErrorKind::ReadOnly)
+        );
+        assert_eq!(
+            place.deletions(&repository).await.expect("an answer"),
+            Deletions::UNKNOWN
+        );
         assert!(inside.calls().is_empty());
-        place.repositories_beside(&repository).await.expect("an answer");
+        place
+            .repositories_beside(&repository)
+            .await
+            .expect("an answer");
         let directory: Repository = "ocidir:///a".parse().expect("a repository");
-        assert_eq!(place.deletions(&directory).await.expect("an answer"), Deletions::ALL);
+        assert_eq!(
+            place.deletions(&directory).await.expect("an answer"),
+            Deletions::ALL
+        );
         // To claim is only to look then.
         assert!(place.claim_blob(&repository, &blob).await.expect("to look"));
-        assert!(!place.claim_manifest(&repository, &manifest.digest).await.expect("to look"));
-        let operations: Vec<Operation> = inside.calls().into_iter().map(|call| call.operation).collect();
-        assert_eq!(operations, [Operation::Repositories, Operation::Deletions, Operation::HasBlob, Operation::Resolve]);
+        assert!(
+            !place
+                .claim_manifest(&repository, &manifest.digest)
+                .await
+                .expect("to look")
+        );
+        let operations: Vec<Operation> = inside
+            .calls()
+            .into_iter()
+            .map(|call| call.operation)
+            .collect();
+        assert_eq!(
+            operations,
+            [
+                Operation::Repositories,
+                Operation::Deletions,
+                Operation::HasBlob,
+                Operation::Resolve
+            ]
+        );
     }
 }

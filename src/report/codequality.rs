@@ -23,7 +23,8 @@ pub struct Issue {
     pub description: String,
     /// The rule, as in `imglife/outdated-base`.
     pub check_name: &'static str,
-    /// What the finding is about. With rule and file it tells findings apart, so it must not change from day to day.
+    /// What the finding is about. With rule and file it tells findings apart, so it must not change
+    /// from day to day.
     pub subject: String,
     pub severity: Severity,
     /// Relative to the repository.
@@ -52,7 +53,8 @@ struct Lines {
     begin: usize,
 }
 
-/// Returns `issues` as a report; without any, an empty one, which tells GitLab that the earlier ones are gone.
+/// Returns `issues` as a report; without any, an empty one, which tells GitLab that the earlier
+/// ones are gone.
 pub fn draw(issues: &[Issue]) -> Result<String, serde_json::Error> {
     let entries = issues.iter().map(|issue| {
         // GitLab finds files by paths without this.
@@ -63,7 +65,10 @@ pub fn draw(issues: &[Issue]) -> Result<String, serde_json::Error> {
             check_name: issue.check_name,
             fingerprint: Digest::sha256(identity.as_bytes()).hex().to_owned(),
             severity: issue.severity,
-            location: Location { path, lines: Lines { begin: issue.line } },
+            location: Location {
+                path,
+                lines: Lines { begin: issue.line },
+            },
         }
     });
     Ok(visible(&serde_json::to_string_pretty(&entries.collect::<Vec<_>>())?) + "\n")
@@ -108,10 +113,27 @@ mod tests {
     #[test]
     fn a_finding_is_the_same_when_only_its_words_change() {
         let fingerprint = |issue: Issue| {
-            serde_json::from_str::<serde_json::Value>(&draw(&[issue]).expect("JSON")).expect("JSON")[0]["fingerprint"].clone()
+            serde_json::from_str::<serde_json::Value>(&draw(&[issue]).expect("JSON")).expect("JSON")
+                [0]["fingerprint"]
+                .clone()
         };
-        assert_eq!(fingerprint(issue("30 days left")), fingerprint(issue("29 days left")));
-        assert_ne!(fingerprint(issue("x")), fingerprint(Issue { subject: "other".to_owned(), ..issue("x") }));
-        assert_ne!(fingerprint(issue("x")), fingerprint(Issue { path: "Dockerfile".to_owned(), ..issue("x") }));
+        assert_eq!(
+            fingerprint(issue("30 days left")),
+            fingerprint(issue("29 days left"))
+        );
+        assert_ne!(
+            fingerprint(issue("x")),
+            fingerprint(Issue {
+                subject: "other".to_owned(),
+                ..issue("x")
+            })
+        );
+        assert_ne!(
+            fingerprint(issue("x")),
+            fingerprint(Issue {
+                path: "Dockerfile".to_owned(),
+                ..issue("x")
+            })
+        );
     }
 }

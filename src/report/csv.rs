@@ -2,16 +2,28 @@
 
 use crate::model::text::printable;
 
-/// Returns `rows` as lines, every value in quotes. Values may come from outside: what a spreadsheet would take for a formula gets an
-/// apostrophe in front (OWASP, "CSV Injection"), and a value stays on its line.
+/// Returns `rows` as lines, every value in quotes. Values may come from outside: what a spreadsheet
+/// would take for a formula gets an apostrophe in front (OWASP, "CSV Injection"), and a value stays
+/// on its line.
 pub fn draw(rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let line = |row: Vec<String>| row.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(",") + "\r\n";
+    let line = |row: Vec<String>| {
+        row.iter()
+            .map(|value| quoted(value))
+            .collect::<Vec<_>>()
+            .join(",")
+            + "\r\n"
+    };
     rows.into_iter().map(line).collect()
 }
 
 fn quoted(value: &str) -> String {
-    let is_formula = value.trim_start().starts_with(['=', '+', '-', '@']) || value.starts_with(['\t', '\r', '\n']);
-    format!("\"{}{}\"", if is_formula { "'" } else { "" }, printable(value).replace('"', "\"\""))
+    let is_formula = value.trim_start().starts_with(['=', '+', '-', '@'])
+        || value.starts_with(['\t', '\r', '\n']);
+    format!(
+        "\"{}{}\"",
+        if is_formula { "'" } else { "" },
+        printable(value).replace('"', "\"\"")
+    )
 }
 
 #[cfg(test)]
@@ -20,7 +32,18 @@ mod tests {
 
     #[test]
     fn values_are_quoted_and_are_no_formulas() {
-        let row = ["a,b", "say \"x\"", "=1+1", " @SUM(A1)", "-2", "+3", "\t=1", "a\nb", "r.example/a:1", ""];
+        let row = [
+            "a,b",
+            "say \"x\"",
+            "=1+1",
+            " @SUM(A1)",
+            "-2",
+            "+3",
+            "\t=1",
+            "a\nb",
+            "r.example/a:1",
+            "",
+        ];
         assert_eq!(
             draw([row.map(str::to_owned).to_vec()]),
             "\"a,b\",\"say \"\"x\"\"\",\"'=1+1\",\"' @SUM(A1)\",\"'-2\",\"'+3\",\"'\\u{9}=1\",\"a\\u{a}b\",\"r.example/a:1\",\"\"\r\n"

@@ -1,4 +1,5 @@
-//! Reports for machines: the step's own serialised value, under a name and version that readers can rely on.
+//! Reports for machines: the step's own serialised value, under a name and version that readers can
+//! rely on.
 
 use std::fmt::Write as _;
 
@@ -13,14 +14,18 @@ struct Versioned<'a, T> {
     value: &'a T,
 }
 
-/// Returns `value` as indented JSON that ends in a line break, with `"schema": "imglife/<report_name>/v1"` as its first key.
-/// Fails when `value` is not serialised as an object.
+/// Returns `value` as indented JSON that ends in a line break, with `"schema":
+/// "imglife/<report_name>/v1"` as its first key. Fails when `value` is not serialised as an object.
 pub fn versioned<T: Serialize>(report_name: &str, value: &T) -> Result<String, serde_json::Error> {
-    let versioned = Versioned { schema: format!("imglife/{report_name}/v1"), value };
+    let versioned = Versioned {
+        schema: format!("imglife/{report_name}/v1"),
+        value,
+    };
     Ok(visible(&serde_json::to_string_pretty(&versioned)?) + "\n")
 }
 
-/// Returns JSON that means the same, with characters escaped that would do something in a terminal. They are in strings only.
+/// Returns JSON that means the same, with characters escaped that would do something in a terminal.
+/// They are in strings only.
 pub(super) fn visible(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
@@ -48,7 +53,14 @@ mod tests {
 
     #[test]
     fn the_schema_is_the_first_key() {
-        let json = versioned("sync", &Sample { tag: "a\u{1b}\n\u{9b}\u{202e}ü", children: vec![u64::MAX] }).expect("an object");
+        let json = versioned(
+            "sync",
+            &Sample {
+                tag: "a\u{1b}\n\u{9b}\u{202e}ü",
+                children: vec![u64::MAX],
+            },
+        )
+        .expect("an object");
         insta::assert_snapshot!(json, @r#"
         {
           "schema": "imglife/sync/v1",

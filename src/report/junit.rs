@@ -45,10 +45,19 @@ pub struct CaseFailure {
     pub text: String,
 }
 
-/// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML 1.0 cannot hold is left out.
+/// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML 1.0
+/// cannot hold is left out.
 pub fn draw(suite: &TestSuite) -> String {
-    let failures = suite.cases.iter().filter(|case| matches!(case.outcome, CaseOutcome::Failed(_))).count();
-    let skipped = suite.cases.iter().filter(|case| matches!(case.outcome, CaseOutcome::Skipped(_))).count();
+    let failures = suite
+        .cases
+        .iter()
+        .filter(|case| matches!(case.outcome, CaseOutcome::Failed(_)))
+        .count();
+    let skipped = suite
+        .cases
+        .iter()
+        .filter(|case| matches!(case.outcome, CaseOutcome::Skipped(_)))
+        .count();
     let duration = suite.cases.iter().map(|case| case.duration).sum();
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     xml += &format!(
@@ -67,11 +76,16 @@ pub fn draw(suite: &TestSuite) -> String {
         match &case.outcome {
             CaseOutcome::Passed => xml += "/>\n",
             CaseOutcome::Skipped(reason) => {
-                xml += &format!(">\n      <skipped message=\"{}\"/>\n    </testcase>\n", attribute(reason));
+                xml += &format!(
+                    ">\n      <skipped message=\"{}\"/>\n    </testcase>\n",
+                    attribute(reason)
+                );
             }
             CaseOutcome::Failed(failure) => {
                 let (message, text) = (attribute(&failure.message), escaped(&failure.text));
-                xml += &format!(">\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>\n");
+                xml += &format!(
+                    ">\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>\n"
+                );
             }
         }
     }
@@ -97,7 +111,9 @@ fn escaped(text: &str) -> String {
             '>' => shown += "&gt;",
             '"' => shown += "&quot;",
             '\r' => shown += "&#13;",
-            other if is_unsafe(other) && !matches!(other, '\n' | '\t') => shown.extend(other.escape_unicode()),
+            other if is_unsafe(other) && !matches!(other, '\n' | '\t') => {
+                shown.extend(other.escape_unicode())
+            }
             other => shown.push(other),
         }
     }
@@ -121,13 +137,19 @@ mod tests {
             duration: Duration::from_millis(1250),
             outcome,
         };
-        let failure = CaseFailure { message: "a \"b\"\n<c>\u{1b}[31m".to_owned(), text: "]]>&\n\u{0}\u{fffe}two\r".to_owned() };
+        let failure = CaseFailure {
+            message: "a \"b\"\n<c>\u{1b}[31m".to_owned(),
+            text: "]]>&\n\u{0}\u{fffe}two\r".to_owned(),
+        };
         let suite = TestSuite {
             name: "sync".to_owned(),
             cases: vec![
                 case("3.21", CaseOutcome::Passed),
                 case("<3.20&>", CaseOutcome::Failed(failure)),
-                case("3.19", CaseOutcome::Skipped("nothing \"is\" known".to_owned())),
+                case(
+                    "3.19",
+                    CaseOutcome::Skipped("nothing \"is\" known".to_owned()),
+                ),
             ],
         };
         insta::assert_snapshot!(draw(&suite), @r#"

@@ -1,6 +1,7 @@
 //! Text from outside within Markdown and Mermaid, such that it is shown and never understood.
 //!
-//! GitLab and Gitea turn names, numbers and addresses in plain text into links and mentions; within code they do not.
+//! GitLab and Gitea turn names, numbers and addresses in plain text into links and mentions; within
+//! code they do not.
 
 use std::fmt::Write as _;
 
@@ -10,8 +11,11 @@ use crate::model::text::printable;
 pub fn code(text: &str) -> String {
     let text = printable(text);
     let text = text.trim();
-    let is_plain =
-        |character: char| character.is_ascii_graphic() && !"`|<>&".contains(character) || character.is_alphanumeric() || character == ' ';
+    let is_plain = |character: char| {
+        character.is_ascii_graphic() && !"`|<>&".contains(character)
+            || character.is_alphanumeric()
+            || character == ' '
+    };
     match text {
         "" => String::new(),
         text if text.chars().all(is_plain) => format!("`{text}`"),
@@ -24,7 +28,8 @@ pub fn words(text: &str) -> String {
     entities(printable(text).trim())
 }
 
-/// Returns `text` with all that could mean something written as numbers (CommonMark 0.31, 2.5: such never make structure).
+/// Returns `text` with all that could mean something written as numbers (CommonMark 0.31, 2.5: such
+/// never make structure).
 fn entities(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -32,7 +37,9 @@ fn entities(text: &str) -> String {
             ' ' | ',' | '/' => shown.push(character),
             other if other.is_alphanumeric() || !other.is_ascii() => shown.push(other),
             // Within words they mean nothing, and lists have none of them.
-            '.' | '-' if shown.ends_with(char::is_alphanumeric) && !shown.ends_with("www") => shown.push(character),
+            '.' | '-' if shown.ends_with(char::is_alphanumeric) && !shown.ends_with("www") => {
+                shown.push(character)
+            }
             other => {
                 // Writing to a string does not fail.
                 let _done = write!(shown, "&#{};", u32::from(other));
@@ -42,7 +49,8 @@ fn entities(text: &str) -> String {
     shown
 }
 
-/// Returns `text` for a quoted label of a Mermaid flowchart, shortened in the middle to `longest` characters.
+/// Returns `text` for a quoted label of a Mermaid flowchart, shortened in the middle to `longest`
+/// characters.
 pub fn label(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     for character in shortened(&printable(text), longest).chars() {
@@ -57,15 +65,18 @@ pub fn label(text: &str, longest: usize) -> String {
     shown
 }
 
-/// Returns `text` for the name of a section or task of a Mermaid Gantt chart, which knows no way to write what means something
-/// there.
+/// Returns `text` for the name of a section or task of a Mermaid Gantt chart, which knows no way to
+/// write what means something there.
 pub fn task(text: &str, longest: usize) -> String {
     let plain = |character: char| match character {
         ' ' | '.' | '/' | '-' | '_' | '+' | '(' | ')' | '…' => character,
         other if other.is_alphanumeric() => other,
         _ => '_',
     };
-    shortened(&printable(text), longest).chars().map(plain).collect()
+    shortened(&printable(text), longest)
+        .chars()
+        .map(plain)
+        .collect()
 }
 
 fn shortened(text: &str, longest: usize) -> String {
@@ -75,7 +86,11 @@ fn shortened(text: &str, longest: usize) -> String {
     }
     let head = longest.saturating_sub(1) / 3;
     let tail = longest.saturating_sub(1) - head;
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(count - tail)).collect()
+    text.chars()
+        .take(head)
+        .chain(['…'])
+        .chain(text.chars().skip(count - tail))
+        .collect()
 }
 
 #[cfg(test)]
@@ -87,23 +102,38 @@ mod tests {
     #[test]
     fn names_are_code_and_what_is_not_plain_is_written_in_numbers() {
         for (text, expected) in [
-            ("r.example:5000/bases/alpine", "`r.example:5000/bases/alpine`"),
+            (
+                "r.example:5000/bases/alpine",
+                "`r.example:5000/bases/alpine`",
+            ),
             ("@all #1 !2", "`@all #1 !2`"),
             (r"3\.\d+[a-z]*", r"`3\.\d+[a-z]*`"),
             ("a|b`c\\", "<code>a&#124;b&#96;c&#92;</code>"),
-            ("</code><script>", "<code>&#60;/code&#62;&#60;script&#62;</code>"),
+            (
+                "</code><script>",
+                "<code>&#60;/code&#62;&#60;script&#62;</code>",
+            ),
             (" ", ""),
             ("a\nb", r"`a\u{a}b`"),
         ] {
             assert_eq!(code(text), expected, "{text}");
         }
-        assert_eq!(words("Our *images* - 1.2 of www.x <b>"), "Our &#42;images&#42; &#45; 1.2 of www&#46;x &#60;b&#62;");
+        assert_eq!(
+            words("Our *images* - 1.2 of www.x <b>"),
+            "Our &#42;images&#42; &#45; 1.2 of www&#46;x &#60;b&#62;"
+        );
     }
 
     #[test]
     fn labels_keep_their_ends() {
-        assert_eq!(label("registry.example.com/group/alpine:3.21", 20), "regist…p/alpine:3.21");
-        assert_eq!(label("\"];click x#\n", 40), "#34;#93;#59;click x#35;#92;u#123;a#125;");
+        assert_eq!(
+            label("registry.example.com/group/alpine:3.21", 20),
+            "regist…p/alpine:3.21"
+        );
+        assert_eq!(
+            label("\"];click x#\n", 40),
+            "#34;#93;#59;click x#35;#92;u#123;a#125;"
+        );
         assert_eq!(task("a:b;c#d,e", 40), "a_b_c_d_e");
     }
 

@@ -1,7 +1,8 @@
 //! Reports as documents: what is said, apart from how it is drawn.
 //!
-//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the step's own serialised report
-//! under a versioned name (`json`). `junit` and `openmetrics` are the forms that CI servers read. Nothing here prints.
+//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the
+//! step's own serialised report under a versioned name (`json`). `junit` and `openmetrics` are the
+//! forms that CI servers read. Nothing here prints.
 
 use std::time::Duration;
 
@@ -21,14 +22,22 @@ pub struct Document {
 }
 
 impl Document {
-    /// Returns the document with every text of its tables, lines and summaries as `change` makes it. Titles and labels stay.
+    /// Returns the document with every text of its tables, lines and summaries as `change` makes
+    /// it. Titles and labels stay.
     pub fn with_texts(mut self, change: impl Fn(&str) -> String) -> Document {
         let apply = |text: &mut String| *text = change(text);
         for block in &mut self.blocks {
             match block {
-                Block::Table(table) => table.rows.iter_mut().flatten().for_each(|cell| apply(&mut cell.text)),
+                Block::Table(table) => table
+                    .rows
+                    .iter_mut()
+                    .flatten()
+                    .for_each(|cell| apply(&mut cell.text)),
                 Block::Lines(lines) => lines.iter_mut().for_each(apply),
-                Block::Summary(summary) => summary.rows.iter_mut().for_each(|row| apply(&mut row.value)),
+                Block::Summary(summary) => summary
+                    .rows
+                    .iter_mut()
+                    .for_each(|row| apply(&mut row.value)),
             }
         }
         self
@@ -58,11 +67,17 @@ pub struct Cell {
 
 impl Cell {
     pub fn plain(text: impl Into<String>) -> Cell {
-        Cell { text: text.into(), tone: Tone::Plain }
+        Cell {
+            text: text.into(),
+            tone: Tone::Plain,
+        }
     }
 
     pub fn toned(text: impl Into<String>, tone: Tone) -> Cell {
-        Cell { text: text.into(), tone }
+        Cell {
+            text: text.into(),
+            tone,
+        }
     }
 }
 
@@ -99,8 +114,17 @@ pub struct SummaryRow {
 }
 
 impl SummaryRow {
-    #[expect(clippy::needless_pass_by_value, reason = "counts and texts alike are given as they are")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "counts and texts alike are given as they are"
+    )]
     pub fn new(label: impl Into<String>, value: impl ToString) -> SummaryRow {
-        SummaryRow { label: label.into(), value: value.to_string(), extra: None, tone: Tone::Plain, children: Vec::new() }
+        SummaryRow {
+            label: label.into(),
+            value: value.to_string(),
+            extra: None,
+            tone: Tone::Plain,
+            children: Vec::new(),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Numbers of a run in the OpenMetrics text format, as GitLab's metrics report and Prometheus's textfile collector read it.
+//! Numbers of a run in the OpenMetrics text format, as GitLab's metrics report and Prometheus's
+//! textfile collector read it.
 //!
 //! Specification: OpenMetrics 1.0.0 (prometheus.io/docs/specs/om/open_metrics_spec).
 
@@ -36,10 +37,21 @@ pub fn draw(families: &[Family]) -> String {
             Kind::Counter => ("counter", "_total"),
         };
         let name = family.name;
-        text += &format!("# TYPE {name} {kind}\n# HELP {name} {}\n", escaped(family.help));
+        text += &format!(
+            "# TYPE {name} {kind}\n# HELP {name} {}\n",
+            escaped(family.help)
+        );
         for sample in &family.samples {
-            let labels: Vec<String> = sample.labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let labels: Vec<String> = sample
+                .labels
+                .iter()
+                .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+                .collect();
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
             text += &format!("{name}{suffix}{labels} {}\n", sample.value);
         }
     }
@@ -49,7 +61,11 @@ pub fn draw(families: &[Family]) -> String {
 fn escaped(text: &str) -> String {
     // Some readers take other characters than a line feed for the end of a line.
     let lines: Vec<_> = text.split('\n').map(printable).collect();
-    lines.join("\n").replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+    lines
+        .join("\n")
+        .replace('\\', r"\\")
+        .replace('"', r#"\""#)
+        .replace('\n', r"\n")
 }
 
 #[cfg(test)]
@@ -64,7 +80,10 @@ mod tests {
                 kind: Kind::Counter,
                 help: "Bytes moved",
                 samples: vec![Sample {
-                    labels: vec![("entry", "a\"b\\c\n\rd".to_owned()), ("side", "source".to_owned())],
+                    labels: vec![
+                        ("entry", "a\"b\\c\n\rd".to_owned()),
+                        ("side", "source".to_owned()),
+                    ],
                     value: 412_600_000.0,
                 }],
             },
@@ -72,7 +91,10 @@ mod tests {
                 name: "imglife_sync_duration_seconds",
                 kind: Kind::Gauge,
                 help: "How long it took",
-                samples: vec![Sample { labels: Vec::new(), value: 12.4 }],
+                samples: vec![Sample {
+                    labels: Vec::new(),
+                    value: 12.4,
+                }],
             },
         ];
         insta::assert_snapshot!(draw(&families), @r#"

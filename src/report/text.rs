@@ -1,6 +1,7 @@
 //! Documents for people: aligned text for terminals and CI logs.
 //!
-//! Owns layout, colours and how amounts are written. Every text of a document is made safe to show here.
+//! Owns layout, colours and how amounts are written. Every text of a document is made safe to show
+//! here.
 
 use std::time::Duration;
 
@@ -27,14 +28,25 @@ const QUIET: Ansi = Ansi::new().dimmed();
 pub fn draw(document: &Document, style: Style) -> String {
     let blocks = document.blocks.iter().map(|block| match block {
         Block::Table(table) => draw_table(table, style),
-        Block::Lines(lines) => lines.iter().map(|line| format!("{}\n", printable(line))).collect(),
+        Block::Lines(lines) => lines
+            .iter()
+            .map(|line| format!("{}\n", printable(line)))
+            .collect(),
         Block::Summary(summary) => draw_summary(summary, style),
     });
-    let drawn = blocks.filter(|block| !block.is_empty()).collect::<Vec<_>>().join("\n");
-    if drawn.lines().any(is_command) { drawn.lines().map(inert).collect() } else { drawn }
+    let drawn = blocks
+        .filter(|block| !block.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n");
+    if drawn.lines().any(is_command) {
+        drawn.lines().map(inert).collect()
+    } else {
+        drawn
+    }
 }
 
-/// Returns whether the runners of GitHub's, Gitea's and Forgejo's actions would take a line of a job's log for a command to them.
+/// Returns whether the runners of GitHub's, Gitea's and Forgejo's actions would take a line of a
+/// job's log for a command to them.
 fn is_command(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("::") || line.starts_with("##[")
@@ -42,19 +54,38 @@ fn is_command(line: &str) -> bool {
 
 /// Returns a line as text, and no more than that.
 fn inert(line: &str) -> String {
-    if is_command(line) { format!("| {line}\n") } else { format!("{line}\n") }
+    if is_command(line) {
+        format!("| {line}\n")
+    } else {
+        format!("{line}\n")
+    }
 }
 
 fn draw_table(table: &Table, style: Style) -> String {
     let mut grid = Grid::new(TABLE_GAP);
     for row in &table.rows {
-        grid.push(row.iter().map(|cell| Piece::new(&cell.text, tone(cell.tone))).collect());
+        grid.push(
+            row.iter()
+                .map(|cell| Piece::new(&cell.text, tone(cell.tone)))
+                .collect(),
+        );
     }
     grid.align_amounts();
     if !table.columns.is_empty() {
-        grid.lines.insert(0, table.columns.iter().map(|column| Piece::new(column, QUIET)).collect());
+        grid.lines.insert(
+            0,
+            table
+                .columns
+                .iter()
+                .map(|column| Piece::new(column, QUIET))
+                .collect(),
+        );
     }
-    let title = table.title.iter().map(|title| Piece::new(title, TITLE).painted(style) + "\n").collect::<String>();
+    let title = table
+        .title
+        .iter()
+        .map(|title| Piece::new(title, TITLE).painted(style) + "\n")
+        .collect::<String>();
     title + &grid.draw(style)
 }
 
@@ -76,15 +107,29 @@ fn draw_summary(summary: &Summary, style: Style) -> String {
     format!("{header}\n{rule}\n{}", grid.draw(style))
 }
 
-/// Adds `row` behind its tree lines `lead`, and the rows below it, whose tree lines begin with `below`.
+/// Adds `row` behind its tree lines `lead`, and the rows below it, whose tree lines begin with
+/// `below`.
 fn push_summary_row(grid: &mut Grid, row: &SummaryRow, lead: &str, below: &str) {
     let label = Piece::new(&format!("{lead}{}", row.label), Ansi::new());
     let extra = row.extra.as_deref().unwrap_or_default();
-    grid.push(vec![label, Piece::new(&row.value, tone(row.tone)), Piece::new(extra, Ansi::new())]);
+    grid.push(vec![
+        label,
+        Piece::new(&row.value, tone(row.tone)),
+        Piece::new(extra, Ansi::new()),
+    ]);
     let last = row.children.len().saturating_sub(1);
     for (position, child) in row.children.iter().enumerate() {
-        let (lead, deeper) = if position == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        push_summary_row(grid, child, &format!("{below}{lead}"), &format!("{below}{deeper}"));
+        let (lead, deeper) = if position == last {
+            ("└─ ", "   ")
+        } else {
+            ("├─ ", "│  ")
+        };
+        push_summary_row(
+            grid,
+            child,
+            &format!("{below}{lead}"),
+            &format!("{below}{deeper}"),
+        );
     }
 }
 
@@ -96,7 +141,10 @@ struct Piece {
 
 impl Piece {
     fn new(text: &str, ansi: Ansi) -> Piece {
-        Piece { text: printable(text).into_owned(), ansi }
+        Piece {
+            text: printable(text).into_owned(),
+            ansi,
+        }
     }
 
     fn width(&self) -> usize {
@@ -104,7 +152,11 @@ impl Piece {
     }
 
     fn painted(&self, style: Style) -> String {
-        if style.color && !self.ansi.is_plain() { format!("{}{}{:#}", self.ansi, self.text, self.ansi) } else { self.text.clone() }
+        if style.color && !self.ansi.is_plain() {
+            format!("{}{}{:#}", self.ansi, self.text, self.ansi)
+        } else {
+            self.text.clone()
+        }
     }
 }
 
@@ -118,7 +170,11 @@ struct Grid {
 
 impl Grid {
     fn new(gap: usize) -> Grid {
-        Grid { gap, lines: Vec::new(), right: Vec::new() }
+        Grid {
+            gap,
+            lines: Vec::new(),
+            right: Vec::new(),
+        }
     }
 
     fn push(&mut self, line: Vec<Piece>) {
@@ -137,14 +193,19 @@ impl Grid {
     fn align_amounts(&mut self) {
         self.right = (0..self.columns())
             .filter(|column| {
-                let mut filled = self.column(*column).filter(|piece| !piece.text.is_empty()).peekable();
+                let mut filled = self
+                    .column(*column)
+                    .filter(|piece| !piece.text.is_empty())
+                    .peekable();
                 filled.peek().is_some() && filled.all(|piece| is_amount(&piece.text))
             })
             .collect();
     }
 
     fn draw(&self, style: Style) -> String {
-        let widths: Vec<usize> = (0..self.columns()).map(|column| self.column(column).map(Piece::width).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..self.columns())
+            .map(|column| self.column(column).map(Piece::width).max().unwrap_or(0))
+            .collect();
         let mut drawn = String::new();
         for line in &self.lines {
             // Blanks are written before the text that follows them, so that no line ends in blanks.
@@ -159,7 +220,12 @@ impl Grid {
                     drawn += &piece.painted(style);
                     blanks = 0;
                 }
-                blanks += self.gap + if self.right.contains(&column) { 0 } else { padding };
+                blanks += self.gap
+                    + if self.right.contains(&column) {
+                        0
+                    } else {
+                        padding
+                    };
             }
             drawn += "\n";
         }
@@ -188,7 +254,8 @@ fn tone(tone: Tone) -> Ansi {
     }
 }
 
-/// Returns an amount of bytes in decimal units (1 kB is 1000 bytes): `512 B`, `1.07 GB`, `412.6 MB`.
+/// Returns an amount of bytes in decimal units (1 kB is 1000 bytes): `512 B`, `1.07 GB`, `412.6
+/// MB`.
 pub fn human_bytes(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -227,24 +294,44 @@ mod tests {
 
     #[test]
     fn no_line_is_a_command_to_the_runner_that_reads_it() {
-        let lines = ["::error::x", "  ::group::y", "##[group]z", "a ::b"].map(str::to_owned).to_vec();
-        let document = Document { blocks: vec![Block::Lines(lines)] };
-        assert_eq!(draw(&document, Style::default()), "| ::error::x\n|   ::group::y\n| ##[group]z\na ::b\n");
+        let lines = ["::error::x", "  ::group::y", "##[group]z", "a ::b"]
+            .map(str::to_owned)
+            .to_vec();
+        let document = Document {
+            blocks: vec![Block::Lines(lines)],
+        };
+        assert_eq!(
+            draw(&document, Style::default()),
+            "| ::error::x\n|   ::group::y\n| ##[group]z\na ::b\n"
+        );
     }
     use crate::report::Cell;
 
     fn summary() -> Summary {
         let mut selected = SummaryRow::new("Tags selected", 8);
         selected.children = vec![
-            SummaryRow { extra: Some(human_bytes(412_600_000)), ..SummaryRow::new("Copied", 3) },
+            SummaryRow {
+                extra: Some(human_bytes(412_600_000)),
+                ..SummaryRow::new("Copied", 3)
+            },
             SummaryRow::new("Up to date", 5),
             SummaryRow::new("Failed", 0),
         ];
-        Summary { title: "Sync".to_owned(), dry_run: false, duration: Some(Duration::from_millis(12_400)), rows: vec![selected] }
+        Summary {
+            title: "Sync".to_owned(),
+            dry_run: false,
+            duration: Some(Duration::from_millis(12_400)),
+            rows: vec![selected],
+        }
     }
 
     fn plain(block: Block) -> String {
-        draw(&Document { blocks: vec![block] }, Style::default())
+        draw(
+            &Document {
+                blocks: vec![block],
+            },
+            Style::default(),
+        )
     }
 
     #[test]
@@ -264,7 +351,10 @@ mod tests {
         let mut summary = summary();
         summary.dry_run = true;
         summary.rows[0].value = "1208".to_owned();
-        summary.rows[0].children[0].children = vec![SummaryRow::new("Mounted", 1), SummaryRow::new("Streamed", 2)];
+        summary.rows[0].children[0].children = vec![
+            SummaryRow::new("Mounted", 1),
+            SummaryRow::new("Streamed", 2),
+        ];
         summary.rows[0].children[2].children = vec![SummaryRow::new("Source", 0)];
         insta::assert_snapshot!(plain(Block::Summary(summary)), @"
         Sync [dry-run] · 12.4s
@@ -281,8 +371,16 @@ mod tests {
 
     #[test]
     fn values_that_are_words_start_at_the_same_column() {
-        let rows = vec![SummaryRow::new("Project", "group/app"), SummaryRow::new("Revision", "0123abc")];
-        let summary = Summary { title: "Register".to_owned(), dry_run: false, duration: None, rows };
+        let rows = vec![
+            SummaryRow::new("Project", "group/app"),
+            SummaryRow::new("Revision", "0123abc"),
+        ];
+        let summary = Summary {
+            title: "Register".to_owned(),
+            dry_run: false,
+            duration: None,
+            rows,
+        };
         insta::assert_snapshot!(plain(Block::Summary(summary)), @"
         Register
         ───────────────────────────────────
@@ -295,11 +393,27 @@ mod tests {
     fn tables_are_aligned_by_what_is_seen_and_hostile_text_is_harmless() {
         let table = Table {
             title: Some("Mirrors\u{1b}[2J".to_owned()),
-            columns: ["Image", "Result", "Moved", "Why"].map(str::to_owned).to_vec(),
+            columns: ["Image", "Result", "Moved", "Why"]
+                .map(str::to_owned)
+                .to_vec(),
             rows: vec![
-                vec![Cell::plain("映像:3.21"), Cell::plain("copied"), Cell::plain("12.3 MB"), Cell::plain("")],
-                vec![Cell::plain("a\n::error::b"), Cell::toned("failed", Tone::Bad), Cell::plain(""), Cell::plain("\u{202e}gnp")],
-                vec![Cell::plain("alpine"), Cell::plain("copied"), Cell::plain("1.07 GB")],
+                vec![
+                    Cell::plain("映像:3.21"),
+                    Cell::plain("copied"),
+                    Cell::plain("12.3 MB"),
+                    Cell::plain(""),
+                ],
+                vec![
+                    Cell::plain("a\n::error::b"),
+                    Cell::toned("failed", Tone::Bad),
+                    Cell::plain(""),
+                    Cell::plain("\u{202e}gnp"),
+                ],
+                vec![
+                    Cell::plain("alpine"),
+                    Cell::plain("copied"),
+                    Cell::plain("1.07 GB"),
+                ],
             ],
         };
         insta::assert_snapshot!(plain(Block::Table(table)), @r"
@@ -314,29 +428,69 @@ mod tests {
     #[test]
     fn blocks_are_parted_by_a_blank_line() {
         let document = Document {
-            blocks: vec![Block::Lines(vec!["one".to_owned(), "two\u{7}".to_owned()]), Block::Lines(Vec::new()), Block::Summary(summary())],
+            blocks: vec![
+                Block::Lines(vec!["one".to_owned(), "two\u{7}".to_owned()]),
+                Block::Lines(Vec::new()),
+                Block::Summary(summary()),
+            ],
         };
         let text = draw(&document, Style::default());
-        assert!(text.starts_with("one\ntwo\\u{7}\n\nSync · 12.4s\n───"), "{text}");
+        assert!(
+            text.starts_with("one\ntwo\\u{7}\n\nSync · 12.4s\n───"),
+            "{text}"
+        );
     }
 
     #[test]
     fn colours_are_drawn_only_when_asked_for_and_do_not_shift_columns() {
-        let rows = vec![vec![Cell::toned("ok", Tone::Good), Cell::plain("x")], vec![Cell::toned("failed", Tone::Bad), Cell::plain("y")]];
-        let document = Document { blocks: vec![Block::Table(Table { rows, ..Table::default() }), Block::Summary(summary())] };
+        let rows = vec![
+            vec![Cell::toned("ok", Tone::Good), Cell::plain("x")],
+            vec![Cell::toned("failed", Tone::Bad), Cell::plain("y")],
+        ];
+        let document = Document {
+            blocks: vec![
+                Block::Table(Table {
+                    rows,
+                    ..Table::default()
+                }),
+                Block::Summary(summary()),
+            ],
+        };
         let colored = draw(&document, Style { color: true });
-        assert!(colored.starts_with("\u{1b}[32mok\u{1b}[0m      x\n\u{1b}[31mfailed\u{1b}[0m  y\n"), "{colored:?}");
+        assert!(
+            colored.starts_with("\u{1b}[32mok\u{1b}[0m      x\n\u{1b}[31mfailed\u{1b}[0m  y\n"),
+            "{colored:?}"
+        );
         let uncolored = draw(&document, Style::default());
         assert!(!uncolored.contains('\u{1b}'));
-        let stripped = ["\u{1b}[32m", "\u{1b}[31m", "\u{1b}[1m", "\u{1b}[2m", "\u{1b}[0m"]
-            .iter()
-            .fold(colored, |text, sequence| text.replace(sequence, ""));
+        let stripped = [
+            "\u{1b}[32m",
+            "\u{1b}[31m",
+            "\u{1b}[1m",
+            "\u{1b}[2m",
+            "\u{1b}[0m",
+        ]
+        .iter()
+        .fold(colored, |text, sequence| text.replace(sequence, ""));
         assert_eq!(stripped, uncolored);
     }
 
     #[test]
     fn amounts_of_bytes_keep_their_unit_when_rounded() {
-        let shown = [0, 512, 999, 1000, 12_345, 999_949, 999_950, 9_995_000, 412_600_000, 1_070_000_000, u64::MAX].map(human_bytes);
+        let shown = [
+            0,
+            512,
+            999,
+            1000,
+            12_345,
+            999_949,
+            999_950,
+            9_995_000,
+            412_600_000,
+            1_070_000_000,
+            u64::MAX,
+        ]
+        .map(human_bytes);
         insta::assert_snapshot!(shown.join("\n"), @"
         0 B
         512 B
@@ -354,8 +508,19 @@ mod tests {
 
     #[test]
     fn durations_carry_over_when_rounded() {
-        let shown = [0, 49, 440, 12_400, 59_949, 59_950, 192_000, 3_599_500, 3_720_000, 363_600_000]
-            .map(|milliseconds| human_duration(Duration::from_millis(milliseconds)));
+        let shown = [
+            0,
+            49,
+            440,
+            12_400,
+            59_949,
+            59_950,
+            192_000,
+            3_599_500,
+            3_720_000,
+            363_600_000,
+        ]
+        .map(|milliseconds| human_duration(Duration::from_millis(milliseconds)));
         insta::assert_snapshot!(shown.join("\n"), @"
         0.0s
         0.0s

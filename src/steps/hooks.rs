@@ -26,7 +26,9 @@ impl HookReport {
     /// Returns the line of a report that tells of its failure.
     pub fn problem(&self) -> Option<String> {
         let severity = if self.tolerated { "warning" } else { "error" };
-        self.error.as_ref().map(|error| format!("{severity}: hook `{}`: {error}", self.command))
+        self.error
+            .as_ref()
+            .map(|error| format!("{severity}: hook `{}`: {error}", self.command))
     }
 }
 
@@ -45,7 +47,11 @@ pub async fn run_hook(
         result = runner.run(hook, values) => result.map_err(|error| crate::error::chain(&error)),
         () = cancel.cancelled() => Err("interrupted".to_owned()),
     };
-    let report = HookReport { command: runner.shown(&hook.command), tolerated: hook.continue_on_error, error: result.err() };
+    let report = HookReport {
+        command: runner.shown(&hook.command),
+        tolerated: hook.continue_on_error,
+        error: result.err(),
+    };
     let go_on = !report.failed();
     reports.push(report);
     go_on

@@ -1,4 +1,5 @@
-//! What stands on what: how images stand that are referred to by repository and tag, be they current or of an earlier time. Pure.
+//! What stands on what: how images stand that are referred to by repository and tag, be they
+//! current or of an earlier time. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,14 +39,20 @@ pub enum Currency {
     Untold,
 }
 
-/// Returns what each base of the configuration is called, as far as that is told without asking a registry.
+/// Returns what each base of the configuration is called, as far as that is told without asking a
+/// registry.
 pub fn identities_offline(config: &Config) -> Vec<Result<Identity, Trouble>> {
-    let Some(build) = &config.build else { return Vec::new() };
+    let Some(build) = &config.build else {
+        return Vec::new();
+    };
     let told = |position| {
         let entry = mirror(config, build, position)?;
         let tag = match &entry.selection {
             Selection::Fixed(_) => newest_listed(entry, &[]),
-            Selection::Pattern(_) => Err(Trouble::new(format!("which tag of {} is the newest is not known without asking", entry.target))),
+            Selection::Pattern(_) => Err(Trouble::new(format!(
+                "which tag of {} is the newest is not known without asking",
+                entry.target
+            ))),
         };
         Some((position, tag))
     };
@@ -63,17 +70,25 @@ impl<'a> Lineage<'a> {
         for entry in config.sync.iter().flat_map(|sync| &sync.entries) {
             mirrors.entry(&entry.target).or_default().push(entry);
         }
-        Lineage { config, identities, bases, mirrors }
+        Lineage {
+            config,
+            identities,
+            bases,
+            mirrors,
+        }
     }
 
     /// Returns the bases of the configuration with what they are called now, in its order.
-    pub fn all_bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
+    pub fn all_bases(
+        &self,
+    ) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
         images(self.config).iter().zip(self.identities)
     }
 
     /// Returns the same without development images, which no report shows.
     pub fn bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
-        self.all_bases().filter(|(image, _)| image.image_type != ImageType::SpecialDevelopment)
+        self.all_bases()
+            .filter(|(image, _)| image.image_type != ImageType::SpecialDevelopment)
     }
 
     /// Returns the entries that mirror to `repository`.
@@ -81,24 +96,37 @@ impl<'a> Lineage<'a> {
         self.mirrors.get(repository).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the entry that a tag of a mirror is of. One that no entry selects any more is of the first.
+    /// Returns the entry that a tag of a mirror is of. One that no entry selects any more is of the
+    /// first.
     pub fn entry(&self, repository: &Repository, tag: &Tag) -> Option<&'a Entry> {
         let entries = self.entries(repository);
         let selects = |entry: &&&Entry| match &entry.selection {
             Selection::Fixed(fixed) => fixed == tag,
             Selection::Pattern(pattern) => pattern.tag_regex.regex.is_match(tag.as_str()),
         };
-        entries.iter().find(selects).or_else(|| entries.first()).copied()
+        entries
+            .iter()
+            .find(selects)
+            .or_else(|| entries.first())
+            .copied()
     }
 
-    /// Returns how the image `repository:tag` stands; `None` when the configuration has no such repository.
+    /// Returns how the image `repository:tag` stands; `None` when the configuration has no such
+    /// repository.
     pub fn image(&self, repository: &Repository, tag: &Tag, judge: &Judge<'_>) -> Option<Referred> {
         if let Some(positions) = self.bases.get(repository) {
             return Some(self.base(positions, tag, judge));
         }
         let entry = self.entry(repository, tag)?;
         let versions = Versions::Tags(vec![tag.as_str()]);
-        let parts: Vec<Part<'_>> = entry.lifecycle.iter().map(|lifecycle| Part { lifecycle, versions: versions.clone() }).collect();
+        let parts: Vec<Part<'_>> = entry
+            .lifecycle
+            .iter()
+            .map(|lifecycle| Part {
+                lifecycle,
+                versions: versions.clone(),
+            })
+            .collect();
         Some(Referred::of(Currency::Untold, &parts, judge))
     }
 
@@ -106,8 +134,12 @@ impl<'a> Lineage<'a> {
     pub fn reference(&self, reference: &ImageReference, judge: &Judge<'_>) -> Option<Referred> {
         match &reference.tag {
             Some(tag) => self.image(&reference.repository, tag, judge),
-            None if self.bases.contains_key(&reference.repository) => Some(Referred::unknown(Currency::Outdated)),
-            None if self.mirrors.contains_key(&reference.repository) => Some(Referred::unknown(Currency::Untold)),
+            None if self.bases.contains_key(&reference.repository) => {
+                Some(Referred::unknown(Currency::Outdated))
+            }
+            None if self.mirrors.contains_key(&reference.repository) => {
+                Some(Referred::unknown(Currency::Untold))
+            }
             None => None,
         }
     }
@@ -116,18 +148,33 @@ impl<'a> Lineage<'a> {
         let all = images(self.config);
         let current = positions.iter().copied().find_map(|position| {
             let identity = self.identities.get(position)?.as_ref().ok()?;
-            (identity.tag == *tag || all[position].aliases.contains(tag)).then_some((position, identity))
+            (identity.tag == *tag || all[position].aliases.contains(tag))
+                .then_some((position, identity))
         });
         if let Some((position, identity)) = current {
-            let image = BuildImage { mirror_tag: Some(identity.base_tag.clone()), ..all[position].clone() };
+            let image = BuildImage {
+                mirror_tag: Some(identity.base_tag.clone()),
+                ..all[position].clone()
+            };
             return Referred::of(Currency::Current, &parts_of(&image, self.config), judge);
         }
-        let is_told = positions.iter().all(|&position| self.identities.get(position).is_some_and(Result::is_ok));
-        let currency = if is_told { Currency::Outdated } else { Currency::Untold };
+        let is_told = positions
+            .iter()
+            .all(|&position| self.identities.get(position).is_some_and(Result::is_ok));
+        let currency = if is_told {
+            Currency::Outdated
+        } else {
+            Currency::Untold
+        };
         let version = TagVersion::of(tag.as_str());
         let likeness = |position: &usize| {
-            let identity = self.identities.get(*position).and_then(|identity| identity.as_ref().ok());
-            identity.map_or(0, |identity| TagVersion::of(identity.tag.as_str()).numbers_shared_with(&version))
+            let identity = self
+                .identities
+                .get(*position)
+                .and_then(|identity| identity.as_ref().ok());
+            identity.map_or(0, |identity| {
+                TagVersion::of(identity.tag.as_str()).numbers_shared_with(&version)
+            })
         };
         let Some(likest) = positions.iter().copied().rev().max_by_key(likeness) else {
             return Referred::unknown(currency);
@@ -144,8 +191,14 @@ impl Referred {
     fn of(currency: Currency, parts: &[Part<'_>], judge: &Judge<'_>) -> Referred {
         let judgement = judge.image(parts);
         let accepted = |finding: &Finding| {
-            let of_product = parts.iter().find(|part| part.lifecycle.product == finding.product)?;
-            of_product.lifecycle.accept.as_ref().map(|accept| accept.until)
+            let of_product = parts
+                .iter()
+                .find(|part| part.lifecycle.product == finding.product)?;
+            of_product
+                .lifecycle
+                .accept
+                .as_ref()
+                .map(|accept| accept.until)
         };
         let ends = judgement.findings.iter().map(|finding| ProductEnd {
             product: finding.product.to_string(),
@@ -153,12 +206,23 @@ impl Referred {
             ends: ends(&finding.standing),
             accepted_until: accepted(finding),
         });
-        Referred { currency, ends: ends.collect(), judgement }
+        Referred {
+            currency,
+            ends: ends.collect(),
+            judgement,
+        }
     }
 
     fn unknown(currency: Currency) -> Referred {
-        let judgement = Judgement { standing: Standing::UNKNOWN, findings: Vec::new() };
-        Referred { currency, judgement, ends: Vec::new() }
+        let judgement = Judgement {
+            standing: Standing::UNKNOWN,
+            findings: Vec::new(),
+        };
+        Referred {
+            currency,
+            judgement,
+            ends: Vec::new(),
+        }
     }
 }
 
@@ -173,7 +237,11 @@ fn ends(standing: &Standing) -> Option<Ends> {
 
 /// Returns what a base consists of. Development images are not looked after.
 fn parts_of<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
-    if image.image_type == ImageType::SpecialDevelopment { Vec::new() } else { parts_of_image(image, config) }
+    if image.image_type == ImageType::SpecialDevelopment {
+        Vec::new()
+    } else {
+        parts_of_image(image, config)
+    }
 }
 
 fn images(config: &Config) -> &[BuildImage] {

@@ -1,4 +1,5 @@
-//! The commands that act, each as observe, plan, execute, report. Rules live here; wiring lives in `app`.
+//! The commands that act, each as observe, plan, execute, report. Rules live here; wiring lives in
+//! `app`.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub mod shard;
 pub mod status;
 pub mod sync;
 
-/// How far a run goes. All modes share observation, plan and report; only what `execute` does differs.
+/// How far a run goes. All modes share observation, plan and report; only what `execute` does
+/// differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Print what would be affected, one a line.
@@ -50,17 +52,34 @@ pub struct Trouble {
 impl Trouble {
     /// Returns a trouble that is on neither side, such as two entries that want the same tag.
     pub fn new(cause: impl Into<String>) -> Trouble {
-        Trouble { side: None, cause: cause.into(), hint: None, shared: None }
+        Trouble {
+            side: None,
+            cause: cause.into(),
+            hint: None,
+            shared: None,
+        }
     }
 
     /// Returns what `error` and its causes say, on `side`.
-    pub fn at(side: Side, error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Trouble {
-        Trouble { side: Some(side), ..Trouble::of(error, hint) }
+    pub fn at(
+        side: Side,
+        error: &(dyn std::error::Error + 'static),
+        hint: Option<String>,
+    ) -> Trouble {
+        Trouble {
+            side: Some(side),
+            ..Trouble::of(error, hint)
+        }
     }
 
     /// Returns what `error` and its causes say.
     pub fn of(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Trouble {
-        Trouble { side: None, cause: chain(error), hint, shared: None }
+        Trouble {
+            side: None,
+            cause: chain(error),
+            hint,
+            shared: None,
+        }
     }
 
     /// Returns the trouble with what of it holds for everything at a place.
@@ -78,6 +97,9 @@ impl Trouble {
 }
 
 /// Writes a duration as reports have it: in seconds, to the millisecond.
-pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
 }

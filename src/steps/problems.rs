@@ -1,4 +1,5 @@
-//! What went wrong with the items of a run, in lines for people. What is the same of several is said once; programs are told each.
+//! What went wrong with the items of a run, in lines for people. What is the same of several is
+//! said once; programs are told each.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,13 @@ use crate::error::Side;
 const NAMED: usize = 5;
 
 /// Severity, what the items are called, side, words, hint.
-type Kind<'a> = (&'static str, &'static str, Option<Side>, &'a str, Option<&'a str>);
+type Kind<'a> = (
+    &'static str,
+    &'static str,
+    Option<Side>,
+    &'a str,
+    Option<&'a str>,
+);
 
 /// What went wrong with one item.
 pub(super) struct Problem<'a> {
@@ -24,8 +31,18 @@ pub(super) struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
-    pub(super) fn error(what: &'static str, name: impl Into<String>, trouble: &'a Trouble) -> Problem<'a> {
-        Problem { severity: "error", what, name: name.into(), trouble, log: "" }
+    pub(super) fn error(
+        what: &'static str,
+        name: impl Into<String>,
+        trouble: &'a Trouble,
+    ) -> Problem<'a> {
+        Problem {
+            severity: "error",
+            what,
+            name: name.into(),
+            trouble,
+            log: "",
+        }
     }
 
     /// Returns the words that several items can have in common.
@@ -37,7 +54,13 @@ impl<'a> Problem<'a> {
     fn kind(&self) -> Option<Kind<'a>> {
         let trouble = self.trouble;
         let common = trouble.shared.as_ref().unwrap_or(&trouble.cause);
-        self.log.is_empty().then_some((self.severity, self.what, trouble.side, common, trouble.hint.as_deref()))
+        self.log.is_empty().then_some((
+            self.severity,
+            self.what,
+            trouble.side,
+            common,
+            trouble.hint.as_deref(),
+        ))
     }
 
     /// Returns `text` behind its side, unless it begins with that, as what comes from a copy does.
@@ -67,16 +90,38 @@ pub(super) fn lines<'a>(problems: impl IntoIterator<Item = Problem<'a>>) -> Vec<
     for group in &groups {
         let Some(first) = group.first() else { continue };
         if let [only] = group.as_slice() {
-            lines.push(format!("{}: {}: {}", only.severity, only.name, only.sided(&only.trouble.cause)));
+            lines.push(format!(
+                "{}: {}: {}",
+                only.severity,
+                only.name,
+                only.sided(&only.trouble.cause)
+            ));
             lines.extend(only.log.lines().map(|line| format!("  | {line}")));
         } else {
-            lines.push(format!("{}: {} {}: {}", first.severity, group.len(), first.what, first.sided(first.common())));
-            lines.extend(group.iter().take(NAMED).map(|problem| format!("  {}", problem.name)));
+            lines.push(format!(
+                "{}: {} {}: {}",
+                first.severity,
+                group.len(),
+                first.what,
+                first.sided(first.common())
+            ));
+            lines.extend(
+                group
+                    .iter()
+                    .take(NAMED)
+                    .map(|problem| format!("  {}", problem.name)),
+            );
             if let Some(more @ 1..) = group.len().checked_sub(NAMED) {
                 lines.push(format!("  and {more} more"));
             }
         }
-        lines.extend(first.trouble.hint.iter().map(|hint| format!("  hint: {hint}")));
+        lines.extend(
+            first
+                .trouble
+                .hint
+                .iter()
+                .map(|hint| format!("  hint: {hint}")),
+        );
     }
     lines
 }
@@ -97,12 +142,38 @@ mod tests {
         let of = |name: &str, trouble| Problem::error("tags", name, trouble);
         assert_eq!(
             lines([of("a:1", &first), of("a:0", &other), of("a:2", &second)]),
-            ["error: 2 tags: target: r.example: no answer", "  a:1", "  a:2", "  hint: is it up?", "error: a:0: no platform"]
+            [
+                "error: 2 tags: target: r.example: no answer",
+                "  a:1",
+                "  a:2",
+                "  hint: is it up?",
+                "error: a:0: no platform"
+            ]
         );
-        assert_eq!(lines([of("a:1", &first)]), ["error: a:1: target: r.example: cannot look up a:1: no answer", "  hint: is it up?"]);
+        assert_eq!(
+            lines([of("a:1", &first)]),
+            [
+                "error: a:1: target: r.example: cannot look up a:1: no answer",
+                "  hint: is it up?"
+            ]
+        );
         let many: Vec<String> = lines((0..12).map(|_| of("a", &other)));
-        assert_eq!((many.len(), many.last().map(String::as_str)), (7, Some("  and 7 more")));
-        let logged = || Problem { log: "line", ..of("a:0", &other) };
-        assert_eq!(lines([logged(), logged()]), ["error: a:0: no platform", "  | line", "error: a:0: no platform", "  | line"]);
+        assert_eq!(
+            (many.len(), many.last().map(String::as_str)),
+            (7, Some("  and 7 more"))
+        );
+        let logged = || Problem {
+            log: "line",
+            ..of("a:0", &other)
+        };
+        assert_eq!(
+            lines([logged(), logged()]),
+            [
+                "error: a:0: no platform",
+                "  | line",
+                "error: a:0: no platform",
+                "  | line"
+            ]
+        );
     }
 }

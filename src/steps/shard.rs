@@ -5,7 +5,8 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobMatcher};
 use thiserror::Error;
 
-/// One of several parts that a run is divided into. The parts are disjoint and together make the whole.
+/// One of several parts that a run is divided into. The parts are disjoint and together make the
+/// whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// From 1 to `count`.
@@ -16,10 +17,13 @@ pub struct Shard {
 impl Shard {
     /// Returns the `index`-th of `count` parts, or `None` when there is no such part.
     pub fn new(index: usize, count: usize) -> Option<Shard> {
-        (1..=count).contains(&index).then_some(Shard { index, count })
+        (1..=count)
+            .contains(&index)
+            .then_some(Shard { index, count })
     }
 
-    /// Returns whether the group at `position` (from 0, in the order of the configuration) belongs to this part.
+    /// Returns whether the group at `position` (from 0, in the order of the configuration) belongs
+    /// to this part.
     pub fn has(self, position: usize) -> bool {
         position % self.count == self.index - 1
     }
@@ -47,29 +51,44 @@ pub enum OnlyError {
 }
 
 impl Only {
-    /// Returns the names that match one of `patterns`: `*` and `?` stand for any characters, `/` included.
+    /// Returns the names that match one of `patterns`: `*` and `?` stand for any characters, `/`
+    /// included.
     pub fn new(patterns: &[String]) -> Result<Only, OnlyError> {
         let patterns = patterns.iter().map(|pattern| {
             let glob = GlobBuilder::new(pattern)
                 .build()
-                .map_err(|error| OnlyError::Malformed { pattern: pattern.clone(), reason: error.kind().to_string() })?;
+                .map_err(|error| OnlyError::Malformed {
+                    pattern: pattern.clone(),
+                    reason: error.kind().to_string(),
+                })?;
             Ok((pattern.clone(), glob.compile_matcher()))
         });
-        Ok(Only { patterns: patterns.collect::<Result<_, _>>()? })
+        Ok(Only {
+            patterns: patterns.collect::<Result<_, _>>()?,
+        })
     }
 
-    /// Returns the same with patterns of OCI layouts below `directory`, as configurations and reports have them.
+    /// Returns the same with patterns of OCI layouts below `directory`, as configurations and
+    /// reports have them.
     pub fn below(patterns: &[String], directory: &Path) -> Result<Only, OnlyError> {
-        let resolved = patterns.iter().map(|pattern| match pattern.strip_prefix("ocidir://") {
-            Some(path) if !path.starts_with('/') => {
-                let directory = directory.to_string_lossy();
-                format!("ocidir://{}/{}", globset::escape(directory.trim_end_matches('/')), path.trim_start_matches("./"))
-            }
-            _ => pattern.clone(),
-        });
+        let resolved = patterns
+            .iter()
+            .map(|pattern| match pattern.strip_prefix("ocidir://") {
+                Some(path) if !path.starts_with('/') => {
+                    let directory = directory.to_string_lossy();
+                    format!(
+                        "ocidir://{}/{}",
+                        globset::escape(directory.trim_end_matches('/')),
+                        path.trim_start_matches("./")
+                    )
+                }
+                _ => pattern.clone(),
+            });
         let only = Only::new(&resolved.collect::<Vec<_>>())?;
         let globs = only.patterns.into_iter().map(|(_, glob)| glob);
-        Ok(Only { patterns: patterns.iter().cloned().zip(globs).collect() })
+        Ok(Only {
+            patterns: patterns.iter().cloned().zip(globs).collect(),
+        })
     }
 
     /// Returns the patterns as they were given.
@@ -79,14 +98,22 @@ impl Only {
 
     /// Returns whether one of the `names` of an item is asked for.
     pub fn has(&self, names: &[String]) -> bool {
-        self.patterns.is_empty() || self.patterns.iter().any(|(_, glob)| names.iter().any(|name| glob.is_match(name)))
+        self.patterns.is_empty()
+            || self
+                .patterns
+                .iter()
+                .any(|(_, glob)| names.iter().any(|name| glob.is_match(name)))
     }
 
-    /// Fails when a pattern matches none of `items`, each with its names: a misspelt name must not look like success.
+    /// Fails when a pattern matches none of `items`, each with its names: a misspelt name must not
+    /// look like success.
     pub fn check(&self, items: &[Vec<String>]) -> Result<(), OnlyError> {
-        let matches_nothing = |glob: &GlobMatcher| !items.iter().flatten().any(|name| glob.is_match(name));
+        let matches_nothing =
+            |glob: &GlobMatcher| !items.iter().flatten().any(|name| glob.is_match(name));
         match self.patterns.iter().find(|(_, glob)| matches_nothing(glob)) {
-            Some((pattern, _)) => Err(OnlyError::MatchesNothing { pattern: pattern.clone() }),
+            Some((pattern, _)) => Err(OnlyError::MatchesNothing {
+                pattern: pattern.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -100,7 +127,10 @@ mod tests {
     fn shards_are_disjoint_and_together_whole() {
         for count in 1..6 {
             for position in 0..30 {
-                let owners = (1..=count).filter_map(|index| Shard::new(index, count)).filter(|shard| shard.has(position)).count();
+                let owners = (1..=count)
+                    .filter_map(|index| Shard::new(index, count))
+                    .filter(|shard| shard.has(position))
+                    .count();
                 assert_eq!(owners, 1);
             }
         }
@@ -119,20 +149,33 @@ mod tests {
 
     #[test]
     fn layouts_are_named_as_the_configuration_has_them() {
-        let only = |pattern: &str| Only::below(&[pattern.to_owned()], Path::new("/my [project]")).expect("a pattern");
+        let only = |pattern: &str| {
+            Only::below(&[pattern.to_owned()], Path::new("/my [project]")).expect("a pattern")
+        };
         let names = ["ocidir:///my [project]/mirrors/alpine".to_owned()];
-        for pattern in ["ocidir://mirrors/alpine", "ocidir://./mirrors/*", "ocidir:///my*"] {
+        for pattern in [
+            "ocidir://mirrors/alpine",
+            "ocidir://./mirrors/*",
+            "ocidir:///my*",
+        ] {
             assert!(only(pattern).has(&names), "{pattern}");
         }
         assert!(!only("ocidir://alpine").has(&names));
-        let error = only("ocidir://alpine").check(&[names.to_vec()]).expect_err("nothing matches");
-        assert_eq!(error.to_string(), "`--only ocidir://alpine` matches nothing");
+        let error = only("ocidir://alpine")
+            .check(&[names.to_vec()])
+            .expect_err("nothing matches");
+        assert_eq!(
+            error.to_string(),
+            "`--only ocidir://alpine` matches nothing"
+        );
     }
 
     #[test]
     fn a_pattern_that_matches_nothing_is_an_error() {
         let only = Only::new(&["alpin".to_owned()]).expect("patterns");
-        let error = only.check(&[vec!["alpine".to_owned()]]).expect_err("nothing matches");
+        let error = only
+            .check(&[vec!["alpine".to_owned()]])
+            .expect_err("nothing matches");
         assert_eq!(error.to_string(), "`--only alpin` matches nothing");
         assert!(Only::new(&["[".to_owned()]).is_err());
     }
@@ -145,12 +188,20 @@ mod fuzz_tests {
 
     #[test]
     fn fuzzing_what_is_wanted_only() {
-        fuzz("what is wanted only", &["alpine*", "r.example/[ab]/{c,d}/?", "**/x"], |input| {
-            let patterns: Vec<String> = text(input).lines().take(20).map(str::to_owned).collect();
-            match Only::new(&patterns) {
-                Ok(only) => drop((only.has(&["r.example/a/c/x".to_owned()]), only.check(&[vec!["alpine".to_owned()]]).is_ok())),
-                Err(error) => assert!(!error.to_string().is_empty()),
-            }
-        });
+        fuzz(
+            "what is wanted only",
+            &["alpine*", "r.example/[ab]/{c,d}/?", "**/x"],
+            |input| {
+                let patterns: Vec<String> =
+                    text(input).lines().take(20).map(str::to_owned).collect();
+                match Only::new(&patterns) {
+                    Ok(only) => drop((
+                        only.has(&["r.example/a/c/x".to_owned()]),
+                        only.check(&[vec!["alpine".to_owned()]]).is_ok(),
+                    )),
+                    Err(error) => assert!(!error.to_string().is_empty()),
+                }
+            },
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The spelling of Go templates: the simple substitution is understood, all else is an error that says what to write instead.
+//! The spelling of Go templates: the simple substitution is understood, all else is an error that
+//! says what to write instead.
 
 /// Something that cannot be translated.
 pub(super) struct Untranslatable {
@@ -8,7 +9,8 @@ pub(super) struct Untranslatable {
     pub(super) hint: String,
 }
 
-/// Returns `template` with `{{ .CoreVersion }}` written as `{{ core_version }}`. Lines stay where they are.
+/// Returns `template` with `{{ .CoreVersion }}` written as `{{ core_version }}`. Lines stay where
+/// they are.
 pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
     let mut translated = String::with_capacity(template.len());
     let mut rest = template;
@@ -54,21 +56,26 @@ pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
     Ok(translated)
 }
 
-/// Returns where what begins with two characters at the start of `tail` ends: in `{%}` the one sign does not do both.
+/// Returns where what begins with two characters at the start of `tail` ends: in `{%}` the one sign
+/// does not do both.
 pub(super) fn end_of(tail: &str, mark: &str) -> Option<usize> {
     tail.get(2..)?.find(mark).map(|end| end + 2)
 }
 
 /// Returns how many bytes the block at the start of `tail` has; of `{% raw %}` all up to its end.
 pub(super) fn block(tail: &str) -> usize {
-    let Some(end) = end_of(tail, "%}") else { return tail.len() };
+    let Some(end) = end_of(tail, "%}") else {
+        return tail.len();
+    };
     if tail[2..end].trim_matches('-').trim() != "raw" {
         return end + 2;
     }
     let mut from = end + 2;
     while let Some(start) = tail[from..].find("{%") {
         let start = from + start;
-        let Some(length) = end_of(&tail[start..], "%}") else { break };
+        let Some(length) = end_of(&tail[start..], "%}") else {
+            break;
+        };
         if tail[start + 2..start + length].trim_matches('-').trim() == "endraw" {
             return start + length + 2;
         }
@@ -82,12 +89,18 @@ fn expression(inside: &str, line: usize) -> Result<String, Untranslatable> {
     let body = inside.trim_matches('-').trim();
     let instead = |hint: String| {
         let shown = crate::model::text::excerpt(&format!("{{{{{inside}}}}}"), 80);
-        Err(Untranslatable { line, problem: format!("`{shown}` is Go template syntax"), hint })
+        Err(Untranslatable {
+            line,
+            problem: format!("`{shown}` is Go template syntax"),
+            hint,
+        })
     };
     if let Some(name) = body.strip_prefix('.').and_then(path) {
         return Ok(format!("{{{{{}}}}}", inside.replacen(body, &name, 1)));
     }
-    let (word, after) = body.split_once(char::is_whitespace).map_or((body, ""), |(word, after)| (word, after.trim()));
+    let (word, after) = body
+        .split_once(char::is_whitespace)
+        .map_or((body, ""), |(word, after)| (word, after.trim()));
     let argument = after.strip_prefix('.').and_then(path);
     let condition = argument.clone().unwrap_or_else(|| "...".to_owned());
     match word {
@@ -117,12 +130,14 @@ fn expression(inside: &str, line: usize) -> Result<String, Untranslatable> {
     }
 }
 
-/// Returns a path of names such as `CoreVersion` or `Args.FLAVOUR` as it is written here: the first name in lower case with
-/// underscores, keys as they are. `None` when it is no such path.
+/// Returns a path of names such as `CoreVersion` or `Args.FLAVOUR` as it is written here: the first
+/// name in lower case with underscores, keys as they are. `None` when it is no such path.
 fn path(text: &str) -> Option<String> {
     let is_name = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-            && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+            && name
+                .chars()
+                .all(|character| character.is_ascii_alphanumeric() || character == '_')
     };
     let mut names = text.split('.');
     let first = names.next().filter(|name| is_name(name))?;
@@ -130,7 +145,8 @@ fn path(text: &str) -> Option<String> {
     for (at, character) in first.char_indices() {
         if character.is_ascii_uppercase()
             && at > 0
-            && first[..at].ends_with(|before: char| before.is_ascii_lowercase() || before.is_ascii_digit())
+            && first[..at]
+                .ends_with(|before: char| before.is_ascii_lowercase() || before.is_ascii_digit())
         {
             path.push('_');
         }

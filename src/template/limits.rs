@@ -1,7 +1,9 @@
-//! What keeps a template within bounds: the part of the language that is understood, and what values may grow to.
+//! What keeps a template within bounds: the part of the language that is understood, and what
+//! values may grow to.
 //!
-//! The engine counts instructions, not bytes, and reads long expressions by recursion. So an expression is short, and what is kept
-//! beyond one (by `set` and `for`) is measured; nothing is left then that could double often enough.
+//! The engine counts instructions, not bytes, and reads long expressions by recursion. So an
+//! expression is short, and what is kept beyond one (by `set` and `for`) is measured; nothing is
+//! left then that could double often enough.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -45,14 +47,22 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
         let at = template.len() - rest.len() + start;
         line += template[counted..at].matches('\n').count();
         counted = at;
-        let refuse = |problem: String, hint: &str| Err(Untranslatable { line, problem, hint: hint.to_owned() });
+        let refuse = |problem: String, hint: &str| {
+            Err(Untranslatable {
+                line,
+                problem,
+                hint: hint.to_owned(),
+            })
+        };
         let (before, tail) = rest.split_at(start);
         restricted.push_str(before);
         let second = tail.as_bytes().get(1);
         let plain = match second {
             Some(b'{') => None,
             // What is raw ends elsewhere than its first block does.
-            Some(b'%') => Some(block(tail)).filter(|length| tail[2..*length].contains("{%")).filter(|_| is_raw(tail)),
+            Some(b'%') => Some(block(tail))
+                .filter(|length| tail[2..*length].contains("{%"))
+                .filter(|_| is_raw(tail)),
             Some(b'#') => Some(end_of(tail, "#}").map_or(tail.len(), |end| end + 2)),
             _ => Some(1),
         };
@@ -70,13 +80,22 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
         rest = &tail[inside.len() + 4..];
         expressions += 1;
         if expressions > MOST_EXPRESSIONS {
-            return refuse(format!("there are more than {MOST_EXPRESSIONS} expressions"), "write a shorter template");
+            return refuse(
+                format!("there are more than {MOST_EXPRESSIONS} expressions"),
+                "write a shorter template",
+            );
         }
         if inside.len() > LONGEST_EXPRESSION {
-            return refuse(format!("an expression is longer than {LONGEST_EXPRESSION} bytes"), "write a shorter one");
+            return refuse(
+                format!("an expression is longer than {LONGEST_EXPRESSION} bytes"),
+                "write a shorter one",
+            );
         }
         if top_level(inside, true).any(|(_, letter)| letter == '*') {
-            return refuse("`*` is not understood in templates".to_owned(), "write the text or the number itself");
+            return refuse(
+                "`*` is not understood in templates".to_owned(),
+                "write the text or the number itself",
+            );
         }
         if second == Some(&b'{') {
             restricted.push_str(&tail[..inside.len() + 4]);
@@ -92,13 +111,21 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
             "elif" => {
                 branches += 1;
                 if branches > MOST_BRANCHES {
-                    return refuse(format!("there are more than {MOST_BRANCHES} `elif`"), "write a shorter template");
+                    return refuse(
+                        format!("there are more than {MOST_BRANCHES} `elif`"),
+                        "write a shorter template",
+                    );
                 }
                 None
             }
             "set" => match top_level(body, false).find(|(_, letter)| *letter == '=') {
                 Some((at, _)) => Some(at + 1),
-                None => return refuse("`set` has no value".to_owned(), "write `{% set name = value %}`"),
+                None => {
+                    return refuse(
+                        "`set` has no value".to_owned(),
+                        "write `{% set name = value %}`",
+                    );
+                }
             },
             "for" => {
                 let words = words(body);
@@ -109,7 +136,10 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
                         "write `{% if ... %}` within the loop",
                     );
                 }
-                words.iter().find(|(_, word)| *word == "in").map(|(at, _)| at + 2)
+                words
+                    .iter()
+                    .find(|(_, word)| *word == "in")
+                    .map(|(at, _)| at + 2)
             }
             _ => {
                 let shown = crate::model::text::excerpt(word, 40);
@@ -120,7 +150,11 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
             }
         };
         let (head, kept) = body.split_at(kept_from.unwrap_or(body.len()));
-        let kept = if kept_from.is_some() { format!(" ({kept})|{KEPT} ") } else { kept.to_owned() };
+        let kept = if kept_from.is_some() {
+            format!(" ({kept})|{KEPT} ")
+        } else {
+            kept.to_owned()
+        };
         // Writing to a string cannot fail.
         let _ = write!(restricted, "{{%{opening}{head}{kept}{ending}%}}");
     }
@@ -165,7 +199,9 @@ fn words(text: &str) -> Vec<(usize, &str)> {
     let mut words: Vec<(usize, &str)> = Vec::new();
     for (at, letter) in top_level(text, false).filter(|(_, letter)| is_part(*letter)) {
         match words.last_mut() {
-            Some((start, word)) if *start + word.len() == at => *word = &text[*start..at + letter.len_utf8()],
+            Some((start, word)) if *start + word.len() == at => {
+                *word = &text[*start..at + letter.len_utf8()]
+            }
             _ => words.push((at, &text[at..at + letter.len_utf8()])),
         }
     }
@@ -182,10 +218,15 @@ struct Scan<'t> {
 
 impl<'t> Scan<'t> {
     fn new(text: &'t str) -> Scan<'t> {
-        Scan { text, at: 0, depth: 0 }
+        Scan {
+            text,
+            at: 0,
+            depth: 0,
+        }
     }
 
-    /// Returns the next letter outside of strings; `None` at the end, also that of a string without one.
+    /// Returns the next letter outside of strings; `None` at the end, also that of a string without
+    /// one.
     fn peek_top(&mut self) -> Option<(usize, char)> {
         loop {
             let letter = self.text[self.at..].chars().next()?;
@@ -214,42 +255,72 @@ impl<'t> Scan<'t> {
     }
 }
 
-/// Returns an environment with what a Dockerfile's template is good for: what makes large values of small ones is left out, or bounded.
+/// Returns an environment with what a Dockerfile's template is good for: what makes large values of
+/// small ones is left out, or bounded.
 pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     let total = Arc::new(AtomicUsize::new(0));
     environment.add_filter(KEPT, move |value: Value| {
         let size = OVERHEAD + written(&value)?.len();
         if total.fetch_add(size, Ordering::Relaxed) + size > MOST_KEPT {
-            return Err(too_large(format!("all values take more than {} KiB", MOST_KEPT / 1024)));
+            return Err(too_large(format!(
+                "all values take more than {} KiB",
+                MOST_KEPT / 1024
+            )));
         }
         Ok(value)
     });
     environment.add_filter("join", |value: Value, separator: Option<String>| {
         let mut text = Short::default();
         for (count, part) in value.try_iter()?.enumerate() {
-            let separator = separator.as_deref().filter(|_| count > 0).unwrap_or_default();
+            let separator = separator
+                .as_deref()
+                .filter(|_| count > 0)
+                .unwrap_or_default();
             write!(text, "{separator}{part}").map_err(|_| too_large_value())?;
         }
         Ok::<_, Error>(text.0)
     });
     environment.add_filter("replace", |text: String, from: String, to: String| {
         let found = text.matches(from.as_str()).count();
-        let length = text.len().saturating_sub(found * from.len()).saturating_add(found.saturating_mul(to.len()));
-        if length > LARGEST_VALUE { Err(too_large_value()) } else { Ok(text.replace(&from, &to)) }
+        let length = text
+            .len()
+            .saturating_sub(found * from.len())
+            .saturating_add(found.saturating_mul(to.len()));
+        if length > LARGEST_VALUE {
+            Err(too_large_value())
+        } else {
+            Ok(text.replace(&from, &to))
+        }
     });
     environment.add_filter("split", |text: String, separator: Option<String>| {
         let parts: Vec<String> = match &separator {
-            Some(separator) => text.split(separator.as_str()).take(MOST_PARTS + 1).map(str::to_owned).collect(),
-            None => text.split_whitespace().take(MOST_PARTS + 1).map(str::to_owned).collect(),
+            Some(separator) => text
+                .split(separator.as_str())
+                .take(MOST_PARTS + 1)
+                .map(str::to_owned)
+                .collect(),
+            None => text
+                .split_whitespace()
+                .take(MOST_PARTS + 1)
+                .map(str::to_owned)
+                .collect(),
         };
-        if parts.len() > MOST_PARTS { Err(too_large(format!("a text has more than {MOST_PARTS} parts"))) } else { Ok(parts) }
+        if parts.len() > MOST_PARTS {
+            Err(too_large(format!(
+                "a text has more than {MOST_PARTS} parts"
+            )))
+        } else {
+            Ok(parts)
+        }
     });
     environment.add_function("range", |lower: i64, upper: Option<i64>| {
         let (lower, upper) = upper.map_or((0, lower), |upper| (lower, upper));
         let parts = upper.saturating_sub(lower);
         if usize::try_from(parts).is_ok_and(|parts| parts > MOST_PARTS) {
-            return Err(too_large(format!("a range has more than {MOST_PARTS} numbers")));
+            return Err(too_large(format!(
+                "a range has more than {MOST_PARTS} numbers"
+            )));
         }
         Ok((lower..upper).collect::<Vec<i64>>())
     });
@@ -295,7 +366,10 @@ fn too_large(problem: String) -> Error {
 }
 
 fn too_large_value() -> Error {
-    too_large(format!("a value is larger than {} KiB", LARGEST_VALUE / 1024))
+    too_large(format!(
+        "a value is larger than {} KiB",
+        LARGEST_VALUE / 1024
+    ))
 }
 
 /// Returns a value as it is written.

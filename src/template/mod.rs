@@ -1,6 +1,7 @@
 //! Templates of the configuration and of Dockerfiles: text with variables.
 //!
-//! Owns rendering, its limits, and the spelling that people know from Go templates. What the variables are is up to who renders.
+//! Owns rendering, its limits, and the spelling that people know from Go templates. What the
+//! variables are is up to who renders.
 
 use std::io::{self, Write};
 
@@ -39,18 +40,30 @@ pub struct TemplateError {
     pub hint: Option<String>,
 }
 
-/// Returns the text that `template` makes of `variables`. Undefined variables are errors. `name` is what messages call the template.
+/// Returns the text that `template` makes of `variables`. Undefined variables are errors. `name` is
+/// what messages call the template.
 ///
 /// The template may be a stranger's: what it takes of memory, stack and time is bounded.
-pub fn render(name: &str, template: &str, variables: impl Serialize) -> Result<String, TemplateError> {
-    let source = Source { name, text: template };
+pub fn render(
+    name: &str,
+    template: &str,
+    variables: impl Serialize,
+) -> Result<String, TemplateError> {
+    let source = Source {
+        name,
+        text: template,
+    };
     let known = minijinja::Value::from(Serde(&variables));
     source.in_thread(|| source.render(&known))
 }
 
-/// Fails when `template` is none, or names other variables than these: what no value of them could mend.
+/// Fails when `template` is none, or names other variables than these: what no value of them could
+/// mend.
 pub fn check(name: &str, template: &str, variables: &[&str]) -> Result<(), TemplateError> {
-    let source = Source { name, text: template };
+    let source = Source {
+        name,
+        text: template,
+    };
     source.in_thread(|| source.check(variables))
 }
 
@@ -62,31 +75,59 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn fail(&self, line: Option<usize>, problem: String, hint: Option<String>) -> TemplateError {
-        TemplateError { name: self.name.to_owned(), line, problem, hint }
+        TemplateError {
+            name: self.name.to_owned(),
+            line,
+            problem,
+            hint,
+        }
     }
 
-    fn in_thread<T: Send>(&self, work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
+    fn in_thread<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, TemplateError> + Send,
+    ) -> Result<T, TemplateError> {
         let result = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("template".to_owned()).stack_size(STACK);
-            thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join)
+            let thread = std::thread::Builder::new()
+                .name("template".to_owned())
+                .stack_size(STACK);
+            thread
+                .spawn_scoped(scope, work)
+                .map(std::thread::ScopedJoinHandle::join)
         });
         match result {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(self.fail(None, "it cannot be rendered".to_owned(), None)),
-            Err(error) => Err(self.fail(None, format!("there is no thread to render it: {error}"), None)),
+            Err(error) => Err(self.fail(
+                None,
+                format!("there is no thread to render it: {error}"),
+                None,
+            )),
         }
     }
 
     /// Returns the template as the engine knows it.
     fn translated(&self) -> Result<String, TemplateError> {
         if self.text.len() > LONGEST_TEXT {
-            return Err(self.fail(None, format!("the template is longer than {} KiB", LONGEST_TEXT / 1024), None));
+            return Err(self.fail(
+                None,
+                format!("the template is longer than {} KiB", LONGEST_TEXT / 1024),
+                None,
+            ));
         }
         // The engine counts columns in 16 bits, also of what is added to a line below.
-        if let Some((line, _)) = (1..).zip(self.text.lines()).find(|(_, line)| line.len() > LONGEST_LINE) {
-            return Err(self.fail(Some(line), format!("the line is longer than {} KiB", LONGEST_LINE / 1024), None));
+        if let Some((line, _)) = (1..)
+            .zip(self.text.lines())
+            .find(|(_, line)| line.len() > LONGEST_LINE)
+        {
+            return Err(self.fail(
+                Some(line),
+                format!("the line is longer than {} KiB", LONGEST_LINE / 1024),
+                None,
+            ));
         }
-        let template = go::translate(self.text).and_then(|translated| limits::restrict(&translated));
+        let template =
+            go::translate(self.text).and_then(|translated| limits::restrict(&translated));
         template.map_err(|found| self.fail(Some(found.line), found.problem, Some(found.hint)))
     }
 
@@ -94,16 +135,24 @@ impl Source<'_> {
         let template = self.translated()?;
         let environment = limits::environment();
         let known = minijinja::Value::from(Serde(&variables));
-        let parsed = environment.template_from_named_str(self.name, &template).map_err(|error| self.explain(&error, &known))?;
+        let parsed = environment
+            .template_from_named_str(self.name, &template)
+            .map_err(|error| self.explain(&error, &known))?;
         let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
         let mut unknown: Vec<String> = parsed.undeclared_variables(false).into_iter().collect();
-        unknown.retain(|name| !variables.contains(&name.as_str()) && !globals.contains(&name.as_str()));
+        unknown.retain(|name| {
+            !variables.contains(&name.as_str()) && !globals.contains(&name.as_str())
+        });
         unknown.sort();
         match unknown.first() {
             None => Ok(()),
             Some(name) => {
                 let hint = names(&known).map(|names| format!("there are {names}"));
-                Err(self.fail(None, format!("there is no variable `{}`", excerpt(name, 60)), hint))
+                Err(self.fail(
+                    None,
+                    format!("there is no variable `{}`", excerpt(name, 60)),
+                    hint,
+                ))
             }
         }
     }
@@ -115,18 +164,33 @@ impl Source<'_> {
         environment.set_fuel(Some(FUEL));
         let explain = |error| self.explain(&error, known);
         let mut text = Bounded(Vec::new());
-        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(explain)?);
-        let parsed = environment.template_from_named_str(self.name, &template).map_err(explain)?;
-        parsed.render_captured_to(known, &mut text).map_err(explain)?;
-        String::from_utf8(text.0).map_err(|_| self.fail(None, "it makes text that is not UTF-8".to_owned(), None))
+        environment.set_syntax(
+            SyntaxConfig::builder()
+                .keep_trailing_newline(true)
+                .build()
+                .map_err(explain)?,
+        );
+        let parsed = environment
+            .template_from_named_str(self.name, &template)
+            .map_err(explain)?;
+        parsed
+            .render_captured_to(known, &mut text)
+            .map_err(explain)?;
+        String::from_utf8(text.0)
+            .map_err(|_| self.fail(None, "it makes text that is not UTF-8".to_owned(), None))
     }
 
     fn explain(&self, error: &minijinja::Error, known: &minijinja::Value) -> TemplateError {
         let problem = match (error.kind(), error.detail()) {
             (ErrorKind::OutOfFuel, _) => "rendering it takes too long".to_owned(),
-            (ErrorKind::WriteFailure, _) => format!("it makes more than {} KiB of text", LONGEST_TEXT / 1024),
+            (ErrorKind::WriteFailure, _) => {
+                format!("it makes more than {} KiB of text", LONGEST_TEXT / 1024)
+            }
             (ErrorKind::UndefinedError, _) => {
-                let line = error.line().and_then(|line| self.text.lines().nth(line - 1)).unwrap_or_default();
+                let line = error
+                    .line()
+                    .and_then(|line| self.text.lines().nth(line - 1))
+                    .unwrap_or_default();
                 format!("undefined value in `{}`", excerpt(line, 120))
             }
             (kind, Some(detail)) => format!("{kind}: {}", excerpt(detail, 200)),
@@ -143,25 +207,54 @@ impl Source<'_> {
     }
 }
 
-/// Returns the text that a template of the program itself makes of `variables`: without limits, since a page has as many rows as there
-/// are records. A line that holds only a block is none in the text.
-pub fn page(name: &str, template: &str, variables: impl Serialize) -> Result<String, TemplateError> {
+/// Returns the text that a template of the program itself makes of `variables`: without limits,
+/// since a page has as many rows as there are records. A line that holds only a block is none in
+/// the text.
+pub fn page(
+    name: &str,
+    template: &str,
+    variables: impl Serialize,
+) -> Result<String, TemplateError> {
     let explain = |error: minijinja::Error| {
-        let problem = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-        TemplateError { name: name.to_owned(), line: error.line(), problem, hint: None }
+        let problem = error
+            .detail()
+            .map_or_else(|| error.kind().to_string(), str::to_owned);
+        TemplateError {
+            name: name.to_owned(),
+            line: error.line(),
+            problem,
+            hint: None,
+        }
     };
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build().map_err(explain)?;
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true)
+        .build()
+        .map_err(explain)?;
     environment.set_syntax(syntax);
-    let parsed = environment.template_from_named_str(name, template).map_err(explain)?;
-    parsed.render(minijinja::Value::from(Serde(&variables))).map_err(explain)
+    let parsed = environment
+        .template_from_named_str(name, template)
+        .map_err(explain)?;
+    parsed
+        .render(minijinja::Value::from(Serde(&variables)))
+        .map_err(explain)
 }
 
 /// Returns the names of the variables, in a sentence.
 fn names(variables: &minijinja::Value) -> Option<String> {
-    let names: Vec<String> = variables.try_iter().ok()?.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { None } else { Some(names.join(", ")) }
+    let names: Vec<String> = variables
+        .try_iter()
+        .ok()?
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if names.is_empty() {
+        None
+    } else {
+        Some(names.join(", "))
+    }
 }
 
 /// Text that may not grow without end.
@@ -202,43 +295,72 @@ mod tests {
             args: [("FLAVOUR", "slim")].into(),
         };
         render("images/alpine/Dockerfile.tmpl", template, &variables).map_err(|error| {
-            let hint = error.hint.as_ref().map(|hint| format!(" [{hint}]")).unwrap_or_default();
+            let hint = error
+                .hint
+                .as_ref()
+                .map(|hint| format!(" [{hint}]"))
+                .unwrap_or_default();
             format!("{error}{hint}")
         })
     }
 
     #[test]
     fn variables_are_put_in() {
-        assert_eq!(rendered("{{ version }}-core{{ core_version }}\n").as_deref(), Ok("3.21.3-core1.0.0\n"));
         assert_eq!(
-            rendered("{% for p in platforms %}{{ p }} {% endfor %}{{ args.FLAVOUR | upper }}").as_deref(),
+            rendered("{{ version }}-core{{ core_version }}\n").as_deref(),
+            Ok("3.21.3-core1.0.0\n")
+        );
+        assert_eq!(
+            rendered("{% for p in platforms %}{{ p }} {% endfor %}{{ args.FLAVOUR | upper }}")
+                .as_deref(),
             Ok("linux/amd64 linux/arm64 SLIM")
         );
-        assert_eq!(rendered("{% if version is startingwith '3.' %}yes{% endif %}").as_deref(), Ok("yes"));
-        assert_eq!(rendered("{% raw %}{{ .Names }}{% endraw %} {# nothing #}$PATH ${PATH}").as_deref(), Ok("{{ .Names }} $PATH ${PATH}"));
+        assert_eq!(
+            rendered("{% if version is startingwith '3.' %}yes{% endif %}").as_deref(),
+            Ok("yes")
+        );
+        assert_eq!(
+            rendered("{% raw %}{{ .Names }}{% endraw %} {# nothing #}$PATH ${PATH}").as_deref(),
+            Ok("{{ .Names }} $PATH ${PATH}")
+        );
     }
 
     #[test]
     fn the_spelling_of_go_is_understood_where_it_is_simple() {
-        assert_eq!(rendered("{{ .Version }} {{.CoreVersion}} {{- .Args.FLAVOUR -}} !").as_deref(), Ok("3.21.3 1.0.0slim!"));
+        assert_eq!(
+            rendered("{{ .Version }} {{.CoreVersion}} {{- .Args.FLAVOUR -}} !").as_deref(),
+            Ok("3.21.3 1.0.0slim!")
+        );
         assert_eq!(rendered("{{ .version }}").as_deref(), Ok("3.21.3"));
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
-        let repeated = format!("{{% for a in range(999) %}}{}{{% endfor %}}", "x".repeat(2_000));
+        let repeated = format!(
+            "{{% for a in range(999) %}}{}{{% endfor %}}",
+            "x".repeat(2_000)
+        );
         let cases = [
             (
                 "FROM x\nRUN {{ vrsion }}",
                 "images/alpine/Dockerfile.tmpl:2: undefined value in `RUN {{ vrsion }}` [there are `version`, `core_version`, `platforms`, `args`]",
             ),
-            ("a\n\n{{ args.NONE }}", "images/alpine/Dockerfile.tmpl:3: undefined value"),
-            ("{{ version", "images/alpine/Dockerfile.tmpl:1: syntax error"),
+            (
+                "a\n\n{{ args.NONE }}",
+                "images/alpine/Dockerfile.tmpl:3: undefined value",
+            ),
+            (
+                "{{ version",
+                "images/alpine/Dockerfile.tmpl:1: syntax error",
+            ),
             (
                 "a\n{{ if .Version }}",
                 "images/alpine/Dockerfile.tmpl:2: `{{ if .Version }}` is Go template syntax [write `{% if version %}`",
             ),
-            ("{{ range .Platforms }}", "write `{% for item in platforms %}`"),
+            (
+                "{{ range .Platforms }}",
+                "write `{% for item in platforms %}`",
+            ),
             ("{{ end }}", "write `{% endif %}` or `{% endfor %}`"),
             ("{{ else }}", "write `{% else %}`"),
             ("{{ .Version | printf \"%s\" }}", "is Go template syntax"),
@@ -246,9 +368,15 @@ mod tests {
             ("{{ with .Args }}", "is Go template syntax"),
             ("{{/* a remark */}}", "write `{# a remark #}`"),
             ("RUN echo ${#LIST}", "begins a comment of the template"),
-            ("{% include 'x' %}", "images/alpine/Dockerfile.tmpl:1: `{% include %}` is not understood in templates"),
+            (
+                "{% include 'x' %}",
+                "images/alpine/Dockerfile.tmpl:1: `{% include %}` is not understood in templates",
+            ),
             ("{{ version.__class__ }}", "undefined value"),
-            ("{% for a in range(999) %}{% for b in range(999) %}x{% endfor %}{% endfor %}", "rendering it takes too long"),
+            (
+                "{% for a in range(999) %}{% for b in range(999) %}x{% endfor %}{% endfor %}",
+                "rendering it takes too long",
+            ),
             (repeated.as_str(), "it makes more than 1024 KiB"),
         ];
         for (template, expected) in cases {
@@ -262,12 +390,30 @@ mod tests {
     #[test]
     fn values_are_kept_and_walked_over() {
         for (template, expected) in [
-            ("{% set name = 'a' ~ version -%} {{ name | replace('.', '-') }}", "a3-21-3"),
-            ("{%- set a, b = 1, [2, 3] %}{{ a }}{% for x in b if false else [4] %}{{ x }}{% endfor %}", "14"),
-            ("{% for name, value in args | items %}{{ name }}={{ value }}{% endfor %}", "FLAVOUR=slim"),
-            ("{% for p in platforms -%} {{ p | split('/') | last }}{% if not loop.last %},{% endif %} {%- endfor %}", "amd64,arm64"),
-            ("{{ platforms | join(' ') }} {{ none is defined }} {{ {'a': {'b': 1}}.a.b }} {{ '}}' }}", "linux/amd64 linux/arm64 True 1 }}"),
-            ("{{ range(2, 4) | join }}{% raw %}{% set * %}{{ 1 * 1 }}{% endraw %}{# * #}*", "23{% set * %}{{ 1 * 1 }}*"),
+            (
+                "{% set name = 'a' ~ version -%} {{ name | replace('.', '-') }}",
+                "a3-21-3",
+            ),
+            (
+                "{%- set a, b = 1, [2, 3] %}{{ a }}{% for x in b if false else [4] %}{{ x }}{% endfor %}",
+                "14",
+            ),
+            (
+                "{% for name, value in args | items %}{{ name }}={{ value }}{% endfor %}",
+                "FLAVOUR=slim",
+            ),
+            (
+                "{% for p in platforms -%} {{ p | split('/') | last }}{% if not loop.last %},{% endif %} {%- endfor %}",
+                "amd64,arm64",
+            ),
+            (
+                "{{ platforms | join(' ') }} {{ none is defined }} {{ {'a': {'b': 1}}.a.b }} {{ '}}' }}",
+                "linux/amd64 linux/arm64 True 1 }}",
+            ),
+            (
+                "{{ range(2, 4) | join }}{% raw %}{% set * %}{{ 1 * 1 }}{% endraw %}{# * #}*",
+                "23{% set * %}{{ 1 * 1 }}*",
+            ),
         ] {
             assert_eq!(rendered(template).as_deref(), Ok(expected), "{template}");
         }
@@ -275,27 +421,79 @@ mod tests {
 
     #[test]
     fn small_templates_do_not_take_all_memory() {
-        let doubling = |operation: &str| format!("{{% set a = 'xxxxxxxxxxxxxxxx' %}}{}", operation.repeat(40));
+        let doubling =
+            |operation: &str| format!("{{% set a = 'xxxxxxxxxxxxxxxx' %}}{}", operation.repeat(40));
         for (template, expected) in [
-            (doubling("{% set a = a ~ a %}"), "a value is larger than 8 KiB"),
-            (doubling("{% set a = a + a %}"), "a value is larger than 8 KiB"),
-            (doubling("{% set a = [a, a] %}"), "a value is larger than 8 KiB"),
-            (doubling("{% set a = [a, a] | join %}"), "a value is larger than 8 KiB"),
-            (doubling("{% set a = {'a': a, 'b': a} %}"), "a value is larger than 8 KiB"),
-            (doubling("{% set a = a | replace('x', 'xx') %}"), "a value is larger than 8 KiB"),
-            (doubling("{% for b in [a ~ a] %}{% set a = b ~ b %}") + &"{% endfor %}".repeat(40), "a value is larger than 8 KiB"),
-            ("{% set a = 'x' * 100000 %}".to_owned(), "`*` is not understood"),
-            ("{{ ('x' * 100000) | replace('x', 'y') }}".to_owned(), "`*` is not understood"),
-            ("{{ [(2 ** 9)] }}".to_owned(), "`*` is not understood"),
-            ("{% set a %}{{ version }}{% endset %}".to_owned(), "`set` has no value"),
-            ("{% macro m() %}{% endmacro %}".to_owned(), "`{% macro %}` is not understood"),
-            ("{%+ raw %}{% macro m() %}{% endmacro %}{% endraw %}".to_owned(), "`{% raw %}` is not understood"),
-            ("{% for x in platforms recursive %}{% endfor %}".to_owned(), "`for` with `if` or `recursive` is not understood"),
-            ("{{ range(100000) | join }}".to_owned(), "more than 1000 numbers"),
-            ("{{ range(-9223372036854775807, 9223372036854775807) }}".to_owned(), "more than 1000 numbers"),
-            ("{{ 'x y ' ~ '%s' | format('z') }}".to_owned(), "unknown filter"),
             (
-                format!("{{% for a in range(900) %}}{{% set b = '{}' %}}{{% set c = b ~ b ~ b ~ b %}}{{% endfor %}}", "x".repeat(900)),
+                doubling("{% set a = a ~ a %}"),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                doubling("{% set a = a + a %}"),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                doubling("{% set a = [a, a] %}"),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                doubling("{% set a = [a, a] | join %}"),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                doubling("{% set a = {'a': a, 'b': a} %}"),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                doubling("{% set a = a | replace('x', 'xx') %}"),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                doubling("{% for b in [a ~ a] %}{% set a = b ~ b %}") + &"{% endfor %}".repeat(40),
+                "a value is larger than 8 KiB",
+            ),
+            (
+                "{% set a = 'x' * 100000 %}".to_owned(),
+                "`*` is not understood",
+            ),
+            (
+                "{{ ('x' * 100000) | replace('x', 'y') }}".to_owned(),
+                "`*` is not understood",
+            ),
+            ("{{ [(2 ** 9)] }}".to_owned(), "`*` is not understood"),
+            (
+                "{% set a %}{{ version }}{% endset %}".to_owned(),
+                "`set` has no value",
+            ),
+            (
+                "{% macro m() %}{% endmacro %}".to_owned(),
+                "`{% macro %}` is not understood",
+            ),
+            (
+                "{%+ raw %}{% macro m() %}{% endmacro %}{% endraw %}".to_owned(),
+                "`{% raw %}` is not understood",
+            ),
+            (
+                "{% for x in platforms recursive %}{% endfor %}".to_owned(),
+                "`for` with `if` or `recursive` is not understood",
+            ),
+            (
+                "{{ range(100000) | join }}".to_owned(),
+                "more than 1000 numbers",
+            ),
+            (
+                "{{ range(-9223372036854775807, 9223372036854775807) }}".to_owned(),
+                "more than 1000 numbers",
+            ),
+            (
+                "{{ 'x y ' ~ '%s' | format('z') }}".to_owned(),
+                "unknown filter",
+            ),
+            (
+                format!(
+                    "{{% for a in range(900) %}}{{% set b = '{}' %}}{{% set c = b ~ b ~ b ~ b %}}{{% endfor %}}",
+                    "x".repeat(900)
+                ),
                 "all values take more than 2048 KiB",
             ),
         ] {
@@ -307,13 +505,31 @@ mod tests {
     #[test]
     fn long_and_deep_templates_do_not_overflow_the_stack() {
         for (template, expected) in [
-            (format!("{{{{ 1{} }}}}", "\n+1".repeat(100_000)), "longer than 1024 bytes"),
-            (format!("{{{{ x{} }}}}", "\n.a".repeat(100_000)), "longer than 1024 bytes"),
-            (format!("{{{{ 1{} }}}}", "\n|abs".repeat(100_000)), "longer than 1024 bytes"),
-            (format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}\n".repeat(80_000)), "more than 100 `elif`"),
+            (
+                format!("{{{{ 1{} }}}}", "\n+1".repeat(100_000)),
+                "longer than 1024 bytes",
+            ),
+            (
+                format!("{{{{ x{} }}}}", "\n.a".repeat(100_000)),
+                "longer than 1024 bytes",
+            ),
+            (
+                format!("{{{{ 1{} }}}}", "\n|abs".repeat(100_000)),
+                "longer than 1024 bytes",
+            ),
+            (
+                format!(
+                    "{{% if 1 %}}{}{{% endif %}}",
+                    "{% elif 1 %}\n".repeat(80_000)
+                ),
+                "more than 100 `elif`",
+            ),
             ("{% if 1 %}\n".repeat(9_000), "recursion"),
             ("{{ 1 }}\n".repeat(10_001), "more than 10000 expressions"),
-            (format!("{{{{ {}", "(\n".repeat(1_000_000)), "images/alpine/Dockerfile.tmpl:"),
+            (
+                format!("{{{{ {}", "(\n".repeat(1_000_000)),
+                "images/alpine/Dockerfile.tmpl:",
+            ),
         ] {
             assert!(template.lines().all(|line| line.len() < LONGEST_LINE));
             let found = rendered(&template).expect_err("too long");
@@ -342,10 +558,15 @@ mod fuzz_tests {
             "{% raw %}{{ }}{% endraw %}{{ (((1 + 2) * 3) ** 2)|string }}",
         ];
         let variables = serde_json::json!({ "base": "r.example/a:1", "names": ["b", "c"], "a": 7 });
-        fuzz("templates", &seeds, |input| match render("a template", &text(input), &variables) {
-            Ok(text) => assert!(text.len() <= LONGEST_TEXT),
-            // A thread that panicked would say so.
-            Err(error) => assert!(!error.problem.is_empty() && error.problem != "it cannot be rendered", "{error}"),
+        fuzz("templates", &seeds, |input| {
+            match render("a template", &text(input), &variables) {
+                Ok(text) => assert!(text.len() <= LONGEST_TEXT),
+                // A thread that panicked would say so.
+                Err(error) => assert!(
+                    !error.problem.is_empty() && error.problem != "it cannot be rendered",
+                    "{error}"
+                ),
+            }
         });
     }
 }

@@ -30,14 +30,21 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) fn of(source: Arc<dyn ImageSource>) -> Ahead {
-        Ahead { source, held: Mutex::default() }
+        Ahead {
+            source,
+            held: Mutex::default(),
+        }
     }
 
     async fn read(&self, repository: &Repository, reference: &Reference) -> Option<Manifest> {
         let (source, at) = (self.source.clone(), (repository.clone(), reference.clone()));
         let key = at.clone();
         let read = async move { source.manifest(&at.0, &at.1).await.ok().flatten() };
-        let held = self.held().entry(key).or_insert_with(|| read.boxed().shared()).clone();
+        let held = self
+            .held()
+            .entry(key)
+            .or_insert_with(|| read.boxed().shared())
+            .clone();
         held.await
     }
 
@@ -52,15 +59,26 @@ impl ImageSource for Ahead {
         self.source.tags(repository).await
     }
 
-    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.source.push_dates(repository).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
+    async fn resolve(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, PlaceError> {
         self.source.resolve(repository, reference).await
     }
 
-    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, PlaceError> {
         let held = self.held().remove(&(repository.clone(), reference.clone()));
         if let Some(held) = held
             && let Some(manifest) = held.await
@@ -70,34 +88,58 @@ impl ImageSource for Ahead {
         self.source.manifest(repository, reference).await
     }
 
-    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        from_offset: u64,
+    ) -> Result<BlobStream, PlaceError> {
         self.source.blob(repository, descriptor, from_offset).await
     }
 
-    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, PlaceError> {
         self.source.referrers(repository, subject).await
     }
 
-    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+    async fn repositories_beside(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<Repository>>, PlaceError> {
         self.source.repositories_beside(repository).await
     }
 }
 
 impl Transfer {
-    /// Reads what the copy of an image begins with: its manifest, and those of its platforms where it is known that the target
-    /// lacks them. Returns whether the image could be read; the copy finds out why not.
+    /// Reads what the copy of an image begins with: its manifest, and those of its platforms where
+    /// it is known that the target lacks them. Returns whether the image could be read; the copy
+    /// finds out why not.
     pub async fn look_ahead(&self, upcoming: &Upcoming<'_>) -> bool {
-        let Upcoming { from, reference, to, filter } = upcoming;
-        let Some(root) = self.ahead.read(from, reference).await else { return false };
+        let Upcoming {
+            from,
+            reference,
+            to,
+            filter,
+        } = upcoming;
+        let Some(root) = self.ahead.read(from, reference).await else {
+            return false;
+        };
         if self.ledger.is_absent(to) {
             let wanted = |child: &&Descriptor| match filter {
                 PlatformFilter::All => true,
                 PlatformFilter::Only { platforms, .. } => {
-                    child.platform.as_ref().is_some_and(|platform| platforms.iter().any(|wanted| wanted.matches(platform)))
+                    child.platform.as_ref().is_some_and(|platform| {
+                        platforms.iter().any(|wanted| wanted.matches(platform))
+                    })
                 }
             };
             let children = root.children().unwrap_or_default().iter().filter(wanted);
-            let children = children.filter(|child| !self.ledger.is_met(to, &child.digest)).map(|child| child.digest.clone().into());
+            let children = children
+                .filter(|child| !self.ledger.is_met(to, &child.digest))
+                .map(|child| child.digest.clone().into());
             let children: Vec<Reference> = children.collect();
             stream::iter(&children)
                 .for_each_concurrent(PARALLEL_PARTS, |child| async move {

@@ -1,7 +1,8 @@
 //! What is attached to an image: signatures, SBOMs, attestations.
 //!
-//! They come in two forms: manifests with the image as their subject, which a registry lists by itself or clients list in an
-//! index under a tag; and images under cosign's tags. Both are found by the digest that they are attached to.
+//! They come in two forms: manifests with the image as their subject, which a registry lists by
+//! itself or clients list in an index under a tag; and images under cosign's tags. Both are found
+//! by the digest that they are attached to.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -15,7 +16,9 @@ use super::platforms::Kept;
 use super::{Copy, Transfer, is_index_type, may_be_blob};
 use crate::error::Side;
 use crate::model::manifest::{DEEPEST_NESTING, ManifestError, media_type};
-use crate::model::{Algorithm, Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
+use crate::model::{
+    Algorithm, Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag,
+};
 use crate::registry::Referrers;
 
 /// Whether attachments are copied, and what is known of them.
@@ -37,25 +40,45 @@ struct Attaching<'a> {
 }
 
 impl Transfer {
-    /// Returns an image at the target with all that something can be attached to: itself, and the manifests below it that are kept.
-    pub(super) async fn attached_to(&self, to: &Repository, root: &Manifest, kept: &Kept) -> Result<AttachedImage, CopyError> {
+    /// Returns an image at the target with all that something can be attached to: itself, and the
+    /// manifests below it that are kept.
+    pub(super) async fn attached_to(
+        &self,
+        to: &Repository,
+        root: &Manifest,
+        kept: &Kept,
+    ) -> Result<AttachedImage, CopyError> {
         let mut subjects = BTreeSet::from([root.digest.clone()]);
         let mut indexes = vec![root.clone()];
         for _ in 0..DEEPEST_NESTING {
             let mut nested = Vec::new();
-            for child in indexes.iter().filter_map(Manifest::children).flatten().filter(|child| kept.keeps(&child.digest)) {
+            for child in indexes
+                .iter()
+                .filter_map(Manifest::children)
+                .flatten()
+                .filter(|child| kept.keeps(&child.digest))
+            {
                 if subjects.insert(child.digest.clone()) && is_index_type(&child.media_type) {
                     let reference = Reference::Digest(child.digest.clone());
-                    nested.extend(self.target.manifest(to, &reference).await.map_err(at(Side::Target))?);
+                    nested.extend(
+                        self.target
+                            .manifest(to, &reference)
+                            .await
+                            .map_err(at(Side::Target))?,
+                    );
                 }
             }
             indexes = nested;
         }
-        Ok(AttachedImage { root: root.digest.clone(), subjects: subjects.into_iter().collect(), handled: BTreeSet::new() })
+        Ok(AttachedImage {
+            root: root.digest.clone(),
+            subjects: subjects.into_iter().collect(),
+            handled: BTreeSet::new(),
+        })
     }
 
-    /// Returns what the source has attached to `image`, but not to `rewritten`, which is no digest of the source's: what signs the
-    /// index that it was made of signs other bytes.
+    /// Returns what the source has attached to `image`, but not to `rewritten`, which is no digest
+    /// of the source's: what signs the index that it was made of signs other bytes.
     pub(super) async fn find_attachments(
         &self,
         copy: &Copy<'_>,
@@ -64,7 +87,11 @@ impl Transfer {
         source_tags: &BTreeSet<Tag>,
     ) -> Result<Found, CopyError> {
         let mut found = Found::new();
-        for subject in image.subjects.iter().filter(|subject| rewritten != Some(subject)) {
+        for subject in image
+            .subjects
+            .iter()
+            .filter(|subject| rewritten != Some(subject))
+        {
             let attached = self.attached_at_source(copy, subject, source_tags).await?;
             if !attached.is_empty() {
                 found.insert(subject.clone(), attached);
@@ -74,10 +101,20 @@ impl Transfer {
     }
 
     /// Copies what was found, and returns how many attachments are at the target with it.
-    pub(super) async fn copy_found(&self, copy: &Copy<'_>, found: Found, source_tags: &BTreeSet<Tag>) -> Result<usize, CopyError> {
-        let mut attaching = Attaching { source_tags, visited: HashSet::new(), copied: 0 };
+    pub(super) async fn copy_found(
+        &self,
+        copy: &Copy<'_>,
+        found: Found,
+        source_tags: &BTreeSet<Tag>,
+    ) -> Result<usize, CopyError> {
+        let mut attaching = Attaching {
+            source_tags,
+            visited: HashSet::new(),
+            copied: 0,
+        };
         for (subject, attached) in found {
-            self.attach(copy, &mut attaching, &subject, attached, 0).await?;
+            self.attach(copy, &mut attaching, &subject, attached, 0)
+                .await?;
         }
         Ok(attaching.copied)
     }
@@ -88,23 +125,46 @@ impl Transfer {
         subject: &Digest,
         source_tags: &BTreeSet<Tag>,
     ) -> Result<Attached, CopyError> {
-        let (mut referrers, lists_all) = match self.source.referrers(copy.from, subject).await.map_err(at(Side::Source))? {
+        let (mut referrers, lists_all) = match self
+            .source
+            .referrers(copy.from, subject)
+            .await
+            .map_err(at(Side::Source))?
+        {
             Referrers::Listed(referrers) => (referrers, true),
             Referrers::Noticed(referrers) => (referrers, false),
             Referrers::NotListed => (Vec::new(), false),
         };
         let tag = Tag::of_referrers(subject);
         if !lists_all && source_tags.contains(&tag) {
-            let listed = self.source.manifest(copy.from, &Reference::Tag(tag)).await.map_err(at(Side::Source))?;
-            referrers.extend(listed.as_ref().and_then(Manifest::children).unwrap_or_default().iter().cloned());
+            let listed = self
+                .source
+                .manifest(copy.from, &Reference::Tag(tag))
+                .await
+                .map_err(at(Side::Source))?;
+            referrers.extend(
+                listed
+                    .as_ref()
+                    .and_then(Manifest::children)
+                    .unwrap_or_default()
+                    .iter()
+                    .cloned(),
+            );
         }
         let mut known = HashSet::new();
         referrers.retain(|referrer| known.insert(referrer.digest.clone()));
-        let cosign_tags = Tag::of_cosign(subject).into_iter().filter(|tag| source_tags.contains(tag)).collect();
-        Ok(Attached { referrers, cosign_tags })
+        let cosign_tags = Tag::of_cosign(subject)
+            .into_iter()
+            .filter(|tag| source_tags.contains(tag))
+            .collect();
+        Ok(Attached {
+            referrers,
+            cosign_tags,
+        })
     }
 
-    /// Copies the attachments of one subject, what is attached to them, and makes the target list them.
+    /// Copies the attachments of one subject, what is attached to them, and makes the target list
+    /// them.
     fn attach<'a>(
         &'a self,
         copy: &'a Copy<'a>,
@@ -118,7 +178,9 @@ impl Transfer {
                 return Ok(());
             }
             if depth >= DEEPEST_NESTING {
-                return Err(CopyError::TooDeep { digest: subject.clone() });
+                return Err(CopyError::TooDeep {
+                    digest: subject.clone(),
+                });
             }
             let everything = Kept::default();
             let mut brought = Vec::new();
@@ -135,7 +197,8 @@ impl Transfer {
                     result => result?,
                 }
                 brought.push(referrer);
-                self.attach_further(copy, attaching, &referrer.digest, depth).await?;
+                self.attach_further(copy, attaching, &referrer.digest, depth)
+                    .await?;
             }
             if !brought.is_empty() {
                 self.list_at_target(copy, subject, &brought).await?;
@@ -145,7 +208,10 @@ impl Transfer {
                 match self.standing(copy.from, copy.to, tag, &manifest).await? {
                     Standing::Behind => {
                         self.copy_parts(copy, &manifest, &everything, depth).await?;
-                        self.target.put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))?;
+                        self.target
+                            .put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest)
+                            .await
+                            .map_err(at(Side::Target))?;
                     }
                     Standing::Same => {}
                     Standing::More => {
@@ -158,21 +224,34 @@ impl Transfer {
                     }
                 }
                 attaching.copied += 1;
-                self.attach_further(copy, attaching, &manifest.digest, depth).await?;
+                self.attach_further(copy, attaching, &manifest.digest, depth)
+                    .await?;
             }
             attaching.copied += brought.len();
             Ok(())
         })
     }
 
-    /// Returns how what the target has under one of cosign's tags stands to what the source has. Who signs mirrored images adds to it
-    /// there, and no copy may take that away.
-    pub(super) async fn standing(&self, from: &Repository, to: &Repository, tag: &Tag, theirs: &Manifest) -> Result<Standing, CopyError> {
+    /// Returns how what the target has under one of cosign's tags stands to what the source has.
+    /// Who signs mirrored images adds to it there, and no copy may take that away.
+    pub(super) async fn standing(
+        &self,
+        from: &Repository,
+        to: &Repository,
+        tag: &Tag,
+        theirs: &Manifest,
+    ) -> Result<Standing, CopyError> {
         if self.ledger.is_absent(to) {
             return Ok(Standing::Behind);
         }
-        let found = self.target.manifest(to, &Reference::Tag(tag.clone())).await.map_err(at(Side::Target))?;
-        let Some(ours) = found else { return Ok(Standing::Behind) };
+        let found = self
+            .target
+            .manifest(to, &Reference::Tag(tag.clone()))
+            .await
+            .map_err(at(Side::Target))?;
+        let Some(ours) = found else {
+            return Ok(Standing::Behind);
+        };
         if ours.digest == theirs.digest {
             return Ok(Standing::Same);
         }
@@ -184,7 +263,11 @@ impl Transfer {
             return Ok(Standing::More);
         }
         // What the source had before it came from there.
-        let before = self.source.resolve(from, &Reference::Digest(ours.digest.clone())).await.map_err(at(Side::Source))?;
+        let before = self
+            .source
+            .resolve(from, &Reference::Digest(ours.digest.clone()))
+            .await
+            .map_err(at(Side::Source))?;
         if before.is_some() {
             return Ok(Standing::Behind);
         }
@@ -204,24 +287,45 @@ impl Transfer {
         attachment: &Digest,
         depth: usize,
     ) -> Result<(), CopyError> {
-        let further = self.attached_at_source(copy, attachment, attaching.source_tags).await?;
+        let further = self
+            .attached_at_source(copy, attachment, attaching.source_tags)
+            .await?;
         if further.is_empty() {
             return Ok(());
         }
-        self.attach(copy, attaching, attachment, further, depth + 1).await
+        self.attach(copy, attaching, attachment, further, depth + 1)
+            .await
     }
 
-    /// Makes sure that the target lists `referrers` for `subject`: by itself, or in the index that clients keep, to which only
-    /// what is missing is added (distribution specification, "Pushing Manifests with Subject").
-    async fn list_at_target(&self, copy: &Copy<'_>, subject: &Digest, referrers: &[&Descriptor]) -> Result<(), CopyError> {
-        if let Referrers::Listed(_) = self.target.referrers(copy.to, subject).await.map_err(at(Side::Target))? {
+    /// Makes sure that the target lists `referrers` for `subject`: by itself, or in the index that
+    /// clients keep, to which only what is missing is added (distribution specification, "Pushing
+    /// Manifests with Subject").
+    async fn list_at_target(
+        &self,
+        copy: &Copy<'_>,
+        subject: &Digest,
+        referrers: &[&Descriptor],
+    ) -> Result<(), CopyError> {
+        if let Referrers::Listed(_) = self
+            .target
+            .referrers(copy.to, subject)
+            .await
+            .map_err(at(Side::Target))?
+        {
             return Ok(());
         }
         let reference = Reference::Tag(Tag::of_referrers(subject));
-        let unlistable = |error| CopyError::Unlistable { subject: subject.clone(), error };
+        let unlistable = |error| CopyError::Unlistable {
+            subject: subject.clone(),
+            error,
+        };
         let alone = self.ledger.alone_with(copy.to, subject);
         let _alone = alone.lock().await;
-        let present = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
+        let present = self
+            .target
+            .manifest(copy.to, &reference)
+            .await
+            .map_err(at(Side::Target))?;
         let mut list = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX });
         let mut known = HashSet::new();
         if let Some(present) = &present {
@@ -230,28 +334,48 @@ impl Transfer {
                 return Ok(());
             };
             known.extend(entries.iter().map(|entry| &entry.digest));
-            list = serde_json::from_slice(&present.bytes).map_err(|error| unlistable(ManifestError::Malformed(error)))?;
+            list = serde_json::from_slice(&present.bytes)
+                .map_err(|error| unlistable(ManifestError::Malformed(error)))?;
         }
-        let mut entries = list["manifests"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let mut entries = list["manifests"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default();
         let before = entries.len();
-        for referrer in referrers.iter().filter(|referrer| !known.contains(&referrer.digest)) {
+        for referrer in referrers
+            .iter()
+            .filter(|referrer| !known.contains(&referrer.digest))
+        {
             entries.push(json!(self.described(copy, referrer).await?));
         }
         if entries.len() == before {
             return Ok(());
         }
         list["manifests"] = entries.into();
-        let index = Manifest::parse(Bytes::from(list.to_string()), None, Algorithm::Sha256).map_err(unlistable)?;
-        self.target.put_manifest(copy.to, &reference, &index).await.map_err(at(Side::Target))
+        let index = Manifest::parse(Bytes::from(list.to_string()), None, Algorithm::Sha256)
+            .map_err(unlistable)?;
+        self.target
+            .put_manifest(copy.to, &reference, &index)
+            .await
+            .map_err(at(Side::Target))
     }
 
-    /// Returns the entry for a referrer that is at the target, complete whatever the source's list left out.
-    async fn described(&self, copy: &Copy<'_>, referrer: &Descriptor) -> Result<Descriptor, CopyError> {
+    /// Returns the entry for a referrer that is at the target, complete whatever the source's list
+    /// left out.
+    async fn described(
+        &self,
+        copy: &Copy<'_>,
+        referrer: &Descriptor,
+    ) -> Result<Descriptor, CopyError> {
         if may_be_blob(referrer) {
             return Ok(referrer.clone());
         }
         let reference = Reference::Digest(referrer.digest.clone());
-        let manifest = self.target.manifest(copy.to, &reference).await.map_err(at(Side::Target))?;
+        let manifest = self
+            .target
+            .manifest(copy.to, &reference)
+            .await
+            .map_err(at(Side::Target))?;
         Ok(manifest.map_or_else(|| referrer.clone(), |manifest| manifest.referrer()))
     }
 }
@@ -269,14 +393,18 @@ pub(super) enum Standing {
     },
 }
 
-/// Returns what an image of attachments states, each by its digest and, where one payload is signed by several, the signature.
+/// Returns what an image of attachments states, each by its digest and, where one payload is signed
+/// by several, the signature.
 fn statements(manifest: &Manifest) -> BTreeSet<(&Digest, Option<&String>)> {
     const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
     let statements = match &manifest.content {
         ManifestContent::Index { children } => children,
         ManifestContent::Image { layers, .. } => layers,
     };
-    statements.iter().map(|statement| (&statement.digest, statement.annotations.get(SIGNATURE))).collect()
+    statements
+        .iter()
+        .map(|statement| (&statement.digest, statement.annotations.get(SIGNATURE)))
+        .collect()
 }
 
 /// What the source has attached to an image, by what it is attached to.

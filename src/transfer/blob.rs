@@ -14,8 +14,13 @@ use crate::progress::{Event, Progress};
 use crate::registry::{BlobPut, BlobStream, ImageSource, PlaceError, PlaceErrorKind, Reopen};
 
 impl Transfer {
-    /// Makes `blob` part of the target repository. When another copy of the run is bringing it, waits for that.
-    pub(super) async fn deliver(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
+    /// Makes `blob` part of the target repository. When another copy of the run is bringing it,
+    /// waits for that.
+    pub(super) async fn deliver(
+        &self,
+        copy: &Copy<'_>,
+        blob: &Descriptor,
+    ) -> Result<(), CopyError> {
         let once = self.ledger.blob(copy.to, &blob.digest);
         let mut brought = false;
         once.get_or_try_init(|| {
@@ -31,12 +36,22 @@ impl Transfer {
 
     async fn bring(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
         let holder = self.ledger.holder(copy.to, &blob.digest);
-        if !self.ledger.is_absent(copy.to) && self.target.claim_blob(copy.to, blob).await.map_err(at(Side::Target))? {
+        if !self.ledger.is_absent(copy.to)
+            && self
+                .target
+                .claim_blob(copy.to, blob)
+                .await
+                .map_err(at(Side::Target))?
+        {
             holder.set(copy.to);
             self.skipped(copy, blob);
             return Ok(());
         }
-        let mount_from = holder.get().or_else(|| copy.from.shares_blobs_with(copy.to).then(|| copy.from.clone()));
+        let mount_from = holder.get().or_else(|| {
+            copy.from
+                .shares_blobs_with(copy.to)
+                .then(|| copy.from.clone())
+        });
         if let Some(from) = mount_from {
             return self.put(copy, blob, Some(&from)).await;
         }
@@ -50,7 +65,12 @@ impl Transfer {
         Ok(())
     }
 
-    async fn put(&self, copy: &Copy<'_>, blob: &Descriptor, mount_from: Option<&Repository>) -> Result<(), CopyError> {
+    async fn put(
+        &self,
+        copy: &Copy<'_>,
+        blob: &Descriptor,
+        mount_from: Option<&Repository>,
+    ) -> Result<(), CopyError> {
         let content = SourceBlob {
             source: &self.source,
             from: copy.from,
@@ -62,7 +82,10 @@ impl Transfer {
                 failed: AtomicBool::new(false),
             }),
         };
-        let put = self.target.put_blob(copy.to, blob, &content, mount_from).await;
+        let put = self
+            .target
+            .put_blob(copy.to, blob, &content, mount_from)
+            .await;
         match put {
             Ok(BlobPut::Uploaded) => {
                 copy.moved.fetch_add(blob.size, Ordering::Relaxed);
@@ -74,25 +97,38 @@ impl Transfer {
                 content.meter.advance_to(blob.size);
                 Ok(())
             }
-            // Content is verified where it is kept, but it is the source that it was wrong at; unless it was right, and the target
-            // itself says that it stored something else.
-            Err(mut error) if error.kind == PlaceErrorKind::Corrupt && copy.to.host().is_none_or(|host| error.place != host.as_str()) => {
+            // Content is verified where it is kept, but it is the source that it was wrong at;
+            // unless it was right, and the target itself says that it stored something else.
+            Err(mut error)
+                if error.kind == PlaceErrorKind::Corrupt
+                    && copy
+                        .to
+                        .host()
+                        .is_none_or(|host| error.place != host.as_str()) =>
+            {
                 error.place = place_of(copy.from);
                 Err(at(Side::Source)(error))
             }
-            Err(error) if content.meter.failed.load(Ordering::Relaxed) => Err(at(Side::Source)(error)),
+            Err(error) if content.meter.failed.load(Ordering::Relaxed) => {
+                Err(at(Side::Source)(error))
+            }
             Err(error) => Err(at(Side::Target)(error)),
         }
     }
 
     fn skipped(&self, copy: &Copy<'_>, blob: &Descriptor) {
         copy.skipped.fetch_add(blob.size, Ordering::Relaxed);
-        self.progress.event(Event::Moved { item: copy.item, bytes: blob.size });
+        self.progress.event(Event::Moved {
+            item: copy.item,
+            bytes: blob.size,
+        });
     }
 }
 
 fn place_of(repository: &Repository) -> String {
-    repository.host().map_or_else(|| repository.to_string(), ToString::to_string)
+    repository
+        .host()
+        .map_or_else(|| repository.to_string(), ToString::to_string)
 }
 
 /// A blob at the source, opened when the target asks for it.
@@ -116,7 +152,10 @@ impl Meter {
     fn advance_to(&self, position: u64) {
         let before = self.read.fetch_max(position, Ordering::Relaxed);
         if position > before {
-            self.progress.event(Event::Moved { item: &self.item, bytes: position - before });
+            self.progress.event(Event::Moved {
+                item: &self.item,
+                bytes: position - before,
+            });
         }
     }
 }

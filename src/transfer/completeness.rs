@@ -1,6 +1,8 @@
-//! Whether everything that an image at the target refers to is really there, and bringing what is not.
+//! Whether everything that an image at the target refers to is really there, and bringing what is
+//! not.
 //!
-//! A registry can lose parts of an image whose tag still resolves: by a clean-up gone wrong, or a proxy that never had them.
+//! A registry can lose parts of an image whose tag still resolves: by a clean-up gone wrong, or a
+//! proxy that never had them.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +35,8 @@ enum OnMissing {
     Bring,
 }
 
-/// A walk through one image. Indexes may name the same things any number of times: each is looked at once.
+/// A walk through one image. Indexes may name the same things any number of times: each is looked
+/// at once.
 struct Walk<'a> {
     copy: Copy<'a>,
     kept: Kept,
@@ -43,74 +46,144 @@ struct Walk<'a> {
 }
 
 impl Transfer {
-    /// Returns the digests of what the image refers to, directly or not, and the target does not have. Reads only the target.
-    pub async fn missing(&self, request: &CompletenessRequest<'_>) -> Result<Vec<Digest>, CopyError> {
-        self.walk(request, OnMissing::Note).await.map(|(_, _, missing)| missing)
+    /// Returns the digests of what the image refers to, directly or not, and the target does not
+    /// have. Reads only the target.
+    pub async fn missing(
+        &self,
+        request: &CompletenessRequest<'_>,
+    ) -> Result<Vec<Digest>, CopyError> {
+        self.walk(request, OnMissing::Note)
+            .await
+            .map(|(_, _, missing)| missing)
     }
 
-    /// Brings what the image refers to and the target does not have from the source, by digest. The tag is not touched.
+    /// Brings what the image refers to and the target does not have from the source, by digest. The
+    /// tag is not touched.
     pub async fn repair(&self, request: &CompletenessRequest<'_>) -> Result<Copied, CopyError> {
         let (digest, tally, missing) = self.walk(request, OnMissing::Bring).await?;
-        let warnings = missing.first().map(|first| format!("missing parts: {}, the first is {}", missing.len(), first.short()));
-        Ok(Copied { source_digest: digest.clone(), digest, tally, attachments: 0, warnings: warnings.into_iter().collect() })
+        let warnings = missing.first().map(|first| {
+            format!(
+                "missing parts: {}, the first is {}",
+                missing.len(),
+                first.short()
+            )
+        });
+        Ok(Copied {
+            source_digest: digest.clone(),
+            digest,
+            tally,
+            attachments: 0,
+            warnings: warnings.into_iter().collect(),
+        })
     }
 
-    async fn walk(&self, request: &CompletenessRequest<'_>, then: OnMissing) -> Result<(Digest, Tally, Vec<Digest>), CopyError> {
+    async fn walk(
+        &self,
+        request: &CompletenessRequest<'_>,
+        then: OnMissing,
+    ) -> Result<(Digest, Tally, Vec<Digest>), CopyError> {
         let root = self.root_at_target(request.to, request.tag).await?;
         let digest = root.digest.clone();
         let copy = Copy::new(request.item, request.from, request.to, request.filter);
-        // A rewritten index has only what is wanted. One that was left sparse has more, and what that is can be read at the source.
+        // A rewritten index has only what is wanted. One that was left sparse has more, and what
+        // that is can be read at the source.
         let kept = match request.filter {
             PlatformFilter::Only { .. } if !request.filter.trusts_an_index() => {
-                platforms::apply(&*self.source, request.from, root.clone(), request.filter).await?.kept
+                platforms::apply(&*self.source, request.from, root.clone(), request.filter)
+                    .await?
+                    .kept
             }
             _ => Kept::default(),
         };
-        let walk = Walk { copy, kept, then, manifests: Mutex::default(), blobs: Mutex::default() };
+        let walk = Walk {
+            copy,
+            kept,
+            then,
+            manifests: Mutex::default(),
+            blobs: Mutex::default(),
+        };
         let missing = self.look_into(&walk, &root, 0).await?;
         Ok((digest, walk.copy.tally(), missing))
     }
 
-    fn look_into<'a>(&'a self, walk: &'a Walk<'a>, manifest: &'a Manifest, depth: usize) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
+    fn look_into<'a>(
+        &'a self,
+        walk: &'a Walk<'a>,
+        manifest: &'a Manifest,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
         async move {
             let parts: Vec<_> = match &manifest.content {
                 ManifestContent::Index { .. } if depth >= DEEPEST_NESTING => {
-                    return Err(CopyError::TooDeep { digest: manifest.digest.clone() });
+                    return Err(CopyError::TooDeep {
+                        digest: manifest.digest.clone(),
+                    });
                 }
                 ManifestContent::Index { children } => {
-                    let children = children.iter().filter(|child| walk.kept.keeps(&child.digest));
-                    children.map(|child| self.look_at_child(walk, child, depth).boxed()).collect()
+                    let children = children
+                        .iter()
+                        .filter(|child| walk.kept.keeps(&child.digest));
+                    children
+                        .map(|child| self.look_at_child(walk, child, depth).boxed())
+                        .collect()
                 }
-                ManifestContent::Image { .. } => manifest.blobs().into_iter().map(|blob| self.look_at_blob(walk, blob).boxed()).collect(),
+                ManifestContent::Image { .. } => manifest
+                    .blobs()
+                    .into_iter()
+                    .map(|blob| self.look_at_blob(walk, blob).boxed())
+                    .collect(),
             };
-            let missing: Vec<Vec<Digest>> = stream::iter(parts).buffered(PARALLEL_PARTS).try_collect().await?;
+            let missing: Vec<Vec<Digest>> = stream::iter(parts)
+                .buffered(PARALLEL_PARTS)
+                .try_collect()
+                .await?;
             Ok(missing.concat())
         }
         .boxed()
     }
 
-    async fn look_at_child(&self, walk: &Walk<'_>, child: &Descriptor, depth: usize) -> Result<Vec<Digest>, CopyError> {
+    async fn look_at_child(
+        &self,
+        walk: &Walk<'_>,
+        child: &Descriptor,
+        depth: usize,
+    ) -> Result<Vec<Digest>, CopyError> {
         if !first_time(&walk.manifests, &child.digest) {
             return Ok(Vec::new());
         }
         let reference = Reference::Digest(child.digest.clone());
-        match self.target.manifest(walk.copy.to, &reference).await.map_err(at(Side::Target))? {
+        match self
+            .target
+            .manifest(walk.copy.to, &reference)
+            .await
+            .map_err(at(Side::Target))?
+        {
             Some(manifest) => self.look_into(walk, &manifest, depth + 1).await,
             None if may_be_blob(child) => self.look_at_blob(walk, child).await,
             None => {
                 if walk.then == OnMissing::Bring {
-                    self.bring_child(&walk.copy, child, &walk.kept, depth).await?;
+                    self.bring_child(&walk.copy, child, &walk.kept, depth)
+                        .await?;
                 }
                 Ok(vec![child.digest.clone()])
             }
         }
     }
 
-    async fn look_at_blob(&self, walk: &Walk<'_>, blob: &Descriptor) -> Result<Vec<Digest>, CopyError> {
+    async fn look_at_blob(
+        &self,
+        walk: &Walk<'_>,
+        blob: &Descriptor,
+    ) -> Result<Vec<Digest>, CopyError> {
         if may_be_left_out(blob) || !first_time(&walk.blobs, &blob.digest) {
             return Ok(Vec::new());
         }
-        if self.target.has_blob(walk.copy.to, blob).await.map_err(at(Side::Target))? {
+        if self
+            .target
+            .has_blob(walk.copy.to, blob)
+            .await
+            .map_err(at(Side::Target))?
+        {
             return Ok(Vec::new());
         }
         if walk.then == OnMissing::Bring {
@@ -121,5 +194,8 @@ impl Transfer {
 }
 
 fn first_time(looked_at: &Mutex<HashSet<Digest>>, digest: &Digest) -> bool {
-    looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone())
+    looked_at
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(digest.clone())
 }

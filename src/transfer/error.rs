@@ -17,18 +17,35 @@ pub enum CopyError {
         error: PlaceError,
     },
     #[error("{side} has no {repository}{}", .reference.suffix())]
-    Absent { side: Side, repository: Repository, reference: Reference },
-    #[error("source is incomplete: an index of {repository} refers to {digest}, which is not there")]
-    ChildMissing { repository: Repository, digest: Digest },
+    Absent {
+        side: Side,
+        repository: Repository,
+        reference: Reference,
+    },
+    #[error(
+        "source is incomplete: an index of {repository} refers to {digest}, which is not there"
+    )]
+    ChildMissing {
+        repository: Repository,
+        digest: Digest,
+    },
     #[error("source has none of the platforms {wanted}; it has {found}")]
     NoPlatform { wanted: String, found: String },
-    #[error("indexes are nested deeper than {} at {digest}", crate::model::manifest::DEEPEST_NESTING)]
+    #[error(
+        "indexes are nested deeper than {} at {digest}",
+        crate::model::manifest::DEEPEST_NESTING
+    )]
     TooDeep { digest: Digest },
     #[error(
         "{repository}:{tag} changed since it was looked at, {} to {to}; it was left alone",
         .from.as_ref().map_or_else(|| "from nothing".to_owned(), |digest| format!("from {digest}"))
     )]
-    Moved { repository: Repository, tag: Tag, from: Option<Digest>, to: Digest },
+    Moved {
+        repository: Repository,
+        tag: Tag,
+        from: Option<Digest>,
+        to: Digest,
+    },
     #[error("too much is attached to {subject} to list it at the target")]
     Unlistable {
         subject: Digest,
@@ -53,7 +70,8 @@ impl CopyError {
         }
     }
 
-    /// Returns what failed without what it failed for, when it would have failed so for anything at the place.
+    /// Returns what failed without what it failed for, when it would have failed so for anything at
+    /// the place.
     pub fn of_place(&self) -> Option<String> {
         match self {
             CopyError::Place { error, .. } => error.of_place(),

@@ -8,7 +8,8 @@ use tokio::sync::OnceCell;
 
 use crate::model::{Digest, Host, Repository};
 
-/// Something that is done once: the first who asks does it, the others wait for it; when it fails, the next one tries.
+/// Something that is done once: the first who asks does it, the others wait for it; when it fails,
+/// the next one tries.
 pub(super) type Once = Arc<OnceCell<()>>;
 
 /// A lock on something that one copy at a time may change.
@@ -53,8 +54,8 @@ impl Ledger {
         lock(&self.absent).insert(repository.clone());
     }
 
-    /// Returns whether the place said that the repository did not exist when the run began; then what it has now is what this
-    /// run brought.
+    /// Returns whether the place said that the repository did not exist when the run began; then
+    /// what it has now is what this run brought.
     pub(super) fn is_absent(&self, repository: &Repository) -> bool {
         lock(&self.absent).contains(repository)
     }
@@ -64,7 +65,9 @@ impl Ledger {
     }
 
     pub(super) fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
-        lock(&self.manifests).get(&(repository.clone(), digest.clone())).is_some_and(|once| once.initialized())
+        lock(&self.manifests)
+            .get(&(repository.clone(), digest.clone()))
+            .is_some_and(|once| once.initialized())
     }
 
     /// Returns whether a copy of the manifest has begun, or is done.
@@ -81,7 +84,8 @@ impl Ledger {
         entry(&self.blobs, (repository.clone(), digest.clone()))
     }
 
-    /// Returns the lock of the list of what refers to `subject`: it is read, added to and written by one copy at a time.
+    /// Returns the lock of the list of what refers to `subject`: it is read, added to and written
+    /// by one copy at a time.
     pub(super) fn alone_with(&self, repository: &Repository, subject: &Digest) -> Alone {
         entry(&self.referrer_lists, (repository.clone(), subject.clone()))
     }

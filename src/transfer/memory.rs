@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::platforms::{PlatformFilter, PlatformFilterMode};
 use crate::model::{Digest, Repository, Tag};
 
-/// Remembers what follows from digests, so that it need not be found out again. May forget at any time.
+/// Remembers what follows from digests, so that it need not be found out again. May forget at any
+/// time.
 pub trait Memory: Send + Sync {
     fn recall(&self, key: &str) -> Option<String>;
 
@@ -30,10 +31,16 @@ pub fn forgetful() -> Arc<dyn Memory> {
     Arc::new(Forgetful)
 }
 
-/// Returns the key of what `filter` makes of the index `source`, or `None` where that is the index itself. The number stands
-/// for the way in which indexes are rewritten.
+/// Returns the key of what `filter` makes of the index `source`, or `None` where that is the index
+/// itself. The number stands for the way in which indexes are rewritten.
 pub(super) fn rewritten(source: &Digest, filter: &PlatformFilter) -> Option<String> {
-    let PlatformFilter::Only { platforms, mode: PlatformFilterMode::Rewrite } = filter else { return None };
+    let PlatformFilter::Only {
+        platforms,
+        mode: PlatformFilterMode::Rewrite,
+    } = filter
+    else {
+        return None;
+    };
     let mut platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
     platforms.sort_unstable();
     Some(format!("rewritten 1 {source} {}", platforms.join(" ")))
@@ -44,7 +51,8 @@ pub(super) fn attached_image(from: &Repository, to: &Repository, tag: &Tag) -> S
     format!("attached 1 {from} {to}:{tag}")
 }
 
-/// An image at the target, what can be attached to it, and the source's tags with attachments that were copied.
+/// An image at the target, what can be attached to it, and the source's tags with attachments that
+/// were copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AttachedImage {
     pub(super) root: Digest,
@@ -55,7 +63,11 @@ pub(super) struct AttachedImage {
 impl AttachedImage {
     /// Returns those of `tags` that hold attachments of the image.
     pub(super) fn tags_in(&self, tags: &BTreeSet<Tag>) -> BTreeSet<Tag> {
-        let possible = self.subjects.iter().flat_map(|subject| Tag::of_cosign(subject).into_iter().chain([Tag::of_referrers(subject)]));
+        let possible = self.subjects.iter().flat_map(|subject| {
+            Tag::of_cosign(subject)
+                .into_iter()
+                .chain([Tag::of_referrers(subject)])
+        });
         possible.filter(|tag| tags.contains(tag)).collect()
     }
 }
@@ -63,8 +75,12 @@ impl AttachedImage {
 impl fmt::Display for AttachedImage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "root {}", self.root)?;
-        self.subjects.iter().try_for_each(|subject| writeln!(formatter, "subject {subject}"))?;
-        self.handled.iter().try_for_each(|tag| writeln!(formatter, "tag {tag}"))
+        self.subjects
+            .iter()
+            .try_for_each(|subject| writeln!(formatter, "subject {subject}"))?;
+        self.handled
+            .iter()
+            .try_for_each(|tag| writeln!(formatter, "tag {tag}"))
     }
 }
 
@@ -81,6 +97,10 @@ impl FromStr for AttachedImage {
                 _ => return Err(()),
             }
         }
-        Ok(AttachedImage { root: root.ok_or(())?, subjects, handled })
+        Ok(AttachedImage {
+            root: root.ok_or(())?,
+            subjects,
+            handled,
+        })
     }
 }

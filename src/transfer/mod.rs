@@ -1,7 +1,8 @@
 //! Copying an image, with everything it refers to, from one place to another.
 //!
-//! Owns the order (blobs, children, the image, its tag last), the rule that each digest crosses the wire once in a run, and
-//! the platform filter. Knows the two traits of `registry` and no concrete place.
+//! Owns the order (blobs, children, the image, its tag last), the rule that each digest crosses the
+//! wire once in a run, and the platform filter. Knows the two traits of `registry` and no concrete
+//! place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,13 +43,15 @@ use ledger::{Ledger, Once};
 /// Blobs and children of one image that are worked on at once; hosts have limits of their own.
 const PARALLEL_PARTS: usize = 4;
 
-/// A copy that took longer looks whether a tag that was not there is still not there; the others spare the request.
+/// A copy that took longer looks whether a tag that was not there is still not there; the others
+/// spare the request.
 const LONG_COPY: Duration = Duration::from_secs(5);
 
 /// So does every copy of a run that has gone on for longer.
 const LONG_RUN: Duration = Duration::from_secs(300);
 
-/// Copies images between two places. One for a whole run: it remembers what is at the target already.
+/// Copies images between two places. One for a whole run: it remembers what is at the target
+/// already.
 pub struct Transfer {
     source: Arc<dyn ImageSource>,
     /// The source, as what reads ahead for it.
@@ -75,7 +78,8 @@ pub struct CopyRequest<'a> {
     pub attachments: Attachments<'a>,
 }
 
-/// What a tag must be at the target for a copy to move it. It is always fine when it names what is copied already.
+/// What a tag must be at the target for a copy to move it. It is always fine when it names what is
+/// copied already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected<'a> {
     /// It was not there when it was looked for. Looked at again where that is long ago.
@@ -140,13 +144,19 @@ struct Copy<'a> {
     moved: AtomicU64,
     mounted: AtomicU64,
     skipped: AtomicU64,
-    /// The indexes of which the target may have a part only, so that it is not known from the target whether they are copied.
+    /// The indexes of which the target may have a part only, so that it is not known from the
+    /// target whether they are copied.
     indexes: std::sync::Mutex<HashMap<Digest, Once>>,
     warnings: std::sync::Mutex<Vec<String>>,
 }
 
 impl<'a> Copy<'a> {
-    fn new(item: &'a str, from: &'a Repository, to: &'a Repository, filter: &'a PlatformFilter) -> Copy<'a> {
+    fn new(
+        item: &'a str,
+        from: &'a Repository,
+        to: &'a Repository,
+        filter: &'a PlatformFilter,
+    ) -> Copy<'a> {
         Copy {
             item,
             from,
@@ -161,15 +171,25 @@ impl<'a> Copy<'a> {
     }
 
     fn index(&self, digest: &Digest) -> Once {
-        self.indexes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(digest.clone()).or_default().clone()
+        self.indexes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .entry(digest.clone())
+            .or_default()
+            .clone()
     }
 
     fn warn(&self, warning: String) {
-        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warning);
+        self.warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(warning);
     }
 
     fn into_warnings(self) -> Vec<String> {
-        self.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.warnings
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn tally(&self) -> Tally {
@@ -183,7 +203,11 @@ impl<'a> Copy<'a> {
 
 impl Transfer {
     /// Returns a transfer that remembers nothing of earlier ones.
-    pub fn new(source: Arc<dyn ImageSource>, target: Arc<dyn ImageStore>, progress: Arc<dyn Progress>) -> Transfer {
+    pub fn new(
+        source: Arc<dyn ImageSource>,
+        target: Arc<dyn ImageStore>,
+        progress: Arc<dyn Progress>,
+    ) -> Transfer {
         let ahead = Arc::new(Ahead::of(source));
         Transfer {
             source: ahead.clone(),
@@ -203,14 +227,16 @@ impl Transfer {
         Transfer { memory, ..self }
     }
 
-    /// Tells that the target said that there is no such repository, so nothing has to be looked for in it.
+    /// Tells that the target said that there is no such repository, so nothing has to be looked for
+    /// in it.
     pub fn note_absent_target(&self, repository: &Repository) {
         self.ledger.note_absent(repository);
     }
 
-    /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until the last step nothing that a
-    /// tag points at changes; not then either where the tag is not what is expected any more. A future that is dropped leaves at
-    /// most blobs and manifests without a tag.
+    /// Copies one image and moves the tag to it, last. Nothing is deleted at the target, and until
+    /// the last step nothing that a tag points at changes; not then either where the tag is not
+    /// what is expected any more. A future that is dropped leaves at most blobs and manifests
+    /// without a tag.
     pub async fn copy(&self, request: CopyRequest<'_>) -> Result<Copied, CopyError> {
         let began = Instant::now();
         let copy = Copy::new(request.item, request.from, request.to, request.filter);
@@ -224,17 +250,26 @@ impl Transfer {
         if let Some(key) = memory::rewritten(&source_digest, request.filter) {
             self.memory.remember(&key, digest.as_str());
         }
-        // Another tag of the same image may have brought everything already; then only this tag is missing.
-        if !self.is_whole_at_target(&copy, &filtered.root.descriptor()).await? {
-            self.copy_parts(&copy, &filtered.root, &filtered.kept, 0).await?;
+        // Another tag of the same image may have brought everything already; then only this tag is
+        // missing.
+        if !self
+            .is_whole_at_target(&copy, &filtered.root.descriptor())
+            .await?
+        {
+            self.copy_parts(&copy, &filtered.root, &filtered.kept, 0)
+                .await?;
         }
         let mut attached = None;
         let attachments = match request.attachments {
             Attachments::LeftOut => 0,
             Attachments::Copied { source_tags } => {
                 let rewritten = (digest != source_digest).then_some(&digest);
-                let image = self.attached_to(request.to, &filtered.root, &filtered.kept).await?;
-                let found = self.find_attachments(&copy, &image, rewritten, source_tags).await?;
+                let image = self
+                    .attached_to(request.to, &filtered.root, &filtered.kept)
+                    .await?;
+                let found = self
+                    .find_attachments(&copy, &image, rewritten, source_tags)
+                    .await?;
                 if !found.is_empty() {
                     // Attachments come after what they are attached to.
                     self.put_child(&copy, &filtered.root).await?;
@@ -246,7 +281,11 @@ impl Transfer {
         };
         let is_late = began.elapsed() >= self.long_copy || self.began.elapsed() >= LONG_RUN;
         let looks = is_late || request.expected != Expected::Nothing;
-        if looks && self.names_already(request.to, request.tag, request.expected, &digest).await? {
+        if looks
+            && self
+                .names_already(request.to, request.tag, request.expected, &digest)
+                .await?
+        {
             copy.warn(FOUND.to_owned());
         } else {
             self.put_tag(&request, &filtered.root).await?;
@@ -256,10 +295,17 @@ impl Transfer {
             self.remember_attachments(request.from, request.to, request.tag, image, source_tags);
         }
         let tally = copy.tally();
-        Ok(Copied { source_digest, digest, tally, attachments, warnings: copy.into_warnings() })
+        Ok(Copied {
+            source_digest,
+            digest,
+            tally,
+            attachments,
+            warnings: copy.into_warnings(),
+        })
     }
 
-    /// Returns whether a tag at the target names what is wanted already. Fails when it names anything but what is expected.
+    /// Returns whether a tag at the target names what is wanted already. Fails when it names
+    /// anything but what is expected.
     pub async fn names_already(
         &self,
         repository: &Repository,
@@ -267,7 +313,11 @@ impl Transfer {
         expected: Expected<'_>,
         wanted: &Digest,
     ) -> Result<bool, CopyError> {
-        let found = self.target.resolve(repository, &Reference::Tag(tag.clone())).await.map_err(at(Side::Target))?;
+        let found = self
+            .target
+            .resolve(repository, &Reference::Tag(tag.clone()))
+            .await
+            .map_err(at(Side::Target))?;
         match (found, expected) {
             (None, _) => Ok(false),
             (Some(found), _) if found.digest == *wanted => Ok(true),
@@ -275,7 +325,11 @@ impl Transfer {
             (Some(found), expected) => Err(CopyError::Moved {
                 repository: repository.clone(),
                 tag: tag.clone(),
-                from: if let Expected::Image(digest) = expected { Some(digest.clone()) } else { None },
+                from: if let Expected::Image(digest) = expected {
+                    Some(digest.clone())
+                } else {
+                    None
+                },
                 to: found.digest,
             }),
         }
@@ -283,10 +337,23 @@ impl Transfer {
 
     async fn put_tag(&self, request: &CopyRequest<'_>, root: &Manifest) -> Result<(), CopyError> {
         let reference = Reference::Tag(request.tag.clone());
-        let Err(error) = self.target.put_manifest(request.to, &reference, root).await else { return Ok(()) };
+        let Err(error) = self.target.put_manifest(request.to, &reference, root).await else {
+            return Ok(());
+        };
         // A tag that may not be changed is no failure when it names this image already.
-        let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Forbidden | PlaceErrorKind::Unsupported);
-        let found = if refused { self.target.resolve(request.to, &reference).await.ok().flatten() } else { None };
+        let refused = matches!(
+            error.kind,
+            PlaceErrorKind::Refused | PlaceErrorKind::Forbidden | PlaceErrorKind::Unsupported
+        );
+        let found = if refused {
+            self.target
+                .resolve(request.to, &reference)
+                .await
+                .ok()
+                .flatten()
+        } else {
+            None
+        };
         match found {
             Some(found) if found.digest == root.digest => Ok(()),
             _ => Err(at(Side::Target)(explained(error, root, request.filter))),
@@ -294,43 +361,86 @@ impl Transfer {
     }
 
     /// Gives the image that `digest` names in `repository` of the target another tag there.
-    pub async fn tag_again(&self, repository: &Repository, digest: &Digest, tag: &Tag) -> Result<(), CopyError> {
+    pub async fn tag_again(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        tag: &Tag,
+    ) -> Result<(), CopyError> {
         let reference = Reference::Digest(digest.clone());
-        let manifest = self.target.manifest(repository, &reference).await.map_err(at(Side::Target))?;
-        let manifest = manifest.ok_or_else(|| CopyError::Absent { side: Side::Target, repository: repository.clone(), reference })?;
-        self.target.put_manifest(repository, &Reference::Tag(tag.clone()), &manifest).await.map_err(at(Side::Target))
+        let manifest = self
+            .target
+            .manifest(repository, &reference)
+            .await
+            .map_err(at(Side::Target))?;
+        let manifest = manifest.ok_or_else(|| CopyError::Absent {
+            side: Side::Target,
+            repository: repository.clone(),
+            reference,
+        })?;
+        self.target
+            .put_manifest(repository, &Reference::Tag(tag.clone()), &manifest)
+            .await
+            .map_err(at(Side::Target))
     }
 
-    /// Returns the digest that `filter` gives the image `source` names, without copying anything: what a target that is up to
-    /// date has under the tag.
-    pub async fn expected_digest(&self, from: &Repository, source: &Digest, filter: &PlatformFilter) -> Result<Digest, CopyError> {
-        let Some(key) = memory::rewritten(source, filter) else { return Ok(source.clone()) };
+    /// Returns the digest that `filter` gives the image `source` names, without copying anything:
+    /// what a target that is up to date has under the tag.
+    pub async fn expected_digest(
+        &self,
+        from: &Repository,
+        source: &Digest,
+        filter: &PlatformFilter,
+    ) -> Result<Digest, CopyError> {
+        let Some(key) = memory::rewritten(source, filter) else {
+            return Ok(source.clone());
+        };
         if let Some(digest) = self.memory.recall(&key).and_then(|text| text.parse().ok()) {
             return Ok(digest);
         }
         let root = self.read(from, &Reference::Digest(source.clone())).await?;
-        let digest = platforms::apply(&*self.source, from, root, filter).await?.root.digest;
+        let digest = platforms::apply(&*self.source, from, root, filter)
+            .await?
+            .root
+            .digest;
         self.memory.remember(&key, digest.as_str());
         Ok(digest)
     }
 
     async fn read(&self, from: &Repository, reference: &Reference) -> Result<Manifest, CopyError> {
-        self.source.manifest(from, reference).await.map_err(at(Side::Source))?.ok_or_else(|| CopyError::Absent {
-            side: Side::Source,
-            repository: from.clone(),
-            reference: reference.clone(),
-        })
+        self.source
+            .manifest(from, reference)
+            .await
+            .map_err(at(Side::Source))?
+            .ok_or_else(|| CopyError::Absent {
+                side: Side::Source,
+                repository: from.clone(),
+                reference: reference.clone(),
+            })
     }
 
     /// Returns the manifest that a tag names at the target.
     async fn root_at_target(&self, to: &Repository, tag: &Tag) -> Result<Manifest, CopyError> {
         let reference = Reference::Tag(tag.clone());
-        let root = self.target.manifest(to, &reference).await.map_err(at(Side::Target))?;
-        root.ok_or_else(|| CopyError::Absent { side: Side::Target, repository: to.clone(), reference })
+        let root = self
+            .target
+            .manifest(to, &reference)
+            .await
+            .map_err(at(Side::Target))?;
+        root.ok_or_else(|| CopyError::Absent {
+            side: Side::Target,
+            repository: to.clone(),
+            reference,
+        })
     }
 
-    /// Returns whether the target has the manifest and with it, since nothing is stored before its parts, all of them.
-    async fn is_whole_at_target(&self, copy: &Copy<'_>, manifest: &Descriptor) -> Result<bool, CopyError> {
+    /// Returns whether the target has the manifest and with it, since nothing is stored before its
+    /// parts, all of them.
+    async fn is_whole_at_target(
+        &self,
+        copy: &Copy<'_>,
+        manifest: &Descriptor,
+    ) -> Result<bool, CopyError> {
         if is_index_type(&manifest.media_type) && !copy.filter.trusts_an_index() {
             return Ok(false);
         }
@@ -340,7 +450,10 @@ impl Transfer {
         if self.ledger.is_absent(copy.to) {
             return Ok(false);
         }
-        self.target.claim_manifest(copy.to, &manifest.digest).await.map_err(at(Side::Target))
+        self.target
+            .claim_manifest(copy.to, &manifest.digest)
+            .await
+            .map_err(at(Side::Target))
     }
 
     /// Copies what `manifest` refers to. Of an index only the children in `kept`.
@@ -355,31 +468,58 @@ impl Transfer {
             match &manifest.content {
                 ManifestContent::Index { children } => {
                     if depth >= DEEPEST_NESTING {
-                        return Err(CopyError::TooDeep { digest: manifest.digest.clone() });
+                        return Err(CopyError::TooDeep {
+                            digest: manifest.digest.clone(),
+                        });
                     }
                     let mut seen = std::collections::HashSet::new();
-                    let children = children.iter().filter(|child| kept.keeps(&child.digest) && seen.insert(&child.digest));
-                    let copies: Vec<_> = children.map(|child| self.copy_child(copy, child, kept, depth).boxed()).collect();
-                    stream::iter(copies).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await
+                    let children = children
+                        .iter()
+                        .filter(|child| kept.keeps(&child.digest) && seen.insert(&child.digest));
+                    let copies: Vec<_> = children
+                        .map(|child| self.copy_child(copy, child, kept, depth).boxed())
+                        .collect();
+                    stream::iter(copies)
+                        .buffer_unordered(PARALLEL_PARTS)
+                        .try_collect::<()>()
+                        .await
                 }
                 ManifestContent::Image { .. } => {
                     let mut blobs = manifest.blobs();
                     // The large ones first: what is left for the end is then short.
                     blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
                     let bytes = blobs.iter().map(|blob| blob.size).sum();
-                    self.progress.event(Event::Expected { item: copy.item, bytes });
-                    let copies: Vec<_> = blobs.into_iter().map(|blob| self.copy_blob(copy, blob).boxed()).collect();
-                    stream::iter(copies).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await
+                    self.progress.event(Event::Expected {
+                        item: copy.item,
+                        bytes,
+                    });
+                    let copies: Vec<_> = blobs
+                        .into_iter()
+                        .map(|blob| self.copy_blob(copy, blob).boxed())
+                        .collect();
+                    stream::iter(copies)
+                        .buffer_unordered(PARALLEL_PARTS)
+                        .try_collect::<()>()
+                        .await
                 }
             }
         }
         .boxed()
     }
 
-    async fn copy_child(&self, copy: &Copy<'_>, child: &Descriptor, kept: &platforms::Kept, depth: usize) -> Result<(), CopyError> {
+    async fn copy_child(
+        &self,
+        copy: &Copy<'_>,
+        child: &Descriptor,
+        kept: &platforms::Kept,
+        depth: usize,
+    ) -> Result<(), CopyError> {
         if is_index_type(&child.media_type) && !copy.filter.trusts_an_index() {
             let once = copy.index(&child.digest);
-            return once.get_or_try_init(|| self.bring_child(copy, child, kept, depth)).await.copied();
+            return once
+                .get_or_try_init(|| self.bring_child(copy, child, kept, depth))
+                .await
+                .copied();
         }
         let once = self.ledger.manifest(copy.to, &child.digest);
         once.get_or_try_init(|| async {
@@ -392,7 +532,13 @@ impl Transfer {
         .copied()
     }
 
-    async fn bring_child(&self, copy: &Copy<'_>, child: &Descriptor, kept: &platforms::Kept, depth: usize) -> Result<(), CopyError> {
+    async fn bring_child(
+        &self,
+        copy: &Copy<'_>,
+        child: &Descriptor,
+        kept: &platforms::Kept,
+        depth: usize,
+    ) -> Result<(), CopyError> {
         if let Some(rewritten) = kept.rewritten(&child.digest) {
             self.copy_parts(copy, rewritten, kept, depth + 1).await?;
             return self.put_child(copy, rewritten).await;
@@ -404,21 +550,42 @@ impl Transfer {
                 self.put_child(copy, &manifest).await
             }
             Ok(None) if may_be_blob(child) => self.copy_blob(copy, child).await,
-            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => self.copy_blob(copy, child).await,
-            Ok(None) => Err(CopyError::ChildMissing { repository: copy.from.clone(), digest: child.digest.clone() }),
+            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => {
+                self.copy_blob(copy, child).await
+            }
+            Ok(None) => Err(CopyError::ChildMissing {
+                repository: copy.from.clone(),
+                digest: child.digest.clone(),
+            }),
             Err(error) => Err(at(Side::Source)(error)),
         }
     }
 
     async fn put_child(&self, copy: &Copy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
-        self.target.put_manifest(copy.to, &Reference::Digest(manifest.digest.clone()), manifest).await.map_err(at(Side::Target))
+        self.target
+            .put_manifest(
+                copy.to,
+                &Reference::Digest(manifest.digest.clone()),
+                manifest,
+            )
+            .await
+            .map_err(at(Side::Target))
     }
 
     async fn copy_blob(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
         match self.deliver(copy, blob).await {
-            Err(CopyError::Place { side: Side::Source, error }) if error.kind == PlaceErrorKind::Absent && may_be_left_out(blob) => {
-                copy.warn(format!("foreign layer {} is not at the source; its descriptor was kept", blob.digest.short()));
-                self.progress.event(Event::Moved { item: copy.item, bytes: blob.size });
+            Err(CopyError::Place {
+                side: Side::Source,
+                error,
+            }) if error.kind == PlaceErrorKind::Absent && may_be_left_out(blob) => {
+                copy.warn(format!(
+                    "foreign layer {} is not at the source; its descriptor was kept",
+                    blob.digest.short()
+                ));
+                self.progress.event(Event::Moved {
+                    item: copy.item,
+                    bytes: blob.size,
+                });
                 Ok(())
             }
             result => result,
@@ -426,7 +593,8 @@ impl Transfer {
     }
 }
 
-/// Returns the error of putting an image, with what to do where the filter asked for something that not every registry takes.
+/// Returns the error of putting an image, with what to do where the filter asked for something that
+/// not every registry takes.
 fn explained(error: PlaceError, root: &Manifest, filter: &PlatformFilter) -> PlaceError {
     let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Absent);
     if refused && root.children().is_some() && !filter.trusts_an_index() {
@@ -436,7 +604,8 @@ fn explained(error: PlaceError, root: &Manifest, filter: &PlatformFilter) -> Pla
     error
 }
 
-/// Returns whether an image is complete for its users without this layer: they fetch it from its `urls`.
+/// Returns whether an image is complete for its users without this layer: they fetch it from its
+/// `urls`.
 fn may_be_left_out(layer: &Descriptor) -> bool {
     layer.is_foreign_layer() || !layer.urls.is_empty()
 }

@@ -9,7 +9,9 @@ use super::error::{CopyError, at};
 use super::may_be_blob;
 use crate::error::Side;
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
-use crate::model::{Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::model::{
+    Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
+};
 use crate::registry::{ImageSource, PlaceErrorKind, read_config};
 
 /// Which platforms of an image are copied.
@@ -33,9 +35,16 @@ pub enum PlatformFilterMode {
 }
 
 impl PlatformFilter {
-    /// Returns whether an index at the target proves that the children wanted by this filter are there too.
+    /// Returns whether an index at the target proves that the children wanted by this filter are
+    /// there too.
     pub(super) fn trusts_an_index(&self) -> bool {
-        !matches!(self, PlatformFilter::Only { mode: PlatformFilterMode::Sparse, .. })
+        !matches!(
+            self,
+            PlatformFilter::Only {
+                mode: PlatformFilterMode::Sparse,
+                ..
+            }
+        )
     }
 }
 
@@ -57,7 +66,9 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn keeps(&self, digest: &Digest) -> bool {
-        self.digests.as_ref().is_none_or(|digests| digests.contains(digest))
+        self.digests
+            .as_ref()
+            .is_none_or(|digests| digests.contains(digest))
     }
 
     pub(super) fn rewritten(&self, digest: &Digest) -> Option<&Manifest> {
@@ -65,8 +76,8 @@ impl Kept {
     }
 }
 
-/// Applies `filter` to the image `root` of the repository `from`. Reads from the source only what it needs to know platforms
-/// that the index does not tell.
+/// Applies `filter` to the image `root` of the repository `from`. Reads from the source only what
+/// it needs to know platforms that the index does not tell.
 pub(super) async fn apply(
     source: &dyn ImageSource,
     from: &Repository,
@@ -74,7 +85,11 @@ pub(super) async fn apply(
     filter: &PlatformFilter,
 ) -> Result<Filtered, CopyError> {
     let PlatformFilter::Only { platforms, mode } = filter else {
-        return Ok(Filtered { root, kept: Kept::default(), warnings: Vec::new() });
+        return Ok(Filtered {
+            root,
+            kept: Kept::default(),
+            warnings: Vec::new(),
+        });
     };
     let mut selection = Selection {
         source,
@@ -87,19 +102,35 @@ pub(super) async fn apply(
         found: Vec::new(),
     };
     let root = selection.manifest(root, 0).await?;
-    let missing: Vec<String> =
-        platforms.iter().filter(|wanted| !selection.found.iter().any(|found| found.matches(wanted))).map(ToString::to_string).collect();
+    let missing: Vec<String> = platforms
+        .iter()
+        .filter(|wanted| !selection.found.iter().any(|found| found.matches(wanted)))
+        .map(ToString::to_string)
+        .collect();
     if missing.len() == platforms.len() && !selection.found.is_empty() {
         let found: BTreeSet<String> = selection.found.iter().map(ToString::to_string).collect();
         let found: Vec<String> = found.into_iter().collect();
-        return Err(CopyError::NoPlatform { wanted: missing.join(", "), found: found.join(", ") });
+        return Err(CopyError::NoPlatform {
+            wanted: missing.join(", "),
+            found: found.join(", "),
+        });
     }
     let warnings = if missing.is_empty() || selection.found.is_empty() {
         Vec::new()
     } else {
-        vec![format!("platform {} is missing upstream", missing.join(", "))]
+        vec![format!(
+            "platform {} is missing upstream",
+            missing.join(", ")
+        )]
     };
-    Ok(Filtered { root, kept: Kept { digests: Some(selection.kept), rewritten: selection.rewritten }, warnings })
+    Ok(Filtered {
+        root,
+        kept: Kept {
+            digests: Some(selection.kept),
+            rewritten: selection.rewritten,
+        },
+        warnings,
+    })
 }
 
 struct Selection<'a> {
@@ -130,16 +161,22 @@ impl Selection<'_> {
         self.platforms.iter().any(|wanted| wanted.matches(platform))
     }
 
-    /// Returns what is left of a manifest. An image that is not wanted is returned as it is: whether anything was wanted is
-    /// judged at the end.
-    fn manifest(&mut self, manifest: Manifest, depth: usize) -> BoxFuture<'_, Result<Manifest, CopyError>> {
+    /// Returns what is left of a manifest. An image that is not wanted is returned as it is:
+    /// whether anything was wanted is judged at the end.
+    fn manifest(
+        &mut self,
+        manifest: Manifest,
+        depth: usize,
+    ) -> BoxFuture<'_, Result<Manifest, CopyError>> {
         Box::pin(async move {
             let ManifestContent::Index { children } = &manifest.content else {
                 self.image_is_wanted(&manifest).await?;
                 return Ok(manifest);
             };
             if depth >= DEEPEST_NESTING {
-                return Err(CopyError::TooDeep { digest: manifest.digest.clone() });
+                return Err(CopyError::TooDeep {
+                    digest: manifest.digest.clone(),
+                });
             }
             let mut verdicts = Vec::with_capacity(children.len());
             for child in children {
@@ -151,19 +188,28 @@ impl Selection<'_> {
                 .filter(|(_, verdict)| !matches!(verdict, Verdict::Drop))
                 .map(|(child, _)| child.digest.as_str())
                 .collect();
-            let attests_to_kept: Vec<bool> =
-                children.iter().map(|child| child.attests_to().is_some_and(|subject| kept.contains(subject))).collect();
+            let attests_to_kept: Vec<bool> = children
+                .iter()
+                .map(|child| {
+                    child
+                        .attests_to()
+                        .is_some_and(|subject| kept.contains(subject))
+                })
+                .collect();
             for (verdict, attests) in verdicts.iter_mut().zip(attests_to_kept) {
                 if attests {
                     *verdict = Verdict::Keep;
                 }
             }
-            let changed = verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Keep));
+            let changed = verdicts
+                .iter()
+                .any(|verdict| !matches!(verdict, Verdict::Keep));
             for (child, verdict) in children.iter().zip(&verdicts) {
                 match verdict {
                     Verdict::Keep => self.kept.insert(child.digest.clone()),
                     Verdict::Replace(nested) => {
-                        self.rewritten.insert(nested.digest.clone(), (**nested).clone());
+                        self.rewritten
+                            .insert(nested.digest.clone(), (**nested).clone());
                         self.kept.insert(nested.digest.clone())
                     }
                     Verdict::Drop => false,
@@ -184,7 +230,8 @@ impl Selection<'_> {
             let wanted = !platform.is_unknown() && self.wants(platform);
             return Ok(if wanted { Verdict::Keep } else { Verdict::Drop });
         }
-        // Without a platform in the index, what the entry is of stands further inside, or nowhere: then it is for all.
+        // Without a platform in the index, what the entry is of stands further inside, or nowhere:
+        // then it is for all.
         if let Some(verdict) = self.verdicts.get(&child.digest) {
             return Ok(verdict.clone());
         }
@@ -193,13 +240,24 @@ impl Selection<'_> {
         Ok(verdict)
     }
 
-    async fn look_inside(&mut self, child: &Descriptor, depth: usize) -> Result<Verdict, CopyError> {
+    async fn look_inside(
+        &mut self,
+        child: &Descriptor,
+        depth: usize,
+    ) -> Result<Verdict, CopyError> {
         let reference = Reference::Digest(child.digest.clone());
         let manifest = match self.source.manifest(self.from, &reference).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) if may_be_blob(child) => return Ok(Verdict::Keep),
-            Ok(None) => return Err(CopyError::ChildMissing { repository: self.from.clone(), digest: child.digest.clone() }),
-            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => return Ok(Verdict::Keep),
+            Ok(None) => {
+                return Err(CopyError::ChildMissing {
+                    repository: self.from.clone(),
+                    digest: child.digest.clone(),
+                });
+            }
+            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => {
+                return Ok(Verdict::Keep);
+            }
             Err(error) => return Err(at(Side::Source)(error)),
         };
         if manifest.children().is_none() {
@@ -216,34 +274,61 @@ impl Selection<'_> {
 
     /// Returns whether the image is of a wanted platform, or of none.
     async fn image_is_wanted(&mut self, image: &Manifest) -> Result<bool, CopyError> {
-        let ManifestContent::Image { config: Some(config), .. } = &image.content else { return Ok(true) };
-        if !matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) {
+        let ManifestContent::Image {
+            config: Some(config),
+            ..
+        } = &image.content
+        else {
+            return Ok(true);
+        };
+        if !matches!(
+            config.media_type.as_str(),
+            media_type::OCI_CONFIG | media_type::DOCKER_CONFIG
+        ) {
             return Ok(true);
         }
-        let bytes = read_config(self.source, self.from, config).await.map_err(at(Side::Source))?;
-        let platform = ImageConfig::parse(&bytes).ok().and_then(|config| config.platform);
+        let bytes = read_config(self.source, self.from, config)
+            .await
+            .map_err(at(Side::Source))?;
+        let platform = ImageConfig::parse(&bytes)
+            .ok()
+            .and_then(|config| config.platform);
         Ok(platform.is_none_or(|platform| self.wants(&platform)))
     }
 }
 
 /// Returns the index with only the entries that are kept, everything else as it stood.
 fn rewrite(index: &Manifest, verdicts: &[Verdict]) -> Result<Manifest, CopyError> {
-    let failed = |error| CopyError::NotRewritable { digest: index.digest.clone(), error };
+    let failed = |error| CopyError::NotRewritable {
+        digest: index.digest.clone(),
+        error,
+    };
     let mut document: serde_json::Value = serde_json::from_slice(&index.bytes).map_err(failed)?;
-    if let Some(entries) = document.get_mut("manifests").and_then(serde_json::Value::as_array_mut) {
-        let kept = entries.drain(..).zip(verdicts).filter_map(|(mut entry, verdict)| match verdict {
-            Verdict::Keep => Some(entry),
-            Verdict::Drop => None,
-            Verdict::Replace(nested) => {
-                entry["digest"] = nested.digest.as_str().into();
-                entry["size"] = nested.bytes.len().into();
-                Some(entry)
-            }
-        });
+    if let Some(entries) = document
+        .get_mut("manifests")
+        .and_then(serde_json::Value::as_array_mut)
+    {
+        let kept =
+            entries
+                .drain(..)
+                .zip(verdicts)
+                .filter_map(|(mut entry, verdict)| match verdict {
+                    Verdict::Keep => Some(entry),
+                    Verdict::Drop => None,
+                    Verdict::Replace(nested) => {
+                        entry["digest"] = nested.digest.as_str().into();
+                        entry["size"] = nested.bytes.len().into();
+                        Some(entry)
+                    }
+                });
         let kept: Vec<serde_json::Value> = kept.collect();
         *entries = kept;
     }
     let bytes = Bytes::from(serde_json::to_vec(&document).map_err(failed)?);
-    Manifest::parse(bytes, Some(&index.media_type), index.digest.algorithm())
-        .map_err(|error| CopyError::NotRewritable { digest: index.digest.clone(), error: serde::ser::Error::custom(error) })
+    Manifest::parse(bytes, Some(&index.media_type), index.digest.algorithm()).map_err(|error| {
+        CopyError::NotRewritable {
+            digest: index.digest.clone(),
+            error: serde::ser::Error::custom(error),
+        }
+    })
 }

@@ -25,9 +25,16 @@ fn world() -> World {
 }
 
 fn world_with(sparse_indexes: SparseIndexes) -> World {
-    let (source, target) = (Arc::new(MemoryPlace::new(SparseIndexes::Allowed)), Arc::new(MemoryPlace::new(sparse_indexes)));
+    let (source, target) = (
+        Arc::new(MemoryPlace::new(SparseIndexes::Allowed)),
+        Arc::new(MemoryPlace::new(sparse_indexes)),
+    );
     let transfer = Transfer::new(source.clone(), target.clone(), crate::progress::silent());
-    World { source, target, transfer }
+    World {
+        source,
+        target,
+        transfer,
+    }
 }
 
 fn repository(text: &str) -> Repository {
@@ -47,7 +54,13 @@ fn tag(text: &str) -> Tag {
 }
 
 fn only(platforms: &[&str], mode: PlatformFilterMode) -> PlatformFilter {
-    PlatformFilter::Only { platforms: platforms.iter().map(|text| text.parse().expect("a platform")).collect(), mode }
+    PlatformFilter::Only {
+        platforms: platforms
+            .iter()
+            .map(|text| text.parse().expect("a platform"))
+            .collect(),
+        mode,
+    }
 }
 
 impl World {
@@ -55,22 +68,38 @@ impl World {
     async fn blob(&self, media_type: &str, content: &str) -> Value {
         let bytes = Bytes::copy_from_slice(content.as_bytes());
         let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), bytes.len() as u64);
-        self.source.put_blob(&upstream(), &descriptor, &InMemory(bytes), None).await.expect("the source takes the blob");
+        self.source
+            .put_blob(&upstream(), &descriptor, &InMemory(bytes), None)
+            .await
+            .expect("the source takes the blob");
         serde_json::to_value(descriptor).expect("a descriptor")
     }
 
-    /// Puts a manifest at the source, by digest and under `name` when there is one, and returns its descriptor.
+    /// Puts a manifest at the source, by digest and under `name` when there is one, and returns its
+    /// descriptor.
     async fn manifest(&self, content: Value, name: Option<&str>) -> Value {
-        let manifest = Manifest::parse(Bytes::from(content.to_string()), None, Algorithm::Sha256).expect("a manifest");
-        let reference = name.map_or_else(|| Reference::Digest(manifest.digest.clone()), |name| Reference::Tag(tag(name)));
-        self.source.put_manifest(&upstream(), &reference, &manifest).await.expect("the source takes the manifest");
+        let manifest = Manifest::parse(Bytes::from(content.to_string()), None, Algorithm::Sha256)
+            .expect("a manifest");
+        let reference = name.map_or_else(
+            || Reference::Digest(manifest.digest.clone()),
+            |name| Reference::Tag(tag(name)),
+        );
+        self.source
+            .put_manifest(&upstream(), &reference, &manifest)
+            .await
+            .expect("the source takes the manifest");
         serde_json::to_value(manifest.descriptor()).expect("a descriptor")
     }
 
     /// Puts an image of a platform at the source.
     async fn image(&self, platform: &str, layers: &[&str], name: Option<&str>) -> Value {
         let parsed: crate::model::Platform = platform.parse().expect("a platform");
-        let config = self.blob(media_type::OCI_CONFIG, &serde_json::to_string(&parsed).expect("a configuration")).await;
+        let config = self
+            .blob(
+                media_type::OCI_CONFIG,
+                &serde_json::to_string(&parsed).expect("a configuration"),
+            )
+            .await;
         let mut described = Vec::new();
         for layer in layers {
             described.push(self.blob(media_type::OCI_LAYER_GZIP, layer).await);
@@ -97,7 +126,12 @@ impl World {
         self.copy_to(&mirror(), name, filter).await
     }
 
-    async fn copy_to(&self, to: &Repository, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
+    async fn copy_to(
+        &self,
+        to: &Repository,
+        name: &str,
+        filter: &PlatformFilter,
+    ) -> Result<Copied, CopyError> {
         let (from, tag) = (upstream(), tag(name));
         let reference = Reference::Tag(tag.clone());
         self.transfer
@@ -115,13 +149,21 @@ impl World {
     }
 
     async fn at_target(&self, reference: impl Into<Reference>) -> Option<Manifest> {
-        self.target.manifest(&mirror(), &reference.into()).await.expect("the target answers")
+        self.target
+            .manifest(&mirror(), &reference.into())
+            .await
+            .expect("the target answers")
     }
 
     /// Returns how often each blob was read from the source.
     fn reads(&self) -> HashMap<String, usize> {
         let mut reads = HashMap::new();
-        for call in self.source.calls().into_iter().filter(|call| call.operation == Operation::Blob) {
+        for call in self
+            .source
+            .calls()
+            .into_iter()
+            .filter(|call| call.operation == Operation::Blob)
+        {
             *reads.entry(call.subject).or_default() += 1;
         }
         reads
@@ -129,44 +171,94 @@ impl World {
 }
 
 fn digest(descriptor: &Value) -> Digest {
-    descriptor["digest"].as_str().expect("a digest").parse().expect("a digest")
+    descriptor["digest"]
+        .as_str()
+        .expect("a digest")
+        .parse()
+        .expect("a digest")
 }
 
 #[tokio::test]
 async fn an_image_arrives_bit_for_bit_parts_first_and_tag_last() {
     let world = world();
-    let (amd64, arm64) =
-        (world.image("linux/amd64", &["base", "a"], None).await, world.image("linux/arm64", &["base-arm", "b", "b"], None).await);
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["base", "a"], None).await,
+        world
+            .image("linux/arm64", &["base-arm", "b", "b"], None)
+            .await,
+    );
     let attestation = world.attestation(&amd64).await;
     let index = world.index(&[amd64, arm64, attestation], Some("1.0")).await;
-    let copied = world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
-    assert_eq!((&copied.digest, &copied.source_digest), (&digest(&index), &digest(&index)));
-    let (source, target) = (world.source.manifest(&upstream(), &tag("1.0").into()).await, world.at_target(tag("1.0")).await);
+    let copied = world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
+    assert_eq!(
+        (&copied.digest, &copied.source_digest),
+        (&digest(&index), &digest(&index))
+    );
+    let (source, target) = (
+        world.source.manifest(&upstream(), &tag("1.0").into()).await,
+        world.at_target(tag("1.0")).await,
+    );
     assert_eq!(source.expect("the source answers"), target);
-    // The place in memory is strict: it refuses what refers to something missing. Beyond that, the tag comes last.
+    // The place in memory is strict: it refuses what refers to something missing. Beyond that, the
+    // tag comes last.
     let calls = world.target.calls();
-    let tagged: Vec<usize> = calls.iter().enumerate().filter(|(_, call)| call.subject == "1.0").map(|(at, _)| at).collect();
-    assert_eq!(calls[*tagged.first().expect("the tag was written")].operation, Operation::PutManifest);
-    assert!(calls[tagged[0]..].iter().all(|call| !matches!(call.operation, Operation::PutBlob)));
+    let tagged: Vec<usize> = calls
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| call.subject == "1.0")
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(
+        calls[*tagged.first().expect("the tag was written")].operation,
+        Operation::PutManifest
+    );
+    assert!(
+        calls[tagged[0]..]
+            .iter()
+            .all(|call| !matches!(call.operation, Operation::PutBlob))
+    );
 }
 
 #[tokio::test]
 async fn what_was_read_ahead_is_not_read_again() {
     let world = world();
-    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
     world.index(&[amd64, arm64], Some("1.0")).await;
-    let (from, to, reference, filter) = (upstream(), mirror(), tag("1.0").into(), only(&["linux/amd64"], PlatformFilterMode::Rewrite));
-    let upcoming = Upcoming { from: &from, reference: &reference, to: &to, filter: &filter };
+    let (from, to, reference, filter) = (
+        upstream(),
+        mirror(),
+        tag("1.0").into(),
+        only(&["linux/amd64"], PlatformFilterMode::Rewrite),
+    );
+    let upcoming = Upcoming {
+        from: &from,
+        reference: &reference,
+        to: &to,
+        filter: &filter,
+    };
     // Children can be at a target that exists.
     assert!(world.transfer.look_ahead(&upcoming).await);
     assert_eq!(world.source.count(Operation::Manifest), 1);
     world.transfer.note_absent_target(&to);
     assert!(world.transfer.look_ahead(&upcoming).await);
-    assert_eq!(world.source.count(Operation::Manifest), 2, "the index is there, and one platform is wanted");
+    assert_eq!(
+        world.source.count(Operation::Manifest),
+        2,
+        "the index is there, and one platform is wanted"
+    );
     world.copy("1.0", &filter).await.expect("a copy");
     assert_eq!(world.source.count(Operation::Manifest), 2);
     // Each is handed out once: memory does not grow with the run.
-    world.copy_to(&repository("registry.example.com/other"), "1.0", &filter).await.expect("a copy");
+    world
+        .copy_to(&repository("registry.example.com/other"), "1.0", &filter)
+        .await
+        .expect("a copy");
     assert_eq!(world.source.count(Operation::Manifest), 4);
 }
 
@@ -177,20 +269,50 @@ async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() 
     let mut names = Vec::new();
     for version in 0..6 {
         let own = format!("layer of {version}");
-        let image = world.image("linux/amd64", &["base", "tools", &own], None).await;
+        let image = world
+            .image("linux/amd64", &["base", "tools", &own], None)
+            .await;
         names.push(format!("1.{version}"));
-        world.index(&[image], names.last().map(String::as_str)).await;
+        world
+            .index(&[image], names.last().map(String::as_str))
+            .await;
     }
-    let mirrors: Vec<Repository> = (0..3).map(|number| repository(&format!("registry.example.com/team{number}/app"))).collect();
-    let copies = mirrors.iter().flat_map(|to| names.iter().map(|name| world.copy_to(to, name, &filter)).collect::<Vec<_>>());
-    let copied: Vec<Copied> = join_all(copies).await.into_iter().map(|copied| copied.expect("a copy")).collect();
-    assert!(world.reads().values().all(|&reads| reads == 1), "{:?}", world.reads());
-    let mounts = world.target.calls().into_iter().filter(|call| call.mount_from.is_some()).count();
+    let mirrors: Vec<Repository> = (0..3)
+        .map(|number| repository(&format!("registry.example.com/team{number}/app")))
+        .collect();
+    let copies = mirrors.iter().flat_map(|to| {
+        names
+            .iter()
+            .map(|name| world.copy_to(to, name, &filter))
+            .collect::<Vec<_>>()
+    });
+    let copied: Vec<Copied> = join_all(copies)
+        .await
+        .into_iter()
+        .map(|copied| copied.expect("a copy"))
+        .collect();
+    assert!(
+        world.reads().values().all(|&reads| reads == 1),
+        "{:?}",
+        world.reads()
+    );
+    let mounts = world
+        .target
+        .calls()
+        .into_iter()
+        .filter(|call| call.mount_from.is_some())
+        .count();
     assert!(mounts > 0);
     let unique: u64 = copied.iter().map(|copied| copied.tally.moved).sum();
-    let sizes = "base".len() + "tools".len() + 6 * "layer of 0".len() + r#"{"os":"linux","architecture":"amd64"}"#.len();
+    let sizes = "base".len()
+        + "tools".len()
+        + 6 * "layer of 0".len()
+        + r#"{"os":"linux","architecture":"amd64"}"#.len();
     assert_eq!(unique, sizes as u64);
-    assert!(copied.iter().any(|copied| copied.tally.mounted > 0) && copied.iter().any(|copied| copied.tally.skipped > 0));
+    assert!(
+        copied.iter().any(|copied| copied.tally.mounted > 0)
+            && copied.iter().any(|copied| copied.tally.skipped > 0)
+    );
 }
 
 #[tokio::test]
@@ -199,8 +321,17 @@ async fn nothing_is_looked_for_in_a_repository_that_does_not_exist() {
     let image = world.image("linux/amd64", &["base"], None).await;
     world.index(&[image], Some("1.0")).await;
     world.transfer.note_absent_target(&mirror());
-    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
-    assert_eq!((world.target.count(Operation::HasBlob), world.target.count(Operation::Resolve)), (0, 0));
+    world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
+    assert_eq!(
+        (
+            world.target.count(Operation::HasBlob),
+            world.target.count(Operation::Resolve)
+        ),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
@@ -209,11 +340,20 @@ async fn a_second_tag_of_the_same_image_costs_two_requests() {
     let image = world.image("linux/amd64", &["base"], None).await;
     world.index(std::slice::from_ref(&image), Some("1.0")).await;
     world.index(&[image], Some("latest")).await;
-    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     world.source.clear_calls();
     world.target.clear_calls();
-    let copied = world.copy("latest", &PlatformFilter::All).await.expect("a copy");
-    assert_eq!((world.source.calls().len(), world.target.calls().len()), (1, 1));
+    let copied = world
+        .copy("latest", &PlatformFilter::All)
+        .await
+        .expect("a copy");
+    assert_eq!(
+        (world.source.calls().len(), world.target.calls().len()),
+        (1, 1)
+    );
     assert_eq!(copied.tally, Tally::default());
 }
 
@@ -221,38 +361,97 @@ async fn a_second_tag_of_the_same_image_costs_two_requests() {
 async fn what_is_at_the_target_is_not_read_again() {
     let world = world();
     let shared = world.image("linux/amd64", &["base"], None).await;
-    world.index(std::slice::from_ref(&shared), Some("1.0")).await;
-    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    world
+        .index(std::slice::from_ref(&shared), Some("1.0"))
+        .await;
+    world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     world.source.clear_calls();
     // A later run, which remembers nothing.
-    let later = World { transfer: Transfer::new(world.source.clone(), world.target.clone(), crate::progress::silent()), ..world };
+    let later = World {
+        transfer: Transfer::new(
+            world.source.clone(),
+            world.target.clone(),
+            crate::progress::silent(),
+        ),
+        ..world
+    };
     let new = later.image("linux/arm64", &["base", "more"], None).await;
     later.index(&[shared, new], Some("1.1")).await;
     later.source.clear_calls();
-    later.copy("1.1", &PlatformFilter::All).await.expect("a copy");
+    later
+        .copy("1.1", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     let read: Vec<String> = later.reads().into_keys().collect();
-    assert_eq!(read.len(), 2, "the new configuration and the new layer: {read:?}");
+    assert_eq!(
+        read.len(),
+        2,
+        "the new configuration and the new layer: {read:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
     let cases: [(Operation, PlaceErrorKind, Side, bool); 6] = [
-        (Operation::Blob, PlaceErrorKind::Unreachable, Side::Source, true),
-        (Operation::Manifest, PlaceErrorKind::Forbidden, Side::Source, true),
-        (Operation::PutBlob, PlaceErrorKind::Refused, Side::Target, false),
-        (Operation::PutBlob, PlaceErrorKind::Corrupt, Side::Target, false),
-        (Operation::PutManifest, PlaceErrorKind::ServerError, Side::Target, false),
-        (Operation::HasBlob, PlaceErrorKind::Unauthorized, Side::Target, false),
+        (
+            Operation::Blob,
+            PlaceErrorKind::Unreachable,
+            Side::Source,
+            true,
+        ),
+        (
+            Operation::Manifest,
+            PlaceErrorKind::Forbidden,
+            Side::Source,
+            true,
+        ),
+        (
+            Operation::PutBlob,
+            PlaceErrorKind::Refused,
+            Side::Target,
+            false,
+        ),
+        (
+            Operation::PutBlob,
+            PlaceErrorKind::Corrupt,
+            Side::Target,
+            false,
+        ),
+        (
+            Operation::PutManifest,
+            PlaceErrorKind::ServerError,
+            Side::Target,
+            false,
+        ),
+        (
+            Operation::HasBlob,
+            PlaceErrorKind::Unauthorized,
+            Side::Target,
+            false,
+        ),
     ];
     for (operation, kind, side, at_source) in cases {
         let world = world();
         let image = world.image("linux/amd64", &["base"], None).await;
         world.index(&[image], Some("1.0")).await;
-        let place = if at_source { &world.source } else { &world.target };
+        let place = if at_source {
+            &world.source
+        } else {
+            &world.target
+        };
         place.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
-        let error = world.copy("1.0", &PlatformFilter::All).await.expect_err("the copy fails");
+        let error = world
+            .copy("1.0", &PlatformFilter::All)
+            .await
+            .expect_err("the copy fails");
         assert_eq!(error.side(), side, "{operation:?}");
-        assert!(matches!(&error, CopyError::Place { error, .. } if error.kind == kind), "{operation:?}: {error:?}");
+        assert!(
+            matches!(&error, CopyError::Place { error, .. } if error.kind == kind),
+            "{operation:?}: {error:?}"
+        );
         place.fail_when(|_| None);
         assert_eq!(world.at_target(tag("1.0")).await, None, "{operation:?}");
     }
@@ -261,10 +460,17 @@ async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
 #[tokio::test]
 async fn content_that_breaks_off_or_lies_is_the_sources_fault() {
     let world = world();
-    let image = world.image("linux/amd64", &["a layer of some length"], None).await;
+    let image = world
+        .image("linux/amd64", &["a layer of some length"], None)
+        .await;
     world.index(&[image], Some("1.0")).await;
-    world.source.fail_when(|call| (call.operation == Operation::Blob).then_some(Fault::BreakAfter(4)));
-    let error = world.copy("1.0", &PlatformFilter::All).await.expect_err("the copy fails");
+    world
+        .source
+        .fail_when(|call| (call.operation == Operation::Blob).then_some(Fault::BreakAfter(4)));
+    let error = world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect_err("the copy fails");
     assert_eq!(error.side(), Side::Source);
     assert_eq!(world.at_target(tag("1.0")).await, None);
 }
@@ -279,10 +485,17 @@ async fn a_copy_that_fails_does_not_take_others_with_it() {
     world.source.lose_blob(&upstream(), &lost);
     world.index(&[bad], Some("bad")).await;
     let filter = PlatformFilter::All;
-    let results = join_all([world.copy("bad", &filter), world.copy("good", &filter), world.copy("bad", &filter)]).await;
+    let results = join_all([
+        world.copy("bad", &filter),
+        world.copy("good", &filter),
+        world.copy("bad", &filter),
+    ])
+    .await;
     let outcomes: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(outcomes, [false, true, false]);
-    assert!(matches!(&results[0], Err(CopyError::Place { side: Side::Source, error }) if error.kind == PlaceErrorKind::Absent));
+    assert!(
+        matches!(&results[0], Err(CopyError::Place { side: Side::Source, error }) if error.kind == PlaceErrorKind::Absent)
+    );
     assert!(world.at_target(tag("good")).await.is_some());
 }
 
@@ -294,17 +507,49 @@ async fn only_wanted_platforms_and_their_attestations_are_kept_the_same_way_each
         world.image("linux/arm64/v8", &["b"], None).await,
         world.image("linux/s390x", &["c"], None).await,
     );
-    let (of_amd64, of_s390x) = (world.attestation(&amd64).await, world.attestation(&s390x).await);
-    world.index(&[s390x.clone(), amd64.clone(), of_s390x.clone(), arm64.clone(), of_amd64.clone()], Some("1.0")).await;
-    let filter = only(&["linux/amd64", "linux/arm64", "linux/riscv64"], PlatformFilterMode::Rewrite);
+    let (of_amd64, of_s390x) = (
+        world.attestation(&amd64).await,
+        world.attestation(&s390x).await,
+    );
+    world
+        .index(
+            &[
+                s390x.clone(),
+                amd64.clone(),
+                of_s390x.clone(),
+                arm64.clone(),
+                of_amd64.clone(),
+            ],
+            Some("1.0"),
+        )
+        .await;
+    let filter = only(
+        &["linux/amd64", "linux/arm64", "linux/riscv64"],
+        PlatformFilterMode::Rewrite,
+    );
     let copied = world.copy("1.0", &filter).await.expect("a copy");
-    assert_eq!(copied.warnings, ["platform linux/riscv64 is missing upstream"]);
+    assert_eq!(
+        copied.warnings,
+        ["platform linux/riscv64 is missing upstream"]
+    );
     assert_ne!(copied.digest, copied.source_digest);
     let kept = world.at_target(tag("1.0")).await.expect("the tag");
-    let children: Vec<Digest> = kept.children().expect("an index").iter().map(|child| child.digest.clone()).collect();
-    assert_eq!(children, [digest(&amd64), digest(&arm64), digest(&of_amd64)]);
+    let children: Vec<Digest> = kept
+        .children()
+        .expect("an index")
+        .iter()
+        .map(|child| child.digest.clone())
+        .collect();
+    assert_eq!(
+        children,
+        [digest(&amd64), digest(&arm64), digest(&of_amd64)]
+    );
     assert_eq!(world.at_target(digest(&s390x)).await, None);
-    let expected = world.transfer.expected_digest(&upstream(), &copied.source_digest, &filter).await.expect("a digest");
+    let expected = world
+        .transfer
+        .expected_digest(&upstream(), &copied.source_digest, &filter)
+        .await
+        .expect("a digest");
     assert_eq!(expected, copied.digest);
 }
 
@@ -313,19 +558,33 @@ async fn an_index_of_which_everything_is_kept_keeps_its_bytes() {
     let world = world();
     let amd64 = world.image("linux/amd64", &["a"], None).await;
     world.index(&[amd64], Some("1.0")).await;
-    let copied = world.copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    let copied = world
+        .copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite))
+        .await
+        .expect("a copy");
     assert_eq!(copied.digest, copied.source_digest);
 }
 
 #[tokio::test]
 async fn without_any_wanted_platform_the_copy_fails_and_says_what_there_is() {
     let world = world();
-    let (amd64, windows) = (world.image("linux/amd64", &["a"], None).await, world.image("windows/amd64", &["b"], None).await);
+    let (amd64, windows) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("windows/amd64", &["b"], None).await,
+    );
     world.index(&[amd64, windows], Some("1.0")).await;
     world.image("linux/amd64", &["a"], Some("single")).await;
     for name in ["1.0", "single"] {
-        let error = world.copy(name, &only(&["linux/s390x"], PlatformFilterMode::Rewrite)).await.expect_err("nothing is wanted");
-        assert!(error.to_string().starts_with("source has none of the platforms linux/s390x; it has linux/amd64"), "{error}");
+        let error = world
+            .copy(name, &only(&["linux/s390x"], PlatformFilterMode::Rewrite))
+            .await
+            .expect_err("nothing is wanted");
+        assert!(
+            error
+                .to_string()
+                .starts_with("source has none of the platforms linux/s390x; it has linux/amd64"),
+            "{error}"
+        );
         assert_eq!(world.at_target(tag(name)).await, None);
     }
 }
@@ -334,88 +593,193 @@ async fn without_any_wanted_platform_the_copy_fails_and_says_what_there_is() {
 async fn a_single_image_is_copied_when_its_configuration_matches() {
     let world = world();
     world.image("linux/arm64/v8", &["a"], Some("single")).await;
-    let copied = world.copy("single", &only(&["linux/arm64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    let copied = world
+        .copy(
+            "single",
+            &only(&["linux/arm64"], PlatformFilterMode::Rewrite),
+        )
+        .await
+        .expect("a copy");
     assert_eq!(copied.digest, copied.source_digest);
 }
 
 #[tokio::test]
 async fn an_artifact_without_a_platform_is_for_all_platforms() {
     let world = world();
-    let config = world.blob("application/vnd.example.chart.config", "{}").await;
+    let config = world
+        .blob("application/vnd.example.chart.config", "{}")
+        .await;
     let chart = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/vnd.example.chart", "config": config, "layers": [] });
     let chart = world.manifest(chart, Some("chart")).await;
     let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
     world.copy("chart", &filter).await.expect("a copy");
     // Within an index it stays beside the kept platforms.
-    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
-    world.index(&[chart.clone(), amd64.clone(), arm64], Some("mixed")).await;
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
+    world
+        .index(&[chart.clone(), amd64.clone(), arm64], Some("mixed"))
+        .await;
     world.copy("mixed", &filter).await.expect("a copy");
     let kept = world.at_target(tag("mixed")).await.expect("the tag");
-    let children: Vec<Digest> = kept.children().expect("an index").iter().map(|child| child.digest.clone()).collect();
+    let children: Vec<Digest> = kept
+        .children()
+        .expect("an index")
+        .iter()
+        .map(|child| child.digest.clone())
+        .collect();
     assert_eq!(children, [digest(&chart), digest(&amd64)]);
 }
 
 #[tokio::test]
 async fn platforms_are_found_inside_entries_that_do_not_tell_them() {
     let world = world();
-    let (mut amd64, mut arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let (mut amd64, mut arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
     for entry in [&mut amd64, &mut arm64] {
-        entry.as_object_mut().expect("a descriptor").remove("platform");
+        entry
+            .as_object_mut()
+            .expect("a descriptor")
+            .remove("platform");
     }
     let nested = world.index(&[amd64.clone(), arm64.clone()], None).await;
     let dropped = world.index(std::slice::from_ref(&arm64), None).await;
     world.index(&[nested, dropped, arm64], Some("nested")).await;
     let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
     let copied = world.copy("nested", &filter).await.expect("a copy");
-    let outer = world.at_target(copied.digest).await.expect("the outer index");
-    let [inner] = outer.children().expect("an index") else { panic!("one entry is left: {outer:?}") };
-    let inner = world.at_target(inner.digest.clone()).await.expect("the inner index");
-    let children: Vec<Digest> = inner.children().expect("an index").iter().map(|child| child.digest.clone()).collect();
+    let outer = world
+        .at_target(copied.digest)
+        .await
+        .expect("the outer index");
+    let [inner] = outer.children().expect("an index") else {
+        panic!("one entry is left: {outer:?}")
+    };
+    let inner = world
+        .at_target(inner.digest.clone())
+        .await
+        .expect("the inner index");
+    let children: Vec<Digest> = inner
+        .children()
+        .expect("an index")
+        .iter()
+        .map(|child| child.digest.clone())
+        .collect();
     assert_eq!(children, [digest(&amd64)]);
 }
 
 #[tokio::test]
 async fn a_sparse_index_keeps_its_bytes_and_takes_another_platform_later() {
     let world = world_with(SparseIndexes::Allowed);
-    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
     let nested = world.index(std::slice::from_ref(&arm64), None).await;
     world.index(&[amd64.clone(), nested], Some("1.0")).await;
-    let copied = world.copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse)).await.expect("a copy");
+    let copied = world
+        .copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse))
+        .await
+        .expect("a copy");
     assert_eq!(copied.digest, copied.source_digest);
-    assert!(world.at_target(digest(&amd64)).await.is_some() && world.at_target(digest(&arm64)).await.is_none());
-    world.copy("1.0", &only(&["linux/amd64", "linux/arm64"], PlatformFilterMode::Sparse)).await.expect("a copy");
-    assert!(world.at_target(digest(&arm64)).await.is_some(), "the platform that was added is there");
+    assert!(
+        world.at_target(digest(&amd64)).await.is_some()
+            && world.at_target(digest(&arm64)).await.is_none()
+    );
+    world
+        .copy(
+            "1.0",
+            &only(&["linux/amd64", "linux/arm64"], PlatformFilterMode::Sparse),
+        )
+        .await
+        .expect("a copy");
+    assert!(
+        world.at_target(digest(&arm64)).await.is_some(),
+        "the platform that was added is there"
+    );
 }
 
 #[tokio::test]
 async fn a_foreign_layer_is_copied_when_it_is_there_and_else_left_out_with_a_warning() {
     let world = world();
     let config = world.blob(media_type::OCI_CONFIG, "{}").await;
-    let mut foreign = world.blob("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "windows").await;
+    let mut foreign = world
+        .blob(
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "windows",
+        )
+        .await;
     foreign["urls"] = json!(["https://example.com/windows"]);
     let image = json!({ "schemaVersion": 2, "mediaType": media_type::DOCKER_MANIFEST, "config": config, "layers": [foreign] });
     world.manifest(image, Some("1.0")).await;
     let blob = Digest::sha256(b"windows");
-    assert_eq!(world.copy("1.0", &PlatformFilter::All).await.expect("a copy").warnings, [""; 0]);
-    assert!(world.target.has_blob(&mirror(), &Descriptor::new("x", blob.clone(), 7)).await.expect("the target answers"));
+    assert_eq!(
+        world
+            .copy("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .warnings,
+        [""; 0]
+    );
+    assert!(
+        world
+            .target
+            .has_blob(&mirror(), &Descriptor::new("x", blob.clone(), 7))
+            .await
+            .expect("the target answers")
+    );
 
     world.source.lose_blob(&upstream(), &blob);
     let elsewhere = repository("other.example.com/app");
-    let copied = world.copy_to(&elsewhere, "1.0", &PlatformFilter::All).await.expect("a copy");
-    assert_eq!(copied.warnings, [format!("foreign layer {} is not at the source; its descriptor was kept", blob.short())]);
-    assert!(world.target.manifest(&elsewhere, &tag("1.0").into()).await.expect("the target answers").is_some());
+    let copied = world
+        .copy_to(&elsewhere, "1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
+    assert_eq!(
+        copied.warnings,
+        [format!(
+            "foreign layer {} is not at the source; its descriptor was kept",
+            blob.short()
+        )]
+    );
+    assert!(
+        world
+            .target
+            .manifest(&elsewhere, &tag("1.0").into())
+            .await
+            .expect("the target answers")
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn a_plain_blob_in_an_index_is_copied_as_one() {
     let world = world_with(SparseIndexes::Allowed);
-    let cache = world.blob("application/vnd.buildkit.cacheconfig.v0", "cache").await;
+    let cache = world
+        .blob("application/vnd.buildkit.cacheconfig.v0", "cache")
+        .await;
     let layer = world.blob(media_type::OCI_LAYER_GZIP, "layer").await;
     world.index(&[cache, layer], Some("cache")).await;
-    world.copy("cache", &PlatformFilter::All).await.expect("a copy");
+    world
+        .copy("cache", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     for content in ["cache", "layer"] {
-        let blob = Descriptor::new("x", Digest::sha256(content.as_bytes()), content.len() as u64);
-        assert!(world.target.has_blob(&mirror(), &blob).await.expect("the target answers"), "{content}");
+        let blob = Descriptor::new(
+            "x",
+            Digest::sha256(content.as_bytes()),
+            content.len() as u64,
+        );
+        assert!(
+            world
+                .target
+                .has_blob(&mirror(), &blob)
+                .await
+                .expect("the target answers"),
+            "{content}"
+        );
     }
 }
 
@@ -423,19 +787,39 @@ async fn a_plain_blob_in_an_index_is_copied_as_one() {
 async fn what_indexes_name_again_and_again_is_read_once() {
     let world = world();
     let mut inner = world.image("linux/amd64", &["a"], None).await;
-    inner.as_object_mut().expect("a descriptor").remove("platform");
+    inner
+        .as_object_mut()
+        .expect("a descriptor")
+        .remove("platform");
     for depth in 0..3 {
         let name = format!("depth-{depth}");
         inner = world.index(&vec![inner; 10], Some(&name)).await;
     }
     world.source.clear_calls();
-    world.copy("depth-2", &only(&["linux/amd64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
-    assert!(world.source.count(Operation::Manifest) < 20, "{} manifests were read", world.source.count(Operation::Manifest));
+    world
+        .copy(
+            "depth-2",
+            &only(&["linux/amd64"], PlatformFilterMode::Rewrite),
+        )
+        .await
+        .expect("a copy");
+    assert!(
+        world.source.count(Operation::Manifest) < 20,
+        "{} manifests were read",
+        world.source.count(Operation::Manifest)
+    );
     world.target.clear_calls();
     assert_eq!(world.missing("depth-2", &PlatformFilter::All).await, []);
-    assert!(world.target.count(Operation::Manifest) < 20, "{} manifests were read", world.target.count(Operation::Manifest));
+    assert!(
+        world.target.count(Operation::Manifest) < 20,
+        "{} manifests were read",
+        world.target.count(Operation::Manifest)
+    );
     world.target.lose_blob(&mirror(), &Digest::sha256(b"a"));
-    assert_eq!(world.missing("depth-2", &PlatformFilter::All).await, [Digest::sha256(b"a")]);
+    assert_eq!(
+        world.missing("depth-2", &PlatformFilter::All).await,
+        [Digest::sha256(b"a")]
+    );
 }
 
 #[tokio::test]
@@ -450,32 +834,60 @@ async fn indexes_that_list_the_same_are_copied_once_where_the_target_may_have_a_
         for _ in 0..level.len() {
             level.rotate_left(1);
             let mut index = world.index(&level, None).await;
-            index.as_object_mut().expect("a descriptor").remove("platform");
+            index
+                .as_object_mut()
+                .expect("a descriptor")
+                .remove("platform");
             next.push(index);
         }
         level = next;
     }
     world.index(&level, Some("1")).await;
     world.source.clear_calls();
-    world.copy("1", &only(&["linux/amd64"], PlatformFilterMode::Sparse)).await.expect("a copy");
+    world
+        .copy("1", &only(&["linux/amd64"], PlatformFilterMode::Sparse))
+        .await
+        .expect("a copy");
     // Once to choose platforms, once to copy.
-    assert!(world.source.count(Operation::Manifest) <= 2 * 17, "{} manifests were read", world.source.count(Operation::Manifest));
+    assert!(
+        world.source.count(Operation::Manifest) <= 2 * 17,
+        "{} manifests were read",
+        world.source.count(Operation::Manifest)
+    );
 }
 
 #[tokio::test]
 async fn indexes_nested_too_deep_are_refused_with_and_without_a_filter() {
     let world = world();
     let mut inner = world.image("linux/amd64", &["a"], None).await;
-    inner.as_object_mut().expect("a descriptor").remove("platform");
+    inner
+        .as_object_mut()
+        .expect("a descriptor")
+        .remove("platform");
     for depth in 0..5 {
         let name = format!("depth-{}", depth + 1);
         inner = world.index(&[inner], Some(&name)).await;
     }
-    for filter in [PlatformFilter::All, only(&["linux/amd64"], PlatformFilterMode::Rewrite)] {
-        assert!(matches!(world.copy("depth-5", &filter).await, Err(CopyError::TooDeep { .. })), "{filter:?}");
+    for filter in [
+        PlatformFilter::All,
+        only(&["linux/amd64"], PlatformFilterMode::Rewrite),
+    ] {
+        assert!(
+            matches!(
+                world.copy("depth-5", &filter).await,
+                Err(CopyError::TooDeep { .. })
+            ),
+            "{filter:?}"
+        );
     }
-    for filter in [PlatformFilter::All, only(&["linux/amd64"], PlatformFilterMode::Rewrite)] {
-        world.copy("depth-4", &filter).await.expect("four levels are copied");
+    for filter in [
+        PlatformFilter::All,
+        only(&["linux/amd64"], PlatformFilterMode::Rewrite),
+    ] {
+        world
+            .copy("depth-4", &filter)
+            .await
+            .expect("four levels are copied");
     }
 }
 
@@ -484,14 +896,30 @@ async fn a_source_that_lacks_a_child_is_told_as_incomplete() {
     let world = world();
     let absent = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"absent"), "size": 6 });
     world.index(&[absent], Some("1.0")).await;
-    assert!(matches!(world.copy("1.0", &PlatformFilter::All).await, Err(CopyError::ChildMissing { .. })));
-    assert!(matches!(world.copy("2.0", &PlatformFilter::All).await, Err(CopyError::Absent { side: Side::Source, .. })));
+    assert!(matches!(
+        world.copy("1.0", &PlatformFilter::All).await,
+        Err(CopyError::ChildMissing { .. })
+    ));
+    assert!(matches!(
+        world.copy("2.0", &PlatformFilter::All).await,
+        Err(CopyError::Absent {
+            side: Side::Source,
+            ..
+        })
+    ));
 }
 
 impl World {
     /// Returns the world as a later run meets it, which remembers nothing.
     fn later(self) -> World {
-        World { transfer: Transfer::new(self.source.clone(), self.target.clone(), crate::progress::silent()), ..self }
+        World {
+            transfer: Transfer::new(
+                self.source.clone(),
+                self.target.clone(),
+                crate::progress::silent(),
+            ),
+            ..self
+        }
     }
 }
 
@@ -499,35 +927,70 @@ impl World {
 async fn a_tag_that_may_not_be_changed_is_no_failure_when_it_names_the_image_already() {
     let world = world();
     world.image("linux/amd64", &["a"], Some("1.0")).await;
-    world.copy("1.0", &PlatformFilter::All).await.expect("a copy");
+    world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     world.target.fail_when(|call| {
-        (call.subject == "1.0" && call.operation == Operation::PutManifest).then_some(Fault::Error(PlaceErrorKind::Refused))
+        (call.subject == "1.0" && call.operation == Operation::PutManifest)
+            .then_some(Fault::Error(PlaceErrorKind::Refused))
     });
     let world = world.later();
-    world.copy("1.0", &PlatformFilter::All).await.expect("the same image");
+    world
+        .copy("1.0", &PlatformFilter::All)
+        .await
+        .expect("the same image");
     world.image("linux/amd64", &["b"], Some("1.0")).await;
-    assert_eq!(world.copy("1.0", &PlatformFilter::All).await.expect_err("another image").side(), Side::Target);
+    assert_eq!(
+        world
+            .copy("1.0", &PlatformFilter::All)
+            .await
+            .expect_err("another image")
+            .side(),
+        Side::Target
+    );
 }
 
 #[tokio::test]
 async fn a_tag_that_came_up_during_a_long_copy_is_left_alone() {
-    for (name, is_long, theirs) in [("2.0", true, true), ("1.0", true, false), ("1.0", false, false)] {
+    for (name, is_long, theirs) in [
+        ("2.0", true, true),
+        ("1.0", true, false),
+        ("1.0", false, false),
+    ] {
         let mut world = world();
         world.transfer.long_copy = if is_long { Duration::ZERO } else { LONG_COPY };
-        let (wanted, other) =
-            (world.image("linux/amd64", &["a"], Some("1.0")).await, world.image("linux/amd64", &["b"], Some("2.0")).await);
-        world.copy(name, &PlatformFilter::All).await.expect("an image at the target");
-        let (target, found) = (world.target.clone(), digest(if theirs { &other } else { &wanted }));
+        let (wanted, other) = (
+            world.image("linux/amd64", &["a"], Some("1.0")).await,
+            world.image("linux/amd64", &["b"], Some("2.0")).await,
+        );
+        world
+            .copy(name, &PlatformFilter::All)
+            .await
+            .expect("an image at the target");
+        let (target, found) = (
+            world.target.clone(),
+            digest(if theirs { &other } else { &wanted }),
+        );
         // Whoever asked for the copy had not seen it.
         target.move_tag(&mirror(), &tag("1.0"), &found);
         target.clear_calls();
         let copied = world.copy("1.0", &PlatformFilter::All).await;
-        let looks = target.calls().iter().filter(|call| call.subject == "1.0" && call.operation == Operation::Resolve).count();
+        let looks = target
+            .calls()
+            .iter()
+            .filter(|call| call.subject == "1.0" && call.operation == Operation::Resolve)
+            .count();
         assert_eq!(looks, usize::from(is_long), "{name}");
-        assert_eq!(world.at_target(tag("1.0")).await.map(|found| found.digest), Some(found));
+        assert_eq!(
+            world.at_target(tag("1.0")).await.map(|found| found.digest),
+            Some(found)
+        );
         match copied {
             Ok(copied) => assert!(!theirs && copied.warnings.len() == looks, "{copied:?}"),
-            Err(CopyError::Moved { from: None, to, .. }) => assert_eq!((theirs, to), (true, digest(&other))),
+            Err(CopyError::Moved { from: None, to, .. }) => {
+                assert_eq!((theirs, to), (true, digest(&other)))
+            }
             Err(error) => panic!("{}", crate::error::chain(&error)),
         }
     }

@@ -1,4 +1,5 @@
-//! `imglife cleanup` by its binary, on real registries: what goes in each way to delete, and what stays whole.
+//! `imglife cleanup` by its binary, on real registries: what goes in each way to delete, and what
+//! stays whole.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -23,18 +24,30 @@ mod runs;
 mod worlds;
 
 async fn tags(store: &dyn ImageStore, repository: &Repository) -> BTreeSet<String> {
-    store.tags(repository).await.expect("a listing").unwrap_or_default().into_iter().map(|seen| seen.tag.to_string()).collect()
+    store
+        .tags(repository)
+        .await
+        .expect("a listing")
+        .unwrap_or_default()
+        .into_iter()
+        .map(|seen| seen.tag.to_string())
+        .collect()
 }
 
 async fn has(store: &dyn ImageStore, repository: &Repository, digest: &Digest) -> bool {
-    store.resolve(repository, &digest.clone().into()).await.expect("an answer").is_some()
+    store
+        .resolve(repository, &digest.clone().into())
+        .await
+        .expect("an answer")
+        .is_some()
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Indexes with a child of their own and one that they share, `1.2` and `2.0` the same image, and single images.
+/// Indexes with a child of their own and one that they share, `1.2` and `2.0` the same image, and
+/// single images.
 struct Mirror {
     graph: Graph,
     own: Digest,
@@ -51,10 +64,21 @@ fn mirror() -> Mirror {
     let kept = graph.index(Flavour::Oci, &[shared.clone(), other]);
     let newest = graph.small_image(Flavour::Docker, "linux/amd64", "newest");
     let used = graph.small_image(Flavour::Docker, "linux/amd64", "used");
-    for (tag, image) in [("0.9", &used), ("1.1", &old), ("1.2", &kept), ("2.0", &kept), ("9.0", &newest)] {
+    for (tag, image) in [
+        ("0.9", &used),
+        ("1.1", &old),
+        ("1.2", &kept),
+        ("2.0", &kept),
+        ("9.0", &newest),
+    ] {
         graph.tag(tag, image);
     }
-    Mirror { graph, own: own.digest, shared: shared.digest, kept: kept.digest }
+    Mirror {
+        graph,
+        own: own.digest,
+        shared: shared.digest,
+        kept: kept.digest,
+    }
 }
 
 const RULES: &str = "retention: { keep_last: 2, max_delete_percent: 80 }\n";
@@ -94,12 +118,18 @@ async fn cleans_up(registry: Registry) {
 
     let listed = world.imglife(["cleanup", "--list"]).succeeds();
     for gone in ["1.0", "1.1", "1.2"] {
-        assert!(listed.stdout.contains(&format!("{at}:{gone} ")), "{}", listed.stdout);
+        assert!(
+            listed.stdout.contains(&format!("{at}:{gone} ")),
+            "{}",
+            listed.stdout
+        );
     }
     world.imglife(["cleanup", "--dry-run"]).succeeds();
     assert_eq!(tags(&store, &at).await, before, "a dry run changes nothing");
 
-    world.imglife(["cleanup", "--report", "report.json"]).succeeds();
+    world
+        .imglife(["cleanup", "--report", "report.json"])
+        .succeeds();
     let report = json(&std::fs::read_to_string(world.path("report.json")).expect("a report"));
     assert_eq!(report["schema"], "imglife/cleanup/v1");
     let deletes = registry.deletes();
@@ -111,19 +141,34 @@ async fn cleans_up(registry: Registry) {
     }
     assert!(has(&store, &at, &mirror.kept).await && has(&store, &at, &mirror.shared).await);
     if deletes.manifests == Ability::Present {
-        assert!(!has(&store, &at, &mirror.own).await, "what only the deleted index led to");
+        assert!(
+            !has(&store, &at, &mirror.own).await,
+            "what only the deleted index led to"
+        );
         for manifest in &attached.graph.manifests {
-            assert!(!has(&store, &at, &manifest.manifest().digest).await, "{:?} of an image that is gone", manifest.manifest());
+            assert!(
+                !has(&store, &at, &manifest.manifest().digest).await,
+                "{:?} of an image that is gone",
+                manifest.manifest()
+            );
         }
     }
-    let again = json(&world.imglife(["cleanup", "--output", "json"]).succeeds().stdout);
+    let again = json(
+        &world
+            .imglife(["cleanup", "--output", "json"])
+            .succeeds()
+            .stdout,
+    );
     assert_eq!(again["totals"]["deleted"], 0);
     assert_eq!(tags(&store, &at).await, left);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_registry_is_cleaned_up_as_far_as_it_can_be() {
-    for server in Server::found("cleaning up").into_iter().filter(|server| *server != Server::Crane) {
+    for server in Server::found("cleaning up")
+        .into_iter()
+        .filter(|server| *server != Server::Crane)
+    {
         cleans_up(Registry::of(server)).await;
     }
     cleans_up(Registry::builder().without_deletes().start()).await;
@@ -132,7 +177,9 @@ async fn every_registry_is_cleaned_up_as_far_as_it_can_be() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layout_is_cleaned_up() {
     let world = World::new().file("imglife.yaml", rules(&[], "ocidir://mirrors/a"));
-    let at = Repository::Layout { directory: world.path("mirrors/a") };
+    let at = Repository::Layout {
+        directory: world.path("mirrors/a"),
+    };
     let store = Layouts::default();
     let mirror = mirror();
     mirror.graph.publish(&store, &at).await;
@@ -166,7 +213,9 @@ async fn a_run_that_is_killed_is_continued_by_the_next() {
             }
         }
     }
-    world.imglife(["cleanup", "--max-delete-percent", "100"]).succeeds();
+    world
+        .imglife(["cleanup", "--max-delete-percent", "100"])
+        .succeeds();
     assert_eq!(tags(&store, &at).await, set(&["1.58", "1.59"]));
 }
 
@@ -179,43 +228,94 @@ async fn two_thousand_tags_are_planned_with_one_request_each() {
     graph.publish(&store, &at).await;
     graph.manifests.clear();
     for version in 0..2000 {
-        let named = Descriptor { annotations: [("n".to_owned(), version.to_string())].into(), ..image.clone() };
+        let named = Descriptor {
+            annotations: [("n".to_owned(), version.to_string())].into(),
+            ..image.clone()
+        };
         graph.index(Flavour::Oci, &[named]);
     }
-    let puts = graph.manifests.iter().enumerate().map(|(version, content)| {
-        let (store, at) = (&store, &at);
-        async move {
-            let tag: Tag = format!("1.{version}").parse().expect("a tag");
-            store.put_manifest(at, &tag.into(), &content.manifest()).await.expect("a tag that can be put");
-        }
-    });
-    stream::iter(puts).buffer_unordered(16).collect::<()>().await;
+    let puts = graph
+        .manifests
+        .iter()
+        .enumerate()
+        .map(|(version, content)| {
+            let (store, at) = (&store, &at);
+            async move {
+                let tag: Tag = format!("1.{version}").parse().expect("a tag");
+                store
+                    .put_manifest(at, &tag.into(), &content.manifest())
+                    .await
+                    .expect("a tag that can be put");
+            }
+        });
+    stream::iter(puts)
+        .buffer_unordered(16)
+        .collect::<()>()
+        .await;
     let world = World::new().file("imglife.yaml", rules(&[&registry], &at.to_string()));
     let mark = registry.mark();
-    let outcome = world.imglife(["cleanup", "--list", "--max-delete-percent", "100"]).succeeds();
-    assert_eq!(outcome.stdout.lines().filter(|line| line.contains("beyond `keep_last`")).count(), 1998);
+    let outcome = world
+        .imglife(["cleanup", "--list", "--max-delete-percent", "100"])
+        .succeeds();
+    assert_eq!(
+        outcome
+            .stdout
+            .lines()
+            .filter(|line| line.contains("beyond `keep_last`"))
+            .count(),
+        1998
+    );
     let requests = registry.requests_since(mark).len();
-    writeln!(std::io::stderr(), "2,000 tags planned in {:.1} s by {requests} requests", outcome.elapsed.as_secs_f64())
-        .expect("standard error");
+    writeln!(
+        std::io::stderr(),
+        "2,000 tags planned in {:.1} s by {requests} requests",
+        outcome.elapsed.as_secs_f64()
+    )
+    .expect("standard error");
     assert!((2000..2100).contains(&requests), "{requests} requests");
 }
 
 async fn store_manifest(store: &dyn ImageStore, at: &Repository, tag: &str) -> Manifest {
     let tag: Tag = tag.parse().expect("a tag");
-    store.manifest(at, &tag.into()).await.expect("an answer").expect("a manifest")
+    store
+        .manifest(at, &tag.into())
+        .await
+        .expect("an answer")
+        .expect("a manifest")
 }
 
 #[test]
 fn wrong_usage_deletes_nothing() {
-    let world = World::new().file("imglife.yaml", configuration(&[], &entry("up.example/a", "r.example/a", "tag: '1'")));
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(&[], &entry("up.example/a", "r.example/a", "tag: '1'")),
+    );
     let outcome = world.imglife(["cleanup"]).exits(2);
-    assert!(outcome.stderr.contains("has no `retention`"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("has no `retention`"),
+        "{}",
+        outcome.stderr
+    );
     let world = World::new().file("imglife.yaml", rules(&[], "ocidir://a"));
     let outcome = world.imglife(["cleanup", "--now", "2030-01-01"]).exits(2);
-    assert!(outcome.stderr.contains("add `--list` or `--dry-run`"), "{}", outcome.stderr);
-    world.imglife(["cleanup", "--list", "--now", "2030-01-01"]).succeeds();
-    world.imglife(["cleanup", "--list", "--now", "soon"]).exits(2);
+    assert!(
+        outcome.stderr.contains("add `--list` or `--dry-run`"),
+        "{}",
+        outcome.stderr
+    );
+    world
+        .imglife(["cleanup", "--list", "--now", "2030-01-01"])
+        .succeeds();
+    world
+        .imglife(["cleanup", "--list", "--now", "soon"])
+        .exits(2);
     world.imglife(["cleanup", "--only", "nothing"]).exits(2);
-    let outcome = world.imglife(["cleanup", "--report", "no/such/directory.json"]).exits(2);
-    assert!(outcome.stderr.contains("cannot be written"), "{}", outcome.stderr);
+    let outcome = world
+        .imglife(["cleanup", "--report", "no/such/directory.json"])
+        .exits(2);
+    assert!(
+        outcome.stderr.contains("cannot be written"),
+        "{}",
+        outcome.stderr
+    );
 }

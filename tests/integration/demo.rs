@@ -8,7 +8,13 @@ use super::support::world::World;
 fn entries(directory: &std::path::Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .expect("a directory")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names
@@ -16,46 +22,104 @@ fn entries(directory: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
-    // What a CI server says of its job, and what the user set for other repositories, has no part in the sample world.
+    // What a CI server says of its job, and what the user set for other repositories, has no part
+    // in the sample world.
     let world = World::new()
         .variable("IMGLIFE_REGISTRY_PROVIDER", "gitea")
         .variable("CI_PROJECT_PATH", "somebody/else")
         .variable("SOURCE_DATE_EPOCH", "0");
     let began = Instant::now();
     let shown = world.imglife(["demo", "./sample"]).succeeds().stdout;
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    let commands: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("$ imglife ")?.split(' ').next()).collect();
-    assert_eq!(commands, ["sync", "sync", "build", "register", "eol", "status", "check", "cleanup", "status"]);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    let commands: Vec<&str> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ imglife ")?.split(' ').next())
+        .collect();
+    assert_eq!(
+        commands,
+        [
+            "sync", "sync", "build", "register", "eol", "status", "check", "cleanup", "status"
+        ]
+    );
     for line in [
         "ocidir://bases/alpine:3.20.7-core0.9.0     deleted  beyond `keep_last`",
         "ocidir://bases/alpine:3.20.6-core0.9.0     kept     base of ocidir://apps/billing:2.1.0",
         "Version      outdated: use ocidir://bases/debian:13.0-core1.0.0",
         "  cd sample",
     ] {
-        assert!(shown.lines().any(|shown| shown == line), "{line} is not in\n{shown}");
+        assert!(
+            shown.lines().any(|shown| shown == line),
+            "{line} is not in\n{shown}"
+        );
     }
-    for status in ["✅ OK", "⚠️ < 30 days", "❌ Expired", "⬆️ Outdated", "❔ Untracked", "👻 Orphan"] {
-        assert!(shown.contains(&format!("| {status} |")), "nothing is {status}");
+    for status in [
+        "✅ OK",
+        "⚠️ < 30 days",
+        "❌ Expired",
+        "⬆️ Outdated",
+        "❔ Untracked",
+        "👻 Orphan",
+    ] {
+        assert!(
+            shown.contains(&format!("| {status} |")),
+            "nothing is {status}"
+        );
     }
-    assert!(!shown.contains("ocidir:///"), "layouts are named from where the commands are typed");
+    assert!(
+        !shown.contains("ocidir:///"),
+        "layouts are named from where the commands are typed"
+    );
 
     // What it says to look at works, and the report is that of the world as it is.
     let directory = world.path("sample");
     let report = fs::read_to_string(directory.join("README.md")).expect("the report");
     assert!(report.contains("```mermaid"), "{report}");
-    for line in ["sync --list", "build --dry-run", "cleanup --dry-run", "eol list --apps", "status --output README.md"] {
-        let said =
-            world.shell(&format!("cd sample && unset IMGLIFE_REGISTRY_PROVIDER && {} {line}", env!("CARGO_BIN_EXE_imglife"))).succeeds();
+    for line in [
+        "sync --list",
+        "build --dry-run",
+        "cleanup --dry-run",
+        "eol list --apps",
+        "status --output README.md",
+    ] {
+        let said = world
+            .shell(&format!(
+                "cd sample && unset IMGLIFE_REGISTRY_PROVIDER && {} {line}",
+                env!("CARGO_BIN_EXE_imglife")
+            ))
+            .succeeds();
         assert!(!said.stdout.is_empty(), "{line}");
     }
-    assert_eq!(fs::read_to_string(directory.join("README.md")).expect("the report"), report);
-    let here = world.shell(&format!("cd sample && {} demo .", env!("CARGO_BIN_EXE_imglife"))).succeeds().stdout;
-    assert!(here.contains("What to look at next:\n  less README.md"), "{here}");
+    assert_eq!(
+        fs::read_to_string(directory.join("README.md")).expect("the report"),
+        report
+    );
+    let here = world
+        .shell(&format!(
+            "cd sample && {} demo .",
+            env!("CARGO_BIN_EXE_imglife")
+        ))
+        .succeeds()
+        .stdout;
+    assert!(
+        here.contains("What to look at next:\n  less README.md"),
+        "{here}"
+    );
 
-    // Once more in the same directory: nothing is left to do but to delete what an older policy still has.
+    // Once more in the same directory: nothing is left to do but to delete what an older policy
+    // still has.
     let again = world.imglife(["demo", "sample"]).succeeds().stdout;
-    assert!(again.contains("├─ Copied        0\n") && again.contains("├─ Built        0\n"), "{again}");
-    assert!(again.contains("├─ Deleted       0\n") && again.contains("README.md   unchanged\n"), "{again}");
+    assert!(
+        again.contains("├─ Copied        0\n") && again.contains("├─ Built        0\n"),
+        "{again}"
+    );
+    assert!(
+        again.contains("├─ Deleted       0\n") && again.contains("README.md   unchanged\n"),
+        "{again}"
+    );
 }
 
 #[test]
@@ -63,19 +127,29 @@ fn a_temporary_world_goes_unless_it_is_kept() {
     let world = World::new();
     let temporary = world.home().with_file_name("tmp");
     let shown = world.imglife(["demo"]).succeeds().stdout;
-    assert!(shown.ends_with("leaves it there to look around.\n"), "{shown}");
+    assert!(
+        shown.ends_with("leaves it there to look around.\n"),
+        "{shown}"
+    );
     assert_eq!(entries(&temporary), Vec::<String>::new());
     assert_eq!(entries(&world.path("")), Vec::<String>::new());
 
     let shown = world.imglife(["demo", "--keep"]).succeeds().stdout;
     let kept = entries(&temporary);
-    assert!(kept.len() == 1 && shown.contains(&kept[0]), "{kept:?} {shown}");
+    assert!(
+        kept.len() == 1 && shown.contains(&kept[0]),
+        "{kept:?} {shown}"
+    );
 }
 
 #[test]
 fn a_directory_of_somebody_else_is_left_as_it_is() {
     let world = World::new().file("imglife.yaml", "mine");
     let refused = world.imglife(["demo", "."]).exits(2);
-    assert!(refused.stderr.contains("was not written by the demo") && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("was not written by the demo") && refused.stderr.contains("hint: "),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(entries(&world.path("")), ["imglife.yaml"]);
 }

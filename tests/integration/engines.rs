@@ -1,4 +1,5 @@
-//! The engines that are programs, each that this machine has, against a registry that wants a login.
+//! The engines that are programs, each that this machine has, against a registry that wants a
+//! login.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,9 @@ use chrono::DateTime;
 use flate2::read::GzDecoder;
 use imglife::command::System;
 use imglife::credentials::{Credentials as _, StandardCredentials, variable_prefix};
-use imglife::engines::{Attestations, BuildRequest, Engine, EngineName, Login, Programs, Provenance};
+use imglife::engines::{
+    Attestations, BuildRequest, Engine, EngineName, Login, Programs, Provenance,
+};
 use imglife::model::{Digest, Host, Platform, Variables};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,7 +27,8 @@ use crate::support::rootfs::{debian_image, small_debian_image};
 
 const CREATED: i64 = 1_700_000_000;
 
-/// A registry with a base image, and somebody's home with engines that know of the login by imglife's variables only.
+/// A registry with a base image, and somebody's home with engines that know of the login by
+/// imglife's variables only.
 struct Bench {
     registry: Registry,
     home: TempDir,
@@ -35,8 +39,13 @@ struct Bench {
 impl Bench {
     async fn new(found: Found, base: Graph) -> Bench {
         let registry = Registry::builder().htpasswd().start();
-        two_platforms(base).publish(&client(&registry), &registry.repository("mirror/debian")).await;
-        let home = tempfile::Builder::new().prefix("imglife-test-").tempdir().expect("a temporary directory");
+        two_platforms(base)
+            .publish(&client(&registry), &registry.repository("mirror/debian"))
+            .await;
+        let home = tempfile::Builder::new()
+            .prefix("imglife-test-")
+            .tempdir()
+            .expect("a temporary directory");
         let path = |name: &str| home.path().join(name).to_str().expect("text").to_owned();
         for name in ["tmp", "folder", ".docker/contexts", ".docker/cli-plugins"] {
             fs::create_dir_all(path(name)).expect("a new directory");
@@ -44,8 +53,16 @@ impl Bench {
         fs::write(path("folder/file"), "hello\n").expect("a written file");
         fs::write(path("folder/left-out"), "no\n").expect("a written file");
         fs::write(path("folder/.dockerignore"), "left-out\n").expect("a written file");
-        fs::write(path(".docker/config.json"), r#"{"auths":{},"detachKeys":"ctrl-e,e"}"#).expect("a written file");
-        let storage = format!("[storage]\ndriver = \"overlay\"\ngraphroot = {:?}\nrunroot = {:?}\n", path("store"), path("run"));
+        fs::write(
+            path(".docker/config.json"),
+            r#"{"auths":{},"detachKeys":"ctrl-e,e"}"#,
+        )
+        .expect("a written file");
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = {:?}\nrunroot = {:?}\n",
+            path("store"),
+            path("run")
+        );
         fs::write(path("storage.conf"), storage).expect("a written file");
         found.prepare(home.path());
         let host: Host = registry.host().parse().expect("a host");
@@ -63,7 +80,12 @@ impl Bench {
         for (name, value) in found.variables() {
             variables.set(name, value);
         }
-        Bench { registry, home, variables, found }
+        Bench {
+            registry,
+            home,
+            variables,
+            found,
+        }
     }
 
     /// Returns the engine, as it is made with `variables`.
@@ -75,12 +97,20 @@ impl Bench {
         let programs = Programs {
             runner,
             variables: variables.clone(),
-            logins: vec![Login { host: host.clone(), path: None, credential: login }],
+            logins: vec![Login {
+                host: host.clone(),
+                path: None,
+                credential: login,
+            }],
             insecure: [host].into(),
             builder: None,
             own_builder: None,
         };
-        programs.engines().into_iter().find(|engine| engine.name() == self.found.name).expect("all programs are there")
+        programs
+            .engines()
+            .into_iter()
+            .find(|engine| engine.name() == self.found.name)
+            .expect("all programs are there")
     }
 
     async fn engine(&self) -> Arc<dyn Engine> {
@@ -91,7 +121,12 @@ impl Bench {
 
     fn request(&self, run: &str) -> BuildRequest {
         let base = format!("{}/mirror/debian:1", self.registry.host());
-        let text = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let text = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
         BuildRequest {
             repository: self.registry.repository("base/own"),
             tag: "1-core1".parse().expect("a tag"),
@@ -124,10 +159,15 @@ impl Bench {
         let mut files = BTreeMap::new();
         for layer in &manifest["layers"].as_array().expect("layers")[1..] {
             let layer = self.stored(layer["digest"].as_str().expect("a digest"));
-            for entry in tar::Archive::new(GzDecoder::new(layer.as_slice())).entries().expect("a tar file") {
+            for entry in tar::Archive::new(GzDecoder::new(layer.as_slice()))
+                .entries()
+                .expect("a tar file")
+            {
                 let mut entry = entry.expect("an entry");
                 let path = entry.path().expect("a path").display().to_string();
-                if entry.header().entry_type().is_file() && (path.starts_with("own/") || path.starts_with("proof")) {
+                if entry.header().entry_type().is_file()
+                    && (path.starts_with("own/") || path.starts_with("proof"))
+                {
                     let (mut text, time) = (String::new(), entry.header().mtime().expect("a time"));
                     entry.read_to_string(&mut text).expect("text");
                     files.insert(path, (text, time));
@@ -142,7 +182,10 @@ impl Bench {
         assert_eq!(names(&self.home.path().join("tmp")), Vec::<String>::new());
         assert_eq!(&files(&self.home.path().join(".docker")), before);
         if let Some(left) = self.found.leftovers(&self.variables) {
-            assert!(!left.contains("imglife") && !left.contains("base/own"), "{left}");
+            assert!(
+                !left.contains("imglife") && !left.contains("base/own"),
+                "{left}"
+            );
         }
     }
 
@@ -153,40 +196,63 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // Buildah and podman leave the directory of their layers mounted on itself, where root runs them; podman, when it is ended,
-        // the layers of what it was building too.
+        // Buildah and podman leave the directory of their layers mounted on itself, where root runs
+        // them; podman, when it is ended, the layers of what it was building too.
         let layers = self.home.path().join("store/overlay");
-        drop(std::process::Command::new("umount").arg("--recursive").arg(layers).output());
+        drop(
+            std::process::Command::new("umount")
+                .arg("--recursive")
+                .arg(layers)
+                .output(),
+        );
     }
 }
 
 fn native() -> Platform {
-    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let architecture = if std::env::consts::ARCH == "aarch64" {
+        "arm64"
+    } else {
+        "amd64"
+    };
     format!("linux/{architecture}").parse().expect("a platform")
 }
 
 fn platforms() -> Vec<Platform> {
-    ["linux/amd64", "linux/arm64"].map(|platform| platform.parse().expect("a platform")).to_vec()
+    ["linux/amd64", "linux/arm64"]
+        .map(|platform| platform.parse().expect("a platform"))
+        .to_vec()
 }
 
-/// Returns the image of this machine's platform as one of two platforms: its programs are the same in both, so that they run.
+/// Returns the image of this machine's platform as one of two platforms: its programs are the same
+/// in both, so that they run.
 pub(crate) fn two_platforms(mut graph: Graph) -> Graph {
     let manifest: Value = serde_json::from_slice(&graph.manifests[0].bytes).expect("JSON");
-    let config = graph.blobs.iter().find(|blob| blob.descriptor.digest.as_str() == manifest["config"]["digest"]).expect("a blob");
+    let config = graph
+        .blobs
+        .iter()
+        .find(|blob| blob.descriptor.digest.as_str() == manifest["config"]["digest"])
+        .expect("a blob");
     let config: Value = serde_json::from_slice(&config.bytes).expect("JSON");
     let children: Vec<Value> = platforms()
         .into_iter()
         .map(|platform| {
             let (mut config, mut manifest) = (config.clone(), manifest.clone());
             config["architecture"] = json!(platform.architecture);
-            manifest["config"] = json!(graph.blob("application/vnd.oci.image.config.v1+json", config.to_string()));
-            let mut child = json!(graph.manifest("application/vnd.oci.image.manifest.v1+json", &manifest));
+            manifest["config"] = json!(graph.blob(
+                "application/vnd.oci.image.config.v1+json",
+                config.to_string()
+            ));
+            let mut child =
+                json!(graph.manifest("application/vnd.oci.image.manifest.v1+json", &manifest));
             child["platform"] = json!(platform);
             child
         })
         .collect();
     let media_type = "application/vnd.oci.image.index.v1+json";
-    let index = graph.manifest(media_type, &json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": children }));
+    let index = graph.manifest(
+        media_type,
+        &json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": children }),
+    );
     graph.tags.clear();
     graph.tag("1", &index);
     graph
@@ -210,8 +276,13 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").file_name());
-    entries.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.starts_with("imglife")).collect()
+    let entries = fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name());
+    entries
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("imglife"))
+        .collect()
 }
 
 #[tokio::test]
@@ -221,30 +292,64 @@ async fn every_engine_builds_and_pushes_what_it_was_asked_for() {
         let bench = Bench::new(found, debian_image()).await;
         let before = bench.own_files();
         let request = bench.request("printf '%s' \"$TEXT\" > /proof; test ! -e /own/left-out");
-        let built = bench.engine().await.build(&request).await.unwrap_or_else(|error| panic!("{error}\n{}\n{:?}", error.log, error.hint));
-        assert_eq!(bench.registry.stored_tags("base/own"), BTreeMap::from([("1-core1".to_owned(), built.digest.to_string())]), "{name}");
+        let built = bench
+            .engine()
+            .await
+            .build(&request)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}\n{:?}", error.log, error.hint));
+        assert_eq!(
+            bench.registry.stored_tags("base/own"),
+            BTreeMap::from([("1-core1".to_owned(), built.digest.to_string())]),
+            "{name}"
+        );
         let manifest = bench.json(built.digest.as_str());
-        let config = bench.json(manifest["config"]["digest"].as_str().expect("a single image"));
-        assert_eq!(config["config"]["Labels"]["org.example.label"], "a=b, \"c\" $d", "{name}");
+        let config = bench.json(
+            manifest["config"]["digest"]
+                .as_str()
+                .expect("a single image"),
+        );
+        assert_eq!(
+            config["config"]["Labels"]["org.example.label"], "a=b, \"c\" $d",
+            "{name}"
+        );
         assert_eq!(config["architecture"], native().architecture);
         let added = bench.added(&manifest);
         assert_eq!(added["proof"].0, "one\ntwo, \"three\"", "{name}");
         assert_eq!(added["own/file"].0, "hello\n", "{name}");
         let base = debian_image();
-        let base = base.blobs.iter().find(|blob| blob.bytes.len() > 1_000_000).expect("a layer");
-        assert_eq!(manifest["layers"][0]["digest"], json!(base.descriptor.digest), "{name}: the base is not packed again");
+        let base = base
+            .blobs
+            .iter()
+            .find(|blob| blob.bytes.len() > 1_000_000)
+            .expect("a layer");
+        assert_eq!(
+            manifest["layers"][0]["digest"],
+            json!(base.descriptor.digest),
+            "{name}: the base is not packed again"
+        );
         // Docker's own BuildKit of version 20.10 does not let itself be told the time.
         if name != EngineName::Docker && bench.found.builds_several {
             assert!(
-                config["created"].as_str().is_some_and(|time| time.starts_with("2023-11-14T22:13:20")),
+                config["created"]
+                    .as_str()
+                    .is_some_and(|time| time.starts_with("2023-11-14T22:13:20")),
                 "{name}: {}",
                 config["created"]
             );
         }
         if matches!(name, EngineName::Buildah | EngineName::Podman) {
-            assert_eq!(manifest["annotations"]["org.example.note"], "e=f, \"g\"", "{name}");
+            assert_eq!(
+                manifest["annotations"]["org.example.note"], "e=f, \"g\"",
+                "{name}"
+            );
             assert_eq!(added["proof"].1, CREATED.unsigned_abs(), "{name}");
-            let again = bench.engine().await.build(&request).await.expect("it is built again");
+            let again = bench
+                .engine()
+                .await
+                .build(&request)
+                .await
+                .expect("it is built again");
             assert_eq!(again, built, "{name}: the same inputs, the same digest");
         }
         bench.assert_clean(&before);
@@ -253,34 +358,69 @@ async fn every_engine_builds_and_pushes_what_it_was_asked_for() {
 
 #[tokio::test]
 async fn several_platforms_become_an_index() {
-    for found in found("building for several platforms").into_iter().filter(|found| found.builds_several) {
+    for found in found("building for several platforms")
+        .into_iter()
+        .filter(|found| found.builds_several)
+    {
         let name = found.name;
         let bench = Bench::new(found, small_debian_image()).await;
         let before = bench.own_files();
         let attestations = match name {
-            EngineName::Buildx => Attestations { sbom: false, provenance: Provenance::Max },
+            EngineName::Buildx => Attestations {
+                sbom: false,
+                provenance: Provenance::Max,
+            },
             _ => Attestations::default(),
         };
-        let request = BuildRequest { platforms: platforms(), attestations, ..bench.request("echo > /proof") };
-        let built = bench.engine().await.build(&request).await.unwrap_or_else(|error| panic!("{error}\n{}", error.log));
-        assert_eq!(bench.registry.stored_tags("base/own")["1-core1"], built.digest.as_str());
+        let request = BuildRequest {
+            platforms: platforms(),
+            attestations,
+            ..bench.request("echo > /proof")
+        };
+        let built = bench
+            .engine()
+            .await
+            .build(&request)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}", error.log));
+        assert_eq!(
+            bench.registry.stored_tags("base/own")["1-core1"],
+            built.digest.as_str()
+        );
         let index = bench.json(built.digest.as_str());
-        assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json", "{name}");
+        assert_eq!(
+            index["mediaType"], "application/vnd.oci.image.index.v1+json",
+            "{name}"
+        );
         let children = index["manifests"].as_array().expect("children");
-        let named: Vec<&str> = children.iter().filter_map(|child| child["platform"]["architecture"].as_str()).collect();
+        let named: Vec<&str> = children
+            .iter()
+            .filter_map(|child| child["platform"]["architecture"].as_str())
+            .collect();
         match name {
             EngineName::Buildx => {
-                assert_eq!(named, ["amd64", "arm64", "unknown", "unknown"], "provenance of both");
+                assert_eq!(
+                    named,
+                    ["amd64", "arm64", "unknown", "unknown"],
+                    "provenance of both"
+                );
                 assert_eq!(index["annotations"]["org.example.note"], "e=f, \"g\"");
             }
             _ => assert_eq!(named, ["amd64", "arm64"], "{name}"),
         }
         for (child, platform) in children.iter().zip(platforms()) {
             let manifest = bench.json(child["digest"].as_str().expect("a digest"));
-            assert_eq!(manifest["annotations"]["org.example.note"], "e=f, \"g\"", "{name}");
+            assert_eq!(
+                manifest["annotations"]["org.example.note"], "e=f, \"g\"",
+                "{name}"
+            );
             let config = bench.json(manifest["config"]["digest"].as_str().expect("a digest"));
             assert_eq!(config["architecture"], platform.architecture, "{name}");
-            assert_eq!(bench.added(&manifest)["proof"], ("\n".to_owned(), CREATED.unsigned_abs()), "{name}");
+            assert_eq!(
+                bench.added(&manifest)["proof"],
+                ("\n".to_owned(), CREATED.unsigned_abs()),
+                "{name}"
+            );
         }
         bench.assert_clean(&before);
     }
@@ -293,18 +433,49 @@ async fn a_build_that_fails_shows_its_log_and_leaves_nothing() {
         let bench = Bench::new(found, small_debian_image()).await;
         let before = bench.own_files();
         let engine = bench.engine().await;
-        let error = engine.build(&bench.request("echo the last words; exit 7")).await.expect_err("it fails");
-        assert!(error.log.lines().any(|line| line.contains("the last words")), "{name}: {}", error.log);
-        assert!(error.log.contains('7') && error.to_string().contains("ended with exit code"), "{name}: {error}");
+        let error = engine
+            .build(&bench.request("echo the last words; exit 7"))
+            .await
+            .expect_err("it fails");
+        assert!(
+            error
+                .log
+                .lines()
+                .any(|line| line.contains("the last words")),
+            "{name}: {}",
+            error.log
+        );
+        assert!(
+            error.log.contains('7') && error.to_string().contains("ended with exit code"),
+            "{name}: {error}"
+        );
 
         let mut wrong = bench.variables.clone();
         let host: Host = bench.registry.host().parse().expect("a host");
-        wrong.set(format!("{}_PASSWORD", variable_prefix(&host)), "wr0ng-secret");
-        let error = bench.engine_with(&wrong).await.build(&bench.request("true")).await.expect_err("the login is wrong");
+        wrong.set(
+            format!("{}_PASSWORD", variable_prefix(&host)),
+            "wr0ng-secret",
+        );
+        let error = bench
+            .engine_with(&wrong)
+            .await
+            .build(&bench.request("true"))
+            .await
+            .expect_err("the login is wrong");
         let shown = format!("{error:?} {error}");
         assert!(!shown.contains("wr0ng-secret"), "{name}: {shown}");
-        assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("it was given logins for 127.0.0.1:")), "{name}: {shown}");
-        assert_eq!(bench.registry.stored_tags("base/own"), BTreeMap::new(), "{name}");
+        assert!(
+            error
+                .hint
+                .as_deref()
+                .is_some_and(|hint| hint.contains("it was given logins for 127.0.0.1:")),
+            "{name}: {shown}"
+        );
+        assert_eq!(
+            bench.registry.stored_tags("base/own"),
+            BTreeMap::new(),
+            "{name}"
+        );
         bench.assert_clean(&before);
     }
 }
@@ -317,28 +488,48 @@ async fn a_build_that_is_given_up_ends_with_all_it_started() {
         let before = bench.own_files();
         let engine = bench.engine().await;
         // A number that no other program of this machine has among its arguments.
-        let seconds = format!("4{}", bench.registry.host().rsplit(':').next().expect("a port"));
+        let seconds = format!(
+            "4{}",
+            bench.registry.host().rsplit(':').next().expect("a port")
+        );
         let request = bench.request(&format!("sleep {seconds}"));
         let build = tokio::spawn(async move { engine.build(&request).await });
         let patience = std::time::Instant::now();
         while !sleeps(&seconds) {
-            assert!(!build.is_finished() && patience.elapsed() < Duration::from_secs(120), "{name}: it never came to RUN");
+            assert!(
+                !build.is_finished() && patience.elapsed() < Duration::from_secs(120),
+                "{name}: it never came to RUN"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         build.abort();
         assert!(build.await.expect_err("it was given up").is_cancelled());
         let patience = std::time::Instant::now();
         while sleeps(&seconds) {
-            assert!(patience.elapsed() < Duration::from_secs(20), "{name}: what it started goes on");
+            assert!(
+                patience.elapsed() < Duration::from_secs(20),
+                "{name}: what it started goes on"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         // What was begun is put away by programs of their own.
         let patience = std::time::Instant::now();
-        while bench.found.leftovers(&bench.variables).is_some_and(|left| left.contains("imglife") || left.contains("base/own")) {
-            assert!(patience.elapsed() < Duration::from_secs(20), "{name}: something is left");
+        while bench
+            .found
+            .leftovers(&bench.variables)
+            .is_some_and(|left| left.contains("imglife") || left.contains("base/own"))
+        {
+            assert!(
+                patience.elapsed() < Duration::from_secs(20),
+                "{name}: something is left"
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        assert_eq!(bench.registry.stored_tags("base/own"), BTreeMap::new(), "{name}");
+        assert_eq!(
+            bench.registry.stored_tags("base/own"),
+            BTreeMap::new(),
+            "{name}"
+        );
         bench.assert_clean(&before);
     }
 }

@@ -1,4 +1,5 @@
-//! Tests against the binary, real servers and the sources themselves; one binary, so that it is linked once.
+//! Tests against the binary, real servers and the sources themselves; one binary, so that it is
+//! linked once.
 //!
 //! Modules stand below `cfg(test)`, which tells clippy that their helpers are tests as well.
 

@@ -1,7 +1,9 @@
-//! Planner worlds in files: `tests/plans/<case>/` holds a configuration, the world it meets, and the plan that is expected.
+//! Planner worlds in files: `tests/plans/<case>/` holds a configuration, the world it meets, and
+//! the plan that is expected.
 //!
-//! The world is put into places in memory, seen by the real observation and planned by the real planner.
-//! `UPDATE_PLANS=1 cargo test plans` writes the plans anew; the change is then read in review.
+//! The world is put into places in memory, seen by the real observation and planned by the real
+//! planner. `UPDATE_PLANS=1 cargo test plans` writes the plans anew; the change is then read in
+//! review.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -36,9 +38,17 @@ struct World {
 
 /// An image whose digest depends on `content` alone.
 fn image(content: &str) -> (Manifest, Descriptor) {
-    let config = Descriptor::new("application/vnd.oci.image.config.v1+json", Digest::sha256(content.as_bytes()), content.len() as u64);
-    let text = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [] }).to_string();
-    (Manifest::parse(Bytes::from(text), None, Algorithm::Sha256).expect("a manifest"), config)
+    let config = Descriptor::new(
+        "application/vnd.oci.image.config.v1+json",
+        Digest::sha256(content.as_bytes()),
+        content.len() as u64,
+    );
+    let text =
+        serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [] }).to_string();
+    (
+        Manifest::parse(Bytes::from(text), None, Algorithm::Sha256).expect("a manifest"),
+        config,
+    )
 }
 
 async fn place(world: World) -> MemoryPlace {
@@ -51,19 +61,31 @@ async fn place(world: World) -> MemoryPlace {
                 unreadable.insert((repository.clone(), tag.clone()));
             }
             let (manifest, config) = image(&content);
-            place.put_blob(&at, &config, &InMemory(Bytes::from(content)), None).await.expect("a blob");
+            place
+                .put_blob(&at, &config, &InMemory(Bytes::from(content)), None)
+                .await
+                .expect("a blob");
             let reference = Reference::Tag(tag.parse().expect("a tag"));
-            place.put_manifest(&at, &reference, &manifest).await.expect("a manifest");
+            place
+                .put_manifest(&at, &reference, &manifest)
+                .await
+                .expect("a manifest");
         }
     }
     for (repository, tags) in &world.dates {
         for (tag, pushed_at) in tags {
-            place.date_tag(&repository.parse().expect("a repository"), &tag.parse().expect("a tag"), *pushed_at);
+            place.date_tag(
+                &repository.parse().expect("a repository"),
+                &tag.parse().expect("a tag"),
+                *pushed_at,
+            );
         }
     }
     place.fail_when(move |call| {
         let repository = call.repository.to_string();
-        if unreadable.contains(&(repository.clone(), call.subject.clone())) && call.operation != Operation::Tags {
+        if unreadable.contains(&(repository.clone(), call.subject.clone()))
+            && call.operation != Operation::Tags
+        {
             return Some(Fault::Error(PlaceErrorKind::Absent));
         }
         if world.listings_fail.contains(&repository) && call.operation == Operation::Tags {
@@ -85,8 +107,17 @@ fn draw(config: &Config, plan: &Plan) -> String {
     let sync = config.sync.as_ref().expect("a sync section");
     let mut drawn = String::new();
     for entry in &plan.entries {
-        let Some(from) = sync.entries.get(entry.position) else { continue };
-        writeln!(drawn, "{} -> {}{}", from.source, from.target, if entry.target_is_new { " (new)" } else { "" }).expect("text");
+        let Some(from) = sync.entries.get(entry.position) else {
+            continue;
+        };
+        writeln!(
+            drawn,
+            "{} -> {}{}",
+            from.source,
+            from.target,
+            if entry.target_is_new { " (new)" } else { "" }
+        )
+        .expect("text");
         let out = &entry.left_out;
         let counts = [
             (out.attachments, "attachments"),
@@ -105,15 +136,25 @@ fn draw(config: &Config, plan: &Plan) -> String {
             let action = match &item.action {
                 Action::UpToDate => "up to date".to_owned(),
                 Action::Copy(CopyReason::Missing { source: None }) => "copy, missing".to_owned(),
-                Action::Copy(CopyReason::Missing { source: Some(source) }) => format!("copy {}, missing", source.short()),
-                Action::Copy(CopyReason::Changed { source, replaces, .. }) => {
+                Action::Copy(CopyReason::Missing {
+                    source: Some(source),
+                }) => format!("copy {}, missing", source.short()),
+                Action::Copy(CopyReason::Changed {
+                    source, replaces, ..
+                }) => {
                     format!("copy {}, replaces {}", source.short(), replaces.short())
                 }
-                Action::Copy(CopyReason::Incomplete { missing }) => format!("repair, {} parts are missing", missing.len()),
+                Action::Copy(CopyReason::Incomplete { missing }) => {
+                    format!("repair, {} parts are missing", missing.len())
+                }
                 Action::Copy(CopyReason::Attachments) => "copy attachments".to_owned(),
                 Action::Fail(trouble) => format!("fails: {}", describe(trouble)),
             };
-            let stored_as = if item.target_tag == item.tag { String::new() } else { format!(" as {}", item.target_tag) };
+            let stored_as = if item.target_tag == item.tag {
+                String::new()
+            } else {
+                format!(" as {}", item.target_tag)
+            };
             writeln!(drawn, "  {}{stored_as}: {action}", item.tag).expect("text");
             for warning in &item.warnings {
                 writeln!(drawn, "    warning: {warning}").expect("text");
@@ -124,32 +165,69 @@ fn draw(config: &Config, plan: &Plan) -> String {
 }
 
 fn describe(trouble: &Trouble) -> String {
-    let side = trouble.side.map_or_else(String::new, |side| format!("{side}: "));
-    let hint = trouble.hint.as_ref().map_or_else(String::new, |hint| format!("\n    hint: {hint}"));
+    let side = trouble
+        .side
+        .map_or_else(String::new, |side| format!("{side}: "));
+    let hint = trouble
+        .hint
+        .as_ref()
+        .map_or_else(String::new, |hint| format!("\n    hint: {hint}"));
     format!("{side}{}{hint}", trouble.cause)
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "who runs the tests says by a variable that the plans are to be written anew")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "who runs the tests says by a variable that the plans are to be written anew"
+)]
 async fn every_world_is_planned_as_expected() {
     let update = std::env::var_os("UPDATE_PLANS").is_some();
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
     let mut checked = 0;
-    for case in std::fs::read_dir(&cases).expect("the worlds").map(|case| case.expect("a case").path()) {
-        let read =
-            |name: &str| std::fs::read_to_string(case.join(name)).unwrap_or_else(|error| panic!("{}: {error}", case.join(name).display()));
-        let source = config::SourceText { name: "config.yaml".to_owned(), text: read("config.yaml") };
-        let config =
-            config::load(&source, Path::new("/"), &Variables::default()).unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
-        let world: World = serde_saphyr::from_str(&read("world.yaml")).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+    for case in std::fs::read_dir(&cases)
+        .expect("the worlds")
+        .map(|case| case.expect("a case").path())
+    {
+        let read = |name: &str| {
+            std::fs::read_to_string(case.join(name))
+                .unwrap_or_else(|error| panic!("{}: {error}", case.join(name).display()))
+        };
+        let source = config::SourceText {
+            name: "config.yaml".to_owned(),
+            text: read("config.yaml"),
+        };
+        let config = config::load(&source, Path::new("/"), &Variables::default())
+            .unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
+        let world: World = serde_saphyr::from_str(&read("world.yaml"))
+            .unwrap_or_else(|error| panic!("{}: {error}", case.display()));
         let sync = config.sync.as_ref().expect("a sync section");
-        let now: DateTime<Utc> = Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time");
+        let now: DateTime<Utc> = Utc
+            .with_ymd_and_hms(2026, 3, 1, 0, 0, 0)
+            .single()
+            .expect("a time");
         let place = Arc::new(place(world).await);
         place.clear_calls();
-        let places = Places { source: place.clone(), target: place.clone(), memory: imglife::transfer::forgetful() };
-        let seen = observe(sync, &Scope::default(), &places, &*imglife::progress::silent(), now).await;
+        let places = Places {
+            source: place.clone(),
+            target: place.clone(),
+            memory: imglife::transfer::forgetful(),
+        };
+        let seen = observe(
+            sync,
+            &Scope::default(),
+            &places,
+            &*imglife::progress::silent(),
+            now,
+        )
+        .await;
         let writes = [Operation::PutBlob, Operation::PutManifest];
-        assert!(place.calls().iter().all(|call| !writes.contains(&call.operation)), "observing writes nothing");
+        assert!(
+            place
+                .calls()
+                .iter()
+                .all(|call| !writes.contains(&call.operation)),
+            "observing writes nothing"
+        );
         let planned = draw(&config, &plan(sync, &seen));
         if update {
             std::fs::write(case.join("plan.txt"), &planned).expect("to write the plan");

@@ -1,4 +1,5 @@
-//! The client against real registries: the contract of places, and images of every kind, in each way to log in.
+//! The client against real registries: the contract of places, and images of every kind, in each
+//! way to log in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -25,25 +26,55 @@ pub(crate) struct Alice;
 
 #[async_trait]
 impl Credentials for Alice {
-    async fn credential(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Credential, CredentialError> {
-        Ok(Credential::Basic { username: USER.to_owned(), password: Secret::new(PASSWORD) })
+    async fn credential(
+        &self,
+        _: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Credential, CredentialError> {
+        Ok(Credential::Basic {
+            username: USER.to_owned(),
+            password: Secret::new(PASSWORD),
+        })
     }
 
-    async fn origin(&self, _: &Host, _: Option<&RepositoryPath>) -> Result<Option<String>, CredentialError> {
+    async fn origin(
+        &self,
+        _: &Host,
+        _: Option<&RepositoryPath>,
+    ) -> Result<Option<String>, CredentialError> {
         Ok(Some("the test".to_owned()))
     }
 }
 
 pub(crate) fn client(registry: &Registry) -> RemoteRegistries {
     let host: Host = registry.host().parse().expect("a host");
-    let settings = Settings { retry_delay: Duration::from_millis(10), ..Settings::default() };
-    let settings = if registry.url().starts_with("https:") {
-        let rules = HostRules { tls: Tls { ca_file: Some(registry.ca_file()), ..Tls::default() }, ..HostRules::default() };
-        Settings { hosts: BTreeMap::from([(host, rules)]), ..settings }
-    } else {
-        Settings { insecure: BTreeSet::from([host]), ..settings }
+    let settings = Settings {
+        retry_delay: Duration::from_millis(10),
+        ..Settings::default()
     };
-    let clock = Clock::fixed(Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).single().expect("a time"));
+    let settings = if registry.url().starts_with("https:") {
+        let rules = HostRules {
+            tls: Tls {
+                ca_file: Some(registry.ca_file()),
+                ..Tls::default()
+            },
+            ..HostRules::default()
+        };
+        Settings {
+            hosts: BTreeMap::from([(host, rules)]),
+            ..settings
+        }
+    } else {
+        Settings {
+            insecure: BTreeSet::from([host]),
+            ..settings
+        }
+    };
+    let clock = Clock::fixed(
+        Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0)
+            .single()
+            .expect("a time"),
+    );
     RemoteRegistries::new(Arc::new(Client::new(settings, Arc::new(Alice), clock)))
 }
 
@@ -53,24 +84,49 @@ async fn serves_everything(registry: Registry) {
     let repository = |name: &str| registry.repository(name);
     let Deletions { tags, manifests } = registry.deletes();
     let name = registry.server().name();
-    writeln!(std::io::stderr(), "{name}: deletion of tags {tags:?}, of manifests {manifests:?}").expect("standard error");
+    writeln!(
+        std::io::stderr(),
+        "{name}: deletion of tags {tags:?}, of manifests {manifests:?}"
+    )
+    .expect("standard error");
     let place = Place::new(&store, &repository);
     holds_for(&match registry.server() {
-        // They store manifests under SHA-256 only; the older one answers 500 where a blob is asked for as a manifest.
-        Server::DockerRegistry => Place { sha512: false, tells_blobs_apart: false, deletes: registry.deletes(), ..place },
-        Server::Distribution => Place { sha512: false, deletes: registry.deletes(), ..place },
+        // They store manifests under SHA-256 only; the older one answers 500 where a blob is asked
+        // for as a manifest.
+        Server::DockerRegistry => Place {
+            sha512: false,
+            tells_blobs_apart: false,
+            deletes: registry.deletes(),
+            ..place
+        },
+        Server::Distribution => Place {
+            sha512: false,
+            deletes: registry.deletes(),
+            ..place
+        },
         // To it, any name is a repository.
-        Server::Olareg => Place { tells_absence: false, lists_repositories: false, ..place },
-        // It knows SHA-256 only, shares nothing by itself, refuses ranges that name no end, believes manifests, and keeps the tags
-        // of those that are deleted.
-        Server::Crane => {
-            Place { sha512: false, mounts: false, ranges: false, checks_manifests: false, forgets: Forgetting::Digest, ..place }
-        }
+        Server::Olareg => Place {
+            tells_absence: false,
+            lists_repositories: false,
+            ..place
+        },
+        // It knows SHA-256 only, shares nothing by itself, refuses ranges that name no end,
+        // believes manifests, and keeps the tags of those that are deleted.
+        Server::Crane => Place {
+            sha512: false,
+            mounts: false,
+            ranges: false,
+            checks_manifests: false,
+            forgets: Forgetting::Digest,
+            ..place
+        },
     })
     .await;
     for graph in copied_kinds() {
         // It wants foreign layers as well.
-        if registry.server() == Server::Olareg && graph.tags[0].0.as_str() == "foreign-layer-elsewhere" {
+        if registry.server() == Server::Olareg
+            && graph.tags[0].0.as_str() == "foreign-layer-elsewhere"
+        {
             continue;
         }
         let repository = registry.repository("images/of/every-kind");
@@ -82,13 +138,23 @@ async fn serves_everything(registry: Registry) {
 #[tokio::test]
 async fn every_registry_that_this_machine_has_takes_everything() {
     let servers = Server::found("the contract of places");
-    join_all(servers.into_iter().map(|server| serves_everything(Registry::of(server)))).await;
+    join_all(
+        servers
+            .into_iter()
+            .map(|server| serves_everything(Registry::of(server))),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn registries_that_were_told_not_to_delete_keep_the_contract() {
-    let servers = Server::found("the contract of places, without deletes").into_iter().filter(|server| server.is_distribution());
-    join_all(servers.map(|server| serves_everything(Registry::builder().server(server).without_deletes().start()))).await;
+    let servers = Server::found("the contract of places, without deletes")
+        .into_iter()
+        .filter(|server| server.is_distribution());
+    join_all(servers.map(|server| {
+        serves_everything(Registry::builder().server(server).without_deletes().start())
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -100,10 +166,25 @@ async fn what_a_registry_does_not_delete_is_learnt_once() {
     let (tag, image) = &graph.tags[0];
     let mark = registry.mark();
     for _ in 0..10 {
-        assert_eq!(store.delete_tag(&repository, tag).await.expect("an answer"), Deletion::Unsupported);
-        assert_eq!(store.delete_manifest(&repository, &image.digest).await.expect("an answer"), Deletion::Unsupported);
-        let expected = Deletions { tags: Ability::Missing, manifests: Ability::Missing };
-        assert_eq!(store.deletions(&repository).await.expect("an answer"), expected);
+        assert_eq!(
+            store.delete_tag(&repository, tag).await.expect("an answer"),
+            Deletion::Unsupported
+        );
+        assert_eq!(
+            store
+                .delete_manifest(&repository, &image.digest)
+                .await
+                .expect("an answer"),
+            Deletion::Unsupported
+        );
+        let expected = Deletions {
+            tags: Ability::Missing,
+            manifests: Ability::Missing,
+        };
+        assert_eq!(
+            store.deletions(&repository).await.expect("an answer"),
+            expected
+        );
     }
     // Three ways to delete a tag, one to delete a manifest.
     let requests = registry.requests_since(mark);
@@ -128,5 +209,13 @@ async fn a_registry_with_tokens_takes_everything() {
 
 #[tokio::test]
 async fn a_registry_with_oauth2_takes_everything() {
-    serves_everything(Registry::builder().tokens(TokenRules { oauth2: true, ..TokenRules::default() }).start()).await;
+    serves_everything(
+        Registry::builder()
+            .tokens(TokenRules {
+                oauth2: true,
+                ..TokenRules::default()
+            })
+            .start(),
+    )
+    .await;
 }

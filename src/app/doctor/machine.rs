@@ -1,4 +1,5 @@
-//! What is looked at of this machine: engines and emulators, git, the programs of hooks, docker's configuration, the clock.
+//! What is looked at of this machine: engines and emulators, git, the programs of hooks, docker's
+//! configuration, the clock.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -30,14 +31,23 @@ const LARGEST_TEMPLATE: u64 = 1024 * 1024;
 const SHORT: Duration = Duration::from_secs(5);
 
 /// Returns what is looked at.
-pub(super) fn tasks<'a>(config: Option<&'a Config>, surroundings: &'a Surroundings) -> Vec<Task<'a>> {
+pub(super) fn tasks<'a>(
+    config: Option<&'a Config>,
+    surroundings: &'a Surroundings,
+) -> Vec<Task<'a>> {
     let process = &surroundings.process;
-    let build = config.and_then(|config| config.build.as_ref()).filter(|build| !build.images.is_empty());
+    let build = config
+        .and_then(|config| config.build.as_ref())
+        .filter(|build| !build.images.is_empty());
     // Where only mirrors are configured, nothing is built.
     let builds = build.is_some() || config.is_none();
     let mut tasks = Vec::new();
     if builds {
-        tasks.push(Task::new("Engines", "engine.available", look_at_engines(build, process)));
+        tasks.push(Task::new(
+            "Engines",
+            "engine.available",
+            look_at_engines(build, process),
+        ));
     }
     let programs = config.map(hook_programs).unwrap_or_default();
     tasks.push(Task::new(MACHINE, "git.version", async move {
@@ -54,7 +64,10 @@ pub(super) fn tasks<'a>(config: Option<&'a Config>, surroundings: &'a Surroundin
 async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
     let runner: Arc<dyn Runner> = Arc::new(System);
     let builder = build.and_then(|build| build.builder.clone());
-    let elsewhere = builder.is_some() || ["BUILDKITD_ADDR", "DOCKER_HOST"].iter().any(|name| process.variables.get_filled(name).is_some());
+    let elsewhere = builder.is_some()
+        || ["BUILDKITD_ADDR", "DOCKER_HOST"]
+            .iter()
+            .any(|name| process.variables.get_filled(name).is_some());
     // Whether an engine is there takes no login.
     let programs = Programs {
         runner,
@@ -65,18 +78,32 @@ async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
         own_builder: None,
     }
     .engines();
-    let mut seen = vec![Seen { name: EngineName::Native, version: Ok("part of imglife, needs nothing".to_owned()) }];
-    let asked = programs.iter().map(|engine| async { Seen { name: engine.name(), version: engine.available().await } });
+    let mut seen = vec![Seen {
+        name: EngineName::Native,
+        version: Ok("part of imglife, needs nothing".to_owned()),
+    }];
+    let asked = programs.iter().map(|engine| async {
+        Seen {
+            name: engine.name(),
+            version: engine.available().await,
+        }
+    });
     seen.extend(futures_util::future::join_all(asked).await);
     let (mut findings, mut executing) = (Vec::new(), BTreeSet::new());
-    for (position, image) in build.iter().flat_map(|build| build.images.iter().enumerate()) {
+    for (position, image) in build
+        .iter()
+        .flat_map(|build| build.images.iter().enumerate())
+    {
         match template(image) {
             Ok(text) if executes(image, &text) => drop(executing.insert(position)),
             Ok(_) => {}
             Err(finding) => findings.push(finding),
         }
     }
-    findings.splice(0..0, engines(build, &seen, &executing, &Emulators::here(), elsewhere));
+    findings.splice(
+        0..0,
+        engines(build, &seen, &executing, &Emulators::here(), elsewhere),
+    );
     findings.into()
 }
 
@@ -85,8 +112,12 @@ fn template(image: &BuildImage) -> Result<String, Finding> {
     let mut text = String::new();
     match File::open(&path).and_then(|file| file.take(LARGEST_TEMPLATE).read_to_string(&mut text)) {
         Ok(_) => Ok(text),
-        Err(error) => Err(Finding::missing("build.template", &image.name, format!("{}: {error}", path.display()))
-            .fix("write it, or correct `folder` or `tmpl` of the image")),
+        Err(error) => Err(Finding::missing(
+            "build.template",
+            &image.name,
+            format!("{}: {error}", path.display()),
+        )
+        .fix("write it, or correct `folder` or `tmpl` of the image")),
     }
 }
 
@@ -100,11 +131,17 @@ async fn git(process: &Process) -> Vec<Finding> {
         }
     };
     let mut findings = vec![version];
-    if ask(process, &["rev-parse", "--is-inside-work-tree"]).await.is_err() {
+    if ask(process, &["rev-parse", "--is-inside-work-tree"])
+        .await
+        .is_err()
+    {
         let finding = Finding::missing(
             "git.repository",
             "",
-            format!("{} is in no git repository, or in one that git does not trust", process.directory.display()),
+            format!(
+                "{} is in no git repository, or in one that git does not trust",
+                process.directory.display()
+            ),
         );
         findings.push(
             finding
@@ -113,8 +150,18 @@ async fn git(process: &Process) -> Vec<Finding> {
         );
         return findings;
     }
-    let is_shallow = ask(process, &["rev-parse", "--is-shallow-repository"]).await.is_ok_and(|text| text == "true");
-    findings.push(Finding::ok("git.repository", "", if is_shallow { "a shallow checkout, which is enough" } else { "a checkout" }));
+    let is_shallow = ask(process, &["rev-parse", "--is-shallow-repository"])
+        .await
+        .is_ok_and(|text| text == "true");
+    findings.push(Finding::ok(
+        "git.repository",
+        "",
+        if is_shallow {
+            "a shallow checkout, which is enough"
+        } else {
+            "a checkout"
+        },
+    ));
     let job = Repository::of(&process.variables);
     let of_job = job.as_ref().and_then(|job| job.user.as_ref());
     findings.push(match (of_job, ask(process, &["var", "GIT_COMMITTER_IDENT"]).await.ok().and_then(|told| identity(&told))) {
@@ -126,20 +173,41 @@ async fn git(process: &Process) -> Vec<Finding> {
             .fix("`git config user.name` and `git config user.email`, or `--author` of `imglife git commit-push`; jobs take the CI's")
             .unneeded(),
     });
-    findings.push(match (&job, ask(process, &["remote", "get-url", "--push", "origin"]).await) {
-        (Some(job), _) => Finding::ok("git.remote", "", format!("{}, of the job", excerpt(&without_login(&job.git_address()), 200))),
-        (None, Ok(url)) => Finding::ok("git.remote", "", format!("origin is {}", without_login(&url))),
-        (None, Err(_)) => {
-            Finding::missing("git.remote", "", "there is no remote `origin`").fix("`git remote add origin URL`, or `--remote`").unneeded()
-        }
-    });
-    findings.push(token(job.as_ref().map_or(Access::Own, |job| access(job, &process.variables)), job.is_some()));
+    findings.push(
+        match (
+            &job,
+            ask(process, &["remote", "get-url", "--push", "origin"]).await,
+        ) {
+            (Some(job), _) => Finding::ok(
+                "git.remote",
+                "",
+                format!(
+                    "{}, of the job",
+                    excerpt(&without_login(&job.git_address()), 200)
+                ),
+            ),
+            (None, Ok(url)) => Finding::ok(
+                "git.remote",
+                "",
+                format!("origin is {}", without_login(&url)),
+            ),
+            (None, Err(_)) => Finding::missing("git.remote", "", "there is no remote `origin`")
+                .fix("`git remote add origin URL`, or `--remote`")
+                .unneeded(),
+        },
+    );
+    findings.push(token(
+        job.as_ref()
+            .map_or(Access::Own, |job| access(job, &process.variables)),
+        job.is_some(),
+    ));
     findings
 }
 
 /// Returns name and address of what git says of a committer, without the time.
 fn identity(told: &str) -> Option<String> {
-    told.rsplit_once('>').map(|(identity, _)| format!("{identity}>"))
+    told.rsplit_once('>')
+        .map(|(identity, _)| format!("{identity}>"))
 }
 
 /// Returns what is known of the login that a push is made with. Nothing is pushed to try it.
@@ -169,7 +237,10 @@ fn token(access: Access, is_job: bool) -> Finding {
 async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
     let command = Command {
         program: "git".to_owned(),
-        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        arguments: arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect(),
         environment: process.variables.clone(),
         directory: Some(process.directory.clone()),
         stdin: None,
@@ -179,13 +250,23 @@ async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
         Ok(output) if output.ending == Ending::Exited(0) => {
             let text = output.stdout.text();
             let line = text.lines().next().unwrap_or_default().trim();
-            if line.is_empty() { Err("git answers nothing".to_owned()) } else { Ok(excerpt(&process.variables.masker().mask(line), 200)) }
+            if line.is_empty() {
+                Err("git answers nothing".to_owned())
+            } else {
+                Ok(excerpt(&process.variables.masker().mask(line), 200))
+            }
         }
         Ok(_) => Err("git does not answer".to_owned()),
-        Err(error) => Err(match std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
-            Some(cause) if cause.kind() == std::io::ErrorKind::NotFound => "`git` is not installed, or not on PATH".to_owned(),
-            _ => crate::error::chain(&error),
-        }),
+        Err(error) => Err(
+            match std::error::Error::source(&error)
+                .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+            {
+                Some(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                    "`git` is not installed, or not on PATH".to_owned()
+                }
+                _ => crate::error::chain(&error),
+            },
+        ),
     }
 }
 
@@ -193,9 +274,16 @@ async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
 fn without_login(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) => {
-            let (authority, path) = rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
+            let (authority, path) = rest
+                .split_once('/')
+                .map_or((rest, None), |(authority, path)| (authority, Some(path)));
+            let host = authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host);
+            path.map_or_else(
+                || format!("{scheme}://{host}"),
+                |path| format!("{scheme}://{host}/{path}"),
+            )
         }
         None => url.to_owned(),
     }
@@ -203,25 +291,46 @@ fn without_login(url: &str) -> String {
 
 fn hooks(programs: &BTreeSet<String>, config: Option<&Config>, process: &Process) -> Vec<Finding> {
     let directory = config.map_or(&process.directory, |config| &config.directory);
-    let found = programs.iter().map(|program| match is_on_path(program, &process.variables, directory) {
-        true => Finding::ok("hook.program", program, "found"),
-        false => Finding::missing("hook.program", program, "a hook begins with it, and it is not on PATH")
-            .fix("install it, or correct the hook's `cmd`"),
-    });
+    let found =
+        programs.iter().map(
+            |program| match is_on_path(program, &process.variables, directory) {
+                true => Finding::ok("hook.program", program, "found"),
+                false => Finding::missing(
+                    "hook.program",
+                    program,
+                    "a hook begins with it, and it is not on PATH",
+                )
+                .fix("install it, or correct the hook's `cmd`"),
+            },
+        );
     found.collect()
 }
 
 /// Returns whether docker's configuration is there, for who has not written one of imglife's own.
 fn docker_login(variables: &Variables) -> Finding {
     const CHECK: &str = "docker.configuration";
-    let directory = variables.get_filled("DOCKER_CONFIG").map(std::path::PathBuf::from);
-    let directory = directory.or_else(|| variables.get_filled("HOME").map(|home| std::path::Path::new(home).join(".docker")));
+    let directory = variables
+        .get_filled("DOCKER_CONFIG")
+        .map(std::path::PathBuf::from);
+    let directory = directory.or_else(|| {
+        variables
+            .get_filled("HOME")
+            .map(|home| std::path::Path::new(home).join(".docker"))
+    });
     let Some(file) = directory.map(|directory| directory.join("config.json")) else {
         return Finding::unknown(CHECK, "", "neither DOCKER_CONFIG nor HOME is set");
     };
     match std::fs::metadata(&file) {
-        Ok(_) => Finding::ok(CHECK, "", format!("{}: the logins in it are used", file.display())),
-        Err(_) => Finding::ok(CHECK, "", format!("no {}; logins can be given by variables", file.display())),
+        Ok(_) => Finding::ok(
+            CHECK,
+            "",
+            format!("{}: the logins in it are used", file.display()),
+        ),
+        Err(_) => Finding::ok(
+            CHECK,
+            "",
+            format!("no {}; logins can be given by variables", file.display()),
+        ),
     }
 }
 
@@ -232,7 +341,10 @@ mod tests {
     #[test]
     fn an_address_is_shown_without_its_login() {
         for (url, expected) in [
-            ("https://gitlab-ci-token:hunter2@gitlab.example/a/b.git", "https://gitlab.example/a/b.git"),
+            (
+                "https://gitlab-ci-token:hunter2@gitlab.example/a/b.git",
+                "https://gitlab.example/a/b.git",
+            ),
             ("https://x:a@b@gitlab.example", "https://gitlab.example"),
             ("https://gitlab.example/a@b", "https://gitlab.example/a@b"),
             ("git@gitlab.example:a/b.git", "git@gitlab.example:a/b.git"),

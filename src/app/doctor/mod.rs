@@ -1,4 +1,5 @@
-//! `doctor`: from the configuration to what is looked at, side by side and each for a short time only, to the report.
+//! `doctor`: from the configuration to what is looked at, side by side and each for a short time
+//! only, to the report.
 
 mod machine;
 mod places;
@@ -39,13 +40,25 @@ struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    fn new(group: impl Into<String>, check: &'static str, work: impl Future<Output = Look> + 'a) -> Task<'a> {
-        Task { group: group.into(), check, work: Box::pin(work) }
+    fn new(
+        group: impl Into<String>,
+        check: &'static str,
+        work: impl Future<Output = Look> + 'a,
+    ) -> Task<'a> {
+        Task {
+            group: group.into(),
+            check,
+            work: Box::pin(work),
+        }
     }
 }
 
 /// Looks at everything.
-pub(super) fn run(options: &DoctorOptions, global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    options: &DoctorOptions,
+    global: &Global,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let began = Instant::now();
     let (config, findings) = match load_configuration(global, process) {
@@ -53,7 +66,8 @@ pub(super) fn run(options: &DoctorOptions, global: &Global, surroundings: &Surro
             let findings = configured(&config, &process.directory);
             (Some(config), findings)
         }
-        // What cannot be read at all is told as every command tells it; what is wrong in it is a finding among others.
+        // What cannot be read at all is told as every command tells it; what is wrong in it is a
+        // finding among others.
         Err(failure) => match failure.error.downcast_ref::<ConfigErrors>() {
             Some(errors) => (None, invalid(errors)),
             None => return Err(failure),
@@ -67,27 +81,44 @@ pub(super) fn run(options: &DoctorOptions, global: &Global, surroundings: &Surro
             tasks.extend(places::tasks(config, surroundings));
         }
         tasks.extend(machine::tasks(config.as_ref(), surroundings));
-        let mut groups = vec![Group { name: "Configuration".to_owned(), checks: findings }];
+        let mut groups = vec![Group {
+            name: "Configuration".to_owned(),
+            checks: findings,
+        }];
         let mut ahead = Vec::new();
         let is_cancelled = cancel.clone();
         for (group, look) in looked(tasks, surroundings, cancel).await {
             ahead.extend(look.ahead.map(|seconds| (group.clone(), seconds)));
             match groups.iter_mut().find(|known| known.name == group) {
                 Some(known) => known.checks.extend(look.findings),
-                None => groups.push(Group { name: group, checks: look.findings }),
+                None => groups.push(Group {
+                    name: group,
+                    checks: look.findings,
+                }),
             }
         }
-        if let Some(machine) = groups.iter_mut().find(|group| group.name == machine::MACHINE) {
+        if let Some(machine) = groups
+            .iter_mut()
+            .find(|group| group.name == machine::MACHINE)
+        {
             machine.checks.insert(0, clock(&ahead));
         }
         let report = DoctorReport::new(groups, began.elapsed());
         surroundings.report(options.output, "doctor", &report, &report.document())?;
-        Ok(if is_cancelled.is_cancelled() { Exit::Failed } else { report.exit() })
+        Ok(if is_cancelled.is_cancelled() {
+            Exit::Failed
+        } else {
+            report.exit()
+        })
     })
 }
 
 /// Returns what the tasks found, in their order.
-async fn looked(tasks: Vec<Task<'_>>, surroundings: &Surroundings, cancel: CancellationToken) -> Vec<(String, Look)> {
+async fn looked(
+    tasks: Vec<Task<'_>>,
+    surroundings: &Surroundings,
+    cancel: CancellationToken,
+) -> Vec<(String, Look)> {
     let progress = &surroundings.progress;
     progress.event(Event::Planned { items: tasks.len() });
     let looks = tasks.into_iter().map(|Task { group, check, work }| {
@@ -120,24 +151,50 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<Finding> {
     const CHECK: &str = "configuration.file";
     let Some(file) = &config.file else {
         if config.registry.is_some() {
-            return vec![Finding::ok(CHECK, "", "there is no file; variables say where records are")];
+            return vec![Finding::ok(
+                CHECK,
+                "",
+                "there is no file; variables say where records are",
+            )];
         }
-        let detail = format!("there is no {DEFAULT_NAME} in {}: only this machine is looked at", directory.display());
+        let detail = format!(
+            "there is no {DEFAULT_NAME} in {}: only this machine is looked at",
+            directory.display()
+        );
         let finding = Finding::missing(CHECK, "", detail).unneeded();
-        return vec![finding.fix("name one with `--config PATH` or IMGLIFE_CONFIG; `imglife demo` shows one")];
+        return vec![
+            finding
+                .fix("name one with `--config PATH` or IMGLIFE_CONFIG; `imglife demo` shows one"),
+        ];
     };
-    let (enough, lacking): (Vec<_>, Vec<_>) = config::suffices(config).into_iter().partition(|(_, enough)| enough.is_ok());
-    let names = |commands: &[(&'static str, Result<(), String>)]| commands.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let (enough, lacking): (Vec<_>, Vec<_>) = config::suffices(config)
+        .into_iter()
+        .partition(|(_, enough)| enough.is_ok());
+    let names = |commands: &[(&'static str, Result<(), String>)]| {
+        commands
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let name = file.strip_prefix(directory).unwrap_or(file).display();
     let mut findings = vec![Finding::ok(CHECK, "", format!("{name} is valid"))];
     findings.push(match enough.is_empty() {
-        true => {
-            Finding::missing("configuration.commands", "", "it suffices for no command").fix("`imglife config check` says what each lacks")
-        }
-        false => Finding::ok("configuration.commands", "", format!("enough for {}", names(&enough))),
+        true => Finding::missing("configuration.commands", "", "it suffices for no command")
+            .fix("`imglife config check` says what each lacks"),
+        false => Finding::ok(
+            "configuration.commands",
+            "",
+            format!("enough for {}", names(&enough)),
+        ),
     });
     if !lacking.is_empty() && !enough.is_empty() {
-        let finding = Finding::missing("configuration.commands", "", format!("not enough for {}", names(&lacking))).unneeded();
+        let finding = Finding::missing(
+            "configuration.commands",
+            "",
+            format!("not enough for {}", names(&lacking)),
+        )
+        .unneeded();
         findings.push(finding.fix("`imglife config check` says what each lacks"));
     }
     findings
@@ -146,13 +203,35 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<Finding> {
 /// Returns what is wrong with a configuration, which are unset variables too.
 fn invalid(errors: &ConfigErrors) -> Vec<Finding> {
     let findings = errors.findings.iter().map(|error| {
-        let place = error.span.map(|span| format!("{}:{}", span.line, span.column));
-        let about = [place, Some(error.path.clone()).filter(|path| !path.is_empty())];
+        let place = error
+            .span
+            .map(|span| format!("{}:{}", span.line, span.column));
+        let about = [
+            place,
+            Some(error.path.clone()).filter(|path| !path.is_empty()),
+        ];
         let about = about.into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let finding = Finding::wrong("configuration.file", format!("{}:{about}", errors.name), &error.message);
-        error.hint.as_ref().map_or(finding.clone(), |hint| finding.fix(hint))
+        let finding = Finding::wrong(
+            "configuration.file",
+            format!("{}:{about}", errors.name),
+            &error.message,
+        );
+        error
+            .hint
+            .as_ref()
+            .map_or(finding.clone(), |hint| finding.fix(hint))
     });
-    let more = (errors.omitted > 0).then(|| Finding::wrong("configuration.file", &errors.name, format!("and {} more", errors.omitted)));
-    let rest = Finding::unknown("configuration.places", "", "hosts and credentials are looked at once the configuration is valid");
+    let more = (errors.omitted > 0).then(|| {
+        Finding::wrong(
+            "configuration.file",
+            &errors.name,
+            format!("and {} more", errors.omitted),
+        )
+    });
+    let rest = Finding::unknown(
+        "configuration.places",
+        "",
+        "hosts and credentials are looked at once the configuration is valid",
+    );
     findings.chain(more).chain([rest]).collect()
 }

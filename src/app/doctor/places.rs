@@ -1,4 +1,5 @@
-//! What is looked at of the places that a configuration names: image hosts, the Package Registry, the source of end-of-life data.
+//! What is looked at of the places that a configuration names: image hosts, the Package Registry,
+//! the source of end-of-life data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,44 +42,87 @@ const HUB: &str = "hub.docker.com";
 /// Returns what is looked at.
 pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> Vec<Task<'a>> {
     let process = &surroundings.process;
-    let Needs { hosts, layouts, dated } = needs(config);
+    let Needs {
+        hosts,
+        layouts,
+        dated,
+    } = needs(config);
     let mut tasks = Vec::new();
     let logins: BTreeSet<Host> = hosts.keys().map(|host| login_host(config, host)).collect();
     if let Err(error) = check_collisions(&logins, &process.variables) {
         let finding = of_credential_error("oci.credential", &error);
-        tasks.push(Task::new("Configuration", "oci.credential", async move { vec![finding].into() }));
+        tasks.push(Task::new("Configuration", "oci.credential", async move {
+            vec![finding].into()
+        }));
     }
-    let settings = Settings { stall: STALL, ..settings(config, surroundings) };
+    let settings = Settings {
+        stall: STALL,
+        ..settings(config, surroundings)
+    };
     let http = Arc::new(client(settings, process));
-    let credentials = Arc::new(StandardCredentials::new(process.variables.clone(), Arc::new(System)));
+    let credentials = Arc::new(StandardCredentials::new(
+        process.variables.clone(),
+        Arc::new(System),
+    ));
     let registries = Arc::new(RemoteRegistries::new(Arc::clone(&http)));
     for (host, wanted) in hosts {
         let (registries, credentials) = (Arc::clone(&registries), Arc::clone(&credentials));
         let login = login_host(config, &host);
         let name = host.to_string();
-        tasks.push(Task::new(name, "oci.reachable", async move { image_host(&host, &login, &wanted, &registries, &credentials).await }));
+        tasks.push(Task::new(name, "oci.reachable", async move {
+            image_host(&host, &login, &wanted, &registries, &credentials).await
+        }));
     }
     if !dated.is_empty() {
-        tasks.push(Task::new(HUB, "oci.dates", async move { dates(&http, &dated).await }));
+        tasks.push(Task::new(HUB, "oci.dates", async move {
+            dates(&http, &dated).await
+        }));
     }
     for (repository, wanted) in layouts {
-        tasks.push(Task::new("Directories of images", "layout.read", async move { layout(&repository, wanted).await }));
+        tasks.push(Task::new(
+            "Directories of images",
+            "layout.read",
+            async move { layout(&repository, wanted).await },
+        ));
     }
     if tells_records(config) || config.registry.is_some() {
-        tasks.push(Task::new("Package Registry", "packages.reachable", packages(config, surroundings)));
+        tasks.push(Task::new(
+            "Package Registry",
+            "packages.reachable",
+            packages(config, surroundings),
+        ));
     }
     if !eol::products(config).is_empty() {
-        tasks.push(Task::new("End-of-life data", "eol.api", end_of_life(config, surroundings)));
-        tasks.push(Task::new("End-of-life data", "eol.file", end_of_life_file(config, surroundings)));
+        tasks.push(Task::new(
+            "End-of-life data",
+            "eol.api",
+            end_of_life(config, surroundings),
+        ));
+        tasks.push(Task::new(
+            "End-of-life data",
+            "eol.file",
+            end_of_life_file(config, surroundings),
+        ));
     }
     let lifecycle = &config.lifecycle;
-    for variable in [&lifecycle.slack_webhook_variable, &lifecycle.webhook_variable].into_iter().flatten() {
+    for variable in [
+        &lifecycle.slack_webhook_variable,
+        &lifecycle.webhook_variable,
+    ]
+    .into_iter()
+    .flatten()
+    {
         tasks.push(Task::new("Webhooks", "webhook.address", async move {
             let is_set = process.variables.get_filled(variable).is_some();
             vec![match webhook(variable, config, process) {
-                Ok(url) => {
-                    Finding::ok("webhook.address", variable, format!("set, leads to {}; not called", url.host_str().unwrap_or_default()))
-                }
+                Ok(url) => Finding::ok(
+                    "webhook.address",
+                    variable,
+                    format!(
+                        "set, leads to {}; not called",
+                        url.host_str().unwrap_or_default()
+                    ),
+                ),
                 Err(failure) => Finding {
                     state: if is_set { State::Wrong } else { State::Missing },
                     ..of_failure("webhook.address", variable, &failure)
@@ -106,11 +150,29 @@ async fn image_host(
             Err(error) => problem = Some(error),
         }
     }
-    let about = if login == host { String::new() } else { format!("for {login}") };
+    let about = if login == host {
+        String::new()
+    } else {
+        format!("for {login}")
+    };
     let credential = match &problem {
-        Some(error) => Finding { about, ..of_credential_error(CHECK, error) },
+        Some(error) => Finding {
+            about,
+            ..of_credential_error(CHECK, error)
+        },
         None if origins.is_empty() => Finding::ok(CHECK, about, "none is set"),
-        None => Finding::ok(CHECK, about, format!("from {}", origins.iter().map(String::as_str).collect::<Vec<_>>().join("; "))),
+        None => Finding::ok(
+            CHECK,
+            about,
+            format!(
+                "from {}",
+                origins
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            ),
+        ),
     };
     // Without a credential that can be used, every request would fail for the same reason.
     let mut look = match problem {
@@ -124,12 +186,20 @@ async fn image_host(
 
 /// Looks at the service that tells when tags were pushed to Docker Hub.
 async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> Look {
-    let Ok(host) = HUB.parse::<Host>() else { return Look::default() };
+    let Ok(host) = HUB.parse::<Host>() else {
+        return Look::default();
+    };
     let mut findings = Vec::new();
     let mut ahead = None;
     for path in paths {
-        let (namespace, name) = path.as_str().split_once('/').unwrap_or(("library", path.as_str()));
-        let address = format!("/v2/namespaces/{namespace}/repositories/{}/tags?page_size=1&page=1", name.replace('/', "%2F"));
+        let (namespace, name) = path
+            .as_str()
+            .split_once('/')
+            .unwrap_or(("library", path.as_str()));
+        let address = format!(
+            "/v2/namespaces/{namespace}/repositories/{}/tags?page_size=1&page=1",
+            name.replace('/', "%2F")
+        );
         findings.push(match http.look(&host, &address).await {
             Ok(answer) => {
                 ahead = http.ahead(&answer);
@@ -165,15 +235,29 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> Look {
     let provider = config.registry.as_ref().map(|registry| &registry.provider);
     let credential = match (provider, variable) {
         (_, Some(variable)) => Some(Finding::ok(CHECK, "", format!("from {variable}"))),
-        (Some(Provider::S3 { .. }), None) => Some(Finding::ok(CHECK, "", "AWS_ACCESS_KEY_ID is not set; as the AWS SDK finds one")),
+        (Some(Provider::S3 { .. }), None) => Some(Finding::ok(
+            CHECK,
+            "",
+            "AWS_ACCESS_KEY_ID is not set; as the AWS SDK finds one",
+        )),
         (Some(Provider::File { .. }) | None, None) => None,
         (Some(_), None) => Some(Finding::ok(CHECK, "", "none is set")),
     };
     let mut look = records.probe(Login { variable }).await;
-    let is_readable = !look.findings.iter().any(|finding| finding.is_problem() && finding.check != "packages.write");
-    look.findings.splice(0..0, [Some(place), credential].into_iter().flatten());
-    if is_readable && config.build.as_ref().is_some_and(|build| !build.images.is_empty()) {
-        look.findings.push(inventory(&records, process.clock.now()).await);
+    let is_readable = !look
+        .findings
+        .iter()
+        .any(|finding| finding.is_problem() && finding.check != "packages.write");
+    look.findings
+        .splice(0..0, [Some(place), credential].into_iter().flatten());
+    if is_readable
+        && config
+            .build
+            .as_ref()
+            .is_some_and(|build| !build.images.is_empty())
+    {
+        look.findings
+            .push(inventory(&records, process.clock.now()).await);
     }
     if is_readable && let Ok(Some(base)) = base_repository(config, process) {
         let about = format!("{DEFAULT_NAME} at {}", base.reference);
@@ -201,9 +285,13 @@ async fn inventory(records: &Records, now: DateTime<Utc>) -> Finding {
                 false => Finding::ok(CHECK, "", finding),
             }
         }
-        Ok(None) => Finding::missing(CHECK, "", "not there yet: applications find no newest base in it")
-            .fix("`imglife status --publish` writes it")
-            .unneeded(),
+        Ok(None) => Finding::missing(
+            CHECK,
+            "",
+            "not there yet: applications find no newest base in it",
+        )
+        .fix("`imglife status --publish` writes it")
+        .unneeded(),
         Err(error) => Finding::failed(CHECK, "", &error, error.hint()).unneeded(),
     }
 }
@@ -216,25 +304,42 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
         Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
     };
     let address: &Url = &config.lifecycle.api_url;
-    let Some(host) = http::host_of(address) else { return Look::default() };
+    let Some(host) = http::host_of(address) else {
+        return Look::default();
+    };
     let http = service_client(config, surroundings, &host, address);
-    let mut look = match http.look(&host, &format!("{}/v1/", address.path().trim_end_matches('/'))).await {
-        Ok(answer) => Look { findings: vec![Finding::ok(CHECK, host.as_str(), "answers")], ahead: http.ahead(&answer) },
+    let mut look = match http
+        .look(
+            &host,
+            &format!("{}/v1/", address.path().trim_end_matches('/')),
+        )
+        .await
+    {
+        Ok(answer) => Look {
+            findings: vec![Finding::ok(CHECK, host.as_str(), "answers")],
+            ahead: http.ahead(&answer),
+        },
         Err(error) => {
             let other = "name a copy by `lifecycle.api_url`, or keep the data file by hand with `eol_provider: local`";
-            let fix = error.hint().map_or_else(|| other.to_owned(), |hint| format!("{hint}; or {other}"));
+            let fix = error
+                .hint()
+                .map_or_else(|| other.to_owned(), |hint| format!("{hint}; or {other}"));
             return vec![Finding::wrong(CHECK, host.as_str(), chain(&error)).fix(fix)].into();
         }
     };
     let asked = &asked;
-    let products = eol::products(config).into_iter().map(|product| async move { (product, asked.cycles(product).await) });
+    let products = eol::products(config)
+        .into_iter()
+        .map(|product| async move { (product, asked.cycles(product).await) });
     let answers: Vec<_> = stream::iter(products).buffered(IN_FLIGHT).collect().await;
     for (product, answer) in answers {
         look.findings.push(match answer {
             Ok(_) => Finding::ok("eol.product", product.to_string(), "known"),
-            Err(error) if error.is_untracked() => {
-                Finding { fix: error.hint(), ..Finding::missing("eol.product", product.to_string(), chain(&error)) }.unneeded()
+            Err(error) if error.is_untracked() => Finding {
+                fix: error.hint(),
+                ..Finding::missing("eol.product", product.to_string(), chain(&error))
             }
+            .unneeded(),
             Err(error) => Finding::failed("eol.product", product.to_string(), &error, error.hint()),
         });
     }
@@ -250,7 +355,10 @@ async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Look 
         Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
     };
     let written: Option<DateTime<Utc>> = match config.lifecycle.target {
-        EolTarget::Git => std::fs::metadata(&config.lifecycle.data_file).and_then(|file| file.modified()).ok().map(DateTime::from),
+        EolTarget::Git => std::fs::metadata(&config.lifecycle.data_file)
+            .and_then(|file| file.modified())
+            .ok()
+            .map(DateTime::from),
         EolTarget::PackageRegistry => None,
     };
     let age = written.map(|written| (process.clock.now() - written).num_days().max(0));
@@ -283,11 +391,18 @@ async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Look 
 }
 
 fn of_credential_error(check: &'static str, error: &CredentialError) -> Finding {
-    Finding { fix: error.hint.clone(), ..Finding::wrong(check, "", chain(error)) }
+    Finding {
+        fix: error.hint.clone(),
+        ..Finding::wrong(check, "", chain(error))
+    }
 }
 
 /// Returns a failure that a command would end with as a finding.
 pub(super) fn of_failure(check: &'static str, about: &str, failure: &Failure) -> Finding {
     let finding = Finding::wrong(check, about, chain(&*failure.error));
-    if failure.hints.is_empty() { finding } else { finding.fix(failure.hints.join("; ")) }
+    if failure.hints.is_empty() {
+        finding
+    } else {
+        finding.fix(failure.hints.join("; "))
+    }
 }

@@ -1,6 +1,8 @@
-//! `init`: the files of a new repository of base images, written from templates that the program brings.
+//! `init`: the files of a new repository of base images, written from templates that the program
+//! brings.
 //!
-//! Owns which files there are and what is said about them. Asks nobody but git, for the address of the remote.
+//! Owns which files there are and what is said about them. Asks nobody but git, for the address of
+//! the remote.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,7 +56,11 @@ enum InitError {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A file to be: its path, and its text.
@@ -90,19 +96,34 @@ pub(super) fn run(options: &InitOptions, surroundings: &Surroundings) -> Result<
         let checkout = Checkout::look(&System, &surroundings.process.variables, &directory).await;
         let values = values(options, checkout, &directory)?;
         let written = write(&directory, files(&values)?)?;
-        let document = Document { blocks: told(&values, &written, &options.directory) };
-        surroundings.print(&draw(&document, Style { color: surroundings.report_color }))?;
+        let document = Document {
+            blocks: told(&values, &written, &options.directory),
+        };
+        surroundings.print(&draw(
+            &document,
+            Style {
+                color: surroundings.report_color,
+            },
+        ))?;
         Ok(Exit::Done)
     })
 }
 
 fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result<Values, Failure> {
     let Checkout { remote, branch } = checkout;
-    let forge = options.forge.or_else(|| remote.as_ref().and_then(Remote::forge)).or_else(|| forge_of_files(directory));
+    let forge = options
+        .forge
+        .or_else(|| remote.as_ref().and_then(Remote::forge))
+        .or_else(|| forge_of_files(directory));
     let forge = forge.ok_or_else(|| {
-        let known = remote.as_ref().map(|remote| format!(": the remote is at {}", remote.host)).unwrap_or_default();
-        Failure::usage(format!("it cannot be told which forge this repository is for{known}"))
-            .hint("say `--forge gitlab`, or `--forge gitea` for Gitea and Forgejo")
+        let known = remote
+            .as_ref()
+            .map(|remote| format!(": the remote is at {}", remote.host))
+            .unwrap_or_default();
+        Failure::usage(format!(
+            "it cannot be told which forge this repository is for{known}"
+        ))
+        .hint("say `--forge gitlab`, or `--forge gitea` for Gitea and Forgejo")
     })?;
     let remote = remote.unwrap_or_else(|| Remote::example(forge));
     let (images, package) = match (&options.registry, forge) {
@@ -111,7 +132,11 @@ fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result
             (registry.clone(), registry)
         }
         (None, InitForge::Gitlab) => {
-            let usual = format!("registry.{}/{}", remote.host_name(), remote.project.to_lowercase());
+            let usual = format!(
+                "registry.{}/{}",
+                remote.host_name(),
+                remote.project.to_lowercase()
+            );
             (format!("${{CI_REGISTRY_IMAGE:-{usual}}}"), usual)
         }
         (None, InitForge::Gitea) => {
@@ -121,7 +146,10 @@ fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result
     };
     // A name that can be written into a configuration, whatever stood on the command line.
     let base = format!("{package}/bases/alpine");
-    if !base.parse::<Repository>().is_ok_and(|repository| repository.host().is_some() && repository.to_string() == base) {
+    if !base
+        .parse::<Repository>()
+        .is_ok_and(|repository| repository.host().is_some() && repository.to_string() == base)
+    {
         return Err(Failure::usage(InitError::Registry(excerpt(&package, 200)))
             .hint("name host and path in lower case, as in `--registry registry.example.com/platform`"));
     }
@@ -148,22 +176,54 @@ fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result
 /// Returns the forge that a repository without a telling remote has files of.
 fn forge_of_files(directory: &Path) -> Option<InitForge> {
     let is_there = |name: &str| directory.join(name).is_dir();
-    (is_there(".gitea") || is_there(".forgejo")).then_some(InitForge::Gitea).or_else(|| is_there(".gitlab").then_some(InitForge::Gitlab))
+    (is_there(".gitea") || is_there(".forgejo"))
+        .then_some(InitForge::Gitea)
+        .or_else(|| is_there(".gitlab").then_some(InitForge::Gitlab))
 }
 
 fn files(values: &Values) -> Result<Vec<NewFile>, Failure> {
     let page = |name, text| template::page(name, text, values).map_err(Failure::failed);
     let pipeline = match values.forge {
-        InitForge::Gitlab => (".gitlab-ci.yml", page(".gitlab-ci.yml", include_str!("../../../templates/init/gitlab-ci.yml"))?),
-        InitForge::Gitea => (values.workflow, page("lifecycle.yml", include_str!("../../../templates/init/gitea-workflow.yml"))?),
+        InitForge::Gitlab => (
+            ".gitlab-ci.yml",
+            page(
+                ".gitlab-ci.yml",
+                include_str!("../../../templates/init/gitlab-ci.yml"),
+            )?,
+        ),
+        InitForge::Gitea => (
+            values.workflow,
+            page(
+                "lifecycle.yml",
+                include_str!("../../../templates/init/gitea-workflow.yml"),
+            )?,
+        ),
     };
     Ok(vec![
-        ("imglife.yaml", page("imglife.yaml", include_str!("../../../templates/init/imglife.yaml"))?),
+        (
+            "imglife.yaml",
+            page(
+                "imglife.yaml",
+                include_str!("../../../templates/init/imglife.yaml"),
+            )?,
+        ),
         // A template of the user's, not one of ours.
-        ("images/alpine/Dockerfile.tmpl", include_str!("../../../templates/init/Dockerfile.tmpl").to_owned()),
+        (
+            "images/alpine/Dockerfile.tmpl",
+            include_str!("../../../templates/init/Dockerfile.tmpl").to_owned(),
+        ),
         pipeline,
-        ("renovate-bases.json", page("renovate-bases.json", include_str!("../../../templates/init/renovate-bases.json"))?),
-        (IGNORED, include_str!("../../../templates/init/gitignore").to_owned()),
+        (
+            "renovate-bases.json",
+            page(
+                "renovate-bases.json",
+                include_str!("../../../templates/init/renovate-bases.json"),
+            )?,
+        ),
+        (
+            IGNORED,
+            include_str!("../../../templates/init/gitignore").to_owned(),
+        ),
     ])
 }
 
@@ -173,8 +233,15 @@ const IGNORED: &str = ".gitignore";
 /// Writes all files or none, each whole, and returns what was written.
 fn write(directory: &Path, files: Vec<NewFile>) -> Result<Vec<&'static str>, Failure> {
     let is_there = |path: &str| fs::symlink_metadata(directory.join(path)).is_ok();
-    let files: Vec<NewFile> = files.into_iter().filter(|(path, _)| *path != IGNORED || !is_there(path)).collect();
-    let occupied: Vec<PathBuf> = files.iter().filter(|(path, _)| is_there(path)).map(|(path, _)| PathBuf::from(path)).collect();
+    let files: Vec<NewFile> = files
+        .into_iter()
+        .filter(|(path, _)| *path != IGNORED || !is_there(path))
+        .collect();
+    let occupied: Vec<PathBuf> = files
+        .iter()
+        .filter(|(path, _)| is_there(path))
+        .map(|(path, _)| PathBuf::from(path))
+        .collect();
     if !occupied.is_empty() {
         return Err(Failure::usage(InitError::Occupied(occupied))
             .hint("nothing was written; choose another directory with `--dir`, or remove what is not needed"));
@@ -183,7 +250,10 @@ fn write(directory: &Path, files: Vec<NewFile>) -> Result<Vec<&'static str>, Fai
     for (path, text) in &files {
         if let Err(source) = made.file(&directory.join(path), text) {
             made.undo();
-            return Err(Failure::failed(InitError::Write { path: PathBuf::from(path), source }));
+            return Err(Failure::failed(InitError::Write {
+                path: PathBuf::from(path),
+                source,
+            }));
         }
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
@@ -200,7 +270,12 @@ struct Made {
 impl Made {
     fn file(&mut self, path: &Path, text: &str) -> io::Result<()> {
         let parent = path.parent().unwrap_or(path);
-        self.directories.extend(parent.ancestors().take_while(|directory| !directory.exists()).map(Path::to_owned));
+        self.directories.extend(
+            parent
+                .ancestors()
+                .take_while(|directory| !directory.exists())
+                .map(Path::to_owned),
+        );
         fs::create_dir_all(parent)?;
         files::create(path, 0o666, text.as_bytes())?;
         self.files.push(path.to_owned());
@@ -253,7 +328,10 @@ fn told(values: &Values, written: &[&str], directory: &Path) -> Vec<Block> {
         ],
     });
     next.push("  Docker Hub limits anonymous pulls: IMGLIFE_DOCKER_IO_USERNAME and IMGLIFE_DOCKER_IO_PASSWORD raise the limit.".to_owned());
-    next.push("  `imglife sync --list` and `imglife build --dry-run` show here what would be done.".to_owned());
+    next.push(
+        "  `imglife sync --list` and `imglife build --dry-run` show here what would be done."
+            .to_owned(),
+    );
     vec![Block::Lines(lines), Block::Lines(next)]
 }
 

@@ -6,52 +6,130 @@ use super::*;
 use crate::config;
 use crate::model::Variables;
 
-fn values_of(forge: Option<InitForge>, remote: Option<&str>, registry: Option<&str>) -> Result<Values, Failure> {
-    let options = InitOptions { forge, directory: PathBuf::from("."), registry: registry.map(str::to_owned) };
-    values(&options, Checkout { remote: remote.and_then(Remote::parse), branch: None }, Path::new("/nonexistent"))
+fn values_of(
+    forge: Option<InitForge>,
+    remote: Option<&str>,
+    registry: Option<&str>,
+) -> Result<Values, Failure> {
+    let options = InitOptions {
+        forge,
+        directory: PathBuf::from("."),
+        registry: registry.map(str::to_owned),
+    };
+    values(
+        &options,
+        Checkout {
+            remote: remote.and_then(Remote::parse),
+            branch: None,
+        },
+        Path::new("/nonexistent"),
+    )
 }
 
 fn text(values: &Values, path: &str) -> String {
-    let found = files(values).expect("files").into_iter().find(|(name, _)| *name == path);
+    let found = files(values)
+        .expect("files")
+        .into_iter()
+        .find(|(name, _)| *name == path);
     found.unwrap_or_else(|| panic!("no {path}")).1
 }
 
 #[test]
 fn what_is_written_is_a_valid_configuration_with_the_addresses_of_the_remote() {
     let cases = [
-        (Some(InitForge::Gitlab), None, None, "registry.gitlab.example.com/platform/base-images"),
-        (Some(InitForge::Gitea), None, None, "gitea.example.com/platform"),
-        (None, Some("git@gitlab.com:Group/Sub/bases.git"), None, "registry.gitlab.com/group/sub/bases"),
-        (None, Some("https://gitea.example.com:3000/Team/bases"), None, "gitea.example.com:3000/team"),
-        (Some(InitForge::Gitea), Some("https://git.example.com/team/bases"), Some("r.example.com/x/"), "r.example.com/x"),
+        (
+            Some(InitForge::Gitlab),
+            None,
+            None,
+            "registry.gitlab.example.com/platform/base-images",
+        ),
+        (
+            Some(InitForge::Gitea),
+            None,
+            None,
+            "gitea.example.com/platform",
+        ),
+        (
+            None,
+            Some("git@gitlab.com:Group/Sub/bases.git"),
+            None,
+            "registry.gitlab.com/group/sub/bases",
+        ),
+        (
+            None,
+            Some("https://gitea.example.com:3000/Team/bases"),
+            None,
+            "gitea.example.com:3000/team",
+        ),
+        (
+            Some(InitForge::Gitea),
+            Some("https://git.example.com/team/bases"),
+            Some("r.example.com/x/"),
+            "r.example.com/x",
+        ),
     ];
     for (forge, remote, registry, expected) in cases {
         let values = values_of(forge, remote, registry).expect("values");
         let text = text(&values, "imglife.yaml");
-        let source = config::SourceText { name: "imglife.yaml".to_owned(), text: text.clone() };
-        let config = config::load(&source, Path::new("/"), &Variables::default()).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        let source = config::SourceText {
+            name: "imglife.yaml".to_owned(),
+            text: text.clone(),
+        };
+        let config = config::load(&source, Path::new("/"), &Variables::default())
+            .unwrap_or_else(|errors| panic!("{errors}\n{text}"));
         let image = &config.build.expect("a section").images[0];
-        assert_eq!(image.repository.to_string(), format!("{expected}/bases/alpine"));
-        assert_eq!(config.sync.expect("a section").entries[0].target.to_string(), format!("{expected}/mirrors/alpine"));
+        assert_eq!(
+            image.repository.to_string(),
+            format!("{expected}/bases/alpine")
+        );
+        assert_eq!(
+            config.sync.expect("a section").entries[0]
+                .target
+                .to_string(),
+            format!("{expected}/mirrors/alpine")
+        );
     }
     // In CI the project's own registry is taken.
     let values = values_of(Some(InitForge::Gitlab), None, None).expect("values");
-    let source = config::SourceText { name: "imglife.yaml".to_owned(), text: text(&values, "imglife.yaml") };
-    let variables = [("CI_REGISTRY_IMAGE", "r.example/a"), ("IMGLIFE_REGISTRY_PROJECT_ID", "7")].into_iter().collect();
+    let source = config::SourceText {
+        name: "imglife.yaml".to_owned(),
+        text: text(&values, "imglife.yaml"),
+    };
+    let variables = [
+        ("CI_REGISTRY_IMAGE", "r.example/a"),
+        ("IMGLIFE_REGISTRY_PROJECT_ID", "7"),
+    ]
+    .into_iter()
+    .collect();
     let config = config::load(&source, Path::new("/"), &variables).expect("a configuration");
-    assert_eq!(config.sync.expect("a section").entries[0].target.to_string(), "r.example/a/mirrors/alpine");
+    assert_eq!(
+        config.sync.expect("a section").entries[0]
+            .target
+            .to_string(),
+        "r.example/a/mirrors/alpine"
+    );
 }
 
 #[test]
 fn a_forge_that_cannot_be_told_and_a_registry_that_is_none_are_usage_errors() {
-    let failure = values_of(None, Some("https://git.example.com/team/bases"), None).expect_err("no forge");
+    let failure =
+        values_of(None, Some("https://git.example.com/team/bases"), None).expect_err("no forge");
     assert_eq!(
         (failure.exit, failure.error.to_string().as_str()),
-        (Exit::Usage, "it cannot be told which forge this repository is for: the remote is at git.example.com")
+        (
+            Exit::Usage,
+            "it cannot be told which forge this repository is for: the remote is at git.example.com"
+        )
     );
-    for registry in
-        ["", "Registry.example.com/Platform", "https://r.example/x", "r.example/a b", "platform", "r.example/x\ny: z", "$HOME/x"]
-    {
+    for registry in [
+        "",
+        "Registry.example.com/Platform",
+        "https://r.example/x",
+        "r.example/a b",
+        "platform",
+        "r.example/x\ny: z",
+        "$HOME/x",
+    ] {
         let failure = values_of(Some(InitForge::Gitea), None, Some(registry)).expect_err(registry);
         assert_eq!(failure.exit, Exit::Usage, "{registry}");
     }
@@ -60,17 +138,34 @@ fn a_forge_that_cannot_be_told_and_a_registry_that_is_none_are_usage_errors() {
 #[test]
 fn renovate_orders_the_tags_of_bases_and_keeps_to_their_variant() {
     let values = values_of(Some(InitForge::Gitea), None, None).expect("values");
-    let preset: serde_json::Value = serde_json::from_str(&text(&values, "renovate-bases.json")).expect("JSON");
+    let preset: serde_json::Value =
+        serde_json::from_str(&text(&values, "renovate-bases.json")).expect("JSON");
     let rule = &preset["packageRules"][0];
-    assert_eq!(rule["matchPackageNames"][0], "gitea.example.com/platform/bases/**");
-    let pattern = rule["versioning"].as_str().and_then(|versioning| versioning.strip_prefix("regex:")).expect("a pattern");
+    assert_eq!(
+        rule["matchPackageNames"][0],
+        "gitea.example.com/platform/bases/**"
+    );
+    let pattern = rule["versioning"]
+        .as_str()
+        .and_then(|versioning| versioning.strip_prefix("regex:"))
+        .expect("a pattern");
     let pattern = Regex::new(pattern).expect("a pattern");
-    // As Renovate compares: these groups as numbers, one after the other, within one `compatibility`.
+    // As Renovate compares: these groups as numbers, one after the other, within one
+    // `compatibility`.
     let read = |tag: &str| {
         let groups = pattern.captures(tag).unwrap_or_else(|| panic!("{tag}"));
-        let number = |name| groups.name(name).map_or(0, |group| group.as_str().parse::<u32>().expect("a number"));
-        let variant = groups.name("compatibility").map_or_else(String::new, |group| group.as_str().to_owned());
-        (variant, ["major", "minor", "patch", "build", "revision"].map(number))
+        let number = |name| {
+            groups
+                .name(name)
+                .map_or(0, |group| group.as_str().parse::<u32>().expect("a number"))
+        };
+        let variant = groups
+            .name("compatibility")
+            .map_or_else(String::new, |group| group.as_str().to_owned());
+        (
+            variant,
+            ["major", "minor", "patch", "build", "revision"].map(number),
+        )
     };
     assert!(read("3.21.3-core1.0.0") < read("3.21.3-core1.1.0"));
     assert!(read("3.21.3-core1.9.0") < read("3.21.3-core1.10.0"));
@@ -84,26 +179,75 @@ fn renovate_orders_the_tags_of_bases_and_keeps_to_their_variant() {
 fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_order() {
     let at = tempfile::tempdir().expect("a directory");
     let values = || {
-        let options = InitOptions { forge: Some(InitForge::Gitea), directory: PathBuf::from("."), registry: None };
-        values(&options, Checkout { remote: None, branch: None }, at.path()).expect("values")
+        let options = InitOptions {
+            forge: Some(InitForge::Gitea),
+            directory: PathBuf::from("."),
+            registry: None,
+        };
+        values(
+            &options,
+            Checkout {
+                remote: None,
+                branch: None,
+            },
+            at.path(),
+        )
+        .expect("values")
     };
     fs::create_dir(at.path().join(".forgejo")).expect("a directory");
-    assert!(files(&values()).expect("files").iter().any(|(path, _)| *path == ".gitea/workflows/lifecycle.yml"));
+    assert!(
+        files(&values())
+            .expect("files")
+            .iter()
+            .any(|(path, _)| *path == ".gitea/workflows/lifecycle.yml")
+    );
     fs::create_dir(at.path().join(".forgejo/workflows")).expect("a directory");
-    let files: Vec<&str> = files(&values()).expect("files").into_iter().map(|(path, _)| path).collect();
-    assert!(files.contains(&".forgejo/workflows/lifecycle.yml") && !files.contains(&".gitea/workflows/lifecycle.yml"), "{files:?}");
+    let files: Vec<&str> = files(&values())
+        .expect("files")
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    assert!(
+        files.contains(&".forgejo/workflows/lifecycle.yml")
+            && !files.contains(&".gitea/workflows/lifecycle.yml"),
+        "{files:?}"
+    );
 
     let said = |values: &Values| {
-        let document = Document { blocks: told(values, &files, Path::new(".")) };
+        let document = Document {
+            blocks: told(values, &files, Path::new(".")),
+        };
         draw(&document, Style { color: false })
     };
     let gitlab = values_of(Some(InitForge::Gitlab), None, None).expect("values");
     for (text, steps) in [
-        (said(&gitlab), &["`imglife eol update`", "Allow the pipeline to push", "`git push -o ci.skip`", "New pipeline", "`git pull`"][..]),
-        (said(&values()), &["`imglife eol update`", "IMGLIFE_GITEA_TOKEN", "IMGLIFE_SHA256", "`[skip ci]`", "by hand", "`git pull`"]),
+        (
+            said(&gitlab),
+            &[
+                "`imglife eol update`",
+                "Allow the pipeline to push",
+                "`git push -o ci.skip`",
+                "New pipeline",
+                "`git pull`",
+            ][..],
+        ),
+        (
+            said(&values()),
+            &[
+                "`imglife eol update`",
+                "IMGLIFE_GITEA_TOKEN",
+                "IMGLIFE_SHA256",
+                "`[skip ci]`",
+                "by hand",
+                "`git pull`",
+            ],
+        ),
     ] {
         let places: Vec<Option<usize>> = steps.iter().map(|step| text.find(step)).collect();
-        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in {text}");
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{places:?} in {text}"
+        );
     }
 }
 
@@ -111,11 +255,18 @@ fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_orde
 fn nothing_is_overwritten_and_a_failure_leaves_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = directory.path();
-    let files = || files(&values_of(Some(InitForge::Gitea), None, None).expect("values")).expect("files");
+    let files =
+        || files(&values_of(Some(InitForge::Gitea), None, None).expect("values")).expect("files");
     fs::write(at.join("imglife.yaml"), "mine").expect("a file");
     fs::write(at.join("renovate-bases.json"), "mine").expect("a file");
     let failure = write(at, files()).expect_err("occupied");
-    assert_eq!((failure.exit, failure.error.to_string().as_str()), (Exit::Usage, "imglife.yaml, renovate-bases.json are there already"));
+    assert_eq!(
+        (failure.exit, failure.error.to_string().as_str()),
+        (
+            Exit::Usage,
+            "imglife.yaml, renovate-bases.json are there already"
+        )
+    );
     assert_eq!(fs::read_dir(at).expect("a directory").count(), 2);
 
     // Somebody else's file in the way of a directory.
@@ -128,9 +279,25 @@ fn nothing_is_overwritten_and_a_failure_leaves_nothing() {
     let fresh = tempfile::tempdir().expect("a directory");
     fs::write(fresh.path().join(".gitignore"), "mine").expect("a file");
     let written = write(&fresh.path().join("."), files()).expect("written");
-    assert_eq!(written, ["imglife.yaml", "images/alpine/Dockerfile.tmpl", ".gitea/workflows/lifecycle.yml", "renovate-bases.json"]);
-    assert_eq!(fs::read_to_string(fresh.path().join(".gitignore")).expect("a file"), "mine");
+    assert_eq!(
+        written,
+        [
+            "imglife.yaml",
+            "images/alpine/Dockerfile.tmpl",
+            ".gitea/workflows/lifecycle.yml",
+            "renovate-bases.json"
+        ]
+    );
+    assert_eq!(
+        fs::read_to_string(fresh.path().join(".gitignore")).expect("a file"),
+        "mine"
+    );
     fs::write(fresh.path().join("other"), "").expect("a file");
-    let mode = |name: &str| fs::metadata(fresh.path().join(name)).expect("a file").permissions().mode();
+    let mode = |name: &str| {
+        fs::metadata(fresh.path().join(name))
+            .expect("a file")
+            .permissions()
+            .mode()
+    };
     assert_eq!(mode("imglife.yaml"), mode("other"));
 }

@@ -29,11 +29,18 @@ pub(super) struct Told {
 
 impl Part {
     pub(super) fn new(builder: OwnBuilder) -> Part {
-        Part { builder, told: Mutex::default() }
+        Part {
+            builder,
+            told: Mutex::default(),
+        }
     }
 
     /// Takes a report.
-    pub(in crate::app) fn report<T: Serialize>(&self, name: &str, value: &T) -> Result<(), serde_json::Error> {
+    pub(in crate::app) fn report<T: Serialize>(
+        &self,
+        name: &str,
+        value: &T,
+    ) -> Result<(), serde_json::Error> {
         let report = serde_json::to_value(value)?;
         self.with(|told| told.reports.push((name.to_owned(), report)));
         Ok(())
@@ -45,7 +52,10 @@ impl Part {
     }
 
     /// Takes what later jobs may want to know.
-    pub(in crate::app) fn outputs(&self, outputs: impl IntoIterator<Item = (&'static str, String)>) {
+    pub(in crate::app) fn outputs(
+        &self,
+        outputs: impl IntoIterator<Item = (&'static str, String)>,
+    ) {
         self.with(|told| told.outputs.extend(outputs));
     }
 

@@ -42,9 +42,8 @@ impl Ending {
             Ok(Exit::Done) => Ending::Done,
             Ok(Exit::PolicyViolated) => Ending::Violated,
             Ok(Exit::Failed | Exit::Usage) => Ending::ItemsFailed,
-            Ok(exit @ (Exit::Interrupted | Exit::Terminated)) | Err((exit @ (Exit::Interrupted | Exit::Terminated), _)) => {
-                Ending::Stopped(exit)
-            }
+            Ok(exit @ (Exit::Interrupted | Exit::Terminated))
+            | Err((exit @ (Exit::Interrupted | Exit::Terminated), _)) => Ending::Stopped(exit),
             Err((exit, reason)) => Ending::Failed(exit, reason),
         }
     }
@@ -63,13 +62,16 @@ impl Ending {
 
     fn reason(&self) -> Option<&str> {
         match self {
-            Ending::Failed(_, reason) | Ending::Skipped(reason) | Ending::NotRun(reason) => Some(reason),
+            Ending::Failed(_, reason) | Ending::Skipped(reason) | Ending::NotRun(reason) => {
+                Some(reason)
+            }
             Ending::ItemsFailed => Some("see its report above"),
             Ending::Done | Ending::Violated | Ending::Stopped(_) => None,
         }
     }
 
-    /// Returns the exit that the ending leads to. What is wrong with the configuration of one step is a failure of the run.
+    /// Returns the exit that the ending leads to. What is wrong with the configuration of one step
+    /// is a failure of the run.
     fn exit(&self) -> Exit {
         match self {
             Ending::Done | Ending::Skipped(_) => Exit::Done,
@@ -109,14 +111,29 @@ pub(super) struct StepReport {
 }
 
 impl StepReport {
-    pub(super) fn new(step: &'static str, ending: Ending, duration: Duration, told: Told, text: String) -> StepReport {
+    pub(super) fn new(
+        step: &'static str,
+        ending: Ending,
+        duration: Duration,
+        told: Told,
+        text: String,
+    ) -> StepReport {
         let reason = match ending {
             Ending::Violated => Some(told.violations.join("; ")),
             _ => ending.reason().map(str::to_owned),
         };
         let reason = reason.filter(|reason| !reason.is_empty());
         let reports = told.reports.into_iter().collect();
-        StepReport { step, ending, reason, duration, changed: told.changed, reports, outputs: told.outputs, text }
+        StepReport {
+            step,
+            ending,
+            reason,
+            duration,
+            changed: told.changed,
+            reports,
+            outputs: told.outputs,
+            text,
+        }
     }
 
     /// Returns the report of a step that was not run.
@@ -152,11 +169,25 @@ pub(super) struct RunReport {
 }
 
 impl RunReport {
-    pub(super) fn new(event: Event, steps: Vec<StepReport>, signal: Option<Exit>, duration: Duration) -> RunReport {
+    pub(super) fn new(
+        event: Event,
+        steps: Vec<StepReport>,
+        signal: Option<Exit>,
+        duration: Duration,
+    ) -> RunReport {
         let exit = match steps.as_slice() {
             // A single step ends as its own command does.
-            [StepReport { ending: Ending::Failed(exit, _), .. }] => *exit,
-            steps => steps.iter().map(|step| step.ending.exit()).chain(signal).fold(Exit::Done, worst),
+            [
+                StepReport {
+                    ending: Ending::Failed(exit, _),
+                    ..
+                },
+            ] => *exit,
+            steps => steps
+                .iter()
+                .map(|step| step.ending.exit())
+                .chain(signal)
+                .fold(Exit::Done, worst),
         };
         let result = match exit {
             Exit::Done => "done",
@@ -164,7 +195,14 @@ impl RunReport {
             Exit::Failed | Exit::Usage => "failed",
             Exit::Interrupted | Exit::Terminated => "stopped",
         };
-        RunReport { event, result, changed: steps.iter().any(|step| step.changed), duration, steps, exit }
+        RunReport {
+            event,
+            result,
+            changed: steps.iter().any(|step| step.changed),
+            duration,
+            steps,
+            exit,
+        }
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -180,9 +218,22 @@ impl RunReport {
     pub(super) fn document(&self) -> Document {
         let rows = self.steps.iter().map(|step| {
             let (word, tone) = step.ending.word();
-            let time = if step.was_run() { human_duration(step.duration) } else { String::new() };
-            let reason = step.reason.as_deref().map(|reason| excerpt(reason, REASON_WIDTH)).unwrap_or_default();
-            vec![Cell::plain(step.step), Cell::toned(word, tone), Cell::plain(time), Cell::toned(reason, Tone::Quiet)]
+            let time = if step.was_run() {
+                human_duration(step.duration)
+            } else {
+                String::new()
+            };
+            let reason = step
+                .reason
+                .as_deref()
+                .map(|reason| excerpt(reason, REASON_WIDTH))
+                .unwrap_or_default();
+            vec![
+                Cell::plain(step.step),
+                Cell::toned(word, tone),
+                Cell::plain(time),
+                Cell::toned(reason, Tone::Quiet),
+            ]
         });
         let rows: Vec<Vec<Cell>> = rows.collect();
         let mut columns = vec!["Step", "Result", "Time"];
@@ -191,26 +242,51 @@ impl RunReport {
         }
         let title = format!("Run ({}) · {}", self.event, human_duration(self.duration));
         let columns = columns.into_iter().map(str::to_owned).collect();
-        Document { blocks: vec![Block::Table(Table { title: Some(title), columns, rows })] }
+        Document {
+            blocks: vec![Block::Table(Table {
+                title: Some(title),
+                columns,
+                rows,
+            })],
+        }
     }
 
     /// Returns the run as a list of cases, one for each step.
     pub(super) fn test_suite(&self) -> TestSuite {
         let cases = self.steps.iter().map(|step| {
-            let message = step.reason.clone().unwrap_or_else(|| step.ending.word().0.to_owned());
+            let message = step
+                .reason
+                .clone()
+                .unwrap_or_else(|| step.ending.word().0.to_owned());
             let outcome = match step.ending {
                 _ if !step.was_run() => CaseOutcome::Skipped(message),
                 Ending::Done => CaseOutcome::Passed,
-                _ => CaseOutcome::Failed(CaseFailure { text: message.clone(), message }),
+                _ => CaseOutcome::Failed(CaseFailure {
+                    text: message.clone(),
+                    message,
+                }),
             };
-            TestCase { name: step.step.to_owned(), classname: "imglife run".to_owned(), duration: step.duration, outcome }
+            TestCase {
+                name: step.step.to_owned(),
+                classname: "imglife run".to_owned(),
+                duration: step.duration,
+                outcome,
+            }
         });
-        TestSuite { name: "run".to_owned(), cases: cases.collect() }
+        TestSuite {
+            name: "run".to_owned(),
+            cases: cases.collect(),
+        }
     }
 
     /// Returns what later jobs may want to know, by the names of variables.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
-        let own = [("IMGLIFE_RESULT", self.result.to_owned()), ("IMGLIFE_CHANGED", self.changed.to_string())];
-        own.into_iter().chain(self.steps.iter().flat_map(|step| step.outputs.clone())).collect()
+        let own = [
+            ("IMGLIFE_RESULT", self.result.to_owned()),
+            ("IMGLIFE_CHANGED", self.changed.to_string()),
+        ];
+        own.into_iter()
+            .chain(self.steps.iter().flat_map(|step| step.outputs.clone()))
+            .collect()
     }
 }

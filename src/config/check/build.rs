@@ -49,24 +49,42 @@ struct ReadImage {
 }
 
 /// Returns the section, `None` when it is left out or wrong.
-pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedSync>, mirrors: &Mirrors) -> Option<CheckedBuild> {
+pub(super) fn build(
+    root: &Fields<'_>,
+    general: &General,
+    sync: Option<&CheckedSync>,
+    mirrors: &Mirrors,
+) -> Option<CheckedBuild> {
     if !root.has("build") {
         return None;
     }
     let context = root.context;
     let mut fields = root.section("build")?;
     fields.override_from("builder", "IMGLIFE_BUILDER", true);
-    let registry = fields.required::<BasePath>("registry").map(|registry| registry.value);
-    let core_version = fields.required::<Tag>("core_version").map(|version| version.value.to_string());
+    let registry = fields
+        .required::<BasePath>("registry")
+        .map(|registry| registry.value);
+    let core_version = fields
+        .required::<Tag>("core_version")
+        .map(|version| version.value.to_string());
     let engine = fields.value("engine");
-    let builder = fields.optional::<String>("builder").map(|builder| builder.value).filter(|builder| !builder.is_empty());
+    let builder = fields
+        .optional::<String>("builder")
+        .map(|builder| builder.value)
+        .filter(|builder| !builder.is_empty());
     let tag_format = fields.value::<String>("tag_format");
     check_tag_format(&fields, tag_format.as_deref());
     let on_base_change = fields.value("on_base_change");
     let parallelism = fields.value("parallelism");
-    let post_image_build = hooks(&fields.section_or_empty("hooks", &BUILD_HOOKS), "post_image_build").unwrap_or_default();
+    let post_image_build = hooks(
+        &fields.section_or_empty("hooks", &BUILD_HOOKS),
+        "post_image_build",
+    )
+    .unwrap_or_default();
     let entries = sync.iter().flat_map(|checked| &checked.sync.entries);
-    let sources = entries.map(|entry| (entry.target.clone(), entry.source.clone())).collect();
+    let sources = entries
+        .map(|entry| (entry.target.clone(), entry.source.clone()))
+        .collect();
     let given_platforms = platforms(&fields);
     check_engine(&fields, engine, given_platforms.as_deref());
     let (sbom, provenance) = (fields.value("sbom"), fields.value("provenance"));
@@ -84,12 +102,18 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
     };
     fields.demand("images");
     let sections = fields.sections("images").unwrap_or_default();
-    let read: Vec<ReadImage> = sections.iter().map(|fields| image(fields, &inherited)).collect();
+    let read: Vec<ReadImage> = sections
+        .iter()
+        .map(|fields| image(fields, &inherited))
+        .collect();
     check_repeated(context, &read);
     check_aliases(context, &read);
     check_order(context, &read);
     check_mirrors(context, &read, mirrors);
-    let (images, applied) = read.into_iter().filter_map(|read| Some((read.image?, read.applied))).unzip();
+    let (images, applied) = read
+        .into_iter()
+        .filter_map(|read| Some((read.image?, read.applied)))
+        .unzip();
     let build = Build {
         core_version: core_version?,
         registry: registry?,
@@ -105,7 +129,9 @@ pub(super) fn build(root: &Fields<'_>, general: &General, sync: Option<&CheckedS
 }
 
 fn check_engine(fields: &Fields<'_>, engine: Option<EngineChoice>, platforms: Option<&[Platform]>) {
-    if engine == Some(EngineChoice::Docker) && platforms.is_some_and(|platforms| platforms.len() > 1) {
+    if engine == Some(EngineChoice::Docker)
+        && platforms.is_some_and(|platforms| platforms.len() > 1)
+    {
         fields.context.error(
             &fields.place("platforms"),
             "the engine `docker` builds for one platform only",
@@ -116,17 +142,42 @@ fn check_engine(fields: &Fields<'_>, engine: Option<EngineChoice>, platforms: Op
 
 /// Reports a format that is no template of what tags are made of.
 fn check_tag_format(fields: &Fields<'_>, format: Option<&str>) {
-    let checked = format.map_or(Ok(()), |format| template::check("tag_format", format, &["name", "type", "version", "core_version"]));
+    let checked = format.map_or(Ok(()), |format| {
+        template::check(
+            "tag_format",
+            format,
+            &["name", "type", "version", "core_version"],
+        )
+    });
     if let Err(error) = checked {
-        let hint = error.hint.unwrap_or_else(|| "write it as `{{ version }}-core{{ core_version }}`".to_owned());
-        fields.context.error(&fields.place("tag_format"), error.problem, hint);
+        let hint = error
+            .hint
+            .unwrap_or_else(|| "write it as `{{ version }}-core{{ core_version }}`".to_owned());
+        fields
+            .context
+            .error(&fields.place("tag_format"), error.problem, hint);
     }
 }
 
 /// Reports attestations that the engine does not write.
-fn check_attestations(fields: &Fields<'_>, engine: Option<EngineChoice>, sbom: Option<bool>, provenance: Option<Provenance>) {
-    let Some(engine) = engine.filter(|engine| !matches!(engine, EngineChoice::Auto | EngineChoice::Buildx)) else { return };
-    let asked = [("sbom", sbom == Some(true)), ("provenance", provenance.is_some_and(|provenance| provenance != Provenance::Off))];
+fn check_attestations(
+    fields: &Fields<'_>,
+    engine: Option<EngineChoice>,
+    sbom: Option<bool>,
+    provenance: Option<Provenance>,
+) {
+    let Some(engine) =
+        engine.filter(|engine| !matches!(engine, EngineChoice::Auto | EngineChoice::Buildx))
+    else {
+        return;
+    };
+    let asked = [
+        ("sbom", sbom == Some(true)),
+        (
+            "provenance",
+            provenance.is_some_and(|provenance| provenance != Provenance::Off),
+        ),
+    ];
     for (key, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
         fields.context.error(
             &fields.place(key),
@@ -140,12 +191,17 @@ fn check_attestations(fields: &Fields<'_>, engine: Option<EngineChoice>, sbom: O
 fn check_aliases(context: &Context<'_>, images: &[ReadImage]) {
     let mut first: HashMap<(&Repository, &Tag), (usize, usize)> = HashMap::new();
     for (position, image) in images.iter().enumerate() {
-        let Some(repository) = &image.repository else { continue };
+        let Some(repository) = &image.repository else {
+            continue;
+        };
         for alias in &image.aliases {
             let here = (position, alias.at.span.map_or(0, |span| span.line));
             let (other, line) = *first.entry((repository, &alias.value)).or_insert(here);
             if other != position {
-                let message = format!("`{}` is the alias of an image of the same name already, in line {line}", alias.value);
+                let message = format!(
+                    "`{}` is the alias of an image of the same name already, in line {line}",
+                    alias.value
+                );
                 context.error(&alias.at, message, "give the alias to one of them");
             }
         }
@@ -156,35 +212,64 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let context = fields.context;
     let name = fields.required::<String>("name").filter(|name| {
         // Registries have rules of their own; the path of an OCI layout could lead anywhere.
-        let stays_below = name.value.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        let stays_below = name
+            .value
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | ".."));
         if !stays_below {
-            let message = format!("`{}` is no name of an image: a part of it is empty, `.` or `..`", printable(&name.value));
-            context.error(&name.at, message, "an image is pushed to `<build.registry>/<name>`");
+            let message = format!(
+                "`{}` is no name of an image: a part of it is empty, `.` or `..`",
+                printable(&name.value)
+            );
+            context.error(
+                &name.at,
+                message,
+                "an image is pushed to `<build.registry>/<name>`",
+            );
         }
         stays_below
     });
-    let repository = name.as_ref().zip(inherited.registry.as_ref()).and_then(|(name, registry)| match registry.join(&name.value) {
-        Ok(repository) => Some(repository.resolved_below(context.directory)),
-        Err(error) => {
-            context.error(&name.at, error.to_string(), "an image is pushed to `<build.registry>/<name>`");
-            None
-        }
-    });
-    let folder = fields.required::<PathBuf>("folder").map(|folder| context.directory.join(folder.value));
+    let repository = name
+        .as_ref()
+        .zip(inherited.registry.as_ref())
+        .and_then(|(name, registry)| match registry.join(&name.value) {
+            Ok(repository) => Some(repository.resolved_below(context.directory)),
+            Err(error) => {
+                context.error(
+                    &name.at,
+                    error.to_string(),
+                    "an image is pushed to `<build.registry>/<name>`",
+                );
+                None
+            }
+        });
+    let folder = fields
+        .required::<PathBuf>("folder")
+        .map(|folder| context.directory.join(folder.value));
     let template = file_name(fields);
     let image_type = fields.required("type").map(|image_type| image_type.value);
-    let mirror_image = fields.required::<Repository>("mirror_image").map(|repository| context.resolve(&repository));
+    let mirror_image = fields
+        .required::<Repository>("mirror_image")
+        .map(|repository| context.resolve(&repository));
     let mirror_tag = fields.optional::<Tag>("mirror_tag").map(|tag| tag.value);
-    let version = fields.optional::<Tag>("version").map(|version| version.value.to_string());
-    let core_version = fields.optional::<Tag>("core_version").map(|version| version.value.to_string());
+    let version = fields
+        .optional::<Tag>("version")
+        .map(|version| version.value.to_string());
+    let core_version = fields
+        .optional::<Tag>("core_version")
+        .map(|version| version.value.to_string());
     let args = fields.map::<String>("args").unwrap_or_default();
     let aliases = fields.list::<Tag>("aliases").unwrap_or_default();
     let own_platforms = platforms(fields);
     check_engine(fields, inherited.engine, own_platforms.as_deref());
     let sbom = fields.optional("sbom").map(|sbom| sbom.value);
-    let provenance = fields.optional("provenance").map(|provenance| provenance.value);
+    let provenance = fields
+        .optional("provenance")
+        .map(|provenance| provenance.value);
     check_attestations(fields, inherited.engine, sbom, provenance);
-    let own_hooks = fields.section("hooks").and_then(|fields| hooks(&fields, "post_image_build"));
+    let own_hooks = fields
+        .section("hooks")
+        .and_then(|fields| hooks(&fields, "post_image_build"));
     let applied = inherited.general.applied(fields);
     let mirror = mirror_image.as_ref().map(|mirror| &mirror.value);
     let origin = mirror.map(|mirror| inherited.sources.get(mirror).unwrap_or(mirror));
@@ -213,15 +298,31 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
     let image = build();
     let names_mirror_tag = fields.is_meant("mirror_tag");
     let mirror_tag = mirror_tag.map(|tag| tag.to_string());
-    ReadImage { image, applied, repository, mirror_image, name, mirror_tag, names_mirror_tag, version, aliases }
+    ReadImage {
+        image,
+        applied,
+        repository,
+        mirror_image,
+        name,
+        mirror_tag,
+        names_mirror_tag,
+        version,
+        aliases,
+    }
 }
 
 /// Returns the template's name within its folder.
 fn file_name(fields: &Fields<'_>) -> Option<String> {
     let name = fields.value::<String>("tmpl")?;
-    let inside = PathBuf::from(&name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let inside = PathBuf::from(&name)
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
     if !inside {
-        fields.context.error(&fields.place("tmpl"), "the template lies outside of `folder`", "name a file below `folder`");
+        fields.context.error(
+            &fields.place("tmpl"),
+            "the template lies outside of `folder`",
+            "name a file below `folder`",
+        );
     }
     inside.then_some(name)
 }
@@ -238,9 +339,20 @@ fn check_repeated(context: &Context<'_>, images: &[ReadImage]) {
                 vacant.insert(line);
             }
             std::collections::hash_map::Entry::Occupied(first) => {
-                let what = version.map_or_else(|| "without a version".to_owned(), |version| format!("in version `{version}`"));
-                let message = format!("the image `{}` {what} is already listed in line {}", name.value, first.get());
-                context.error(&name.at, message, "give the two different values of `version`");
+                let what = version.map_or_else(
+                    || "without a version".to_owned(),
+                    |version| format!("in version `{version}`"),
+                );
+                let message = format!(
+                    "the image `{}` {what} is already listed in line {}",
+                    name.value,
+                    first.get()
+                );
+                context.error(
+                    &name.at,
+                    message,
+                    "give the two different values of `version`",
+                );
             }
         }
     }
@@ -250,15 +362,23 @@ fn check_repeated(context: &Context<'_>, images: &[ReadImage]) {
 fn check_order(context: &Context<'_>, images: &[ReadImage]) {
     let mut bases: BTreeMap<&Repository, Vec<&Located<Repository>>> = BTreeMap::new();
     for image in images {
-        if let Some((repository, mirror)) = image.repository.as_ref().zip(image.mirror_image.as_ref()) {
+        if let Some((repository, mirror)) =
+            image.repository.as_ref().zip(image.mirror_image.as_ref())
+        {
             bases.entry(repository).or_default().push(mirror);
         }
     }
     let mut done: HashSet<&Repository> = HashSet::new();
     for start in bases.keys() {
-        // A walk in depth with its own stack: where it stands, and which of the bases there comes next.
-        let mut path: Vec<(&Repository, usize)> = if done.contains(start) { Vec::new() } else { vec![(start, 0)] };
-        let mut walked: HashSet<&Repository> = path.iter().map(|(repository, _)| *repository).collect();
+        // A walk in depth with its own stack: where it stands, and which of the bases there comes
+        // next.
+        let mut path: Vec<(&Repository, usize)> = if done.contains(start) {
+            Vec::new()
+        } else {
+            vec![(start, 0)]
+        };
+        let mut walked: HashSet<&Repository> =
+            path.iter().map(|(repository, _)| *repository).collect();
         while let Some((repository, next)) = path.last_mut() {
             let repository = *repository;
             let Some(base) = bases.get(repository).and_then(|bases| bases.get(*next)) else {
@@ -269,9 +389,17 @@ fn check_order(context: &Context<'_>, images: &[ReadImage]) {
             };
             *next += 1;
             if walked.contains(&base.value) {
-                let circle = path.iter().map(|(repository, _)| *repository).skip_while(|seen| **seen != base.value).chain([&base.value]);
-                let circle: Vec<String> = circle.map(|repository| format!("`{repository}`")).collect();
-                let message = format!("images are built on one another in a circle: {}", circle.join(" on "));
+                let circle = path
+                    .iter()
+                    .map(|(repository, _)| *repository)
+                    .skip_while(|seen| **seen != base.value)
+                    .chain([&base.value]);
+                let circle: Vec<String> =
+                    circle.map(|repository| format!("`{repository}`")).collect();
+                let message = format!(
+                    "images are built on one another in a circle: {}",
+                    circle.join(" on ")
+                );
                 context.error(&base.at, message, "build one of them on a mirror");
             } else if bases.contains_key(&base.value) && !done.contains(&base.value) {
                 walked.insert(&base.value);
@@ -283,11 +411,26 @@ fn check_order(context: &Context<'_>, images: &[ReadImage]) {
 
 /// Reports images without a tag to build on that no single mirror gives.
 fn check_mirrors(context: &Context<'_>, images: &[ReadImage], mirrors: &Mirrors) {
-    let built: HashSet<&Repository> = images.iter().filter_map(|image| image.repository.as_ref()).collect();
+    let built: HashSet<&Repository> = images
+        .iter()
+        .filter_map(|image| image.repository.as_ref())
+        .collect();
     for image in images.iter().filter(|image| !image.names_mirror_tag) {
-        let Some(mirror) = image.mirror_image.as_ref().filter(|mirror| !built.contains(&mirror.value)) else { continue };
-        let targets = mirrors.targets.iter().filter(|target| target.value == mirror.value);
-        let lines: Vec<String> = targets.filter_map(|target| target.at.span).map(|span| span.line.to_string()).collect();
+        let Some(mirror) = image
+            .mirror_image
+            .as_ref()
+            .filter(|mirror| !built.contains(&mirror.value))
+        else {
+            continue;
+        };
+        let targets = mirrors
+            .targets
+            .iter()
+            .filter(|target| target.value == mirror.value);
+        let lines: Vec<String> = targets
+            .filter_map(|target| target.at.span)
+            .map(|span| span.line.to_string())
+            .collect();
         match lines.as_slice() {
             [_] => {}
             [] => context.error(

@@ -35,18 +35,29 @@ fn images_are_checked() {
 fn the_name_of_an_image_leads_nowhere_else() {
     for registry in ["ocidir://bases/sub", "registry.example.com/bases"] {
         for name in ["..", "../../esc", "a/../b", "/abs", "a//b", "./a", "a/"] {
-            let text = image("").replace("registry: registry.example.com/bases", &format!("registry: {registry}"));
+            let text = image("").replace(
+                "registry: registry.example.com/bases",
+                &format!("registry: {registry}"),
+            );
             let found = told(&text.replace("name: alpine", &format!("name: '{name}'")));
-            assert!(found.contains("is no name of an image: a part of it is empty, `.` or `..`"), "{registry} {name}: {found}");
+            assert!(
+                found.contains("is no name of an image: a part of it is empty, `.` or `..`"),
+                "{registry} {name}: {found}"
+            );
         }
     }
 }
 
 #[test]
 fn the_docker_engine_builds_one_platform() {
-    let text =
-        |engine: &str| image("platforms: [linux/amd64, linux/arm64]").replace("  images:", &format!("  engine: {engine}\n  images:"));
-    assert_eq!(loaded(&text("buildx"), &[]).build.map(|build| build.engine), Some(EngineChoice::Buildx));
+    let text = |engine: &str| {
+        image("platforms: [linux/amd64, linux/arm64]")
+            .replace("  images:", &format!("  engine: {engine}\n  images:"))
+    };
+    assert_eq!(
+        loaded(&text("buildx"), &[]).build.map(|build| build.engine),
+        Some(EngineChoice::Buildx)
+    );
     assert_snapshot!(told(&text("docker")), @r#"
     imglife.yaml:15:7: build.images[0].platforms: the engine `docker` builds for one platform only
       keep one platform, or set `build.engine` to `buildx`, `buildah` or `auto`
@@ -56,8 +67,10 @@ fn the_docker_engine_builds_one_platform() {
 #[test]
 fn what_an_image_is_built_on_must_be_known() {
     loaded(&image(""), &[]);
-    let unknown = image("")
-        .replace("      mirror_image: registry.example.com/mirrors/alpine", "      mirror_image: registry.example.com/mirrors/debian");
+    let unknown = image("").replace(
+        "      mirror_image: registry.example.com/mirrors/alpine",
+        "      mirror_image: registry.example.com/mirrors/debian",
+    );
     assert_snapshot!(told(&unknown), @r#"
     imglife.yaml:13:21: build.images[0].mirror_image: no sync entry has the target `registry.example.com/mirrors/debian`, and `mirror_tag` is not given
       add `mirror_tag:`, or name the target of a sync entry or another image of this list
@@ -74,10 +87,25 @@ fn what_an_image_is_built_on_must_be_known() {
 #[test]
 fn images_built_in_a_circle_or_twice_are_refused() {
     let one = |name: &str, on: &str, more: &str| {
-        format!("    - {{ name: {name}, folder: f, type: core, mirror_image: 'r.example.com/{on}'{more} }}\n")
+        format!(
+            "    - {{ name: {name}, folder: f, type: core, mirror_image: 'r.example.com/{on}'{more} }}\n"
+        )
     };
-    let build = |images: &[String]| format!("build:\n  core_version: 1\n  registry: r.example.com/\n  images:\n{}", images.concat());
-    loaded(&build(&[one("a", "b", ""), one("b", "x", ", mirror_tag: 1"), one("c", "b", ""), one("b", "x", ", mirror_tag: 2")]), &[]);
+    let build = |images: &[String]| {
+        format!(
+            "build:\n  core_version: 1\n  registry: r.example.com/\n  images:\n{}",
+            images.concat()
+        )
+    };
+    loaded(
+        &build(&[
+            one("a", "b", ""),
+            one("b", "x", ", mirror_tag: 1"),
+            one("c", "b", ""),
+            one("b", "x", ", mirror_tag: 2"),
+        ]),
+        &[],
+    );
     assert_snapshot!(told(&build(&[one("a", "b", ""), one("b", "c", ""), one("c", "a", ""), one("d", "a", ""), one("e", "e", "")])), @r#"
     imglife.yaml:7:55: build.images[2].mirror_image: images are built on one another in a circle: `r.example.com/a` on `r.example.com/b` on `r.example.com/c` on `r.example.com/a`
       build one of them on a mirror
@@ -92,30 +120,72 @@ fn images_built_in_a_circle_or_twice_are_refused() {
 
 #[test]
 fn what_no_build_could_do_is_told_with_the_configuration() {
-    let text =
-        |section: &str, images: &str| format!("build:\n  core_version: 1.0.0\n  registry: r.example/bases\n{section}  images:\n{images}");
+    let text = |section: &str, images: &str| {
+        format!(
+            "build:\n  core_version: 1.0.0\n  registry: r.example/bases\n{section}  images:\n{images}"
+        )
+    };
     let image = |version: &str, rest: &str| {
-        format!("    - {{ name: a, folder: f, type: core, mirror_image: m.example/a, mirror_tag: '{version}'{rest} }}\n")
+        format!(
+            "    - {{ name: a, folder: f, type: core, mirror_image: m.example/a, mirror_tag: '{version}'{rest} }}\n"
+        )
     };
     for engine in ["native", "docker", "buildah", "podman"] {
-        let told = told(&text(&format!("  engine: {engine}\n  sbom: true\n"), &image("1", ", provenance: max")));
-        let expected = ["5:3: build.sbom: the engine", "7:85: build.images[0].provenance: the engine"];
-        expected.iter().for_each(|part| assert!(told.contains(part), "{told}"));
+        let told = told(&text(
+            &format!("  engine: {engine}\n  sbom: true\n"),
+            &image("1", ", provenance: max"),
+        ));
+        let expected = [
+            "5:3: build.sbom: the engine",
+            "7:85: build.images[0].provenance: the engine",
+        ];
+        expected
+            .iter()
+            .for_each(|part| assert!(told.contains(part), "{told}"));
     }
     for engine in ["auto", "buildx"] {
-        loaded(&text(&format!("  engine: {engine}\n  sbom: true\n"), &image("1", ", provenance: max")), &[]);
+        loaded(
+            &text(
+                &format!("  engine: {engine}\n  sbom: true\n"),
+                &image("1", ", provenance: max"),
+            ),
+            &[],
+        );
     }
-    loaded(&text("  engine: native\n", &image("1", ", sbom: false, provenance: false")), &[]);
-    let told_twice = told(&text("", &(image("1", ", aliases: [latest]") + &image("2", ", aliases: [latest, '2']"))));
+    loaded(
+        &text(
+            "  engine: native\n",
+            &image("1", ", sbom: false, provenance: false"),
+        ),
+        &[],
+    );
+    let told_twice = told(&text(
+        "",
+        &(image("1", ", aliases: [latest]") + &image("2", ", aliases: [latest, '2']")),
+    ));
     let expected = "build.images[1].aliases[0]: `latest` is the alias of an image of the same name already, in line 5\n";
     assert!(told_twice.contains(expected), "{told_twice}");
-    for (format, problem) in [("{{ versio }}", "there is no variable `versio`"), ("{{ version", "syntax error")] {
-        let told = told(&text(&format!("  tag_format: '{format}'\n"), &image("1", "")));
-        assert!(told.starts_with("imglife.yaml:4:3: build.tag_format: ") && told.contains(problem), "{told}");
+    for (format, problem) in [
+        ("{{ versio }}", "there is no variable `versio`"),
+        ("{{ version", "syntax error"),
+    ] {
+        let told = told(&text(
+            &format!("  tag_format: '{format}'\n"),
+            &image("1", ""),
+        ));
+        assert!(
+            told.starts_with("imglife.yaml:4:3: build.tag_format: ") && told.contains(problem),
+            "{told}"
+        );
     }
-    for format in
-        ["{{ .Version }}-{{ name | upper }}", "{{ version.split('.')[2] }}", "{% for i in range(2) %}{{ i }}{% endfor %}{{ type }}"]
-    {
-        loaded(&text(&format!("  tag_format: \"{format}\"\n"), &image("1", "")), &[]);
+    for format in [
+        "{{ .Version }}-{{ name | upper }}",
+        "{{ version.split('.')[2] }}",
+        "{% for i in range(2) %}{{ i }}{% endfor %}{{ type }}",
+    ] {
+        loaded(
+            &text(&format!("  tag_format: \"{format}\"\n"), &image("1", "")),
+            &[],
+        );
     }
 }

@@ -15,23 +15,38 @@ pub(super) fn hooks(fields: &Fields<'_>, name: &str) -> Option<Vec<Hook>> {
 fn hook(fields: &Fields<'_>) -> Option<Hook> {
     let context = fields.context;
     fields.demand("cmd");
-    let command = fields.text_or_list("cmd").and_then(|command| match command {
-        TextOrList::Text(line) => shell(context, line),
-        TextOrList::List(words) => program(context, words),
-    });
-    let timeout = fields.value("timeout").filter(|timeout: &std::time::Duration| {
-        if timeout.is_zero() {
-            context.error(&fields.place("timeout"), "a hook needs time to run", "leave `timeout` out for 60 seconds");
-        }
-        !timeout.is_zero()
-    });
+    let command = fields
+        .text_or_list("cmd")
+        .and_then(|command| match command {
+            TextOrList::Text(line) => shell(context, line),
+            TextOrList::List(words) => program(context, words),
+        });
+    let timeout = fields
+        .value("timeout")
+        .filter(|timeout: &std::time::Duration| {
+            if timeout.is_zero() {
+                context.error(
+                    &fields.place("timeout"),
+                    "a hook needs time to run",
+                    "leave `timeout` out for 60 seconds",
+                );
+            }
+            !timeout.is_zero()
+        });
     let continue_on_error = fields.value("continue_on_error");
-    Some(Hook { command: command?, timeout: timeout?, continue_on_error: continue_on_error? })
+    Some(Hook {
+        command: command?,
+        timeout: timeout?,
+        continue_on_error: continue_on_error?,
+    })
 }
 
 fn shell(context: &Context<'_>, line: Located<String>) -> Option<HookCommand> {
     if line.value.trim().is_empty() {
-        context.report(&line.at, Problem::new("expected a shell line, found an empty text"));
+        context.report(
+            &line.at,
+            Problem::new("expected a shell line, found an empty text"),
+        );
         return None;
     }
     let placeholders = placeholders(context, &line.value, &line.at);
@@ -49,14 +64,24 @@ fn shell(context: &Context<'_>, line: Located<String>) -> Option<HookCommand> {
 }
 
 fn program(context: &Context<'_>, words: Located<Vec<Located<String>>>) -> Option<HookCommand> {
-    if words.value.first().is_none_or(|program| program.value.is_empty()) {
-        context.error(&words.at, "the list names no program", "put the program's name first");
+    if words
+        .value
+        .first()
+        .is_none_or(|program| program.value.is_empty())
+    {
+        context.error(
+            &words.at,
+            "the list names no program",
+            "put the program's name first",
+        );
         return None;
     }
     for word in &words.value {
         placeholders(context, &word.value, &word.at);
     }
-    Some(HookCommand::Program(words.value.into_iter().map(|word| word.value).collect()))
+    Some(HookCommand::Program(
+        words.value.into_iter().map(|word| word.value).collect(),
+    ))
 }
 
 /// Returns where known placeholders begin, in bytes, and how they are written; others are reported.
@@ -65,7 +90,11 @@ fn placeholders<'a>(context: &Context<'_>, text: &'a str, at: &At) -> Vec<(usize
     let mut from = 0;
     while let Some(open) = text[from..].find("{{").map(|offset| from + offset) {
         let Some(close) = text[open..].find("}}").map(|offset| open + offset) else {
-            context.error(at, "`{{` without `}}`", "write a placeholder as `{{ image }}`");
+            context.error(
+                at,
+                "`{{` without `}}`",
+                "write a placeholder as `{{ image }}`",
+            );
             break;
         };
         let name = text[open + 2..close].trim();
@@ -73,10 +102,16 @@ fn placeholders<'a>(context: &Context<'_>, text: &'a str, at: &At) -> Vec<(usize
         if known.contains(&name) {
             found.push((open, &text[open..close + 2]));
         } else {
-            let problem = Problem::new(format!("unknown placeholder {}", quoted(&text[open..close + 2])));
+            let problem = Problem::new(format!(
+                "unknown placeholder {}",
+                quoted(&text[open..close + 2])
+            ));
             let hint = match closest(name, known) {
                 Some(near) => format!("did you mean `{{{{ {near} }}}}`?"),
-                None => format!("there are {}", alternatives(&known).replace(" or ", " and ")),
+                None => format!(
+                    "there are {}",
+                    alternatives(&known).replace(" or ", " and ")
+                ),
             };
             context.report(at, problem.hint(hint));
         }
@@ -94,7 +129,8 @@ enum Quoting {
     Double,
 }
 
-/// Returns for each byte of a shell line whether it stands in single quotes (POSIX shell command language, section 2.2).
+/// Returns for each byte of a shell line whether it stands in single quotes (POSIX shell command
+/// language, section 2.2).
 fn single_quoted(line: &str) -> Vec<bool> {
     let bytes = line.as_bytes();
     let mut inside = vec![false; bytes.len()];
@@ -123,9 +159,14 @@ fn single_quoted(line: &str) -> Vec<bool> {
             }
             // A comment: quotes in it are none.
             (Quoting::Open, b'#')
-                if at == 0 || bytes[at - 1].is_ascii_whitespace() || matches!(bytes[at - 1], b';' | b'&' | b'|' | b'(') =>
+                if at == 0
+                    || bytes[at - 1].is_ascii_whitespace()
+                    || matches!(bytes[at - 1], b';' | b'&' | b'|' | b'(') =>
             {
-                at += bytes[at..].iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len() - at);
+                at += bytes[at..]
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .unwrap_or(bytes.len() - at);
             }
             _ => {}
         }
@@ -145,7 +186,16 @@ mod tests {
 
     #[test]
     fn single_quotes_are_told_from_those_that_are_text() {
-        for line in ["'%'", "echo 'a % b'", "\"a\"'%'", "\"$(echo '%')\"", "( echo '%' )", "'\\'\\''%'", "echo \\\\'%'", "a#'%'"] {
+        for line in [
+            "'%'",
+            "echo 'a % b'",
+            "\"a\"'%'",
+            "\"$(echo '%')\"",
+            "( echo '%' )",
+            "'\\'\\''%'",
+            "echo \\\\'%'",
+            "a#'%'",
+        ] {
             assert!(quoted(line), "{line}");
         }
         for line in [

@@ -6,8 +6,18 @@ use super::tests::{entry, indented, loaded, told};
 
 #[test]
 fn hooks_are_checked() {
-    let hooks = |hooks: &str| entry(&format!("tag: '3'\nhooks:\n  post_sync:\n{}", indented(hooks, 4)));
-    loaded(&hooks("- cmd: scan \"{{ image }}\" 'it''s' {{tag}}\n- cmd: [notify, '{{ target }}', 1.10]\n  timeout: 2m\n"), &[]);
+    let hooks = |hooks: &str| {
+        entry(&format!(
+            "tag: '3'\nhooks:\n  post_sync:\n{}",
+            indented(hooks, 4)
+        ))
+    };
+    loaded(
+        &hooks(
+            "- cmd: scan \"{{ image }}\" 'it''s' {{tag}}\n- cmd: [notify, '{{ target }}', 1.10]\n  timeout: 2m\n",
+        ),
+        &[],
+    );
     assert_snapshot!(told(&hooks("- cmd: notify '{{ tag }}' {{ tagg }} {{ .Names }} {{ image\n  timeout: 0\n- timeout: 5\n- cmd: []\n- cmd: ''\n- cmd: {a: b}\n- cmd: [x, [y]]\n")), @r#"
     imglife.yaml:8:18: sync.entries[0].hooks.post_sync[0].cmd: unknown placeholder `{{ tagg }}`
       did you mean `{{ tag }}`?

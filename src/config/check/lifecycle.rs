@@ -14,8 +14,13 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
     let mut fields = root.section_or_empty("lifecycle", &LIFECYCLE);
     fields.override_from("warn_days", "IMGLIFE_ALERT_CRITICAL_DAYS", false);
     let notify = fields.section_or_empty("notify", &NOTIFY);
-    let variable = |name: &str| notify.optional::<VariableName>(name).map(|name| name.value.0);
-    let (slack_webhook_variable, webhook_variable) = (variable("slack_webhook_env"), variable("webhook_env"));
+    let variable = |name: &str| {
+        notify
+            .optional::<VariableName>(name)
+            .map(|name| name.value.0)
+    };
+    let (slack_webhook_variable, webhook_variable) =
+        (variable("slack_webhook_env"), variable("webhook_env"));
     let provider = fields.value("eol_provider");
     let target = fields.value("eol_target");
     let data_file = fields.value::<PathBuf>("eol_data_file");
@@ -36,29 +41,61 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
     })
 }
 
-/// Returns the products of an image, `None` when the key is left out. Those without a name are what `images` has.
-pub(super) fn products(fields: &Fields<'_>, images: Option<&Repository>) -> Option<Vec<ImageLifecycle>> {
-    Some(fields.sections("lifecycle")?.iter().filter_map(|fields| product(fields, images)).collect())
+/// Returns the products of an image, `None` when the key is left out. Those without a name are what
+/// `images` has.
+pub(super) fn products(
+    fields: &Fields<'_>,
+    images: Option<&Repository>,
+) -> Option<Vec<ImageLifecycle>> {
+    Some(
+        fields
+            .sections("lifecycle")?
+            .iter()
+            .filter_map(|fields| product(fields, images))
+            .collect(),
+    )
 }
 
 fn product(fields: &Fields<'_>, images: Option<&Repository>) -> Option<ImageLifecycle> {
     let product = match fields.has("product") {
-        true => fields.optional::<ProductName>("product").map(|name| Product::Named(name.value)),
+        true => fields
+            .optional::<ProductName>("product")
+            .map(|name| Product::Named(name.value)),
         false => images.cloned().map(Product::OfImages),
     };
     let extract = fields.optional::<Extract>("extract");
     let track = fields.optional::<Extract>("track");
     if fields.has("extract") && fields.has("track") {
-        fields.context.error(&fields.place("track"), "`track` is another name of `extract`, which is given too", "remove one of the two");
+        fields.context.error(
+            &fields.place("track"),
+            "`track` is another name of `extract`, which is given too",
+            "remove one of the two",
+        );
     }
     let phase = fields.optional("phase").map(|phase| phase.value);
-    let accept = fields.has("accept").then(|| fields.section("accept")).flatten().and_then(|accept| {
-        let until = accept.required("until");
-        let reason = accept.required("reason");
-        Some(Acceptance { until: until?.value, reason: reason?.value })
-    });
-    let extract = extract.or(track).map_or(Extract::LongestPrefix, |extract: Located<Extract>| extract.value);
-    Some(ImageLifecycle { product: product?, extract, phase, accept })
+    let accept = fields
+        .has("accept")
+        .then(|| fields.section("accept"))
+        .flatten()
+        .and_then(|accept| {
+            let until = accept.required("until");
+            let reason = accept.required("reason");
+            Some(Acceptance {
+                until: until?.value,
+                reason: reason?.value,
+            })
+        });
+    let extract = extract
+        .or(track)
+        .map_or(Extract::LongestPrefix, |extract: Located<Extract>| {
+            extract.value
+        });
+    Some(ImageLifecycle {
+        product: product?,
+        extract,
+        phase,
+        accept,
+    })
 }
 
 /// Returns what the status report shows.
@@ -68,5 +105,10 @@ pub(super) fn status(root: &Fields<'_>) -> Option<Status> {
     let client_zone = fields.optional("client_zone").map(|zone| zone.value);
     let graph = fields.value("graph");
     let timeline = fields.value("timeline");
-    Some(Status { title, client_zone, graph: graph?, timeline: timeline? })
+    Some(Status {
+        title,
+        client_zone,
+        graph: graph?,
+        timeline: timeline?,
+    })
 }

@@ -9,7 +9,10 @@ use crate::config::{Config, ConfigErrors, Extract, ImageLifecycle, SourceText, l
 use crate::model::fuzz_tests::{fuzz, text};
 
 fn read(text: &str) -> Result<Config, ConfigErrors> {
-    let source = SourceText { name: "imglife.yaml".to_owned(), text: text.to_owned() };
+    let source = SourceText {
+        name: "imglife.yaml".to_owned(),
+        text: text.to_owned(),
+    };
     let variables = [("HOME", "/home")].into_iter().collect();
     load(&source, Path::new("/project"), &variables)
 }
@@ -28,8 +31,14 @@ fn lifecycles_are_checked() {
     imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
       write year, month and day, as in `2027-06-30`
     ");
-    let config = loaded(&entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"), &[]);
-    assert!(matches!(config.sync.expect("mirrors").entries[0].lifecycle[0].extract, Extract::Major));
+    let config = loaded(
+        &entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"),
+        &[],
+    );
+    assert!(matches!(
+        config.sync.expect("mirrors").entries[0].lifecycle[0].extract,
+        Extract::Major
+    ));
 }
 
 #[test]
@@ -47,18 +56,37 @@ build:
     - { name: other, folder: a, type: core, mirror_image: quay.io/team/app, mirror_tag: '1', lifecycle: {} }
 ";
     let config = read(text).expect("valid");
-    let products = |lifecycle: &[ImageLifecycle]| lifecycle.iter().map(|one| one.product.to_string()).collect::<Vec<_>>().join(" ");
-    let images: Vec<String> =
-        config.build.iter().flat_map(|build| &build.images).map(|image| products(image.lifecycle.as_deref().unwrap_or_default())).collect();
-    assert_eq!(products(&config.sync.as_ref().expect("mirrors").entries[0].lifecycle), "docker.io/library/golang");
-    assert_eq!(images, ["", "docker.io/library/golang alpine", "quay.io/team/app"]);
+    let products = |lifecycle: &[ImageLifecycle]| {
+        lifecycle
+            .iter()
+            .map(|one| one.product.to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let images: Vec<String> = config
+        .build
+        .iter()
+        .flat_map(|build| &build.images)
+        .map(|image| products(image.lifecycle.as_deref().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        products(&config.sync.as_ref().expect("mirrors").entries[0].lifecycle),
+        "docker.io/library/golang"
+    );
+    assert_eq!(
+        images,
+        ["", "docker.io/library/golang alpine", "quay.io/team/app"]
+    );
     let again = read(&show(&config)).expect("valid");
     assert_eq!(show(&again), show(&config));
 }
 
 #[test]
 fn fuzzing_configurations() {
-    let seeds = [include_str!("everything.yaml"), "sync: { entries: [{ source: a, target: b/c, tag_regex: '3\\.(1|2)', min_age: 7d }] }"];
+    let seeds = [
+        include_str!("everything.yaml"),
+        "sync: { entries: [{ source: a, target: b/c, tag_regex: '3\\.(1|2)', min_age: 7d }] }",
+    ];
     fuzz("configurations", &seeds, |input| match read(&text(input)) {
         Ok(config) => drop(show(&config)),
         Err(errors) => assert!(!errors.to_string().is_empty() && !errors.render(false).is_empty()),

@@ -12,7 +12,17 @@ use crate::config::{ClientCertificate, HostSettings, Provider, Registry};
 use crate::model::Host;
 
 /// Keys of the section that can be set by `IMGLIFE_REGISTRY_<KEY>`.
-const OVERRIDABLE: [&str; 9] = ["provider", "url", "api_url", "project_id", "owner", "repo", "bucket", "region", "prefix"];
+const OVERRIDABLE: [&str; 9] = [
+    "provider",
+    "url",
+    "api_url",
+    "project_id",
+    "owner",
+    "repo",
+    "bucket",
+    "region",
+    "prefix",
+];
 
 /// Returns the section with the hosts that speak plain HTTP, or `None` when something is wrong.
 pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>)> {
@@ -20,46 +30,86 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
     let mut fields = root.section_or_empty("registry", &REGISTRY);
     let written = fields.value::<ProviderName>("provider");
     for key in OVERRIDABLE {
-        fields.override_from(key, &format!("IMGLIFE_REGISTRY_{}", key.to_ascii_uppercase()), false);
+        fields.override_from(
+            key,
+            &format!("IMGLIFE_REGISTRY_{}", key.to_ascii_uppercase()),
+            false,
+        );
     }
     if !root.has("registry") && !OVERRIDABLE.iter().any(|key| fields.is_overridden(key)) {
         return Some((None, Vec::new()));
     }
-    let provider = if fields.is_overridden("provider") { fields.value::<ProviderName>("provider")? } else { written? };
+    let provider = if fields.is_overridden("provider") {
+        fields.value::<ProviderName>("provider")?
+    } else {
+        written?
+    };
     if written.is_some_and(|written| written != provider) {
         // Another provider by variable replaces the section; only what is for all providers stays.
-        let replaced = REGISTRY.keys.iter().filter(|key| key.name != "provider" && only_for(key.name).is_some());
+        let replaced = REGISTRY
+            .keys
+            .iter()
+            .filter(|key| key.name != "provider" && only_for(key.name).is_some());
         replaced.for_each(|key| fields.forget(key.name));
     }
     for key in REGISTRY.keys {
-        if let Some(providers) = only_for(key.name).filter(|providers| !providers.contains(&provider) && fields.has(key.name)) {
-            let names: Vec<String> = providers.iter().map(|provider| format!("`provider: {}`", provider.word())).collect();
+        if let Some(providers) = only_for(key.name)
+            .filter(|providers| !providers.contains(&provider) && fields.has(key.name))
+        {
+            let names: Vec<String> = providers
+                .iter()
+                .map(|provider| format!("`provider: {}`", provider.word()))
+                .collect();
             context.error(
                 &fields.place(key.name),
-                format!("`{}` means nothing with provider `{}`", key.name, provider.word()),
+                format!(
+                    "`{}` means nothing with provider `{}`",
+                    key.name,
+                    provider.word()
+                ),
                 format!("it goes with {}", names.join(" and ")),
             );
         }
     }
     // Hosts that speak plain HTTP say nothing of where records are.
-    if !REGISTRY.keys.iter().any(|key| key.name != "insecure_registries" && fields.has(key.name)) {
-        let insecure = fields.list::<Host>("insecure_registries").unwrap_or_default();
-        return Some((None, sorted(insecure.into_iter().map(|host| host.value).collect())));
+    if !REGISTRY
+        .keys
+        .iter()
+        .any(|key| key.name != "insecure_registries" && fields.has(key.name))
+    {
+        let insecure = fields
+            .list::<Host>("insecure_registries")
+            .unwrap_or_default();
+        return Some((
+            None,
+            sorted(insecure.into_iter().map(|host| host.value).collect()),
+        ));
     }
     let url = fields.optional::<Url>("url").map(|url| url.value);
     let api_url = fields.optional::<Url>("api_url").map(|url| url.value);
     let project_id = fields.optional::<u64>("project_id").map(|id| id.value);
     let owner = fields.optional::<String>("owner").map(|owner| owner.value);
-    let bucket = fields.optional::<String>("bucket").map(|bucket| bucket.value);
+    let bucket = fields
+        .optional::<String>("bucket")
+        .map(|bucket| bucket.value);
     let repo = fields.optional::<String>("repo").map(|repo| repo.value);
     let config_ref = fields.value::<String>("config_ref");
     let region = fields.value::<String>("region");
     let directory = fields.value::<PathBuf>("path");
     let prefix = prefix(&fields, provider);
-    let mut insecure: Vec<Host> =
-        fields.list::<Host>("insecure_registries").unwrap_or_default().into_iter().map(|host| host.value).collect();
+    let mut insecure: Vec<Host> = fields
+        .list::<Host>("insecure_registries")
+        .unwrap_or_default()
+        .into_iter()
+        .map(|host| host.value)
+        .collect();
     if matches!(provider, ProviderName::Gitlab | ProviderName::Gitea) {
-        insecure.extend([&url, &api_url].into_iter().flatten().filter_map(plain_host));
+        insecure.extend(
+            [&url, &api_url]
+                .into_iter()
+                .flatten()
+                .filter_map(plain_host),
+        );
     }
     match provider {
         ProviderName::Gitea => fields.demand("owner"),
@@ -67,10 +117,27 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
         ProviderName::Gitlab | ProviderName::File => {}
     }
     let provider = match provider {
-        ProviderName::Gitlab => Provider::Gitlab { url, api_url, project_id, config_ref: config_ref? },
-        ProviderName::Gitea => Provider::Gitea { url, api_url, owner: owner?, repo, config_ref: config_ref? },
-        ProviderName::S3 => Provider::S3 { endpoint: url, bucket: bucket?, region: region? },
-        ProviderName::File => Provider::File { directory: context.directory.join(directory?) },
+        ProviderName::Gitlab => Provider::Gitlab {
+            url,
+            api_url,
+            project_id,
+            config_ref: config_ref?,
+        },
+        ProviderName::Gitea => Provider::Gitea {
+            url,
+            api_url,
+            owner: owner?,
+            repo,
+            config_ref: config_ref?,
+        },
+        ProviderName::S3 => Provider::S3 {
+            endpoint: url,
+            bucket: bucket?,
+            region: region?,
+        },
+        ProviderName::File => Provider::File {
+            directory: context.directory.join(directory?),
+        },
     };
     Some((Some(Registry { provider, prefix }), sorted(insecure)))
 }
@@ -100,7 +167,10 @@ fn prefix(fields: &Fields<'_>, provider: ProviderName) -> Option<String> {
     }
     let prefix = fields.optional::<String>("prefix")?;
     let fits = |part: &str| {
-        !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        !matches!(part, "" | "." | "..")
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     };
     if !prefix.value.split('/').all(fits) {
         fields.context.error(
@@ -116,7 +186,9 @@ fn prefix(fields: &Fields<'_>, provider: ProviderName) -> Option<String> {
 /// Returns the host of an `http://` URL as references name it.
 fn plain_host(url: &Url) -> Option<Host> {
     let name = url.host_str().filter(|_| url.scheme() == "http")?;
-    let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    let host = url
+        .port()
+        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
     host.parse().ok()
 }
 
@@ -126,17 +198,30 @@ pub(super) fn hosts(root: &Fields<'_>) -> BTreeMap<Host, HostSettings> {
     let mut hosts = BTreeMap::new();
     let mut lines: BTreeMap<Host, usize> = BTreeMap::new();
     for (pair, at) in root.pairs("hosts") {
-        let host = root.chosen_key(pair, &at).and_then(|name| match name.parse::<Host>() {
-            Ok(host) => Some(host),
-            Err(error) => {
-                context.error(&at, error.to_string(), "name the host as references do, as in `docker.io` or `registry:5000`");
-                None
-            }
-        });
-        let settings = Fields::open(context, &HOST, at.clone(), &pair.value).map(|fields| settings(context, &fields));
-        let (Some(host), Some(settings)) = (host, settings) else { continue };
+        let host = root
+            .chosen_key(pair, &at)
+            .and_then(|name| match name.parse::<Host>() {
+                Ok(host) => Some(host),
+                Err(error) => {
+                    context.error(
+                        &at,
+                        error.to_string(),
+                        "name the host as references do, as in `docker.io` or `registry:5000`",
+                    );
+                    None
+                }
+            });
+        let settings = Fields::open(context, &HOST, at.clone(), &pair.value)
+            .map(|fields| settings(context, &fields));
+        let (Some(host), Some(settings)) = (host, settings) else {
+            continue;
+        };
         if let Some(line) = lines.insert(host.clone(), pair.key.span.line) {
-            context.error(&at, format!("`{host}` is the host of line {line} again"), "put all settings of a host under one key");
+            context.error(
+                &at,
+                format!("`{host}` is the host of line {line} again"),
+                "put all settings of a host under one key",
+            );
         }
         hosts.insert(host, settings);
     }
@@ -144,11 +229,19 @@ pub(super) fn hosts(root: &Fields<'_>) -> BTreeMap<Host, HostSettings> {
 }
 
 fn settings(context: &Context<'_>, fields: &Fields<'_>) -> HostSettings {
-    let path = |name: &str| fields.optional::<PathBuf>(name).map(|path| context.directory.join(path.value));
+    let path = |name: &str| {
+        fields
+            .optional::<PathBuf>(name)
+            .map(|path| context.directory.join(path.value))
+    };
     let (certificate, key) = (path("client_cert"), path("client_key"));
     let together = |missing: &str, given: &str| {
         let at: At = fields.place(given);
-        context.error(&at, format!("`{given}` without `{missing}`"), format!("add `{missing}:` with the path of a PEM file"));
+        context.error(
+            &at,
+            format!("`{given}` without `{missing}`"),
+            format!("add `{missing}:` with the path of a PEM file"),
+        );
     };
     match (fields.has("client_cert"), fields.has("client_key")) {
         (true, false) => together("client_key", "client_cert"),
@@ -158,9 +251,15 @@ fn settings(context: &Context<'_>, fields: &Fields<'_>) -> HostSettings {
     HostSettings {
         endpoint: fields.optional("endpoint").map(|url| url.value),
         ca_file: path("ca_file"),
-        client_certificate: certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key }),
+        client_certificate: certificate
+            .zip(key)
+            .map(|(certificate, key)| ClientCertificate { certificate, key }),
         insecure_skip_verify: fields.value("insecure_skip_verify").unwrap_or_default(),
-        max_connections: fields.optional("max_connections").map(|number| number.value),
-        requests_per_second: fields.optional("requests_per_second").map(|number| number.value),
+        max_connections: fields
+            .optional("max_connections")
+            .map(|number| number.value),
+        requests_per_second: fields
+            .optional("requests_per_second")
+            .map(|number| number.value),
     }
 }

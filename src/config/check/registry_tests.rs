@@ -54,9 +54,29 @@ fn hosts_that_speak_plain_http_say_nothing_of_where_records_are() {
                 registry: { insecure_registries: [b.test, a.test] }\n";
     let config = loaded(text, &[]);
     assert!(config.registry.is_none());
-    assert_eq!(config.insecure_registries.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a.test", "b.test"]);
-    let lacks = |name: &str| suffices(&config).into_iter().find(|(command, _)| *command == name).expect("the command").1;
-    assert_eq!((lacks("cleanup"), lacks("register")), (Ok(()), Err("there is no `registry`".to_owned())));
+    assert_eq!(
+        config
+            .insecure_registries
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["a.test", "b.test"]
+    );
+    let lacks = |name: &str| {
+        suffices(&config)
+            .into_iter()
+            .find(|(command, _)| *command == name)
+            .expect("the command")
+            .1
+    };
+    assert_eq!(
+        (lacks("cleanup"), lacks("register")),
+        (Ok(()), Err("there is no `registry`".to_owned()))
+    );
     assert_eq!(show(&loaded(&show(&config), &[])), show(&config));
-    assert!(loaded(text, &[("IMGLIFE_REGISTRY_PROJECT_ID", "4")]).registry.is_some());
+    assert!(
+        loaded(text, &[("IMGLIFE_REGISTRY_PROJECT_ID", "4")])
+            .registry
+            .is_some()
+    );
 }

@@ -18,7 +18,10 @@ retention:
     imglife.yaml:7:39: retention.archive.registry: `r1.example.com/mirror/alpine` and `r2.example.com/mirror/alpine` would share the archive `archive.example.com/mirror/alpine`
       give one of them a `retention.archive.registry` of its own
     "#);
-    loaded(&text.replace("r2.example.com/mirror", "r2.example.com/mirrors"), &[]);
+    loaded(
+        &text.replace("r2.example.com/mirror", "r2.example.com/mirrors"),
+        &[],
+    );
 }
 
 #[test]
@@ -43,23 +46,49 @@ fn an_archive_is_one_place_by_all_of_its_names() {
         ("one.example.com", "two.example.com"),
     ] {
         let told = told(&text(one, other));
-        assert!(told.contains(&format!("would share the archive `{other}/")), "{one} {other}: {told}");
+        assert!(
+            told.contains(&format!("would share the archive `{other}/")),
+            "{one} {other}: {told}"
+        );
     }
-    for (one, other) in [("one.example.com", "three.example.com"), ("one.example.com", "proxy.example.com/cold")] {
+    for (one, other) in [
+        ("one.example.com", "three.example.com"),
+        ("one.example.com", "proxy.example.com/cold"),
+    ] {
         loaded(&text(one, other), &[]);
     }
     // Two names of one repository may share one.
-    loaded(&text("cold.example.com", "alias.example.com").replace("r2.example.com", "r1.example.com:443"), &[]);
+    loaded(
+        &text("cold.example.com", "alias.example.com")
+            .replace("r2.example.com", "r1.example.com:443"),
+        &[],
+    );
     // Nor does it lie in a configured repository by another name of that.
     let told = told(&text("r2.example.com:443", "cold.example.com/x"));
-    assert!(told.contains("the archive would lie in the configured repository `r2.example.com/m/alpine`"), "{told}");
+    assert!(
+        told.contains(
+            "the archive would lie in the configured repository `r2.example.com/m/alpine`"
+        ),
+        "{told}"
+    );
 }
 
 #[test]
 fn an_archive_does_not_lie_in_a_configured_repository() {
-    let rules = |registry: &str| format!("{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n", entry("tag: '3'"));
+    let rules = |registry: &str| {
+        format!(
+            "{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n",
+            entry("tag: '3'")
+        )
+    };
     let config = loaded(&rules("registry.example.com/archive"), &[]);
-    assert_eq!(config.retention.and_then(|rules| rules.archive).map(|archive| archive.keep_days), Some(90));
+    assert_eq!(
+        config
+            .retention
+            .and_then(|rules| rules.archive)
+            .map(|archive| archive.keep_days),
+        Some(90)
+    );
     assert_snapshot!(told(&rules("registry.example.com")), @r#"
     imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
       choose another base path

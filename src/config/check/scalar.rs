@@ -30,7 +30,10 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(message: impl Into<String>) -> Problem {
-        Problem { message: message.into(), hint: None }
+        Problem {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
@@ -49,7 +52,8 @@ impl From<InvalidName> for Problem {
     }
 }
 
-/// A type that a scalar of the file can be read as. An empty text only comes here where `Shape::AnyText` takes it.
+/// A type that a scalar of the file can be read as. An empty text only comes here where
+/// `Shape::AnyText` takes it.
 pub(super) trait Scalar: Sized {
     /// Returns whether values of `shape` are read as this type.
     fn fits(shape: &Shape) -> bool;
@@ -142,7 +146,9 @@ whole_numbers!(u8, u32, u64, usize);
 fn whole(text: &str, shape: &Shape) -> Result<u64, Problem> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Problem::expected("a whole number", text).hint("write it in digits, without a unit"));
+        return Err(
+            Problem::expected("a whole number", text).hint("write it in digits, without a unit")
+        );
     }
     let (least, most) = match shape {
         Shape::Whole { least, most } => (*least, *most),
@@ -150,8 +156,14 @@ fn whole(text: &str, shape: &Shape) -> Result<u64, Problem> {
     };
     match text.parse::<u64>() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ if most >= i64::MAX as u64 => Err(Problem::expected(&format!("a number of at least {least}"), text)),
-        _ => Err(Problem::expected(&format!("a number from {least} to {most}"), text)),
+        _ if most >= i64::MAX as u64 => Err(Problem::expected(
+            &format!("a number of at least {least}"),
+            text,
+        )),
+        _ => Err(Problem::expected(
+            &format!("a number from {least} to {most}"),
+            text,
+        )),
     }
 }
 
@@ -161,10 +173,15 @@ impl Scalar for f64 {
     }
 
     fn parse(text: &str, _: &Shape) -> Result<f64, Problem> {
-        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
         match text.parse::<f64>() {
             Ok(number) if plain && number > 0.0 && number <= 1e6 => Ok(number),
-            _ => Err(Problem::expected("a number above 0, such as `10` or `0.5`", text)),
+            _ => Err(Problem::expected(
+                "a number above 0, such as `10` or `0.5`",
+                text,
+            )),
         }
     }
 }
@@ -188,7 +205,11 @@ impl Scalar for PathBuf {
     }
 
     fn parse(text: &str, _: &Shape) -> Result<PathBuf, Problem> {
-        if text.contains('\0') { Err(Problem::expected("a path", text)) } else { Ok(PathBuf::from(text)) }
+        if text.contains('\0') {
+            Err(Problem::expected("a path", text))
+        } else {
+            Ok(PathBuf::from(text))
+        }
     }
 }
 
@@ -212,9 +233,18 @@ impl Scalar for NaiveDate {
     }
 
     fn parse(text: &str, _: &Shape) -> Result<NaiveDate, Problem> {
-        let iso = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-        let date = if iso { NaiveDate::parse_from_str(text, "%Y-%m-%d").ok() } else { None };
-        date.ok_or_else(|| Problem::expected("a date", text).hint("write year, month and day, as in `2027-06-30`"))
+        let iso = text.len() == 10
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let date = if iso {
+            NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()
+        } else {
+            None
+        };
+        date.ok_or_else(|| {
+            Problem::expected("a date", text).hint("write year, month and day, as in `2027-06-30`")
+        })
     }
 }
 
@@ -225,19 +255,33 @@ impl Scalar for Url {
 
     fn parse(text: &str, _: &Shape) -> Result<Url, Problem> {
         // A text with a user part may hold a password, so it is not shown.
-        let shown = if text.contains('@') { "something else".to_owned() } else { quoted(text) };
-        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let shown = if text.contains('@') {
+            "something else".to_owned()
+        } else {
+            quoted(text)
+        };
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
-            let problem = Problem::new(format!("expected a URL that starts with `https://` or `http://`, found {shown}"));
+            let problem = Problem::new(format!(
+                "expected a URL that starts with `https://` or `http://`, found {shown}"
+            ));
             let bare = !text.contains([' ', '@']) && !text.contains("://");
-            return Err(if bare { problem.hint(format!("write {}", quoted(&format!("https://{text}")))) } else { problem });
+            return Err(if bare {
+                problem.hint(format!("write {}", quoted(&format!("https://{text}"))))
+            } else {
+                problem
+            });
         };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Problem::new("the URL has a user name or password in it")
                 .hint("leave it out: imglife looks for credentials in the environment by itself"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(Problem::new(format!("expected a URL without `?` and `#`, found {shown}")));
+            return Err(Problem::new(format!(
+                "expected a URL without `?` and `#`, found {shown}"
+            )));
         }
         Ok(url)
     }
@@ -257,7 +301,12 @@ macro_rules! names {
     )*};
 }
 
-names!(Host = Host, Tag = Tag, BasePath = BasePath, ProductName = Text);
+names!(
+    Host = Host,
+    Tag = Tag,
+    BasePath = BasePath,
+    ProductName = Text
+);
 
 impl Scalar for Repository {
     fn fits(shape: &Shape) -> bool {
@@ -268,9 +317,10 @@ impl Scalar for Repository {
         text.parse::<Repository>().map_err(|error| {
             let after_slash = text.rfind('/').map_or(0, |slash| slash + 1);
             match text[after_slash..].find([':', '@']) {
-                Some(at) if at > 0 && !text.contains("://") => {
-                    Problem::from(error).hint(format!("write {} here; tags have keys of their own", quoted(&text[..after_slash + at])))
-                }
+                Some(at) if at > 0 && !text.contains("://") => Problem::from(error).hint(format!(
+                    "write {} here; tags have keys of their own",
+                    quoted(&text[..after_slash + at])
+                )),
                 _ => Problem::from(error),
             }
         })
@@ -283,7 +333,8 @@ impl Scalar for Platform {
     }
 
     fn parse(text: &str, _: &Shape) -> Result<Platform, Problem> {
-        text.parse::<Platform>().map_err(|error| Problem::new(error.to_string()))
+        text.parse::<Platform>()
+            .map_err(|error| Problem::new(error.to_string()))
     }
 }
 
@@ -302,17 +353,34 @@ fn pattern(text: &str, whole: bool) -> Result<TagPattern, Problem> {
     let malformed = |message: &str| {
         let reason = message.lines().last().unwrap_or_default().trim();
         let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-        Problem::new(format!("{} is no regular expression: {reason}", quoted(text)))
-            .hint("the syntax is that of https://docs.rs/regex, without look-around and back-references")
+        Problem::new(format!(
+            "{} is no regular expression: {reason}",
+            quoted(text)
+        ))
+        .hint(
+            "the syntax is that of https://docs.rs/regex, without look-around and back-references",
+        )
     };
     // `a)|(b` is no pattern, but would be one inside the group.
-    regex_syntax::ast::parse::Parser::new().parse(text).map_err(|error| malformed(&error.to_string()))?;
-    let expression = if whole { format!("^(?:{text})$") } else { text.to_owned() };
-    let regex = RegexBuilder::new(&expression).size_limit(LARGEST_PATTERN).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => Problem::new("the regular expression is too large"),
-        error => malformed(&error.to_string()),
-    })?;
-    Ok(TagPattern { text: text.to_owned(), regex })
+    regex_syntax::ast::parse::Parser::new()
+        .parse(text)
+        .map_err(|error| malformed(&error.to_string()))?;
+    let expression = if whole {
+        format!("^(?:{text})$")
+    } else {
+        text.to_owned()
+    };
+    let regex = RegexBuilder::new(&expression)
+        .size_limit(LARGEST_PATTERN)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => Problem::new("the regular expression is too large"),
+            error => malformed(&error.to_string()),
+        })?;
+    Ok(TagPattern {
+        text: text.to_owned(),
+        regex,
+    })
 }
 
 impl Scalar for TagExclusion {
@@ -325,7 +393,8 @@ impl Scalar for TagExclusion {
             None => Ok(TagExclusion::Exact(text.parse::<Tag>()?.to_string())),
             Some(rest) => match rest.strip_suffix('/') {
                 Some(regex) => Ok(TagExclusion::Pattern(pattern(regex, true)?)),
-                None => Err(Problem::expected("a tag or a `/regex/`", text).hint("end the regular expression with `/`")),
+                None => Err(Problem::expected("a tag or a `/regex/`", text)
+                    .hint("end the regular expression with `/`")),
             },
         }
     }
@@ -349,12 +418,16 @@ impl Scalar for Extract {
         match pattern.regex.captures_len() {
             2 => Ok(Extract::Pattern(pattern)),
             _ => {
-                let expected =
-                    format!("{}, or a regular expression with one capture group", words.map(|word| format!("`{word}`")).join(", "));
+                let expected = format!(
+                    "{}, or a regular expression with one capture group",
+                    words.map(|word| format!("`{word}`")).join(", ")
+                );
                 let problem = Problem::expected(&expected, text);
                 Err(match closest(text, words) {
                     Some(word) => problem.hint(format!("did you mean `{word}`?")),
-                    None => problem.hint("put what names the release cycle in parentheses, as in `^(\\d+)\\.`"),
+                    None => problem.hint(
+                        "put what names the release cycle in parentheses, as in `^(\\d+)\\.`",
+                    ),
                 })
             }
         }
@@ -375,7 +448,10 @@ impl Scalar for VariableName {
         }
         // What stands here by mistake is the secret URL itself, so it is not shown.
         let problem = Problem::new("expected the name of a variable");
-        let name = text.trim_start_matches('$').trim_start_matches('{').trim_end_matches('}');
+        let name = text
+            .trim_start_matches('$')
+            .trim_start_matches('{')
+            .trim_end_matches('}');
         Err(if text.starts_with('$') && is_variable_name(name) {
             problem.hint(format!("write `{name}`, without `$`"))
         } else {
@@ -392,17 +468,41 @@ mod tests {
     fn patterns_match_whole_tags_and_cannot_break_out_of_their_group() {
         let parse = |text| TagPattern::parse(text, &Shape::Pattern);
         let pattern = parse("3|4").expect("a pattern");
-        assert!(pattern.regex.is_match("3") && !pattern.regex.is_match("30") && !pattern.regex.is_match("14"));
+        assert!(
+            pattern.regex.is_match("3")
+                && !pattern.regex.is_match("30")
+                && !pattern.regex.is_match("14")
+        );
         assert!(parse("a)|(b").is_err());
-        assert!(parse("(").expect_err("no pattern").message.contains("unclosed group"));
-        assert_eq!(parse(r"\w{500}{500}").map(|_| ()), Err(Problem::new("the regular expression is too large")));
+        assert!(
+            parse("(")
+                .expect_err("no pattern")
+                .message
+                .contains("unclosed group")
+        );
+        assert_eq!(
+            parse(r"\w{500}{500}").map(|_| ()),
+            Err(Problem::new("the regular expression is too large"))
+        );
     }
 
     #[test]
     fn urls_neither_hold_nor_show_credentials() {
-        let parse = |text| Url::parse(text).map(|_| ()).map_err(|_| ()).and(<Url as Scalar>::parse(text, &Shape::Url).map_err(|_| ()));
+        let parse = |text| {
+            Url::parse(text)
+                .map(|_| ())
+                .map_err(|_| ())
+                .and(<Url as Scalar>::parse(text, &Shape::Url).map_err(|_| ()))
+        };
         assert!(parse("https://gitlab.example.com").is_ok());
-        for text in ["ftp://a", "https://", "https://a?b=c", "https://a#b", "https://u:hunter2@a", "x://u:hunter2@a"] {
+        for text in [
+            "ftp://a",
+            "https://",
+            "https://a?b=c",
+            "https://a#b",
+            "https://u:hunter2@a",
+            "x://u:hunter2@a",
+        ] {
             let problem = <Url as Scalar>::parse(text, &Shape::Url).expect_err(text);
             assert!(!problem.message.contains("hunter2"), "{}", problem.message);
         }
@@ -410,10 +510,18 @@ mod tests {
 
     #[test]
     fn a_webhook_url_in_place_of_a_name_is_not_shown() {
-        let problem = VariableName::parse("https://hooks.example.com/T0/hunter2", &Shape::VariableName).err().expect("no name");
+        let problem =
+            VariableName::parse("https://hooks.example.com/T0/hunter2", &Shape::VariableName)
+                .err()
+                .expect("no name");
         assert!(!format!("{problem:?}").contains("hunter2"));
-        let problem = VariableName::parse("${SLACK_URL}", &Shape::VariableName).err().expect("no name");
-        assert_eq!(problem.hint.as_deref(), Some("write `SLACK_URL`, without `$`"));
+        let problem = VariableName::parse("${SLACK_URL}", &Shape::VariableName)
+            .err()
+            .expect("no name");
+        assert_eq!(
+            problem.hint.as_deref(),
+            Some("write `SLACK_URL`, without `$`")
+        );
     }
 
     #[test]
@@ -421,15 +529,30 @@ mod tests {
         let parse = |text| Extract::parse(text, &Shape::Extract);
         assert!(matches!(parse("minor"), Ok(Extract::Minor)));
         assert!(matches!(parse(r"^(\d+)\."), Ok(Extract::Pattern(_))));
-        assert_eq!(parse("minro").expect_err("no group").hint.as_deref(), Some("did you mean `minor`?"));
+        assert_eq!(
+            parse("minro").expect_err("no group").hint.as_deref(),
+            Some("did you mean `minor`?")
+        );
         assert!(parse(r"(\d+)\.(\d+)").is_err());
     }
 
     #[test]
     fn numbers_are_within_their_bounds() {
-        let percent = Shape::Whole { least: 0, most: 100 };
+        let percent = Shape::Whole {
+            least: 0,
+            most: 100,
+        };
         assert_eq!(u8::parse("100", &percent), Ok(100));
-        for text in ["101", "-1", "1e2", "", "five", "99999999999999999999999", "1_000", "0x10"] {
+        for text in [
+            "101",
+            "-1",
+            "1e2",
+            "",
+            "five",
+            "99999999999999999999999",
+            "1_000",
+            "0x10",
+        ] {
             assert!(u8::parse(text, &percent).is_err(), "{text}");
         }
         assert!(f64::parse("0.5", &Shape::Rate).is_ok());

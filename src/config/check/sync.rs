@@ -35,11 +35,14 @@ pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>
     if !root.has("sync") {
         return (None, mirrors);
     }
-    let Some(mut fields) = root.section("sync") else { return (None, mirrors) };
+    let Some(mut fields) = root.section("sync") else {
+        return (None, mirrors);
+    };
     fields.override_from("parallelism", "IMGLIFE_SYNC_PARALLELISM", false);
     let parallelism = fields.value("parallelism");
     let inherited = platforms(&fields);
-    let post_sync = hooks(&fields.section_or_empty("hooks", &SYNC_HOOKS), "post_sync").unwrap_or_default();
+    let post_sync =
+        hooks(&fields.section_or_empty("hooks", &SYNC_HOOKS), "post_sync").unwrap_or_default();
     fields.demand("entries");
     let mut entries = Vec::new();
     let mut applied = Vec::new();
@@ -57,7 +60,14 @@ pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>
             applied.push(read.applied);
         }
     }
-    let sync = parallelism.map(|parallelism| CheckedSync { sync: Sync { parallelism, entries, post_sync }, applied });
+    let sync = parallelism.map(|parallelism| CheckedSync {
+        sync: Sync {
+            parallelism,
+            entries,
+            post_sync,
+        },
+        applied,
+    });
     (sync, mirrors)
 }
 
@@ -73,9 +83,18 @@ fn check_written_once(
             vacant.insert(line);
         }
         std::collections::hash_map::Entry::Occupied(first) => {
-            let first = first.get().map_or_else(String::new, |line| format!(" (line {line})"));
-            let message = format!("`{}:{}` is already written by another entry{first}", target.value, tag.value);
-            context.error(&tag.at, message, "two entries may not write the same tag; change the target or the tag of one");
+            let first = first
+                .get()
+                .map_or_else(String::new, |line| format!(" (line {line})"));
+            let message = format!(
+                "`{}:{}` is already written by another entry{first}",
+                target.value, tag.value
+            );
+            context.error(
+                &tag.at,
+                message,
+                "two entries may not write the same tag; change the target or the tag of one",
+            );
         }
     }
 }
@@ -93,12 +112,23 @@ pub(super) fn platforms(fields: &Fields<'_>) -> Option<Vec<Platform>> {
         return None;
     }
     for (index, platform) in given.iter().enumerate() {
-        if given[..index].iter().any(|other| other.value.matches(&platform.value)) {
-            context.error(&platform.at, format!("the platform `{}` is listed twice", platform.value), "remove one of the two");
+        if given[..index]
+            .iter()
+            .any(|other| other.value.matches(&platform.value))
+        {
+            context.error(
+                &platform.at,
+                format!("the platform `{}` is listed twice", platform.value),
+                "remove one of the two",
+            );
         }
     }
     if given.is_empty() && !fields.has_items("platforms") {
-        context.error(&fields.place("platforms"), "the list names no platform", "leave `platforms` out to get the default");
+        context.error(
+            &fields.place("platforms"),
+            "the list names no platform",
+            "leave `platforms` out to get the default",
+        );
     }
     Some(given.into_iter().map(|platform| platform.value).collect())
 }
@@ -113,12 +143,23 @@ struct ReadEntry {
 
 fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General) -> ReadEntry {
     let context = fields.context;
-    let source = fields.required::<Repository>("source").map(|repository| context.resolve(&repository));
-    let target = fields.required::<Repository>("target").map(|repository| context.resolve(&repository));
+    let source = fields
+        .required::<Repository>("source")
+        .map(|repository| context.resolve(&repository));
+    let target = fields
+        .required::<Repository>("target")
+        .map(|repository| context.resolve(&repository));
     if let (Some(source), Some(target)) = (&source, &target)
         && source.value == target.value
     {
-        context.error(&target.at, format!("source and target are the same repository, `{}`", target.value), "mirror it to another place");
+        context.error(
+            &target.at,
+            format!(
+                "source and target are the same repository, `{}`",
+                target.value
+            ),
+            "mirror it to another place",
+        );
     }
     let fixed = fields.optional::<Tag>("tag");
     let selection = selection(fields, fixed.as_ref());
@@ -128,9 +169,11 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
     let platform_mode = fields.value("platform_mode");
     let referrers = fields.value("referrers");
     let os_normalize = fields.value("os_normalize");
-    let lifecycle = products(fields, source.as_ref().map(|source| &source.value)).unwrap_or_default();
+    let lifecycle =
+        products(fields, source.as_ref().map(|source| &source.value)).unwrap_or_default();
     let applied = general.applied(fields);
-    let post_sync = hooks(&fields.section_or_empty("hooks", &ENTRY_HOOKS), "post_sync").unwrap_or_default();
+    let post_sync =
+        hooks(&fields.section_or_empty("hooks", &ENTRY_HOOKS), "post_sync").unwrap_or_default();
     let build = || {
         Some(Entry {
             source: source?.value,
@@ -147,7 +190,12 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
             post_sync,
         })
     };
-    ReadEntry { entry: build(), applied, target, fixed }
+    ReadEntry {
+        entry: build(),
+        applied,
+        target,
+        fixed,
+    }
 }
 
 fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<Selection> {
@@ -169,13 +217,21 @@ fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<Select
         }
         (false, false) if fields.is_meant("tag") || fields.is_meant("tag_regex") => None,
         (false, false) => {
-            context.error(&fields.at, "neither `tag` nor `tag_regex` is given", "add `tag:` for one tag or `tag_regex:` for many");
+            context.error(
+                &fields.at,
+                "neither `tag` nor `tag_regex` is given",
+                "add `tag:` for one tag or `tag_regex:` for many",
+            );
             None
         }
         (true, false) => {
             for key in FOR_PATTERNS.into_iter().filter(|key| fields.has(key)) {
                 let hint = "remove it, or select tags by `tag_regex` instead of `tag`";
-                context.error(&fields.place(key), format!("`{key}` means nothing for one fixed tag"), hint);
+                context.error(
+                    &fields.place(key),
+                    format!("`{key}` means nothing for one fixed tag"),
+                    hint,
+                );
             }
             Some(Selection::Fixed(fixed?.value.clone()))
         }

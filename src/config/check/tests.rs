@@ -1,4 +1,5 @@
-//! Files as a whole, and what stands anywhere in them. What belongs to one section is in the tests named after it.
+//! Files as a whole, and what stands anywhere in them. What belongs to one section is in the tests
+//! named after it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,13 +11,21 @@ use super::reader::Context;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
-    Config, ConfigErrors, Extract, HookCommand, Provenance, Provider, Selection, SourceText, TagExclusion, raw, show, suffices,
+    Config, ConfigErrors, Extract, HookCommand, Provenance, Provider, Selection, SourceText,
+    TagExclusion, raw, show, suffices,
 };
 use crate::model::Variables;
 
 pub(super) fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let variables: Variables = variables.iter().copied().collect();
-    load(&SourceText { name: "imglife.yaml".to_owned(), text: text.to_owned() }, Path::new("/project"), &variables)
+    load(
+        &SourceText {
+            name: "imglife.yaml".to_owned(),
+            text: text.to_owned(),
+        },
+        Path::new("/project"),
+        &variables,
+    )
 }
 
 pub(super) fn loaded(text: &str, variables: &[(&str, &str)]) -> Config {
@@ -31,10 +40,14 @@ pub(super) fn errors(text: &str) -> ConfigErrors {
 pub(super) fn told(text: &str) -> String {
     let errors = errors(text);
     let lines = errors.to_string();
-    let with_hint = lines.lines().zip(&errors.findings).map(|(line, finding)| match &finding.hint {
-        Some(hint) => format!("{line}\n  {hint}"),
-        None => line.to_owned(),
-    });
+    let with_hint =
+        lines
+            .lines()
+            .zip(&errors.findings)
+            .map(|(line, finding)| match &finding.hint {
+                Some(hint) => format!("{line}\n  {hint}"),
+                None => line.to_owned(),
+            });
     with_hint.collect::<Vec<_>>().join("\n")
 }
 
@@ -54,13 +67,19 @@ pub(super) fn image(more: &str) -> String {
 }
 
 pub(super) fn indented(text: &str, by: usize) -> String {
-    text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
+    text.lines()
+        .map(|line| format!("{}{line}\n", " ".repeat(by)))
+        .collect()
 }
 
 pub(super) const EVERYTHING: &str = include_str!("everything.yaml");
 
-pub(super) const EVERYTHING_VARIABLES: [(&str, &str); 4] =
-    [("CI_REGISTRY", "registry.example.com/team"), ("CI_PROJECT_ID", "42"), ("KEEP", "3"), ("UPSTREAM", "docker.io")];
+pub(super) const EVERYTHING_VARIABLES: [(&str, &str); 4] = [
+    ("CI_REGISTRY", "registry.example.com/team"),
+    ("CI_PROJECT_ID", "42"),
+    ("KEEP", "3"),
+    ("UPSTREAM", "docker.io"),
+];
 
 #[test]
 fn ten_files_broken_in_ten_ways_give_ten_errors() {
@@ -140,17 +159,36 @@ fn a_file_broken_in_three_ways_gives_all_three_drawn() {
 
 #[test]
 fn drawn_lines_cannot_hurt_the_terminal_and_long_ones_are_cut() {
-    let text = format!("status:\n  \"x\u{202e}\": \"{}\\e[31m\"\n  graph: \"\u{202e}\\e[31m\"\t \n", "x".repeat(3000));
+    let text = format!(
+        "status:\n  \"x\u{202e}\": \"{}\\e[31m\"\n  graph: \"\u{202e}\\e[31m\"\t \n",
+        "x".repeat(3000)
+    );
     let drawn_errors = errors(&text);
     assert_eq!(drawn_errors.findings.len(), 2);
     let broken = errors("status: \u{1b}[31m\u{7}\n\u{1b}[31m");
-    for drawn in [drawn_errors.render(false), drawn_errors.to_string(), broken.render(false), broken.to_string()] {
-        assert!(drawn.chars().all(|character| character == '\n' || !character.is_control()), "{drawn:?}");
+    for drawn in [
+        drawn_errors.render(false),
+        drawn_errors.to_string(),
+        broken.render(false),
+        broken.to_string(),
+    ] {
+        assert!(
+            drawn
+                .chars()
+                .all(|character| character == '\n' || !character.is_control()),
+            "{drawn:?}"
+        );
         assert!(!drawn.contains('\u{202e}'), "{drawn:?}");
-        assert!(drawn.lines().all(|line| line.chars().count() < 250), "{drawn}");
+        assert!(
+            drawn.lines().all(|line| line.chars().count() < 250),
+            "{drawn}"
+        );
     }
     assert!(drawn_errors.render(true).contains("\u{1b}["));
-    let text = format!("{{ status: {{ title: {}, graph: maybe }} }}", "y".repeat(500));
+    let text = format!(
+        "{{ status: {{ title: {}, graph: maybe }} }}",
+        "y".repeat(500)
+    );
     assert_snapshot!(errors(&text).render(false), @r#"
     error: expected `true` or `false`, found `maybe`
      --> imglife.yaml:1:529
@@ -199,8 +237,16 @@ fn unknown_keys_say_where_they_belong() {
 
 #[test]
 fn keys_that_are_left_empty_are_left_out_unless_they_are_needed() {
-    let config = loaded("registry:\nsync:\nhosts:\nretention: ~\nlifecycle: null\nstatus:\n  title:\n", &[]);
-    assert!(config.registry.is_none() && config.sync.is_none() && config.retention.is_none() && config.status.title.is_none());
+    let config = loaded(
+        "registry:\nsync:\nhosts:\nretention: ~\nlifecycle: null\nstatus:\n  title:\n",
+        &[],
+    );
+    assert!(
+        config.registry.is_none()
+            && config.sync.is_none()
+            && config.retention.is_none()
+            && config.status.title.is_none()
+    );
     assert_snapshot!(told("sync:\n  entries:\n    - source:\n      target: ''\n      tag: ~\n    -\n"), @r#"
     imglife.yaml:3:7: sync.entries[0]: neither `tag` nor `tag_regex` is given
       add `tag:` for one tag or `tag_regex:` for many
@@ -236,12 +282,27 @@ fn every_scalar_may_be_a_variable() {
         ("ANY", "any"),
     ];
     let config = loaded(text, &variables);
-    let Some(Provider::Gitlab { project_id, .. }) = config.registry.map(|registry| registry.provider) else { panic!("another provider") };
+    let Some(Provider::Gitlab { project_id, .. }) =
+        config.registry.map(|registry| registry.provider)
+    else {
+        panic!("another provider")
+    };
     assert_eq!(project_id, Some(7));
     let (host, settings) = config.hosts.first_key_value().expect("a host");
-    assert_eq!((host.as_str(), settings.insecure_skip_verify, settings.requests_per_second), ("registry:5000", true, Some(0.5)));
+    assert_eq!(
+        (
+            host.as_str(),
+            settings.insecure_skip_verify,
+            settings.requests_per_second
+        ),
+        ("registry:5000", true, Some(0.5))
+    );
     assert_eq!(config.retention.map(|rules| rules.keep_last), Some(7));
-    let insecure: Vec<&str> = config.insecure_registries.iter().map(|host| host.as_str()).collect();
+    let insecure: Vec<&str> = config
+        .insecure_registries
+        .iter()
+        .map(|host| host.as_str())
+        .collect();
     assert_eq!(insecure, ["gitlab.example.com:8080"]);
 }
 
@@ -256,43 +317,85 @@ fn what_is_not_text_of_the_user_is_not_expanded() {
     let config = loaded(&text, &[("HOME", "/root")]);
     assert_eq!(config.status.client_zone.as_deref(), Some("costs $5 $HOME"));
     let entry = &config.sync.expect("a section").entries[0];
-    assert_eq!(entry.post_sync[0].command, HookCommand::Shell("echo $HOME $CI_JOB_TOKEN".to_owned()));
-    assert!(matches!(&entry.selection, Selection::Pattern(pattern) if pattern.tag_regex.text == "3$"));
-    assert!(matches!(&entry.lifecycle[0].extract, Extract::Pattern(pattern) if pattern.text == "(3)$"));
-    assert!(matches!(&config.retention.expect("rules").exclude_tags[0], TagExclusion::Pattern(pattern) if pattern.regex.is_match("a")));
+    assert_eq!(
+        entry.post_sync[0].command,
+        HookCommand::Shell("echo $HOME $CI_JOB_TOKEN".to_owned())
+    );
+    assert!(
+        matches!(&entry.selection, Selection::Pattern(pattern) if pattern.tag_regex.text == "3$")
+    );
+    assert!(
+        matches!(&entry.lifecycle[0].extract, Extract::Pattern(pattern) if pattern.text == "(3)$")
+    );
+    assert!(
+        matches!(&config.retention.expect("rules").exclude_tags[0], TagExclusion::Pattern(pattern) if pattern.regex.is_match("a"))
+    );
 }
 
 #[test]
 fn a_value_from_a_variable_is_not_expanded_again_and_never_a_structure() {
-    let config = loaded("status: { title: $TITLE }", &[("TITLE", "[$HOME, {a: b}]"), ("HOME", "/root")]);
+    let config = loaded(
+        "status: { title: $TITLE }",
+        &[("TITLE", "[$HOME, {a: b}]"), ("HOME", "/root")],
+    );
     assert_eq!(config.status.title.as_deref(), Some("[$HOME, {a: b}]"));
 }
 
 #[test]
 fn variables_cannot_blow_up_the_file() {
-    let arguments: String = (0..900).map(|number| format!("  a{number}: $A$A$A$A$A$A\n")).collect();
+    let arguments: String = (0..900)
+        .map(|number| format!("  a{number}: $A$A$A$A$A$A\n"))
+        .collect();
     let text = image(&format!("args:\n{arguments}"));
     let errors = read(&text, &[("A", &"x".repeat(10_000))]).expect_err("too much");
-    assert!(errors.findings.iter().any(|finding| finding.message == "the variables of this file add too much text"));
+    assert!(
+        errors
+            .findings
+            .iter()
+            .any(|finding| finding.message == "the variables of this file add too much text")
+    );
 }
 
 #[test]
 fn lists_that_would_take_long_to_check_are_bounded() {
-    let platforms: String = (0..60_000).map(|number| format!("linux/x{number}, ")).collect();
-    let errors = errors(&format!("sync:\n  platforms: [{platforms}]\n  entries: []\n"));
+    let platforms: String = (0..60_000)
+        .map(|number| format!("linux/x{number}, "))
+        .collect();
+    let errors = errors(&format!(
+        "sync:\n  platforms: [{platforms}]\n  entries: []\n"
+    ));
     assert_eq!(errors.findings[0].message, "more than 64 platforms");
     let exclusions = "/a/, ".repeat(2001);
-    let errors = read(&format!("retention: {{ exclude_tags: [{exclusions}] }}"), &[]).expect_err("too many");
-    assert_eq!(errors.findings[0].message, "more than 2000 patterns in one file");
-    loaded(&format!("retention: {{ exclude_tags: [{}] }}", "latest, ".repeat(2001)), &[]);
+    let errors = read(
+        &format!("retention: {{ exclude_tags: [{exclusions}] }}"),
+        &[],
+    )
+    .expect_err("too many");
+    assert_eq!(
+        errors.findings[0].message,
+        "more than 2000 patterns in one file"
+    );
+    loaded(
+        &format!(
+            "retention: {{ exclude_tags: [{}] }}",
+            "latest, ".repeat(2001)
+        ),
+        &[],
+    );
 }
 
 #[test]
 fn findings_beyond_a_hundred_are_counted() {
-    let text: String = (0..150).map(|number| format!("unknown_{number}: 1\n")).collect();
+    let text: String = (0..150)
+        .map(|number| format!("unknown_{number}: 1\n"))
+        .collect();
     let errors = errors(&text);
     assert_eq!((errors.findings.len(), errors.omitted), (100, 50));
-    assert!(errors.render(false).ends_with("150 errors in imglife.yaml, of which the first 100 are shown\n"));
+    assert!(
+        errors
+            .render(false)
+            .ends_with("150 errors in imglife.yaml, of which the first 100 are shown\n")
+    );
 }
 
 #[test]
@@ -306,15 +409,29 @@ fn a_file_with_everything_loads_and_reads_every_key_of_the_table() {
     assert!(config.is_some());
     for section in SECTIONS {
         for key in section.keys {
-            assert!(asked.contains(&(section.name, key.name)), "`{}` of `{}` is never read", key.name, section.name);
-            assert!(EVERYTHING.contains(&format!("{}:", key.name)), "`{}` of `{}` is not in the example", key.name, section.name);
+            assert!(
+                asked.contains(&(section.name, key.name)),
+                "`{}` of `{}` is never read",
+                key.name,
+                section.name
+            );
+            assert!(
+                EVERYTHING.contains(&format!("{}:", key.name)),
+                "`{}` of `{}` is not in the example",
+                key.name,
+                section.name
+            );
         }
     }
 }
 
 #[test]
 fn what_is_shown_reads_as_the_same_configuration() {
-    for text in [EVERYTHING, "registry: { provider: s3, bucket: b, url: 'http://garage:3900' }", ""] {
+    for text in [
+        EVERYTHING,
+        "registry: { provider: s3, bucket: b, url: 'http://garage:3900' }",
+        "",
+    ] {
         let shown = show(&loaded(text, &EVERYTHING_VARIABLES));
         assert_eq!(show(&loaded(&shown, &[])), shown);
     }
@@ -322,7 +439,10 @@ fn what_is_shown_reads_as_the_same_configuration() {
         "status: { title: 'a $$HOME', client_zone: 'b $HOME' }\nbuild:\n  core_version: 1\n  registry: r.example.com\n  images: []\n",
         &[],
     ));
-    assert!(shown.contains("a $$HOME") && shown.contains("b $HOME"), "{shown}");
+    assert!(
+        shown.contains("a $$HOME") && shown.contains("b $HOME"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -331,15 +451,44 @@ fn what_is_inherited_is_filled_in() {
     let sync = config.sync.expect("mirrors");
     assert_eq!(sync.entries[0].platforms.as_ref().map(Vec::len), Some(2));
     let rules = |rules: &Option<crate::config::Retention>| rules.clone().expect("rules");
-    assert_eq!((rules(&sync.entries[0].retention).keep_last, rules(&sync.entries[1].retention).keep_last), (7, 12));
+    assert_eq!(
+        (
+            rules(&sync.entries[0].retention).keep_last,
+            rules(&sync.entries[1].retention).keep_last
+        ),
+        (7, 12)
+    );
     assert_eq!(rules(&sync.entries[1].retention).max_age_days, Some(90));
     let build = config.build.expect("images");
-    let [alpine, own] = build.images.as_slice() else { panic!("two images") };
-    assert_eq!((alpine.core_version.as_str(), alpine.provenance, alpine.platforms.len()), ("1.0.0", Provenance::Min, 2));
-    assert_eq!((&alpine.lifecycle, alpine.post_image_build.len()), (&None, 1));
-    assert_eq!(alpine.repository.to_string(), "registry.example.com/team/bases/alpine");
-    assert_eq!((own.core_version.as_str(), own.provenance, own.sbom), ("2.0.0", Provenance::Off, false));
-    assert_eq!(own.lifecycle.as_ref().expect("its own")[0].product.to_string(), "go");
+    let [alpine, own] = build.images.as_slice() else {
+        panic!("two images")
+    };
+    assert_eq!(
+        (
+            alpine.core_version.as_str(),
+            alpine.provenance,
+            alpine.platforms.len()
+        ),
+        ("1.0.0", Provenance::Min, 2)
+    );
+    assert_eq!(
+        (&alpine.lifecycle, alpine.post_image_build.len()),
+        (&None, 1)
+    );
+    assert_eq!(
+        alpine.repository.to_string(),
+        "registry.example.com/team/bases/alpine"
+    );
+    assert_eq!(
+        (own.core_version.as_str(), own.provenance, own.sbom),
+        ("2.0.0", Provenance::Off, false)
+    );
+    assert_eq!(
+        own.lifecycle.as_ref().expect("its own")[0]
+            .product
+            .to_string(),
+        "go"
+    );
     assert_eq!(own.post_image_build[0].timeout, Duration::from_secs(90));
     assert_eq!(alpine.folder, Path::new("/project/images/alpine"));
 }
@@ -348,9 +497,23 @@ fn what_is_inherited_is_filled_in() {
 fn without_a_general_section_an_own_one_is_enough_for_cleanup() {
     let config = loaded(&entry("tag: '3'\nretention: { keep_last: 2 }"), &[]);
     let entry = &config.sync.expect("mirrors").entries[0];
-    assert_eq!(entry.retention.as_ref().map(|rules| (rules.keep_last, rules.min_keep, rules.max_delete_percent)), Some((2, 1, 50)));
+    assert_eq!(
+        entry.retention.as_ref().map(|rules| (
+            rules.keep_last,
+            rules.min_keep,
+            rules.max_delete_percent
+        )),
+        Some((2, 1, 50))
+    );
     assert!(config.retention.is_none());
-    assert!(loaded(&self::entry("tag: '3'"), &[]).sync.expect("mirrors").entries[0].retention.is_none());
+    assert!(
+        loaded(&self::entry("tag: '3'"), &[])
+            .sync
+            .expect("mirrors")
+            .entries[0]
+            .retention
+            .is_none()
+    );
 }
 
 #[test]
@@ -361,7 +524,8 @@ fn a_full_configuration_is_enough_for_every_command() {
     }
 }
 
-/// A base-images repository as it is found in GitLab: mirrors, two bases on them, cleanup, a report.
+/// A base-images repository as it is found in GitLab: mirrors, two bases on them, cleanup, a
+/// report.
 const BASE_IMAGES: &str = r##"
 registry: { url: "https://gitlab.example.com", project_id: 42 }
 sync:
@@ -392,12 +556,29 @@ status:
 
 #[test]
 fn a_usual_base_images_repository_loads() {
-    let config = loaded(BASE_IMAGES, &[("CI_REGISTRY", "registry.gitlab.example.com:5050/team/base-images")]);
+    let config = loaded(
+        BASE_IMAGES,
+        &[(
+            "CI_REGISTRY",
+            "registry.gitlab.example.com:5050/team/base-images",
+        )],
+    );
     let sync = config.sync.expect("mirrors");
-    assert_eq!(sync.entries[1].target.to_string(), "registry.gitlab.example.com:5050/team/base-images/mirrors/golang");
-    assert!(matches!(&sync.entries[0].selection, Selection::Pattern(pattern) if pattern.tag_regex.regex.is_match("3.21.3")));
+    assert_eq!(
+        sync.entries[1].target.to_string(),
+        "registry.gitlab.example.com:5050/team/base-images/mirrors/golang"
+    );
+    assert!(
+        matches!(&sync.entries[0].selection, Selection::Pattern(pattern) if pattern.tag_regex.regex.is_match("3.21.3"))
+    );
     let images = config.build.expect("bases").images;
-    assert_eq!(images[1].retention.as_ref().map(|rules| (rules.keep_last, rules.max_age_days)), Some((5, Some(90))));
+    assert_eq!(
+        images[1]
+            .retention
+            .as_ref()
+            .map(|rules| (rules.keep_last, rules.max_age_days)),
+        Some((5, Some(90)))
+    );
 }
 
 #[test]
@@ -407,7 +588,13 @@ fn the_configuration_of_the_sample_world_loads() {
 
 fn yaml_like() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        proptest::sample::select(SECTIONS.iter().flat_map(|section| section.keys).map(|key| format!("{}:", key.name)).collect::<Vec<_>>()),
+        proptest::sample::select(
+            SECTIONS
+                .iter()
+                .flat_map(|section| section.keys)
+                .map(|key| format!("{}:", key.name))
+                .collect::<Vec<_>>()
+        ),
         proptest::sample::select(
             [
                 "- ",

@@ -24,10 +24,16 @@ fn variables_go_before_the_file() {
             ("IMGLIFE_BUILDER", ""),
         ],
     );
-    let Some(Provider::Gitlab { project_id, url, .. }) = config.registry.map(|registry| registry.provider) else {
+    let Some(Provider::Gitlab {
+        project_id, url, ..
+    }) = config.registry.map(|registry| registry.provider)
+    else {
         panic!("another provider")
     };
-    assert_eq!((project_id, url.map(|url| url.to_string()).as_deref()), (Some(9), Some("https://a.example.com/")));
+    assert_eq!(
+        (project_id, url.map(|url| url.to_string()).as_deref()),
+        (Some(9), Some("https://a.example.com/"))
+    );
     assert_eq!(config.sync.map(|sync| sync.parallelism), Some(8));
     assert_eq!(config.lifecycle.warn_days, 45);
     assert_eq!(config.build.map(|build| build.builder), Some(None));
@@ -37,17 +43,27 @@ fn variables_go_before_the_file() {
 fn another_provider_by_variable_replaces_the_section() {
     let config = loaded(
         "registry: { url: 'https://gitlab.example.com', project_id: 4, prefix: mine }",
-        &[("IMGLIFE_REGISTRY_PROVIDER", "s3"), ("IMGLIFE_REGISTRY_BUCKET", "packages")],
+        &[
+            ("IMGLIFE_REGISTRY_PROVIDER", "s3"),
+            ("IMGLIFE_REGISTRY_BUCKET", "packages"),
+        ],
     );
     let registry = config.registry.expect("a registry");
     assert_eq!(registry.prefix.as_deref(), Some("mine"));
-    assert!(matches!(registry.provider, Provider::S3 { endpoint: None, bucket, .. } if bucket == "packages"));
+    assert!(
+        matches!(registry.provider, Provider::S3 { endpoint: None, bucket, .. } if bucket == "packages")
+    );
 }
 
 #[test]
 fn wrong_variables_are_named_beside_what_is_wrong_in_the_file() {
-    let variables = [("IMGLIFE_REGISTRY_PROJECT_ID", "x"), ("IMGLIFE_REGISTRY_BUCKET", "b"), ("IMGLIFE_SYNC_PARALLELISM", "0")];
-    let errors = read(&format!("colour: red\n{}", entry("tag: '3'")), &variables).expect_err("it is wrong");
+    let variables = [
+        ("IMGLIFE_REGISTRY_PROJECT_ID", "x"),
+        ("IMGLIFE_REGISTRY_BUCKET", "b"),
+        ("IMGLIFE_SYNC_PARALLELISM", "0"),
+    ];
+    let errors =
+        read(&format!("colour: red\n{}", entry("tag: '3'")), &variables).expect_err("it is wrong");
     assert_snapshot!(errors.render(false), @r#"
     error: unknown key
      --> imglife.yaml:1:1
@@ -73,11 +89,17 @@ fn wrong_variables_are_named_beside_what_is_wrong_in_the_file() {
 
 #[test]
 fn variables_alone_are_enough_for_records() {
-    let variables: Variables =
-        [("IMGLIFE_REGISTRY_URL", "https://gitlab.example.com"), ("IMGLIFE_REGISTRY_PROJECT_ID", "4")].into_iter().collect();
+    let variables: Variables = [
+        ("IMGLIFE_REGISTRY_URL", "https://gitlab.example.com"),
+        ("IMGLIFE_REGISTRY_PROJECT_ID", "4"),
+    ]
+    .into_iter()
+    .collect();
     let config = Config::from_variables(&variables, Path::new("/project")).expect("valid");
-    let lacking: Vec<String> =
-        suffices(&config).into_iter().filter_map(|(name, result)| result.err().map(|reason| format!("{name}: {reason}"))).collect();
+    let lacking: Vec<String> = suffices(&config)
+        .into_iter()
+        .filter_map(|(name, result)| result.err().map(|reason| format!("{name}: {reason}")))
+        .collect();
     assert_snapshot!(lacking.join("\n"), @r#"
     sync: `sync.entries` lists no mirror
     build: `build.images` lists no image
@@ -87,9 +109,12 @@ fn variables_alone_are_enough_for_records() {
     status: neither `sync.entries` nor `build.images` lists anything
     cleanup: there is no `retention`
     "#);
-    let config = Config::from_variables(&Variables::default(), Path::new("/project")).expect("valid");
+    let config =
+        Config::from_variables(&Variables::default(), Path::new("/project")).expect("valid");
     assert!(config.registry.is_none() && config.file.is_none());
-    let variables: Variables = [("IMGLIFE_REGISTRY_PROVIDER", "gitea")].into_iter().collect();
+    let variables: Variables = [("IMGLIFE_REGISTRY_PROVIDER", "gitea")]
+        .into_iter()
+        .collect();
     assert_snapshot!(Config::from_variables(&variables, Path::new("/project")).expect_err("no owner").render(false), @r#"
     error: registry: `owner` is missing
      |

@@ -1,6 +1,7 @@
 //! Archives that `ADD` unpacks.
 //!
-//! They are strangers' work: nothing of them leaves the directory they are unpacked to, but by the links that the image itself has.
+//! They are strangers' work: nothing of them leaves the directory they are unpacked to, but by the
+//! links that the image itself has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -38,7 +39,8 @@ pub(super) fn unpack(mut file: File, latest: u64) -> io::Result<Option<Archive>>
         Packing::Gzip | Packing::Zstd => {
             let mut header = Vec::new();
             // A packed file that is no archive is copied as it is.
-            let read = unpacked(BufReader::new(file.try_clone()?)).and_then(|reader| reader.take(512).read_to_end(&mut header));
+            let read = unpacked(BufReader::new(file.try_clone()?))
+                .and_then(|reader| reader.take(512).read_to_end(&mut header));
             if read.is_err() || !is_tar(&header) {
                 return Ok(None);
             }
@@ -46,12 +48,19 @@ pub(super) fn unpack(mut file: File, latest: u64) -> io::Result<Option<Archive>>
         }
         Packing::None => {}
     }
-    read(TarReader::new(unpacked(BufReader::with_capacity(64 * 1024, file))?), latest).map(Some)
+    read(
+        TarReader::new(unpacked(BufReader::with_capacity(64 * 1024, file))?),
+        latest,
+    )
+    .map(Some)
 }
 
-/// Returns whether a file begins with the header of an archive, by its mark or, where it has none, its checksum.
+/// Returns whether a file begins with the header of an archive, by its mark or, where it has none,
+/// its checksum.
 fn is_tar(start: &[u8]) -> bool {
-    start.len() == 512 && start.iter().any(|byte| *byte != 0) && matches!(TarReader::new(start).next(), Ok(Some(_)))
+    start.len() == 512
+        && start.iter().any(|byte| *byte != 0)
+        && matches!(TarReader::new(start).next(), Ok(Some(_)))
 }
 
 fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
@@ -71,7 +80,16 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
         if entries.len() == MOST_ENTRIES {
             return refused("is one file too many");
         }
-        let TarEntry { kind, mode, uid, gid, modified, size, target, .. } = entry;
+        let TarEntry {
+            kind,
+            mode,
+            uid,
+            gid,
+            modified,
+            size,
+            target,
+            ..
+        } = entry;
         let kind = if kind.is_dir() {
             Kind::Directory
         } else if kind.is_symlink() {
@@ -80,14 +98,21 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
                 Err(_) => return refused("is a link to a name that is no text in UTF-8"),
             }
         } else if kind.is_hard_link() {
-            let first = files.get(&self::parts(&target)?).map(|at| entries[*at].entry.kind.clone());
+            let first = files
+                .get(&self::parts(&target)?)
+                .map(|at| entries[*at].entry.kind.clone());
             match first {
                 Some(kind) => kind,
                 None => return refused("is another name for something that is not in the archive"),
             }
         } else if kind.is_file() || kind.is_contiguous() {
             io::copy(&mut Read::take(&mut archive, size), &mut spool)?;
-            let content = Content::Spooled { spool: shared.clone(), number: entries.len(), offset, size };
+            let content = Content::Spooled {
+                spool: shared.clone(),
+                number: entries.len(),
+                offset,
+                size,
+            };
             offset += size;
             Kind::File(content)
         } else {
@@ -97,7 +122,13 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
             Kind::File(_) => drop(files.insert(parts.clone(), entries.len())),
             _ => drop(files.remove(&parts)),
         }
-        let entry = Entry { kind, mode, uid, gid, modified: modified.min(latest) };
+        let entry = Entry {
+            kind,
+            mode,
+            uid,
+            gid,
+            modified: modified.min(latest),
+        };
         entries.push(Unpacked { parts, entry });
     }
     Ok(Archive { entries })
@@ -105,21 +136,36 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
 
 /// Returns the parts of a path in an archive, which `/` in front does not make absolute.
 fn parts(path: &[u8]) -> io::Result<Vec<String>> {
-    let path = std::str::from_utf8(path).map_err(|_| malformed("a name in it is no text in UTF-8"))?;
-    let parts: Vec<String> = path.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect();
+    let path =
+        std::str::from_utf8(path).map_err(|_| malformed("a name in it is no text in UTF-8"))?;
+    let parts: Vec<String> = path
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .map(str::to_owned)
+        .collect();
     if parts.iter().any(|part| part == "..") {
-        return Err(malformed(&format!("`{}` leads out of it", excerpt(path, 120))));
+        return Err(malformed(&format!(
+            "`{}` leads out of it",
+            excerpt(path, 120)
+        )));
     }
     Ok(parts)
 }
 
 impl Archive {
     /// Puts what is in the archive into `directory`, which is resolved and there.
-    pub(super) fn place(&self, drafting: &mut Drafting<'_>, directory: &str, owner: Option<Owner>) -> Result<(), PlanError> {
+    pub(super) fn place(
+        &self,
+        drafting: &mut Drafting<'_>,
+        directory: &str,
+        owner: Option<Owner>,
+    ) -> Result<(), PlanError> {
         // Links of the archive, by where they came to be: nothing of it goes through one of them.
         let mut links: BTreeSet<String> = BTreeSet::new();
         for Unpacked { parts, entry } in &self.entries {
-            let Some((name, way)) = parts.split_last() else { continue };
+            let Some((name, way)) = parts.split_last() else {
+                continue;
+            };
             let mut parent = directory.to_owned();
             for part in way {
                 let next = join(&parent, part);
@@ -138,7 +184,9 @@ impl Archive {
                 (entry.uid, entry.gid) = (owner.uid, owner.gid);
             }
             match &entry.kind {
-                Kind::Directory if links.contains(&path) => return Err(TreeError::NoDirectory(path).into()),
+                Kind::Directory if links.contains(&path) => {
+                    return Err(TreeError::NoDirectory(path).into());
+                }
                 Kind::Link(_) => drop(links.insert(path.clone())),
                 Kind::File(_) => drop(links.remove(&path)),
                 Kind::Directory => {}
@@ -167,35 +215,64 @@ mod tests {
             header.set_mode(0o4755);
             header.set_uid(5);
             header.set_mtime(900);
-            header.set_size(if kind.is_file() { content.len() as u64 } else { 0 });
+            header.set_size(if kind.is_file() {
+                content.len() as u64
+            } else {
+                0
+            });
             // Not by the checked methods: they refuse what is tried here.
             header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
             if !kind.is_file() {
                 header.as_mut_bytes()[157..157 + content.len()].copy_from_slice(content.as_bytes());
             }
             header.set_cksum();
-            archive.append(&header, if kind.is_file() { content.as_bytes() } else { b"" }).expect("an entry");
+            archive
+                .append(
+                    &header,
+                    if kind.is_file() {
+                        content.as_bytes()
+                    } else {
+                        b""
+                    },
+                )
+                .expect("an entry");
         }
         file(&archive.into_inner().expect("an archive"))
     }
 
     fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(bytes).and_then(|()| file.seek(SeekFrom::Start(0))).expect("written");
+        file.write_all(bytes)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .expect("written");
         file
     }
 
     fn placed(entries: &[(&str, EntryType, &str)]) -> Result<Plan, String> {
-        let archive = unpack(tar(entries), 500).map_err(|error| error.to_string())?.expect("an archive");
+        let archive = unpack(tar(entries), 500)
+            .map_err(|error| error.to_string())?
+            .expect("an archive");
         let mut tree = Tree::default();
-        let attributes = crate::engines::native::tree::Attributes { mode: 0o700, uid: 0, gid: 0 };
-        for (path, node) in
-            [("usr", Node::Directory(attributes)), ("usr/bin", Node::Directory(attributes)), ("bin", Node::Link("usr/bin".to_owned()))]
-        {
+        let attributes = crate::engines::native::tree::Attributes {
+            mode: 0o700,
+            uid: 0,
+            gid: 0,
+        };
+        for (path, node) in [
+            ("usr", Node::Directory(attributes)),
+            ("usr/bin", Node::Directory(attributes)),
+            ("bin", Node::Link("usr/bin".to_owned())),
+        ] {
             tree.put(path, node);
         }
-        let mut drafting = Drafting { tree: &mut tree, plan: Plan::default(), modified: 1 };
-        archive.place(&mut drafting, "", None).map_err(|error| error.to_string())?;
+        let mut drafting = Drafting {
+            tree: &mut tree,
+            plan: Plan::default(),
+            modified: 1,
+        };
+        archive
+            .place(&mut drafting, "", None)
+            .map_err(|error| error.to_string())?;
         Ok(drafting.plan)
     }
 
@@ -210,24 +287,64 @@ mod tests {
         ])
         .expect("a plan");
         let paths: Vec<&str> = plan.entries.keys().map(String::as_str).collect();
-        assert_eq!(paths, ["etc", "etc/link", "usr", "usr/bin", "usr/bin/other", "usr/bin/tool"]);
+        assert_eq!(
+            paths,
+            [
+                "etc",
+                "etc/link",
+                "usr",
+                "usr/bin",
+                "usr/bin/other",
+                "usr/bin/tool"
+            ]
+        );
         let tool = &plan.entries["usr/bin/tool"];
         assert_eq!((tool.mode, tool.uid, tool.modified), (0o4755, 5, 500));
         assert_eq!(tool.kind, plan.entries["usr/bin/other"].kind);
-        assert_eq!(plan.entries["usr/bin"].mode, 0o700, "a link that is there is gone through, not replaced");
+        assert_eq!(
+            plan.entries["usr/bin"].mode, 0o700,
+            "a link that is there is gone through, not replaced"
+        );
     }
 
     #[test]
     fn hostile_archives_are_refused() {
         for (entries, message) in [
-            (&[("../x", EntryType::Regular, "")][..], "`../x` leads out of it"),
-            (&[("a/../../x", EntryType::Regular, "")], "`a/../../x` leads out of it"),
-            (&[("l", EntryType::Symlink, "/etc"), ("l/passwd", EntryType::Regular, "x")], "`/l` is no directory in the image"),
-            (&[("l", EntryType::Symlink, "usr"), ("l/", EntryType::Directory, "")], "`/l` is no directory in the image"),
-            (&[("h", EntryType::Link, "/etc/shadow")], "`h` is another name for something that is not in the archive"),
+            (
+                &[("../x", EntryType::Regular, "")][..],
+                "`../x` leads out of it",
+            ),
+            (
+                &[("a/../../x", EntryType::Regular, "")],
+                "`a/../../x` leads out of it",
+            ),
+            (
+                &[
+                    ("l", EntryType::Symlink, "/etc"),
+                    ("l/passwd", EntryType::Regular, "x"),
+                ],
+                "`/l` is no directory in the image",
+            ),
+            (
+                &[
+                    ("l", EntryType::Symlink, "usr"),
+                    ("l/", EntryType::Directory, ""),
+                ],
+                "`/l` is no directory in the image",
+            ),
+            (
+                &[("h", EntryType::Link, "/etc/shadow")],
+                "`h` is another name for something that is not in the archive",
+            ),
             (&[("h", EntryType::Link, "../x")], "`../x` leads out of it"),
-            (&[("null", EntryType::Char, "")], "`null` is a device, a pipe or something else that is not unpacked"),
-            (&[("d/.wh.x", EntryType::Regular, "")], "`d/.wh.x` is a name that means a removed file in a layer"),
+            (
+                &[("null", EntryType::Char, "")],
+                "`null` is a device, a pipe or something else that is not unpacked",
+            ),
+            (
+                &[("d/.wh.x", EntryType::Regular, "")],
+                "`d/.wh.x` is a name that means a removed file in a layer",
+            ),
         ] {
             assert_eq!(placed(entries).expect_err(message), message);
         }
@@ -236,10 +353,20 @@ mod tests {
     #[test]
     fn what_is_no_archive_is_told() {
         let gzip = |bytes: &[u8]| {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("gzip")
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder
+                .write_all(bytes)
+                .and_then(|()| encoder.finish())
+                .expect("gzip")
         };
-        for bytes in [b"text".to_vec(), vec![0; 2000], vec![b'x'; 2000], gzip(b"text"), b"\x1f\x8bno".to_vec()] {
+        for bytes in [
+            b"text".to_vec(),
+            vec![0; 2000],
+            vec![b'x'; 2000],
+            gzip(b"text"),
+            b"\x1f\x8bno".to_vec(),
+        ] {
             assert!(unpack(file(&bytes), 0).expect("no error").is_none());
         }
         assert!(unpack(file(b"BZh91AY"), 0).is_err());

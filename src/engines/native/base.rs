@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use super::config::{Config, ConfigError};
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
-use crate::model::{Descriptor, Digest, ImageReference, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::model::{
+    Descriptor, Digest, ImageReference, Manifest, ManifestContent, Platform, Reference, Repository,
+};
 use crate::registry::{ImageStore, PlaceError, verified};
 
 /// The largest configuration that is read, in bytes.
@@ -22,9 +24,16 @@ pub(super) enum BaseError {
     #[error("there is no base {0}")]
     Absent(ImageReference),
     #[error("the base {image} is incomplete: {digest} is not there")]
-    Incomplete { image: ImageReference, digest: Digest },
+    Incomplete {
+        image: ImageReference,
+        digest: Digest,
+    },
     #[error("the base {image} has no {wanted}; it has {found}")]
-    NoPlatform { image: ImageReference, wanted: Platform, found: String },
+    NoPlatform {
+        image: ImageReference,
+        wanted: Platform,
+        found: String,
+    },
     #[error("the base {0} is no image: {1}")]
     NoImage(ImageReference, String),
     #[error("the configuration of the base {image} cannot be used")]
@@ -34,7 +43,10 @@ pub(super) enum BaseError {
         error: ConfigError,
     },
     #[error("the base {image} leaves a trigger for builds upon it: ONBUILD {trigger}")]
-    Trigger { image: ImageReference, trigger: String },
+    Trigger {
+        image: ImageReference,
+        trigger: String,
+    },
 }
 
 /// The base of one platform.
@@ -58,7 +70,12 @@ impl BaseImage<'_> {
     pub(super) async fn read(&self, platforms: &[Platform]) -> Result<Vec<Base>, BaseError> {
         let root = self.root().await?;
         let found = self.found(&root).await?;
-        futures_util::future::try_join_all(platforms.iter().map(|platform| self.base(&root, &found, platform))).await
+        futures_util::future::try_join_all(
+            platforms
+                .iter()
+                .map(|platform| self.base(&root, &found, platform)),
+        )
+        .await
     }
 
     fn repository(&self) -> &Repository {
@@ -71,16 +88,24 @@ impl BaseImage<'_> {
             (None, Some(tag)) => Reference::Tag(tag.clone()),
             (None, None) => return Err(BaseError::Absent(self.image.clone())),
         };
-        self.manifest(&reference).await?.ok_or_else(|| BaseError::Absent(self.image.clone()))
+        self.manifest(&reference)
+            .await?
+            .ok_or_else(|| BaseError::Absent(self.image.clone()))
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, BaseError> {
-        self.store.manifest(self.repository(), reference).await.map_err(|error| BaseError::Place(self.image.clone(), error))
+        self.store
+            .manifest(self.repository(), reference)
+            .await
+            .map_err(|error| BaseError::Place(self.image.clone(), error))
     }
 
     async fn child(&self, digest: &Digest) -> Result<Manifest, BaseError> {
         let manifest = self.manifest(&Reference::Digest(digest.clone())).await?;
-        manifest.ok_or_else(|| BaseError::Incomplete { image: self.image.clone(), digest: digest.clone() })
+        manifest.ok_or_else(|| BaseError::Incomplete {
+            image: self.image.clone(),
+            digest: digest.clone(),
+        })
     }
 
     /// Returns the images of an index, with those of indexes in it; nothing of an image.
@@ -89,7 +114,10 @@ impl BaseImage<'_> {
         let mut indexes = vec![(root.clone(), 0)];
         while let Some((index, depth)) = indexes.pop() {
             for child in index.children().unwrap_or_default() {
-                let is_index = matches!(child.media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST);
+                let is_index = matches!(
+                    child.media_type.as_str(),
+                    media_type::OCI_INDEX | media_type::DOCKER_LIST
+                );
                 if is_index && depth < DEEPEST_NESTING {
                     indexes.push((self.child(&child.digest).await?, depth + 1));
                 } else if !is_index && child.attests_to().is_none() {
@@ -100,60 +128,111 @@ impl BaseImage<'_> {
         Ok(found)
     }
 
-    async fn base(&self, root: &Manifest, found: &[Descriptor], wanted: &Platform) -> Result<Base, BaseError> {
-        let none = |found: String| BaseError::NoPlatform { image: self.image.clone(), wanted: wanted.clone(), found };
+    async fn base(
+        &self,
+        root: &Manifest,
+        found: &[Descriptor],
+        wanted: &Platform,
+    ) -> Result<Base, BaseError> {
+        let none = |found: String| BaseError::NoPlatform {
+            image: self.image.clone(),
+            wanted: wanted.clone(),
+            found,
+        };
         let (manifest, platform) = if root.children().is_some() {
-            let named = found.iter().filter_map(|child| Some((child, child.platform.as_ref()?)));
+            let named = found
+                .iter()
+                .filter_map(|child| Some((child, child.platform.as_ref()?)));
             let matching = named.clone().find(|(_, platform)| platform.matches(wanted));
             let Some((child, platform)) = matching else {
-                let mut names: Vec<String> = named.map(|(_, platform)| platform.to_string()).collect();
+                let mut names: Vec<String> =
+                    named.map(|(_, platform)| platform.to_string()).collect();
                 names.dedup();
-                return Err(none(if names.is_empty() { "no platforms".to_owned() } else { names.join(", ") }));
+                return Err(none(if names.is_empty() {
+                    "no platforms".to_owned()
+                } else {
+                    names.join(", ")
+                }));
             };
             (self.child(&child.digest).await?, Some(platform.clone()))
         } else {
             (root.clone(), None)
         };
         let no_image = |problem: String| BaseError::NoImage(self.image.clone(), problem);
-        let ManifestContent::Image { config: Some(config), layers } = &manifest.content else {
+        let ManifestContent::Image {
+            config: Some(config),
+            layers,
+        } = &manifest.content
+        else {
             return Err(no_image("it has no configuration".to_owned()));
         };
-        if !matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) {
-            return Err(no_image(format!("its configuration has the type `{}`", crate::model::text::excerpt(&config.media_type, 80))));
+        if !matches!(
+            config.media_type.as_str(),
+            media_type::OCI_CONFIG | media_type::DOCKER_CONFIG
+        ) {
+            return Err(no_image(format!(
+                "its configuration has the type `{}`",
+                crate::model::text::excerpt(&config.media_type, 80)
+            )));
         }
         let bytes = self.config(config).await?;
-        let config =
-            Config::of_base(&bytes, layers.len(), self.created).map_err(|error| BaseError::Config { image: self.image.clone(), error })?;
+        let config = Config::of_base(&bytes, layers.len(), self.created).map_err(|error| {
+            BaseError::Config {
+                image: self.image.clone(),
+                error,
+            }
+        })?;
         if let Some(trigger) = config.trigger() {
             let trigger = crate::model::text::excerpt(&trigger, 120);
-            return Err(BaseError::Trigger { image: self.image.clone(), trigger });
+            return Err(BaseError::Trigger {
+                image: self.image.clone(),
+                trigger,
+            });
         }
         let platform = platform.unwrap_or_else(|| config.platform());
         if !platform.matches(wanted) {
             return Err(none(platform.to_string()));
         }
         if platform.os != "linux" {
-            return Err(no_image(format!("layers for {} are of another form", platform.os)));
+            return Err(no_image(format!(
+                "layers for {} are of another form",
+                platform.os
+            )));
         }
-        Ok(Base { platform, config, layers: layers.iter().map(converted).collect() })
+        Ok(Base {
+            platform,
+            config,
+            layers: layers.iter().map(converted).collect(),
+        })
     }
 
     async fn config(&self, descriptor: &Descriptor) -> Result<Bytes, BaseError> {
         if descriptor.size > LARGEST_CONFIG {
-            return Err(BaseError::NoImage(self.image.clone(), format!("its configuration has {} bytes", descriptor.size)));
+            return Err(BaseError::NoImage(
+                self.image.clone(),
+                format!("its configuration has {} bytes", descriptor.size),
+            ));
         }
-        let place = self.repository().host().map_or_else(|| self.repository().to_string(), ToString::to_string);
+        let place = self
+            .repository()
+            .host()
+            .map_or_else(|| self.repository().to_string(), ToString::to_string);
         let read = async {
-            let stream = verified(self.store.blob(self.repository(), descriptor, 0).await?, descriptor, place);
+            let stream = verified(
+                self.store.blob(self.repository(), descriptor, 0).await?,
+                descriptor,
+                place,
+            );
             let pieces: Vec<Bytes> = stream.try_collect().await?;
             Ok(Bytes::from(pieces.concat()))
         };
-        read.await.map_err(|error| BaseError::Place(self.image.clone(), error))
+        read.await
+            .map_err(|error| BaseError::Place(self.image.clone(), error))
     }
 }
 
-/// Returns a layer of Docker's types as one of the OCI's, which mean the same bytes: annotations are legal only in OCI manifests, and
-/// those name no others.
+/// Returns a layer of Docker's types as one of the OCI's, which mean the same bytes: annotations
+/// are legal only in OCI manifests, and those name no others.
 fn converted(layer: &Descriptor) -> Descriptor {
     let media_type = match layer.media_type.as_str() {
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => format!("{OCI_LAYER}+gzip"),
@@ -164,5 +243,8 @@ fn converted(layer: &Descriptor) -> Descriptor {
         }
         other => other.to_owned(),
     };
-    Descriptor { media_type, ..layer.clone() }
+    Descriptor {
+        media_type,
+        ..layer.clone()
+    }
 }

@@ -46,35 +46,78 @@ pub(super) enum Made<'a> {
 }
 
 impl Config {
-    /// Returns the configuration in `bytes` of a base that has `layers` layers, to be changed at the time `created`.
-    pub(super) fn of_base(bytes: &[u8], layers: usize, created: DateTime<Utc>) -> Result<Config, ConfigError> {
-        let mut all: Map<String, Value> = serde_json::from_slice(bytes).map_err(|_| ConfigError::Malformed)?;
-        let diff_ids = all.get("rootfs").and_then(|rootfs| rootfs["diff_ids"].as_array()).ok_or(ConfigError::Malformed)?.len();
+    /// Returns the configuration in `bytes` of a base that has `layers` layers, to be changed at
+    /// the time `created`.
+    pub(super) fn of_base(
+        bytes: &[u8],
+        layers: usize,
+        created: DateTime<Utc>,
+    ) -> Result<Config, ConfigError> {
+        let mut all: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|_| ConfigError::Malformed)?;
+        let diff_ids = all
+            .get("rootfs")
+            .and_then(|rootfs| rootfs["diff_ids"].as_array())
+            .ok_or(ConfigError::Malformed)?
+            .len();
         if diff_ids != layers {
             return Err(ConfigError::Layers { layers, diff_ids });
         }
         let created = created.to_rfc3339_opts(SecondsFormat::Secs, true);
         // What Docker's own format says of the build of the base.
-        for key in ["id", "parent", "container", "container_config", "docker_version", "throwaway", "Size", "moby.buildkit.buildinfo.v1"] {
+        for key in [
+            "id",
+            "parent",
+            "container",
+            "container_config",
+            "docker_version",
+            "throwaway",
+            "Size",
+            "moby.buildkit.buildinfo.v1",
+        ] {
             all.remove(key);
         }
         all.insert("created".to_owned(), json!(created));
-        let history = all.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
-        let of_layers = history.iter().filter(|entry| entry["empty_layer"] != json!(true)).count();
-        // A history that does not fit makes some tools refuse the image; one that is made up at least counts right.
-        let history = if of_layers == layers { history } else { vec![json!({ "created_by": "the base image" }); layers] };
+        let history = all
+            .get("history")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let of_layers = history
+            .iter()
+            .filter(|entry| entry["empty_layer"] != json!(true))
+            .count();
+        // A history that does not fit makes some tools refuse the image; one that is made up at
+        // least counts right.
+        let history = if of_layers == layers {
+            history
+        } else {
+            vec![json!({ "created_by": "the base image" }); layers]
+        };
         all.insert("history".to_owned(), history.into());
         if !all.get("config").is_some_and(Value::is_object) {
             all.insert("config".to_owned(), json!({}));
         }
-        let mut config = Config { all, created, shell: Vec::new(), has_own_command: false, ports: 0 };
+        let mut config = Config {
+            all,
+            created,
+            shell: Vec::new(),
+            has_own_command: false,
+            ports: 0,
+        };
         config.shell = strings(&config.section()["Shell"]);
         Ok(config)
     }
 
     /// Returns the platform that the configuration is for.
     pub(super) fn platform(&self) -> Platform {
-        let text = |key: &str| self.all.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = |key: &str| {
+            self.all
+                .get(key)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
         Platform {
             os: text("os").unwrap_or_else(|| "linux".to_owned()),
             architecture: text("architecture").unwrap_or_default(),
@@ -89,13 +132,22 @@ impl Config {
     }
 
     pub(super) fn environment(&self) -> Vec<(String, String)> {
-        let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        strings(&self.section()["Env"]).into_iter().filter_map(pair).collect()
+        let pair = |text: String| {
+            text.split_once('=')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        strings(&self.section()["Env"])
+            .into_iter()
+            .filter_map(pair)
+            .collect()
     }
 
     /// Returns the user that programs run as, where it says one.
     pub(super) fn user(&self) -> Option<String> {
-        self.section()["User"].as_str().filter(|user| !user.is_empty()).map(str::to_owned)
+        self.section()["User"]
+            .as_str()
+            .filter(|user| !user.is_empty())
+            .map(str::to_owned)
     }
 
     /// Returns the working directory, which is absolute.
@@ -123,7 +175,9 @@ impl Config {
 
     /// Adds names to an object whose values are empty objects.
     fn extend(&mut self, key: &str, names: impl IntoIterator<Item = String>) {
-        let Some(section) = self.all.get_mut("config").and_then(Value::as_object_mut) else { return };
+        let Some(section) = self.all.get_mut("config").and_then(Value::as_object_mut) else {
+            return;
+        };
         let object = section.entry(key).or_insert(Value::Null);
         if !object.is_object() {
             *object = json!({});
@@ -133,7 +187,8 @@ impl Config {
         }
     }
 
-    /// Changes the configuration as an instruction says, and adds it to the history with what it `made`.
+    /// Changes the configuration as an instruction says, and adds it to the history with what it
+    /// `made`.
     pub(super) fn apply(&mut self, action: &Action, made: &Made<'_>) -> Result<(), ConfigError> {
         match action {
             Action::Environment(pairs) => {
@@ -141,12 +196,26 @@ impl Config {
                 for (name, value) in pairs {
                     set(&mut environment, name, value);
                 }
-                self.put("Env", environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().into());
+                self.put(
+                    "Env",
+                    environment
+                        .into_iter()
+                        .map(|(name, value)| format!("{name}={value}"))
+                        .collect::<Vec<_>>()
+                        .into(),
+                );
             }
             Action::Labels(pairs) => self.label(pairs.iter().map(|(name, value)| (name, value))),
             Action::WorkingDirectory(path) => {
-                let directory = if path.starts_with('/') { path.clone() } else { format!("{}/{path}", self.working_directory()) };
-                self.put("WorkingDir", format!("/{}", crate::dockerfile::patterns::clean(&directory)).into());
+                let directory = if path.starts_with('/') {
+                    path.clone()
+                } else {
+                    format!("{}/{path}", self.working_directory())
+                };
+                self.put(
+                    "WorkingDir",
+                    format!("/{}", crate::dockerfile::patterns::clean(&directory)).into(),
+                );
             }
             Action::User(user) => self.put("User", user.as_str().into()),
             Action::Expose(words) => {
@@ -183,15 +252,27 @@ impl Config {
             Action::Healthcheck(health) => {
                 self.put("Healthcheck", checked(health));
             }
-            Action::Author(author) => drop(self.all.insert("author".to_owned(), author.as_str().into())),
-            Action::Copy(_) | Action::Argument(_) | Action::From(_) | Action::Run { .. } | Action::OnBuild => {}
+            Action::Author(author) => {
+                drop(self.all.insert("author".to_owned(), author.as_str().into()))
+            }
+            Action::Copy(_)
+            | Action::Argument(_)
+            | Action::From(_)
+            | Action::Run { .. }
+            | Action::OnBuild => {}
         }
-        let Some(created_by) = written(action) else { return Ok(()) };
+        let Some(created_by) = written(action) else {
+            return Ok(());
+        };
         let mut entry = json!({ "created": self.created, "created_by": created_by });
         match made {
             Made::Nothing => entry["empty_layer"] = true.into(),
             Made::Layer(diff_id) => {
-                if let Some(diff_ids) = self.all.get_mut("rootfs").and_then(|rootfs| rootfs["diff_ids"].as_array_mut()) {
+                if let Some(diff_ids) = self
+                    .all
+                    .get_mut("rootfs")
+                    .and_then(|rootfs| rootfs["diff_ids"].as_array_mut())
+                {
                     diff_ids.push(json!(diff_id));
                 }
             }
@@ -204,9 +285,17 @@ impl Config {
 
     /// Adds labels, in place of those of the same names.
     pub(super) fn label<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a String, &'a String)>) {
-        let mut labels: BTreeMap<String, Value> =
-            self.section()["Labels"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
-        labels.extend(pairs.into_iter().map(|(name, value)| (name.clone(), value.as_str().into())));
+        let mut labels: BTreeMap<String, Value> = self.section()["Labels"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        labels.extend(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.clone(), value.as_str().into())),
+        );
         self.put("Labels", Value::Object(labels.into_iter().collect()));
     }
 
@@ -217,26 +306,50 @@ impl Config {
     fn words(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => words.clone(),
-            Command::Shell(line) => self.shell_words().into_iter().chain([line.clone()]).collect(),
+            Command::Shell(line) => self
+                .shell_words()
+                .into_iter()
+                .chain([line.clone()])
+                .collect(),
         }
     }
 
     fn shell_words(&self) -> Vec<String> {
-        if self.shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { self.shell.clone() }
+        if self.shell.is_empty() {
+            vec!["/bin/sh".to_owned(), "-c".to_owned()]
+        } else {
+            self.shell.clone()
+        }
     }
 }
 
 /// Returns a check in Docker's form, in which times are in nanoseconds.
 fn checked(health: &Health) -> Value {
-    let Health::Check { command, interval, timeout, start_period, start_interval, retries } = health else {
+    let Health::Check {
+        command,
+        interval,
+        timeout,
+        start_period,
+        start_interval,
+        retries,
+    } = health
+    else {
         return json!({ "Test": ["NONE"] });
     };
     let test: Vec<String> = match command {
-        Command::Exec(words) => ["CMD".to_owned()].into_iter().chain(words.iter().cloned()).collect(),
+        Command::Exec(words) => ["CMD".to_owned()]
+            .into_iter()
+            .chain(words.iter().cloned())
+            .collect(),
         Command::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
     };
     let mut check = json!({ "Test": test });
-    for (key, time) in [("Interval", interval), ("Timeout", timeout), ("StartPeriod", start_period), ("StartInterval", start_interval)] {
+    for (key, time) in [
+        ("Interval", interval),
+        ("Timeout", timeout),
+        ("StartPeriod", start_period),
+        ("StartInterval", start_interval),
+    ] {
         if let Some(nanoseconds) = time.and_then(|time| u64::try_from(time.as_nanos()).ok()) {
             check[key] = nanoseconds.into();
         }
@@ -248,7 +361,13 @@ fn checked(health: &Health) -> Value {
 }
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What a word of `EXPOSE` names.
@@ -267,12 +386,21 @@ fn exposed(word: &str) -> Option<Exposed> {
     }
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then_some(Exposed { ports: first..=last, protocol })
+    (first <= last).then_some(Exposed {
+        ports: first..=last,
+        protocol,
+    })
 }
 
 /// Returns an instruction as the history shows it; `None` for what leaves no trace there.
 fn written(action: &Action) -> Option<String> {
-    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+    let pairs = |pairs: &[(String, String)]| {
+        pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let command = |command: &Command| match command {
         Command::Exec(words) => json!(words).to_string(),
         Command::Shell(line) => line.clone(),
@@ -292,7 +420,9 @@ fn written(action: &Action) -> Option<String> {
         Action::StopSignal(signal) => format!("STOPSIGNAL {signal}"),
         Action::Shell(words) => format!("SHELL {}", json!(words)),
         Action::Healthcheck(Health::None) => "HEALTHCHECK NONE".to_owned(),
-        Action::Healthcheck(Health::Check { command: line, .. }) => format!("HEALTHCHECK CMD {}", command(line)),
+        Action::Healthcheck(Health::Check { command: line, .. }) => {
+            format!("HEALTHCHECK CMD {}", command(line))
+        }
         Action::Author(author) => format!("MAINTAINER {author}"),
     })
 }
@@ -327,9 +457,15 @@ mod tests {
     fn built(config: &Value, lines: &str) -> Value {
         let mut config = base(config);
         let (arguments, environment) = (BTreeMap::new(), config.environment());
-        let setting = Setting { arguments: &arguments, target: None, environment: Some(&environment) };
+        let setting = Setting {
+            arguments: &arguments,
+            target: None,
+            environment: Some(&environment),
+        };
         for step in steps(&format!("FROM a\n{lines}"), &setting).expect("steps") {
-            config.apply(&step.action, &Made::Nothing).expect("a change");
+            config
+                .apply(&step.action, &Made::Nothing)
+                .expect("a change");
         }
         serde_json::from_slice(&config.into_bytes()).expect("JSON")
     }
@@ -350,44 +486,90 @@ mod tests {
             "Healthcheck": { "Test": ["CMD-SHELL", "check it"], "Interval": 5_000_000_000_u64, "Retries": 2 },
         });
         assert_eq!(built["config"], expected);
-        assert_eq!((&built["author"], &built["created"], &built["variant"]), (&json!("me"), &json!("2026-01-02T03:04:05Z"), &json!("v8")));
+        assert_eq!(
+            (&built["author"], &built["created"], &built["variant"]),
+            (&json!("me"), &json!("2026-01-02T03:04:05Z"), &json!("v8"))
+        );
         assert!(built.get("container").is_none() && built.get("docker_version").is_none());
-        let history: Vec<&str> =
-            built["history"].as_array().expect("a list").iter().filter_map(|entry| entry["created_by"].as_str()).collect();
-        assert_eq!(history[..3], ["base", "ENV A=2 B=/bin", "LABEL x=own z=a b"]);
+        let history: Vec<&str> = built["history"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|entry| entry["created_by"].as_str())
+            .collect();
+        assert_eq!(
+            history[..3],
+            ["base", "ENV A=2 B=/bin", "LABEL x=own z=a b"]
+        );
         assert_eq!((history.len(), history.last()), (11, Some(&"ARG X=1")));
     }
 
     #[test]
     fn an_entry_point_drops_the_command_of_the_base_only() {
         let config = json!({ "Cmd": ["sh"], "Entrypoint": ["base"] });
-        assert_eq!(built(&config, "CMD [\"x\"]\nENTRYPOINT y")["config"], json!({ "Cmd": ["x"], "Entrypoint": ["/bin/sh", "-c", "y"] }));
-        assert_eq!(built(&config, "SHELL [\"bash\"]\nENTRYPOINT y")["config"], json!({ "Entrypoint": ["bash", "y"], "Shell": ["bash"] }));
-        assert_eq!(built(&config, "CMD [\"x\"]")["config"], json!({ "Cmd": ["x"], "Entrypoint": ["base"] }));
+        assert_eq!(
+            built(&config, "CMD [\"x\"]\nENTRYPOINT y")["config"],
+            json!({ "Cmd": ["x"], "Entrypoint": ["/bin/sh", "-c", "y"] })
+        );
+        assert_eq!(
+            built(&config, "SHELL [\"bash\"]\nENTRYPOINT y")["config"],
+            json!({ "Entrypoint": ["bash", "y"], "Shell": ["bash"] })
+        );
+        assert_eq!(
+            built(&config, "CMD [\"x\"]")["config"],
+            json!({ "Cmd": ["x"], "Entrypoint": ["base"] })
+        );
     }
 
     #[test]
     fn layers_are_counted_and_a_history_that_does_not_fit_is_made_up() {
         let mut config = base(&Value::Null);
-        config.apply(&Action::WorkingDirectory("/x".to_owned()), &Made::Layer(&Digest::sha256(b"two"))).expect("a change");
+        config
+            .apply(
+                &Action::WorkingDirectory("/x".to_owned()),
+                &Made::Layer(&Digest::sha256(b"two")),
+            )
+            .expect("a change");
         let bytes = config.into_bytes();
         let read: Value = serde_json::from_slice(&bytes).expect("JSON");
-        assert_eq!(read["rootfs"]["diff_ids"], json!(["sha256:one", Digest::sha256(b"two")]));
+        assert_eq!(
+            read["rootfs"]["diff_ids"],
+            json!(["sha256:one", Digest::sha256(b"two")])
+        );
         assert_eq!(read["history"][1]["empty_layer"], Value::Null);
         let created = DateTime::<Utc>::UNIX_EPOCH;
-        assert_eq!(Config::of_base(&bytes, 3, created).err(), Some(ConfigError::Layers { layers: 3, diff_ids: 2 }));
-        assert_eq!(Config::of_base(b"[]", 0, created).err(), Some(ConfigError::Malformed));
+        assert_eq!(
+            Config::of_base(&bytes, 3, created).err(),
+            Some(ConfigError::Layers {
+                layers: 3,
+                diff_ids: 2
+            })
+        );
+        assert_eq!(
+            Config::of_base(b"[]", 0, created).err(),
+            Some(ConfigError::Malformed)
+        );
         let bare = json!({ "rootfs": { "diff_ids": ["a", "b"] } }).to_string();
-        let read: Value =
-            serde_json::from_slice(&Config::of_base(bare.as_bytes(), 2, created).expect("a base").into_bytes()).expect("JSON");
+        let read: Value = serde_json::from_slice(
+            &Config::of_base(bare.as_bytes(), 2, created)
+                .expect("a base")
+                .into_bytes(),
+        )
+        .expect("JSON");
         assert_eq!(read["history"].as_array().map(Vec::len), Some(2));
     }
 
     #[test]
     fn an_empty_entry_point_drops_that_of_the_base() {
         let config = json!({ "Cmd": ["sh"], "Entrypoint": ["base"] });
-        assert_eq!(built(&config, "ENTRYPOINT []")["config"], json!({ "Entrypoint": [] }));
-        assert_eq!(built(&config, "ENTRYPOINT [ ]\nCMD [\"x\"]")["config"], json!({ "Entrypoint": [], "Cmd": ["x"] }));
+        assert_eq!(
+            built(&config, "ENTRYPOINT []")["config"],
+            json!({ "Entrypoint": [] })
+        );
+        assert_eq!(
+            built(&config, "ENTRYPOINT [ ]\nCMD [\"x\"]")["config"],
+            json!({ "Entrypoint": [], "Cmd": ["x"] })
+        );
     }
 
     #[test]
@@ -395,10 +577,16 @@ mod tests {
         let mut config = base(&json!({}));
         let all = Action::Expose(vec!["1-65535/udp".to_owned()]);
         config.apply(&all, &Made::Nothing).expect("all ports");
-        assert_eq!(config.section()["ExposedPorts"].as_object().map(Map::len), Some(65_535));
+        assert_eq!(
+            config.section()["ExposedPorts"].as_object().map(Map::len),
+            Some(65_535)
+        );
         assert_eq!(config.apply(&all, &Made::Nothing), Err(ConfigError::Ports));
         let many = Action::Expose(vec!["1-65535".to_owned(); 100_000]);
-        assert_eq!(base(&json!({})).apply(&many, &Made::Nothing), Err(ConfigError::Ports));
+        assert_eq!(
+            base(&json!({})).apply(&many, &Made::Nothing),
+            Err(ConfigError::Ports)
+        );
     }
 
     #[test]
@@ -419,10 +607,21 @@ mod tests {
         .to_string();
         let created = "2026-01-02T03:04:05Z".parse().expect("a time");
         crate::model::fuzz_tests::fuzz("configurations of bases", &[&seed], |input| {
-            let Ok(mut config) = Config::of_base(input, 1, created) else { return };
-            drop((config.platform(), config.trigger(), config.user(), config.working_directory()));
+            let Ok(mut config) = Config::of_base(input, 1, created) else {
+                return;
+            };
+            drop((
+                config.platform(),
+                config.trigger(),
+                config.user(),
+                config.working_directory(),
+            ));
             let (arguments, environment) = (BTreeMap::new(), config.environment());
-            let setting = Setting { arguments: &arguments, target: None, environment: Some(&environment) };
+            let setting = Setting {
+                arguments: &arguments,
+                target: None,
+                environment: Some(&environment),
+            };
             let lines = "FROM a\nENV A=$PATH\nLABEL a=c\nUSER b\nWORKDIR y\nEXPOSE 81\nVOLUME /z\nCMD x\nSTOPSIGNAL 9\nHEALTHCHECK NONE\n";
             for step in steps(lines, &setting).unwrap_or_default() {
                 drop(config.apply(&step.action, &Made::Nothing));

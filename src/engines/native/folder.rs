@@ -1,6 +1,8 @@
-//! The folder that `COPY` and `ADD` read from: what is in it, without what `.dockerignore` leaves out.
+//! The folder that `COPY` and `ADD` read from: what is in it, without what `.dockerignore` leaves
+//! out.
 //!
-//! Nothing outside of it is ever read: links are followed within it only, and never while files are listed or opened.
+//! Nothing outside of it is ever read: links are followed within it only, and never while files are
+//! listed or opened.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -70,7 +72,11 @@ impl Folder {
         let mut all = BTreeMap::new();
         let mut directories = vec![String::new()];
         while let Some(directory) = directories.pop() {
-            let shown = if directory.is_empty() { "." } else { &directory };
+            let shown = if directory.is_empty() {
+                "."
+            } else {
+                &directory
+            };
             let unreadable = |error| FolderError::Unreadable(shown.to_owned(), error);
             for entry in fs::read_dir(root.join(&directory)).map_err(unreadable)? {
                 let entry = entry.map_err(unreadable)?;
@@ -96,22 +102,37 @@ impl Folder {
                 all.insert(path, (found, left_out));
             }
         }
-        Ok(Folder { root, entries: without_ignored(all) })
+        Ok(Folder {
+            root,
+            entries: without_ignored(all),
+        })
     }
 
     /// Returns a folder for what reads none.
     pub(super) fn empty() -> Folder {
-        Folder { root: PathBuf::new(), entries: BTreeMap::new() }
+        Folder {
+            root: PathBuf::new(),
+            entries: BTreeMap::new(),
+        }
     }
 
     pub(super) fn get(&self, path: &str) -> Option<&Found> {
         const TOP: &Found = &Found::Directory { mode: 0o755 };
-        if path.is_empty() { Some(TOP) } else { self.entries.get(path) }
+        if path.is_empty() {
+            Some(TOP)
+        } else {
+            self.entries.get(path)
+        }
     }
 
-    /// Returns what is in the directory `path` and below, in the order of their paths, which are relative to it.
+    /// Returns what is in the directory `path` and below, in the order of their paths, which are
+    /// relative to it.
     pub(super) fn below<'a>(&'a self, path: &str) -> impl Iterator<Item = (&'a str, &'a Found)> {
-        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let prefix = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}/")
+        };
         let length = prefix.len();
         let start = prefix.clone();
         self.entries
@@ -122,7 +143,11 @@ impl Folder {
 
     /// Returns the paths that a pattern matches.
     pub(super) fn matching(&self, pattern: &Glob) -> Vec<&str> {
-        self.entries.keys().map(String::as_str).filter(|path| pattern.matches(path)).collect()
+        self.entries
+            .keys()
+            .map(String::as_str)
+            .filter(|path| pattern.matches(path))
+            .collect()
     }
 
     /// Returns where `path` leads once its links are followed, which must be within the folder.
@@ -174,8 +199,15 @@ impl Folder {
 /// Opens a file that a link did not take the place of meanwhile.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let file = File::options().read(true).custom_flags(no_follow).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file any more")) }
+    let file = File::options()
+        .read(true)
+        .custom_flags(no_follow)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no file any more"))
+    }
 }
 
 fn found(entry: &fs::DirEntry) -> io::Result<Found> {
@@ -185,7 +217,10 @@ fn found(entry: &fs::DirEntry) -> io::Result<Found> {
     Ok(if kind.is_dir() {
         Found::Directory { mode }
     } else if kind.is_file() {
-        Found::File { mode, size: metadata.len() }
+        Found::File {
+            mode,
+            size: metadata.len(),
+        }
     } else if kind.is_symlink() {
         match fs::read_link(entry.path())?.into_os_string().into_string() {
             Ok(target) => Found::Link { target },
@@ -204,7 +239,9 @@ fn ignore_rules(root: &Path) -> Result<Ignore, FolderError> {
         Err(error) => return Err(unreadable(error)),
     };
     let mut text = String::new();
-    file.take(LONGEST_IGNORE).read_to_string(&mut text).map_err(unreadable)?;
+    file.take(LONGEST_IGNORE)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
     Ignore::parse(&text).map_err(FolderError::Ignore)
 }
 
@@ -214,9 +251,15 @@ fn without_ignored(all: BTreeMap<String, (Found, bool)>) -> BTreeMap<String, Fou
     for (path, _) in all.iter().filter(|(_, (_, left_out))| !left_out) {
         needed.extend(path.match_indices('/').map(|(end, _)| &path[..end]));
     }
-    let kept: std::collections::BTreeSet<String> =
-        all.iter().filter(|(path, (_, left_out))| !left_out || needed.contains(path.as_str())).map(|(path, _)| path.clone()).collect();
-    all.into_iter().filter(|(path, _)| kept.contains(path)).map(|(path, (found, _))| (path, found)).collect()
+    let kept: std::collections::BTreeSet<String> = all
+        .iter()
+        .filter(|(path, (_, left_out))| !left_out || needed.contains(path.as_str()))
+        .map(|(path, _)| path.clone())
+        .collect();
+    all.into_iter()
+        .filter(|(path, _)| kept.contains(path))
+        .map(|(path, (found, _))| (path, found))
+        .collect()
 }
 
 #[cfg(test)]
@@ -251,10 +294,19 @@ mod tests {
         assert_eq!(folder.resolve("in/f").expect("a way"), "d/e/f");
 
         for path in ["out", "out/x", "absolute", "absolute/passwd"] {
-            assert!(matches!(folder.resolve(path), Err(FolderError::LeadsOut(_))), "{path}");
+            assert!(
+                matches!(folder.resolve(path), Err(FolderError::LeadsOut(_))),
+                "{path}"
+            );
         }
-        assert!(matches!(folder.resolve("self"), Err(FolderError::Circle(_))));
-        assert!(matches!(folder.resolve("d/none"), Err(FolderError::Absent(_))));
+        assert!(matches!(
+            folder.resolve("self"),
+            Err(FolderError::Circle(_))
+        ));
+        assert!(matches!(
+            folder.resolve("d/none"),
+            Err(FolderError::Absent(_))
+        ));
         assert_eq!(folder.resolve("../../g").expect("a way"), "g");
     }
 
@@ -264,7 +316,10 @@ mod tests {
         let paths: Vec<&str> = folder.below("").map(|(path, _)| path).collect();
         assert_eq!(paths, ["d", "d/e", "d/e/f", "in"]);
         assert!(matches!(folder.resolve("a"), Err(FolderError::Absent(_))));
-        assert_eq!(folder.below("d").map(|(path, _)| path).collect::<Vec<_>>(), ["e", "e/f"]);
+        assert_eq!(
+            folder.below("d").map(|(path, _)| path).collect::<Vec<_>>(),
+            ["e", "e/f"]
+        );
     }
 
     #[test]
@@ -272,16 +327,26 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join(OsStr::from_bytes(b"a\xff")), "x").expect("a file");
         fs::write(directory.path().join("a\nb"), "x").expect("a file");
-        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket")).expect("a socket");
+        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket"))
+            .expect("a socket");
         let folder = Folder::read(directory.path()).expect("a folder");
-        assert!(matches!(folder.get("a\u{fffd}"), Some(Found::Odd(_))) && matches!(folder.get("socket"), Some(Found::Odd(_))));
-        assert!(matches!(folder.get("a\nb"), Some(Found::File { size: 1, .. })));
+        assert!(
+            matches!(folder.get("a\u{fffd}"), Some(Found::Odd(_)))
+                && matches!(folder.get("socket"), Some(Found::Odd(_)))
+        );
+        assert!(matches!(
+            folder.get("a\nb"),
+            Some(Found::File { size: 1, .. })
+        ));
     }
 
     #[test]
     fn a_dockerignore_that_is_a_link_is_not_read() {
         let directory = tempfile::tempdir().expect("a directory");
         symlink("/etc/passwd", directory.path().join(".dockerignore")).expect("a link");
-        assert!(matches!(Folder::read(directory.path()), Err(FolderError::Unreadable(..))));
+        assert!(matches!(
+            Folder::read(directory.path()),
+            Err(FolderError::Unreadable(..))
+        ));
     }
 }

@@ -43,9 +43,17 @@ enum Stored {
 
 /// Writes what `plan` says. Fails when a file has changed its size since, or when `stop` is set.
 pub(super) fn write(plan: &Plan, stop: &AtomicBool) -> io::Result<Layer> {
-    let packed = Hashing { hasher: Hasher::new(Algorithm::Sha256), size: 0, inner: spooled_tempfile(IN_MEMORY) };
+    let packed = Hashing {
+        hasher: Hasher::new(Algorithm::Sha256),
+        size: 0,
+        inner: spooled_tempfile(IN_MEMORY),
+    };
     let gzip = GzEncoder::new(packed, Compression::default());
-    let mut archive = Builder::new(Hashing { hasher: Hasher::new(Algorithm::Sha256), size: 0, inner: gzip });
+    let mut archive = Builder::new(Hashing {
+        hasher: Hasher::new(Algorithm::Sha256),
+        size: 0,
+        inner: gzip,
+    });
     let mut names: HashMap<(&super::plan::Spool, usize), &str> = HashMap::new();
     for (path, entry) in &plan.entries {
         if let Kind::File(Content::Spooled { spool, number, .. }) = &entry.kind {
@@ -55,13 +63,26 @@ pub(super) fn write(plan: &Plan, stop: &AtomicBool) -> io::Result<Layer> {
             }
             names.insert((spool, *number), path);
         }
-        append(&mut archive, path, entry, stop).map_err(|error| io::Error::new(error.kind(), format!("`{path}`: {error}")))?;
+        append(&mut archive, path, entry, stop)
+            .map_err(|error| io::Error::new(error.kind(), format!("`{path}`: {error}")))?;
     }
-    let Hashing { hasher, inner: gzip, .. } = archive.into_inner()?;
+    let Hashing {
+        hasher,
+        inner: gzip,
+        ..
+    } = archive.into_inner()?;
     let diff_id = hasher.finish();
-    let Hashing { hasher, size, inner: file } = gzip.finish()?;
+    let Hashing {
+        hasher,
+        size,
+        inner: file,
+    } = gzip.finish()?;
     let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, hasher.finish(), size);
-    Ok(Layer { descriptor, diff_id, content: stored(file) })
+    Ok(Layer {
+        descriptor,
+        diff_id,
+        content: stored(file),
+    })
 }
 
 fn stored(file: SpooledTempFile) -> Stored {
@@ -71,18 +92,48 @@ fn stored(file: SpooledTempFile) -> Stored {
     }
 }
 
-fn append(archive: &mut Builder<impl Write>, path: &str, entry: &Entry, stop: &AtomicBool) -> io::Result<()> {
+fn append(
+    archive: &mut Builder<impl Write>,
+    path: &str,
+    entry: &Entry,
+    stop: &AtomicBool,
+) -> io::Result<()> {
     match &entry.kind {
-        Kind::Directory => archive.append_data(&mut header(entry, EntryType::Directory, 0), format!("{path}/"), io::empty()),
+        Kind::Directory => archive.append_data(
+            &mut header(entry, EntryType::Directory, 0),
+            format!("{path}/"),
+            io::empty(),
+        ),
         Kind::Link(target) => append_link(archive, path, entry, target),
         Kind::File(content) => match content {
-            Content::Text(text) => archive.append_data(&mut header(entry, EntryType::Regular, text.len() as u64), path, text.as_bytes()),
+            Content::Text(text) => archive.append_data(
+                &mut header(entry, EntryType::Regular, text.len() as u64),
+                path,
+                text.as_bytes(),
+            ),
             Content::Disk { path: from, size } => {
-                let exact = Exact { reader: open(from)?, left: *size, stop };
+                let exact = Exact {
+                    reader: open(from)?,
+                    left: *size,
+                    stop,
+                };
                 archive.append_data(&mut header(entry, EntryType::Regular, *size), path, exact)
             }
-            Content::Spooled { spool, offset, size, .. } => {
-                let exact = Exact { reader: At { file: &spool.0, offset: *offset, left: *size }, left: *size, stop };
+            Content::Spooled {
+                spool,
+                offset,
+                size,
+                ..
+            } => {
+                let exact = Exact {
+                    reader: At {
+                        file: &spool.0,
+                        offset: *offset,
+                        left: *size,
+                    },
+                    left: *size,
+                    stop,
+                };
                 archive.append_data(&mut header(entry, EntryType::Regular, *size), path, exact)
             }
         },
@@ -90,7 +141,12 @@ fn append(archive: &mut Builder<impl Write>, path: &str, entry: &Entry, stop: &A
 }
 
 /// Appends a link with its target as it is, which the `tar` crate would clean.
-fn append_link(archive: &mut Builder<impl Write>, path: &str, entry: &Entry, target: &str) -> io::Result<()> {
+fn append_link(
+    archive: &mut Builder<impl Write>,
+    path: &str,
+    entry: &Entry,
+    target: &str,
+) -> io::Result<()> {
     let mut header = header(entry, EntryType::Symlink, 0);
     if header.set_link_name_literal(target).is_err() {
         let mut long = Header::new_gnu();
@@ -145,7 +201,9 @@ struct At<'a> {
 
 impl Read for At<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let most = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let count = self.file.read_at(&mut buffer[..most], self.offset)?;
         self.offset += count as u64;
         self.left -= count as u64;
@@ -187,9 +245,19 @@ impl Reopen for &Layer {
                 piece.truncate(count);
                 Ok((piece, file))
             });
-            let unreadable =
-                |error: io::Error| PlaceError::new("temporary files", "read a layer", PlaceErrorKind::Storage, error.to_string());
-            let (piece, file) = read.await.map_err(io::Error::other).and_then(|read| read).map_err(unreadable)?;
+            let unreadable = |error: io::Error| {
+                PlaceError::new(
+                    "temporary files",
+                    "read a layer",
+                    PlaceErrorKind::Storage,
+                    error.to_string(),
+                )
+            };
+            let (piece, file) = read
+                .await
+                .map_err(io::Error::other)
+                .and_then(|read| read)
+                .map_err(unreadable)?;
             let next = offset + piece.len() as u64;
             Ok((!piece.is_empty()).then(|| (Bytes::from(piece), (file, next))))
         });
@@ -204,15 +272,32 @@ mod tests {
     use super::*;
 
     fn entry(kind: Kind) -> Entry {
-        Entry { kind, mode: 0o4755, uid: 3, gid: 70_000, modified: 1_700_000_000 }
+        Entry {
+            kind,
+            mode: 0o4755,
+            uid: 3,
+            gid: 70_000,
+            modified: 1_700_000_000,
+        }
     }
 
     fn plan<const N: usize>(entries: [(&str, Kind); N]) -> Plan {
-        Plan { entries: entries.into_iter().map(|(path, kind)| (path.to_owned(), entry(kind))).collect() }
+        Plan {
+            entries: entries
+                .into_iter()
+                .map(|(path, kind)| (path.to_owned(), entry(kind)))
+                .collect(),
+        }
     }
 
     async fn bytes(layer: &Layer, offset: u64) -> Vec<u8> {
-        let pieces: Vec<Bytes> = layer.open(offset).await.expect("a stream").try_collect().await.expect("bytes");
+        let pieces: Vec<Bytes> = layer
+            .open(offset)
+            .await
+            .expect("a stream")
+            .try_collect()
+            .await
+            .expect("bytes");
         pieces.concat()
     }
 
@@ -229,26 +314,48 @@ mod tests {
         ]);
         let layer = write(&plan, &AtomicBool::new(false)).expect("a layer");
         let again = write(&plan, &AtomicBool::new(false)).expect("a layer");
-        assert_eq!((&layer.descriptor, &layer.diff_id), (&again.descriptor, &again.diff_id));
+        assert_eq!(
+            (&layer.descriptor, &layer.diff_id),
+            (&again.descriptor, &again.diff_id)
+        );
         let packed = bytes(&layer, 0).await;
         assert_eq!(layer.descriptor.digest, Digest::sha256(&packed));
         assert_eq!(bytes(&layer, 10).await, packed[10..]);
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).expect("gzip");
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut unpacked)
+            .expect("gzip");
         assert_eq!(layer.diff_id, Digest::sha256(&unpacked));
         let mut archive = tar::Archive::new(&unpacked[..]);
         let mut found = Vec::new();
         for entry in archive.entries().expect("entries") {
             let mut entry = entry.expect("an entry");
             let header = entry.header();
-            assert_eq!((header.uid().ok(), header.gid().ok(), header.mtime().ok()), (Some(3), Some(70_000), Some(1_700_000_000)));
-            let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+            assert_eq!(
+                (header.uid().ok(), header.gid().ok(), header.mtime().ok()),
+                (Some(3), Some(70_000), Some(1_700_000_000))
+            );
+            let target = entry
+                .link_name_bytes()
+                .map(|target| String::from_utf8_lossy(&target).into_owned());
             let mut content = String::new();
             entry.read_to_string(&mut content).expect("text");
-            found.push((String::from_utf8_lossy(&entry.path_bytes()).into_owned(), target.unwrap_or(content)));
+            found.push((
+                String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
+                target.unwrap_or(content),
+            ));
         }
-        let expected = [("d/", ""), ("d/a\nb", "hello"), (&long, "long"), ("link", "../.././x//y"), ("longlink", &"y/".repeat(100))];
-        assert_eq!(found, expected.map(|(path, content)| (path.to_owned(), content.to_owned())));
+        let expected = [
+            ("d/", ""),
+            ("d/a\nb", "hello"),
+            (&long, "long"),
+            ("link", "../.././x//y"),
+            ("longlink", &"y/".repeat(100)),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(path, content)| (path.to_owned(), content.to_owned()))
+        );
     }
 
     #[tokio::test]
@@ -257,13 +364,30 @@ mod tests {
         let mut noise = vec![0; 2 * IN_MEMORY];
         fastrand::Rng::with_seed(1).fill(&mut noise);
         std::fs::write(directory.path().join("noise"), &noise).expect("a file");
-        let content = |size| Kind::File(Content::Disk { path: directory.path().join("noise"), size });
-        let layer = write(&plan([("noise", content(noise.len() as u64))]), &AtomicBool::new(false)).expect("a layer");
+        let content = |size| {
+            Kind::File(Content::Disk {
+                path: directory.path().join("noise"),
+                size,
+            })
+        };
+        let layer = write(
+            &plan([("noise", content(noise.len() as u64))]),
+            &AtomicBool::new(false),
+        )
+        .expect("a layer");
         assert!(matches!(layer.content, Stored::File(_)));
-        assert_eq!(Digest::sha256(&bytes(&layer, 0).await), layer.descriptor.digest);
+        assert_eq!(
+            Digest::sha256(&bytes(&layer, 0).await),
+            layer.descriptor.digest
+        );
         for size in [noise.len() as u64 - 1, noise.len() as u64 + 1] {
-            let error = write(&plan([("noise", content(size))]), &AtomicBool::new(false)).err().expect("refused");
-            assert_eq!(error.to_string(), "`noise`: its size changed while it was read");
+            let error = write(&plan([("noise", content(size))]), &AtomicBool::new(false))
+                .err()
+                .expect("refused");
+            assert_eq!(
+                error.to_string(),
+                "`noise`: its size changed while it was read"
+            );
         }
         assert!(write(&plan([("noise", content(1))]), &AtomicBool::new(true)).is_err());
     }
@@ -273,12 +397,34 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"hello").expect("written");
         let spool = super::super::plan::Spool(Arc::new(file));
-        let content = |number, size| Kind::File(Content::Spooled { spool: spool.clone(), number, offset: 0, size });
-        let layer = write(&plan([("a", content(0, 5)), ("b", content(0, 5)), ("c", content(1, 0))]), &AtomicBool::new(false));
-        let Stored::Memory(packed) = layer.expect("a layer").content else { panic!("it is small") };
+        let content = |number, size| {
+            Kind::File(Content::Spooled {
+                spool: spool.clone(),
+                number,
+                offset: 0,
+                size,
+            })
+        };
+        let layer = write(
+            &plan([
+                ("a", content(0, 5)),
+                ("b", content(0, 5)),
+                ("c", content(1, 0)),
+            ]),
+            &AtomicBool::new(false),
+        );
+        let Stored::Memory(packed) = layer.expect("a layer").content else {
+            panic!("it is small")
+        };
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
-        let kinds: Vec<EntryType> =
-            archive.entries().expect("entries").map(|entry| entry.expect("an entry").header().entry_type()).collect();
-        assert_eq!(kinds, [EntryType::Regular, EntryType::Link, EntryType::Regular]);
+        let kinds: Vec<EntryType> = archive
+            .entries()
+            .expect("entries")
+            .map(|entry| entry.expect("an entry").header().entry_type())
+            .collect();
+        assert_eq!(
+            kinds,
+            [EntryType::Regular, EntryType::Link, EntryType::Regular]
+        );
     }
 }

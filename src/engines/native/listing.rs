@@ -39,19 +39,31 @@ pub(super) async fn listing(
     if let Some(listing) = cached(cache, layer) {
         return Ok(listing);
     }
-    let place = repository.host().map_or_else(|| repository.to_string(), ToString::to_string);
+    let place = repository
+        .host()
+        .map_or_else(|| repository.to_string(), ToString::to_string);
     let stream = verified(store.blob(repository, layer, 0).await?, layer, place);
     let reader = StreamReader::new(stream.map_err(io::Error::other));
     let reader = SyncIoBridge::new(reader);
-    let read = tokio::task::spawn_blocking(move || read(BufReader::with_capacity(64 * 1024, reader))).await;
+    let read =
+        tokio::task::spawn_blocking(move || read(BufReader::with_capacity(64 * 1024, reader)))
+            .await;
     let unreadable = |error: io::Error| match error.downcast::<PlaceError>() {
         Ok(error) => error,
         Err(error) => {
             let action = format!("list the layer {} of {repository}", layer.digest.short());
-            PlaceError::at(repository, action, PlaceErrorKind::Malformed, error.to_string())
+            PlaceError::at(
+                repository,
+                action,
+                PlaceErrorKind::Malformed,
+                error.to_string(),
+            )
         }
     };
-    let listing = read.map_err(io::Error::other).and_then(|listing| listing).map_err(unreadable)?;
+    let listing = read
+        .map_err(io::Error::other)
+        .and_then(|listing| listing)
+        .map_err(unreadable)?;
     if let Some(packed) = packed(&listing) {
         cache.put_large(KIND, layer.digest.as_str(), &packed);
     }
@@ -61,7 +73,10 @@ pub(super) async fn listing(
 fn cached(cache: &Cache, layer: &Descriptor) -> Option<Listing> {
     let packed = cache.get_large(KIND, layer.digest.as_str())?;
     let mut bytes = Vec::new();
-    GzDecoder::new(&packed[..]).take(LARGEST_LISTING).read_to_end(&mut bytes).ok()?;
+    GzDecoder::new(&packed[..])
+        .take(LARGEST_LISTING)
+        .read_to_end(&mut bytes)
+        .ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -78,9 +93,16 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
     let mut text = 0;
     while let Some(entry) = archive.next()? {
         // A Dockerfile is text, so it never names what has no name in it.
-        let Ok(path) = String::from_utf8(entry.path) else { continue };
-        let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        let Some((name, directory)) = parts.split_last() else { continue };
+        let Ok(path) = String::from_utf8(entry.path) else {
+            continue;
+        };
+        let parts: Vec<&str> = path
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."))
+            .collect();
+        let Some((name, directory)) = parts.split_last() else {
+            continue;
+        };
         if parts.contains(&"..") {
             return Err(malformed("a name in it leads out of it"));
         }
@@ -88,13 +110,27 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
             Some(".wh..opq") => (directory.join("/"), Change::Emptied),
             // Other marks of union file systems.
             Some(hidden) if hidden.starts_with(".wh.") => continue,
-            Some(removed) => (directory.iter().copied().chain([removed]).collect::<Vec<_>>().join("/"), Change::Gone),
+            Some(removed) => (
+                directory
+                    .iter()
+                    .copied()
+                    .chain([removed])
+                    .collect::<Vec<_>>()
+                    .join("/"),
+                Change::Gone,
+            ),
             None => {
                 let path = parts.join("/");
                 let node = if entry.kind.is_dir() {
-                    Node::Directory(Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid })
+                    Node::Directory(Attributes {
+                        mode: entry.mode,
+                        uid: entry.uid,
+                        gid: entry.gid,
+                    })
                 } else if entry.kind.is_symlink() {
-                    let Ok(target) = String::from_utf8(entry.target) else { continue };
+                    let Ok(target) = String::from_utf8(entry.target) else {
+                        continue;
+                    };
                     Node::Link(target)
                 } else {
                     let users = match path.as_str() {
@@ -102,7 +138,9 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
                         "etc/group" => Some(&mut listing.group),
                         _ => None,
                     };
-                    if let Some(users) = users.filter(|_| entry.kind.is_file() && entry.size <= LONGEST_USERS) {
+                    if let Some(users) =
+                        users.filter(|_| entry.kind.is_file() && entry.size <= LONGEST_USERS)
+                    {
                         let mut bytes = Vec::new();
                         Read::take(&mut archive, entry.size).read_to_end(&mut bytes)?;
                         *users = Some(String::from_utf8_lossy(&bytes).into_owned());
@@ -112,7 +150,12 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
                 (path, Change::Put(node))
             }
         };
-        text += change.0.len() + if let Change::Put(Node::Link(target)) = &change.1 { target.len() } else { 0 };
+        text += change.0.len()
+            + if let Change::Put(Node::Link(target)) = &change.1 {
+                target.len()
+            } else {
+                0
+            };
         if listing.changes.len() == MOST_ENTRIES || text > MOST_TEXT {
             return Err(malformed("it has too many files"));
         }
@@ -139,10 +182,14 @@ mod tests {
             header.set_gid(8);
             if kind.is_symlink() {
                 header.set_size(0);
-                archive.append_link(&mut header, path, content).expect("a link");
+                archive
+                    .append_link(&mut header, path, content)
+                    .expect("a link");
             } else {
                 header.set_size(content.len() as u64);
-                archive.append_data(&mut header, path, content.as_bytes()).expect("an entry");
+                archive
+                    .append_data(&mut header, path, content.as_bytes())
+                    .expect("an entry");
             }
         }
         archive.into_inner().expect("an archive")
@@ -160,7 +207,14 @@ mod tests {
         ]);
         let expected = Listing {
             changes: [
-                ("tmp", Change::Put(Node::Directory(Attributes { mode: 0o1777, uid: 7, gid: 8 }))),
+                (
+                    "tmp",
+                    Change::Put(Node::Directory(Attributes {
+                        mode: 0o1777,
+                        uid: 7,
+                        gid: 8,
+                    })),
+                ),
                 ("bin", Change::Put(Node::Link("usr/bin".to_owned()))),
                 ("etc/passwd", Change::Put(Node::File)),
                 ("etc/shadow", Change::Gone),
@@ -174,26 +228,46 @@ mod tests {
         };
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&tar).expect("gzip");
-        for bytes in [tar.clone(), gzip.finish().expect("gzip"), zstd::encode_all(&tar[..], 1).expect("zstd")] {
+        for bytes in [
+            tar.clone(),
+            gzip.finish().expect("gzip"),
+            zstd::encode_all(&tar[..], 1).expect("zstd"),
+        ] {
             assert_eq!(read(&bytes[..]).expect("a listing"), expected);
         }
         let kept = packed(&expected).expect("packed");
         let mut text = String::new();
-        GzDecoder::new(&kept[..]).read_to_string(&mut text).expect("text");
-        assert_eq!(serde_json::from_str::<Listing>(&text).expect("a listing"), expected);
+        GzDecoder::new(&kept[..])
+            .read_to_string(&mut text)
+            .expect("text");
+        assert_eq!(
+            serde_json::from_str::<Listing>(&text).expect("a listing"),
+            expected
+        );
     }
 
     #[test]
     fn fuzzing_layers() {
         let files = [
-            ("etc/passwd", EntryType::Regular, "root:x:0:0::/:/bin/sh\napp:x:100:101::/:\n"),
-            ("etc/group", EntryType::Regular, "root:x:0:\nstaff:x:50:app\n"),
+            (
+                "etc/passwd",
+                EntryType::Regular,
+                "root:x:0:0::/:/bin/sh\napp:x:100:101::/:\n",
+            ),
+            (
+                "etc/group",
+                EntryType::Regular,
+                "root:x:0:\nstaff:x:50:app\n",
+            ),
             ("usr/bin/", EntryType::Directory, ""),
             ("bin", EntryType::Symlink, "usr/bin"),
             ("usr/.wh.gone", EntryType::Regular, ""),
             ("var/.wh..wh..opq", EntryType::Regular, ""),
         ];
-        let (plain, mut packer) = (layer(&files), GzEncoder::new(Vec::new(), Compression::fast()));
+        let (plain, mut packer) = (
+            layer(&files),
+            GzEncoder::new(Vec::new(), Compression::fast()),
+        );
         packer.write_all(&plain).expect("packed");
         let packed = packer.finish().expect("packed");
         // Seeds are text; what is in an archive is nearly that.

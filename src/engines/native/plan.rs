@@ -91,49 +91,83 @@ pub(super) struct Drafting<'a> {
 }
 
 impl Drafting<'_> {
-    /// Makes `path`, which is resolved, a directory with those around it, and returns whether it had to be made.
+    /// Makes `path`, which is resolved, a directory with those around it, and returns whether it
+    /// had to be made.
     pub(super) fn ensure_directory(&mut self, path: &str, owner: Owner) -> Result<bool, PlanError> {
-        let ends = path.match_indices('/').map(|(end, _)| end).chain((!path.is_empty()).then_some(path.len()));
+        let ends = path
+            .match_indices('/')
+            .map(|(end, _)| end)
+            .chain((!path.is_empty()).then_some(path.len()));
         let mut made = false;
         for directory in ends.map(|end| &path[..end]).collect::<Vec<_>>() {
             let attributes = match self.tree.get(directory) {
                 Some(Node::Directory(attributes)) => *attributes,
-                Some(Node::File | Node::Link(_)) => return Err(TreeError::NoDirectory(directory.to_owned()).into()),
+                Some(Node::File | Node::Link(_)) => {
+                    return Err(TreeError::NoDirectory(directory.to_owned()).into());
+                }
                 None => {
                     made = true;
-                    let attributes = Attributes { mode: 0o755, uid: owner.uid, gid: owner.gid };
+                    let attributes = Attributes {
+                        mode: 0o755,
+                        uid: owner.uid,
+                        gid: owner.gid,
+                    };
                     self.tree.put(directory, Node::Directory(attributes));
                     attributes
                 }
             };
-            // Those that are there already are repeated as they are: who unpacks the layer alone would make them up otherwise.
+            // Those that are there already are repeated as they are: who unpacks the layer alone
+            // would make them up otherwise.
             let Attributes { mode, uid, gid } = attributes;
             let modified = self.modified;
-            self.plan.entries.entry(directory.to_owned()).or_insert(Entry { kind: Kind::Directory, mode, uid, gid, modified });
+            self.plan
+                .entries
+                .entry(directory.to_owned())
+                .or_insert(Entry {
+                    kind: Kind::Directory,
+                    mode,
+                    uid,
+                    gid,
+                    modified,
+                });
         }
         Ok(made)
     }
 
-    /// Puts something at `path`, of which all but the last part is resolved and there, and returns where it came to be: a
-    /// directory goes to where a link leads that is there.
+    /// Puts something at `path`, of which all but the last part is resolved and there, and returns
+    /// where it came to be: a directory goes to where a link leads that is there.
     pub(super) fn place(&mut self, path: &str, entry: Entry) -> Result<String, PlanError> {
         let name = path.rsplit('/').next().unwrap_or(path);
         if name.starts_with(".wh.") {
             return Err(PlanError::Whiteout(path.to_owned()));
         }
         match (self.tree.get(path), &entry.kind) {
-            (Some(Node::Directory(_)), Kind::File(_) | Kind::Link(_)) => return Err(TreeError::IsDirectory(path.to_owned()).into()),
-            (Some(Node::File), Kind::Directory) => return Err(TreeError::NoDirectory(path.to_owned()).into()),
+            (Some(Node::Directory(_)), Kind::File(_) | Kind::Link(_)) => {
+                return Err(TreeError::IsDirectory(path.to_owned()).into());
+            }
+            (Some(Node::File), Kind::Directory) => {
+                return Err(TreeError::NoDirectory(path.to_owned()).into());
+            }
             (Some(Node::Link(_)), Kind::Directory) => {
                 let target = self.tree.resolve(path, Last::Followed)?;
-                self.ensure_directory(&target, Owner { uid: entry.uid, gid: entry.gid })?;
+                self.ensure_directory(
+                    &target,
+                    Owner {
+                        uid: entry.uid,
+                        gid: entry.gid,
+                    },
+                )?;
                 return Ok(target);
             }
             _ => {}
         }
         self.ensure_directory(parent(path), Owner::default())?;
         let node = match &entry.kind {
-            Kind::Directory => Node::Directory(Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid }),
+            Kind::Directory => Node::Directory(Attributes {
+                mode: entry.mode,
+                uid: entry.uid,
+                gid: entry.gid,
+            }),
             Kind::File(_) => Node::File,
             Kind::Link(target) => Node::Link(target.clone()),
         };

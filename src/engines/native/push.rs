@@ -14,7 +14,9 @@ use super::{fault, place_fault};
 use crate::engines::{BuildRequest, EngineError};
 use crate::model::manifest::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository};
-use crate::registry::{BlobStream, ImageSource, ImageStore, InMemory, PlaceError, PlaceErrorKind, Reopen};
+use crate::registry::{
+    BlobStream, ImageSource, ImageStore, InMemory, PlaceError, PlaceErrorKind, Reopen,
+};
 
 /// Blobs that are worked on at once; hosts have limits of their own.
 const PARALLEL: usize = 8;
@@ -28,7 +30,11 @@ pub(super) struct Image {
 
 impl Image {
     fn config_descriptor(&self) -> Descriptor {
-        Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(&self.config), self.config.len() as u64)
+        Descriptor::new(
+            media_type::OCI_CONFIG,
+            Digest::sha256(&self.config),
+            self.config.len() as u64,
+        )
     }
 }
 
@@ -43,50 +49,89 @@ impl Push<'_> {
     }
 
     /// Makes the layers of the base part of the target: shared within a place, else copied.
-    pub(super) async fn base_layers(&self, layers: impl IntoIterator<Item = Descriptor>) -> Result<(), EngineError> {
+    pub(super) async fn base_layers(
+        &self,
+        layers: impl IntoIterator<Item = Descriptor>,
+    ) -> Result<(), EngineError> {
         let from = &self.request.base.repository;
         if from == self.target() {
             return Ok(());
         }
-        let layers: BTreeMap<Digest, Descriptor> = layers.into_iter().map(|layer| (layer.digest.clone(), layer)).collect();
+        let layers: BTreeMap<Digest, Descriptor> = layers
+            .into_iter()
+            .map(|layer| (layer.digest.clone(), layer))
+            .collect();
         let puts = layers.into_values().map(|layer| async move {
             let shared = from.shares_blobs_with(self.target()).then_some(from);
             if shared.is_none() && self.store.has_blob(self.target(), &layer).await? {
                 return Ok(());
             }
-            let content = FromBase { store: &*self.store, from, layer: &layer };
-            match self.store.put_blob(self.target(), &layer, &content, shared).await {
+            let content = FromBase {
+                store: &*self.store,
+                from,
+                layer: &layer,
+            };
+            match self
+                .store
+                .put_blob(self.target(), &layer, &content, shared)
+                .await
+            {
                 // Its users fetch it from its addresses.
-                Err(error) if error.kind == PlaceErrorKind::Absent && !layer.urls.is_empty() => Ok(()),
+                Err(error) if error.kind == PlaceErrorKind::Absent && !layer.urls.is_empty() => {
+                    Ok(())
+                }
                 result => result.map(drop),
             }
         });
-        stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await.map_err(place_fault)
+        stream::iter(puts.collect::<Vec<_>>())
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await
+            .map_err(place_fault)
     }
 
     /// Pushes the layers that were written, and the configurations of `images`.
-    pub(super) async fn blobs(&self, layers: &HashMap<Plan, Layer>, images: &[Image]) -> Result<(), EngineError> {
+    pub(super) async fn blobs(
+        &self,
+        layers: &HashMap<Plan, Layer>,
+        images: &[Image],
+    ) -> Result<(), EngineError> {
         // Different plans can give the same layer, and different platforms the same configuration.
         let mut blobs: BTreeMap<Digest, (Descriptor, Box<dyn Reopen + '_>)> = BTreeMap::new();
         for layer in layers.values() {
-            blobs.insert(layer.descriptor.digest.clone(), (layer.descriptor.clone(), Box::new(layer)));
+            blobs.insert(
+                layer.descriptor.digest.clone(),
+                (layer.descriptor.clone(), Box::new(layer)),
+            );
         }
         for image in images {
             let descriptor = image.config_descriptor();
-            blobs.insert(descriptor.digest.clone(), (descriptor, Box::new(InMemory(image.config.clone()))));
+            blobs.insert(
+                descriptor.digest.clone(),
+                (descriptor, Box::new(InMemory(image.config.clone()))),
+            );
         }
-        let puts = blobs.into_values().map(|(descriptor, content)| async move { self.put(&descriptor, &*content).await });
-        stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await.map_err(place_fault)
+        let puts = blobs
+            .into_values()
+            .map(|(descriptor, content)| async move { self.put(&descriptor, &*content).await });
+        stream::iter(puts.collect::<Vec<_>>())
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await
+            .map_err(place_fault)
     }
 
     async fn put(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<(), PlaceError> {
         if !self.store.has_blob(self.target(), descriptor).await? {
-            self.store.put_blob(self.target(), descriptor, content, None).await?;
+            self.store
+                .put_blob(self.target(), descriptor, content, None)
+                .await?;
         }
         Ok(())
     }
 
-    /// Pushes images whose blobs are there, with an index where there are several, and returns what the tag then names.
+    /// Pushes images whose blobs are there, with an index where there are several, and returns what
+    /// the tag then names.
     pub(super) async fn images(&self, images: Vec<Image>) -> Result<Digest, EngineError> {
         let tag = Reference::Tag(self.request.tag.clone());
         let mut children = Vec::new();
@@ -96,7 +141,10 @@ impl Push<'_> {
                 "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": image.config_descriptor(), "layers": image.layers,
             });
             let manifest = self.manifest(manifest, media_type::OCI_MANIFEST)?;
-            children.push(Descriptor { platform: Some(image.platform), ..manifest.descriptor() });
+            children.push(Descriptor {
+                platform: Some(image.platform),
+                ..manifest.descriptor()
+            });
             manifests.push(manifest);
         }
         if let [manifest] = &manifests[..] {
@@ -104,19 +152,34 @@ impl Push<'_> {
         }
         let puts = manifests.iter().map(|manifest| async move {
             let reference = Reference::Digest(manifest.digest.clone());
-            self.store.put_manifest(self.target(), &reference, manifest).await
+            self.store
+                .put_manifest(self.target(), &reference, manifest)
+                .await
         });
-        stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(place_fault)?;
+        stream::iter(puts.collect::<Vec<_>>())
+            .buffer_unordered(PARALLEL)
+            .try_collect::<()>()
+            .await
+            .map_err(place_fault)?;
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children });
-        self.tag(&tag, &self.manifest(index, media_type::OCI_INDEX)?).await
+        self.tag(&tag, &self.manifest(index, media_type::OCI_INDEX)?)
+            .await
     }
 
-    fn manifest(&self, mut content: serde_json::Value, media_type: &str) -> Result<Manifest, EngineError> {
+    fn manifest(
+        &self,
+        mut content: serde_json::Value,
+        media_type: &str,
+    ) -> Result<Manifest, EngineError> {
         if !self.request.annotations.is_empty() {
             content["annotations"] = json!(self.request.annotations);
         }
-        Manifest::parse(content.to_string().into(), Some(media_type), Algorithm::Sha256)
-            .map_err(|error| fault("what was built cannot be written as a manifest").caused_by(error))
+        Manifest::parse(
+            content.to_string().into(),
+            Some(media_type),
+            Algorithm::Sha256,
+        )
+        .map_err(|error| fault("what was built cannot be written as a manifest").caused_by(error))
     }
 
     async fn tag(&self, tag: &Reference, manifest: &Manifest) -> Result<Digest, EngineError> {

@@ -1,7 +1,7 @@
 //! Reading tar archives of strangers, packed or not, in bounded memory.
 //!
-//! The headers are parsed by the `tar` crate; what follows them is read here, since names of any length must not be taken into
-//! memory: GNU's long names, and the records of PAX.
+//! The headers are parsed by the `tar` crate; what follows them is read here, since names of any
+//! length must not be taken into memory: GNU's long names, and the records of PAX.
 
 use std::io::{self, BufRead, Read};
 
@@ -39,14 +39,19 @@ impl Packing {
 }
 
 /// Returns the content of `packed` without its gzip or zstd packing.
-pub(super) fn unpacked<'a>(mut packed: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(super) fn unpacked<'a>(
+    mut packed: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let reader: Box<dyn Read + Send + 'a> = match Packing::of(packed.fill_buf()?) {
         Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
         Packing::None => Box::new(packed),
         Packing::Bzip2 | Packing::Xz => return Err(malformed("it is packed by bzip2 or xz")),
     };
-    Ok(Box::new(Bounded { reader, left: LARGEST }))
+    Ok(Box::new(Bounded {
+        reader,
+        left: LARGEST,
+    }))
 }
 
 /// Fails after a number of bytes.
@@ -58,7 +63,10 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| malformed("it unpacks to more than 64 GiB"))?;
+        self.left = self
+            .left
+            .checked_sub(count as u64)
+            .ok_or_else(|| malformed("it unpacks to more than 64 GiB"))?;
         Ok(count)
     }
 }
@@ -99,7 +107,11 @@ struct Extensions {
 
 impl<R: Read> TarReader<R> {
     pub(super) fn new(reader: R) -> TarReader<R> {
-        TarReader { reader, left: 0, padding: 0 }
+        TarReader {
+            reader,
+            left: 0,
+            padding: 0,
+        }
     }
 
     /// Returns the next entry, or `None` at the end.
@@ -113,18 +125,37 @@ impl<R: Read> TarReader<R> {
                 return Ok(None);
             }
             let header = Header::from_byte_slice(&block);
-            let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+            let sum: u32 = block
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| {
+                    if (148..156).contains(&at) {
+                        32
+                    } else {
+                        u32::from(*byte)
+                    }
+                })
+                .sum();
             if header.cksum()? != sum {
                 return Err(malformed("a header does not have its checksum"));
             }
             let kind = header.entry_type();
-            let is_record =
-                kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions() || kind.is_pax_global_extensions();
+            let is_record = kind.is_gnu_longname()
+                || kind.is_gnu_longlink()
+                || kind.is_pax_local_extensions()
+                || kind.is_pax_global_extensions();
             // What a writer left blank is zero.
             let number = |field: std::ops::Range<usize>, parsed: io::Result<u64>| {
-                if block[field].iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { parsed }
+                if block[field].iter().all(|byte| matches!(byte, 0 | b' ')) {
+                    Ok(0)
+                } else {
+                    parsed
+                }
             };
-            let size = extensions.size.filter(|_| !is_record).map_or_else(|| number(124..136, header.entry_size()), Ok)?;
+            let size = extensions
+                .size
+                .filter(|_| !is_record)
+                .map_or_else(|| number(124..136, header.entry_size()), Ok)?;
             self.left = size;
             self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
             if is_record {
@@ -142,13 +173,28 @@ impl<R: Read> TarReader<R> {
                 self.skip_sparse_maps(&block)?;
             }
             return Ok(Some(TarEntry {
-                path: extensions.path.unwrap_or_else(|| header.path_bytes().into_owned()),
-                target: extensions.target.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default(),
-                kind: if extensions.is_sparse { EntryType::GNUSparse } else { kind },
+                path: extensions
+                    .path
+                    .unwrap_or_else(|| header.path_bytes().into_owned()),
+                target: extensions
+                    .target
+                    .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
+                    .unwrap_or_default(),
+                kind: if extensions.is_sparse {
+                    EntryType::GNUSparse
+                } else {
+                    kind
+                },
                 mode: header.mode().unwrap_or(0) & 0o7777,
-                uid: extensions.uid.map_or_else(|| number(108..116, header.uid()), Ok)?,
-                gid: extensions.gid.map_or_else(|| number(116..124, header.gid()), Ok)?,
-                modified: extensions.modified.map_or_else(|| number(136..148, header.mtime()), Ok)?,
+                uid: extensions
+                    .uid
+                    .map_or_else(|| number(108..116, header.uid()), Ok)?,
+                gid: extensions
+                    .gid
+                    .map_or_else(|| number(116..124, header.gid()), Ok)?,
+                modified: extensions
+                    .modified
+                    .map_or_else(|| number(136..148, header.mtime()), Ok)?,
                 size,
             }));
         }
@@ -191,7 +237,11 @@ impl<R: Read> TarReader<R> {
 
     fn skip(&mut self, count: u64) -> io::Result<()> {
         let skipped = io::copy(&mut Read::take(&mut self.reader, count), &mut io::sink())?;
-        if skipped == count { Ok(()) } else { Err(malformed("it ends within a file")) }
+        if skipped == count {
+            Ok(())
+        } else {
+            Err(malformed("it ends within a file"))
+        }
     }
 
     /// Reads what follows the archive, to its end.
@@ -202,7 +252,9 @@ impl<R: Read> TarReader<R> {
 
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let most = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let count = self.reader.read(&mut buffer[..most])?;
         if count == 0 && most > 0 {
             return Err(malformed("it ends within a file"));
@@ -223,13 +275,29 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
 fn read_pax(mut records: &[u8], extensions: &mut Extensions) -> io::Result<()> {
     let invalid = || malformed("a PAX record is malformed");
     while !records.is_empty() {
-        let space = records.iter().position(|byte| *byte == b' ').ok_or_else(invalid)?;
-        let length: usize = std::str::from_utf8(&records[..space]).ok().and_then(|text| text.parse().ok()).ok_or_else(invalid)?;
-        let record = records.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(invalid)?;
+        let space = records
+            .iter()
+            .position(|byte| *byte == b' ')
+            .ok_or_else(invalid)?;
+        let length: usize = std::str::from_utf8(&records[..space])
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(invalid)?;
+        let record = records
+            .get(space + 1..length)
+            .and_then(|record| record.strip_suffix(b"\n"))
+            .ok_or_else(invalid)?;
         records = &records[length..];
-        let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(invalid)?;
+        let equals = record
+            .iter()
+            .position(|byte| *byte == b'=')
+            .ok_or_else(invalid)?;
         let (key, value) = (&record[..equals], &record[equals + 1..]);
-        let number = || std::str::from_utf8(value).ok().and_then(|text| text.split('.').next()?.parse::<u64>().ok());
+        let number = || {
+            std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.split('.').next()?.parse::<u64>().ok())
+        };
         match key {
             b"path" => extensions.path = Some(value.to_vec()),
             b"linkpath" => extensions.target = Some(value.to_vec()),
@@ -238,7 +306,9 @@ fn read_pax(mut records: &[u8], extensions: &mut Extensions) -> io::Result<()> {
             // Times before 1970 are taken for it.
             b"mtime" => extensions.modified = Some(number().unwrap_or(0)),
             b"size" => extensions.size = Some(number().ok_or_else(invalid)?),
-            b"GNU.sparse.name" => (extensions.path, extensions.is_sparse) = (Some(value.to_vec()), true),
+            b"GNU.sparse.name" => {
+                (extensions.path, extensions.is_sparse) = (Some(value.to_vec()), true)
+            }
             _ if key.starts_with(b"GNU.sparse.") => extensions.is_sparse = true,
             _ => {}
         }
@@ -260,7 +330,10 @@ mod tests {
         let mut reader = TarReader::new(bytes);
         let mut paths = Vec::new();
         while let Some(entry) = reader.next()? {
-            paths.push((String::from_utf8_lossy(&entry.path).into_owned(), entry.size));
+            paths.push((
+                String::from_utf8_lossy(&entry.path).into_owned(),
+                entry.size,
+            ));
         }
         Ok(paths)
     }
@@ -273,7 +346,9 @@ mod tests {
         let mut header = Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        archive.append_data(&mut header, path, content).expect("an entry");
+        archive
+            .append_data(&mut header, path, content)
+            .expect("an entry");
     }
 
     #[test]
@@ -281,21 +356,41 @@ mod tests {
         let long = "d/".repeat(200) + "file";
         let mut archive = archive();
         add(&mut archive, &long, b"one");
-        archive.append_pax_extensions([("path", "other/name".as_bytes()), ("uid", b"70000")]).expect("records");
+        archive
+            .append_pax_extensions([("path", "other/name".as_bytes()), ("uid", b"70000")])
+            .expect("records");
         add(&mut archive, "short", &[7; 1000]);
         add(&mut archive, "last", b"");
         let bytes = archive.into_inner().expect("an archive");
-        assert_eq!(paths(&bytes).expect("entries"), [(long, 3), ("other/name".to_owned(), 1000), ("last".to_owned(), 0)]);
+        assert_eq!(
+            paths(&bytes).expect("entries"),
+            [
+                (long, 3),
+                ("other/name".to_owned(), 1000),
+                ("last".to_owned(), 0)
+            ]
+        );
     }
 
     #[test]
     fn files_with_holes_are_told_in_either_form() {
         let mut archive = archive();
-        archive.append_pax_extensions([("GNU.sparse.name", &b"real"[..]), ("GNU.sparse.major", b"1")]).expect("records");
+        archive
+            .append_pax_extensions([
+                ("GNU.sparse.name", &b"real"[..]),
+                ("GNU.sparse.major", b"1"),
+            ])
+            .expect("records");
         add(&mut archive, "GNUSparseFile.0/real", b"1\n0\n");
         let bytes = archive.into_inner().expect("an archive");
-        let entry = TarReader::new(&bytes[..]).next().expect("an answer").expect("an entry");
-        assert_eq!((entry.path, entry.kind), (b"real".to_vec(), EntryType::GNUSparse));
+        let entry = TarReader::new(&bytes[..])
+            .next()
+            .expect("an answer")
+            .expect("an entry");
+        assert_eq!(
+            (entry.path, entry.kind),
+            (b"real".to_vec(), EntryType::GNUSparse)
+        );
     }
 
     #[test]
@@ -318,14 +413,19 @@ mod tests {
         }
         let mut wrong = bytes;
         wrong[0] ^= 1;
-        assert_eq!(paths(&wrong).expect_err("refused").to_string(), "a header does not have its checksum");
+        assert_eq!(
+            paths(&wrong).expect_err("refused").to_string(),
+            "a header does not have its checksum"
+        );
     }
 
     #[test]
     fn packings_are_told_by_their_first_bytes() {
         let packed = zstd::encode_all(&b"hello"[..], 1).expect("zstd");
         let mut text = String::new();
-        unpacked(&packed[..]).and_then(|mut reader| reader.read_to_string(&mut text)).expect("hello");
+        unpacked(&packed[..])
+            .and_then(|mut reader| reader.read_to_string(&mut text))
+            .expect("hello");
         assert_eq!(text, "hello");
         assert!(unpacked(&b"BZh9"[..]).is_err() && unpacked(&b"\xfd7zXZ\0"[..]).is_err());
     }

@@ -1,6 +1,8 @@
-//! The file system of an image, as far as placing files in it needs it: directories with their modes, links, and where files are.
+//! The file system of an image, as far as placing files in it needs it: directories with their
+//! modes, links, and where files are.
 //!
-//! Paths are absolute within the image, without a slash in front, and without `.` and `..`; the top is the empty path.
+//! Paths are absolute within the image, without a slash in front, and without `.` and `..`; the top
+//! is the empty path.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +88,10 @@ impl Tree {
                 }
             }
         }
-        for (path, known, new) in [("etc/passwd", &mut self.passwd, &listing.passwd), ("etc/group", &mut self.group, &listing.group)] {
+        for (path, known, new) in [
+            ("etc/passwd", &mut self.passwd, &listing.passwd),
+            ("etc/group", &mut self.group, &listing.group),
+        ] {
             if new.is_some() || !self.nodes.contains_key(path) {
                 known.clone_from(new);
             }
@@ -97,7 +102,14 @@ impl Tree {
         for (end, _) in path.match_indices('/') {
             let parent = &path[..end];
             if !matches!(self.nodes.get(parent), Some(Node::Directory(_))) {
-                self.nodes.insert(parent.to_owned(), Node::Directory(Attributes { mode: 0o755, uid: 0, gid: 0 }));
+                self.nodes.insert(
+                    parent.to_owned(),
+                    Node::Directory(Attributes {
+                        mode: 0o755,
+                        uid: 0,
+                        gid: 0,
+                    }),
+                );
             }
         }
         if !path.is_empty() {
@@ -106,14 +118,24 @@ impl Tree {
     }
 
     pub(super) fn get(&self, path: &str) -> Option<&Node> {
-        const TOP: &Node = &Node::Directory(Attributes { mode: 0o755, uid: 0, gid: 0 });
-        if path.is_empty() { Some(TOP) } else { self.nodes.get(path) }
+        const TOP: &Node = &Node::Directory(Attributes {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        });
+        if path.is_empty() {
+            Some(TOP)
+        } else {
+            self.nodes.get(path)
+        }
     }
 
     /// Puts `node` at `path`, in place of what was there and in it.
     pub(super) fn put(&mut self, path: &str, node: Node) {
         let before = self.nodes.insert(path.to_owned(), node);
-        if matches!(before, Some(Node::Directory(_))) && !matches!(self.nodes.get(path), Some(Node::Directory(_))) {
+        if matches!(before, Some(Node::Directory(_)))
+            && !matches!(self.nodes.get(path), Some(Node::Directory(_)))
+        {
             self.empty(path);
         }
     }
@@ -129,14 +151,20 @@ impl Tree {
             return;
         }
         let first = format!("{path}/");
-        let inside: Vec<String> =
-            self.nodes.range(first.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&first)).cloned().collect();
+        let inside: Vec<String> = self
+            .nodes
+            .range(first.clone()..)
+            .map(|(path, _)| path)
+            .take_while(|path| path.starts_with(&first))
+            .cloned()
+            .collect();
         for path in inside {
             self.nodes.remove(&path);
         }
     }
 
-    /// Returns where `path` is once the links on its way are followed. What is not there is taken for directories to be made.
+    /// Returns where `path` is once the links on its way are followed. What is not there is taken
+    /// for directories to be made.
     pub(super) fn resolve(&self, path: &str, last: Last) -> Result<String, TreeError> {
         let mut rest: Vec<&str> = path.split('/').rev().collect();
         let mut resolved = String::new();
@@ -178,7 +206,11 @@ pub(super) enum Last {
 }
 
 pub(super) fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+    if directory.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{directory}/{name}")
+    }
 }
 
 /// Returns the directory that `path` is in.
@@ -191,11 +223,20 @@ mod tests {
     use super::*;
 
     fn directory() -> Node {
-        Node::Directory(Attributes { mode: 0o755, uid: 0, gid: 0 })
+        Node::Directory(Attributes {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        })
     }
 
     fn listing<const N: usize>(changes: [(&str, Change); N]) -> Listing {
-        Listing { changes: changes.map(|(path, change)| (path.to_owned(), change)).to_vec(), ..Listing::default() }
+        Listing {
+            changes: changes
+                .map(|(path, change)| (path.to_owned(), change))
+                .to_vec(),
+            ..Listing::default()
+        }
     }
 
     fn link(target: &str) -> Change {
@@ -223,11 +264,21 @@ mod tests {
             ("../../x", "x"),
             ("", ""),
         ] {
-            assert_eq!(tree.resolve(path, Last::Followed).as_deref(), Ok(expected), "{path}");
+            assert_eq!(
+                tree.resolve(path, Last::Followed).as_deref(),
+                Ok(expected),
+                "{path}"
+            );
         }
         assert_eq!(tree.resolve("bin", Last::Kept).as_deref(), Ok("bin"));
-        assert_eq!(tree.resolve("a/x", Last::Followed), Err(TreeError::Circle("a/x".to_owned())));
-        assert_eq!(tree.resolve("file/x", Last::Followed), Err(TreeError::NoDirectory("file".to_owned())));
+        assert_eq!(
+            tree.resolve("a/x", Last::Followed),
+            Err(TreeError::Circle("a/x".to_owned()))
+        );
+        assert_eq!(
+            tree.resolve("file/x", Last::Followed),
+            Err(TreeError::NoDirectory("file".to_owned()))
+        );
     }
 
     #[test]
@@ -246,9 +297,15 @@ mod tests {
             ("gone", Change::Gone),
             ("lib/x", Change::Put(Node::File)),
         ]));
-        for (path, there) in
-            [("d", true), ("d/a", false), ("d/new", true), ("gone", false), ("gone/x", false), ("gone-not", true), ("usr/lib/x", true)]
-        {
+        for (path, there) in [
+            ("d", true),
+            ("d/a", false),
+            ("d/new", true),
+            ("gone", false),
+            ("gone/x", false),
+            ("gone-not", true),
+            ("usr/lib/x", true),
+        ] {
             assert_eq!(tree.get(path).is_some(), there, "{path}");
         }
         tree.put("d", Node::File);

@@ -14,16 +14,20 @@ pub(super) enum UsersError {
     NoGroup(String),
 }
 
-/// Returns whom `user`, `user:group` or numbers name. A user without a group brings its own group; a number is both.
+/// Returns whom `user`, `user:group` or numbers name. A user without a group brings its own group;
+/// a number is both.
 pub(super) fn owner(text: &str, tree: &Tree) -> Result<Owner, UsersError> {
-    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group).filter(|group| !group.is_empty())));
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| {
+        (user, Some(group).filter(|group| !group.is_empty()))
+    });
     let number = |name: &str| name.parse::<u32>().ok().map(u64::from);
     let (uid, own_group) = match number(user) {
         Some(uid) => (uid, uid),
         None if user.is_empty() => (0, 0),
         None => {
             let fields = entry(tree.passwd.as_deref(), user);
-            let found = fields.and_then(|fields| Some((number(fields.get(2)?)?, number(fields.get(3)?)?)));
+            let found =
+                fields.and_then(|fields| Some((number(fields.get(2)?)?, number(fields.get(3)?)?)));
             found.ok_or_else(|| UsersError::NoUser(user.to_owned()))?
         }
     };
@@ -41,7 +45,10 @@ pub(super) fn owner(text: &str, tree: &Tree) -> Result<Owner, UsersError> {
 
 /// Returns the fields of the line that begins with `name`.
 fn entry<'a>(text: Option<&'a str>, name: &str) -> Option<Vec<&'a str>> {
-    text?.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))
+    text?
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.first() == Some(&name))
 }
 
 #[cfg(test)]
@@ -53,14 +60,29 @@ mod tests {
         let mut tree = Tree::default();
         tree.passwd = Some("root:x:0:0::/:\napp:x:100:101::/:\nbroken:x\n".to_owned());
         tree.group = Some("staff:x:50:\n".to_owned());
-        for (text, uid, gid) in
-            [("app", 100, 101), ("app:staff", 100, 50), ("7", 7, 7), ("7:8", 7, 8), (":staff", 0, 50), ("app:", 100, 101), ("0:0", 0, 0)]
-        {
+        for (text, uid, gid) in [
+            ("app", 100, 101),
+            ("app:staff", 100, 50),
+            ("7", 7, 7),
+            ("7:8", 7, 8),
+            (":staff", 0, 50),
+            ("app:", 100, 101),
+            ("0:0", 0, 0),
+        ] {
             assert_eq!(owner(text, &tree), Ok(Owner { uid, gid }), "{text}");
         }
-        assert_eq!(owner("none", &tree), Err(UsersError::NoUser("none".to_owned())));
-        assert_eq!(owner("broken", &tree), Err(UsersError::NoUser("broken".to_owned())));
-        assert_eq!(owner("app:none", &tree), Err(UsersError::NoGroup("none".to_owned())));
+        assert_eq!(
+            owner("none", &tree),
+            Err(UsersError::NoUser("none".to_owned()))
+        );
+        assert_eq!(
+            owner("broken", &tree),
+            Err(UsersError::NoUser("broken".to_owned()))
+        );
+        assert_eq!(
+            owner("app:none", &tree),
+            Err(UsersError::NoGroup("none".to_owned()))
+        );
         assert!(owner("-1", &tree).is_err() && owner("99999999999", &tree).is_err());
     }
 }

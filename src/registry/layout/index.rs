@@ -1,4 +1,5 @@
-//! `index.json`: which manifest a tag names, and changing that without touching what others wrote into the file.
+//! `index.json`: which manifest a tag names, and changing that without touching what others wrote
+//! into the file.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ pub(super) enum EntryError {
     Ambiguous,
 }
 
-/// How an entry is named. A tag alone comes before a tag at the end of a reference, which may be of another repository.
+/// How an entry is named. A tag alone comes before a tag at the end of a reference, which may be of
+/// another repository.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum NamedBy {
     Tag,
@@ -42,7 +44,10 @@ impl Index {
         document.insert("schemaVersion".to_owned(), json!(2));
         document.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
         document.insert("manifests".to_owned(), json!([]));
-        Index { document, entries: Vec::new() }
+        Index {
+            document,
+            entries: Vec::new(),
+        }
     }
 
     pub(super) fn parse(text: &[u8]) -> Result<Index, serde_json::Error> {
@@ -57,7 +62,8 @@ impl Index {
 
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         // The key keeps the position that it had.
-        self.document.insert("manifests".to_owned(), Value::Array(self.entries));
+        self.document
+            .insert("manifests".to_owned(), Value::Array(self.entries));
         Value::Object(self.document).to_string().into_bytes()
     }
 
@@ -72,36 +78,54 @@ impl Index {
         by_tag
             .into_iter()
             .map(|(tag, entries)| {
-                let digest = choose(&entries).ok().flatten().map(|descriptor| descriptor.digest);
-                TagSeen { digest, ..TagSeen::named(tag) }
+                let digest = choose(&entries)
+                    .ok()
+                    .flatten()
+                    .map(|descriptor| descriptor.digest);
+                TagSeen {
+                    digest,
+                    ..TagSeen::named(tag)
+                }
             })
             .collect()
     }
 
-    /// Returns the descriptor of the manifest that `tag` names, or `None` when nothing has that name.
+    /// Returns the descriptor of the manifest that `tag` names, or `None` when nothing has that
+    /// name.
     pub(super) fn find(&self, tag: &Tag) -> Result<Option<Descriptor>, EntryError> {
         let entries: Vec<_> = self
             .entries
             .iter()
-            .filter_map(|entry| name(entry).filter(|(found, _)| found == tag).map(|(_, named_by)| (named_by, entry)))
+            .filter_map(|entry| {
+                name(entry)
+                    .filter(|(found, _)| found == tag)
+                    .map(|(_, named_by)| (named_by, entry))
+            })
             .collect();
         choose(&entries)
     }
 
-    /// Makes `tag` name the manifest, and returns whether that changed anything. The entry that had the tag loses its place to
-    /// the new one, so that the order of the others stays.
+    /// Makes `tag` name the manifest, and returns whether that changed anything. The entry that had
+    /// the tag loses its place to the new one, so that the order of the others stays.
     pub(super) fn set(&mut self, tag: &Tag, manifest: &Descriptor) -> bool {
-        let is_tag = |entry: &Value| matches!(name(entry), Some((found, NamedBy::Tag)) if found == *tag);
+        let is_tag =
+            |entry: &Value| matches!(name(entry), Some((found, NamedBy::Tag)) if found == *tag);
         let is_right = |entry: &Value| {
             Descriptor::deserialize(entry).is_ok_and(|found| {
-                found.digest == manifest.digest && found.size == manifest.size && found.media_type == manifest.media_type
+                found.digest == manifest.digest
+                    && found.size == manifest.size
+                    && found.media_type == manifest.media_type
             })
         };
         let mut old = self.entries.iter().filter(|entry| is_tag(entry));
         if old.next().is_some_and(is_right) && old.next().is_none() {
             return false;
         }
-        let position = self.entries.iter().position(is_tag).unwrap_or(self.entries.len());
+        let position = self
+            .entries
+            .iter()
+            .position(is_tag)
+            .unwrap_or(self.entries.len());
         self.entries.retain(|entry| !is_tag(entry));
         self.entries.insert(
             position,
@@ -119,22 +143,41 @@ impl Index {
     /// clear which of them was meant.
     pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<Deletion, EntryError> {
         let is_named = |entry: &Value| name(entry).is_some_and(|(found, _)| found == *tag);
-        let named = self.entries.iter().filter(|entry| is_named(entry)).map(Descriptor::deserialize);
-        let named: Vec<Descriptor> = named.collect::<Result<_, _>>().map_err(EntryError::Malformed)?;
-        if named.windows(2).any(|pair| pair[0].digest != pair[1].digest) {
+        let named = self
+            .entries
+            .iter()
+            .filter(|entry| is_named(entry))
+            .map(Descriptor::deserialize);
+        let named: Vec<Descriptor> = named
+            .collect::<Result<_, _>>()
+            .map_err(EntryError::Malformed)?;
+        if named
+            .windows(2)
+            .any(|pair| pair[0].digest != pair[1].digest)
+        {
             return Err(EntryError::Ambiguous);
         }
         self.entries.retain(|entry| !is_named(entry));
-        Ok(if named.is_empty() { Deletion::WasAbsent } else { Deletion::Done })
+        Ok(if named.is_empty() {
+            Deletion::WasAbsent
+        } else {
+            Deletion::Done
+        })
     }
 
-    /// Removes the entries of a manifest that have no name. Names are deleted one by one, also those that are no tags: somebody gave
-    /// them.
+    /// Removes the entries of a manifest that have no name. Names are deleted one by one, also
+    /// those that are no tags: somebody gave them.
     pub(super) fn remove_manifest(&mut self, digest: &Digest) -> Deletion {
         let before = self.entries.len();
-        let is_meant = |entry: &Value| entry.get("digest").and_then(Value::as_str) == Some(digest.as_str());
-        let has_name = |entry: &Value| entry.get("annotations").is_some_and(|annotations| annotations.get(NAME).is_some());
-        self.entries.retain(|entry| !is_meant(entry) || has_name(entry));
+        let is_meant =
+            |entry: &Value| entry.get("digest").and_then(Value::as_str) == Some(digest.as_str());
+        let has_name = |entry: &Value| {
+            entry
+                .get("annotations")
+                .is_some_and(|annotations| annotations.get(NAME).is_some())
+        };
+        self.entries
+            .retain(|entry| !is_meant(entry) || has_name(entry));
         match self.entries.iter().any(is_meant) {
             true => Deletion::StillNamed,
             false if self.entries.len() < before => Deletion::Done,
@@ -149,7 +192,9 @@ impl Index {
 
     /// Returns what the entries that can be read refer to.
     pub(super) fn readable(&self) -> impl Iterator<Item = Descriptor> {
-        self.entries.iter().filter_map(|entry| Descriptor::deserialize(entry).ok())
+        self.entries
+            .iter()
+            .filter_map(|entry| Descriptor::deserialize(entry).ok())
     }
 }
 
@@ -159,17 +204,26 @@ fn name(entry: &Value) -> Option<(Tag, NamedBy)> {
         return Some((tag, NamedBy::Tag));
     }
     match name.parse() {
-        Ok(ImageReference { repository: Repository::Remote { .. }, tag: Some(tag), .. }) => Some((tag, NamedBy::Reference)),
+        Ok(ImageReference {
+            repository: Repository::Remote { .. },
+            tag: Some(tag),
+            ..
+        }) => Some((tag, NamedBy::Reference)),
         _ => None,
     }
 }
 
 fn choose(entries: &[(NamedBy, &Value)]) -> Result<Option<Descriptor>, EntryError> {
-    let Some(best) = entries.iter().map(|(named_by, _)| *named_by).min() else { return Ok(None) };
+    let Some(best) = entries.iter().map(|(named_by, _)| *named_by).min() else {
+        return Ok(None);
+    };
     let mut chosen: Option<Descriptor> = None;
     for (_, entry) in entries.iter().filter(|(named_by, _)| *named_by == best) {
         let descriptor = Descriptor::deserialize(*entry).map_err(EntryError::Malformed)?;
-        if chosen.as_ref().is_some_and(|chosen| chosen.digest != descriptor.digest) {
+        if chosen
+            .as_ref()
+            .is_some_and(|chosen| chosen.digest != descriptor.digest)
+        {
             return Err(EntryError::Ambiguous);
         }
         chosen = Some(descriptor);
@@ -188,13 +242,26 @@ mod tests {
         let seed = format!(
             r#"{{"schemaVersion":2,"other":1,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":7,"annotations":{{"org.opencontainers.image.ref.name":"1.0"}}}},{{"digest":null}},7]}}"#
         );
-        let (tag, one): (Tag, _) = ("1.0".parse().expect("a tag"), Descriptor::new("application/vnd.oci.image.index.v1+json", digest, 9));
+        let (tag, one): (Tag, _) = (
+            "1.0".parse().expect("a tag"),
+            Descriptor::new("application/vnd.oci.image.index.v1+json", digest, 9),
+        );
         fuzz("indexes of layouts", &[&seed], |input| {
-            let Ok(mut index) = Index::parse(input) else { return };
-            drop((index.tags(), index.find(&tag), index.descriptors(), index.readable().count()));
+            let Ok(mut index) = Index::parse(input) else {
+                return;
+            };
+            drop((
+                index.tags(),
+                index.find(&tag),
+                index.descriptors(),
+                index.readable().count(),
+            ));
             index.set(&tag, &one);
             let mut again = Index::parse(&index.into_bytes()).expect("what was written");
-            assert_eq!(again.find(&tag).ok().flatten().map(|found| found.digest), Some(one.digest.clone()));
+            assert_eq!(
+                again.find(&tag).ok().flatten().map(|found| found.digest),
+                Some(one.digest.clone())
+            );
             drop((again.remove_tag(&tag), again.remove_manifest(&one.digest)));
         });
     }

@@ -13,25 +13,35 @@ const DEEPEST: usize = 16;
 
 const MOST_DIRECTORIES: usize = 100_000;
 
-/// Returns the layouts below the directory that the one of `operation` is in, in order. Symbolic links are not followed.
+/// Returns the layouts below the directory that the one of `operation` is in, in order. Symbolic
+/// links are not followed.
 pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, PlaceError> {
-    let Some(parent) = operation.directory.parent() else { return Ok(Vec::new()) };
+    let Some(parent) = operation.directory.parent() else {
+        return Ok(Vec::new());
+    };
     let mut found = Vec::new();
     let mut ahead = vec![(parent.to_path_buf(), 0)];
     let mut count = 0;
     while let Some((directory, depth)) = ahead.pop() {
-        let here = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+        let here = if directory.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            &directory
+        };
         let entries = match fs::read_dir(here) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             entries => entries.map_err(|error| operation.storage(&directory, error))?,
         };
         let is_layout = is_layout(here);
         if is_layout && depth > 0 {
-            found.push(Repository::Layout { directory: directory.clone() });
+            found.push(Repository::Layout {
+                directory: directory.clone(),
+            });
         }
         for entry in entries {
             let entry = entry.map_err(|error| operation.storage(&directory, error))?;
-            let is_inside = is_layout && (entry.file_name() == "blobs" || entry.file_name() == WORKSHOP);
+            let is_inside =
+                is_layout && (entry.file_name() == "blobs" || entry.file_name() == WORKSHOP);
             let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_directory && !is_inside && depth < DEEPEST {
                 count += 1;
@@ -39,7 +49,10 @@ pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, PlaceErro
             }
         }
         if count > MOST_DIRECTORIES {
-            let detail = format!("there are more than {MOST_DIRECTORIES} directories below {}", parent.display());
+            let detail = format!(
+                "there are more than {MOST_DIRECTORIES} directories below {}",
+                parent.display()
+            );
             return Err(operation.error(PlaceErrorKind::Refused, detail));
         }
     }

@@ -1,4 +1,5 @@
-//! One operation on one layout directory: where files are, how they are read, how a failure is told.
+//! One operation on one layout directory: where files are, how they are read, how a failure is
+//! told.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,7 +11,8 @@ use super::index::Index;
 use crate::model::{Descriptor, Digest, Repository};
 use crate::registry::{PlaceError, PlaceErrorKind};
 
-/// The directory inside a layout in which only imglife works: locks and files that are not whole yet.
+/// The directory inside a layout in which only imglife works: locks and files that are not whole
+/// yet.
 pub(super) const WORKSHOP: &str = ".imglife";
 
 /// The largest `index.json` that is read or written, in bytes.
@@ -33,13 +35,23 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    pub(super) fn new(repository: &Repository, action: impl Into<String>) -> Result<Operation, PlaceError> {
+    pub(super) fn new(
+        repository: &Repository,
+        action: impl Into<String>,
+    ) -> Result<Operation, PlaceError> {
         let action = action.into();
         match repository {
-            Repository::Layout { directory } => Ok(Operation { repository: repository.clone(), directory: directory.clone(), action }),
-            Repository::Remote { .. } => {
-                Err(PlaceError::at(repository, action, PlaceErrorKind::Unsupported, "it is no OCI image layout directory"))
-            }
+            Repository::Layout { directory } => Ok(Operation {
+                repository: repository.clone(),
+                directory: directory.clone(),
+                action,
+            }),
+            Repository::Remote { .. } => Err(PlaceError::at(
+                repository,
+                action,
+                PlaceErrorKind::Unsupported,
+                "it is no OCI image layout directory",
+            )),
         }
     }
 
@@ -51,7 +63,9 @@ impl Operation {
         let operation = self.clone();
         match tokio::task::spawn_blocking(move || work(&operation)).await {
             Ok(result) => result,
-            Err(error) => Err(self.error(PlaceErrorKind::Storage, "the work was broken off").caused_by(error)),
+            Err(error) => Err(self
+                .error(PlaceErrorKind::Storage, "the work was broken off")
+                .caused_by(error)),
         }
     }
 
@@ -60,7 +74,8 @@ impl Operation {
     }
 
     pub(super) fn storage(&self, path: &Path, error: io::Error) -> PlaceError {
-        self.error(PlaceErrorKind::Storage, path.display().to_string()).caused_by(error)
+        self.error(PlaceErrorKind::Storage, path.display().to_string())
+            .caused_by(error)
     }
 
     pub(super) fn marker_path(&self) -> PathBuf {
@@ -76,10 +91,13 @@ impl Operation {
     }
 
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blobs_path().join(digest.algorithm().name()).join(digest.hex())
+        self.blobs_path()
+            .join(digest.algorithm().name())
+            .join(digest.hex())
     }
 
-    /// Returns whether the directory is a layout; not, when it does not exist or is empty. Anything else in it is an error.
+    /// Returns whether the directory is a layout; not, when it does not exist or is empty. Anything
+    /// else in it is an error.
     pub(super) fn is_layout(&self) -> Result<bool, PlaceError> {
         if self.has_marker()? {
             return Ok(true);
@@ -87,18 +105,27 @@ impl Operation {
         if !self.has_other_content()? {
             return Ok(false);
         }
-        // Another writer may have made a layout of it between the two looks: then there is a marker now.
+        // Another writer may have made a layout of it between the two looks: then there is a marker
+        // now.
         if self.has_marker()? {
             return Ok(true);
         }
-        let detail = "the directory has other content and no `oci-layout` file: it is no OCI image layout";
+        let detail =
+            "the directory has other content and no `oci-layout` file: it is no OCI image layout";
         Err(self.error(PlaceErrorKind::Malformed, detail))
     }
 
     fn has_marker(&self) -> Result<bool, PlaceError> {
-        let Some(text) = self.read(&self.marker_path(), LARGEST_MARKER)? else { return Ok(false) };
-        let marker: Marker = serde_json::from_slice(&text)
-            .map_err(|error| self.error(PlaceErrorKind::Malformed, "its `oci-layout` file cannot be read").caused_by(error))?;
+        let Some(text) = self.read(&self.marker_path(), LARGEST_MARKER)? else {
+            return Ok(false);
+        };
+        let marker: Marker = serde_json::from_slice(&text).map_err(|error| {
+            self.error(
+                PlaceErrorKind::Malformed,
+                "its `oci-layout` file cannot be read",
+            )
+            .caused_by(error)
+        })?;
         let version = marker.image_layout_version;
         if version.split('.').next() != Some("1") {
             let detail = format!("its image layout version is {version}; only 1.x is understood");
@@ -107,63 +134,87 @@ impl Operation {
         Ok(true)
     }
 
-    /// Returns whether something is in the directory that imglife does not put there before the marker.
+    /// Returns whether something is in the directory that imglife does not put there before the
+    /// marker.
     fn has_other_content(&self) -> Result<bool, PlaceError> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             entries => entries.map_err(|error| self.storage(&self.directory, error))?,
         };
         for entry in entries {
-            if entry.map_err(|error| self.storage(&self.directory, error))?.file_name() != WORKSHOP {
+            if entry
+                .map_err(|error| self.storage(&self.directory, error))?
+                .file_name()
+                != WORKSHOP
+            {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Returns `index.json`, or `None` when the directory is no layout yet. A layout without one has no tags: its first writer
-    /// may have been stopped before it got there.
+    /// Returns `index.json`, or `None` when the directory is no layout yet. A layout without one
+    /// has no tags: its first writer may have been stopped before it got there.
     pub(super) fn index(&self) -> Result<Option<Index>, PlaceError> {
         if !self.is_layout()? {
             return Ok(None);
         }
-        let Some(text) = self.read(&self.index_path(), LARGEST_INDEX)? else { return Ok(Some(Index::empty())) };
-        let index = Index::parse(&text)
-            .map_err(|error| self.error(PlaceErrorKind::Malformed, "its `index.json` cannot be read").caused_by(error))?;
+        let Some(text) = self.read(&self.index_path(), LARGEST_INDEX)? else {
+            return Ok(Some(Index::empty()));
+        };
+        let index = Index::parse(&text).map_err(|error| {
+            self.error(PlaceErrorKind::Malformed, "its `index.json` cannot be read")
+                .caused_by(error)
+        })?;
         Ok(Some(index))
     }
 
-    /// Returns the file at `path`, opened, and its size in bytes, or `None` when there is none. Only regular files are opened:
-    /// a pipe of that name would block for ever.
+    /// Returns the file at `path`, opened, and its size in bytes, or `None` when there is none.
+    /// Only regular files are opened: a pipe of that name would block for ever.
     fn open(&self, path: &Path) -> Result<Option<(File, u64)>, PlaceError> {
         let found = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             found => found.map_err(|error| self.storage(path, error))?,
         };
         if !found.is_file() {
-            return Err(self.error(PlaceErrorKind::Malformed, format!("{} is no regular file", path.display())));
+            return Err(self.error(
+                PlaceErrorKind::Malformed,
+                format!("{} is no regular file", path.display()),
+            ));
         }
         let file = File::open(path).map_err(|error| self.storage(path, error))?;
         Ok(Some((file, found.len())))
     }
 
-    /// Returns the content of the file at `path`, or `None` when there is none. More than `limit` bytes are an error.
+    /// Returns the content of the file at `path`, or `None` when there is none. More than `limit`
+    /// bytes are an error.
     pub(super) fn read(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PlaceError> {
-        let Some((file, size)) = self.open(path)? else { return Ok(None) };
+        let Some((file, size)) = self.open(path)? else {
+            return Ok(None);
+        };
         let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(limit).min(limit) + 1);
-        file.take(limit as u64 + 1).read_to_end(&mut content).map_err(|error| self.storage(path, error))?;
+        file.take(limit as u64 + 1)
+            .read_to_end(&mut content)
+            .map_err(|error| self.storage(path, error))?;
         if content.len() > limit {
-            let detail = format!("{} has more than the {limit} bytes that are read", path.display());
+            let detail = format!(
+                "{} has more than the {limit} bytes that are read",
+                path.display()
+            );
             return Err(self.error(PlaceErrorKind::Malformed, detail));
         }
         Ok(Some(content))
     }
 
-    /// Returns the file of a blob, opened, or `None` when there is none. Another size than the descriptor's is an error.
+    /// Returns the file of a blob, opened, or `None` when there is none. Another size than the
+    /// descriptor's is an error.
     pub(super) fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<File>, PlaceError> {
         match self.open(&self.blob_path(&descriptor.digest))? {
             Some((_, size)) if size != descriptor.size => {
-                let detail = format!("the file of {} has {size} bytes instead of {}", descriptor.digest, descriptor.size);
+                let detail = format!(
+                    "the file of {} has {size} bytes instead of {}",
+                    descriptor.digest, descriptor.size
+                );
                 Err(self.error(PlaceErrorKind::Corrupt, detail))
             }
             found => Ok(found.map(|(file, _)| file)),

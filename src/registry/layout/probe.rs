@@ -8,19 +8,33 @@ use crate::registry::ImageSource;
 const UNREADABLE: &str = "correct the path, or give this user the right to read it";
 
 impl Layouts {
-    /// Returns whether a directory holds what is read from it, and can be written where that is wanted.
+    /// Returns whether a directory holds what is read from it, and can be written where that is
+    /// wanted.
     pub async fn probe(&self, repository: &Repository, wanted: Wanted) -> Look {
-        let Repository::Layout { directory } = repository else { return Look::default() };
+        let Repository::Layout { directory } = repository else {
+            return Look::default();
+        };
         let name = repository.to_string();
         let mut findings = Vec::new();
         match self.tags(repository).await {
-            Ok(Some(tags)) => findings.push(Finding::ok("layout.read", &name, format!("{} tags", tags.len()))),
+            Ok(Some(tags)) => findings.push(Finding::ok(
+                "layout.read",
+                &name,
+                format!("{} tags", tags.len()),
+            )),
             Ok(None) if wanted.source => {
-                findings
-                    .push(Finding::missing("layout.read", &name, "there is no image layout").fix("copy one there, or correct the path"));
+                findings.push(
+                    Finding::missing("layout.read", &name, "there is no image layout")
+                        .fix("copy one there, or correct the path"),
+                );
             }
             Ok(None) => {}
-            Err(error) => findings.push(Finding::failed("layout.read", &name, &error, Some(UNREADABLE.to_owned()))),
+            Err(error) => findings.push(Finding::failed(
+                "layout.read",
+                &name,
+                &error,
+                Some(UNREADABLE.to_owned()),
+            )),
         }
         if wanted.push || wanted.delete {
             findings.push(writable_directory("layout.write", &name, directory));

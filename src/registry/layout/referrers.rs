@@ -1,6 +1,7 @@
 //! What refers to a manifest, by the manifests that `index.json` names.
 //!
-//! Other tools write a signature into a layout as an entry without a name, and keep no list of it anywhere.
+//! Other tools write a signature into a layout as an entry without a name, and keep no list of it
+//! anywhere.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +14,8 @@ use crate::model::manifest::LARGEST_MANIFEST;
 use crate::model::{Descriptor, Digest, Manifest};
 use crate::registry::PlaceError;
 
-/// What the manifests that were read so far refer to as their subject. They cannot change, so each is read once.
+/// What the manifests that were read so far refer to as their subject. They cannot change, so each
+/// is read once.
 #[derive(Debug, Default)]
 pub(super) struct Subjects(Mutex<HashMap<Digest, Option<Referrer>>>);
 
@@ -25,11 +27,20 @@ struct Referrer {
 
 impl Subjects {
     /// Returns what refers to `subject`, each once, in the order of the index.
-    pub(super) fn referrers(&self, operation: &Operation, subject: &Digest) -> Result<Vec<Descriptor>, PlaceError> {
-        let Some(index) = operation.index()? else { return Ok(Vec::new()) };
+    pub(super) fn referrers(
+        &self,
+        operation: &Operation,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, PlaceError> {
+        let Some(index) = operation.index()? else {
+            return Ok(Vec::new());
+        };
         let mut seen = HashSet::new();
         let mut found = Vec::new();
-        for entry in index.readable().filter(|entry| seen.insert(entry.digest.clone())) {
+        for entry in index
+            .readable()
+            .filter(|entry| seen.insert(entry.digest.clone()))
+        {
             if let Some(referrer) = self.referrer(operation, &entry)?
                 && referrer.subject == *subject
             {
@@ -39,26 +50,44 @@ impl Subjects {
         Ok(found)
     }
 
-    fn referrer(&self, operation: &Operation, entry: &Descriptor) -> Result<Option<Referrer>, PlaceError> {
-        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&entry.digest) {
+    fn referrer(
+        &self,
+        operation: &Operation,
+        entry: &Descriptor,
+    ) -> Result<Option<Referrer>, PlaceError> {
+        if let Some(known) = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&entry.digest)
+        {
             return Ok(known.clone());
         }
         if entry.size > LARGEST_MANIFEST as u64 {
             return Ok(None);
         }
         let path = operation.blob_path(&entry.digest);
-        let Some(bytes) = operation.read(&path, LARGEST_MANIFEST)? else { return Ok(None) };
+        let Some(bytes) = operation.read(&path, LARGEST_MANIFEST)? else {
+            return Ok(None);
+        };
         if let Err(error) = check_digest(operation, &entry.digest, &bytes) {
             tracing::warn!(%error, "a damaged manifest is left out");
             return Ok(None);
         }
         let media_type = Some(entry.media_type.as_str()).filter(|text| !text.is_empty());
-        let manifest = Manifest::parse(Bytes::from(bytes), media_type, entry.digest.algorithm()).ok();
+        let manifest =
+            Manifest::parse(Bytes::from(bytes), media_type, entry.digest.algorithm()).ok();
         let referrer = manifest.and_then(|manifest| {
             let descriptor = manifest.referrer();
-            manifest.subject.map(|subject| Referrer { subject: subject.digest, descriptor })
+            manifest.subject.map(|subject| Referrer {
+                subject: subject.digest,
+                descriptor,
+            })
         });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.digest.clone(), referrer.clone());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(entry.digest.clone(), referrer.clone());
         Ok(referrer)
     }
 }

@@ -1,8 +1,9 @@
 //! Removing the content that nothing refers to.
 //!
-//! What is kept: everything that `index.json` leads to, what the caller names, and everything that young files lead to, which
-//! somebody is about to name there. Of what goes, a manifest goes before what it refers to: whoever meets a manifest finds the rest of it as well, also
-//! when this is broken off.
+//! What is kept: everything that `index.json` leads to, what the caller names, and everything that
+//! young files lead to, which somebody is about to name there. Of what goes, a manifest goes before
+//! what it refers to: whoever meets a manifest finds the rest of it as well, also when this is
+//! broken off.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -33,15 +34,27 @@ struct Stored {
 /// Removes what neither `index.json` nor a manifest in `keep` leads to.
 pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
     // Without an index it may be one that is being made, or one that lost it.
-    if !operation.is_layout()? || operation.read(&operation.index_path(), LARGEST_INDEX)?.is_none() {
+    if !operation.is_layout()?
+        || operation
+            .read(&operation.index_path(), LARGEST_INDEX)?
+            .is_none()
+    {
         return Ok(Swept::Freed { files: 0, bytes: 0 });
     }
-    let Some(writer) = Writer::alone(operation)? else { return Ok(Swept::Postponed) };
+    let Some(writer) = Writer::alone(operation)? else {
+        return Ok(Swept::Postponed);
+    };
     let index = operation.index()?.unwrap_or_else(Index::empty);
-    let entries = index.descriptors().map_err(|error| not_understood(operation, "`index.json`").caused_by(error))?;
+    let entries = index
+        .descriptors()
+        .map_err(|error| not_understood(operation, "`index.json`").caused_by(error))?;
     let now = writer.now()?;
     let mut stored = stored(operation)?;
-    let mut reached = Reached { operation, content: HashSet::new(), manifests: HashSet::new() };
+    let mut reached = Reached {
+        operation,
+        content: HashSet::new(),
+        manifests: HashSet::new(),
+    };
     for entry in &entries {
         reached.follow(entry, Reading::Strict)?;
     }
@@ -49,7 +62,10 @@ pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Sw
         reached.follow(&unnamed(digest), Reading::Strict)?;
     }
     // A file from the future is of a clock that goes wrong, and young.
-    let is_young = |file: &Stored| now.duration_since(file.modified).map_or(true, |age| age < GRACE);
+    let is_young = |file: &Stored| {
+        now.duration_since(file.modified)
+            .map_or(true, |age| age < GRACE)
+    };
     for (digest, _) in stored.iter().filter(|(_, file)| is_young(file)) {
         reached.follow(&unnamed(digest), Reading::Lenient)?;
     }
@@ -69,14 +85,28 @@ fn stored(operation: &Operation) -> Result<HashMap<Digest, Stored>, PlaceError> 
         };
         for entry in entries {
             let entry = entry.map_err(|error| operation.storage(&directory, error))?;
-            let Some(digest) = entry.file_name().to_str().and_then(|hex| format!("{}:{hex}", algorithm.name()).parse().ok()) else {
+            let Some(digest) = entry
+                .file_name()
+                .to_str()
+                .and_then(|hex| format!("{}:{hex}", algorithm.name()).parse().ok())
+            else {
                 continue;
             };
             let path = entry.path();
-            let about = fs::symlink_metadata(&path).map_err(|error| operation.storage(&path, error))?;
-            let modified = about.modified().map_err(|error| operation.storage(&path, error))?;
+            let about =
+                fs::symlink_metadata(&path).map_err(|error| operation.storage(&path, error))?;
+            let modified = about
+                .modified()
+                .map_err(|error| operation.storage(&path, error))?;
             if about.is_file() {
-                found.insert(digest, Stored { path, size: about.len(), modified });
+                found.insert(
+                    digest,
+                    Stored {
+                        path,
+                        size: about.len(),
+                        modified,
+                    },
+                );
             }
         }
     }
@@ -109,8 +139,11 @@ impl Reached<'_> {
             if !self.manifests.insert(descriptor.digest.clone()) {
                 continue;
             }
-            let Some(manifest) = read(self.operation, &descriptor, reading)? else { continue };
-            self.content.extend(manifest.blobs().into_iter().map(|blob| blob.digest.clone()));
+            let Some(manifest) = read(self.operation, &descriptor, reading)? else {
+                continue;
+            };
+            self.content
+                .extend(manifest.blobs().into_iter().map(|blob| blob.digest.clone()));
             ahead.extend(manifest.children().unwrap_or_default().iter().cloned());
         }
         Ok(())
@@ -118,7 +151,11 @@ impl Reached<'_> {
 }
 
 /// Returns the manifest that has a digest, or `None` when it is not there or its content is none.
-fn read(operation: &Operation, named: &Descriptor, reading: Reading) -> Result<Option<Manifest>, PlaceError> {
+fn read(
+    operation: &Operation,
+    named: &Descriptor,
+    reading: Reading,
+) -> Result<Option<Manifest>, PlaceError> {
     let is_manifest = media_type::ACCEPTED.contains(&named.media_type.as_str());
     let unknown = || not_understood(operation, &format!("the content of {}", named.digest));
     let path = operation.blob_path(&named.digest);
@@ -129,7 +166,9 @@ fn read(operation: &Operation, named: &Descriptor, reading: Reading) -> Result<O
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(operation.storage(&path, error)),
     }
-    let Some(bytes) = operation.read(&path, LARGEST_MANIFEST)? else { return Ok(None) };
+    let Some(bytes) = operation.read(&path, LARGEST_MANIFEST)? else {
+        return Ok(None);
+    };
     if reading == Reading::Strict {
         check_digest(operation, &named.digest, &bytes)?;
     }
@@ -153,32 +192,54 @@ fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swep
     let mut references = HashMap::new();
     for digest in files.keys() {
         let manifest = read(operation, &unnamed(digest), Reading::Lenient)?;
-        let parts = manifest.iter().flat_map(|manifest| manifest.blobs().into_iter().chain(manifest.children().unwrap_or_default()));
-        references.insert(digest.clone(), parts.map(|part| part.digest.clone()).collect());
+        let parts = manifest.iter().flat_map(|manifest| {
+            manifest
+                .blobs()
+                .into_iter()
+                .chain(manifest.children().unwrap_or_default())
+        });
+        references.insert(
+            digest.clone(),
+            parts.map(|part| part.digest.clone()).collect(),
+        );
     }
     let (mut count, mut bytes) = (0, 0);
     for digest in parents_first(references) {
-        let Some(file) = files.get(&digest) else { continue };
+        let Some(file) = files.get(&digest) else {
+            continue;
+        };
         match fs::remove_file(&file.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(operation.storage(&file.path, error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(operation.storage(&file.path, error));
+            }
             _ => {}
         }
         count += 1;
         bytes += file.size;
     }
-    Ok(Swept::Freed { files: count, bytes })
+    Ok(Swept::Freed {
+        files: count,
+        bytes,
+    })
 }
 
-/// Returns the keys of `references` such that each stands before those that it refers to. What refers to itself is left out.
+/// Returns the keys of `references` such that each stands before those that it refers to. What
+/// refers to itself is left out.
 fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest> {
     let mut referring: HashMap<Digest, usize> = HashMap::new();
     for part in references.values().flatten() {
         *referring.entry(part.clone()).or_default() += 1;
     }
     let mut order = Vec::new();
-    let mut free: Vec<Digest> = references.keys().filter(|digest| !referring.contains_key(digest)).cloned().collect();
+    let mut free: Vec<Digest> = references
+        .keys()
+        .filter(|digest| !referring.contains_key(digest))
+        .cloned()
+        .collect();
     while let Some(digest) = free.pop() {
-        let Some(parts) = references.remove(&digest) else { continue };
+        let Some(parts) = references.remove(&digest) else {
+            continue;
+        };
         for part in parts {
             if let Some(left) = referring.get_mut(&part) {
                 *left -= 1;
@@ -193,7 +254,10 @@ fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest
 }
 
 fn not_understood(operation: &Operation, what: &str) -> PlaceError {
-    operation.error(PlaceErrorKind::Malformed, format!("nothing was removed, since {what} is not understood"))
+    operation.error(
+        PlaceErrorKind::Malformed,
+        format!("nothing was removed, since {what} is not understood"),
+    )
 }
 
 #[cfg(test)]

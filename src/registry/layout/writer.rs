@@ -1,7 +1,8 @@
-//! Writing into a layout directory such that a reader, another writer or a crash at any moment never meets half a file.
+//! Writing into a layout directory such that a reader, another writer or a crash at any moment
+//! never meets half a file.
 //!
-//! A writer holds a shared lock for as long as it has files that are not whole. Who gets that lock alone knows that what still
-//! lies there was left by a process that was killed, and removes it.
+//! A writer holds a shared lock for as long as it has files that are not whole. Who gets that lock
+//! alone knows that what still lies there was left by a process that was killed, and removes it.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -24,28 +25,39 @@ const TEMPORARY: &str = "incoming-";
 pub(super) struct Writer {
     operation: Operation,
     workshop: PathBuf,
-    /// Held, not read: the lock, shared by all writers, that keeps what they are writing from being swept away.
+    /// Held, not read: the lock, shared by all writers, that keeps what they are writing from being
+    /// swept away.
     _writers: File,
 }
 
 impl Writer {
-    /// Returns a writer for the directory of `operation`; makes a layout of it when it is missing or empty.
+    /// Returns a writer for the directory of `operation`; makes a layout of it when it is missing
+    /// or empty.
     pub(super) fn open(operation: &Operation) -> Result<Writer, PlaceError> {
         let is_layout = operation.is_layout()?;
         let (workshop, writers) = enter(operation)?;
         if writers.try_lock().is_ok() {
             sweep(&workshop);
-            writers.unlock().map_err(|error| operation.storage(&workshop, error))?;
+            writers
+                .unlock()
+                .map_err(|error| operation.storage(&workshop, error))?;
         }
-        writers.lock_shared().map_err(|error| operation.storage(&workshop, error))?;
-        let writer = Writer { operation: operation.clone(), workshop, _writers: writers };
+        writers
+            .lock_shared()
+            .map_err(|error| operation.storage(&workshop, error))?;
+        let writer = Writer {
+            operation: operation.clone(),
+            workshop,
+            _writers: writers,
+        };
         if !is_layout {
             writer.create()?;
         }
         Ok(writer)
     }
 
-    /// Returns the only writer for the layout of `operation`: others wait for it. `None` when there is another at this moment.
+    /// Returns the only writer for the layout of `operation`: others wait for it. `None` when there
+    /// is another at this moment.
     pub(super) fn alone(operation: &Operation) -> Result<Option<Writer>, PlaceError> {
         let (workshop, writers) = enter(operation)?;
         match writers.try_lock() {
@@ -53,10 +65,15 @@ impl Writer {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(operation.storage(&workshop, error)),
         }
-        Ok(Some(Writer { operation: operation.clone(), workshop, _writers: writers }))
+        Ok(Some(Writer {
+            operation: operation.clone(),
+            workshop,
+            _writers: writers,
+        }))
     }
 
-    /// Writes what makes a directory a layout. The marker comes first: without it the rest would be taken for foreign content.
+    /// Writes what makes a directory a layout. The marker comes first: without it the rest would be
+    /// taken for foreign content.
     fn create(&self) -> Result<(), PlaceError> {
         let _alone = self.lock_index()?;
         if self.operation.is_layout()? {
@@ -86,39 +103,65 @@ impl Writer {
         modified.map_err(|error| self.operation.storage(file.path(), error))
     }
 
-    /// Makes the file of a blob as young as one that was just written, and returns whether that worked.
+    /// Makes the file of a blob as young as one that was just written, and returns whether that
+    /// worked.
     pub(super) fn renew(&self, digest: &Digest) -> bool {
         let path = self.operation.blob_path(digest);
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let renewed = utimensat(CWD, &path, &Timestamps { last_access: now, last_modification: now }, AtFlags::SYMLINK_NOFOLLOW);
-        renewed.inspect_err(|error| tracing::debug!(path = %path.display(), %error, "a file keeps its age")).is_ok()
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let renewed = utimensat(
+            CWD,
+            &path,
+            &Timestamps {
+                last_access: now,
+                last_modification: now,
+            },
+            AtFlags::SYMLINK_NOFOLLOW,
+        );
+        renewed
+            .inspect_err(
+                |error| tracing::debug!(path = %path.display(), %error, "a file keeps its age"),
+            )
+            .is_ok()
     }
 
     /// Gives a whole file its name, once its content is on the disk.
     pub(super) fn install(&self, file: NamedTempFile, path: &Path) -> Result<(), PlaceError> {
         self.make_parent(path)?;
-        file.as_file().sync_all().map_err(|error| self.operation.storage(file.path(), error))?;
-        file.persist(path).map_err(|error| self.operation.storage(path, error.error))?;
+        file.as_file()
+            .sync_all()
+            .map_err(|error| self.operation.storage(file.path(), error))?;
+        file.persist(path)
+            .map_err(|error| self.operation.storage(path, error.error))?;
         Ok(())
     }
 
     /// Writes a small file as a whole.
     pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), PlaceError> {
         let mut file = self.temporary()?;
-        file.write_all(content).map_err(|error| self.operation.storage(file.path(), error))?;
+        file.write_all(content)
+            .map_err(|error| self.operation.storage(file.path(), error))?;
         self.install(file, path)
     }
 
     /// Creates the directory that `path` is in.
     pub(super) fn make_parent(&self, path: &Path) -> Result<(), PlaceError> {
         match path.parent() {
-            Some(parent) => fs::create_dir_all(parent).map_err(|error| self.operation.storage(parent, error)),
+            Some(parent) => {
+                fs::create_dir_all(parent).map_err(|error| self.operation.storage(parent, error))
+            }
             None => Ok(()),
         }
     }
 
-    /// Changes `index.json` as the only one who does so at this time. `change` returns whether there is something to write.
-    pub(super) fn update_index(&self, change: impl FnOnce(&mut Index) -> bool) -> Result<(), PlaceError> {
+    /// Changes `index.json` as the only one who does so at this time. `change` returns whether
+    /// there is something to write.
+    pub(super) fn update_index(
+        &self,
+        change: impl FnOnce(&mut Index) -> bool,
+    ) -> Result<(), PlaceError> {
         let _alone = self.lock_index()?;
         let mut index = self.operation.index()?.unwrap_or_else(Index::empty);
         if !change(&mut index) {
@@ -141,24 +184,33 @@ impl Writer {
     fn lock_index(&self) -> Result<File, PlaceError> {
         let path = self.workshop.join("index.lock");
         let file = lock_file(&self.operation, &path)?;
-        file.lock().map_err(|error| self.operation.storage(&path, error))?;
+        file.lock()
+            .map_err(|error| self.operation.storage(&path, error))?;
         Ok(file)
     }
 
     /// Brings the names in a directory to the disk; nothing to do when there is no such directory.
     fn sync(&self, directory: &Path) -> Result<(), PlaceError> {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.operation.storage(directory, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.operation.storage(directory, error))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// Returns the workshop of a directory, which exists from then on, and the file by which writers are told apart.
+/// Returns the workshop of a directory, which exists from then on, and the file by which writers
+/// are told apart.
 fn enter(operation: &Operation) -> Result<(PathBuf, File), PlaceError> {
     let workshop = operation.directory.join(WORKSHOP);
     let blobs = operation.blobs_path();
-    for path in [&workshop, &blobs, &blobs.join("sha256"), &blobs.join("sha512")] {
+    for path in [
+        &workshop,
+        &blobs,
+        &blobs.join("sha256"),
+        &blobs.join("sha512"),
+    ] {
         refuse_unless(operation, path, fs::Metadata::is_dir)?;
     }
     fs::create_dir_all(&workshop).map_err(|error| operation.storage(&workshop, error))?;
@@ -168,18 +220,32 @@ fn enter(operation: &Operation) -> Result<(PathBuf, File), PlaceError> {
 
 fn lock_file(operation: &Operation, path: &Path) -> Result<File, PlaceError> {
     refuse_unless(operation, path, fs::Metadata::is_file)?;
-    OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|error| operation.storage(path, error))
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| operation.storage(path, error))
 }
 
-/// Refuses to go on when something is at `path` that is not as expected, above all a symbolic link: whoever made the layout
-/// could lead writes out of it.
-fn refuse_unless(operation: &Operation, path: &Path, expected: impl FnOnce(&fs::Metadata) -> bool) -> Result<(), PlaceError> {
+/// Refuses to go on when something is at `path` that is not as expected, above all a symbolic link:
+/// whoever made the layout could lead writes out of it.
+fn refuse_unless(
+    operation: &Operation,
+    path: &Path,
+    expected: impl FnOnce(&fs::Metadata) -> bool,
+) -> Result<(), PlaceError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !expected(&found) => {
-            let detail = format!("nothing is written through {}: it is a symbolic link or not of its kind", path.display());
+            let detail = format!(
+                "nothing is written through {}: it is a symbolic link or not of its kind",
+                path.display()
+            );
             Err(operation.error(PlaceErrorKind::Refused, detail))
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(operation.storage(path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(operation.storage(path, error))
+        }
         _ => Ok(()),
     }
 }

@@ -37,17 +37,23 @@ fn broken(content: &[u8], offset: usize, length: usize, end: End) -> Response {
     });
     let body = Body::from_stream(stream::iter([Ok(sent)]).chain(rest));
     let mut answer = Response::new(body);
-    answer.headers_mut().insert("content-length", (content.len() - offset).into());
+    answer
+        .headers_mut()
+        .insert("content-length", (content.len() - offset).into());
     if offset > 0 {
         *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {offset}-{}/{}", content.len() - 1, content.len());
-        answer.headers_mut().insert("content-range", range.parse().expect("a header"));
+        answer
+            .headers_mut()
+            .insert("content-range", range.parse().expect("a header"));
     }
     answer
 }
 
 fn offset(seen: &Seen) -> usize {
-    let range = seen.header("range").map(|range| range["bytes=".len()..].trim_end_matches('-').to_owned());
+    let range = seen
+        .header("range")
+        .map(|range| range["bytes=".len()..].trim_end_matches('-').to_owned());
     range.map_or(0, |text| text.parse().expect("an offset"))
 }
 
@@ -92,16 +98,24 @@ async fn a_download_is_begun_five_times_in_all() {
     let fake = Fake::start(|seen| broken(CONTENT, offset(seen), 1, End::Cut)).await;
     let error = content_of(&fake, 0).await.expect_err("it always breaks");
     let text = shown_as(PlaceErrorKind::Unreachable, &error);
-    assert!(text.contains("the content broke off") && text.contains("(tried 5 times)"), "{text}");
+    assert!(
+        text.contains("the content broke off") && text.contains("(tried 5 times)"),
+        "{text}"
+    );
     assert_eq!(ranges(&fake), [0, 1, 2, 3, 4]);
 }
 
 #[tokio::test]
 async fn a_failure_to_go_on_that_cannot_pass_ends_a_download() {
-    for (status, kind, requests) in [(404, PlaceErrorKind::Absent, 2), (503, PlaceErrorKind::ServerError, 5)] {
+    for (status, kind, requests) in [
+        (404, PlaceErrorKind::Absent, 2),
+        (503, PlaceErrorKind::ServerError, 5),
+    ] {
         let fake = Fake::start(move |seen| match seen.index {
             0 => broken(CONTENT, 0, 9, End::Cut),
-            _ => StatusCode::from_u16(status).expect("a status").into_response(),
+            _ => StatusCode::from_u16(status)
+                .expect("a status")
+                .into_response(),
         })
         .await;
         shown_as(kind, &content_of(&fake, 0).await.expect_err("it ends"));
@@ -120,10 +134,20 @@ async fn a_blob_that_is_shorter_than_it_should_be_is_not_read_again() {
 async fn a_connection_that_ends_without_a_length_is_one_that_broke() {
     let host = raw_server(b"HTTP/1.1 200 OK\r\n\r\nsome content", Duration::ZERO).await;
     let (registry, repository) = registry_at(&host);
-    let error = read(&registry, &repository, &descriptor(CONTENT), 0).await.expect_err("it is never whole");
+    let error = read(&registry, &repository, &descriptor(CONTENT), 0)
+        .await
+        .expect_err("it is never whole");
     let text = shown_as(PlaceErrorKind::Unreachable, &error);
-    assert!(text.contains("the content broke off after 12 of 23 bytes"), "{text}");
-    let error = registry.blob(&repository, &descriptor(b"some content"), 0).await.expect("a stream").collect::<Vec<_>>().await;
+    assert!(
+        text.contains("the content broke off after 12 of 23 bytes"),
+        "{text}"
+    );
+    let error = registry
+        .blob(&repository, &descriptor(b"some content"), 0)
+        .await
+        .expect("a stream")
+        .collect::<Vec<_>>()
+        .await;
     assert!(error.iter().all(Result::is_ok), "all of it came");
 }
 
@@ -131,29 +155,50 @@ async fn a_connection_that_ends_without_a_length_is_one_that_broke() {
 async fn downloads_that_break_within_uploads_to_the_same_host_do_not_block_each_other() {
     let content: &'static [u8] = &[b'x'; 64 * 1024];
     let cuts = Mutex::new(12);
-    let fake = Fake::start_slow(Duration::from_millis(5), move |seen| match seen.method.as_str() {
-        "GET" => {
-            let at = offset(seen);
-            let mut left = cuts.lock().expect("the lock");
-            if at == 0 && *left > 0 {
-                *left -= 1;
-                broken(content, 0, 30_000, End::Cut)
-            } else {
-                broken(content, at, content.len() - at, End::Cut)
+    let fake = Fake::start_slow(Duration::from_millis(5), move |seen| {
+        match seen.method.as_str() {
+            "GET" => {
+                let at = offset(seen);
+                let mut left = cuts.lock().expect("the lock");
+                if at == 0 && *left > 0 {
+                    *left -= 1;
+                    broken(content, 0, 30_000, End::Cut)
+                } else {
+                    broken(content, at, content.len() - at, End::Cut)
+                }
             }
+            "POST" => (
+                StatusCode::ACCEPTED,
+                [("location", "/v2/a/blobs/uploads/1")],
+            )
+                .into_response(),
+            _ => StatusCode::CREATED.into_response(),
         }
-        "POST" => (StatusCode::ACCEPTED, [("location", "/v2/a/blobs/uploads/1")]).into_response(),
-        _ => StatusCode::CREATED.into_response(),
     })
     .await;
     for limit in [1, 2, 3] {
-        let settings = Settings { retry_delay: Duration::from_millis(100), ..limited(&fake.host(), limit) };
-        let registry = RemoteRegistries::new(Arc::new(client_with(settings, [&fake.host()], Credential::Anonymous)));
+        let settings = Settings {
+            retry_delay: Duration::from_millis(100),
+            ..limited(&fake.host(), limit)
+        };
+        let registry = RemoteRegistries::new(Arc::new(client_with(
+            settings,
+            [&fake.host()],
+            Credential::Anonymous,
+        )));
         let target = repository(&fake.host(), "a");
         let blob = descriptor(content);
-        let source = Elsewhere { registry: &registry, repository: repository(&fake.host(), "b"), descriptor: blob.clone() };
-        let copies = futures_util::future::join_all((0..6).map(|_| registry.put_blob(&target, &blob, &source, None)));
-        let results = tokio::time::timeout(Duration::from_secs(20), copies).await.expect("they end");
+        let source = Elsewhere {
+            registry: &registry,
+            repository: repository(&fake.host(), "b"),
+            descriptor: blob.clone(),
+        };
+        let copies = futures_util::future::join_all(
+            (0..6).map(|_| registry.put_blob(&target, &blob, &source, None)),
+        );
+        let results = tokio::time::timeout(Duration::from_secs(20), copies)
+            .await
+            .expect("they end");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 }

@@ -21,11 +21,16 @@ struct Page {
 }
 
 impl RemoteRepository<'_> {
-    /// Returns all repositories of the host, page by page, or `None` when it does not tell them: the listing is an extension of
-    /// CNCF distribution (`_catalog`), which many hosts lack and others give to administrators only.
+    /// Returns all repositories of the host, page by page, or `None` when it does not tell them:
+    /// the listing is an extension of CNCF distribution (`_catalog`), which many hosts lack and
+    /// others give to administrators only.
     pub(super) async fn catalog(&self) -> Result<Option<Vec<Repository>>, PlaceError> {
-        let broken = |detail: String| self.wrong("list its repositories", PlaceErrorKind::Malformed, detail);
-        let access = || Access { path: Some(self.path.clone()), scopes: vec!["registry:catalog:*".to_owned()] };
+        let broken =
+            |detail: String| self.wrong("list its repositories", PlaceErrorKind::Malformed, detail);
+        let access = || Access {
+            path: Some(self.path.clone()),
+            scopes: vec!["registry:catalog:*".to_owned()],
+        };
         let mut pages = Pages::new();
         let mut found = Vec::new();
         let mut names = HashSet::new();
@@ -47,21 +52,30 @@ impl RemoteRepository<'_> {
                 Ok(page) => page.repositories.unwrap_or_default(),
                 // Some registries answer everything they do not know with a page of their web site.
                 Err(_) if visited.is_empty() => return Ok(None),
-                Err(error) => return Err(broken("the answer is no list of repositories".to_owned()).caused_by(error)),
+                Err(error) => {
+                    return Err(
+                        broken("the answer is no list of repositories".to_owned()).caused_by(error)
+                    );
+                }
             };
             let is_empty = page.is_empty();
             for name in page {
                 match name.parse() {
                     Ok(path) if names.insert(name) => {
                         pages.found();
-                        found.push(Repository::Remote { host: self.host.clone(), path });
+                        found.push(Repository::Remote {
+                            host: self.host.clone(),
+                            path,
+                        });
                     }
                     Ok(_) => {}
                     Err(error) => pages.leave_out(&error),
                 }
             }
             if found.len() > MOST_REPOSITORIES {
-                return Err(broken(format!("there are more than {MOST_REPOSITORIES} repositories")));
+                return Err(broken(format!(
+                    "there are more than {MOST_REPOSITORIES} repositories"
+                )));
             }
             visited.insert(answer.url.clone());
             target = match link::next_page(&answer, &visited).map_err(broken)? {
@@ -81,6 +95,9 @@ impl RemoteRepository<'_> {
 fn is_withheld(error: &http::Error) -> bool {
     match error {
         http::Error::Unauthorized { .. } => true,
-        error => matches!(error.status().map(|status| status.as_u16()), Some(400 | 401 | 403 | 404 | 405 | 406 | 501)),
+        error => matches!(
+            error.status().map(|status| status.as_u16()),
+            Some(400 | 401 | 403 | 404 | 405 | 406 | 501)
+        ),
     }
 }

@@ -1,7 +1,8 @@
 //! Deleting tags and manifests, and which of that a host can do.
 //!
-//! A host shows what it can do when it is asked to, once in a run, by the first deletion or by one of what cannot be there. A tag
-//! is never deleted by deleting the manifest that it names, since other tags would go with it.
+//! A host shows what it can do when it is asked to, once in a run, by the first deletion or by one
+//! of what cannot be there. A tag is never deleted by deleting the manifest that it names, since
+//! other tags would go with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ const DELETE: Kind = Kind("delete");
 /// A tag that nobody has: what a host answers when it is deleted tells whether it deletes tags.
 const NO_TAG: &str = "imglife-asks-whether-tags-can-be-deleted";
 
-/// Token servers grant what they grant of these; deleting needs the second (token scope documentation of CNCF distribution).
+/// Token servers grant what they grant of these; deleting needs the second (token scope
+/// documentation of CNCF distribution).
 const ACTIONS: &str = "pull,delete";
 
 /// A way to delete a tag and nothing else.
@@ -30,7 +32,8 @@ enum Way {
     Standard,
     /// "Delete tag" of Harbor's API 2.0 (`api/v2.0/swagger.yaml` of goharbor/harbor).
     Harbor,
-    /// "Delete image tags by reference" of GitLab's registry, which versions before 16.4 have instead of the standard's.
+    /// "Delete image tags by reference" of GitLab's registry, which versions before 16.4 have
+    /// instead of the standard's.
     Gitlab,
 }
 
@@ -66,7 +69,13 @@ enum Outcome {
 
 impl Hosts {
     fn of(&self, host: &Host) -> Arc<Abilities> {
-        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_default())
+        Arc::clone(
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(host.clone())
+                .or_default(),
+        )
     }
 }
 
@@ -75,9 +84,14 @@ impl RemoteRepository<'_> {
         let abilities = hosts.of(self.host);
         let mut tags = abilities.tags.lock().await;
         if matches!(*tags, Tags::Unknown) {
-            let nobodys: Tag = NO_TAG
-                .parse()
-                .map_err(|error| self.wrong("ask whether tags can be deleted", PlaceErrorKind::Malformed, "").caused_by(error))?;
+            let nobodys: Tag = NO_TAG.parse().map_err(|error| {
+                self.wrong(
+                    "ask whether tags can be deleted",
+                    PlaceErrorKind::Malformed,
+                    "",
+                )
+                .caused_by(error)
+            })?;
             let _was_absent = self.learn(&mut tags, &nobodys).await?;
         }
         let mut manifests = abilities.manifests.lock().await;
@@ -86,18 +100,31 @@ impl RemoteRepository<'_> {
             let nobodys = Digest::sha256(NO_TAG.as_bytes());
             let _was_absent = self.delete_and_note(&mut manifests, &nobodys).await?;
         }
-        let tags = if matches!(*tags, Tags::Never) { Ability::Missing } else { Ability::Present };
-        Ok(Deletions { tags, manifests: *manifests })
+        let tags = if matches!(*tags, Tags::Never) {
+            Ability::Missing
+        } else {
+            Ability::Present
+        };
+        Ok(Deletions {
+            tags,
+            manifests: *manifests,
+        })
     }
 
-    pub(super) async fn delete_tag(&self, hosts: &Hosts, tag: &Tag) -> Result<Deletion, PlaceError> {
+    pub(super) async fn delete_tag(
+        &self,
+        hosts: &Hosts,
+        tag: &Tag,
+    ) -> Result<Deletion, PlaceError> {
         let abilities = hosts.of(self.host);
         let known = *abilities.tags.lock().await;
         match known {
             Tags::Never => return Ok(Deletion::Unsupported),
             Tags::By(way) => match self.delete_by(way, tag).await {
                 Outcome::Deleted => return Ok(Deletion::Done),
-                Outcome::Absent if !self.still_has(&tag.clone().into()).await? => return Ok(Deletion::WasAbsent),
+                Outcome::Absent if !self.still_has(&tag.clone().into()).await? => {
+                    return Ok(Deletion::WasAbsent);
+                }
                 Outcome::Failed(error) => return Err(self.undeleted(&tag.clone().into(), error)),
                 // It is not what it seemed to be.
                 Outcome::Absent | Outcome::Missing(_) => {}
@@ -117,7 +144,9 @@ impl RemoteRepository<'_> {
         for way in WAYS {
             let deletion = match self.delete_by(way, tag).await {
                 Outcome::Deleted => Deletion::Done,
-                Outcome::Absent if !self.still_has(&tag.clone().into()).await? => Deletion::WasAbsent,
+                Outcome::Absent if !self.still_has(&tag.clone().into()).await? => {
+                    Deletion::WasAbsent
+                }
                 Outcome::Absent => {
                     tracing::debug!(host = %self.host, ?way, "tags are not deleted that way: they are said not to be there, and are");
                     continue;
@@ -139,7 +168,11 @@ impl RemoteRepository<'_> {
         Ok(Deletion::Unsupported)
     }
 
-    pub(super) async fn delete_manifest(&self, hosts: &Hosts, digest: &Digest) -> Result<Deletion, PlaceError> {
+    pub(super) async fn delete_manifest(
+        &self,
+        hosts: &Hosts,
+        digest: &Digest,
+    ) -> Result<Deletion, PlaceError> {
         let abilities = hosts.of(self.host);
         let mut ability = abilities.manifests.lock().await;
         match *ability {
@@ -156,7 +189,11 @@ impl RemoteRepository<'_> {
     }
 
     /// Deletes a manifest, and notes in `ability` whether the host does that.
-    async fn delete_and_note(&self, ability: &mut Ability, digest: &Digest) -> Result<Deletion, PlaceError> {
+    async fn delete_and_note(
+        &self,
+        ability: &mut Ability,
+        digest: &Digest,
+    ) -> Result<Deletion, PlaceError> {
         let reference = Reference::Digest(digest.clone());
         let deletion = match self.delete(&reference).await {
             Outcome::Deleted => Deletion::Done,
@@ -164,7 +201,11 @@ impl RemoteRepository<'_> {
             Outcome::Absent | Outcome::Missing(_) => Deletion::Unsupported,
             Outcome::Failed(error) => return Err(self.undeleted(&reference, error)),
         };
-        *ability = if deletion == Deletion::Unsupported { Ability::Missing } else { Ability::Present };
+        *ability = if deletion == Deletion::Unsupported {
+            Ability::Missing
+        } else {
+            Ability::Present
+        };
         Ok(deletion)
     }
 
@@ -175,31 +216,47 @@ impl RemoteRepository<'_> {
                 let Some((project, name)) = self.path.as_str().split_once('/') else {
                     return Outcome::Missing("the repository is in no project".to_owned());
                 };
-                // A slash in the name is encoded twice (description of `repository_name` in Harbor's API).
+                // A slash in the name is encoded twice (description of `repository_name` in
+                // Harbor's API).
                 let name = name.replace('/', "%252F");
-                let path = format!("/api/v2.0/projects/{project}/repositories/{name}/artifacts/{tag}/tags/{tag}");
-                let mut request = Request::new(Method::DELETE, self.host, Target::Path(path), DELETE, self.access(ACTIONS));
+                let path = format!(
+                    "/api/v2.0/projects/{project}/repositories/{name}/artifacts/{tag}/tags/{tag}"
+                );
+                let mut request = Request::new(
+                    Method::DELETE,
+                    self.host,
+                    Target::Path(path),
+                    DELETE,
+                    self.access(ACTIONS),
+                );
                 // Tokens of the registry are not taken there.
                 request.log_in = LogIn::Basic;
                 match self.http.send(request).await {
                     Ok(_) => Outcome::Deleted,
-                    Err(http::Error::Refused(refusal)) if is_harbors(&refusal) => match refusal.status.as_u16() {
-                        404 => Outcome::Absent,
-                        _ => Outcome::Failed(http::Error::Refused(refusal)),
-                    },
+                    Err(http::Error::Refused(refusal)) if is_harbors(&refusal) => {
+                        match refusal.status.as_u16() {
+                            404 => Outcome::Absent,
+                            _ => Outcome::Failed(http::Error::Refused(refusal)),
+                        }
+                    }
                     Err(error) if is_missing(&error) => Outcome::Missing(error.to_string()),
                     Err(error) => Outcome::Failed(error),
                 }
             }
             Way::Gitlab => {
-                let request = |method| self.request(method, &format!("tags/reference/{tag}"), DELETE, ACTIONS);
+                let request = |method| {
+                    self.request(method, &format!("tags/reference/{tag}"), DELETE, ACTIONS)
+                };
                 // This is how GitLab itself finds out, without a look at the tag.
                 let answer = match self.http.send(request(Method::OPTIONS)).await {
                     Ok(answer) => answer,
                     Err(error) if is_missing(&error) => return Outcome::Missing(error.to_string()),
                     Err(error) => return Outcome::Failed(error),
                 };
-                if !answer.header(ALLOW.as_str()).is_some_and(|methods| methods.contains("DELETE")) {
+                if !answer
+                    .header(ALLOW.as_str())
+                    .is_some_and(|methods| methods.contains("DELETE"))
+                {
                     return Outcome::Missing("its answer does not allow to delete".to_owned());
                 }
                 outcome(self.http.send(request(Method::DELETE)).await, |_| false)
@@ -208,12 +265,19 @@ impl RemoteRepository<'_> {
     }
 
     async fn delete(&self, reference: &Reference) -> Outcome {
-        let request = self.request(Method::DELETE, &format!("manifests/{reference}"), DELETE, ACTIONS);
-        outcome(self.http.send(request).await, |refusal| is_unsupported(refusal, reference))
+        let request = self.request(
+            Method::DELETE,
+            &format!("manifests/{reference}"),
+            DELETE,
+            ACTIONS,
+        );
+        outcome(self.http.send(request).await, |refusal| {
+            is_unsupported(refusal, reference)
+        })
     }
 
-    /// Returns whether something is there that the host says it is not: there are hosts whose "not found" means that they do not
-    /// know how to delete.
+    /// Returns whether something is there that the host says it is not: there are hosts whose "not
+    /// found" means that they do not know how to delete.
     async fn still_has(&self, reference: &Reference) -> Result<bool, PlaceError> {
         Ok(self.resolve(reference).await?.is_some())
     }
@@ -222,23 +286,30 @@ impl RemoteRepository<'_> {
         let action = format!("delete {}", self.name(reference));
         match error.status().map(|status| status.as_u16()) {
             // It can do this, and will not do it here: some keep what an index refers to.
-            Some(405) => self.wrong(action, PlaceErrorKind::Refused, "").caused_by(error),
+            Some(405) => self
+                .wrong(action, PlaceErrorKind::Refused, "")
+                .caused_by(error),
             _ => self.failed(action, error),
         }
     }
 }
 
-fn outcome(sent: Result<http::Answer, http::Error>, is_missing: impl FnOnce(&Refusal) -> bool) -> Outcome {
+fn outcome(
+    sent: Result<http::Answer, http::Error>,
+    is_missing: impl FnOnce(&Refusal) -> bool,
+) -> Outcome {
     match sent {
         Ok(_) => Outcome::Deleted,
         Err(error) if is_not_found(&error) => Outcome::Absent,
-        Err(http::Error::Refused(refusal)) if is_missing(&refusal) => Outcome::Missing(refusal.to_string()),
+        Err(http::Error::Refused(refusal)) if is_missing(&refusal) => {
+            Outcome::Missing(refusal.to_string())
+        }
         Err(error) => Outcome::Failed(error),
     }
 }
 
-/// Returns whether a host says that it does not delete such things at all (distribution specification, "Content Management":
-/// 400 or 405 where that is disabled).
+/// Returns whether a host says that it does not delete such things at all (distribution
+/// specification, "Content Management": 400 or 405 where that is disabled).
 fn is_unsupported(refusal: &Refusal, reference: &Reference) -> bool {
     let has_code = |code: &str| refusal.problems.iter().any(|problem| problem.code == code);
     match refusal.status.as_u16() {
@@ -246,21 +317,37 @@ fn is_unsupported(refusal: &Refusal, reference: &Reference) -> bool {
         // zot says so of a manifest that an index refers to.
         405 => !has_code("DENIED"),
         // Version 2 of CNCF distribution takes a tag for a digest that is none.
-        400 => refusal.problems.is_empty() || (matches!(reference, Reference::Tag(_)) && has_code("DIGEST_INVALID")),
+        400 => {
+            refusal.problems.is_empty()
+                || (matches!(reference, Reference::Tag(_)) && has_code("DIGEST_INVALID"))
+        }
         501 => true,
         _ => false,
     }
 }
 
-/// Returns whether a refusal has the form of Harbor's API, rather than that of a host that does not know the path.
+/// Returns whether a refusal has the form of Harbor's API, rather than that of a host that does not
+/// know the path.
 fn is_harbors(refusal: &Refusal) -> bool {
-    let codes = ["NOT_FOUND", "UNAUTHORIZED", "FORBIDDEN", "PRECONDITION", "CONFLICT"];
-    refusal.problems.iter().any(|problem| codes.contains(&problem.code.as_str()))
+    let codes = [
+        "NOT_FOUND",
+        "UNAUTHORIZED",
+        "FORBIDDEN",
+        "PRECONDITION",
+        "CONFLICT",
+    ];
+    refusal
+        .problems
+        .iter()
+        .any(|problem| codes.contains(&problem.code.as_str()))
 }
 
 fn is_refused_login(error: &http::Error) -> bool {
     match error {
         http::Error::Unauthorized { .. } => true,
-        error => matches!(error.status().map(|status| status.as_u16()), Some(401 | 403)),
+        error => matches!(
+            error.status().map(|status| status.as_u16()),
+            Some(401 | 403)
+        ),
     }
 }

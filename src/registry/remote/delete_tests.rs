@@ -17,7 +17,9 @@ fn registries(fake: &Fake, credential: Credential) -> RemoteRegistries {
 }
 
 fn at(fake: &Fake, path: &str) -> Repository {
-    format!("{}/{path}", fake.host()).parse().expect("a repository")
+    format!("{}/{path}", fake.host())
+        .parse()
+        .expect("a repository")
 }
 
 fn tag(text: &str) -> Tag {
@@ -25,12 +27,18 @@ fn tag(text: &str) -> Tag {
 }
 
 fn status(code: u16) -> Response {
-    StatusCode::from_u16(code).expect("a status").into_response()
+    StatusCode::from_u16(code)
+        .expect("a status")
+        .into_response()
 }
 
 fn refusal(code: u16, reason: &str) -> Response {
     let status = StatusCode::from_u16(code).expect("a status");
-    (status, format!(r#"{{"errors":[{{"code":"{reason}","message":"m"}}]}}"#)).into_response()
+    (
+        status,
+        format!(r#"{{"errors":[{{"code":"{reason}","message":"m"}}]}}"#),
+    )
+        .into_response()
 }
 
 fn unknown_path() -> Response {
@@ -40,14 +48,28 @@ fn unknown_path() -> Response {
 /// What a HEAD of a manifest that is there is answered with.
 fn found() -> Response {
     let digest = Digest::sha256(b"x").to_string();
-    ([("docker-content-digest", digest), ("content-length", "1".to_owned()), ("content-type", "x".to_owned())]).into_response()
+    ([
+        ("docker-content-digest", digest),
+        ("content-length", "1".to_owned()),
+        ("content-type", "x".to_owned()),
+    ])
+    .into_response()
 }
 
 /// Deletes `tags` of `team/app`, one after the other.
-async fn delete_tags(registries: &RemoteRegistries, fake: &Fake, tags: &[&str]) -> Vec<Result<Deletion, PlaceErrorKind>> {
+async fn delete_tags(
+    registries: &RemoteRegistries,
+    fake: &Fake,
+    tags: &[&str],
+) -> Vec<Result<Deletion, PlaceErrorKind>> {
     let mut deletions = Vec::new();
     for name in tags {
-        deletions.push(registries.delete_tag(&at(fake, "team/app"), &tag(name)).await.map_err(|error| error.kind));
+        deletions.push(
+            registries
+                .delete_tag(&at(fake, "team/app"), &tag(name))
+                .await
+                .map_err(|error| error.kind),
+        );
     }
     deletions
 }
@@ -58,7 +80,9 @@ async fn tags_and_manifests_are_deleted_in_one_request_each() {
     let gone = Digest::sha256(b"gone");
     let missing = gone.to_string();
     let fake = Fake::start(move |seen| match seen.method.as_str() {
-        "DELETE" if seen.path.ends_with("/gone") || seen.path.ends_with(&missing) => refusal(404, "MANIFEST_UNKNOWN"),
+        "DELETE" if seen.path.ends_with("/gone") || seen.path.ends_with(&missing) => {
+            refusal(404, "MANIFEST_UNKNOWN")
+        }
         "DELETE" if seen.path.ends_with("/200") => status(200),
         "DELETE" if seen.path.ends_with("/204") => status(204),
         "DELETE" => status(202),
@@ -67,10 +91,30 @@ async fn tags_and_manifests_are_deleted_in_one_request_each() {
     .await;
     let registries = registries(&fake, Credential::Anonymous);
     let deleted = delete_tags(&registries, &fake, &["1", "200", "204", "gone"]).await;
-    assert_eq!(deleted, [Ok(Deletion::Done), Ok(Deletion::Done), Ok(Deletion::Done), Ok(Deletion::WasAbsent)]);
+    assert_eq!(
+        deleted,
+        [
+            Ok(Deletion::Done),
+            Ok(Deletion::Done),
+            Ok(Deletion::Done),
+            Ok(Deletion::WasAbsent)
+        ]
+    );
     let repository = at(&fake, "team/app");
-    assert_eq!(registries.delete_manifest(&repository, &digest).await.expect("an answer"), Deletion::Done);
-    assert_eq!(registries.delete_manifest(&repository, &gone).await.expect("an answer"), Deletion::WasAbsent);
+    assert_eq!(
+        registries
+            .delete_manifest(&repository, &digest)
+            .await
+            .expect("an answer"),
+        Deletion::Done
+    );
+    assert_eq!(
+        registries
+            .delete_manifest(&repository, &gone)
+            .await
+            .expect("an answer"),
+        Deletion::WasAbsent
+    );
     let path = "/v2/team/app/manifests";
     assert_eq!(
         fake.lines(),
@@ -98,21 +142,57 @@ async fn what_a_host_cannot_delete_is_learnt_once() {
         || status(501),
         || refusal(405, "METHOD_NOT_ALLOWED"),
     ] {
-        let fake = Fake::start(move |seen| if seen.path.starts_with("/v2/") { answer() } else { unknown_path() }).await;
+        let fake = Fake::start(move |seen| {
+            if seen.path.starts_with("/v2/") {
+                answer()
+            } else {
+                unknown_path()
+            }
+        })
+        .await;
         let registries = registries(&fake, basic());
-        let repositories: Vec<Repository> = (0..6).map(|number| at(&fake, &format!("team/app{number}"))).collect();
+        let repositories: Vec<Repository> = (0..6)
+            .map(|number| at(&fake, &format!("team/app{number}")))
+            .collect();
         let (one, digest) = (tag("1"), Digest::sha256(b"x"));
-        for deletion in join_all(repositories.iter().map(|repository| registries.delete_tag(repository, &one))).await {
+        for deletion in join_all(
+            repositories
+                .iter()
+                .map(|repository| registries.delete_tag(repository, &one)),
+        )
+        .await
+        {
             assert_eq!(deletion.expect("an answer"), Deletion::Unsupported);
         }
-        for deletion in join_all(repositories.iter().map(|repository| registries.delete_manifest(repository, &digest))).await {
+        for deletion in join_all(
+            repositories
+                .iter()
+                .map(|repository| registries.delete_manifest(repository, &digest)),
+        )
+        .await
+        {
             assert_eq!(deletion.expect("an answer"), Deletion::Unsupported);
         }
-        let deletions = registries.deletions(&repositories[0]).await.expect("an answer");
-        assert_eq!(deletions, Deletions { tags: Ability::Missing, manifests: Ability::Missing });
+        let deletions = registries
+            .deletions(&repositories[0])
+            .await
+            .expect("an answer");
+        assert_eq!(
+            deletions,
+            Deletions {
+                tags: Ability::Missing,
+                manifests: Ability::Missing
+            }
+        );
         // The three ways to delete a tag, and the one to delete a manifest.
         assert_eq!(fake.seen().len(), 4, "{:?}", fake.lines());
-        assert_eq!((fake.count("/v2/team/app0/manifests/"), fake.count("/api/v2.0/")), (2, 1));
+        assert_eq!(
+            (
+                fake.count("/v2/team/app0/manifests/"),
+                fake.count("/api/v2.0/")
+            ),
+            (2, 1)
+        );
     }
 }
 
@@ -121,15 +201,23 @@ async fn a_tag_is_never_deleted_by_the_digest_that_it_names() {
     // As Debian's registry answers.
     let fake = Fake::start(|seen| match seen.method.as_str() {
         "DELETE" if seen.path.starts_with("/v2/team/app/manifests/sha256:") => status(202),
-        "DELETE" if seen.path.starts_with("/v2/team/app/manifests/") => refusal(400, "DIGEST_INVALID"),
+        "DELETE" if seen.path.starts_with("/v2/team/app/manifests/") => {
+            refusal(400, "DIGEST_INVALID")
+        }
         "HEAD" => found(),
         _ => unknown_path(),
     })
     .await;
     let registries = registries(&fake, Credential::Anonymous);
-    assert_eq!(delete_tags(&registries, &fake, &["1", "2"]).await, [Ok(Deletion::Unsupported); 2]);
+    assert_eq!(
+        delete_tags(&registries, &fake, &["1", "2"]).await,
+        [Ok(Deletion::Unsupported); 2]
+    );
     assert_eq!(fake.count("/v2/team/app/manifests/sha256:"), 0);
-    let deletion = registries.delete_manifest(&at(&fake, "team/app"), &Digest::sha256(b"x")).await.expect("an answer");
+    let deletion = registries
+        .delete_manifest(&at(&fake, "team/app"), &Digest::sha256(b"x"))
+        .await
+        .expect("an answer");
     assert_eq!(deletion, Deletion::Done);
 }
 
@@ -141,14 +229,33 @@ async fn what_a_host_deletes_is_asked_by_what_cannot_be_there() {
     })
     .await;
     let registries = registries(&fake, Credential::Anonymous);
-    let expected = Deletions { tags: Ability::Present, manifests: Ability::Missing };
+    let expected = Deletions {
+        tags: Ability::Present,
+        manifests: Ability::Missing,
+    };
     for path in ["team/app", "team/app", "another"] {
-        assert_eq!(registries.deletions(&at(&fake, path)).await.expect("an answer"), expected);
+        assert_eq!(
+            registries
+                .deletions(&at(&fake, path))
+                .await
+                .expect("an answer"),
+            expected
+        );
     }
     let nobodys = Digest::sha256(PROBE.as_bytes());
     let path = "/v2/team/app/manifests";
-    assert_eq!(fake.lines(), [format!("DELETE {path}/{PROBE}"), format!("HEAD {path}/{PROBE}"), format!("DELETE {path}/{nobodys}")]);
-    let deletion = registries.delete_manifest(&at(&fake, "another"), &Digest::sha256(b"x")).await.expect("an answer");
+    assert_eq!(
+        fake.lines(),
+        [
+            format!("DELETE {path}/{PROBE}"),
+            format!("HEAD {path}/{PROBE}"),
+            format!("DELETE {path}/{nobodys}")
+        ]
+    );
+    let deletion = registries
+        .delete_manifest(&at(&fake, "another"), &Digest::sha256(b"x"))
+        .await
+        .expect("an answer");
     assert_eq!((deletion, fake.seen().len()), (Deletion::Unsupported, 3));
 }
 
@@ -166,15 +273,47 @@ async fn not_found_is_believed_only_when_it_is_so() {
     let registries = registries(&fake, basic());
     let repository = at(&fake, "team/app");
     // It seems as if it could.
-    assert_eq!(registries.deletions(&repository).await.expect("an answer").tags, Ability::Present);
-    assert_eq!(delete_tags(&registries, &fake, &["1"]).await, [Ok(Deletion::Unsupported)]);
+    assert_eq!(
+        registries
+            .deletions(&repository)
+            .await
+            .expect("an answer")
+            .tags,
+        Ability::Present
+    );
+    assert_eq!(
+        delete_tags(&registries, &fake, &["1"]).await,
+        [Ok(Deletion::Unsupported)]
+    );
     let before = fake.seen().len();
-    assert_eq!(delete_tags(&registries, &fake, &["1", "2"]).await, [Ok(Deletion::Unsupported); 2]);
-    assert_eq!(registries.deletions(&repository).await.expect("an answer").tags, Ability::Missing);
+    assert_eq!(
+        delete_tags(&registries, &fake, &["1", "2"]).await,
+        [Ok(Deletion::Unsupported); 2]
+    );
+    assert_eq!(
+        registries
+            .deletions(&repository)
+            .await
+            .expect("an answer")
+            .tags,
+        Ability::Missing
+    );
     let digest = Digest::sha256(b"x");
-    assert_eq!(registries.delete_manifest(&repository, &digest).await.expect("an answer"), Deletion::Unsupported);
+    assert_eq!(
+        registries
+            .delete_manifest(&repository, &digest)
+            .await
+            .expect("an answer"),
+        Deletion::Unsupported
+    );
     let after = fake.seen().len();
-    assert_eq!(registries.delete_manifest(&repository, &digest).await.expect("an answer"), Deletion::Unsupported);
+    assert_eq!(
+        registries
+            .delete_manifest(&repository, &digest)
+            .await
+            .expect("an answer"),
+        Deletion::Unsupported
+    );
     assert_eq!((before + 2, fake.seen().len()), (after, after));
 }
 
@@ -197,14 +336,32 @@ async fn a_refusal_is_an_error_and_not_an_ability_that_is_missing() {
         let registries = registries(&fake, basic());
         let (kept, one, digest) = (at(&fake, "kept/app"), tag("1"), Digest::sha256(b"x"));
         for _ in 0..2 {
-            let error = registries.delete_tag(&kept, &one).await.expect_err("a refusal");
+            let error = registries
+                .delete_tag(&kept, &one)
+                .await
+                .expect_err("a refusal");
             let text = shown(&error);
-            assert!(error.kind == kind && text.contains("cannot delete kept/app:1"), "{text}");
-            let error = registries.delete_manifest(&kept, &digest).await.expect_err("a refusal");
+            assert!(
+                error.kind == kind && text.contains("cannot delete kept/app:1"),
+                "{text}"
+            );
+            let error = registries
+                .delete_manifest(&kept, &digest)
+                .await
+                .expect_err("a refusal");
             assert_eq!(error.kind, kind, "{}", shown(&error));
         }
-        assert_eq!(delete_tags(&registries, &fake, &["1"]).await, [Ok(Deletion::Done)]);
-        assert_eq!(registries.delete_manifest(&at(&fake, "team/app"), &digest).await.expect("an answer"), Deletion::Done);
+        assert_eq!(
+            delete_tags(&registries, &fake, &["1"]).await,
+            [Ok(Deletion::Done)]
+        );
+        assert_eq!(
+            registries
+                .delete_manifest(&at(&fake, "team/app"), &digest)
+                .await
+                .expect("an answer"),
+            Deletion::Done
+        );
     }
 }
 
@@ -215,7 +372,10 @@ async fn a_deletion_whose_answer_was_lost_is_sent_again() {
         _ => refusal(404, "MANIFEST_UNKNOWN"),
     })
     .await;
-    assert_eq!(delete_tags(&registries(&fake, Credential::Anonymous), &fake, &["1"]).await, [Ok(Deletion::WasAbsent)]);
+    assert_eq!(
+        delete_tags(&registries(&fake, Credential::Anonymous), &fake, &["1"]).await,
+        [Ok(Deletion::WasAbsent)]
+    );
 }
 
 #[tokio::test]
@@ -227,27 +387,51 @@ async fn a_token_is_asked_for_that_allows_to_delete() {
         match seen.authorization() {
             Some("Bearer t") => status(202),
             _ => {
-                let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, seen.server());
+                let challenge = format!(
+                    r#"Bearer realm="http://{}/token",service="s""#,
+                    seen.server()
+                );
                 (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
             }
         }
     })
     .await;
-    assert_eq!(delete_tags(&registries(&fake, basic()), &fake, &["1"]).await, [Ok(Deletion::Done)]);
-    let token = fake.seen().into_iter().find(|seen| seen.path.starts_with("/token")).expect("a token request");
-    assert_eq!(token.path, "/token?service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cdelete");
+    assert_eq!(
+        delete_tags(&registries(&fake, basic()), &fake, &["1"]).await,
+        [Ok(Deletion::Done)]
+    );
+    let token = fake
+        .seen()
+        .into_iter()
+        .find(|seen| seen.path.starts_with("/token"))
+        .expect("a token request");
+    assert_eq!(
+        token.path,
+        "/token?service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cdelete"
+    );
 }
 
 /// A Harbor: its registry does not delete tags, its API does.
 fn harbor(seen: &Seen) -> Response {
     let is_alice = seen.authorization() == Some("Basic YWxpY2U6aHVudGVyMg==");
     match (seen.method.as_str(), seen.path.as_str()) {
-        ("DELETE", path) if path.starts_with("/v2/") && path.contains("/sha256:") => refusal(404, "NOT_FOUND"),
+        ("DELETE", path) if path.starts_with("/v2/") && path.contains("/sha256:") => {
+            refusal(404, "NOT_FOUND")
+        }
         ("DELETE", path) if path.starts_with("/v2/") => refusal(405, "UNSUPPORTED"),
-        ("DELETE", path) if path.starts_with("/api/v2.0/projects/") && !is_alice => refusal(401, "UNAUTHORIZED"),
-        ("DELETE", path) if path.starts_with("/api/v2.0/projects/closed/") => refusal(403, "FORBIDDEN"),
-        ("DELETE", "/api/v2.0/projects/team/repositories/nested%252Fapp/artifacts/1.0/tags/1.0") => status(200),
-        ("DELETE", "/api/v2.0/projects/team/repositories/app/artifacts/fixed/tags/fixed") => refusal(412, "PRECONDITION"),
+        ("DELETE", path) if path.starts_with("/api/v2.0/projects/") && !is_alice => {
+            refusal(401, "UNAUTHORIZED")
+        }
+        ("DELETE", path) if path.starts_with("/api/v2.0/projects/closed/") => {
+            refusal(403, "FORBIDDEN")
+        }
+        (
+            "DELETE",
+            "/api/v2.0/projects/team/repositories/nested%252Fapp/artifacts/1.0/tags/1.0",
+        ) => status(200),
+        ("DELETE", "/api/v2.0/projects/team/repositories/app/artifacts/fixed/tags/fixed") => {
+            refusal(412, "PRECONDITION")
+        }
         ("DELETE", path) if path.starts_with("/api/v2.0/projects/") => refusal(404, "NOT_FOUND"),
         ("HEAD", _) => status(404),
         _ => status(418),
@@ -259,16 +443,48 @@ async fn harbors_tags_are_deleted_by_its_own_interface() {
     let fake = Fake::start(harbor).await;
     let registries = registries(&fake, basic());
     let nested = at(&fake, "team/nested/app");
-    assert_eq!(registries.delete_tag(&nested, &tag("1.0")).await.expect("an answer"), Deletion::Done);
-    assert_eq!(registries.delete_tag(&nested, &tag("1.1")).await.expect("an answer"), Deletion::WasAbsent);
-    let error = registries.delete_tag(&at(&fake, "team/app"), &tag("fixed")).await.expect_err("it is immutable");
-    assert!(error.kind == PlaceErrorKind::Refused && shown(&error).contains("PRECONDITION"), "{}", shown(&error));
-    let error = registries.delete_tag(&at(&fake, "closed/app"), &tag("1")).await.expect_err("it is closed");
+    assert_eq!(
+        registries
+            .delete_tag(&nested, &tag("1.0"))
+            .await
+            .expect("an answer"),
+        Deletion::Done
+    );
+    assert_eq!(
+        registries
+            .delete_tag(&nested, &tag("1.1"))
+            .await
+            .expect("an answer"),
+        Deletion::WasAbsent
+    );
+    let error = registries
+        .delete_tag(&at(&fake, "team/app"), &tag("fixed"))
+        .await
+        .expect_err("it is immutable");
+    assert!(
+        error.kind == PlaceErrorKind::Refused && shown(&error).contains("PRECONDITION"),
+        "{}",
+        shown(&error)
+    );
+    let error = registries
+        .delete_tag(&at(&fake, "closed/app"), &tag("1"))
+        .await
+        .expect_err("it is closed");
     assert_eq!(error.kind, PlaceErrorKind::Forbidden);
     // What is known stays known after such an answer.
-    assert_eq!(registries.deletions(&nested).await.expect("an answer").tags, Ability::Present);
+    assert_eq!(
+        registries.deletions(&nested).await.expect("an answer").tags,
+        Ability::Present
+    );
     assert_eq!(fake.count("/v2/team/nested/app/manifests/1.0"), 1);
-    assert_eq!(fake.seen().iter().filter(|seen| seen.method == "DELETE" && seen.path.starts_with("/v2/")).count(), 2, "it was asked again");
+    assert_eq!(
+        fake.seen()
+            .iter()
+            .filter(|seen| seen.method == "DELETE" && seen.path.starts_with("/v2/"))
+            .count(),
+        2,
+        "it was asked again"
+    );
 }
 
 #[tokio::test]
@@ -277,30 +493,69 @@ async fn harbors_interface_that_refuses_the_login_is_none() {
     for credential in [Credential::Anonymous, basic()] {
         let registries = registries(&fake, credential);
         let closed = at(&fake, "closed/app");
-        assert_eq!(registries.delete_tag(&closed, &tag("1")).await.expect("an answer"), Deletion::Unsupported);
+        assert_eq!(
+            registries
+                .delete_tag(&closed, &tag("1"))
+                .await
+                .expect("an answer"),
+            Deletion::Unsupported
+        );
     }
 }
 
 #[tokio::test]
 async fn gitlabs_older_registries_delete_tags_by_an_interface_of_their_own() {
     let fake = Fake::start(|seen| match (seen.method.as_str(), seen.path.as_str()) {
-        ("DELETE", path) if path.starts_with("/v2/group/app/manifests/") => refusal(405, "UNSUPPORTED"),
-        ("OPTIONS", path) if path.starts_with("/v2/group/app/tags/reference/") => [("allow", "DELETE,OPTIONS")].into_response(),
+        ("DELETE", path) if path.starts_with("/v2/group/app/manifests/") => {
+            refusal(405, "UNSUPPORTED")
+        }
+        ("OPTIONS", path) if path.starts_with("/v2/group/app/tags/reference/") => {
+            [("allow", "DELETE,OPTIONS")].into_response()
+        }
         ("DELETE", "/v2/group/app/tags/reference/1.0") => status(202),
         ("DELETE", "/v2/group/app/tags/reference/kept") => refusal(403, "DENIED"),
-        ("DELETE", path) if path.starts_with("/v2/group/app/tags/reference/") => refusal(404, "MANIFEST_UNKNOWN"),
+        ("DELETE", path) if path.starts_with("/v2/group/app/tags/reference/") => {
+            refusal(404, "MANIFEST_UNKNOWN")
+        }
         ("HEAD", _) => status(404),
         _ => unknown_path(),
     })
     .await;
     let registries = registries(&fake, basic());
     let repository = at(&fake, "group/app");
-    assert_eq!(registries.deletions(&repository).await.expect("an answer").tags, Ability::Present);
-    assert_eq!(registries.delete_tag(&repository, &tag("1.0")).await.expect("an answer"), Deletion::Done);
-    assert_eq!(registries.delete_tag(&repository, &tag("1.1")).await.expect("an answer"), Deletion::WasAbsent);
-    let error = registries.delete_tag(&repository, &tag("kept")).await.expect_err("it is protected");
+    assert_eq!(
+        registries
+            .deletions(&repository)
+            .await
+            .expect("an answer")
+            .tags,
+        Ability::Present
+    );
+    assert_eq!(
+        registries
+            .delete_tag(&repository, &tag("1.0"))
+            .await
+            .expect("an answer"),
+        Deletion::Done
+    );
+    assert_eq!(
+        registries
+            .delete_tag(&repository, &tag("1.1"))
+            .await
+            .expect("an answer"),
+        Deletion::WasAbsent
+    );
+    let error = registries
+        .delete_tag(&repository, &tag("kept"))
+        .await
+        .expect_err("it is protected");
     assert_eq!(error.kind, PlaceErrorKind::Forbidden);
-    assert_eq!((fake.count("/api/"), fake.count("/v2/group/app/manifests/")), (1, 4), "{:?}", fake.lines());
+    assert_eq!(
+        (fake.count("/api/"), fake.count("/v2/group/app/manifests/")),
+        (1, 4),
+        "{:?}",
+        fake.lines()
+    );
 }
 
 #[tokio::test]
@@ -311,14 +566,27 @@ async fn repositories_are_told_page_by_page_and_those_beside_one_are_chosen() {
             r#"{"repositories":["bases/alpine","bases/lang/go","Not A Name","based/x","bases"]}"#,
         )
             .into_response(),
-        "/v2/_catalog?last=b&n=1000" => r#"{"repositories":["bases/zlib","bases/alpine","other/y"]}"#.into_response(),
+        "/v2/_catalog?last=b&n=1000" => {
+            r#"{"repositories":["bases/zlib","bases/alpine","other/y"]}"#.into_response()
+        }
         _ => status(418),
     })
     .await;
     let registries = registries(&fake, Credential::Anonymous);
-    let told = registries.repositories_beside(&at(&fake, "bases/any")).await.expect("an answer").expect("a list");
-    assert_eq!(told, ["bases/alpine", "bases/lang/go", "bases/zlib"].map(|path| at(&fake, path)));
-    let told = registries.repositories_beside(&at(&fake, "any")).await.expect("an answer").expect("a list");
+    let told = registries
+        .repositories_beside(&at(&fake, "bases/any"))
+        .await
+        .expect("an answer")
+        .expect("a list");
+    assert_eq!(
+        told,
+        ["bases/alpine", "bases/lang/go", "bases/zlib"].map(|path| at(&fake, path))
+    );
+    let told = registries
+        .repositories_beside(&at(&fake, "any"))
+        .await
+        .expect("an answer")
+        .expect("a list");
     assert_eq!(told.len(), 6);
 }
 
@@ -333,11 +601,22 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
         || "<html>".into_response(),
     ] {
         let fake = Fake::start(move |_| answer()).await;
-        let told = registries(&fake, basic()).repositories_beside(&at(&fake, "bases/any")).await;
+        let told = registries(&fake, basic())
+            .repositories_beside(&at(&fake, "bases/any"))
+            .await;
         assert_eq!(told.expect("an answer"), None);
     }
     for (answer, kind) in [
-        (|seen: &Seen| if seen.index == 0 { [("link", "</p>; rel=next")].into_response() } else { "x".into_response() }, None),
+        (
+            |seen: &Seen| {
+                if seen.index == 0 {
+                    [("link", "</p>; rel=next")].into_response()
+                } else {
+                    "x".into_response()
+                }
+            },
+            None,
+        ),
         (
             |seen: &Seen| match seen.index {
                 0 => ([("link", "</p>; rel=next")], r#"{"repositories":["a"]}"#).into_response(),
@@ -346,14 +625,22 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
             Some(PlaceErrorKind::Absent),
         ),
         (
-            |_: &Seen| ([("link", "<http://elsewhere.example/p>; rel=next")], r#"{"repositories":["a"]}"#).into_response(),
+            |_: &Seen| {
+                (
+                    [("link", "<http://elsewhere.example/p>; rel=next")],
+                    r#"{"repositories":["a"]}"#,
+                )
+                    .into_response()
+            },
             Some(PlaceErrorKind::Malformed),
         ),
         (|_: &Seen| status(503), Some(PlaceErrorKind::ServerError)),
     ] as [(fn(&Seen) -> Response, _); 4]
     {
         let fake = Fake::start(answer).await;
-        let told = registries(&fake, Credential::Anonymous).repositories_beside(&at(&fake, "bases/any")).await;
+        let told = registries(&fake, Credential::Anonymous)
+            .repositories_beside(&at(&fake, "bases/any"))
+            .await;
         assert_eq!(told.map_err(|error| error.kind), kind.map_or(Ok(None), Err));
     }
 }

@@ -12,38 +12,67 @@ const LOOK_UP: Kind = Kind("manifest lookup");
 const READ: Kind = Kind("manifest read");
 const WRITE: Kind = Kind("manifest write");
 
-/// How often a registry that does not know what was just put is asked again. When two runs put the same content at once,
-/// Debian's registry empties its link for a moment before it writes it again.
+/// How often a registry that does not know what was just put is asked again. When two runs put the
+/// same content at once, Debian's registry empties its link for a moment before it writes it again.
 const FORGETFUL_TRIES: u32 = 3;
 
 fn forgot_something(error: &http::Error) -> bool {
-    ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| error.has_code(code))
+    ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"]
+        .iter()
+        .any(|code| error.has_code(code))
 }
 
 impl RemoteRepository<'_> {
     /// Returns what a HEAD tells of a manifest. Where that is not enough, the manifest is read.
-    pub(super) async fn resolve(&self, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
+    pub(super) async fn resolve(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, PlaceError> {
         let action = || format!("look up {}", self.name(reference));
-        let answer = match self.http.send(self.manifest_request(Method::HEAD, reference, LOOK_UP)).await {
+        let answer = match self
+            .http
+            .send(self.manifest_request(Method::HEAD, reference, LOOK_UP))
+            .await
+        {
             Ok(answer) => answer,
             Err(error) if is_not_found(&error) => return Ok(None),
-            // Some know no HEAD. Other failures are none that reading would not have, and cost a pull.
-            Err(error) if matches!(error.status(), Some(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)) => {
+            // Some know no HEAD. Other failures are none that reading would not have, and cost a
+            // pull.
+            Err(error)
+                if matches!(
+                    error.status(),
+                    Some(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+                ) =>
+            {
                 return self.resolve_by_reading(reference).await;
             }
             Err(error) => return Err(self.failed(action(), error)),
         };
-        let Some(stated) = stated_digest(&answer) else { return self.resolve_by_reading(reference).await };
-        let digest = self.agreed(reference, stated).map_err(|detail| self.wrong(action(), PlaceErrorKind::Corrupt, detail))?;
+        let Some(stated) = stated_digest(&answer) else {
+            return self.resolve_by_reading(reference).await;
+        };
+        let digest = self
+            .agreed(reference, stated)
+            .map_err(|detail| self.wrong(action(), PlaceErrorKind::Corrupt, detail))?;
         Ok(Some(digest.into()))
     }
 
-    async fn resolve_by_reading(&self, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
-        Ok(self.manifest(reference).await?.map(|manifest| manifest.digest.into()))
+    async fn resolve_by_reading(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, PlaceError> {
+        Ok(self
+            .manifest(reference)
+            .await?
+            .map(|manifest| manifest.digest.into()))
     }
 
-    /// Returns a manifest. Its bytes are hashed; what was asked for and what the registry states must agree with that.
-    pub(super) async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+    /// Returns a manifest. Its bytes are hashed; what was asked for and what the registry states
+    /// must agree with that.
+    pub(super) async fn manifest(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, PlaceError> {
         let action = || format!("read manifest {}", self.name(reference));
         let corrupt = |detail: String| self.wrong(action(), PlaceErrorKind::Corrupt, detail);
         let mut request = self.manifest_request(Method::GET, reference, READ);
@@ -61,32 +90,58 @@ impl RemoteRepository<'_> {
             (Reference::Tag(_), None) => Algorithm::Sha256,
         };
         let digest = Digest::of(algorithm, &answer.body);
-        for expected in stated.iter().chain(asked(reference)).filter(|expected| expected.algorithm() == algorithm) {
+        for expected in stated
+            .iter()
+            .chain(asked(reference))
+            .filter(|expected| expected.algorithm() == algorithm)
+        {
             if *expected != digest {
-                return Err(corrupt(format!("its bytes have the digest {digest}, not {expected}")));
+                return Err(corrupt(format!(
+                    "its bytes have the digest {digest}, not {expected}"
+                )));
             }
         }
         let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
-        Manifest::parse(answer.body, content_type.as_deref(), algorithm).map(Some).map_err(|error| {
-            let kind = match error {
-                ManifestError::SchemaOne => PlaceErrorKind::Unsupported,
-                _ => PlaceErrorKind::Malformed,
-            };
-            self.wrong(action(), kind, "").caused_by(error)
-        })
+        Manifest::parse(answer.body, content_type.as_deref(), algorithm)
+            .map(Some)
+            .map_err(|error| {
+                let kind = match error {
+                    ManifestError::SchemaOne => PlaceErrorKind::Unsupported,
+                    _ => PlaceErrorKind::Malformed,
+                };
+                self.wrong(action(), kind, "").caused_by(error)
+            })
     }
 
-    pub(super) async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+    pub(super) async fn put_manifest(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<(), PlaceError> {
         let action = format!("write manifest {}", self.name(reference));
         let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
-            let detail = format!("its media type `{}` cannot be sent", excerpt(&manifest.media_type, 120));
+            let detail = format!(
+                "its media type `{}` cannot be sent",
+                excerpt(&manifest.media_type, 120)
+            );
             self.wrong(&action, PlaceErrorKind::Malformed, detail)
         })?;
         let request = || {
-            let request = self.request(Method::PUT, &format!("manifests/{reference}"), WRITE, "pull,push");
-            http::Request { body: Body::Bytes(manifest.bytes.clone()), ..request.header(CONTENT_TYPE, content_type.clone()) }
+            let request = self.request(
+                Method::PUT,
+                &format!("manifests/{reference}"),
+                WRITE,
+                "pull,push",
+            );
+            http::Request {
+                body: Body::Bytes(manifest.bytes.clone()),
+                ..request.header(CONTENT_TYPE, content_type.clone())
+            }
         };
-        let mut tries = self.http.tries(self.host, WRITE).map_err(|error| self.failed(&action, error))?;
+        let mut tries = self
+            .http
+            .tries(self.host, WRITE)
+            .map_err(|error| self.failed(&action, error))?;
         let mut again = 0;
         loop {
             match self.http.send(request()).await {
@@ -106,12 +161,15 @@ impl RemoteRepository<'_> {
     fn manifest_request(&self, method: Method, reference: &Reference, kind: Kind) -> http::Request {
         let mut request = self.request(method, &format!("manifests/{reference}"), kind, "pull");
         for accepted in media_type::ACCEPTED {
-            request.headers.append(ACCEPT, HeaderValue::from_static(accepted));
+            request
+                .headers
+                .append(ACCEPT, HeaderValue::from_static(accepted));
         }
         request
     }
 
-    /// Returns the digest of a manifest by what was asked for and what the registry states, or how these differ.
+    /// Returns the digest of a manifest by what was asked for and what the registry states, or how
+    /// these differ.
     fn agreed(&self, reference: &Reference, stated: Digest) -> Result<Digest, String> {
         match asked(reference) {
             Some(asked) if asked.algorithm() == stated.algorithm() && *asked != stated => {

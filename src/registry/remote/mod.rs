@@ -1,7 +1,7 @@
 //! Registries that are spoken to by the OCI distribution API.
 //!
-//! Owns its paths, headers and errors, and that bytes are hashed rather than headers believed. Connections, logins and retries
-//! of single requests are `http`'s.
+//! Owns its paths, headers and errors, and that bytes are hashed rather than headers believed.
+//! Connections, logins and retries of single requests are `http`'s.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,13 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind, Referrers, Reopen, Resolved, TagSeen,
-    beside,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind,
+    Referrers, Reopen, Resolved, TagSeen, beside,
 };
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target, link};
-use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag};
+use crate::model::{
+    Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag,
+};
 
 mod blob;
 #[cfg(test)]
@@ -42,7 +44,8 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// All registries: which one is meant is part of a repository's name.
 pub struct RemoteRegistries {
     http: Arc<Client>,
-    /// Which hosts keep lists of referrers, as far as they were asked. Those that do not are not asked again.
+    /// Which hosts keep lists of referrers, as far as they were asked. Those that do not are not
+    /// asked again.
     referrers_listing: Mutex<HashMap<Host, Arc<OnceCell<bool>>>>,
     interfaces: dates::Interfaces,
     deletes: delete::Hosts,
@@ -65,10 +68,17 @@ impl RemoteRegistries {
 
     fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
         match repository {
-            Repository::Remote { host, path } => Ok(RemoteRepository { http: &self.http, host, path }),
-            Repository::Layout { .. } => {
-                Err(PlaceError::new(repository.to_string(), "speak to it as a registry", PlaceErrorKind::Unsupported, "it is a directory"))
-            }
+            Repository::Remote { host, path } => Ok(RemoteRepository {
+                http: &self.http,
+                host,
+                path,
+            }),
+            Repository::Layout { .. } => Err(PlaceError::new(
+                repository.to_string(),
+                "speak to it as a registry",
+                PlaceErrorKind::Unsupported,
+                "it is a directory",
+            )),
         }
     }
 }
@@ -79,30 +89,58 @@ impl ImageSource for RemoteRegistries {
         self.at(repository)?.tags().await
     }
 
-    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         self.at(repository)?.push_dates(&self.interfaces).await
     }
 
-    async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Resolved>, PlaceError> {
+    async fn resolve(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, PlaceError> {
         self.at(repository)?.resolve(reference).await
     }
 
-    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, PlaceError> {
         self.at(repository)?.manifest(reference).await
     }
 
-    async fn blob(&self, repository: &Repository, descriptor: &Descriptor, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        from_offset: u64,
+    ) -> Result<BlobStream, PlaceError> {
         self.at(repository)?.blob(descriptor, from_offset).await
     }
 
-    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Referrers, PlaceError> {
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, PlaceError> {
         let at = self.at(repository)?;
         if subject.algorithm() != Algorithm::Sha256 {
-            // What a registry says of a rare kind of digest does not tell what it can do for the others.
+            // What a registry says of a rare kind of digest does not tell what it can do for the
+            // others.
             return at.referrers(subject).await;
         }
-        let listing = self.referrers_listing.lock().unwrap_or_else(PoisonError::into_inner).entry(at.host.clone()).or_default().clone();
-        // The first question to a host goes alone: its answer tells whether there is anything to ask.
+        let listing = self
+            .referrers_listing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(at.host.clone())
+            .or_default()
+            .clone();
+        // The first question to a host goes alone: its answer tells whether there is anything to
+        // ask.
         let mut first = None;
         let is_kept = listing
             .get_or_try_init(|| async {
@@ -119,15 +157,26 @@ impl ImageSource for RemoteRegistries {
         }
     }
 
-    async fn repositories_beside(&self, repository: &Repository) -> Result<Option<Vec<Repository>>, PlaceError> {
+    async fn repositories_beside(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<Repository>>, PlaceError> {
         let all = self.at(repository)?.catalog().await?;
-        Ok(all.map(|all| all.into_iter().filter(|other| beside(repository, other)).collect()))
+        Ok(all.map(|all| {
+            all.into_iter()
+                .filter(|other| beside(repository, other))
+                .collect()
+        }))
     }
 }
 
 #[async_trait]
 impl ImageStore for RemoteRegistries {
-    async fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, PlaceError> {
         self.at(repository)?.has_blob(descriptor).await
     }
 
@@ -140,14 +189,24 @@ impl ImageStore for RemoteRegistries {
     ) -> Result<BlobPut, PlaceError> {
         let mount_from = match mount_from {
             Some(from) if from.shares_blobs_with(repository) && from != repository => {
-                Some(upload::MountFrom { path: self.at(from)?.path, failed: &self.failed_mounts })
+                Some(upload::MountFrom {
+                    path: self.at(from)?.path,
+                    failed: &self.failed_mounts,
+                })
             }
             _ => None,
         };
-        self.at(repository)?.put_blob(descriptor, content, mount_from, self.part).await
+        self.at(repository)?
+            .put_blob(descriptor, content, mount_from, self.part)
+            .await
     }
 
-    async fn put_manifest(&self, repository: &Repository, reference: &Reference, manifest: &Manifest) -> Result<(), PlaceError> {
+    async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<(), PlaceError> {
         self.at(repository)?.put_manifest(reference, manifest).await
     }
 
@@ -159,8 +218,14 @@ impl ImageStore for RemoteRegistries {
         self.at(repository)?.delete_tag(&self.deletes, tag).await
     }
 
-    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Deletion, PlaceError> {
-        self.at(repository)?.delete_manifest(&self.deletes, digest).await
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Deletion, PlaceError> {
+        self.at(repository)?
+            .delete_manifest(&self.deletes, digest)
+            .await
     }
 
     async fn settle(&self) {
@@ -184,7 +249,10 @@ impl RemoteRepository<'_> {
     }
 
     fn access(&self, actions: &str) -> Access {
-        Access { path: Some(self.path.clone()), scopes: vec![scope(self.path, actions)] }
+        Access {
+            path: Some(self.path.clone()),
+            scopes: vec![scope(self.path, actions)],
+        }
     }
 
     /// Returns the repository with `reference`, without the host: errors name that anyhow.
@@ -198,18 +266,34 @@ impl RemoteRepository<'_> {
 
     fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> PlaceError {
         let hint = error.hint();
-        PlaceError::new(self.host.as_str(), action, kind_of(&error), detail).hinting(hint).caused_by(error)
+        PlaceError::new(self.host.as_str(), action, kind_of(&error), detail)
+            .hinting(hint)
+            .caused_by(error)
     }
 
-    fn wrong(&self, action: impl Into<String>, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
+    fn wrong(
+        &self,
+        action: impl Into<String>,
+        kind: PlaceErrorKind,
+        detail: impl Into<String>,
+    ) -> PlaceError {
         PlaceError::new(self.host.as_str(), action, kind, detail)
     }
 
     /// Returns an error when an answer states a digest for what was sent that is not its digest.
-    fn check_stored(&self, action: &str, answer: &http::Answer, digest: &Digest) -> Result<(), PlaceError> {
+    fn check_stored(
+        &self,
+        action: &str,
+        answer: &http::Answer,
+        digest: &Digest,
+    ) -> Result<(), PlaceError> {
         match stated_digest(answer) {
             Some(stated) if stated.algorithm() == digest.algorithm() && stated != *digest => {
-                Err(self.wrong(action, PlaceErrorKind::Corrupt, format!("the registry stored {stated} instead of {digest}")))
+                Err(self.wrong(
+                    action,
+                    PlaceErrorKind::Corrupt,
+                    format!("the registry stored {stated} instead of {digest}"),
+                ))
             }
             _ => Ok(()),
         }
@@ -248,8 +332,14 @@ pub(super) fn kind_of(error: &http::Error) -> PlaceErrorKind {
             kind => kind,
         },
         http::Error::Connection { .. } | http::Error::Stalled { .. } => PlaceErrorKind::Unreachable,
-        http::Error::Unauthorized { .. } | http::Error::StaleToken { .. } | http::Error::Credential(_) => PlaceErrorKind::Unauthorized,
-        http::Error::TooLarge { .. } | http::Error::Malformed { .. } | http::Error::Misled { .. } => PlaceErrorKind::Malformed,
-        http::Error::Address { .. } | http::Error::Setup { .. } | http::Error::Certificate { .. } => PlaceErrorKind::Unreachable,
+        http::Error::Unauthorized { .. }
+        | http::Error::StaleToken { .. }
+        | http::Error::Credential(_) => PlaceErrorKind::Unauthorized,
+        http::Error::TooLarge { .. }
+        | http::Error::Malformed { .. }
+        | http::Error::Misled { .. } => PlaceErrorKind::Malformed,
+        http::Error::Address { .. }
+        | http::Error::Setup { .. }
+        | http::Error::Certificate { .. } => PlaceErrorKind::Unreachable,
     }
 }

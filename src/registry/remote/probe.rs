@@ -1,6 +1,8 @@
-//! Looking at a registry: whether it answers, takes the login, and what it lets that do with the repositories that are needed.
+//! Looking at a registry: whether it answers, takes the login, and what it lets that do with the
+//! repositories that are needed.
 //!
-//! Only GET and HEAD are sent, each once. What a token allows is read from the token; what nothing tells stays unknown.
+//! Only GET and HEAD are sent, each once. What a token allows is read from the token; what nothing
+//! tells stays unknown.
 
 use std::collections::BTreeMap;
 
@@ -37,17 +39,34 @@ struct Seen {
 }
 
 impl RemoteRegistries {
-    /// Returns what a look at `host` and the repositories that are needed there finds. `has_login` says whether a credential is set.
-    pub async fn probe(&self, host: &Host, wanted: &BTreeMap<RepositoryPath, Wanted>, has_login: bool) -> Look {
+    /// Returns what a look at `host` and the repositories that are needed there finds. `has_login`
+    /// says whether a credential is set.
+    pub async fn probe(
+        &self,
+        host: &Host,
+        wanted: &BTreeMap<RepositoryPath, Wanted>,
+        has_login: bool,
+    ) -> Look {
         let answer = match self.http.look(host, ENTRANCE).await {
             Ok(answer) => answer,
             Err(error) => return vec![self.unreachable(host, &error).await].into(),
         };
-        let mut look = Look { findings: Vec::new(), ahead: self.http.ahead(&answer) };
-        let scheme = self.http.address(host).map(|url| url.scheme().to_owned()).unwrap_or_default();
+        let mut look = Look {
+            findings: Vec::new(),
+            ahead: self.http.ahead(&answer),
+        };
+        let scheme = self
+            .http
+            .address(host)
+            .map(|url| url.scheme().to_owned())
+            .unwrap_or_default();
         match answer.status {
             StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                look.findings.push(Finding::ok("oci.reachable", "", format!("answers by {scheme}")));
+                look.findings.push(Finding::ok(
+                    "oci.reachable",
+                    "",
+                    format!("answers by {scheme}"),
+                ));
             }
             status => {
                 look.findings.push(self.odd(host, status).await);
@@ -61,13 +80,26 @@ impl RemoteRegistries {
             return look;
         }
         let repositories = wanted.iter().map(|(path, wanted)| {
-            let at = RemoteRepository { http: &self.http, host, path };
+            let at = RemoteRepository {
+                http: &self.http,
+                host,
+                path,
+            };
             async move { (at, *wanted, at.probe(*wanted, has_login).await) }
         });
-        let seen: Vec<_> = stream::iter(repositories).buffered(IN_FLIGHT).collect().await;
-        let readable = seen.iter().find_map(|(at, _, seen)| Some((*at, seen.tag.clone()?)));
-        let referring = seen.iter().find(|(_, wanted, seen)| wanted.referrers && seen.is_there).map(|(at, ..)| *at);
-        look.findings.extend(seen.into_iter().flat_map(|(.., seen)| seen.findings));
+        let seen: Vec<_> = stream::iter(repositories)
+            .buffered(IN_FLIGHT)
+            .collect()
+            .await;
+        let readable = seen
+            .iter()
+            .find_map(|(at, _, seen)| Some((*at, seen.tag.clone()?)));
+        let referring = seen
+            .iter()
+            .find(|(_, wanted, seen)| wanted.referrers && seen.is_there)
+            .map(|(at, ..)| *at);
+        look.findings
+            .extend(seen.into_iter().flat_map(|(.., seen)| seen.findings));
         if let Some(at) = referring {
             look.findings.push(at.referring().await);
         }
@@ -79,86 +111,158 @@ impl RemoteRegistries {
 
     async fn unreachable(&self, host: &Host, error: &http::Error) -> Finding {
         let other = self.speaks_otherwise(host).await;
-        Finding { fix: other.or_else(|| error.hint()), ..Finding::wrong("oci.reachable", "", chain(error)) }
+        Finding {
+            fix: other.or_else(|| error.hint()),
+            ..Finding::wrong("oci.reachable", "", chain(error))
+        }
     }
 
     async fn odd(&self, host: &Host, status: StatusCode) -> Finding {
-        let wrong = Finding::wrong("oci.reachable", "", format!("answers {ENTRANCE} with {status}, as no registry does"));
+        let wrong = Finding::wrong(
+            "oci.reachable",
+            "",
+            format!("answers {ENTRANCE} with {status}, as no registry does"),
+        );
         let fix = self.speaks_otherwise(host).await;
         wrong.fix(
             fix.unwrap_or_else(|| format!("see that {host} is a registry and that it works; a proxy in front of it may answer instead")),
         )
     }
 
-    /// Returns what to set where the host speaks HTTPS and is set up for plain HTTP, or the other way round.
+    /// Returns what to set where the host speaks HTTPS and is set up for plain HTTP, or the other
+    /// way round.
     async fn speaks_otherwise(&self, host: &Host) -> Option<String> {
-        if !self.http.speaks_the_other_scheme(host, ENTRANCE).await.unwrap_or(false) {
+        if !self
+            .http
+            .speaks_the_other_scheme(host, ENTRANCE)
+            .await
+            .unwrap_or(false)
+        {
             return None;
         }
         let url = self.http.address(host).ok()?;
         Some(if url.scheme() == "http" {
-            format!("it speaks HTTPS: take {host} out of `registry.insecure_registries` (and `http://` out of `hosts.\"{host}\".endpoint`)")
+            format!(
+                "it speaks HTTPS: take {host} out of `registry.insecure_registries` (and `http://` out of `hosts.\"{host}\".endpoint`)"
+            )
         } else {
-            format!("it speaks plain HTTP: if that is meant to be, name {host} in `registry.insecure_registries`")
+            format!(
+                "it speaks plain HTTP: if that is meant to be, name {host} in `registry.insecure_registries`"
+            )
         })
     }
 
     /// Returns whether the host takes the login that is set.
-    async fn login(&self, host: &Host, wanted: &BTreeMap<RepositoryPath, Wanted>, status: StatusCode, has_login: bool) -> Finding {
+    async fn login(
+        &self,
+        host: &Host,
+        wanted: &BTreeMap<RepositoryPath, Wanted>,
+        status: StatusCode,
+        has_login: bool,
+    ) -> Finding {
         if status == StatusCode::OK {
-            let detail = if has_login { "not asked for when reading; the one that is set was not tried" } else { "not asked for" };
+            let detail = if has_login {
+                "not asked for when reading; the one that is set was not tried"
+            } else {
+                "not asked for"
+            };
             return Finding::ok("oci.login", "", detail);
         }
         let path = wanted.keys().next().cloned();
-        let request = Request::new(Method::GET, host, Target::Path(ENTRANCE.to_owned()), LOOK, Access { path, scopes: Vec::new() });
+        let request = Request::new(
+            Method::GET,
+            host,
+            Target::Path(ENTRANCE.to_owned()),
+            LOOK,
+            Access {
+                path,
+                scopes: Vec::new(),
+            },
+        );
         match self.http.send_once(request).await {
             Ok(_) if has_login => Finding::ok("oci.login", "", "accepted"),
             Ok(_) => Finding::ok("oci.login", "", "none is set; strangers are let in"),
             // Where tokens are given per repository, strangers may read some.
-            Err(http::Error::Unauthorized { .. }) if !has_login && self.gives_tokens(host).await => {
-                Finding::ok("oci.login", "", "none is set; what strangers may do is shown below")
+            Err(http::Error::Unauthorized { .. })
+                if !has_login && self.gives_tokens(host).await =>
+            {
+                Finding::ok(
+                    "oci.login",
+                    "",
+                    "none is set; what strangers may do is shown below",
+                )
             }
             Err(error) => {
                 let fix = error.hint();
                 let detail = chain(&error);
-                let finding = if has_login { Finding::wrong("oci.login", "", detail) } else { Finding::missing("oci.login", "", detail) };
+                let finding = if has_login {
+                    Finding::wrong("oci.login", "", detail)
+                } else {
+                    Finding::missing("oci.login", "", detail)
+                };
                 Finding { fix, ..finding }
             }
         }
     }
 
     async fn gives_tokens(&self, host: &Host) -> bool {
-        !matches!(self.http.grants(host, &Access::default()).await, Ok(Grants::NotAsked | Grants::Untold))
+        !matches!(
+            self.http.grants(host, &Access::default()).await,
+            Ok(Grants::NotAsked | Grants::Untold)
+        )
     }
 }
 
 impl RemoteRepository<'_> {
     async fn probe(&self, wanted: Wanted, has_login: bool) -> Seen {
         let mut findings = Vec::new();
-        let push = if wanted.push { Some(self.grants("pull,push").await) } else { None };
+        let push = if wanted.push {
+            Some(self.grants("pull,push").await)
+        } else {
+            None
+        };
         let may_push = matches!(&push, Some(Ok(grants)) if grants.allow("push") == Some(true));
         let mut request = self.request(Method::GET, "tags/list?n=1", LOOK, "pull");
         request.limit = 8 * 1024 * 1024;
         let listed = self.http.send_once(request).await;
-        let mut seen = Seen { findings: Vec::new(), tag: None, is_there: listed.is_ok() };
+        let mut seen = Seen {
+            findings: Vec::new(),
+            tag: None,
+            is_there: listed.is_ok(),
+        };
         findings.push(match &listed {
             Ok(answer) => {
                 let page = serde_json::from_slice::<Page>(&answer.body);
                 match page {
                     Ok(page) => {
-                        seen.tag = page.tags.unwrap_or_default().into_iter().next().filter(|tag| tag.parse::<crate::model::Tag>().is_ok());
-                        let detail = if seen.tag.is_none() { "allowed; there is no tag" } else { "allowed" };
+                        seen.tag = page
+                            .tags
+                            .unwrap_or_default()
+                            .into_iter()
+                            .next()
+                            .filter(|tag| tag.parse::<crate::model::Tag>().is_ok());
+                        let detail = if seen.tag.is_none() {
+                            "allowed; there is no tag"
+                        } else {
+                            "allowed"
+                        };
                         self.finding(Finding::ok, "oci.pull", detail)
                     }
-                    Err(_) => self.finding(Finding::wrong, "oci.pull", "the answer is no list of tags"),
+                    Err(_) => {
+                        self.finding(Finding::wrong, "oci.pull", "the answer is no list of tags")
+                    }
                 }
             }
             Err(error) if is_unknown(error) && wanted.source => self
                 .finding(Finding::missing, "oci.pull", "there is no such repository")
-                .fix("correct its name; a registry may say so, too, of what the login must not see"),
-            Err(error) if is_unknown(error) || (may_push && is_refusal(error)) => {
-                self.finding(Finding::ok, "oci.pull", "not there yet; the first push makes it")
-            }
+                .fix(
+                    "correct its name; a registry may say so, too, of what the login must not see",
+                ),
+            Err(error) if is_unknown(error) || (may_push && is_refusal(error)) => self.finding(
+                Finding::ok,
+                "oci.pull",
+                "not there yet; the first push makes it",
+            ),
             Err(error) => self.refused("oci.pull", error, has_login, "to read this repository"),
         });
         if let Some(granted) = push {
@@ -176,7 +280,13 @@ impl RemoteRepository<'_> {
         self.http.grants(self.host, &self.access(actions)).await
     }
 
-    fn allowed(&self, check: &'static str, action: &str, granted: Result<Grants, http::Error>, has_login: bool) -> Finding {
+    fn allowed(
+        &self,
+        check: &'static str,
+        action: &str,
+        granted: Result<Grants, http::Error>,
+        has_login: bool,
+    ) -> Finding {
         let granted = match granted {
             Ok(granted) => granted,
             Err(error) => return self.refused(check, &error, has_login, &format!("to {action}")),
@@ -185,7 +295,9 @@ impl RemoteRepository<'_> {
             "push" => {
                 "GitLab: scope `write_registry`, role Developer; Gitea: scope `write:package`; Docker Hub: an access token to read and write"
             }
-            _ => "GitLab: scope `api`, role Developer or more; Gitea: scope `write:package`; Docker Hub: an access token to delete as well",
+            _ => {
+                "GitLab: scope `api`, role Developer or more; Gitea: scope `write:package`; Docker Hub: an access token to delete as well"
+            }
         };
         match (granted.allow(action), action) {
             (Some(true), "push") => self.finding(Finding::ok, check, "allowed, by the token that the registry gives"),
@@ -208,20 +320,35 @@ impl RemoteRepository<'_> {
         }
     }
 
-    fn refused(&self, check: &'static str, error: &http::Error, has_login: bool, what: &str) -> Finding {
+    fn refused(
+        &self,
+        check: &'static str,
+        error: &http::Error,
+        has_login: bool,
+        what: &str,
+    ) -> Finding {
         let detail = chain(error);
         match error {
-            http::Error::Unauthorized { .. } if !has_login => {
-                Finding { fix: error.hint(), ..self.finding(Finding::missing, check, detail) }
-            }
-            error if is_refusal(error) => {
-                self.finding(Finding::wrong, check, detail).fix(format!("give the login the right {what}, or set another login"))
-            }
-            error => Finding { fix: error.hint(), ..self.finding(Finding::wrong, check, detail) },
+            http::Error::Unauthorized { .. } if !has_login => Finding {
+                fix: error.hint(),
+                ..self.finding(Finding::missing, check, detail)
+            },
+            error if is_refusal(error) => self.finding(Finding::wrong, check, detail).fix(format!(
+                "give the login the right {what}, or set another login"
+            )),
+            error => Finding {
+                fix: error.hint(),
+                ..self.finding(Finding::wrong, check, detail)
+            },
         }
     }
 
-    fn finding<D: AsRef<str>>(&self, make: fn(&'static str, String, D) -> Finding, check: &'static str, detail: D) -> Finding {
+    fn finding<D: AsRef<str>>(
+        &self,
+        make: fn(&'static str, String, D) -> Finding,
+        check: &'static str,
+        detail: D,
+    ) -> Finding {
         make(check, self.path.to_string(), detail)
     }
 
@@ -229,16 +356,22 @@ impl RemoteRepository<'_> {
     async fn referring(&self) -> Finding {
         match self.referrers(&Digest::sha256(b"")).await {
             Ok(Referrers::Listed(_)) => Finding::ok("oci.referrers", "", "the registry lists them"),
-            Ok(_) => {
-                Finding::ok("oci.referrers", "", "the registry does not list them; a tag for each image does, as the specification has it")
-            }
+            Ok(_) => Finding::ok(
+                "oci.referrers",
+                "",
+                "the registry does not list them; a tag for each image does, as the specification has it",
+            ),
             Err(error) => Finding::unknown("oci.referrers", "", chain(&error)),
         }
     }
 
-    /// Returns how many pulls the registry still allows, where it tells. A HEAD does not count as a pull.
+    /// Returns how many pulls the registry still allows, where it tells. A HEAD does not count as a
+    /// pull.
     async fn quota(&self, tag: &str, has_login: bool) -> Option<Finding> {
-        let answer = self.http.send_once(self.request(Method::HEAD, &format!("manifests/{tag}"), LOOK, "pull")).await;
+        let answer = self
+            .http
+            .send_once(self.request(Method::HEAD, &format!("manifests/{tag}"), LOOK, "pull"))
+            .await;
         let headers = match &answer {
             Ok(answer) => &answer.headers,
             Err(error) if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) => {
@@ -250,7 +383,9 @@ impl RemoteRepository<'_> {
         let standing = Standing::read(headers)?;
         let detail = format!("{} of {} pulls left", standing.remaining, standing.limit);
         Some(match standing.is_low() {
-            true => Finding::wrong("oci.quota", "", detail).fix(self.more_pulls(has_login)).unneeded(),
+            true => Finding::wrong("oci.quota", "", detail)
+                .fix(self.more_pulls(has_login))
+                .unneeded(),
             false => Finding::ok("oci.quota", "", detail),
         })
     }
@@ -269,5 +404,9 @@ fn is_unknown(error: &http::Error) -> bool {
 }
 
 fn is_refusal(error: &http::Error) -> bool {
-    matches!(error, http::Error::Unauthorized { .. }) || matches!(error.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
+    matches!(error, http::Error::Unauthorized { .. })
+        || matches!(
+            error.status(),
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        )
 }

@@ -27,8 +27,8 @@ struct Page {
 }
 
 impl RemoteRepository<'_> {
-    /// Returns what refers to `subject`, page by page, or that the registry has no such listing (distribution specification,
-    /// "Listing Referrers").
+    /// Returns what refers to `subject`, page by page, or that the registry has no such listing
+    /// (distribution specification, "Listing Referrers").
     pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers, PlaceError> {
         let action = || format!("list what refers to {}@{subject}", self.path);
         let broken = |detail: &str| self.wrong(action(), PlaceErrorKind::Malformed, detail);
@@ -36,20 +36,36 @@ impl RemoteRepository<'_> {
         let mut listed: Vec<Descriptor> = Vec::new();
         let mut known = HashSet::new();
         let mut visited = HashSet::new();
-        let mut request = self.request(Method::GET, &format!("referrers/{subject}"), REFERRERS, "pull");
+        let mut request = self.request(
+            Method::GET,
+            &format!("referrers/{subject}"),
+            REFERRERS,
+            "pull",
+        );
         loop {
             request.limit = LARGEST_MANIFEST;
             let answer = match self.http.send(request).await {
                 Ok(answer) => answer,
-                // A repository that does not exist yet has nothing that refers to anything; the registry may still list.
-                Err(error) if visited.is_empty() && error.has_code("NAME_UNKNOWN") => return Ok(Referrers::Listed(Vec::new())),
-                Err(error) if visited.is_empty() && lacks_the_listing(&error) => return Ok(Referrers::NotListed),
+                // A repository that does not exist yet has nothing that refers to anything; the
+                // registry may still list.
+                Err(error) if visited.is_empty() && error.has_code("NAME_UNKNOWN") => {
+                    return Ok(Referrers::Listed(Vec::new()));
+                }
+                Err(error) if visited.is_empty() && lacks_the_listing(&error) => {
+                    return Ok(Referrers::NotListed);
+                }
                 Err(error) => return Err(self.failed(action(), error)),
             };
             pages.begin(&answer).map_err(|detail| broken(&detail))?;
             let says_index = says_index(&answer);
             let page = match serde_json::from_slice::<Page>(&answer.body) {
-                Ok(page) if says_index || page.manifests.is_some() || page.media_type.as_deref() == Some(media_type::OCI_INDEX) => page,
+                Ok(page)
+                    if says_index
+                        || page.manifests.is_some()
+                        || page.media_type.as_deref() == Some(media_type::OCI_INDEX) =>
+                {
+                    page
+                }
                 // Some registries answer everything they do not know with a page of their web site.
                 _ if visited.is_empty() && !says_index => return Ok(Referrers::NotListed),
                 Ok(_) => return Err(broken("the answer is no index")),
@@ -67,21 +83,39 @@ impl RemoteRepository<'_> {
                 return Err(broken(&format!("there are more than {MOST_REFERRERS}")));
             }
             visited.insert(answer.url.clone());
-            let next = if is_empty { None } else { link::next_page(&answer, &visited).map_err(|detail| broken(&detail))? };
-            let Some(url) = next else { return Ok(Referrers::Listed(listed)) };
+            let next = if is_empty {
+                None
+            } else {
+                link::next_page(&answer, &visited).map_err(|detail| broken(&detail))?
+            };
+            let Some(url) = next else {
+                return Ok(Referrers::Listed(listed));
+            };
             pages.check_next().map_err(|detail| broken(&detail))?;
-            request = http::Request::new(Method::GET, self.host, Target::Url(url), REFERRERS, self.access("pull"));
+            request = http::Request::new(
+                Method::GET,
+                self.host,
+                Target::Url(url),
+                REFERRERS,
+                self.access("pull"),
+            );
         }
     }
 }
 
 fn says_index(answer: &Answer) -> bool {
     let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
-    content_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type::OCI_INDEX))
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type::OCI_INDEX))
 }
 
 fn lacks_the_listing(error: &http::Error) -> bool {
-    matches!(error.status().map(|status| status.as_u16()), Some(400 | 404 | 405 | 406 | 501))
+    matches!(
+        error.status().map(|status| status.as_u16()),
+        Some(400 | 404 | 405 | 406 | 501)
+    )
 }
 
 #[cfg(test)]
@@ -112,11 +146,19 @@ mod tests {
 
     fn page(numbers: impl IntoIterator<Item = usize>) -> String {
         let manifests: Vec<Value> = numbers.into_iter().map(referrer).collect();
-        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests }).to_string()
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests })
+            .to_string()
     }
 
     fn linked(next: &str, body: String) -> Response {
-        ([("link", format!("<{next}>; rel=\"next\"")), ("content-type", media_type::OCI_INDEX.to_owned())], body).into_response()
+        (
+            [
+                ("link", format!("<{next}>; rel=\"next\"")),
+                ("content-type", media_type::OCI_INDEX.to_owned()),
+            ],
+            body,
+        )
+            .into_response()
     }
 
     fn refused(status: u16, code: &str) -> Response {
@@ -125,21 +167,35 @@ mod tests {
     }
 
     fn at(fake: &Fake, path: &str) -> Repository {
-        format!("{}/{path}", fake.host()).parse().expect("a repository")
+        format!("{}/{path}", fake.host())
+            .parse()
+            .expect("a repository")
     }
 
     async fn asked(fake: &Fake) -> Result<Referrers, PlaceError> {
-        let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
+        let registries =
+            RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
         registries.referrers(&at(fake, "a"), &subject()).await
     }
 
-    /// Returns the numbers of the referrers that are listed, or `None` when the registry has no listing.
+    /// Returns the numbers of the referrers that are listed, or `None` when the registry has no
+    /// listing.
     async fn numbers(fake: &Fake) -> Option<Vec<usize>> {
         match asked(fake).await.expect("an answer") {
             Referrers::NotListed | Referrers::Noticed(_) => None,
             Referrers::Listed(listed) => {
-                assert!(listed.iter().all(|referrer| referrer.artifact_type.as_deref() == Some("application/vnd.example")));
-                Some(listed.iter().map(|referrer| referrer.annotations["number"].parse().expect("a number")).collect())
+                assert!(
+                    listed
+                        .iter()
+                        .all(|referrer| referrer.artifact_type.as_deref()
+                            == Some("application/vnd.example"))
+                );
+                Some(
+                    listed
+                        .iter()
+                        .map(|referrer| referrer.annotations["number"].parse().expect("a number"))
+                        .collect(),
+                )
             }
         }
     }
@@ -163,34 +219,58 @@ mod tests {
     #[tokio::test]
     async fn a_page_may_hold_more_entries_than_an_image() {
         let fake = Fake::start(|_| page(0..1_500)).await;
-        assert_eq!(numbers(&fake).await.map(|numbers| numbers.len()), Some(1_500));
+        assert_eq!(
+            numbers(&fake).await.map(|numbers| numbers.len()),
+            Some(1_500)
+        );
     }
 
     #[tokio::test]
     async fn an_empty_list_is_a_list_however_it_is_written() {
         for body in [
             page([]),
-            format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":null}}"#, media_type::OCI_INDEX),
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"{}","manifests":null}}"#,
+                media_type::OCI_INDEX
+            ),
             format!(r#"{{"mediaType":"{}"}}"#, media_type::OCI_INDEX),
             r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(),
         ] {
             let fake = Fake::start(move |_| body.clone()).await;
             assert_eq!(numbers(&fake).await, Some(Vec::new()));
         }
-        let typed = [("content-type", format!("{}; charset=utf-8", media_type::OCI_INDEX))];
-        let fake = Fake::start(move |_| (typed.clone(), r#"{"schemaVersion":2,"manifests":null}"#)).await;
+        let typed = [(
+            "content-type",
+            format!("{}; charset=utf-8", media_type::OCI_INDEX),
+        )];
+        let fake =
+            Fake::start(move |_| (typed.clone(), r#"{"schemaVersion":2,"manifests":null}"#)).await;
         assert_eq!(numbers(&fake).await, Some(Vec::new()));
         let unknown = Fake::start(|_| refused(404, "NAME_UNKNOWN")).await;
-        assert_eq!(numbers(&unknown).await, Some(Vec::new()), "a repository that is not there yet");
+        assert_eq!(
+            numbers(&unknown).await,
+            Some(Vec::new()),
+            "a repository that is not there yet"
+        );
     }
 
     #[tokio::test]
     async fn a_registry_without_the_listing_is_asked_once() {
-        for (status, code) in [(404, "PAGE_UNKNOWN"), (400, "UNSUPPORTED"), (405, "UNSUPPORTED"), (406, "X"), (501, "X")] {
+        for (status, code) in [
+            (404, "PAGE_UNKNOWN"),
+            (400, "UNSUPPORTED"),
+            (405, "UNSUPPORTED"),
+            (406, "X"),
+            (501, "X"),
+        ] {
             let fake = Fake::start(move |_| refused(status, code)).await;
-            let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
+            let registries =
+                RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
             for path in ["a", "a", "another"] {
-                let found = registries.referrers(&at(&fake, path), &subject()).await.expect("an answer");
+                let found = registries
+                    .referrers(&at(&fake, path), &subject())
+                    .await
+                    .expect("an answer");
                 assert_eq!(found, Referrers::NotListed, "{status}");
             }
             assert_eq!(fake.seen().len(), 1, "{status}");
@@ -200,9 +280,13 @@ mod tests {
     #[tokio::test]
     async fn a_registry_that_lists_is_asked_each_time() {
         let fake = Fake::start(|_| page([1])).await;
-        let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
+        let registries =
+            RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
         for _ in 0..2 {
-            let found = registries.referrers(&at(&fake, "a"), &subject()).await.expect("an answer");
+            let found = registries
+                .referrers(&at(&fake, "a"), &subject())
+                .await
+                .expect("an answer");
             assert!(matches!(found, Referrers::Listed(listed) if listed.len() == 1));
         }
         assert_eq!(fake.seen().len(), 2);
@@ -210,7 +294,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_something_else_is_no_listing() {
-        for body in ["<!DOCTYPE html><html>", "", "{}", "[]", r#"{"status":"ok"}"#, "404 page not found"] {
+        for body in [
+            "<!DOCTYPE html><html>",
+            "",
+            "{}",
+            "[]",
+            r#"{"status":"ok"}"#,
+            "404 page not found",
+        ] {
             let fake = Fake::start(move |_| ([("content-type", "text/html")], body)).await;
             assert_eq!(numbers(&fake).await, None, "{body}");
         }
@@ -220,9 +311,18 @@ mod tests {
     async fn a_listing_that_cannot_be_whole_is_an_error() {
         let other = Fake::start(|_| page([2])).await;
         for (next, reason) in [
-            (format!("http://{}/v2/a/referrers/x", other.address), "at another place"),
-            (format!("//{}/v2/a/referrers/x", other.address), "at another place"),
-            (format!("/v2/a/referrers/{}", subject()), "lead back to one that was read"),
+            (
+                format!("http://{}/v2/a/referrers/x", other.address),
+                "at another place",
+            ),
+            (
+                format!("//{}/v2/a/referrers/x", other.address),
+                "at another place",
+            ),
+            (
+                format!("/v2/a/referrers/{}", subject()),
+                "lead back to one that was read",
+            ),
             ("http://[".to_owned(), "address is none"),
             ("/gone".to_owned(), "404"),
             ("/html".to_owned(), "no index"),
@@ -237,8 +337,13 @@ mod tests {
             assert!(shown(&error).contains(reason), "{}", shown(&error));
         }
         assert_eq!(other.seen().len(), 0);
-        for body in ["<html>", r#"{"manifests":[{"digest":"sha256:x","size":1}]}"#, r#"{"manifests":"#] {
-            let fake = Fake::start(move |_| ([("content-type", media_type::OCI_INDEX)], body)).await;
+        for body in [
+            "<html>",
+            r#"{"manifests":[{"digest":"sha256:x","size":1}]}"#,
+            r#"{"manifests":"#,
+        ] {
+            let fake =
+                Fake::start(move |_| ([("content-type", media_type::OCI_INDEX)], body)).await;
             let error = asked(&fake).await.expect_err("it is broken");
             assert_eq!(error.kind, PlaceErrorKind::Malformed, "{body}");
         }
@@ -252,30 +357,55 @@ mod tests {
         })
         .await;
         let error = asked(&fake).await.expect_err("too many");
-        assert!(shown(&error).contains("more than 10000"), "{}", shown(&error));
+        assert!(
+            shown(&error).contains("more than 10000"),
+            "{}",
+            shown(&error)
+        );
         assert_eq!(fake.seen().len(), 3);
         let same = Fake::start(|seen| linked(&format!("?page={}", seen.index), page([1]))).await;
         let error = asked(&same).await.expect_err("the same again");
-        assert!(shown(&error).contains("a page with nothing new"), "{}", shown(&error));
+        assert!(
+            shown(&error).contains("a page with nothing new"),
+            "{}",
+            shown(&error)
+        );
         assert_eq!(same.seen().len(), 2);
         let fat = Fake::start(|seen| {
-            let body = page([seen.index]).replace("\"number\":", &format!("\"more\":\"{}\",\"number\":", "x".repeat(4_000_000)));
+            let body = page([seen.index]).replace(
+                "\"number\":",
+                &format!("\"more\":\"{}\",\"number\":", "x".repeat(4_000_000)),
+            );
             linked(&format!("?page={}", seen.index), body)
         })
         .await;
         let error = asked(&fat).await.expect_err("too much");
-        assert!(shown(&error).contains("more than 67108864 bytes"), "{}", shown(&error));
+        assert!(
+            shown(&error).contains("more than 67108864 bytes"),
+            "{}",
+            shown(&error)
+        );
         let long = " ".repeat(LARGEST_MANIFEST + 1);
         let fake = Fake::start(move |_| long.clone()).await;
-        assert_eq!(asked(&fake).await.expect_err("too large").kind, PlaceErrorKind::Malformed);
+        assert_eq!(
+            asked(&fake).await.expect_err("too large").kind,
+            PlaceErrorKind::Malformed
+        );
     }
 
     #[tokio::test]
     async fn a_refusal_is_not_taken_for_a_registry_without_the_listing() {
-        for (status, kind) in [(401, PlaceErrorKind::Unauthorized), (403, PlaceErrorKind::Forbidden), (500, PlaceErrorKind::ServerError)] {
+        for (status, kind) in [
+            (401, PlaceErrorKind::Unauthorized),
+            (403, PlaceErrorKind::Forbidden),
+            (500, PlaceErrorKind::ServerError),
+        ] {
             let fake = Fake::start(move |_| refused(status, "X")).await;
             let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], basic())));
-            let error = registries.referrers(&at(&fake, "a"), &subject()).await.expect_err("it is refused");
+            let error = registries
+                .referrers(&at(&fake, "a"), &subject())
+                .await
+                .expect_err("it is refused");
             assert_eq!(error.kind, kind, "{}", shown(&error));
         }
     }

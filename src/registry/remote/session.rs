@@ -19,13 +19,15 @@ const CANCEL: Kind = Kind("upload cancel");
 
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// By what a registry says how small the parts of an upload may be, except the last (OCI distribution specification 1.1).
+/// By what a registry says how small the parts of an upload may be, except the last (OCI
+/// distribution specification 1.1).
 const MINIMUM: &str = "oci-chunk-min-length";
 
 /// How long is waited for an upload to be cancelled: it would expire by itself as well.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// An upload session. One that is dropped before it is finished is cancelled, so that the registry need not keep what it has.
+/// An upload session. One that is dropped before it is finished is cancelled, so that the registry
+/// need not keep what it has.
 pub(super) struct Session {
     /// Where it goes on: every answer may name another address.
     url: Url,
@@ -54,12 +56,27 @@ pub(super) enum Status {
 
 impl Session {
     /// Returns the session that `answer` opened, or `None` when it does not say where.
-    pub(super) fn opened(repository: &RemoteRepository<'_>, answer: &http::Answer) -> Option<Session> {
+    pub(super) fn opened(
+        repository: &RemoteRepository<'_>,
+        answer: &http::Answer,
+    ) -> Option<Session> {
         // Some registries count cancelling as deleting.
         let access = repository.access("pull,push,delete");
-        let canceller = Canceller { http: Arc::clone(repository.http), host: repository.host.clone(), access };
-        let minimum = answer.header(MINIMUM).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Some(Session { url: answer.location()?, minimum, has_parts: false, canceller: Some(canceller) })
+        let canceller = Canceller {
+            http: Arc::clone(repository.http),
+            host: repository.host.clone(),
+            access,
+        };
+        let minimum = answer
+            .header(MINIMUM)
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        Some(Session {
+            url: answer.location()?,
+            minimum,
+            has_parts: false,
+            canceller: Some(canceller),
+        })
     }
 
     /// Sends `length` bytes that follow those up to `offset`.
@@ -71,20 +88,29 @@ impl Session {
         content: BoxStream<'static, Result<Bytes, io::Error>>,
     ) -> Result<(), http::Error> {
         self.has_parts = true;
-        let mut request = request(repository, Method::PATCH, self.url.clone(), UPLOAD).header(CONTENT_TYPE, BYTES);
+        let mut request = request(repository, Method::PATCH, self.url.clone(), UPLOAD)
+            .header(CONTENT_TYPE, BYTES);
         // Other than in HTTP itself without a unit (OCI distribution specification 1.1).
         let range = HeaderValue::try_from(format!("{offset}-{}", offset + length - 1)).ok();
-        request.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
+        request
+            .headers
+            .extend(range.map(|range| (CONTENT_RANGE, range)));
         request.body = Body::Stream { length, content };
-        // How far it got is not read from this answer: there are registries that always repeat what the first part reached.
-        // Bytes that are missing are noticed with the next part, or when the digest is compared at the end.
+        // How far it got is not read from this answer: there are registries that always repeat what
+        // the first part reached. Bytes that are missing are noticed with the next part, or when
+        // the digest is compared at the end.
         let answer = repository.http.send_once(request).await?;
         self.follow(&answer);
         Ok(())
     }
 
     /// Commits what was sent, followed by `body`, under `digest`.
-    pub(super) async fn finish(&self, repository: &RemoteRepository<'_>, digest: &Digest, body: Body) -> Result<http::Answer, http::Error> {
+    pub(super) async fn finish(
+        &self,
+        repository: &RemoteRepository<'_>,
+        digest: &Digest,
+        body: Body,
+    ) -> Result<http::Answer, http::Error> {
         // What the address has in its query is the registry's, and stays as it is.
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("digest", digest.as_str());
@@ -94,8 +120,15 @@ impl Session {
     }
 
     /// Returns how far the upload got. Fails only when that can be asked again.
-    pub(super) async fn status(&mut self, repository: &RemoteRepository<'_>) -> Result<Status, http::Error> {
-        match repository.http.send_once(request(repository, Method::GET, self.url.clone(), STATUS)).await {
+    pub(super) async fn status(
+        &mut self,
+        repository: &RemoteRepository<'_>,
+    ) -> Result<Status, http::Error> {
+        match repository
+            .http
+            .send_once(request(repository, Method::GET, self.url.clone(), STATUS))
+            .await
+        {
             Ok(answer) => {
                 self.follow(&answer);
                 Ok(reached(&answer.headers).map_or(Status::Unknown, Status::Reached))
@@ -126,7 +159,13 @@ impl Session {
 }
 
 fn request(repository: &RemoteRepository<'_>, method: Method, url: Url, kind: Kind) -> Request {
-    Request::new(method, repository.host, Target::Url(url), kind, repository.access("pull,push"))
+    Request::new(
+        method,
+        repository.host,
+        Target::Url(url),
+        kind,
+        repository.access("pull,push"),
+    )
 }
 
 impl Drop for Session {
@@ -143,19 +182,32 @@ impl Drop for Session {
 impl Canceller {
     /// Cancels an upload. Failures change nothing: it expires by itself.
     async fn cancel(self, url: Url) {
-        let request = Request::new(Method::DELETE, &self.host, Target::Url(url), CANCEL, self.access);
+        let request = Request::new(
+            Method::DELETE,
+            &self.host,
+            Target::Url(url),
+            CANCEL,
+            self.access,
+        );
         match tokio::time::timeout(CANCEL_PATIENCE, self.http.send_once(request)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(host = %self.host, %error, "an upload could not be cancelled"),
-            Err(_) => tracing::debug!(host = %self.host, "an upload could not be cancelled in time"),
+            Ok(Err(error)) => {
+                tracing::debug!(host = %self.host, %error, "an upload could not be cancelled")
+            }
+            Err(_) => {
+                tracing::debug!(host = %self.host, "an upload could not be cancelled in time")
+            }
         }
     }
 }
 
-/// Returns how many bytes a registry has by its `Range: 0-<last>`, which some give a unit. `0-0` is what several say of none.
+/// Returns how many bytes a registry has by its `Range: 0-<last>`, which some give a unit. `0-0` is
+/// what several say of none.
 fn reached(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim();
-    let text = text.strip_prefix("bytes").map_or(text, |text| text.trim_start_matches(['=', ' ']));
+    let text = text
+        .strip_prefix("bytes")
+        .map_or(text, |text| text.trim_start_matches(['=', ' ']));
     match text.strip_prefix("0-")?.parse::<u64>().ok()? {
         0 => Some(0),
         last => last.checked_add(1),
@@ -168,7 +220,12 @@ mod tests {
 
     #[test]
     fn how_far_an_upload_got_is_read_in_all_its_spellings() {
-        let of = |text: &str| reached(&HeaderMap::from_iter([(RANGE, text.parse().expect("a header"))]));
+        let of = |text: &str| {
+            reached(&HeaderMap::from_iter([(
+                RANGE,
+                text.parse().expect("a header"),
+            )]))
+        };
         for (text, expected) in [
             ("0-9", Some(10)),
             ("bytes=0-9", Some(10)),
@@ -188,10 +245,14 @@ mod tests {
 
     #[test]
     fn fuzzing_how_far_an_upload_got() {
-        crate::model::fuzz_tests::fuzz("how far an upload got", &["0-99", "bytes=0-18446744073709551615", "bytes 5-9/10"], |input| {
-            if let Ok(value) = HeaderValue::from_bytes(input) {
-                reached(&HeaderMap::from_iter([(RANGE, value)]));
-            }
-        });
+        crate::model::fuzz_tests::fuzz(
+            "how far an upload got",
+            &["0-99", "bytes=0-18446744073709551615", "bytes 5-9/10"],
+            |input| {
+                if let Ok(value) = HeaderValue::from_bytes(input) {
+                    reached(&HeaderMap::from_iter([(RANGE, value)]));
+                }
+            },
+        );
     }
 }

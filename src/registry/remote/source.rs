@@ -10,8 +10,8 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::registry::{BlobStream, PlaceError};
 
-/// Content that is sent in one request or in parts, one after the other. Dropped, it is closed, also when a request that was
-/// given up still holds a part: the download behind it ends with it.
+/// Content that is sent in one request or in parts, one after the other. Dropped, it is closed,
+/// also when a request that was given up still holds a part: the download behind it ends with it.
 pub(super) struct Source(Arc<Mutex<State>>);
 
 struct State {
@@ -26,7 +26,13 @@ struct State {
 
 impl Source {
     pub(super) fn new(stream: BlobStream) -> Source {
-        let state = State { stream: Some(stream), rest: Bytes::new(), taken: 0, failure: None, reader: None };
+        let state = State {
+            stream: Some(stream),
+            rest: Bytes::new(),
+            taken: 0,
+            failure: None,
+            reader: None,
+        };
         Source(Arc::new(Mutex::new(state)))
     }
 
@@ -39,7 +45,9 @@ impl Source {
                 return Poll::Ready(None);
             }
             let chunk = ready!(lock(&state).poll(context, left));
-            left -= chunk.as_ref().map_or(0, |chunk| chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+            left -= chunk.as_ref().map_or(0, |chunk| {
+                chunk.as_ref().map_or(0, |chunk| chunk.len() as u64)
+            });
             Poll::Ready(chunk)
         })
         .boxed()
@@ -68,10 +76,16 @@ impl Drop for Source {
 }
 
 impl State {
-    fn poll(&mut self, context: &mut Context<'_>, most: u64) -> Poll<Option<Result<Bytes, io::Error>>> {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        most: u64,
+    ) -> Poll<Option<Result<Bytes, io::Error>>> {
         if self.rest.is_empty() {
             let Some(stream) = &mut self.stream else {
-                return Poll::Ready(Some(Err(io::Error::other("the content is no longer there"))));
+                return Poll::Ready(Some(Err(io::Error::other(
+                    "the content is no longer there",
+                ))));
             };
             self.reader = Some(context.waker().clone());
             match ready!(stream.poll_next_unpin(context)) {
@@ -85,7 +99,10 @@ impl State {
                 None => return Poll::Ready(None),
             }
         }
-        let length = self.rest.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let length = self
+            .rest
+            .len()
+            .min(usize::try_from(most).unwrap_or(usize::MAX));
         self.taken += length as u64;
         Poll::Ready(Some(Ok(self.rest.split_to(length))))
     }
@@ -102,7 +119,9 @@ mod tests {
     use super::*;
     use crate::registry::PlaceErrorKind;
 
-    async fn read(mut part: BoxStream<'static, Result<Bytes, io::Error>>) -> Result<Vec<u8>, String> {
+    async fn read(
+        mut part: BoxStream<'static, Result<Bytes, io::Error>>,
+    ) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         while let Some(chunk) = part.next().await {
             bytes.extend(chunk.map_err(|error| error.to_string())?);
@@ -112,7 +131,9 @@ mod tests {
 
     #[tokio::test]
     async fn parts_follow_one_another_however_the_content_comes() {
-        let source = Source::new(stream::iter(["abc", "", "defgh", "i"].map(|text| Ok(text.into()))).boxed());
+        let source = Source::new(
+            stream::iter(["abc", "", "defgh", "i"].map(|text| Ok(text.into()))).boxed(),
+        );
         for (length, expected) in [(2, "ab"), (1, "c"), (0, ""), (4, "defg"), (2, "hi")] {
             assert_eq!(read(source.part(length)).await, Ok(expected.into()));
         }
@@ -124,7 +145,10 @@ mod tests {
         let error = PlaceError::new("there", "read", PlaceErrorKind::Corrupt, "it is wrong");
         let source = Source::new(stream::iter([Ok("abc".into()), Err(error)]).boxed());
         assert_eq!(read(source.part(5)).await, Err("it is wrong".to_owned()));
-        assert_eq!(source.failure().map(|error| error.kind), Some(PlaceErrorKind::Corrupt));
+        assert_eq!(
+            source.failure().map(|error| error.kind),
+            Some(PlaceErrorKind::Corrupt)
+        );
     }
 
     #[tokio::test]
@@ -133,7 +157,10 @@ mod tests {
         let waiting = tokio::spawn(read(source.part(5)));
         tokio::time::sleep(Duration::from_millis(20)).await;
         drop(source);
-        let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it ends").expect("no panic");
+        let ended = tokio::time::timeout(Duration::from_secs(5), waiting)
+            .await
+            .expect("it ends")
+            .expect("no panic");
         assert!(ended.is_err());
     }
 }

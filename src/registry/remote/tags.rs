@@ -30,7 +30,8 @@ impl RemoteRepository<'_> {
         let mut tags = Vec::new();
         let mut names = HashSet::new();
         let mut visited = HashSet::new();
-        let mut request = self.request(Method::GET, &format!("tags/list?n={PAGE}"), LISTING, "pull");
+        let mut request =
+            self.request(Method::GET, &format!("tags/list?n={PAGE}"), LISTING, "pull");
         loop {
             request.limit = LARGEST_PAGE;
             let answer = match self.http.send(request).await {
@@ -39,8 +40,9 @@ impl RemoteRepository<'_> {
                 Err(error) => return Err(self.failed(action(), error)),
             };
             pages.begin(&answer).map_err(broken)?;
-            let page: Page = serde_json::from_slice(&answer.body)
-                .map_err(|error| broken("the answer is no list of tags".to_owned()).caused_by(error))?;
+            let page: Page = serde_json::from_slice(&answer.body).map_err(|error| {
+                broken("the answer is no list of tags".to_owned()).caused_by(error)
+            })?;
             let page = page.tags.unwrap_or_default();
             for name in &page {
                 match name.parse::<Tag>() {
@@ -56,16 +58,32 @@ impl RemoteRepository<'_> {
                 return Err(broken(format!("there are more than {MOST_TAGS} tags")));
             }
             visited.insert(answer.url.clone());
-            let next = if page.is_empty() { None } else { link::next_page(&answer, &visited).map_err(broken)? };
+            let next = if page.is_empty() {
+                None
+            } else {
+                link::next_page(&answer, &visited).map_err(broken)?
+            };
             request = match (next, page.last()) {
                 (Some(url), _) => {
                     pages.check_next().map_err(broken)?;
-                    http::Request::new(Method::GET, self.host, Target::Url(url), LISTING, self.access("pull"))
+                    http::Request::new(
+                        Method::GET,
+                        self.host,
+                        Target::Url(url),
+                        LISTING,
+                        self.access("pull"),
+                    )
                 }
                 // Old versions of Gitea cut a listing without saying so.
                 (None, Some(last)) if page.len() == PAGE && pages.has_new() => {
-                    let last: String = url::form_urlencoded::byte_serialize(last.as_bytes()).collect();
-                    self.request(Method::GET, &format!("tags/list?n={PAGE}&last={last}"), LISTING, "pull")
+                    let last: String =
+                        url::form_urlencoded::byte_serialize(last.as_bytes()).collect();
+                    self.request(
+                        Method::GET,
+                        &format!("tags/list?n={PAGE}&last={last}"),
+                        LISTING,
+                        "pull",
+                    )
                 }
                 (None, _) => {
                     pages.tell_left_out(&format_args!("{}/{}", self.host, self.path));

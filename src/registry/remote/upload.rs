@@ -1,8 +1,9 @@
 //! Uploading and mounting blobs.
 //!
-//! Content goes in one request, which is fastest and which every registry can. When that breaks, a large blob goes on in parts
-//! from where the registry says that it got to, so that less is lost when it breaks again. Registries answer wrong to that in
-//! many ways; once one does, the blob is sent in one request again.
+//! Content goes in one request, which is fastest and which every registry can. When that breaks, a
+//! large blob goes on in parts from where the registry says that it got to, so that less is lost
+//! when it breaks again. Registries answer wrong to that in many ways; once one does, the blob is
+//! sent in one request again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,20 +24,31 @@ const UPLOAD: Kind = Kind("upload");
 /// How much a part has at least, in bytes, unless it is the last: what may have to be sent again.
 pub(super) const PART: u64 = 16 * 1024 * 1024;
 
-/// How often a host may answer that it failed when it was to share a blob: it is not asked again in that run.
+/// How often a host may answer that it failed when it was to share a blob: it is not asked again in
+/// that run.
 const MOST_FAILED_MOUNTS: u32 = 2;
 
-/// How often hosts failed to share a blob. What they refuse for a reason does not count: it may be another for another blob.
+/// How often hosts failed to share a blob. What they refuse for a reason does not count: it may be
+/// another for another blob.
 #[derive(Default)]
 pub(super) struct FailedMounts(Mutex<HashMap<Host, u32>>);
 
 impl FailedMounts {
     fn are_too_many(&self, host: &Host) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).is_some_and(|count| *count >= MOST_FAILED_MOUNTS)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(host)
+            .is_some_and(|count| *count >= MOST_FAILED_MOUNTS)
     }
 
     fn add(&self, host: &Host) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_default() += 1;
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(host.clone())
+            .or_default() += 1;
     }
 }
 
@@ -60,7 +72,8 @@ enum Broken {
     Request(http::Error),
     /// The registry cannot be sent this blob in parts.
     Parts(PlaceError),
-    /// Something that another try does not change: the content, or what was tried often enough already.
+    /// Something that another try does not change: the content, or what was tried often enough
+    /// already.
     Final(PlaceError),
 }
 
@@ -115,21 +128,38 @@ impl RemoteRepository<'_> {
             verifier: Verifier::new(descriptor, "the source", part),
             part,
             session,
-            way: if descriptor.size > part { Way::Whole } else { Way::OnlyWhole },
+            way: if descriptor.size > part {
+                Way::Whole
+            } else {
+                Way::OnlyWhole
+            },
             refused_offset: None,
         };
         upload.run().await.map(|()| BlobPut::Uploaded)
     }
 
-    /// Asks the registry to share a blob that it holds in another repository. Whatever it has against that, an upload does without
-    /// it, so only what would fail an upload just as well is tried again.
-    async fn mount(&self, descriptor: &Descriptor, from: &MountFrom<'_>, action: &str) -> Result<Mount, PlaceError> {
+    /// Asks the registry to share a blob that it holds in another repository. Whatever it has
+    /// against that, an upload does without it, so only what would fail an upload just as well is
+    /// tried again.
+    async fn mount(
+        &self,
+        descriptor: &Descriptor,
+        from: &MountFrom<'_>,
+        action: &str,
+    ) -> Result<Mount, PlaceError> {
         if from.failed.are_too_many(self.host) {
             return Ok(Mount::Declined);
         }
-        let from_query: String = url::form_urlencoded::byte_serialize(from.path.as_str().as_bytes()).collect();
-        let rest = format!("blobs/uploads/?mount={}&from={from_query}", descriptor.digest);
-        let mut tries = self.http.tries(self.host, START).map_err(|error| self.failed(action, error))?;
+        let from_query: String =
+            url::form_urlencoded::byte_serialize(from.path.as_str().as_bytes()).collect();
+        let rest = format!(
+            "blobs/uploads/?mount={}&from={from_query}",
+            descriptor.digest
+        );
+        let mut tries = self
+            .http
+            .tries(self.host, START)
+            .map_err(|error| self.failed(action, error))?;
         loop {
             let mut request = self.request(Method::POST, &rest, START, "pull,push");
             request.access.scopes.push(scope(from.path, "pull"));
@@ -138,21 +168,35 @@ impl RemoteRepository<'_> {
                     self.check_stored(action, &answer, &descriptor.digest)?;
                     return Ok(Mount::Mounted);
                 }
-                Ok(answer) => return Ok(Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)),
+                Ok(answer) => {
+                    return Ok(
+                        Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)
+                    );
+                }
                 Err(error) if is_of_mounting(&error) => {
                     tracing::debug!(host = %self.host, %error, "mounting was declined");
-                    if matches!(error, http::Error::TokenServer(_)) || error.status().is_some_and(|status| status.is_server_error()) {
+                    if matches!(error, http::Error::TokenServer(_))
+                        || error
+                            .status()
+                            .is_some_and(|status| status.is_server_error())
+                    {
                         from.failed.add(self.host);
                     }
                     return Ok(Mount::Declined);
                 }
-                Err(error) => tries.after(error).await.map_err(|error| self.failed(action, error))?,
+                Err(error) => tries
+                    .after(error)
+                    .await
+                    .map_err(|error| self.failed(action, error))?,
             }
         }
     }
 
     async fn start(&self, action: &str) -> Result<Session, PlaceError> {
-        let answer = self.http.send(self.request(Method::POST, "blobs/uploads/", START, "pull,push")).await;
+        let answer = self
+            .http
+            .send(self.request(Method::POST, "blobs/uploads/", START, "pull,push"))
+            .await;
         let answer = answer.map_err(|error| {
             if super::is_not_found(&error) {
                 let hint = format!("some registries need the repository {} to be created before anything is pushed to it", self.path);
@@ -161,13 +205,18 @@ impl RemoteRepository<'_> {
                 self.failed(action, error)
             }
         })?;
-        Session::opened(self, &answer)
-            .ok_or_else(|| self.wrong(action, PlaceErrorKind::Malformed, "the registry opened an upload and did not say where"))
+        Session::opened(self, &answer).ok_or_else(|| {
+            self.wrong(
+                action,
+                PlaceErrorKind::Malformed,
+                "the registry opened an upload and did not say where",
+            )
+        })
     }
 }
 
-/// Returns whether a failure says something of mounting, or of the token that it alone needs, rather than of the host or how often
-/// it may be asked.
+/// Returns whether a failure says something of mounting, or of the token that it alone needs,
+/// rather than of the host or how often it may be asked.
 fn is_of_mounting(error: &http::Error) -> bool {
     match error {
         http::Error::Refused(refusal) => !matches!(refusal.status.as_u16(), 408 | 429),
@@ -185,7 +234,9 @@ impl Upload<'_> {
             match self.attempt().await {
                 Ok(()) => return Ok(()),
                 // Nothing of the content was taken yet, and the session is still there.
-                Err(Broken::Request(http::Error::StaleToken { .. })) if !logged_in_again => logged_in_again = true,
+                Err(Broken::Request(http::Error::StaleToken { .. })) if !logged_in_again => {
+                    logged_in_again = true
+                }
                 Err(Broken::Request(error)) => match self.react(error).await {
                     Ok(error) => {
                         if let Err(error) = tries.after(error).await {
@@ -212,8 +263,8 @@ impl Upload<'_> {
         Err(error)
     }
 
-    /// Decides how to go on after a request failed. Returns the failure when it is to be judged by itself, and as an error when
-    /// another try is worth it in any case.
+    /// Decides how to go on after a request failed. Returns the failure when it is to be judged by
+    /// itself, and as an error when another try is worth it in any case.
     async fn react(&mut self, error: http::Error) -> Result<http::Error, PlaceError> {
         if error.can_pass() {
             match self.way {
@@ -257,7 +308,14 @@ impl Upload<'_> {
             match self.reached().await? {
                 Some(reached) => offset = reached,
                 // The answer to the last request may be all that was lost.
-                None if self.repository.has_blob(self.descriptor).await.unwrap_or(false) => return Ok(()),
+                None if self
+                    .repository
+                    .has_blob(self.descriptor)
+                    .await
+                    .unwrap_or(false) =>
+                {
+                    return Ok(());
+                }
                 None => {}
             }
         }
@@ -265,23 +323,33 @@ impl Upload<'_> {
         let source = self.open(offset).await.map_err(Broken::Final)?;
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => self.repository.start(self.action).await.map_err(Broken::Final)?,
+            None => self
+                .repository
+                .start(self.action)
+                .await
+                .map_err(Broken::Final)?,
         };
         match self.send(&mut session, offset, source.as_ref()).await {
             Ok(answer) => {
                 session.forget();
-                self.repository.check_stored(self.action, &answer, &self.descriptor.digest).map_err(Broken::Final)
+                self.repository
+                    .check_stored(self.action, &answer, &self.descriptor.digest)
+                    .map_err(Broken::Final)
             }
             Err(broken) => {
                 self.session = Some(session);
-                Err(source.and_then(|source| source.failure()).map_or(broken, Broken::Final))
+                Err(source
+                    .and_then(|source| source.failure())
+                    .map_or(broken, Broken::Final))
             }
         }
     }
 
     /// Returns where the registry wants the upload to go on, or `None` when that has to begin anew.
     async fn reached(&mut self) -> Result<Option<u64>, Broken> {
-        let Some(mut session) = self.session.take() else { return Ok(None) };
+        let Some(mut session) = self.session.take() else {
+            return Ok(None);
+        };
         let status = match session.status(&self.repository).await {
             Ok(status) => status,
             Err(error) => {
@@ -291,7 +359,9 @@ impl Upload<'_> {
         };
         let has_parts = session.has_parts;
         match status {
-            Status::Reached(offset) if offset <= self.verifier.passed() && self.refused_offset != Some(offset) => {
+            Status::Reached(offset)
+                if offset <= self.verifier.passed() && self.refused_offset != Some(offset) =>
+            {
                 self.session = Some(session);
                 tracing::debug!(host = %self.repository.host, offset, "an upload goes on");
                 return Ok(Some(offset));
@@ -320,35 +390,58 @@ impl Upload<'_> {
     }
 
     /// Sends the content from `offset` on, and commits it.
-    async fn send(&mut self, session: &mut Session, offset: u64, source: Option<&Source>) -> Result<http::Answer, Broken> {
+    async fn send(
+        &mut self,
+        session: &mut Session,
+        offset: u64,
+        source: Option<&Source>,
+    ) -> Result<http::Answer, Broken> {
         let repository = &self.repository;
         let size = self.descriptor.size;
         let body = match (source, self.way) {
             (None, _) => Body::Empty,
-            (Some(source), Way::Whole | Way::OnlyWhole) => Body::Stream { length: size, content: source.part(size) },
+            (Some(source), Way::Whole | Way::OnlyWhole) => Body::Stream {
+                length: size,
+                content: source.part(size),
+            },
             (Some(source), Way::Parts) => {
                 let part = self.part.max(session.minimum);
                 let mut at = offset;
                 while at < size {
                     let length = part.min(size - at);
-                    let sent = session.send_part(repository, at, length, source.part(length)).await;
-                    if sent.as_ref().is_err_and(|error| error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE)) {
+                    let sent = session
+                        .send_part(repository, at, length, source.part(length))
+                        .await;
+                    if sent.as_ref().is_err_and(|error| {
+                        error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE)
+                    }) {
                         self.refused_offset = Some(at);
                     }
                     sent.map_err(Broken::Request)?;
                     at += length;
                     if source.taken() != at - offset {
                         let detail = "the registry acknowledged content before it was sent";
-                        return Err(Broken::Parts(repository.wrong(self.action, PlaceErrorKind::Malformed, detail)));
+                        return Err(Broken::Parts(repository.wrong(
+                            self.action,
+                            PlaceErrorKind::Malformed,
+                            detail,
+                        )));
                     }
                 }
                 Body::Empty
             }
         };
-        let answer = session.finish(repository, &self.descriptor.digest, body).await.map_err(Broken::Request)?;
+        let answer = session
+            .finish(repository, &self.descriptor.digest, body)
+            .await
+            .map_err(Broken::Request)?;
         if answer.status == StatusCode::ACCEPTED {
             let detail = "the registry took the content and did not store it";
-            return Err(Broken::Final(repository.wrong(self.action, PlaceErrorKind::Malformed, detail)));
+            return Err(Broken::Final(repository.wrong(
+                self.action,
+                PlaceErrorKind::Malformed,
+                detail,
+            )));
         }
         Ok(answer)
     }

@@ -32,7 +32,10 @@ pub struct NoRecord {
 
 impl From<Unreadable> for NoRecord {
     fn from(unreadable: Unreadable) -> NoRecord {
-        NoRecord { file: unreadable.file, problem: unreadable.problem }
+        NoRecord {
+            file: unreadable.file,
+            problem: unreadable.problem,
+        }
     }
 }
 
@@ -41,22 +44,39 @@ pub fn list(reading: Reading, filter: &ListFilter) -> ListReport {
     let mut records = reading.records;
     records.retain(|record| {
         let names = record.base.as_ref().map(names).unwrap_or_default();
-        filter.project.as_ref().is_none_or(|project| record.project == *project) && filter.base.has(&names)
+        filter
+            .project
+            .as_ref()
+            .is_none_or(|project| record.project == *project)
+            && filter.base.has(&names)
     });
-    ListReport { records, unreadable: reading.unreadable.into_iter().map(NoRecord::from).collect() }
+    ListReport {
+        records,
+        unreadable: reading.unreadable.into_iter().map(NoRecord::from).collect(),
+    }
 }
 
-/// Returns the names by which a base is known: with its tag and without, whole and by its last part.
+/// Returns the names by which a base is known: with its tag and without, whole and by its last
+/// part.
 fn names(base: &ImageReference) -> Vec<String> {
     let repository = base.repository.to_string();
     let with_tag = base.tag.as_ref().map(|tag| format!("{repository}:{tag}"));
-    let whole: Vec<String> = [Some(repository), with_tag, Some(base.to_string())].into_iter().flatten().collect();
+    let whole: Vec<String> = [Some(repository), with_tag, Some(base.to_string())]
+        .into_iter()
+        .flatten()
+        .collect();
     let last = |name: &String| name.rsplit('/').next().map(str::to_owned);
-    whole.iter().filter_map(last).chain(whole.iter().cloned()).collect()
+    whole
+        .iter()
+        .filter_map(last)
+        .chain(whole.iter().cloned())
+        .collect()
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl ListReport {
@@ -78,10 +98,18 @@ impl ListReport {
                 record.built_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
             ];
             if is_detailed {
-                let fields = record.custom_fields.iter().map(|(name, value)| format!("{name}={}", text(value)));
+                let fields = record
+                    .custom_fields
+                    .iter()
+                    .map(|(name, value)| format!("{name}={}", text(value)));
                 row.extend([
                     record.revision.clone(),
-                    record.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(" "),
+                    record
+                        .platforms
+                        .iter()
+                        .map(Platform::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" "),
                     shown(record.digest.as_ref().map(ToString::to_string)),
                     shown(record.base_digest.as_ref().map(ToString::to_string)),
                     fields.collect::<Vec<_>>().join(" "),
@@ -94,16 +122,33 @@ impl ListReport {
     /// Returns the list for people.
     pub fn document(&self, is_detailed: bool) -> Document {
         if self.records.is_empty() {
-            return Document { blocks: vec![Block::Lines(vec!["no records".to_owned()])] };
+            return Document {
+                blocks: vec![Block::Lines(vec!["no records".to_owned()])],
+            };
         }
-        let columns = ListReport::columns(is_detailed).into_iter().map(str::to_owned).collect();
-        let rows = self.rows(is_detailed).map(|row| row.into_iter().map(Cell::plain).collect()).collect();
-        Document { blocks: vec![Block::Table(Table { title: None, columns, rows })] }
+        let columns = ListReport::columns(is_detailed)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let rows = self
+            .rows(is_detailed)
+            .map(|row| row.into_iter().map(Cell::plain).collect())
+            .collect();
+        Document {
+            blocks: vec![Block::Table(Table {
+                title: None,
+                columns,
+                rows,
+            })],
+        }
     }
 
     /// Returns the list as a table for spreadsheets.
     pub fn csv(&self, is_detailed: bool) -> String {
-        let columns = ListReport::columns(is_detailed).into_iter().map(|column| column.to_lowercase().replace(' ', "_")).collect();
+        let columns = ListReport::columns(is_detailed)
+            .into_iter()
+            .map(|column| column.to_lowercase().replace(' ', "_"))
+            .collect();
         crate::report::csv::draw(std::iter::once(columns).chain(self.rows(is_detailed)))
     }
 }

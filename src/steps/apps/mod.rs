@@ -1,4 +1,5 @@
-//! `app list` and `app purge`: what is recorded of applications, and which records are no longer of use.
+//! `app list` and `app purge`: what is recorded of applications, and which records are no longer of
+//! use.
 
 mod list;
 mod purge;

@@ -1,7 +1,7 @@
 //! Which records are no longer of use, and their removal.
 //!
-//! A record may be all that keeps a base from being cleaned up, so it goes only when it is surely of no use: whatever cannot be told
-//! keeps it.
+//! A record may be all that keeps a base from being cleaned up, so it goes only when it is surely
+//! of no use: whatever cannot be told keeps it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,28 +41,61 @@ pub struct World {
     pub existence: BTreeMap<ImageReference, Existence>,
 }
 
-/// Reads the records, and with `images` looks whether the images of those that `project` names are there.
-pub async fn observe(reading: Reading, project: Option<&str>, images: Option<&dyn ImageSource>) -> World {
-    let Some(source) = images else { return World { reading, existence: BTreeMap::new() } };
+/// Reads the records, and with `images` looks whether the images of those that `project` names are
+/// there.
+pub async fn observe(
+    reading: Reading,
+    project: Option<&str>,
+    images: Option<&dyn ImageSource>,
+) -> World {
+    let Some(source) = images else {
+        return World {
+            reading,
+            existence: BTreeMap::new(),
+        };
+    };
     let mut repositories: BTreeMap<&Repository, Vec<&ImageReference>> = BTreeMap::new();
-    for record in reading.records.iter().filter(|record| is_of(record, project)) {
-        repositories.entry(&record.image.repository).or_default().push(&record.image);
+    for record in reading
+        .records
+        .iter()
+        .filter(|record| is_of(record, project))
+    {
+        repositories
+            .entry(&record.image.repository)
+            .or_default()
+            .push(&record.image);
     }
-    let looked_at = stream::iter(repositories.into_iter().map(|(repository, images)| look(source, repository, images)));
-    let found: Vec<Vec<(ImageReference, Existence)>> = looked_at.buffer_unordered(AT_ONCE).collect().await;
+    let looked_at = stream::iter(
+        repositories
+            .into_iter()
+            .map(|(repository, images)| look(source, repository, images)),
+    );
+    let found: Vec<Vec<(ImageReference, Existence)>> =
+        looked_at.buffer_unordered(AT_ONCE).collect().await;
     let existence = found.into_iter().flatten().collect();
     World { reading, existence }
 }
 
-async fn look(source: &dyn ImageSource, repository: &Repository, images: Vec<&ImageReference>) -> Vec<(ImageReference, Existence)> {
+async fn look(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    images: Vec<&ImageReference>,
+) -> Vec<(ImageReference, Existence)> {
     let listing = source.tags(repository).await;
     let mut found = Vec::new();
     for image in images {
         let existence = match (&listing, &image.tag) {
-            (Err(error), _) => Existence::Unknown(format!("its repository cannot be listed: {}", chain(error))),
+            (Err(error), _) => {
+                Existence::Unknown(format!("its repository cannot be listed: {}", chain(error)))
+            }
             (Ok(None), _) | (_, None) => Existence::NotListed,
-            (Ok(Some(tags)), Some(tag)) if tags.iter().any(|seen| seen.tag == *tag) => Existence::There,
-            (Ok(Some(_)), Some(tag)) => match source.resolve(repository, &Reference::from(tag.clone())).await {
+            (Ok(Some(tags)), Some(tag)) if tags.iter().any(|seen| seen.tag == *tag) => {
+                Existence::There
+            }
+            (Ok(Some(_)), Some(tag)) => match source
+                .resolve(repository, &Reference::from(tag.clone()))
+                .await
+            {
                 Ok(None) => Existence::Gone,
                 Ok(Some(_)) => Existence::There,
                 Err(error) => Existence::Unknown(chain(&error)),
@@ -97,12 +130,21 @@ pub struct Plan {
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Returns which records go: of each repository all but the `keep` newest, and those of images that are gone.
+/// Returns which records go: of each repository all but the `keep` newest, and those of images that
+/// are gone.
 pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
     let mut repositories: BTreeMap<&Repository, Vec<&BuildRecord>> = BTreeMap::new();
-    let examined: Vec<&BuildRecord> = world.reading.records.iter().filter(|record| is_of(record, project)).collect();
+    let examined: Vec<&BuildRecord> = world
+        .reading
+        .records
+        .iter()
+        .filter(|record| is_of(record, project))
+        .collect();
     for record in &examined {
-        repositories.entry(&record.image.repository).or_default().push(record);
+        repositories
+            .entry(&record.image.repository)
+            .or_default()
+            .push(record);
     }
     let mut removals: BTreeMap<&ImageReference, (&BuildRecord, Reason)> = BTreeMap::new();
     for record in &examined {
@@ -114,19 +156,33 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
         // What goes anyway takes no place among the newest.
         records.retain(|record| !removals.contains_key(&record.image));
         records.sort_by_cached_key(|record| {
-            let version = record.image.tag.as_ref().map(|tag| TagVersion::of(tag.as_str()));
+            let version = record
+                .image
+                .tag
+                .as_ref()
+                .map(|tag| TagVersion::of(tag.as_str()));
             std::cmp::Reverse((record.built_at, version))
         });
         let older = keep.map_or(&[][..], |keep| records.get(keep..).unwrap_or_default());
-        removals.extend(older.iter().map(|record| (&record.image, (*record, Reason::Older))));
+        removals.extend(
+            older
+                .iter()
+                .map(|record| (&record.image, (*record, Reason::Older))),
+        );
     }
-    let unknown = world.existence.iter().filter_map(|(image, existence)| match existence {
-        Existence::Unknown(reason) => Some((image.clone(), reason.clone())),
-        _ => None,
-    });
+    let unknown = world
+        .existence
+        .iter()
+        .filter_map(|(image, existence)| match existence {
+            Existence::Unknown(reason) => Some((image.clone(), reason.clone())),
+            _ => None,
+        });
     Plan {
         examined: examined.len(),
-        removals: removals.into_values().map(|(record, reason)| (record.clone(), reason)).collect(),
+        removals: removals
+            .into_values()
+            .map(|(record, reason)| (record.clone(), reason))
+            .collect(),
         unknown: unknown.collect(),
         unreadable: world.reading.unreadable.clone(),
     }
@@ -171,15 +227,25 @@ pub struct Purge<'a> {
 }
 
 impl Purge<'_> {
-    /// Removes a record. Returns `None` when it stays: the run is stopped, or it is of use again since it was looked at.
+    /// Removes a record. Returns `None` when it stays: the run is stopped, or it is of use again
+    /// since it was looked at.
     async fn remove(&self, record: BuildRecord, reason: Reason) -> Option<Result<Removal, Failed>> {
         if self.mode == Mode::Apply {
             if self.cancel.is_cancelled() {
                 return None;
             }
-            let failed = |cause| Some(Err(Failed { image: record.image.clone(), cause }));
+            let failed = |cause| {
+                Some(Err(Failed {
+                    image: record.image.clone(),
+                    cause,
+                }))
+            };
             if let (Reason::Orphan, Some(tag)) = (reason, &record.image.tag) {
-                match self.images.resolve(&record.image.repository, &Reference::from(tag.clone())).await {
+                match self
+                    .images
+                    .resolve(&record.image.repository, &Reference::from(tag.clone()))
+                    .await
+                {
                     Ok(None) => {}
                     Ok(Some(_)) => {
                         tracing::info!("{} was pushed meanwhile; its record stays", record.image);
@@ -191,29 +257,47 @@ impl Purge<'_> {
             match self.records.delete(&record).await {
                 Ok(Deletion::Done | Deletion::Absent) => {}
                 Ok(Deletion::Replaced) => {
-                    tracing::info!("{} was registered meanwhile; its record stays", record.image);
+                    tracing::info!(
+                        "{} was registered meanwhile; its record stays",
+                        record.image
+                    );
                     return None;
                 }
                 Err(error) => return failed(chain(&error)),
             }
         }
-        Some(Ok(Removal { image: record.image, reason }))
+        Some(Ok(Removal {
+            image: record.image,
+            reason,
+        }))
     }
 }
 
 /// Removes what the plan names; in the dry mode nothing.
 pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
-    let Plan { examined, removals, unknown, unreadable } = plan;
+    let Plan {
+        examined,
+        removals,
+        unknown,
+        unreadable,
+    } = plan;
     let mode = purge.mode;
     let remove = |(record, reason)| purge.remove(record, reason);
-    let results: Vec<_> = stream::iter(removals).map(remove).buffered(AT_ONCE).collect().await;
+    let results: Vec<_> = stream::iter(removals)
+        .map(remove)
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
     let mut report = PurgeReport {
         dry_run: mode != Mode::Apply,
         duration: Duration::ZERO,
         examined,
         removed: Vec::new(),
         failed: Vec::new(),
-        unknown: unknown.into_iter().map(|(image, cause)| Failed { image, cause }).collect(),
+        unknown: unknown
+            .into_iter()
+            .map(|(image, cause)| Failed { image, cause })
+            .collect(),
         unreadable: unreadable.into_iter().map(NoRecord::from).collect(),
     };
     for result in results.into_iter().flatten() {
@@ -228,7 +312,11 @@ pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
 impl PurgeReport {
     /// Returns the exit code that follows.
     pub fn exit(&self) -> Exit {
-        if self.failed.is_empty() && self.unknown.is_empty() { Exit::Done } else { Exit::Failed }
+        if self.failed.is_empty() && self.unknown.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Failed
+        }
     }
 
     /// Returns the report for people.
@@ -239,16 +327,32 @@ impl PurgeReport {
                 Reason::Older => "older than those that are kept",
                 Reason::Orphan => "the image is gone",
             };
-            let word = if self.dry_run { "to be removed" } else { "removed" };
-            rows.push(vec![Cell::plain(removal.image.to_string()), Cell::plain(word), Cell::plain(reason)]);
+            let word = if self.dry_run {
+                "to be removed"
+            } else {
+                "removed"
+            };
+            rows.push(vec![
+                Cell::plain(removal.image.to_string()),
+                Cell::plain(word),
+                Cell::plain(reason),
+            ]);
         }
         for (failed, word, tone) in self
             .failed
             .iter()
             .map(|failed| (failed, "failed", Tone::Bad))
-            .chain(self.unknown.iter().map(|unknown| (unknown, "kept", Tone::Warning)))
+            .chain(
+                self.unknown
+                    .iter()
+                    .map(|unknown| (unknown, "kept", Tone::Warning)),
+            )
         {
-            rows.push(vec![Cell::plain(failed.image.to_string()), Cell::toned(word, tone), Cell::plain(failed.cause.clone())]);
+            rows.push(vec![
+                Cell::plain(failed.image.to_string()),
+                Cell::toned(word, tone),
+                Cell::plain(failed.cause.clone()),
+            ]);
         }
         let kept = self.examined - self.removed.len();
         let mut examined = SummaryRow::new("Records", self.examined);
@@ -257,8 +361,19 @@ impl PurgeReport {
             SummaryRow::new("Kept", kept),
             SummaryRow::new("Failed", self.failed.len() + self.unknown.len()),
         ];
-        let summary = Summary { title: "App purge".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows: vec![examined] };
-        let table = Table { title: None, columns: Vec::new(), rows };
-        Document { blocks: vec![Block::Table(table), Block::Summary(summary)] }
+        let summary = Summary {
+            title: "App purge".to_owned(),
+            dry_run: self.dry_run,
+            duration: Some(self.duration),
+            rows: vec![examined],
+        };
+        let table = Table {
+            title: None,
+            columns: Vec::new(),
+            rows,
+        };
+        Document {
+            blocks: vec![Block::Table(table), Block::Summary(summary)],
+        }
     }
 }

@@ -8,7 +8,9 @@ use super::*;
 use crate::cache::Cache;
 use crate::model::{Algorithm, BuildRecord, Clock, ImageReference, Manifest, Variables};
 use crate::packages::memory::{Call, MemoryFiles};
-use crate::packages::{PackageErrorKind, PackageFiles, Prefix, ReadOnlyFiles, Reading, Records, Unreadable};
+use crate::packages::{
+    PackageErrorKind, PackageFiles, Prefix, ReadOnlyFiles, Reading, Records, Unreadable,
+};
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::{ImageStore, PlaceErrorKind};
 use crate::steps::Mode;
@@ -32,21 +34,42 @@ fn reading() -> Reading {
         record("apps/web:1.1", "alpine:3.21.3-core1", "team/web", 2),
         record("apps/web:1.2", "alpine:3.21.3-core1", "team/web", 2),
     ];
-    Reading { records, unreadable: vec![Unreadable { file: "x".to_owned(), problem: "it is no JSON".to_owned() }] }
+    Reading {
+        records,
+        unreadable: vec![Unreadable {
+            file: "x".to_owned(),
+            problem: "it is no JSON".to_owned(),
+        }],
+    }
 }
 
 fn listed(project: Option<&str>, base: &[&str]) -> Vec<String> {
     let base: Vec<String> = base.iter().map(|base| (*base).to_owned()).collect();
-    let filter = ListFilter { project: project.map(str::to_owned), base: Only::new(&base).expect("a pattern") };
-    list(reading(), &filter).records.iter().map(|record| record.image.to_string()).collect()
+    let filter = ListFilter {
+        project: project.map(str::to_owned),
+        base: Only::new(&base).expect("a pattern"),
+    };
+    list(reading(), &filter)
+        .records
+        .iter()
+        .map(|record| record.image.to_string())
+        .collect()
 }
 
 #[test]
 fn records_are_narrowed_by_project_and_by_base_in_every_spelling() {
     assert_eq!(listed(None, &[]).len(), 4);
     assert_eq!(listed(Some("team/shop"), &[]), ["r.example/apps/shop:2.0"]);
-    for base in ["r.example/bases/alpine:3.21.3-core1", "alpine:3.21*", "*/alpine:3.21.3-core?"] {
-        assert_eq!(listed(None, &[base]), ["r.example/apps/web:1.1", "r.example/apps/web:1.2"], "{base}");
+    for base in [
+        "r.example/bases/alpine:3.21.3-core1",
+        "alpine:3.21*",
+        "*/alpine:3.21.3-core?",
+    ] {
+        assert_eq!(
+            listed(None, &[base]),
+            ["r.example/apps/web:1.1", "r.example/apps/web:1.2"],
+            "{base}"
+        );
     }
     for base in ["r.example/bases/alpine", "alpine", "*alpine*"] {
         assert_eq!(listed(None, &[base]).len(), 3, "{base}");
@@ -57,28 +80,52 @@ fn records_are_narrowed_by_project_and_by_base_in_every_spelling() {
 #[test]
 fn a_list_is_a_table_and_a_sheet_without_formulas() {
     let report = list(reading(), &ListFilter::default());
-    let text = crate::report::text::draw(&report.document(false), crate::report::text::Style::default());
+    let text = crate::report::text::draw(
+        &report.document(false),
+        crate::report::text::Style::default(),
+    );
     assert!(
-        text.starts_with("Application ") && text.contains("r.example/apps/web:1.0   team/web   r.example/bases/alpine:3.19.1-core1"),
+        text.starts_with("Application ")
+            && text.contains(
+                "r.example/apps/web:1.0   team/web   r.example/bases/alpine:3.19.1-core1"
+            ),
         "{text}"
     );
     let csv = report.csv(true);
-    assert!(csv.starts_with("\"application\",\"project\",\"base\",\"built\",\"revision\",") && csv.contains(",\"team==1+1\"\r\n"), "{csv}");
+    assert!(
+        csv.starts_with("\"application\",\"project\",\"base\",\"built\",\"revision\",")
+            && csv.contains(",\"team==1+1\"\r\n"),
+        "{csv}"
+    );
     assert_eq!(report.unreadable.len(), 1);
 }
 
 /// Returns what would go, with the reason.
 fn removals(world: &World, keep: Option<usize>, project: Option<&str>) -> Vec<(String, Reason)> {
-    plan(world, keep, project).removals.into_iter().map(|(record, reason)| (record.image.to_string(), reason)).collect()
+    plan(world, keep, project)
+        .removals
+        .into_iter()
+        .map(|(record, reason)| (record.image.to_string(), reason))
+        .collect()
 }
 
 #[test]
 fn the_newest_of_each_repository_stay_by_time_and_then_by_version() {
-    let world = World { reading: reading(), ..World::default() };
-    assert_eq!(removals(&world, Some(2), None), [("r.example/apps/web:1.0".to_owned(), Reason::Older)]);
-    let older = ["r.example/apps/web:1.0", "r.example/apps/web:1.1"].map(|image| (image.to_owned(), Reason::Older));
+    let world = World {
+        reading: reading(),
+        ..World::default()
+    };
+    assert_eq!(
+        removals(&world, Some(2), None),
+        [("r.example/apps/web:1.0".to_owned(), Reason::Older)]
+    );
+    let older = ["r.example/apps/web:1.0", "r.example/apps/web:1.1"]
+        .map(|image| (image.to_owned(), Reason::Older));
     assert_eq!(removals(&world, Some(1), None), older);
-    assert_eq!(removals(&world, Some(0), Some("team/shop")), [("r.example/apps/shop:2.0".to_owned(), Reason::Older)]);
+    assert_eq!(
+        removals(&world, Some(0), Some("team/shop")),
+        [("r.example/apps/shop:2.0".to_owned(), Reason::Older)]
+    );
     assert_eq!(removals(&world, None, None), []);
 }
 
@@ -89,7 +136,14 @@ async fn registry(images: &[&str]) -> MemoryPlace {
         let named = image(&format!("r.example/{name}"));
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
         let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
-        place.put_manifest(&named.repository, &named.tag.expect("a tag").into(), &manifest).await.expect("to write");
+        place
+            .put_manifest(
+                &named.repository,
+                &named.tag.expect("a tag").into(),
+                &manifest,
+            )
+            .await
+            .expect("to write");
     }
     place
 }
@@ -99,15 +153,26 @@ async fn only_what_a_listed_repository_does_not_have_is_gone() {
     // Nothing is known of the repository of the shop.
     let place = registry(&["apps/web:1.1"]).await;
     let world = observe(reading(), None, Some(&place)).await;
-    let gone = ["r.example/apps/web:1.0", "r.example/apps/web:1.2"].map(|image| (image.to_owned(), Reason::Orphan));
+    let gone = ["r.example/apps/web:1.0", "r.example/apps/web:1.2"]
+        .map(|image| (image.to_owned(), Reason::Orphan));
     assert_eq!(removals(&world, None, None), gone);
-    assert_eq!(removals(&world, Some(1), None), gone, "what is gone takes no place among the newest");
+    assert_eq!(
+        removals(&world, Some(1), None),
+        gone,
+        "what is gone takes no place among the newest"
+    );
     assert!(plan(&world, None, None).unknown.is_empty());
 
     for operation in [Operation::Tags, Operation::Resolve] {
-        for kind in [PlaceErrorKind::Unauthorized, PlaceErrorKind::Forbidden, PlaceErrorKind::Unreachable, PlaceErrorKind::ServerError] {
+        for kind in [
+            PlaceErrorKind::Unauthorized,
+            PlaceErrorKind::Forbidden,
+            PlaceErrorKind::Unreachable,
+            PlaceErrorKind::ServerError,
+        ] {
             let place = registry(&["apps/web:1.1"]).await;
-            place.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
+            place
+                .fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
             let world = observe(reading(), Some("team/web"), Some(&place)).await;
             assert_eq!(removals(&world, None, None), [], "{operation:?} {kind:?}");
             assert!(!plan(&world, None, Some("team/web")).unknown.is_empty());
@@ -122,7 +187,12 @@ async fn without_orphans_no_registry_is_asked() {
 
 async fn records_in(files: Arc<dyn PackageFiles>) -> Records {
     let cache = Cache::of_user(&Variables::default(), false);
-    Records::new(files, "imglife".parse::<Prefix>().expect("a prefix"), cache, Clock::fixed(DateTime::<Utc>::UNIX_EPOCH))
+    Records::new(
+        files,
+        "imglife".parse::<Prefix>().expect("a prefix"),
+        cache,
+        Clock::fixed(DateTime::<Utc>::UNIX_EPOCH),
+    )
 }
 
 #[tokio::test]
@@ -132,23 +202,56 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
     for record in reading().records {
         records.put(&record).await.expect("to write");
     }
-    let world = World { reading: records.all().await.expect("to read"), ..World::default() };
+    let world = World {
+        reading: records.all().await.expect("to read"),
+        ..World::default()
+    };
     let planned = plan(&world, Some(0), None);
     let (never, images) = (CancellationToken::new(), MemoryPlace::default());
-    let purge = Purge { records: &records, images: &images, mode: Mode::Apply, cancel: &never };
+    let purge = Purge {
+        records: &records,
+        images: &images,
+        mode: Mode::Apply,
+        cancel: &never,
+    };
 
     let read_only = records_in(Arc::new(ReadOnlyFiles::new(files.clone()))).await;
-    let dry = execute(planned.clone(), &Purge { records: &read_only, mode: Mode::DryRun, ..purge }).await;
-    assert_eq!((dry.removed.len(), dry.failed.len(), files.paths().len()), (4, 0, 4));
+    let dry = execute(
+        planned.clone(),
+        &Purge {
+            records: &read_only,
+            mode: Mode::DryRun,
+            ..purge
+        },
+    )
+    .await;
+    assert_eq!(
+        (dry.removed.len(), dry.failed.len(), files.paths().len()),
+        (4, 0, 4)
+    );
 
     let stopped = CancellationToken::new();
     stopped.cancel();
-    let report = execute(planned.clone(), &Purge { cancel: &stopped, ..purge }).await;
+    let report = execute(
+        planned.clone(),
+        &Purge {
+            cancel: &stopped,
+            ..purge
+        },
+    )
+    .await;
     assert_eq!((report.removed.len(), files.paths().len()), (0, 4));
 
     files.fail(Call::Delete, PackageErrorKind::Forbidden);
     let report = execute(planned.clone(), &purge).await;
-    assert_eq!((report.removed.len(), report.failed.len(), report.exit().code()), (0, 4, 1));
+    assert_eq!(
+        (
+            report.removed.len(),
+            report.failed.len(),
+            report.exit().code()
+        ),
+        (0, 4, 1)
+    );
     files.recover();
     let report = execute(planned, &purge).await;
     assert_eq!((report.removed, files.paths().len()), (dry.removed, 0));
@@ -157,18 +260,47 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
 #[tokio::test]
 async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
     let records = records_in(Arc::new(MemoryFiles::default())).await;
-    let (pushed, gone, registered) =
-        (record("apps/web:1.0", "a:1", "p", 1), record("apps/web:1.1", "a:1", "p", 1), record("apps/web:1.2", "a:1", "p", 1));
+    let (pushed, gone, registered) = (
+        record("apps/web:1.0", "a:1", "p", 1),
+        record("apps/web:1.1", "a:1", "p", 1),
+        record("apps/web:1.2", "a:1", "p", 1),
+    );
     for record in [&pushed, &gone, &registered] {
         records.put(record).await.expect("to write");
     }
-    let world = observe(records.all().await.expect("to read"), None, Some(&registry(&["apps/web:9"]).await)).await;
+    let world = observe(
+        records.all().await.expect("to read"),
+        None,
+        Some(&registry(&["apps/web:9"]).await),
+    )
+    .await;
     let planned = plan(&world, None, None);
     assert_eq!(planned.removals.len(), 3);
     let newer = record("apps/web:1.2", "a:2", "p", 2);
     records.put(&newer).await.expect("to write");
     let (never, images) = (CancellationToken::new(), registry(&["apps/web:1.0"]).await);
-    let report = execute(planned, &Purge { records: &records, images: &images, mode: Mode::Apply, cancel: &never }).await;
-    assert_eq!((report.removed, report.failed), (vec![purge::Removal { image: gone.image, reason: Reason::Orphan }], Vec::new()));
-    assert_eq!(records.all().await.expect("to read").records, [pushed, newer]);
+    let report = execute(
+        planned,
+        &Purge {
+            records: &records,
+            images: &images,
+            mode: Mode::Apply,
+            cancel: &never,
+        },
+    )
+    .await;
+    assert_eq!(
+        (report.removed, report.failed),
+        (
+            vec![purge::Removal {
+                image: gone.image,
+                reason: Reason::Orphan
+            }],
+            Vec::new()
+        )
+    );
+    assert_eq!(
+        records.all().await.expect("to read").records,
+        [pushed, newer]
+    );
 }

@@ -11,7 +11,8 @@ use crate::config::Build;
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
 const MOST_JOBS: usize = 500;
 
-/// The most jobs that a job may name as those it needs (GitLab's `ci_needs_size_limit`, by default).
+/// The most jobs that a job may name as those it needs (GitLab's `ci_needs_size_limit`, by
+/// default).
 const MOST_NEEDS: usize = 50;
 
 /// The stage of most jobs.
@@ -29,7 +30,8 @@ pub struct ChildPipeline<'a> {
     /// The tags of the runners that may take the jobs; none for any runner.
     pub tags: &'a [String],
     pub mode: ChildMode,
-    /// How long what the jobs leave is kept, as GitLab's `expire_in` says it; `None`: as long as the server keeps it by itself.
+    /// How long what the jobs leave is kept, as GitLab's `expire_in` says it; `None`: as long as
+    /// the server keeps it by itself.
     pub keep: Option<&'a str>,
 }
 
@@ -50,7 +52,8 @@ impl ChildMode {
         }
     }
 
-    /// Returns the variables that it takes, beside those of every job. Buildah works without privileges by them.
+    /// Returns the variables that it takes, beside those of every job. Buildah works without
+    /// privileges by them.
     fn variables(self) -> &'static [(&'static str, &'static str)] {
         match self {
             ChildMode::Native => &[],
@@ -59,13 +62,17 @@ impl ChildMode {
     }
 }
 
-/// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own, after those that it is built on; of
-/// very many images each job builds a part. A job that needs more others than it may name has a stage of its own after theirs. The
-/// variables of the job that triggers it say which image of the tool is used (`IMGLIFE_IMAGE`).
+/// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own,
+/// after those that it is built on; of very many images each job builds a part. A job that needs
+/// more others than it may name has a stage of its own after theirs. The variables of the job that
+/// triggers it say which image of the tool is used (`IMGLIFE_IMAGE`).
 pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
     let in_scope = child.scope.images(build);
     let mut names: Vec<&str> = Vec::new();
-    for position in order(build).into_iter().filter(|position| in_scope.contains(position)) {
+    for position in order(build)
+        .into_iter()
+        .filter(|position| in_scope.contains(position))
+    {
         let name = build.images[position].name.as_str();
         if !names.contains(&name) {
             names.push(name);
@@ -75,18 +82,31 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
     // The position of the stage of each image's job.
     let mut stages: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &names {
-        let Some(image) = build.images.iter().find(|image| image.name == *name) else { continue };
+        let Some(image) = build.images.iter().find(|image| image.name == *name) else {
+            continue;
+        };
         let versions = build.images.iter().filter(|other| other.name == image.name);
         let mut needs: Vec<&str> = Vec::new();
         for version in versions {
-            let bases = build.images.iter().filter(|base| base.repository == version.mirror_image && base.name != image.name);
-            for base in bases.map(|base| base.name.as_str()).filter(|base| names.contains(base)) {
+            let bases = build
+                .images
+                .iter()
+                .filter(|base| base.repository == version.mirror_image && base.name != image.name);
+            for base in bases
+                .map(|base| base.name.as_str())
+                .filter(|base| names.contains(base))
+            {
                 if !needs.contains(&base) {
                     needs.push(base);
                 }
             }
         }
-        let after = needs.iter().filter_map(|base| stages.get(base)).max().copied().unwrap_or_default();
+        let after = needs
+            .iter()
+            .filter_map(|base| stages.get(base))
+            .max()
+            .copied()
+            .unwrap_or_default();
         let waits = needs.len() > MOST_NEEDS;
         let stage = if waits { after + 1 } else { after };
         stages.insert(&image.name, stage);
@@ -102,15 +122,25 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
         jobs.insert(job_name(&image.name), job);
     }
     if jobs.len() > MOST_JOBS {
-        let only: Vec<String> = child.scope.only.patterns().flat_map(|pattern| ["--only".to_owned(), pattern.to_owned()]).collect();
+        let only: Vec<String> = child
+            .scope
+            .only
+            .patterns()
+            .flat_map(|pattern| ["--only".to_owned(), pattern.to_owned()])
+            .collect();
         let part = |index: usize| format!("{index}/{MOST_JOBS}");
         let options = |index| [&["--shard".to_owned(), part(index)][..], &only].concat();
         stages.clear();
-        jobs = (1..=MOST_JOBS).map(|index| (job_name(&part(index)), child.job(&[], &options(index)))).collect();
+        jobs = (1..=MOST_JOBS)
+            .map(|index| (job_name(&part(index)), child.job(&[], &options(index))))
+            .collect();
     }
     if jobs.is_empty() {
         // GitLab refuses a child pipeline without jobs.
-        jobs.insert("nothing to build".to_owned(), json!({ "extends": ".imglife-build", "needs": [], "script": ["true"] }));
+        jobs.insert(
+            "nothing to build".to_owned(),
+            json!({ "extends": ".imglife-build", "needs": [], "script": ["true"] }),
+        );
     }
     let mut base = json!({
         "stage": STAGE,
@@ -140,7 +170,13 @@ impl ChildPipeline<'_> {
     fn job(&self, needs: &[String], options: &[String]) -> Value {
         let mut script = vec!["imglife".to_owned()];
         if let Some(file) = self.configuration {
-            script.extend(["--config".to_owned(), file.strip_prefix(self.directory).unwrap_or(file).display().to_string()]);
+            script.extend([
+                "--config".to_owned(),
+                file.strip_prefix(self.directory)
+                    .unwrap_or(file)
+                    .display()
+                    .to_string(),
+            ]);
         }
         // As options of the step they go before its variables, which may name several images.
         script.extend(["run", "build", "--"].map(str::to_owned));
@@ -151,7 +187,11 @@ impl ChildPipeline<'_> {
 }
 
 fn stage_name(position: usize) -> String {
-    if position == 0 { STAGE.to_owned() } else { format!("{STAGE}-{}", position + 1) }
+    if position == 0 {
+        STAGE.to_owned()
+    } else {
+        format!("{STAGE}-{}", position + 1)
+    }
 }
 
 fn job_name(image: &str) -> String {

@@ -33,10 +33,18 @@ impl FolderError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             FolderError::Unreadable(path, error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
-                Some(format!("`folder` and `tmpl` name it: is there a template in {folder}?"))
+                let folder = path
+                    .parent()
+                    .map(|folder| folder.display().to_string())
+                    .unwrap_or_default();
+                Some(format!(
+                    "`folder` and `tmpl` name it: is there a template in {folder}?"
+                ))
             }
-            FolderError::TooMany(_) => Some("name a folder of its own for the image, or leave files out by .dockerignore".to_owned()),
+            FolderError::TooMany(_) => Some(
+                "name a folder of its own for the image, or leave files out by .dockerignore"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -47,7 +55,8 @@ impl FolderError {
 pub struct FileDigest {
     /// Below the folder, with slashes.
     pub path: String,
-    /// `file`, `program` or `link`: what an image keeps of it. Other bits of its mode differ from checkout to checkout.
+    /// `file`, `program` or `link`: what an image keeps of it. Other bits of its mode differ from
+    /// checkout to checkout.
     pub kind: &'static str,
     /// The digest of the content, or what a link points at.
     pub digest: String,
@@ -57,7 +66,9 @@ pub struct FileDigest {
 pub(super) fn read_template(path: &Path) -> Result<String, FolderError> {
     let unreadable = |error| FolderError::Unreadable(path.to_owned(), error);
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(LONGEST_TEXT as u64 + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_TEXT as u64 + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     if bytes.len() > LONGEST_TEXT {
         return Err(FolderError::TooLong(path.to_owned()));
     }
@@ -72,16 +83,24 @@ pub(super) struct Folder {
     pub(super) ignore: Option<String>,
 }
 
-/// Returns what is below `folder` without directories, special files and what `.dockerignore` leaves out.
+/// Returns what is below `folder` without directories, special files and what `.dockerignore`
+/// leaves out.
 pub(super) fn list(folder: &Path) -> Result<Folder, FolderError> {
     list_up_to(folder, MOST_FILES)
 }
 
 fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
     let ignore = folder.join(".dockerignore");
-    let ignore = if ignore.is_file() { Some(read_template(&ignore)?) } else { None };
+    let ignore = if ignore.is_file() {
+        Some(read_template(&ignore)?)
+    } else {
+        None
+    };
     // Rules that are wrong are told with the Dockerfile.
-    let rules = ignore.as_deref().and_then(|text| Ignore::parse(text).ok()).unwrap_or_default();
+    let rules = ignore
+        .as_deref()
+        .and_then(|text| Ignore::parse(text).ok())
+        .unwrap_or_default();
     let mut files = Vec::new();
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
@@ -89,15 +108,28 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
         let unreadable = |error| FolderError::Unreadable(here.clone(), error);
         for entry in fs::read_dir(&here).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            let (path, kind) = (directory.join(entry.file_name()), entry.file_type().map_err(unreadable)?);
+            let (path, kind) = (
+                directory.join(entry.file_name()),
+                entry.file_type().map_err(unreadable)?,
+            );
             let is_left_out = path.to_str().is_some_and(|path| rules.leaves_out(path));
             if kind.is_dir() {
                 if !is_left_out || rules.has_exceptions() {
                     directories.push(path);
                 }
             } else if !is_left_out && (kind.is_file() || kind.is_symlink()) {
-                let text = path.to_str().ok_or_else(|| FolderError::NotText(folder.join(&path)))?.to_owned();
-                files.push(Listed { path: text, kind: if kind.is_file() { ListedKind::File } else { ListedKind::Link } });
+                let text = path
+                    .to_str()
+                    .ok_or_else(|| FolderError::NotText(folder.join(&path)))?
+                    .to_owned();
+                files.push(Listed {
+                    path: text,
+                    kind: if kind.is_file() {
+                        ListedKind::File
+                    } else {
+                        ListedKind::Link
+                    },
+                });
             }
             if files.len() > most {
                 return Err(FolderError::TooMany(folder.to_owned()));
@@ -108,13 +140,23 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
     Ok(Folder { files, ignore })
 }
 
-/// Returns the digests of the files that are read. Where that cannot be told, `template` is not among them: what it makes counts.
-pub(super) fn digests(folder: &Path, listed: &[Listed], read: &Selection, template: &str) -> Result<Vec<FileDigest>, FolderError> {
+/// Returns the digests of the files that are read. Where that cannot be told, `template` is not
+/// among them: what it makes counts.
+pub(super) fn digests(
+    folder: &Path,
+    listed: &[Listed],
+    read: &Selection,
+    template: &str,
+) -> Result<Vec<FileDigest>, FolderError> {
     let is_read = |listed: &&Listed| match read {
         Selection::Whole => listed.path != template,
         Selection::Some(paths) => paths.binary_search(&listed.path).is_ok(),
     };
-    listed.iter().filter(is_read).map(|listed| digest(folder, listed)).collect()
+    listed
+        .iter()
+        .filter(is_read)
+        .map(|listed| digest(folder, listed))
+        .collect()
 }
 
 fn digest(folder: &Path, listed: &Listed) -> Result<FileDigest, FolderError> {
@@ -123,14 +165,30 @@ fn digest(folder: &Path, listed: &Listed) -> Result<FileDigest, FolderError> {
     let (kind, digest) = match listed.kind {
         ListedKind::Link => {
             let target = fs::read_link(&whole).map_err(unreadable)?;
-            ("link", target.to_str().ok_or_else(|| FolderError::NotText(whole.clone()))?.to_owned())
+            (
+                "link",
+                target
+                    .to_str()
+                    .ok_or_else(|| FolderError::NotText(whole.clone()))?
+                    .to_owned(),
+            )
         }
         ListedKind::File => {
-            let mode = fs::metadata(&whole).map_err(unreadable)?.permissions().mode();
-            (if mode & 0o111 == 0 { "file" } else { "program" }, hash(&whole).map_err(unreadable)?.to_string())
+            let mode = fs::metadata(&whole)
+                .map_err(unreadable)?
+                .permissions()
+                .mode();
+            (
+                if mode & 0o111 == 0 { "file" } else { "program" },
+                hash(&whole).map_err(unreadable)?.to_string(),
+            )
         }
     };
-    Ok(FileDigest { path: listed.path.clone(), kind, digest })
+    Ok(FileDigest {
+        path: listed.path.clone(),
+        kind,
+        digest,
+    })
 }
 
 fn hash(path: &Path) -> io::Result<Digest> {
@@ -152,7 +210,13 @@ mod tests {
     #[test]
     fn what_dockerignore_leaves_out_is_neither_listed_nor_digested() {
         let directory = tempfile::tempdir().expect("a directory");
-        for path in ["Dockerfile.tmpl", "kept", "node_modules/a/b", "logs/x.log", "logs/keep"] {
+        for path in [
+            "Dockerfile.tmpl",
+            "kept",
+            "node_modules/a/b",
+            "logs/x.log",
+            "logs/keep",
+        ] {
             let file = directory.path().join(path);
             fs::create_dir_all(file.parent().expect("a parent")).expect("directories");
             fs::write(&file, path).expect("a file");
@@ -161,12 +225,32 @@ mod tests {
             fs::write(directory.path().join(".dockerignore"), ignore).expect("a file");
             list(directory.path()).expect("a folder").files
         };
-        let names = |files: &[Listed]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&listed("node_modules\nlogs\n")), [".dockerignore", "Dockerfile.tmpl", "kept"]);
+        let names = |files: &[Listed]| {
+            files
+                .iter()
+                .map(|file| file.path.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(&listed("node_modules\nlogs\n")),
+            [".dockerignore", "Dockerfile.tmpl", "kept"]
+        );
         let files = listed("node_modules\nlogs/*\n!logs/keep\n.dockerignore\n");
         assert_eq!(names(&files), ["Dockerfile.tmpl", "kept", "logs/keep"]);
-        let digested = digests(directory.path(), &files, &Selection::Whole, "Dockerfile.tmpl").expect("digests");
-        assert_eq!(digested.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["kept", "logs/keep"]);
+        let digested = digests(
+            directory.path(),
+            &files,
+            &Selection::Whole,
+            "Dockerfile.tmpl",
+        )
+        .expect("digests");
+        assert_eq!(
+            digested
+                .iter()
+                .map(|file| file.path.as_str())
+                .collect::<Vec<_>>(),
+            ["kept", "logs/keep"]
+        );
     }
 
     #[test]
@@ -177,8 +261,17 @@ mod tests {
         for number in 0..10 {
             fs::write(directory.path().join(format!("many/{number}")), "").expect("a file");
         }
-        assert_eq!(list_up_to(directory.path(), 5).expect("a folder").files.len(), 1);
+        assert_eq!(
+            list_up_to(directory.path(), 5)
+                .expect("a folder")
+                .files
+                .len(),
+            1
+        );
         fs::write(directory.path().join(".dockerignore"), "none\n").expect("a file");
-        assert!(matches!(list_up_to(directory.path(), 5), Err(FolderError::TooMany(_))));
+        assert!(matches!(
+            list_up_to(directory.path(), 5),
+            Err(FolderError::TooMany(_))
+        ));
     }
 }

@@ -61,8 +61,14 @@ impl WriteError {
     }
 }
 
-/// Writes a folder for each image of the plan, whether it is published or not, and a file for `docker buildx bake`.
-pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Contexts) -> BuildReport {
+/// Writes a folder for each image of the plan, whether it is published or not, and a file for
+/// `docker buildx bake`.
+pub fn write_contexts(
+    build: &Build,
+    plan: &Plan,
+    world: &World,
+    contexts: &Contexts,
+) -> BuildReport {
     let mut images = Vec::new();
     let mut targets = Map::new();
     let names = folder_names(build, world);
@@ -77,7 +83,10 @@ pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Cont
                 Err(trouble) => Outcome::Failed(trouble),
                 Ok(name) => match write_context(image, &prepared, &contexts.directory, name) {
                     Ok(()) => {
-                        targets.insert(target_name(name), prepared.bake(image, name, base_target(item, &names).as_deref()));
+                        targets.insert(
+                            target_name(name),
+                            prepared.bake(image, name, base_target(item, &names).as_deref()),
+                        );
                         Outcome::Written
                     }
                     Err(error) => Outcome::Failed(Trouble::of(&error, error.hint())),
@@ -90,7 +99,10 @@ pub fn write_contexts(build: &Build, plan: &Plan, world: &World, contexts: &Cont
     if !targets.is_empty() {
         let all: Vec<&String> = targets.keys().collect();
         let bake = json!({ "group": { "default": { "targets": all } }, "target": targets });
-        if let Err(error) = write_whole(&contexts.directory.join(BAKE_FILE), pretty(&bake).as_bytes()) {
+        if let Err(error) = write_whole(
+            &contexts.directory.join(BAKE_FILE),
+            pretty(&bake).as_bytes(),
+        ) {
             report.problem = Some(chain(&error));
         }
     }
@@ -107,7 +119,12 @@ struct Prepared {
     inputs: String,
 }
 
-fn prepare(build: &Build, item: &Item, world: &World, contexts: &Contexts) -> Result<Prepared, Trouble> {
+fn prepare(
+    build: &Build,
+    item: &Item,
+    world: &World,
+    contexts: &Contexts,
+) -> Result<Prepared, Trouble> {
     let image = &build.images[item.position];
     let (Some(identity), Some(draft)) = (&item.identity, &item.draft) else {
         return Err(match &item.action {
@@ -115,25 +132,60 @@ fn prepare(build: &Build, item: &Item, world: &World, contexts: &Contexts) -> Re
             _ => Trouble::new("it is not known what to build"),
         });
     };
-    let seen = world.images.get(&item.position).and_then(|seen| seen.base_digest.as_ref().ok()?.as_ref());
+    let seen = world
+        .images
+        .get(&item.position)
+        .and_then(|seen| seen.base_digest.as_ref().ok()?.as_ref());
     let base_digest = match &item.action {
         // It is built by whoever builds from this directory.
-        Action::Build { base: BaseDigest::Of(_), .. } => None,
+        Action::Build {
+            base: BaseDigest::Of(_),
+            ..
+        } => None,
         _ => seen,
     };
     if base_digest.is_none() && identity.built_on.is_none() {
-        return Err(Trouble::new(format!("there is no {}", identity.base_reference())).hint("run `imglife sync` first"));
+        return Err(
+            Trouble::new(format!("there is no {}", identity.base_reference()))
+                .hint("run `imglife sync` first"),
+        );
     }
     let eol = contexts.ends.get(&item.position).copied();
     let occasion = &contexts.occasion;
-    let template = Template { name: &draft.template_name, text: &draft.template };
-    let filling = Filling::Whole { base_digest, eol, occasion };
-    let text = dockerfile(build, image, identity, &template, filling)
-        .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
-    let base = ImageReference { digest: base_digest.cloned(), ..identity.base_reference() };
-    let labels = Making { image, identity, base_digest, inputs: &draft.inputs, eol, occasion }.labels();
+    let template = Template {
+        name: &draft.template_name,
+        text: &draft.template,
+    };
+    let filling = Filling::Whole {
+        base_digest,
+        eol,
+        occasion,
+    };
+    let text = dockerfile(build, image, identity, &template, filling).map_err(|error| Trouble {
+        hint: error.hint.clone(),
+        ..Trouble::new(error.to_string())
+    })?;
+    let base = ImageReference {
+        digest: base_digest.cloned(),
+        ..identity.base_reference()
+    };
+    let labels = Making {
+        image,
+        identity,
+        base_digest,
+        inputs: &draft.inputs,
+        eol,
+        occasion,
+    }
+    .labels();
     let reference = ImageReference::tagged(image.repository.clone(), identity.tag.clone());
-    Ok(Prepared { reference, dockerfile: text, base: base.to_string(), labels, inputs: draft.inputs.to_string() })
+    Ok(Prepared {
+        reference,
+        dockerfile: text,
+        base: base.to_string(),
+        labels,
+        inputs: draft.inputs.to_string(),
+    })
 }
 
 impl Prepared {
@@ -153,11 +205,22 @@ impl Prepared {
 
     /// Returns the target of a bake file (Docker, "Bake file reference").
     fn bake(&self, image: &BuildImage, folder: &str, base_target: Option<&str>) -> Value {
-        let tags: Vec<String> = std::iter::once(self.reference.to_string()).chain(aliases(image)).collect();
+        let tags: Vec<String> = std::iter::once(self.reference.to_string())
+            .chain(aliases(image))
+            .collect();
         // BuildKit refuses annotations of an index where it makes none.
-        let has_index = image.platforms.len() > 1 || image.sbom || image.provenance != Provenance::Off;
-        let level = if has_index { "index,manifest" } else { "manifest" };
-        let annotations: Vec<String> = self.labels.iter().map(|(name, value)| format!("{level}:{name}={value}")).collect();
+        let has_index =
+            image.platforms.len() > 1 || image.sbom || image.provenance != Provenance::Off;
+        let level = if has_index {
+            "index,manifest"
+        } else {
+            "manifest"
+        };
+        let annotations: Vec<String> = self
+            .labels
+            .iter()
+            .map(|(name, value)| format!("{level}:{name}={value}"))
+            .collect();
         let mut target = json!({
             "context": folder,
             "dockerfile": "Dockerfile",
@@ -185,19 +248,28 @@ impl Prepared {
 }
 
 fn aliases(image: &BuildImage) -> Vec<String> {
-    image.aliases.iter().map(|alias| ImageReference::tagged(image.repository.clone(), alias.clone()).to_string()).collect()
+    image
+        .aliases
+        .iter()
+        .map(|alias| ImageReference::tagged(image.repository.clone(), alias.clone()).to_string())
+        .collect()
 }
 
 fn platforms(image: &BuildImage) -> Vec<String> {
     image.platforms.iter().map(Platform::to_string).collect()
 }
 
-/// Returns the names of the folders by the positions of the images: what these are called, with their tag where a name repeats. No
-/// folder is in another, since each is replaced as a whole.
+/// Returns the names of the folders by the positions of the images: what these are called, with
+/// their tag where a name repeats. No folder is in another, since each is replaced as a whole.
 fn folder_names(build: &Build, world: &World) -> HashMap<usize, String> {
     let name_of = |position: usize| {
         let image = &build.images[position];
-        let repeats = build.images.iter().filter(|other| other.name == image.name).count() > 1;
+        let repeats = build
+            .images
+            .iter()
+            .filter(|other| other.name == image.name)
+            .count()
+            > 1;
         let name = image.name.replace('/', "__");
         match (repeats, world.identities.get(position)) {
             (false, _) => Some(name),
@@ -205,14 +277,27 @@ fn folder_names(build: &Build, world: &World) -> HashMap<usize, String> {
             (true, _) => None,
         }
     };
-    (0..build.images.len()).filter_map(|position| Some((position, name_of(position)?))).collect()
+    (0..build.images.len())
+        .filter_map(|position| Some((position, name_of(position)?)))
+        .collect()
 }
 
-/// Returns the name of an image's folder, which no other image of the configuration has, as a folder or as a target.
-fn own_name<'a>(build: &Build, names: &'a HashMap<usize, String>, position: usize) -> Result<&'a str, Trouble> {
-    let name = names.get(&position).ok_or_else(|| Trouble::new("what its folder is called is not known"))?;
+/// Returns the name of an image's folder, which no other image of the configuration has, as a
+/// folder or as a target.
+fn own_name<'a>(
+    build: &Build,
+    names: &'a HashMap<usize, String>,
+    position: usize,
+) -> Result<&'a str, Trouble> {
+    let name = names
+        .get(&position)
+        .ok_or_else(|| Trouble::new("what its folder is called is not known"))?;
     let target = target_name(name);
-    let other = names.iter().filter(|(other, name)| **other != position && target_name(name) == target).map(|(other, _)| other).min();
+    let other = names
+        .iter()
+        .filter(|(other, name)| **other != position && target_name(name) == target)
+        .map(|(other, _)| other)
+        .min();
     match other {
         None => Ok(name),
         Some(&other) => Err(Trouble::new(format!(
@@ -225,18 +310,35 @@ fn own_name<'a>(build: &Build, names: &'a HashMap<usize, String>, position: usiz
 
 /// Returns the name of a target: letters, digits, `-` and `_` only.
 fn target_name(folder: &str) -> String {
-    folder.chars().map(|character| if character.is_ascii_alphanumeric() || character == '_' { character } else { '-' }).collect()
+    folder
+        .chars()
+        .map(|character| {
+            if character.is_ascii_alphanumeric() || character == '_' {
+                character
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }
 
 fn base_target(item: &Item, names: &HashMap<usize, String>) -> Option<String> {
     match &item.action {
-        Action::Build { base: BaseDigest::Of(position), .. } => names.get(position).map(|name| target_name(name)),
+        Action::Build {
+            base: BaseDigest::Of(position),
+            ..
+        } => names.get(position).map(|name| target_name(name)),
         _ => None,
     }
 }
 
 /// Writes the folder of an image beside its place in `directory` and puts it there whole.
-fn write_context(image: &BuildImage, prepared: &Prepared, directory: &Path, name: &str) -> Result<(), WriteError> {
+fn write_context(
+    image: &BuildImage,
+    prepared: &Prepared,
+    directory: &Path,
+    name: &str,
+) -> Result<(), WriteError> {
     let mut parts = Path::new(name).components();
     let is_plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
     if !is_plain || name == BAKE_FILE {
@@ -247,13 +349,20 @@ fn write_context(image: &BuildImage, prepared: &Prepared, directory: &Path, name
     let unwritten = |error| WriteError::Write(directory.to_owned(), error);
     fs::create_dir_all(directory).map_err(unwritten)?;
     let outputs = directory.canonicalize().map_err(unwritten)?;
-    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(directory).map_err(unwritten)?;
+    let new = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempdir_in(directory)
+        .map_err(unwritten)?;
     copy_folder(&image.folder, new.path(), &outputs)?;
     let write = |name: &str, text: &str| {
         let path = new.path().join(name);
         // Not through a link, should one be there.
-        let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| WriteError::Write(path, error))
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| WriteError::Write(path, error))
     };
     write(DOCKERFILE, &prepared.dockerfile)?;
     write(DESCRIPTION, &pretty(&prepared.description(image)))?;
@@ -262,7 +371,8 @@ fn write_context(image: &BuildImage, prepared: &Prepared, directory: &Path, name
         fs::remove_dir_all(&place).map_err(unplaced)?;
     }
     let new = new.keep();
-    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(unplaced)?;
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(unplaced)?;
     fs::rename(&new, &place).map_err(unplaced)
 }
 
@@ -282,9 +392,12 @@ fn is_replaceable(place: &Path) -> Result<bool, WriteError> {
     Err(WriteError::Foreign(place.to_owned()))
 }
 
-/// Copies a folder without what is written anew and without `outputs`, an absolute path without links.
+/// Copies a folder without what is written anew and without `outputs`, an absolute path without
+/// links.
 fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), WriteError> {
-    let top = from.canonicalize().map_err(|error| WriteError::Copy(from.to_owned(), error))?;
+    let top = from
+        .canonicalize()
+        .map_err(|error| WriteError::Copy(from.to_owned(), error))?;
     if top == outputs {
         return Err(WriteError::Itself(from.to_owned()));
     }
@@ -295,7 +408,10 @@ fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), WriteError>
         for entry in fs::read_dir(&here).map_err(unread)? {
             let entry = entry.map_err(unread)?;
             let path = directory.join(entry.file_name());
-            if path == Path::new(DOCKERFILE) || path == Path::new(DESCRIPTION) || top.join(&path) == outputs {
+            if path == Path::new(DOCKERFILE)
+                || path == Path::new(DESCRIPTION)
+                || top.join(&path) == outputs
+            {
                 continue;
             }
             let (source, target) = (from.join(&path), to.join(&path));

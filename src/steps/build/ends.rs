@@ -9,10 +9,18 @@ use crate::config::{Build, BuildImage, Config};
 use crate::steps::eol::{Judge, parts_of_image};
 
 /// Returns the days on which images end, by their positions, where that is known.
-pub fn ends(config: &Config, build: &Build, world: &World, judge: &Judge<'_>) -> HashMap<usize, NaiveDate> {
+pub fn ends(
+    config: &Config,
+    build: &Build,
+    world: &World,
+    judge: &Judge<'_>,
+) -> HashMap<usize, NaiveDate> {
     let end = |position: &usize| {
         let identity = world.identities[*position].as_ref().ok()?;
-        let image = BuildImage { mirror_tag: Some(identity.base_tag.clone()), ..build.images[*position].clone() };
+        let image = BuildImage {
+            mirror_tag: Some(identity.base_tag.clone()),
+            ..build.images[*position].clone()
+        };
         let date = judge.image(&parts_of_image(&image, config)).date()?;
         Some((*position, date))
     };

@@ -43,9 +43,23 @@ type Result_ = Option<Result<Digest, String>>;
 
 /// Carries out `plan` and returns what became of each image, in the order of the plan.
 pub async fn execute(build: &Build, plan: &Plan, execution: &Execution) -> BuildReport {
-    let results = plan.items.iter().map(|item| (item.position, watch::channel(None).0)).collect();
-    let run = Run { build, is_wrong: plan.is_wrong, execution, results, program: tokio::sync::OnceCell::new() };
-    let builds = plan.items.iter().filter(|item| matches!(item.action, Action::Build { .. })).count();
+    let results = plan
+        .items
+        .iter()
+        .map(|item| (item.position, watch::channel(None).0))
+        .collect();
+    let run = Run {
+        build,
+        is_wrong: plan.is_wrong,
+        execution,
+        results,
+        program: tokio::sync::OnceCell::new(),
+    };
+    let builds = plan
+        .items
+        .iter()
+        .filter(|item| matches!(item.action, Action::Build { .. }))
+        .count();
     if execution.mode == Mode::Apply && !plan.is_wrong {
         execution.progress.event(Event::Planned { items: builds });
     }
@@ -54,9 +68,16 @@ pub async fn execute(build: &Build, plan: &Plan, execution: &Execution) -> Build
         async move { (order, run.item(item).await) }
     });
     // Bases come first and start first, so nothing waits for what has not been started.
-    let mut done: Vec<(usize, ImageReport)> = stream::iter(work).buffer_unordered(build.parallelism).collect().await;
+    let mut done: Vec<(usize, ImageReport)> = stream::iter(work)
+        .buffer_unordered(build.parallelism)
+        .collect()
+        .await;
     done.sort_by_key(|(order, _)| *order);
-    let mut report = BuildReport::new(execution.mode, plan.is_wrong, done.into_iter().map(|(_, image)| image).collect());
+    let mut report = BuildReport::new(
+        execution.mode,
+        plan.is_wrong,
+        done.into_iter().map(|(_, image)| image).collect(),
+    );
     report.interrupted = execution.cancel.is_cancelled();
     if report.interrupted {
         execution.store.settle().await;
@@ -92,7 +113,9 @@ impl Run<'_> {
     }
 
     async fn outcome(&self, item: &Item, image: &BuildImage, report: &mut ImageReport) -> Outcome {
-        let Some(identity) = &item.identity else { return failed(&item.action) };
+        let Some(identity) = &item.identity else {
+            return failed(&item.action);
+        };
         let (digest, outcome) = match &item.action {
             Action::Fail(trouble) => return Outcome::Failed(trouble.clone()),
             _ if self.is_wrong => return Outcome::NotStarted,
@@ -117,11 +140,21 @@ impl Run<'_> {
                 };
                 let (detail, outcome) = match &built {
                     Some(Ok(digest)) => (digest.short().to_owned(), None),
-                    Some(Err(trouble)) => (trouble.cause.clone(), Some(Outcome::Failed(trouble.clone()))),
+                    Some(Err(trouble)) => (
+                        trouble.cause.clone(),
+                        Some(Outcome::Failed(trouble.clone())),
+                    ),
                     None => ("interrupted".to_owned(), Some(Outcome::Interrupted)),
                 };
-                let ended = if outcome.is_none() { ItemOutcome::Done { detail: &detail } } else { ItemOutcome::Failed { cause: &detail } };
-                progress.event(Event::Finished { item: &name, outcome: ended });
+                let ended = if outcome.is_none() {
+                    ItemOutcome::Done { detail: &detail }
+                } else {
+                    ItemOutcome::Failed { cause: &detail }
+                };
+                progress.event(Event::Finished {
+                    item: &name,
+                    outcome: ended,
+                });
                 match (built, outcome) {
                     (Some(Ok(digest)), None) => (digest, Outcome::Built),
                     (_, outcome) => return outcome.unwrap_or(Outcome::Interrupted),
@@ -134,7 +167,8 @@ impl Run<'_> {
                 return Outcome::Failed(trouble);
             }
             if outcome == Outcome::Built {
-                report.size = size::of_image(&*self.execution.store, &image.repository, &digest).await;
+                report.size =
+                    size::of_image(&*self.execution.store, &image.repository, &digest).await;
                 report.hooks = self.hooks(image, &identity.tag, &digest).await;
             }
         }
@@ -145,12 +179,24 @@ impl Run<'_> {
     async fn engine(&self, chosen: &Chosen) -> Result<Arc<dyn Engine>, Trouble> {
         let name = match chosen {
             Chosen::Named(name) => *name,
-            Chosen::AnyProgram => self.program.get_or_init(|| self.find_program()).await.clone()?,
+            Chosen::AnyProgram => self
+                .program
+                .get_or_init(|| self.find_program())
+                .await
+                .clone()?,
         };
-        let engine = self.execution.engines.iter().find(|engine| engine.name() == name);
-        let engine = engine.ok_or_else(|| Trouble::new(format!("this build of imglife has no engine `{name}`")))?;
+        let engine = self
+            .execution
+            .engines
+            .iter()
+            .find(|engine| engine.name() == name);
+        let engine = engine
+            .ok_or_else(|| Trouble::new(format!("this build of imglife has no engine `{name}`")))?;
         if matches!(chosen, Chosen::Named(_)) {
-            engine.available().await.map_err(|error| trouble_of_engine(&error))?;
+            engine
+                .available()
+                .await
+                .map_err(|error| trouble_of_engine(&error))?;
         }
         Ok(Arc::clone(engine))
     }
@@ -159,11 +205,21 @@ impl Run<'_> {
     async fn find_program(&self) -> Result<EngineName, Trouble> {
         let mut reasons = Vec::new();
         for name in EngineName::PROGRAMS {
-            let Some(engine) = self.execution.engines.iter().find(|engine| engine.name() == name) else { continue };
+            let Some(engine) = self
+                .execution
+                .engines
+                .iter()
+                .find(|engine| engine.name() == name)
+            else {
+                continue;
+            };
             match engine.available().await {
                 Ok(_) => {
                     if !reasons.is_empty() {
-                        tracing::info!("the engine is {name}, since those before it cannot be used: {}", reasons.join("; "));
+                        tracing::info!(
+                            "the engine is {name}, since those before it cannot be used: {}",
+                            reasons.join("; ")
+                        );
                     }
                     return Ok(name);
                 }
@@ -177,14 +233,21 @@ impl Run<'_> {
     /// Returns the Dockerfile as it would be built, as far as the base is known.
     fn preview(&self, item: &Item, image: &BuildImage, base: &BaseDigest) -> Option<String> {
         let (identity, draft) = (item.identity.as_ref()?, item.draft.as_ref()?);
-        let template = Template { name: &draft.template_name, text: &draft.template };
+        let template = Template {
+            name: &draft.template_name,
+            text: &draft.template,
+        };
         let occasion = &self.execution.occasion;
         let eol = self.execution.ends.get(&item.position).copied();
         let base_digest = match base {
             BaseDigest::Known(digest) => Some(digest),
             BaseDigest::Of(_) => None,
         };
-        let filling = Filling::Whole { base_digest, eol, occasion };
+        let filling = Filling::Whole {
+            base_digest,
+            eol,
+            occasion,
+        };
         dockerfile(self.build, image, identity, &template, filling).ok()
     }
 
@@ -202,29 +265,56 @@ impl Run<'_> {
         };
         let base_digest = match base {
             BaseDigest::Known(digest) => digest.clone(),
-            BaseDigest::Of(position) => self
-                .result_of(*position)
-                .await
-                .map_err(|cause| Trouble::new(format!("it is built on {}, which failed: {cause}", identity.base_reference())))?,
+            BaseDigest::Of(position) => self.result_of(*position).await.map_err(|cause| {
+                Trouble::new(format!(
+                    "it is built on {}, which failed: {cause}",
+                    identity.base_reference()
+                ))
+            })?,
         };
         if let Some(digest) = self.published_meanwhile(item, image, &identity.tag).await? {
-            report.warnings.push("another run built it meanwhile".to_owned());
+            report
+                .warnings
+                .push("another run built it meanwhile".to_owned());
             return Ok(digest);
         }
         let eol = self.execution.ends.get(&item.position).copied();
         let occasion = &self.execution.occasion;
-        let template = Template { name: &draft.template_name, text: &draft.template };
-        let filling = Filling::Whole { base_digest: Some(&base_digest), eol, occasion };
-        let text = dockerfile(self.build, image, identity, &template, filling)
-            .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
-        let labels = Making { image, identity, base_digest: Some(&base_digest), inputs: &draft.inputs, eol, occasion }.labels();
+        let template = Template {
+            name: &draft.template_name,
+            text: &draft.template,
+        };
+        let filling = Filling::Whole {
+            base_digest: Some(&base_digest),
+            eol,
+            occasion,
+        };
+        let text =
+            dockerfile(self.build, image, identity, &template, filling).map_err(|error| {
+                Trouble {
+                    hint: error.hint.clone(),
+                    ..Trouble::new(error.to_string())
+                }
+            })?;
+        let labels = Making {
+            image,
+            identity,
+            base_digest: Some(&base_digest),
+            inputs: &draft.inputs,
+            eol,
+            occasion,
+        }
+        .labels();
         let request = BuildRequest {
             repository: image.repository.clone(),
             tag: identity.tag.clone(),
             dockerfile: text,
             dockerfile_name: draft.template_name.clone(),
             context: image.folder.clone(),
-            base: ImageReference { digest: Some(base_digest), ..identity.base_reference() },
+            base: ImageReference {
+                digest: Some(base_digest),
+                ..identity.base_reference()
+            },
             platforms: image.platforms.clone(),
             arguments: image.args.clone(),
             annotations: labels.clone(),
@@ -233,7 +323,9 @@ impl Run<'_> {
             created: occasion.created,
         };
         let mut built = engine.build(&request).await;
-        if built.as_ref().is_err_and(|error| error.takes_execution) && self.build.engine == EngineChoice::Auto {
+        if built.as_ref().is_err_and(|error| error.takes_execution)
+            && self.build.engine == EngineChoice::Auto
+        {
             // Seen in the base only: a program builds it where the choice is free.
             let program = self.engine(&Chosen::AnyProgram).await?;
             report.engine = Some(program.name().to_string());
@@ -249,37 +341,70 @@ impl Run<'_> {
 
     /// Waits for the build of what another image is built on.
     async fn result_of(&self, position: usize) -> Result<Digest, String> {
-        let Some(sender) = self.results.get(&position) else { return Err("it is not part of this run".to_owned()) };
+        let Some(sender) = self.results.get(&position) else {
+            return Err("it is not part of this run".to_owned());
+        };
         let mut results = sender.subscribe();
         match results.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or_else(|| Err("it was not built".to_owned())),
+            Ok(result) => result
+                .clone()
+                .unwrap_or_else(|| Err("it was not built".to_owned())),
             Err(_) => Err("it was not built".to_owned()),
         }
     }
 
-    /// Returns the digest of the image when another run published it since it was looked at. Fails when the tag is somebody else's.
-    async fn published_meanwhile(&self, item: &Item, image: &BuildImage, tag: &Tag) -> Result<Option<Digest>, Trouble> {
-        let Action::Build { replaces, .. } = &item.action else { return Ok(None) };
-        let found = super::observe::published(&*self.execution.store, &image.repository, tag).await?;
+    /// Returns the digest of the image when another run published it since it was looked at. Fails
+    /// when the tag is somebody else's.
+    async fn published_meanwhile(
+        &self,
+        item: &Item,
+        image: &BuildImage,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, Trouble> {
+        let Action::Build { replaces, .. } = &item.action else {
+            return Ok(None);
+        };
+        let found =
+            super::observe::published(&*self.execution.store, &image.repository, tag).await?;
         match (found, replaces) {
             (None, None) => Ok(None),
             (Some(found), Some(replaces)) if found.digest == *replaces => Ok(None),
-            (Some(found), _) if found.inputs.as_deref() == item.draft.as_ref().map(|draft| draft.inputs.as_str()) => Ok(Some(found.digest)),
+            (Some(found), _)
+                if found.inputs.as_deref()
+                    == item.draft.as_ref().map(|draft| draft.inputs.as_str()) =>
+            {
+                Ok(Some(found.digest))
+            }
             (found, _) => {
-                let now = found.map_or_else(|| "is gone".to_owned(), |found| format!("is {} now", found.digest));
-                Err(Trouble::new(format!("{}:{tag} changed since it was looked at: it {now}", image.repository)).hint("run build again"))
+                let now = found.map_or_else(
+                    || "is gone".to_owned(),
+                    |found| format!("is {} now", found.digest),
+                );
+                Err(Trouble::new(format!(
+                    "{}:{tag} changed since it was looked at: it {now}",
+                    image.repository
+                ))
+                .hint("run build again"))
             }
         }
     }
 
-    async fn move_aliases(&self, item: &Item, image: &BuildImage, digest: &Digest) -> Result<(), Trouble> {
+    async fn move_aliases(
+        &self,
+        item: &Item,
+        image: &BuildImage,
+        digest: &Digest,
+    ) -> Result<(), Trouble> {
         if item.aliases.is_empty() {
             return Ok(());
         }
         let store = &self.execution.store;
-        let manifest =
-            store.manifest(&image.repository, &Reference::Digest(digest.clone())).await.map_err(|error| trouble_of_place(&error))?;
-        let manifest = manifest.ok_or_else(|| Trouble::new(format!("{}@{digest} is gone", image.repository)))?;
+        let manifest = store
+            .manifest(&image.repository, &Reference::Digest(digest.clone()))
+            .await
+            .map_err(|error| trouble_of_place(&error))?;
+        let manifest = manifest
+            .ok_or_else(|| Trouble::new(format!("{}@{digest} is gone", image.repository)))?;
         for alias in &item.aliases {
             store
                 .put_manifest(&image.repository, &Reference::Tag(alias.clone()), &manifest)
@@ -298,7 +423,15 @@ impl Run<'_> {
             .with(Placeholder::Digest, digest);
         let mut reports = Vec::new();
         for hook in &image.post_image_build {
-            if !run_hook(&self.execution.hooks, hook, &values, &self.execution.cancel, &mut reports).await {
+            if !run_hook(
+                &self.execution.hooks,
+                hook,
+                &values,
+                &self.execution.cancel,
+                &mut reports,
+            )
+            .await
+            {
                 break;
             }
         }
@@ -319,7 +452,10 @@ fn attestations(image: &BuildImage) -> Attestations {
         crate::config::Provenance::Min => Provenance::Min,
         crate::config::Provenance::Max => Provenance::Max,
     };
-    Attestations { sbom: image.sbom, provenance }
+    Attestations {
+        sbom: image.sbom,
+        provenance,
+    }
 }
 
 fn trouble_of_engine(error: &EngineError) -> Trouble {

@@ -1,4 +1,5 @@
-//! What each image of the configuration is built on and called. Pure: the tags of mirrors are handed in.
+//! What each image of the configuration is built on and called. Pure: the tags of mirrors are
+//! handed in.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +28,8 @@ impl Identity {
     }
 }
 
-/// Returns the positions of the images such that each comes after what it is built on. The configuration has no circles.
+/// Returns the positions of the images such that each comes after what it is built on. The
+/// configuration has no circles.
 pub fn order(build: &Build) -> Vec<usize> {
     let mut below: HashMap<&Repository, Vec<usize>> = HashMap::new();
     for (position, image) in build.images.iter().enumerate() {
@@ -43,7 +45,10 @@ pub fn order(build: &Build) -> Vec<usize> {
                 ordered.push(position);
             } else if !std::mem::replace(&mut entered[position], true) {
                 stack.push((position, true));
-                let bases = below.get(&build.images[position].mirror_image).into_iter().flatten();
+                let bases = below
+                    .get(&build.images[position].mirror_image)
+                    .into_iter()
+                    .flatten();
                 stack.extend(bases.map(|&base| (base, false)));
             }
         }
@@ -51,18 +56,25 @@ pub fn order(build: &Build) -> Vec<usize> {
     ordered
 }
 
-/// Returns what each image is built on and called. `mirror_tags` are the newest tags of mirrors, by the positions of the images
-/// that leave `mirror_tag` to them.
-pub fn identities(build: &Build, mirror_tags: &BTreeMap<usize, Result<Tag, Trouble>>) -> Vec<Result<Identity, Trouble>> {
+/// Returns what each image is built on and called. `mirror_tags` are the newest tags of mirrors, by
+/// the positions of the images that leave `mirror_tag` to them.
+pub fn identities(
+    build: &Build,
+    mirror_tags: &BTreeMap<usize, Result<Tag, Trouble>>,
+) -> Vec<Result<Identity, Trouble>> {
     let mut found: Vec<Option<Result<Identity, Trouble>>> = vec![None; build.images.len()];
     for position in order(build) {
         let image = &build.images[position];
-        let bases: Vec<usize> = (0..build.images.len()).filter(|&other| build.images[other].repository == image.mirror_image).collect();
+        let bases: Vec<usize> = (0..build.images.len())
+            .filter(|&other| build.images[other].repository == image.mirror_image)
+            .collect();
         let identity = if bases.is_empty() {
             on_mirror(build, image, mirror_tags.get(&position))
         } else {
-            let bases: Vec<(usize, &Result<Identity, Trouble>)> =
-                bases.into_iter().filter_map(|base| Some((base, found[base].as_ref()?))).collect();
+            let bases: Vec<(usize, &Result<Identity, Trouble>)> = bases
+                .into_iter()
+                .filter_map(|base| Some((base, found[base].as_ref()?)))
+                .collect();
             on_image(build, image, &bases)
         };
         found[position] = Some(identity);
@@ -72,38 +84,83 @@ pub fn identities(build: &Build, mirror_tags: &BTreeMap<usize, Result<Tag, Troub
     identities
 }
 
-fn on_mirror(build: &Build, image: &BuildImage, newest: Option<&Result<Tag, Trouble>>) -> Result<Identity, Trouble> {
+fn on_mirror(
+    build: &Build,
+    image: &BuildImage,
+    newest: Option<&Result<Tag, Trouble>>,
+) -> Result<Identity, Trouble> {
     let base_tag = match (&image.mirror_tag, newest) {
         (Some(tag), _) => tag.clone(),
         (None, Some(newest)) => newest.clone()?,
-        (None, None) => return Err(Trouble::new(format!("no tag of {} is known", image.mirror_image)).hint("give `mirror_tag`")),
+        (None, None) => {
+            return Err(
+                Trouble::new(format!("no tag of {} is known", image.mirror_image))
+                    .hint("give `mirror_tag`"),
+            );
+        }
     };
-    let version = image.version.clone().unwrap_or_else(|| base_tag.to_string());
+    let version = image
+        .version
+        .clone()
+        .unwrap_or_else(|| base_tag.to_string());
     let tag = tag(build, image, &version)?;
-    Ok(Identity { base: image.mirror_image.clone(), base_tag, built_on: None, version, tag })
+    Ok(Identity {
+        base: image.mirror_image.clone(),
+        base_tag,
+        built_on: None,
+        version,
+        tag,
+    })
 }
 
-/// An image that is built on others of the configuration: on the one whose tag it names, or on the only one.
-fn on_image(build: &Build, image: &BuildImage, bases: &[(usize, &Result<Identity, Trouble>)]) -> Result<Identity, Trouble> {
+/// An image that is built on others of the configuration: on the one whose tag it names, or on the
+/// only one.
+fn on_image(
+    build: &Build,
+    image: &BuildImage,
+    bases: &[(usize, &Result<Identity, Trouble>)],
+) -> Result<Identity, Trouble> {
     let named = image.mirror_tag.as_ref();
-    let of_tag = bases.iter().find(|(_, base)| base.as_ref().is_ok_and(|base| Some(&base.tag) == named));
+    let of_tag = bases
+        .iter()
+        .find(|(_, base)| base.as_ref().is_ok_and(|base| Some(&base.tag) == named));
     let (built_on, base_tag, version) = match (named, of_tag, bases) {
-        (_, Some((position, Ok(base))), _) => (Some(*position), base.tag.clone(), base.version.clone()),
+        (_, Some((position, Ok(base))), _) => {
+            (Some(*position), base.tag.clone(), base.version.clone())
+        }
         // A tag of an earlier configuration, which is published and not built any more.
         (Some(tag), _, _) => (None, tag.clone(), tag.to_string()),
-        (None, _, [(position, Ok(base))]) => (Some(*position), base.tag.clone(), base.version.clone()),
+        (None, _, [(position, Ok(base))]) => {
+            (Some(*position), base.tag.clone(), base.version.clone())
+        }
         (None, _, [(_, Err(trouble))]) => {
-            return Err(Trouble::new(format!("what it is built on cannot be told: {}", trouble.cause)));
+            return Err(Trouble::new(format!(
+                "what it is built on cannot be told: {}",
+                trouble.cause
+            )));
         }
         (None, _, several) => {
-            let tags: Vec<String> = several.iter().filter_map(|(_, base)| base.as_ref().ok()).map(|base| base.tag.to_string()).collect();
-            return Err(Trouble::new(format!("{} is built in several versions", image.mirror_image))
-                .hint(format!("name one with `mirror_tag`: {}", tags.join(", "))));
+            let tags: Vec<String> = several
+                .iter()
+                .filter_map(|(_, base)| base.as_ref().ok())
+                .map(|base| base.tag.to_string())
+                .collect();
+            return Err(Trouble::new(format!(
+                "{} is built in several versions",
+                image.mirror_image
+            ))
+            .hint(format!("name one with `mirror_tag`: {}", tags.join(", "))));
         }
     };
     let version = image.version.clone().unwrap_or(version);
     let tag = tag(build, image, &version)?;
-    Ok(Identity { base: image.mirror_image.clone(), base_tag, built_on, version, tag })
+    Ok(Identity {
+        base: image.mirror_image.clone(),
+        base_tag,
+        built_on,
+        version,
+        tag,
+    })
 }
 
 fn tag(build: &Build, image: &BuildImage, version: &str) -> Result<Tag, Trouble> {
@@ -114,10 +171,21 @@ fn tag(build: &Build, image: &BuildImage, version: &str) -> Result<Tag, Trouble>
         version: &'a str,
         core_version: &'a str,
     }
-    let variables = Variables { name: &image.name, r#type: type_name(image.image_type), version, core_version: &image.core_version };
-    let text = template::render("build.tag_format", &build.tag_format, variables)
-        .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
-    text.parse().map_err(|error| Trouble::new(format!("`build.tag_format` makes no tag: {error}")))
+    let variables = Variables {
+        name: &image.name,
+        r#type: type_name(image.image_type),
+        version,
+        core_version: &image.core_version,
+    };
+    let text =
+        template::render("build.tag_format", &build.tag_format, variables).map_err(|error| {
+            Trouble {
+                hint: error.hint.clone(),
+                ..Trouble::new(error.to_string())
+            }
+        })?;
+    text.parse()
+        .map_err(|error| Trouble::new(format!("`build.tag_format` makes no tag: {error}")))
 }
 
 /// Returns the name of a type as the configuration has it.
@@ -142,11 +210,20 @@ fn refuse_shared_tags(build: &Build, identities: &mut [Result<Identity, Trouble>
             }
         }
     }
-    for ((repository, tag), positions) in writers.into_iter().filter(|(_, positions)| positions.len() > 1) {
-        let images: Vec<String> = positions.iter().map(|position| format!("build.images[{position}]")).collect();
+    for ((repository, tag), positions) in writers
+        .into_iter()
+        .filter(|(_, positions)| positions.len() > 1)
+    {
+        let images: Vec<String> = positions
+            .iter()
+            .map(|position| format!("build.images[{position}]"))
+            .collect();
         for position in positions {
-            identities[position] = Err(Trouble::new(format!("{} would all be published as {repository}:{tag}", images.join(" and ")))
-                .hint("give them different values of `version`, or the alias to one of them"));
+            identities[position] = Err(Trouble::new(format!(
+                "{} would all be published as {repository}:{tag}",
+                images.join(" and ")
+            ))
+            .hint("give them different values of `version`, or the alias to one of them"));
         }
     }
 }

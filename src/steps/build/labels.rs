@@ -41,7 +41,10 @@ pub(super) fn lasting(image: &BuildImage, identity: &Identity) -> BTreeMap<Strin
     [
         ("org.opencontainers.image.title", image.name.clone()),
         ("org.opencontainers.image.version", identity.tag.to_string()),
-        ("org.opencontainers.image.base.name", identity.base_reference().to_string()),
+        (
+            "org.opencontainers.image.base.name",
+            identity.base_reference().to_string(),
+        ),
         ("imglife.ref", reference.to_string()),
         ("imglife.tier", "base".to_owned()),
         ("imglife.platforms", platforms.join(" ")),
@@ -67,10 +70,21 @@ impl Making<'_> {
     /// Returns all labels of the image.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = lasting(self.image, self.identity);
-        let mut add = |name: &str, value: Option<String>| labels.extend(value.map(|value| (name.to_owned(), value)));
-        add("org.opencontainers.image.created", Some(self.occasion.created()));
-        add("org.opencontainers.image.revision", self.occasion.revision.clone());
-        add("org.opencontainers.image.source", self.occasion.source.clone());
+        let mut add = |name: &str, value: Option<String>| {
+            labels.extend(value.map(|value| (name.to_owned(), value)))
+        };
+        add(
+            "org.opencontainers.image.created",
+            Some(self.occasion.created()),
+        );
+        add(
+            "org.opencontainers.image.revision",
+            self.occasion.revision.clone(),
+        );
+        add(
+            "org.opencontainers.image.source",
+            self.occasion.source.clone(),
+        );
         add(BASE_DIGEST, self.base_digest.map(ToString::to_string));
         add(INPUTS, Some(self.inputs.to_string()));
         add("imglife.eol", self.eol.map(|date| date.to_string()));
@@ -78,10 +92,17 @@ impl Making<'_> {
     }
 }
 
-/// Returns the digest of what an image is made of: the Dockerfile rendered without what differs from run to run, the files that it
-/// reads, arguments, platforms and lasting labels. The base counts by its tag; that its digest moved is told apart. OCI layouts count by
-/// their path below `directory`, that of the configuration: a checkout elsewhere makes the same.
-pub(super) fn inputs(image: &BuildImage, identity: &Identity, dockerfile: &str, files: &[FileDigest], directory: &Path) -> Digest {
+/// Returns the digest of what an image is made of: the Dockerfile rendered without what differs
+/// from run to run, the files that it reads, arguments, platforms and lasting labels. The base
+/// counts by its tag; that its digest moved is told apart. OCI layouts count by their path below
+/// `directory`, that of the configuration: a checkout elsewhere makes the same.
+pub(super) fn inputs(
+    image: &BuildImage,
+    identity: &Identity,
+    dockerfile: &str,
+    files: &[FileDigest],
+    directory: &Path,
+) -> Digest {
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
     let description = json!({
         "dockerfile": dockerfile,
@@ -90,6 +111,14 @@ pub(super) fn inputs(image: &BuildImage, identity: &Identity, dockerfile: &str, 
         "platforms": platforms,
         "labels": lasting(image, identity),
     });
-    let here = format!("{LAYOUT_PREFIX}{}/", directory.display().to_string().trim_end_matches('/'));
-    Digest::sha256(description.to_string().replace(&here, LAYOUT_PREFIX).as_bytes())
+    let here = format!(
+        "{LAYOUT_PREFIX}{}/",
+        directory.display().to_string().trim_end_matches('/')
+    );
+    Digest::sha256(
+        description
+            .to_string()
+            .replace(&here, LAYOUT_PREFIX)
+            .as_bytes(),
+    )
 }

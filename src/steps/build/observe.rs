@@ -1,4 +1,5 @@
-//! What a build looks at: templates and folders, the bases, and what is published already. Reads only.
+//! What a build looks at: templates and folders, the bases, and what is published already. Reads
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,20 +76,36 @@ pub struct Published {
     pub base_digest: Option<String>,
 }
 
-/// Looks at everything that the images in scope need. What cannot be seen is part of the result, not a failure.
-pub async fn observe(config: &Config, build: &Build, scope: &Scope, store: &dyn ImageStore, progress: &dyn Progress) -> World {
+/// Looks at everything that the images in scope need. What cannot be seen is part of the result,
+/// not a failure.
+pub async fn observe(
+    config: &Config,
+    build: &Build,
+    scope: &Scope,
+    store: &dyn ImageStore,
+    progress: &dyn Progress,
+) -> World {
     let in_scope = scope.images(build);
     let wanted = with_bases(build, &in_scope);
     let identities = identify(config, build, &wanted, store, progress).await;
     let looks = wanted.iter().map(|&position| {
         let (identity, is_meant) = (&identities[position], in_scope.contains(&position));
-        async move { (position, look_at(config, build, position, identity, is_meant, store, progress).await) }
+        async move {
+            (
+                position,
+                look_at(config, build, position, identity, is_meant, store, progress).await,
+            )
+        }
     });
-    let images = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
+    let images = stream::iter(looks)
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect()
+        .await;
     World { identities, images }
 }
 
-/// Returns what each image is built on and called, with the newest tags of the mirrors that the images at `wanted` leave open.
+/// Returns what each image is built on and called, with the newest tags of the mirrors that the
+/// images at `wanted` leave open.
 pub async fn identify(
     config: &Config,
     build: &Build,
@@ -98,7 +115,9 @@ pub async fn identify(
 ) -> Vec<Result<Identity, Trouble>> {
     let mirror_tags = stream::iter(wanted)
         .filter_map(|&position| async move { Some((position, mirror(config, build, position)?)) })
-        .map(|(position, entry)| async move { (position, newest_tag(entry, store, progress).await) })
+        .map(
+            |(position, entry)| async move { (position, newest_tag(entry, store, progress).await) },
+        )
         .buffer_unordered(PARALLEL_LOOKS)
         .collect::<BTreeMap<_, _>>()
         .await;
@@ -111,8 +130,13 @@ fn with_bases(build: &Build, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
     let mut open: Vec<usize> = in_scope.iter().copied().collect();
     while let Some(position) = open.pop() {
         let base = &build.images[position].mirror_image;
-        let bases = (0..build.images.len()).filter(|&other| build.images[other].repository == *base);
-        open.extend(bases.filter(|&other| wanted.insert(other)).collect::<Vec<_>>());
+        let bases =
+            (0..build.images.len()).filter(|&other| build.images[other].repository == *base);
+        open.extend(
+            bases
+                .filter(|&other| wanted.insert(other))
+                .collect::<Vec<_>>(),
+        );
     }
     wanted
 }
@@ -120,19 +144,39 @@ fn with_bases(build: &Build, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
 /// Returns the mirror whose newest tag an image is built on, where it leaves the tag open.
 pub fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<&'a Entry> {
     let image = &build.images[position];
-    let is_image = build.images.iter().any(|other| other.repository == image.mirror_image);
+    let is_image = build
+        .images
+        .iter()
+        .any(|other| other.repository == image.mirror_image);
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
-    entries.iter().find(|entry| image.mirror_tag.is_none() && !is_image && entry.target == image.mirror_image)
+    entries
+        .iter()
+        .find(|entry| image.mirror_tag.is_none() && !is_image && entry.target == image.mirror_image)
 }
 
 /// Returns the newest of the tags at a mirror that its entry selects.
-async fn newest_tag(entry: &Entry, store: &dyn ImageStore, progress: &dyn Progress) -> Result<Tag, Trouble> {
+async fn newest_tag(
+    entry: &Entry,
+    store: &dyn ImageStore,
+    progress: &dyn Progress,
+) -> Result<Tag, Trouble> {
     if let Selection::Fixed(tag) = &entry.selection {
         return Ok(tag.clone());
     }
-    progress.event(Event::Observing { what: &format!("tags of {}", entry.target) });
-    let listing = if ranks_by_push(entry) { store.dated_tags(&entry.target).await } else { store.tags(&entry.target).await };
-    newest_listed(entry, &listing.map_err(|error| trouble_of_place(&error))?.unwrap_or_default())
+    progress.event(Event::Observing {
+        what: &format!("tags of {}", entry.target),
+    });
+    let listing = if ranks_by_push(entry) {
+        store.dated_tags(&entry.target).await
+    } else {
+        store.tags(&entry.target).await
+    };
+    newest_listed(
+        entry,
+        &listing
+            .map_err(|error| trouble_of_place(&error))?
+            .unwrap_or_default(),
+    )
 }
 
 /// Returns whether the newest tag of a mirror is told by the times at which tags were pushed.
@@ -147,14 +191,21 @@ pub fn newest_listed(entry: &Entry, listing: &[TagSeen]) -> Result<Tag, Trouble>
         Selection::Pattern(pattern) => pattern,
     };
     if ranks_by_push(entry) && listing.iter().any(|seen| seen.pushed_at.is_none()) {
-        let cause =
-            format!("which tag of {} is the newest by date cannot be told: the registry does not say when they were pushed", entry.target);
+        let cause = format!(
+            "which tag of {} is the newest by date cannot be told: the registry does not say when they were pushed",
+            entry.target
+        );
         return Err(Trouble::new(cause).hint("give `mirror_tag`"));
     }
-    newest(pattern, entry.os_normalize, listing).cloned().ok_or_else(|| {
-        let cause = format!("{} has no tag that its sync entry selects (`tag_regex: {}`)", entry.target, pattern.tag_regex.text);
-        Trouble::new(cause).hint("run `imglife sync` first")
-    })
+    newest(pattern, entry.os_normalize, listing)
+        .cloned()
+        .ok_or_else(|| {
+            let cause = format!(
+                "{} has no tag that its sync entry selects (`tag_regex: {}`)",
+                entry.target, pattern.tag_regex.text
+            );
+            Trouble::new(cause).hint("run `imglife sync` first")
+        })
 }
 
 async fn look_at(
@@ -170,25 +221,60 @@ async fn look_at(
     let Ok(identity) = identity else {
         let unnamed = Trouble::new("what it is called is not known");
         let draft = Err(DraftError::Unnamed);
-        return Seen { in_scope, draft, base_digest: Err(unnamed.clone()), published: Err(unnamed), aliases: BTreeMap::new() };
+        return Seen {
+            in_scope,
+            draft,
+            base_digest: Err(unnamed.clone()),
+            published: Err(unnamed),
+            aliases: BTreeMap::new(),
+        };
     };
-    progress.event(Event::Observing { what: &format!("{}:{}", image.repository, identity.tag) });
-    let draft = draft(config, build, image, identity).await.map_err(DraftError::Wrong);
+    progress.event(Event::Observing {
+        what: &format!("{}:{}", image.repository, identity.tag),
+    });
+    let draft = draft(config, build, image, identity)
+        .await
+        .map_err(DraftError::Wrong);
     let digest_of = async |repository: &Repository, tag: &Tag| {
-        let found = store.resolve(repository, &Reference::Tag(tag.clone())).await;
-        found.map(|found| found.map(|found| found.digest)).map_err(|error| trouble_of_place(&error))
+        let found = store
+            .resolve(repository, &Reference::Tag(tag.clone()))
+            .await;
+        found
+            .map(|found| found.map(|found| found.digest))
+            .map_err(|error| trouble_of_place(&error))
     };
     let aliases = async {
-        let looks = image.aliases.iter().map(|alias| async { (alias.clone(), digest_of(&image.repository, alias).await) });
-        futures_util::future::join_all(looks).await.into_iter().collect()
+        let looks = image
+            .aliases
+            .iter()
+            .map(|alias| async { (alias.clone(), digest_of(&image.repository, alias).await) });
+        futures_util::future::join_all(looks)
+            .await
+            .into_iter()
+            .collect()
     };
-    let (base_digest, published, aliases) =
-        futures_util::join!(digest_of(&identity.base, &identity.base_tag), published(store, &image.repository, &identity.tag), aliases);
-    Seen { in_scope, draft, base_digest, published, aliases }
+    let (base_digest, published, aliases) = futures_util::join!(
+        digest_of(&identity.base, &identity.base_tag),
+        published(store, &image.repository, &identity.tag),
+        aliases
+    );
+    Seen {
+        in_scope,
+        draft,
+        base_digest,
+        published,
+        aliases,
+    }
 }
 
-pub(super) async fn published(store: &dyn ImageStore, repository: &Repository, tag: &Tag) -> Result<Option<Published>, Trouble> {
-    let facts = look(store, repository, &Reference::Tag(tag.clone()), None).await.map_err(|error| trouble_of_place(&error))?;
+pub(super) async fn published(
+    store: &dyn ImageStore,
+    repository: &Repository,
+    tag: &Tag,
+) -> Result<Option<Published>, Trouble> {
+    let facts = look(store, repository, &Reference::Tag(tag.clone()), None)
+        .await
+        .map_err(|error| trouble_of_place(&error))?;
     Ok(facts.map(|facts| Published {
         inputs: facts.label(INPUTS).map(str::to_owned),
         base_digest: facts.label(BASE_DIGEST).map(str::to_owned),
@@ -196,17 +282,45 @@ pub(super) async fn published(store: &dyn ImageStore, repository: &Repository, t
     }))
 }
 
-async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Identity) -> Result<Draft, Trouble> {
+async fn draft(
+    config: &Config,
+    build: &Build,
+    image: &BuildImage,
+    identity: &Identity,
+) -> Result<Draft, Trouble> {
     let path = image.folder.join(&image.template);
-    let template_name = path.strip_prefix(&config.directory).unwrap_or(&path).display().to_string();
+    let template_name = path
+        .strip_prefix(&config.directory)
+        .unwrap_or(&path)
+        .display()
+        .to_string();
     let template = blocking(move || read_template(&path)).await?;
-    let blank = dockerfile(build, image, identity, &Template { name: &template_name, text: &template }, Filling::Blanks)
-        .map_err(|error| Trouble { hint: error.hint.clone(), ..Trouble::new(error.to_string()) })?;
-    let wrong = |error: &DockerfileError| Trouble { hint: error.hint(), ..Trouble::new(format!("{template_name}: {error}")) };
+    let blank = dockerfile(
+        build,
+        image,
+        identity,
+        &Template {
+            name: &template_name,
+            text: &template,
+        },
+        Filling::Blanks,
+    )
+    .map_err(|error| Trouble {
+        hint: error.hint.clone(),
+        ..Trouble::new(error.to_string())
+    })?;
+    let wrong = |error: &DockerfileError| Trouble {
+        hint: error.hint(),
+        ..Trouble::new(format!("{template_name}: {error}"))
+    };
     let path = image.folder.clone();
     let folder = blocking(move || list(&path)).await?;
-    let building = Building { arguments: &image.args, platforms: &image.platforms };
-    let read = context_files(&blank, building, &folder.files, folder.ignore.as_deref()).map_err(|error| wrong(&error))?;
+    let building = Building {
+        arguments: &image.args,
+        platforms: &image.platforms,
+    };
+    let read = context_files(&blank, building, &folder.files, folder.ignore.as_deref())
+        .map_err(|error| wrong(&error))?;
     let needs_execution = match refusal(&blank, &image.args).map_err(|error| wrong(&error))? {
         // With the blanks filled in it may be understood; the engine looks at it again.
         None => other_base(&blank, &image.args, &identity.base_reference()).unwrap_or(None),
@@ -215,10 +329,18 @@ async fn draft(config: &Config, build: &Build, image: &BuildImage, identity: &Id
     let (path, template_path) = (image.folder.clone(), image.template.clone());
     let files = blocking(move || digests(&path, &folder.files, &read, &template_path)).await?;
     let inputs = inputs(image, identity, &blank, &files, &config.directory);
-    Ok(Draft { template_name, template, files, inputs, needs_execution })
+    Ok(Draft {
+        template_name,
+        template,
+        files,
+        inputs,
+        needs_execution,
+    })
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, FolderError> + Send + 'static) -> Result<T, Trouble> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
+) -> Result<T, Trouble> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| Trouble::of(&error, error.hint())),
         Err(error) => Err(Trouble::new(error.to_string())),

@@ -78,23 +78,44 @@ pub fn plan(build: &Build, world: &World, forced: bool) -> Plan {
     let mut actions: BTreeMap<usize, Action> = BTreeMap::new();
     let mut items = Vec::new();
     for position in order(build) {
-        let Some(seen) = world.images.get(&position) else { continue };
+        let Some(seen) = world.images.get(&position) else {
+            continue;
+        };
         let identity = &world.identities[position];
         let action = match (&seen.draft, identity) {
-            (_, Err(trouble)) | (Err(DraftError::Wrong(trouble)), _) => Action::Fail(trouble.clone()),
+            (_, Err(trouble)) | (Err(DraftError::Wrong(trouble)), _) => {
+                Action::Fail(trouble.clone())
+            }
             (Err(DraftError::Unnamed), Ok(_)) => continue,
             (Ok(draft), Ok(identity)) => {
-                let case = Case { build, position, seen, draft, identity, world, actions: &actions };
+                let case = Case {
+                    build,
+                    position,
+                    seen,
+                    draft,
+                    identity,
+                    world,
+                    actions: &actions,
+                };
                 case.action(forced && seen.in_scope)
             }
         };
         actions.insert(position, action.clone());
         if seen.in_scope {
             let aliases = aliases(build, position, seen, &action);
-            items.push(Item { position, identity: identity.clone().ok(), draft: seen.draft.clone().ok(), action, aliases });
+            items.push(Item {
+                position,
+                identity: identity.clone().ok(),
+                draft: seen.draft.clone().ok(),
+                action,
+                aliases,
+            });
         }
     }
-    let is_wrong = world.images.values().any(|seen| seen.in_scope && matches!(seen.draft, Err(DraftError::Wrong(_))));
+    let is_wrong = world
+        .images
+        .values()
+        .any(|seen| seen.in_scope && matches!(seen.draft, Err(DraftError::Wrong(_))));
     Plan { items, is_wrong }
 }
 
@@ -135,7 +156,9 @@ impl Case<'_> {
         match published {
             None => self.build(Reason::New, base, None),
             Some(published) if forced => self.build(Reason::Forced, base, Some(published)),
-            Some(published) if published.inputs.as_deref() != Some(self.draft.inputs.as_str()) => Action::Fail(self.immutable(published)),
+            Some(published) if published.inputs.as_deref() != Some(self.draft.inputs.as_str()) => {
+                Action::Fail(self.immutable(published))
+            }
             Some(published) => {
                 let stands = matches!(&base, BaseDigest::Known(digest) if published.base_digest.as_deref() == Some(digest.as_str()));
                 let digest = published.digest.clone();
@@ -152,11 +175,19 @@ impl Case<'_> {
     /// Returns what the image is built on, as it is going to be by then.
     fn base(&self) -> Result<BaseDigest, Trouble> {
         let reference = self.identity.base_reference();
-        let of_run = self.identity.built_on.filter(|position| self.world.images.get(position).is_some_and(|seen| seen.in_scope));
+        let of_run = self.identity.built_on.filter(|position| {
+            self.world
+                .images
+                .get(position)
+                .is_some_and(|seen| seen.in_scope)
+        });
         match of_run.and_then(|position| Some((position, self.actions.get(&position)?))) {
             Some((position, Action::Build { .. })) => return Ok(BaseDigest::Of(position)),
             Some((_, Action::Fail(trouble))) => {
-                return Err(Trouble::new(format!("it is built on {reference}, which fails: {}", trouble.cause)));
+                return Err(Trouble::new(format!(
+                    "it is built on {reference}, which fails: {}",
+                    trouble.cause
+                )));
             }
             _ => {}
         }
@@ -173,7 +204,12 @@ impl Case<'_> {
 
     fn build(&self, reason: Reason, base: BaseDigest, replaced: Option<&Published>) -> Action {
         match self.engine() {
-            Ok(engine) => Action::Build { reason, engine, base, replaces: replaced.map(|published| published.digest.clone()) },
+            Ok(engine) => Action::Build {
+                reason,
+                engine,
+                base,
+                replaces: replaced.map(|published| published.digest.clone()),
+            },
             Err(trouble) => Action::Fail(trouble),
         }
     }
@@ -183,7 +219,9 @@ impl Case<'_> {
         let image = &self.build.images[self.position];
         let attests = image.sbom || image.provenance != Provenance::Off;
         let named = match self.build.engine {
-            EngineChoice::Auto if self.draft.needs_execution.is_none() && !attests => EngineName::Native,
+            EngineChoice::Auto if self.draft.needs_execution.is_none() && !attests => {
+                EngineName::Native
+            }
             EngineChoice::Auto if attests => EngineName::Buildx,
             EngineChoice::Auto => return Ok(Engine::AnyProgram),
             EngineChoice::Native => EngineName::Native,
@@ -194,13 +232,18 @@ impl Case<'_> {
         };
         match (named, &self.draft.needs_execution) {
             (EngineName::Native, Some(Refusal { line, what })) => {
-                let cause = format!("{}:{line}: the engine `native` does not build {what}", self.draft.template_name);
-                Err(Trouble::new(cause).hint("set `build.engine` to `auto`, `buildx`, `buildah`, `podman` or `docker`"))
+                let cause = format!(
+                    "{}:{line}: the engine `native` does not build {what}",
+                    self.draft.template_name
+                );
+                Err(Trouble::new(cause).hint(
+                    "set `build.engine` to `auto`, `buildx`, `buildah`, `podman` or `docker`",
+                ))
             }
-            (engine, _) if attests && engine != EngineName::Buildx => {
-                Err(Trouble::new(format!("`sbom` and `provenance` are written by the engine `buildx` only, not by `{engine}`"))
-                    .hint("set `build.engine` to `buildx` or `auto`, or leave them out"))
-            }
+            (engine, _) if attests && engine != EngineName::Buildx => Err(Trouble::new(format!(
+                "`sbom` and `provenance` are written by the engine `buildx` only, not by `{engine}`"
+            ))
+            .hint("set `build.engine` to `buildx` or `auto`, or leave them out")),
             (engine, _) => Ok(Engine::Named(engine)),
         }
     }
@@ -208,8 +251,12 @@ impl Case<'_> {
     fn immutable(&self, published: &Published) -> Trouble {
         let image = &self.build.images[self.position];
         let cause = match &published.inputs {
-            Some(_) => "it is published and was made of something else; a published tag is not overwritten",
-            None => "it is published and was not built by imglife; a published tag is not overwritten",
+            Some(_) => {
+                "it is published and was made of something else; a published tag is not overwritten"
+            }
+            None => {
+                "it is published and was not built by imglife; a published tag is not overwritten"
+            }
         };
         Trouble::new(cause).hint(format!(
             "raise `core_version` (now {}), or, where nobody uses it yet, build with `--force --only {}`",
@@ -218,7 +265,11 @@ impl Case<'_> {
     }
 
     fn moved(&self) -> Trouble {
-        let cause = format!("{} moved since it was built", self.identity.base_reference());
-        Trouble::new(cause).hint("raise `core_version`, or set `on_base_change` to `rebuild` or `skip`")
+        let cause = format!(
+            "{} moved since it was built",
+            self.identity.base_reference()
+        );
+        Trouble::new(cause)
+            .hint("raise `core_version`, or set `on_base_change` to `rebuild` or `skip`")
     }
 }

@@ -36,7 +36,11 @@ struct Variables<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Filling<'a> {
     /// Everything, for a build; `None` where the base is built first.
-    Whole { base_digest: Option<&'a Digest>, eol: Option<NaiveDate>, occasion: &'a Occasion },
+    Whole {
+        base_digest: Option<&'a Digest>,
+        eol: Option<NaiveDate>,
+        occasion: &'a Occasion,
+    },
     /// Blanks for what differs from run to run, and for the digest of the base.
     Blanks,
 }
@@ -51,10 +55,24 @@ pub(super) fn dockerfile(
 ) -> Result<String, TemplateError> {
     let by_tag = identity.base_reference();
     let (mirror_digest, base, revision, created, eol_date) = match filling {
-        Filling::Blanks => (String::new(), by_tag.to_string(), "", String::new(), String::new()),
-        Filling::Whole { base_digest, eol, occasion } => (
+        Filling::Blanks => (
+            String::new(),
+            by_tag.to_string(),
+            "",
+            String::new(),
+            String::new(),
+        ),
+        Filling::Whole {
+            base_digest,
+            eol,
+            occasion,
+        } => (
             base_digest.map(Digest::to_string).unwrap_or_default(),
-            ImageReference { digest: base_digest.cloned(), ..by_tag }.to_string(),
+            ImageReference {
+                digest: base_digest.cloned(),
+                ..by_tag
+            }
+            .to_string(),
             occasion.revision.as_deref().unwrap_or_default(),
             occasion.created(),
             eol.map(|date| date.to_string()).unwrap_or_default(),

@@ -130,16 +130,28 @@ impl Outcome {
 impl ImageReport {
     pub(super) fn new(image: &BuildImage, item: &Item) -> ImageReport {
         let reason = match &item.action {
-            Action::Build { reason: Reason::New, .. } => Some("new"),
-            Action::Build { reason: Reason::BaseMoved, .. } => Some("baseMoved"),
-            Action::Build { reason: Reason::Forced, .. } => Some("forced"),
+            Action::Build {
+                reason: Reason::New,
+                ..
+            } => Some("new"),
+            Action::Build {
+                reason: Reason::BaseMoved,
+                ..
+            } => Some("baseMoved"),
+            Action::Build {
+                reason: Reason::Forced,
+                ..
+            } => Some("forced"),
             _ => None,
         };
         ImageReport {
             name: image.name.clone(),
             repository: image.repository.clone(),
             tag: item.identity.as_ref().map(|identity| identity.tag.clone()),
-            base: item.identity.as_ref().map(|identity| identity.base_reference().to_string()),
+            base: item
+                .identity
+                .as_ref()
+                .map(|identity| identity.base_reference().to_string()),
             outcome: Outcome::NotStarted,
             reason,
             digest: None,
@@ -157,21 +169,36 @@ impl ImageReport {
 
     /// Returns its reference, or its repository when its tag is not known.
     pub fn reference(&self) -> String {
-        self.tag.as_ref().map_or_else(|| self.repository.to_string(), |tag| format!("{}:{tag}", self.repository))
+        self.tag.as_ref().map_or_else(
+            || self.repository.to_string(),
+            |tag| format!("{}:{tag}", self.repository),
+        )
     }
 }
 
 impl BuildReport {
-    /// Returns what later jobs may want to know, by the names of variables: of the image, where it is only one.
+    /// Returns what later jobs may want to know, by the names of variables: of the image, where it
+    /// is only one.
     pub fn outputs(&self) -> Vec<(&'static str, String)> {
-        let [image] = self.images.as_slice() else { return Vec::new() };
-        let reference = image.tag.as_ref().map(|tag| ("IMGLIFE_IMAGE", format!("{}:{tag}", image.repository)));
-        let digest = image.digest.as_ref().map(|digest| ("IMGLIFE_DIGEST", digest.to_string()));
+        let [image] = self.images.as_slice() else {
+            return Vec::new();
+        };
+        let reference = image
+            .tag
+            .as_ref()
+            .map(|tag| ("IMGLIFE_IMAGE", format!("{}:{tag}", image.repository)));
+        let digest = image
+            .digest
+            .as_ref()
+            .map(|digest| ("IMGLIFE_DIGEST", digest.to_string()));
         reference.into_iter().chain(digest).collect()
     }
 
     pub(super) fn new(mode: Mode, is_wrong: bool, images: Vec<ImageReport>) -> BuildReport {
-        let mut totals = Totals { images: images.len(), ..Totals::default() };
+        let mut totals = Totals {
+            images: images.len(),
+            ..Totals::default()
+        };
         for image in &images {
             match image.outcome {
                 Outcome::UpToDate => totals.up_to_date += 1,
@@ -195,15 +222,25 @@ impl BuildReport {
 
     /// Returns the report of a run that was stopped before anything was planned.
     pub fn stopped(mode: Mode, duration: Duration) -> BuildReport {
-        BuildReport { interrupted: true, duration, ..BuildReport::new(mode, false, Vec::new()) }
+        BuildReport {
+            interrupted: true,
+            duration,
+            ..BuildReport::new(mode, false, Vec::new())
+        }
     }
 
-    /// Returns how the command ends on this report. A template or a folder that is wrong is bad input: nothing was done.
+    /// Returns how the command ends on this report. A template or a folder that is wrong is bad
+    /// input: nothing was done.
     pub fn exit(&self) -> Exit {
-        let hook_failed = self.images.iter().any(|image| image.hooks.iter().any(HookReport::failed));
+        let hook_failed = self
+            .images
+            .iter()
+            .any(|image| image.hooks.iter().any(HookReport::failed));
         match self.is_wrong {
             true => Exit::Usage,
-            false if self.totals.failed > 0 || hook_failed || self.problem.is_some() => Exit::Failed,
+            false if self.totals.failed > 0 || hook_failed || self.problem.is_some() => {
+                Exit::Failed
+            }
             false => Exit::Done,
         }
     }
@@ -216,15 +253,32 @@ impl BuildReport {
                 let (words, tone) = image.outcome.words();
                 vec![Cell::plain(image.reference()), Cell::toned(words, tone)]
             });
-            blocks.push(Block::Table(Table { title: None, columns: Vec::new(), rows: rows.collect() }));
+            blocks.push(Block::Table(Table {
+                title: None,
+                columns: Vec::new(),
+                rows: rows.collect(),
+            }));
         } else {
             if let Some(table) = self.table() {
                 blocks.push(Block::Table(table));
             }
-            blocks.extend(self.images.iter().filter_map(|image| Some((image, image.dockerfile.as_ref()?))).map(|(image, text)| {
-                let heading = format!("--- {} ({})", image.reference(), image.engine.as_deref().unwrap_or_default());
-                Block::Lines(std::iter::once(heading).chain(text.lines().map(str::to_owned)).collect())
-            }));
+            blocks.extend(
+                self.images
+                    .iter()
+                    .filter_map(|image| Some((image, image.dockerfile.as_ref()?)))
+                    .map(|(image, text)| {
+                        let heading = format!(
+                            "--- {} ({})",
+                            image.reference(),
+                            image.engine.as_deref().unwrap_or_default()
+                        );
+                        Block::Lines(
+                            std::iter::once(heading)
+                                .chain(text.lines().map(str::to_owned))
+                                .collect(),
+                        )
+                    }),
+            );
         }
         let problems = self.problems();
         if !problems.is_empty() {
@@ -251,31 +305,68 @@ impl BuildReport {
                 if image.outcome == Outcome::Built {
                     row.push(Cell::plain(image.size.map(human_bytes).unwrap_or_default()));
                     row.push(Cell::plain(human_duration(image.duration)));
-                    row.push(Cell::plain(image.digest.as_ref().map(|digest| digest.short().to_owned()).unwrap_or_default()));
+                    row.push(Cell::plain(
+                        image
+                            .digest
+                            .as_ref()
+                            .map(|digest| digest.short().to_owned())
+                            .unwrap_or_default(),
+                    ));
                 }
                 row
             })
             .collect();
         let columns: &[&str] = match self.images.iter().find(is_built) {
-            Some(_) => &["Image", "Result", "Platforms", "Engine", "Size", "Time", "Digest"],
+            Some(_) => &[
+                "Image",
+                "Result",
+                "Platforms",
+                "Engine",
+                "Size",
+                "Time",
+                "Digest",
+            ],
             None if self.totals.built > 0 => &["Image", "Result", "Platforms", "Engine"],
             None => &["Image", "Result"],
         };
-        (!rows.is_empty()).then(|| Table { title: None, columns: columns.iter().map(|column| (*column).to_owned()).collect(), rows })
+        (!rows.is_empty()).then(|| Table {
+            title: None,
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            rows,
+        })
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.problem.iter().map(|problem| format!("error: {problem}")).collect();
-        lines.extend(problems::lines(self.images.iter().filter_map(|image| match &image.outcome {
-            Outcome::Failed(trouble) => Some(Problem { log: &image.log, ..Problem::error("images", image.reference(), trouble) }),
-            _ => None,
-        })));
+        let mut lines: Vec<String> = self
+            .problem
+            .iter()
+            .map(|problem| format!("error: {problem}"))
+            .collect();
+        lines.extend(problems::lines(self.images.iter().filter_map(
+            |image| match &image.outcome {
+                Outcome::Failed(trouble) => Some(Problem {
+                    log: &image.log,
+                    ..Problem::error("images", image.reference(), trouble)
+                }),
+                _ => None,
+            },
+        )));
         for image in &self.images {
             let name = image.reference();
-            lines.extend(image.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
+            lines.extend(
+                image
+                    .warnings
+                    .iter()
+                    .map(|warning| format!("warning: {name}: {warning}")),
+            );
             if image.outcome == Outcome::BaseMoved {
-                lines.push(format!("note: {name}: {} moved since it was built", image.base.as_deref().unwrap_or("its base")));
-                lines.push("  hint: raise `core_version`, or set `on_base_change: rebuild`".to_owned());
+                lines.push(format!(
+                    "note: {name}: {} moved since it was built",
+                    image.base.as_deref().unwrap_or("its base")
+                ));
+                lines.push(
+                    "  hint: raise `core_version`, or set `on_base_change: rebuild`".to_owned(),
+                );
             }
             lines.extend(image.hooks.iter().filter_map(HookReport::problem));
         }
@@ -287,20 +378,47 @@ impl BuildReport {
         let mut images = SummaryRow::new("Images", totals.images);
         let made = match self.dry_run {
             true => "To build",
-            false if self.images.iter().any(|image| image.outcome == Outcome::Written) => "Written",
+            false
+                if self
+                    .images
+                    .iter()
+                    .any(|image| image.outcome == Outcome::Written) =>
+            {
+                "Written"
+            }
             false => "Built",
         };
-        let failed =
-            SummaryRow { tone: if totals.failed > 0 { Tone::Bad } else { Tone::Plain }, ..SummaryRow::new("Failed", totals.failed) };
-        images.children = vec![SummaryRow::new(made, totals.built), SummaryRow::new("Up to date", totals.up_to_date)];
+        let failed = SummaryRow {
+            tone: if totals.failed > 0 {
+                Tone::Bad
+            } else {
+                Tone::Plain
+            },
+            ..SummaryRow::new("Failed", totals.failed)
+        };
+        images.children = vec![
+            SummaryRow::new(made, totals.built),
+            SummaryRow::new("Up to date", totals.up_to_date),
+        ];
         if totals.base_moved > 0 {
-            images.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Base moved", totals.base_moved) });
+            images.children.push(SummaryRow {
+                tone: Tone::Warning,
+                ..SummaryRow::new("Base moved", totals.base_moved)
+            });
         }
         images.children.push(failed);
         if totals.not_done > 0 {
-            images.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", totals.not_done) });
+            images.children.push(SummaryRow {
+                tone: Tone::Warning,
+                ..SummaryRow::new("Not done", totals.not_done)
+            });
         }
-        Summary { title: "Build".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows: vec![images] }
+        Summary {
+            title: "Build".to_owned(),
+            dry_run: self.dry_run,
+            duration: Some(self.duration),
+            rows: vec![images],
+        }
     }
 }
 
@@ -312,13 +430,26 @@ impl BuildReport {
             let classname = image.repository.to_string();
             let failure = match &image.outcome {
                 Outcome::Failed(trouble) => Some(failure(trouble)),
-                Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new("the run was stopped before it was done"))),
-                Outcome::UpToDate | Outcome::BaseMoved | Outcome::Planned | Outcome::Built | Outcome::Written => None,
+                Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new(
+                    "the run was stopped before it was done",
+                ))),
+                Outcome::UpToDate
+                | Outcome::BaseMoved
+                | Outcome::Planned
+                | Outcome::Built
+                | Outcome::Written => None,
             };
             let name = image.tag.as_ref().map_or(image.name.as_str(), Tag::as_str);
-            cases.push(TestCase { duration: image.duration, outcome: failure.into(), ..case(&classname, name) });
+            cases.push(TestCase {
+                duration: image.duration,
+                outcome: failure.into(),
+                ..case(&classname, name)
+            });
             cases.extend(image.hooks.iter().map(|hook| hook_case(&classname, hook)));
         }
-        TestSuite { name: "imglife build".to_owned(), cases }
+        TestSuite {
+            name: "imglife build".to_owned(),
+            cases,
+        }
     }
 }

@@ -5,23 +5,44 @@ use std::collections::BTreeMap;
 use crate::model::{Digest, Manifest, Reference, Repository};
 use crate::registry::ImageSource;
 
-/// Returns the size of all that an image has, for all its platforms, in bytes as stored; each blob counts once. `None` when the
-/// place does not tell.
-pub(super) async fn of_image(source: &dyn ImageSource, repository: &Repository, digest: &Digest) -> Option<u64> {
+/// Returns the size of all that an image has, for all its platforms, in bytes as stored; each blob
+/// counts once. `None` when the place does not tell.
+pub(super) async fn of_image(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    digest: &Digest,
+) -> Option<u64> {
     let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
     let root = read(source, repository, digest).await?;
     match root.children() {
-        None => blobs.extend(root.blobs().into_iter().map(|blob| (blob.digest.clone(), blob.size))),
+        None => blobs.extend(
+            root.blobs()
+                .into_iter()
+                .map(|blob| (blob.digest.clone(), blob.size)),
+        ),
         Some(children) => {
             for child in children {
                 let image = read(source, repository, &child.digest).await?;
-                blobs.extend(image.blobs().into_iter().map(|blob| (blob.digest.clone(), blob.size)));
+                blobs.extend(
+                    image
+                        .blobs()
+                        .into_iter()
+                        .map(|blob| (blob.digest.clone(), blob.size)),
+                );
             }
         }
     }
     Some(blobs.values().sum())
 }
 
-async fn read(source: &dyn ImageSource, repository: &Repository, digest: &Digest) -> Option<Manifest> {
-    source.manifest(repository, &Reference::Digest(digest.clone())).await.ok().flatten()
+async fn read(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    digest: &Digest,
+) -> Option<Manifest> {
+    source
+        .manifest(repository, &Reference::Digest(digest.clone()))
+        .await
+        .ok()
+        .flatten()
 }

@@ -16,7 +16,9 @@ use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, En
 use crate::error::Exit;
 use crate::hooks::HookRunner;
 use crate::model::manifest::media_type;
-use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
+use crate::model::{
+    Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
+};
 use crate::registry::memory::MemoryPlace;
 use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
@@ -41,26 +43,60 @@ impl BuildEngine for Labelling {
 
     async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
         if self.name == EngineName::Native && request.arguments.contains_key("TRIGGERS") {
-            return Err(EngineError { takes_execution: true, ..EngineError::new(self.name, "the base has ONBUILD") });
+            return Err(EngineError {
+                takes_execution: true,
+                ..EngineError::new(self.name, "the base has ONBUILD")
+            });
         }
         self.built.lock().expect("the notes").push(request.clone());
-        if self.fails_for.is_some_and(|name| request.repository.to_string().ends_with(name)) {
-            return Err(EngineError { log: "step 3: no such file".to_owned(), ..EngineError::new(self.name, "it ended with 1") });
+        if self
+            .fails_for
+            .is_some_and(|name| request.repository.to_string().ends_with(name))
+        {
+            return Err(EngineError {
+                log: "step 3: no such file".to_owned(),
+                ..EngineError::new(self.name, "it ended with 1")
+            });
         }
         let content = json!({ "architecture": "amd64", "os": "linux", "config": { "Labels": request.labels }, "text": request.dockerfile });
-        let digest = publish(&self.store, &request.repository, request.tag.as_str(), &content.to_string()).await;
-        Ok(Built { digest, warnings: Vec::new() })
+        let digest = publish(
+            &self.store,
+            &request.repository,
+            request.tag.as_str(),
+            &content.to_string(),
+        )
+        .await;
+        Ok(Built {
+            digest,
+            warnings: Vec::new(),
+        })
     }
 }
 
 /// Puts an image of one configuration at `repository` and returns its digest.
 async fn publish(store: &MemoryPlace, repository: &Repository, tag: &str, content: &str) -> Digest {
-    let config = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(content.as_bytes()), content.len() as u64);
-    store.put_blob(repository, &config, &InMemory(Bytes::from(content.to_owned())), None).await.expect("a blob");
+    let config = Descriptor::new(
+        media_type::OCI_CONFIG,
+        Digest::sha256(content.as_bytes()),
+        content.len() as u64,
+    );
+    store
+        .put_blob(
+            repository,
+            &config,
+            &InMemory(Bytes::from(content.to_owned())),
+            None,
+        )
+        .await
+        .expect("a blob");
     let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] });
-    let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256)
+        .expect("a manifest");
     let tag: Tag = tag.parse().expect("a tag");
-    store.put_manifest(repository, &Reference::Tag(tag), &manifest).await.expect("an image");
+    store
+        .put_manifest(repository, &Reference::Tag(tag), &manifest)
+        .await
+        .expect("an image");
     manifest.digest
 }
 
@@ -87,18 +123,38 @@ impl World {
 
     async fn failing_for(fails_for: Option<&'static str>) -> World {
         let store = Arc::new(MemoryPlace::default());
-        let engine = Arc::new(Labelling { name: EngineName::Native, store: Arc::clone(&store), built: Mutex::default(), fails_for });
-        let world = World { directory: tempfile::tempdir().expect("a directory"), store, engine, program: None, created: 1_700_000_000 };
+        let engine = Arc::new(Labelling {
+            name: EngineName::Native,
+            store: Arc::clone(&store),
+            built: Mutex::default(),
+            fails_for,
+        });
+        let world = World {
+            directory: tempfile::tempdir().expect("a directory"),
+            store,
+            engine,
+            program: None,
+            created: 1_700_000_000,
+        };
         world.mirror("3.20.9", "twenty").await;
         world.mirror("3.21.3", "twenty-one").await;
-        world.write("images/alpine/Dockerfile.tmpl", "FROM {{ base }}\nLABEL made={{ created }} by={{ revision }}\nCOPY motd /etc/motd\n");
+        world.write(
+            "images/alpine/Dockerfile.tmpl",
+            "FROM {{ base }}\nLABEL made={{ created }} by={{ revision }}\nCOPY motd /etc/motd\n",
+        );
         world.write("images/alpine/motd", "hello\n");
         world.write("images/alpine/README.md", "not copied\n");
         world
     }
 
     async fn mirror(&self, tag: &str, content: &str) -> Digest {
-        publish(&self.store, &repository("mirrors/alpine"), tag, &json!({ "text": content }).to_string()).await
+        publish(
+            &self.store,
+            &repository("mirrors/alpine"),
+            tag,
+            &json!({ "text": content }).to_string(),
+        )
+        .await
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -108,15 +164,24 @@ impl World {
     }
 
     fn config(&self, build: &str) -> Config {
-        let text = format!("{SYNC}build:\n  core_version: 1.0.0\n  registry: r.example/bases\n{build}");
+        let text =
+            format!("{SYNC}build:\n  core_version: 1.0.0\n  registry: r.example/bases\n{build}");
         let path = self.directory.path().join("imglife.yaml");
         fs::write(&path, text).expect("a file");
-        crate::config::open(Some(&path), &Variables::default(), self.directory.path()).expect("a configuration")
+        crate::config::open(Some(&path), &Variables::default(), self.directory.path())
+            .expect("a configuration")
     }
 
     async fn plan(&self, config: &Config, forced: bool) -> (Plan, super::World) {
         let build = config.build.as_ref().expect("the section");
-        let world = observe(config, build, &Scope::default(), &*self.store, &*crate::progress::silent()).await;
+        let world = observe(
+            config,
+            build,
+            &Scope::default(),
+            &*self.store,
+            &*crate::progress::silent(),
+        )
+        .await;
         (plan(build, &world, forced), world)
     }
 
@@ -131,27 +196,47 @@ impl World {
                 .map(|engine| engine.clone() as Arc<dyn BuildEngine>)
                 .collect(),
             progress: crate::progress::silent(),
-            hooks: HookRunner::new(Arc::new(Refusing), Variables::default(), self.directory.path().to_owned()),
+            hooks: HookRunner::new(
+                Arc::new(Refusing),
+                Variables::default(),
+                self.directory.path().to_owned(),
+            ),
             cancel: CancellationToken::new(),
             occasion: self.occasion(),
             ends: HashMap::new(),
         };
-        execute(config.build.as_ref().expect("the section"), &plan, &execution).await
+        execute(
+            config.build.as_ref().expect("the section"),
+            &plan,
+            &execution,
+        )
+        .await
     }
 
     fn occasion(&self) -> Occasion {
         let created = Utc.timestamp_opt(self.created, 0).single().expect("a time");
-        Occasion { created, revision: Some(format!("commit{}", self.created)), source: None }
+        Occasion {
+            created,
+            revision: Some(format!("commit{}", self.created)),
+            source: None,
+        }
     }
 
     fn built(&self) -> Vec<String> {
         let mut built = self.engine.built.lock().expect("the notes");
-        built.drain(..).map(|request| format!("{}:{} on {}", request.repository, request.tag, request.base)).collect()
+        built
+            .drain(..)
+            .map(|request| format!("{}:{} on {}", request.repository, request.tag, request.base))
+            .collect()
     }
 
     async fn digest(&self, path: &str, tag: &str) -> Option<Digest> {
         let reference = Reference::Tag(tag.parse().expect("a tag"));
-        self.store.resolve(&repository(path), &reference).await.expect("an answer").map(|found| found.digest)
+        self.store
+            .resolve(&repository(path), &reference)
+            .await
+            .expect("an answer")
+            .map(|found| found.digest)
     }
 }
 
@@ -165,25 +250,48 @@ fn outcomes(report: &BuildReport) -> Vec<String> {
         Outcome::Failed(trouble) => format!("failed: {}", trouble.cause),
         outcome => format!("{outcome:?}"),
     };
-    report.images.iter().map(|image| format!("{} {}", image.reference().replace("r.example/", ""), words(image))).collect()
+    report
+        .images
+        .iter()
+        .map(|image| {
+            format!(
+                "{} {}",
+                image.reference().replace("r.example/", ""),
+                words(image)
+            )
+        })
+        .collect()
 }
 
-const ALPINE: &str =
-    "  images:\n    - { name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, aliases: [latest] }\n";
+const ALPINE: &str = "  images:\n    - { name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, aliases: [latest] }\n";
 
 #[tokio::test]
 async fn an_image_is_built_on_the_newest_mirror_and_then_left_alone_also_at_another_time() {
     let mut world = World::new().await;
     let config = world.config(ALPINE);
-    let mirror = world.digest("mirrors/alpine", "3.21.3").await.expect("the mirror");
+    let mirror = world
+        .digest("mirrors/alpine", "3.21.3")
+        .await
+        .expect("the mirror");
     let report = world.run(&config, Mode::Apply, false).await;
     assert_eq!(outcomes(&report), ["bases/alpine:3.21.3-core1.0.0 Built"]);
-    assert_eq!(world.built(), [format!("r.example/bases/alpine:3.21.3-core1.0.0 on r.example/mirrors/alpine:3.21.3@{mirror}")]);
-    assert_eq!(world.digest("bases/alpine", "latest").await, world.digest("bases/alpine", "3.21.3-core1.0.0").await);
+    assert_eq!(
+        world.built(),
+        [format!(
+            "r.example/bases/alpine:3.21.3-core1.0.0 on r.example/mirrors/alpine:3.21.3@{mirror}"
+        )]
+    );
+    assert_eq!(
+        world.digest("bases/alpine", "latest").await,
+        world.digest("bases/alpine", "3.21.3-core1.0.0").await
+    );
     world.created += 86_400;
     world.write("images/alpine/README.md", "changed\n");
     let again = world.run(&config, Mode::Apply, false).await;
-    assert_eq!((outcomes(&again), world.built().len()), (vec!["bases/alpine:3.21.3-core1.0.0 UpToDate".to_owned()], 0));
+    assert_eq!(
+        (outcomes(&again), world.built().len()),
+        (vec!["bases/alpine:3.21.3-core1.0.0 UpToDate".to_owned()], 0)
+    );
     assert_eq!((report.exit(), again.exit()), (Exit::Done, Exit::Done));
 }
 
@@ -202,7 +310,10 @@ async fn labels_tell_what_the_image_is_and_what_it_stands_on() {
         ("imglife.ref", "r.example/bases/alpine:3.21.3-core1.0.0"),
         ("imglife.tier", "base"),
         ("org.opencontainers.image.base.digest", &mirror),
-        ("org.opencontainers.image.base.name", "r.example/mirrors/alpine:3.21.3"),
+        (
+            "org.opencontainers.image.base.name",
+            "r.example/mirrors/alpine:3.21.3",
+        ),
         ("org.opencontainers.image.created", "2023-11-14T22:13:20Z"),
         ("org.opencontainers.image.revision", "commit1700000000"),
         ("org.opencontainers.image.title", "alpine"),
@@ -212,7 +323,10 @@ async fn labels_tell_what_the_image_is_and_what_it_stands_on() {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
     assert_eq!(*labels, expected);
-    assert_eq!(built[0].dockerfile.lines().nth(1), Some("LABEL made=2023-11-14T22:13:20Z by=commit1700000000"));
+    assert_eq!(
+        built[0].dockerfile.lines().nth(1),
+        Some("LABEL made=2023-11-14T22:13:20Z by=commit1700000000")
+    );
 }
 
 #[tokio::test]
@@ -223,16 +337,39 @@ async fn a_published_tag_is_not_overwritten_with_something_else_unless_that_is_f
     let before = world.digest("bases/alpine", "3.21.3-core1.0.0").await;
     world.write("images/alpine/motd", "other\n");
     let refused = world.run(&config, Mode::Apply, false).await;
-    let cause = "it is published and was made of something else; a published tag is not overwritten";
-    assert_eq!(outcomes(&refused), [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]);
-    assert_eq!((refused.exit(), world.digest("bases/alpine", "3.21.3-core1.0.0").await), (Exit::Failed, before.clone()));
+    let cause =
+        "it is published and was made of something else; a published tag is not overwritten";
+    assert_eq!(
+        outcomes(&refused),
+        [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]
+    );
+    assert_eq!(
+        (
+            refused.exit(),
+            world.digest("bases/alpine", "3.21.3-core1.0.0").await
+        ),
+        (Exit::Failed, before.clone())
+    );
     let forced = world.run(&config, Mode::Apply, true).await;
     assert_eq!(outcomes(&forced), ["bases/alpine:3.21.3-core1.0.0 Built"]);
-    assert_ne!(world.digest("bases/alpine", "3.21.3-core1.0.0").await, before);
+    assert_ne!(
+        world.digest("bases/alpine", "3.21.3-core1.0.0").await,
+        before
+    );
     let foreign = World::new().await;
-    publish(&foreign.store, &repository("bases/alpine"), "3.21.3-core1.0.0", "{}").await;
+    publish(
+        &foreign.store,
+        &repository("bases/alpine"),
+        "3.21.3-core1.0.0",
+        "{}",
+    )
+    .await;
     let refused = foreign.run(&config_of(&foreign), Mode::Apply, false).await;
-    assert!(outcomes(&refused)[0].contains("was not built by imglife"), "{:?}", outcomes(&refused));
+    assert!(
+        outcomes(&refused)[0].contains("was not built by imglife"),
+        "{:?}",
+        outcomes(&refused)
+    );
 }
 
 fn config_of(world: &World) -> Config {
@@ -241,15 +378,23 @@ fn config_of(world: &World) -> Config {
 
 #[tokio::test]
 async fn what_becomes_of_an_image_whose_base_moved_is_up_to_the_configuration() {
-    for (policy, expected) in
-        [("skip", "BaseMoved"), ("rebuild", "Built"), ("fail", "failed: r.example/mirrors/alpine:3.21.3 moved since it was built")]
-    {
+    for (policy, expected) in [
+        ("skip", "BaseMoved"),
+        ("rebuild", "Built"),
+        (
+            "fail",
+            "failed: r.example/mirrors/alpine:3.21.3 moved since it was built",
+        ),
+    ] {
         let world = World::new().await;
         let config = world.config(&format!("  on_base_change: {policy}\n{ALPINE}"));
         world.run(&config, Mode::Apply, false).await;
         world.mirror("3.21.3", "rebuilt upstream").await;
         let report = world.run(&config, Mode::Apply, false).await;
-        assert_eq!(outcomes(&report), [format!("bases/alpine:3.21.3-core1.0.0 {expected}")]);
+        assert_eq!(
+            outcomes(&report),
+            [format!("bases/alpine:3.21.3-core1.0.0 {expected}")]
+        );
     }
 }
 
@@ -264,9 +409,23 @@ async fn images_are_built_after_what_they_are_built_on_and_on_its_new_digest() {
     world.write("images/app/Dockerfile.tmpl", "FROM {{ .Base }}\n");
     let config = world.config(CHAIN);
     let report = world.run(&config, Mode::Apply, false).await;
-    assert_eq!(outcomes(&report), ["bases/alpine:3.21.3-core1.0.0 Built", "bases/app:3.21.3-core1.0.0 Built"]);
-    let alpine = world.digest("bases/alpine", "3.21.3-core1.0.0").await.expect("the base");
-    assert_eq!(world.built()[1], format!("r.example/bases/app:3.21.3-core1.0.0 on r.example/bases/alpine:3.21.3-core1.0.0@{alpine}"));
+    assert_eq!(
+        outcomes(&report),
+        [
+            "bases/alpine:3.21.3-core1.0.0 Built",
+            "bases/app:3.21.3-core1.0.0 Built"
+        ]
+    );
+    let alpine = world
+        .digest("bases/alpine", "3.21.3-core1.0.0")
+        .await
+        .expect("the base");
+    assert_eq!(
+        world.built()[1],
+        format!(
+            "r.example/bases/app:3.21.3-core1.0.0 on r.example/bases/alpine:3.21.3-core1.0.0@{alpine}"
+        )
+    );
     let again = world.run(&config, Mode::Apply, false).await;
     assert_eq!((again.totals.up_to_date, world.built().len()), (2, 0));
 }
@@ -277,7 +436,13 @@ async fn an_image_that_fails_stops_only_what_is_built_on_it() {
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     world.write("images/other/Dockerfile.tmpl", "FROM {{ base }}\n");
     let other = "    - { name: other, folder: images/other, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.20.9 }\n";
-    let report = world.run(&world.config(&format!("{CHAIN}{other}")), Mode::Apply, false).await;
+    let report = world
+        .run(
+            &world.config(&format!("{CHAIN}{other}")),
+            Mode::Apply,
+            false,
+        )
+        .await;
     assert_eq!(
         outcomes(&report),
         [
@@ -286,13 +451,19 @@ async fn an_image_that_fails_stops_only_what_is_built_on_it() {
             "bases/other:3.20.9-core1.0.0 Built",
         ]
     );
-    assert_eq!((report.images[0].log.as_str(), report.exit()), ("step 3: no such file", Exit::Failed));
+    assert_eq!(
+        (report.images[0].log.as_str(), report.exit()),
+        ("step 3: no such file", Exit::Failed)
+    );
 }
 
 #[tokio::test]
 async fn nothing_is_built_while_a_template_is_wrong() {
     let world = World::new().await;
-    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\nRUN {{ vrsion }}\n");
+    world.write(
+        "images/app/Dockerfile.tmpl",
+        "FROM {{ base }}\nRUN {{ vrsion }}\n",
+    );
     let report = world.run(&world.config(CHAIN), Mode::Apply, false).await;
     assert_eq!(
         outcomes(&report),
@@ -309,33 +480,72 @@ async fn what_is_not_there_is_said_with_what_to_do() {
     let world = World::new().await;
     let missing = ALPINE.replace("aliases", "mirror_tag: 3.19.0, aliases");
     let report = world.run(&world.config(&missing), Mode::Apply, false).await;
-    let Outcome::Failed(trouble) = &report.images[0].outcome else { panic!("{:?}", outcomes(&report)) };
+    let Outcome::Failed(trouble) = &report.images[0].outcome else {
+        panic!("{:?}", outcomes(&report))
+    };
     assert_eq!(
         (trouble.cause.as_str(), trouble.hint.as_deref()),
-        ("there is no r.example/mirrors/alpine:3.19.0", Some("run `imglife sync` first"))
+        (
+            "there is no r.example/mirrors/alpine:3.19.0",
+            Some("run `imglife sync` first")
+        )
     );
-    world.write("images/alpine/Dockerfile.tmpl", "FROM {{ base }}\n\nRUN true\n");
-    let native = world.run(&world.config(&format!("  engine: native\n{ALPINE}")), Mode::Apply, false).await;
+    world.write(
+        "images/alpine/Dockerfile.tmpl",
+        "FROM {{ base }}\n\nRUN true\n",
+    );
+    let native = world
+        .run(
+            &world.config(&format!("  engine: native\n{ALPINE}")),
+            Mode::Apply,
+            false,
+        )
+        .await;
     assert_eq!(
         outcomes(&native),
-        ["bases/alpine:3.21.3-core1.0.0 failed: images/alpine/Dockerfile.tmpl:3: the engine `native` does not build RUN"]
+        [
+            "bases/alpine:3.21.3-core1.0.0 failed: images/alpine/Dockerfile.tmpl:3: the engine `native` does not build RUN"
+        ]
     );
     let auto = world.run(&world.config(ALPINE), Mode::Apply, false).await;
-    assert!(outcomes(&auto)[0].contains("no engine that executes can be used here"), "{:?}", outcomes(&auto));
+    assert!(
+        outcomes(&auto)[0].contains("no engine that executes can be used here"),
+        "{:?}",
+        outcomes(&auto)
+    );
 }
 
 #[tokio::test]
 async fn where_the_base_takes_execution_a_program_builds_if_the_choice_is_free() {
     let mut world = World::new().await;
-    let program = Labelling { name: EngineName::Buildah, store: Arc::clone(&world.store), built: Mutex::default(), fails_for: None };
+    let program = Labelling {
+        name: EngineName::Buildah,
+        store: Arc::clone(&world.store),
+        built: Mutex::default(),
+        fails_for: None,
+    };
     world.program = Some(Arc::new(program));
     let triggers = ALPINE.replace("aliases", "args: { TRIGGERS: yes }, aliases");
-    let named = world.run(&world.config(&format!("  engine: native\n{triggers}")), Mode::Apply, false).await;
-    assert_eq!(outcomes(&named), ["bases/alpine:3.21.3-core1.0.0 failed: native: the base has ONBUILD"]);
-    let auto = world.run(&world.config(&triggers), Mode::Apply, false).await;
+    let named = world
+        .run(
+            &world.config(&format!("  engine: native\n{triggers}")),
+            Mode::Apply,
+            false,
+        )
+        .await;
+    assert_eq!(
+        outcomes(&named),
+        ["bases/alpine:3.21.3-core1.0.0 failed: native: the base has ONBUILD"]
+    );
+    let auto = world
+        .run(&world.config(&triggers), Mode::Apply, false)
+        .await;
     assert_eq!(
         (outcomes(&auto), auto.images[0].engine.as_deref()),
-        (vec!["bases/alpine:3.21.3-core1.0.0 Built".to_owned()], Some("buildah"))
+        (
+            vec!["bases/alpine:3.21.3-core1.0.0 Built".to_owned()],
+            Some("buildah")
+        )
     );
 }
 
@@ -359,10 +569,24 @@ async fn dry_and_real_runs_name_the_same_images_and_dry_ones_change_nothing() {
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
     let dry = world.run(&config, Mode::DryRun, false).await;
-    assert!(dry.images[0].dockerfile.as_deref().is_some_and(|text| text.starts_with("FROM r.example/mirrors/alpine:3.21.3@sha256:")));
-    assert_eq!((world.built().len(), world.digest("bases/alpine", "3.21.3-core1.0.0").await), (0, None));
+    assert!(
+        dry.images[0]
+            .dockerfile
+            .as_deref()
+            .is_some_and(|text| text.starts_with("FROM r.example/mirrors/alpine:3.21.3@sha256:"))
+    );
+    assert_eq!(
+        (
+            world.built().len(),
+            world.digest("bases/alpine", "3.21.3-core1.0.0").await
+        ),
+        (0, None)
+    );
     let real = world.run(&config, Mode::Apply, false).await;
-    assert_eq!(outcomes(&dry).join(" ").replace("Planned", "Built"), outcomes(&real).join(" "));
+    assert_eq!(
+        outcomes(&dry).join(" ").replace("Planned", "Built"),
+        outcomes(&real).join(" ")
+    );
 }
 
 #[tokio::test]
@@ -373,49 +597,98 @@ async fn an_alias_that_lags_behind_is_moved_without_a_build() {
     publish(&world.store, &repository("bases/alpine"), "latest", "{}").await;
     world.built();
     let report = world.run(&config, Mode::Apply, false).await;
-    assert_eq!((outcomes(&report), world.built().len()), (vec!["bases/alpine:3.21.3-core1.0.0 UpToDate".to_owned()], 0));
+    assert_eq!(
+        (outcomes(&report), world.built().len()),
+        (vec!["bases/alpine:3.21.3-core1.0.0 UpToDate".to_owned()], 0)
+    );
     assert_eq!(report.images[0].aliases.len(), 1);
-    assert_eq!(world.digest("bases/alpine", "latest").await, world.digest("bases/alpine", "3.21.3-core1.0.0").await);
+    assert_eq!(
+        world.digest("bases/alpine", "latest").await,
+        world.digest("bases/alpine", "3.21.3-core1.0.0").await
+    );
 }
 
 #[tokio::test]
 async fn what_images_are_made_of_is_written_for_other_builders() {
     let world = World::new().await;
-    world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\nLABEL at={{ created }} of={{ revision }} on={{ mirror_digest }}\n");
-    std::os::unix::fs::symlink("motd", world.directory.path().join("images/alpine/link")).expect("a link");
+    world.write(
+        "images/app/Dockerfile.tmpl",
+        "FROM {{ base }}\nLABEL at={{ created }} of={{ revision }} on={{ mirror_digest }}\n",
+    );
+    std::os::unix::fs::symlink("motd", world.directory.path().join("images/alpine/link"))
+        .expect("a link");
     let config = world.config(CHAIN);
     let (plan, seen) = world.plan(&config, false).await;
     let directory = world.directory.path().join("out");
-    let contexts = Contexts { directory: directory.clone(), occasion: world.occasion(), ends: HashMap::new() };
+    let contexts = Contexts {
+        directory: directory.clone(),
+        occasion: world.occasion(),
+        ends: HashMap::new(),
+    };
     let build = config.build.as_ref().expect("the section");
     for _ in 0..2 {
         let report = write_contexts(build, &plan, &seen, &contexts);
-        assert_eq!((report.totals.built, report.exit()), (2, Exit::Done), "{:?}", outcomes(&report));
+        assert_eq!(
+            (report.totals.built, report.exit()),
+            (2, Exit::Done),
+            "{:?}",
+            outcomes(&report)
+        );
     }
     let read = |path: &str| fs::read_to_string(directory.join(path)).expect(path);
     assert!(read("alpine/Dockerfile").starts_with("FROM r.example/mirrors/alpine:3.21.3@sha256:"));
-    assert_eq!((read("alpine/motd"), read("alpine/link")), ("hello\n".to_owned(), "hello\n".to_owned()));
+    assert_eq!(
+        (read("alpine/motd"), read("alpine/link")),
+        ("hello\n".to_owned(), "hello\n".to_owned())
+    );
     let app = "FROM r.example/bases/alpine:3.21.3-core1.0.0\nLABEL at=2023-11-14T22:13:20Z of=commit1700000000 on=\n";
     assert_eq!(read("app/Dockerfile"), app);
     let dry = world.run(&config, Mode::DryRun, false).await;
     assert_eq!(dry.images[1].dockerfile.as_deref(), Some(app));
-    let description: serde_json::Value = serde_json::from_str(&read("alpine/build.json")).expect("JSON");
-    assert_eq!(description["tag"], "r.example/bases/alpine:3.21.3-core1.0.0");
+    let description: serde_json::Value =
+        serde_json::from_str(&read("alpine/build.json")).expect("JSON");
+    assert_eq!(
+        description["tag"],
+        "r.example/bases/alpine:3.21.3-core1.0.0"
+    );
     let bake: serde_json::Value = serde_json::from_str(&read("docker-bake.json")).expect("JSON");
-    assert_eq!(bake["target"]["app"]["contexts"]["r.example/bases/alpine:3.21.3-core1.0.0"], "target:alpine");
+    assert_eq!(
+        bake["target"]["app"]["contexts"]["r.example/bases/alpine:3.21.3-core1.0.0"],
+        "target:alpine"
+    );
     // A directory of somebody else is not touched, and links are links.
-    std::os::unix::fs::symlink("/etc/passwd", world.directory.path().join("images/alpine/absolute")).expect("a link");
+    std::os::unix::fs::symlink(
+        "/etc/passwd",
+        world.directory.path().join("images/alpine/absolute"),
+    )
+    .expect("a link");
     fs::remove_file(directory.join("app/build.json")).expect("to remove");
     let report = write_contexts(build, &plan, &seen, &contexts);
-    assert!(outcomes(&report)[1].contains("was not written by `imglife build --output-dir`"), "{:?}", outcomes(&report));
-    assert_eq!(fs::read_link(directory.join("alpine/absolute")).expect("a link"), Path::new("/etc/passwd"));
+    assert!(
+        outcomes(&report)[1].contains("was not written by `imglife build --output-dir`"),
+        "{:?}",
+        outcomes(&report)
+    );
+    assert_eq!(
+        fs::read_link(directory.join("alpine/absolute")).expect("a link"),
+        Path::new("/etc/passwd")
+    );
 }
 
 /// Writes the contexts of `config` into `directory`.
 async fn written(world: &World, config: &Config, directory: &Path) -> BuildReport {
     let (plan, seen) = world.plan(config, false).await;
-    let contexts = Contexts { directory: directory.to_owned(), occasion: world.occasion(), ends: HashMap::new() };
-    write_contexts(config.build.as_ref().expect("the section"), &plan, &seen, &contexts)
+    let contexts = Contexts {
+        directory: directory.to_owned(),
+        occasion: world.occasion(),
+        ends: HashMap::new(),
+    };
+    write_contexts(
+        config.build.as_ref().expect("the section"),
+        &plan,
+        &seen,
+        &contexts,
+    )
 }
 
 #[tokio::test]
@@ -430,17 +703,37 @@ async fn contexts_are_written_below_their_directory_only_whatever_an_image_is_ca
         fs::write(inner.join("build.json"), "{}").expect("a file");
         let report = written(&world, &config, &inner.join("out")).await;
         if name.contains('/') {
-            assert_eq!(outcomes(&report), ["bases/alpine:3.21.3-core1.0.0 Written"], "{name}");
+            assert_eq!(
+                outcomes(&report),
+                ["bases/alpine:3.21.3-core1.0.0 Written"],
+                "{name}"
+            );
         } else {
-            assert!(outcomes(&report)[0].contains("is no name of a folder"), "{name}: {:?}", outcomes(&report));
+            assert!(
+                outcomes(&report)[0].contains("is no name of a folder"),
+                "{name}: {:?}",
+                outcomes(&report)
+            );
         }
         let below = |directory: &Path| {
             let entries = fs::read_dir(directory).expect("a directory");
-            let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+            let mut names: Vec<_> = entries
+                .map(|entry| {
+                    entry
+                        .expect("an entry")
+                        .file_name()
+                        .into_string()
+                        .expect("text")
+                })
+                .collect();
             names.sort();
             names
         };
-        assert_eq!(below(world.directory.path()), ["images", "imglife.yaml", "inner"], "{name}");
+        assert_eq!(
+            below(world.directory.path()),
+            ["images", "imglife.yaml", "inner"],
+            "{name}"
+        );
         assert!(inner.join("build.json").is_file(), "{name}");
     }
 }
@@ -456,30 +749,55 @@ async fn contexts_are_not_written_through_links_of_the_folder() {
     let out = world.directory.path().join("out");
     let report = written(&world, &world.config(ALPINE), &out).await;
     assert_eq!(report.exit(), Exit::Done, "{:?}", outcomes(&report));
-    assert_eq!(fs::read_to_string(world.directory.path().join("mine.txt")).expect("a file"), "mine");
-    assert!(fs::symlink_metadata(out.join("alpine/Dockerfile")).expect("a file").is_file());
+    assert_eq!(
+        fs::read_to_string(world.directory.path().join("mine.txt")).expect("a file"),
+        "mine"
+    );
+    assert!(
+        fs::symlink_metadata(out.join("alpine/Dockerfile"))
+            .expect("a file")
+            .is_file()
+    );
     // Nor is a link that stands where a folder goes taken for one.
     fs::rename(out.join("alpine"), world.directory.path().join("elsewhere")).expect("to move");
-    std::os::unix::fs::symlink(world.directory.path().join("elsewhere"), out.join("alpine")).expect("a link");
+    std::os::unix::fs::symlink(world.directory.path().join("elsewhere"), out.join("alpine"))
+        .expect("a link");
     let report = written(&world, &world.config(ALPINE), &out).await;
-    assert!(outcomes(&report)[0].contains("was not written by"), "{:?}", outcomes(&report));
+    assert!(
+        outcomes(&report)[0].contains("was not written by"),
+        "{:?}",
+        outcomes(&report)
+    );
 }
 
 #[tokio::test]
 async fn contexts_of_images_with_nested_names_stand_side_by_side() {
     let world = World::new().await;
-    let nested = ALPINE.replace("name: alpine", "name: alpine/dev").replace(", aliases: [latest]", "").replace("  images:\n", "");
+    let nested = ALPINE
+        .replace("name: alpine", "name: alpine/dev")
+        .replace(", aliases: [latest]", "")
+        .replace("  images:\n", "");
     let out = world.directory.path().join("out");
     let config = world.config(&format!("{ALPINE}{nested}"));
     for _ in 0..2 {
         let report = written(&world, &config, &out).await;
         assert_eq!(report.exit(), Exit::Done, "{:?}", outcomes(&report));
     }
-    assert!(out.join("alpine/build.json").is_file() && out.join("alpine__dev/build.json").is_file());
+    assert!(
+        out.join("alpine/build.json").is_file() && out.join("alpine__dev/build.json").is_file()
+    );
     let same = nested.replace("alpine/dev", "alpine__dev");
-    let report = written(&world, &world.config(&format!("{ALPINE}{nested}{same}")), &out).await;
+    let report = written(
+        &world,
+        &world.config(&format!("{ALPINE}{nested}{same}")),
+        &out,
+    )
+    .await;
     let clash = "`alpine/dev` and `alpine__dev` (build.images[2]) would both be the target `alpine__dev` of docker-bake.json";
-    assert_eq!(outcomes(&report)[1], format!("bases/alpine/dev:3.21.3-core1.0.0 failed: {clash}"));
+    assert_eq!(
+        outcomes(&report)[1],
+        format!("bases/alpine/dev:3.21.3-core1.0.0 failed: {clash}")
+    );
 }
 
 #[tokio::test]
@@ -491,13 +809,28 @@ async fn contexts_below_the_folder_of_an_image_are_not_copied_into_themselves() 
         let report = written(&world, &world.config(ALPINE), &out).await;
         assert_eq!(report.exit(), Exit::Done, "{:?}", outcomes(&report));
     }
-    assert!(out.join("alpine/motd").is_file() && out.join("alpine/deep").is_dir() && !out.join("alpine/deep/out").exists());
+    assert!(
+        out.join("alpine/motd").is_file()
+            && out.join("alpine/deep").is_dir()
+            && !out.join("alpine/deep/out").exists()
+    );
     let report = written(&world, &world.config(ALPINE), &folder).await;
-    assert!(outcomes(&report)[0].ends_with("is the folder of an image"), "{:?}", outcomes(&report));
+    assert!(
+        outcomes(&report)[0].ends_with("is the folder of an image"),
+        "{:?}",
+        outcomes(&report)
+    );
 }
 
 fn child_of(scope: &Scope) -> ChildPipeline<'_> {
-    ChildPipeline { scope, configuration: None, directory: Path::new("/"), tags: &[], mode: ChildMode::Native, keep: None }
+    ChildPipeline {
+        scope,
+        configuration: None,
+        directory: Path::new("/"),
+        tags: &[],
+        mode: ChildMode::Native,
+        keep: None,
+    }
 }
 
 fn child_jobs(build: &Build, child: &ChildPipeline<'_>) -> serde_json::Value {
@@ -510,29 +843,71 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
     let build = config.build.as_ref().expect("the section");
-    let read = |scope: &Scope, tags: &[String]| -> serde_json::Value { child_jobs(build, &ChildPipeline { tags, ..child_of(scope) }) };
+    let read = |scope: &Scope, tags: &[String]| -> serde_json::Value {
+        child_jobs(
+            build,
+            &ChildPipeline {
+                tags,
+                ..child_of(scope)
+            },
+        )
+    };
     let pipeline = read(&Scope::default(), &["large".to_owned()]);
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
-    assert_eq!(pipeline["build alpine"]["script"], json!(["imglife run build -- --only alpine"]));
+    assert_eq!(
+        pipeline["build alpine"]["script"],
+        json!(["imglife run build -- --only alpine"])
+    );
     assert_eq!(pipeline[".imglife-build"]["tags"], json!(["large"]));
     // GitLab takes no child pipeline without a job.
-    let nothing = read(&Scope { shard: Shard::new(2, 2), ..Scope::default() }, &[]);
-    assert_eq!((nothing["nothing to build"]["script"].clone(), nothing[".imglife-build"].get("tags")), (json!(["true"]), None));
+    let nothing = read(
+        &Scope {
+            shard: Shard::new(2, 2),
+            ..Scope::default()
+        },
+        &[],
+    );
+    assert_eq!(
+        (
+            nothing["nothing to build"]["script"].clone(),
+            nothing[".imglife-build"].get("tags")
+        ),
+        (json!(["true"]), None)
+    );
 }
 
 #[test]
 fn of_more_images_than_a_pipeline_may_have_jobs_each_job_builds_a_part() {
-    let image = |number| format!("    - {{ name: app-{number}, folder: a, type: core, mirror_image: r.example/m, mirror_tag: '1' }}\n");
+    let image = |number| {
+        format!(
+            "    - {{ name: app-{number}, folder: a, type: core, mirror_image: r.example/m, mirror_tag: '1' }}\n"
+        )
+    };
     let images: String = (0..501).map(image).collect();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("imglife.yaml");
-    fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
-    let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
-    let scope = Scope { only: Only::new(&["app-*".to_owned()]).expect("a pattern"), ..Scope::default() };
-    let child = ChildPipeline { configuration: Some(&path), directory: directory.path(), ..child_of(&scope) };
+    fs::write(
+        &path,
+        format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}"),
+    )
+    .expect("a file");
+    let config = crate::config::open(Some(&path), &Variables::default(), directory.path())
+        .expect("a configuration");
+    let scope = Scope {
+        only: Only::new(&["app-*".to_owned()]).expect("a pattern"),
+        ..Scope::default()
+    };
+    let child = ChildPipeline {
+        configuration: Some(&path),
+        directory: directory.path(),
+        ..child_of(&scope)
+    };
     let pipeline = child_jobs(config.build.as_ref().expect("the section"), &child);
     assert_eq!(pipeline.as_object().expect("jobs").len(), 502);
-    assert_eq!(pipeline["build 500/500"]["script"], json!(["imglife --config imglife.yaml run build -- --shard 500/500 --only 'app-*'"]));
+    assert_eq!(
+        pipeline["build 500/500"]["script"],
+        json!(["imglife --config imglife.yaml run build -- --shard 500/500 --only 'app-*'"])
+    );
 }
 
 #[tokio::test]
@@ -546,29 +921,60 @@ async fn a_job_needs_the_base_of_every_version_of_its_image() {
     let config = world.config(images);
     let build = config.build.as_ref().expect("the section");
     let pipeline = child_jobs(build, &child_of(&Scope::default()));
-    assert_eq!((&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]), (&json!(["build b"]), &json!([])));
+    assert_eq!(
+        (&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]),
+        (&json!(["build b"]), &json!([]))
+    );
 }
 
 /// GitLab refuses a pipeline in which a job names more than fifty.
 #[test]
 fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
-    let image =
-        |name: &str, on: &str| format!("    - {{ name: {name}, folder: a, type: core, mirror_image: r.example/{on}, mirror_tag: '1' }}\n");
-    let bases: String = (0..60).map(|number| image(&format!("base-{number}"), "mirrors/alpine")).collect();
+    let image = |name: &str, on: &str| {
+        format!(
+            "    - {{ name: {name}, folder: a, type: core, mirror_image: r.example/{on}, mirror_tag: '1' }}\n"
+        )
+    };
+    let bases: String = (0..60)
+        .map(|number| image(&format!("base-{number}"), "mirrors/alpine"))
+        .collect();
     let versions = |name: &str, count: usize| -> String {
-        let version = |number| image(name, &format!("bases/base-{number}")).replace(" }\n", &format!(", version: on-{number} }}\n"));
+        let version = |number| {
+            image(name, &format!("bases/base-{number}"))
+                .replace(" }\n", &format!(", version: on-{number} }}\n"))
+        };
         (0..count).map(version).collect()
     };
     let top = image("top", "bases/all");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("imglife.yaml");
-    let images = format!("{top}{}{}{bases}", versions("all", 60), versions("most", 50));
-    fs::write(&path, format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}")).expect("a file");
-    let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
-    let pipeline = child_jobs(config.build.as_ref().expect("the section"), &child_of(&Scope::default()));
+    let images = format!(
+        "{top}{}{}{bases}",
+        versions("all", 60),
+        versions("most", 50)
+    );
+    fs::write(
+        &path,
+        format!("build:\n  core_version: '1'\n  registry: r.example/bases\n  images:\n{images}"),
+    )
+    .expect("a file");
+    let config = crate::config::open(Some(&path), &Variables::default(), directory.path())
+        .expect("a configuration");
+    let pipeline = child_jobs(
+        config.build.as_ref().expect("the section"),
+        &child_of(&Scope::default()),
+    );
     assert_eq!(pipeline["stages"], json!(["build", "build-2"]));
-    let job = |name: &str| (pipeline[name]["stage"].as_str(), pipeline[name]["needs"].as_array().map(Vec::len));
-    assert_eq!((job("build base-59"), job("build most")), ((None, Some(0)), (None, Some(50))));
+    let job = |name: &str| {
+        (
+            pipeline[name]["stage"].as_str(),
+            pipeline[name]["needs"].as_array().map(Vec::len),
+        )
+    };
+    assert_eq!(
+        (job("build base-59"), job("build most")),
+        ((None, Some(0)), (None, Some(50)))
+    );
     assert_eq!(job("build all"), (Some("build-2"), None));
     // A job may only name those of its own stage and of earlier ones.
     assert_eq!(job("build top"), (Some("build-2"), Some(1)));
@@ -577,13 +983,30 @@ fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
 #[tokio::test]
 async fn a_template_on_another_image_is_not_built_natively() {
     let mut world = World::new().await;
-    let program = Labelling { name: EngineName::Buildah, store: Arc::clone(&world.store), built: Mutex::default(), fails_for: None };
+    let program = Labelling {
+        name: EngineName::Buildah,
+        store: Arc::clone(&world.store),
+        built: Mutex::default(),
+        fails_for: None,
+    };
     world.program = Some(Arc::new(program));
-    world.write("images/alpine/Dockerfile.tmpl", "FROM {{ mirror_image }}:3.20.9\nCOPY motd /etc/motd\n");
-    let native = world.run(&world.config(&format!("  engine: native\n{ALPINE}")), Mode::Apply, false).await;
+    world.write(
+        "images/alpine/Dockerfile.tmpl",
+        "FROM {{ mirror_image }}:3.20.9\nCOPY motd /etc/motd\n",
+    );
+    let native = world
+        .run(
+            &world.config(&format!("  engine: native\n{ALPINE}")),
+            Mode::Apply,
+            false,
+        )
+        .await;
     let cause = "images/alpine/Dockerfile.tmpl:1: the engine `native` does not build FROM r.example/mirrors/alpine:3.20.9, which is not \
                  the base r.example/mirrors/alpine:3.21.3";
-    assert_eq!(outcomes(&native), [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]);
+    assert_eq!(
+        outcomes(&native),
+        [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]
+    );
     let auto = world.run(&world.config(ALPINE), Mode::Apply, false).await;
     assert_eq!(auto.images[0].engine.as_deref(), Some("buildah"));
 }
@@ -593,10 +1016,27 @@ async fn what_an_image_is_made_of_is_the_same_in_another_checkout() {
     let mut inputs = Vec::new();
     for _ in 0..2 {
         let world = World::new().await;
-        let config = world.config(&ALPINE.replace("r.example/mirrors/alpine,", "ocidir://mirrors/alpine, mirror_tag: 3.21.3,"));
+        let config = world.config(&ALPINE.replace(
+            "r.example/mirrors/alpine,",
+            "ocidir://mirrors/alpine, mirror_tag: 3.21.3,",
+        ));
         let build = config.build.as_ref().expect("the section");
-        let seen = observe(&config, build, &Scope::default(), &*world.store, &*crate::progress::silent()).await;
-        inputs.push(seen.images[&0].draft.as_ref().expect("a draft").inputs.clone());
+        let seen = observe(
+            &config,
+            build,
+            &Scope::default(),
+            &*world.store,
+            &*crate::progress::silent(),
+        )
+        .await;
+        inputs.push(
+            seen.images[&0]
+                .draft
+                .as_ref()
+                .expect("a draft")
+                .inputs
+                .clone(),
+        );
     }
     assert_eq!(inputs[0], inputs[1]);
 }
@@ -615,8 +1055,17 @@ fn related_images_stay_in_one_shard() {
 ";
     let path = directory.path().join("imglife.yaml");
     fs::write(&path, text).expect("a file");
-    let config = crate::config::open(Some(&path), &Variables::default(), directory.path()).expect("a configuration");
+    let config = crate::config::open(Some(&path), &Variables::default(), directory.path())
+        .expect("a configuration");
     let build = config.build.expect("the section");
-    let shard = |index| Scope { shard: Shard::new(index, 2), ..Scope::default() }.images(&build).into_iter().collect::<Vec<_>>();
+    let shard = |index| {
+        Scope {
+            shard: Shard::new(index, 2),
+            ..Scope::default()
+        }
+        .images(&build)
+        .into_iter()
+        .collect::<Vec<_>>()
+    };
     assert_eq!((shard(1), shard(2)), (vec![0, 1, 3], vec![2]));
 }

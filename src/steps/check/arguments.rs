@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::model::ImageReference;
 
-/// Labels and annotations that name a base, by the image specification's names ("Pre-Defined Annotation Keys").
+/// Labels and annotations that name a base, by the image specification's names ("Pre-Defined
+/// Annotation Keys").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BaseArguments {
     pub labels: BTreeMap<&'static str, String>,
@@ -16,22 +17,53 @@ pub struct BaseArguments {
 
 /// Returns what names `base`, with its digest apart.
 pub fn base_arguments(base: &ImageReference) -> BaseArguments {
-    let name = ImageReference { digest: if base.tag.is_some() { None } else { base.digest.clone() }, ..base.clone() };
+    let name = ImageReference {
+        digest: if base.tag.is_some() {
+            None
+        } else {
+            base.digest.clone()
+        },
+        ..base.clone()
+    };
     let mut values = BTreeMap::from([("org.opencontainers.image.base.name", name.to_string())]);
-    values.extend(base.digest.as_ref().map(|digest| ("org.opencontainers.image.base.digest", digest.to_string())));
-    BaseArguments { labels: values.clone(), annotations: values }
+    values.extend(
+        base.digest
+            .as_ref()
+            .map(|digest| ("org.opencontainers.image.base.digest", digest.to_string())),
+    );
+    BaseArguments {
+        labels: values.clone(),
+        annotations: values,
+    }
 }
 
 impl BaseArguments {
-    /// Returns the flags for a build, such that `$(...)` splits them rightly: `None` when a value has characters that a shell takes
-    /// for something else, quotes being of no use there.
+    /// Returns the flags for a build, such that `$(...)` splits them rightly: `None` when a value
+    /// has characters that a shell takes for something else, quotes being of no use there.
     pub fn flags(&self) -> Option<String> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'@' | b'+' | b'=');
-        let flags = |flag: &'static str, values: &BTreeMap<&'static str, String>| {
-            values.iter().map(|(name, value)| format!("{flag} {name}={value}")).collect::<Vec<_>>()
+        let is_plain = |byte: u8| {
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'@' | b'+' | b'=')
         };
-        let fits = self.labels.values().chain(self.annotations.values()).all(|value| value.bytes().all(is_plain));
-        fits.then(|| [flags("--label", &self.labels), flags("--annotation", &self.annotations)].concat().join(" "))
+        let flags = |flag: &'static str, values: &BTreeMap<&'static str, String>| {
+            values
+                .iter()
+                .map(|(name, value)| format!("{flag} {name}={value}"))
+                .collect::<Vec<_>>()
+        };
+        let fits = self
+            .labels
+            .values()
+            .chain(self.annotations.values())
+            .all(|value| value.bytes().all(is_plain));
+        fits.then(|| {
+            [
+                flags("--label", &self.labels),
+                flags("--annotation", &self.annotations),
+            ]
+            .concat()
+            .join(" ")
+        })
     }
 }
 
@@ -45,12 +77,23 @@ mod tests {
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(
             of("r.example/a:1").flags().as_deref(),
-            Some("--label org.opencontainers.image.base.name=r.example/a:1 --annotation org.opencontainers.image.base.name=r.example/a:1")
+            Some(
+                "--label org.opencontainers.image.base.name=r.example/a:1 --annotation org.opencontainers.image.base.name=r.example/a:1"
+            )
         );
         let pinned = of(&format!("r.example/a:1@{digest}"));
-        assert_eq!(pinned.labels["org.opencontainers.image.base.name"], "r.example/a:1");
-        assert_eq!(pinned.annotations["org.opencontainers.image.base.digest"], digest);
-        assert_eq!(of(&format!("r.example/a@{digest}")).labels["org.opencontainers.image.base.name"], format!("r.example/a@{digest}"));
+        assert_eq!(
+            pinned.labels["org.opencontainers.image.base.name"],
+            "r.example/a:1"
+        );
+        assert_eq!(
+            pinned.annotations["org.opencontainers.image.base.digest"],
+            digest
+        );
+        assert_eq!(
+            of(&format!("r.example/a@{digest}")).labels["org.opencontainers.image.base.name"],
+            format!("r.example/a@{digest}")
+        );
         assert_eq!(of("ocidir://my images/*/$(id):1").flags(), None);
     }
 }

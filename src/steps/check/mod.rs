@@ -1,7 +1,8 @@
-//! `check`: is the base of an application current, and alive? Also what `latest` and `base-args` are asked for.
+//! `check`: is the base of an application current, and alive? Also what `latest` and `base-args`
+//! are asked for.
 //!
-//! `observe` finds out what is known of bases, `compare` says whether there is a newer one, `report` what follows from it. Writes
-//! nothing anywhere.
+//! `observe` finds out what is known of bases, `compare` says whether there is a newer one,
+//! `report` what follows from it. Writes nothing anywhere.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,11 @@ pub struct World {
 }
 
 /// Looks at what is known of `base`, and at what `project` built on it last.
-pub async fn observe(base: &ImageReference, project: Option<&str>, sources: &Sources<'_>) -> Result<World, CheckError> {
+pub async fn observe(
+    base: &ImageReference,
+    project: Option<&str>,
+    sources: &Sources<'_>,
+) -> Result<World, CheckError> {
     let known = known(sources, Some(base)).await?;
     let of_base = known.base(&base.repository);
     let found = of_base.and_then(|of_base| compare(base, of_base).found);
@@ -54,21 +59,42 @@ pub async fn observe(base: &ImageReference, project: Option<&str>, sources: &Sou
         _ => None,
     };
     let digest_now = told.or_else(|| found.and_then(|found| found.digest.clone()));
-    let mut world = World { known, digest_now, digest_of, built_on: None, warnings: Vec::new() };
+    let mut world = World {
+        known,
+        digest_now,
+        digest_of,
+        built_on: None,
+        warnings: Vec::new(),
+    };
     // A pinned base is what the reference says, whatever was built before.
-    if let (Some(project), Some(records), None, Some(_)) = (project, sources.records, &base.digest, &world.digest_now) {
+    if let (Some(project), Some(records), None, Some(_)) =
+        (project, sources.records, &base.digest, &world.digest_now)
+    {
         match records_of(records, project, world.known.base(&base.repository)).await {
-            Ok(records) => world.built_on = newest_on(&records, project, base).and_then(|record| record.base_digest.clone()),
-            Err(error) => world.warnings.push(format!("whether the base was rebuilt since the last build is not known: {}", chain(&error))),
+            Ok(records) => {
+                world.built_on =
+                    newest_on(&records, project, base).and_then(|record| record.base_digest.clone())
+            }
+            Err(error) => world.warnings.push(format!(
+                "whether the base was rebuilt since the last build is not known: {}",
+                chain(&error)
+            )),
         }
     }
     Ok(world)
 }
 
-/// Returns the records that those of a project are among. Where the inventory names its images, only their records are read: all of
-/// them can be thousands.
-async fn records_of(records: &Records, project: &str, base: Option<&KnownBase>) -> Result<Vec<BuildRecord>, PackageError> {
-    let users = base.iter().flat_map(|base| &base.users).filter(|user| user.project == project);
+/// Returns the records that those of a project are among. Where the inventory names its images,
+/// only their records are read: all of them can be thousands.
+async fn records_of(
+    records: &Records,
+    project: &str,
+    base: Option<&KnownBase>,
+) -> Result<Vec<BuildRecord>, PackageError> {
+    let users = base
+        .iter()
+        .flat_map(|base| &base.users)
+        .filter(|user| user.project == project);
     let repositories: BTreeSet<&Repository> = users.map(|user| &user.image.repository).collect();
     if repositories.is_empty() {
         return Ok(records.all().await?.records);
@@ -81,10 +107,22 @@ async fn records_of(records: &Records, project: &str, base: Option<&KnownBase>) 
 }
 
 /// Returns the newest record of a project's images on a base.
-fn newest_on<'a>(records: &'a [BuildRecord], project: &str, base: &ImageReference) -> Option<&'a BuildRecord> {
-    let is_on_base =
-        |record: &&BuildRecord| record.base.as_ref().is_some_and(|other| other.repository == base.repository && other.tag == base.tag);
-    records.iter().filter(|record| record.project == project).filter(is_on_base).max_by_key(|record| record.built_at)
+fn newest_on<'a>(
+    records: &'a [BuildRecord],
+    project: &str,
+    base: &ImageReference,
+) -> Option<&'a BuildRecord> {
+    let is_on_base = |record: &&BuildRecord| {
+        record
+            .base
+            .as_ref()
+            .is_some_and(|other| other.repository == base.repository && other.tag == base.tag)
+    };
+    records
+        .iter()
+        .filter(|record| record.project == project)
+        .filter(is_on_base)
+        .max_by_key(|record| record.built_at)
 }
 
 /// Why there is no base of a name, or no single one.
@@ -95,41 +133,69 @@ pub enum LatestError {
     #[error("`{name}` is the name of several bases")]
     Several { name: String, known: Vec<String> },
     #[error("{repository} has no version{}", .line.as_ref().map(|line| format!(" of the line {line}")).unwrap_or_default())]
-    NoVersion { repository: Repository, line: Option<String> },
+    NoVersion {
+        repository: Repository,
+        line: Option<String>,
+    },
     #[error("the newest version of {repository} is not known: {reason}")]
-    Untold { repository: Repository, reason: String },
+    Untold {
+        repository: Repository,
+        reason: String,
+    },
 }
 
 impl LatestError {
     /// Returns what the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            LatestError::NoBase { known, .. } | LatestError::Several { known, .. } if !known.is_empty() => {
+            LatestError::NoBase { known, .. } | LatestError::Several { known, .. }
+                if !known.is_empty() =>
+            {
                 Some(format!("name one of {}", known.join(", ")))
             }
-            LatestError::Untold { repository, .. } => Some(format!("ask the registry: `imglife latest {repository} --probe`")),
+            LatestError::Untold { repository, .. } => Some(format!(
+                "ask the registry: `imglife latest {repository} --probe`"
+            )),
             _ => None,
         }
     }
 }
 
 /// Returns the newest image of the base `name`: a repository, or the last part of one.
-pub fn latest(known: &Known, name: &str, line: Option<&str>) -> Result<ImageReference, LatestError> {
+pub fn latest(
+    known: &Known,
+    name: &str,
+    line: Option<&str>,
+) -> Result<ImageReference, LatestError> {
     let whole: Option<Repository> = name.parse().ok();
     let goes_by = |base: &&KnownBase| {
         let text = base.repository.to_string();
         Some(&base.repository) == whole.as_ref() || text.rsplit('/').next() == Some(name)
     };
     let found: Vec<&KnownBase> = known.bases.iter().filter(goes_by).collect();
-    let names = |bases: &mut dyn Iterator<Item = &KnownBase>| bases.map(|base| base.repository.to_string()).collect();
+    let names = |bases: &mut dyn Iterator<Item = &KnownBase>| {
+        bases.map(|base| base.repository.to_string()).collect()
+    };
     match found.as_slice() {
-        [] => Err(LatestError::NoBase { name: name.to_owned(), known: names(&mut known.bases.iter()) }),
-        [base] => newest(base, line).map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone())).ok_or_else(|| {
-            match base.untold.as_slice() {
-                [] => LatestError::NoVersion { repository: base.repository.clone(), line: line.map(str::to_owned) },
-                reasons => LatestError::Untold { repository: base.repository.clone(), reason: reasons.join("; ") },
-            }
+        [] => Err(LatestError::NoBase {
+            name: name.to_owned(),
+            known: names(&mut known.bases.iter()),
         }),
-        several => Err(LatestError::Several { name: name.to_owned(), known: names(&mut several.iter().copied()) }),
+        [base] => newest(base, line)
+            .map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone()))
+            .ok_or_else(|| match base.untold.as_slice() {
+                [] => LatestError::NoVersion {
+                    repository: base.repository.clone(),
+                    line: line.map(str::to_owned),
+                },
+                reasons => LatestError::Untold {
+                    repository: base.repository.clone(),
+                    reason: reasons.join("; "),
+                },
+            }),
+        several => Err(LatestError::Several {
+            name: name.to_owned(),
+            known: names(&mut several.iter().copied()),
+        }),
     }
 }

@@ -134,13 +134,26 @@ struct Finding {
 
 impl CheckReport {
     /// Returns what follows from `world` for `base`.
-    pub fn new(base: ImageReference, location: Option<Location>, world: &World, policy: Policy) -> CheckReport {
+    pub fn new(
+        base: ImageReference,
+        location: Option<Location>,
+        world: &World,
+        policy: Policy,
+    ) -> CheckReport {
         let known = world.known.base(&base.repository);
         let comparison = known.map(|known| compare(&base, known));
         let mut warnings = world.known.warnings.clone();
         warnings.extend(world.warnings.iter().cloned());
-        let Comparison { found, latest, up_to_date, warnings: of_comparison } = comparison.unwrap_or_else(|| Comparison {
-            warnings: vec![format!("{} is not among the bases that are known", base.repository)],
+        let Comparison {
+            found,
+            latest,
+            up_to_date,
+            warnings: of_comparison,
+        } = comparison.unwrap_or_else(|| Comparison {
+            warnings: vec![format!(
+                "{} is not among the bases that are known",
+                base.repository
+            )],
             ..Comparison::default()
         });
         warnings.extend(of_comparison);
@@ -149,7 +162,10 @@ impl CheckReport {
             up_to_date,
             rebuilt: Rebuilt::of(&base, world),
             rebuilt_as_of: world.digest_of,
-            standing: known.and_then(|known| known.asked).or(found.map(|found| found.standing)).unwrap_or(Standing::UNKNOWN),
+            standing: known
+                .and_then(|known| known.asked)
+                .or(found.map(|found| found.standing))
+                .unwrap_or(Standing::UNKNOWN),
             warnings,
             location,
             source: Some(world.known.source.clone()),
@@ -176,17 +192,26 @@ impl CheckReport {
 
     /// Returns which inventory a digest is known from, as an insertion.
     fn as_of(&self) -> String {
-        let time = self.rebuilt_as_of.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
-        time.map(|time| format!(" (by the inventory of {time})")).unwrap_or_default()
+        let time = self
+            .rebuilt_as_of
+            .map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+        time.map(|time| format!(" (by the inventory of {time})"))
+            .unwrap_or_default()
     }
 
     fn name(&self) -> String {
-        self.base.as_ref().map_or_else(|| "scratch".to_owned(), ToString::to_string)
+        self.base
+            .as_ref()
+            .map_or_else(|| "scratch".to_owned(), ToString::to_string)
     }
 
     /// Returns the exit code that follows.
     pub fn exit(&self) -> Exit {
-        if self.violations().is_empty() { Exit::Done } else { Exit::PolicyViolated }
+        if self.violations().is_empty() {
+            Exit::Done
+        } else {
+            Exit::PolicyViolated
+        }
     }
 
     /// Returns what violates the policy that was asked for, with what to do.
@@ -194,14 +219,22 @@ impl CheckReport {
         if !self.policy.strict || self.policy.warn_only {
             return Vec::new();
         }
-        self.findings().into_iter().filter(|finding| finding.violates).map(|finding| finding.message).collect()
+        self.findings()
+            .into_iter()
+            .filter(|finding| finding.violates)
+            .map(|finding| finding.message)
+            .collect()
     }
 
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let base = self.name();
         if self.up_to_date == Some(false) {
-            let latest = self.latest.as_ref().map(ToString::to_string).unwrap_or_default();
+            let latest = self
+                .latest
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let message = format!("{base} is outdated: use {latest}");
             findings.push(Finding {
                 rule: "imglife/outdated-base",
@@ -212,7 +245,10 @@ impl CheckReport {
             });
         }
         if self.rebuilt == Rebuilt::SincePinned {
-            let message = format!("{base} was rebuilt: its tag names another digest than the one that is pinned{}: pin that", self.as_of());
+            let message = format!(
+                "{base} was rebuilt: its tag names another digest than the one that is pinned{}: pin that",
+                self.as_of()
+            );
             findings.push(Finding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",
@@ -222,8 +258,10 @@ impl CheckReport {
             });
         }
         if self.rebuilt == Rebuilt::SinceLastBuild {
-            let message =
-                format!("{base} was rebuilt since the last build of this project{}: build it again to use the new one", self.as_of());
+            let message = format!(
+                "{base} was rebuilt since the last build of this project{}: build it again to use the new one",
+                self.as_of()
+            );
             findings.push(Finding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",
@@ -240,13 +278,28 @@ impl CheckReport {
             _ => None,
         };
         if let Some((severity, violates)) = end {
-            let asked = self.policy.max_days.filter(|_| too_near && self.standing.status != Status::Expired);
-            let asked = asked.map(|days| format!(", and {days} are asked for")).unwrap_or_default();
+            let asked = self
+                .policy
+                .max_days
+                .filter(|_| too_near && self.standing.status != Status::Expired);
+            let asked = asked
+                .map(|days| format!(", and {days} are asked for"))
+                .unwrap_or_default();
             // Which to use instead of an outdated one is said already.
             let is_to_move = violates && self.up_to_date != Some(false);
-            let advice = if is_to_move { ": move to a base of a version that is supported for longer" } else { "" };
+            let advice = if is_to_move {
+                ": move to a base of a version that is supported for longer"
+            } else {
+                ""
+            };
             let message = format!("{base}: {}{asked}{advice}", self.end_in_words());
-            findings.push(Finding { rule: "imglife/end-of-life", title: "End of life", severity, message, violates });
+            findings.push(Finding {
+                rule: "imglife/end-of-life",
+                title: "End of life",
+                severity,
+                message,
+                violates,
+            });
         }
         if self.up_to_date.is_none() && self.base.is_some() {
             let message = format!("whether {base} is current is not known");
@@ -261,19 +314,31 @@ impl CheckReport {
         findings
     }
 
-    /// Returns whether fewer days are left than the policy asks for. What was accepted is not counted.
+    /// Returns whether fewer days are left than the policy asks for. What was accepted is not
+    /// counted.
     fn too_near(&self) -> bool {
         let limit = self.policy.max_days.map(i64::from);
-        self.standing.status != Status::Accepted && limit.zip(self.standing.days_left).is_some_and(|(limit, left)| left < limit)
+        self.standing.status != Status::Accepted
+            && limit
+                .zip(self.standing.days_left)
+                .is_some_and(|(limit, left)| left < limit)
     }
 
     fn end_in_words(&self) -> String {
-        let date = self.standing.date.map(|date| format!(" on {date}")).unwrap_or_default();
+        let date = self
+            .standing
+            .date
+            .map(|date| format!(" on {date}"))
+            .unwrap_or_default();
         match (self.standing.status, self.standing.days_left) {
             (Status::Unknown, _) => "its end of life is not known".to_owned(),
             (Status::Expired, _) => format!("its support has ended{date}"),
             (Status::Accepted, _) => {
-                let until = self.standing.accepted_until.map(|until| format!(" until {until}")).unwrap_or_default();
+                let until = self
+                    .standing
+                    .accepted_until
+                    .map(|until| format!(" until {until}"))
+                    .unwrap_or_default();
                 format!("its support ends{date}, which is accepted{until}")
             }
             (_, Some(left)) => format!("its support ends{date}, in {left} days"),
@@ -283,17 +348,28 @@ impl CheckReport {
 
     /// Returns the report for people.
     pub fn document(&self) -> Document {
-        let place = self.location.as_ref().map(|location| format!(" ({}:{})", location.path, location.line)).unwrap_or_default();
+        let place = self
+            .location
+            .as_ref()
+            .map(|location| format!(" ({}:{})", location.path, location.line))
+            .unwrap_or_default();
         let version = match (self.up_to_date, &self.latest) {
             (Some(true), _) => Cell::toned("up to date", Tone::Good),
-            (Some(false), Some(latest)) => Cell::toned(format!("outdated: use {latest}"), Tone::Warning),
+            (Some(false), Some(latest)) => {
+                Cell::toned(format!("outdated: use {latest}"), Tone::Warning)
+            }
             _ => Cell::toned("not known", Tone::Quiet),
         };
         let rebuilt = match self.rebuilt {
             Rebuilt::Unknown => Cell::toned("not known", Tone::Quiet),
             Rebuilt::No => Cell::toned("no", Tone::Good),
-            Rebuilt::SinceLastBuild => Cell::toned("yes, since the last build of this project", Tone::Plain),
-            Rebuilt::SincePinned => Cell::toned("yes, the tag names another digest than the pinned one", Tone::Warning),
+            Rebuilt::SinceLastBuild => {
+                Cell::toned("yes, since the last build of this project", Tone::Plain)
+            }
+            Rebuilt::SincePinned => Cell::toned(
+                "yes, the tag names another digest than the pinned one",
+                Tone::Warning,
+            ),
         };
         let tone = match self.standing.status {
             Status::Supported if !self.too_near() => Tone::Good,
@@ -303,26 +379,56 @@ impl CheckReport {
             Status::Unknown => Tone::Quiet,
         };
         let known_from = self.source.as_ref().map(|source| match source {
-            Source::Inventory { time } => format!("the inventory of {}", time.format("%Y-%m-%d %H:%M UTC")),
+            Source::Inventory { time } => {
+                format!("the inventory of {}", time.format("%Y-%m-%d %H:%M UTC"))
+            }
             Source::Configuration { name } => name.clone(),
             Source::Registry => "the tags of the registry".to_owned(),
         });
         let mut rows = vec![
-            vec![Cell::plain("Base"), Cell::plain(format!("{}{place}", self.name()))],
+            vec![
+                Cell::plain("Base"),
+                Cell::plain(format!("{}{place}", self.name())),
+            ],
             vec![Cell::plain("Version"), version],
             vec![Cell::plain("Rebuilt"), rebuilt],
-            vec![Cell::plain("End of life"), Cell::toned(self.end_in_words(), tone)],
+            vec![
+                Cell::plain("End of life"),
+                Cell::toned(self.end_in_words(), tone),
+            ],
         ];
-        rows.extend(known_from.map(|known_from| vec![Cell::plain("Known from"), Cell::plain(known_from)]));
-        let table = Table { title: Some("Check".to_owned()), columns: Vec::new(), rows };
-        let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-        Document { blocks: vec![Block::Table(table), Block::Lines(warnings)] }
+        rows.extend(
+            known_from.map(|known_from| vec![Cell::plain("Known from"), Cell::plain(known_from)]),
+        );
+        let table = Table {
+            title: Some("Check".to_owned()),
+            columns: Vec::new(),
+            rows,
+        };
+        let warnings = self
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}"))
+            .collect();
+        Document {
+            blocks: vec![Block::Table(table), Block::Lines(warnings)],
+        }
     }
 
     /// Returns the findings as issues of a code quality report.
     pub fn issues(&self) -> Vec<Issue> {
         let Location { path, line } = self.place();
-        let subject = self.base.clone().map(|base| ImageReference { digest: None, ..base }.to_string()).unwrap_or_default();
+        let subject = self
+            .base
+            .clone()
+            .map(|base| {
+                ImageReference {
+                    digest: None,
+                    ..base
+                }
+                .to_string()
+            })
+            .unwrap_or_default();
         let issues = self.findings().into_iter().map(|finding| Issue {
             description: finding.message,
             check_name: finding.rule,
@@ -337,7 +443,13 @@ impl CheckReport {
     /// Returns the findings and warnings as annotations.
     pub fn annotations(&self) -> Vec<Annotation> {
         let Location { path, line } = self.place();
-        let annotation = |level, title: &str, message| Annotation { level, path: path.clone(), line, title: title.to_owned(), message };
+        let annotation = |level, title: &str, message| Annotation {
+            level,
+            path: path.clone(),
+            line,
+            title: title.to_owned(),
+            message,
+        };
         let findings = self.findings();
         let of_findings = findings.into_iter().map(|finding| {
             let level = match finding.severity {
@@ -347,18 +459,29 @@ impl CheckReport {
             };
             annotation(level, finding.title, finding.message)
         });
-        let of_warnings = self.warnings.iter().map(|warning| annotation(Level::Notice, "imglife check", warning.clone()));
+        let of_warnings = self
+            .warnings
+            .iter()
+            .map(|warning| annotation(Level::Notice, "imglife check", warning.clone()));
         of_findings.chain(of_warnings).collect()
     }
 
-    /// Returns the line that findings are shown at: where the base is named, as far as that is known.
+    /// Returns the line that findings are shown at: where the base is named, as far as that is
+    /// known.
     fn place(&self) -> Location {
-        self.location.clone().unwrap_or_else(|| Location { path: "Dockerfile".to_owned(), line: 1 })
+        self.location.clone().unwrap_or_else(|| Location {
+            path: "Dockerfile".to_owned(),
+            line: 1,
+        })
     }
 
     /// Returns the variables that later jobs may read.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
-        let answer = |answer: Option<bool>| answer.map_or("unknown", |answer| if answer { "true" } else { "false" }).to_owned();
+        let answer = |answer: Option<bool>| {
+            answer
+                .map_or("unknown", |answer| if answer { "true" } else { "false" })
+                .to_owned()
+        };
         let status = match self.standing.status {
             Status::Supported => "ok",
             Status::Warning => "warning",
@@ -368,12 +491,30 @@ impl CheckReport {
         };
         vec![
             ("IMGLIFE_BASE", self.name()),
-            ("IMGLIFE_LATEST", self.latest.as_ref().map(ToString::to_string).unwrap_or_default()),
+            (
+                "IMGLIFE_LATEST",
+                self.latest
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            ),
             ("IMGLIFE_UP_TO_DATE", answer(self.up_to_date)),
             ("IMGLIFE_REBUILT", answer(self.rebuilt.answer())),
-            ("IMGLIFE_EOL_DATE", self.standing.date.map(|date| date.to_string()).unwrap_or_default()),
+            (
+                "IMGLIFE_EOL_DATE",
+                self.standing
+                    .date
+                    .map(|date| date.to_string())
+                    .unwrap_or_default(),
+            ),
             ("IMGLIFE_EOL_STATUS", status.to_owned()),
-            ("IMGLIFE_DAYS_LEFT", self.standing.days_left.map(|days| days.to_string()).unwrap_or_default()),
+            (
+                "IMGLIFE_DAYS_LEFT",
+                self.standing
+                    .days_left
+                    .map(|days| days.to_string())
+                    .unwrap_or_default(),
+            ),
         ]
     }
 }

@@ -51,7 +51,8 @@ build:
     - { name: dev, folder: a, type: spe-dev, mirror_image: $CI_REGISTRY_IMAGE/mirrors/alpine, mirror_tag: 3.20.1, lifecycle: { product: alpine } }
 ";
 
-const EOL_DATA: &str = "alpine:\n  - { cycle: '3.21', eol: 2026-12-01 }\n  - { cycle: '3.20', eol: 2026-04-01 }\n";
+const EOL_DATA: &str =
+    "alpine:\n  - { cycle: '3.21', eol: 2026-12-01 }\n  - { cycle: '3.20', eol: 2026-04-01 }\n";
 
 struct BaseRepository {
     files: Vec<(&'static str, &'static str)>,
@@ -69,7 +70,11 @@ impl Forge for BaseRepository {
 
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
         assert_eq!(reference, "main");
-        Ok(self.files.iter().find(|(name, _)| *name == path).map(|(_, text)| Bytes::from(*text)))
+        Ok(self
+            .files
+            .iter()
+            .find(|(name, _)| *name == path)
+            .map(|(_, text)| Bytes::from(*text)))
     }
 
     async fn variables(&self) -> Result<Variables, ForgeError> {
@@ -90,20 +95,39 @@ impl Setting {
         let place = Arc::new(MemoryFiles::default());
         let now = at("2026-11-21T08:00:00Z");
         let cache = Cache::of_user(&Variables::default(), false);
-        let records = Records::new(place.clone(), "imglife".parse::<Prefix>().expect("a prefix"), cache, Clock::fixed(now));
-        Setting { files: place, records, forge: BaseRepository { files: files.to_vec() }, now }
+        let records = Records::new(
+            place.clone(),
+            "imglife".parse::<Prefix>().expect("a prefix"),
+            cache,
+            Clock::fixed(now),
+        );
+        Setting {
+            files: place,
+            records,
+            forge: BaseRepository {
+                files: files.to_vec(),
+            },
+            now,
+        }
     }
 
     async fn with_inventory(time: &str) -> Setting {
         let setting = Setting::new(&[]);
-        setting.records.write_data(DataFile::Inventory, inventory(time).into()).await.expect("to write");
+        setting
+            .records
+            .write_data(DataFile::Inventory, inventory(time).into())
+            .await
+            .expect("to write");
         setting
     }
 
     fn sources(&self) -> Sources<'_> {
         Sources {
             records: Some(&self.records),
-            forge: Some(Branch { forge: &self.forge, reference: "main" }),
+            forge: Some(Branch {
+                forge: &self.forge,
+                reference: "main",
+            }),
             configuration: None,
             eol_data: None,
             images: None,
@@ -112,7 +136,9 @@ impl Setting {
     }
 
     async fn check(&self, base: &str, policy: Policy) -> CheckReport {
-        let world = observe(&image(base), Some("team/web"), &self.sources()).await.expect("a check");
+        let world = observe(&image(base), Some("team/web"), &self.sources())
+            .await
+            .expect("a check");
         CheckReport::new(image(base), None, &world, policy)
     }
 
@@ -121,11 +147,18 @@ impl Setting {
             r#"{{"image":"{image}","base":"{BASE}","base_digest":"{}","project":"team/web","built_at":"2026-11-{day:02}T10:00:00Z"}}"#,
             digest(base_digest)
         );
-        self.records.put(&BuildRecord::parse(text.as_bytes()).expect("a record")).await.expect("to write");
+        self.records
+            .put(&BuildRecord::parse(text.as_bytes()).expect("a record"))
+            .await
+            .expect("to write");
     }
 }
 
-const STRICT: Policy = Policy { strict: true, max_days: None, warn_only: false };
+const STRICT: Policy = Policy {
+    strict: true,
+    max_days: None,
+    warn_only: false,
+};
 
 fn json(report: &CheckReport) -> String {
     serde_json::to_string(report).expect("JSON")
@@ -136,25 +169,65 @@ async fn the_inventory_tells_what_is_current_and_when_it_ends() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
     let report = setting.check(BASE, STRICT).await;
     let expected = r#"{"base":"r.example/bases/alpine:3.21.3-core1.0.0","latest":"r.example/bases/alpine:3.21.3-core1.0.0","up_to_date":true,"rebuilt":null,"eol_date":"2026-12-01","eol_status":"warning","days_left":10,"warnings":[]}"#;
-    assert_eq!((json(&report).as_str(), report.exit()), (expected, Exit::Done));
+    assert_eq!(
+        (json(&report).as_str(), report.exit()),
+        (expected, Exit::Done)
+    );
     let report = setting.check(OLD, STRICT).await;
     let expected = r#"{"base":"r.example/bases/alpine:3.20.1-core1.0.0","latest":"r.example/bases/alpine:3.21.3-core1.0.0","up_to_date":false,"rebuilt":null,"eol_date":"2026-04-01","eol_status":"expired","days_left":-234,"warnings":[]}"#;
-    assert_eq!((json(&report).as_str(), report.exit()), (expected, Exit::PolicyViolated));
+    assert_eq!(
+        (json(&report).as_str(), report.exit()),
+        (expected, Exit::PolicyViolated)
+    );
 }
 
 #[tokio::test]
 async fn findings_violate_only_the_policy_that_was_asked_for() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
     let exit = async |base: &str, policy: Policy| setting.check(base, policy).await.exit();
-    let days = |max_days| Policy { max_days: Some(max_days), ..STRICT };
+    let days = |max_days| Policy {
+        max_days: Some(max_days),
+        ..STRICT
+    };
     assert_eq!(exit(OLD, Policy::default()).await, Exit::Done);
-    assert_eq!(exit(OLD, Policy { warn_only: true, ..STRICT }).await, Exit::Done);
+    assert_eq!(
+        exit(
+            OLD,
+            Policy {
+                warn_only: true,
+                ..STRICT
+            }
+        )
+        .await,
+        Exit::Done
+    );
     assert_eq!(exit(BASE, days(10)).await, Exit::Done, "10 days are left");
     assert_eq!(exit(BASE, days(11)).await, Exit::PolicyViolated);
-    assert_eq!(exit(BASE, Policy { strict: false, ..days(11) }).await, Exit::Done);
-    assert_eq!(exit(&format!("{BASE}@{}", digest("new")), STRICT).await, Exit::Done);
-    assert_eq!(exit(&format!("{BASE}@{}", digest("old")), STRICT).await, Exit::PolicyViolated, "pinned and rebuilt");
-    assert_eq!(exit("r.example/other:1", STRICT).await, Exit::Done, "what is not known is not outdated");
+    assert_eq!(
+        exit(
+            BASE,
+            Policy {
+                strict: false,
+                ..days(11)
+            }
+        )
+        .await,
+        Exit::Done
+    );
+    assert_eq!(
+        exit(&format!("{BASE}@{}", digest("new")), STRICT).await,
+        Exit::Done
+    );
+    assert_eq!(
+        exit(&format!("{BASE}@{}", digest("old")), STRICT).await,
+        Exit::PolicyViolated,
+        "pinned and rebuilt"
+    );
+    assert_eq!(
+        exit("r.example/other:1", STRICT).await,
+        Exit::Done,
+        "what is not known is not outdated"
+    );
 }
 
 #[tokio::test]
@@ -172,16 +245,40 @@ async fn the_registry_is_asked_what_a_tag_names_where_it_may_be() {
     let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
     let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
     let named = image(BASE);
-    place.put_manifest(&named.repository, &named.tag.clone().expect("a tag").into(), &manifest).await.expect("to write");
-    let base = ImageReference { digest: Some(manifest.digest.clone()), ..named };
-    let asked = observe(&base, None, &Sources { images: Some(&place), ..setting.sources() }).await.expect("a check");
+    place
+        .put_manifest(
+            &named.repository,
+            &named.tag.clone().expect("a tag").into(),
+            &manifest,
+        )
+        .await
+        .expect("to write");
+    let base = ImageReference {
+        digest: Some(manifest.digest.clone()),
+        ..named
+    };
+    let asked = observe(
+        &base,
+        None,
+        &Sources {
+            images: Some(&place),
+            ..setting.sources()
+        },
+    )
+    .await
+    .expect("a check");
     assert_eq!(asked.digest_now, Some(manifest.digest));
     let report = CheckReport::new(base.clone(), None, &asked, STRICT);
     assert_eq!((report.rebuilt, report.exit()), (Rebuilt::No, Exit::Done));
-    let told = observe(&base, None, &setting.sources()).await.expect("a check");
+    let told = observe(&base, None, &setting.sources())
+        .await
+        .expect("a check");
     let report = CheckReport::new(base, None, &told, STRICT);
     let issues = format!("{:?}", report.issues());
-    assert!(issues.contains("than the one that is pinned (by the inventory of 2026-11-20T08:00:00Z)"), "{issues}");
+    assert!(
+        issues.contains("than the one that is pinned (by the inventory of 2026-11-20T08:00:00Z)"),
+        "{issues}"
+    );
 }
 
 #[tokio::test]
@@ -189,7 +286,10 @@ async fn a_rebuilt_tag_is_told_by_the_projects_newest_record() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
     setting.record("old", "r.example/apps/web:1.0", 1).await;
     let report = setting.check(BASE, STRICT).await;
-    assert_eq!((report.rebuilt, report.exit()), (Rebuilt::SinceLastBuild, Exit::Done));
+    assert_eq!(
+        (report.rebuilt, report.exit()),
+        (Rebuilt::SinceLastBuild, Exit::Done)
+    );
     setting.record("new", "r.example/apps/web:1.1", 2).await;
     assert_eq!(setting.check(BASE, STRICT).await.rebuilt, Rebuilt::No);
 }
@@ -197,7 +297,16 @@ async fn a_rebuilt_tag_is_told_by_the_projects_newest_record() {
 #[tokio::test]
 async fn an_old_inventory_is_told_to_be_old() {
     for (time, warnings) in [("2026-11-07T08:00:00Z", 0), ("2026-11-07T07:59:59Z", 1)] {
-        assert_eq!(Setting::with_inventory(time).await.check(BASE, STRICT).await.warnings.len(), warnings, "{time}");
+        assert_eq!(
+            Setting::with_inventory(time)
+                .await
+                .check(BASE, STRICT)
+                .await
+                .warnings
+                .len(),
+            warnings,
+            "{time}"
+        );
     }
 }
 
@@ -205,61 +314,149 @@ async fn an_old_inventory_is_told_to_be_old() {
 async fn without_an_inventory_the_base_repository_tells() {
     let setting = Setting::new(&[("imglife.yaml", CONFIGURATION), ("eol-data.yaml", EOL_DATA)]);
     let report = setting.check(BASE, STRICT).await;
-    assert_eq!((report.up_to_date, report.standing.days_left, report.exit()), (Some(true), Some(10), Exit::Done));
-    assert!(report.warnings[0].contains("the variable `ODD` is not set"), "{:?}", report.warnings);
+    assert_eq!(
+        (report.up_to_date, report.standing.days_left, report.exit()),
+        (Some(true), Some(10), Exit::Done)
+    );
+    assert!(
+        report.warnings[0].contains("the variable `ODD` is not set"),
+        "{:?}",
+        report.warnings
+    );
     let report = setting.check(OLD, STRICT).await;
-    assert_eq!((report.up_to_date, report.standing.days_left), (Some(false), Some(-234)), "its own cycle");
-    assert_eq!(setting.check("r.example/bases/alpine:latest", STRICT).await.up_to_date, Some(true));
-    let development = setting.check("r.example/bases/dev:3.20.1-core1.0.0", STRICT).await;
-    assert_eq!((development.up_to_date, development.standing.days_left), (Some(true), None), "nobody looks after its end");
+    assert_eq!(
+        (report.up_to_date, report.standing.days_left),
+        (Some(false), Some(-234)),
+        "its own cycle"
+    );
+    assert_eq!(
+        setting
+            .check("r.example/bases/alpine:latest", STRICT)
+            .await
+            .up_to_date,
+        Some(true)
+    );
+    let development = setting
+        .check("r.example/bases/dev:3.20.1-core1.0.0", STRICT)
+        .await;
+    assert_eq!(
+        (development.up_to_date, development.standing.days_left),
+        (Some(true), None),
+        "nobody looks after its end"
+    );
     let without_data = Setting::new(&[("imglife.yaml", CONFIGURATION)]);
-    assert_eq!(without_data.check(BASE, STRICT).await.standing.days_left, None);
+    assert_eq!(
+        without_data.check(BASE, STRICT).await.standing.days_left,
+        None
+    );
 }
 
 #[tokio::test]
 async fn a_named_configuration_goes_before_the_inventory() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
-    let text = CONFIGURATION.replace("$CI_REGISTRY_IMAGE", "r.example").replace("3.21.3", "3.22.0");
-    let source = SourceText { name: "named".to_owned(), text };
-    let sources = Sources { configuration: Some(&source), eol_data: Some(("data", EOL_DATA.as_bytes())), ..setting.sources() };
-    let world = observe(&image(BASE), None, &sources).await.expect("a check");
+    let text = CONFIGURATION
+        .replace("$CI_REGISTRY_IMAGE", "r.example")
+        .replace("3.21.3", "3.22.0");
+    let source = SourceText {
+        name: "named".to_owned(),
+        text,
+    };
+    let sources = Sources {
+        configuration: Some(&source),
+        eol_data: Some(("data", EOL_DATA.as_bytes())),
+        ..setting.sources()
+    };
+    let world = observe(&image(BASE), None, &sources)
+        .await
+        .expect("a check");
     let report = CheckReport::new(image(BASE), None, &world, STRICT);
-    assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.22.0-core1.0.0")));
+    assert_eq!(
+        report.latest,
+        Some(image("r.example/bases/alpine:3.22.0-core1.0.0"))
+    );
     assert_eq!(report.standing.days_left, Some(10));
-    let broken = SourceText { name: "named".to_owned(), text: "[".to_owned() };
-    let sources = Sources { configuration: Some(&broken), ..setting.sources() };
-    assert!(matches!(observe(&image(BASE), None, &sources).await, Err(CheckError::Configuration { .. })));
+    let broken = SourceText {
+        name: "named".to_owned(),
+        text: "[".to_owned(),
+    };
+    let sources = Sources {
+        configuration: Some(&broken),
+        ..setting.sources()
+    };
+    assert!(matches!(
+        observe(&image(BASE), None, &sources).await,
+        Err(CheckError::Configuration { .. })
+    ));
 }
 
 #[tokio::test]
 async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
     let setting = Setting::new(&[]);
-    let text = inventory("2026-11-20T00:00:00Z").replace(r#""ends":"2026-12-01""#, r#""cycle":"3.21","ends":"2026-12-01""#);
-    setting.records.write_data(DataFile::Inventory, text.into()).await.expect("to write");
+    let text = inventory("2026-11-20T00:00:00Z").replace(
+        r#""ends":"2026-12-01""#,
+        r#""cycle":"3.21","ends":"2026-12-01""#,
+    );
+    setting
+        .records
+        .write_data(DataFile::Inventory, text.into())
+        .await
+        .expect("to write");
     let data = "alpine:\n  - { cycle: '3.21', eol: 2026-11-30 }\n";
-    let sources = Sources { eol_data: Some(("data", data.as_bytes())), forge: None, ..setting.sources() };
+    let sources = Sources {
+        eol_data: Some(("data", data.as_bytes())),
+        forge: None,
+        ..setting.sources()
+    };
     let days_left = async |base: &str| {
-        let world = observe(&image(base), None, &sources).await.expect("a check");
+        let world = observe(&image(base), None, &sources)
+            .await
+            .expect("a check");
         assert!(matches!(world.known.source, Source::Inventory { .. }));
-        CheckReport::new(image(base), None, &world, STRICT).standing.days_left
+        CheckReport::new(image(base), None, &world, STRICT)
+            .standing
+            .days_left
     };
     assert_eq!(days_left(BASE).await, Some(9));
-    assert_eq!(days_left(OLD).await, Some(-234), "what they say nothing of is as the inventory has it");
-    let sources = Sources { eol_data: Some(("data", b"[")), ..sources };
-    assert!(matches!(observe(&image(BASE), None, &sources).await, Err(CheckError::EolData { .. })));
+    assert_eq!(
+        days_left(OLD).await,
+        Some(-234),
+        "what they say nothing of is as the inventory has it"
+    );
+    let sources = Sources {
+        eol_data: Some(("data", b"[")),
+        ..sources
+    };
+    assert!(matches!(
+        observe(&image(BASE), None, &sources).await,
+        Err(CheckError::EolData { .. })
+    ));
 }
 
 #[tokio::test]
 async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     let place = place_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
     let setting = Setting::new(&[]);
-    assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::NoSource(_))));
-    let sources = Sources { images: Some(&place), ..setting.sources() };
+    assert!(matches!(
+        observe(&image(BASE), None, &setting.sources()).await,
+        Err(CheckError::NoSource(_))
+    ));
+    let sources = Sources {
+        images: Some(&place),
+        ..setting.sources()
+    };
     setting.record("other", "r.example/apps/web:1.0", 1).await;
-    let world = observe(&image(BASE), Some("team/web"), &sources).await.expect("a check");
+    let world = observe(&image(BASE), Some("team/web"), &sources)
+        .await
+        .expect("a check");
     let report = CheckReport::new(image(BASE), None, &world, STRICT);
-    assert_eq!((report.up_to_date, report.rebuilt, report.source), (Some(false), Rebuilt::SinceLastBuild, Some(Source::Registry)));
-    assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.21.4-core1.0.0")));
+    assert_eq!(
+        (report.up_to_date, report.rebuilt, report.source),
+        (Some(false), Rebuilt::SinceLastBuild, Some(Source::Registry))
+    );
+    assert_eq!(
+        report.latest,
+        Some(image("r.example/bases/alpine:3.21.4-core1.0.0"))
+    );
 }
 
 async fn place_with(tags: &[&str]) -> MemoryPlace {
@@ -268,7 +465,9 @@ async fn place_with(tags: &[&str]) -> MemoryPlace {
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
         let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
         let tag: crate::model::Tag = tag.parse().expect("a tag");
-        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest).await.expect("to write");
+        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest)
+            .await
+            .expect("to write");
     }
     place
 }
@@ -277,49 +476,112 @@ async fn place_with(tags: &[&str]) -> MemoryPlace {
 async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_registry_knows_it() {
     let place = place_with(&["3.20.1-core1.0.0", "3.20.2-core1.0.0"]).await;
     let mirror = "sync: { entries: [{ source: docker.io/library/alpine, target: r.example/mirrors/alpine, tag_regex: '3.*' }] }\n";
-    let without_tag: &'static str = format!("{mirror}{}", CONFIGURATION.replace("mirror_tag: 3.21.3, ", "")).leak();
+    let without_tag: &'static str = format!(
+        "{mirror}{}",
+        CONFIGURATION.replace("mirror_tag: 3.21.3, ", "")
+    )
+    .leak();
     let another = "    - { name: alpine, folder: b, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.21.3, lifecycle: { product: alpine } }\n";
     let partly: &'static str = format!("{without_tag}{another}").leak();
     for text in [without_tag, partly] {
         let setting = Setting::new(&[("imglife.yaml", text), ("eol-data.yaml", EOL_DATA)]);
         let report = setting.check(OLD, STRICT).await;
-        assert_eq!((report.up_to_date, report.latest.clone(), report.exit()), (None, None, Exit::PolicyViolated), "its support has ended");
-        assert!(report.warnings.iter().any(|warning| warning.contains("alpine: its version is not known")), "{:?}", report.warnings);
-        assert_eq!(report.standing.days_left, Some(-234), "its cycle is known all the same");
+        assert_eq!(
+            (report.up_to_date, report.latest.clone(), report.exit()),
+            (None, None, Exit::PolicyViolated),
+            "its support has ended"
+        );
+        assert!(
+            report
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("alpine: its version is not known")),
+            "{:?}",
+            report.warnings
+        );
+        assert_eq!(
+            report.standing.days_left,
+            Some(-234),
+            "its cycle is known all the same"
+        );
 
-        let sources = Sources { images: Some(&place), ..setting.sources() };
+        let sources = Sources {
+            images: Some(&place),
+            ..setting.sources()
+        };
         let world = observe(&image(OLD), None, &sources).await.expect("a check");
         let report = CheckReport::new(image(OLD), None, &world, STRICT);
-        assert_eq!((report.up_to_date, report.source.clone()), (Some(false), Some(Source::Registry)));
-        assert_eq!(report.latest, Some(image("r.example/bases/alpine:3.20.2-core1.0.0")));
+        assert_eq!(
+            (report.up_to_date, report.source.clone()),
+            (Some(false), Some(Source::Registry))
+        );
+        assert_eq!(
+            report.latest,
+            Some(image("r.example/bases/alpine:3.20.2-core1.0.0"))
+        );
         assert_eq!(report.standing.days_left, Some(-234));
-        assert!(!report.warnings.iter().any(|warning| warning.contains("alpine: ")), "{:?}", report.warnings);
+        assert!(
+            !report
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("alpine: ")),
+            "{:?}",
+            report.warnings
+        );
     }
     let setting = Setting::new(&[("imglife.yaml", partly)]);
-    assert_eq!(setting.check(BASE, STRICT).await.up_to_date, Some(true), "what is built now needs no listing");
+    assert_eq!(
+        setting.check(BASE, STRICT).await.up_to_date,
+        Some(true),
+        "what is built now needs no listing"
+    );
     let setting = Setting::new(&[("imglife.yaml", without_tag)]);
     let known = known(&setting.sources(), None).await.expect("known");
     let error = latest(&known, "alpine", None).expect_err("no version");
     assert!(matches!(error, LatestError::Untold { .. }));
-    assert_eq!(error.hint().as_deref(), Some("ask the registry: `imglife latest r.example/bases/alpine --probe`"));
+    assert_eq!(
+        error.hint().as_deref(),
+        Some("ask the registry: `imglife latest r.example/bases/alpine --probe`")
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_fails_or_holds_junk_fails_the_check() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
-    setting.files.fail(Call::List, PackageErrorKind::Unreachable);
-    assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::Packages(_))));
+    setting
+        .files
+        .fail(Call::List, PackageErrorKind::Unreachable);
+    assert!(matches!(
+        observe(&image(BASE), None, &setting.sources()).await,
+        Err(CheckError::Packages(_))
+    ));
     setting.files.recover();
-    setting.records.write_data(DataFile::Inventory, Bytes::from("{}")).await.expect("to write");
-    assert!(matches!(observe(&image(BASE), None, &setting.sources()).await, Err(CheckError::Inventory { .. })));
+    setting
+        .records
+        .write_data(DataFile::Inventory, Bytes::from("{}"))
+        .await
+        .expect("to write");
+    assert!(matches!(
+        observe(&image(BASE), None, &setting.sources()).await,
+        Err(CheckError::Inventory { .. })
+    ));
 }
 
 #[tokio::test]
 async fn findings_are_told_to_ci_servers() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
-    let report =
-        CheckReport { location: Some(Location { path: "docker/Dockerfile".to_owned(), line: 7 }), ..setting.check(OLD, STRICT).await };
-    let commands: String = report.annotations().iter().map(|annotation| annotation.command()).collect();
+    let report = CheckReport {
+        location: Some(Location {
+            path: "docker/Dockerfile".to_owned(),
+            line: 7,
+        }),
+        ..setting.check(OLD, STRICT).await
+    };
+    let commands: String = report
+        .annotations()
+        .iter()
+        .map(|annotation| annotation.command())
+        .collect();
     insta::assert_snapshot!(commands, @r"
     ::error file=docker/Dockerfile,line=7,title=Outdated base::r.example/bases/alpine:3.20.1-core1.0.0 is outdated: use r.example/bases/alpine:3.21.3-core1.0.0
     ::error file=docker/Dockerfile,line=7,title=End of life::r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01
@@ -331,14 +593,38 @@ async fn findings_are_told_to_ci_servers() {
             "r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01"
         ]
     );
-    let near = setting.check(BASE, Policy { max_days: Some(11), ..STRICT }).await;
-    let near_words =
-        "its support ends on 2026-12-01, in 10 days, and 11 are asked for: move to a base of a version that is supported for longer";
+    let near = setting
+        .check(
+            BASE,
+            Policy {
+                max_days: Some(11),
+                ..STRICT
+            },
+        )
+        .await;
+    let near_words = "its support ends on 2026-12-01, in 10 days, and 11 are asked for: move to a base of a version that is supported for longer";
     assert_eq!(near.violations(), [format!("{BASE}: {near_words}")]);
-    assert!(CheckReport { policy: Policy::default(), ..near }.violations().is_empty());
-    let issues: Vec<_> = report.issues().into_iter().map(|issue| (issue.check_name, issue.severity, issue.path, issue.line)).collect();
-    let expected = [("imglife/outdated-base", Severity::Minor), ("imglife/end-of-life", Severity::Critical)];
-    assert_eq!(issues, expected.map(|(rule, severity)| (rule, severity, "docker/Dockerfile".to_owned(), 7)));
+    assert!(
+        CheckReport {
+            policy: Policy::default(),
+            ..near
+        }
+        .violations()
+        .is_empty()
+    );
+    let issues: Vec<_> = report
+        .issues()
+        .into_iter()
+        .map(|issue| (issue.check_name, issue.severity, issue.path, issue.line))
+        .collect();
+    let expected = [
+        ("imglife/outdated-base", Severity::Minor),
+        ("imglife/end-of-life", Severity::Critical),
+    ];
+    assert_eq!(
+        issues,
+        expected.map(|(rule, severity)| (rule, severity, "docker/Dockerfile".to_owned(), 7))
+    );
     insta::assert_snapshot!(crate::report::dotenv::draw(&report.variables()), @"
     IMGLIFE_BASE=r.example/bases/alpine:3.20.1-core1.0.0
     IMGLIFE_LATEST=r.example/bases/alpine:3.21.3-core1.0.0
@@ -366,15 +652,34 @@ async fn the_newest_of_a_name_is_found_or_what_there_is_is_told() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
     let known = known(&setting.sources(), None).await.expect("known");
     for name in ["alpine", "r.example/bases/alpine"] {
-        assert_eq!(latest(&known, name, None).expect("a base"), image(BASE), "{name}");
+        assert_eq!(
+            latest(&known, name, None).expect("a base"),
+            image(BASE),
+            "{name}"
+        );
     }
-    assert_eq!(latest(&known, "alpine", Some("3.21")).expect("a base"), image(BASE));
-    assert!(matches!(latest(&known, "alpine", Some("3.20")), Err(LatestError::NoVersion { .. })));
+    assert_eq!(
+        latest(&known, "alpine", Some("3.21")).expect("a base"),
+        image(BASE)
+    );
+    assert!(matches!(
+        latest(&known, "alpine", Some("3.20")),
+        Err(LatestError::NoVersion { .. })
+    ));
     let error = latest(&known, "golang", None).expect_err("no base");
-    assert_eq!(error.hint().as_deref(), Some("name one of r.example/bases/alpine"));
+    assert_eq!(
+        error.hint().as_deref(),
+        Some("name one of r.example/bases/alpine")
+    );
     let mut twice = known.clone();
-    twice.bases.push(KnownBase { repository: "r.example/old/alpine".parse().expect("a repository"), ..known.bases[0].clone() });
-    assert!(matches!(latest(&twice, "alpine", None), Err(LatestError::Several { .. })));
+    twice.bases.push(KnownBase {
+        repository: "r.example/old/alpine".parse().expect("a repository"),
+        ..known.bases[0].clone()
+    });
+    assert!(matches!(
+        latest(&twice, "alpine", None),
+        Err(LatestError::Several { .. })
+    ));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What cleanup looks at: tags with what they name and their age, records, what upstreams and templates want. Reads only.
+//! What cleanup looks at: tags with what they name and their age, records, what upstreams and
+//! templates want. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +33,8 @@ pub struct World {
     /// As often as they were read. What any reading has counts.
     pub records: Vec<RecordsSeen>,
     pub has_bases: bool,
-    /// What records may name as a base: bases and mirrors, in scope or not, as [`Config::place`] has them.
+    /// What records may name as a base: bases and mirrors, in scope or not, as [`Config::place`]
+    /// has them.
     pub configured: BTreeSet<Repository>,
     /// Whether no record at all stops cleanup.
     pub require_records: bool,
@@ -53,9 +55,18 @@ pub enum RecordsSeen {
 impl World {
     /// Returns a world of which only the records are known.
     pub(super) fn new(config: &Config, records: RecordsSeen) -> World {
-        let require_records = config.retention.as_ref().is_none_or(|rules| rules.require_records);
-        let has_bases = config.build.as_ref().is_some_and(|build| !build.images.is_empty());
-        let configured = targets(config).iter().map(|target| config.place(&target.repository)).collect();
+        let require_records = config
+            .retention
+            .as_ref()
+            .is_none_or(|rules| rules.require_records);
+        let has_bases = config
+            .build
+            .as_ref()
+            .is_some_and(|build| !build.images.is_empty());
+        let configured = targets(config)
+            .iter()
+            .map(|target| config.place(&target.repository))
+            .collect();
         World {
             repositories: Vec::new(),
             records: vec![records],
@@ -69,12 +80,14 @@ impl World {
 }
 
 impl RecordsSeen {
-    /// Returns the records with the places that they name as [`Config::place`] has them, layouts resolved below the configuration's directory.
+    /// Returns the records with the places that they name as [`Config::place`] has them, layouts
+    /// resolved below the configuration's directory.
     pub(super) fn resolved(mut self, config: &Config) -> RecordsSeen {
         if let RecordsSeen::Read(reading) = &mut self {
             for record in &mut reading.records {
                 for image in record.base.iter_mut().chain([&mut record.image]) {
-                    image.repository = config.place(&image.repository.resolved_below(&config.directory));
+                    image.repository =
+                        config.place(&image.repository.resolved_below(&config.directory));
                 }
             }
         }
@@ -184,35 +197,76 @@ pub struct Observer<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Looks at everything that the repositories in scope need. What cannot be seen is part of the result, not a failure.
-pub async fn observe(config: &Config, scope: &Scope, records: RecordsSeen, observer: Observer<'_>) -> World {
+/// Looks at everything that the repositories in scope need. What cannot be seen is part of the
+/// result, not a failure.
+pub async fn observe(
+    config: &Config,
+    scope: &Scope,
+    records: RecordsSeen,
+    observer: Observer<'_>,
+) -> World {
     let records = records.resolved(config);
     let targets = scope.targets(config);
     let wanted = async {
-        let positions = targets.iter().flat_map(|target| target.entries.iter().copied()).collect();
-        let (identities, selections) = futures_util::join!(identities(config, observer), selections(config, positions, observer));
+        let positions = targets
+            .iter()
+            .flat_map(|target| target.entries.iter().copied())
+            .collect();
+        let (identities, selections) = futures_util::join!(
+            identities(config, observer),
+            selections(config, positions, observer)
+        );
         wanted(config, &targets, &identities, &selections)
     };
-    let ((wanted, mut warnings), (orphans, more)) = futures_util::join!(wanted, orphans(config, observer));
+    let ((wanted, mut warnings), (orphans, more)) =
+        futures_util::join!(wanted, orphans(config, observer));
     warnings.extend(more);
     let protections = Protections::of(records.records());
     let (looks, archives) = looks(config, &targets, wanted);
-    let look = &Look { observer, protections: &protections };
-    let looks = looks.into_iter().chain(archives).map(|seen| async move { look.at(seen).await });
-    let repositories = stream::iter(looks.collect::<Vec<_>>()).buffered(REPOSITORIES).collect().await;
-    World { repositories, orphans, warnings, ..World::new(config, records) }
+    let look = &Look {
+        observer,
+        protections: &protections,
+    };
+    let looks = looks
+        .into_iter()
+        .chain(archives)
+        .map(|seen| async move { look.at(seen).await });
+    let repositories = stream::iter(looks.collect::<Vec<_>>())
+        .buffered(REPOSITORIES)
+        .collect()
+        .await;
+    World {
+        repositories,
+        orphans,
+        warnings,
+        ..World::new(config, records)
+    }
 }
 
-/// Returns `world` with what the records name by now: others register images while a clean-up looks, which can take minutes.
-pub async fn observe_records(mut world: World, config: &Config, records: RecordsSeen, observer: Observer<'_>) -> World {
+/// Returns `world` with what the records name by now: others register images while a clean-up
+/// looks, which can take minutes.
+pub async fn observe_records(
+    mut world: World,
+    config: &Config,
+    records: RecordsSeen,
+    observer: Observer<'_>,
+) -> World {
     world.records.push(records.resolved(config));
     let protections = Protections::of(all(&world.records));
-    let look = &Look { observer, protections: &protections };
-    let looks = std::mem::take(&mut world.repositories).into_iter().map(|mut seen| async move {
-        look.look_at_pinned(&mut seen).await;
-        seen
-    });
-    world.repositories = stream::iter(looks.collect::<Vec<_>>()).buffered(REPOSITORIES).collect().await;
+    let look = &Look {
+        observer,
+        protections: &protections,
+    };
+    let looks = std::mem::take(&mut world.repositories)
+        .into_iter()
+        .map(|mut seen| async move {
+            look.look_at_pinned(&mut seen).await;
+            seen
+        });
+    world.repositories = stream::iter(looks.collect::<Vec<_>>())
+        .buffered(REPOSITORIES)
+        .collect()
+        .await;
     world
 }
 
@@ -226,35 +280,60 @@ fn looks(config: &Config, targets: &[Target], wanted: Vec<Wanted>) -> (Vec<Seen>
     let mut archives: BTreeMap<Repository, (Repository, u32)> = BTreeMap::new();
     let mut looks = Vec::with_capacity(targets.len());
     for (target, wanted) in targets.iter().zip(wanted) {
-        let role = if target.images.is_empty() { Role::Mirror } else { Role::Base };
-        let mut seen = Seen { rules: target.rules.clone(), wanted, ..unseen(config, target.repository.clone(), role) };
+        let role = if target.images.is_empty() {
+            Role::Mirror
+        } else {
+            Role::Base
+        };
+        let mut seen = Seen {
+            rules: target.rules.clone(),
+            wanted,
+            ..unseen(config, target.repository.clone(), role)
+        };
         for (archive, repository) in archives_of(target) {
             match repository {
                 Ok(repository) => {
-                    let (_, keep_days) = archives.entry(config.place(&repository)).or_insert_with(|| (repository.clone(), 0));
+                    let (_, keep_days) = archives
+                        .entry(config.place(&repository))
+                        .or_insert_with(|| (repository.clone(), 0));
                     *keep_days = archive.keep_days.max(*keep_days);
                     seen.archive.get_or_insert(repository);
                 }
                 Err(cause) => {
-                    seen.trouble = Some(Trouble::new(cause).hint("set `retention.archive.enabled: false` for it"));
+                    seen.trouble = Some(
+                        Trouble::new(cause).hint("set `retention.archive.enabled: false` for it"),
+                    );
                 }
             }
         }
         looks.push(seen);
     }
-    let archives = archives.into_values().map(|(repository, keep_days)| unseen(config, repository, Role::Archive { keep_days }));
+    let archives = archives
+        .into_values()
+        .map(|(repository, keep_days)| unseen(config, repository, Role::Archive { keep_days }));
     (looks, archives.collect())
 }
 
 /// Returns where the tags of a repository are archived, by each of its rules.
-pub(super) fn archives_of(target: &Target) -> impl Iterator<Item = (&Archive, Result<Repository, String>)> {
-    target.rules.iter().filter_map(|rules| rules.archive.as_ref()).map(|archive| {
-        let repository = match &target.repository {
-            Repository::Remote { path, .. } => archive.registry.join(path.as_str()).map_err(|error| error.to_string()),
-            Repository::Layout { .. } => Err("an OCI layout cannot be archived: it has no path on a registry".to_owned()),
-        };
-        (archive, repository)
-    })
+pub(super) fn archives_of(
+    target: &Target,
+) -> impl Iterator<Item = (&Archive, Result<Repository, String>)> {
+    target
+        .rules
+        .iter()
+        .filter_map(|rules| rules.archive.as_ref())
+        .map(|archive| {
+            let repository = match &target.repository {
+                Repository::Remote { path, .. } => archive
+                    .registry
+                    .join(path.as_str())
+                    .map_err(|error| error.to_string()),
+                Repository::Layout { .. } => {
+                    Err("an OCI layout cannot be archived: it has no path on a registry".to_owned())
+                }
+            };
+            (archive, repository)
+        })
 }
 
 pub(super) fn unseen(config: &Config, repository: Repository, role: Role) -> Seen {
@@ -282,7 +361,9 @@ pub(super) struct Look<'a> {
 impl Look<'_> {
     async fn at(&self, mut seen: Seen) -> Seen {
         let repository = seen.repository.clone();
-        self.observer.progress.event(Event::Observing { what: &format!("tags of {repository}") });
+        self.observer.progress.event(Event::Observing {
+            what: &format!("tags of {repository}"),
+        });
         // The age of a base is in its images; an archive's is in its tags.
         let listing = if seen.role == Role::Mirror {
             self.observer.store.dated_tags(&repository).await
@@ -296,20 +377,27 @@ impl Look<'_> {
                 return seen;
             }
         };
-        self.observer.progress.event(Event::Observing { what: &format!("images of {repository}") });
+        self.observer.progress.event(Event::Observing {
+            what: &format!("images of {repository}"),
+        });
         let reads = listing.into_iter().map(|tag| {
             let date = tag.pushed_at.filter(|_| seen.role == Role::Mirror);
             self.read(&repository, tag.tag, date)
         });
         let read: Vec<(TagImage, Clue)> = stream::iter(reads).buffered(LOOKS).collect().await;
-        let (tags, clues): (Vec<TagImage>, Vec<(Tag, Clue)>) = read.into_iter().map(|(tag, clue)| (tag.clone(), (tag.tag, clue))).unzip();
+        let (tags, clues): (Vec<TagImage>, Vec<(Tag, Clue)>) = read
+            .into_iter()
+            .map(|(tag, clue)| (tag.clone(), (tag.tag, clue)))
+            .unzip();
         seen.listing = Ok(tags);
         self.look_at_pinned(&mut seen).await;
         self.look_for_subjects(&mut seen).await;
         if seen.role == Role::Base {
             self.date(&mut seen, clues.into_iter().collect()).await;
         }
-        let goes = judge(&seen, self.protections, self.observer.now).values().any(|verdict| matches!(verdict, Verdict::Condemn(_)));
+        let goes = judge(&seen, self.protections, self.observer.now)
+            .values()
+            .any(|verdict| matches!(verdict, Verdict::Condemn(_)));
         if goes && seen.trouble.is_none() {
             match self.observer.store.deletions(&repository).await {
                 Ok(deletions) => seen.deletions = deletions,
@@ -319,8 +407,18 @@ impl Look<'_> {
         seen
     }
 
-    pub(super) async fn read(&self, repository: &Repository, tag: Tag, date: Option<DateTime<Utc>>) -> (TagImage, Clue) {
-        let read = tree::read(self.observer.store, repository, &Reference::Tag(tag.clone())).await;
+    pub(super) async fn read(
+        &self,
+        repository: &Repository,
+        tag: Tag,
+        date: Option<DateTime<Utc>>,
+    ) -> (TagImage, Clue) {
+        let read = tree::read(
+            self.observer.store,
+            repository,
+            &Reference::Tag(tag.clone()),
+        )
+        .await;
         let (image, clue) = match read {
             Ok(Some((tree, clue))) => (Ok(tree), clue),
             Ok(None) => (Err(Unseen::Absent), Clue::Nowhere),
@@ -331,13 +429,24 @@ impl Look<'_> {
 
     /// Looks at images that records name by digest and that no tag leads to.
     async fn look_at_pinned(&self, seen: &mut Seen) {
-        let Some(named) = self.protections.digests_in.get(&seen.place) else { return };
+        let Some(named) = self.protections.digests_in.get(&seen.place) else {
+            return;
+        };
         let trees = seen.tags().flat_map(|tag| &tag.image).chain(&seen.pinned);
         let known: BTreeSet<&Digest> = trees.flat_map(Tree::digests).collect();
-        let unknown: Vec<Digest> = named.iter().filter(|digest| !known.contains(*digest)).map(|digest| (*digest).clone()).collect();
+        let unknown: Vec<Digest> = named
+            .iter()
+            .filter(|digest| !known.contains(*digest))
+            .map(|digest| (*digest).clone())
+            .collect();
         let repository = &seen.repository;
-        let reads = unknown.into_iter().map(|digest| async move { tree::read(self.observer.store, repository, &digest.into()).await });
-        let read: Vec<_> = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
+        let reads = unknown.into_iter().map(|digest| async move {
+            tree::read(self.observer.store, repository, &digest.into()).await
+        });
+        let read: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
+            .buffer_unordered(LOOKS)
+            .collect()
+            .await;
         for result in read {
             match result {
                 Ok(found) => seen.pinned.extend(found.map(|(tree, _)| tree)),
@@ -348,35 +457,79 @@ impl Look<'_> {
 
     /// Looks whether what attachments are attached to is there, where no tag leads to it.
     async fn look_for_subjects(&self, seen: &mut Seen) {
-        let known: BTreeSet<Tag> = seen.tags().flat_map(|tag| &tag.image).flat_map(|tree| tree.digests()).map(Tag::of_referrers).collect();
-        let unknown: BTreeSet<Tag> = seen.tags().filter_map(|tag| subject(&tag.tag)).filter(|tag| !known.contains(tag)).collect();
+        let known: BTreeSet<Tag> = seen
+            .tags()
+            .flat_map(|tag| &tag.image)
+            .flat_map(|tree| tree.digests())
+            .map(Tag::of_referrers)
+            .collect();
+        let unknown: BTreeSet<Tag> = seen
+            .tags()
+            .filter_map(|tag| subject(&tag.tag))
+            .filter(|tag| !known.contains(tag))
+            .collect();
         let repository = &seen.repository;
         let looks = unknown.into_iter().filter_map(|tag| {
             // Of longer digests a tag holds only the beginning.
-            let digest: Digest = format!("sha256:{}", tag.as_str().strip_prefix("sha256-")?).parse().ok()?;
-            Some(async move { (tag, self.observer.store.resolve(repository, &digest.into()).await) })
+            let digest: Digest = format!("sha256:{}", tag.as_str().strip_prefix("sha256-")?)
+                .parse()
+                .ok()?;
+            Some(async move {
+                (
+                    tag,
+                    self.observer
+                        .store
+                        .resolve(repository, &digest.into())
+                        .await,
+                )
+            })
         });
-        let found: Vec<_> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
-        seen.gone = found.into_iter().filter(|(_, found)| matches!(found, Ok(None))).map(|(tag, _)| tag).collect();
+        let found: Vec<_> = stream::iter(looks.collect::<Vec<_>>())
+            .buffer_unordered(LOOKS)
+            .collect()
+            .await;
+        seen.gone = found
+            .into_iter()
+            .filter(|(_, found)| matches!(found, Ok(None)))
+            .map(|(tag, _)| tag)
+            .collect();
     }
 
-    /// Finds out how old the images of a base are, where that matters. Images that are made of the same are looked at once.
+    /// Finds out how old the images of a base are, where that matters. Images that are made of the
+    /// same are looked at once.
     pub(super) async fn date(&self, seen: &mut Seen, clues: BTreeMap<Tag, Clue>) {
         let undecided = undecided(seen, self.protections, Ages::Open, self.observer.now);
-        let clues: BTreeMap<Tag, Clue> = clues.into_iter().filter(|(tag, _)| undecided.contains(tag)).collect();
-        let distinct: BTreeMap<&Digest, &Clue> = clues.values().filter_map(|clue| Some((clue.digest()?, clue))).collect();
+        let clues: BTreeMap<Tag, Clue> = clues
+            .into_iter()
+            .filter(|(tag, _)| undecided.contains(tag))
+            .collect();
+        let distinct: BTreeMap<&Digest, &Clue> = clues
+            .values()
+            .filter_map(|clue| Some((clue.digest()?, clue)))
+            .collect();
         let repository = &seen.repository;
         let looks = distinct.into_iter().map(|(digest, clue)| async move {
             // What cannot be read has no age, which keeps it as far as its age goes.
-            let created = tree::created(self.observer.store, repository, clue, self.observer.memory).await;
+            let created =
+                tree::created(self.observer.store, repository, clue, self.observer.memory).await;
             (digest, created.ok().flatten())
         });
         let told: BTreeMap<&Digest, Option<DateTime<Utc>>> =
-            stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS).collect().await;
-        for tag in seen.listing.iter_mut().flatten().filter(|tag| tag.date.is_none()) {
+            stream::iter(looks.collect::<Vec<_>>())
+                .buffer_unordered(LOOKS)
+                .collect()
+                .await;
+        for tag in seen
+            .listing
+            .iter_mut()
+            .flatten()
+            .filter(|tag| tag.date.is_none())
+        {
             tag.date = match clues.get(&tag.tag) {
                 Some(Clue::Told(created)) => Some(*created),
-                Some(clue) => clue.digest().and_then(|digest| told.get(digest).copied().flatten()),
+                Some(clue) => clue
+                    .digest()
+                    .and_then(|digest| told.get(digest).copied().flatten()),
                 None => None,
             };
         }
@@ -396,7 +549,11 @@ pub(super) fn wanted(
     for target in targets {
         let mut wanted = Wanted::default();
         let at = config.place(&target.repository);
-        for (position, image) in config.build.iter().flat_map(|build| build.images.iter().enumerate()) {
+        for (position, image) in config
+            .build
+            .iter()
+            .flat_map(|build| build.images.iter().enumerate())
+        {
             let identity = identities.get(position);
             if target.images.contains(&position) {
                 wanted.aliases.extend(image.aliases.iter().cloned());
@@ -407,7 +564,9 @@ pub(super) fn wanted(
                 }
             }
             match identity {
-                Some(Ok(identity)) if is_at(&identity.base, &at) => drop(wanted.used.insert(identity.base_tag.clone())),
+                Some(Ok(identity)) if is_at(&identity.base, &at) => {
+                    drop(wanted.used.insert(identity.base_tag.clone()))
+                }
                 Some(Err(trouble)) if is_at(&image.mirror_image, &at) => match &image.mirror_tag {
                     Some(tag) => drop(wanted.used.insert(tag.clone())),
                     None => wanted.build_unknown = Some(trouble.cause.clone()),
@@ -415,17 +574,26 @@ pub(super) fn wanted(
                 _ => {}
             }
         }
-        for (entry, selected) in selections.iter().filter(|(position, _)| target.entries.contains(position)) {
+        for (entry, selected) in selections
+            .iter()
+            .filter(|(position, _)| target.entries.contains(position))
+        {
             match selected {
                 Ok(tags) => wanted.selected.extend(tags.iter().cloned()),
                 Err(cause) => {
-                    warnings.push(format!("all tags of {} are kept: sync.entries[{entry}]: {cause}", target.repository));
+                    warnings.push(format!(
+                        "all tags of {} are kept: sync.entries[{entry}]: {cause}",
+                        target.repository
+                    ));
                     wanted.upstream_unknown = Some(cause.clone());
                 }
             }
         }
         if let Some(cause) = &wanted.build_unknown {
-            warnings.push(format!("all tags of {} are kept: {cause}", target.repository));
+            warnings.push(format!(
+                "all tags of {} are kept: {cause}",
+                target.repository
+            ));
         }
         all.push(wanted);
     }
@@ -434,7 +602,16 @@ pub(super) fn wanted(
 
 async fn identities(config: &Config, observer: Observer<'_>) -> Vec<Result<Identity, Trouble>> {
     match &config.build {
-        Some(build) => identify(config, build, &(0..build.images.len()).collect(), observer.store, observer.progress).await,
+        Some(build) => {
+            identify(
+                config,
+                build,
+                &(0..build.images.len()).collect(),
+                observer.store,
+                observer.progress,
+            )
+            .await
+        }
         None => Vec::new(),
     }
 }
@@ -443,34 +620,68 @@ async fn identities(config: &Config, observer: Observer<'_>) -> Vec<Result<Ident
 pub(super) type Selected = (usize, Result<BTreeSet<Tag>, String>);
 
 /// Returns the tags that the entries at `positions` select.
-pub(super) async fn selections(config: &Config, positions: BTreeSet<usize>, observer: Observer<'_>) -> Vec<Selected> {
-    let Some(sync) = &config.sync else { return Vec::new() };
-    let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
-    let selected = sync::selections(&entries, observer.store, observer.progress, observer.now).await;
-    positions.into_iter().zip(selected.into_iter().map(|tags| tags.map_err(|trouble| trouble.cause))).collect()
+pub(super) async fn selections(
+    config: &Config,
+    positions: BTreeSet<usize>,
+    observer: Observer<'_>,
+) -> Vec<Selected> {
+    let Some(sync) = &config.sync else {
+        return Vec::new();
+    };
+    let entries: Vec<&Entry> = positions
+        .iter()
+        .map(|&position| &sync.entries[position])
+        .collect();
+    let selected =
+        sync::selections(&entries, observer.store, observer.progress, observer.now).await;
+    positions
+        .into_iter()
+        .zip(
+            selected
+                .into_iter()
+                .map(|tags| tags.map_err(|trouble| trouble.cause)),
+        )
+        .collect()
 }
 
 /// Returns the repositories beside the bases that the configuration does not name, with warnings.
 async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, Vec<String>) {
     let (mut orphans, mut warnings) = (BTreeSet::new(), Vec::new());
-    let Some(build) = &config.build else { return (Vec::new(), warnings) };
+    let Some(build) = &config.build else {
+        return (Vec::new(), warnings);
+    };
     let targets = targets(config);
     let mut known: BTreeSet<Repository> = targets.iter().flat_map(Target::archives).collect();
     known.extend(targets.iter().map(|target| target.repository.clone()));
     known.extend(build.images.iter().map(|image| image.mirror_image.clone()));
-    let known: BTreeSet<Repository> = known.iter().map(|repository| config.place(repository)).collect();
+    let known: BTreeSet<Repository> = known
+        .iter()
+        .map(|repository| config.place(repository))
+        .collect();
     let mut asked: BTreeSet<String> = BTreeSet::new();
     for image in &build.images {
         let repository = &image.repository;
         let whole = repository.to_string();
-        let parent = whole.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned());
+        let parent = whole
+            .rsplit_once('/')
+            .map_or_else(String::new, |(parent, _)| parent.to_owned());
         if !asked.insert(parent) {
             continue;
         }
-        observer.progress.event(Event::Observing { what: &format!("repositories beside {repository}") });
+        observer.progress.event(Event::Observing {
+            what: &format!("repositories beside {repository}"),
+        });
         match observer.store.repositories_beside(repository).await {
-            Ok(found) => orphans.extend(found.into_iter().flatten().filter(|found| !known.contains(&config.place(found)))),
-            Err(error) => warnings.push(format!("whether there are orphans is not known: {}", chain(&error))),
+            Ok(found) => orphans.extend(
+                found
+                    .into_iter()
+                    .flatten()
+                    .filter(|found| !known.contains(&config.place(found))),
+            ),
+            Err(error) => warnings.push(format!(
+                "whether there are orphans is not known: {}",
+                chain(&error)
+            )),
         }
     }
     (orphans.into_iter().collect(), warnings)

@@ -128,7 +128,12 @@ pub(super) struct GroupReport {
 impl GroupReport {
     pub(super) fn new(group: &Group, outcome: Outcome) -> GroupReport {
         let planned = outcome == Outcome::Planned;
-        let archived = group.archive.iter().filter(|_| planned).map(|(tag, image)| (tag.clone(), image.clone())).collect();
+        let archived = group
+            .archive
+            .iter()
+            .filter(|_| planned)
+            .map(|(tag, image)| (tag.clone(), image.clone()))
+            .collect();
         GroupReport {
             digest: group.digest.clone(),
             tags: group.tags.clone(),
@@ -175,7 +180,11 @@ fn undated(planned: &RepositoryPlan) -> Option<String> {
 }
 
 impl CleanupReport {
-    pub(super) fn new(mode: Mode, plan: &Plan, repositories: Vec<RepositoryReport>) -> CleanupReport {
+    pub(super) fn new(
+        mode: Mode,
+        plan: &Plan,
+        repositories: Vec<RepositoryReport>,
+    ) -> CleanupReport {
         let mut report = CleanupReport {
             guard: plan.guard.clone(),
             orphans: plan.orphans.clone(),
@@ -188,11 +197,20 @@ impl CleanupReport {
             report.add(repository);
         }
         // As people read versions, the newest first.
-        let order = |image: &Repository, tag: &Tag| (image.clone(), Reverse(TagVersion::of(tag.as_str())));
-        report.kept.sort_by_cached_key(|kept| order(&kept.image, &kept.tag));
-        report.deleted.sort_by_cached_key(|deleted| order(&deleted.image, &deleted.tag));
-        report.archived.sort_by_cached_key(|archived| order(&archived.image, &archived.tag));
-        report.failed.sort_by_cached_key(|failed| order(&failed.image, &failed.tag));
+        let order =
+            |image: &Repository, tag: &Tag| (image.clone(), Reverse(TagVersion::of(tag.as_str())));
+        report
+            .kept
+            .sort_by_cached_key(|kept| order(&kept.image, &kept.tag));
+        report
+            .deleted
+            .sort_by_cached_key(|deleted| order(&deleted.image, &deleted.tag));
+        report
+            .archived
+            .sort_by_cached_key(|archived| order(&archived.image, &archived.tag));
+        report
+            .failed
+            .sort_by_cached_key(|failed| order(&failed.image, &failed.tag));
         report
     }
 
@@ -222,47 +240,92 @@ impl CleanupReport {
         let image = repository.repository;
         self.totals.kept += repository.kept.len();
         self.totals.examined += repository.kept.len();
-        self.kept.extend(repository.kept.into_iter().map(|(tag, digest, reason)| KeptTag { image: image.clone(), tag, digest, reason }));
-        let stuck = self.kept.iter().filter(|kept| kept.image == image && kept.reason == Kept::NotDeletable).count();
+        self.kept.extend(
+            repository
+                .kept
+                .into_iter()
+                .map(|(tag, digest, reason)| KeptTag {
+                    image: image.clone(),
+                    tag,
+                    digest,
+                    reason,
+                }),
+        );
+        let stuck = self
+            .kept
+            .iter()
+            .filter(|kept| kept.image == image && kept.reason == Kept::NotDeletable)
+            .count();
         if stuck > 0 {
             self.warnings
                 .push(format!("{image}: the registry deletes nothing, so {stuck} tags stay that would go; its settings may allow it"));
         }
         if let Some(error) = repository.trouble {
             self.totals.errors += 1;
-            self.errors.push(FailedRepository { image: image.clone(), error });
+            self.errors.push(FailedRepository {
+                image: image.clone(),
+                error,
+            });
         }
-        self.warnings.extend(repository.warnings.into_iter().map(|warning| format!("{image}: {warning}")));
+        self.warnings.extend(
+            repository
+                .warnings
+                .into_iter()
+                .map(|warning| format!("{image}: {warning}")),
+        );
         if repository.freed_files > 0 {
-            tracing::info!("{image}: removed {} files that nothing refers to", repository.freed_files);
+            tracing::info!(
+                "{image}: removed {} files that nothing refers to",
+                repository.freed_files
+            );
         }
         self.freed_bytes += repository.freed_bytes;
         self.parts += repository.parts;
         for group in repository.groups {
             let digest = group.digest;
             self.totals.archived += group.archived.len();
-            self.archived.extend(group.archived.into_iter().map(|(tag, archive)| ArchivedTag {
-                image: image.clone(),
-                tag,
-                digest: digest.clone(),
-                archive,
-            }));
+            self.archived.extend(
+                group
+                    .archived
+                    .into_iter()
+                    .map(|(tag, archive)| ArchivedTag {
+                        image: image.clone(),
+                        tag,
+                        digest: digest.clone(),
+                        archive,
+                    }),
+            );
             for (tag, reason) in group.tags {
                 self.totals.examined += 1;
                 let (image, digest) = (image.clone(), digest.clone());
                 match &group.outcome {
                     Outcome::Failed(trouble) if !group.gone.contains(&tag) => {
                         self.totals.errors += 1;
-                        self.failed.push(FailedTag { image, tag, digest, error: trouble.clone() });
+                        self.failed.push(FailedTag {
+                            image,
+                            tag,
+                            digest,
+                            error: trouble.clone(),
+                        });
                     }
                     Outcome::NotStarted => self.totals.not_done += 1,
                     Outcome::Stays(reason) => {
                         self.totals.kept += 1;
-                        self.kept.push(KeptTag { image, tag, digest: Some(digest), reason: reason.clone() });
+                        self.kept.push(KeptTag {
+                            image,
+                            tag,
+                            digest: Some(digest),
+                            reason: reason.clone(),
+                        });
                     }
                     Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
                         self.totals.deleted += 1;
-                        self.deleted.push(DeletedTag { image, tag, digest, reason });
+                        self.deleted.push(DeletedTag {
+                            image,
+                            tag,
+                            digest,
+                            reason,
+                        });
                     }
                 }
             }
@@ -271,7 +334,11 @@ impl CleanupReport {
 
     /// Returns how the command ends on this report.
     pub fn exit(&self) -> Exit {
-        if self.totals.errors > 0 || self.guard.is_some() { Exit::Failed } else { Exit::Done }
+        if self.totals.errors > 0 || self.guard.is_some() {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
     }
 
     /// Returns the report for people.
@@ -279,8 +346,16 @@ impl CleanupReport {
         let mut blocks = Vec::new();
         let rows = self.rows();
         if !rows.is_empty() {
-            let columns: &[&str] = if self.mode == Mode::List { &[] } else { &["Image", "Result", "Reason"] };
-            blocks.push(Block::Table(Table { title: None, columns: columns.iter().map(|column| (*column).to_owned()).collect(), rows }));
+            let columns: &[&str] = if self.mode == Mode::List {
+                &[]
+            } else {
+                &["Image", "Result", "Reason"]
+            };
+            blocks.push(Block::Table(Table {
+                title: None,
+                columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+                rows,
+            }));
         }
         let lines = self.lines();
         if !lines.is_empty() {
@@ -294,13 +369,41 @@ impl CleanupReport {
 
     fn rows(&self) -> Vec<Vec<Cell>> {
         let row = |image: &Repository, tag: &Tag, result: Cell, reason: String| {
-            vec![Cell::plain(format!("{image}:{tag}")), result, Cell::plain(reason)]
+            vec![
+                Cell::plain(format!("{image}:{tag}")),
+                result,
+                Cell::plain(reason),
+            ]
         };
-        let word = if self.dry_run { Cell::plain("to delete") } else { Cell::toned("deleted", Tone::Good) };
-        let deleted = self.deleted.iter().map(|deleted| row(&deleted.image, &deleted.tag, word.clone(), deleted.reason.words().to_owned()));
-        let failed =
-            self.failed.iter().map(|failed| row(&failed.image, &failed.tag, Cell::toned("failed", Tone::Bad), failed.error.cause.clone()));
-        let kept = self.kept.iter().map(|kept| row(&kept.image, &kept.tag, Cell::toned("kept", Tone::Quiet), kept.reason.words()));
+        let word = if self.dry_run {
+            Cell::plain("to delete")
+        } else {
+            Cell::toned("deleted", Tone::Good)
+        };
+        let deleted = self.deleted.iter().map(|deleted| {
+            row(
+                &deleted.image,
+                &deleted.tag,
+                word.clone(),
+                deleted.reason.words().to_owned(),
+            )
+        });
+        let failed = self.failed.iter().map(|failed| {
+            row(
+                &failed.image,
+                &failed.tag,
+                Cell::toned("failed", Tone::Bad),
+                failed.error.cause.clone(),
+            )
+        });
+        let kept = self.kept.iter().map(|kept| {
+            row(
+                &kept.image,
+                &kept.tag,
+                Cell::toned("kept", Tone::Quiet),
+                kept.reason.words(),
+            )
+        });
         match self.mode {
             Mode::List => deleted.collect(),
             Mode::DryRun | Mode::Apply => deleted.chain(failed).chain(kept).collect(),
@@ -308,16 +411,37 @@ impl CleanupReport {
     }
 
     fn lines(&self) -> Vec<String> {
-        let guard = self.guard.iter().map(|guard| Problem::error("guard", "nothing is deleted", guard));
-        let repositories = self.errors.iter().map(|failed| Problem::error("repositories", failed.image.to_string(), &failed.error));
-        let tags = self.failed.iter().map(|failed| Problem::error("tags", format!("{}:{}", failed.image, failed.tag), &failed.error));
+        let guard = self
+            .guard
+            .iter()
+            .map(|guard| Problem::error("guard", "nothing is deleted", guard));
+        let repositories = self
+            .errors
+            .iter()
+            .map(|failed| Problem::error("repositories", failed.image.to_string(), &failed.error));
+        let tags = self.failed.iter().map(|failed| {
+            Problem::error(
+                "tags",
+                format!("{}:{}", failed.image, failed.tag),
+                &failed.error,
+            )
+        });
         let mut lines = problems::lines(guard.chain(repositories).chain(tags));
-        lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
+        lines.extend(
+            self.warnings
+                .iter()
+                .map(|warning| format!("warning: {warning}")),
+        );
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
-        lines.extend(self.orphans.iter().map(|orphan| format!("note: {orphan} is not in the configuration; it is left alone")));
+        lines.extend(
+            self.orphans.iter().map(|orphan| {
+                format!("note: {orphan} is not in the configuration; it is left alone")
+            }),
+        );
         let is_remote = |deleted: &DeletedTag| matches!(deleted.image, Repository::Remote { .. });
         if self.mode == Mode::Apply && self.deleted.iter().any(is_remote) {
-            lines.push("note: registries free the space by their own garbage collection".to_owned());
+            lines
+                .push("note: registries free the space by their own garbage collection".to_owned());
         }
         if self.mode != Mode::Apply && self.deleted.iter().any(is_remote) {
             lines.push("note: what a registry deletes is asked by the real run only; this assumes that it deletes by tag".to_owned());
@@ -328,17 +452,45 @@ impl CleanupReport {
     fn summary(&self) -> Summary {
         let totals = &self.totals;
         let mut examined = SummaryRow::new("Tags examined", totals.examined);
-        let deleted = SummaryRow::new(if self.dry_run { "To delete" } else { "Deleted" }, totals.deleted);
+        let deleted = SummaryRow::new(
+            if self.dry_run { "To delete" } else { "Deleted" },
+            totals.deleted,
+        );
         let freed = (self.freed_bytes > 0).then(|| human_bytes(self.freed_bytes));
         examined.children = vec![
-            SummaryRow { extra: freed, ..deleted },
-            SummaryRow::new(if self.dry_run { "To archive" } else { "Archived" }, totals.archived),
+            SummaryRow {
+                extra: freed,
+                ..deleted
+            },
+            SummaryRow::new(
+                if self.dry_run {
+                    "To archive"
+                } else {
+                    "Archived"
+                },
+                totals.archived,
+            ),
             SummaryRow::new("Kept", totals.kept),
-            SummaryRow { tone: if totals.errors > 0 { Tone::Bad } else { Tone::Plain }, ..SummaryRow::new("Errors", totals.errors) },
+            SummaryRow {
+                tone: if totals.errors > 0 {
+                    Tone::Bad
+                } else {
+                    Tone::Plain
+                },
+                ..SummaryRow::new("Errors", totals.errors)
+            },
         ];
         if totals.not_done > 0 {
-            examined.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", totals.not_done) });
+            examined.children.push(SummaryRow {
+                tone: Tone::Warning,
+                ..SummaryRow::new("Not done", totals.not_done)
+            });
         }
-        Summary { title: "Cleanup".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows: vec![examined] }
+        Summary {
+            title: "Cleanup".to_owned(),
+            dry_run: self.dry_run,
+            duration: Some(self.duration),
+            rows: vec![examined],
+        }
     }
 }

@@ -11,7 +11,9 @@ use super::*;
 use crate::config::Config;
 use crate::error::Exit;
 use crate::model::manifest::media_type;
-use crate::model::{Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Tag, Variables};
+use crate::model::{
+    Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Tag, Variables,
+};
 use crate::packages::{Reading, Unreadable};
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, PlaceErrorKind};
@@ -24,12 +26,23 @@ mod registering;
 mod running;
 mod standing;
 
-const DIGEST_ONLY: Deletions = Deletions { tags: Ability::Missing, manifests: Ability::Present };
-const TAGS_ONLY: Deletions = Deletions { tags: Ability::Present, manifests: Ability::Missing };
-const NOTHING: Deletions = Deletions { tags: Ability::Missing, manifests: Ability::Missing };
+const DIGEST_ONLY: Deletions = Deletions {
+    tags: Ability::Missing,
+    manifests: Ability::Present,
+};
+const TAGS_ONLY: Deletions = Deletions {
+    tags: Ability::Present,
+    manifests: Ability::Missing,
+};
+const NOTHING: Deletions = Deletions {
+    tags: Ability::Missing,
+    manifests: Ability::Missing,
+};
 
 fn now() -> DateTime<Utc> {
-    Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time")
+    Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0)
+        .single()
+        .expect("a time")
 }
 
 fn repository(text: &str) -> Repository {
@@ -41,12 +54,16 @@ fn tag(text: &str) -> Tag {
 }
 
 fn config(yaml: &str) -> Config {
-    let source = crate::config::SourceText { name: "imglife.yaml".to_owned(), text: yaml.to_owned() };
+    let source = crate::config::SourceText {
+        name: "imglife.yaml".to_owned(),
+        text: yaml.to_owned(),
+    };
     crate::config::load(&source, Path::new("/"), &Variables::default()).expect("a configuration")
 }
 
 /// A mirror of which `sync` wants nothing but the tag `9`.
-const MIRROR: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '9' }] }\n";
+const MIRROR: &str =
+    "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '9' }] }\n";
 
 fn mirror(rules: &str) -> Config {
     config(&format!("{MIRROR}retention: {{ {rules} }}\n"))
@@ -60,7 +77,10 @@ struct Sample {
 
 impl Sample {
     fn new(at: &str, deletions: Deletions) -> Sample {
-        Sample { store: Arc::new(MemoryPlace::default().deleting(deletions)), at: repository(at) }
+        Sample {
+            store: Arc::new(MemoryPlace::default().deleting(deletions)),
+            at: repository(at),
+        }
     }
 
     /// A mirror with these tags, oldest first, each with an image of its own that is a year old.
@@ -79,23 +99,47 @@ impl Sample {
     }
 
     async fn put(&self, manifest: serde_json::Value) -> Digest {
-        let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256).expect("a manifest");
-        self.store.put_manifest(&self.at, &manifest.digest.clone().into(), &manifest).await.expect("a manifest");
+        let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256)
+            .expect("a manifest");
+        self.store
+            .put_manifest(&self.at, &manifest.digest.clone().into(), &manifest)
+            .await
+            .expect("a manifest");
         manifest.digest
     }
 
     async fn image(&self, content: &str, labels: serde_json::Value) -> Digest {
         let content = json!({ "os": "linux", "architecture": "amd64", "config": { "Labels": labels }, "text": content }).to_string();
-        let config = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(content.as_bytes()), content.len() as u64);
-        self.store.put_blob(&self.at, &config, &InMemory(Bytes::from(content)), None).await.expect("a blob");
+        let config = Descriptor::new(
+            media_type::OCI_CONFIG,
+            Digest::sha256(content.as_bytes()),
+            content.len() as u64,
+        );
+        self.store
+            .put_blob(&self.at, &config, &InMemory(Bytes::from(content)), None)
+            .await
+            .expect("a blob");
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] })).await
     }
 
     /// Puts what refers to a manifest, as a signature does.
     async fn referrer(&self, subject: &Digest) -> Digest {
-        let config = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::sha256(b"{}"), 2);
-        self.store.put_blob(&self.at, &config, &InMemory(Bytes::from_static(b"{}")), None).await.expect("a blob");
-        let subject = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
+        let config = Descriptor::new(
+            "application/vnd.oci.empty.v1+json",
+            Digest::sha256(b"{}"),
+            2,
+        );
+        self.store
+            .put_blob(
+                &self.at,
+                &config,
+                &InMemory(Bytes::from_static(b"{}")),
+                None,
+            )
+            .await
+            .expect("a blob");
+        let subject =
+            json!({ "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 });
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject }))
             .await
     }
@@ -113,13 +157,27 @@ impl Sample {
     }
 
     async fn tag(&self, name: &str, digest: &Digest, days: i64) {
-        let manifest = self.store.manifest(&self.at, &digest.clone().into()).await.expect("to read").expect("a manifest");
-        self.store.put_manifest(&self.at, &Reference::Tag(tag(name)), &manifest).await.expect("a tag");
-        self.store.date_tag(&self.at, &tag(name), now() - TimeDelta::days(days));
+        let manifest = self
+            .store
+            .manifest(&self.at, &digest.clone().into())
+            .await
+            .expect("to read")
+            .expect("a manifest");
+        self.store
+            .put_manifest(&self.at, &Reference::Tag(tag(name)), &manifest)
+            .await
+            .expect("a tag");
+        self.store
+            .date_tag(&self.at, &tag(name), now() - TimeDelta::days(days));
     }
 
     async fn tags_of(&self, at: &Repository) -> BTreeSet<String> {
-        let tags = self.store.tags(at).await.expect("to list").unwrap_or_default();
+        let tags = self
+            .store
+            .tags(at)
+            .await
+            .expect("to list")
+            .unwrap_or_default();
         tags.into_iter().map(|seen| seen.tag.to_string()).collect()
     }
 
@@ -128,12 +186,21 @@ impl Sample {
     }
 
     async fn has(&self, digest: &Digest) -> bool {
-        self.store.resolve(&self.at, &digest.clone().into()).await.expect("to look").is_some()
+        self.store
+            .resolve(&self.at, &digest.clone().into())
+            .await
+            .expect("to look")
+            .is_some()
     }
 
     async fn world(&self, config: &Config, records: RecordsSeen) -> World {
         let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
-        let observer = Observer { store: &*self.store, memory: &*memory, progress: &*progress, now: now() };
+        let observer = Observer {
+            store: &*self.store,
+            memory: &*memory,
+            progress: &*progress,
+            now: now(),
+        };
         observe(config, &Scope::default(), records, observer).await
     }
 
@@ -145,21 +212,46 @@ impl Sample {
         self.run_by(config, records, &policy()).await
     }
 
-    async fn run_by(&self, config: &Config, records: RecordsSeen, policy: &Policy) -> CleanupReport {
+    async fn run_by(
+        &self,
+        config: &Config,
+        records: RecordsSeen,
+        policy: &Policy,
+    ) -> CleanupReport {
         let plan = plan(&self.world(config, records).await, policy);
         self.execute(&plan, Mode::Apply).await
     }
 
     async fn execute(&self, plan: &Plan, mode: Mode) -> CleanupReport {
-        self.execute_beside(plan, mode, &RecordsSeen::NotConfigured).await
+        self.execute_beside(plan, mode, &RecordsSeen::NotConfigured)
+            .await
     }
 
     /// Executes a plan while the records are these.
-    async fn execute_beside(&self, plan: &Plan, mode: Mode, records: &dyn RecordsSource) -> CleanupReport {
-        let (progress, cancel, config) = (crate::progress::silent(), CancellationToken::new(), config(MIRROR));
+    async fn execute_beside(
+        &self,
+        plan: &Plan,
+        mode: Mode,
+        records: &dyn RecordsSource,
+    ) -> CleanupReport {
+        let (progress, cancel, config) = (
+            crate::progress::silent(),
+            CancellationToken::new(),
+            config(MIRROR),
+        );
         let mut watch = Watch::new(&config, records, false);
         watch.fresh_for = std::time::Duration::ZERO;
-        execute(plan, &Execution { mode, store: self.store.clone(), records: &watch, progress, cancel }).await
+        execute(
+            plan,
+            &Execution {
+                mode,
+                store: self.store.clone(),
+                records: &watch,
+                progress,
+                cancel,
+            },
+        )
+        .await
     }
 
     /// Returns why a tag stays by the plan; `None` when it goes.
@@ -170,14 +262,33 @@ impl Sample {
 }
 
 fn policy() -> Policy {
-    Policy { now: now(), max_delete_percent: Some(100), is_forced: false }
+    Policy {
+        now: now(),
+        max_delete_percent: Some(100),
+        is_forced: false,
+    }
 }
 
 fn reason(plan: &Plan, at: &Repository, name: &str) -> Option<Kept> {
-    let planned = plan.repositories.iter().find(|planned| planned.repository == *at).expect("the repository");
-    let kept = planned.kept.iter().find(|(kept, _, _)| kept.as_str() == name).map(|(_, _, reason)| reason.clone());
-    let goes = planned.groups.iter().flat_map(|group| &group.tags).any(|(tag, _)| tag.as_str() == name);
-    assert!(kept.is_some() != goes, "{name} is neither kept nor condemned, or both");
+    let planned = plan
+        .repositories
+        .iter()
+        .find(|planned| planned.repository == *at)
+        .expect("the repository");
+    let kept = planned
+        .kept
+        .iter()
+        .find(|(kept, _, _)| kept.as_str() == name)
+        .map(|(_, _, reason)| reason.clone());
+    let goes = planned
+        .groups
+        .iter()
+        .flat_map(|group| &group.tags)
+        .any(|(tag, _)| tag.as_str() == name);
+    assert!(
+        kept.is_some() != goes,
+        "{name} is neither kept nor condemned, or both"
+    );
     kept
 }
 
@@ -194,7 +305,10 @@ fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> Buil
 }
 
 fn records(records: Vec<BuildRecord>) -> RecordsSeen {
-    RecordsSeen::Read(Reading { records, unreadable: Vec::new() })
+    RecordsSeen::Read(Reading {
+        records,
+        unreadable: Vec::new(),
+    })
 }
 
 #[async_trait::async_trait]
@@ -214,6 +328,9 @@ impl crate::transfer::Memory for Notes {
     }
 
     fn remember(&self, key: &str, text: &str) {
-        self.0.lock().expect("the notes").insert(key.to_owned(), text.to_owned());
+        self.0
+            .lock()
+            .expect("the notes")
+            .insert(key.to_owned(), text.to_owned());
     }
 }

@@ -11,7 +11,8 @@ use super::plan::unread;
 use crate::config::Config;
 use crate::steps::Trouble;
 
-/// How old a reading may be before something is deleted; where reading takes long, twice as long as it took.
+/// How old a reading may be before something is deleted; where reading takes long, twice as long as
+/// it took.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// Reads the records.
@@ -21,7 +22,8 @@ pub trait RecordsSource: Send + Sync {
     async fn read(&self) -> RecordsSeen;
 }
 
-/// What the records say, as often as that matters. Repositories that are cleaned up at once share readings.
+/// What the records say, as often as that matters. Repositories that are cleaned up at once share
+/// readings.
 pub struct Watch<'a> {
     config: &'a Config,
     source: &'a dyn RecordsSource,
@@ -38,9 +40,16 @@ struct Last {
 }
 
 impl<'a> Watch<'a> {
-    /// Returns a watch over what `source` reads. Where it is forced, records that cannot be read stop nothing.
+    /// Returns a watch over what `source` reads. Where it is forced, records that cannot be read
+    /// stop nothing.
     pub fn new(config: &'a Config, source: &'a dyn RecordsSource, is_forced: bool) -> Watch<'a> {
-        Watch { config, source, is_forced, fresh_for: FRESH, last: Mutex::default() }
+        Watch {
+            config,
+            source,
+            is_forced,
+            fresh_for: FRESH,
+            last: Mutex::default(),
+        }
     }
 
     /// Returns the records as they are now, with the places that they name as they are written.
@@ -48,12 +57,16 @@ impl<'a> Watch<'a> {
         let began = Instant::now();
         let seen = self.source.read().await;
         let records = Arc::new(seen.clone().resolved(self.config));
-        *self.last.lock().await = Some(Last { began, took: began.elapsed(), records });
+        *self.last.lock().await = Some(Last {
+            began,
+            took: began.elapsed(),
+            records,
+        });
         seen
     }
 
-    /// Returns the records as they were some seconds ago at the most. Fails when some of them could not be read, then and ever after:
-    /// what the others name is not all.
+    /// Returns the records as they were some seconds ago at the most. Fails when some of them could
+    /// not be read, then and ever after: what the others name is not all.
     pub(super) async fn fresh(&self) -> Result<Arc<RecordsSeen>, Trouble> {
         let mut last = self.last.lock().await;
         let is_fresh = |last: &Last| last.began.elapsed() < self.fresh_for.max(last.took * 2);
@@ -63,7 +76,11 @@ impl<'a> Watch<'a> {
             _ => {
                 let began = Instant::now();
                 let records = Arc::new(self.source.read().await.resolved(self.config));
-                *last = Some(Last { began, took: began.elapsed(), records: records.clone() });
+                *last = Some(Last {
+                    began,
+                    took: began.elapsed(),
+                    records: records.clone(),
+                });
                 records
             }
         };

@@ -50,7 +50,8 @@ pub struct Meanwhile {
     pub ours: bool,
     /// One of our changes was made from a newer commit than what is checked out here.
     pub newer: bool,
-    /// The last of our changes was made from the commit that is checked out here, or from one before it.
+    /// The last of our changes was made from the commit that is checked out here, or from one
+    /// before it.
     pub older: bool,
 }
 
@@ -69,7 +70,8 @@ pub enum Settled {
     Conflict,
 }
 
-/// Returns how a dispute ends between the text of the work tree and that of the branch, `None` where one is no text or is not there.
+/// Returns how a dispute ends between the text of the work tree and that of the branch, `None`
+/// where one is no text or is not there.
 pub fn settle(ours: Option<&str>, tip: Option<&str>, meanwhile: Meanwhile) -> Settled {
     if let (Some(block), Some(tip)) = (ours.and_then(block), tip) {
         return match replaced(tip, block) {
@@ -81,7 +83,11 @@ pub fn settle(ours: Option<&str>, tip: Option<&str>, meanwhile: Meanwhile) -> Se
     }
     match meanwhile {
         Meanwhile { ours: false, .. } => Settled::Conflict,
-        Meanwhile { newer: false, older: true, .. } => Settled::Ours,
+        Meanwhile {
+            newer: false,
+            older: true,
+            ..
+        } => Settled::Ours,
         _ => Settled::Superseded,
     }
 }
@@ -108,7 +114,10 @@ mod tests {
     use crate::git::Kind;
 
     fn entry(name: char) -> Option<Entry> {
-        (name != '-').then(|| Entry { kind: Kind::File, id: crate::git::ObjectId::parse(&name.to_string().repeat(40)).expect("a name") })
+        (name != '-').then(|| Entry {
+            kind: Kind::File,
+            id: crate::git::ObjectId::parse(&name.to_string().repeat(40)).expect("a name"),
+        })
     }
 
     #[test]
@@ -124,11 +133,24 @@ mod tests {
             ('c', '-', 'b', Verdict::Disputed),
             ('c', 'a', '-', Verdict::Disputed),
         ] {
-            let named = Named { path: "p".to_owned(), ours: entry(ours).expect("it is there"), base: entry(base), tip: entry(tip) };
+            let named = Named {
+                path: "p".to_owned(),
+                ours: entry(ours).expect("it is there"),
+                base: entry(base),
+                tip: entry(tip),
+            };
             assert_eq!(named.verdict(), verdict, "{ours} {base} {tip}");
         }
-        let executable = Entry { kind: Kind::Executable, ..entry('a').expect("an entry") };
-        let named = Named { path: "p".to_owned(), ours: executable, base: entry('a'), tip: entry('a') };
+        let executable = Entry {
+            kind: Kind::Executable,
+            ..entry('a').expect("an entry")
+        };
+        let named = Named {
+            path: "p".to_owned(),
+            ours: executable,
+            base: entry('a'),
+            tip: entry('a'),
+        };
         assert_eq!(named.verdict(), Verdict::Ours);
     }
 
@@ -138,28 +160,87 @@ mod tests {
     #[test]
     fn a_report_between_markers_goes_into_the_text_of_the_branch() {
         let merged = "# Edited\n<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\nmore\n";
-        assert_eq!(settle(Some(OURS), Some(TIP), Meanwhile::default()), Settled::Merged(merged.to_owned()));
-        assert_eq!(settle(Some(OURS), Some(merged), Meanwhile::default()), Settled::Same);
-        let older = Meanwhile { ours: true, older: true, ..Meanwhile::default() };
-        assert_eq!(settle(Some(OURS), Some(TIP), older), Settled::Merged(merged.to_owned()));
-        let newer = Meanwhile { newer: true, ..Meanwhile::default() };
+        assert_eq!(
+            settle(Some(OURS), Some(TIP), Meanwhile::default()),
+            Settled::Merged(merged.to_owned())
+        );
+        assert_eq!(
+            settle(Some(OURS), Some(merged), Meanwhile::default()),
+            Settled::Same
+        );
+        let older = Meanwhile {
+            ours: true,
+            older: true,
+            ..Meanwhile::default()
+        };
+        assert_eq!(
+            settle(Some(OURS), Some(TIP), older),
+            Settled::Merged(merged.to_owned())
+        );
+        let newer = Meanwhile {
+            newer: true,
+            ..Meanwhile::default()
+        };
         assert_eq!(settle(Some(OURS), Some(TIP), newer), Settled::Superseded);
         let appended = "text\n\n<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";
-        assert_eq!(settle(Some(OURS), Some("text\n"), Meanwhile::default()), Settled::Merged(appended.to_owned()));
-        assert_eq!(settle(Some(OURS), Some("<!-- imglife:end -->"), Meanwhile::default()), Settled::Conflict);
+        assert_eq!(
+            settle(Some(OURS), Some("text\n"), Meanwhile::default()),
+            Settled::Merged(appended.to_owned())
+        );
+        assert_eq!(
+            settle(
+                Some(OURS),
+                Some("<!-- imglife:end -->"),
+                Meanwhile::default()
+            ),
+            Settled::Conflict
+        );
     }
 
     #[test]
     fn a_whole_file_is_left_to_a_newer_commit_of_ours_and_to_people() {
         for newer in [false, true] {
-            let unknown = Meanwhile { newer, ..Meanwhile::default() };
-            assert_eq!(settle(Some("a"), Some("b"), Meanwhile { ours: true, ..unknown }), Settled::Superseded);
+            let unknown = Meanwhile {
+                newer,
+                ..Meanwhile::default()
+            };
+            assert_eq!(
+                settle(
+                    Some("a"),
+                    Some("b"),
+                    Meanwhile {
+                        ours: true,
+                        ..unknown
+                    }
+                ),
+                Settled::Superseded
+            );
             assert_eq!(settle(Some("a"), Some("b"), unknown), Settled::Conflict);
         }
-        let earlier = Meanwhile { ours: true, older: true, newer: false };
+        let earlier = Meanwhile {
+            ours: true,
+            older: true,
+            newer: false,
+        };
         assert_eq!(settle(Some("a"), Some("b"), earlier), Settled::Ours);
-        assert_eq!(settle(Some("a"), Some("b"), Meanwhile { newer: true, ..earlier }), Settled::Superseded);
-        assert_eq!(settle(Some(OURS), None, Meanwhile::default()), Settled::Conflict);
-        assert_eq!(settle(None, Some(TIP), Meanwhile::default()), Settled::Conflict);
+        assert_eq!(
+            settle(
+                Some("a"),
+                Some("b"),
+                Meanwhile {
+                    newer: true,
+                    ..earlier
+                }
+            ),
+            Settled::Superseded
+        );
+        assert_eq!(
+            settle(Some(OURS), None, Meanwhile::default()),
+            Settled::Conflict
+        );
+        assert_eq!(
+            settle(None, Some(TIP), Meanwhile::default()),
+            Settled::Conflict
+        );
     }
 }

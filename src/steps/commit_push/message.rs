@@ -26,7 +26,8 @@ pub enum MessageError {
 pub struct Message(String);
 
 impl Message {
-    /// Returns the message that `text` is; with `skip_ci` its first line says that no pipeline is wanted.
+    /// Returns the message that `text` is; with `skip_ci` its first line says that no pipeline is
+    /// wanted.
     pub fn new(text: &str, skip_ci: bool) -> Result<Message, MessageError> {
         let text = text.replace("\r\n", "\n");
         let text = text.trim();
@@ -36,25 +37,49 @@ impl Message {
         if text.len() > LONGEST {
             return Err(MessageError::TooLong);
         }
-        if text.chars().any(|character| character.is_control() && !matches!(character, '\n' | '\t')) {
+        if text
+            .chars()
+            .any(|character| character.is_control() && !matches!(character, '\n' | '\t'))
+        {
             return Err(MessageError::Control);
         }
-        let (subject, rest) = text.split_once('\n').map_or((text, None), |(subject, rest)| (subject, Some(rest)));
-        let skip = if skip_ci && !text.contains(SKIP) { format!(" {SKIP}") } else { String::new() };
+        let (subject, rest) = text
+            .split_once('\n')
+            .map_or((text, None), |(subject, rest)| (subject, Some(rest)));
+        let skip = if skip_ci && !text.contains(SKIP) {
+            format!(" {SKIP}")
+        } else {
+            String::new()
+        };
         let rest = rest.map_or_else(String::new, |rest| format!("\n{rest}"));
         Ok(Message(format!("{}{skip}{rest}", subject.trim_end())))
     }
 
     /// Returns the first line, without what it says to servers.
     pub fn title(&self) -> String {
-        self.0.lines().next().unwrap_or_default().replace(SKIP, "").trim().to_owned()
+        self.0
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replace(SKIP, "")
+            .trim()
+            .to_owned()
     }
 
-    /// Returns the message with its trailers: who signs it off, and the commit of the checkout that it was made from.
-    pub fn with_trailers(&self, signed_off_by: Option<&Identity>, base: Option<&ObjectId>) -> String {
+    /// Returns the message with its trailers: who signs it off, and the commit of the checkout that
+    /// it was made from.
+    pub fn with_trailers(
+        &self,
+        signed_off_by: Option<&Identity>,
+        base: Option<&ObjectId>,
+    ) -> String {
         let is_trailer = |line: &str| {
             line.split_once(": ").is_some_and(|(key, value)| {
-                !value.trim().is_empty() && !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                !value.trim().is_empty()
+                    && !key.is_empty()
+                    && key
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
             })
         };
         let last = self.0.rsplit_once("\n\n").map(|(_, last)| last);
@@ -66,7 +91,10 @@ impl Message {
                 text.push_str(&line);
             }
         }
-        text.push_str(&format!("{TRAILER}: {}\n", base.map_or("none", ObjectId::as_str)));
+        text.push_str(&format!(
+            "{TRAILER}: {}\n",
+            base.map_or("none", ObjectId::as_str)
+        ));
         text
     }
 }
@@ -76,18 +104,29 @@ mod tests {
     use super::*;
 
     fn message(text: &str, skip_ci: bool) -> String {
-        Message::new(text, skip_ci).expect("a message").with_trailers(Identity::parse("A B <a@b>").as_ref(), None)
+        Message::new(text, skip_ci)
+            .expect("a message")
+            .with_trailers(Identity::parse("A B <a@b>").as_ref(), None)
     }
 
     #[test]
     fn a_message_gets_its_trailers_in_one_block() {
-        assert_eq!(message(" fix: it \n", false), "fix: it\n\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n");
-        assert_eq!(message("fix: it\n\nRefs: #1", false), "fix: it\n\nRefs: #1\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n");
+        assert_eq!(
+            message(" fix: it \n", false),
+            "fix: it\n\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n"
+        );
+        assert_eq!(
+            message("fix: it\n\nRefs: #1", false),
+            "fix: it\n\nRefs: #1\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n"
+        );
         assert_eq!(
             message("fix: it\r\n\r\nwords here", false),
             "fix: it\n\nwords here\n\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n"
         );
-        assert_eq!(message("x\n\nSigned-off-by: A B <a@b>", false), "x\n\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n");
+        assert_eq!(
+            message("x\n\nSigned-off-by: A B <a@b>", false),
+            "x\n\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n"
+        );
     }
 
     #[test]
@@ -102,7 +141,13 @@ mod tests {
     fn what_is_no_message_is_refused() {
         assert_eq!(Message::new(" \n", false), Err(MessageError::Empty));
         assert_eq!(Message::new("a\0b", false), Err(MessageError::Control));
-        assert_eq!(Message::new("a\u{1b}[31m", false), Err(MessageError::Control));
-        assert_eq!(Message::new(&"x".repeat(LONGEST + 1), false), Err(MessageError::TooLong));
+        assert_eq!(
+            Message::new("a\u{1b}[31m", false),
+            Err(MessageError::Control)
+        );
+        assert_eq!(
+            Message::new(&"x".repeat(LONGEST + 1), false),
+            Err(MessageError::TooLong)
+        );
     }
 }

@@ -45,16 +45,26 @@ impl CommitPushReport {
     pub fn lines(&self) -> Vec<String> {
         let name = |path: &String| excerpt(path, 200);
         let note = |note: &Note| match note {
-            Note::Untouched(path) => format!("{}: not changed here; the branch has a newer one", name(path)),
+            Note::Untouched(path) => format!(
+                "{}: not changed here; the branch has a newer one",
+                name(path)
+            ),
             Note::Merged(path) => {
-                format!("{}: changed on the branch meanwhile; only the report between the markers was replaced", name(path))
+                format!(
+                    "{}: changed on the branch meanwhile; only the report between the markers was replaced",
+                    name(path)
+                )
             }
-            Note::Superseded(path) => format!("{}: superseded by a newer commit of imglife", name(path)),
+            Note::Superseded(path) => {
+                format!("{}: superseded by a newer commit of imglife", name(path))
+            }
         };
         let end = match &self.outcome {
             Outcome::Nothing => "nothing to commit".to_owned(),
             Outcome::Superseded => "superseded, nothing to commit".to_owned(),
-            Outcome::Pushed { commit, branch } => format!("pushed {} to {}", commit.short(), printable(branch)),
+            Outcome::Pushed { commit, branch } => {
+                format!("pushed {} to {}", commit.short(), printable(branch))
+            }
             Outcome::SideCurrent { branch } => format!("nothing new for {}", printable(branch)),
         };
         self.notes.iter().map(note).chain([end]).collect()
@@ -97,9 +107,18 @@ pub enum CommitPushError {
 }
 
 fn listed(paths: &[String]) -> String {
-    let shown = paths.iter().take(5).map(|path| excerpt(path, 200)).collect::<Vec<_>>().join(", ");
+    let shown = paths
+        .iter()
+        .take(5)
+        .map(|path| excerpt(path, 200))
+        .collect::<Vec<_>>()
+        .join(", ");
     let more = paths.len().saturating_sub(5);
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
 }
 
 impl CommitPushError {
@@ -142,7 +161,10 @@ fn refused(kind: RefusalKind, access: Access) -> Option<&'static str> {
         (RefusalKind::Protected, _) => {
             "allow the user of the token to push: Settings > Branches, the rule of this branch; or use `--merge-request`"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::GitlabJob) => {
+        (
+            RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown,
+            Access::GitlabJob,
+        ) => {
             "jobs may push when the project allows it: Settings > CI/CD > Job token permissions > Allow Git push requests to the \
              repository (GitLab 18.4 and later); otherwise set GITLAB_TOKEN to a token with the scope `write_repository` and the role \
              that the branch asks for"
@@ -156,7 +178,9 @@ fn refused(kind: RefusalKind, access: Access) -> Option<&'static str> {
         (RefusalKind::Forbidden | RefusalKind::Absent, Access::GiteaToken) => {
             "GITEA_TOKEN needs the scope `write:repository`, and its user must be allowed to write to this repository"
         }
-        (RefusalKind::Unknown, Access::GiteaToken) => "GITEA_TOKEN is not taken: it is mistyped or was deleted",
+        (RefusalKind::Unknown, Access::GiteaToken) => {
+            "GITEA_TOKEN is not taken: it is mistyped or was deleted"
+        }
         (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::GiteaJob) => {
             "give the job `permissions: contents: write`, or set GITEA_TOKEN to a token with the scope `write:repository`"
         }
@@ -170,7 +194,9 @@ fn refused(kind: RefusalKind, access: Access) -> Option<&'static str> {
             "see that `git push` works here without asking for anything"
         }
         (RefusalKind::Moved, _) => "a token follows no redirect: set the address that it leads to",
-        (RefusalKind::Rule, _) => "the server's own rules refused it: look at its push rules, hooks and branch protection",
+        (RefusalKind::Rule, _) => {
+            "the server's own rules refused it: look at its push rules, hooks and branch protection"
+        }
         (RefusalKind::Passing | RefusalKind::Other, _) => return None,
     })
 }
@@ -182,13 +208,25 @@ mod tests {
     #[test]
     fn the_last_line_says_how_it_ended() {
         let commit = ObjectId::parse(&"4f2a91c0".repeat(5)).expect("a name");
-        let pushed = Outcome::Pushed { commit, branch: "main".to_owned() };
-        let report = CommitPushReport { outcome: pushed, notes: vec![Note::Merged("README.md".to_owned())] };
+        let pushed = Outcome::Pushed {
+            commit,
+            branch: "main".to_owned(),
+        };
+        let report = CommitPushReport {
+            outcome: pushed,
+            notes: vec![Note::Merged("README.md".to_owned())],
+        };
         assert_eq!(
             report.lines(),
-            ["README.md: changed on the branch meanwhile; only the report between the markers was replaced", "pushed 4f2a91c0 to main"]
+            [
+                "README.md: changed on the branch meanwhile; only the report between the markers was replaced",
+                "pushed 4f2a91c0 to main"
+            ]
         );
-        let nothing = CommitPushReport { outcome: Outcome::Nothing, notes: Vec::new() };
+        let nothing = CommitPushReport {
+            outcome: Outcome::Nothing,
+            notes: Vec::new(),
+        };
         assert_eq!(nothing.lines(), ["nothing to commit"]);
     }
 
@@ -196,7 +234,9 @@ mod tests {
     fn a_refusal_says_what_to_allow() {
         let hint = |kind, access| refused(kind, access).unwrap_or_default();
         assert!(hint(RefusalKind::Protected, Access::GitlabJob).contains("Protected branches"));
-        assert!(hint(RefusalKind::Forbidden, Access::GitlabJob).contains("Allow Git push requests"));
+        assert!(
+            hint(RefusalKind::Forbidden, Access::GitlabJob).contains("Allow Git push requests")
+        );
         assert!(hint(RefusalKind::Forbidden, Access::GitlabToken).contains("write_repository"));
         assert!(hint(RefusalKind::Unknown, Access::NoGitea).contains("set GITEA_TOKEN"));
         assert_eq!(hint(RefusalKind::Passing, Access::Own), "");

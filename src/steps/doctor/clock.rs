@@ -4,22 +4,41 @@ use crate::probe::Finding;
 
 const CHECK: &str = "machine.clock";
 
-/// How many seconds clocks may differ: certificates, signatures of requests and the times of records are compared with it.
+/// How many seconds clocks may differ: certificates, signatures of requests and the times of
+/// records are compared with it.
 const TOLERANCE: u64 = 60;
 
-/// Returns how this machine's clock stands, by how many seconds those of servers are ahead. Where most differ it is this one that is
-/// wrong, where few do it is theirs.
+/// Returns how this machine's clock stands, by how many seconds those of servers are ahead. Where
+/// most differ it is this one that is wrong, where few do it is theirs.
 pub fn clock(ahead: &[(String, i64)]) -> Finding {
-    let off: Vec<&(String, i64)> = ahead.iter().filter(|(_, seconds)| seconds.unsigned_abs() > TOLERANCE).collect();
+    let off: Vec<&(String, i64)> = ahead
+        .iter()
+        .filter(|(_, seconds)| seconds.unsigned_abs() > TOLERANCE)
+        .collect();
     let named = |servers: &[&(String, i64)]| {
-        let shown: Vec<&str> = servers.iter().take(3).map(|(name, _)| name.as_str()).collect();
+        let shown: Vec<&str> = servers
+            .iter()
+            .take(3)
+            .map(|(name, _)| name.as_str())
+            .collect();
         let more = servers.len() - shown.len();
-        if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+        if more > 0 {
+            format!("{} and {more} more", shown.join(", "))
+        } else {
+            shown.join(", ")
+        }
     };
     let Some((_, first)) = off.first() else {
         return match ahead.len() {
             0 => Finding::unknown(CHECK, "", "no server was asked that tells its time"),
-            count => Finding::ok(CHECK, "", format!("within {TOLERANCE} s of {count} server{}", if count == 1 { "" } else { "s" })),
+            count => Finding::ok(
+                CHECK,
+                "",
+                format!(
+                    "within {TOLERANCE} s of {count} server{}",
+                    if count == 1 { "" } else { "s" }
+                ),
+            ),
         };
     };
     if off.len() * 2 > ahead.len() {
@@ -27,9 +46,17 @@ pub fn clock(ahead: &[(String, i64)]) -> Finding {
         return Finding::wrong(CHECK, "", format!("{} {way} {}", span(*first), named(&off)))
             .fix("set this machine's clock, and keep it right by NTP (`timedatectl set-ntp true`); in a container it is the host's");
     }
-    Finding::wrong(CHECK, "", format!("right by most servers; {} differs by {}", named(&off), span(*first)))
-        .fix("tell those who run that server")
-        .unneeded()
+    Finding::wrong(
+        CHECK,
+        "",
+        format!(
+            "right by most servers; {} differs by {}",
+            named(&off),
+            span(*first)
+        ),
+    )
+    .fix("tell those who run that server")
+    .unneeded()
 }
 
 /// Returns an amount of seconds in words, without its sign.
@@ -48,7 +75,11 @@ mod tests {
     use crate::probe::State;
 
     fn of(ahead: &[i64]) -> Finding {
-        let names: Vec<(String, i64)> = ahead.iter().enumerate().map(|(index, ahead)| (format!("server{index}"), *ahead)).collect();
+        let names: Vec<(String, i64)> = ahead
+            .iter()
+            .enumerate()
+            .map(|(index, ahead)| (format!("server{index}"), *ahead))
+            .collect();
         clock(&names)
     }
 
@@ -57,10 +88,17 @@ mod tests {
         assert_eq!(of(&[]).state, State::Unknown);
         assert_eq!(of(&[0, -60, 60]).state, State::Ok);
         let behind = of(&[300, 299, 0]);
-        assert!(behind.is_problem() && behind.detail == "5 minutes behind server0, server1", "{behind:?}");
+        assert!(
+            behind.is_problem() && behind.detail == "5 minutes behind server0, server1",
+            "{behind:?}"
+        );
         assert_eq!(of(&[-4000]).detail, "66 minutes ahead of server0");
         let theirs = of(&[0, 90_000, 1]);
-        assert!(!theirs.is_problem() && theirs.detail == "right by most servers; server1 differs by 25 hours", "{theirs:?}");
+        assert!(
+            !theirs.is_problem()
+                && theirs.detail == "right by most servers; server1 differs by 25 hours",
+            "{theirs:?}"
+        );
         assert_eq!(of(&[i64::MIN, i64::MAX]).state, State::Wrong);
     }
 }

@@ -1,4 +1,5 @@
-//! What follows from the engines and emulators that a machine has, for the images of a configuration.
+//! What follows from the engines and emulators that a machine has, for the images of a
+//! configuration.
 
 use std::collections::BTreeSet;
 
@@ -16,19 +17,37 @@ pub struct Seen {
     pub version: Result<String, EngineError>,
 }
 
-/// Returns whether an image takes an engine that runs programs, by the text of its template: it has `RUN` or several stages, or
-/// attestations are asked for.
+/// Returns whether an image takes an engine that runs programs, by the text of its template: it has
+/// `RUN` or several stages, or attestations are asked for.
 pub fn executes(image: &BuildImage, template: &str) -> bool {
-    let first_words = || template.lines().filter_map(|line| line.split_whitespace().next());
-    let count = |word: &str| first_words().filter(|first| first.eq_ignore_ascii_case(word)).count();
+    let first_words = || {
+        template
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+    };
+    let count = |word: &str| {
+        first_words()
+            .filter(|first| first.eq_ignore_ascii_case(word))
+            .count()
+    };
     image.sbom || image.provenance != Provenance::Off || count("RUN") > 0 || count("FROM") > 1
 }
 
-/// Returns how the engines stand. `executing` are the positions of the images that take one which runs programs. `elsewhere` says that
-/// programs run on another machine, whose emulators are not seen.
-pub fn engines(build: Option<&Build>, seen: &[Seen], executing: &BTreeSet<usize>, emulators: &Emulators, elsewhere: bool) -> Vec<Finding> {
+/// Returns how the engines stand. `executing` are the positions of the images that take one which
+/// runs programs. `elsewhere` says that programs run on another machine, whose emulators are not
+/// seen.
+pub fn engines(
+    build: Option<&Build>,
+    seen: &[Seen],
+    executing: &BTreeSet<usize>,
+    emulators: &Emulators,
+    elsewhere: bool,
+) -> Vec<Finding> {
     let named = build.and_then(|build| name(build.engine));
-    let usable = |name: EngineName| seen.iter().any(|seen| seen.name == name && seen.version.is_ok());
+    let usable = |name: EngineName| {
+        seen.iter()
+            .any(|seen| seen.name == name && seen.version.is_ok())
+    };
     let program = EngineName::PROGRAMS.into_iter().find(|name| usable(*name));
     let mut findings: Vec<Finding> = seen
         .iter()
@@ -38,15 +57,30 @@ pub fn engines(build: Option<&Build>, seen: &[Seen], executing: &BTreeSet<usize>
                 Ok(version) => Finding::ok(AVAILABLE, about, version),
                 Err(error) => {
                     let finding = Finding::missing(AVAILABLE, about, &error.problem);
-                    let finding = error.hint.as_ref().map_or(finding.clone(), |hint| finding.fix(hint));
-                    if named == Some(engine.name) { finding } else { Finding { fix: None, ..finding }.unneeded() }
+                    let finding = error
+                        .hint
+                        .as_ref()
+                        .map_or(finding.clone(), |hint| finding.fix(hint));
+                    if named == Some(engine.name) {
+                        finding
+                    } else {
+                        Finding {
+                            fix: None,
+                            ..finding
+                        }
+                        .unneeded()
+                    }
                 }
             }
         })
         .collect();
     let Some(build) = build else { return findings };
     let names = |executing_ones: bool| -> String {
-        let images = build.images.iter().enumerate().filter(|(position, _)| executing.contains(position) == executing_ones);
+        let images = build
+            .images
+            .iter()
+            .enumerate()
+            .filter(|(position, _)| executing.contains(position) == executing_ones);
         let names: BTreeSet<&str> = images.map(|(_, image)| image.name.as_str()).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     };
@@ -75,8 +109,11 @@ pub fn engines(build: Option<&Build>, seen: &[Seen], executing: &BTreeSet<usize>
         ),
         (EngineChoice::Native | EngineChoice::Buildx | EngineChoice::Docker | EngineChoice::Buildah | EngineChoice::Podman, _) => None,
     });
-    let platforms: BTreeSet<_> =
-        executing.iter().filter_map(|position| build.images.get(*position)).flat_map(|image| &image.platforms).collect();
+    let platforms: BTreeSet<_> = executing
+        .iter()
+        .filter_map(|position| build.images.get(*position))
+        .flat_map(|image| &image.platforms)
+        .collect();
     for platform in platforms {
         let about = platform.to_string();
         findings.push(match (elsewhere, emulators.run(platform)) {

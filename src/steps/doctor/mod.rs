@@ -1,6 +1,7 @@
 //! `doctor`: whether what the configuration needs is there, right, and allowed.
 //!
-//! Owns what is needed of which place, what follows from what was seen, and the report. Places look at themselves (`probe`).
+//! Owns what is needed of which place, what follows from what was seen, and the report. Places look
+//! at themselves (`probe`).
 
 mod clock;
 mod engines;

@@ -21,10 +21,19 @@ impl Needs {
     fn add(&mut self, repository: &Repository, wanted: Wanted) {
         match repository {
             Repository::Remote { host, path } => {
-                let known = self.hosts.entry(host.clone()).or_default().entry(path.clone()).or_default();
+                let known = self
+                    .hosts
+                    .entry(host.clone())
+                    .or_default()
+                    .entry(path.clone())
+                    .or_default();
                 *known = known.and(wanted);
             }
-            Repository::Layout { .. } => match self.layouts.iter_mut().find(|(known, _)| known == repository) {
+            Repository::Layout { .. } => match self
+                .layouts
+                .iter_mut()
+                .find(|(known, _)| known == repository)
+            {
                 Some((_, known)) => *known = known.and(wanted),
                 None => self.layouts.push((repository.clone(), wanted)),
             },
@@ -38,9 +47,23 @@ pub fn needs(config: &Config) -> Needs {
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
     for entry in entries {
-        needs.add(&entry.source, Wanted { source: true, referrers: entry.referrers, ..Wanted::default() });
-        needs.add(&entry.target, Wanted { referrers: entry.referrers, ..Wanted::default() });
-        if let (Selection::Pattern(pattern), Repository::Remote { host, path }) = (&entry.selection, &entry.source)
+        needs.add(
+            &entry.source,
+            Wanted {
+                source: true,
+                referrers: entry.referrers,
+                ..Wanted::default()
+            },
+        );
+        needs.add(
+            &entry.target,
+            Wanted {
+                referrers: entry.referrers,
+                ..Wanted::default()
+            },
+        );
+        if let (Selection::Pattern(pattern), Repository::Remote { host, path }) =
+            (&entry.selection, &entry.source)
             && host.is_docker_hub()
             && (pattern.sort == SortBy::Date || pattern.min_age.is_some_and(|age| !age.is_zero()))
         {
@@ -49,16 +72,39 @@ pub fn needs(config: &Config) -> Needs {
     }
     let deletes = config.retention.is_some();
     for target in cleanup::targets(config) {
-        needs.add(&target.repository, Wanted { push: true, delete: deletes && !target.rules.is_empty(), ..Wanted::default() });
+        needs.add(
+            &target.repository,
+            Wanted {
+                push: true,
+                delete: deletes && !target.rules.is_empty(),
+                ..Wanted::default()
+            },
+        );
         for archive in target.archives().iter().filter(|_| deletes) {
-            needs.add(archive, Wanted { push: true, delete: true, ..Wanted::default() });
+            needs.add(
+                archive,
+                Wanted {
+                    push: true,
+                    delete: true,
+                    ..Wanted::default()
+                },
+            );
         }
     }
     for image in images {
         // What this configuration makes itself need not be there before the first run.
-        let made = entries.iter().map(|entry| &entry.target).chain(images.iter().map(|image| &image.repository));
+        let made = entries
+            .iter()
+            .map(|entry| &entry.target)
+            .chain(images.iter().map(|image| &image.repository));
         let is_made = made.into_iter().any(|made| *made == image.mirror_image);
-        needs.add(&image.mirror_image, Wanted { source: !is_made, ..Wanted::default() });
+        needs.add(
+            &image.mirror_image,
+            Wanted {
+                source: !is_made,
+                ..Wanted::default()
+            },
+        );
     }
     needs
 }

@@ -6,17 +6,33 @@ use std::path::Path;
 use crate::config::{Config, HookCommand};
 use crate::model::Variables;
 
-/// Words that a shell line can begin with and that are no programs (POSIX, "Shell Command Language", and common built-ins).
+/// Words that a shell line can begin with and that are no programs (POSIX, "Shell Command
+/// Language", and common built-ins).
 const SHELL_WORDS: [&str; 30] = [
-    ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "eval", "exec", "exit", "export", "for", "if", "local", "read",
-    "readonly", "return", "set", "shift", "source", "test", "times", "trap", "ulimit", "umask", "unset", "until", "while",
+    ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "eval", "exec", "exit",
+    "export", "for", "if", "local", "read", "readonly", "return", "set", "shift", "source", "test",
+    "times", "trap", "ulimit", "umask", "unset", "until", "while",
 ];
 
-/// Returns the programs that the hooks of a configuration begin with, as far as that can be seen without a shell.
+/// Returns the programs that the hooks of a configuration begin with, as far as that can be seen
+/// without a shell.
 pub fn hook_programs(config: &Config) -> BTreeSet<String> {
-    let sync = config.sync.iter().flat_map(|sync| sync.entries.iter().flat_map(|entry| &entry.post_sync).chain(&sync.post_sync));
-    let build = config.build.iter().flat_map(|build| build.images.iter().flat_map(|image| &image.post_image_build));
-    let of_build = config.build.iter().flat_map(|build| &build.post_image_build);
+    let sync = config.sync.iter().flat_map(|sync| {
+        sync.entries
+            .iter()
+            .flat_map(|entry| &entry.post_sync)
+            .chain(&sync.post_sync)
+    });
+    let build = config.build.iter().flat_map(|build| {
+        build
+            .images
+            .iter()
+            .flat_map(|image| &image.post_image_build)
+    });
+    let of_build = config
+        .build
+        .iter()
+        .flat_map(|build| &build.post_image_build);
     let mut programs = BTreeSet::new();
     for hook in sync.chain(build).chain(of_build) {
         match &hook.command {
@@ -33,17 +49,24 @@ pub fn hook_programs(config: &Config) -> BTreeSet<String> {
 /// Returns the program that a shell line begins with; `None` where only a shell can tell.
 fn first_word(line: &str) -> Option<&str> {
     let word = line.split_whitespace().next()?.trim_end_matches(';');
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "._-+/".contains(character);
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "._-+/".contains(character);
     (word.chars().all(is_plain) && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
-/// Returns whether a program is found: in `PATH`, or where its name says when that has a slash, relative to `directory`.
+/// Returns whether a program is found: in `PATH`, or where its name says when that has a slash,
+/// relative to `directory`.
 pub fn is_on_path(program: &str, variables: &Variables, directory: &Path) -> bool {
-    let runs = |path: &Path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
+    let runs = |path: &Path| {
+        rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
+    };
     if program.contains('/') {
         return runs(&directory.join(program));
     }
-    variables.get_filled("PATH").is_some_and(|path| path.split(':').any(|place| runs(&directory.join(place).join(program))))
+    variables.get_filled("PATH").is_some_and(|path| {
+        path.split(':')
+            .any(|place| runs(&directory.join(place).join(program)))
+    })
 }
 
 #[cfg(test)]

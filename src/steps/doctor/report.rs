@@ -30,18 +30,38 @@ pub struct DoctorReport {
 
 impl DoctorReport {
     pub fn new(groups: Vec<Group>, duration: Duration) -> DoctorReport {
-        let groups: Vec<Group> = groups.into_iter().filter(|group| !group.checks.is_empty()).collect();
-        let problems = groups.iter().flat_map(|group| &group.checks).filter(|finding| finding.is_problem()).count();
-        DoctorReport { problems, groups, duration }
+        let groups: Vec<Group> = groups
+            .into_iter()
+            .filter(|group| !group.checks.is_empty())
+            .collect();
+        let problems = groups
+            .iter()
+            .flat_map(|group| &group.checks)
+            .filter(|finding| finding.is_problem())
+            .count();
+        DoctorReport {
+            problems,
+            groups,
+            duration,
+        }
     }
 
     pub fn exit(&self) -> Exit {
-        if self.problems == 0 { Exit::Done } else { Exit::Failed }
+        if self.problems == 0 {
+            Exit::Done
+        } else {
+            Exit::Failed
+        }
     }
 
-    /// Returns the report for people: a table for each group, what to do below what is not as it must be, and the counts.
+    /// Returns the report for people: a table for each group, what to do below what is not as it
+    /// must be, and the counts.
     pub fn document(&self) -> Document {
-        let mut blocks: Vec<Block> = self.groups.iter().map(|group| Block::Table(table(group))).collect();
+        let mut blocks: Vec<Block> = self
+            .groups
+            .iter()
+            .map(|group| Block::Table(table(group)))
+            .collect();
         blocks.push(Block::Summary(self.summary()));
         Document { blocks }
     }
@@ -52,7 +72,10 @@ impl DoctorReport {
             let count = all().filter(|finding| shown(finding).0 == word).count();
             let mut label = word.to_owned();
             label[..1].make_ascii_uppercase();
-            SummaryRow { tone: if count > 0 { tone } else { Tone::Plain }, ..SummaryRow::new(label, count) }
+            SummaryRow {
+                tone: if count > 0 { tone } else { Tone::Plain },
+                ..SummaryRow::new(label, count)
+            }
         };
         let mut checks = SummaryRow::new("Checks", all().count());
         checks.children = vec![
@@ -62,11 +85,17 @@ impl DoctorReport {
             row("missing", Tone::Bad),
             row("wrong", Tone::Bad),
         ];
-        Summary { title: "Doctor".to_owned(), dry_run: false, duration: Some(self.duration), rows: vec![checks] }
+        Summary {
+            title: "Doctor".to_owned(),
+            dry_run: false,
+            duration: Some(self.duration),
+            rows: vec![checks],
+        }
     }
 }
 
-/// Returns the word for how something stands, and its colour. What is not as it might be and is not needed is a note.
+/// Returns the word for how something stands, and its colour. What is not as it might be and is not
+/// needed is a note.
 fn shown(finding: &Finding) -> (&'static str, Tone) {
     match finding.state {
         State::Ok => ("ok", Tone::Good),
@@ -81,20 +110,44 @@ fn table(group: &Group) -> Table {
     let mut rows = Vec::new();
     let mut told: Vec<&Finding> = Vec::new();
     for finding in &group.checks {
-        let is_alike =
-            |other: &Finding| Finding { about: String::new(), ..finding.clone() } == Finding { about: String::new(), ..other.clone() };
+        let is_alike = |other: &Finding| {
+            Finding {
+                about: String::new(),
+                ..finding.clone()
+            } == Finding {
+                about: String::new(),
+                ..other.clone()
+            }
+        };
         if told.iter().any(|other| is_alike(other)) {
             continue;
         }
         told.push(finding);
-        let alike: Vec<&str> = group.checks.iter().filter(|other| is_alike(other)).map(|other| other.about.as_str()).collect();
+        let alike: Vec<&str> = group
+            .checks
+            .iter()
+            .filter(|other| is_alike(other))
+            .map(|other| other.about.as_str())
+            .collect();
         let (word, tone) = shown(finding);
-        rows.push(vec![Cell::toned(format!("  {word}"), tone), Cell::plain(label(finding.check, &alike)), Cell::plain(&finding.detail)]);
+        rows.push(vec![
+            Cell::toned(format!("  {word}"), tone),
+            Cell::plain(label(finding.check, &alike)),
+            Cell::plain(&finding.detail),
+        ]);
         if let Some(fix) = finding.fix.as_ref().filter(|_| finding.state != State::Ok) {
-            rows.push(vec![Cell::plain(""), Cell::plain(""), Cell::plain(format!("→ {fix}"))]);
+            rows.push(vec![
+                Cell::plain(""),
+                Cell::plain(""),
+                Cell::plain(format!("→ {fix}")),
+            ]);
         }
     }
-    Table { title: Some(group.name.clone()), columns: Vec::new(), rows }
+    Table {
+        title: Some(group.name.clone()),
+        columns: Vec::new(),
+        rows,
+    }
 }
 
 /// Returns what a row is about: the check's own word, and of what.
@@ -106,11 +159,21 @@ fn label(check: &str, about: &[&str]) -> String {
         ("git" | "docker" | "hook", word) => format!("{room} {word}"),
         (_, word) => word.to_owned(),
     };
-    let named: Vec<&str> = about.iter().copied().filter(|about| !about.is_empty()).collect();
+    let named: Vec<&str> = about
+        .iter()
+        .copied()
+        .filter(|about| !about.is_empty())
+        .collect();
     match named.len() {
         0 => word,
-        count if count <= MOST_NAMED => format!("{word} {}", named.join(", ")).trim_start().to_owned(),
-        count => format!("{word} {} and {} more", named[..MOST_NAMED].join(", "), count - MOST_NAMED),
+        count if count <= MOST_NAMED => format!("{word} {}", named.join(", "))
+            .trim_start()
+            .to_owned(),
+        count => format!(
+            "{word} {} and {} more",
+            named[..MOST_NAMED].join(", "),
+            count - MOST_NAMED
+        ),
     }
 }
 
@@ -128,11 +191,25 @@ mod tests {
             pull("b"),
             pull("c"),
             pull("d"),
-            Finding::wrong("oci.push", "a", "the login is taken, and not allowed to push").fix("another login"),
+            Finding::wrong(
+                "oci.push",
+                "a",
+                "the login is taken, and not allowed to push",
+            )
+            .fix("another login"),
             Finding::missing("engine.available", "podman", "not installed\u{1b}[2J").unneeded(),
         ];
         let report = DoctorReport::new(
-            vec![Group { name: "registry.example".to_owned(), checks }, Group { name: "empty".to_owned(), checks: Vec::new() }],
+            vec![
+                Group {
+                    name: "registry.example".to_owned(),
+                    checks,
+                },
+                Group {
+                    name: "empty".to_owned(),
+                    checks: Vec::new(),
+                },
+            ],
             Duration::from_millis(400),
         );
         assert_eq!((report.problems, report.exit()), (1, Exit::Failed));

@@ -8,7 +8,10 @@ use crate::model::Variables;
 use crate::probe::{Finding, State, Wanted};
 
 fn config(yaml: &str) -> Config {
-    let source = SourceText { name: "imglife.yaml".to_owned(), text: yaml.to_owned() };
+    let source = SourceText {
+        name: "imglife.yaml".to_owned(),
+        text: yaml.to_owned(),
+    };
     crate::config::load(&source, Path::new("/"), &Variables::default()).expect("a configuration")
 }
 
@@ -30,51 +33,157 @@ retention: { keep_last: 2, archive: { enabled: true, registry: archive.example/o
 fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
     let needs = needs(&config(EVERYTHING));
     let of = |host: &str, path: &str| {
-        let host = needs.hosts.iter().find(|(known, _)| known.as_str() == host).expect("the host").1;
-        *host.iter().find(|(known, _)| known.as_str() == path).unwrap_or_else(|| panic!("no {path} in {host:?}")).1
+        let host = needs
+            .hosts
+            .iter()
+            .find(|(known, _)| known.as_str() == host)
+            .expect("the host")
+            .1;
+        *host
+            .iter()
+            .find(|(known, _)| known.as_str() == path)
+            .unwrap_or_else(|| panic!("no {path} in {host:?}"))
+            .1
     };
     let nothing = Wanted::default();
-    assert_eq!(of("docker.io", "library/alpine"), Wanted { source: true, referrers: true, ..nothing });
+    assert_eq!(
+        of("docker.io", "library/alpine"),
+        Wanted {
+            source: true,
+            referrers: true,
+            ..nothing
+        }
+    );
     // It is a source of a build, and made by the sync before that.
-    assert_eq!(of("r.example", "mirror/alpine"), Wanted { push: true, delete: true, referrers: true, ..nothing });
-    assert_eq!(of("r.example", "bases/tool"), Wanted { push: true, delete: true, ..nothing });
-    assert_eq!(of("other.example", "tool"), Wanted { source: true, ..nothing });
-    assert_eq!(of("archive.example", "old/bases/alpine"), Wanted { push: true, delete: true, ..nothing });
-    assert_eq!(needs.layouts.iter().map(|(_, wanted)| *wanted).collect::<Vec<_>>(), [Wanted { push: true, delete: true, ..nothing }]);
-    assert_eq!(needs.dated.iter().map(ToString::to_string).collect::<Vec<_>>(), ["library/alpine"]);
+    assert_eq!(
+        of("r.example", "mirror/alpine"),
+        Wanted {
+            push: true,
+            delete: true,
+            referrers: true,
+            ..nothing
+        }
+    );
+    assert_eq!(
+        of("r.example", "bases/tool"),
+        Wanted {
+            push: true,
+            delete: true,
+            ..nothing
+        }
+    );
+    assert_eq!(
+        of("other.example", "tool"),
+        Wanted {
+            source: true,
+            ..nothing
+        }
+    );
+    assert_eq!(
+        of("archive.example", "old/bases/alpine"),
+        Wanted {
+            push: true,
+            delete: true,
+            ..nothing
+        }
+    );
+    assert_eq!(
+        needs
+            .layouts
+            .iter()
+            .map(|(_, wanted)| *wanted)
+            .collect::<Vec<_>>(),
+        [Wanted {
+            push: true,
+            delete: true,
+            ..nothing
+        }]
+    );
+    assert_eq!(
+        needs
+            .dated
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["library/alpine"]
+    );
     let without = EVERYTHING.split("retention:").next().expect("text");
-    assert!(!super::needs(&config(without)).hosts.values().flat_map(|host| host.values()).any(|wanted| wanted.delete));
+    assert!(
+        !super::needs(&config(without))
+            .hosts
+            .values()
+            .flat_map(|host| host.values())
+            .any(|wanted| wanted.delete)
+    );
 }
 
 fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<Finding> {
-    let config = config(&EVERYTHING.replace("  core_version", &format!("  engine: {choice}\n  core_version")));
+    let config = config(&EVERYTHING.replace(
+        "  core_version",
+        &format!("  engine: {choice}\n  core_version"),
+    ));
     let seen: Vec<Seen> = [EngineName::Native]
         .into_iter()
         .chain(EngineName::PROGRAMS)
         .map(|name| {
             let is_usable = name == EngineName::Native || usable.contains(&name);
-            let version = if is_usable { Ok("1".to_owned()) } else { Err(EngineError::new(name, "not installed").hint("install it")) };
+            let version = if is_usable {
+                Ok("1".to_owned())
+            } else {
+                Err(EngineError::new(name, "not installed").hint("install it"))
+            };
             Seen { name, version }
         })
         .collect();
-    engines(config.build.as_ref(), &seen, &executing.iter().copied().collect::<BTreeSet<_>>(), &Emulators::here(), true)
+    engines(
+        config.build.as_ref(),
+        &seen,
+        &executing.iter().copied().collect::<BTreeSet<_>>(),
+        &Emulators::here(),
+        true,
+    )
 }
 
 #[test]
 fn an_engine_is_needed_only_for_what_native_does_not_build() {
-    let problems =
-        |findings: &[Finding]| findings.iter().filter(|finding| finding.is_problem()).map(|finding| finding.check).collect::<Vec<_>>();
-    let choice =
-        |findings: &[Finding]| findings.iter().find(|finding| finding.check == "engine.choice").map(|finding| finding.detail.clone());
+    let problems = |findings: &[Finding]| {
+        findings
+            .iter()
+            .filter(|finding| finding.is_problem())
+            .map(|finding| finding.check)
+            .collect::<Vec<_>>()
+    };
+    let choice = |findings: &[Finding]| {
+        findings
+            .iter()
+            .find(|finding| finding.check == "engine.choice")
+            .map(|finding| finding.detail.clone())
+    };
     let native = of_engines("auto", &[], &[]);
-    assert_eq!((problems(&native).len(), choice(&native).as_deref()), (0, Some("auto: native for alpine, tool")));
+    assert_eq!(
+        (problems(&native).len(), choice(&native).as_deref()),
+        (0, Some("auto: native for alpine, tool"))
+    );
     let mixed = of_engines("auto", &[1], &[EngineName::Podman, EngineName::Buildah]);
-    assert_eq!((problems(&mixed).len(), choice(&mixed).as_deref()), (0, Some("auto: buildah for tool, native for alpine")));
+    assert_eq!(
+        (problems(&mixed).len(), choice(&mixed).as_deref()),
+        (0, Some("auto: buildah for tool, native for alpine"))
+    );
     assert_eq!(problems(&of_engines("auto", &[1], &[])), ["engine.choice"]);
-    assert_eq!(problems(&of_engines("native", &[1], &[EngineName::Buildah])), ["engine.choice"]);
-    assert_eq!(problems(&of_engines("podman", &[], &[EngineName::Buildah])), ["engine.available"]);
+    assert_eq!(
+        problems(&of_engines("native", &[1], &[EngineName::Buildah])),
+        ["engine.choice"]
+    );
+    assert_eq!(
+        problems(&of_engines("podman", &[], &[EngineName::Buildah])),
+        ["engine.available"]
+    );
     let elsewhere = of_engines("auto", &[0], &[EngineName::Buildx]);
-    assert!(elsewhere.iter().any(|finding| finding.check == "engine.emulator" && finding.state == State::Unknown));
+    assert!(
+        elsewhere
+            .iter()
+            .any(|finding| finding.check == "engine.emulator" && finding.state == State::Unknown)
+    );
 }
 
 #[test]

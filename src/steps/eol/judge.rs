@@ -53,11 +53,13 @@ impl Judge<'_> {
                 findings.push(found);
             }
         }
-        let standing = Standing::of_all(findings.iter().map(|finding| finding.standing)).unwrap_or(Standing::UNKNOWN);
+        let standing = Standing::of_all(findings.iter().map(|finding| finding.standing))
+            .unwrap_or(Standing::UNKNOWN);
         Judgement { standing, findings }
     }
 
-    /// Returns how a product within an image stands: once, or for each cycle that the tags selected may be of.
+    /// Returns how a product within an image stands: once, or for each cycle that the tags selected
+    /// may be of.
     pub fn part(&self, part: &Part<'_>) -> Vec<Finding> {
         match &part.versions {
             Versions::Tags(tags) => vec![self.tags(part.lifecycle, tags)],
@@ -65,31 +67,58 @@ impl Judge<'_> {
         }
     }
 
-    /// Returns how a product stands of which an image with these tags is; the first that names a known cycle counts.
+    /// Returns how a product stands of which an image with these tags is; the first that names a
+    /// known cycle counts.
     pub fn tags(&self, lifecycle: &ImageLifecycle, tags: &[&str]) -> Finding {
-        let Some(cycles) = self.table.cycles(&lifecycle.product) else { return no_data(lifecycle) };
-        let found: Vec<Result<&Cycle, Unmatched>> = tags.iter().map(|tag| lifecycle.extract.cycle(tag, cycles)).collect();
+        let Some(cycles) = self.table.cycles(&lifecycle.product) else {
+            return no_data(lifecycle);
+        };
+        let found: Vec<Result<&Cycle, Unmatched>> = tags
+            .iter()
+            .map(|tag| lifecycle.extract.cycle(tag, cycles))
+            .collect();
         let known = found.iter().find_map(|found| found.as_ref().ok());
         match (known, found.first()) {
             (Some(cycle), _) => self.cycle(lifecycle, cycle),
             (None, Some(Err(unmatched))) => unknown(lifecycle, unmatched.to_string()),
-            (None, _) => unknown(lifecycle, "the configuration does not tell its tag".to_owned()),
+            (None, _) => unknown(
+                lifecycle,
+                "the configuration does not tell its tag".to_owned(),
+            ),
         }
     }
 
-    /// Returns how the cycles stand that tags selected by a pattern may be of: those whose latest release it selects, or all when
-    /// their releases are not what tags look like. Of these, those that are over are left out unless all are: then the newest is
-    /// what the pattern is about.
+    /// Returns how the cycles stand that tags selected by a pattern may be of: those whose latest
+    /// release it selects, or all when their releases are not what tags look like. Of these, those
+    /// that are over are left out unless all are: then the newest is what the pattern is about.
     fn selected(&self, lifecycle: &ImageLifecycle, pattern: &PatternSelection) -> Vec<Finding> {
-        let Some(cycles) = self.table.cycles(&lifecycle.product) else { return vec![no_data(lifecycle)] };
+        let Some(cycles) = self.table.cycles(&lifecycle.product) else {
+            return vec![no_data(lifecycle)];
+        };
         let is_selected = |tag: &str| {
-            let excluded = pattern.exclude_regex.as_ref().is_some_and(|exclude| exclude.regex.is_match(tag));
+            let excluded = pattern
+                .exclude_regex
+                .as_ref()
+                .is_some_and(|exclude| exclude.regex.is_match(tag));
             pattern.tag_regex.regex.is_match(tag) && !excluded
         };
-        let named: Vec<&Cycle> = cycles.iter().filter(|cycle| cycle.latest.as_deref().is_some_and(is_selected)).collect();
-        let candidates = if named.is_empty() { cycles.iter().collect() } else { named };
-        let mut findings: Vec<Finding> = candidates.iter().map(|cycle| self.cycle(lifecycle, cycle)).collect();
-        match findings.iter().any(|finding| finding.standing.status != Status::Expired) {
+        let named: Vec<&Cycle> = cycles
+            .iter()
+            .filter(|cycle| cycle.latest.as_deref().is_some_and(is_selected))
+            .collect();
+        let candidates = if named.is_empty() {
+            cycles.iter().collect()
+        } else {
+            named
+        };
+        let mut findings: Vec<Finding> = candidates
+            .iter()
+            .map(|cycle| self.cycle(lifecycle, cycle))
+            .collect();
+        match findings
+            .iter()
+            .any(|finding| finding.standing.status != Status::Expired)
+        {
             true => findings.retain(|finding| finding.standing.status != Status::Expired),
             false => findings.truncate(1),
         }
@@ -99,13 +128,25 @@ impl Judge<'_> {
     fn cycle(&self, lifecycle: &ImageLifecycle, cycle: &Cycle) -> Finding {
         let ends = cycle.end(lifecycle.phase.unwrap_or(self.phase));
         let standing = Standing::of(ends, lifecycle.accept.as_ref(), self.calendar);
-        let problem = ends.is_none().then(|| format!("the data say nothing of the end of {}", cycle.name));
-        Finding { product: lifecycle.product.clone(), cycle: Some(cycle.name.clone()), standing, problem }
+        let problem = ends
+            .is_none()
+            .then(|| format!("the data say nothing of the end of {}", cycle.name));
+        Finding {
+            product: lifecycle.product.clone(),
+            cycle: Some(cycle.name.clone()),
+            standing,
+            problem,
+        }
     }
 }
 
 fn unknown(lifecycle: &ImageLifecycle, problem: String) -> Finding {
-    Finding { product: lifecycle.product.clone(), cycle: None, standing: Standing::UNKNOWN, problem: Some(problem) }
+    Finding {
+        product: lifecycle.product.clone(),
+        cycle: None,
+        standing: Standing::UNKNOWN,
+        problem: Some(problem),
+    }
 }
 
 fn no_data(lifecycle: &ImageLifecycle) -> Finding {

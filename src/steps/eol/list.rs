@@ -50,9 +50,15 @@ pub struct Row {
     pub applications: Option<Vec<String>>,
 }
 
-/// Returns what the configuration looks after, of that only what ends `within_days` when given. What is not known is always listed:
-/// it could end any day. With `records` the applications are listed too, and the older bases that they stand on.
-pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>, records: Option<&[BuildRecord]>) -> ListReport {
+/// Returns what the configuration looks after, of that only what ends `within_days` when given.
+/// What is not known is always listed: it could end any day. With `records` the applications are
+/// listed too, and the older bases that they stand on.
+pub fn list(
+    config: &Config,
+    judge: &Judge<'_>,
+    within_days: Option<u32>,
+    records: Option<&[BuildRecord]>,
+) -> ListReport {
     let mut rows: Vec<Row> = Vec::new();
     let mut without_lifecycle = Vec::new();
     for tracked in mirrors(config).into_iter().chain(bases(config)) {
@@ -66,7 +72,10 @@ pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>, record
             match rows.iter_mut().find(|known| known.is_like(&row)) {
                 Some(known) if known.images.contains(&name) => {}
                 Some(known) => known.images.push(name.clone()),
-                None => rows.push(Row { images: vec![name.clone()], ..row }),
+                None => rows.push(Row {
+                    images: vec![name.clone()],
+                    ..row
+                }),
             }
         }
     }
@@ -82,39 +91,74 @@ pub fn list(config: &Config, judge: &Judge<'_>, within_days: Option<u32>, record
     }
     rows.sort_by(Row::order);
     let judged = judge.calendar;
-    ListReport { today: judged.today, within_days, warn_days: judged.warn_days, cycles: rows, without_lifecycle }
+    ListReport {
+        today: judged.today,
+        within_days,
+        warn_days: judged.warn_days,
+        cycles: rows,
+        without_lifecycle,
+    }
 }
 
-fn add_applications(rows: &mut Vec<Row>, config: &Config, judge: &Judge<'_>, records: &[BuildRecord]) {
-    rows.iter_mut().for_each(|row| row.applications = Some(Vec::new()));
+fn add_applications(
+    rows: &mut Vec<Row>,
+    config: &Config,
+    judge: &Judge<'_>,
+    records: &[BuildRecord],
+) {
+    rows.iter_mut()
+        .for_each(|row| row.applications = Some(Vec::new()));
     let identities = identities_offline(config);
     let lineage = Lineage::new(config, &identities);
     // Many stand on the same base.
     let mut of_base: BTreeMap<&ImageReference, Vec<String>> = BTreeMap::new();
     for record in records {
         if let Some(base) = &record.base {
-            of_base.entry(base).or_default().push(record.image.to_string());
+            of_base
+                .entry(base)
+                .or_default()
+                .push(record.image.to_string());
         }
     }
     for (base, applications) in of_base {
         let Some(tag) = &base.tag else { continue };
         let repository = base.repository.resolved_below(&config.directory);
-        let Some(referred) = lineage.image(&repository, tag, judge) else { continue };
+        let Some(referred) = lineage.image(&repository, tag, judge) else {
+            continue;
+        };
         for finding in referred.judgement.findings {
             let row = Row::of(finding);
-            let known = rows.iter().position(|known| known.is_like(&row)).unwrap_or_else(|| {
-                rows.push(Row { images: vec![format!("{repository}:{tag}")], ..row });
-                rows.len() - 1
-            });
-            rows[known].applications.get_or_insert_default().extend(applications.iter().cloned());
+            let known = rows
+                .iter()
+                .position(|known| known.is_like(&row))
+                .unwrap_or_else(|| {
+                    rows.push(Row {
+                        images: vec![format!("{repository}:{tag}")],
+                        ..row
+                    });
+                    rows.len() - 1
+                });
+            rows[known]
+                .applications
+                .get_or_insert_default()
+                .extend(applications.iter().cloned());
         }
     }
-    rows.iter_mut().for_each(|row| row.applications.iter_mut().for_each(|applications| applications.sort()));
+    rows.iter_mut().for_each(|row| {
+        row.applications
+            .iter_mut()
+            .for_each(|applications| applications.sort())
+    });
 }
 
 impl Row {
     fn of(finding: Finding) -> Row {
-        let Standing { status, date, days_left, accepted_until } = finding.standing;
+        let Standing {
+            status,
+            date,
+            days_left,
+            accepted_until,
+        } = finding.standing;
         let product = finding.product.to_string();
         Row {
             product,
@@ -131,7 +175,16 @@ impl Row {
 
     /// Returns whether two rows say the same of their images.
     fn is_like(&self, other: &Row) -> bool {
-        let of = |row: &Row| (row.product.clone(), row.cycle.clone(), row.status, row.date, row.accepted_until, row.problem.clone());
+        let of = |row: &Row| {
+            (
+                row.product.clone(),
+                row.cycle.clone(),
+                row.status,
+                row.date,
+                row.accepted_until,
+                row.problem.clone(),
+            )
+        };
         of(self) == of(other)
     }
 
@@ -143,31 +196,54 @@ impl Row {
             (Status::Expired, None) => (0, None),
             _ => (1, None),
         };
-        rank(self).cmp(&rank(other)).then_with(|| (&self.product, &self.cycle).cmp(&(&other.product, &other.cycle)))
+        rank(self)
+            .cmp(&rank(other))
+            .then_with(|| (&self.product, &self.cycle).cmp(&(&other.product, &other.cycle)))
     }
 }
 
 impl ListReport {
     /// Returns the report for people.
     pub fn document(&self) -> Document {
-        let mut columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"].map(str::to_owned).to_vec();
+        let mut columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"]
+            .map(str::to_owned)
+            .to_vec();
         let has_applications = self.cycles.iter().any(|row| row.applications.is_some());
         columns.extend(has_applications.then(|| "Applications".to_owned()));
         let rows: Vec<Vec<Cell>> = self.cycles.iter().flat_map(|row| self.drawn(row)).collect();
         let mut lines: Vec<String> = Vec::new();
-        for row in self.cycles.iter().filter(|row| row.status == Status::Unknown) {
+        for row in self
+            .cycles
+            .iter()
+            .filter(|row| row.status == Status::Unknown)
+        {
             let problem = row.problem.as_deref().unwrap_or("nothing is known");
-            lines.extend(row.images.iter().map(|image| format!("warning: {image}: {}: {problem}", row.product)));
+            lines.extend(
+                row.images
+                    .iter()
+                    .map(|image| format!("warning: {image}: {}: {problem}", row.product)),
+            );
         }
         if !self.without_lifecycle.is_empty() {
-            lines.push(format!("without `lifecycle`, so nothing is known of: {}", self.without_lifecycle.join(", ")));
+            lines.push(format!(
+                "without `lifecycle`, so nothing is known of: {}",
+                self.without_lifecycle.join(", ")
+            ));
         }
         if rows.is_empty() {
-            let when = self.within_days.map_or_else(String::new, |days| format!(" within {days} days"));
+            let when = self
+                .within_days
+                .map_or_else(String::new, |days| format!(" within {days} days"));
             lines.insert(0, format!("nothing that is looked after ends{when}"));
-            return Document { blocks: vec![Block::Lines(lines)] };
+            return Document {
+                blocks: vec![Block::Lines(lines)],
+            };
         }
-        let mut blocks = vec![Block::Table(Table { title: None, columns, rows })];
+        let mut blocks = vec![Block::Table(Table {
+            title: None,
+            columns,
+            rows,
+        })];
         if !lines.is_empty() {
             blocks.push(Block::Lines(lines));
         }
@@ -187,7 +263,10 @@ impl ListReport {
             Status::Warning => (format!("< {} days", self.warn_days), Tone::Warning),
             Status::Expired => ("expired".to_owned(), Tone::Bad),
             Status::Accepted => {
-                let until = row.accepted_until.map(|date| format!(" until {date}")).unwrap_or_default();
+                let until = row
+                    .accepted_until
+                    .map(|date| format!(" until {date}"))
+                    .unwrap_or_default();
                 (format!("accepted{until}"), Tone::Warning)
             }
             Status::Unknown => ("unknown".to_owned(), Tone::Warning),
@@ -196,7 +275,11 @@ impl ListReport {
             Cell::plain(&row.product),
             Cell::plain(row.cycle.as_deref().unwrap_or("?")),
             Cell::plain(ends),
-            Cell::plain(row.days_left.map(|days| days.to_string()).unwrap_or_default()),
+            Cell::plain(
+                row.days_left
+                    .map(|days| days.to_string())
+                    .unwrap_or_default(),
+            ),
             Cell::toned(status, tone),
         ];
         let mut lines = Vec::new();
@@ -204,7 +287,9 @@ impl ListReport {
         for position in 0..row.images.len().max(applications.len()) {
             let blank = vec![Cell::plain(""); common.len()];
             let mut line = std::mem::replace(&mut common, blank);
-            let cell = |texts: &[String]| Cell::plain(texts.get(position).map(String::as_str).unwrap_or_default());
+            let cell = |texts: &[String]| {
+                Cell::plain(texts.get(position).map(String::as_str).unwrap_or_default())
+            };
             line.push(cell(&row.images));
             line.extend(row.applications.as_deref().map(cell));
             lines.push(line);

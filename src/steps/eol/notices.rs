@@ -17,9 +17,14 @@ use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
 use crate::steps::lineage::{Lineage, identities_offline};
 
-/// Returns the messages of the day, by image: about what ends in one of `at_days`, or ended any number of weeks ago. What is accepted
-/// is not told of.
-pub fn notices(config: &Config, judge: &Judge<'_>, records: &[BuildRecord], at_days: &[u32]) -> Vec<Message> {
+/// Returns the messages of the day, by image: about what ends in one of `at_days`, or ended any
+/// number of weeks ago. What is accepted is not told of.
+pub fn notices(
+    config: &Config,
+    judge: &Judge<'_>,
+    records: &[BuildRecord],
+    at_days: &[u32],
+) -> Vec<Message> {
     let mut messages: BTreeMap<String, Message> = BTreeMap::new();
     let mut of_repository: HashMap<&Repository, Vec<String>> = HashMap::new();
     let tracked: Vec<_> = mirrors(config).into_iter().chain(bases(config)).collect();
@@ -27,8 +32,18 @@ pub fn notices(config: &Config, judge: &Judge<'_>, records: &[BuildRecord], at_d
         let ends = due(&judge.image(&image.parts).findings, at_days);
         if !ends.is_empty() {
             let name = image.to_string();
-            of_repository.entry(image.repository).or_default().push(name.clone());
-            messages.insert(name.clone(), Message { image: name, ends, applications: Vec::new() });
+            of_repository
+                .entry(image.repository)
+                .or_default()
+                .push(name.clone());
+            messages.insert(
+                name.clone(),
+                Message {
+                    image: name,
+                    ends,
+                    applications: Vec::new(),
+                },
+            );
         }
     }
     let identities = identities_offline(config);
@@ -37,38 +52,71 @@ pub fn notices(config: &Config, judge: &Judge<'_>, records: &[BuildRecord], at_d
         let Some(base) = &record.base else { continue };
         let repository = base.repository.resolved_below(&config.directory);
         let Some(tag) = &base.tag else { continue };
-        let Some(referred) = lineage.image(&repository, tag, judge) else { continue };
+        let Some(referred) = lineage.image(&repository, tag, judge) else {
+            continue;
+        };
         let ends = due(&referred.judgement.findings, at_days);
         if ends.is_empty() {
             continue;
         }
-        let application = Application { image: record.image.to_string(), project: record.project.clone() };
+        let application = Application {
+            image: record.image.to_string(),
+            project: record.project.clone(),
+        };
         let same = of_repository.get(&repository).into_iter().flatten();
-        let same: Vec<String> = same.filter(|name| messages.get(*name).is_some_and(|message| message.ends == ends)).cloned().collect();
+        let same: Vec<String> = same
+            .filter(|name| {
+                messages
+                    .get(*name)
+                    .is_some_and(|message| message.ends == ends)
+            })
+            .cloned()
+            .collect();
         // An older image than those that are configured has a message of its own.
-        let names = if same.is_empty() { vec![format!("{repository}:{tag}")] } else { same };
+        let names = if same.is_empty() {
+            vec![format!("{repository}:{tag}")]
+        } else {
+            same
+        };
         for name in names {
             let message = messages.entry(name.clone());
-            let message = message.or_insert_with(|| Message { image: name, ends: ends.clone(), applications: Vec::new() });
+            let message = message.or_insert_with(|| Message {
+                image: name,
+                ends: ends.clone(),
+                applications: Vec::new(),
+            });
             message.applications.push(application.clone());
         }
     }
     let mut messages: Vec<Message> = messages.into_values().collect();
-    messages.iter_mut().for_each(|message| message.applications.sort());
+    messages
+        .iter_mut()
+        .for_each(|message| message.applications.sort());
     messages.sort_by(|one, other| (&one.ends, &one.image).cmp(&(&other.ends, &other.image)));
     messages
 }
 
 /// Returns what is told of today, the soonest first.
 fn due(findings: &[Finding], at_days: &[u32]) -> Vec<End> {
-    let is_day = |left: i64| if left < 0 { left % 7 == 0 } else { at_days.iter().any(|days| i64::from(*days) == left) };
+    let is_day = |left: i64| {
+        if left < 0 {
+            left % 7 == 0
+        } else {
+            at_days.iter().any(|days| i64::from(*days) == left)
+        }
+    };
     let mut ends: Vec<End> = findings
         .iter()
         .filter(|finding| finding.standing.status != Status::Accepted)
         .filter_map(|finding| {
             let (date, days_left) = finding.standing.date.zip(finding.standing.days_left)?;
             let cycle = finding.cycle.clone()?;
-            is_day(days_left).then(|| End { date, days_left, product: finding.product.to_string(), cycle })
+            is_day(days_left).then(|| End {
+                date,
+                days_left,
+                product: finding.product.to_string(),
+                cycle,
+            })
         })
         .collect();
     ends.sort();
@@ -111,7 +159,12 @@ pub enum DeliveryOutcome {
 }
 
 /// Sends each message to each messenger, one after another: chat services do not take many at once.
-pub async fn notify(messages: Vec<Message>, messengers: &[Box<dyn Messenger>], mode: Mode, cancel: &CancellationToken) -> NotifyReport {
+pub async fn notify(
+    messages: Vec<Message>,
+    messengers: &[Box<dyn Messenger>],
+    mode: Mode,
+    cancel: &CancellationToken,
+) -> NotifyReport {
     let mut notified = Vec::with_capacity(messages.len());
     for message in messages {
         let mut deliveries = Vec::with_capacity(messengers.len());
@@ -128,33 +181,61 @@ pub async fn notify(messages: Vec<Message>, messengers: &[Box<dyn Messenger>], m
                 Some(Ok(())) => (DeliveryOutcome::Sent, None),
                 Some(Err(error)) => (DeliveryOutcome::Failed, Some(error.to_string())),
             };
-            deliveries.push(Delivery { to: messenger.name(), outcome, cause });
+            deliveries.push(Delivery {
+                to: messenger.name(),
+                outcome,
+                cause,
+            });
         }
-        notified.push(Notified { message, deliveries });
+        notified.push(Notified {
+            message,
+            deliveries,
+        });
     }
-    NotifyReport { dry_run: mode != Mode::Apply, duration: Duration::ZERO, messages: notified }
+    NotifyReport {
+        dry_run: mode != Mode::Apply,
+        duration: Duration::ZERO,
+        messages: notified,
+    }
 }
 
 impl NotifyReport {
     fn count(&self, outcome: DeliveryOutcome) -> usize {
-        self.messages.iter().flat_map(|message| &message.deliveries).filter(|delivery| delivery.outcome == outcome).count()
+        self.messages
+            .iter()
+            .flat_map(|message| &message.deliveries)
+            .filter(|delivery| delivery.outcome == outcome)
+            .count()
     }
 
     pub fn exit(&self) -> Exit {
-        if self.count(DeliveryOutcome::Failed) > 0 { Exit::Failed } else { Exit::Done }
+        if self.count(DeliveryOutcome::Failed) > 0 {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
     }
 
     /// Returns the report for people.
     pub fn document(&self) -> Document {
-        let columns = ["Image", "Ends", "Applications", "To", "Outcome"].map(str::to_owned).to_vec();
+        let columns = ["Image", "Ends", "Applications", "To", "Outcome"]
+            .map(str::to_owned)
+            .to_vec();
         let rows = self.messages.iter().flat_map(|notified| {
-            let ends: Vec<String> =
-                notified.message.ends.iter().map(|end| format!("{} {} {}", end.product, end.cycle, end.when())).collect();
+            let ends: Vec<String> = notified
+                .message
+                .ends
+                .iter()
+                .map(|end| format!("{} {} {}", end.product, end.cycle, end.when()))
+                .collect();
             notified.deliveries.iter().map(move |delivery| {
                 let outcome = match (delivery.outcome, &delivery.cause) {
                     (DeliveryOutcome::Sent, _) => Cell::toned("sent", Tone::Good),
                     (DeliveryOutcome::NotSent, _) => Cell::toned("not sent", Tone::Quiet),
-                    (DeliveryOutcome::Failed, cause) => Cell::toned(format!("failed: {}", cause.as_deref().unwrap_or_default()), Tone::Bad),
+                    (DeliveryOutcome::Failed, cause) => Cell::toned(
+                        format!("failed: {}", cause.as_deref().unwrap_or_default()),
+                        Tone::Bad,
+                    ),
                 };
                 vec![
                     Cell::plain(&notified.message.image),
@@ -167,12 +248,29 @@ impl NotifyReport {
         });
         let rows: Vec<Vec<Cell>> = rows.collect();
         let mut total = SummaryRow::new("Images", self.messages.len());
-        let kinds = [("Sent", DeliveryOutcome::Sent), ("Not sent", DeliveryOutcome::NotSent), ("Failed", DeliveryOutcome::Failed)];
-        total.children = kinds.into_iter().map(|(label, outcome)| SummaryRow::new(label, self.count(outcome))).collect();
+        let kinds = [
+            ("Sent", DeliveryOutcome::Sent),
+            ("Not sent", DeliveryOutcome::NotSent),
+            ("Failed", DeliveryOutcome::Failed),
+        ];
+        total.children = kinds
+            .into_iter()
+            .map(|(label, outcome)| SummaryRow::new(label, self.count(outcome)))
+            .collect();
         let duration = Some(self.duration);
-        let summary =
-            Block::Summary(Summary { title: "End-of-life notices".to_owned(), dry_run: self.dry_run, duration, rows: vec![total] });
-        let table = (!rows.is_empty()).then_some(Block::Table(Table { title: None, columns, rows }));
-        Document { blocks: table.into_iter().chain([summary]).collect() }
+        let summary = Block::Summary(Summary {
+            title: "End-of-life notices".to_owned(),
+            dry_run: self.dry_run,
+            duration,
+            rows: vec![total],
+        });
+        let table = (!rows.is_empty()).then_some(Block::Table(Table {
+            title: None,
+            columns,
+            rows,
+        }));
+        Document {
+            blocks: table.into_iter().chain([summary]).collect(),
+        }
     }
 }

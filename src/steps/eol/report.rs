@@ -89,8 +89,16 @@ impl ProductOutcome {
 }
 
 impl UpdateReport {
-    pub(super) fn new(plan: Plan, mode: Mode, file: String, file_outcome: FileOutcome) -> UpdateReport {
-        let mut totals = Totals { products: plan.products.len(), ..Totals::default() };
+    pub(super) fn new(
+        plan: Plan,
+        mode: Mode,
+        file: String,
+        file_outcome: FileOutcome,
+    ) -> UpdateReport {
+        let mut totals = Totals {
+            products: plan.products.len(),
+            ..Totals::default()
+        };
         for product in &plan.products {
             *match product.outcome {
                 ProductOutcome::Added => &mut totals.added,
@@ -114,25 +122,57 @@ impl UpdateReport {
 
     /// Returns the report of a run that was stopped before anything was known.
     pub fn stopped(mode: Mode, file: String, duration: Duration) -> UpdateReport {
-        let plan = Plan { products: Vec::new(), others: Vec::new(), table: None };
-        UpdateReport { interrupted: true, duration, ..UpdateReport::new(plan, mode, file, FileOutcome::Unchanged) }
+        let plan = Plan {
+            products: Vec::new(),
+            others: Vec::new(),
+            table: None,
+        };
+        UpdateReport {
+            interrupted: true,
+            duration,
+            ..UpdateReport::new(plan, mode, file, FileOutcome::Unchanged)
+        }
     }
 
     /// Returns how the command ends on this report.
     pub fn exit(&self) -> Exit {
-        if self.totals.failed > 0 { Exit::Failed } else { Exit::Done }
+        if self.totals.failed > 0 {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
     }
 
-    /// Returns the report for people: the products that have news, what went wrong, and the numbers.
+    /// Returns the report for people: the products that have news, what went wrong, and the
+    /// numbers.
     pub fn document(&self) -> Document {
-        let mut table = Table { title: None, columns: ["Product", "Result", "Changes"].map(str::to_owned).to_vec(), rows: Vec::new() };
+        let mut table = Table {
+            title: None,
+            columns: ["Product", "Result", "Changes"].map(str::to_owned).to_vec(),
+            rows: Vec::new(),
+        };
         let mut problems = Vec::new();
-        for product in self.products.iter().filter(|product| product.outcome != ProductOutcome::Unchanged) {
+        for product in self
+            .products
+            .iter()
+            .filter(|product| product.outcome != ProductOutcome::Unchanged)
+        {
             let (words, tone) = product.outcome.words();
-            table.rows.push(vec![Cell::plain(&product.product), Cell::toned(words, tone), Cell::plain(product.told_changes())]);
+            table.rows.push(vec![
+                Cell::plain(&product.product),
+                Cell::toned(words, tone),
+                Cell::plain(product.told_changes()),
+            ]);
             if let Some(trouble) = &product.trouble {
-                let severity = if product.outcome == ProductOutcome::Failed { "error" } else { "warning" };
-                problems.push(Problem { severity, ..Problem::error("products", &product.product, trouble) });
+                let severity = if product.outcome == ProductOutcome::Failed {
+                    "error"
+                } else {
+                    "warning"
+                };
+                problems.push(Problem {
+                    severity,
+                    ..Problem::error("products", &product.product, trouble)
+                });
             }
         }
         let mut blocks = Vec::new();
@@ -147,15 +187,27 @@ impl UpdateReport {
     }
 
     fn summary(&self) -> Summary {
-        let Totals { products, added, updated, unchanged, untracked, failed } = self.totals;
+        let Totals {
+            products,
+            added,
+            updated,
+            unchanged,
+            untracked,
+            failed,
+        } = self.totals;
         let mut rows = SummaryRow::new("Products", products);
         let toned = |tone, label: &str, count: usize| SummaryRow {
             tone: if count > 0 { tone } else { Tone::Plain },
             ..SummaryRow::new(label, count)
         };
-        rows.children = vec![SummaryRow::new("Added", added), SummaryRow::new("Updated", updated), SummaryRow::new("Unchanged", unchanged)];
+        rows.children = vec![
+            SummaryRow::new("Added", added),
+            SummaryRow::new("Updated", updated),
+            SummaryRow::new("Unchanged", unchanged),
+        ];
         if untracked > 0 {
-            rows.children.push(toned(Tone::Warning, "Untracked", untracked));
+            rows.children
+                .push(toned(Tone::Warning, "Untracked", untracked));
         }
         rows.children.push(toned(Tone::Bad, "Failed", failed));
         let outcome = match self.file_outcome {
@@ -163,18 +215,34 @@ impl UpdateReport {
             FileOutcome::Planned => "to be written",
             FileOutcome::Written => "written",
         };
-        let file = SummaryRow { extra: Some(outcome.to_owned()), ..SummaryRow::new("File", &self.file) };
-        Summary { title: "End-of-life data".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows: vec![rows, file] }
+        let file = SummaryRow {
+            extra: Some(outcome.to_owned()),
+            ..SummaryRow::new("File", &self.file)
+        };
+        Summary {
+            title: "End-of-life data".to_owned(),
+            dry_run: self.dry_run,
+            duration: Some(self.duration),
+            rows: vec![rows, file],
+        }
     }
 }
 
 impl ProductReport {
     fn told_changes(&self) -> String {
         match (self.outcome, self.changes.len()) {
-            (ProductOutcome::Added, _) => format!("{} {}", self.cycles, if self.cycles == 1 { "cycle" } else { "cycles" }),
+            (ProductOutcome::Added, _) => format!(
+                "{} {}",
+                self.cycles,
+                if self.cycles == 1 { "cycle" } else { "cycles" }
+            ),
             (ProductOutcome::Failed, _) if self.cycles > 0 => "what is known is kept".to_owned(),
             (_, ..=TOLD_CHANGES) => self.changes.join("; "),
-            (_, count) => format!("{}; and {} more", self.changes[..TOLD_CHANGES].join("; "), count - TOLD_CHANGES),
+            (_, count) => format!(
+                "{}; and {} more",
+                self.changes[..TOLD_CHANGES].join("; "),
+                count - TOLD_CHANGES
+            ),
         }
     }
 }

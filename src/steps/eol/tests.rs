@@ -1,4 +1,5 @@
-//! What is tracked, how it stands, and what an update changes, from configurations as people write them.
+//! What is tracked, how it stands, and what an update changes, from configurations as people write
+//! them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,14 +37,20 @@ build:
 fn config(entries: &[&str], images: &[&str]) -> Config {
     let mut text = "sync:\n  entries:\n".to_owned();
     for (number, entry) in entries.iter().enumerate() {
-        text += &format!("    - {{ source: s.example/m{number}, target: r.example/m{number}, {entry} }}\n");
+        text += &format!(
+            "    - {{ source: s.example/m{number}, target: r.example/m{number}, {entry} }}\n"
+        );
     }
     text += if images.is_empty() { "" } else { BUILD };
     for image in images {
         text += &format!("    - {{ folder: a, {image} }}\n");
     }
-    let source = SourceText { name: "imglife.yaml".to_owned(), text };
-    load(&source, Path::new("/project"), &Variables::default()).unwrap_or_else(|errors| panic!("{errors}"))
+    let source = SourceText {
+        name: "imglife.yaml".to_owned(),
+        text,
+    };
+    load(&source, Path::new("/project"), &Variables::default())
+        .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn table() -> Table {
@@ -51,8 +58,15 @@ fn table() -> Table {
 }
 
 fn judge(table: &Table) -> Judge<'_> {
-    let calendar = Calendar { today: "2026-11-21".parse().expect("a date"), warn_days: 30 };
-    Judge { table, phase: Phase::EndOfLife, calendar }
+    let calendar = Calendar {
+        today: "2026-11-21".parse().expect("a date"),
+        warn_days: 30,
+    };
+    Judge {
+        table,
+        phase: Phase::EndOfLife,
+        calendar,
+    }
 }
 
 fn listed(config: &Config, within_days: Option<u32>) -> ListReport {
@@ -63,9 +77,21 @@ fn listed(config: &Config, within_days: Option<u32>) -> ListReport {
 fn base(entries: &[&str], images: &[&str]) -> (Status, String) {
     let (config, table) = (config(entries, images), table());
     let judgement = judge(&table).image(&bases(&config)[0].parts);
-    let cycles = judgement.findings.iter().map(|finding| format!("{}:{}", finding.product, finding.cycle.as_deref().unwrap_or("?")));
-    let date = judgement.date().map(|date| date.to_string()).unwrap_or_default();
-    (judgement.standing.status, format!("{} {date}", cycles.collect::<Vec<_>>().join(" ")))
+    let cycles = judgement.findings.iter().map(|finding| {
+        format!(
+            "{}:{}",
+            finding.product,
+            finding.cycle.as_deref().unwrap_or("?")
+        )
+    });
+    let date = judgement
+        .date()
+        .map(|date| date.to_string())
+        .unwrap_or_default();
+    (
+        judgement.standing.status,
+        format!("{} {date}", cycles.collect::<Vec<_>>().join(" ")),
+    )
 }
 
 #[test]
@@ -73,14 +99,30 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
     let golang = "tag: 1.22.3-alpine3.24, lifecycle: [{ product: go }, { product: alpine, extract: 'alpine(.*)' }]";
     let shown = |status, text: &str| (status, text.to_owned());
     // Inherited, by the mirror's tag although the version is another text.
-    let inherits = base(&[golang], &["name: a, type: core, mirror_image: r.example/m0, version: '1.22'"]);
-    assert_eq!(inherits, shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10"));
-    let own =
-        base(&[golang], &["name: a, type: core, mirror_image: r.example/m0, version: '8.1', lifecycle: { product: rhel, phase: eoes }"]);
+    let inherits = base(
+        &[golang],
+        &["name: a, type: core, mirror_image: r.example/m0, version: '1.22'"],
+    );
+    assert_eq!(
+        inherits,
+        shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10")
+    );
+    let own = base(
+        &[golang],
+        &[
+            "name: a, type: core, mirror_image: r.example/m0, version: '8.1', lifecycle: { product: rhel, phase: eoes }",
+        ],
+    );
     assert_eq!(own, shown(Status::Supported, "rhel:8 2032-05-31"));
     let paid = "name: a, type: core, mirror_image: r.example/m0, lifecycle: { product: rhel, accept: { until: 2027-06-30, reason: paid } }";
-    assert_eq!(base(&["tag: '8.1', lifecycle: { product: rhel }"], &[paid]), shown(Status::Accepted, "rhel:8 2026-01-31"));
-    let nothing = base(&[golang], &["name: a, type: core, mirror_image: r.example/m0, lifecycle: []"]);
+    assert_eq!(
+        base(&["tag: '8.1', lifecycle: { product: rhel }"], &[paid]),
+        shown(Status::Accepted, "rhel:8 2026-01-31")
+    );
+    let nothing = base(
+        &[golang],
+        &["name: a, type: core, mirror_image: r.example/m0, lifecycle: []"],
+    );
     assert_eq!(nothing, shown(Status::Unknown, " "));
     // On another base, down to its mirror.
     let images = [
@@ -89,27 +131,48 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
         "name: go, type: core, mirror_image: r.example/m0, mirror_tag: 1.22.3-alpine3.24",
     ];
     assert_eq!(
-        base(&[golang, "tag: 1.26.7, lifecycle: { product: go }"], &images),
+        base(
+            &[golang, "tag: 1.26.7, lifecycle: { product: go }"],
+            &images
+        ),
         shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10")
     );
     let [top, _, below] = images;
     let below = format!("{below}, lifecycle: {{ product: go }}");
-    assert_eq!(base(&[golang], &[top, &below]), shown(Status::Warning, "go:1.22 2026-12-10"));
-    let untold = base(&["tag_regex: '.*'"], &["name: a, type: core, mirror_image: r.example/m0"]);
+    assert_eq!(
+        base(&[golang], &[top, &below]),
+        shown(Status::Warning, "go:1.22 2026-12-10")
+    );
+    let untold = base(
+        &["tag_regex: '.*'"],
+        &["name: a, type: core, mirror_image: r.example/m0"],
+    );
     assert_eq!(untold, shown(Status::Unknown, " "));
 }
 
 #[test]
 fn acceptance_and_phase_are_the_images_own() {
     let with = |rest: &str| {
-        let config = config(&[&format!("tag: '8.1', lifecycle: {{ product: rhel{rest} }}")], &[]);
+        let config = config(
+            &[&format!("tag: '8.1', lifecycle: {{ product: rhel{rest} }}")],
+            &[],
+        );
         let table = table();
-        judge(&table).image(&mirrors(&config)[0].parts).standing.status
+        judge(&table)
+            .image(&mirrors(&config)[0].parts)
+            .standing
+            .status
     };
     assert_eq!(with(""), Status::Expired);
     assert_eq!(with(", phase: eoes"), Status::Supported);
-    assert_eq!(with(", accept: { until: 2026-11-21, reason: paid }"), Status::Accepted);
-    assert_eq!(with(", accept: { until: 2026-11-20, reason: paid }"), Status::Expired);
+    assert_eq!(
+        with(", accept: { until: 2026-11-21, reason: paid }"),
+        Status::Accepted
+    );
+    assert_eq!(
+        with(", accept: { until: 2026-11-20, reason: paid }"),
+        Status::Expired
+    );
 }
 
 #[test]
@@ -122,7 +185,10 @@ fn only_what_is_looked_after_has_its_product_asked_for() {
             "name: c, type: spe-dev, mirror_image: r.example/m1, lifecycle: { product: rust }",
         ],
     );
-    let names: Vec<String> = products(&config).into_iter().map(ToString::to_string).collect();
+    let names: Vec<String> = products(&config)
+        .into_iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(names, ["go", "s.example/m0"]);
 }
 
@@ -161,7 +227,10 @@ fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
     warning: r.example/m5:1: rust: there are no data of this product
     without `lifecycle`, so nothing is known of: r.example/m6:7
     ");
-    let text = draw(&listed(&everything(), Some(10)).document(), Style::default());
+    let text = draw(
+        &listed(&everything(), Some(10)).document(),
+        Style::default(),
+    );
     insta::assert_snapshot!(text, @"
     Product  Cycle  Ends        Days left  Status                     Images
     rhel     8      2026-01-31       -294  accepted until 2027-06-30  r.example/m7:8.1
@@ -182,7 +251,16 @@ fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
 
 #[test]
 fn the_list_for_programs_has_null_for_what_is_not_known() {
-    let listed = listed(&config(&["tag: edge, lifecycle: { product: alpine }", "tag: 1.22.1, lifecycle: { product: go }"], &[]), Some(90));
+    let listed = listed(
+        &config(
+            &[
+                "tag: edge, lifecycle: { product: alpine }",
+                "tag: 1.22.1, lifecycle: { product: go }",
+            ],
+            &[],
+        ),
+        Some(90),
+    );
     insta::assert_snapshot!(crate::report::json::versioned("eol-list", &listed).expect("JSON"), @r#"
     {
       "schema": "imglife/eol-list/v1",
@@ -220,11 +298,24 @@ fn updated(data: &str, answers: &[(&str, Answer)]) -> (UpdateReport, Option<Stri
     let table = Table::read(data.as_bytes()).expect("data");
     let answers: BTreeMap<_, _> = answers
         .iter()
-        .map(|(name, answer)| (crate::model::lifecycle::Product::Named(name.parse().expect("a name")), answer.clone()))
+        .map(|(name, answer)| {
+            (
+                crate::model::lifecycle::Product::Named(name.parse().expect("a name")),
+                answer.clone(),
+            )
+        })
         .collect();
     let plan = plan(&World { table, answers });
     let written = plan.table.as_ref().map(Table::write);
-    (UpdateReport::new(plan, Mode::DryRun, "eol-data.yaml".to_owned(), FileOutcome::Planned), written)
+    (
+        UpdateReport::new(
+            plan,
+            Mode::DryRun,
+            "eol-data.yaml".to_owned(),
+            FileOutcome::Planned,
+        ),
+        written,
+    )
 }
 
 fn cycles(yaml: &str) -> Answer {
@@ -235,9 +326,22 @@ fn cycles(yaml: &str) -> Answer {
 #[test]
 fn an_update_keeps_what_it_cannot_renew_and_tells_what_changed() {
     let answers = [
-        ("alpine", Answer::Failed(Trouble::new("the connection failed").hint("wait"))),
-        ("go", cycles("{ cycle: '1.27', eol: false }, { cycle: '1.26', eol: 2027-02-01, latest: 1.26.7 }")),
-        ("rhel", cycles("{ cycle: '8', eol: 2026-01-31, support: 2024-05-31, extendedSupport: 2032-05-31, latest: 8.10 }")),
+        (
+            "alpine",
+            Answer::Failed(Trouble::new("the connection failed").hint("wait")),
+        ),
+        (
+            "go",
+            cycles(
+                "{ cycle: '1.27', eol: false }, { cycle: '1.26', eol: 2027-02-01, latest: 1.26.7 }",
+            ),
+        ),
+        (
+            "rhel",
+            cycles(
+                "{ cycle: '8', eol: 2026-01-31, support: 2024-05-31, extendedSupport: 2032-05-31, latest: 8.10 }",
+            ),
+        ),
         ("rust", cycles("{ cycle: '1.98', eol: false }")),
         ("what", Answer::Untracked(Trouble::new("nobody knows"))),
     ];
@@ -265,15 +369,29 @@ fn an_update_keeps_what_it_cannot_renew_and_tells_what_changed() {
     File           eol-data.yaml   to be written
     ");
     let read = Table::read(written.expect("data that changed").as_bytes()).expect("data");
-    let names: Vec<String> = read.products().map(|(name, cycles)| format!("{name} {}", cycles.len())).collect();
-    assert_eq!(names, ["alpine 3", "docker.io/library/redis 1", "go 2", "rhel 1", "rust 1"]);
+    let names: Vec<String> = read
+        .products()
+        .map(|(name, cycles)| format!("{name} {}", cycles.len()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "alpine 3",
+            "docker.io/library/redis 1",
+            "go 2",
+            "rhel 1",
+            "rust 1"
+        ]
+    );
     assert_eq!(report.exit(), crate::error::Exit::Failed);
 }
 
 #[test]
 fn without_news_nothing_is_written_whatever_the_file_looks_like() {
-    let (report, written) =
-        updated("{\"go\": [{\"cycle\": \"1\", \"eol\": false, \"link\": \"x\"}]}", &[("go", cycles("{ cycle: '1', eol: false }"))]);
+    let (report, written) = updated(
+        "{\"go\": [{\"cycle\": \"1\", \"eol\": false, \"link\": \"x\"}]}",
+        &[("go", cycles("{ cycle: '1', eol: false }"))],
+    );
     assert_eq!((report.totals.unchanged, written), (1, None));
     let (report, written) = updated("", &[("go", Answer::Failed(Trouble::new("no")))]);
     assert_eq!((report.totals.failed, written), (1, None));

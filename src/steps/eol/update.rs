@@ -42,12 +42,17 @@ pub enum ReadError {
 
 /// Returns the data at hand. Fails when there are none.
 pub async fn read(place: &dyn DataPlace) -> Result<Table, ReadError> {
-    let bytes = place.read().await?.ok_or_else(|| ReadError::Missing { place: place.name() })?;
-    Table::read(&bytes).map_err(|source| ReadError::Data { place: place.name(), source })
+    let bytes = place.read().await?.ok_or_else(|| ReadError::Missing {
+        place: place.name(),
+    })?;
+    Table::read(&bytes).map_err(|source| ReadError::Data {
+        place: place.name(),
+        source,
+    })
 }
 
-/// Returns the data at hand, and what `products` knows of each product that the configuration names. Without `products` nobody is
-/// asked: what is at hand is what is known.
+/// Returns the data at hand, and what `products` knows of each product that the configuration
+/// names. Without `products` nobody is asked: what is at hand is what is known.
 pub async fn observe(
     config: &Config,
     place: &dyn DataPlace,
@@ -75,13 +80,19 @@ pub async fn observe(
 }
 
 async fn ask(product: &Product, products: &dyn Products, progress: &Arc<dyn Progress>) -> Answer {
-    progress.event(Event::Observing { what: &format!("end-of-life data of {product}") });
+    progress.event(Event::Observing {
+        what: &format!("end-of-life data of {product}"),
+    });
     let error = match products.cycles(product).await {
         Ok(cycles) => return Answer::Cycles(cycles),
         Err(error) => error,
     };
     let trouble = Trouble::of(&error, error.hint()).shared(error.of_host());
-    if error.is_untracked() { Answer::Untracked(trouble) } else { Answer::Failed(trouble) }
+    if error.is_untracked() {
+        Answer::Untracked(trouble)
+    } else {
+        Answer::Failed(trouble)
+    }
 }
 
 fn known(product: &Product, table: &Table, place: &dyn DataPlace) -> Answer {
@@ -118,37 +129,67 @@ pub fn plan(world: &World) -> Plan {
                     Some(before) => (ProductOutcome::Updated, changes(before, now), None),
                 }
             }
-            Answer::Untracked(trouble) => (ProductOutcome::Untracked, Vec::new(), Some(trouble.clone())),
+            Answer::Untracked(trouble) => {
+                (ProductOutcome::Untracked, Vec::new(), Some(trouble.clone()))
+            }
             Answer::Failed(trouble) => (ProductOutcome::Failed, Vec::new(), Some(trouble.clone())),
         };
         let cycles = table.cycles(product).map_or(0, <[Cycle]>::len);
-        products.push(ProductReport { product: product.to_string(), outcome, cycles, changes, trouble });
+        products.push(ProductReport {
+            product: product.to_string(),
+            outcome,
+            cycles,
+            changes,
+            trouble,
+        });
     }
     let configured = |name: &str| products.iter().any(|product| product.product == name);
-    let others = table.products().map(|(name, _)| name).filter(|name| !configured(name)).map(str::to_owned).collect();
-    Plan { products, others, table: Some(table).filter(|table| *table != world.table) }
+    let others = table
+        .products()
+        .map(|(name, _)| name)
+        .filter(|name| !configured(name))
+        .map(str::to_owned)
+        .collect();
+    Plan {
+        products,
+        others,
+        table: Some(table).filter(|table| *table != world.table),
+    }
 }
 
 /// Returns what is different between the cycles of a product, in words.
 fn changes(before: &[Cycle], now: &[Cycle]) -> Vec<String> {
     let mut changes = Vec::new();
     let mut only_releases = Vec::new();
-    let same_name = |cycle: &Cycle, cycles: &[Cycle]| cycles.iter().position(|other| other.name == cycle.name);
+    let same_name =
+        |cycle: &Cycle, cycles: &[Cycle]| cycles.iter().position(|other| other.name == cycle.name);
     for cycle in now {
         let end = words(cycle.end(Phase::EndOfLife));
         match same_name(cycle, before).map(|at| &before[at]) {
             None => changes.push(format!("{} is new, ends: {end}", cycle.name)),
             Some(old) if old.end_of_life != cycle.end_of_life => {
-                changes.push(format!("{} ends: {end}, was: {}", cycle.name, words(old.end_of_life)));
+                changes.push(format!(
+                    "{} ends: {end}, was: {}",
+                    cycle.name,
+                    words(old.end_of_life)
+                ));
             }
-            Some(old) if (old.active_support, old.extended_support) != (cycle.active_support, cycle.extended_support) => {
+            Some(old)
+                if (old.active_support, old.extended_support)
+                    != (cycle.active_support, cycle.extended_support) =>
+            {
                 changes.push(format!("{}: other ends of support", cycle.name));
             }
             Some(old) if old != cycle => only_releases.push(cycle.name.as_str()),
             Some(_) => {}
         }
     }
-    changes.extend(before.iter().filter(|cycle| same_name(cycle, now).is_none()).map(|cycle| format!("{} is gone", cycle.name)));
+    changes.extend(
+        before
+            .iter()
+            .filter(|cycle| same_name(cycle, now).is_none())
+            .map(|cycle| format!("{} is gone", cycle.name)),
+    );
     if !only_releases.is_empty() {
         changes.push(format!("news of releases: {}", only_releases.join(", ")));
     }
@@ -165,7 +206,11 @@ fn words(ends: Option<Ends>) -> String {
 }
 
 /// Writes what the plan says, unless nothing is to be changed or nothing has changed.
-pub async fn execute(plan: Plan, mode: Mode, place: &dyn DataPlace) -> Result<UpdateReport, PlaceError> {
+pub async fn execute(
+    plan: Plan,
+    mode: Mode,
+    place: &dyn DataPlace,
+) -> Result<UpdateReport, PlaceError> {
     let file = match (&plan.table, mode) {
         (None, _) => FileOutcome::Unchanged,
         (Some(table), Mode::Apply) => {

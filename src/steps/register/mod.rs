@@ -1,7 +1,7 @@
 //! `register`: the record of what an application image was built on.
 //!
-//! `observe` looks at the image where something must be found out, `plan` makes the record, `execute` writes it. What names a base
-//! is told by `detect`.
+//! `observe` looks at the image where something must be found out, `plan` makes the record,
+//! `execute` writes it. What names a base is told by `detect`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -98,14 +98,29 @@ pub async fn observe(request: &Request, source: &dyn ImageSource) -> Result<Worl
     if !request.needs_image() {
         return Ok(world);
     }
-    let found = look(source, &request.image.repository, &named(&request.image), None).await.map_err(RegisterError::Place)?;
+    let found = look(
+        source,
+        &request.image.repository,
+        &named(&request.image),
+        None,
+    )
+    .await
+    .map_err(RegisterError::Place)?;
     let facts = found.ok_or_else(|| RegisterError::NoImage(request.image.clone()))?;
-    let subject = Subject { image: &request.image, facts: &facts, revision: &request.revision };
+    let subject = Subject {
+        image: &request.image,
+        facts: &facts,
+        revision: &request.revision,
+    };
     let inherited_from = subject.inherited_from();
     if let Some(parent) = &inherited_from {
         world.parent = looked_up(source, &parent.base, &facts).await;
     }
-    let base = request.base.clone().or_else(|| subject.base(world.parent.as_ref()).map(|detected| detected.base));
+    let base = request.base.clone().or_else(|| {
+        subject
+            .base(world.parent.as_ref())
+            .map(|detected| detected.base)
+    });
     if let Some(base) = base.filter(|base| base.digest.is_none()) {
         world.base = match &inherited_from {
             Some(parent) if same_image(&parent.base, &base) => world.parent.clone(),
@@ -116,9 +131,21 @@ pub async fn observe(request: &Request, source: &dyn ImageSource) -> Result<Worl
     Ok(world)
 }
 
-/// Returns what an image says of itself that `facts` may stand on. That it cannot be read is no failure: less is known then.
-async fn looked_up(source: &dyn ImageSource, image: &ImageReference, facts: &ImageFacts) -> Option<ImageFacts> {
-    match look(source, &image.repository, &named(image), facts.config.platform.as_ref()).await {
+/// Returns what an image says of itself that `facts` may stand on. That it cannot be read is no
+/// failure: less is known then.
+async fn looked_up(
+    source: &dyn ImageSource,
+    image: &ImageReference,
+    facts: &ImageFacts,
+) -> Option<ImageFacts> {
+    match look(
+        source,
+        &image.repository,
+        &named(image),
+        facts.config.platform.as_ref(),
+    )
+    .await
+    {
         Ok(Some(found)) => Some(found),
         Ok(None) => {
             tracing::warn!(%image, "the base is not there any more; its digest is not recorded");
@@ -131,7 +158,8 @@ async fn looked_up(source: &dyn ImageSource, image: &ImageReference, facts: &Ima
     }
 }
 
-/// Returns what names the manifest of an image; without tag and digest that is `latest`, as for builders.
+/// Returns what names the manifest of an image; without tag and digest that is `latest`, as for
+/// builders.
 fn named(image: &ImageReference) -> Reference {
     match (&image.digest, &image.tag) {
         (Some(digest), _) => digest.clone().into(),
@@ -150,9 +178,16 @@ pub struct Plan {
 /// Returns the record of the image.
 pub fn plan(request: &Request, world: &World) -> Result<Plan, RegisterError> {
     let image = &request.image;
-    let subject = world.image.as_ref().map(|facts| Subject { image, facts, revision: &request.revision });
+    let subject = world.image.as_ref().map(|facts| Subject {
+        image,
+        facts,
+        revision: &request.revision,
+    });
     let detected = match &request.base {
-        Some(base) => Some(Detected { base: base.clone(), origin: Origin::Flag }),
+        Some(base) => Some(Detected {
+            base: base.clone(),
+            origin: Origin::Flag,
+        }),
         None => subject.and_then(|subject| subject.base(world.parent.as_ref())),
     };
     let Detected { base, origin } = detected.ok_or_else(|| RegisterError::NoBase(image.clone()))?;
@@ -163,12 +198,29 @@ pub fn plan(request: &Request, world: &World) -> Result<Plan, RegisterError> {
     if platforms.is_empty() {
         return Err(RegisterError::NoPlatforms(image.clone()));
     }
-    let base_digest = subject.map_or_else(|| base.digest.clone(), |subject| subject.base_digest(&base, world.base.as_ref()));
+    let base_digest = subject.map_or_else(
+        || base.digest.clone(),
+        |subject| subject.base_digest(&base, world.base.as_ref()),
+    );
     let record = BuildRecord {
-        digest: image.digest.clone().or_else(|| world.image.as_ref().map(|facts| facts.digest.clone())),
-        image: ImageReference { digest: None, ..image.clone() },
-        // Where there is a tag, the digest stands apart, so that all records of one base name it the same.
-        base: Some(if base.tag.is_some() { ImageReference { digest: None, ..base } } else { base }),
+        digest: image
+            .digest
+            .clone()
+            .or_else(|| world.image.as_ref().map(|facts| facts.digest.clone())),
+        image: ImageReference {
+            digest: None,
+            ..image.clone()
+        },
+        // Where there is a tag, the digest stands apart, so that all records of one base name it
+        // the same.
+        base: Some(if base.tag.is_some() {
+            ImageReference {
+                digest: None,
+                ..base
+            }
+        } else {
+            base
+        }),
         base_digest,
         revision: request.revision.clone(),
         project: request.project.clone(),
@@ -194,18 +246,30 @@ pub struct RegisterReport {
 /// Writes the record, in the place of an older one of the same tag.
 pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, RegisterError> {
     plan.record.to_bytes().map_err(RegisterError::Record)?;
-    let put = records.put(&plan.record).await.map_err(RegisterError::Packages)?;
+    let put = records
+        .put(&plan.record)
+        .await
+        .map_err(RegisterError::Packages)?;
     if let Some(error) = put.left_behind {
         tell_of_leftovers("the record", &error);
     }
-    Ok(RegisterReport { duration: Duration::ZERO, record: plan.record, base_from: plan.origin })
+    Ok(RegisterReport {
+        duration: Duration::ZERO,
+        record: plan.record,
+        base_from: plan.origin,
+    })
 }
 
 impl RegisterReport {
     /// Returns what later jobs may want to know, by the names of variables.
     pub fn outputs(&self) -> Vec<(&'static str, String)> {
         let of = |name, value: Option<String>| value.map(|value| (name, value));
-        let BuildRecord { image, base, digest, .. } = &self.record;
+        let BuildRecord {
+            image,
+            base,
+            digest,
+            ..
+        } = &self.record;
         let outputs = [
             of("IMGLIFE_IMAGE", Some(image.to_string())),
             of("IMGLIFE_BASE", base.as_ref().map(ToString::to_string)),
@@ -221,12 +285,21 @@ impl RegisterReport {
             SummaryRow::new("Revision", &self.record.revision),
             SummaryRow::new("Image", &self.record.image),
         ];
-        let summary = Summary { title: "Register".to_owned(), dry_run: false, duration: Some(self.duration), rows };
-        Document { blocks: vec![Block::Summary(summary)] }
+        let summary = Summary {
+            title: "Register".to_owned(),
+            dry_run: false,
+            duration: Some(self.duration),
+            rows,
+        };
+        Document {
+            blocks: vec![Block::Summary(summary)],
+        }
     }
 }
 
 /// Returns the repositories that a registration may speak to before it knows the base.
 pub fn repositories(request: &Request) -> impl Iterator<Item = &Repository> {
-    std::iter::once(&request.image).chain(&request.base).map(|image| &image.repository)
+    std::iter::once(&request.image)
+        .chain(&request.base)
+        .map(|image| &image.repository)
 }

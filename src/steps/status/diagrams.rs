@@ -1,6 +1,7 @@
 //! The pictures of the report, in Mermaid: what stands on what, and what ends when.
 //!
-//! Gitea's older versions draw no source of more than 5,000 characters, and Mermaid itself stops at 500 edges: what is larger is parted.
+//! Gitea's older versions draw no source of more than 5,000 characters, and Mermaid itself stops at
+//! 500 edges: what is larger is parted.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -56,10 +57,13 @@ pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
         let mut members: Vec<(&String, &Member)> = family.members.iter().collect();
         members.sort_by_cached_key(|(version, _)| std::cmp::Reverse(TagVersion::of(version)));
         for (version, member) in members {
-            let Some(node) = nodes.images.get(&format!("{name}:{version}")) else { continue };
+            let Some(node) = nodes.images.get(&format!("{name}:{version}")) else {
+                continue;
+            };
             let (piece, edges) = piece(node, nodes.below(family, member), member);
             let fits = |(diagram, drawn): &&mut (Diagram, usize)| {
-                diagram.source.chars().count() + piece.chars().count() + STYLES.len() <= LONGEST && *drawn + edges <= MOST_EDGES
+                diagram.source.chars().count() + piece.chars().count() + STYLES.len() <= LONGEST
+                    && *drawn + edges <= MOST_EDGES
             };
             match diagrams.last_mut().filter(fits) {
                 Some((diagram, drawn)) => {
@@ -69,11 +73,23 @@ pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
                         diagram.about.push(name.clone());
                     }
                 }
-                None => diagrams.push((Diagram { about: vec![name.clone()], source: format!("flowchart LR\n{piece}") }, edges)),
+                None => diagrams.push((
+                    Diagram {
+                        about: vec![name.clone()],
+                        source: format!("flowchart LR\n{piece}"),
+                    },
+                    edges,
+                )),
             }
         }
     }
-    diagrams.into_iter().map(|(diagram, _)| Diagram { source: diagram.source + STYLES, ..diagram }).collect()
+    diagrams
+        .into_iter()
+        .map(|(diagram, _)| Diagram {
+            source: diagram.source + STYLES,
+            ..diagram
+        })
+        .collect()
 }
 
 /// The images that others stand on.
@@ -86,36 +102,68 @@ struct Nodes<'a> {
 
 impl<'a> Nodes<'a> {
     fn of(report: &'a StatusReport) -> Nodes<'a> {
-        let mut nodes = Nodes { images: BTreeMap::new(), mirrors: BTreeMap::new() };
+        let mut nodes = Nodes {
+            images: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
+        };
         for (number, (repository, family)) in report.families.iter().enumerate() {
             for (position, (version, member)) in family.members.iter().enumerate() {
-                let node = Node { id: format!("f{number}m{position}"), repository, version, class: class(member.verdict) };
+                let node = Node {
+                    id: format!("f{number}m{position}"),
+                    repository,
+                    version,
+                    class: class(member.verdict),
+                };
                 nodes.images.insert(format!("{repository}:{version}"), node);
             }
         }
-        for below in report.families.values().flat_map(|family| family.members.values()).filter_map(|member| member.built_on.as_ref()) {
+        for below in report
+            .families
+            .values()
+            .flat_map(|family| family.members.values())
+            .filter_map(|member| member.built_on.as_ref())
+        {
             if !nodes.images.contains_key(below) {
                 let (id, repository) = (format!("b{}", nodes.mirrors.len()), repository_of(below));
-                nodes.mirrors.entry(repository).or_insert(Node { id, repository, version: "", class: "mirror" });
+                nodes.mirrors.entry(repository).or_insert(Node {
+                    id,
+                    repository,
+                    version: "",
+                    class: "mirror",
+                });
             }
         }
         nodes
     }
 
-    /// Returns what a member of a family stands on. The mirror of all that are built now is that of the older ones too.
+    /// Returns what a member of a family stands on. The mirror of all that are built now is that of
+    /// the older ones too.
     fn below(&self, family: &Family, member: &Member) -> Option<&Node<'a>> {
         if let Some(below) = &member.built_on {
-            return self.images.get(below).or_else(|| self.mirrors.get(repository_of(below)));
+            return self
+                .images
+                .get(below)
+                .or_else(|| self.mirrors.get(repository_of(below)));
         }
-        let mut mirrors = family.members.values().filter_map(|member| member.built_on.as_ref()).map(|below| repository_of(below));
+        let mut mirrors = family
+            .members
+            .values()
+            .filter_map(|member| member.built_on.as_ref())
+            .map(|below| repository_of(below));
         let mirror = mirrors.next()?;
-        if mirrors.all(|other| other == mirror) { self.mirrors.get(mirror) } else { None }
+        if mirrors.all(|other| other == mirror) {
+            self.mirrors.get(mirror)
+        } else {
+            None
+        }
     }
 }
 
 /// Returns the repository of an image that is named with its tag.
 fn repository_of(image: &str) -> &str {
-    image.rsplit_once(':').map_or(image, |(repository, _)| repository)
+    image
+        .rsplit_once(':')
+        .map_or(image, |(repository, _)| repository)
 }
 
 /// Returns an image with what it stands on and what stands on it, and the number of edges.
@@ -131,16 +179,28 @@ fn piece(node: &Node<'_>, below: Option<&Node<'_>>, member: &Member) -> (String,
     }
 }
 
-fn drawn(image: &Node<'_>, below: Option<&Node<'_>>, member: &Member, most: usize) -> (String, usize) {
+fn drawn(
+    image: &Node<'_>,
+    below: Option<&Node<'_>>,
+    member: &Member,
+    most: usize,
+) -> (String, usize) {
     let mut text = String::new();
     let mut edges = 0;
     let mut draw = |node: &Node<'_>, from: Option<&str>| {
-        let (first, second) = (label(last_two(node.repository), LONGEST_LABEL), label(node.version, LONGEST_LABEL));
+        let (first, second) = (
+            label(last_two(node.repository), LONGEST_LABEL),
+            label(node.version, LONGEST_LABEL),
+        );
         let parted = if second.is_empty() { "" } else { "<br/>" };
         let from = from.map(|from| format!("{from} --> ")).unwrap_or_default();
         edges += usize::from(!from.is_empty());
         // Writing to a string does not fail.
-        let _done = writeln!(text, "  {from}{}[\"{first}{parted}{second}\"]:::{}", node.id, node.class);
+        let _done = writeln!(
+            text,
+            "  {from}{}[\"{first}{parted}{second}\"]:::{}",
+            node.id, node.class
+        );
     };
     if let Some(below) = below {
         draw(below, None);
@@ -152,14 +212,34 @@ fn drawn(image: &Node<'_>, below: Option<&Node<'_>>, member: &Member, most: usiz
         applications.sort_by_key(|(name, (_, verdict))| (*verdict, *name));
     }
     for (number, (application, (versions, verdict))) in applications.iter().take(most).enumerate() {
-        let version = if *versions > 1 { format!("{versions} versions") } else { String::new() };
+        let version = if *versions > 1 {
+            format!("{versions} versions")
+        } else {
+            String::new()
+        };
         let id = format!("{}a{number}", image.id);
-        draw(&Node { id, repository: application, version: &version, class: class(*verdict) }, Some(&image.id));
+        draw(
+            &Node {
+                id,
+                repository: application,
+                version: &version,
+                class: class(*verdict),
+            },
+            Some(&image.id),
+        );
     }
     let rest = applications.get(most..).unwrap_or_default();
     if let Some((_, (_, worst))) = rest.first() {
         let (id, repository) = (format!("{}more", image.id), &format!("{} more", rest.len()));
-        draw(&Node { id, repository, version: "", class: class(*worst) }, Some(&image.id));
+        draw(
+            &Node {
+                id,
+                repository,
+                version: "",
+                class: class(*worst),
+            },
+            Some(&image.id),
+        );
     }
     (text, edges)
 }
@@ -177,7 +257,8 @@ fn class(verdict: Verdict) -> &'static str {
 /// Returns the host that a repository is at, when its name begins with one.
 pub(super) fn host(name: &str) -> Option<&str> {
     let (host, _) = name.split_once('/')?;
-    let is_host = !name.starts_with("ocidir://") && (host.contains(['.', ':']) || host == "localhost");
+    let is_host =
+        !name.starts_with("ocidir://") && (host.contains(['.', ':']) || host == "localhost");
     is_host.then_some(host)
 }
 
@@ -187,10 +268,13 @@ pub(super) fn without_host(name: &str) -> &str {
     host(name).map_or(name, |host| &name[host.len() + 1..])
 }
 
-/// Returns the last two parts of a repository's path: more breaks lines, and the tables have it whole.
+/// Returns the last two parts of a repository's path: more breaks lines, and the tables have it
+/// whole.
 fn last_two(name: &str) -> &str {
     let name = without_host(name);
-    name.rmatch_indices('/').nth(1).map_or(name, |(slash, _)| &name[slash + 1..])
+    name.rmatch_indices('/')
+        .nth(1)
+        .map_or(name, |(slash, _)| &name[slash + 1..])
 }
 
 /// What ends when.
@@ -206,19 +290,32 @@ pub(super) struct Timeline {
 /// Returns the pictures of what ends when: from the year before on, five years ahead.
 pub(super) fn timeline(report: &StatusReport) -> Timeline {
     let from_year = report.today.year() - 1;
-    let bounds = NaiveDate::from_ymd_opt(from_year, 1, 1).zip(NaiveDate::from_ymd_opt(from_year + 5, 12, 31));
-    let Some((start, last)) = bounds else { return Timeline::default() };
-    let mut timeline = Timeline { from_year, ..Timeline::default() };
+    let bounds = NaiveDate::from_ymd_opt(from_year, 1, 1).zip(NaiveDate::from_ymd_opt(
+        from_year + 5,
+        12,
+        31,
+    ));
+    let Some((start, last)) = bounds else {
+        return Timeline::default();
+    };
+    let mut timeline = Timeline {
+        from_year,
+        ..Timeline::default()
+    };
     let mut bars = 0;
     for (key, users) in &report.cycles {
         if key.date < start {
-            timeline.earlier.push(format!("{} {}", key.product, key.cycle));
+            timeline
+                .earlier
+                .push(format!("{} {}", key.product, key.cycle));
             continue;
         }
         let section = format!("  section {}\n", task(&key.product, LONGEST_SECTION));
         let bar = bar(key, *users, start, last);
         let fits = |diagram: &&mut Diagram| {
-            diagram.source.chars().count() + section.chars().count() + bar.chars().count() <= LONGEST && bars < MOST_BARS
+            diagram.source.chars().count() + section.chars().count() + bar.chars().count()
+                <= LONGEST
+                && bars < MOST_BARS
         };
         match timeline.diagrams.last_mut().filter(fits) {
             Some(diagram) => {
@@ -230,8 +327,12 @@ pub(super) fn timeline(report: &StatusReport) -> Timeline {
                 bars += 1;
             }
             None => {
-                let source = format!("gantt\n  dateFormat YYYY-MM-DD\n  axisFormat %Y-%m\n{section}{bar}");
-                timeline.diagrams.push(Diagram { about: vec![key.product.clone()], source });
+                let source =
+                    format!("gantt\n  dateFormat YYYY-MM-DD\n  axisFormat %Y-%m\n{section}{bar}");
+                timeline.diagrams.push(Diagram {
+                    about: vec![key.product.clone()],
+                    source,
+                });
                 bars = 1;
             }
         }
@@ -247,15 +348,27 @@ fn bar(key: &CycleKey, users: Users, start: NaiveDate, last: NaiveDate) -> Strin
         _ => "",
     };
     let is_cut = key.product.chars().count() > LONGEST_SECTION;
-    let cycle = if is_cut { format!("{} {}", key.product, key.cycle) } else { key.cycle.clone() };
+    let cycle = if is_cut {
+        format!("{} {}", key.product, key.cycle)
+    } else {
+        key.cycle.clone()
+    };
     let cycle = task(&cycle, LONGEST_LABEL);
     // A task must not begin with a word of the language.
-    let guard = if cycle.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "· " };
+    let guard = if cycle.starts_with(|first: char| first.is_ascii_digit()) {
+        ""
+    } else {
+        "· "
+    };
     let count = |count: usize, of: &str| match count {
         0 => String::new(),
         1 => format!(" · 1 {of}"),
         _ => format!(" · {count} {of}s"),
     };
     let used = count(users.images, "image") + &count(users.applications, "application");
-    format!("  {guard}{cycle} until {}{used} :{tag}{start}, {}\n", key.date, key.date.min(last))
+    format!(
+        "  {guard}{cycle} until {}{used} :{tag}{start}, {}\n",
+        key.date,
+        key.date.min(last)
+    )
 }

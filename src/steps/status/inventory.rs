@@ -11,21 +11,45 @@ use crate::model::{ImageReference, Inventory, Repository, Tag, TagVersion};
 use crate::steps::eol::Judge;
 use crate::steps::lineage::{Currency, Lineage};
 
-/// Returns the bases with the tags that are published and those that records name, the newest first.
-pub fn inventory(config: &Config, world: &World, judge: &Judge<'_>, time: DateTime<Utc>) -> Inventory {
+/// Returns the bases with the tags that are published and those that records name, the newest
+/// first.
+pub fn inventory(
+    config: &Config,
+    world: &World,
+    judge: &Judge<'_>,
+    time: DateTime<Utc>,
+) -> Inventory {
     let lineage = Lineage::new(config, &world.identities);
     let mut users: BTreeMap<(&Repository, &Tag), Vec<User>> = BTreeMap::new();
     for record in &world.records {
-        let Some((repository, tag)) = record.base.as_ref().and_then(|base| Some((&base.repository, base.tag.as_ref()?))) else { continue };
-        users.entry((repository, tag)).or_default().push(User { image: record.image.clone(), project: record.project.clone() });
+        let Some((repository, tag)) = record
+            .base
+            .as_ref()
+            .and_then(|base| Some((&base.repository, base.tag.as_ref()?)))
+        else {
+            continue;
+        };
+        users.entry((repository, tag)).or_default().push(User {
+            image: record.image.clone(),
+            project: record.project.clone(),
+        });
     }
     let mut bases: BTreeMap<&Repository, BTreeSet<&Tag>> = BTreeMap::new();
     let mut aliases: BTreeMap<(&Repository, &Tag), Vec<&Tag>> = BTreeMap::new();
     for (image, identity) in lineage.all_bases() {
         let tags = bases.entry(&image.repository).or_default();
-        tags.extend(world.tags.iter().filter_map(|tags| tags.get(&image.repository)).flatten());
+        tags.extend(
+            world
+                .tags
+                .iter()
+                .filter_map(|tags| tags.get(&image.repository))
+                .flatten(),
+        );
         if let Ok(identity) = identity {
-            aliases.entry((&image.repository, &identity.tag)).or_default().extend(&image.aliases);
+            aliases
+                .entry((&image.repository, &identity.tag))
+                .or_default()
+                .extend(&image.aliases);
         }
     }
     for (repository, tag) in users.keys() {
@@ -40,21 +64,38 @@ pub fn inventory(config: &Config, world: &World, judge: &Judge<'_>, time: DateTi
     }
     let base_tag = |repository: &Repository, tag: &Tag| {
         let referred = lineage.image(repository, tag, judge)?;
-        let aliases = aliases.get(&(repository, tag)).into_iter().flatten().copied();
+        let aliases = aliases
+            .get(&(repository, tag))
+            .into_iter()
+            .flatten()
+            .copied();
         let names = std::iter::once(tag).chain(aliases.clone());
         Some(BaseTag {
             tag: tag.clone(),
             current: referred.currency == Currency::Current,
             aliases: aliases.cloned().collect(),
-            digest: world.digests.get(&ImageReference::tagged(repository.clone(), tag.clone())).cloned(),
+            digest: world
+                .digests
+                .get(&ImageReference::tagged(repository.clone(), tag.clone()))
+                .cloned(),
             eol: referred.ends,
-            users: names.filter_map(|name| users.get(&(repository, name))).flatten().cloned().collect(),
+            users: names
+                .filter_map(|name| users.get(&(repository, name)))
+                .flatten()
+                .cloned()
+                .collect(),
         })
     };
     let bases = bases.into_iter().map(|(repository, tags)| {
         let mut tags: Vec<&Tag> = tags.into_iter().collect();
         tags.sort_by_cached_key(|tag| std::cmp::Reverse(TagVersion::of(tag.as_str())));
-        Base { image: repository.clone(), tags: tags.into_iter().filter_map(|tag| base_tag(repository, tag)).collect() }
+        Base {
+            image: repository.clone(),
+            tags: tags
+                .into_iter()
+                .filter_map(|tag| base_tag(repository, tag))
+                .collect(),
+        }
     });
     Inventory::new(time, judge.calendar.warn_days, bases.collect())
 }

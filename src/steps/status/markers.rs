@@ -18,8 +18,9 @@ pub enum MarkerError {
     Twice(usize, usize),
 }
 
-/// Returns `text` with the report `block`, which has its markers, in the place of the one before; at the end when there is none. All
-/// else stays as it is, to the byte. A marker counts when it is alone in its line.
+/// Returns `text` with the report `block`, which has its markers, in the place of the one before;
+/// at the end when there is none. All else stays as it is, to the byte. A marker counts when it is
+/// alone in its line.
 pub fn replaced(text: &str, block: &str) -> Result<String, MarkerError> {
     let mut found: Option<(usize, usize, Option<usize>)> = None;
     let mut offset = 0;
@@ -27,7 +28,9 @@ pub fn replaced(text: &str, block: &str) -> Result<String, MarkerError> {
         match (line.trim(), found) {
             (BEGIN, None) => found = Some((number, offset, None)),
             (BEGIN, Some((first, _, _))) => return Err(MarkerError::Twice(first, number)),
-            (END, Some((first, start, None))) => found = Some((first, start, Some(offset + line.len()))),
+            (END, Some((first, start, None))) => {
+                found = Some((first, start, Some(offset + line.len())))
+            }
             (END, _) => return Err(MarkerError::NotBegun(number)),
             _ => {}
         }
@@ -37,7 +40,10 @@ pub fn replaced(text: &str, block: &str) -> Result<String, MarkerError> {
         Some((_, start, Some(end))) => Ok(format!("{}{block}{}", &text[..start], &text[end..])),
         Some((line, _, None)) => Err(MarkerError::NotEnded(line)),
         None if text.trim().is_empty() => Ok(block.to_owned()),
-        None => Ok(format!("{}\n\n{block}", text.trim_end_matches(['\n', '\r']))),
+        None => Ok(format!(
+            "{}\n\n{block}",
+            text.trim_end_matches(['\n', '\r'])
+        )),
     }
 }
 
@@ -66,11 +72,26 @@ mod tests {
     #[test]
     fn markers_that_make_no_pair_are_refused_and_not_guessed_about() {
         let (begin, end) = (BEGIN, END);
-        assert_eq!(replaced(&format!("a\n{begin}\nb"), BLOCK), Err(MarkerError::NotEnded(2)));
-        assert_eq!(replaced(&format!("a\n{end}\n{begin}\n"), BLOCK), Err(MarkerError::NotBegun(2)));
-        assert_eq!(replaced(&format!("{begin}\n{begin}\n{end}\n"), BLOCK), Err(MarkerError::Twice(1, 2)));
-        assert_eq!(replaced(&format!("{begin}\n{end}\n{begin}\n{end}\n"), BLOCK), Err(MarkerError::Twice(1, 3)));
-        assert_eq!(replaced(&format!("{begin}\n{end}\n{end}\n"), BLOCK), Err(MarkerError::NotBegun(3)));
+        assert_eq!(
+            replaced(&format!("a\n{begin}\nb"), BLOCK),
+            Err(MarkerError::NotEnded(2))
+        );
+        assert_eq!(
+            replaced(&format!("a\n{end}\n{begin}\n"), BLOCK),
+            Err(MarkerError::NotBegun(2))
+        );
+        assert_eq!(
+            replaced(&format!("{begin}\n{begin}\n{end}\n"), BLOCK),
+            Err(MarkerError::Twice(1, 2))
+        );
+        assert_eq!(
+            replaced(&format!("{begin}\n{end}\n{begin}\n{end}\n"), BLOCK),
+            Err(MarkerError::Twice(1, 3))
+        );
+        assert_eq!(
+            replaced(&format!("{begin}\n{end}\n{end}\n"), BLOCK),
+            Err(MarkerError::NotBegun(3))
+        );
     }
 
     #[test]
@@ -80,7 +101,11 @@ mod tests {
             let text = crate::model::fuzz_tests::text(input);
             if let Ok(once) = replaced(&text, BLOCK) {
                 assert!(once.contains(BLOCK));
-                assert_eq!(replaced(&once, BLOCK), Ok(once.clone()), "what is replaced once stays");
+                assert_eq!(
+                    replaced(&once, BLOCK),
+                    Ok(once.clone()),
+                    "what is replaced once stays"
+                );
             }
         });
     }

@@ -1,7 +1,8 @@
 //! `status`: what there is, who stands on it, and when it ends.
 //!
-//! `observe` reads tags and records, `plan` tells how everything stands, `page` makes Markdown of it with the diagrams of `diagrams`,
-//! `markers` puts that into a file, and `inventory` makes what `check` reads. The same world gives the same bytes.
+//! `observe` reads tags and records, `plan` tells how everything stands, `page` makes Markdown of
+//! it with the diagrams of `diagrams`, `markers` puts that into a file, and `inventory` makes what
+//! `check` reads. The same world gives the same bytes.
 
 mod diagrams;
 mod inventory;

@@ -1,4 +1,5 @@
-//! What the report is made of: the tags of mirrors and bases, the digests of current bases, and all records. Reads only.
+//! What the report is made of: the tags of mirrors and bases, the digests of current bases, and all
+//! records. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,8 +53,8 @@ impl ObserveError {
     }
 }
 
-/// Looks at everything. Without `images` no registry is asked, without `records` there are none. What cannot be read fails the whole:
-/// a report that leaves something out would be a wrong one.
+/// Looks at everything. Without `images` no registry is asked, without `records` there are none.
+/// What cannot be read fails the whole: a report that leaves something out would be a wrong one.
 pub async fn observe(
     config: &Config,
     images: Option<&dyn ImageSource>,
@@ -63,13 +64,18 @@ pub async fn observe(
     let seen = async {
         match images {
             Some(images) => look(config, images, progress).await,
-            None => Ok(World { identities: identities_offline(config), ..World::default() }),
+            None => Ok(World {
+                identities: identities_offline(config),
+                ..World::default()
+            }),
         }
     };
     let recorded = async {
         match records {
             Some(records) => {
-                progress.event(Event::Observing { what: &format!("records in {}", records.place()) });
+                progress.event(Event::Observing {
+                    what: &format!("records in {}", records.place()),
+                });
                 Ok(records.all().await?)
             }
             None => Ok::<_, ObserveError>(Default::default()),
@@ -79,7 +85,8 @@ pub async fn observe(
     world.records = reading.records;
     world.unreadable = reading.unreadable;
     for record in &mut world.records {
-        // A layout is referred to by a path relative to the configuration, as in the configuration itself.
+        // A layout is referred to by a path relative to the configuration, as in the configuration
+        // itself.
         if let Some(base) = &mut record.base {
             base.repository = base.repository.resolved_below(&config.directory);
         }
@@ -87,34 +94,73 @@ pub async fn observe(
     Ok(world)
 }
 
-async fn look(config: &Config, images: &dyn ImageSource, progress: &dyn Progress) -> Result<World, ObserveError> {
+async fn look(
+    config: &Config,
+    images: &dyn ImageSource,
+    progress: &dyn Progress,
+) -> Result<World, ObserveError> {
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let bases = config.build.iter().flat_map(|build| &build.images);
-    let repositories: BTreeSet<&Repository> =
-        entries.iter().map(|entry| &entry.target).chain(bases.map(|image| &image.repository)).collect();
+    let repositories: BTreeSet<&Repository> = entries
+        .iter()
+        .map(|entry| &entry.target)
+        .chain(bases.map(|image| &image.repository))
+        .collect();
     let listings = stream::iter(repositories).map(|repository| async move {
-        progress.event(Event::Observing { what: &format!("tags of {repository}") });
-        let by_push = entries.iter().any(|entry: &Entry| entry.target == *repository && ranks_by_push(entry));
-        let listing = if by_push { images.dated_tags(repository).await } else { images.tags(repository).await };
+        progress.event(Event::Observing {
+            what: &format!("tags of {repository}"),
+        });
+        let by_push = entries
+            .iter()
+            .any(|entry: &Entry| entry.target == *repository && ranks_by_push(entry));
+        let listing = if by_push {
+            images.dated_tags(repository).await
+        } else {
+            images.tags(repository).await
+        };
         Ok::<_, ObserveError>((repository.clone(), listing?.unwrap_or_default()))
     });
-    let listings: BTreeMap<Repository, Vec<TagSeen>> = listings.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let listings: BTreeMap<Repository, Vec<TagSeen>> =
+        listings.buffer_unordered(IN_FLIGHT).try_collect().await?;
     let identities = identities_of(config, &listings);
-    let current = config.build.iter().flat_map(|build| &build.images).zip(&identities).filter_map(|(image, identity)| {
-        let tag = &identity.as_ref().ok()?.tag;
-        // What the listing does not have need not be asked for.
-        let is_listed = listings.get(&image.repository).is_some_and(|listing| listing.iter().any(|seen| seen.tag == *tag));
-        is_listed.then(|| ImageReference::tagged(image.repository.clone(), tag.clone()))
-    });
+    let current = config
+        .build
+        .iter()
+        .flat_map(|build| &build.images)
+        .zip(&identities)
+        .filter_map(|(image, identity)| {
+            let tag = &identity.as_ref().ok()?.tag;
+            // What the listing does not have need not be asked for.
+            let is_listed = listings
+                .get(&image.repository)
+                .is_some_and(|listing| listing.iter().any(|seen| seen.tag == *tag));
+            is_listed.then(|| ImageReference::tagged(image.repository.clone(), tag.clone()))
+        });
     let digests = stream::iter(current.collect::<BTreeSet<_>>()).map(|image| async move {
-        let Some(tag) = image.tag.clone() else { return Ok(None) };
-        let found = images.resolve(&image.repository, &Reference::Tag(tag)).await?;
+        let Some(tag) = image.tag.clone() else {
+            return Ok(None);
+        };
+        let found = images
+            .resolve(&image.repository, &Reference::Tag(tag))
+            .await?;
         Ok::<_, ObserveError>(found.map(|found| (image, found.digest)))
     });
-    let digests: Vec<Option<(ImageReference, Digest)>> = digests.buffer_unordered(IN_FLIGHT).try_collect().await?;
-    let tags = |listing: &[TagSeen]| listing.iter().map(|seen| seen.tag.clone()).filter(|tag| !tag.is_attachment()).collect();
+    let digests: Vec<Option<(ImageReference, Digest)>> =
+        digests.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let tags = |listing: &[TagSeen]| {
+        listing
+            .iter()
+            .map(|seen| seen.tag.clone())
+            .filter(|tag| !tag.is_attachment())
+            .collect()
+    };
     Ok(World {
-        tags: Some(listings.iter().map(|(repository, listing)| (repository.clone(), tags(listing))).collect()),
+        tags: Some(
+            listings
+                .iter()
+                .map(|(repository, listing)| (repository.clone(), tags(listing)))
+                .collect(),
+        ),
         listings,
         identities,
         digests: digests.into_iter().flatten().collect(),
@@ -123,8 +169,13 @@ async fn look(config: &Config, images: &dyn ImageSource, progress: &dyn Progress
 }
 
 /// Returns what each base is called now, by what its mirror has.
-fn identities_of(config: &Config, listings: &BTreeMap<Repository, Vec<TagSeen>>) -> Vec<Result<Identity, Trouble>> {
-    let Some(build) = &config.build else { return Vec::new() };
+fn identities_of(
+    config: &Config,
+    listings: &BTreeMap<Repository, Vec<TagSeen>>,
+) -> Vec<Result<Identity, Trouble>> {
+    let Some(build) = &config.build else {
+        return Vec::new();
+    };
     let mirror_tags = (0..build.images.len()).filter_map(|position| {
         let entry = mirror(config, build, position)?;
         let listing = listings.get(&entry.target).map_or(&[][..], Vec::as_slice);

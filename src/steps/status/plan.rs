@@ -140,7 +140,12 @@ fn as_texts<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::O
 }
 
 /// Returns how everything stands by `judge`.
-pub fn plan(config: &Config, world: &World, judge: &Judge<'_>, condemned: &Condemned) -> StatusReport {
+pub fn plan(
+    config: &Config,
+    world: &World,
+    judge: &Judge<'_>,
+    condemned: &Condemned,
+) -> StatusReport {
     let lineage = Lineage::new(config, &world.identities);
     let report = StatusReport {
         today: judge.calendar.today,
@@ -151,7 +156,14 @@ pub fn plan(config: &Config, world: &World, judge: &Judge<'_>, condemned: &Conde
         families: BTreeMap::new(),
         cycles: BTreeMap::new(),
     };
-    let mut planner = Planner { config, world, judge, condemned, lineage, report };
+    let mut planner = Planner {
+        config,
+        world,
+        judge,
+        condemned,
+        lineage,
+        report,
+    };
     match &world.tags {
         Some(tags) => {
             planner.mirrors(tags);
@@ -181,21 +193,42 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn mirrors(&mut self, tags: &BTreeMap<Repository, Vec<Tag>>) {
-        let entries = self.config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
+        let entries = self
+            .config
+            .sync
+            .as_ref()
+            .map_or(&[][..], |sync| &sync.entries);
         let targets: BTreeSet<&Repository> = entries.iter().map(|entry| &entry.target).collect();
         for repository in targets {
             let found = tags.get(repository).map_or(&[][..], Vec::as_slice);
             for entry in self.lineage.entries(repository) {
                 if let Some(version) = lacking(entry, found) {
-                    let row = self.row(repository, version, entry.platforms.clone().unwrap_or_default(), State::of(Verdict::Missing));
+                    let row = self.row(
+                        repository,
+                        version,
+                        entry.platforms.clone().unwrap_or_default(),
+                        State::of(Verdict::Missing),
+                    );
                     self.report.mirrors.push(row);
                 }
             }
             for tag in newest_first(found.iter()) {
-                let Some(referred) = self.lineage.image(repository, tag, self.judge) else { continue };
-                let platforms = self.lineage.entry(repository, tag).and_then(|entry| entry.platforms.clone()).unwrap_or_default();
+                let Some(referred) = self.lineage.image(repository, tag, self.judge) else {
+                    continue;
+                };
+                let platforms = self
+                    .lineage
+                    .entry(repository, tag)
+                    .and_then(|entry| entry.platforms.clone())
+                    .unwrap_or_default();
                 let state = self.state(repository, tag, &referred);
-                self.count(&referred.judgement.findings, Users { images: 1, applications: 0 });
+                self.count(
+                    &referred.judgement.findings,
+                    Users {
+                        images: 1,
+                        applications: 0,
+                    },
+                );
                 let row = self.row(repository, tag.to_string(), platforms, state);
                 self.report.mirrors.push(row);
             }
@@ -205,7 +238,10 @@ impl Planner<'_> {
     fn bases(&mut self, tags: &BTreeMap<Repository, Vec<Tag>>) {
         let mut current: BTreeMap<&Repository, Vec<Current<'_>>> = BTreeMap::new();
         for (image, identity) in self.lineage.bases() {
-            current.entry(&image.repository).or_default().push((image, identity));
+            current
+                .entry(&image.repository)
+                .or_default()
+                .push((image, identity));
         }
         for (repository, images) in current {
             let listed = tags.get(repository).map_or(&[][..], Vec::as_slice);
@@ -215,48 +251,121 @@ impl Planner<'_> {
                     Ok(identity) => identity.tag.to_string(),
                     Err(_) => image.version.clone().unwrap_or_else(|| "?".to_owned()),
                 };
-                let row = self.row(repository, version, image.platforms.clone(), State::of(Verdict::Missing));
+                let row = self.row(
+                    repository,
+                    version,
+                    image.platforms.clone(),
+                    State::of(Verdict::Missing),
+                );
                 self.report.bases.push(row);
             }
-            let built = |tag: &Tag| images.iter().find(|(_, identity)| identity.as_ref().is_ok_and(|identity| identity.tag == *tag));
-            let is_alias = |tag: &Tag| images.iter().any(|(image, _)| image.aliases.contains(tag)) && built(tag).is_none();
+            let built = |tag: &Tag| {
+                images.iter().find(|(_, identity)| {
+                    identity.as_ref().is_ok_and(|identity| identity.tag == *tag)
+                })
+            };
+            let is_alias = |tag: &Tag| {
+                images.iter().any(|(image, _)| image.aliases.contains(tag)) && built(tag).is_none()
+            };
             for tag in newest_first(listed.iter().filter(|tag| !is_alias(tag))) {
-                let Some(referred) = self.lineage.image(repository, tag, self.judge) else { continue };
+                let Some(referred) = self.lineage.image(repository, tag, self.judge) else {
+                    continue;
+                };
                 let image = built(tag).map(|(image, _)| image);
-                let platforms = image.or(images.first().map(|(image, _)| image)).map(|image| image.platforms.clone());
-                let aliases = image.iter().flat_map(|image| &image.aliases).filter(|alias| listed.contains(alias));
+                let platforms = image
+                    .or(images.first().map(|(image, _)| image))
+                    .map(|image| image.platforms.clone());
+                let aliases = image
+                    .iter()
+                    .flat_map(|image| &image.aliases)
+                    .filter(|alias| listed.contains(alias));
                 let state = self.state(repository, tag, &referred);
-                self.count(&referred.judgement.findings, Users { images: 1, applications: 0 });
-                let row = self.row(repository, tag.to_string(), platforms.unwrap_or_default(), state);
-                let digest = self.world.digests.get(&ImageReference::tagged(repository.clone(), tag.clone())).cloned();
-                self.report.bases.push(ImageRow { aliases: aliases.cloned().collect(), digest, ..row });
+                self.count(
+                    &referred.judgement.findings,
+                    Users {
+                        images: 1,
+                        applications: 0,
+                    },
+                );
+                let row = self.row(
+                    repository,
+                    tag.to_string(),
+                    platforms.unwrap_or_default(),
+                    state,
+                );
+                let digest = self
+                    .world
+                    .digests
+                    .get(&ImageReference::tagged(repository.clone(), tag.clone()))
+                    .cloned();
+                self.report.bases.push(ImageRow {
+                    aliases: aliases.cloned().collect(),
+                    digest,
+                    ..row
+                });
             }
         }
     }
 
     /// Makes the rows of what is configured.
     fn offline(&mut self) {
-        let entries = self.config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
+        let entries = self
+            .config
+            .sync
+            .as_ref()
+            .map_or(&[][..], |sync| &sync.entries);
         for (entry, tracked) in entries.iter().zip(mirrors(self.config)) {
             let judgement = self.judge.image(&tracked.parts);
-            self.count(&judgement.findings, Users { images: 1, applications: 0 });
+            self.count(
+                &judgement.findings,
+                Users {
+                    images: 1,
+                    applications: 0,
+                },
+            );
             let platforms = entry.platforms.clone().unwrap_or_default();
-            let row = self.row(&entry.target, selection(entry), platforms, State::by(&judgement.standing));
+            let row = self.row(
+                &entry.target,
+                selection(entry),
+                platforms,
+                State::by(&judgement.standing),
+            );
             self.report.mirrors.push(row);
         }
         let bases: Vec<Current<'_>> = self.lineage.bases().collect();
         for (image, identity) in bases {
             let judgement = self.judge.image(&parts_of_image(image, self.config));
-            self.count(&judgement.findings, Users { images: 1, applications: 0 });
+            self.count(
+                &judgement.findings,
+                Users {
+                    images: 1,
+                    applications: 0,
+                },
+            );
             let version = match identity {
                 Ok(identity) => identity.tag.to_string(),
                 Err(_) => image.version.clone().unwrap_or_else(|| "newest".to_owned()),
             };
-            let row = self.row(&image.repository, version, image.platforms.clone(), State::by(&judgement.standing));
-            self.report.bases.push(ImageRow { aliases: image.aliases.clone(), ..row });
+            let row = self.row(
+                &image.repository,
+                version,
+                image.platforms.clone(),
+                State::by(&judgement.standing),
+            );
+            self.report.bases.push(ImageRow {
+                aliases: image.aliases.clone(),
+                ..row
+            });
         }
-        self.report.mirrors.sort_by(|one, other| (&one.image, &one.version).cmp(&(&other.image, &other.version)));
-        self.report.bases.sort_by_cached_key(|row| (row.image.clone(), std::cmp::Reverse(TagVersion::of(&row.version))));
+        self.report
+            .mirrors
+            .sort_by(|one, other| (&one.image, &one.version).cmp(&(&other.image, &other.version)));
+        self.report.bases.sort_by_cached_key(|row| {
+            (
+                row.image.clone(),
+                std::cmp::Reverse(TagVersion::of(&row.version)),
+            )
+        });
     }
 
     /// Makes the members of the families that are built now.
@@ -264,15 +373,36 @@ impl Planner<'_> {
         let bases: Vec<Current<'_>> = self.lineage.bases().collect();
         for (image, identity) in bases {
             let Ok(identity) = identity else { continue };
-            let Some(referred) = self.lineage.image(&image.repository, &identity.tag, self.judge) else { continue };
-            let built_on = Some(format!("{}:{}", self.shown(&identity.base), identity.base_tag));
+            let Some(referred) = self
+                .lineage
+                .image(&image.repository, &identity.tag, self.judge)
+            else {
+                continue;
+            };
+            let built_on = Some(format!(
+                "{}:{}",
+                self.shown(&identity.base),
+                identity.base_tag
+            ));
             let is_missing = self.world.tags.as_ref().is_some_and(|tags| {
                 let listed = tags.get(&image.repository);
                 listed.is_none_or(|listed| !listed.contains(&identity.tag))
             });
-            let verdict = if is_missing { Verdict::Missing } else { State::by(&referred.judgement.standing).status };
-            let member = Member { verdict, built_on, applications: BTreeMap::new() };
-            let family = self.report.families.entry(self.shown(&image.repository)).or_default();
+            let verdict = if is_missing {
+                Verdict::Missing
+            } else {
+                State::by(&referred.judgement.standing).status
+            };
+            let member = Member {
+                verdict,
+                built_on,
+                applications: BTreeMap::new(),
+            };
+            let family = self
+                .report
+                .families
+                .entry(self.shown(&image.repository))
+                .or_default();
             family.members.insert(identity.tag.to_string(), member);
         }
     }
@@ -285,7 +415,11 @@ impl Planner<'_> {
         }
         let mut records: Vec<&BuildRecord> = self.world.records.iter().collect();
         records.sort_by_cached_key(|record| {
-            let version = record.image.tag.as_ref().map(|tag| TagVersion::of(tag.as_str()));
+            let version = record
+                .image
+                .tag
+                .as_ref()
+                .map(|tag| TagVersion::of(tag.as_str()));
             (record.image.repository.clone(), std::cmp::Reverse(version))
         });
         for record in records {
@@ -297,10 +431,13 @@ impl Planner<'_> {
                     if self.world.tags.is_none() && base.tag.is_none() {
                         referred.currency = Currency::Untold;
                     }
-                    // What goes by another tag, or by none, can be one of the current images all the same.
+                    // What goes by another tag, or by none, can be one of the current images all
+                    // the same.
                     let same = digest.and_then(|digest| current.get(&(&base.repository, digest)));
                     match same.filter(|_| referred.currency == Currency::Outdated) {
-                        Some(same) => Some(((*same).clone(), self.lineage.reference(same, self.judge)?)),
+                        Some(same) => {
+                            Some(((*same).clone(), self.lineage.reference(same, self.judge)?))
+                        }
                         None => Some((base.clone(), referred)),
                     }
                 });
@@ -310,18 +447,36 @@ impl Planner<'_> {
                 None => State::of(Verdict::Orphan),
                 Some((_, referred)) => {
                     let state = State::by(&referred.judgement.standing);
-                    let outdated = if referred.currency == Currency::Outdated { Verdict::Outdated } else { Verdict::Ok };
-                    State { status: state.status.min(outdated), ..state }
+                    let outdated = if referred.currency == Currency::Outdated {
+                        Verdict::Outdated
+                    } else {
+                        Verdict::Ok
+                    };
+                    State {
+                        status: state.status.min(outdated),
+                        ..state
+                    }
                 }
             };
             let application = self.shown(&record.image.repository);
             if let Some((base, referred)) = &found {
-                self.count(&referred.judgement.findings, Users { images: 0, applications: 1 });
+                self.count(
+                    &referred.judgement.findings,
+                    Users {
+                        images: 0,
+                        applications: 1,
+                    },
+                );
                 self.descend(base, referred, &application, state.status);
             }
             self.report.applications.push(ApplicationRow {
                 application,
-                version: record.image.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+                version: record
+                    .image
+                    .tag
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 project: record.project.clone(),
                 base: record.base.as_ref().map(|base| self.reference(base)),
                 built_at: record.built_at,
@@ -331,19 +486,41 @@ impl Planner<'_> {
     }
 
     /// Puts an application below the image that it stands on.
-    fn descend(&mut self, base: &ImageReference, referred: &Referred, application: &str, verdict: Verdict) {
-        let version = base.tag.as_ref().map_or_else(|| "?".to_owned(), |tag| self.called(&base.repository, tag));
-        let family = self.report.families.entry(shown(&base.repository, &self.config.directory)).or_default();
+    fn descend(
+        &mut self,
+        base: &ImageReference,
+        referred: &Referred,
+        application: &str,
+        verdict: Verdict,
+    ) {
+        let version = base
+            .tag
+            .as_ref()
+            .map_or_else(|| "?".to_owned(), |tag| self.called(&base.repository, tag));
+        let family = self
+            .report
+            .families
+            .entry(shown(&base.repository, &self.config.directory))
+            .or_default();
         let of_base = State::by(&referred.judgement.standing).status;
-        let member =
-            family.members.entry(version).or_insert_with(|| Member { verdict: of_base, built_on: None, applications: BTreeMap::new() });
-        let users = member.applications.entry(application.to_owned()).or_insert((0, verdict));
+        let member = family.members.entry(version).or_insert_with(|| Member {
+            verdict: of_base,
+            built_on: None,
+            applications: BTreeMap::new(),
+        });
+        let users = member
+            .applications
+            .entry(application.to_owned())
+            .or_insert((0, verdict));
         *users = (users.0 + 1, users.1.min(verdict));
     }
 
     /// Returns the tag of the image that goes by `tag`, which can be an alias.
     fn called(&self, repository: &Repository, tag: &Tag) -> String {
-        let mut bases = self.lineage.bases().filter(|(image, _)| image.repository == *repository && image.aliases.contains(tag));
+        let mut bases = self
+            .lineage
+            .bases()
+            .filter(|(image, _)| image.repository == *repository && image.aliases.contains(tag));
         let identity = bases.find_map(|(_, identity)| identity.as_ref().ok());
         identity.map_or_else(|| tag.to_string(), |identity| identity.tag.to_string())
     }
@@ -351,23 +528,50 @@ impl Planner<'_> {
     fn state(&self, repository: &Repository, tag: &Tag, referred: &Referred) -> State {
         let state = State::by(&referred.judgement.standing);
         let is_condemned = self.condemned.contains(&(repository.clone(), tag.clone()));
-        State { status: if is_condemned { state.status.min(Verdict::Expiring) } else { state.status }, ..state }
+        State {
+            status: if is_condemned {
+                state.status.min(Verdict::Expiring)
+            } else {
+                state.status
+            },
+            ..state
+        }
     }
 
     /// Remembers which cycles are in use; those without a date have no place in time.
     fn count(&mut self, findings: &[Finding], users: Users) {
         for finding in findings {
-            let (Some(cycle), Some(date)) = (&finding.cycle, finding.standing.date) else { continue };
+            let (Some(cycle), Some(date)) = (&finding.cycle, finding.standing.date) else {
+                continue;
+            };
             let verdict = State::by(&finding.standing).status;
-            let key = CycleKey { product: finding.product.to_string(), date, cycle: cycle.clone(), verdict };
+            let key = CycleKey {
+                product: finding.product.to_string(),
+                date,
+                cycle: cycle.clone(),
+                verdict,
+            };
             let counted = self.report.cycles.entry(key).or_default();
             counted.images += users.images;
             counted.applications += users.applications;
         }
     }
 
-    fn row(&self, repository: &Repository, version: String, platforms: Vec<Platform>, state: State) -> ImageRow {
-        ImageRow { image: self.shown(repository), version, aliases: Vec::new(), digest: None, platforms, state }
+    fn row(
+        &self,
+        repository: &Repository,
+        version: String,
+        platforms: Vec<Platform>,
+        state: State,
+    ) -> ImageRow {
+        ImageRow {
+            image: self.shown(repository),
+            version,
+            aliases: Vec::new(),
+            digest: None,
+            platforms,
+            state,
+        }
     }
 
     fn shown(&self, repository: &Repository) -> String {
@@ -375,15 +579,27 @@ impl Planner<'_> {
     }
 
     fn reference(&self, reference: &ImageReference) -> String {
-        let tag = reference.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
-        let digest = reference.digest.as_ref().map(|digest| format!("@{}", digest.short())).unwrap_or_default();
+        let tag = reference
+            .tag
+            .as_ref()
+            .map(|tag| format!(":{tag}"))
+            .unwrap_or_default();
+        let digest = reference
+            .digest
+            .as_ref()
+            .map(|digest| format!("@{}", digest.short()))
+            .unwrap_or_default();
         format!("{}{tag}{digest}", self.shown(&reference.repository))
     }
 }
 
 impl State {
     fn of(status: Verdict) -> State {
-        State { status, eol_date: None, accepted_until: None }
+        State {
+            status,
+            eol_date: None,
+            accepted_until: None,
+        }
     }
 
     fn by(standing: &Standing) -> State {
@@ -394,7 +610,11 @@ impl State {
             Status::Accepted => Verdict::Accepted,
             Status::Unknown => Verdict::Untracked,
         };
-        State { status, eol_date: standing.date, accepted_until: standing.accepted_until }
+        State {
+            status,
+            eol_date: standing.date,
+            accepted_until: standing.accepted_until,
+        }
     }
 }
 
@@ -424,12 +644,16 @@ fn newest_first<'a>(tags: impl Iterator<Item = &'a Tag>) -> Vec<&'a Tag> {
     tags
 }
 
-/// Returns the name of a repository; that of a layout relative to the configuration, so that the report is the same on all machines.
+/// Returns the name of a repository; that of a layout relative to the configuration, so that the
+/// report is the same on all machines.
 fn shown(repository: &Repository, directory: &Path) -> String {
     match repository {
         Repository::Layout { directory: path } => {
             let relative = path.strip_prefix(directory).unwrap_or(path).to_path_buf();
-            Repository::Layout { directory: relative }.to_string()
+            Repository::Layout {
+                directory: relative,
+            }
+            .to_string()
         }
         remote => remote.to_string(),
     }

@@ -1,4 +1,5 @@
-//! The report of worlds that are made here: hostile ones, and large ones. What a world in a file gives is tested in `tests/status/`.
+//! The report of worlds that are made here: hostile ones, and large ones. What a world in a file
+//! gives is tested in `tests/status/`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,8 +22,12 @@ const DATA: &str = "alpine:\n- { cycle: '3.22', eol: 2027-05-01 }\n- { cycle: '3
                     house:\n- { cycle: section, eol: 2026-12-24 }\n";
 
 fn config(text: &str) -> Config {
-    let source = SourceText { name: "imglife.yaml".to_owned(), text: text.to_owned() };
-    config::load(&source, Path::new("/"), &Variables::default()).unwrap_or_else(|errors| panic!("{errors}"))
+    let source = SourceText {
+        name: "imglife.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    config::load(&source, Path::new("/"), &Variables::default())
+        .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn record(image: &str, project: &str, base: &str) -> BuildRecord {
@@ -35,13 +40,22 @@ fn record(image: &str, project: &str, base: &str) -> BuildRecord {
 fn report(config: &Config, world: &World) -> StatusReport {
     let table = Table::read(DATA.as_bytes()).expect("data");
     let today: NaiveDate = "2026-11-21".parse().expect("a date");
-    let judge = Judge { table: &table, phase: Phase::EndOfLife, calendar: Calendar { today, warn_days: 30 } };
+    let judge = Judge {
+        table: &table,
+        phase: Phase::EndOfLife,
+        calendar: Calendar {
+            today,
+            warn_days: 30,
+        },
+    };
     plan(config, world, &judge, &Condemned::new())
 }
 
 /// Returns a configuration of this many bases, each on a mirror of its own.
 fn bases(count: usize, extra: &str) -> Config {
-    let mut text = format!("status: {{ graph: true, timeline: true, client_zone: {extra:?} }}\nsync:\n  entries:\n");
+    let mut text = format!(
+        "status: {{ graph: true, timeline: true, client_zone: {extra:?} }}\nsync:\n  entries:\n"
+    );
     for number in 0..count {
         text += &format!(
             "    - {{ source: up.example/lib/p{number}, target: r.example/mirrors/p{number}, tag: 3.{}.1, lifecycle: {{ product: alpine }} }}\n",
@@ -50,7 +64,9 @@ fn bases(count: usize, extra: &str) -> Config {
     }
     text += "build:\n  core_version: 1.0.0\n  registry: r.example/platform/bases\n  images:\n";
     for number in 0..count {
-        text += &format!("    - {{ name: p{number}, folder: f, type: core, mirror_image: r.example/mirrors/p{number} }}\n");
+        text += &format!(
+            "    - {{ name: p{number}, folder: f, type: core, mirror_image: r.example/mirrors/p{number} }}\n"
+        );
     }
     config(&text)
 }
@@ -59,17 +75,30 @@ fn bases(count: usize, extra: &str) -> Config {
 fn published(config: &Config, records: Vec<BuildRecord>) -> World {
     let identities = identities_offline(config);
     let mut tags = std::collections::BTreeMap::new();
-    for (image, identity) in config.build.iter().flat_map(|build| &build.images).zip(&identities) {
+    for (image, identity) in config
+        .build
+        .iter()
+        .flat_map(|build| &build.images)
+        .zip(&identities)
+    {
         let identity = identity.as_ref().expect("an identity");
         tags.insert(image.repository.clone(), vec![identity.tag.clone()]);
         tags.insert(identity.base.clone(), vec![identity.base_tag.clone()]);
     }
-    World { tags: Some(tags), identities, records, ..World::default() }
+    World {
+        tags: Some(tags),
+        identities,
+        records,
+        ..World::default()
+    }
 }
 
 /// Returns the sources of the diagrams of a page.
 fn diagrams(page: &str) -> Vec<&str> {
-    page.split("```mermaid\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
+    page.split("```mermaid\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap_or_default())
+        .collect()
 }
 
 #[test]
@@ -90,8 +119,16 @@ fn ten_thousand_records_are_reported_in_time_the_same_each_time_and_in_diagrams_
     println!("10,000 records: {took:.2?}, {} bytes", text.len());
     // Without optimisation and beside other tests; two seconds are what a release build has.
     assert!(took.as_secs() < 20, "{took:?}");
-    assert_eq!(text, page(&report(&config, &world), &config.status).expect("a page"));
-    assert_eq!(text.lines().filter(|line| line.starts_with("| `registry.example/")).count(), 10_000);
+    assert_eq!(
+        text,
+        page(&report(&config, &world), &config.status).expect("a page")
+    );
+    assert_eq!(
+        text.lines()
+            .filter(|line| line.starts_with("| `registry.example/"))
+            .count(),
+        10_000
+    );
 
     let sources = diagrams(&text);
     assert!((10..200).contains(&sources.len()), "{}", sources.len());
@@ -100,19 +137,44 @@ fn ten_thousand_records_are_reported_in_time_the_same_each_time_and_in_diagrams_
         assert!(source.matches(" --> ").count() < 500);
     }
     // All 300 bases are in one of them.
-    let drawn: usize = lineage(&first).iter().map(|diagram| diagram.about.len()).sum();
+    let drawn: usize = lineage(&first)
+        .iter()
+        .map(|diagram| diagram.about.len())
+        .sum();
     assert!(drawn >= 300, "{drawn}");
-    assert_eq!(text.matches("<details>").count(), text.matches("</details>").count());
+    assert_eq!(
+        text.matches("<details>").count(),
+        text.matches("</details>").count()
+    );
 }
 
 #[test]
 fn text_of_strangers_stays_text() {
     let config = bases(1, "");
-    let names = ["@all", "a|b", "`x`", "<script>alert(1)</script>", "![x](https://evil.example)", "<!-- imglife:end -->", "a\nb"];
+    let names = [
+        "@all",
+        "a|b",
+        "`x`",
+        "<script>alert(1)</script>",
+        "![x](https://evil.example)",
+        "<!-- imglife:end -->",
+        "a\nb",
+    ];
     let base = "r.example/platform/bases/p0:3.20.1-core1.0.0";
-    let records = names.iter().enumerate().map(|(number, name)| record(&format!("r.example/a:{number}"), name, base)).collect();
-    let text = page(&report(&config, &published(&config, records)), &config.status).expect("a page");
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `a`")).collect();
+    let records = names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| record(&format!("r.example/a:{number}"), name, base))
+        .collect();
+    let text = page(
+        &report(&config, &published(&config, records)),
+        &config.status,
+    )
+    .expect("a page");
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `a`"))
+        .collect();
     assert_eq!(rows.len(), names.len());
     for row in rows {
         assert_eq!(row.matches(" | ").count(), 6, "{row}");
@@ -120,13 +182,20 @@ fn text_of_strangers_stays_text() {
         // Mentions and links are within code.
         assert!(!row.contains(" @all") && !row.contains(" !["), "{row}");
     }
-    assert_eq!((text.matches(BEGIN).count(), text.matches(END).count()), (1, 1));
+    assert_eq!(
+        (text.matches(BEGIN).count(), text.matches(END).count()),
+        (1, 1)
+    );
 }
 
 #[test]
 fn a_free_text_cannot_end_the_report() {
     let config = bases(1, "ours\n<!-- imglife:end -->\nmore <b>bold</b>");
-    let text = page(&report(&config, &published(&config, Vec::new())), &config.status).expect("a page");
+    let text = page(
+        &report(&config, &published(&config, Vec::new())),
+        &config.status,
+    )
+    .expect("a page");
     assert!(text.contains("\nmore <b>bold</b>\n"), "{text}");
     assert_eq!(text.matches(END).count(), 1);
 }
@@ -136,21 +205,34 @@ fn a_diagram_of_hostile_names_stays_small_and_in_its_labels() {
     let config = config(
         "sync: { entries: [{ source: u.example/a, target: r.example/m, tag: section, lifecycle: { product: house, extract: full } }] }",
     );
-    let mut world = World { identities: Vec::new(), ..World::default() };
+    let mut world = World {
+        identities: Vec::new(),
+        ..World::default()
+    };
     let long = format!("ocidir:///{}", "\"];click x;#`<b>%%/".repeat(40));
-    world.records = (0..200).map(|number| record(&format!("{long}{number}:1"), "p", "r.example/m:section")).collect();
+    world.records = (0..200)
+        .map(|number| record(&format!("{long}{number}:1"), "p", "r.example/m:section"))
+        .collect();
     let report = report(&config, &world);
     for diagram in lineage(&report).iter().chain(&timeline(&report).diagrams) {
         assert!(diagram.source.chars().count() < 5_000, "{}", diagram.source);
         for line in diagram.source.lines().filter(|line| line.contains("[\"")) {
             assert_eq!(line.matches('"').count(), 2, "{line}");
-            assert!(!line.contains('`') && !line.contains("%%") && line.matches(']').count() == 1, "{line}");
+            assert!(
+                !line.contains('`') && !line.contains("%%") && line.matches(']').count() == 1,
+                "{line}"
+            );
         }
     }
     assert_eq!(report.applications[0].state.status, Verdict::Ok);
     // A word of the language at the beginning of a task would be taken for it.
     let bars = &timeline(&report).diagrams[0].source;
-    assert!(bars.contains("\n  · section until 2026-12-24 · 1 image · 200 applications :2025-01-01, 2026-12-24\n"), "{bars}");
+    assert!(
+        bars.contains(
+            "\n  · section until 2026-12-24 · 1 image · 200 applications :2025-01-01, 2026-12-24\n"
+        ),
+        "{bars}"
+    );
 }
 
 proptest! {
@@ -174,11 +256,21 @@ fn development_images_are_in_the_inventory_without_an_end_and_in_no_table() {
     );
     let world = published(&config, Vec::new());
     let table = Table::read(DATA.as_bytes()).expect("data");
-    let calendar = Calendar { today: "2026-11-21".parse().expect("a date"), warn_days: 30 };
-    let judge = Judge { table: &table, phase: Phase::EndOfLife, calendar };
+    let calendar = Calendar {
+        today: "2026-11-21".parse().expect("a date"),
+        warn_days: 30,
+    };
+    let judge = Judge {
+        table: &table,
+        phase: Phase::EndOfLife,
+        calendar,
+    };
     let inventory = super::inventory(&config, &world, &judge, chrono::DateTime::UNIX_EPOCH);
     let tag = &inventory.bases[0].tags[0];
-    assert_eq!((tag.tag.as_str(), tag.current, tag.eol.len()), ("3.21.1-core1.0.0", true, 0));
+    assert_eq!(
+        (tag.tag.as_str(), tag.current, tag.eol.len()),
+        ("3.21.1-core1.0.0", true, 0)
+    );
     let report = report(&config, &world);
     assert_eq!((report.mirrors.len(), report.bases.len()), (1, 0));
 }

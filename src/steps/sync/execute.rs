@@ -22,7 +22,8 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::steps::{Mode, Trouble};
 use crate::transfer::{
-    Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Expected, Looks, RefreshRequest, Transfer, Upcoming,
+    Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Expected, Looks,
+    RefreshRequest, Transfer, Upcoming,
 };
 
 /// How many images that one tag had on one day are kept.
@@ -45,7 +46,11 @@ pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncRep
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
         transfer.note_absent_target(&sync.entries[planned.position].target);
     }
-    let run = Run { sync, execution, transfer };
+    let run = Run {
+        sync,
+        execution,
+        transfer,
+    };
     let outcomes = run.items(plan).await;
     let mut entries = Vec::with_capacity(plan.entries.len());
     for (planned, items) in plan.entries.iter().zip(outcomes) {
@@ -79,15 +84,31 @@ struct Pace {
 impl Run<'_> {
     /// Works on all items, some at once, and returns them by entry in the order of the plan.
     async fn items(&self, plan: &Plan) -> Vec<Vec<ItemReport>> {
-        let work: Vec<(usize, &EntryPlan, &Item)> =
-            plan.entries.iter().enumerate().flat_map(|(at, planned)| planned.items.iter().map(move |item| (at, planned, item))).collect();
-        let copies = work.iter().filter(|(_, _, item)| matches!(item.action, Action::Copy(_))).count();
+        let work: Vec<(usize, &EntryPlan, &Item)> = plan
+            .entries
+            .iter()
+            .enumerate()
+            .flat_map(|(at, planned)| planned.items.iter().map(move |item| (at, planned, item)))
+            .collect();
+        let copies = work
+            .iter()
+            .filter(|(_, _, item)| matches!(item.action, Action::Copy(_)))
+            .count();
         if self.execution.mode == Mode::Apply {
-            self.execution.progress.event(Event::Planned { items: copies });
+            self.execution
+                .progress
+                .event(Event::Planned { items: copies });
         }
         // As many images are read ahead as are copied at once, so that none begins with waiting.
-        let upcoming = if self.execution.mode == Mode::Apply { &work[..] } else { &[] };
-        let pace = Pace { turns: Semaphore::new(self.sync.parallelism), begun: AtomicUsize::new(0) };
+        let upcoming = if self.execution.mode == Mode::Apply {
+            &work[..]
+        } else {
+            &[]
+        };
+        let pace = Pace {
+            turns: Semaphore::new(self.sync.parallelism),
+            begun: AtomicUsize::new(0),
+        };
         let copies = async {
             let done = stream::iter(work.iter().enumerate())
                 .map(|(order, (at, planned, item))| {
@@ -104,7 +125,8 @@ impl Run<'_> {
             pace.turns.close();
             done
         };
-        let (mut done, ()): (Vec<(usize, usize, ItemReport)>, ()) = tokio::join!(copies, self.look_ahead(upcoming, &pace));
+        let (mut done, ()): (Vec<(usize, usize, ItemReport)>, ()) =
+            tokio::join!(copies, self.look_ahead(upcoming, &pace));
         done.sort_by_key(|(order, _, _)| *order);
         let mut by_entry: Vec<Vec<ItemReport>> = plan.entries.iter().map(|_| Vec::new()).collect();
         for (_, at, item) in done {
@@ -113,35 +135,47 @@ impl Run<'_> {
         by_entry
     }
 
-    /// Reads the manifests of images before their copies begin, until one cannot be read: what is wrong then shall be met once.
+    /// Reads the manifests of images before their copies begin, until one cannot be read: what is
+    /// wrong then shall be met once.
     async fn look_ahead(&self, work: &[(usize, &EntryPlan, &Item)], pace: &Pace) {
         let failed = &AtomicBool::new(false);
-        let turns = stream::iter(work.iter().enumerate()).then(|(order, (_, planned, item))| async move {
-            pace.turns.acquire().await.ok()?.forget();
-            Some((order, *planned, *item))
-        });
-        let reads = turns.take_while(|turn| ready(turn.is_some())).filter_map(ready).for_each_concurrent(
-            self.sync.parallelism,
-            |(order, planned, item)| async move {
+        let turns =
+            stream::iter(work.iter().enumerate()).then(|(order, (_, planned, item))| async move {
+                pace.turns.acquire().await.ok()?.forget();
+                Some((order, *planned, *item))
+            });
+        let reads = turns
+            .take_while(|turn| ready(turn.is_some()))
+            .filter_map(ready)
+            .for_each_concurrent(self.sync.parallelism, |(order, planned, item)| async move {
                 let is_late = order < pace.begun.load(Ordering::Relaxed);
                 if is_late || failed.load(Ordering::Relaxed) {
                     return;
                 }
                 let reference = match &item.action {
-                    Action::Copy(CopyReason::Missing { source: None }) => Reference::Tag(item.tag.clone()),
-                    Action::Copy(CopyReason::Missing { source: Some(source) } | CopyReason::Changed { source, .. }) => {
-                        Reference::Digest(source.clone())
+                    Action::Copy(CopyReason::Missing { source: None }) => {
+                        Reference::Tag(item.tag.clone())
                     }
+                    Action::Copy(
+                        CopyReason::Missing {
+                            source: Some(source),
+                        }
+                        | CopyReason::Changed { source, .. },
+                    ) => Reference::Digest(source.clone()),
                     _ => return,
                 };
                 let entry = &self.sync.entries[planned.position];
                 let filter = platform_filter(entry);
-                let upcoming = Upcoming { from: &entry.source, reference: &reference, to: &entry.target, filter: &filter };
+                let upcoming = Upcoming {
+                    from: &entry.source,
+                    reference: &reference,
+                    to: &entry.target,
+                    filter: &filter,
+                };
                 if !self.transfer.look_ahead(&upcoming).await {
                     failed.store(true, Ordering::Relaxed);
                 }
-            },
-        );
+            });
         tokio::select! {
             () = reads => {}
             () = self.execution.cancel.cancelled() => {}
@@ -153,7 +187,9 @@ impl Run<'_> {
             (Action::UpToDate, _) => Outcome::UpToDate,
             (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
             (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
-            (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => Outcome::NotStarted,
+            (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => {
+                Outcome::NotStarted
+            }
             (Action::Copy(reason), Mode::Apply) => return self.copy(planned, item, reason).await,
         };
         ItemReport::new(item, outcome)
@@ -161,7 +197,10 @@ impl Run<'_> {
 
     async fn copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason) -> ItemReport {
         let entry = &self.sync.entries[planned.position];
-        let name = format!("{}:{} -> {}:{}", entry.source, item.tag, entry.target, item.target_tag);
+        let name = format!(
+            "{}:{} -> {}:{}",
+            entry.source, item.tag, entry.target, item.target_tag
+        );
         let began = Instant::now();
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
@@ -172,7 +211,10 @@ impl Run<'_> {
         let report = match result {
             Some(Ok(copied)) => {
                 let detail = Bytes::from(copied.tally).words();
-                progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Done { detail: &detail } });
+                progress.event(Event::Finished {
+                    item: &name,
+                    outcome: ItemOutcome::Done { detail: &detail },
+                });
                 ItemReport {
                     digest: Some(copied.digest),
                     source_digest: Some(copied.source_digest),
@@ -183,42 +225,81 @@ impl Run<'_> {
                 }
             }
             Some(Err(trouble)) => {
-                progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: &trouble.cause } });
+                progress.event(Event::Finished {
+                    item: &name,
+                    outcome: ItemOutcome::Failed {
+                        cause: &trouble.cause,
+                    },
+                });
                 ItemReport::new(item, Outcome::Failed(trouble))
             }
             None => {
-                progress.event(Event::Finished { item: &name, outcome: ItemOutcome::Failed { cause: "interrupted" } });
+                progress.event(Event::Finished {
+                    item: &name,
+                    outcome: ItemOutcome::Failed {
+                        cause: "interrupted",
+                    },
+                });
                 ItemReport::new(item, Outcome::Interrupted)
             }
         };
-        ItemReport { duration: began.elapsed(), ..report }
+        ItemReport {
+            duration: began.elapsed(),
+            ..report
+        }
     }
 
-    async fn try_copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason, name: &str) -> Result<Copied, Trouble> {
+    async fn try_copy(
+        &self,
+        planned: &EntryPlan,
+        item: &Item,
+        reason: &CopyReason,
+        name: &str,
+    ) -> Result<Copied, Trouble> {
         let entry = &self.sync.entries[planned.position];
         let tag = &item.target_tag;
         let filter = platform_filter(entry);
         let source_tags = planned.attachment_tags.as_ref().map_err(Trouble::clone)?;
         let (reference, expected) = match reason {
             CopyReason::Missing { source } => {
-                let reference = source.clone().map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest);
+                let reference = source
+                    .clone()
+                    .map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest);
                 (reference, Expected::Nothing)
             }
-            CopyReason::Changed { source, replaces, wanted } => {
+            CopyReason::Changed {
+                source,
+                replaces,
+                wanted,
+            } => {
                 let expected = Expected::Image(replaces);
-                let found = self.transfer.names_already(&entry.target, tag, expected, wanted).await;
+                let found = self
+                    .transfer
+                    .names_already(&entry.target, tag, expected, wanted)
+                    .await;
                 if found.map_err(|error| trouble(&error))? {
                     return Ok(Copied::found(source, wanted));
                 }
-                // Before anything else, so that nothing comes between the last look at the tag and its move.
+                // Before anything else, so that nothing comes between the last look at the tag and
+                // its move.
                 if entry.keep_replaced {
                     self.keep_replaced(&entry.target, tag, replaces).await?;
                 }
                 (Reference::Digest(source.clone()), expected)
             }
             CopyReason::Incomplete { .. } => {
-                let request = CompletenessRequest { item: name, from: &entry.source, to: &entry.target, tag, filter: &filter };
-                return self.transfer.repair(&request).await.map_err(|error| trouble(&error));
+                let request = CompletenessRequest {
+                    item: name,
+                    from: &entry.source,
+                    to: &entry.target,
+                    tag,
+                    filter: &filter,
+                };
+                return self
+                    .transfer
+                    .repair(&request)
+                    .await
+                    .map_err(|error| trouble(&error));
             }
             CopyReason::Attachments => {
                 let request = RefreshRequest {
@@ -231,33 +312,85 @@ impl Run<'_> {
                     target_tags: &BTreeSet::new(),
                     looks: Looks::AtEach,
                 };
-                return self.transfer.refresh_attachments(&request).await.map_err(|error| trouble(&error));
+                return self
+                    .transfer
+                    .refresh_attachments(&request)
+                    .await
+                    .map_err(|error| trouble(&error));
             }
         };
-        let attachments = if entry.referrers { Attachments::Copied { source_tags } } else { Attachments::LeftOut };
+        let attachments = if entry.referrers {
+            Attachments::Copied { source_tags }
+        } else {
+            Attachments::LeftOut
+        };
         let to = &entry.target;
-        let request = CopyRequest { item: name, from: &entry.source, reference, to, tag, expected, filter: &filter, attachments };
-        self.transfer.copy(request).await.map_err(|error| trouble(&error))
+        let request = CopyRequest {
+            item: name,
+            from: &entry.source,
+            reference,
+            to,
+            tag,
+            expected,
+            filter: &filter,
+            attachments,
+        };
+        self.transfer
+            .copy(request)
+            .await
+            .map_err(|error| trouble(&error))
     }
 
-    /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When the tag moved before on the same
-    /// day, the name of that day is taken, and the next one is numbered.
-    async fn keep_replaced(&self, target: &Repository, tag: &Tag, replaces: &Digest) -> Result<(), Trouble> {
+    /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When
+    /// the tag moved before on the same day, the name of that day is taken, and the next one is
+    /// numbered.
+    async fn keep_replaced(
+        &self,
+        target: &Repository,
+        tag: &Tag,
+        replaces: &Digest,
+    ) -> Result<(), Trouble> {
         let day = self.execution.now.format("%Y%m%d");
         for number in 1..=MOST_REPLACED_A_DAY {
-            let suffix = if number == 1 { String::new() } else { format!(".{number}") };
+            let suffix = if number == 1 {
+                String::new()
+            } else {
+                format!(".{number}")
+            };
             let kept: Tag = format!("{tag}-replaced.{day}{suffix}")
                 .parse()
-                .map_err(|error| Trouble::at(Side::Target, &error, Some("the tag is too long for `keep_replaced`".to_owned())))?;
-            let found = self.execution.places.target.resolve(target, &Reference::Tag(kept.clone())).await;
+                .map_err(|error| {
+                    Trouble::at(
+                        Side::Target,
+                        &error,
+                        Some("the tag is too long for `keep_replaced`".to_owned()),
+                    )
+                })?;
+            let found = self
+                .execution
+                .places
+                .target
+                .resolve(target, &Reference::Tag(kept.clone()))
+                .await;
             match found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))? {
                 Some(found) if found.digest == *replaces => return Ok(()),
                 Some(_) => {}
-                None => return self.transfer.tag_again(target, replaces, &kept).await.map_err(|error| trouble(&error)),
+                None => {
+                    return self
+                        .transfer
+                        .tag_again(target, replaces, &kept)
+                        .await
+                        .map_err(|error| trouble(&error));
+                }
             }
         }
-        let cause = format!("{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost");
-        Err(Trouble { side: Some(Side::Target), ..Trouble::new(cause).hint("run sync less often, or without `keep_replaced`") })
+        let cause = format!(
+            "{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost"
+        );
+        Err(Trouble {
+            side: Some(Side::Target),
+            ..Trouble::new(cause).hint("run sync less often, or without `keep_replaced`")
+        })
     }
 
     async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {
@@ -271,14 +404,27 @@ impl Run<'_> {
             items,
             hooks: Vec::new(),
         };
-        if self.execution.mode == Mode::Apply && !self.execution.cancel.is_cancelled() && report.changed().next().is_some() {
-            report.hooks = entry_hooks(&self.execution.hooks, &entry.post_sync, &report, &self.execution.cancel).await;
+        if self.execution.mode == Mode::Apply
+            && !self.execution.cancel.is_cancelled()
+            && report.changed().next().is_some()
+        {
+            report.hooks = entry_hooks(
+                &self.execution.hooks,
+                &entry.post_sync,
+                &report,
+                &self.execution.cancel,
+            )
+            .await;
         }
         report
     }
 }
 
 fn trouble(error: &CopyError) -> Trouble {
-    let hint = if let CopyError::Moved { .. } = error { Some("run sync again".to_owned()) } else { error.hint() };
+    let hint = if let CopyError::Moved { .. } = error {
+        Some("run sync again".to_owned())
+    } else {
+        error.hint()
+    };
     Trouble::at(error.side(), error, hint).shared(error.of_place())
 }

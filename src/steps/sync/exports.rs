@@ -14,50 +14,104 @@ impl SyncReport {
         for entry in &self.entries {
             let classname = entry.target.to_string();
             if let Some(trouble) = &entry.trouble {
-                cases.push(TestCase { outcome: Some(failure(trouble)).into(), ..case(&classname, &entry.selection) });
+                cases.push(TestCase {
+                    outcome: Some(failure(trouble)).into(),
+                    ..case(&classname, &entry.selection)
+                });
             }
             for item in &entry.items {
                 let failure = match &item.outcome {
                     Outcome::Failed(trouble) => Some(failure(trouble)),
-                    Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new("the run was stopped before it was done"))),
+                    Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new(
+                        "the run was stopped before it was done",
+                    ))),
                     Outcome::UpToDate | Outcome::Planned | Outcome::Copied => None,
                 };
-                cases.push(TestCase { duration: item.duration, outcome: failure.into(), ..case(&classname, item.tag.as_str()) });
+                cases.push(TestCase {
+                    duration: item.duration,
+                    outcome: failure.into(),
+                    ..case(&classname, item.tag.as_str())
+                });
             }
             cases.extend(entry.hooks.iter().map(|hook| hook_case(&classname, hook)));
         }
         cases.extend(self.hooks.iter().map(|hook| hook_case("sync", hook)));
-        TestSuite { name: "imglife sync".to_owned(), cases }
+        TestSuite {
+            name: "imglife sync".to_owned(),
+            cases,
+        }
     }
 
     /// Returns the numbers of the run, by entry where they differ.
     pub fn metrics(&self) -> Vec<Family> {
-        let gauge = |name, help, samples| Family { name, kind: Kind::Gauge, help, samples };
-        let whole = |value: f64| vec![Sample { labels: Vec::new(), value }];
+        let gauge = |name, help, samples| Family {
+            name,
+            kind: Kind::Gauge,
+            help,
+            samples,
+        };
+        let whole = |value: f64| {
+            vec![Sample {
+                labels: Vec::new(),
+                value,
+            }]
+        };
         let bytes = &self.totals.bytes;
-        let amounts = [("moved", bytes.bytes_moved), ("mounted", bytes.bytes_mounted), ("present", bytes.bytes_skipped)];
-        let amounts = amounts.map(|(kind, bytes)| Sample { labels: vec![("kind", kind.to_owned())], value: as_number(bytes) });
+        let amounts = [
+            ("moved", bytes.bytes_moved),
+            ("mounted", bytes.bytes_mounted),
+            ("present", bytes.bytes_skipped),
+        ];
+        let amounts = amounts.map(|(kind, bytes)| Sample {
+            labels: vec![("kind", kind.to_owned())],
+            value: as_number(bytes),
+        });
         vec![
             gauge(
                 "imglife_sync_success",
                 "Whether everything selected is at its target.",
                 whole(f64::from(u8::from(self.exit() == Exit::Done))),
             ),
-            gauge("imglife_sync_duration_seconds", "How long the run took.", whole(self.duration.as_secs_f64())),
-            gauge("imglife_sync_tags", "Tags of each mirror by what became of them.", self.entries.iter().flat_map(tag_samples).collect()),
-            gauge("imglife_sync_bytes", "Content that was moved, mounted within the target, or present.", amounts.to_vec()),
+            gauge(
+                "imglife_sync_duration_seconds",
+                "How long the run took.",
+                whole(self.duration.as_secs_f64()),
+            ),
+            gauge(
+                "imglife_sync_tags",
+                "Tags of each mirror by what became of them.",
+                self.entries.iter().flat_map(tag_samples).collect(),
+            ),
+            gauge(
+                "imglife_sync_bytes",
+                "Content that was moved, mounted within the target, or present.",
+                amounts.to_vec(),
+            ),
         ]
     }
 }
 
 fn tag_samples(entry: &EntryReport) -> Vec<Sample> {
-    let count = |outcomes: fn(&Outcome) -> bool| entry.items.iter().filter(|item| outcomes(&item.outcome)).count();
+    let count = |outcomes: fn(&Outcome) -> bool| {
+        entry
+            .items
+            .iter()
+            .filter(|item| outcomes(&item.outcome))
+            .count()
+    };
     let counts = [
         ("copied", count(|outcome| *outcome == Outcome::Copied)),
         ("planned", count(|outcome| *outcome == Outcome::Planned)),
         ("up_to_date", count(|outcome| *outcome == Outcome::UpToDate)),
-        ("failed", count(|outcome| matches!(outcome, Outcome::Failed(_))) + usize::from(entry.trouble.is_some())),
-        ("not_done", count(|outcome| matches!(outcome, Outcome::Interrupted | Outcome::NotStarted))),
+        (
+            "failed",
+            count(|outcome| matches!(outcome, Outcome::Failed(_)))
+                + usize::from(entry.trouble.is_some()),
+        ),
+        (
+            "not_done",
+            count(|outcome| matches!(outcome, Outcome::Interrupted | Outcome::NotStarted)),
+        ),
     ];
     let sample = |(outcome, count): (&str, usize)| Sample {
         labels: vec![
@@ -71,7 +125,10 @@ fn tag_samples(entry: &EntryReport) -> Vec<Sample> {
     counts.into_iter().map(sample).collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "OpenMetrics numbers are floating point; beyond 2^53 the last digits do not matter")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "OpenMetrics numbers are floating point; beyond 2^53 the last digits do not matter"
+)]
 fn as_number(count: u64) -> f64 {
     count as f64
 }

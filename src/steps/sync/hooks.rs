@@ -7,12 +7,20 @@ use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::{Hook, Placeholder};
 use crate::steps::hooks::{HookReport, run_hook};
 
-/// What differs from tag to tag. A hook that names one of these runs once for each tag that changed, any other once.
+/// What differs from tag to tag. A hook that names one of these runs once for each tag that
+/// changed, any other once.
 const PER_TAG: [Placeholder; 3] = [Placeholder::Image, Placeholder::Digest, Placeholder::Tag];
 
 /// Runs the hooks of an entry that changed something.
-pub(super) async fn entry_hooks(runner: &HookRunner, hooks: &[Hook], entry: &EntryReport, cancel: &CancellationToken) -> Vec<HookReport> {
-    let whole = HookValues::default().with(Placeholder::Source, &entry.source).with(Placeholder::Target, &entry.target);
+pub(super) async fn entry_hooks(
+    runner: &HookRunner,
+    hooks: &[Hook],
+    entry: &EntryReport,
+    cancel: &CancellationToken,
+) -> Vec<HookReport> {
+    let whole = HookValues::default()
+        .with(Placeholder::Source, &entry.source)
+        .with(Placeholder::Target, &entry.target);
     let mut reports = Vec::new();
     for hook in hooks {
         let runs: Vec<HookValues> = if hook.command.names(&PER_TAG) {
@@ -21,7 +29,10 @@ pub(super) async fn entry_hooks(runner: &HookRunner, hooks: &[Hook], entry: &Ent
                 .map(|item| {
                     let values = whole
                         .clone()
-                        .with(Placeholder::Image, &format!("{}:{}", entry.target, item.stored_as()))
+                        .with(
+                            Placeholder::Image,
+                            &format!("{}:{}", entry.target, item.stored_as()),
+                        )
                         .with(Placeholder::Tag, item.stored_as());
                     match &item.digest {
                         Some(digest) => values.with(Placeholder::Digest, digest),
@@ -42,7 +53,11 @@ pub(super) async fn entry_hooks(runner: &HookRunner, hooks: &[Hook], entry: &Ent
 }
 
 /// Runs hooks that belong to no entry.
-pub(super) async fn run_hooks(runner: &HookRunner, hooks: &[Hook], cancel: &CancellationToken) -> Vec<HookReport> {
+pub(super) async fn run_hooks(
+    runner: &HookRunner,
+    hooks: &[Hook],
+    cancel: &CancellationToken,
+) -> Vec<HookReport> {
     let mut reports = Vec::new();
     for hook in hooks {
         if !run_hook(runner, hook, &HookValues::default(), cancel, &mut reports).await {

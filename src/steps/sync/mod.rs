@@ -1,7 +1,7 @@
 //! `sync`: mirrors of upstream tags.
 //!
-//! `observe` lists both sides, `plan` decides without touching anything, `execute` copies what the plan names, and the
-//! report says what became of each tag. Never deletes.
+//! `observe` lists both sides, `plan` decides without touching anything, `execute` copies what the
+//! plan names, and the report says what became of each tag. Never deletes.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ pub struct Places {
 
 impl Places {
     fn transfer(&self, progress: Arc<dyn Progress>) -> Transfer {
-        Transfer::new(self.source.clone(), self.target.clone(), progress).with_memory(self.memory.clone())
+        Transfer::new(self.source.clone(), self.target.clone(), progress)
+            .with_memory(self.memory.clone())
     }
 }
 
@@ -52,18 +53,21 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Returns the positions of the entries in scope. Entries with the same target stay in one shard, so that two runners
-    /// never write the same repository and overlaps are seen.
+    /// Returns the positions of the entries in scope. Entries with the same target stay in one
+    /// shard, so that two runners never write the same repository and overlaps are seen.
     pub fn entries(&self, sync: &Sync) -> Vec<usize> {
         let mut targets: Vec<&crate::model::Repository> = Vec::new();
         sync.entries
             .iter()
             .enumerate()
             .filter(|(_, entry)| {
-                let group = targets.iter().position(|target| **target == entry.target).unwrap_or_else(|| {
-                    targets.push(&entry.target);
-                    targets.len() - 1
-                });
+                let group = targets
+                    .iter()
+                    .position(|target| **target == entry.target)
+                    .unwrap_or_else(|| {
+                        targets.push(&entry.target);
+                        targets.len() - 1
+                    });
                 self.shard.is_none_or(|shard| shard.has(group)) && self.only.has(&names(entry))
             })
             .map(|(position, _)| position)
@@ -71,7 +75,8 @@ impl Scope {
     }
 }
 
-/// Returns the names by which `--only` knows an entry: its repositories, whole and by their last part.
+/// Returns the names by which `--only` knows an entry: its repositories, whole and by their last
+/// part.
 pub fn names(entry: &Entry) -> Vec<String> {
     let mut names = Vec::new();
     for repository in [&entry.target, &entry.source] {

@@ -1,4 +1,5 @@
-//! What a sync looks at: the tags of both sides, and dates and digests where an entry asks for them. Reads only.
+//! What a sync looks at: the tags of both sides, and dates and digests where an entry asks for
+//! them. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -33,15 +34,18 @@ pub struct ObservedEntry {
     pub selected: Result<Selected, Rejected>,
     /// The upstream tags that hold attachments; none where the entry leaves attachments out.
     pub attachment_tags: Result<BTreeSet<Tag>, Trouble>,
-    /// What selected tags that only name an OS variant are stored under, where the entry wants that.
+    /// What selected tags that only name an OS variant are stored under, where the entry wants
+    /// that.
     pub namings: BTreeMap<Tag, Result<Naming, Trouble>>,
     /// The tags that the target has.
     pub target: Result<Listing, Trouble>,
     /// The digests of selected tags, where the entry compares them.
     pub digests: BTreeMap<Tag, Result<TagDigests, Trouble>>,
-    /// What images at the target refer to and the target lacks, by selected tag, where that was looked for.
+    /// What images at the target refer to and the target lacks, by selected tag, where that was
+    /// looked for.
     pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
-    /// Whether upstream has attachments of an image at the target that the target lacks, by selected tag.
+    /// Whether upstream has attachments of an image at the target that the target lacks, by
+    /// selected tag.
     pub attachments: BTreeMap<Tag, Result<Lag, Trouble>>,
 }
 
@@ -56,7 +60,9 @@ impl ObservedEntry {
 
     /// Returns whether the target has the tag that `tag` is stored under.
     fn has(&self, tag: &Tag) -> bool {
-        self.target.as_ref().is_ok_and(|target| target.has(self.target_tag(tag)))
+        self.target
+            .as_ref()
+            .is_ok_and(|target| target.has(self.target_tag(tag)))
     }
 
     /// Returns the digest that a selected tag has upstream, where that was looked at.
@@ -89,22 +95,39 @@ impl Listing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagDigests {
     pub source: Digest,
-    /// What the target has when it is up to date: another digest than the source's only where platforms are filtered. Known
-    /// when the target has the tag.
+    /// What the target has when it is up to date: another digest than the source's only where
+    /// platforms are filtered. Known when the target has the tag.
     pub wanted: Digest,
     pub target: Option<Digest>,
 }
 
-/// Looks at everything that the entries in scope need. What cannot be seen is part of the result, not a failure.
-pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn Progress, now: DateTime<Utc>) -> World {
+/// Looks at everything that the entries in scope need. What cannot be seen is part of the result,
+/// not a failure.
+pub async fn observe(
+    sync: &Sync,
+    scope: &Scope,
+    places: &Places,
+    progress: &dyn Progress,
+    now: DateTime<Utc>,
+) -> World {
     let positions = scope.entries(sync);
-    let entries: Vec<&Entry> = positions.iter().map(|&position| &sync.entries[position]).collect();
-    let targets = list(entries.iter().map(|entry| &entry.target), |repository| list_target(places, progress, repository));
-    let (sources, targets) = futures_util::join!(Sources::list(&*places.source, progress, &entries), targets);
+    let entries: Vec<&Entry> = positions
+        .iter()
+        .map(|&position| &sync.entries[position])
+        .collect();
+    let targets = list(entries.iter().map(|entry| &entry.target), |repository| {
+        list_target(places, progress, repository)
+    });
+    let (sources, targets) =
+        futures_util::join!(Sources::list(&*places.source, progress, &entries), targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
         let selected = sources.select(entry, now);
-        let attachment_tags = if entry.referrers { sources.of(entry).map(attachment_tags).map_err(unlisted) } else { Ok(BTreeSet::new()) };
+        let attachment_tags = if entry.referrers {
+            sources.of(entry).map(attachment_tags).map_err(unlisted)
+        } else {
+            Ok(BTreeSet::new())
+        };
         let target = targets[&entry.target].clone();
         observed.push(ObservedEntry {
             position,
@@ -137,14 +160,20 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     let comparisons: Vec<(usize, Tag)> = observed
         .iter()
         .enumerate()
-        .flat_map(|(at, seen)| seen.selected.iter().flat_map(|selected| &selected.tags).map(move |tag| (at, tag.clone())))
+        .flat_map(|(at, seen)| {
+            seen.selected
+                .iter()
+                .flat_map(|selected| &selected.tags)
+                .map(move |tag| (at, tag.clone()))
+        })
         .filter(|(at, tag)| {
             let (entry, seen) = (entries[*at], &observed[*at]);
             match seen.namings.get(tag) {
                 Some(Err(_)) => false,
                 _ if seen.has(tag) => entry.check_digest,
                 Some(Ok(Naming::Version { .. })) => false,
-                // A fixed tag was not listed: whether there is one upstream must be seen before it is planned.
+                // A fixed tag was not listed: whether there is one upstream must be seen before it
+                // is planned.
                 _ => matches!(entry.selection, Selection::Fixed(_)),
             }
         })
@@ -167,7 +196,8 @@ pub async fn observe(sync: &Sync, scope: &Scope, places: &Places, progress: &dyn
     World { entries: observed }
 }
 
-/// Returns the tags at the target that each of `entries` selects, or why that cannot be told. Targets are not looked at.
+/// Returns the tags at the target that each of `entries` selects, or why that cannot be told.
+/// Targets are not looked at.
 pub async fn selections(
     entries: &[&Entry],
     source: &dyn ImageSource,
@@ -175,20 +205,38 @@ pub async fn selections(
     now: DateTime<Utc>,
 ) -> Vec<Result<BTreeSet<Tag>, Trouble>> {
     // Attachments are not asked for.
-    let entries: Vec<Entry> = entries.iter().map(|entry| Entry { referrers: false, ..(*entry).clone() }).collect();
+    let entries: Vec<Entry> = entries
+        .iter()
+        .map(|entry| Entry {
+            referrers: false,
+            ..(*entry).clone()
+        })
+        .collect();
     let entries: Vec<&Entry> = entries.iter().collect();
     let sources = &Sources::list(source, progress, &entries).await;
     let looks = entries.iter().map(|entry| async move {
         let selected = sources.select(entry, now);
-        let namings = if entry.os_normalize { name(source, sources, entry, &selected).await } else { Namings::new() };
+        let namings = if entry.os_normalize {
+            name(source, sources, entry, &selected).await
+        } else {
+            Namings::new()
+        };
         let stored_under = |tag: Tag| match namings.get(&tag) {
             Some(Ok(Naming::Version { tag, .. })) => Ok(tag.clone()),
             Some(Err(trouble)) => Err(trouble.clone()),
             Some(Ok(Naming::Own { .. })) | None => Ok(tag),
         };
-        selected.map_err(|rejected| rejected.trouble)?.tags.into_iter().map(stored_under).collect()
+        selected
+            .map_err(|rejected| rejected.trouble)?
+            .tags
+            .into_iter()
+            .map(stored_under)
+            .collect()
     });
-    stream::iter(looks.collect::<Vec<_>>()).buffered(PARALLEL_LOOKS).collect().await
+    stream::iter(looks.collect::<Vec<_>>())
+        .buffered(PARALLEL_LOOKS)
+        .collect()
+        .await
 }
 
 /// Looks for missing parts of the images that the target has.
@@ -197,7 +245,12 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
     let present: Vec<(usize, Tag, Tag)> = observed
         .iter()
         .enumerate()
-        .flat_map(|(at, seen)| seen.selected.iter().flat_map(|selected| &selected.tags).map(move |tag| (at, seen, tag)))
+        .flat_map(|(at, seen)| {
+            seen.selected
+                .iter()
+                .flat_map(|selected| &selected.tags)
+                .map(move |tag| (at, seen, tag))
+        })
         .filter(|(_, seen, tag)| seen.has(tag))
         .map(|(at, seen, tag)| (at, tag.clone(), seen.target_tag(tag).clone()))
         .collect();
@@ -205,10 +258,21 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
         let (entry, transfer) = (entries[at], &transfer);
         async move {
             let filter = platform_filter(entry);
-            let request =
-                CompletenessRequest { item: tag.as_str(), from: &entry.source, to: &entry.target, tag: &target_tag, filter: &filter };
+            let request = CompletenessRequest {
+                item: tag.as_str(),
+                from: &entry.source,
+                to: &entry.target,
+                tag: &target_tag,
+                filter: &filter,
+            };
             let missing = transfer.missing(&request).await;
-            (at, tag, missing.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())))
+            (
+                at,
+                tag,
+                missing.map_err(|error| {
+                    Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())
+                }),
+            )
         }
     });
     let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
@@ -217,12 +281,20 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
     }
 }
 
-/// Looks for attachments that upstream has and the target lacks, of images that are up to date themselves.
+/// Looks for attachments that upstream has and the target lacks, of images that are up to date
+/// themselves.
 async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
     let transfer = places.transfer(crate::progress::silent());
     let (mut looks, mut unlisted_sources) = (Vec::new(), Vec::new());
-    for (at, (seen, entry)) in observed.iter().zip(entries).enumerate().filter(|(_, (_, entry))| entry.referrers) {
-        let (Ok(selected), Ok(Listing::Tags(target_tags))) = (&seen.selected, &seen.target) else { continue };
+    for (at, (seen, entry)) in observed
+        .iter()
+        .zip(entries)
+        .enumerate()
+        .filter(|(_, (_, entry))| entry.referrers)
+    {
+        let (Ok(selected), Ok(Listing::Tags(target_tags))) = (&seen.selected, &seen.target) else {
+            continue;
+        };
         let source_tags = match &seen.attachment_tags {
             Ok(source_tags) => source_tags,
             Err(trouble) => {
@@ -234,7 +306,14 @@ async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry],
         for tag in selected.tags.iter().filter(|tag| seen.has(tag)) {
             let digest = match (entry.check_digest, seen.digests.get(tag)) {
                 (false, _) => None,
-                (true, Some(Ok(TagDigests { wanted, target: Some(target), .. }))) if wanted == target => Some(target),
+                (
+                    true,
+                    Some(Ok(TagDigests {
+                        wanted,
+                        target: Some(target),
+                        ..
+                    })),
+                ) if wanted == target => Some(target),
                 // It is going to be copied, or to fail.
                 (true, _) => continue,
             };
@@ -246,15 +325,24 @@ async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry],
                 digest,
                 source_tags,
                 target_tags,
-                looks: if entry.check_digest { Looks::AtEach } else { Looks::AtListings },
+                looks: if entry.check_digest {
+                    Looks::AtEach
+                } else {
+                    Looks::AtListings
+                },
             };
             let transfer = &transfer;
             looks.push(async move { (at, tag.clone(), transfer.attachments_lag(&request).await) });
         }
     }
-    let found: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await;
+    let found: Vec<_> = stream::iter(looks)
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect()
+        .await;
     for (at, tag, lag) in found {
-        let lag = lag.map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()));
+        let lag = lag.map_err(|error| {
+            Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())
+        });
         observed[at].attachments.insert(tag, lag);
     }
     for (at, tag, trouble) in unlisted_sources {
@@ -265,12 +353,19 @@ async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry],
 /// Returns the trouble of a listing that attachments are found by.
 fn unlisted(trouble: Trouble) -> Trouble {
     let hint = trouble.hint.clone();
-    trouble.hint(hint.unwrap_or_else(|| "its tags are listed to find signatures; `referrers: false` copies without them".to_owned()))
+    trouble.hint(hint.unwrap_or_else(|| {
+        "its tags are listed to find signatures; `referrers: false` copies without them".to_owned()
+    }))
 }
 
 /// Returns the tags of a listing that hold attachments.
 fn attachment_tags(listing: &[TagSeen]) -> BTreeSet<Tag> {
-    listing.iter().map(|seen| &seen.tag).filter(|tag| tag.is_attachment()).cloned().collect()
+    listing
+        .iter()
+        .map(|seen| &seen.tag)
+        .filter(|tag| tag.is_attachment())
+        .cloned()
+        .collect()
 }
 
 /// Lists each repository once, however many entries name it.
@@ -289,7 +384,10 @@ where
             async move { (repository, look.await) }
         })
         .collect();
-    stream::iter(looks).buffer_unordered(PARALLEL_LOOKS).collect().await
+    stream::iter(looks)
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect()
+        .await
 }
 
 /// The listings of sources, each made once for all entries that need it.
@@ -302,103 +400,186 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    async fn list(source: &dyn ImageSource, progress: &dyn Progress, entries: &[&'a Entry]) -> Sources<'a> {
+    async fn list(
+        source: &dyn ImageSource,
+        progress: &dyn Progress,
+        entries: &[&'a Entry],
+    ) -> Sources<'a> {
         let plain = entries.iter().filter(|entry| match &entry.selection {
             // Its signatures are found by the listing, and so are names for it.
             Selection::Fixed(tag) => entry.referrers || (entry.os_normalize && may_be_variant(tag)),
             Selection::Pattern(pattern) => !needs_dates(pattern),
         });
-        let dated = entries.iter().filter(|entry| matches!(&entry.selection, Selection::Pattern(pattern) if needs_dates(pattern)));
+        let dated = entries.iter().filter(
+            |entry| matches!(&entry.selection, Selection::Pattern(pattern) if needs_dates(pattern)),
+        );
         let plain = list(plain.map(|entry| &entry.source), |repository| async move {
-            progress.event(Event::Observing { what: &format!("tags of {repository}") });
+            progress.event(Event::Observing {
+                what: &format!("tags of {repository}"),
+            });
             listed(repository, source.tags(repository).await)
         });
         let dated = list(dated.map(|entry| &entry.source), |repository| async move {
-            progress.event(Event::Observing { what: &format!("push dates of {repository}") });
+            progress.event(Event::Observing {
+                what: &format!("push dates of {repository}"),
+            });
             listed(repository, source.dated_tags(repository).await)
         });
         let (plain, dated) = futures_util::join!(plain, dated);
-        let ranked = entries.iter().filter(|entry| match (&entry.selection, plain.get(&entry.source)) {
-            (Selection::Pattern(pattern), Some(Ok(listing))) => {
-                !needs_dates(pattern) && !dated.contains_key(&entry.source) && ranks_by_date(pattern, listing)
-            }
-            _ => false,
-        });
+        let ranked =
+            entries
+                .iter()
+                .filter(|entry| match (&entry.selection, plain.get(&entry.source)) {
+                    (Selection::Pattern(pattern), Some(Ok(listing))) => {
+                        !needs_dates(pattern)
+                            && !dated.contains_key(&entry.source)
+                            && ranks_by_date(pattern, listing)
+                    }
+                    _ => false,
+                });
         let ranking = list(ranked.map(|entry| &entry.source), |repository| async move {
-            progress.event(Event::Observing { what: &format!("push dates of {repository}") });
-            source.push_dates(repository).await.map_err(|error| trouble(Side::Source, &error))
+            progress.event(Event::Observing {
+                what: &format!("push dates of {repository}"),
+            });
+            source
+                .push_dates(repository)
+                .await
+                .map_err(|error| trouble(Side::Source, &error))
         });
         let ranking = ranking.await;
-        Sources { plain, dated, ranking }
+        Sources {
+            plain,
+            dated,
+            ranking,
+        }
     }
 
     /// Returns what an entry selects.
     fn select(&self, entry: &Entry, now: DateTime<Utc>) -> Result<Selected, Rejected> {
         match &entry.selection {
-            Selection::Fixed(tag) => Ok(Selected { tags: vec![tag.clone()], ..Selected::default() }),
-            Selection::Pattern(pattern) => self.of(entry).map_err(Rejected::from).and_then(|listing| select(pattern, listing, now)),
+            Selection::Fixed(tag) => Ok(Selected {
+                tags: vec![tag.clone()],
+                ..Selected::default()
+            }),
+            Selection::Pattern(pattern) => self
+                .of(entry)
+                .map_err(Rejected::from)
+                .and_then(|listing| select(pattern, listing, now)),
         }
     }
 
     /// Returns the listing that an entry's tags are selected from.
     fn of(&self, entry: &Entry) -> Result<&[TagSeen], Trouble> {
         let pattern = match &entry.selection {
-            Selection::Fixed(_) => return self.plain[&entry.source].as_deref().map_err(Trouble::clone),
-            Selection::Pattern(pattern) if needs_dates(pattern) => return self.dated[&entry.source].as_deref().map_err(Trouble::clone),
+            Selection::Fixed(_) => {
+                return self.plain[&entry.source].as_deref().map_err(Trouble::clone);
+            }
+            Selection::Pattern(pattern) if needs_dates(pattern) => {
+                return self.dated[&entry.source].as_deref().map_err(Trouble::clone);
+            }
             Selection::Pattern(pattern) => pattern,
         };
-        let plain = self.plain[&entry.source].as_deref().map_err(Trouble::clone)?;
+        let plain = self.plain[&entry.source]
+            .as_deref()
+            .map_err(Trouble::clone)?;
         if !ranks_by_date(pattern, plain) {
             return Ok(plain);
         }
-        match (self.dated.get(&entry.source), self.ranking.get(&entry.source)) {
+        match (
+            self.dated.get(&entry.source),
+            self.ranking.get(&entry.source),
+        ) {
             (Some(dated), _) => dated.as_deref().map_err(Trouble::clone),
-            (None, Some(ranking)) => Ok(ranking.as_ref().map_err(Trouble::clone)?.as_deref().unwrap_or(plain)),
+            (None, Some(ranking)) => Ok(ranking
+                .as_ref()
+                .map_err(Trouble::clone)?
+                .as_deref()
+                .unwrap_or(plain)),
             (None, None) => Ok(plain),
         }
     }
 }
 
-fn listed(repository: &Repository, tags: Result<Option<Vec<TagSeen>>, PlaceError>) -> Result<Vec<TagSeen>, Trouble> {
+fn listed(
+    repository: &Repository,
+    tags: Result<Option<Vec<TagSeen>>, PlaceError>,
+) -> Result<Vec<TagSeen>, Trouble> {
     match tags {
         Ok(Some(tags)) => Ok(tags),
         Ok(None) => {
             let hint = match repository {
                 Repository::Remote { host, .. } => {
-                    format!("is the name right? {host} may also say so of a repository that the login may not read")
+                    format!(
+                        "is the name right? {host} may also say so of a repository that the login may not read"
+                    )
                 }
-                Repository::Layout { .. } => "is the name right? Relative directories begin at the configuration's".to_owned(),
+                Repository::Layout { .. } => {
+                    "is the name right? Relative directories begin at the configuration's"
+                        .to_owned()
+                }
             };
-            Err(Trouble { side: Some(Side::Source), hint: Some(hint), ..Trouble::new(format!("there is no repository {repository}")) })
+            Err(Trouble {
+                side: Some(Side::Source),
+                hint: Some(hint),
+                ..Trouble::new(format!("there is no repository {repository}"))
+            })
         }
         Err(error) => Err(trouble(Side::Source, &error)),
     }
 }
 
 /// Returns what the selected tags of an entry that only name an OS variant are stored under.
-async fn name(source: &dyn ImageSource, sources: &Sources<'_>, entry: &Entry, selected: &Result<Selected, Rejected>) -> Namings {
-    let Ok(selected) = selected else { return Namings::new() };
+async fn name(
+    source: &dyn ImageSource,
+    sources: &Sources<'_>,
+    entry: &Entry,
+    selected: &Result<Selected, Rejected>,
+) -> Namings {
+    let Ok(selected) = selected else {
+        return Namings::new();
+    };
     if !selected.tags.iter().any(may_be_variant) {
         return Namings::new();
     }
     match sources.of(entry) {
         Ok(listing) => namings(source, &entry.source, listing, &selected.tags).await,
         // Only a fixed tag is selected without its listing.
-        Err(trouble) => selected.tags.iter().map(|tag| (tag.clone(), Err(trouble.clone()))).collect(),
+        Err(trouble) => selected
+            .tags
+            .iter()
+            .map(|tag| (tag.clone(), Err(trouble.clone())))
+            .collect(),
     }
 }
 
-/// Returns which of an entry's selected tags the target has, where it does not let its tags be listed. A tag that may not be
-/// looked at either is not there, as far as this login can tell (Artifactory says so of what is absent); when no login was
-/// accepted at all, the entry fails with `refusal`.
-async fn look_up_tags(places: &Places, entry: &Entry, seen: &ObservedEntry, refusal: &Trouble) -> Result<Listing, Trouble> {
-    let tags = seen.selected.iter().flat_map(|selected| &selected.tags).map(|tag| seen.target_tag(tag).clone());
+/// Returns which of an entry's selected tags the target has, where it does not let its tags be
+/// listed. A tag that may not be looked at either is not there, as far as this login can tell
+/// (Artifactory says so of what is absent); when no login was accepted at all, the entry fails with
+/// `refusal`.
+async fn look_up_tags(
+    places: &Places,
+    entry: &Entry,
+    seen: &ObservedEntry,
+    refusal: &Trouble,
+) -> Result<Listing, Trouble> {
+    let tags = seen
+        .selected
+        .iter()
+        .flat_map(|selected| &selected.tags)
+        .map(|tag| seen.target_tag(tag).clone());
     let looks = stream::iter(tags.collect::<BTreeSet<Tag>>()).map(|tag| async move {
-        let found = places.target.resolve(&entry.target, &Reference::Tag(tag.clone())).await;
+        let found = places
+            .target
+            .resolve(&entry.target, &Reference::Tag(tag.clone()))
+            .await;
         (tag, found)
     });
     let mut there = BTreeSet::new();
-    for (tag, found) in looks.buffer_unordered(PARALLEL_LOOKS).collect::<Vec<_>>().await {
+    for (tag, found) in looks
+        .buffer_unordered(PARALLEL_LOOKS)
+        .collect::<Vec<_>>()
+        .await
+    {
         match found {
             Ok(Some(_)) => drop(there.insert(tag)),
             Ok(None) => {}
@@ -410,28 +591,55 @@ async fn look_up_tags(places: &Places, entry: &Entry, seen: &ObservedEntry, refu
     Ok(Listing::Tags(there))
 }
 
-async fn list_target(places: &Places, progress: &dyn Progress, repository: &Repository) -> Result<Listing, Trouble> {
-    progress.event(Event::Observing { what: &format!("tags of {repository}") });
+async fn list_target(
+    places: &Places,
+    progress: &dyn Progress,
+    repository: &Repository,
+) -> Result<Listing, Trouble> {
+    progress.event(Event::Observing {
+        what: &format!("tags of {repository}"),
+    });
     match places.target.tags(repository).await {
-        Ok(Some(tags)) => Ok(Listing::Tags(tags.into_iter().map(|seen| seen.tag).collect())),
+        Ok(Some(tags)) => Ok(Listing::Tags(
+            tags.into_iter().map(|seen| seen.tag).collect(),
+        )),
         Ok(None) => Ok(Listing::NoRepository),
-        // Some registries refuse to list what nobody pushed to yet, and some logins may push without listing.
-        Err(error) if matches!(error.kind, PlaceErrorKind::Unauthorized | PlaceErrorKind::Forbidden) => {
+        // Some registries refuse to list what nobody pushed to yet, and some logins may push
+        // without listing.
+        Err(error)
+            if matches!(
+                error.kind,
+                PlaceErrorKind::Unauthorized | PlaceErrorKind::Forbidden
+            ) =>
+        {
             Ok(Listing::Refused(trouble(Side::Target, &error)))
         }
         Err(error) => Err(trouble(Side::Target, &error)),
     }
 }
 
-async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Result<TagDigests, Trouble> {
+async fn compare(
+    places: &Places,
+    entry: &Entry,
+    seen: &ObservedEntry,
+    tag: &Tag,
+) -> Result<TagDigests, Trouble> {
     let look_at_source = async {
         if let Some(known) = seen.source_digest(tag) {
             return Ok(known.clone());
         }
         let reference = Reference::Tag(tag.clone());
-        let found = places.source.resolve(&entry.source, &reference).await.map_err(|error| trouble(Side::Source, &error))?;
+        let found = places
+            .source
+            .resolve(&entry.source, &reference)
+            .await
+            .map_err(|error| trouble(Side::Source, &error))?;
         found.map(|descriptor| descriptor.digest).ok_or_else(|| {
-            let error = CopyError::Absent { side: Side::Source, repository: entry.source.clone(), reference };
+            let error = CopyError::Absent {
+                side: Side::Source,
+                repository: entry.source.clone(),
+                reference,
+            };
             Trouble::at(Side::Source, &error, error.hint())
         })
     };
@@ -440,19 +648,33 @@ async fn compare(places: &Places, entry: &Entry, seen: &ObservedEntry, tag: &Tag
             return Ok(None);
         }
         let reference = Reference::Tag(seen.target_tag(tag).clone());
-        let found = places.target.resolve(&entry.target, &reference).await.map_err(|error| trouble(Side::Target, &error))?;
+        let found = places
+            .target
+            .resolve(&entry.target, &reference)
+            .await
+            .map_err(|error| trouble(Side::Target, &error))?;
         Ok(found.map(|descriptor| descriptor.digest))
     };
-    let (source, target): (Result<Digest, Trouble>, Result<Option<Digest>, Trouble>) = futures_util::join!(look_at_source, look_at_target);
+    let (source, target): (Result<Digest, Trouble>, Result<Option<Digest>, Trouble>) =
+        futures_util::join!(look_at_source, look_at_target);
     let (source, target) = (source?, target?);
     let wanted = match target {
         Some(_) => expected_digest(places, entry, &source, &platform_filter(entry)).await?,
         None => source.clone(),
     };
-    Ok(TagDigests { source, wanted, target })
+    Ok(TagDigests {
+        source,
+        wanted,
+        target,
+    })
 }
 
-async fn expected_digest(places: &Places, entry: &Entry, source: &Digest, filter: &PlatformFilter) -> Result<Digest, Trouble> {
+async fn expected_digest(
+    places: &Places,
+    entry: &Entry,
+    source: &Digest,
+    filter: &PlatformFilter,
+) -> Result<Digest, Trouble> {
     let transfer = places.transfer(crate::progress::silent());
     transfer
         .expected_digest(&entry.source, source, filter)

@@ -53,7 +53,8 @@ pub enum Action {
 pub enum CopyReason {
     /// The target has no such tag.
     Missing {
-        /// What to copy. `None`: what the tag names when the copy begins, which costs no request of its own.
+        /// What to copy. `None`: what the tag names when the copy begins, which costs no request of
+        /// its own.
         source: Option<Digest>,
     },
     /// The tag moved upstream.
@@ -74,23 +75,37 @@ pub enum CopyReason {
 /// Returns the plan for `world`.
 pub fn plan(sync: &Sync, world: &World) -> Plan {
     let contested = contested(sync, world);
-    let entries = world.entries.iter().map(|seen| plan_entry(&sync.entries[seen.position], seen, &contested)).collect();
+    let entries = world
+        .entries
+        .iter()
+        .map(|seen| plan_entry(&sync.entries[seen.position], seen, &contested))
+        .collect();
     Plan { entries }
 }
 
 /// Returns the tags of targets that more than one entry would write, with these entries.
-fn contested<'a>(sync: &'a Sync, world: &'a World) -> BTreeMap<(&'a Repository, &'a Tag), BTreeSet<usize>> {
+fn contested<'a>(
+    sync: &'a Sync,
+    world: &'a World,
+) -> BTreeMap<(&'a Repository, &'a Tag), BTreeSet<usize>> {
     let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
     for seen in &world.entries {
         for tag in seen.selected.iter().flat_map(|selected| &selected.tags) {
-            writers.entry((&sync.entries[seen.position].target, seen.target_tag(tag))).or_default().insert(seen.position);
+            writers
+                .entry((&sync.entries[seen.position].target, seen.target_tag(tag)))
+                .or_default()
+                .insert(seen.position);
         }
     }
     writers.retain(|_, entries| entries.len() > 1);
     writers
 }
 
-fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>) -> EntryPlan {
+fn plan_entry(
+    entry: &Entry,
+    seen: &ObservedEntry,
+    contested: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>,
+) -> EntryPlan {
     let mut planned = EntryPlan {
         position: seen.position,
         left_out: LeftOut::default(),
@@ -124,7 +139,10 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
                 Some(writers) => Action::Fail(several_writers(&entry.target, target_tag, writers)),
                 None => match (action(entry, seen, target, tag), &seen.attachment_tags) {
                     // What belongs to a new image could not be found.
-                    (Action::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }), Err(trouble)) => Action::Fail(trouble.clone()),
+                    (
+                        Action::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }),
+                        Err(trouble),
+                    ) => Action::Fail(trouble.clone()),
                     (action, _) => action,
                 },
             };
@@ -133,34 +151,53 @@ fn plan_entry(entry: &Entry, seen: &ObservedEntry, contested: &BTreeMap<(&Reposi
                 warnings.push(warning.clone());
             }
             match (&action, seen.attachments.get(tag)) {
-                (Action::UpToDate, Some(Err(trouble))) => warnings.push(format!("new signatures were not looked for: {}", trouble.cause)),
+                (Action::UpToDate, Some(Err(trouble))) => warnings.push(format!(
+                    "new signatures were not looked for: {}",
+                    trouble.cause
+                )),
                 (Action::UpToDate, Some(Ok(lag))) => warnings.extend(lag.warnings.iter().cloned()),
                 _ => {}
             }
-            Item { tag: tag.clone(), target_tag: target_tag.clone(), action, warnings }
+            Item {
+                tag: tag.clone(),
+                target_tag: target_tag.clone(),
+                action,
+                warnings,
+            }
         })
         .collect();
     unite(entry, seen, &mut planned.items);
     planned
 }
 
-/// Leaves one item for each tag at the target. Tags that are stored under the same one are the same image; when that changed
-/// while they were looked at, all of them fail.
+/// Leaves one item for each tag at the target. Tags that are stored under the same one are the same
+/// image; when that changed while they were looked at, all of them fail.
 fn unite(entry: &Entry, seen: &ObservedEntry, items: &mut Vec<Item>) {
     let mut sources: BTreeMap<Tag, Vec<Tag>> = BTreeMap::new();
     for item in items.iter() {
-        sources.entry(item.target_tag.clone()).or_default().push(item.tag.clone());
+        sources
+            .entry(item.target_tag.clone())
+            .or_default()
+            .push(item.tag.clone());
     }
     sources.retain(|_, tags| tags.len() > 1);
     items.retain_mut(|item| {
-        let Some(tags) = sources.get(&item.target_tag) else { return true };
-        let digests: BTreeSet<&Digest> = tags.iter().filter_map(|tag| seen.source_digest(tag)).collect();
+        let Some(tags) = sources.get(&item.target_tag) else {
+            return true;
+        };
+        let digests: BTreeSet<&Digest> = tags
+            .iter()
+            .filter_map(|tag| seen.source_digest(tag))
+            .collect();
         if digests.len() > 1 {
             item.action = Action::Fail(several_sources(entry, &item.target_tag, tags));
             return true;
         }
         // The tag that has the name already, else the first.
-        let kept = tags.iter().find(|tag| **tag == item.target_tag).or(tags.first());
+        let kept = tags
+            .iter()
+            .find(|tag| **tag == item.target_tag)
+            .or(tags.first());
         kept == Some(&item.tag)
     });
 }
@@ -178,10 +215,24 @@ fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> A
     match (target.has(seen.target_tag(tag)), digests) {
         (false, _) => Action::Copy(CopyReason::Missing { source }),
         (true, _) if !entry.check_digest => unless_incomplete(entry, seen, tag),
-        (true, Some(TagDigests { source, wanted, target: Some(found) })) if found != wanted => {
-            Action::Copy(CopyReason::Changed { source: source.clone(), replaces: found.clone(), wanted: wanted.clone() })
-        }
-        (true, Some(TagDigests { target: Some(_), .. })) => unless_incomplete(entry, seen, tag),
+        (
+            true,
+            Some(TagDigests {
+                source,
+                wanted,
+                target: Some(found),
+            }),
+        ) if found != wanted => Action::Copy(CopyReason::Changed {
+            source: source.clone(),
+            replaces: found.clone(),
+            wanted: wanted.clone(),
+        }),
+        (
+            true,
+            Some(TagDigests {
+                target: Some(_), ..
+            }),
+        ) => unless_incomplete(entry, seen, tag),
         // Gone since the listing.
         (true, _) => Action::Copy(CopyReason::Missing { source }),
     }
@@ -190,11 +241,15 @@ fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> A
 /// Returns what is done with a tag that is as it should be, as far as the tag goes.
 fn unless_incomplete(entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Action {
     match seen.missing.get(tag) {
-        Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete { missing: missing.clone() }),
+        Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete {
+            missing: missing.clone(),
+        }),
         Some(Err(trouble)) => Action::Fail(trouble.clone()),
         _ => match seen.attachments.get(tag) {
             Some(Ok(lag)) if lag.is_behind => Action::Copy(CopyReason::Attachments),
-            Some(Err(trouble)) if entry.check_digest || seen.attachment_tags.is_ok() => Action::Fail(trouble.clone()),
+            Some(Err(trouble)) if entry.check_digest || seen.attachment_tags.is_ok() => {
+                Action::Fail(trouble.clone())
+            }
             // A fixed tag is there, whether upstream can be listed just now or not.
             _ => Action::UpToDate,
         },
@@ -202,14 +257,24 @@ fn unless_incomplete(entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Action {
 }
 
 fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) -> Trouble {
-    let entries: Vec<String> = writers.iter().map(|position| format!("sync.entries[{position}]")).collect();
+    let entries: Vec<String> = writers
+        .iter()
+        .map(|position| format!("sync.entries[{position}]"))
+        .collect();
     let all = if entries.len() == 2 { "both" } else { "all" };
-    Trouble::new(format!("{} {all} select {target}:{tag}", entries.join(" and ")))
-        .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
+    Trouble::new(format!(
+        "{} {all} select {target}:{tag}",
+        entries.join(" and ")
+    ))
+    .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
 }
 
 fn several_sources(entry: &Entry, target_tag: &Tag, tags: &[Tag]) -> Trouble {
     let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-    Trouble::new(format!("{} would all be stored as {}:{target_tag}, and are not the same image", tags.join(" and "), entry.target))
-        .hint("a tag moved upstream while it was looked at; run sync again")
+    Trouble::new(format!(
+        "{} would all be stored as {}:{target_tag}, and are not the same image",
+        tags.join(" and "),
+        entry.target
+    ))
+    .hint("a tag moved upstream while it was looked at; run sync again")
 }

@@ -74,7 +74,11 @@ impl Bytes {
 
 impl From<Tally> for Bytes {
     fn from(tally: Tally) -> Bytes {
-        Bytes { bytes_moved: tally.moved, bytes_mounted: tally.mounted, bytes_skipped: tally.skipped }
+        Bytes {
+            bytes_moved: tally.moved,
+            bytes_mounted: tally.mounted,
+            bytes_skipped: tally.skipped,
+        }
     }
 }
 
@@ -97,7 +101,9 @@ pub struct EntryReport {
 impl EntryReport {
     /// Returns the tags that were copied.
     pub fn changed(&self) -> impl Iterator<Item = &ItemReport> {
-        self.items.iter().filter(|item| item.outcome == Outcome::Copied)
+        self.items
+            .iter()
+            .filter(|item| item.outcome == Outcome::Copied)
     }
 }
 
@@ -194,12 +200,24 @@ impl SyncReport {
                 totals.bytes.bytes_skipped += item.bytes.bytes_skipped;
             }
         }
-        SyncReport { mode, dry_run: mode != Mode::Apply, interrupted: false, duration: Duration::ZERO, totals, entries, hooks: Vec::new() }
+        SyncReport {
+            mode,
+            dry_run: mode != Mode::Apply,
+            interrupted: false,
+            duration: Duration::ZERO,
+            totals,
+            entries,
+            hooks: Vec::new(),
+        }
     }
 
     /// Returns the report of a run that was stopped before anything was planned.
     pub fn stopped(mode: Mode, duration: Duration) -> SyncReport {
-        SyncReport { interrupted: true, duration, ..SyncReport::new(mode, Vec::new()) }
+        SyncReport {
+            interrupted: true,
+            duration,
+            ..SyncReport::new(mode, Vec::new())
+        }
     }
 
     /// Returns how the command ends on this report.
@@ -231,12 +249,24 @@ impl SyncReport {
 
     /// Returns one line for each selected tag, and how many others each rule left out.
     fn listing(&self) -> Document {
-        let mut tags = Table { title: None, columns: Vec::new(), rows: Vec::new() };
+        let mut tags = Table {
+            title: None,
+            columns: Vec::new(),
+            rows: Vec::new(),
+        };
         let mut counts = Table {
             title: None,
-            columns: ["Source", "Selected", "Not matching", "Excluded", "Too young", "Beyond keep_last", "Attachments"]
-                .map(str::to_owned)
-                .to_vec(),
+            columns: [
+                "Source",
+                "Selected",
+                "Not matching",
+                "Excluded",
+                "Too young",
+                "Beyond keep_last",
+                "Attachments",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             rows: Vec::new(),
         };
         for entry in &self.entries {
@@ -257,7 +287,10 @@ impl SyncReport {
                 left_out.beyond_keep_last,
                 left_out.attachments,
             ];
-            let mut row = vec![Cell::plain(format!("{} ({})", entry.source, entry.selection))];
+            let mut row = vec![Cell::plain(format!(
+                "{} ({})",
+                entry.source, entry.selection
+            ))];
             row.extend(numbers.map(|number| Cell::plain(number.to_string())));
             counts.rows.push(row);
         }
@@ -277,29 +310,62 @@ impl SyncReport {
     fn table(&self) -> Option<Table> {
         let mut rows = Vec::new();
         for entry in &self.entries {
-            for item in entry.items.iter().filter(|item| item.outcome != Outcome::UpToDate) {
+            for item in entry
+                .items
+                .iter()
+                .filter(|item| item.outcome != Outcome::UpToDate)
+            {
                 let (words, tone) = item.outcome.words();
-                let mut row = vec![Cell::plain(format!("{}:{}", entry.target, item.stored_as())), Cell::toned(words, tone)];
+                let mut row = vec![
+                    Cell::plain(format!("{}:{}", entry.target, item.stored_as())),
+                    Cell::toned(words, tone),
+                ];
                 if item.outcome == Outcome::Copied {
-                    let amounts = [item.bytes.bytes_moved, item.bytes.bytes_mounted, item.bytes.bytes_skipped];
+                    let amounts = [
+                        item.bytes.bytes_moved,
+                        item.bytes.bytes_mounted,
+                        item.bytes.bytes_skipped,
+                    ];
                     row.extend(amounts.map(|bytes| Cell::plain(human_bytes(bytes))));
                 }
                 rows.push(row);
             }
-            let up_to_date = entry.items.iter().filter(|item| item.outcome == Outcome::UpToDate).count();
+            let up_to_date = entry
+                .items
+                .iter()
+                .filter(|item| item.outcome == Outcome::UpToDate)
+                .count();
             if up_to_date > 0 {
                 // Several entries may have one target.
-                let shared = self.entries.iter().filter(|other| other.target == entry.target).count() > 1;
-                let name = if shared { format!("{} ({})", entry.target, entry.selection) } else { entry.target.to_string() };
-                rows.push(vec![Cell::plain(name), Cell::toned(format!("{up_to_date} up to date"), Tone::Quiet)]);
+                let shared = self
+                    .entries
+                    .iter()
+                    .filter(|other| other.target == entry.target)
+                    .count()
+                    > 1;
+                let name = if shared {
+                    format!("{} ({})", entry.target, entry.selection)
+                } else {
+                    entry.target.to_string()
+                };
+                rows.push(vec![
+                    Cell::plain(name),
+                    Cell::toned(format!("{up_to_date} up to date"), Tone::Quiet),
+                ]);
             }
         }
         let columns = if self.totals.copied > 0 && self.mode == Mode::Apply {
-            ["Image", "Result", "Moved", "Mounted", "Present"].map(str::to_owned).to_vec()
+            ["Image", "Result", "Moved", "Mounted", "Present"]
+                .map(str::to_owned)
+                .to_vec()
         } else {
             ["Image", "Result"].map(str::to_owned).to_vec()
         };
-        (!rows.is_empty()).then_some(Table { title: None, columns, rows })
+        (!rows.is_empty()).then_some(Table {
+            title: None,
+            columns,
+            rows,
+        })
     }
 
     /// Returns what went wrong and what to know, a line each, with hints below.
@@ -308,11 +374,19 @@ impl SyncReport {
         let mut warnings = Vec::new();
         for entry in &self.entries {
             if let Some(trouble) = &entry.trouble {
-                problems.push(Problem::error("mirrors", format!("{} -> {}", entry.source, entry.target), trouble));
+                problems.push(Problem::error(
+                    "mirrors",
+                    format!("{} -> {}", entry.source, entry.target),
+                    trouble,
+                ));
             }
             for item in &entry.items {
                 let name = format!("{}:{}", entry.target, item.stored_as());
-                warnings.extend(item.warnings.iter().map(|warning| format!("warning: {name}: {warning}")));
+                warnings.extend(
+                    item.warnings
+                        .iter()
+                        .map(|warning| format!("warning: {name}: {warning}")),
+                );
                 if let Outcome::Failed(trouble) = &item.outcome {
                     problems.push(Problem::error("tags", name, trouble));
                 }
@@ -320,14 +394,21 @@ impl SyncReport {
         }
         let mut lines = problems::lines(problems);
         lines.append(&mut warnings);
-        let hooks = self.entries.iter().flat_map(|entry| &entry.hooks).chain(&self.hooks);
+        let hooks = self
+            .entries
+            .iter()
+            .flat_map(|entry| &entry.hooks)
+            .chain(&self.hooks);
         lines.extend(hooks.filter_map(HookReport::problem));
         lines
     }
 
     fn summary(&self) -> Summary {
         let mut selected = SummaryRow::new("Tags selected", self.totals.selected);
-        let mut copied = SummaryRow::new(if self.dry_run { "To copy" } else { "Copied" }, self.totals.copied);
+        let mut copied = SummaryRow::new(
+            if self.dry_run { "To copy" } else { "Copied" },
+            self.totals.copied,
+        );
         if self.totals.copied > 0 && !self.dry_run {
             copied.extra = Some(self.totals.bytes.words());
         }
@@ -335,17 +416,32 @@ impl SyncReport {
         if self.totals.failed > 0 {
             failed.tone = Tone::Bad;
         }
-        selected.children = vec![copied, SummaryRow::new("Up to date", self.totals.up_to_date), failed];
+        selected.children = vec![
+            copied,
+            SummaryRow::new("Up to date", self.totals.up_to_date),
+            failed,
+        ];
         if self.totals.not_done > 0 {
-            selected.children.push(SummaryRow { tone: Tone::Warning, ..SummaryRow::new("Not done", self.totals.not_done) });
+            selected.children.push(SummaryRow {
+                tone: Tone::Warning,
+                ..SummaryRow::new("Not done", self.totals.not_done)
+            });
         }
         let mut rows = vec![selected];
         if self.totals.attachments > 0 {
             rows.push(SummaryRow::new("Attachments", self.totals.attachments));
         }
         if self.totals.failed_entries > 0 {
-            rows.push(SummaryRow { tone: Tone::Bad, ..SummaryRow::new("Entries failed", self.totals.failed_entries) });
+            rows.push(SummaryRow {
+                tone: Tone::Bad,
+                ..SummaryRow::new("Entries failed", self.totals.failed_entries)
+            });
         }
-        Summary { title: "Sync".to_owned(), dry_run: self.dry_run, duration: Some(self.duration), rows }
+        Summary {
+            title: "Sync".to_owned(),
+            dry_run: self.dry_run,
+            duration: Some(self.duration),
+            rows,
+        }
     }
 }

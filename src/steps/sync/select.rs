@@ -26,7 +26,10 @@ pub struct Rejected {
 
 impl From<Trouble> for Rejected {
     fn from(trouble: Trouble) -> Rejected {
-        Rejected { trouble, left_out: LeftOut::default() }
+        Rejected {
+            trouble,
+            left_out: LeftOut::default(),
+        }
     }
 }
 
@@ -43,16 +46,26 @@ pub struct LeftOut {
 }
 
 /// Returns the tags of `listing` that `pattern` selects at the time `now`.
-pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc>) -> Result<Selected, Rejected> {
+pub fn select(
+    pattern: &PatternSelection,
+    listing: &[TagSeen],
+    now: DateTime<Utc>,
+) -> Result<Selected, Rejected> {
     let (mut wanted, mut left_out) = matching(pattern, listing);
     if needs_dates(pattern)
         && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none())
     {
-        return Err(Rejected { trouble: no_dates(pattern, &undated.tag), left_out });
+        return Err(Rejected {
+            trouble: no_dates(pattern, &undated.tag),
+            left_out,
+        });
     }
     if let Some(min_age) = pattern.min_age {
         let before = wanted.len();
-        wanted.retain(|seen| seen.pushed_at.is_some_and(|pushed| (now - pushed).to_std().is_ok_and(|age| age >= min_age)));
+        wanted.retain(|seen| {
+            seen.pushed_at
+                .is_some_and(|pushed| (now - pushed).to_std().is_ok_and(|age| age >= min_age))
+        });
         left_out.too_young = before - wanted.len();
     }
     sort_newest_first(&mut wanted, pattern.sort);
@@ -61,22 +74,36 @@ pub fn select(pattern: &PatternSelection, listing: &[TagSeen], now: DateTime<Utc
         wanted.truncate(keep_last);
     }
     if wanted.len() < pattern.min_tags {
-        return Err(Rejected { trouble: too_few(pattern, wanted.len(), listing.len()), left_out });
+        return Err(Rejected {
+            trouble: too_few(pattern, wanted.len(), listing.len()),
+            left_out,
+        });
     }
-    Ok(Selected { tags: wanted.into_iter().map(|seen| seen.tag.clone()).collect(), left_out })
+    Ok(Selected {
+        tags: wanted.into_iter().map(|seen| seen.tag.clone()).collect(),
+        left_out,
+    })
 }
 
-/// Returns the newest tag at a mirror that is one of those that `pattern` selects. Where tags that only name an OS variant are
-/// stored under others, those that end in such a variant are meant too.
-pub fn newest<'a>(pattern: &PatternSelection, os_normalize: bool, mirror: &'a [TagSeen]) -> Option<&'a Tag> {
+/// Returns the newest tag at a mirror that is one of those that `pattern` selects. Where tags that
+/// only name an OS variant are stored under others, those that end in such a variant are meant too.
+pub fn newest<'a>(
+    pattern: &PatternSelection,
+    os_normalize: bool,
+    mirror: &'a [TagSeen],
+) -> Option<&'a Tag> {
     let mut wanted = matching(pattern, mirror).0;
     if os_normalize {
         let ends_in_variant = |seen: &&TagSeen| {
             let text = seen.tag.as_str();
-            text.match_indices('-').any(|(at, _)| pattern.tag_regex.regex.is_match(&text[at + 1..]))
+            text.match_indices('-')
+                .any(|(at, _)| pattern.tag_regex.regex.is_match(&text[at + 1..]))
         };
-        let others: Vec<&TagSeen> =
-            mirror.iter().filter(|seen| !wanted.iter().any(|tag| tag.tag == seen.tag)).filter(ends_in_variant).collect();
+        let others: Vec<&TagSeen> = mirror
+            .iter()
+            .filter(|seen| !wanted.iter().any(|tag| tag.tag == seen.tag))
+            .filter(ends_in_variant)
+            .collect();
         wanted.extend(others);
     }
     sort_newest_first(&mut wanted, pattern.sort);
@@ -93,7 +120,11 @@ fn matching<'a>(pattern: &PatternSelection, listing: &'a [TagSeen]) -> (Vec<&'a 
             left_out.attachments += 1;
         } else if !pattern.tag_regex.regex.is_match(text) {
             left_out.not_matching += 1;
-        } else if pattern.exclude_regex.as_ref().is_some_and(|exclude| exclude.regex.is_match(text)) {
+        } else if pattern
+            .exclude_regex
+            .as_ref()
+            .is_some_and(|exclude| exclude.regex.is_match(text))
+        {
             left_out.excluded += 1;
         } else {
             wanted.push(seen);
@@ -102,17 +133,23 @@ fn matching<'a>(pattern: &PatternSelection, listing: &'a [TagSeen]) -> (Vec<&'a 
     (wanted, left_out)
 }
 
-/// Returns whether nothing can be selected by `pattern` without the times at which tags were pushed.
+/// Returns whether nothing can be selected by `pattern` without the times at which tags were
+/// pushed.
 pub(super) fn needs_dates(pattern: &PatternSelection) -> bool {
     pattern.min_age.is_some() || pattern.sort == SortBy::Date
 }
 
-/// Returns whether the times at which tags were pushed, where the place tells them, change what `pattern` selects: when
-/// `keep_last` parts tags that have no version.
+/// Returns whether the times at which tags were pushed, where the place tells them, change what
+/// `pattern` selects: when `keep_last` parts tags that have no version.
 pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[TagSeen]) -> bool {
-    let Some(keep_last) = pattern.keep_last else { return false };
+    let Some(keep_last) = pattern.keep_last else {
+        return false;
+    };
     let (wanted, _) = matching(pattern, listing);
-    let versions = wanted.iter().filter(|seen| TagVersion::of(seen.tag.as_str()).is_version()).count();
+    let versions = wanted
+        .iter()
+        .filter(|seen| TagVersion::of(seen.tag.as_str()).is_version())
+        .count();
     versions < keep_last && keep_last < wanted.len()
 }
 
@@ -120,9 +157,19 @@ fn sort_newest_first(tags: &mut [&TagSeen], by: SortBy) {
     tags.sort_by_cached_key(|seen| {
         let version = TagVersion::of(seen.tag.as_str());
         // A date only ranks where it is asked for, and among tags that have no version.
-        let date = if by == SortBy::Date || !version.is_version() { seen.pushed_at } else { None };
+        let date = if by == SortBy::Date || !version.is_version() {
+            seen.pushed_at
+        } else {
+            None
+        };
         let key = match by {
-            SortBy::Version => (version.is_version(), None, version.is_version().then(|| version.clone()), date, version),
+            SortBy::Version => (
+                version.is_version(),
+                None,
+                version.is_version().then(|| version.clone()),
+                date,
+                version,
+            ),
             SortBy::Date => (true, date, None, None, version),
         };
         std::cmp::Reverse(key)
@@ -130,22 +177,37 @@ fn sort_newest_first(tags: &mut [&TagSeen], by: SortBy) {
 }
 
 fn no_dates(pattern: &PatternSelection, example: &Tag) -> Trouble {
-    let wish = if pattern.min_age.is_some() { "min_age" } else { "sort: date" };
-    let cause = format!("`{wish}` needs the time at which tags were pushed, and the source does not tell it (first of all for {example})");
+    let wish = if pattern.min_age.is_some() {
+        "min_age"
+    } else {
+        "sort: date"
+    };
+    let cause = format!(
+        "`{wish}` needs the time at which tags were pushed, and the source does not tell it (first of all for {example})"
+    );
     let hint = if pattern.min_age.is_some() {
         "leave `min_age` out for this source; an image's own creation time is not its age on the registry"
     } else {
         "use `sort: version`; an image's own creation time is not its age on the registry"
     };
-    Trouble { side: Some(Side::Source), ..Trouble::new(cause).hint(hint) }
+    Trouble {
+        side: Some(Side::Source),
+        ..Trouble::new(cause).hint(hint)
+    }
 }
 
 fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> Trouble {
     let tags = if listed == 1 { "tag" } else { "tags" };
     let cause = if selected == 0 {
-        format!("none of {listed} upstream {tags} is selected by `tag_regex: {}`", pattern.tag_regex.text)
+        format!(
+            "none of {listed} upstream {tags} is selected by `tag_regex: {}`",
+            pattern.tag_regex.text
+        )
     } else {
-        format!("only {selected} of {listed} upstream {tags} are selected, fewer than `min_tags: {}`", pattern.min_tags)
+        format!(
+            "only {selected} of {listed} upstream {tags} are selected, fewer than `min_tags: {}`",
+            pattern.min_tags
+        )
     };
     Trouble::new(cause).hint("`imglife sync --list` shows which rule leaves how many tags out; `min_tags: 0` allows none")
 }
@@ -161,7 +223,10 @@ mod tests {
     use crate::config::TagPattern;
 
     fn tag_pattern(text: &str) -> TagPattern {
-        TagPattern { text: text.to_owned(), regex: Regex::new(&format!("^(?:{text})$")).expect("a pattern") }
+        TagPattern {
+            text: text.to_owned(),
+            regex: Regex::new(&format!("^(?:{text})$")).expect("a pattern"),
+        }
     }
 
     fn pattern(tag_regex: &str) -> PatternSelection {
@@ -176,59 +241,101 @@ mod tests {
     }
 
     fn now() -> DateTime<Utc> {
-        Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).single().expect("a time")
+        Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0)
+            .single()
+            .expect("a time")
     }
 
     /// Tags, each with the number of days since it was pushed, when there is one behind a `~`.
     fn listing(tags: &str) -> Vec<TagSeen> {
         let seen = |text: &str| {
-            let (tag, days) = text.split_once('~').map_or((text, None), |(tag, days)| (tag, days.parse::<i64>().ok()));
-            TagSeen { pushed_at: days.map(|days| now() - chrono::Duration::days(days)), ..TagSeen::named(tag.parse().expect("a tag")) }
+            let (tag, days) = text
+                .split_once('~')
+                .map_or((text, None), |(tag, days)| (tag, days.parse::<i64>().ok()));
+            TagSeen {
+                pushed_at: days.map(|days| now() - chrono::Duration::days(days)),
+                ..TagSeen::named(tag.parse().expect("a tag"))
+            }
         };
         tags.split_whitespace().map(seen).collect()
     }
 
     fn selected(pattern: &PatternSelection, tags: &str) -> String {
         match select(pattern, &listing(tags), now()) {
-            Ok(selected) => selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" "),
+            Ok(selected) => selected
+                .tags
+                .iter()
+                .map(Tag::as_str)
+                .collect::<Vec<_>>()
+                .join(" "),
             Err(rejected) => format!("error: {}", rejected.trouble.cause),
         }
     }
 
     #[test]
     fn the_newest_versions_are_kept_and_the_rest_is_counted_by_rule() {
-        let pattern =
-            PatternSelection { exclude_regex: Some(tag_pattern(r".*-rc\d+")), keep_last: Some(2), ..pattern(r"3\.\d+\.\d+(-rc\d+)?") };
+        let pattern = PatternSelection {
+            exclude_regex: Some(tag_pattern(r".*-rc\d+")),
+            keep_last: Some(2),
+            ..pattern(r"3\.\d+\.\d+(-rc\d+)?")
+        };
         let attachment = format!("sha256-{}.sig", "a".repeat(64));
-        let listing = listing(&format!("3.9.0 3.10.0 3.10.1 3.11.0-rc1 latest edge {attachment}"));
+        let listing = listing(&format!(
+            "3.9.0 3.10.0 3.10.1 3.11.0-rc1 latest edge {attachment}"
+        ));
         let selected = select(&pattern, &listing, now()).expect("a selection");
-        assert_eq!(selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["3.10.1", "3.10.0"]);
-        let counts = LeftOut { attachments: 1, not_matching: 2, excluded: 1, too_young: 0, beyond_keep_last: 1 };
+        assert_eq!(
+            selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
+            ["3.10.1", "3.10.0"]
+        );
+        let counts = LeftOut {
+            attachments: 1,
+            not_matching: 2,
+            excluded: 1,
+            too_young: 0,
+            beyond_keep_last: 1,
+        };
         assert_eq!(selected.left_out, counts);
-        assert_eq!(selected.tags.len() + 5, listing.len(), "every tag is selected or counted");
+        assert_eq!(
+            selected.tags.len() + 5,
+            listing.len(),
+            "every tag is selected or counted"
+        );
     }
 
     #[test]
     fn an_alternation_matches_whole_tags_only() {
-        assert_eq!(selected(&pattern(r"1\.2|latest"), "1.2 1.2.3 my-latest latest"), "1.2 latest");
+        assert_eq!(
+            selected(&pattern(r"1\.2|latest"), "1.2 1.2.3 my-latest latest"),
+            "1.2 latest"
+        );
     }
 
     #[test]
     fn attachments_are_never_selected() {
         let attachment = format!("sha256-{}", "b".repeat(64));
-        assert_eq!(selected(&pattern(".*"), &format!("1 {attachment} {attachment}.att")), "1");
+        assert_eq!(
+            selected(&pattern(".*"), &format!("1 {attachment} {attachment}.att")),
+            "1"
+        );
     }
 
     #[test]
     fn tags_without_a_version_come_last_by_date_or_name() {
-        let newest_two = PatternSelection { keep_last: Some(2), ..pattern(".*") };
+        let newest_two = PatternSelection {
+            keep_last: Some(2),
+            ..pattern(".*")
+        };
         assert_eq!(selected(&newest_two, "latest 1.0 edge"), "1.0 latest");
         assert_eq!(selected(&newest_two, "latest~9 edge~3 1.0~100"), "1.0 edge");
     }
 
     #[test]
     fn dates_rank_only_where_keep_last_parts_tags_without_a_version() {
-        let newest = |count| PatternSelection { keep_last: Some(count), ..pattern("[^x].*") };
+        let newest = |count| PatternSelection {
+            keep_last: Some(count),
+            ..pattern("[^x].*")
+        };
         for (pattern, tags, expected) in [
             (newest(2), "1.0 edge latest", true),
             (newest(2), "1.0 1.1 latest edge", false),
@@ -245,19 +352,30 @@ mod tests {
 
     #[test]
     fn the_order_of_dates_is_that_of_pushes_not_of_versions() {
-        let newest = PatternSelection { sort: SortBy::Date, keep_last: Some(2), ..pattern(".*") };
+        let newest = PatternSelection {
+            sort: SortBy::Date,
+            keep_last: Some(2),
+            ..pattern(".*")
+        };
         assert_eq!(selected(&newest, "2.0~5 1.9~1 1.8~2"), "1.9 1.8");
     }
 
     #[test]
     fn young_tags_wait_before_the_newest_are_counted() {
-        let old_enough = PatternSelection { min_age: Some(Duration::from_secs(7 * 86_400)), keep_last: Some(1), ..pattern(".*") };
+        let old_enough = PatternSelection {
+            min_age: Some(Duration::from_secs(7 * 86_400)),
+            keep_last: Some(1),
+            ..pattern(".*")
+        };
         assert_eq!(selected(&old_enough, "2.0~3 1.9~7 1.8~30"), "1.9");
     }
 
     #[test]
     fn an_unknown_age_is_an_error_and_not_a_guess() {
-        let old_enough = PatternSelection { min_age: Some(Duration::from_secs(60)), ..pattern("2.*") };
+        let old_enough = PatternSelection {
+            min_age: Some(Duration::from_secs(60)),
+            ..pattern("2.*")
+        };
         assert_eq!(
             selected(&old_enough, "2.0~3 2.1 other"),
             "error: `min_age` needs the time at which tags were pushed, and the source does not tell it (first of all for 2.1)"
@@ -266,9 +384,18 @@ mod tests {
 
     #[test]
     fn too_few_tags_are_an_error() {
-        assert_eq!(selected(&pattern("9.*"), "1 2"), "error: none of 2 upstream tags is selected by `tag_regex: 9.*`");
-        let at_least = |min_tags| PatternSelection { min_tags, ..pattern("1.*") };
-        assert_eq!(selected(&at_least(3), "1.1 1.2 2"), "error: only 2 of 3 upstream tags are selected, fewer than `min_tags: 3`");
+        assert_eq!(
+            selected(&pattern("9.*"), "1 2"),
+            "error: none of 2 upstream tags is selected by `tag_regex: 9.*`"
+        );
+        let at_least = |min_tags| PatternSelection {
+            min_tags,
+            ..pattern("1.*")
+        };
+        assert_eq!(
+            selected(&at_least(3), "1.1 1.2 2"),
+            "error: only 2 of 3 upstream tags are selected, fewer than `min_tags: 3`"
+        );
         assert_eq!(selected(&at_least(0), "2"), "");
     }
 }

@@ -1,4 +1,5 @@
-//! `os_normalize`: tags that only name an OS variant (`alpine3.21`), and the version tags that they are stored under. Reads only.
+//! `os_normalize`: tags that only name an OS variant (`alpine3.21`), and the version tags that they
+//! are stored under. Reads only.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -9,8 +10,8 @@ use crate::registry::{ImageSource, TagSeen};
 use crate::steps::Trouble;
 use crate::transfer::CopyError;
 
-/// Version tags that are compared with one variant's, the newest first. An older variant rests on the newest version that was
-/// made with it, so the first is almost always the right one.
+/// Version tags that are compared with one variant's, the newest first. An older variant rests on
+/// the newest version that was made with it, so the first is almost always the right one.
 const MOST_CANDIDATES: usize = 50;
 
 /// What a tag that only names an OS variant is stored under.
@@ -25,11 +26,23 @@ pub enum Naming {
 /// The tags that only name an OS variant, and what each is stored under.
 pub(super) type Namings = BTreeMap<Tag, Result<Naming, Trouble>>;
 
-/// Returns the names for those of `tags` that only name an OS variant: that have no version, and that version tags of `listing`
-/// end in.
-pub(super) async fn namings(source: &dyn ImageSource, repository: &Repository, listing: &[TagSeen], tags: &[Tag]) -> Namings {
-    let known = listing.iter().filter_map(|seen| Some((seen.tag.clone(), Some(seen.digest.clone()?)))).collect();
-    let mut upstream = Upstream { source, repository, known };
+/// Returns the names for those of `tags` that only name an OS variant: that have no version, and
+/// that version tags of `listing` end in.
+pub(super) async fn namings(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    listing: &[TagSeen],
+    tags: &[Tag],
+) -> Namings {
+    let known = listing
+        .iter()
+        .filter_map(|seen| Some((seen.tag.clone(), Some(seen.digest.clone()?))))
+        .collect();
+    let mut upstream = Upstream {
+        source,
+        repository,
+        known,
+    };
     let mut namings = Namings::new();
     for tag in tags {
         let candidates = candidates(tag, listing);
@@ -45,7 +58,8 @@ pub(super) fn may_be_variant(tag: &Tag) -> bool {
     !TagVersion::of(tag.as_str()).is_version()
 }
 
-/// Returns the version tags that end in `variant`, newest and most specific first; none when `variant` has a version itself.
+/// Returns the version tags that end in `variant`, newest and most specific first; none when
+/// `variant` has a version itself.
 fn candidates<'a>(variant: &Tag, listing: &'a [TagSeen]) -> Vec<&'a Tag> {
     if !may_be_variant(variant) {
         return Vec::new();
@@ -73,19 +87,29 @@ impl Upstream<'_> {
     async fn naming(&mut self, variant: &Tag, candidates: &[&Tag]) -> Result<Naming, Trouble> {
         let digest = self.digest(variant).await?.ok_or_else(|| {
             let reference = Reference::Tag(variant.clone());
-            let error = CopyError::Absent { side: Side::Source, repository: self.repository.clone(), reference };
+            let error = CopyError::Absent {
+                side: Side::Source,
+                repository: self.repository.clone(),
+                reference,
+            };
             Trouble::at(Side::Source, &error, error.hint())
         })?;
         for &candidate in candidates.iter().take(MOST_CANDIDATES) {
             if self.digest(candidate).await?.as_ref() == Some(&digest) {
-                return Ok(Naming::Version { tag: candidate.clone(), source: digest });
+                return Ok(Naming::Version {
+                    tag: candidate.clone(),
+                    source: digest,
+                });
             }
         }
         let looked_at = match candidates.len() {
-            count if count > MOST_CANDIDATES => format!("none of the newest {MOST_CANDIDATES} of {count} version tags that end in"),
+            count if count > MOST_CANDIDATES => {
+                format!("none of the newest {MOST_CANDIDATES} of {count} version tags that end in")
+            }
             _ => "no version tag that ends in".to_owned(),
         };
-        let warning = format!("{looked_at} `-{variant}` has its digest upstream, so it keeps its name");
+        let warning =
+            format!("{looked_at} `-{variant}` has its digest upstream, so it keeps its name");
         Ok(Naming::Own { warning })
     }
 
@@ -93,8 +117,13 @@ impl Upstream<'_> {
         if let Some(known) = self.known.get(tag) {
             return Ok(known.clone());
         }
-        let found = self.source.resolve(self.repository, &Reference::Tag(tag.clone())).await;
-        let digest = found.map_err(|error| Trouble::at(Side::Source, &error, error.hint()))?.map(|descriptor| descriptor.digest);
+        let found = self
+            .source
+            .resolve(self.repository, &Reference::Tag(tag.clone()))
+            .await;
+        let digest = found
+            .map_err(|error| Trouble::at(Side::Source, &error, error.hint()))?
+            .map(|descriptor| descriptor.digest);
         self.known.insert(tag.clone(), digest.clone());
         Ok(digest)
     }

@@ -3,7 +3,9 @@ use super::*;
 /// Puts a signature of `subject` at the source, and returns its descriptor.
 async fn signature(world: &World, subject: &Value, content: &str) -> Value {
     let config = world.blob("application/vnd.oci.empty.v1+json", "{}").await;
-    let layer = world.blob("application/vnd.example.signature", content).await;
+    let layer = world
+        .blob("application/vnd.example.signature", content)
+        .await;
     let subject = json!({ "mediaType": subject["mediaType"], "digest": subject["digest"], "size": subject["size"] });
     let content = json!({
         "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/vnd.example.signature",
@@ -15,26 +17,47 @@ async fn signature(world: &World, subject: &Value, content: &str) -> Value {
 fn with_places(source: MemoryPlace, target: MemoryPlace) -> World {
     let (source, target) = (Arc::new(source), Arc::new(target));
     let transfer = Transfer::new(source.clone(), target.clone(), crate::progress::silent());
-    World { source, target, transfer }
+    World {
+        source,
+        target,
+        transfer,
+    }
 }
 
 impl World {
     /// Copies a tag with everything attached to it.
     async fn copy_whole(&self, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
-        let source_tags = self.source.tags(&upstream()).await.expect("the source answers").unwrap_or_default();
+        let source_tags = self
+            .source
+            .tags(&upstream())
+            .await
+            .expect("the source answers")
+            .unwrap_or_default();
         let source_tags = source_tags.into_iter().map(|seen| seen.tag).collect();
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let reference = Reference::Tag(tag.clone());
-        let attachments = Attachments::Copied { source_tags: &source_tags };
+        let attachments = Attachments::Copied {
+            source_tags: &source_tags,
+        };
         self.transfer
-            .copy(CopyRequest { item: name, from: &from, reference, to: &to, tag: &tag, expected: Expected::Nothing, filter, attachments })
+            .copy(CopyRequest {
+                item: name,
+                from: &from,
+                reference,
+                to: &to,
+                tag: &tag,
+                expected: Expected::Nothing,
+                filter,
+                attachments,
+            })
             .await
     }
 
     /// Returns what the index that clients keep lists for a subject at the target.
     async fn fallback(&self, subject: &Value) -> Vec<Descriptor> {
         let list = self.at_target(Tag::of_referrers(&digest(subject))).await;
-        list.and_then(|list| list.children().map(<[Descriptor]>::to_vec)).unwrap_or_default()
+        list.and_then(|list| list.children().map(<[Descriptor]>::to_vec))
+            .unwrap_or_default()
     }
 }
 
@@ -42,26 +65,62 @@ impl World {
 async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along() {
     for target_lists in [true, false] {
         let target = MemoryPlace::default();
-        let world = with_places(MemoryPlace::default().listing_referrers(), if target_lists { target.listing_referrers() } else { target });
+        let world = with_places(
+            MemoryPlace::default().listing_referrers(),
+            if target_lists {
+                target.listing_referrers()
+            } else {
+                target
+            },
+        );
         let child = world.image("linux/amd64", &["a"], None).await;
         let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
-        let (of_index, of_child) = (signature(&world, &index, "index").await, signature(&world, &child, "child").await);
+        let (of_index, of_child) = (
+            signature(&world, &index, "index").await,
+            signature(&world, &child, "child").await,
+        );
         let of_signature = signature(&world, &of_child, "countersigned").await;
-        let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+        let copied = world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy");
         assert_eq!(copied.attachments, 3);
-        for (subject, attached) in [(&index, &of_index), (&child, &of_child), (&of_child, &of_signature)] {
+        for (subject, attached) in [
+            (&index, &of_index),
+            (&child, &of_child),
+            (&of_child, &of_signature),
+        ] {
             assert!(world.at_target(digest(attached)).await.is_some());
-            let listed = match world.target.referrers(&mirror(), &digest(subject)).await.expect("the target answers") {
+            let listed = match world
+                .target
+                .referrers(&mirror(), &digest(subject))
+                .await
+                .expect("the target answers")
+            {
                 crate::registry::Referrers::Listed(listed) => listed,
                 _ => world.fallback(subject).await,
             };
-            let [entry] = &listed[..] else { panic!("one attachment is listed: {listed:?}") };
+            let [entry] = &listed[..] else {
+                panic!("one attachment is listed: {listed:?}")
+            };
             assert_eq!(entry.digest, digest(attached));
-            assert_eq!(entry.artifact_type.as_deref(), Some("application/vnd.example.signature"));
-            assert!(entry.annotations.contains_key("by"), "annotations are complete");
+            assert_eq!(
+                entry.artifact_type.as_deref(),
+                Some("application/vnd.example.signature")
+            );
+            assert!(
+                entry.annotations.contains_key("by"),
+                "annotations are complete"
+            );
         }
         let calls = world.target.calls();
-        assert_eq!(calls.iter().rfind(|call| call.operation == Operation::PutManifest).map(|call| call.subject.as_str()), Some("1.0"));
+        assert_eq!(
+            calls
+                .iter()
+                .rfind(|call| call.operation == Operation::PutManifest)
+                .map(|call| call.subject.as_str()),
+            Some("1.0")
+        );
     }
 }
 
@@ -76,60 +135,128 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
     world.index(&[listed], Some(list.as_str())).await;
     // Somebody signed the mirror already.
     let theirs = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] });
-    let theirs = Manifest::parse(Bytes::from(theirs.to_string()), None, Algorithm::Sha256).expect("a manifest");
-    world.target.put_manifest(&mirror(), &theirs.digest.clone().into(), &theirs).await.expect("the target takes it");
+    let theirs = Manifest::parse(Bytes::from(theirs.to_string()), None, Algorithm::Sha256)
+        .expect("a manifest");
+    world
+        .target
+        .put_manifest(&mirror(), &theirs.digest.clone().into(), &theirs)
+        .await
+        .expect("the target takes it");
     let mut entry = json!(theirs.descriptor());
     entry["data"] = json!("e30=");
-    let present =
-        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry], "annotations": { "kept": "by us" } });
-    let present = Manifest::parse(Bytes::from(present.to_string()), None, Algorithm::Sha256).expect("a manifest");
+    let present = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry], "annotations": { "kept": "by us" } });
+    let present = Manifest::parse(Bytes::from(present.to_string()), None, Algorithm::Sha256)
+        .expect("a manifest");
     let sparse = world_with(SparseIndexes::Allowed);
     let world = World {
         target: sparse.target.clone(),
-        transfer: Transfer::new(world.source.clone(), sparse.target, crate::progress::silent()),
+        transfer: Transfer::new(
+            world.source.clone(),
+            sparse.target,
+            crate::progress::silent(),
+        ),
         ..world
     };
-    world.target.put_manifest(&mirror(), &Reference::Tag(list.clone()), &present).await.expect("the target takes it");
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 1);
+    world
+        .target
+        .put_manifest(&mirror(), &Reference::Tag(list.clone()), &present)
+        .await
+        .expect("the target takes it");
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .attachments,
+        1
+    );
     let written = world.at_target(list.clone()).await.expect("the list");
     let written: Value = serde_json::from_slice(&written.bytes).expect("JSON");
     let mut complete = ours.clone();
     complete["artifactType"] = json!("application/vnd.example.signature");
     complete["annotations"] = json!({ "by": "upstream" });
-    assert_eq!(written["manifests"], json!([entry, complete]), "what was there is kept, and what the source left out is filled in");
+    assert_eq!(
+        written["manifests"],
+        json!([entry, complete]),
+        "what was there is kept, and what the source left out is filled in"
+    );
     assert_eq!(written["annotations"], json!({ "kept": "by us" }));
     // Nothing is missing any more.
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 1);
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .attachments,
+        1
+    );
     assert_eq!(world.fallback(&image).await.len(), 2);
 }
 
 #[tokio::test]
 async fn an_image_where_the_list_belongs_is_kept() {
-    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default());
+    let world = with_places(
+        MemoryPlace::default().listing_referrers(),
+        MemoryPlace::default(),
+    );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let ours = signature(&world, &image, "upstream").await;
     let list = Tag::of_referrers(&digest(&image));
     let other = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [] });
-    let other = Manifest::parse(Bytes::from(other.to_string()), None, Algorithm::Sha256).expect("a manifest");
-    world.target.put_manifest(&mirror(), &Reference::Tag(list.clone()), &other).await.expect("the target takes it");
-    let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
-    assert!(copied.warnings.iter().any(|warning| warning.contains("it was kept")), "{:?}", copied.warnings);
+    let other = Manifest::parse(Bytes::from(other.to_string()), None, Algorithm::Sha256)
+        .expect("a manifest");
+    world
+        .target
+        .put_manifest(&mirror(), &Reference::Tag(list.clone()), &other)
+        .await
+        .expect("the target takes it");
+    let copied = world
+        .copy_whole("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
+    assert!(
+        copied
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("it was kept")),
+        "{:?}",
+        copied.warnings
+    );
     assert_eq!(world.at_target(list).await, Some(other));
     assert!(world.at_target(digest(&ours)).await.is_some());
 }
 
 #[tokio::test]
-async fn what_a_list_names_twice_is_copied_once_and_what_the_source_lost_is_left_out_with_a_warning() {
+async fn what_a_list_names_twice_is_copied_once_and_what_the_source_lost_is_left_out_with_a_warning()
+ {
     let world = world_with(SparseIndexes::Allowed);
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let ours = signature(&world, &image, "there").await;
     let lost = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"deleted"), "size": 7 });
-    world.index(&[lost, ours.clone(), ours.clone()], Some(Tag::of_referrers(&digest(&image)).as_str())).await;
-    let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    world
+        .index(
+            &[lost, ours.clone(), ours.clone()],
+            Some(Tag::of_referrers(&digest(&image)).as_str()),
+        )
+        .await;
+    let copied = world
+        .copy_whole("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     assert_eq!(copied.attachments, 1);
-    let [warning] = &copied.warnings[..] else { panic!("one warning: {:?}", copied.warnings) };
-    assert!(warning.contains(Digest::sha256(b"deleted").as_str()), "{warning}");
-    let listed: Vec<Digest> = world.fallback(&image).await.into_iter().map(|entry| entry.digest).collect();
+    let [warning] = &copied.warnings[..] else {
+        panic!("one warning: {:?}", copied.warnings)
+    };
+    assert!(
+        warning.contains(Digest::sha256(b"deleted").as_str()),
+        "{warning}"
+    );
+    let listed: Vec<Digest> = world
+        .fallback(&image)
+        .await
+        .into_iter()
+        .map(|entry| entry.digest)
+        .collect();
     assert_eq!(listed, [digest(&ours)]);
 }
 
@@ -138,10 +265,21 @@ async fn the_signature_of_an_sbom_comes_along_with_it() {
     let world = world();
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let [.., sbom] = Tag::of_cosign(&digest(&image));
-    let sbom = world.image("unknown/unknown", &["sbom"], Some(sbom.as_str())).await;
+    let sbom = world
+        .image("unknown/unknown", &["sbom"], Some(sbom.as_str()))
+        .await;
     let [signature, ..] = Tag::of_cosign(&digest(&sbom));
-    world.image("unknown/unknown", &["signature"], Some(signature.as_str())).await;
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 2);
+    world
+        .image("unknown/unknown", &["signature"], Some(signature.as_str()))
+        .await;
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .attachments,
+        2
+    );
     assert!(world.at_target(signature).await.is_some());
 }
 
@@ -154,22 +292,50 @@ async fn cosign_tags_come_along_with_the_image_and_its_children() {
     let [of_child, ..] = Tag::of_cosign(&digest(&child));
     let [unrelated, ..] = Tag::of_cosign(&Digest::sha256(b"other"));
     for tag in [&signature, &attestation, &of_child, &unrelated] {
-        world.image("unknown/unknown", &[tag.as_str()], Some(tag.as_str())).await;
+        world
+            .image("unknown/unknown", &[tag.as_str()], Some(tag.as_str()))
+            .await;
     }
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 3);
-    for (tag, there) in [(signature, true), (attestation, true), (of_child, true), (unrelated, false)] {
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .attachments,
+        3
+    );
+    for (tag, there) in [
+        (signature, true),
+        (attestation, true),
+        (of_child, true),
+        (unrelated, false),
+    ] {
         assert_eq!(world.at_target(tag.clone()).await.is_some(), there, "{tag}");
     }
 }
 
 #[tokio::test]
 async fn what_signs_a_rewritten_index_is_left_out_and_what_signs_its_children_is_not() {
-    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
-    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
-    let index = world.index(&[amd64.clone(), arm64.clone()], Some("1.0")).await;
-    let (of_index, of_amd64, of_arm64) =
-        (signature(&world, &index, "index").await, signature(&world, &amd64, "amd64").await, signature(&world, &arm64, "arm64").await);
-    let copied = world.copy_whole("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite)).await.expect("a copy");
+    let world = with_places(
+        MemoryPlace::default().listing_referrers(),
+        MemoryPlace::default().listing_referrers(),
+    );
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
+    let index = world
+        .index(&[amd64.clone(), arm64.clone()], Some("1.0"))
+        .await;
+    let (of_index, of_amd64, of_arm64) = (
+        signature(&world, &index, "index").await,
+        signature(&world, &amd64, "amd64").await,
+        signature(&world, &arm64, "arm64").await,
+    );
+    let copied = world
+        .copy_whole("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite))
+        .await
+        .expect("a copy");
     assert_eq!(copied.attachments, 1);
     for (attached, there) in [(of_index, false), (of_amd64, true), (of_arm64, false)] {
         assert_eq!(world.at_target(digest(&attached)).await.is_some(), there);
@@ -178,28 +344,60 @@ async fn what_signs_a_rewritten_index_is_left_out_and_what_signs_its_children_is
 
 #[tokio::test]
 async fn a_signature_that_cannot_be_copied_keeps_the_tag_from_moving() {
-    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let world = with_places(
+        MemoryPlace::default().listing_referrers(),
+        MemoryPlace::default().listing_referrers(),
+    );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     signature(&world, &image, "lost").await;
-    world.source.lose_blob(&upstream(), &Digest::sha256(b"lost"));
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect_err("the copy fails").side(), Side::Source);
+    world
+        .source
+        .lose_blob(&upstream(), &Digest::sha256(b"lost"));
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect_err("the copy fails")
+            .side(),
+        Side::Source
+    );
     assert_eq!(world.at_target(tag("1.0")).await, None);
 }
 
 #[tokio::test]
 async fn a_chain_of_attachments_is_followed_only_so_far() {
-    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let world = with_places(
+        MemoryPlace::default().listing_referrers(),
+        MemoryPlace::default().listing_referrers(),
+    );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let mut subject = image;
     for depth in 0..3 {
         subject = signature(&world, &subject, &format!("depth {depth}")).await;
     }
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 3);
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .attachments,
+        3
+    );
     for depth in 3..6 {
         subject = signature(&world, &subject, &format!("depth {depth}")).await;
     }
-    let other = World { transfer: Transfer::new(world.source.clone(), world.target.clone(), crate::progress::silent()), ..world };
-    assert!(matches!(other.copy_whole("1.0", &PlatformFilter::All).await, Err(CopyError::TooDeep { .. })));
+    let other = World {
+        transfer: Transfer::new(
+            world.source.clone(),
+            world.target.clone(),
+            crate::progress::silent(),
+        ),
+        ..world
+    };
+    assert!(matches!(
+        other.copy_whole("1.0", &PlatformFilter::All).await,
+        Err(CopyError::TooDeep { .. })
+    ));
 }
 
 /// A memory that lasts as long as the test.
@@ -212,25 +410,42 @@ impl Memory for Notes {
     }
 
     fn remember(&self, key: &str, text: &str) {
-        self.0.lock().expect("the notes").insert(key.to_owned(), text.to_owned());
+        self.0
+            .lock()
+            .expect("the notes")
+            .insert(key.to_owned(), text.to_owned());
     }
 }
 
 impl World {
     fn remembering(self, notes: &Arc<Notes>) -> World {
         let world = self.later();
-        World { transfer: world.transfer.with_memory(notes.clone()), ..world }
+        World {
+            transfer: world.transfer.with_memory(notes.clone()),
+            ..world
+        }
     }
 
-    async fn tags_of(place: &MemoryPlace, repository: &Repository) -> std::collections::BTreeSet<Tag> {
-        let tags = place.tags(repository).await.expect("a listing").unwrap_or_default();
+    async fn tags_of(
+        place: &MemoryPlace,
+        repository: &Repository,
+    ) -> std::collections::BTreeSet<Tag> {
+        let tags = place
+            .tags(repository)
+            .await
+            .expect("a listing")
+            .unwrap_or_default();
         tags.into_iter().map(|seen| seen.tag).collect()
     }
 
-    /// Returns whether attachments are behind, the requests that looking costs on top of the listings, and what a refresh brings.
+    /// Returns whether attachments are behind, the requests that looking costs on top of the
+    /// listings, and what a refresh brings.
     async fn refresh(&self, name: &str, looks: Looks) -> (bool, usize, usize) {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
-        let (source_tags, target_tags) = (World::tags_of(&self.source, &from).await, World::tags_of(&self.target, &to).await);
+        let (source_tags, target_tags) = (
+            World::tags_of(&self.source, &from).await,
+            World::tags_of(&self.target, &to).await,
+        );
         let source_tags = source_tags.into_iter().filter(Tag::is_attachment).collect();
         self.source.clear_calls();
         self.target.clear_calls();
@@ -244,9 +459,22 @@ impl World {
             target_tags: &target_tags,
             looks,
         };
-        let behind = self.transfer.attachments_lag(&request).await.expect("a look").is_behind;
+        let behind = self
+            .transfer
+            .attachments_lag(&request)
+            .await
+            .expect("a look")
+            .is_behind;
         let cost = self.source.calls().len() + self.target.calls().len();
-        let brought = if behind { self.transfer.refresh_attachments(&request).await.expect("a refresh").attachments } else { 0 };
+        let brought = if behind {
+            self.transfer
+                .refresh_attachments(&request)
+                .await
+                .expect("a refresh")
+                .attachments
+        } else {
+            0
+        };
         (behind, cost, brought)
     }
 }
@@ -258,18 +486,35 @@ async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
     let child = world.image("linux/amd64", &["a"], None).await;
     let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
     let [unrelated, ..] = Tag::of_cosign(&Digest::sha256(b"other"));
-    world.image("unknown/unknown", &["unrelated"], Some(unrelated.as_str())).await;
-    world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    world
+        .image("unknown/unknown", &["unrelated"], Some(unrelated.as_str()))
+        .await;
+    world
+        .copy_whole("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     let world = world.remembering(&notes);
-    assert_eq!(world.refresh("1.0", Looks::AtListings).await, (false, 0, 0), "attachments of other images cost nothing");
+    assert_eq!(
+        world.refresh("1.0", Looks::AtListings).await,
+        (false, 0, 0),
+        "attachments of other images cost nothing"
+    );
     let [signature, ..] = Tag::of_cosign(&digest(&index));
     let [of_child, ..] = Tag::of_cosign(&digest(&child));
     for tag in [&signature, &of_child] {
-        world.image("unknown/unknown", &[tag.as_str()], Some(tag.as_str())).await;
+        world
+            .image("unknown/unknown", &[tag.as_str()], Some(tag.as_str()))
+            .await;
     }
     assert_eq!(world.refresh("1.0", Looks::AtListings).await, (true, 0, 2));
-    assert!(world.at_target(signature).await.is_some() && world.at_target(of_child).await.is_some());
-    assert_eq!(world.refresh("1.0", Looks::AtListings).await, (false, 0, 0), "nothing is left to do");
+    assert!(
+        world.at_target(signature).await.is_some() && world.at_target(of_child).await.is_some()
+    );
+    assert_eq!(
+        world.refresh("1.0", Looks::AtListings).await,
+        (false, 0, 0),
+        "nothing is left to do"
+    );
     // Without the memory what is there is read from the target, once.
     let (behind, cost, _) = world.later().refresh("1.0", Looks::AtListings).await;
     assert_eq!((behind, cost), (false, 1));
@@ -281,41 +526,94 @@ async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
     let world = world().remembering(&notes);
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let [signature, ..] = Tag::of_cosign(&digest(&image));
-    world.image("unknown/unknown", &["first"], Some(signature.as_str())).await;
-    world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+    world
+        .image("unknown/unknown", &["first"], Some(signature.as_str()))
+        .await;
+    world
+        .copy_whole("1.0", &PlatformFilter::All)
+        .await
+        .expect("a copy");
     let world = world.remembering(&notes);
     let (behind, cost, _) = world.refresh("1.0", Looks::AtEach).await;
-    assert_eq!((behind, cost), (false, 3), "the registry is asked for referrers, the signature's digest on both sides");
-    let changed = world.image("unknown/unknown", &["first", "second"], Some(signature.as_str())).await;
-    assert!(!world.refresh("1.0", Looks::AtListings).await.0, "listings do not tell");
+    assert_eq!(
+        (behind, cost),
+        (false, 3),
+        "the registry is asked for referrers, the signature's digest on both sides"
+    );
+    let changed = world
+        .image(
+            "unknown/unknown",
+            &["first", "second"],
+            Some(signature.as_str()),
+        )
+        .await;
+    assert!(
+        !world.refresh("1.0", Looks::AtListings).await.0,
+        "listings do not tell"
+    );
     assert_eq!(world.refresh("1.0", Looks::AtEach).await.2, 1);
-    assert_eq!(world.at_target(signature).await.map(|found| found.digest), Some(digest(&changed)));
+    assert_eq!(
+        world.at_target(signature).await.map(|found| found.digest),
+        Some(digest(&changed))
+    );
 }
 
 #[tokio::test]
 async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at() {
     for target_lists in [true, false] {
         let target = MemoryPlace::default();
-        let world = with_places(MemoryPlace::default().listing_referrers(), if target_lists { target.listing_referrers() } else { target });
+        let world = with_places(
+            MemoryPlace::default().listing_referrers(),
+            if target_lists {
+                target.listing_referrers()
+            } else {
+                target
+            },
+        );
         let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
-        world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy");
         let added = signature(&world, &image, "later").await;
         assert!(!world.refresh("1.0", Looks::AtListings).await.0);
         let (behind, _, brought) = world.refresh("1.0", Looks::AtEach).await;
-        assert_eq!((behind, brought), (true, 1), "the target lists: {target_lists}");
+        assert_eq!(
+            (behind, brought),
+            (true, 1),
+            "the target lists: {target_lists}"
+        );
         assert!(world.at_target(digest(&added)).await.is_some());
-        assert!(!world.refresh("1.0", Looks::AtEach).await.0, "nothing is left to do");
+        assert!(
+            !world.refresh("1.0", Looks::AtEach).await.0,
+            "nothing is left to do"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_attached_below_nested_indexes_comes_along() {
-    let world = with_places(MemoryPlace::default().listing_referrers(), MemoryPlace::default().listing_referrers());
+    let world = with_places(
+        MemoryPlace::default().listing_referrers(),
+        MemoryPlace::default().listing_referrers(),
+    );
     let image = world.image("linux/amd64", &["a"], None).await;
     let nested = world.index(std::slice::from_ref(&image), None).await;
-    world.index(std::slice::from_ref(&nested), Some("1.0")).await;
-    let (of_nested, of_image) = (signature(&world, &nested, "nested").await, signature(&world, &image, "image").await);
-    assert_eq!(world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy").attachments, 2);
+    world
+        .index(std::slice::from_ref(&nested), Some("1.0"))
+        .await;
+    let (of_nested, of_image) = (
+        signature(&world, &nested, "nested").await,
+        signature(&world, &image, "image").await,
+    );
+    assert_eq!(
+        world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy")
+            .attachments,
+        2
+    );
     for attached in [of_nested, of_image] {
         assert!(world.at_target(digest(&attached)).await.is_some());
     }
@@ -327,17 +625,31 @@ impl World {
         self.sign(&self.target, &mirror(), tag, statements).await
     }
 
-    async fn sign(&self, place: &MemoryPlace, at: &Repository, tag: &Tag, statements: &[(&str, &str)]) -> Digest {
+    async fn sign(
+        &self,
+        place: &MemoryPlace,
+        at: &Repository,
+        tag: &Tag,
+        statements: &[(&str, &str)],
+    ) -> Digest {
         let mut parts = vec![("{}".to_owned(), Value::Null)];
-        parts.extend(
-            statements
-                .iter()
-                .map(|(payload, signature)| ((*payload).to_owned(), json!({ "dev.cosignproject.cosign/signature": signature }))),
-        );
+        parts.extend(statements.iter().map(|(payload, signature)| {
+            (
+                (*payload).to_owned(),
+                json!({ "dev.cosignproject.cosign/signature": signature }),
+            )
+        }));
         let mut described = Vec::new();
         for (content, annotations) in parts {
-            let blob = Descriptor::new("application/x", Digest::sha256(content.as_bytes()), content.len() as u64);
-            place.put_blob(at, &blob, &InMemory(Bytes::from(content)), None).await.expect("a blob");
+            let blob = Descriptor::new(
+                "application/x",
+                Digest::sha256(content.as_bytes()),
+                content.len() as u64,
+            );
+            place
+                .put_blob(at, &blob, &InMemory(Bytes::from(content)), None)
+                .await
+                .expect("a blob");
             let mut blob = json!(blob);
             if !annotations.is_null() {
                 blob["annotations"] = annotations;
@@ -346,8 +658,12 @@ impl World {
         }
         let config = described.remove(0);
         let text = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": described });
-        let manifest = Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256).expect("a manifest");
-        place.put_manifest(at, &tag.clone().into(), &manifest).await.expect("a signature");
+        let manifest = Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256)
+            .expect("a manifest");
+        place
+            .put_manifest(at, &tag.clone().into(), &manifest)
+            .await
+            .expect("a signature");
         manifest.digest
     }
 }
@@ -355,7 +671,8 @@ impl World {
 #[tokio::test]
 async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
     let (ours, theirs, later) = (("ours", "1"), ("theirs", "1"), ("theirs", "2"));
-    // What the target has, what the source has, whether the target's stays, and whether that is warned of.
+    // What the target has, what the source has, whether the target's stays, and whether that is
+    // warned of.
     for (at_target, at_source, stays, warns) in [
         (vec![theirs, ours], vec![theirs], true, false),
         (vec![ours, theirs, later], vec![later, theirs], true, false),
@@ -370,20 +687,46 @@ async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
         let world = world();
         let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
         let [signature, ..] = Tag::of_cosign(&digest(&image));
-        let upstream_has = world.sign(&world.source, &upstream(), &signature, &at_source).await;
+        let upstream_has = world
+            .sign(&world.source, &upstream(), &signature, &at_source)
+            .await;
         let target_has = world.sign_at_target(&signature, &at_target).await;
-        let copied = world.copy_whole("1.0", &PlatformFilter::All).await.expect("a copy");
-        assert_eq!((copied.attachments, copied.warnings.len()), (usize::from(!warns), usize::from(warns)), "{case} {copied:?}");
+        let copied = world
+            .copy_whole("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy");
+        assert_eq!(
+            (copied.attachments, copied.warnings.len()),
+            (usize::from(!warns), usize::from(warns)),
+            "{case} {copied:?}"
+        );
         for digest in [&target_has, &upstream_has] {
-            assert!(copied.warnings.iter().all(|warning| warning.contains(digest.as_str()) && warning.contains(signature.as_str())));
+            assert!(
+                copied
+                    .warnings
+                    .iter()
+                    .all(|warning| warning.contains(digest.as_str())
+                        && warning.contains(signature.as_str()))
+            );
         }
         let expected = if stays { target_has } else { upstream_has };
-        assert_eq!(world.at_target(signature.clone()).await.map(|found| found.digest), Some(expected.clone()), "{case}");
+        assert_eq!(
+            world
+                .at_target(signature.clone())
+                .await
+                .map(|found| found.digest),
+            Some(expected.clone()),
+            "{case}"
+        );
         // The same when the image is there and only what is attached to it is looked at.
         world.sign_at_target(&signature, &at_target).await;
         let world = world.later();
         let (behind, _, brought) = world.refresh("1.0", Looks::AtEach).await;
         assert_eq!((behind, brought), (!stays, usize::from(!stays)), "{case}");
-        assert_eq!(world.at_target(signature).await.map(|found| found.digest), Some(expected), "{case}");
+        assert_eq!(
+            world.at_target(signature).await.map(|found| found.digest),
+            Some(expected),
+            "{case}"
+        );
     }
 }

@@ -4,13 +4,25 @@ impl World {
     /// Returns what a look into a tag at the target finds missing.
     pub(super) async fn missing(&self, name: &str, filter: &PlatformFilter) -> Vec<Digest> {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
-        let request = CompletenessRequest { item: name, from: &from, to: &to, tag: &tag, filter };
+        let request = CompletenessRequest {
+            item: name,
+            from: &from,
+            to: &to,
+            tag: &tag,
+            filter,
+        };
         self.transfer.missing(&request).await.expect("a look")
     }
 
     async fn repair(&self, name: &str, filter: &PlatformFilter) -> Copied {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
-        let request = CompletenessRequest { item: name, from: &from, to: &to, tag: &tag, filter };
+        let request = CompletenessRequest {
+            item: name,
+            from: &from,
+            to: &to,
+            tag: &tag,
+            filter,
+        };
         self.transfer.repair(&request).await.expect("a repair")
     }
 }
@@ -19,8 +31,10 @@ impl World {
 async fn what_a_target_lost_is_found_and_brought_again() {
     let filter = PlatformFilter::All;
     let world = world();
-    let (amd64, arm64) =
-        (world.image("linux/amd64", &["a", "shared"], None).await, world.image("linux/arm64", &["b", "shared"], None).await);
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a", "shared"], None).await,
+        world.image("linux/arm64", &["b", "shared"], None).await,
+    );
     world.index(&[amd64, arm64.clone()], Some("1.0")).await;
     let digest_before = world.copy("1.0", &filter).await.expect("a copy").digest;
     assert_eq!(world.missing("1.0", &filter).await, []);
@@ -29,10 +43,20 @@ async fn what_a_target_lost_is_found_and_brought_again() {
     let world = world.later();
     world.source.clear_calls();
     assert_eq!(world.missing("1.0", &filter).await, [digest(&arm64)]);
-    assert_eq!(world.source.calls().len(), 0, "looking reads only the target");
+    assert_eq!(
+        world.source.calls().len(),
+        0,
+        "looking reads only the target"
+    );
     let repaired = world.repair("1.0", &filter).await;
     assert_eq!((repaired.digest, repaired.tally.moved), (digest_before, 1));
-    assert_eq!(repaired.warnings, [format!("missing parts: 1, the first is {}", digest(&arm64).short())]);
+    assert_eq!(
+        repaired.warnings,
+        [format!(
+            "missing parts: 1, the first is {}",
+            digest(&arm64).short()
+        )]
+    );
     assert_eq!(world.later().missing("1.0", &filter).await, []);
 }
 
@@ -40,7 +64,10 @@ async fn what_a_target_lost_is_found_and_brought_again() {
 async fn a_lost_blob_below_a_rewritten_index_is_brought_without_moving_the_tag() {
     let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
     let world = world();
-    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
     world.index(&[amd64, arm64], Some("1.0")).await;
     let copied = world.copy("1.0", &filter).await.expect("a copy");
     // Upstream moved on; what is missing still has its digest there.
@@ -56,12 +83,27 @@ async fn a_lost_blob_below_a_rewritten_index_is_brought_without_moving_the_tag()
 #[tokio::test]
 async fn in_a_sparse_index_only_what_is_wanted_counts_as_missing() {
     let world = world_with(SparseIndexes::Allowed);
-    let (amd64, arm64) = (world.image("linux/amd64", &["a"], None).await, world.image("linux/arm64", &["b"], None).await);
+    let (amd64, arm64) = (
+        world.image("linux/amd64", &["a"], None).await,
+        world.image("linux/arm64", &["b"], None).await,
+    );
     world.index(&[amd64, arm64.clone()], Some("1.0")).await;
-    world.copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse)).await.expect("a copy");
-    assert_eq!(world.missing("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse)).await, []);
+    world
+        .copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse))
+        .await
+        .expect("a copy");
+    assert_eq!(
+        world
+            .missing("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse))
+            .await,
+        []
+    );
     let both = only(&["linux/amd64", "linux/arm64"], PlatformFilterMode::Sparse);
-    assert_eq!(world.missing("1.0", &both).await, [digest(&arm64)], "a platform that was added to the entry");
+    assert_eq!(
+        world.missing("1.0", &both).await,
+        [digest(&arm64)],
+        "a platform that was added to the entry"
+    );
     let world = world.later();
     world.repair("1.0", &both).await;
     assert_eq!(world.missing("1.0", &both).await, []);

@@ -1,5 +1,5 @@
-//! Registries that delete tags by interfaces of their own, as Harbor and GitLab's older registries do: what goes, and that nothing else
-//! of the same image does.
+//! Registries that delete tags by interfaces of their own, as Harbor and GitLab's older registries
+//! do: what goes, and that nothing else of the same image does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -38,17 +38,39 @@ struct Store {
 
 impl Store {
     fn of(kind: Kind, graph: &Graph) -> Arc<Store> {
-        let tags = graph.tags.iter().map(|(tag, descriptor)| (tag.to_string(), descriptor.digest.clone())).collect();
-        let manifests = graph.manifests.iter().map(Content::manifest).map(|manifest| (manifest.digest.clone(), manifest)).collect();
-        Arc::new(Store { kind, path: "team/mirrors/a", tags: Mutex::new(tags), manifests: Mutex::new(manifests) })
+        let tags = graph
+            .tags
+            .iter()
+            .map(|(tag, descriptor)| (tag.to_string(), descriptor.digest.clone()))
+            .collect();
+        let manifests = graph
+            .manifests
+            .iter()
+            .map(Content::manifest)
+            .map(|manifest| (manifest.digest.clone(), manifest))
+            .collect();
+        Arc::new(Store {
+            kind,
+            path: "team/mirrors/a",
+            tags: Mutex::new(tags),
+            manifests: Mutex::new(manifests),
+        })
     }
 
     fn left(&self) -> BTreeSet<String> {
-        self.tags.lock().expect("no thread has panicked").keys().cloned().collect()
+        self.tags
+            .lock()
+            .expect("no thread has panicked")
+            .keys()
+            .cloned()
+            .collect()
     }
 
     fn has(&self, digest: &Digest) -> bool {
-        self.manifests.lock().expect("no thread has panicked").contains_key(digest)
+        self.manifests
+            .lock()
+            .expect("no thread has panicked")
+            .contains_key(digest)
     }
 
     fn answer(&self, asked: &Asked) -> Response {
@@ -63,11 +85,24 @@ impl Store {
             return tags(&names.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let own = match (self.kind, rest) {
-            (Kind::Gitlab, Some(rest)) => rest.strip_prefix("tags/reference/").map(|tag| self.gitlab(method, tag)),
-            (Kind::Gitlab, None) => path.starts_with("/gitlab/v1/repositories/team/mirrors/a/tags/list/").then(|| self.gitlabs_dates()),
+            (Kind::Gitlab, Some(rest)) => rest
+                .strip_prefix("tags/reference/")
+                .map(|tag| self.gitlab(method, tag)),
+            (Kind::Gitlab, None) => path
+                .starts_with("/gitlab/v1/repositories/team/mirrors/a/tags/list/")
+                .then(|| self.gitlabs_dates()),
             (Kind::Harbor, _) => path
                 .strip_prefix("/api/v2.0/projects/team/repositories/mirrors%252Fa/artifacts")
-                .map(|rest| self.harbor(method, rest, asked.headers.get("authorization").is_some_and(|login| login == LOGIN))),
+                .map(|rest| {
+                    self.harbor(
+                        method,
+                        rest,
+                        asked
+                            .headers
+                            .get("authorization")
+                            .is_some_and(|login| login == LOGIN),
+                    )
+                }),
         };
         own.unwrap_or_else(|| (StatusCode::NOT_FOUND, "404 page not found\n").into_response())
     }
@@ -75,16 +110,31 @@ impl Store {
     fn manifest(&self, method: &str, reference: &str) -> Response {
         let digest = match reference.parse::<Digest>() {
             Ok(digest) => Some(digest),
-            Err(_) if method == "DELETE" => return refusal(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
-            Err(_) => self.tags.lock().expect("no thread has panicked").get(reference).cloned(),
+            Err(_) if method == "DELETE" => {
+                return refusal(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
+            }
+            Err(_) => self
+                .tags
+                .lock()
+                .expect("no thread has panicked")
+                .get(reference)
+                .cloned(),
         };
         let mut manifests = self.manifests.lock().expect("no thread has panicked");
-        let Some((digest, manifest)) = digest.and_then(|digest| manifests.get(&digest).cloned().map(|manifest| (digest, manifest))) else {
+        let Some((digest, manifest)) = digest.and_then(|digest| {
+            manifests
+                .get(&digest)
+                .cloned()
+                .map(|manifest| (digest, manifest))
+        }) else {
             return absent();
         };
         if method == "DELETE" {
             manifests.remove(&digest);
-            self.tags.lock().expect("no thread has panicked").retain(|_, named| *named != digest);
+            self.tags
+                .lock()
+                .expect("no thread has panicked")
+                .retain(|_, named| *named != digest);
             return StatusCode::ACCEPTED.into_response();
         }
         let headers = [("docker-content-digest", digest.to_string())];
@@ -92,8 +142,16 @@ impl Store {
     }
 
     fn delete(&self, tag: &str) -> StatusCode {
-        let gone = self.tags.lock().expect("no thread has panicked").remove(tag);
-        if gone.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND }
+        let gone = self
+            .tags
+            .lock()
+            .expect("no thread has panicked")
+            .remove(tag);
+        if gone.is_some() {
+            StatusCode::OK
+        } else {
+            StatusCode::NOT_FOUND
+        }
     }
 
     fn harbor(&self, method: &str, rest: &str, is_alice: bool) -> Response {
@@ -101,17 +159,28 @@ impl Store {
             return refusal(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
         }
         if method == "GET" {
-            let artifact =
-                |(tag, digest): (&String, &Digest)| format!(r#"{{"digest":"{digest}","tags":[{{"name":"{tag}","push_time":"{OLD}"}}]}}"#);
-            let artifacts: Vec<String> = self.tags.lock().expect("no thread has panicked").iter().map(artifact).collect();
+            let artifact = |(tag, digest): (&String, &Digest)| {
+                format!(
+                    r#"{{"digest":"{digest}","tags":[{{"name":"{tag}","push_time":"{OLD}"}}]}}"#
+                )
+            };
+            let artifacts: Vec<String> = self
+                .tags
+                .lock()
+                .expect("no thread has panicked")
+                .iter()
+                .map(artifact)
+                .collect();
             return typed("application/json", format!("[{}]", artifacts.join(","))).into_response();
         }
         let names: Vec<&str> = rest.split('/').collect();
         match names[..] {
-            ["", one, "tags", other] if method == "DELETE" && one == other => match self.delete(one) {
-                StatusCode::OK => StatusCode::OK.into_response(),
-                _ => refusal(StatusCode::NOT_FOUND, "NOT_FOUND"),
-            },
+            ["", one, "tags", other] if method == "DELETE" && one == other => {
+                match self.delete(one) {
+                    StatusCode::OK => StatusCode::OK.into_response(),
+                    _ => refusal(StatusCode::NOT_FOUND, "NOT_FOUND"),
+                }
+            }
             _ => StatusCode::IM_A_TEAPOT.into_response(),
         }
     }
@@ -125,22 +194,39 @@ impl Store {
     }
 
     fn gitlabs_dates(&self) -> Response {
-        let tag = |(tag, digest): (&String, &Digest)| format!(r#"{{"name":"{tag}","digest":"{digest}","published_at":"{OLD}"}}"#);
-        let tags: Vec<String> = self.tags.lock().expect("no thread has panicked").iter().map(tag).collect();
+        let tag = |(tag, digest): (&String, &Digest)| {
+            format!(r#"{{"name":"{tag}","digest":"{digest}","published_at":"{OLD}"}}"#)
+        };
+        let tags: Vec<String> = self
+            .tags
+            .lock()
+            .expect("no thread has panicked")
+            .iter()
+            .map(tag)
+            .collect();
         typed("application/json", format!("[{}]", tags.join(",")))
     }
 }
 
 fn refusal(status: StatusCode, code: &str) -> Response {
-    (status, typed("application/json", format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#))).into_response()
+    (
+        status,
+        typed(
+            "application/json",
+            format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#),
+        ),
+    )
+        .into_response()
 }
 
 #[test]
 fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
     for kind in [Kind::Harbor, Kind::Gitlab] {
         let mut graph = Graph::default();
-        let (shared, own) =
-            (graph.small_image(Flavour::Oci, "linux/amd64", "shared"), graph.small_image(Flavour::Oci, "linux/arm64", "own"));
+        let (shared, own) = (
+            graph.small_image(Flavour::Oci, "linux/amd64", "shared"),
+            graph.small_image(Flavour::Oci, "linux/arm64", "own"),
+        );
         let old = graph.index(Flavour::Oci, &[shared.clone(), own.clone()]);
         let kept = graph.index(Flavour::Oci, std::slice::from_ref(&shared));
         for (tag, image) in [("1.0", &old), ("1.1", &kept), ("2.0", &kept)] {
@@ -157,25 +243,61 @@ fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
              sync: {{ entries: [{{ source: up.example/a, target: '{host}/team/mirrors/a', tag: '9' }}] }}\n\
              retention: {{ keep_last: 1, max_age_days: 30, max_delete_percent: 80 }}\n"
         );
-        let world = World::new().file("imglife.yaml", text).variable(&variable("USERNAME"), USER).variable(&variable("PASSWORD"), PASSWORD);
-        let report = json(&world.imglife(["cleanup", "--output", "json"]).succeeds().stdout);
-        assert_eq!((&report["totals"]["deleted"], &report["totals"]["kept"]), (&2.into(), &1.into()), "{report:#}");
-        // The tag that shared its image with a kept one is gone, and the image is there; what only the other led to is gone.
+        let world = World::new()
+            .file("imglife.yaml", text)
+            .variable(&variable("USERNAME"), USER)
+            .variable(&variable("PASSWORD"), PASSWORD);
+        let report = json(
+            &world
+                .imglife(["cleanup", "--output", "json"])
+                .succeeds()
+                .stdout,
+        );
+        assert_eq!(
+            (&report["totals"]["deleted"], &report["totals"]["kept"]),
+            (&2.into(), &1.into()),
+            "{report:#}"
+        );
+        // The tag that shared its image with a kept one is gone, and the image is there; what only
+        // the other led to is gone.
         assert_eq!(store.left(), set(&["2.0"]));
-        assert!(store.has(&kept.digest) && store.has(&shared.digest) && !store.has(&old.digest) && !store.has(&own.digest));
+        assert!(
+            store.has(&kept.digest)
+                && store.has(&shared.digest)
+                && !store.has(&old.digest)
+                && !store.has(&own.digest)
+        );
         let asked = registry.asked();
-        let own_way = if kind == Kind::Harbor { "/artifacts/1.1/tags/1.1" } else { "/tags/reference/1.1" };
-        assert!(asked.iter().any(|asked| asked.method == "DELETE" && asked.path.ends_with(own_way)), "{own_way}");
-        // What the host can do is learnt once, by what nobody has: no real tag is deleted the standard's way.
+        let own_way = if kind == Kind::Harbor {
+            "/artifacts/1.1/tags/1.1"
+        } else {
+            "/tags/reference/1.1"
+        };
+        assert!(
+            asked
+                .iter()
+                .any(|asked| asked.method == "DELETE" && asked.path.ends_with(own_way)),
+            "{own_way}"
+        );
+        // What the host can do is learnt once, by what nobody has: no real tag is deleted the
+        // standard's way.
         let standard: Vec<&String> = asked
             .iter()
             .filter(|asked| asked.method == "DELETE")
             .map(|asked| &asked.path)
             .filter(|path| path.contains("/manifests/"))
             .collect();
-        let by_tag: Vec<_> = standard.iter().filter(|path| !path.contains("sha256:")).collect();
+        let by_tag: Vec<_> = standard
+            .iter()
+            .filter(|path| !path.contains("sha256:"))
+            .collect();
         assert!(by_tag.len() == 1 && !by_tag[0].contains("1."), "{by_tag:?}");
-        let again = json(&world.imglife(["cleanup", "--output", "json"]).succeeds().stdout);
+        let again = json(
+            &world
+                .imglife(["cleanup", "--output", "json"])
+                .succeeds()
+                .stdout,
+        );
         assert_eq!(again["totals"]["deleted"], 0);
     }
 }

@@ -1,7 +1,9 @@
-//! Planner worlds in files: `tests/cleanup/<case>/` holds a configuration, the world it meets, and the plan that is expected.
+//! Planner worlds in files: `tests/cleanup/<case>/` holds a configuration, the world it meets, and
+//! the plan that is expected.
 //!
-//! The world is put into a place in memory, seen by the real observation and planned by the real planner.
-//! `UPDATE_PLANS=1 cargo test cleanup::worlds` writes the plans anew; the change is then read in review.
+//! The world is put into a place in memory, seen by the real observation and planned by the real
+//! planner. `UPDATE_PLANS=1 cargo test cleanup::worlds` writes the plans anew; the change is then
+//! read in review.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,7 +13,9 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeZone as _, Utc};
 use imglife::config::{self, Config};
 use imglife::model::manifest::media_type;
-use imglife::model::{Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
+use imglife::model::{
+    Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
+};
 use imglife::packages::{Reading, Unreadable};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
 use imglife::registry::{Ability, Deletions, ImageStore, InMemory, PlaceErrorKind};
@@ -22,7 +26,8 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct World {
-    /// Repository, tag, name of a content. `<content>.sig` stands for the tag of a signature of that content.
+    /// Repository, tag, name of a content. `<content>.sig` stands for the tag of a signature of
+    /// that content.
     repositories: BTreeMap<String, BTreeMap<String, String>>,
     /// Contents that are indexes of others.
     #[serde(default)]
@@ -74,9 +79,14 @@ struct Recorded {
 }
 
 fn image(content: &str, created: Option<&String>) -> (Manifest, Bytes) {
-    let labels = created.map(|created| serde_json::json!({ "org.opencontainers.image.created": created }));
+    let labels =
+        created.map(|created| serde_json::json!({ "org.opencontainers.image.created": created }));
     let config = serde_json::json!({ "os": "linux", "architecture": "amd64", "config": { "Labels": labels }, "text": content }).to_string();
-    let described = Descriptor::new(media_type::OCI_CONFIG, Digest::sha256(config.as_bytes()), config.len() as u64);
+    let described = Descriptor::new(
+        media_type::OCI_CONFIG,
+        Digest::sha256(config.as_bytes()),
+        config.len() as u64,
+    );
     let text = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": described, "layers": [] });
     (parsed(&text), config.into())
 }
@@ -87,12 +97,16 @@ fn parsed(manifest: &serde_json::Value) -> Manifest {
 
 impl World {
     fn manifest(&self, content: &str) -> Manifest {
-        let Some(children) = self.indexes.get(content) else { return image(content, self.created.get(content)).0 };
+        let Some(children) = self.indexes.get(content) else {
+            return image(content, self.created.get(content)).0;
+        };
         let children: Vec<_> = children
             .iter()
             .map(|child| serde_json::json!({ "mediaType": media_type::OCI_MANIFEST, "digest": self.manifest(child).digest, "size": 1 }))
             .collect();
-        parsed(&serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children }))
+        parsed(
+            &serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children }),
+        )
     }
 
     /// Returns the tag that is written so in a world.
@@ -103,30 +117,49 @@ impl World {
         }
     }
 
-    async fn put(&self, place: &MemoryPlace, at: &Repository, content: &str, reference: Option<Reference>) {
+    async fn put(
+        &self,
+        place: &MemoryPlace,
+        at: &Repository,
+        content: &str,
+        reference: Option<Reference>,
+    ) {
         for child in self.indexes.get(content).into_iter().flatten() {
             Box::pin(self.put(place, at, child, None)).await;
         }
         if !self.indexes.contains_key(content) {
             let (manifest, bytes) = image(content, self.created.get(content));
             let config = manifest.blobs()[0].clone();
-            place.put_blob(at, &config, &InMemory(bytes), None).await.expect("a blob");
+            place
+                .put_blob(at, &config, &InMemory(bytes), None)
+                .await
+                .expect("a blob");
         }
         let manifest = self.manifest(content);
         let reference = reference.unwrap_or_else(|| manifest.digest.clone().into());
-        place.put_manifest(at, &reference, &manifest).await.expect("a manifest");
+        place
+            .put_manifest(at, &reference, &manifest)
+            .await
+            .expect("a manifest");
     }
 
     async fn place(&self) -> MemoryPlace {
         let place = MemoryPlace::default().deleting(match self.deletes {
             Deletes::All => Deletions::ALL,
-            Deletes::Digests => Deletions { tags: Ability::Missing, manifests: Ability::Present },
-            Deletes::Nothing => Deletions { tags: Ability::Missing, manifests: Ability::Missing },
+            Deletes::Digests => Deletions {
+                tags: Ability::Missing,
+                manifests: Ability::Present,
+            },
+            Deletes::Nothing => Deletions {
+                tags: Ability::Missing,
+                manifests: Ability::Missing,
+            },
         });
         for (repository, tags) in &self.repositories {
             let at: Repository = repository.parse().expect("a repository");
             for (written, content) in tags {
-                self.put(&place, &at, content, Some(self.tag(written).into())).await;
+                self.put(&place, &at, content, Some(self.tag(written).into()))
+                    .await;
                 if self.lost.contains(content) {
                     place.lose_manifest(&at, &self.manifest(content).digest);
                 }
@@ -148,7 +181,9 @@ impl World {
     }
 
     fn records(&self) -> RecordsSeen {
-        let Some(records) = &self.records else { return RecordsSeen::Failed(Trouble::new("the host is down")) };
+        let Some(records) = &self.records else {
+            return RecordsSeen::Failed(Trouble::new("the host is down"));
+        };
         let read = records.iter().map(|recorded| {
             let text = serde_json::json!({
                 "image": recorded.image, "base": recorded.base, "project": "p", "built_at": "2026-01-01T00:00:00Z",
@@ -157,8 +192,16 @@ impl World {
             BuildRecord::parse(text.to_string().as_bytes()).expect("a record")
         });
         let broken = self.broken_records.iter();
-        let unreadable = broken.map(|file| Unreadable { file: file.clone(), problem: "it is no record".to_owned() }).collect();
-        RecordsSeen::Read(Reading { records: read.collect(), unreadable })
+        let unreadable = broken
+            .map(|file| Unreadable {
+                file: file.clone(),
+                problem: "it is no record".to_owned(),
+            })
+            .collect();
+        RecordsSeen::Read(Reading {
+            records: read.collect(),
+            unreadable,
+        })
     }
 
     /// Returns the plan in words, with contents by their names.
@@ -182,9 +225,16 @@ impl World {
                     How::TagsThenManifest => "the tag, then the image",
                     How::Manifest => "the image",
                 };
-                let parts = if group.parts.is_empty() { String::new() } else { format!(" and {} parts", group.parts.len()) };
+                let parts = if group.parts.is_empty() {
+                    String::new()
+                } else {
+                    format!(" and {} parts", group.parts.len())
+                };
                 for (tag, reason) in &group.tags {
-                    let archive = group.archive.get(tag).map_or_else(String::new, |to| format!(", archived as {to}"));
+                    let archive = group
+                        .archive
+                        .get(tag)
+                        .map_or_else(String::new, |to| format!(", archived as {to}"));
                     lines.insert(tag, format!("{} ({how}{parts}){archive}", reason.words()));
                 }
             }
@@ -198,10 +248,16 @@ impl World {
         for orphan in &plan.orphans {
             writeln!(drawn, "orphan: {orphan}").expect("text");
         }
-        let contents = self.repositories.values().flat_map(BTreeMap::values).chain(self.indexes.values().flatten());
+        let contents = self
+            .repositories
+            .values()
+            .flat_map(BTreeMap::values)
+            .chain(self.indexes.values().flatten());
         for content in contents.chain(self.untagged.values().flatten()) {
             let digest = self.manifest(content).digest;
-            drawn = drawn.replace(Tag::of_referrers(&digest).as_str(), content).replace(digest.as_str(), content);
+            drawn = drawn
+                .replace(Tag::of_referrers(&digest).as_str(), content)
+                .replace(digest.as_str(), content);
         }
         drawn
     }
@@ -239,35 +295,79 @@ const REASONS: [&str; 28] = [
 ];
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "who runs the tests says by a variable that the plans are to be written anew")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "who runs the tests says by a variable that the plans are to be written anew"
+)]
 async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met() {
     let update = std::env::var_os("UPDATE_PLANS").is_some();
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cleanup");
     let mut reasons = BTreeSet::new();
-    for case in std::fs::read_dir(&cases).expect("the worlds").map(|case| case.expect("a case").path()) {
+    for case in std::fs::read_dir(&cases)
+        .expect("the worlds")
+        .map(|case| case.expect("a case").path())
+    {
         let read = |name: &str| std::fs::read_to_string(case.join(name)).unwrap_or_default();
-        let source = config::SourceText { name: "config.yaml".to_owned(), text: read("config.yaml") };
-        let config: Config =
-            config::load(&source, Path::new("/"), &Variables::default()).unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
-        let world: World = serde_saphyr::from_str(&read("world.yaml")).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
-        let now: DateTime<Utc> = Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).single().expect("a time");
+        let source = config::SourceText {
+            name: "config.yaml".to_owned(),
+            text: read("config.yaml"),
+        };
+        let config: Config = config::load(&source, Path::new("/"), &Variables::default())
+            .unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
+        let world: World = serde_saphyr::from_str(&read("world.yaml"))
+            .unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        let now: DateTime<Utc> = Utc
+            .with_ymd_and_hms(2026, 3, 1, 0, 0, 0)
+            .single()
+            .expect("a time");
         let place = world.place().await;
         let (memory, progress) = (imglife::transfer::forgetful(), imglife::progress::silent());
-        let observer = Observer { store: &place, memory: &*memory, progress: &*progress, now };
+        let observer = Observer {
+            store: &place,
+            memory: &*memory,
+            progress: &*progress,
+            now,
+        };
         let seen = observe(&config, &Scope::default(), world.records(), observer).await;
-        let writes = [Operation::PutBlob, Operation::PutManifest, Operation::DeleteTag, Operation::DeleteManifest, Operation::Sweep];
-        assert!(place.calls().iter().all(|call| !writes.contains(&call.operation)), "observing changes nothing");
-        let policy = Policy { now, max_delete_percent: world.max_delete_percent, is_forced: world.force };
-        let planned = plan(&seen, &policy);
-        let kept = planned.repositories.iter().flat_map(|planned| &planned.kept);
-        reasons.extend(
-            kept.map(|(_, _, reason)| serde_json::to_value(reason).expect("JSON")["reason"].as_str().unwrap_or_default().to_owned()),
+        let writes = [
+            Operation::PutBlob,
+            Operation::PutManifest,
+            Operation::DeleteTag,
+            Operation::DeleteManifest,
+            Operation::Sweep,
+        ];
+        assert!(
+            place
+                .calls()
+                .iter()
+                .all(|call| !writes.contains(&call.operation)),
+            "observing changes nothing"
         );
+        let policy = Policy {
+            now,
+            max_delete_percent: world.max_delete_percent,
+            is_forced: world.force,
+        };
+        let planned = plan(&seen, &policy);
+        let kept = planned
+            .repositories
+            .iter()
+            .flat_map(|planned| &planned.kept);
+        reasons.extend(kept.map(|(_, _, reason)| {
+            serde_json::to_value(reason).expect("JSON")["reason"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        }));
         let drawn = world.draw(&planned);
         if update {
             std::fs::write(case.join("plan.txt"), &drawn).expect("to write the plan");
         }
         assert_eq!(drawn, read("plan.txt"), "the plan of {}", case.display());
     }
-    assert_eq!(reasons, REASONS.map(str::to_owned).into(), "reasons that no world meets, or that are new");
+    assert_eq!(
+        reasons,
+        REASONS.map(str::to_owned).into(),
+        "reasons that no world meets, or that are new"
+    );
 }

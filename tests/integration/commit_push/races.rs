@@ -8,17 +8,31 @@ fn of_two_that_push_at_the_same_time_neither_loses_anything() {
     let bare = Bare::with(&[("README.md", &old), ("eol-data.yaml", "old\n")]);
     let worlds = [bare.checkout("--depth=1"), bare.checkout("")];
     for round in 1..=10 {
-        let texts = [("README.md", REPORT.replace("new", &round.to_string())), ("eol-data.yaml", format!("{round}\n"))];
+        let texts = [
+            ("README.md", REPORT.replace("new", &round.to_string())),
+            ("eol-data.yaml", format!("{round}\n")),
+        ];
         let running: Vec<_> = worlds
             .iter()
             .zip(&texts)
             .map(|(world, (path, text))| {
                 std::fs::write(world.path(path), text).expect("a file");
-                world.start_imglife(["git", "commit-push", "-m", "update", "--branch", "main", path])
+                world.start_imglife([
+                    "git",
+                    "commit-push",
+                    "-m",
+                    "update",
+                    "--branch",
+                    "main",
+                    path,
+                ])
             })
             .collect();
         for running in running {
-            assert!(running.wait().succeeds().stdout.contains("pushed "), "round {round}");
+            assert!(
+                running.wait().succeeds().stdout.contains("pushed "),
+                "round {round}"
+            );
         }
         for (path, text) in &texts {
             assert_eq!(bare.file(path), *text, "round {round}");
@@ -44,6 +58,14 @@ fn who_is_always_overtaken_gives_up() {
          git update-ref refs/heads/main $(git commit-tree -p main -m meanwhile 'main^{tree}')",
     );
     let said = push(&world, &["README.md"]).exits(1);
-    assert!(said.stderr.contains("main was changed by others 5 times in a row"), "{}", said.stderr);
-    assert_eq!((bare.file("README.md").as_str(), bare.commits()), ("old\n", 6));
+    assert!(
+        said.stderr
+            .contains("main was changed by others 5 times in a row"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (bare.file("README.md").as_str(), bare.commits()),
+        ("old\n", 6)
+    );
 }

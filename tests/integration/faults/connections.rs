@@ -10,8 +10,8 @@ use imglife::registry::remote::RemoteRegistries;
 use imglife::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
 
 use super::{
-    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene, Seen, World, causes, client, configuration,
-    image, report,
+    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene,
+    Seen, World, causes, client, configuration, image, report,
 };
 use crate::registries::Alice;
 use crate::support::registry::{PASSWORD, USER};
@@ -24,13 +24,20 @@ pub(super) fn variable(host: &str, name: &str) -> String {
 /// Returns a client that loses patience soon, for places that stall.
 fn impatient(hosts: [&str; 2]) -> Arc<dyn ImageStore> {
     let settings = Settings {
-        insecure: hosts.into_iter().map(|host| host.parse().expect("a host")).collect(),
+        insecure: hosts
+            .into_iter()
+            .map(|host| host.parse().expect("a host"))
+            .collect(),
         retry_delay: Duration::from_millis(10),
         stall: Duration::from_millis(500),
         ..Settings::default()
     };
     let clock = Clock::fixed(chrono::DateTime::UNIX_EPOCH);
-    Arc::new(RemoteRegistries::new(Arc::new(Client::new(settings, Arc::new(Alice), clock))))
+    Arc::new(RemoteRegistries::new(Arc::new(Client::new(
+        settings,
+        Arc::new(Alice),
+        clock,
+    ))))
 }
 
 #[tokio::test]
@@ -44,15 +51,44 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
         (true, "GET", blob.as_str(), 0..1, Fault::Stall(0), true),
         (true, "GET", blob.as_str(), 0..1, Fault::Stall(middle), true),
         (true, "GET", blob.as_str(), ALWAYS, Fault::Stall(0), false),
-        (false, "POST", "/blobs/uploads/", 0..1, Fault::StallSending(0), true),
-        (false, "PUT", commit.as_str(), 0..1, Fault::StallSending(middle), true),
-        (false, "PUT", "/manifests/1.0", ALWAYS, Fault::StallSending(0), false),
+        (
+            false,
+            "POST",
+            "/blobs/uploads/",
+            0..1,
+            Fault::StallSending(0),
+            true,
+        ),
+        (
+            false,
+            "PUT",
+            commit.as_str(),
+            0..1,
+            Fault::StallSending(middle),
+            true,
+        ),
+        (
+            false,
+            "PUT",
+            "/manifests/1.0",
+            ALWAYS,
+            Fault::StallSending(0),
+            false,
+        ),
     ] {
         let what = format!("{method} {path} {which:?} {fault:?}");
         scene.target.wipe();
-        let proxied = if at_source { &scene.upstream } else { &scene.target };
+        let proxied = if at_source {
+            &scene.upstream
+        } else {
+            &scene.target
+        };
         let proxy = Proxy::start(proxied.host(), vec![Rule::new(method, path, which, fault)]);
-        let (from, to) = if at_source { (proxy.host(), scene.target.host()) } else { (scene.upstream.host(), proxy.host()) };
+        let (from, to) = if at_source {
+            (proxy.host(), scene.target.host())
+        } else {
+            (scene.upstream.host(), proxy.host())
+        };
         let place = impatient([&from, &to]);
         let transfer = Transfer::new(place.clone(), place, imglife::progress::silent());
         let tag: Tag = "1.0".parse().expect("a tag");
@@ -66,11 +102,16 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
             filter: &PlatformFilter::All,
             attachments: Attachments::LeftOut,
         };
-        let result = tokio::time::timeout(PATIENCE, transfer.copy(request)).await.unwrap_or_else(|_| panic!("{what} takes for ever"));
+        let result = tokio::time::timeout(PATIENCE, transfer.copy(request))
+            .await
+            .unwrap_or_else(|_| panic!("{what} takes for ever"));
         assert!(proxy.faults() > 0, "{what}: the fault never happened");
         if copied {
             result.unwrap_or_else(|error| panic!("{what}: {}", imglife::error::chain(&error)));
-            scene.graph.assert_published(&client(&scene.target), &scene.target.repository("app")).await;
+            scene
+                .graph
+                .assert_published(&client(&scene.target), &scene.target.repository("app"))
+                .await;
         } else {
             let cause = imglife::error::chain(&result.expect_err(&what));
             assert!(cause.contains("nothing happened for"), "{what}: {cause}");
@@ -80,34 +121,90 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
 }
 
 #[tokio::test]
-async fn content_on_another_host_is_read_without_the_credential_and_not_over_plain_http_unless_allowed() {
+async fn content_on_another_host_is_read_without_the_credential_and_not_over_plain_http_unless_allowed()
+ {
     let (upstream, elsewhere) = (Registry::builder().htpasswd().start(), Registry::plain());
     let graph = image("1.0", 200_000);
     for registry in [&upstream, &elsewhere] {
-        graph.publish(&client(registry), &registry.repository("app")).await;
+        graph
+            .publish(&client(registry), &registry.repository("app"))
+            .await;
     }
     let storage = Proxy::start(elsewhere.host(), Vec::new());
     let layer = &graph.blobs[0].descriptor.digest;
-    let location = format!("http://{}/v2/app/blobs/{layer}?signature=of-a-storage-address", storage.host());
-    let redirect = Fault::Answer { status: 307, headers: vec![("location", location)], body: "" };
-    let proxy = Proxy::start(upstream.host(), vec![Rule::new("GET", format!("/blobs/{layer}"), ALWAYS, redirect)]);
-    let entries = [(format!("{}/app", proxy.host()), "ocidir://out".to_owned(), "tag_regex: '.*'")];
+    let location = format!(
+        "http://{}/v2/app/blobs/{layer}?signature=of-a-storage-address",
+        storage.host()
+    );
+    let redirect = Fault::Answer {
+        status: 307,
+        headers: vec![("location", location)],
+        body: "",
+    };
+    let proxy = Proxy::start(
+        upstream.host(),
+        vec![Rule::new(
+            "GET",
+            format!("/blobs/{layer}"),
+            ALWAYS,
+            redirect,
+        )],
+    );
+    let entries = [(
+        format!("{}/app", proxy.host()),
+        "ocidir://out".to_owned(),
+        "tag_regex: '.*'",
+    )];
     let world = World::new()
         .variable(&variable(&proxy.host(), "USERNAME"), USER)
         .variable(&variable(&proxy.host(), "PASSWORD"), PASSWORD)
         .file("strict.yaml", configuration(&[proxy.host()], &entries))
-        .file("imglife.yaml", configuration(&[proxy.host(), storage.host()], &entries));
-    let refused = world.imglife(["-c", "strict.yaml", "--log-level", "trace", "sync"]).exits(1);
-    assert!(refused.stdout.contains("which is not followed: it is plain HTTP"), "{}", refused.stdout);
-    assert!(refused.stdout.contains("insecure_registries"), "{}", refused.stdout);
+        .file(
+            "imglife.yaml",
+            configuration(&[proxy.host(), storage.host()], &entries),
+        );
+    let refused = world
+        .imglife(["-c", "strict.yaml", "--log-level", "trace", "sync"])
+        .exits(1);
+    assert!(
+        refused
+            .stdout
+            .contains("which is not followed: it is plain HTTP"),
+        "{}",
+        refused.stdout
+    );
+    assert!(
+        refused.stdout.contains("insecure_registries"),
+        "{}",
+        refused.stdout
+    );
     assert!(storage.seen().is_empty());
     let copied = world.imglife(["--log-level", "trace", "sync"]).succeeds();
-    let layout = imglife::model::Repository::Layout { directory: world.path("out") };
-    graph.assert_published(&imglife::registry::layout::Layouts::default(), &layout).await;
-    assert!(proxy.seen().iter().any(|seen| seen.header("authorization").is_some()), "the registry was logged in to");
-    assert!(!storage.seen().is_empty() && storage.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    let layout = imglife::model::Repository::Layout {
+        directory: world.path("out"),
+    };
+    graph
+        .assert_published(&imglife::registry::layout::Layouts::default(), &layout)
+        .await;
+    assert!(
+        proxy
+            .seen()
+            .iter()
+            .any(|seen| seen.header("authorization").is_some()),
+        "the registry was logged in to"
+    );
+    assert!(
+        !storage.seen().is_empty()
+            && storage
+                .seen()
+                .iter()
+                .all(|seen| seen.header("authorization").is_none())
+    );
     for text in [refused.stdout, refused.stderr, copied.stdout, copied.stderr] {
-        assert!(!text.contains(PASSWORD) && !text.contains("of-a-storage-address"), "{text}");
+        assert!(
+            !text.contains(PASSWORD) && !text.contains("of-a-storage-address"),
+            "{text}"
+        );
     }
 }
 
@@ -115,24 +212,59 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
 async fn a_registry_that_does_not_mount_gets_the_content_and_no_upload_stays_open() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let graph = image("1.0", 100_000);
-    graph.publish(&client(&upstream), &upstream.repository("app")).await;
-    let faults = [Fault::WithoutQuery, Fault::status(400, &[]), Fault::status(403, &[]), Fault::status(404, &[]), Fault::status(405, &[])];
+    graph
+        .publish(&client(&upstream), &upstream.repository("app"))
+        .await;
+    let faults = [
+        Fault::WithoutQuery,
+        Fault::status(400, &[]),
+        Fault::status(403, &[]),
+        Fault::status(404, &[]),
+        Fault::status(405, &[]),
+    ];
     let once = [Fault::status(503, &[]), Fault::Reset, Fault::LoseAnswer];
-    let rules = faults.into_iter().map(|fault| (fault, ALWAYS)).chain(once.into_iter().map(|fault| (fault, 0..1)));
+    let rules = faults
+        .into_iter()
+        .map(|fault| (fault, ALWAYS))
+        .chain(once.into_iter().map(|fault| (fault, 0..1)));
     let runs = rules.enumerate().map(|(number, (fault, which))| {
         let (what, upstream, graph, target) = (format!("{fault:?}"), &upstream, &graph, &target);
         async move {
-            let proxy = Proxy::start(target.host(), vec![Rule::new("POST", "mount=", which, fault)]);
+            let proxy = Proxy::start(
+                target.host(),
+                vec![Rule::new("POST", "mount=", which, fault)],
+            );
             let paths = ["a", "b", "c"].map(|team| format!("{team}-{number}/app"));
             let source = format!("{}/app", upstream.host());
-            let entries = paths.clone().map(|path| (source.clone(), format!("{}/{path}", proxy.host()), "tag_regex: '.*'"));
-            let world = World::new().file("imglife.yaml", configuration(&[upstream.host(), proxy.host()], &entries));
-            let sync = tokio::task::spawn_blocking(move || world.start_imglife(["sync"]).within(PATIENCE).wait().succeeds());
+            let entries = paths.clone().map(|path| {
+                (
+                    source.clone(),
+                    format!("{}/{path}", proxy.host()),
+                    "tag_regex: '.*'",
+                )
+            });
+            let world = World::new().file(
+                "imglife.yaml",
+                configuration(&[upstream.host(), proxy.host()], &entries),
+            );
+            let sync = tokio::task::spawn_blocking(move || {
+                world
+                    .start_imglife(["sync"])
+                    .within(PATIENCE)
+                    .wait()
+                    .succeeds()
+            });
             sync.await.unwrap_or_else(|_| panic!("{what}"));
             assert!(proxy.faults() > 0, "{what}: the fault never happened");
             for path in &paths {
-                graph.assert_published(&client(target), &target.repository(path)).await;
-                assert_eq!(open_uploads(target, path), BTreeSet::new(), "{what} leaves uploads open");
+                graph
+                    .assert_published(&client(target), &target.repository(path))
+                    .await;
+                assert_eq!(
+                    open_uploads(target, path),
+                    BTreeSet::new(),
+                    "{what} leaves uploads open"
+                );
             }
         }
     });
@@ -141,25 +273,57 @@ async fn a_registry_that_does_not_mount_gets_the_content_and_no_upload_stays_ope
 
 /// Returns the uploads of a repository that were neither committed nor cancelled.
 fn open_uploads(registry: &Registry, path: &str) -> BTreeSet<String> {
-    let uploads = registry.storage().join("repositories").join(path).join("_uploads");
+    let uploads = registry
+        .storage()
+        .join("repositories")
+        .join(path)
+        .join("_uploads");
     let entries = std::fs::read_dir(uploads).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_limited_look_up_never_becomes_a_read() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let (old, new) = (image("1.0", 1_000), image("1.0", 2_000));
-    new.publish(&client(&upstream), &upstream.repository("app")).await;
-    old.publish(&client(&target), &target.repository("app")).await;
-    let proxy = Proxy::start(upstream.host(), vec![Rule::new("HEAD", "/manifests/", ALWAYS, Fault::status(429, &[]))]);
-    let entries = [(format!("{}/app", proxy.host()), format!("{}/app", target.host()), "tag: '1.0', check_digest: true")];
-    let world = World::new().file("imglife.yaml", configuration(&[proxy.host(), target.host()], &entries));
+    new.publish(&client(&upstream), &upstream.repository("app"))
+        .await;
+    old.publish(&client(&target), &target.repository("app"))
+        .await;
+    let proxy = Proxy::start(
+        upstream.host(),
+        vec![Rule::new(
+            "HEAD",
+            "/manifests/",
+            ALWAYS,
+            Fault::status(429, &[]),
+        )],
+    );
+    let entries = [(
+        format!("{}/app", proxy.host()),
+        format!("{}/app", target.host()),
+        "tag: '1.0', check_digest: true",
+    )];
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(&[proxy.host(), target.host()], &entries),
+    );
     let failed = world.imglife(["sync"]).exits(1);
-    assert!(failed.stdout.contains("429 Too Many Requests"), "{}", failed.stdout);
+    assert!(
+        failed.stdout.contains("429 Too Many Requests"),
+        "{}",
+        failed.stdout
+    );
     let seen = proxy.seen();
-    assert!(seen.iter().all(|seen| seen.method == "HEAD" || seen.path.contains("/tags/list")), "{seen:?}");
-    old.assert_published(&client(&target), &target.repository("app")).await;
+    assert!(
+        seen.iter()
+            .all(|seen| seen.method == "HEAD" || seen.path.contains("/tags/list")),
+        "{seen:?}"
+    );
+    old.assert_published(&client(&target), &target.repository("app"))
+        .await;
 }
 
 #[tokio::test]
@@ -167,23 +331,39 @@ async fn a_tag_that_moves_while_it_is_copied_is_one_image_or_the_other() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let (old, new) = (image("1.0", 500_000), image("1.0", 600_000));
     for graph in [&new, &old] {
-        graph.publish(&client(&upstream), &upstream.repository("app")).await;
+        graph
+            .publish(&client(&upstream), &upstream.repository("app"))
+            .await;
     }
     let layer: &Digest = &old.blobs[0].descriptor.digest;
     let slow = Fault::Drip(50_000, Duration::from_millis(50));
-    let proxy = Proxy::start(upstream.host(), vec![Rule::new("GET", format!("/blobs/{layer}"), ALWAYS, slow)]);
-    let entries = [(format!("{}/app", proxy.host()), format!("{}/app", target.host()), "tag: '1.0', check_digest: true")];
-    let world = World::new().file("imglife.yaml", configuration(&[proxy.host(), target.host()], &entries));
+    let proxy = Proxy::start(
+        upstream.host(),
+        vec![Rule::new("GET", format!("/blobs/{layer}"), ALWAYS, slow)],
+    );
+    let entries = [(
+        format!("{}/app", proxy.host()),
+        format!("{}/app", target.host()),
+        "tag: '1.0', check_digest: true",
+    )];
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(&[proxy.host(), target.host()], &entries),
+    );
     let running = world.start_imglife(["sync"]).within(PATIENCE);
     while proxy.faults() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let moved: &Graph = &new;
-    moved.publish(&client(&upstream), &upstream.repository("app")).await;
+    moved
+        .publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     running.wait().succeeds();
-    old.assert_published(&client(&target), &target.repository("app")).await;
+    old.assert_published(&client(&target), &target.repository("app"))
+        .await;
     world.imglife(["sync"]).succeeds();
-    new.assert_published(&client(&target), &target.repository("app")).await;
+    new.assert_published(&client(&target), &target.repository("app"))
+        .await;
 }
 
 #[tokio::test]
@@ -191,74 +371,198 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
     let scene = Scene::set(HUGE_LAYER).await;
     let layer = scene.layer().as_str();
     let (half, part) = (HUGE_LAYER as u64 / 2, 20 * 1024 * 1024);
-    let from = Proxy::start(scene.upstream.host(), vec![Rule::new("GET", format!("/blobs/{layer}"), 0..1, Fault::ResetAnswer(half))]);
+    let from = Proxy::start(
+        scene.upstream.host(),
+        vec![Rule::new(
+            "GET",
+            format!("/blobs/{layer}"),
+            0..1,
+            Fault::ResetAnswer(half),
+        )],
+    );
     let commit = format!("digest={}", layer.replace(':', "%3A"));
     let uploads = "/blobs/uploads/";
     let to = Proxy::start(
         scene.target.host(),
         vec![
             Rule::new("PUT", commit, 0..1, Fault::ResetSending(half)),
-            Rule::new("POST", uploads, ALWAYS, Fault::Header("oci-chunk-min-length", Some(part.to_string()))),
-            // Before its content: Debian's registry forgets an upload of which it has more than it said it had.
+            Rule::new(
+                "POST",
+                uploads,
+                ALWAYS,
+                Fault::Header("oci-chunk-min-length", Some(part.to_string())),
+            ),
+            // Before its content: Debian's registry forgets an upload of which it has more than it
+            // said it had.
             Rule::new("PATCH", uploads, 1..2, Fault::Reset),
         ],
     );
-    let entries = [(format!("{}/app", from.host()), format!("{}/app", to.host()), "tag_regex: '.*'")];
-    let world = World::new().file("imglife.yaml", configuration(&[from.host(), to.host()], &entries));
-    tokio::task::spawn_blocking(move || world.start_imglife(["sync"]).within(PATIENCE).wait().succeeds()).await.expect("a run");
-    scene.graph.assert_published(&client(&scene.target), &scene.target.repository("app")).await;
-    let sent: Vec<u64> = to.seen().iter().filter(|seen| seen.method == "PATCH").map(Seen::taken).collect();
-    assert_eq!(sent, [part, 0, HUGE_LAYER as u64 - part], "a part as large as the registry wants, one that broke, the rest");
+    let entries = [(
+        format!("{}/app", from.host()),
+        format!("{}/app", to.host()),
+        "tag_regex: '.*'",
+    )];
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(&[from.host(), to.host()], &entries),
+    );
+    tokio::task::spawn_blocking(move || {
+        world
+            .start_imglife(["sync"])
+            .within(PATIENCE)
+            .wait()
+            .succeeds()
+    })
+    .await
+    .expect("a run");
+    scene
+        .graph
+        .assert_published(&client(&scene.target), &scene.target.repository("app"))
+        .await;
+    let sent: Vec<u64> = to
+        .seen()
+        .iter()
+        .filter(|seen| seen.method == "PATCH")
+        .map(Seen::taken)
+        .collect();
+    assert_eq!(
+        sent,
+        [part, 0, HUGE_LAYER as u64 - part],
+        "a part as large as the registry wants, one that broke, the rest"
+    );
     let offsets: Vec<u64> = from
         .seen()
         .iter()
         .filter(|seen| seen.path.contains(layer))
-        .filter_map(|seen| seen.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        .filter_map(|seen| {
+            seen.header("range")?
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok()
+        })
         .collect();
-    assert!(!offsets.is_empty() && offsets.iter().all(|offset| *offset > 0), "the content is read on from where it broke: {offsets:?}");
+    assert!(
+        !offsets.is_empty() && offsets.iter().all(|offset| *offset > 0),
+        "the content is read on from where it broke: {offsets:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_upload_is_not_begun_before_its_content_is_there() {
     let scene = Scene::set(LAYER).await;
-    let from = Proxy::start(scene.upstream.host(), vec![Rule::new("GET", "/blobs/", ALWAYS, Fault::status(404, &[]))]);
-    let entries = [(format!("{}/app", from.host()), format!("{}/app", scene.target.host()), "tag_regex: '.*'")];
-    let world = World::new().file("imglife.yaml", configuration(&[from.host(), scene.target.host()], &entries));
+    let from = Proxy::start(
+        scene.upstream.host(),
+        vec![Rule::new("GET", "/blobs/", ALWAYS, Fault::status(404, &[]))],
+    );
+    let entries = [(
+        format!("{}/app", from.host()),
+        format!("{}/app", scene.target.host()),
+        "tag_regex: '.*'",
+    )];
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(&[from.host(), scene.target.host()], &entries),
+    );
     world.imglife(["sync"]).exits(1);
     let requests = scene.target.requests();
-    assert!(from.faults() > 0 && requests.iter().all(|request| matches!(request.method.as_str(), "GET" | "HEAD")), "{requests:?}");
+    assert!(
+        from.faults() > 0
+            && requests
+                .iter()
+                .all(|request| matches!(request.method.as_str(), "GET" | "HEAD")),
+        "{requests:?}"
+    );
 }
 
 #[tokio::test]
 async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_begun() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     for name in ["drips", "limited"] {
-        image("1.0", LAYER).publish(&client(&upstream), &upstream.repository(name)).await;
+        image("1.0", LAYER)
+            .publish(&client(&upstream), &upstream.repository(name))
+            .await;
     }
     let whole = image("2.0", 1_000);
-    whole.publish(&client(&upstream), &upstream.repository("whole")).await;
+    whole
+        .publish(&client(&upstream), &upstream.repository("whole"))
+        .await;
     // A byte a second never stalls: without a limit it would be followed for a month.
-    let drip = Rule::new("GET", "/v2/drips/blobs/", ALWAYS, Fault::Drip(1, Duration::from_secs(1)));
-    let limited = Rule::new("GET", "/v2/limited/manifests/", ALWAYS, Fault::status(429, &[("retry-after", "3600")]));
+    let drip = Rule::new(
+        "GET",
+        "/v2/drips/blobs/",
+        ALWAYS,
+        Fault::Drip(1, Duration::from_secs(1)),
+    );
+    let limited = Rule::new(
+        "GET",
+        "/v2/limited/manifests/",
+        ALWAYS,
+        Fault::status(429, &[("retry-after", "3600")]),
+    );
     let proxy = Proxy::start(upstream.host(), vec![drip, limited]);
-    let entry = |name: &str| (format!("{}/{name}", proxy.host()), format!("{}/{name}", target.host()), "tag_regex: '.*'");
-    let world = World::new().file("imglife.yaml", configuration(&[proxy.host(), target.host()], &["drips", "limited", "whole"].map(entry)));
-    let ended = world.start_imglife(["--time-limit", "4s", "sync", "--output", "json"]).within(PATIENCE).wait();
+    let entry = |name: &str| {
+        (
+            format!("{}/{name}", proxy.host()),
+            format!("{}/{name}", target.host()),
+            "tag_regex: '.*'",
+        )
+    };
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(
+            &[proxy.host(), target.host()],
+            &["drips", "limited", "whole"].map(entry),
+        ),
+    );
+    let ended = world
+        .start_imglife(["--time-limit", "4s", "sync", "--output", "json"])
+        .within(PATIENCE)
+        .wait();
     let ended = ended.exits(1);
     let found = report(&ended);
-    let outcomes: Vec<&str> =
-        found["entries"].as_array().expect("entries").iter().filter_map(|entry| entry["tags"][0]["outcome"].as_str()).collect();
-    assert_eq!(outcomes, ["interrupted", "failed", "copied"], "{}", ended.stdout);
-    assert!(causes(&found).contains("(try again in 3600 s, which is beyond the run's time limit)"), "{}", ended.stdout);
-    assert!(ended.stderr.contains("the run's time is up"), "{}", ended.stderr);
+    let outcomes: Vec<&str> = found["entries"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .filter_map(|entry| entry["tags"][0]["outcome"].as_str())
+        .collect();
+    assert_eq!(
+        outcomes,
+        ["interrupted", "failed", "copied"],
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        causes(&found).contains("(try again in 3600 s, which is beyond the run's time limit)"),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended.stderr.contains("the run's time is up"),
+        "{}",
+        ended.stderr
+    );
     assert!(target.stored_tags("drips").is_empty() && target.stored_tags("limited").is_empty());
-    whole.assert_published(&client(&target), &target.repository("whole")).await;
+    whole
+        .assert_published(&client(&target), &target.repository("whole"))
+        .await;
     let requests = target.requests();
     let of_uploads = |method: &str| {
-        let uploads = requests.iter().filter(|request| request.path.contains("/drips/blobs/uploads/") && !request.path.contains("mount="));
-        uploads.filter(|request| request.method == method).map(|request| request.status).collect::<Vec<_>>()
+        let uploads = requests.iter().filter(|request| {
+            request.path.contains("/drips/blobs/uploads/") && !request.path.contains("mount=")
+        });
+        uploads
+            .filter(|request| request.method == method)
+            .map(|request| request.status)
+            .collect::<Vec<_>>()
     };
-    // How the registry answers depends on whether it has noticed by then that the content broke off.
+    // How the registry answers depends on whether it has noticed by then that the content broke
+    // off.
     assert!(!of_uploads("POST").is_empty());
-    assert_eq!(of_uploads("POST").len(), of_uploads("DELETE").len(), "what was begun is cancelled");
+    assert_eq!(
+        of_uploads("POST").len(),
+        of_uploads("DELETE").len(),
+        "what was begun is cancelled"
+    );
 }

@@ -1,7 +1,9 @@
-//! Text from outside in everything that a run prints or writes: it is shown, and never does anything.
+//! Text from outside in everything that a run prints or writes: it is shown, and never does
+//! anything.
 //!
-//! It comes from records, end-of-life data, labels and annotations of images, tags, and the errors of registries and forges; it goes
-//! to terminals, logs of CI servers, Markdown with Mermaid in it, JSON, JUnit, OpenMetrics, dotenv and CSV.
+//! It comes from records, end-of-life data, labels and annotations of images, tags, and the errors
+//! of registries and forges; it goes to terminals, logs of CI servers, Markdown with Mermaid in it,
+//! JSON, JUnit, OpenMetrics, dotenv and CSV.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -26,7 +28,8 @@ use crate::status::small_world;
 use crate::support::endoflife::EndOfLife;
 use crate::support::liar::{Liar, tags, typed};
 
-/// What means something to somebody: to GitLab, to Actions, to a terminal, to readers of Markdown, Mermaid, HTML, YAML and spreadsheets.
+/// What means something to somebody: to GitLab, to Actions, to a terminal, to readers of Markdown,
+/// Mermaid, HTML, YAML and spreadsheets.
 const ACTIVE: [&str; 14] = [
     "\n::set-output name=image::evil\n",
     "\n::error file=a,line=1::evil\r\n",
@@ -52,34 +55,67 @@ fn evil() -> String {
 /// Fails the test when a text does something where it is shown.
 fn assert_harmless(told: &Told) {
     for (place, text) in told {
-        let shown = |what: &str| panic!("{place} has {what}:\n{}", text.escape_debug().to_string().replace("\\n", "\n"));
-        let invisible =
-            |character: char| matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        let is_control = |character: char| character.is_control() && !matches!(character, '\n' | '\r');
-        if text.chars().any(|character| is_control(character) || invisible(character)) || text.replace("\r\n", "\n").contains('\r') {
+        let shown = |what: &str| {
+            panic!(
+                "{place} has {what}:\n{}",
+                text.escape_debug().to_string().replace("\\n", "\n")
+            )
+        };
+        let invisible = |character: char| matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let is_control =
+            |character: char| character.is_control() && !matches!(character, '\n' | '\r');
+        if text
+            .chars()
+            .any(|character| is_control(character) || invisible(character))
+            || text.replace("\r\n", "\n").contains('\r')
+        {
             shown("a character that does something");
         }
         for line in text.lines().map(str::trim_start) {
-            let is_command = ["::", "##[", "section_start:", "section_end:", "IMGLIFE_RESULT=evil", "imglife_evil", "click "];
+            let is_command = [
+                "::",
+                "##[",
+                "section_start:",
+                "section_end:",
+                "IMGLIFE_RESULT=evil",
+                "imglife_evil",
+                "click ",
+            ];
             if is_command.iter().any(|start| line.starts_with(start)) {
                 shown("a command");
             }
         }
         // Other than commands, files are told by their whole path.
-        let kind = Path::new(place).extension().filter(|_| place.starts_with('/')).and_then(OsStr::to_str).unwrap_or_default();
+        let kind = Path::new(place)
+            .extension()
+            .filter(|_| place.starts_with('/'))
+            .and_then(OsStr::to_str)
+            .unwrap_or_default();
         if kind == "md" {
             assert_page(text, shown);
         } else if kind == "json" || place.starts_with("json of ") {
             if serde_json::from_str::<Value>(text).is_err() {
                 shown("what is no JSON");
             }
-        } else if kind == "xml" && (text.contains("<script") || text.contains("<img") || text.matches("<testsuites>").count() != 1) {
+        } else if kind == "xml"
+            && (text.contains("<script")
+                || text.contains("<img")
+                || text.matches("<testsuites>").count() != 1)
+        {
             shown("elements of others");
-        } else if kind == "metrics" && text.lines().any(|line| !line.starts_with("# ") && !line.starts_with("imglife_")) {
+        } else if kind == "metrics"
+            && text
+                .lines()
+                .any(|line| !line.starts_with("# ") && !line.starts_with("imglife_"))
+        {
             shown("lines of others");
         } else if kind == "env" && text.lines().any(|line| !line.starts_with("IMGLIFE_")) {
             shown("variables of others");
-        } else if place.starts_with("csv of ") && text.lines().any(|line| !line.starts_with('"') || line.contains(",\"=")) {
+        } else if place.starts_with("csv of ")
+            && text
+                .lines()
+                .any(|line| !line.starts_with('"') || line.contains(",\"="))
+        {
             shown("a formula, or a row of others");
         }
     }
@@ -93,23 +129,40 @@ fn assert_page(text: &str, shown: impl Fn(&str)) {
     for line in prose.lines() {
         columns = match (line.starts_with('|'), columns) {
             (false, _) => None,
-            (true, Some(count)) if count != unescaped(line) => return shown("a row with other columns"),
+            (true, Some(count)) if count != unescaped(line) => {
+                return shown("a row with other columns");
+            }
             (true, _) => Some(unescaped(line)),
         };
         let code = line.split('`').step_by(2).collect::<String>();
-        if ["<script", "<img", "](javascript", "![", "@evil", "$("].iter().any(|active| code.contains(active)) || line.starts_with("# evil")
+        if ["<script", "<img", "](javascript", "![", "@evil", "$("]
+            .iter()
+            .any(|active| code.contains(active))
+            || line.starts_with("# evil")
         {
             return shown("markup of others");
         }
     }
-    if text.matches("<!-- imglife:end -->").count() != 1 || text.matches("```").count() != 2 * text.matches("```mermaid").count() {
+    if text.matches("<!-- imglife:end -->").count() != 1
+        || text.matches("```").count() != 2 * text.matches("```mermaid").count()
+    {
         return shown("marks of others");
     }
-    for diagram in text.split("```mermaid").skip(1).filter_map(|rest| rest.split("```").next()) {
-        if ["click", "%%{", "javascript:", "<script", "&lt;"].iter().any(|active| diagram.contains(active)) {
+    for diagram in text
+        .split("```mermaid")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+    {
+        if ["click", "%%{", "javascript:", "<script", "&lt;"]
+            .iter()
+            .any(|active| diagram.contains(active))
+        {
             return shown("a diagram that does something");
         }
-        if diagram.lines().any(|line| line.matches('"').count() % 2 == 1) {
+        if diagram
+            .lines()
+            .any(|line| line.matches('"').count() % 2 == 1)
+        {
             return shown("a label that ends early");
         }
     }
@@ -118,7 +171,10 @@ fn assert_page(text: &str, shown: impl Fn(&str)) {
 /// Runs commands and adds what they print.
 fn run(world: &World, lines: &[&str], told: &mut Told) {
     for line in lines {
-        let words: Vec<&str> = ["--log-level", "trace"].into_iter().chain(line.split(' ')).collect();
+        let words: Vec<&str> = ["--log-level", "trace"]
+            .into_iter()
+            .chain(line.split(' '))
+            .collect();
         let outcome = world.start_with(&words).within(PATIENCE).wait();
         assert!(matches!(outcome.code(), Some(0..=3)), "{line}: {outcome:?}");
         let form = if line.contains("json") {
@@ -129,10 +185,20 @@ fn run(world: &World, lines: &[&str], told: &mut Told) {
             ""
         };
         let is_complete = form.is_empty() || !outcome.stdout.is_empty();
-        told.insert(if is_complete { format!("{form}{line}") } else { (*line).to_owned() }, outcome.stdout);
+        told.insert(
+            if is_complete {
+                format!("{form}{line}")
+            } else {
+                (*line).to_owned()
+            },
+            outcome.stdout,
+        );
         told.insert(format!("stderr of {line}"), outcome.stderr);
     }
-    assert!(!world.path("evil").exists() && !world.home().join("evil").exists(), "something of it was run");
+    assert!(
+        !world.path("evil").exists() && !world.home().join("evil").exists(),
+        "something of it was run"
+    );
 }
 
 /// Adds the files that were made in `directory` of the world.
@@ -145,16 +211,29 @@ async fn put(world: &World, record: Value) {
     let record = BuildRecord::parse(record.to_string().as_bytes()).expect("a record");
     let time = record.built_at;
     let place = DirectoryFiles::new(world.path(".imglife/packages"));
-    let records = Records::new(Arc::new(place), prefix(), Cache::of_user(&Variables::default(), true), Clock::fixed(time));
+    let records = Records::new(
+        Arc::new(place),
+        prefix(),
+        Cache::of_user(&Variables::default(), true),
+        Clock::fixed(time),
+    );
     records.put(&record).await.expect("a written record");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
-    let world = tokio::task::spawn_blocking(small_world).await.expect("a world");
-    let base = format!("ocidir://{}:3.21.3-core1.0.0", world.path("bases/alpine").display());
-    let fields: BTreeMap<String, Value> =
-        ACTIVE.iter().map(|active| ((*active).to_owned(), json!(active))).chain([("all".to_owned(), json!([evil()]))]).collect();
+    let world = tokio::task::spawn_blocking(small_world)
+        .await
+        .expect("a world");
+    let base = format!(
+        "ocidir://{}:3.21.3-core1.0.0",
+        world.path("bases/alpine").display()
+    );
+    let fields: BTreeMap<String, Value> = ACTIVE
+        .iter()
+        .map(|active| ((*active).to_owned(), json!(active)))
+        .chain([("all".to_owned(), json!([evil()]))])
+        .collect();
     for (number, active) in ACTIVE.iter().enumerate() {
         put(
             &world,
@@ -165,17 +244,43 @@ async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
         )
         .await;
     }
-    let package = Path::new(&crate::lineage::files(&world)[0]).parent().expect("a directory").to_owned();
+    let package = Path::new(&crate::lineage::files(&world)[0])
+        .parent()
+        .expect("a directory")
+        .to_owned();
     fs::write(package.join("evil\u{1b}[31m\n::error::"), "x").expect("junk");
     // YAML takes less as it is than JSON does.
-    let escaped = |character: char| if character.is_ascii() { character.to_string() } else { format!("\\u{:04x}", u32::from(character)) };
-    let quoted = |text: &str| serde_json::to_string(text).expect("text").chars().map(escaped).collect::<String>();
+    let escaped = |character: char| {
+        if character.is_ascii() {
+            character.to_string()
+        } else {
+            format!("\\u{:04x}", u32::from(character))
+        }
+    };
+    let quoted = |text: &str| {
+        serde_json::to_string(text)
+            .expect("text")
+            .chars()
+            .map(escaped)
+            .collect::<String>()
+    };
     let cycles: Vec<String> = ACTIVE
         .iter()
         .chain([&"3.21"])
-        .map(|cycle| format!("- {{ cycle: {}, eol: 2020-01-01, latest: {}, lts: 2020-01-01 }}\n", quoted(cycle), quoted(&evil()[..900])))
+        .map(|cycle| {
+            format!(
+                "- {{ cycle: {}, eol: 2020-01-01, latest: {}, lts: 2020-01-01 }}\n",
+                quoted(cycle),
+                quoted(&evil()[..900])
+            )
+        })
         .collect();
-    let world = world.file("eol-data.yaml", format!("alpine:\n{}{}: []\n", cycles.concat(), quoted(ACTIVE[0]))).file("out/x", "");
+    let world = world
+        .file(
+            "eol-data.yaml",
+            format!("alpine:\n{}{}: []\n", cycles.concat(), quoted(ACTIVE[0])),
+        )
+        .file("out/x", "");
     let mut told = Told::new();
     run(
         &world,
@@ -198,18 +303,39 @@ async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
         &mut told,
     );
     let project = format!("x{}", ACTIVE[0]);
-    for words in
-        [vec!["check", "--base", &base, "--project", &project], vec!["check", "--base", &base, "--output", "json", "--project", &project]]
-    {
-        let more = ["--report-codequality", "out/quality.json", "--report-dotenv", "out/check.env"];
+    for words in [
+        vec!["check", "--base", &base, "--project", &project],
+        vec![
+            "check",
+            "--base",
+            &base,
+            "--output",
+            "json",
+            "--project",
+            &project,
+        ],
+    ] {
+        let more = [
+            "--report-codequality",
+            "out/quality.json",
+            "--report-dotenv",
+            "out/check.env",
+        ];
         let outcome = world.imglife_with(&[&words[..], &more].concat());
-        told.insert(format!("{}check", if words.len() > 5 { "json of " } else { "" }), outcome.stdout);
+        told.insert(
+            format!("{}check", if words.len() > 5 { "json of " } else { "" }),
+            outcome.stdout,
+        );
         told.insert("stderr of check".to_owned(), outcome.stderr);
     }
     written(&world, "out", &mut told);
-    assert!(told.values().any(|text| text.contains("set-output")), "it is shown somewhere");
     assert!(
-        told.keys().any(|name| name.ends_with("README.md")) && told.keys().any(|name| name.ends_with("check.env")),
+        told.values().any(|text| text.contains("set-output")),
+        "it is shown somewhere"
+    );
+    assert!(
+        told.keys().any(|name| name.ends_with("README.md"))
+            && told.keys().any(|name| name.ends_with("check.env")),
         "{:?}",
         told.keys()
     );
@@ -225,8 +351,7 @@ async fn image(at: &Repository, tag: &str, labels: &Value) {
         "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(b"layer")] }, "history": [{ "created_by": evil() }],
     });
     let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
-    let manifest =
-        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer], "annotations": labels });
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer], "annotations": labels });
     let descriptor = graph.manifest(media_type::OCI_MANIFEST, &manifest);
     graph.tag(tag, &descriptor);
     graph.publish(&Layouts::default(), at).await;
@@ -242,9 +367,15 @@ async fn labels_and_annotations_of_strangers_do_nothing_wherever_they_are_shown(
     let world = World::new()
         .file("imglife.yaml", config)
         .file("images/app/Dockerfile.tmpl", "FROM {{ base }}\nLABEL a=b\n")
-        .file("eol-data.yaml", "alpine: [{ cycle: '1.0', eol: 2020-01-01 }]\n")
+        .file(
+            "eol-data.yaml",
+            "alpine: [{ cycle: '1.0', eol: 2020-01-01 }]\n",
+        )
         .file("out/x", "");
-    let mut labels: serde_json::Map<String, Value> = ACTIVE.iter().map(|active| ((*active).to_owned(), json!(evil()))).collect();
+    let mut labels: serde_json::Map<String, Value> = ACTIVE
+        .iter()
+        .map(|active| ((*active).to_owned(), json!(evil())))
+        .collect();
     for name in [
         "imglife.ref",
         "imglife.tier",
@@ -260,8 +391,19 @@ async fn labels_and_annotations_of_strangers_do_nothing_wherever_they_are_shown(
         labels.insert(name.to_owned(), json!(evil()));
     }
     let labels = Value::Object(labels);
-    for (directory, tag) in [("upstream", "1.0"), ("app", "2.0"), ("bases/app", "1.0-core0.9.0")] {
-        image(&Repository::Layout { directory: world.path(directory) }, tag, &labels).await;
+    for (directory, tag) in [
+        ("upstream", "1.0"),
+        ("app", "2.0"),
+        ("bases/app", "1.0-core0.9.0"),
+    ] {
+        image(
+            &Repository::Layout {
+                directory: world.path(directory),
+            },
+            tag,
+            &labels,
+        )
+        .await;
     }
     let mut told = Told::new();
     let register = "register --image ocidir://app:2.0 --project p --revision r";
@@ -304,12 +446,29 @@ fn refusing(status: u16) -> Liar {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_and_tags_of_strangers_do_nothing_wherever_they_are_shown() {
     let mut told = Told::new();
-    let names: Vec<String> = ACTIVE.iter().map(|active| (*active).to_owned()).chain([evil()]).collect();
+    let names: Vec<String> = ACTIVE
+        .iter()
+        .map(|active| (*active).to_owned())
+        .chain([evil()])
+        .collect();
     let listing = Liar::start(move |asked| {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if asked.path.contains("/tags/list") { tags(&names) } else { refused() }
+        if asked.path.contains("/tags/list") {
+            tags(&names)
+        } else {
+            refused()
+        }
     });
-    for (number, server) in [refusing(400), refusing(403), refusing(404), refusing(418), listing].iter().enumerate() {
+    for (number, server) in [
+        refusing(400),
+        refusing(403),
+        refusing(404),
+        refusing(418),
+        listing,
+    ]
+    .iter()
+    .enumerate()
+    {
         let host = server.host();
         let config = format!(
             "registry: {{ url: 'http://{host}', project_id: 42, insecure_registries: [{host:?}] }}
@@ -326,7 +485,10 @@ retention: {{ keep_last: 1, require_records: false, max_delete_percent: 100 }}
         let world = World::new()
             .file("imglife.yaml", config)
             .file("images/app/Dockerfile.tmpl", "FROM {{ base }}\nLABEL a=b\n")
-            .file("eol-data.yaml", "app: [{ cycle: '1.0', eol: 2020-01-01 }]\n")
+            .file(
+                "eol-data.yaml",
+                "app: [{ cycle: '1.0', eol: 2020-01-01 }]\n",
+            )
             .file("out/x", "")
             .variable("GITLAB_TOKEN", "glpat-0123456789");
         run(
@@ -359,7 +521,13 @@ retention: {{ keep_last: 1, require_records: false, max_delete_percent: 100 }}
 }
 
 fn refused() -> Response {
-    (StatusCode::NOT_FOUND, typed("application/json", json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": evil() }] }).to_string()))
+    (
+        StatusCode::NOT_FOUND,
+        typed(
+            "application/json",
+            json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": evil() }] }).to_string(),
+        ),
+    )
         .into_response()
 }
 
@@ -398,6 +566,9 @@ fn data_of_a_strange_api_do_nothing_wherever_they_are_shown() {
         &mut told,
     );
     written(&world, "out", &mut told);
-    told.insert("the data file".to_owned(), fs::read_to_string(world.path("eol-data.yaml")).expect("data"));
+    told.insert(
+        "the data file".to_owned(),
+        fs::read_to_string(world.path("eol-data.yaml")).expect("data"),
+    );
     assert_harmless(&told);
 }

@@ -9,7 +9,9 @@ use imglife::model::{ManifestContent, Reference, Repository};
 use imglife::registry::ImageSource;
 use imglife::registry::layout::Layouts;
 
-use super::{Duration, Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, noise};
+use super::{
+    Duration, Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, noise,
+};
 use crate::support::world::Running;
 
 mod builds;
@@ -23,9 +25,14 @@ mod updates;
 const SETTLING: Duration = Duration::from_millis(200);
 
 /// Returns how many runs of a kind are killed: as many as `IMGLIFE_SOAK` says, else five.
-#[expect(clippy::disallowed_methods, reason = "only who runs the tests says how long they may take")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only who runs the tests says how long they may take"
+)]
 fn rounds() -> u64 {
-    std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| text.parse().expect("IMGLIFE_SOAK is a number of rounds"))
+    std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| {
+        text.parse().expect("IMGLIFE_SOAK is a number of rounds")
+    })
 }
 
 /// Returns an image of several platforms with many tags that share a layer.
@@ -47,22 +54,37 @@ fn versions(count: u64) -> Graph {
     graph
 }
 
-/// Fails the test when a tag of `repository` is of an image that is not there with everything below it, verified. Returns how
-/// many tags there are.
+/// Fails the test when a tag of `repository` is of an image that is not there with everything below
+/// it, verified. Returns how many tags there are.
 pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Repository) -> usize {
-    let tags = source.tags(repository).await.expect("an answer").unwrap_or_default();
+    let tags = source
+        .tags(repository)
+        .await
+        .expect("an answer")
+        .unwrap_or_default();
     for seen in &tags {
         let mut left = vec![Reference::Tag(seen.tag.clone())];
         while let Some(reference) = left.pop() {
             let manifest = source.manifest(repository, &reference).await;
-            let manifest = manifest.unwrap_or_else(|error| panic!("{repository}:{}: {}", seen.tag, imglife::error::chain(&error)));
-            let manifest = manifest.unwrap_or_else(|| panic!("{}:{} lacks {reference}", repository, seen.tag));
+            let manifest = manifest.unwrap_or_else(|error| {
+                panic!(
+                    "{repository}:{}: {}",
+                    seen.tag,
+                    imglife::error::chain(&error)
+                )
+            });
+            let manifest =
+                manifest.unwrap_or_else(|| panic!("{}:{} lacks {reference}", repository, seen.tag));
             match &manifest.content {
-                ManifestContent::Index { children } => left.extend(children.iter().map(|child| child.digest.clone().into())),
+                ManifestContent::Index { children } => {
+                    left.extend(children.iter().map(|child| child.digest.clone().into()))
+                }
                 ManifestContent::Image { .. } => {
                     for blob in manifest.blobs() {
                         let stream = source.blob(repository, blob, 0).await;
-                        let stream = stream.unwrap_or_else(|error| panic!("{}:{} lacks {}: {error}", repository, seen.tag, blob.digest));
+                        let stream = stream.unwrap_or_else(|error| {
+                            panic!("{}:{} lacks {}: {error}", repository, seen.tag, blob.digest)
+                        });
                         let stream = imglife::registry::verified(stream, blob, "the target");
                         let read: Result<Vec<Bytes>, _> = stream.try_collect().await;
                         read.unwrap_or_else(|error| panic!("{}:{}: {error}", repository, seen.tag));
@@ -74,7 +96,8 @@ pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Reposito
     tags.len()
 }
 
-/// Returns every file of a layout but locks, with its content. An index is taken as the set of its entries.
+/// Returns every file of a layout but locks, with its content. An index is taken as the set of its
+/// entries.
 pub(super) fn layout_files(directory: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut files = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -85,11 +108,20 @@ pub(super) fn layout_files(directory: &Path) -> BTreeMap<String, BTreeSet<String
                 left.push(path);
                 continue;
             }
-            let name = path.strip_prefix(directory).expect("a file below it").display().to_string();
+            let name = path
+                .strip_prefix(directory)
+                .expect("a file below it")
+                .display()
+                .to_string();
             let content = std::fs::read(&path).expect("a file");
             let content = if name == "index.json" {
                 let index: serde_json::Value = serde_json::from_slice(&content).expect("JSON");
-                index["manifests"].as_array().expect("manifests").iter().map(ToString::to_string).collect()
+                index["manifests"]
+                    .as_array()
+                    .expect("manifests")
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect()
             } else {
                 BTreeSet::from([imglife::model::Digest::sha256(&content).to_string()])
             };
@@ -103,22 +135,30 @@ pub(super) fn layout_files(directory: &Path) -> BTreeMap<String, BTreeSet<String
 
 /// Runs a sync that is slowed down, and kills it. Returns whether it had not ended by itself.
 fn kill_after(world: &World, moment: Duration) -> bool {
-    let running = world.start_imglife(["-c", "slow.yaml", "sync"]).within(PATIENCE);
+    let running = world
+        .start_imglife(["-c", "slow.yaml", "sync"])
+        .within(PATIENCE);
     std::thread::sleep(moment);
     running.signal("KILL");
     running.wait().code().is_none()
 }
 
-/// Kills a run that takes `length` at the moment of this round. Returns whether it had not ended by itself.
+/// Kills a run that takes `length` at the moment of this round. Returns whether it had not ended by
+/// itself.
 fn kill(running: Running, round: u64, length: Duration) -> bool {
     std::thread::sleep(moment(round, length));
     running.signal("KILL");
     running.wait().code().is_none()
 }
 
-/// Fails the test when hardly any run was killed before it ended by itself. Short ones take now less, now more time.
+/// Fails the test when hardly any run was killed before it ended by itself. Short ones take now
+/// less, now more time.
 fn assert_some(killed: u64) {
-    assert!(5 * killed >= rounds(), "{killed} of {} were killed on the way", rounds());
+    assert!(
+        5 * killed >= rounds(),
+        "{killed} of {} were killed on the way",
+        rounds()
+    );
 }
 
 /// Returns a moment within a run that takes `length`.
@@ -130,19 +170,35 @@ fn moment(round: u64, length: Duration) -> Duration {
 async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_one_completes() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let graph = versions(12);
-    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    graph
+        .publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     let hosts = [upstream.host(), target.host()];
     let world_for = |path: &str, slowness: &str| {
-        let entries = [(format!("{}/app", upstream.host()), format!("{}/{path}", target.host()), "tag_regex: '.*'")];
+        let entries = [(
+            format!("{}/app", upstream.host()),
+            format!("{}/{path}", target.host()),
+            "tag_regex: '.*'",
+        )];
         let text = configuration(&hosts, &entries);
-        World::new().file("slow.yaml", format!("{text}{slowness}")).file("imglife.yaml", text)
+        World::new()
+            .file("slow.yaml", format!("{text}{slowness}"))
+            .file("imglife.yaml", text)
     };
-    world_for("undisturbed/app", "").imglife(["sync"]).succeeds();
+    world_for("undisturbed/app", "")
+        .imglife(["sync"])
+        .succeeds();
     let undisturbed = target.stored_tags("undisturbed/app");
     assert_eq!(undisturbed.len(), 12);
     let requests = target.requests().len();
-    let slowness = format!("hosts: {{ {:?}: {{ requests_per_second: {requests} }} }}\n", target.host());
-    let length = world_for("slow/app", &slowness).imglife(["-c", "slow.yaml", "sync"]).succeeds().elapsed;
+    let slowness = format!(
+        "hosts: {{ {:?}: {{ requests_per_second: {requests} }} }}\n",
+        target.host()
+    );
+    let length = world_for("slow/app", &slowness)
+        .imglife(["-c", "slow.yaml", "sync"])
+        .succeeds()
+        .elapsed;
     let (mut killed, mut left) = (0, BTreeSet::new());
     for round in 0..rounds() {
         let path = format!("round-{round}/app");
@@ -152,33 +208,64 @@ async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_on
         left.insert(assert_whole(&client(&target), &target.repository(&path)).await);
         world.imglife(["sync"]).succeeds();
         assert_eq!(target.stored_tags(&path), undisturbed, "round {round}");
-        graph.assert_published(&client(&target), &target.repository(&path)).await;
+        graph
+            .assert_published(&client(&target), &target.repository(&path))
+            .await;
     }
-    assert!(2 * killed >= rounds() && left.len() > 1, "{killed} of {} were killed on the way, with {left:?} tags", rounds());
+    assert!(
+        2 * killed >= rounds() && left.len() > 1,
+        "{killed} of {} were killed on the way, with {left:?} tags",
+        rounds()
+    );
 }
 
 #[tokio::test]
-async fn a_sync_to_a_layout_that_is_killed_leaves_whole_images_and_the_next_one_completes_without_leftovers() {
+async fn a_sync_to_a_layout_that_is_killed_leaves_whole_images_and_the_next_one_completes_without_leftovers()
+ {
     let upstream = Registry::plain();
     let graph = versions(20);
-    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    graph
+        .publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     let mark = upstream.mark();
-    let text = configuration(&[upstream.host()], &[(format!("{}/app", upstream.host()), "ocidir://out".to_owned(), "tag_regex: '.*'")]);
+    let text = configuration(
+        &[upstream.host()],
+        &[(
+            format!("{}/app", upstream.host()),
+            "ocidir://out".to_owned(),
+            "tag_regex: '.*'",
+        )],
+    );
     let undisturbed = World::new().file("imglife.yaml", &text);
     undisturbed.imglife(["sync"]).succeeds();
     let expected = layout_files(&undisturbed.path("out"));
     let requests = upstream.requests_since(mark).len();
-    let slow = format!("{text}hosts: {{ {:?}: {{ requests_per_second: {requests} }} }}\n", upstream.host());
-    let length = World::new().file("imglife.yaml", &slow).imglife(["sync"]).succeeds().elapsed;
+    let slow = format!(
+        "{text}hosts: {{ {:?}: {{ requests_per_second: {requests} }} }}\n",
+        upstream.host()
+    );
+    let length = World::new()
+        .file("imglife.yaml", &slow)
+        .imglife(["sync"])
+        .succeeds()
+        .elapsed;
     let (mut killed, mut left) = (0, BTreeSet::new());
     for round in 0..rounds() {
-        let world = World::new().file("slow.yaml", &slow).file("imglife.yaml", &text);
+        let world = World::new()
+            .file("slow.yaml", &slow)
+            .file("imglife.yaml", &text);
         killed += u64::from(kill_after(&world, moment(round, length)));
-        let layout = Repository::Layout { directory: world.path("out") };
+        let layout = Repository::Layout {
+            directory: world.path("out"),
+        };
         left.insert(assert_whole(&Layouts::default(), &layout).await);
         world.imglife(["sync"]).succeeds();
         assert_eq!(layout_files(&world.path("out")), expected, "round {round}");
         graph.assert_published(&Layouts::default(), &layout).await;
     }
-    assert!(2 * killed >= rounds() && left.len() > 1, "{killed} of {} were killed on the way, with {left:?} tags", rounds());
+    assert!(
+        2 * killed >= rounds() && left.len() > 1,
+        "{killed} of {} were killed on the way, with {left:?} tags",
+        rounds()
+    );
 }

@@ -1,4 +1,5 @@
-//! Registries that lie: what they say is refused by name, soon, in little memory, and costs no credential.
+//! Registries that lie: what they say is refused by name, soon, in little memory, and costs no
+//! credential.
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -17,7 +18,8 @@ use crate::support::world::Outcome;
 /// No lie may cost more time than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The most memory of a run that is lied to, in KiB. A debug build with little to do takes about a third.
+/// The most memory of a run that is lied to, in KiB. A debug build with little to do takes about a
+/// third.
 const MOST_MEMORY: u64 = 96 * 1024;
 
 /// How a run ended and how much memory it took at the most, in KiB.
@@ -26,31 +28,58 @@ struct Measured {
     peak: u64,
 }
 
-/// Runs a sync from `host` into a layout that shows everything, logged in to `host`, and checks that it neither panics nor shows
-/// its password.
+/// Runs a sync from `host` into a layout that shows everything, logged in to `host`, and checks
+/// that it neither panics nor shows its password.
 fn sync_from(host: &str, rest: &str) -> Measured {
-    sync(host, &configuration(&[host.to_owned()], &[(format!("{host}/app"), "ocidir://out".to_owned(), rest)]))
+    sync(
+        host,
+        &configuration(
+            &[host.to_owned()],
+            &[(format!("{host}/app"), "ocidir://out".to_owned(), rest)],
+        ),
+    )
 }
 
 fn sync(host: &str, text: &str) -> Measured {
-    let world =
-        World::new().variable(&variable(host, "USERNAME"), USER).variable(&variable(host, "PASSWORD"), PASSWORD).file("imglife.yaml", text);
-    let running = world.start_imglife(["--log-level", "trace", "sync"]).within(PATIENCE);
+    let world = World::new()
+        .variable(&variable(host, "USERNAME"), USER)
+        .variable(&variable(host, "PASSWORD"), PASSWORD)
+        .file("imglife.yaml", text);
+    let running = world
+        .start_imglife(["--log-level", "trace", "sync"])
+        .within(PATIENCE);
     let status = format!("/proc/{}/status", running.id());
     let mut peak = 0;
     // The high-water mark is gone with the process, so it is read while that runs.
     while let Ok(text) = std::fs::read_to_string(&status) {
-        let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else { break };
-        peak = line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(peak).max(peak);
+        let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else {
+            break;
+        };
+        peak = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
+            .unwrap_or(peak)
+            .max(peak);
         std::thread::sleep(Duration::from_millis(2));
     }
     let outcome = running.wait();
     for text in [&outcome.stdout, &outcome.stderr] {
-        assert!(!text.contains(PASSWORD) && !text.contains("panicked"), "{text}");
-        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.trim_start().starts_with("::")), "{text}");
+        assert!(
+            !text.contains(PASSWORD) && !text.contains("panicked"),
+            "{text}"
+        );
+        assert!(
+            !text.contains('\u{1b}')
+                && !text.lines().any(|line| line.trim_start().starts_with("::")),
+            "{text}"
+        );
     }
     assert!(
-        !world.path("out/index.json").exists() || !std::fs::read_to_string(world.path("out/index.json")).expect("text").contains("1.0")
+        !world.path("out/index.json").exists()
+            || !std::fs::read_to_string(world.path("out/index.json"))
+                .expect("text")
+                .contains("1.0")
     );
     Measured { outcome, peak }
 }
@@ -59,7 +88,11 @@ fn sync(host: &str, text: &str) -> Measured {
 fn fails(measured: Measured, cause: &str) {
     let Measured { outcome, peak } = measured;
     let outcome = outcome.exits(1);
-    assert!(outcome.stdout.contains(cause), "{cause:?} is not in {}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains(cause),
+        "{cause:?} is not in {}",
+        outcome.stdout
+    );
     assert!(peak < MOST_MEMORY, "{cause}: {peak} KiB");
 }
 
@@ -82,71 +115,173 @@ fn with_manifest(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) ->
 
 #[test]
 fn a_listing_without_an_end_is_broken_off() {
-    let names = |page: usize| (0..1000).map(|number| format!("1.{page}.{number}")).collect::<Vec<_>>();
-    let page_of = |asked: &Asked| asked.path.split("page=").nth(1).and_then(|text| text.parse().ok()).unwrap_or(0_usize);
+    let names = |page: usize| {
+        (0..1000)
+            .map(|number| format!("1.{page}.{number}"))
+            .collect::<Vec<_>>()
+    };
+    let page_of = |asked: &Asked| {
+        asked
+            .path
+            .split("page=")
+            .nth(1)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0_usize)
+    };
     let liar = Liar::start(move |asked| {
         let page = page_of(asked);
         let names = names(page);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        with_header(tags(&names), header::LINK, &format!("</v2/app/tags/list?page={}>; rel=\"next\"", page + 1))
+        with_header(
+            tags(&names),
+            header::LINK,
+            &format!("</v2/app/tags/list?page={}>; rel=\"next\"", page + 1),
+        )
     });
     let Measured { outcome, peak } = sync_from(&liar.host(), "tag_regex: '.*'");
     let outcome = outcome.exits(1);
-    assert!(outcome.stdout.contains("there are more than 1000000 tags"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("there are more than 1000000 tags"),
+        "{}",
+        outcome.stdout
+    );
     assert!(peak < 400 * 1024, "{peak} KiB for a million tags");
 }
 
 #[test]
 fn listings_that_are_none_are_refused_by_name() {
     let other = Liar::start(|_| tags(&["1.0"]));
-    let away = format!("<http://{}/v2/app/tags/list?last=1.0>; rel=\"next\"", other.host());
+    let away = format!(
+        "<http://{}/v2/app/tags/list?last=1.0>; rel=\"next\"",
+        other.host()
+    );
     type Answer = Box<dyn Fn(&Asked) -> Response + Send + Sync>;
-    let next = |link: String| -> Answer { Box::new(move |_| with_header(tags(&["1.0"]), header::LINK, &link)) };
-    let body = |text: &'static str| -> Answer { Box::new(move |_| typed("application/json", text)) };
+    let next = |link: String| -> Answer {
+        Box::new(move |_| with_header(tags(&["1.0"]), header::LINK, &link))
+    };
+    let body =
+        |text: &'static str| -> Answer { Box::new(move |_| typed("application/json", text)) };
     let html = "<html><body>\u{1b}[31m\n::set-output name=x::y\nPlease log in</body></html>";
     let cases: [(&str, Answer, &str); 10] = [
-        ("a loop", next("</v2/app/tags/list?n=1000>; rel=\"next\"".to_owned()), "its pages lead back to one that was read"),
-        ("another host", next(away), "the next page is said to be at another place"),
-        ("another scheme", next("<file:///etc/passwd>; rel=\"next\"".to_owned()), "the next page is said to be at another place"),
-        ("no address", next("<http://[>; rel=\"next\"".to_owned()), "the next page's address is none"),
-        ("a page without an end", Box::new(|_| typed("application/json", endless())), "the answer has more than 8388608 bytes"),
-        ("HTML", Box::new(move |_| typed("text/html", html)), "the answer is no list of tags"),
-        ("an error in HTML", Box::new(move |_| (StatusCode::NOT_IMPLEMENTED, html).into_response()), "501 Not Implemented"),
-        ("a number", body(r#"{"tags": 7}"#), "the answer is no list of tags"),
-        ("`null`", body(r#"{"tags": null}"#), "none of 0 upstream tags"),
-        ("hostile names", body(r#"{"tags": ["../../x", "$(id)", "\u001b[31m", "\n::set-output"]}"#), "none of 0 upstream tags"),
+        (
+            "a loop",
+            next("</v2/app/tags/list?n=1000>; rel=\"next\"".to_owned()),
+            "its pages lead back to one that was read",
+        ),
+        (
+            "another host",
+            next(away),
+            "the next page is said to be at another place",
+        ),
+        (
+            "another scheme",
+            next("<file:///etc/passwd>; rel=\"next\"".to_owned()),
+            "the next page is said to be at another place",
+        ),
+        (
+            "no address",
+            next("<http://[>; rel=\"next\"".to_owned()),
+            "the next page's address is none",
+        ),
+        (
+            "a page without an end",
+            Box::new(|_| typed("application/json", endless())),
+            "the answer has more than 8388608 bytes",
+        ),
+        (
+            "HTML",
+            Box::new(move |_| typed("text/html", html)),
+            "the answer is no list of tags",
+        ),
+        (
+            "an error in HTML",
+            Box::new(move |_| (StatusCode::NOT_IMPLEMENTED, html).into_response()),
+            "501 Not Implemented",
+        ),
+        (
+            "a number",
+            body(r#"{"tags": 7}"#),
+            "the answer is no list of tags",
+        ),
+        (
+            "`null`",
+            body(r#"{"tags": null}"#),
+            "none of 0 upstream tags",
+        ),
+        (
+            "hostile names",
+            body(r#"{"tags": ["../../x", "$(id)", "\u001b[31m", "\n::set-output"]}"#),
+            "none of 0 upstream tags",
+        ),
     ];
     for (what, answer, cause) in cases {
         let liar = Liar::start(answer);
         println!("{what}");
         fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
-        assert!(liar.asked().len() < 10, "{what}: {} requests", liar.asked().len());
+        assert!(
+            liar.asked().len() < 10,
+            "{what}: {} requests",
+            liar.asked().len()
+        );
     }
-    assert!(other.asked().is_empty(), "no page is read from another host");
+    assert!(
+        other.asked().is_empty(),
+        "no page is read from another host"
+    );
 }
 
 #[test]
 fn manifests_that_are_none_are_refused_by_name() {
     for (content, cause) in refused_manifests() {
         // One that is too large is not even read to its end.
-        let cause = if cause.contains("are not read") { "the answer has more than 4194304 bytes" } else { cause };
-        let liar = with_manifest(move |_| typed(&content.descriptor.media_type, content.bytes.clone()));
+        let cause = if cause.contains("are not read") {
+            "the answer has more than 4194304 bytes"
+        } else {
+            cause
+        };
+        let liar =
+            with_manifest(move |_| typed(&content.descriptor.media_type, content.bytes.clone()));
         fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
     }
     let index = |text: &'static str| with_manifest(move |_| typed(media_type::OCI_INDEX, text));
     let lie = Digest::sha256(b"something else");
-    let stated = move || with_header(typed(media_type::OCI_INDEX, "{}"), HeaderName::from_static("docker-content-digest"), lie.as_str());
+    let stated = move || {
+        with_header(
+            typed(media_type::OCI_INDEX, "{}"),
+            HeaderName::from_static("docker-content-digest"),
+            lie.as_str(),
+        )
+    };
     for (liar, cause) in [
-        (with_manifest(move |_| stated()), "its bytes have the digest"),
-        (with_manifest(|_| typed("text/html", "<html>Please log in</html>")), "cannot read manifest app:1.0"),
-        (with_manifest(|_| typed(media_type::OCI_INDEX, endless())), "the answer has more than 4194304 bytes"),
-        (index("null"), "cannot read manifest app:1.0"),
         (
-            index(r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:../../x","size":1}]}"#),
+            with_manifest(move |_| stated()),
+            "its bytes have the digest",
+        ),
+        (
+            with_manifest(|_| typed("text/html", "<html>Please log in</html>")),
             "cannot read manifest app:1.0",
         ),
-        (index(r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"md5:00","size":-1}]}"#), "cannot read manifest app:1.0"),
-        (with_manifest(|_| typed(media_type::OCI_INDEX, "[".repeat(1_000_000))), "cannot read manifest app:1.0"),
+        (
+            with_manifest(|_| typed(media_type::OCI_INDEX, endless())),
+            "the answer has more than 4194304 bytes",
+        ),
+        (index("null"), "cannot read manifest app:1.0"),
+        (
+            index(
+                r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:../../x","size":1}]}"#,
+            ),
+            "cannot read manifest app:1.0",
+        ),
+        (
+            index(
+                r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"md5:00","size":-1}]}"#,
+            ),
+            "cannot read manifest app:1.0",
+        ),
+        (
+            with_manifest(|_| typed(media_type::OCI_INDEX, "[".repeat(1_000_000))),
+            "cannot read manifest app:1.0",
+        ),
     ] {
         fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
     }
@@ -156,12 +291,21 @@ fn manifests_that_are_none_are_refused_by_name() {
 fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'static) -> Liar {
     Liar::start(move |asked| {
         let last = asked.path.rsplit('/').next().unwrap_or_default();
-        let tag = graph.tags.iter().find(|(tag, _)| tag.as_str() == last).map(|(_, descriptor)| &descriptor.digest);
+        let tag = graph
+            .tags
+            .iter()
+            .find(|(tag, _)| tag.as_str() == last)
+            .map(|(_, descriptor)| &descriptor.digest);
         let digest = last.parse().ok();
-        let manifest = graph.manifests.iter().find(|content| Some(&content.descriptor.digest) == tag.or(digest.as_ref()));
+        let manifest = graph
+            .manifests
+            .iter()
+            .find(|content| Some(&content.descriptor.digest) == tag.or(digest.as_ref()));
         match (is_listing(asked), manifest, digest) {
             (true, _, _) => tags(&["1.0"]),
-            (_, Some(content), _) if asked.path.contains("/manifests/") => typed(&content.descriptor.media_type, content.bytes.clone()),
+            (_, Some(content), _) if asked.path.contains("/manifests/") => {
+                typed(&content.descriptor.media_type, content.bytes.clone())
+            }
             (_, _, Some(digest)) if asked.path.contains("/blobs/") => blob(&digest),
             _ => absent(),
         }
@@ -173,13 +317,22 @@ fn indexes_without_an_end_are_left_after_a_few() {
     let mut deep = too_deep();
     deep.tags[0].0 = "1.0".parse().expect("a tag");
     let liar = serving(deep, |_| absent());
-    fails(sync_from(&liar.host(), "tag_regex: '.*'"), "indexes are nested deeper than 4");
+    fails(
+        sync_from(&liar.host(), "tag_regex: '.*'"),
+        "indexes are nested deeper than 4",
+    );
     assert!(liar.asked().len() < 20);
-    // A digest cannot be part of what it is of, so an index that claims to hold itself serves other bytes than it says.
+    // A digest cannot be part of what it is of, so an index that claims to hold itself serves other
+    // bytes than it says.
     let itself = Descriptor::new(media_type::OCI_INDEX, Digest::sha256(b"itself"), 400);
-    let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [itself] }).to_string();
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [itself] })
+            .to_string();
     let liar = with_manifest(move |_| typed(media_type::OCI_INDEX, index.clone()));
-    fails(sync_from(&liar.host(), "tag_regex: '.*'"), "its bytes have the digest");
+    fails(
+        sync_from(&liar.host(), "tag_regex: '.*'"),
+        "its bytes have the digest",
+    );
     assert!(liar.asked().len() < 20);
 }
 
@@ -192,14 +345,19 @@ fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
         let index = graph.index(Flavour::Oci, &[child]);
         graph.tag("1.0", &index);
         let config = graph.blobs[0].clone();
-        serving(graph, move |digest| match *digest == config.descriptor.digest {
-            true => typed("application/octet-stream", config.bytes.clone()),
-            false => typed("application/octet-stream", endless()),
+        serving(graph, move |digest| {
+            match *digest == config.descriptor.digest {
+                true => typed("application/octet-stream", config.bytes.clone()),
+                false => typed("application/octet-stream", endless()),
+            }
         })
     };
     for size in [1_000_000, (1 << 30) - 1] {
         let liar = with_layer(size);
-        fails(sync_from(&liar.host(), "tag_regex: '.*'"), &format!("it has more than the {size} bytes that its descriptor says"));
+        fails(
+            sync_from(&liar.host(), "tag_regex: '.*'"),
+            &format!("it has more than the {size} bytes that its descriptor says"),
+        );
     }
 }
 
@@ -208,10 +366,19 @@ fn an_image_that_claims_more_than_there_is_fails_for_that() {
     let graph = image("1.0", 100_000);
     let layers = graph.blobs.clone();
     let short = serving(graph, move |digest| {
-        let blob = layers.iter().find(|blob| blob.descriptor.digest == *digest).expect("a blob of the graph");
-        typed("application/octet-stream", blob.bytes.slice(..blob.bytes.len() / 2))
+        let blob = layers
+            .iter()
+            .find(|blob| blob.descriptor.digest == *digest)
+            .expect("a blob of the graph");
+        typed(
+            "application/octet-stream",
+            blob.bytes.slice(..blob.bytes.len() / 2),
+        )
     });
-    fails(sync_from(&short.host(), "tag_regex: '.*'"), "it ended after");
+    fails(
+        sync_from(&short.host(), "tag_regex: '.*'"),
+        "it ended after",
+    );
 }
 
 #[test]
@@ -227,41 +394,93 @@ fn a_header_without_measure_is_an_error_in_bounded_time() {
     std::thread::scope(|threads| {
         for challenge in challenges {
             threads.spawn(move || {
-                let liar =
-                    Liar::start(move |_| with_header(StatusCode::UNAUTHORIZED.into_response(), header::WWW_AUTHENTICATE, &challenge));
-                fails(sync_from(&liar.host(), "tag_regex: '.*'"), "cannot list the tags of app");
+                let liar = Liar::start(move |_| {
+                    with_header(
+                        StatusCode::UNAUTHORIZED.into_response(),
+                        header::WWW_AUTHENTICATE,
+                        &challenge,
+                    )
+                });
+                fails(
+                    sync_from(&liar.host(), "tag_regex: '.*'"),
+                    "cannot list the tags of app",
+                );
             });
         }
     });
-    let liar = Liar::start(|_| with_header(tags(&["1.0"]), header::LINK, &"</a>; rel=x, ".repeat(10_000)));
+    let liar = Liar::start(|_| {
+        with_header(
+            tags(&["1.0"]),
+            header::LINK,
+            &"</a>; rel=x, ".repeat(10_000),
+        )
+    });
     sync_from(&liar.host(), "tag_regex: '.*'").outcome.exits(1);
 }
 
 #[tokio::test]
 async fn a_secure_registry_cannot_send_a_password_to_a_token_server_over_plain_http() {
-    let registry = Registry::builder().tls().tokens(TokenRules::default()).start();
+    let registry = Registry::builder()
+        .tls()
+        .tokens(TokenRules::default())
+        .start();
     let host = registry.host();
-    let text = configuration(&[], &[(format!("{host}/app"), "ocidir://out".to_owned(), "tag_regex: '.*'")]);
-    let text = format!("{text}hosts: {{ {host:?}: {{ ca_file: {:?} }} }}\n", registry.ca_file());
-    let measured = tokio::task::spawn_blocking(move || sync(&host, &text)).await.expect("a run");
+    let text = configuration(
+        &[],
+        &[(
+            format!("{host}/app"),
+            "ocidir://out".to_owned(),
+            "tag_regex: '.*'",
+        )],
+    );
+    let text = format!(
+        "{text}hosts: {{ {host:?}: {{ ca_file: {:?} }} }}\n",
+        registry.ca_file()
+    );
+    let measured = tokio::task::spawn_blocking(move || sync(&host, &text))
+        .await
+        .expect("a run");
     fails(measured, "a token server must be https");
-    assert!(registry.tokens().requests().is_empty(), "{:?}", registry.tokens().requests());
+    assert!(
+        registry.tokens().requests().is_empty(),
+        "{:?}",
+        registry.tokens().requests()
+    );
 }
 
 #[test]
 fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
     let thief = Liar::start(|_| typed("application/json", r#"{"token":"stolen"}"#));
     let honest = Liar::start(|_| typed("application/json", r#"{"token":"first"}"#));
-    let (first, second) = [&honest, &thief].map(|server| format!("Bearer realm=\"http://{}/token\",service=\"s\"", server.host())).into();
+    let (first, second) = [&honest, &thief]
+        .map(|server| {
+            format!(
+                "Bearer realm=\"http://{}/token\",service=\"s\"",
+                server.host()
+            )
+        })
+        .into();
     let liar = Liar::start(move |asked| {
         let realm = if is_listing(asked) { &first } else { &second };
         match asked.headers.contains_key(header::AUTHORIZATION) && is_listing(asked) {
             true => tags(&["1.0"]),
-            false => with_header(StatusCode::UNAUTHORIZED.into_response(), header::WWW_AUTHENTICATE, realm),
+            false => with_header(
+                StatusCode::UNAUTHORIZED.into_response(),
+                header::WWW_AUTHENTICATE,
+                realm,
+            ),
         }
     });
-    fails(sync_from(&liar.host(), "tag_regex: '.*'"), "it is not the token server that the host named before");
-    assert!(honest.asked().iter().any(|asked| asked.headers.contains_key(header::AUTHORIZATION)));
+    fails(
+        sync_from(&liar.host(), "tag_regex: '.*'"),
+        "it is not the token server that the host named before",
+    );
+    assert!(
+        honest
+            .asked()
+            .iter()
+            .any(|asked| asked.headers.contains_key(header::AUTHORIZATION))
+    );
     assert!(thief.asked().is_empty(), "{:?}", thief.asked());
 }
 
@@ -269,16 +488,43 @@ fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
 fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
     type Answer = fn() -> Response;
     let cases: [(Answer, &str); 5] = [
-        (|| typed("text/html", "<html>Please log in</html>"), "the token server's answer is not of the known form"),
-        (|| typed("application/json", r#"{"token":"a\nb: c"}"#), "the token server's token cannot be sent"),
-        (|| typed("application/json", "{}"), "the token server's answer has no token"),
-        (|| typed("application/json", endless()), "the answer has more than 1048576 bytes"),
-        (|| (StatusCode::FOUND, [(header::LOCATION, "file:///etc/passwd")]).into_response(), "it is neither http nor https"),
+        (
+            || typed("text/html", "<html>Please log in</html>"),
+            "the token server's answer is not of the known form",
+        ),
+        (
+            || typed("application/json", r#"{"token":"a\nb: c"}"#),
+            "the token server's token cannot be sent",
+        ),
+        (
+            || typed("application/json", "{}"),
+            "the token server's answer has no token",
+        ),
+        (
+            || typed("application/json", endless()),
+            "the answer has more than 1048576 bytes",
+        ),
+        (
+            || {
+                (
+                    StatusCode::FOUND,
+                    [(header::LOCATION, "file:///etc/passwd")],
+                )
+                    .into_response()
+            },
+            "it is neither http nor https",
+        ),
     ];
     for (answer, cause) in cases {
         let server = Liar::start(move |_| answer());
         let challenge = format!("Bearer realm=\"http://{}/token\"", server.host());
-        let liar = Liar::start(move |_| with_header(StatusCode::UNAUTHORIZED.into_response(), header::WWW_AUTHENTICATE, &challenge));
+        let liar = Liar::start(move |_| {
+            with_header(
+                StatusCode::UNAUTHORIZED.into_response(),
+                header::WWW_AUTHENTICATE,
+                &challenge,
+            )
+        });
         fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
     }
 }
@@ -287,29 +533,49 @@ fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
 async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
     let upstream = Registry::plain();
     let graph = image("1.0", 10_000);
-    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    graph
+        .publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     let other = Liar::start(|_| StatusCode::CREATED.into_response());
     let location = format!("http://{}/upload", other.host());
     let target = Liar::start(move |asked| match asked.method.as_str() {
-        _ if !asked.headers.contains_key(header::AUTHORIZATION) => {
-            with_header(StatusCode::UNAUTHORIZED.into_response(), header::WWW_AUTHENTICATE, "Basic realm=\"x\"")
-        }
+        _ if !asked.headers.contains_key(header::AUTHORIZATION) => with_header(
+            StatusCode::UNAUTHORIZED.into_response(),
+            header::WWW_AUTHENTICATE,
+            "Basic realm=\"x\"",
+        ),
         "POST" => (StatusCode::ACCEPTED, [(header::LOCATION, location.clone())]).into_response(),
         "PUT" => StatusCode::CREATED.into_response(),
         _ => absent(),
     });
     let hosts = [upstream.host(), target.host(), other.host()];
     let host = target.host();
-    let entry = (format!("{}/app", upstream.host()), format!("{host}/app"), "tag_regex: '.*'");
-    let (strict, text) = (configuration(&hosts[..2], std::slice::from_ref(&entry)), configuration(&hosts, &[entry]));
+    let entry = (
+        format!("{}/app", upstream.host()),
+        format!("{host}/app"),
+        "tag_regex: '.*'",
+    );
+    let (strict, text) = (
+        configuration(&hosts[..2], std::slice::from_ref(&entry)),
+        configuration(&hosts, &[entry]),
+    );
     let run = |text: String| {
         let host = host.clone();
         tokio::task::spawn_blocking(move || sync(&host, &text))
     };
-    fails(run(strict).await.expect("a run"), "which is not followed: it is plain HTTP");
+    fails(
+        run(strict).await.expect("a run"),
+        "which is not followed: it is plain HTTP",
+    );
     assert!(other.asked().is_empty());
     run(text).await.expect("a run").outcome.succeeds();
-    assert!(!other.asked().is_empty() && other.asked().iter().all(|asked| !asked.headers.contains_key(header::AUTHORIZATION)));
+    assert!(
+        !other.asked().is_empty()
+            && other
+                .asked()
+                .iter()
+                .all(|asked| !asked.headers.contains_key(header::AUTHORIZATION))
+    );
 }
 
 #[tokio::test]
@@ -324,20 +590,46 @@ async fn nothing_is_asked_for_compressed_nor_unpacked_on_the_way() {
     graph.tag("1.0", &child);
     let blobs = graph.blobs.clone();
     let liar = serving(graph.clone(), move |digest| {
-        let blob = blobs.iter().find(|blob| blob.descriptor.digest == *digest).expect("a blob of the graph");
-        with_header(typed("application/octet-stream", blob.bytes.clone()), header::CONTENT_ENCODING, "gzip")
+        let blob = blobs
+            .iter()
+            .find(|blob| blob.descriptor.digest == *digest)
+            .expect("a blob of the graph");
+        with_header(
+            typed("application/octet-stream", blob.bytes.clone()),
+            header::CONTENT_ENCODING,
+            "gzip",
+        )
     });
     let target = Registry::plain();
-    let entry = (format!("{}/app", liar.host()), format!("{}/app", target.host()), "tag_regex: '.*'");
+    let entry = (
+        format!("{}/app", liar.host()),
+        format!("{}/app", target.host()),
+        "tag_regex: '.*'",
+    );
     let text = configuration(&[liar.host(), target.host()], &[entry]);
     let host = liar.host();
-    let measured = tokio::task::spawn_blocking(move || sync(&host, &text)).await.expect("a run");
+    let measured = tokio::task::spawn_blocking(move || sync(&host, &text))
+        .await
+        .expect("a run");
     measured.outcome.succeeds();
-    graph.manifests.retain(|content| content.descriptor.digest == child.digest);
-    graph.blobs.retain(|blob| target.stored(&blob.descriptor.digest).exists());
+    graph
+        .manifests
+        .retain(|content| content.descriptor.digest == child.digest);
+    graph
+        .blobs
+        .retain(|blob| target.stored(&blob.descriptor.digest).exists());
     assert_eq!(graph.blobs.len(), 2);
-    graph.assert_published(&client(&target), &target.repository("app")).await;
+    graph
+        .assert_published(&client(&target), &target.repository("app"))
+        .await;
     for asked in liar.asked() {
-        assert_eq!(asked.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()), Some("identity"), "{asked:?}");
+        assert_eq!(
+            asked
+                .headers
+                .get(header::ACCEPT_ENCODING)
+                .and_then(|value| value.to_str().ok()),
+            Some("identity"),
+            "{asked:?}"
+        );
     }
 }

@@ -1,15 +1,19 @@
-//! Two runs at once on the same target, data and report. Of builds, records, branches and clean-ups there are more beside their other tests.
+//! Two runs at once on the same target, data and report. Of builds, records, branches and clean-ups
+//! there are more beside their other tests.
 
 use imglife::model::Repository;
 use imglife::registry::layout::Layouts;
 
 use super::kills::{assert_whole, layout_files};
-use super::{Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, image, noise};
+use super::{
+    Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, image, noise,
+};
 use crate::eol::{configuration as tracking, count, data, thirty};
 use crate::status::small_world;
 use crate::support::world::Running;
 
-/// Returns small images with tags that begin with `name`, which share a layer with those of every other name.
+/// Returns small images with tags that begin with `name`, which share a layer with those of every
+/// other name.
 fn tags(name: &str, count: u64) -> Graph {
     let mut graph = Graph::default();
     let base = graph.blob(LAYER_TYPE, noise(0, 200_000));
@@ -26,17 +30,28 @@ fn tags(name: &str, count: u64) -> Graph {
 async fn two_runs_of_the_same_entries_lose_no_tag() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let graph = tags("a", 12);
-    graph.publish(&client(&upstream), &upstream.repository("app")).await;
+    graph
+        .publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     for round in 0..3 {
         let path = format!("round-{round}/app");
-        let entries = [(format!("{}/app", upstream.host()), format!("{}/{path}", target.host()), "tag_regex: '.*'")];
-        let world = World::new().file("imglife.yaml", configuration(&[upstream.host(), target.host()], &entries));
+        let entries = [(
+            format!("{}/app", upstream.host()),
+            format!("{}/{path}", target.host()),
+            "tag_regex: '.*'",
+        )];
+        let world = World::new().file(
+            "imglife.yaml",
+            configuration(&[upstream.host(), target.host()], &entries),
+        );
         let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(PATIENCE));
         for outcome in runs.map(Running::wait) {
             assert_eq!(outcome.code(), Some(0), "{outcome:?}");
         }
         world.imglife(["sync"]).succeeds();
-        graph.assert_published(&client(&target), &target.repository(&path)).await;
+        graph
+            .assert_published(&client(&target), &target.repository(&path))
+            .await;
         assert_eq!(target.stored_tags(&path).len(), 12);
     }
 }
@@ -45,18 +60,28 @@ async fn two_runs_of_the_same_entries_lose_no_tag() {
 async fn two_runs_that_replace_the_same_tag_leave_the_new_image() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let (old, new) = (image("1.0", 1_000), image("1.0", 300_000));
-    new.publish(&client(&upstream), &upstream.repository("app")).await;
+    new.publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     for round in 0..3 {
         let path = format!("round-{round}/app");
-        old.publish(&client(&target), &target.repository(&path)).await;
-        let entries = [(format!("{}/app", upstream.host()), format!("{}/{path}", target.host()), "tag: '1.0', check_digest: true")];
-        let world = World::new().file("imglife.yaml", configuration(&[upstream.host(), target.host()], &entries));
+        old.publish(&client(&target), &target.repository(&path))
+            .await;
+        let entries = [(
+            format!("{}/app", upstream.host()),
+            format!("{}/{path}", target.host()),
+            "tag: '1.0', check_digest: true",
+        )];
+        let world = World::new().file(
+            "imglife.yaml",
+            configuration(&[upstream.host(), target.host()], &entries),
+        );
         let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(PATIENCE));
         for outcome in runs.map(Running::wait) {
             assert_eq!(outcome.code(), Some(0), "{outcome:?}");
         }
         world.imglife(["sync"]).succeeds();
-        new.assert_published(&client(&target), &target.repository(&path)).await;
+        new.assert_published(&client(&target), &target.repository(&path))
+            .await;
     }
 }
 
@@ -67,7 +92,11 @@ async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
     a.publish(&client(&one), &one.repository("app")).await;
     b.publish(&client(&other), &other.repository("app")).await;
     let text = |upstream: &Registry, target: &str| {
-        let entries = [(format!("{}/app", upstream.host()), target.to_owned(), "tag_regex: '.*'")];
+        let entries = [(
+            format!("{}/app", upstream.host()),
+            target.to_owned(),
+            "tag_regex: '.*'",
+        )];
         configuration(&[upstream.host()], &entries)
     };
     let world = World::new()
@@ -75,11 +104,14 @@ async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
         .file("other.yaml", text(&other, "ocidir://out"))
         .file("one-after.yaml", text(&one, "ocidir://after"))
         .file("other-after.yaml", text(&other, "ocidir://after"));
-    let runs = ["one.yaml", "other.yaml"].map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
+    let runs = ["one.yaml", "other.yaml"]
+        .map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
     for run in runs {
         run.wait().succeeds();
     }
-    let layout = Repository::Layout { directory: world.path("out") };
+    let layout = Repository::Layout {
+        directory: world.path("out"),
+    };
     for graph in [&a, &b] {
         graph.assert_published(&Layouts::default(), &layout).await;
     }
@@ -87,7 +119,11 @@ async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
     for file in ["one-after.yaml", "other-after.yaml"] {
         world.imglife(["-c", file, "sync"]).succeeds();
     }
-    assert_eq!(layout_files(&world.path("out")), layout_files(&world.path("after")), "the same as one after the other");
+    assert_eq!(
+        layout_files(&world.path("out")),
+        layout_files(&world.path("after")),
+        "the same as one after the other"
+    );
 }
 
 #[tokio::test]
@@ -97,28 +133,51 @@ async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
     a.publish(&client(&one), &one.repository("app")).await;
     b.publish(&client(&other), &other.repository("app")).await;
     let text = |upstream: &Registry| {
-        let entries = [(format!("{}/app", upstream.host()), "ocidir://out".to_owned(), "tag_regex: '.*'")];
+        let entries = [(
+            format!("{}/app", upstream.host()),
+            "ocidir://out".to_owned(),
+            "tag_regex: '.*'",
+        )];
         let text = configuration(&[upstream.host()], &entries);
-        format!("{text}hosts: {{ {:?}: {{ requests_per_second: 150 }} }}\n", upstream.host())
+        format!(
+            "{text}hosts: {{ {:?}: {{ requests_per_second: 150 }} }}\n",
+            upstream.host()
+        )
     };
-    let world = World::new().file("one.yaml", text(&one)).file("other.yaml", text(&other));
-    let [first, second] = ["one.yaml", "other.yaml"].map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
+    let world = World::new()
+        .file("one.yaml", text(&one))
+        .file("other.yaml", text(&other));
+    let [first, second] = ["one.yaml", "other.yaml"]
+        .map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
     std::thread::sleep(super::Duration::from_millis(250));
     first.signal("KILL");
     first.wait();
     second.wait().succeeds();
-    let layout = Repository::Layout { directory: world.path("out") };
+    let layout = Repository::Layout {
+        directory: world.path("out"),
+    };
     b.assert_published(&Layouts::default(), &layout).await;
     assert_whole(&Layouts::default(), &layout).await;
     world.imglife(["-c", "one.yaml", "sync"]).succeeds();
     a.assert_published(&Layouts::default(), &layout).await;
-    assert!(layout_files(&world.path("out")).keys().all(|name| !name.starts_with(".imglife")), "nothing is left over");
+    assert!(
+        layout_files(&world.path("out"))
+            .keys()
+            .all(|name| !name.starts_with(".imglife")),
+        "nothing is left over"
+    );
 }
 
 #[test]
 fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
     let (api, names) = thirty();
-    let config = tracking(&api, &names.iter().map(|name| (name.as_str(), "1.10.4")).collect::<Vec<_>>());
+    let config = tracking(
+        &api,
+        &names
+            .iter()
+            .map(|name| (name.as_str(), "1.10.4"))
+            .collect::<Vec<_>>(),
+    );
     let world = World::new().file("imglife.yaml", &config);
     let at_once = |world: &World, arguments: &[&str]| {
         let runs = [(); 3].map(|()| world.start_with(arguments).within(PATIENCE));
@@ -133,10 +192,21 @@ fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
     assert_eq!(whole.lines().filter(|line| line.ends_with(':')).count(), 30);
 
     let packages = config.replacen("lifecycle: {", "lifecycle: { eol_target: pkgregistry,", 1);
-    let world = World::new().file("imglife.yaml", format!("registry: {{ provider: file, path: records }}\n{packages}"));
+    let world = World::new().file(
+        "imglife.yaml",
+        format!("registry: {{ provider: file, path: records }}\n{packages}"),
+    );
     at_once(&world, &["eol", "update"]);
     // What two wrote at the same time counts once, and goes when something new is written.
-    assert_eq!(world.imglife(["eol", "list"]).succeeds().stdout.matches("product-30 ").count(), 1);
+    assert_eq!(
+        world
+            .imglife(["eol", "list"])
+            .succeeds()
+            .stdout
+            .matches("product-30 ")
+            .count(),
+        1
+    );
     api.product("product-7", &[("1.10", Some("2031-01-31"))]);
     world.imglife(["eol", "update"]).succeeds();
     assert_eq!(count(&world.path("records")), 1);
@@ -144,7 +214,10 @@ fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
 
 #[test]
 fn reports_into_the_same_file_at_once_leave_one_whole_page_and_what_people_wrote() {
-    let world = small_world().file("README.md", "# Ours\n\n<!-- imglife:begin -->\nold\n<!-- imglife:end -->\nfoot\n");
+    let world = small_world().file(
+        "README.md",
+        "# Ours\n\n<!-- imglife:begin -->\nold\n<!-- imglife:end -->\nfoot\n",
+    );
     let arguments = ["status", "--publish", "--output", "README.md"];
     for _ in 0..3 {
         let runs = [(); 3].map(|()| world.start_imglife(arguments).within(PATIENCE));
@@ -153,7 +226,23 @@ fn reports_into_the_same_file_at_once_leave_one_whole_page_and_what_people_wrote
         }
     }
     let page = std::fs::read_to_string(world.path("README.md")).expect("a file");
-    assert!(page.starts_with("# Ours\n\n<!-- imglife:begin -->\n## ") && page.ends_with("\n<!-- imglife:end -->\nfoot\n"), "{page}");
-    assert!(world.imglife(arguments).succeeds().stdout.contains("README.md   unchanged\n"));
-    assert!(world.imglife(["latest", "alpine"]).succeeds().stdout.ends_with("bases/alpine:3.21.3-core1.0.0\n"));
+    assert!(
+        page.starts_with("# Ours\n\n<!-- imglife:begin -->\n## ")
+            && page.ends_with("\n<!-- imglife:end -->\nfoot\n"),
+        "{page}"
+    );
+    assert!(
+        world
+            .imglife(arguments)
+            .succeeds()
+            .stdout
+            .contains("README.md   unchanged\n")
+    );
+    assert!(
+        world
+            .imglife(["latest", "alpine"])
+            .succeeds()
+            .stdout
+            .ends_with("bases/alpine:3.21.3-core1.0.0\n")
+    );
 }

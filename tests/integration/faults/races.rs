@@ -3,17 +3,26 @@
 use imglife::model::{Digest, Tag};
 use imglife::registry::ImageSource as _;
 
-use super::{Duration, Fault, Flavour, Graph, PATIENCE, Proxy, Registry, Rule, World, client, configuration, noise};
+use super::{
+    Duration, Fault, Flavour, Graph, PATIENCE, Proxy, Registry, Rule, World, client, configuration,
+    noise,
+};
 use crate::support::proxy::ALWAYS;
 
 /// Waits until the proxy was asked for something whose path has this in it.
 async fn is_asked(proxy: &Proxy, method: &str, part: &str) {
     let asked = async {
-        while !proxy.seen().iter().any(|seen| seen.method == method && seen.path.contains(part)) {
+        while !proxy
+            .seen()
+            .iter()
+            .any(|seen| seen.method == method && seen.path.contains(part))
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("never asked: {method} {part}"));
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| panic!("never asked: {method} {part}"));
 }
 
 fn small(names: &[&str]) -> Graph {
@@ -27,27 +36,63 @@ fn small(names: &[&str]) -> Graph {
 
 async fn named(registry: &Registry, path: &str, tag: &str) -> Option<Digest> {
     let tag: Tag = tag.parse().expect("a tag");
-    client(registry).resolve(&registry.repository(path), &tag.into()).await.expect("an answer").map(|found| found.digest)
+    client(registry)
+        .resolve(&registry.repository(path), &tag.into())
+        .await
+        .expect("an answer")
+        .map(|found| found.digest)
 }
 
-const REGISTER: [&str; 9] = ["register", "--image", "r.example/apps/a:1", "--platform", "linux/amd64", "--revision", "r", "--project", "p"];
+const REGISTER: [&str; 9] = [
+    "register",
+    "--image",
+    "r.example/apps/a:1",
+    "--platform",
+    "linux/amd64",
+    "--revision",
+    "r",
+    "--project",
+    "p",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_base_that_is_registered_while_cleanup_looks_stays() {
     let registry = Registry::plain();
-    small(&["1.0", "2.0", "3.0", "9.0"]).publish(&client(&registry), &registry.repository("app")).await;
+    small(&["1.0", "2.0", "3.0", "9.0"])
+        .publish(&client(&registry), &registry.repository("app"))
+        .await;
     let slow = Fault::Drip(64, Duration::from_millis(200));
-    let proxy = Proxy::start(registry.host(), vec![Rule::new("GET", "/manifests/3.0", ALWAYS, slow)]);
+    let proxy = Proxy::start(
+        registry.host(),
+        vec![Rule::new("GET", "/manifests/3.0", ALWAYS, slow)],
+    );
     let at = format!("{}/app", proxy.host());
-    let text = configuration(&[proxy.host()], &[("up.example/a".to_owned(), at.clone(), "tag: '9.0'")]);
+    let text = configuration(
+        &[proxy.host()],
+        &[("up.example/a".to_owned(), at.clone(), "tag: '9.0'")],
+    );
     let rules = "retention: { keep_last: 1, max_delete_percent: 90 }\n";
     let world = World::new().file("imglife.yaml", text + rules);
     let cleanup = world.start_imglife(["cleanup"]);
     is_asked(&proxy, "GET", "/manifests/3.0").await;
-    world.imglife_with(&[&REGISTER[..], &["--base", &format!("{at}:2.0")]].concat()).succeeds();
+    world
+        .imglife_with(&[&REGISTER[..], &["--base", &format!("{at}:2.0")]].concat())
+        .succeeds();
     let outcome = cleanup.wait().succeeds();
-    assert!(outcome.stdout.contains("base of r.example/apps/a:1"), "{}", outcome.stdout);
-    assert_eq!((named(&registry, "app", "1.0").await, named(&registry, "app", "3.0").await), (None, None), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("base of r.example/apps/a:1"),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!(
+        (
+            named(&registry, "app", "1.0").await,
+            named(&registry, "app", "3.0").await
+        ),
+        (None, None),
+        "{}",
+        outcome.stdout
+    );
     assert!(named(&registry, "app", "2.0").await.is_some());
 }
 
@@ -56,30 +101,67 @@ async fn a_tag_that_somebody_moves_while_its_image_is_copied_is_left_alone() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let mut new = Graph::default();
     for name in ["moved", "missing"] {
-        let layer = new.blob("application/vnd.oci.image.layer.v1.tar+gzip", noise(name.len() as u64, 60_000));
+        let layer = new.blob(
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            noise(name.len() as u64, 60_000),
+        );
         let image = new.image(Flavour::Oci, "linux/amd64", &[layer]);
         new.tag(name, &image);
     }
-    new.publish(&client(&upstream), &upstream.repository("app")).await;
+    new.publish(&client(&upstream), &upstream.repository("app"))
+        .await;
     let (store, at) = (client(&target), target.repository("app"));
     let mut old = small(&["old", "theirs"]);
     old.tags = vec![("moved".parse().expect("a tag"), old.tags[0].1.clone())];
     old.publish(&store, &at).await;
     let slow = Fault::Drip(10_000, Duration::from_millis(1_000));
-    let proxy = Proxy::start(upstream.host(), vec![Rule::new("GET", "/blobs/", ALWAYS, slow)]);
-    let entries = [(format!("{}/app", proxy.host()), at.to_string(), "tag_regex: 'm.*', check_digest: true")];
-    let world = World::new().file("imglife.yaml", configuration(&[proxy.host(), target.host()], &entries));
+    let proxy = Proxy::start(
+        upstream.host(),
+        vec![Rule::new("GET", "/blobs/", ALWAYS, slow)],
+    );
+    let entries = [(
+        format!("{}/app", proxy.host()),
+        at.to_string(),
+        "tag_regex: 'm.*', check_digest: true",
+    )];
+    let world = World::new().file(
+        "imglife.yaml",
+        configuration(&[proxy.host(), target.host()], &entries),
+    );
     let sync = world.start_imglife(["sync"]);
     is_asked(&proxy, "GET", "/blobs/").await;
     let mut theirs = small(&["old", "theirs"]);
     let own = theirs.tags[1].1.clone();
-    theirs.tags = ["moved", "missing"].map(|name| (name.parse().expect("a tag"), own.clone())).to_vec();
+    theirs.tags = ["moved", "missing"]
+        .map(|name| (name.parse().expect("a tag"), own.clone()))
+        .to_vec();
     theirs.publish(&store, &at).await;
     let outcome = sync.wait().exits(1);
     for name in ["moved", "missing"] {
-        assert_eq!(named(&target, "app", name).await.as_ref(), Some(&own.digest), "{}", outcome.stdout);
+        assert_eq!(
+            named(&target, "app", name).await.as_ref(),
+            Some(&own.digest),
+            "{}",
+            outcome.stdout
+        );
     }
-    assert!(outcome.stdout.contains("moved changed since it was looked at, from sha256:"), "{}", outcome.stdout);
-    assert!(outcome.stdout.contains("missing changed since it was looked at, from nothing"), "{}", outcome.stdout);
-    assert!(outcome.stdout.contains("run sync again"), "{}", outcome.stdout);
+    assert!(
+        outcome
+            .stdout
+            .contains("moved changed since it was looked at, from sha256:"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(
+        outcome
+            .stdout
+            .contains("missing changed since it was looked at, from nothing"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(
+        outcome.stdout.contains("run sync again"),
+        "{}",
+        outcome.stdout
+    );
 }

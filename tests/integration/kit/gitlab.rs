@@ -1,4 +1,5 @@
-//! GitLab's components: what they say of themselves, what they are made into, and whole pipelines by gitlab-ci-local.
+//! GitLab's components: what they say of themselves, what they are made into, and whole pipelines
+//! by gitlab-ci-local.
 
 mod init;
 mod modes;

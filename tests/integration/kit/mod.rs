@@ -1,5 +1,6 @@
-//! The kits for CI servers, run as their users run them: components, actions and example repositories by real runners, what `init`
-//! writes, the tool's image, and the project's own releases.
+//! The kits for CI servers, run as their users run them: components, actions and example
+//! repositories by real runners, what `init` writes, the tool's image, and the project's own
+//! releases.
 
 mod gitea;
 mod gitlab;

@@ -31,11 +31,17 @@ fn workshop() -> World {
 
 #[test]
 fn pipelines_follow_the_published_schemas() {
-    follows_schema(&["vendor.gitlab-ci", "--data-transform", "gitlab-ci"], &[project(".gitlab-ci.yml")]);
+    follows_schema(
+        &["vendor.gitlab-ci", "--data-transform", "gitlab-ci"],
+        &[project(".gitlab-ci.yml")],
+    );
     for file in [".gitlab-ci.yml", ".gitea/workflows/release.yml"] {
         let text = fs::read_to_string(project(file)).expect("a pipeline");
         for part in ["check", "build amd64 arm64", "sbom", "checksums", "image"] {
-            assert!(text.contains(&format!(".ci/release {part}")), "{file}: {part}");
+            assert!(
+                text.contains(&format!(".ci/release {part}")),
+                "{file}: {part}"
+            );
         }
     }
 }
@@ -43,10 +49,19 @@ fn pipelines_follow_the_published_schemas() {
 #[test]
 fn a_tag_is_released_when_everything_agrees_on_its_version() {
     let world = workshop();
-    assert_eq!(world.shell(".ci/release check v1.2.3").succeeds().stdout, "1.2.3\n");
-    assert_eq!(world.shell(".ci/release notes 1.2.3").succeeds().stdout, "### Added\n\n- a \"thing\"\n");
+    assert_eq!(
+        world.shell(".ci/release check v1.2.3").succeeds().stdout,
+        "1.2.3\n"
+    );
+    assert_eq!(
+        world.shell(".ci/release notes 1.2.3").succeeds().stdout,
+        "### Added\n\n- a \"thing\"\n"
+    );
     for (arguments, said) in [
-        ("check v1.2.2", "the tag is v1.2.2, but Cargo.toml says 1.2.3"),
+        (
+            "check v1.2.2",
+            "the tag is v1.2.2, but Cargo.toml says 1.2.3",
+        ),
         ("check 1.2.3", "the tag is `1.2.3`, and not `v1.2.3`"),
         ("check 'v1.2.3;touch HOSTILE'", "is no version"),
         ("notes 9.9.9", "CHANGELOG.md says nothing of 9.9.9"),
@@ -54,18 +69,38 @@ fn a_tag_is_released_when_everything_agrees_on_its_version() {
         ("deploy", "say which part"),
     ] {
         let outcome = world.shell(&format!(".ci/release {arguments}"));
-        assert!(outcome.code() != Some(0) && outcome.stderr.contains(said), "{arguments}: {}", outcome.stderr);
+        assert!(
+            outcome.code() != Some(0) && outcome.stderr.contains(said),
+            "{arguments}: {}",
+            outcome.stderr
+        );
     }
     assert!(!world.path("HOSTILE").exists());
 
-    world.shell(".ci/release checksums && .ci/release checksums").succeeds();
-    world.shell("cd dist && sha256sum --check --strict SHA256SUMS").succeeds();
-    assert_eq!(fs::read_to_string(world.path("dist/SHA256SUMS")).expect("a file").lines().count(), 2);
+    world
+        .shell(".ci/release checksums && .ci/release checksums")
+        .succeeds();
+    world
+        .shell("cd dist && sha256sum --check --strict SHA256SUMS")
+        .succeeds();
+    assert_eq!(
+        fs::read_to_string(world.path("dist/SHA256SUMS"))
+            .expect("a file")
+            .lines()
+            .count(),
+        2
+    );
 }
 
-#[expect(clippy::disallowed_methods, reason = "cargo's registry is where cargo has put it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo's registry is where cargo has put it"
+)]
 fn cargo_home() -> PathBuf {
-    std::env::var_os("CARGO_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cargo"), PathBuf::from)
+    std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cargo"),
+        PathBuf::from,
+    )
 }
 
 #[test]
@@ -84,23 +119,58 @@ fn the_bill_of_materials_lists_what_becomes_part_of_the_binary() {
         fs::copy(project(file), world.path(file)).expect("a copied file");
     }
     world.shell(".ci/release sbom 1.2.3").succeeds();
-    let bill = parsed(&fs::read_to_string(world.path("dist/imglife-1.2.3.cdx.json")).expect("a file"));
-    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let bill =
+        parsed(&fs::read_to_string(world.path("dist/imglife-1.2.3.cdx.json")).expect("a file"));
+    assert_eq!(
+        (&bill["bomFormat"], &bill["specVersion"]),
+        (&"CycloneDX".into(), &"1.5".into())
+    );
     assert_eq!(bill["metadata"]["component"]["version"], "1.2.3");
     let components = bill["components"].as_array().expect("components");
     let lock = fs::read_to_string(project("Cargo.lock")).expect("a lock file");
     for component in components {
         let text = |key: &str| component[key].as_str().expect("text");
-        assert_eq!(text("purl"), format!("pkg:cargo/{}@{}", text("name"), text("version")));
-        let sum = component["hashes"][0]["content"].as_str().expect("a checksum");
-        let locked = format!("name = \"{}\"\nversion = \"{}\"\n", text("name"), text("version"));
-        let entry = lock.split_once(&locked).unwrap_or_else(|| panic!("{locked}")).1.lines().take(2).collect::<String>();
+        assert_eq!(
+            text("purl"),
+            format!("pkg:cargo/{}@{}", text("name"), text("version"))
+        );
+        let sum = component["hashes"][0]["content"]
+            .as_str()
+            .expect("a checksum");
+        let locked = format!(
+            "name = \"{}\"\nversion = \"{}\"\n",
+            text("name"),
+            text("version")
+        );
+        let entry = lock
+            .split_once(&locked)
+            .unwrap_or_else(|| panic!("{locked}"))
+            .1
+            .lines()
+            .take(2)
+            .collect::<String>();
         assert!(entry.contains(sum), "{component}");
-        assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+        assert!(
+            component["licenses"][0]["expression"].is_string(),
+            "{component}"
+        );
     }
-    let names: BTreeSet<&str> = components.iter().filter_map(|component| component["name"].as_str()).collect();
-    assert!(names.contains("tokio") && names.contains("aws-sdk-s3"), "{names:?}");
-    for absent in ["imglife", "insta", "axum", "cc", "serde_derive", "windows-sys"] {
+    let names: BTreeSet<&str> = components
+        .iter()
+        .filter_map(|component| component["name"].as_str())
+        .collect();
+    assert!(
+        names.contains("tokio") && names.contains("aws-sdk-s3"),
+        "{names:?}"
+    );
+    for absent in [
+        "imglife",
+        "insta",
+        "axum",
+        "cc",
+        "serde_derive",
+        "windows-sys",
+    ] {
         assert!(!names.contains(absent), "{absent} is not in the binary");
     }
 }
@@ -115,7 +185,11 @@ fn a_release_at_gitea_has_each_file_once_also_when_it_is_repeated() {
     let kept = Arc::new(Mutex::new(Kept::default()));
     let answering = Arc::clone(&kept);
     let server = Liar::start(move |asked: &Asked| -> Response {
-        if asked.headers.get("authorization").is_none_or(|token| token != "token hunter2") {
+        if asked
+            .headers
+            .get("authorization")
+            .is_none_or(|token| token != "token hunter2")
+        {
             return (StatusCode::UNAUTHORIZED, "log in").into_response();
         }
         let mut kept = answering.lock().expect("no panic");
@@ -129,11 +203,16 @@ fn a_release_at_gitea_has_each_file_once_also_when_it_is_repeated() {
                 kept.release = Some(serde_json::from_slice(&asked.body).expect("JSON"));
                 answer(json!({ "id": 7 }))
             }
-            ("GET", "/api/v1/repos/team/imglife/releases/7/assets") => {
-                answer(kept.files.iter().map(|name| json!({ "name": name })).collect())
-            }
+            ("GET", "/api/v1/repos/team/imglife/releases/7/assets") => answer(
+                kept.files
+                    .iter()
+                    .map(|name| json!({ "name": name }))
+                    .collect(),
+            ),
             ("POST", path) => {
-                let name = path.strip_prefix("/api/v1/repos/team/imglife/releases/7/assets?name=").expect("a file");
+                let name = path
+                    .strip_prefix("/api/v1/repos/team/imglife/releases/7/assets?name=")
+                    .expect("a file");
                 kept.files.push(name.to_owned());
                 answer(json!({}))
             }
@@ -145,12 +224,24 @@ fn a_release_at_gitea_has_each_file_once_also_when_it_is_repeated() {
         .variable("GITHUB_REPOSITORY", "team/imglife")
         .variable("GITEA_TOKEN", "hunter2");
     let first = world.shell(".ci/release publish-gitea v1.2.3").succeeds();
-    assert_eq!(first.stdout, "attached imglife-1.2.3.cdx.json\nattached imglife-linux-amd64\n");
+    assert_eq!(
+        first.stdout,
+        "attached imglife-1.2.3.cdx.json\nattached imglife-linux-amd64\n"
+    );
     world.shell(".ci/release checksums").succeeds();
-    assert_eq!(world.shell(".ci/release publish-gitea v1.2.3").succeeds().stdout, "attached SHA256SUMS\n");
+    assert_eq!(
+        world
+            .shell(".ci/release publish-gitea v1.2.3")
+            .succeeds()
+            .stdout,
+        "attached SHA256SUMS\n"
+    );
     let kept = kept.lock().expect("no panic");
     let release = kept.release.as_ref().expect("a release");
-    assert_eq!((&release["tag_name"], &release["prerelease"]), (&"v1.2.3".into(), &false.into()));
+    assert_eq!(
+        (&release["tag_name"], &release["prerelease"]),
+        (&"v1.2.3".into(), &false.into())
+    );
     assert_eq!(release["body"], "### Added\n\n- a \"thing\"");
     assert_eq!(kept.files.len(), 3);
 }
@@ -167,17 +258,40 @@ fn components_are_pushed_to_a_project_of_their_own_when_they_name_the_image_of_t
         ))
         .succeeds();
     let publish = |version: &str, project: &str| {
-        let server = format!("CI_SERVER_URL=file://{} COMPONENTS_TOKEN=hunter2", world.path("server").display());
-        world.shell(&format!("{server} .ci/release publish-components {version} '{project}'"))
+        let server = format!(
+            "CI_SERVER_URL=file://{} COMPONENTS_TOKEN=hunter2",
+            world.path("server").display()
+        );
+        world.shell(&format!(
+            "{server} .ci/release publish-components {version} '{project}'"
+        ))
     };
     let version = env!("CARGO_PKG_VERSION");
     for _ in 0..2 {
         publish(version, "platform/imglife-components").succeeds();
     }
-    let pushed = world.shell(&format!("git -C server/platform/imglife-components.git ls-tree --name-only {version}")).succeeds().stdout;
-    assert!(pushed.contains("templates\n") && pushed.contains(".gitlab-ci.yml\n") && !pushed.contains("Cargo.toml"), "{pushed}");
-    assert!(publish("9.9.9", "platform/imglife-components").stderr.contains("set-version.sh 9.9.9"));
-    assert!(publish(version, "platform/$(touch HOSTILE)").stderr.contains("is no path of a project"));
+    let pushed = world
+        .shell(&format!(
+            "git -C server/platform/imglife-components.git ls-tree --name-only {version}"
+        ))
+        .succeeds()
+        .stdout;
+    assert!(
+        pushed.contains("templates\n")
+            && pushed.contains(".gitlab-ci.yml\n")
+            && !pushed.contains("Cargo.toml"),
+        "{pushed}"
+    );
+    assert!(
+        publish("9.9.9", "platform/imglife-components")
+            .stderr
+            .contains("set-version.sh 9.9.9")
+    );
+    assert!(
+        publish(version, "platform/$(touch HOSTILE)")
+            .stderr
+            .contains("is no path of a project")
+    );
     assert!(!world.path("HOSTILE").exists());
 }
 
@@ -192,7 +306,14 @@ fn files_of_a_release_at_gitlab_are_generic_packages() {
     let asked = server.asked();
     let paths: Vec<&str> = asked.iter().map(|asked| asked.path.as_str()).collect();
     let at = |name: &str| format!("/api/v4/projects/7/packages/generic/imglife/1.2.3/{name}");
-    assert_eq!(paths, [at("imglife-1.2.3.cdx.json"), at("imglife-linux-amd64")]);
-    assert!(asked.iter().all(|asked| asked.method == "PUT" && asked.headers["job-token"] == "hunter2"));
+    assert_eq!(
+        paths,
+        [at("imglife-1.2.3.cdx.json"), at("imglife-linux-amd64")]
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.method == "PUT" && asked.headers["job-token"] == "hunter2")
+    );
     assert_eq!(&asked[1].body[..], b"a program");
 }

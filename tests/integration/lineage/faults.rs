@@ -32,12 +32,17 @@ fn world() -> World {
 
 #[test]
 fn a_store_that_is_down_or_forbids_fails_with_the_cause() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let refused = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("an address");
     let down = World::new()
         .variable("IMGLIFE_REGISTRY_URL", format!("http://{refused}"))
         .variable("IMGLIFE_REGISTRY_PROJECT_ID", "42")
         .variable("GITLAB_TOKEN", MAINTAINER);
-    let forbidding = Gitlab::start_with(Rules::default(), |_| Some(StatusCode::FORBIDDEN.into_response()));
+    let forbidding = Gitlab::start_with(Rules::default(), |_| {
+        Some(StatusCode::FORBIDDEN.into_response())
+    });
     let forbidden = World::new()
         .variable("IMGLIFE_REGISTRY_URL", forbidding.url().as_str())
         .variable("IMGLIFE_REGISTRY_PROJECT_ID", "42")
@@ -51,7 +56,10 @@ fn a_store_that_is_down_or_forbids_fails_with_the_cause() {
         ];
         for outcome in runs.map(Running::wait) {
             let outcome = outcome.exits(1);
-            assert!(outcome.stdout.is_empty() && outcome.stderr.contains("error: "), "{outcome:?}");
+            assert!(
+                outcome.stdout.is_empty() && outcome.stderr.contains("error: "),
+                "{outcome:?}"
+            );
             assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
         }
     }
@@ -62,7 +70,9 @@ fn a_store_that_is_slow_or_fails_now_and_then_is_waited_for() {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let gitlab = Gitlab::start_with(Rules::default(), move |_| {
         std::thread::sleep(Duration::from_millis(100));
-        let is_third = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(3);
+        let is_third = count
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            .is_multiple_of(3);
         is_third.then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
     });
     let world = World::new()
@@ -78,15 +88,45 @@ fn junk_among_the_records_is_named_and_harms_nothing() {
     let world = world();
     world.imglife(arguments("r.example/apps/web:1")).succeeds();
     let record = files(&world).pop().expect("a record");
-    let directory = std::path::Path::new(&record).parent().expect("a directory").to_owned();
-    fs::write(directory.join("1.1+20990101t000000.000000z+0000000000000000.json"), "junk").expect("to write");
+    let directory = std::path::Path::new(&record)
+        .parent()
+        .expect("a directory")
+        .to_owned();
+    fs::write(
+        directory.join("1.1+20990101t000000.000000z+0000000000000000.json"),
+        "junk",
+    )
+    .expect("to write");
     fs::write(directory.join("notes.txt"), "junk").expect("to write");
-    let outcome = world.imglife(["app", "list", "--output", "json"]).succeeds();
+    let outcome = world
+        .imglife(["app", "list", "--output", "json"])
+        .succeeds();
     let list = json_of(&outcome);
-    assert_eq!((list["records"].as_array().map(Vec::len), list["unreadable"].as_array().map(Vec::len)), (Some(1), Some(2)), "{list}");
-    assert!(outcome.stderr.contains("is no record and is passed over"), "{}", outcome.stderr);
-    let report = json_of(&world.imglife(["app", "purge", "--keep=0", "--output=json"]).succeeds());
-    assert_eq!((report["removed"].as_array().map(Vec::len), files(&world).len()), (Some(1), 2));
+    assert_eq!(
+        (
+            list["records"].as_array().map(Vec::len),
+            list["unreadable"].as_array().map(Vec::len)
+        ),
+        (Some(1), Some(2)),
+        "{list}"
+    );
+    assert!(
+        outcome.stderr.contains("is no record and is passed over"),
+        "{}",
+        outcome.stderr
+    );
+    let report = json_of(
+        &world
+            .imglife(["app", "purge", "--keep=0", "--output=json"])
+            .succeeds(),
+    );
+    assert_eq!(
+        (
+            report["removed"].as_array().map(Vec::len),
+            files(&world).len()
+        ),
+        (Some(1), 2)
+    );
 }
 
 #[test]
@@ -95,11 +135,16 @@ fn two_registrations_at_once_leave_one_record() {
         let world = world();
         let runs = [(); 4].map(|()| world.start_imglife(arguments("r.example/apps/web:1")));
         let others = ["2", "3"].map(|tag| format!("r.example/apps/web:{tag}"));
-        let others = others.each_ref().map(|image| world.start_imglife(arguments(image)));
+        let others = others
+            .each_ref()
+            .map(|image| world.start_imglife(arguments(image)));
         for run in runs.into_iter().chain(others) {
             run.wait().succeeds();
         }
-        assert_eq!(recorded(&world), ["1", "2", "3"].map(|tag| format!("r.example/apps/web:{tag}")));
+        assert_eq!(
+            recorded(&world),
+            ["1", "2", "3"].map(|tag| format!("r.example/apps/web:{tag}"))
+        );
         world.imglife(arguments("r.example/apps/web:1")).succeeds();
         assert_eq!(files(&world).len(), 3, "{:?}", files(&world));
     }

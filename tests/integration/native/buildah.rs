@@ -8,13 +8,27 @@ use super::*;
 
 /// Builds with buildah and returns what is in its image.
 async fn buildah(place: &Place, dockerfile: &str) -> images::Read {
-    assert!(has_program("buildah"), "`buildah` is not installed: run `make setup`, or install the Debian package buildah");
+    assert!(
+        has_program("buildah"),
+        "`buildah` is not installed: run `make setup`, or install the Debian package buildah"
+    );
     let base = format!("{}:1", place.registry.repository("mirrors/base"));
     let target = place.registry.repository("bases/by-buildah");
-    fs::write(place.world.path("Dockerfile"), dockerfile.replace("FROM base", &format!("FROM {base}"))).expect("a file");
-    fs::write(place.world.path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("a policy");
+    fs::write(
+        place.world.path("Dockerfile"),
+        dockerfile.replace("FROM base", &format!("FROM {base}")),
+    )
+    .expect("a file");
+    fs::write(
+        place.world.path("policy.json"),
+        r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+    )
+    .expect("a policy");
     let work = place.world.path("");
-    let storage = format!("--root {0}/storage --runroot {0}/run --storage-driver vfs", work.display());
+    let storage = format!(
+        "--root {0}/storage --runroot {0}/run --storage-driver vfs",
+        work.display()
+    );
     place
         .world
         .shell(&format!(
@@ -23,26 +37,52 @@ async fn buildah(place: &Place, dockerfile: &str) -> images::Read {
              buildah {storage} push --tls-verify=false --signature-policy policy.json app docker://{target}:1"
         ))
         .succeeds();
-    read(&*place.store, &target, &Reference::Tag("1".parse().expect("a tag")), "linux/amd64").await
+    read(
+        &*place.store,
+        &target,
+        &Reference::Tag("1".parse().expect("a tag")),
+        "linux/amd64",
+    )
+    .await
 }
 
 /// Returns what differs between two images, a line each.
 fn differences(native: &images::Read, other: &images::Read) -> Vec<String> {
     let mut lines = Vec::new();
-    let paths: std::collections::BTreeSet<&String> = native.files.keys().chain(other.files.keys()).collect();
+    let paths: std::collections::BTreeSet<&String> =
+        native.files.keys().chain(other.files.keys()).collect();
     // Unlike docker's BuildKit and this engine, buildah takes these bits from the files of `COPY`.
     let without_bits = |seen: &images::Seen| match seen.kind {
-        'f' => images::Seen { mode: seen.mode & !0o6000, ..seen.clone() },
+        'f' => images::Seen {
+            mode: seen.mode & !0o6000,
+            ..seen.clone()
+        },
         _ => seen.clone(),
     };
     for path in paths {
-        let (one, two) = (native.files.get(path).map(without_bits), other.files.get(path).map(without_bits));
+        let (one, two) = (
+            native.files.get(path).map(without_bits),
+            other.files.get(path).map(without_bits),
+        );
         if one != two {
             lines.push(format!("{path:?}: native {one:?}, buildah {two:?}"));
         }
     }
-    for key in ["Env", "Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Volumes", "StopSignal", "Labels"] {
-        let (one, mut two) = (native.config["config"][key].clone(), other.config["config"][key].clone());
+    for key in [
+        "Env",
+        "Cmd",
+        "Entrypoint",
+        "WorkingDir",
+        "User",
+        "ExposedPorts",
+        "Volumes",
+        "StopSignal",
+        "Labels",
+    ] {
+        let (one, mut two) = (
+            native.config["config"][key].clone(),
+            other.config["config"][key].clone(),
+        );
         if let Some(labels) = two.as_object_mut().filter(|_| key == "Labels") {
             labels.remove("io.buildah.version");
         }
@@ -57,7 +97,13 @@ async fn same_as_buildah(place: &Place, instructions: &str) {
     let dockerfile = format!("FROM base\n{instructions}\n");
     let built = place.built(&dockerfile, &["linux/amd64"]).await;
     let repository = place.registry.repository("bases/app");
-    let native = read(&*place.store, &repository, &Reference::Digest(built.digest), "linux/amd64").await;
+    let native = read(
+        &*place.store,
+        &repository,
+        &Reference::Digest(built.digest),
+        "linux/amd64",
+    )
+    .await;
     let differences = differences(&native, &buildah(place, &dockerfile).await);
     assert!(differences.is_empty(), "{instructions}\n{differences:#?}");
 }
@@ -93,11 +139,23 @@ async fn place() -> Place {
         place.file(path, mode, path);
     }
     symlink("sub/b", place.world.path("folder/dir/inside")).expect("a link");
-    symlink("/usr/share/absolute", place.world.path("folder/dir/absolute")).expect("a link");
+    symlink(
+        "/usr/share/absolute",
+        place.world.path("folder/dir/absolute"),
+    )
+    .expect("a link");
     fs::create_dir(place.world.path("folder/dir/empty")).expect("a directory");
-    fs::set_permissions(place.world.path("folder/dir/empty"), fs::Permissions::from_mode(0o1777)).expect("a mode");
+    fs::set_permissions(
+        place.world.path("folder/dir/empty"),
+        fs::Permissions::from_mode(0o1777),
+    )
+    .expect("a mode");
     place.file("tool.tar.gz", 0o644, archive());
-    place.file(".dockerignore", 0o644, "# comment\n*.md\nskip\n!skip/keep.log\n**/*.tmp\n");
+    place.file(
+        ".dockerignore",
+        0o644,
+        "# comment\n*.md\nskip\n!skip/keep.log\n**/*.tmp\n",
+    );
     place
 }
 
@@ -140,7 +198,11 @@ async fn settings_are_the_same() {
 async fn what_is_written_for_other_builders_is_built_by_them() {
     let place = place().await;
     let host = place.registry.host();
-    place.file("Dockerfile.tmpl", 0o644, "FROM {{ base }}\nARG WHO\nCOPY dir/ /srv/\nENV WHO=$WHO\n");
+    place.file(
+        "Dockerfile.tmpl",
+        0o644,
+        "FROM {{ base }}\nARG WHO\nCOPY dir/ /srv/\nENV WHO=$WHO\n",
+    );
     fs::write(
         place.world.path("imglife.yaml"),
         format!(
@@ -149,13 +211,31 @@ async fn what_is_written_for_other_builders_is_built_by_them() {
         ),
     )
     .expect("a file");
-    place.world.imglife(["build", "--output-dir", "contexts"]).succeeds();
-    assert!(place.registry.stored_tags("bases/app").is_empty(), "nothing is built");
-    let description: Value =
-        serde_json::from_slice(&fs::read(place.world.path("contexts/app/build.json")).expect("a description")).expect("JSON");
-    let storage = format!("--root {0}/storage --runroot {0}/run --storage-driver vfs", place.world.path("").display());
-    fs::write(place.world.path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("a policy");
-    let (tag, inputs) = (description["tag"].as_str().expect("a tag"), description["inputs"].as_str().expect("a digest"));
+    place
+        .world
+        .imglife(["build", "--output-dir", "contexts"])
+        .succeeds();
+    assert!(
+        place.registry.stored_tags("bases/app").is_empty(),
+        "nothing is built"
+    );
+    let description: Value = serde_json::from_slice(
+        &fs::read(place.world.path("contexts/app/build.json")).expect("a description"),
+    )
+    .expect("JSON");
+    let storage = format!(
+        "--root {0}/storage --runroot {0}/run --storage-driver vfs",
+        place.world.path("").display()
+    );
+    fs::write(
+        place.world.path("policy.json"),
+        r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+    )
+    .expect("a policy");
+    let (tag, inputs) = (
+        description["tag"].as_str().expect("a tag"),
+        description["inputs"].as_str().expect("a digest"),
+    );
     place
         .world
         .shell(&format!(
@@ -164,10 +244,22 @@ async fn what_is_written_for_other_builders_is_built_by_them() {
              buildah {storage} push --tls-verify=false --signature-policy policy.json app docker://{tag}"
         ))
         .succeeds();
-    let built =
-        read(&*place.store, &place.registry.repository("bases/app"), &Reference::Tag("1-core1.0.0".parse().expect("a tag")), "linux/amd64")
-            .await;
-    assert!(built.files.contains_key("srv/sub") || built.files.keys().any(|path| path.ends_with("srv/sub")), "{:?}", built.files.keys());
-    let bake: Value = serde_json::from_slice(&fs::read(place.world.path("contexts/docker-bake.json")).expect("a bake file")).expect("JSON");
+    let built = read(
+        &*place.store,
+        &place.registry.repository("bases/app"),
+        &Reference::Tag("1-core1.0.0".parse().expect("a tag")),
+        "linux/amd64",
+    )
+    .await;
+    assert!(
+        built.files.contains_key("srv/sub")
+            || built.files.keys().any(|path| path.ends_with("srv/sub")),
+        "{:?}",
+        built.files.keys()
+    );
+    let bake: Value = serde_json::from_slice(
+        &fs::read(place.world.path("contexts/docker-bake.json")).expect("a bake file"),
+    )
+    .expect("JSON");
     assert_eq!(bake["target"]["app"]["tags"][0], tag);
 }

@@ -7,7 +7,9 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use futures_util::TryStreamExt;
 use imglife::model::manifest::media_type;
-use imglife::model::{Descriptor, Digest, Manifest, ManifestContent, Platform, Reference, Repository};
+use imglife::model::{
+    Descriptor, Digest, Manifest, ManifestContent, Platform, Reference, Repository,
+};
 use imglife::registry::ImageStore;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
@@ -45,15 +47,21 @@ pub(super) fn layer(entries: &[(&str, char, u32, u64, &str)]) -> Vec<u8> {
         match kind {
             'd' => {
                 header.set_entry_type(EntryType::Directory);
-                archive.append_data(&mut header, format!("{path}/"), &b""[..]).expect("a directory");
+                archive
+                    .append_data(&mut header, format!("{path}/"), &b""[..])
+                    .expect("a directory");
             }
             'l' => {
                 header.set_entry_type(EntryType::Symlink);
-                archive.append_link(&mut header, path, content).expect("a link");
+                archive
+                    .append_link(&mut header, path, content)
+                    .expect("a link");
             }
             _ => {
                 header.set_size(content.len() as u64);
-                archive.append_data(&mut header, path, content.as_bytes()).expect("a file");
+                archive
+                    .append_data(&mut header, path, content.as_bytes())
+                    .expect("a file");
             }
         }
     }
@@ -69,7 +77,8 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:100:101:app:/home/app:/bin/sh\n";
 const GROUPS: &str = "root:x:0:\napp:x:101:\nstaff:x:50:\n";
 
-/// Returns a base with `/bin` as a link to `/usr/bin`, users and groups, for `platforms`; each has a layer of its own.
+/// Returns a base with `/bin` as a link to `/usr/bin`, users and groups, for `platforms`; each has
+/// a layer of its own.
 pub(crate) fn base(platforms: &[&str]) -> Graph {
     let mut graph = Graph::default();
     let below = layer(&[
@@ -108,26 +117,52 @@ pub(crate) fn base(platforms: &[&str]) -> Graph {
             Descriptor { platform: Some(platform), ..graph.manifest(media_type::DOCKER_MANIFEST, &manifest) }
         })
         .collect();
-    let index = json!({ "schemaVersion": 2, "mediaType": media_type::DOCKER_LIST, "manifests": children });
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": media_type::DOCKER_LIST, "manifests": children });
     let index = graph.manifest(media_type::DOCKER_LIST, &index);
     graph.tag("1", &index);
     graph
 }
 
 /// Returns what a tag or digest holds: of an index, the image for `platform`.
-pub(super) async fn read(store: &dyn ImageStore, repository: &Repository, reference: &Reference, platform: &str) -> Read {
-    let root = store.manifest(repository, reference).await.expect("an answer").expect("a manifest");
+pub(super) async fn read(
+    store: &dyn ImageStore,
+    repository: &Repository,
+    reference: &Reference,
+    platform: &str,
+) -> Read {
+    let root = store
+        .manifest(repository, reference)
+        .await
+        .expect("an answer")
+        .expect("a manifest");
     let manifest = match root.children() {
         None => root,
         Some(children) => {
             let wanted: Platform = platform.parse().expect("a platform");
-            let child = children.iter().find(|child| child.platform.as_ref().is_some_and(|platform| platform.matches(&wanted)));
+            let child = children.iter().find(|child| {
+                child
+                    .platform
+                    .as_ref()
+                    .is_some_and(|platform| platform.matches(&wanted))
+            });
             let digest = Reference::Digest(child.expect("a child for the platform").digest.clone());
-            store.manifest(repository, &digest).await.expect("an answer").expect("a manifest")
+            store
+                .manifest(repository, &digest)
+                .await
+                .expect("an answer")
+                .expect("a manifest")
         }
     };
-    let ManifestContent::Image { config: Some(config), layers } = &manifest.content else { panic!("no image") };
-    let config: Value = serde_json::from_slice(&blob(store, repository, config).await).expect("JSON");
+    let ManifestContent::Image {
+        config: Some(config),
+        layers,
+    } = &manifest.content
+    else {
+        panic!("no image")
+    };
+    let config: Value =
+        serde_json::from_slice(&blob(store, repository, config).await).expect("JSON");
     let diff_ids = config["rootfs"]["diff_ids"].as_array().expect("layers");
     assert_eq!(diff_ids.len(), layers.len());
     let mut files = BTreeMap::new();
@@ -136,21 +171,44 @@ pub(super) async fn read(store: &dyn ImageStore, repository: &Repository, refere
         assert_eq!(Digest::sha256(&bytes), descriptor.digest);
         let mut tar = Vec::new();
         match &bytes[..2] {
-            [0x1f, 0x8b] => drop(GzDecoder::new(&bytes[..]).read_to_end(&mut tar).expect("gzip")),
+            [0x1f, 0x8b] => drop(
+                GzDecoder::new(&bytes[..])
+                    .read_to_end(&mut tar)
+                    .expect("gzip"),
+            ),
             _ => tar = bytes,
         }
-        assert_eq!(json!(Digest::sha256(&tar)), *diff_id, "a layer is what the configuration says");
+        assert_eq!(
+            json!(Digest::sha256(&tar)),
+            *diff_id,
+            "a layer is what the configuration says"
+        );
         apply(&mut files, &tar);
     }
     let history = config["history"].as_array().expect("a history");
-    let made = history.iter().filter(|entry| entry["empty_layer"] != true).count();
-    assert_eq!(made, layers.len(), "the history counts the layers: {history:#?}");
-    Read { files, config, manifest }
+    let made = history
+        .iter()
+        .filter(|entry| entry["empty_layer"] != true)
+        .count();
+    assert_eq!(
+        made,
+        layers.len(),
+        "the history counts the layers: {history:#?}"
+    );
+    Read {
+        files,
+        config,
+        manifest,
+    }
 }
 
 async fn blob(store: &dyn ImageStore, repository: &Repository, descriptor: &Descriptor) -> Vec<u8> {
     let stream = store.blob(repository, descriptor, 0).await.expect("a blob");
-    stream.try_collect::<Vec<_>>().await.expect("a whole blob").concat()
+    stream
+        .try_collect::<Vec<_>>()
+        .await
+        .expect("a whole blob")
+        .concat()
 }
 
 /// Unpacks a layer on top of files. The names in it must not lead through links.
@@ -165,30 +223,65 @@ fn apply(files: &mut BTreeMap<String, Seen>, tar: &[u8]) {
         }
         for (end, _) in path.match_indices('/') {
             let parent = files.get(&path[..end]);
-            assert!(parent.is_none_or(|parent| parent.kind == 'd'), "{path} leads through something that is no directory");
+            assert!(
+                parent.is_none_or(|parent| parent.kind == 'd'),
+                "{path} leads through something that is no directory"
+            );
         }
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if let Some(name) = name.strip_prefix(".wh.") {
-            let gone = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+            let gone = if parent.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{parent}/{name}")
+            };
             files.retain(|path, _| *path != gone && !path.starts_with(&format!("{gone}/")));
             continue;
         }
         let header = entry.header();
         let kind = header.entry_type();
         let mode = header.mode().expect("a mode") & 0o7777;
-        let owner = (header.uid().expect("a user"), header.gid().expect("a group"));
-        let link = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+        let owner = (
+            header.uid().expect("a user"),
+            header.gid().expect("a group"),
+        );
+        let link = entry
+            .link_name_bytes()
+            .map(|target| String::from_utf8_lossy(&target).into_owned());
         let seen = if kind.is_dir() {
-            Seen { kind: 'd', mode, owner, content: String::new() }
+            Seen {
+                kind: 'd',
+                mode,
+                owner,
+                content: String::new(),
+            }
         } else if kind.is_symlink() {
-            Seen { kind: 'l', mode: 0o777, owner, content: link.expect("a target") }
+            Seen {
+                kind: 'l',
+                mode: 0o777,
+                owner,
+                content: link.expect("a target"),
+            }
         } else if kind.is_hard_link() {
-            files[link.expect("a name").trim_start_matches("./").trim_start_matches('/')].clone()
+            files[link
+                .expect("a name")
+                .trim_start_matches("./")
+                .trim_start_matches('/')]
+            .clone()
         } else {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).expect("content");
-            let content = if bytes.len() > 60 { Digest::sha256(&bytes).to_string() } else { String::from_utf8_lossy(&bytes).into_owned() };
-            Seen { kind: 'f', mode, owner, content }
+            let content = if bytes.len() > 60 {
+                Digest::sha256(&bytes).to_string()
+            } else {
+                String::from_utf8_lossy(&bytes).into_owned()
+            };
+            Seen {
+                kind: 'f',
+                mode,
+                owner,
+                content,
+            }
         };
         files.insert(path, seen);
     }

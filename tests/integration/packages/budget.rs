@@ -28,33 +28,60 @@ fn everything() -> impl Iterator<Item = (String, Vec<(String, Bytes)>)> {
         let repository = format!("registry.example/group/apps/app-{number:03}");
         let package = package(&repository);
         let files = (0..TAGS).map(|tag| {
-            let content = record(&format!("{repository}:1.{tag}.0"), "4f2a9c").to_bytes().expect("bytes");
-            (file(&package, &format!("1.{tag}.0"), &content).file.to_string(), Bytes::from(content))
+            let content = record(&format!("{repository}:1.{tag}.0"), "4f2a9c")
+                .to_bytes()
+                .expect("bytes");
+            (
+                file(&package, &format!("1.{tag}.0"), &content)
+                    .file
+                    .to_string(),
+                Bytes::from(content),
+            )
         });
         (package.flat(), files.collect())
     })
 }
 
 fn client(forge: Forge, url: &Url, variable: &str, token: &str) -> Arc<imglife::http::Client> {
-    client_with(Settings { connections: 16, ..Settings::default() }, forge, &[url], &[(variable, token)])
+    client_with(
+        Settings {
+            connections: 16,
+            ..Settings::default()
+        },
+        forge,
+        &[url],
+        &[(variable, token)],
+    )
 }
 
-/// Reads all records with a cold cache and with a warm one, and returns how many requests each took.
+/// Reads all records with a cold cache and with a warm one, and returns how many requests each
+/// took.
 async fn read_twice(place: Arc<dyn PackageFiles>, server: Option<&Liar>) -> [usize; 2] {
     let home = tempfile::tempdir().expect("a directory");
     let mut requests = [0; 2];
     for (round, requests) in requests.iter_mut().enumerate() {
-        let cache = Cache::of_user(&[("HOME", home.path().to_string_lossy())].into_iter().collect::<Variables>(), true);
+        let cache = Cache::of_user(
+            &[("HOME", home.path().to_string_lossy())]
+                .into_iter()
+                .collect::<Variables>(),
+            true,
+        );
         let records = Records::new(place.clone(), prefix(), cache, Clock::fixed(time()));
         let before = server.map_or(0, |server| server.asked().len());
         let began = Instant::now();
         let reading = records.all().await.expect("a reading");
         let took = began.elapsed();
         *requests = server.map_or(0, |server| server.asked().len()) - before;
-        assert_eq!((reading.records.len(), reading.unreadable.len()), (REPOSITORIES * TAGS, 0));
+        assert_eq!(
+            (reading.records.len(), reading.unreadable.len()),
+            (REPOSITORIES * TAGS, 0)
+        );
         // Without optimisation and beside other tests; two seconds are what a release build has.
         assert!(round == 0 || took < Duration::from_secs(20), "{took:?}");
-        println!("{}: round {round}: {requests} requests, {took:.2?}", place.place());
+        println!(
+            "{}: round {round}: {requests} requests, {took:.2?}",
+            place.place()
+        );
     }
     requests
 }
@@ -65,9 +92,13 @@ async fn gitlab_is_asked_once_per_repository_and_page() {
     everything().for_each(|(package, files)| server.insert(&package, "records", files));
     let url = server.url();
     let client = client(Forge::Gitlab, &url, "GITLAB_TOKEN", gitlab::MAINTAINER);
-    let place = GitlabPackages::new(client, &url, gitlab::PROJECT, Some("GITLAB_TOKEN")).expect("a place");
+    let place =
+        GitlabPackages::new(client, &url, gitlab::PROJECT, Some("GITLAB_TOKEN")).expect("a place");
     // Five pages of packages, read twice to see that they stayed.
-    assert_eq!(read_twice(Arc::new(place), Some(&server.server)).await, [10_510, 510]);
+    assert_eq!(
+        read_twice(Arc::new(place), Some(&server.server)).await,
+        [10_510, 510]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,44 +107,75 @@ async fn gitea_is_asked_once_per_repository_and_page() {
     everything().for_each(|(package, files)| server.insert(&package, "records", files));
     let url = server.url();
     let client = client(Forge::Gitea, &url, "GITEA_TOKEN", gitea::TOKEN);
-    let place = GiteaPlace { url: url.clone(), api_url: url, owner: gitea::OWNER.to_owned(), repository: None };
+    let place = GiteaPlace {
+        url: url.clone(),
+        api_url: url,
+        owner: gitea::OWNER.to_owned(),
+        repository: None,
+    };
     let place = GiteaPackages::new(client, &place).expect("a place");
-    assert_eq!(read_twice(Arc::new(place), Some(&server.server)).await, [10_520, 520]);
+    assert_eq!(
+        read_twice(Arc::new(place), Some(&server.server)).await,
+        [10_520, 520]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_is_asked_once_per_thousand_records() {
     let mut objects = BTreeMap::new();
     for (package, files) in everything() {
-        let directory = format!("imglife/records/{}", package.strip_prefix("imglife.").expect("a package"));
-        objects.extend(files.into_iter().map(|(file, content)| (format!("/bucket/{directory}/{}", file.replace('+', "%2B")), content)));
+        let directory = format!(
+            "imglife/records/{}",
+            package.strip_prefix("imglife.").expect("a package")
+        );
+        objects.extend(files.into_iter().map(|(file, content)| {
+            (
+                format!("/bucket/{directory}/{}", file.replace('+', "%2B")),
+                content,
+            )
+        }));
     }
-    let keys: Vec<String> = objects.keys().map(|path| path.trim_start_matches("/bucket/").replace("%2B", "+")).collect();
+    let keys: Vec<String> = objects
+        .keys()
+        .map(|path| path.trim_start_matches("/bucket/").replace("%2B", "+"))
+        .collect();
     let server = Liar::start(move |asked| {
         let path = asked.path.split('?').next().unwrap_or_default();
         if let Some(content) = objects.get(path) {
             return typed("application/json", content.clone());
         }
         let query: Url = format!("http://s3{}", asked.path).parse().expect("a path");
-        let start =
-            query.query_pairs().find(|(name, _)| name == "continuation-token").map_or(0, |(_, token)| token.parse().expect("a number"));
+        let start = query
+            .query_pairs()
+            .find(|(name, _)| name == "continuation-token")
+            .map_or(0, |(_, token)| token.parse().expect("a number"));
         let next = (start + 1_000 < keys.len()).then(|| (start + 1_000).to_string());
         super::s3::page(&keys[start..keys.len().min(start + 1_000)], next.as_deref())
     });
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
     let place = super::s3::place(&url, "bucket", "id", "secret");
-    assert_eq!(read_twice(Arc::new(place), Some(&server)).await, [10_010, 10]);
+    assert_eq!(
+        read_twice(Arc::new(place), Some(&server)).await,
+        [10_010, 10]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_is_read_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     for (package, files) in everything() {
-        let below = directory.path().join("imglife/records").join(package.strip_prefix("imglife.").expect("a package"));
+        let below = directory
+            .path()
+            .join("imglife/records")
+            .join(package.strip_prefix("imglife.").expect("a package"));
         std::fs::create_dir_all(&below).expect("a directory");
         for (file, content) in files {
             std::fs::write(below.join(file), content).expect("a file");
         }
     }
-    read_twice(Arc::new(DirectoryFiles::new(directory.path().to_owned())), None).await;
+    read_twice(
+        Arc::new(DirectoryFiles::new(directory.path().to_owned())),
+        None,
+    )
+    .await;
 }

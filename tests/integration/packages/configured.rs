@@ -15,46 +15,98 @@ fn records(directory: &TempDir, yaml: &str, variables: &[(&str, &str)], mode: Mo
     std::fs::write(directory.path().join("imglife.yaml"), yaml).expect("a file");
     let home = directory.path().join("home").display().to_string();
     let process = Process {
-        variables: variables.iter().copied().chain([("HOME", home.as_str())]).collect::<Variables>(),
+        variables: variables
+            .iter()
+            .copied()
+            .chain([("HOME", home.as_str())])
+            .collect::<Variables>(),
         clock: Clock::fixed(time()),
         directory: directory.path().to_owned(),
         stdout: Stream::captured().0,
         stderr: Stream::captured().0,
     };
-    let config = config::open(None, &process.variables, &process.directory).expect("a configuration");
+    let config =
+        config::open(None, &process.variables, &process.directory).expect("a configuration");
     app::records(&config, &process, mode).expect("records")
 }
 
-/// Fails where a record that one run writes is not found by the next, or a run that only reads leaves a trace.
+/// Fails where a record that one run writes is not found by the next, or a run that only reads
+/// leaves a trace.
 pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
     let directory = tempfile::tempdir().expect("a directory");
     let image = "registry.example/apps/web:1.0";
     let dry = records(&directory, yaml, variables, Mode::DryRun);
     assert_eq!(dry.all().await.expect("a reading").records, []);
-    assert_eq!(dry.put(&record(image, "one")).await.expect_err("it only reads").kind, PackageErrorKind::ReadOnly);
+    assert_eq!(
+        dry.put(&record(image, "one"))
+            .await
+            .expect_err("it only reads")
+            .kind,
+        PackageErrorKind::ReadOnly
+    );
     let real = records(&directory, yaml, variables, Mode::Apply);
     for revision in ["one", "two"] {
         real.put(&record(image, revision)).await.expect("written");
     }
-    assert_eq!(dry.all().await.expect("a reading").records, [record(image, "two")]);
-    assert!(!directory.path().join("home").exists(), "a run that only reads kept something");
-    assert_eq!(real.all().await.expect("a reading").records, [record(image, "two")]);
-    assert!(directory.path().join("home/.cache/imglife/records").is_dir());
-    assert_eq!(real.delete(&record(image, "two")).await.expect("deleted"), Deletion::Done);
+    assert_eq!(
+        dry.all().await.expect("a reading").records,
+        [record(image, "two")]
+    );
+    assert!(
+        !directory.path().join("home").exists(),
+        "a run that only reads kept something"
+    );
+    assert_eq!(
+        real.all().await.expect("a reading").records,
+        [record(image, "two")]
+    );
+    assert!(
+        directory
+            .path()
+            .join("home/.cache/imglife/records")
+            .is_dir()
+    );
+    assert_eq!(
+        real.delete(&record(image, "two")).await.expect("deleted"),
+        Deletion::Done
+    );
     assert_eq!(real.all().await.expect("a reading").records, []);
 }
 
 #[tokio::test]
 async fn gitlab_is_reached_with_the_token_that_is_there() {
     let server = Gitlab::start(gitlab::Rules::default());
-    let (host, port) = (server.url().host_str().expect("a host").to_owned(), server.url().port().expect("a port").to_string());
-    let yaml = format!("registry: {{ url: 'http://registry.example', api_url: '{}', project_id: $CI_PROJECT_ID }}", server.url());
+    let (host, port) = (
+        server.url().host_str().expect("a host").to_owned(),
+        server.url().port().expect("a port").to_string(),
+    );
+    let yaml = format!(
+        "registry: {{ url: 'http://registry.example', api_url: '{}', project_id: $CI_PROJECT_ID }}",
+        server.url()
+    );
     let project = gitlab::PROJECT.to_string();
-    let job = [("GITLAB_CI", "true"), ("CI_PROJECT_ID", project.as_str()), ("CI_SERVER_HOST", &host), ("CI_SERVER_PORT", &port)];
-    round_trip(&yaml, &[&job[..], &[("GITLAB_TOKEN", gitlab::MAINTAINER)]].concat()).await;
+    let job = [
+        ("GITLAB_CI", "true"),
+        ("CI_PROJECT_ID", project.as_str()),
+        ("CI_SERVER_HOST", &host),
+        ("CI_SERVER_PORT", &port),
+    ];
+    round_trip(
+        &yaml,
+        &[&job[..], &[("GITLAB_TOKEN", gitlab::MAINTAINER)]].concat(),
+    )
+    .await;
     let directory = tempfile::tempdir().expect("a directory");
-    let records = records(&directory, &yaml, &[&job[..], &[("CI_JOB_TOKEN", gitlab::JOB)]].concat(), Mode::Apply);
-    records.put(&record("registry.example/apps/web:1.0", "one")).await.expect("written");
+    let records = records(
+        &directory,
+        &yaml,
+        &[&job[..], &[("CI_JOB_TOKEN", gitlab::JOB)]].concat(),
+        Mode::Apply,
+    );
+    records
+        .put(&record("registry.example/apps/web:1.0", "one"))
+        .await
+        .expect("written");
     let last = server.server.asked().pop().expect("a request");
     assert!(last.headers.contains_key("job-token") && !last.headers.contains_key("private-token"));
 }
@@ -62,7 +114,12 @@ async fn gitlab_is_reached_with_the_token_that_is_there() {
 #[tokio::test]
 async fn gitea_is_reached_with_its_token() {
     let server = Gitea::start(gitea::Rules::default());
-    let yaml = format!("registry: {{ provider: gitea, url: '{}', owner: {}, repo: {} }}", server.url(), gitea::OWNER, gitea::REPOSITORY);
+    let yaml = format!(
+        "registry: {{ provider: gitea, url: '{}', owner: {}, repo: {} }}",
+        server.url(),
+        gitea::OWNER,
+        gitea::REPOSITORY
+    );
     round_trip(&yaml, &[("GITEA_TOKEN", gitea::TOKEN)]).await;
     assert_eq!(server.linked().len(), 1);
 }
@@ -77,8 +134,19 @@ async fn variables_take_the_place_of_the_section() {
     let server = Gitlab::start(gitlab::Rules::default());
     let url = server.url().to_string();
     let project = gitlab::PROJECT.to_string();
-    let variables =
-        [("IMGLIFE_REGISTRY_URL", url.as_str()), ("IMGLIFE_REGISTRY_PROJECT_ID", &project), ("GITLAB_TOKEN", gitlab::MAINTAINER)];
-    round_trip("registry: { url: 'https://elsewhere.example', project_id: 1 }", &variables).await;
-    round_trip("{ registry: { provider: file } }", &[&variables[..], &[("IMGLIFE_REGISTRY_PROVIDER", "gitlab")]].concat()).await;
+    let variables = [
+        ("IMGLIFE_REGISTRY_URL", url.as_str()),
+        ("IMGLIFE_REGISTRY_PROJECT_ID", &project),
+        ("GITLAB_TOKEN", gitlab::MAINTAINER),
+    ];
+    round_trip(
+        "registry: { url: 'https://elsewhere.example', project_id: 1 }",
+        &variables,
+    )
+    .await;
+    round_trip(
+        "{ registry: { provider: file } }",
+        &[&variables[..], &[("IMGLIFE_REGISTRY_PROVIDER", "gitlab")]].concat(),
+    )
+    .await;
 }

@@ -12,7 +12,8 @@ use imglife::model::{BuildRecord, Clock, Repository, Variables};
 use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::memory::MemoryFiles;
 use imglife::packages::{
-    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles, PackageName, Prefix, Records, Scope,
+    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles,
+    PackageName, Prefix, Records, Scope,
 };
 
 mod budget;
@@ -27,7 +28,10 @@ pub(crate) fn prefix() -> Prefix {
 
 fn package_of(prefix: &str, repository: &str) -> PackageName {
     let prefix = prefix.parse().expect("a prefix");
-    PackageName { prefix, contents: Contents::RecordsOf(Encoded::of(repository)) }
+    PackageName {
+        prefix,
+        contents: Contents::RecordsOf(Encoded::of(repository)),
+    }
 }
 
 fn package(repository: &str) -> PackageName {
@@ -35,7 +39,10 @@ fn package(repository: &str) -> PackageName {
 }
 
 fn data() -> PackageName {
-    PackageName { prefix: prefix(), contents: Contents::Data }
+    PackageName {
+        prefix: prefix(),
+        contents: Contents::Data,
+    }
 }
 
 fn time() -> DateTime<Utc> {
@@ -43,7 +50,10 @@ fn time() -> DateTime<Utc> {
 }
 
 fn file(package: &PackageName, tag: &str, content: &[u8]) -> FileName {
-    FileName { package: package.clone(), file: FileKey::new(Encoded::of(tag), content, time(), None) }
+    FileName {
+        package: package.clone(),
+        file: FileKey::new(Encoded::of(tag), content, time(), None),
+    }
 }
 
 fn record(image: &str, revision: &str) -> BuildRecord {
@@ -64,14 +74,29 @@ fn records(files: Arc<dyn PackageFiles>) -> Records {
 
 /// Returns a client that speaks to `urls` over plain HTTP with a token of this variable.
 fn client(forge: Forge, urls: &[&Url], variable: &str, token: &str) -> Arc<Client> {
-    let settings = Settings { retry_delay: Duration::from_millis(2), stall: Duration::from_secs(2), ..Settings::default() };
+    let settings = Settings {
+        retry_delay: Duration::from_millis(2),
+        stall: Duration::from_secs(2),
+        ..Settings::default()
+    };
     client_with(settings, forge, urls, &[(variable, token)])
 }
 
-fn client_with(mut settings: Settings, forge: Forge, urls: &[&Url], variables: &[(&str, &str)]) -> Arc<Client> {
-    settings.insecure.extend(urls.iter().map(|url| host_of(url).expect("a host")));
+fn client_with(
+    mut settings: Settings,
+    forge: Forge,
+    urls: &[&Url],
+    variables: &[(&str, &str)],
+) -> Arc<Client> {
+    settings
+        .insecure
+        .extend(urls.iter().map(|url| host_of(url).expect("a host")));
     let variables = variables.iter().copied().collect::<Variables>();
-    Arc::new(Client::new(settings, Arc::new(ForgeCredentials::new(forge, variables)), Clock::fixed(time())))
+    Arc::new(Client::new(
+        settings,
+        Arc::new(ForgeCredentials::new(forge, variables)),
+        Clock::fixed(time()),
+    ))
 }
 
 /// Fails where the place does not keep the contract. It must be empty.
@@ -103,19 +128,35 @@ async fn put(place: &dyn PackageFiles, package: &PackageName, tag: &str) -> File
 
 async fn what_is_not_there_is_none(place: &dyn PackageFiles) {
     assert_eq!(listed(place, Scope::AllRecords(prefix())).await, []);
-    assert_eq!(listed(place, Scope::Package(package("r.example/absent"))).await, []);
+    assert_eq!(
+        listed(place, Scope::Package(package("r.example/absent"))).await,
+        []
+    );
     assert_eq!(listed(place, Scope::Package(data())).await, []);
-    assert_eq!(place.get(&file(&package("r.example/absent"), "1", b"")).await.expect("an answer"), None);
+    assert_eq!(
+        place
+            .get(&file(&package("r.example/absent"), "1", b""))
+            .await
+            .expect("an answer"),
+        None
+    );
 }
 
 async fn bytes_come_back_and_may_be_put_again(place: &dyn PackageFiles) {
-    let content = Bytes::from((0..100_000_u32).map(|number| (number % 251) as u8).collect::<Vec<_>>());
+    let content = Bytes::from(
+        (0..100_000_u32)
+            .map(|number| (number % 251) as u8)
+            .collect::<Vec<_>>(),
+    );
     let name = file(&package("r.example/bytes"), "1", &content);
     for _ in 0..2 {
         place.put(&name, content.clone()).await.expect("written");
         assert!(place.get(&name).await.expect("an answer") == Some(content.clone()));
     }
-    assert_eq!(listed(place, Scope::Package(name.package.clone())).await, [name]);
+    assert_eq!(
+        listed(place, Scope::Package(name.package.clone())).await,
+        [name]
+    );
 }
 
 async fn listings_are_whole_and_of_their_scope(place: &dyn PackageFiles) {
@@ -130,13 +171,22 @@ async fn listings_are_whole_and_of_their_scope(place: &dyn PackageFiles) {
         all.push(put(place, &package(&format!("r.example/p{number}")), "1").await);
     }
     // What is somebody else's.
-    for other in [package_of("imglife2", "r.example/a"), package_of("imglife.more", "r.example/a"), package_of("my-imglife", "r.example/a")]
-    {
+    for other in [
+        package_of("imglife2", "r.example/a"),
+        package_of("imglife.more", "r.example/a"),
+        package_of("my-imglife", "r.example/a"),
+    ] {
         put(place, &other, "1").await;
     }
     let of_data = put(place, &data(), "eol-data").await;
     assert_eq!(listed(place, Scope::Package(data())).await, [of_data]);
-    assert_eq!(listed(place, Scope::Package(package("r.example/p1"))).await.len(), 1, "p1 is the beginning of p10");
+    assert_eq!(
+        listed(place, Scope::Package(package("r.example/p1")))
+            .await
+            .len(),
+        1,
+        "p1 is the beginning of p10"
+    );
     let bytes = listed(place, Scope::Package(package("r.example/bytes"))).await;
     let mut expected = [all, bytes].concat();
     expected.sort();
@@ -153,7 +203,15 @@ async fn names_that_look_alike_are_different(place: &dyn PackageFiles) {
         "ocidir:///srv/Größe".to_owned(),
         "ocidir:///srv/größe".to_owned(),
     ];
-    let tags = ["1.0-RC1", "1.0-rc1", "a..b", "_", "a+b", &"L".repeat(128), &"l".repeat(128)];
+    let tags = [
+        "1.0-RC1",
+        "1.0-rc1",
+        "a..b",
+        "_",
+        "a+b",
+        &"L".repeat(128),
+        &"l".repeat(128),
+    ];
     for repository in &repositories {
         let package = package(repository);
         let mut names = Vec::new();
@@ -161,9 +219,20 @@ async fn names_that_look_alike_are_different(place: &dyn PackageFiles) {
             names.push(put(place, &package, tag).await);
         }
         names.sort();
-        assert_eq!(listed(place, Scope::Package(package)).await, names, "{repository}");
+        assert_eq!(
+            listed(place, Scope::Package(package)).await,
+            names,
+            "{repository}"
+        );
         for name in names {
-            assert!(place.get(&name).await.expect("an answer").is_some_and(|content| name.file.is_of(&content)), "{name}");
+            assert!(
+                place
+                    .get(&name)
+                    .await
+                    .expect("an answer")
+                    .is_some_and(|content| name.file.is_of(&content)),
+                "{name}"
+            );
         }
     }
 }
@@ -173,57 +242,125 @@ async fn what_is_deleted_is_gone_and_nothing_else(place: &dyn PackageFiles) {
     for tag in ["1", "2"] {
         put(place, &package, tag).await;
     }
-    let listing = place.list(&Scope::Package(package.clone())).await.expect("a listing");
+    let listing = place
+        .list(&Scope::Package(package.clone()))
+        .await
+        .expect("a listing");
     let [first, second] = <[FileSeen; 2]>::try_from(listing.files).expect("two files");
     for _ in 0..2 {
-        place.delete(&first).await.expect("deleted, or gone already");
+        place
+            .delete(&first)
+            .await
+            .expect("deleted, or gone already");
     }
     assert_eq!(place.get(&first.name).await.expect("an answer"), None);
-    assert_eq!(listed(place, Scope::Package(package.clone())).await, std::slice::from_ref(&second.name));
+    assert_eq!(
+        listed(place, Scope::Package(package.clone())).await,
+        std::slice::from_ref(&second.name)
+    );
     place.delete(&second).await.expect("deleted");
     assert_eq!(listed(place, Scope::Package(package.clone())).await, []);
-    assert_eq!(put(place, &package, "3").await, listed(place, Scope::Package(package)).await[0]);
+    assert_eq!(
+        put(place, &package, "3").await,
+        listed(place, Scope::Package(package)).await[0]
+    );
 }
 
 async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>) {
     let records = records(place.clone());
     let repository: Repository = "registry.example/apps/web".parse().expect("a repository");
     let image = |tag: &str| format!("{repository}:{tag}");
-    for (tag, revision) in [("1.0", "one"), ("1.1", "two"), ("1.0", "three"), ("1.0", "four")] {
-        let put = records.put(&record(&image(tag), revision)).await.expect("written");
+    for (tag, revision) in [
+        ("1.0", "one"),
+        ("1.1", "two"),
+        ("1.0", "three"),
+        ("1.0", "four"),
+    ] {
+        let put = records
+            .put(&record(&image(tag), revision))
+            .await
+            .expect("written");
         assert!(put.left_behind.is_none(), "{:?}", put.left_behind);
     }
     let reading = records.of(&repository).await.expect("a reading");
     assert_eq!(reading.unreadable, []);
-    assert_eq!(reading.records, [record(&image("1.0"), "four"), record(&image("1.1"), "two")]);
-    assert_eq!(place.list(&Scope::Package(package(&repository.to_string()))).await.expect("a listing").files.len(), 2);
-    assert_eq!(records.delete(&record(&image("1.0"), "four")).await.expect("deleted"), Deletion::Done);
-    assert_eq!(records.of(&repository).await.expect("a reading").records, [record(&image("1.1"), "two")]);
+    assert_eq!(
+        reading.records,
+        [record(&image("1.0"), "four"), record(&image("1.1"), "two")]
+    );
+    assert_eq!(
+        place
+            .list(&Scope::Package(package(&repository.to_string())))
+            .await
+            .expect("a listing")
+            .files
+            .len(),
+        2
+    );
+    assert_eq!(
+        records
+            .delete(&record(&image("1.0"), "four"))
+            .await
+            .expect("deleted"),
+        Deletion::Done
+    );
+    assert_eq!(
+        records.of(&repository).await.expect("a reading").records,
+        [record(&image("1.1"), "two")]
+    );
     for text in ["one", "two"] {
-        records.write_data(DataFile::EndOfLife, Bytes::from(text)).await.expect("written");
+        records
+            .write_data(DataFile::EndOfLife, Bytes::from(text))
+            .await
+            .expect("written");
     }
-    let data = records.read_data(DataFile::EndOfLife).await.expect("an answer").expect("data");
+    let data = records
+        .read_data(DataFile::EndOfLife)
+        .await
+        .expect("an answer")
+        .expect("data");
     assert_eq!(&data.bytes[..], b"two");
-    assert_eq!(records.read_data(DataFile::Inventory).await.expect("an answer"), None);
+    assert_eq!(
+        records
+            .read_data(DataFile::Inventory)
+            .await
+            .expect("an answer"),
+        None
+    );
 }
 
 async fn writers_at_once_leave_one_record(place: &Arc<dyn PackageFiles>) {
     let image = "registry.example/apps/busy:1";
     let writers = (0..8).map(|number| {
         let records = records(place.clone());
-        async move { records.put(&record(image, &number.to_string())).await.expect("written") }
+        async move {
+            records
+                .put(&record(image, &number.to_string()))
+                .await
+                .expect("written")
+        }
     });
     futures_util::future::join_all(writers).await;
     let read = || async {
-        let reading = records(place.clone()).of(&"registry.example/apps/busy".parse().expect("a repository")).await.expect("a reading");
+        let reading = records(place.clone())
+            .of(&"registry.example/apps/busy".parse().expect("a repository"))
+            .await
+            .expect("a reading");
         assert_eq!((reading.unreadable.len(), reading.records.len()), (0, 1));
         reading.records[0].revision.clone()
     };
     let winner = read().await;
     assert_eq!(read().await, winner);
-    records(place.clone()).put(&record(image, "after")).await.expect("written");
+    records(place.clone())
+        .put(&record(image, "after"))
+        .await
+        .expect("written");
     assert_eq!(read().await, "after");
-    let left = place.list(&Scope::Package(package("registry.example/apps/busy"))).await.expect("a listing").files;
+    let left = place
+        .list(&Scope::Package(package("registry.example/apps/busy")))
+        .await
+        .expect("a listing")
+        .files;
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
@@ -235,5 +372,8 @@ async fn memory_keeps_the_contract() {
 #[tokio::test]
 async fn a_directory_keeps_the_contract() {
     let directory = tempfile::tempdir().expect("a directory");
-    holds_for(Arc::new(DirectoryFiles::new(directory.path().join("packages")))).await;
+    holds_for(Arc::new(DirectoryFiles::new(
+        directory.path().join("packages"),
+    )))
+    .await;
 }

@@ -17,10 +17,27 @@ use crate::support::liar::{Liar, typed};
 use crate::support::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 
 pub(crate) fn place(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files {
-    let settings = Settings { retry_delay: Duration::from_millis(2), stall: Duration::from_secs(5), ..Settings::default() };
-    let client = Arc::new(Client::new(settings, Arc::new(NoCredentials), Clock::fixed(time())));
-    let keys = Keys { id: id.to_owned(), secret: Secret::new(secret), session_token: None };
-    let bucket = Bucket { endpoint: Some(url.clone()), name: bucket.to_owned(), region: "us-east-1".to_owned(), keys: Some(keys) };
+    let settings = Settings {
+        retry_delay: Duration::from_millis(2),
+        stall: Duration::from_secs(5),
+        ..Settings::default()
+    };
+    let client = Arc::new(Client::new(
+        settings,
+        Arc::new(NoCredentials),
+        Clock::fixed(time()),
+    ));
+    let keys = Keys {
+        id: id.to_owned(),
+        secret: Secret::new(secret),
+        session_token: None,
+    };
+    let bucket = Bucket {
+        endpoint: Some(url.clone()),
+        name: bucket.to_owned(),
+        region: "us-east-1".to_owned(),
+        keys: Some(keys),
+    };
     S3Files::new(client, bucket)
 }
 
@@ -34,28 +51,71 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
     let all = Scope::AllRecords(prefix());
     assert_eq!(records.list(&all).await.expect("a listing").files.len(), 1);
     for (bucket, id, secret, expected, hint) in [
-        ("missing", ACCESS_KEY, SECRET_KEY, PackageErrorKind::Absent, "make the bucket missing"),
-        ("records", ACCESS_KEY, "other-hunter2", PackageErrorKind::Unauthorized, "AWS_SECRET_ACCESS_KEY"),
-        ("records", "nobody", SECRET_KEY, PackageErrorKind::Unauthorized, "AWS_ACCESS_KEY_ID"),
+        (
+            "missing",
+            ACCESS_KEY,
+            SECRET_KEY,
+            PackageErrorKind::Absent,
+            "make the bucket missing",
+        ),
+        (
+            "records",
+            ACCESS_KEY,
+            "other-hunter2",
+            PackageErrorKind::Unauthorized,
+            "AWS_SECRET_ACCESS_KEY",
+        ),
+        (
+            "records",
+            "nobody",
+            SECRET_KEY,
+            PackageErrorKind::Unauthorized,
+            "AWS_ACCESS_KEY_ID",
+        ),
     ] {
-        let error = place(&url, bucket, id, secret).list(&all).await.expect_err("refused");
+        let error = place(&url, bucket, id, secret)
+            .list(&all)
+            .await
+            .expect_err("refused");
         assert_eq!(error.kind, expected, "{}", chain(&error));
-        assert!(error.hint().unwrap_or_default().contains(hint), "{:?}", error.hint());
-        assert!(!format!("{error:?} {}", chain(&error)).contains("hunter2"), "{error:?}");
+        assert!(
+            error.hint().unwrap_or_default().contains(hint),
+            "{:?}",
+            error.hint()
+        );
+        assert!(
+            !format!("{error:?} {}", chain(&error)).contains("hunter2"),
+            "{error:?}"
+        );
     }
-    let yaml = format!("registry: {{ provider: s3, url: '{url}', bucket: records, prefix: teams/a }}");
-    super::configured::round_trip(&yaml, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]).await;
+    let yaml =
+        format!("registry: {{ provider: s3, url: '{url}', bucket: records, prefix: teams/a }}");
+    super::configured::round_trip(
+        &yaml,
+        &[
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ],
+    )
+    .await;
     seaweed.make_bucket("contract");
     holds_for(Arc::new(place(&url, "contract", ACCESS_KEY, SECRET_KEY))).await;
 }
 
 pub(super) fn page(keys: &[String], next: Option<&str>) -> axum::response::Response {
-    let contents: String = keys.iter().map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>")).collect();
-    let next = next.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>")).unwrap_or_default();
+    let contents: String = keys
+        .iter()
+        .map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>"))
+        .collect();
+    let next = next
+        .map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>"))
+        .unwrap_or_default();
     let truncated = !next.is_empty();
     typed(
         "application/xml",
-        format!("<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>{truncated}</IsTruncated>{contents}{next}</ListBucketResult>"),
+        format!(
+            "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>{truncated}</IsTruncated>{contents}{next}</ListBucketResult>"
+        ),
     )
 }
 
@@ -67,11 +127,23 @@ async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
     let left = failing.clone();
     let server = Liar::start(move |asked| {
         assert!(asked.path.starts_with("/bucket"), "{}", asked.path);
-        assert!(asked.path.contains("prefix=imglife%2Frecords%2F"), "{}", asked.path);
+        assert!(
+            asked.path.contains("prefix=imglife%2Frecords%2F"),
+            "{}",
+            asked.path
+        );
         match asked.path.contains("continuation-token=two") {
-            true if left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) as isize > 0 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-            true => page(&[second.clone(), "imglife/records/notes.txt".to_owned()], None),
-            false => page(&[first.clone(), "imglife/records/r.example__a/".to_owned()], Some("two")),
+            true if left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) as isize > 0 => {
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            }
+            true => page(
+                &[second.clone(), "imglife/records/notes.txt".to_owned()],
+                None,
+            ),
+            false => page(
+                &[first.clone(), "imglife/records/r.example__a/".to_owned()],
+                Some("two"),
+            ),
         }
     });
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
@@ -82,15 +154,28 @@ async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
         match listed {
             true => {
                 let listing = result.expect("a listing");
-                assert_eq!((listing.files.len(), listing.foreign), (2, vec!["imglife/records/notes.txt".to_owned()]));
+                assert_eq!(
+                    (listing.files.len(), listing.foreign),
+                    (2, vec!["imglife/records/notes.txt".to_owned()])
+                );
             }
             false => {
                 let error = result.expect_err("half a listing");
-                assert_eq!(error.kind, PackageErrorKind::ServerError, "{}", chain(&error));
+                assert_eq!(
+                    error.kind,
+                    PackageErrorKind::ServerError,
+                    "{}",
+                    chain(&error)
+                );
             }
         }
     }
-    assert!(server.asked().iter().all(|asked| asked.headers.contains_key("authorization")));
+    assert!(
+        server
+            .asked()
+            .iter()
+            .all(|asked| asked.headers.contains_key("authorization"))
+    );
     assert!(!format!("{:?}", server.asked()).contains("hunter2"));
 }
 
@@ -101,21 +186,37 @@ async fn a_bucket_of_ones_own_needs_no_prefix_and_answers_must_make_sense() {
         page(&["records/r.example__a/x".to_owned()], None)
     });
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
-    let listing = place(&url, "bucket", "id", "hunter2").list(&Scope::AllRecords(Prefix::none())).await.expect("a listing");
+    let listing = place(&url, "bucket", "id", "hunter2")
+        .list(&Scope::AllRecords(Prefix::none()))
+        .await
+        .expect("a listing");
     assert_eq!(listing.foreign, ["records/r.example__a/x"]);
     let server = Liar::start(|_| typed("text/html", "<html>welcome"));
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
-    let error = place(&url, "bucket", "id", "hunter2").list(&Scope::AllRecords(prefix())).await.expect_err("no listing");
+    let error = place(&url, "bucket", "id", "hunter2")
+        .list(&Scope::AllRecords(prefix()))
+        .await
+        .expect_err("no listing");
     assert_eq!(error.kind, PackageErrorKind::Malformed, "{}", chain(&error));
 }
 
 #[tokio::test]
 async fn a_server_that_is_down_is_an_error_in_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url: Url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
+    let url: Url = format!("http://{}", listener.local_addr().expect("an address"))
+        .parse()
+        .expect("a URL");
     drop(listener);
     let began = Instant::now();
-    let error = place(&url, "bucket", "id", "hunter2").list(&Scope::AllRecords(prefix())).await.expect_err("nobody answers");
-    assert_eq!(error.kind, PackageErrorKind::Unreachable, "{}", chain(&error));
+    let error = place(&url, "bucket", "id", "hunter2")
+        .list(&Scope::AllRecords(prefix()))
+        .await
+        .expect_err("nobody answers");
+    assert_eq!(
+        error.kind,
+        PackageErrorKind::Unreachable,
+        "{}",
+        chain(&error)
+    );
     assert!(began.elapsed() < Duration::from_secs(10));
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::images::{Flavour, Graph, attested};
 
-/// An image of two platforms with attestations of BuildKit, tagged `1.0`, and what is attached to it.
+/// An image of two platforms with attestations of BuildKit, tagged `1.0`, and what is attached to
+/// it.
 pub(crate) struct Attached {
     /// The image and its attachments, with the tags of those that have one.
     pub(crate) graph: Graph,
@@ -22,14 +23,33 @@ impl Attached {
         let mut graph = Graph::default();
         let index = attested(&mut graph);
         graph.tag("1.0", &index);
-        let children = graph.manifests.last().and_then(|content| content.manifest().children().map(<[Descriptor]>::to_vec));
+        let children = graph
+            .manifests
+            .last()
+            .and_then(|content| content.manifest().children().map(<[Descriptor]>::to_vec));
         let child = children.expect("an index")[0].clone();
-        let mut attached = Attached { graph, referrers: BTreeMap::new(), cosign_tags: 0 };
+        let mut attached = Attached {
+            graph,
+            referrers: BTreeMap::new(),
+            cosign_tags: 0,
+        };
 
-        attached.refer(&index, Some("application/vnd.example.signature"), "a signature");
+        attached.refer(
+            &index,
+            Some("application/vnd.example.signature"),
+            "a signature",
+        );
         let sbom = attached.refer(&index, None, "an SBOM");
-        attached.refer(&child, Some("application/vnd.example.signature"), "a signature of one platform");
-        attached.refer(&sbom, Some("application/vnd.example.signature"), "a signature of the SBOM");
+        attached.refer(
+            &child,
+            Some("application/vnd.example.signature"),
+            "a signature of one platform",
+        );
+        attached.refer(
+            &sbom,
+            Some("application/vnd.example.signature"),
+            "a signature of the SBOM",
+        );
 
         let [signature, attestation, _] = Tag::of_cosign(&index.digest);
         let [.., sbom_of_child] = Tag::of_cosign(&child.digest);
@@ -47,11 +67,19 @@ impl Attached {
         self.refer(&index, Some("application/vnd.example.signature"), text);
     }
 
-    /// Adds an artifact that has `subject` as its subject. Without an artifact type, that of its configuration counts.
-    fn refer(&mut self, subject: &Descriptor, artifact_type: Option<&str>, text: &str) -> Descriptor {
+    /// Adds an artifact that has `subject` as its subject. Without an artifact type, that of its
+    /// configuration counts.
+    fn refer(
+        &mut self,
+        subject: &Descriptor,
+        artifact_type: Option<&str>,
+        text: &str,
+    ) -> Descriptor {
         let config_type = "application/vnd.example.config.v1+json";
         let config = self.graph.blob(config_type, "{}");
-        let layer = self.graph.blob("application/vnd.example.thing", text.to_owned());
+        let layer = self
+            .graph
+            .blob("application/vnd.example.thing", text.to_owned());
         let annotations = json!({ "org.example.what": text, "größe": "1 < 2" });
         let mut manifest = json!({
             "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer],
@@ -65,12 +93,17 @@ impl Attached {
         let mut entry = json!(descriptor);
         entry["artifactType"] = json!(artifact_type.unwrap_or(config_type));
         entry["annotations"] = annotations;
-        self.referrers.entry(subject.digest.clone()).or_default().push(entry);
+        self.referrers
+            .entry(subject.digest.clone())
+            .or_default()
+            .push(entry);
         descriptor
     }
 
     fn tagged(&mut self, tag: &Tag, text: &str) -> Descriptor {
-        let image = self.graph.small_image(Flavour::Oci, "unknown/unknown", text);
+        let image = self
+            .graph
+            .small_image(Flavour::Oci, "unknown/unknown", text);
         self.graph.tag(tag.as_str(), &image);
         self.cosign_tags += 1;
         image
@@ -81,7 +114,8 @@ impl Attached {
         self.referrers.values().map(Vec::len).sum::<usize>() + self.cosign_tags
     }
 
-    /// Returns the lists that clients keep for registries that keep none: as some of them do, with nothing but the required fields.
+    /// Returns the lists that clients keep for registries that keep none: as some of them do, with
+    /// nothing but the required fields.
     pub(crate) fn lists(&self) -> Graph {
         let mut lists = self.graph.clone();
         lists.tags.clear();

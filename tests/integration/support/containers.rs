@@ -1,4 +1,5 @@
-//! What buildah needs to work in a world of its own: where it keeps images, which registries speak plain HTTP, and whom it trusts.
+//! What buildah needs to work in a world of its own: where it keeps images, which registries speak
+//! plain HTTP, and whom it trusts.
 
 use std::fs;
 
@@ -6,13 +7,26 @@ use super::world::World;
 
 /// Returns the world with what buildah reads, and nothing of this machine's.
 pub(crate) fn prepared(world: World, plain_host: &str) -> World {
-    let (storage, own) = (world.home().join("storage.conf"), world.home().join(".config/containers"));
+    let (storage, own) = (
+        world.home().join("storage.conf"),
+        world.home().join(".config/containers"),
+    );
     fs::create_dir_all(&own).expect("new directories");
     let kept = world.home().join("containers");
-    let text = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/graph\"\n", kept.display());
+    let text = format!(
+        "[storage]\ndriver = \"vfs\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/graph\"\n",
+        kept.display()
+    );
     fs::write(&storage, text).expect("a written file");
-    fs::write(own.join("registries.conf"), format!("[[registry]]\nlocation = \"{plain_host}\"\ninsecure = true\n"))
-        .expect("a written file");
-    fs::write(own.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("a written file");
+    fs::write(
+        own.join("registries.conf"),
+        format!("[[registry]]\nlocation = \"{plain_host}\"\ninsecure = true\n"),
+    )
+    .expect("a written file");
+    fs::write(
+        own.join("policy.json"),
+        r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+    )
+    .expect("a written file");
     world.variable("CONTAINERS_STORAGE_CONF", storage)
 }

@@ -1,4 +1,5 @@
-//! A stand-in for endoflife.date: products that tests make up, which move, change, and are told with an ETag.
+//! A stand-in for endoflife.date: products that tests make up, which move, change, and are told
+//! with an ETag.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,7 +49,12 @@ impl EndOfLife {
     pub(crate) fn start() -> EndOfLife {
         let known: Arc<Mutex<Known>> = Arc::default();
         let answering = Arc::clone(&known);
-        let liar = Liar::start(move |asked| answer(&mut answering.lock().unwrap_or_else(PoisonError::into_inner), asked));
+        let liar = Liar::start(move |asked| {
+            answer(
+                &mut answering.lock().unwrap_or_else(PoisonError::into_inner),
+                asked,
+            )
+        });
         EndOfLife { liar, known }
     }
 
@@ -74,7 +80,13 @@ impl EndOfLife {
 
     /// Answers with `body` at a path below the API.
     pub(crate) fn document(&self, path: &str, body: &str) {
-        self.change(|known| drop(known.documents.insert(format!("/api{path}"), body.to_owned())));
+        self.change(|known| {
+            drop(
+                known
+                    .documents
+                    .insert(format!("/api{path}"), body.to_owned()),
+            )
+        });
     }
 
     /// Leads from a product's name to another.
@@ -87,7 +99,13 @@ impl EndOfLife {
     pub(crate) fn troubles(&self, product: &str, troubles: &[Trouble]) {
         let mut troubles = troubles.to_vec();
         troubles.reverse();
-        self.change(|known| drop(known.troubles.insert(format!("/api/v1/products/{product}"), troubles)));
+        self.change(|known| {
+            drop(
+                known
+                    .troubles
+                    .insert(format!("/api/v1/products/{product}"), troubles),
+            )
+        });
     }
 
     /// Returns the requests so far.
@@ -101,26 +119,58 @@ fn answer(known: &mut Known, asked: &Asked) -> Response {
         return go_wrong(trouble);
     }
     if let Some(to) = known.moved.get(&asked.path) {
-        return (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to.clone())], "moved").into_response();
+        return (
+            StatusCode::MOVED_PERMANENTLY,
+            [(header::LOCATION, to.clone())],
+            "moved",
+        )
+            .into_response();
     }
     let Some(body) = known.documents.get(&asked.path) else {
-        return (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/html")], "<!DOCTYPE html><title>Not here</title>").into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            [(header::CONTENT_TYPE, "text/html")],
+            "<!DOCTYPE html><title>Not here</title>",
+        )
+            .into_response();
     };
     let tag = format!("\"{}\"", &Digest::sha256(body.as_bytes()).hex()[..16]);
-    let is_known = asked.headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let is_known = asked
+        .headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let tag = [(header::ETAG, tag)];
-    if is_known { (StatusCode::NOT_MODIFIED, tag).into_response() } else { (tag, body.clone()).into_response() }
+    if is_known {
+        (StatusCode::NOT_MODIFIED, tag).into_response()
+    } else {
+        (tag, body.clone()).into_response()
+    }
 }
 
 fn go_wrong(trouble: Trouble) -> Response {
     match trouble {
-        Trouble::Busy(seconds) => {
-            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], "slow down").into_response()
-        }
-        Trouble::Gateway => (StatusCode::BAD_GATEWAY, [(header::CONTENT_TYPE, "text/html")], "<html><h1>oh no</h1></html>").into_response(),
+        Trouble::Busy(seconds) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            [(header::RETRY_AFTER, seconds.to_string())],
+            "slow down",
+        )
+            .into_response(),
+        Trouble::Gateway => (
+            StatusCode::BAD_GATEWAY,
+            [(header::CONTENT_TYPE, "text/html")],
+            "<html><h1>oh no</h1></html>",
+        )
+            .into_response(),
         Trouble::Cut => {
-            let pieces = [Ok(Bytes::from_static(b"{\"result\": {")), Err(std::io::Error::other("cut"))];
-            ([(header::CONTENT_LENGTH, "5000")], Body::from_stream(stream::iter(pieces))).into_response()
+            let pieces = [
+                Ok(Bytes::from_static(b"{\"result\": {")),
+                Err(std::io::Error::other("cut")),
+            ];
+            (
+                [(header::CONTENT_LENGTH, "5000")],
+                Body::from_stream(stream::iter(pieces)),
+            )
+                .into_response()
         }
         Trouble::Endless => super::liar::endless().into_response(),
         Trouble::Deep => format!("{{\"news\": {}", "[".repeat(100_000)).into_response(),

@@ -1,4 +1,5 @@
-//! The build engines that this machine has, and what they need to run for a test: a docker engine or a BuildKit of its own.
+//! The build engines that this machine has, and what they need to run for a test: a docker engine
+//! or a BuildKit of its own.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -20,7 +21,8 @@ use super::images::Graph;
 use super::rootfs::small_debian_image;
 use super::servers::installed;
 
-/// Starts containers with no capability that root may lack here: privileged ones, such as builders, are given all that there are.
+/// Starts containers with no capability that root may lack here: privileged ones, such as builders,
+/// are given all that there are.
 const RUNTIME: &str = r#"#!/bin/sh
 before=
 for word; do
@@ -46,62 +48,120 @@ pub(crate) struct Found {
     service: Option<Service>,
 }
 
-/// Returns the engines that this machine has, and writes their names where a run of the tests shows them. Buildah is always one;
-/// docker is one where root runs the tests, since its engine needs that; podman and buildx are where they are installed.
+/// Returns the engines that this machine has, and writes their names where a run of the tests shows
+/// them. Buildah is always one; docker is one where root runs the tests, since its engine needs
+/// that; podman and buildx are where they are installed.
 pub(crate) fn found(why: &str) -> Vec<Found> {
     let is_root = rustix::process::geteuid().is_root();
-    let mut engines = vec![Found { name: EngineName::Buildah, builds_several: true, service: None }];
+    let mut engines = vec![Found {
+        name: EngineName::Buildah,
+        builds_several: true,
+        service: None,
+    }];
     let mut missing = Vec::new();
     if is_there("podman") {
-        engines.push(Found { name: EngineName::Podman, builds_several: true, service: None });
+        engines.push(Found {
+            name: EngineName::Podman,
+            builds_several: true,
+            service: None,
+        });
     } else {
         missing.push("podman");
     }
     if is_root {
-        engines.push(Found { name: EngineName::Docker, builds_several: false, service: Some(Service::docker()) });
+        engines.push(Found {
+            name: EngineName::Docker,
+            builds_several: false,
+            service: Some(Service::docker()),
+        });
     } else {
         missing.push("docker (not run as root)");
     }
-    match (installed("docker-buildx").is_file(), installed("buildkitd").is_file(), is_root) {
-        (true, true, true) => engines.push(Found { name: EngineName::Buildx, builds_several: true, service: Some(Service::buildkit()) }),
-        (true, false, true) => engines.push(Found { name: EngineName::Buildx, builds_several: false, service: Some(Service::docker()) }),
+    match (
+        installed("docker-buildx").is_file(),
+        installed("buildkitd").is_file(),
+        is_root,
+    ) {
+        (true, true, true) => engines.push(Found {
+            name: EngineName::Buildx,
+            builds_several: true,
+            service: Some(Service::buildkit()),
+        }),
+        (true, false, true) => engines.push(Found {
+            name: EngineName::Buildx,
+            builds_several: false,
+            service: Some(Service::docker()),
+        }),
         _ => missing.push("buildx"),
     }
-    let names: Vec<String> = engines.iter().map(|engine| engine.name.to_string()).collect();
-    let missing = if missing.is_empty() { String::new() } else { format!("; this machine lacks {}", missing.join(", ")) };
+    let names: Vec<String> = engines
+        .iter()
+        .map(|engine| engine.name.to_string())
+        .collect();
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("; this machine lacks {}", missing.join(", "))
+    };
     // Not by a macro: what those print is only shown of tests that fail.
-    writeln!(std::io::stderr(), "{why}: with {}{missing}", names.join(", ")).expect("standard error");
+    writeln!(
+        std::io::stderr(),
+        "{why}: with {}{missing}",
+        names.join(", ")
+    )
+    .expect("standard error");
     engines
 }
 
 fn is_there(program: &str) -> bool {
-    ["/usr/bin", "/usr/sbin"].iter().any(|directory| Path::new(directory).join(program).is_file())
+    ["/usr/bin", "/usr/sbin"]
+        .iter()
+        .any(|directory| Path::new(directory).join(program).is_file())
 }
 
 impl Found {
     /// Puts into somebody's home what the engine needs there.
     pub(crate) fn prepare(&self, home: &Path) {
         if self.name == EngineName::Buildx {
-            symlink(installed("docker-buildx"), home.join(".docker/cli-plugins/docker-buildx")).expect("a new link");
+            symlink(
+                installed("docker-buildx"),
+                home.join(".docker/cli-plugins/docker-buildx"),
+            )
+            .expect("a new link");
         }
     }
 
     /// Returns the variables that lead to the service.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
-        self.service.iter().map(|service| (service.variable, service.address())).collect()
+        self.service
+            .iter()
+            .map(|service| (service.variable, service.address()))
+            .collect()
     }
 
     /// Returns the names of images and containers that the engine has in its store.
     pub(crate) fn leftovers(&self, variables: &Variables) -> Option<String> {
         let commands: &[&[&str]] = match self.name {
             EngineName::Buildah => &[&["buildah", "images"], &["buildah", "containers"]],
-            EngineName::Podman => &[&["podman", "images"], &["podman", "ps", "--all", "--external"]],
+            EngineName::Podman => &[
+                &["podman", "images"],
+                &["podman", "ps", "--all", "--external"],
+            ],
             EngineName::Docker => &[&["docker", "images"]],
             EngineName::Buildx | EngineName::Native => return None,
         };
         let told = commands.iter().map(|command| {
-            let output = Command::new(command[0]).args(&command[1..]).env_clear().envs(variables.iter()).output().expect("a list");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let output = Command::new(command[0])
+                .args(&command[1..])
+                .env_clear()
+                .envs(variables.iter())
+                .output()
+                .expect("a list");
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             String::from_utf8_lossy(&output.stdout).into_owned()
         });
         Some(told.collect())
@@ -110,32 +170,68 @@ impl Found {
 
 /// Whether this machine has buildx and what runs as its builders.
 pub(crate) fn has_buildkit() -> bool {
-    ["docker-buildx", "buildkitd", "buildctl"].iter().all(|program| installed(program).is_file())
+    ["docker-buildx", "buildkitd", "buildctl"]
+        .iter()
+        .all(|program| installed(program).is_file())
 }
 
-/// Returns an image of BuildKit, made of the programs of this machine: what `moby/buildkit` is elsewhere.
+/// Returns an image of BuildKit, made of the programs of this machine: what `moby/buildkit` is
+/// elsewhere.
 pub(crate) fn buildkit_image() -> Graph {
     let mut archive = tar::Builder::new(Vec::new());
-    let listed = Command::new("ldd").arg("/usr/sbin/runc").output().expect("ldd runs").stdout;
+    let listed = Command::new("ldd")
+        .arg("/usr/sbin/runc")
+        .output()
+        .expect("ldd runs")
+        .stdout;
     let listed = String::from_utf8(listed).expect("text");
-    let libraries = listed.lines().filter_map(|line| line.split_once(" => ")?.1.split(' ').next());
+    let libraries = listed
+        .lines()
+        .filter_map(|line| line.split_once(" => ")?.1.split(' ').next());
     // Where Debian's own are, below a link.
-    let inside = |library: &str| format!("usr/{}", library.trim_start_matches("/usr").trim_start_matches('/'));
-    let programs = [("buildkitd", installed("buildkitd")), ("buildctl", installed("buildctl")), ("runc", "/usr/sbin/runc".into())];
-    let programs = programs.into_iter().map(|(name, path)| (format!("usr/bin/{name}"), path));
+    let inside = |library: &str| {
+        format!(
+            "usr/{}",
+            library.trim_start_matches("/usr").trim_start_matches('/')
+        )
+    };
+    let programs = [
+        ("buildkitd", installed("buildkitd")),
+        ("buildctl", installed("buildctl")),
+        ("runc", "/usr/sbin/runc".into()),
+    ];
+    let programs = programs
+        .into_iter()
+        .map(|(name, path)| (format!("usr/bin/{name}"), path));
     for (name, path) in programs.chain(libraries.map(|library| (inside(library), library.into()))) {
         let path = fs::canonicalize(path).expect("a file");
-        archive.append_path_with_name(path, name).expect("a packed file");
+        archive
+            .append_path_with_name(path, name)
+            .expect("a packed file");
     }
     let layer: Bytes = archive.into_inner().expect("an archive").into();
     let debian = small_debian_image();
     let mut graph = Graph::default();
-    let base = debian.blobs.iter().find(|blob| blob.descriptor.media_type == media_type::OCI_LAYER_GZIP).expect("a layer");
-    let config = debian.blobs.iter().find(|blob| blob.descriptor.media_type == media_type::OCI_CONFIG).expect("a configuration");
+    let base = debian
+        .blobs
+        .iter()
+        .find(|blob| blob.descriptor.media_type == media_type::OCI_LAYER_GZIP)
+        .expect("a layer");
+    let config = debian
+        .blobs
+        .iter()
+        .find(|blob| blob.descriptor.media_type == media_type::OCI_CONFIG)
+        .expect("a configuration");
     let mut config: Value = serde_json::from_slice(&config.bytes).expect("JSON");
     config["config"]["Entrypoint"] = json!(["buildkitd"]);
-    config["rootfs"]["diff_ids"].as_array_mut().expect("layers").push(json!(Digest::sha256(&layer)));
-    let layers = [graph.blob(media_type::OCI_LAYER_GZIP, base.bytes.clone()), graph.blob("application/vnd.oci.image.layer.v1.tar", layer)];
+    config["rootfs"]["diff_ids"]
+        .as_array_mut()
+        .expect("layers")
+        .push(json!(Digest::sha256(&layer)));
+    let layers = [
+        graph.blob(media_type::OCI_LAYER_GZIP, base.bytes.clone()),
+        graph.blob("application/vnd.oci.image.layer.v1.tar", layer),
+    ];
     let config = graph.blob(media_type::OCI_CONFIG, config.to_string());
     let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers });
     let image = graph.manifest(media_type::OCI_MANIFEST, &manifest);
@@ -145,29 +241,46 @@ pub(crate) fn buildkit_image() -> Graph {
 
 /// Returns an address of this machine that nothing else uses.
 pub(crate) fn own_address() -> Ipv4Addr {
-    Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(2..250))
+    Ipv4Addr::new(
+        127,
+        fastrand::u8(1..),
+        fastrand::u8(..),
+        fastrand::u8(2..250),
+    )
 }
 
-/// Writes what a docker engine of the name `docker` and its clients know one another by, as `docker:dind` does below /certs.
+/// Writes what a docker engine of the name `docker` and its clients know one another by, as
+/// `docker:dind` does below /certs.
 fn write_certificates(directory: &Path) {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = parameters.self_signed(&key).expect("a certificate").pem();
     let issuer = Issuer::new(parameters, key);
-    for (who, purpose) in [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)] {
+    for (who, purpose) in [
+        ("server", ExtendedKeyUsagePurpose::ServerAuth),
+        ("client", ExtendedKeyUsagePurpose::ClientAuth),
+    ] {
         let mut parameters = CertificateParams::new(["docker".to_owned()]).expect("a name");
         parameters.extended_key_usages = vec![purpose];
         let key = KeyPair::generate().expect("a key");
-        let certificate = parameters.signed_by(&key, &issuer).expect("a certificate").pem();
+        let certificate = parameters
+            .signed_by(&key, &issuer)
+            .expect("a certificate")
+            .pem();
         fs::create_dir_all(directory.join(who)).expect("a new directory");
-        for (name, text) in [("ca.pem", &authority), ("cert.pem", &certificate), ("key.pem", &key.serialize_pem())] {
+        for (name, text) in [
+            ("ca.pem", &authority),
+            ("cert.pem", &certificate),
+            ("key.pem", &key.serialize_pem()),
+        ] {
             fs::write(directory.join(who).join(name), text).expect("a written file");
         }
     }
 }
 
-/// A docker engine or a BuildKit that listens on a socket in a directory of its own. It ends when it is dropped.
+/// A docker engine or a BuildKit that listens on a socket in a directory of its own. It ends when
+/// it is dropped.
 pub(crate) struct Service {
     variable: &'static str,
     process: Child,
@@ -180,13 +293,28 @@ impl Service {
         Service::docker_with(|_| Vec::new())
     }
 
-    /// Starts a docker engine as the service `docker:dind` of GitLab's is one: at port 2376 of `address`, for who has a certificate.
+    /// Starts a docker engine as the service `docker:dind` of GitLab's is one: at port 2376 of
+    /// `address`, for who has a certificate.
     pub(crate) fn docker_in_docker(address: Ipv4Addr) -> Service {
         Service::docker_with(|directory| {
             write_certificates(&directory.join("certs"));
-            let file = |name: &str| directory.join("certs/server").join(name).display().to_string();
-            let mut arguments = vec!["--tlsverify".to_owned(), "--host".to_owned(), format!("tcp://{address}:2376")];
-            for (option, name) in [("--tlscacert", "ca.pem"), ("--tlscert", "cert.pem"), ("--tlskey", "key.pem")] {
+            let file = |name: &str| {
+                directory
+                    .join("certs/server")
+                    .join(name)
+                    .display()
+                    .to_string()
+            };
+            let mut arguments = vec![
+                "--tlsverify".to_owned(),
+                "--host".to_owned(),
+                format!("tcp://{address}:2376"),
+            ];
+            for (option, name) in [
+                ("--tlscacert", "ca.pem"),
+                ("--tlscert", "cert.pem"),
+                ("--tlskey", "key.pem"),
+            ] {
                 arguments.extend([option.to_owned(), file(name)]);
             }
             arguments
@@ -195,31 +323,60 @@ impl Service {
 
     /// Starts a docker engine that listens at port 2375 of `address` as well, for everybody.
     pub(crate) fn open_docker(address: Ipv4Addr) -> Service {
-        Service::docker_with(|_| vec!["--tls=false".to_owned(), "--host".to_owned(), format!("tcp://{address}:2375")])
+        Service::docker_with(|_| {
+            vec![
+                "--tls=false".to_owned(),
+                "--host".to_owned(),
+                format!("tcp://{address}:2375"),
+            ]
+        })
     }
 
     fn docker_with(more: impl FnOnce(&Path) -> Vec<String>) -> Service {
-        let directory = tempfile::Builder::new().prefix("imglife-docker-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("imglife-docker-")
+            .tempdir()
+            .expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
         // Containers get the network of a bridge that no other docker engine has.
         let number = fastrand::u16(..);
         let bridge = format!("img{number}");
         let [high, low] = number.to_be_bytes();
         ip(&["link", "add", "name", &bridge, "type", "bridge"]);
-        ip(&["address", "add", &format!("10.{high}.{low}.1/24"), "dev", &bridge]);
+        ip(&[
+            "address",
+            "add",
+            &format!("10.{high}.{low}.1/24"),
+            "dev",
+            &bridge,
+        ]);
         ip(&["link", "set", &bridge, "up"]);
         let mut command = Command::new("dockerd");
-        command.args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid"), "--bridge", &bridge]).args([
-            "--iptables=false",
-            "--ip6tables=false",
-            "--ip-forward=false",
-            "--ip-masq=false",
-            "--storage-driver=overlay2",
-        ]);
+        command
+            .args([
+                "--data-root",
+                &path("data"),
+                "--exec-root",
+                &path("exec"),
+                "--pidfile",
+                &path("pid"),
+                "--bridge",
+                &bridge,
+            ])
+            .args([
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-forward=false",
+                "--ip-masq=false",
+                "--storage-driver=overlay2",
+            ]);
         let runtime = directory.path().join("runc");
         fs::write(&runtime, RUNTIME).expect("a written script");
-        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).expect("an executable script");
-        command.arg(format!("--add-runtime=modest={}", runtime.display())).arg("--default-runtime=modest");
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755))
+            .expect("an executable script");
+        command
+            .arg(format!("--add-runtime=modest={}", runtime.display()))
+            .arg("--default-runtime=modest");
         command.args(more(directory.path()));
         let mut service = Service::start(command, "--host", "DOCKER_HOST", directory);
         service.bridge = Some(bridge);
@@ -236,18 +393,30 @@ impl Service {
     }
 
     fn buildkit_with(more: impl FnOnce(&mut Command) -> &mut Command) -> Service {
-        let directory = tempfile::Builder::new().prefix("imglife-buildkit-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("imglife-buildkit-")
+            .tempdir()
+            .expect("a temporary directory");
         let configuration = directory.path().join("buildkitd.toml");
         // Its RUN shares the network of this machine, since it knows no other without plugins.
         let text = "[worker.oci]\nsnapshotter = \"native\"\nnetworkMode = \"host\"\n[worker.containerd]\nenabled = false\n";
         fs::write(&configuration, text).expect("a written file");
         let mut command = Command::new(installed("buildkitd"));
-        command.arg("--config").arg(configuration).arg("--root").arg(directory.path().join("data"));
+        command
+            .arg("--config")
+            .arg(configuration)
+            .arg("--root")
+            .arg(directory.path().join("data"));
         more(&mut command);
         Service::start(command, "--addr", "BUILDKITD_ADDR", directory)
     }
 
-    fn start(mut command: Command, option: &str, variable: &'static str, directory: TempDir) -> Service {
+    fn start(
+        mut command: Command,
+        option: &str,
+        variable: &'static str,
+        directory: TempDir,
+    ) -> Service {
         let log = directory.path().join("log");
         let output = File::create(&log).expect("a new file");
         let socket = socket(&directory);
@@ -257,14 +426,30 @@ impl Service {
             .stdout(output.try_clone().expect("another handle"))
             .stderr(output)
             .spawn();
-        let process =
-            started.unwrap_or_else(|error| panic!("{command:?}: {error}: run `make setup`, or install the Debian package docker.io"));
-        let mut service = Service { variable, process, bridge: None, directory };
+        let process = started.unwrap_or_else(|error| {
+            panic!(
+                "{command:?}: {error}: run `make setup`, or install the Debian package docker.io"
+            )
+        });
+        let mut service = Service {
+            variable,
+            process,
+            bridge: None,
+            directory,
+        };
         let since = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            let has_ended = service.process.try_wait().expect("a child to wait for").is_some();
+            let has_ended = service
+                .process
+                .try_wait()
+                .expect("a child to wait for")
+                .is_some();
             let said = || fs::read_to_string(&log).expect("a log");
-            assert!(!has_ended && since.elapsed() < PATIENCE, "{command:?} did not start:\n{}", said());
+            assert!(
+                !has_ended && since.elapsed() < PATIENCE,
+                "{command:?} did not start:\n{}",
+                said()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         service
@@ -286,7 +471,11 @@ impl Service {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .output()
             .expect("docker runs");
-        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -298,12 +487,20 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // Asked to end, it unmounts what it mounted.
-        if let Some(id) = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(id) = i32::try_from(self.process.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         }
         self.process.wait().expect("a child to wait for");
         // All but the directory of its data, which it had mounted on itself.
-        drop(Command::new("umount").arg("--recursive").arg(self.directory.path().join("data")).output());
+        drop(
+            Command::new("umount")
+                .arg("--recursive")
+                .arg(self.directory.path().join("data"))
+                .output(),
+        );
         if let Some(bridge) = &self.bridge {
             ip(&["link", "delete", bridge]);
         }
@@ -316,6 +513,13 @@ fn socket(directory: &TempDir) -> PathBuf {
 
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("ip: {error}: run `make setup`, or install the Debian package iproute2"));
-    assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    let output = output.unwrap_or_else(|error| {
+        panic!("ip: {error}: run `make setup`, or install the Debian package iproute2")
+    });
+    assert!(
+        output.status.success(),
+        "ip {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -25,7 +25,9 @@ pub(crate) struct Bare {
 impl Bare {
     /// Returns one without any commit.
     pub(crate) fn empty() -> Bare {
-        let bare = Bare { directory: tempfile::tempdir().expect("a directory") };
+        let bare = Bare {
+            directory: tempfile::tempdir().expect("a directory"),
+        };
         std::fs::create_dir(bare.root().join("team")).expect("a directory");
         bare.run(&["init", "--quiet", "--bare", "--initial-branch=main", "."]);
         bare
@@ -49,10 +51,18 @@ impl Bare {
     /// Returns what `git` says in the repository.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         std::fs::create_dir_all(self.path()).expect("a directory");
-        let output =
-            Command::new("git").args(arguments).current_dir(self.path()).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").output();
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(self.path())
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .output();
         let output = output.expect("git runs");
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "git {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 
@@ -63,15 +73,29 @@ impl Bare {
 
     /// Returns the number of commits of `main`.
     pub(crate) fn commits(&self) -> usize {
-        self.run(&["rev-list", "--count", "main"]).trim().parse().expect("a number")
+        self.run(&["rev-list", "--count", "main"])
+            .trim()
+            .parse()
+            .expect("a number")
     }
 
     /// Commits and pushes `files` to `main`, as a person would.
     pub(crate) fn edit(&self, files: &[(&str, &str)]) {
         let person = World::new();
-        person.shell(&format!("git clone --quiet {} . 2>&1; git checkout -q -B main", self.path().display())).succeeds();
-        let person = files.iter().fold(person, |person, (path, content)| person.file(path, content));
-        person.shell(&format!("git add -A && {PERSON} commit --quiet -m 'by hand' && git push --quiet origin main")).succeeds();
+        person
+            .shell(&format!(
+                "git clone --quiet {} . 2>&1; git checkout -q -B main",
+                self.path().display()
+            ))
+            .succeeds();
+        let person = files
+            .iter()
+            .fold(person, |person, (path, content)| person.file(path, content));
+        person
+            .shell(&format!(
+                "git add -A && {PERSON} commit --quiet -m 'by hand' && git push --quiet origin main"
+            ))
+            .succeeds();
     }
 
     /// Puts a hook in place that every push goes through.
@@ -83,32 +107,56 @@ impl Bare {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a hook");
     }
 
-    /// Returns a world whose working directory is a checkout of it, as `git clone` with `options` makes one.
+    /// Returns a world whose working directory is a checkout of it, as `git clone` with `options`
+    /// makes one.
     pub(crate) fn checkout(&self, options: &str) -> World {
         self.checkout_in(World::new(), options)
     }
 
     pub(crate) fn checkout_in(&self, world: World, options: &str) -> World {
-        world.shell(&format!("git clone --quiet {options} file://{} . 2>&1", self.path().display())).succeeds();
+        world
+            .shell(&format!(
+                "git clone --quiet {options} file://{} . 2>&1",
+                self.path().display()
+            ))
+            .succeeds();
         world
     }
 
-    /// Answers a request as `git http-backend` does, to who presents exactly one of the logins `user:password`.
+    /// Answers a request as `git http-backend` does, to who presents exactly one of the logins
+    /// `user:password`.
     pub(crate) fn answer(root: &Path, logins: &[String], asked: &Asked) -> Response {
-        let presented: Vec<&[u8]> = asked.headers.get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()).collect();
-        let known = logins.iter().any(|login| presented == [format!("Basic {}", STANDARD.encode(login)).as_bytes()]);
+        let presented: Vec<&[u8]> = asked
+            .headers
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .map(|value| value.as_bytes())
+            .collect();
+        let known = logins
+            .iter()
+            .any(|login| presented == [format!("Basic {}", STANDARD.encode(login)).as_bytes()]);
         if !known {
-            return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")], "HTTP Basic: Access denied")
+            return (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")],
+                "HTTP Basic: Access denied",
+            )
                 .into_response();
         }
         http_backend(root, asked)
     }
 }
 
-/// Answers a request for a repository below `root` by the program that git brings for web servers (`git help http-backend`).
+/// Answers a request for a repository below `root` by the program that git brings for web servers
+/// (`git help http-backend`).
 pub(crate) fn http_backend(root: &Path, asked: &Asked) -> Response {
     let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
-    let text = |name: &str| asked.headers.get(name).map_or("", |value| value.to_str().expect("text"));
+    let text = |name: &str| {
+        asked
+            .headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("text"))
+    };
     let mut backend = Command::new("git")
         .arg("http-backend")
         .env_clear()
@@ -134,16 +182,21 @@ pub(crate) fn http_backend(root: &Path, asked: &Asked) -> Response {
     let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
     let said = backend.wait_with_output().expect("an answer").stdout;
     writer.join().expect("a writer");
-    let end = said.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let end = said
+        .windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n")
+        .expect("a head");
     let mut response = Response::new(Body::from(said[end + 4..].to_vec()));
     for line in String::from_utf8_lossy(&said[..end]).lines() {
         let (name, value) = line.split_once(": ").expect("a header");
         if name.eq_ignore_ascii_case("status") {
-            *response.status_mut() = StatusCode::from_bytes(&value.as_bytes()[..3]).expect("a status");
+            *response.status_mut() =
+                StatusCode::from_bytes(&value.as_bytes()[..3]).expect("a status");
         } else {
-            response
-                .headers_mut()
-                .insert(header::HeaderName::from_bytes(name.as_bytes()).expect("a name"), value.parse().expect("a value"));
+            response.headers_mut().insert(
+                header::HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                value.parse().expect("a value"),
+            );
         }
     }
     response

@@ -1,5 +1,6 @@
-//! A Gitea, as far as generic packages and pull requests go: built after its documentation (`docs/usage/packages/generic`, the API's
-//! description) and sources (`routers/api/packages/generic`, `routers/api/v1/packages`, `routers/api/v1/repo/pull.go`).
+//! A Gitea, as far as generic packages and pull requests go: built after its documentation
+//! (`docs/usage/packages/generic`, the API's description) and sources
+//! (`routers/api/packages/generic`, `routers/api/v1/packages`, `routers/api/v1/repo/pull.go`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,7 +33,10 @@ pub(crate) struct Rules {
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { links: Ok(()), page: 50 }
+        Rules {
+            links: Ok(()),
+            page: 50,
+        }
     }
 }
 
@@ -63,19 +67,31 @@ impl Gitea {
     }
 
     /// Starts one in which `fault` may answer instead.
-    pub(crate) fn start_with(rules: Rules, fault: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static) -> Gitea {
+    pub(crate) fn start_with(
+        rules: Rules,
+        fault: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+    ) -> Gitea {
         let state: Arc<Mutex<State>> = Arc::default();
         let kept = Arc::clone(&state);
-        let server = Liar::start(move |asked| fault(asked).unwrap_or_else(|| kept.lock().expect("no panic").answer(asked, rules)));
+        let server = Liar::start(move |asked| {
+            fault(asked).unwrap_or_else(|| kept.lock().expect("no panic").answer(asked, rules))
+        });
         Gitea { server, state }
     }
 
     pub(crate) fn url(&self) -> Url {
-        format!("http://{}", self.server.host()).parse().expect("a URL")
+        format!("http://{}", self.server.host())
+            .parse()
+            .expect("a URL")
     }
 
     /// Adds a package and files, as many uploads would have.
-    pub(crate) fn insert(&self, name: &str, version: &str, files: impl IntoIterator<Item = (String, Bytes)>) {
+    pub(crate) fn insert(
+        &self,
+        name: &str,
+        version: &str,
+        files: impl IntoIterator<Item = (String, Bytes)>,
+    ) {
         let mut state = self.state.lock().expect("no panic");
         for (file, content) in files {
             state.version(name, version).files.insert(file, content);
@@ -84,12 +100,22 @@ impl Gitea {
 
     /// Removes a package.
     pub(crate) fn remove(&self, name: &str) {
-        self.state.lock().expect("no panic").versions.retain(|version| version.name != name);
+        self.state
+            .lock()
+            .expect("no panic")
+            .versions
+            .retain(|version| version.name != name);
     }
 
     /// Returns the names of all files.
     pub(crate) fn files(&self) -> Vec<String> {
-        self.state.lock().expect("no panic").versions.iter().flat_map(|version| version.files.keys().cloned()).collect()
+        self.state
+            .lock()
+            .expect("no panic")
+            .versions
+            .iter()
+            .flat_map(|version| version.files.keys().cloned())
+            .collect()
     }
 
     /// Returns the pull requests that are open.
@@ -105,7 +131,9 @@ impl Gitea {
 
 impl State {
     fn answer(&mut self, asked: &Asked, rules: Rules) -> Response {
-        let url: Url = format!("http://gitea{}", asked.path).parse().expect("a path");
+        let url: Url = format!("http://gitea{}", asked.path)
+            .parse()
+            .expect("a path");
         let parts: Vec<String> = url.path().split('/').skip(1).map(decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let may_write = match text(&asked.headers, "authorization") {
@@ -114,28 +142,70 @@ impl State {
             _ => return message(401, "user does not exist"),
         };
         match (asked.method.as_str(), &parts[..]) {
-            (_, ["api", "packages", owner, ..] | ["api", "v1", "packages", owner, ..]) if *owner != OWNER => message(404, "GetUserByName"),
+            (_, ["api", "packages", owner, ..] | ["api", "v1", "packages", owner, ..])
+                if *owner != OWNER =>
+            {
+                message(404, "GetUserByName")
+            }
             ("GET", ["api", "v1", "packages", _]) => self.list(&url, rules),
-            ("GET", ["api", "v1", "packages", _, "generic", name, version, "files"]) => match self.find(name, version) {
+            (
+                "GET",
+                [
+                    "api",
+                    "v1",
+                    "packages",
+                    _,
+                    "generic",
+                    name,
+                    version,
+                    "files",
+                ],
+            ) => match self.find(name, version) {
                 Some(found) => {
-                    let files = found.files.iter().map(|(name, content)| json!({"id": 1, "name": name, "Size": content.len()}));
-                    typed("application/json", Value::from(files.collect::<Vec<_>>()).to_string())
+                    let files = found.files.iter().map(
+                        |(name, content)| json!({"id": 1, "name": name, "Size": content.len()}),
+                    );
+                    typed(
+                        "application/json",
+                        Value::from(files.collect::<Vec<_>>()).to_string(),
+                    )
                 }
                 None => message(404, "package does not exist"),
             },
-            ("POST", ["api", "v1", "packages", _, "generic", name, "-", "link", repository]) => match rules.links {
+            (
+                "POST",
+                [
+                    "api",
+                    "v1",
+                    "packages",
+                    _,
+                    "generic",
+                    name,
+                    "-",
+                    "link",
+                    repository,
+                ],
+            ) => match rules.links {
                 Err(status) => message(status, "Not Found"),
                 Ok(()) if *repository != REPOSITORY => message(404, "repository does not exist"),
                 Ok(()) => {
-                    self.linked.insert((*name).to_owned(), (*repository).to_owned());
+                    self.linked
+                        .insert((*name).to_owned(), (*repository).to_owned());
                     StatusCode::CREATED.into_response()
                 }
             },
-            (method, ["api", "v1", "repos", OWNER, REPOSITORY, "pulls"]) => self.pulls(method, &asked.body),
-            ("PUT" | "DELETE", ["api", "packages", ..]) if !may_write => message(403, "token does not have the required scope"),
+            (method, ["api", "v1", "repos", OWNER, REPOSITORY, "pulls"]) => {
+                self.pulls(method, &asked.body)
+            }
+            ("PUT" | "DELETE", ["api", "packages", ..]) if !may_write => {
+                message(403, "token does not have the required scope")
+            }
             ("PUT", ["api", "packages", _, "generic", name, version, file]) => {
-                let fits =
-                    |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c)) && !matches!(text, "" | "." | "..");
+                let fits = |text: &str| {
+                    text.chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c))
+                        && !matches!(text, "" | "." | "..")
+                };
                 if ![name, version, file].into_iter().all(|part| fits(part)) {
                     return message(400, "invalid package name or filename");
                 }
@@ -147,13 +217,18 @@ impl State {
                 StatusCode::CREATED.into_response()
             }
             ("GET", ["api", "packages", _, "generic", name, version, file]) => {
-                match self.find(name, version).and_then(|found| found.files.get(&file.to_lowercase())) {
+                match self
+                    .find(name, version)
+                    .and_then(|found| found.files.get(&file.to_lowercase()))
+                {
                     Some(content) => typed("application/octet-stream", content.clone()),
                     None => message(404, "package file does not exist"),
                 }
             }
             ("DELETE", ["api", "packages", _, "generic", name, version, file]) => {
-                let Some(found) = self.find(name, version) else { return message(404, "package does not exist") };
+                let Some(found) = self.find(name, version) else {
+                    return message(404, "package does not exist");
+                };
                 if found.files.remove(&file.to_lowercase()).is_none() {
                     return message(404, "package file does not exist");
                 }
@@ -167,10 +242,15 @@ impl State {
 
     fn pulls(&mut self, method: &str, body: &[u8]) -> Response {
         if method == "GET" {
-            return typed("application/json", Value::from(self.pull_requests.clone()).to_string());
+            return typed(
+                "application/json",
+                Value::from(self.pull_requests.clone()).to_string(),
+            );
         }
         let wanted: Value = serde_json::from_slice(body).expect("JSON");
-        let same = |known: &Value| known["head"]["ref"] == wanted["head"] && known["base"]["ref"] == wanted["base"];
+        let same = |known: &Value| {
+            known["head"]["ref"] == wanted["head"] && known["base"]["ref"] == wanted["base"]
+        };
         if self.pull_requests.iter().any(same) {
             return message(409, "pull request already exists for these targets [id: 1]");
         }
@@ -183,16 +263,32 @@ impl State {
             "base": { "ref": wanted["base"] },
         });
         self.pull_requests.push(request.clone());
-        (StatusCode::CREATED, typed("application/json", request.to_string())).into_response()
+        (
+            StatusCode::CREATED,
+            typed("application/json", request.to_string()),
+        )
+            .into_response()
     }
 
     fn list(&self, url: &Url, rules: Rules) -> Response {
-        let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        let query = |name: &str| {
+            url.query_pairs()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned())
+        };
         let number = |name: &str| query(name).and_then(|value| value.parse::<usize>().ok());
         assert_eq!(query("type").as_deref(), Some("generic"));
         let wanted = query("q").unwrap_or_default().to_lowercase();
-        let found: Vec<&Version> = self.versions.iter().rev().filter(|version| version.name.to_lowercase().contains(&wanted)).collect();
-        let (number, size) = (number("page").unwrap_or(1).max(1), number("limit").unwrap_or(rules.page).clamp(1, rules.page));
+        let found: Vec<&Version> = self
+            .versions
+            .iter()
+            .rev()
+            .filter(|version| version.name.to_lowercase().contains(&wanted))
+            .collect();
+        let (number, size) = (
+            number("page").unwrap_or(1).max(1),
+            number("limit").unwrap_or(rules.page).clamp(1, rules.page),
+        );
         let start = (number - 1) * size;
         let entries: Vec<Value> = found
             .iter()
@@ -200,29 +296,52 @@ impl State {
             .take(size)
             .map(|version| json!({"id": 1, "type": "generic", "name": version.name, "version": version.version, "repository": null}))
             .collect();
-        let mut headers = HeaderMap::from_iter([("x-total-count".parse().expect("a name"), found.len().into())]);
+        let mut headers =
+            HeaderMap::from_iter([("x-total-count".parse().expect("a name"), found.len().into())]);
         if start + size < found.len() {
-            let link = format!("<https://gitea.internal/api/v1/packages/{OWNER}?page={}>; rel=\"next\"", number + 1);
+            let link = format!(
+                "<https://gitea.internal/api/v1/packages/{OWNER}?page={}>; rel=\"next\"",
+                number + 1
+            );
             headers.insert(header::LINK, link.parse().expect("a header"));
         } else if number > 1 {
-            headers.insert(header::LINK, "<https://gitea.internal/>; rel=\"first\"".parse().expect("a header"));
+            headers.insert(
+                header::LINK,
+                "<https://gitea.internal/>; rel=\"first\""
+                    .parse()
+                    .expect("a header"),
+            );
         }
-        (headers, typed("application/json", Value::from(entries).to_string())).into_response()
+        (
+            headers,
+            typed("application/json", Value::from(entries).to_string()),
+        )
+            .into_response()
     }
 
     /// Names are the same in upper and lower case.
     fn find(&mut self, name: &str, version: &str) -> Option<&mut Version> {
-        self.versions.iter_mut().find(|known| known.name.eq_ignore_ascii_case(name) && known.version.eq_ignore_ascii_case(version))
+        self.versions.iter_mut().find(|known| {
+            known.name.eq_ignore_ascii_case(name) && known.version.eq_ignore_ascii_case(version)
+        })
     }
 
     fn version(&mut self, name: &str, version: &str) -> &mut Version {
         if self.find(name, version).is_none() {
-            self.versions.push(Version { name: name.to_owned(), version: version.to_owned(), files: BTreeMap::new() });
+            self.versions.push(Version {
+                name: name.to_owned(),
+                version: version.to_owned(),
+                files: BTreeMap::new(),
+            });
         }
         self.find(name, version).expect("it was added")
     }
 }
 
 fn message(status: u16, text: &str) -> Response {
-    (StatusCode::from_u16(status).expect("a status"), typed("application/json", json!({ "message": text }).to_string())).into_response()
+    (
+        StatusCode::from_u16(status).expect("a status"),
+        typed("application/json", json!({ "message": text }).to_string()),
+    )
+        .into_response()
 }

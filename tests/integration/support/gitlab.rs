@@ -1,6 +1,7 @@
-//! A GitLab, as far as generic packages and merge requests go: built after its documentation (`doc/api/packages.md`,
-//! `doc/user/packages/generic_packages`, `doc/api/merge_requests.md`) and sources (`lib/api/generic_packages.rb`, `package_files.rb`,
-//! `lib/api/merge_requests.rb`, `lib/gitlab/pagination`).
+//! A GitLab, as far as generic packages and merge requests go: built after its documentation
+//! (`doc/api/packages.md`, `doc/user/packages/generic_packages`, `doc/api/merge_requests.md`) and
+//! sources (`lib/api/generic_packages.rb`, `package_files.rb`, `lib/api/merge_requests.rb`,
+//! `lib/gitlab/pagination`).
 
 use std::sync::{Arc, Mutex};
 
@@ -46,7 +47,12 @@ pub(crate) struct Rules {
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { duplicates: Duplicates::Added, storage: false, counted: 10_000, links: true }
+        Rules {
+            duplicates: Duplicates::Added,
+            storage: false,
+            counted: 10_000,
+            links: true,
+        }
     }
 }
 
@@ -86,11 +92,19 @@ impl Gitlab {
     }
 
     /// Starts one in which `fault` may answer instead.
-    pub(crate) fn start_with(rules: Rules, fault: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static) -> Gitlab {
+    pub(crate) fn start_with(
+        rules: Rules,
+        fault: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+    ) -> Gitlab {
         let state: Arc<Mutex<State>> = Arc::default();
         let stored = Arc::clone(&state);
         let storage = Liar::start(move |asked| {
-            let id = asked.path.trim_start_matches("/objects/").split('?').next().and_then(|id| id.parse::<u64>().ok());
+            let id = asked
+                .path
+                .trim_start_matches("/objects/")
+                .split('?')
+                .next()
+                .and_then(|id| id.parse::<u64>().ok());
             let state = stored.lock().expect("no panic");
             match state.files.iter().find(|file| Some(file.id) == id) {
                 Some(file) => typed("application/octet-stream", file.content.clone()),
@@ -98,17 +112,34 @@ impl Gitlab {
             }
         });
         let (kept, objects) = (Arc::clone(&state), storage.host());
-        let server =
-            Liar::start(move |asked| fault(asked).unwrap_or_else(|| kept.lock().expect("no panic").answer(asked, rules, &objects)));
-        Gitlab { server, storage, state, rules }
+        let server = Liar::start(move |asked| {
+            fault(asked).unwrap_or_else(|| {
+                kept.lock()
+                    .expect("no panic")
+                    .answer(asked, rules, &objects)
+            })
+        });
+        Gitlab {
+            server,
+            storage,
+            state,
+            rules,
+        }
     }
 
     pub(crate) fn url(&self) -> Url {
-        format!("http://{}", self.server.host()).parse().expect("a URL")
+        format!("http://{}", self.server.host())
+            .parse()
+            .expect("a URL")
     }
 
     /// Adds a package and files, as many uploads would have.
-    pub(crate) fn insert(&self, name: &str, version: &str, files: impl IntoIterator<Item = (String, Bytes)>) {
+    pub(crate) fn insert(
+        &self,
+        name: &str,
+        version: &str,
+        files: impl IntoIterator<Item = (String, Bytes)>,
+    ) {
         let mut state = self.state.lock().expect("no panic");
         for (file, content) in files {
             state.add(name, version, &file, content);
@@ -119,7 +150,12 @@ impl Gitlab {
     pub(crate) fn replace(&self, file: &str, version: &str, name: &str) {
         let mut state = self.state.lock().expect("no panic");
         let (subject, _) = file.split_once('+').expect("a file's name");
-        state.add(name, version, &format!("{subject}+20990101t000000.000000z+0000000000000000.json"), Bytes::new());
+        state.add(
+            name,
+            version,
+            &format!("{subject}+20990101t000000.000000z+0000000000000000.json"),
+            Bytes::new(),
+        );
         state.files.retain(|known| known.name != file);
     }
 
@@ -130,29 +166,50 @@ impl Gitlab {
 
     /// Answers a request that another server was asked.
     pub(crate) fn forward(&self, asked: &Asked) -> Response {
-        self.state.lock().expect("no panic").answer(asked, self.rules, &self.storage.host())
+        self.state
+            .lock()
+            .expect("no panic")
+            .answer(asked, self.rules, &self.storage.host())
     }
 
     /// Returns the names of all files.
     pub(crate) fn files(&self) -> Vec<String> {
-        self.state.lock().expect("no panic").files.iter().map(|file| file.name.clone()).collect()
+        self.state
+            .lock()
+            .expect("no panic")
+            .files
+            .iter()
+            .map(|file| file.name.clone())
+            .collect()
     }
 }
 
 impl State {
     fn answer(&mut self, asked: &Asked, rules: Rules, objects: &str) -> Response {
-        let url: Url = format!("http://gitlab{}", asked.path).parse().expect("a path");
-        let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        let url: Url = format!("http://gitlab{}", asked.path)
+            .parse()
+            .expect("a path");
+        let query = |name: &str| {
+            url.query_pairs()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned())
+        };
         if url.path() == format!("/api/v4/projects/{PROJECT}/merge_requests") {
             return self.merge_request(asked, &url);
         }
-        let Some(rest) = url.path().strip_prefix(&format!("/api/v4/projects/{PROJECT}/packages")) else {
+        let Some(rest) = url
+            .path()
+            .strip_prefix(&format!("/api/v4/projects/{PROJECT}/packages"))
+        else {
             return message(404, "404 Project Not Found");
         };
         let parts: Vec<String> = rest.split('/').skip(1).map(decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         // Reporter, Developer, Maintainer.
-        let role = match (text(&asked.headers, "private-token"), text(&asked.headers, "job-token")) {
+        let role = match (
+            text(&asked.headers, "private-token"),
+            text(&asked.headers, "job-token"),
+        ) {
             (Some(MAINTAINER), _) => 3,
             (Some(DEVELOPER), _) | (None, Some(JOB)) => 2,
             (None, Some(OTHER_JOB)) => return message(403, "403 Forbidden"),
@@ -164,14 +221,23 @@ impl State {
                 assert_eq!(query("package_type").as_deref(), Some("generic"));
                 let wanted = query("package_name").unwrap_or_default().to_lowercase();
                 // Loosely: the words of the filter may stand anywhere.
-                let found = self.packages.iter().filter(|package| package.name.to_lowercase().contains(wanted.trim_matches('.')));
+                let found = self.packages.iter().filter(|package| {
+                    package
+                        .name
+                        .to_lowercase()
+                        .contains(wanted.trim_matches('.'))
+                });
                 let entries = found.map(|package| {
                     json!({"id": package.id, "name": package.name, "version": package.version, "package_type": "generic", "status": "default"})
                 });
                 page(entries.collect(), &url, rules)
             }
             ("GET", [id, "package_files"]) => {
-                let Some(package) = self.packages.iter().find(|package| package.id.to_string() == *id) else {
+                let Some(package) = self
+                    .packages
+                    .iter()
+                    .find(|package| package.id.to_string() == *id)
+                else {
                     return message(404, "404 Not found");
                 };
                 let files = self.files.iter().filter(|file| file.package == package.id);
@@ -182,21 +248,39 @@ impl State {
             ("DELETE", [_, "package_files", _]) if role < 3 => message(403, "403 Forbidden"),
             ("DELETE", [package, "package_files", id]) => {
                 let before = self.files.len();
-                self.files.retain(|file| file.id.to_string() != *id || file.package.to_string() != *package);
-                if self.files.len() < before { StatusCode::NO_CONTENT.into_response() } else { message(404, "404 Not found") }
+                self.files.retain(|file| {
+                    file.id.to_string() != *id || file.package.to_string() != *package
+                });
+                if self.files.len() < before {
+                    StatusCode::NO_CONTENT.into_response()
+                } else {
+                    message(404, "404 Not found")
+                }
             }
             ("PUT", ["generic", name, version, file]) => {
                 let fits = |text: &str, more: &str| {
                     !text.is_empty()
                         && text.len() <= 255
-                        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c) || more.contains(c))
+                        && text.chars().all(|c| {
+                            c.is_ascii_alphanumeric() || "._-+".contains(c) || more.contains(c)
+                        })
                 };
-                if !fits(name, "") || !fits(version, "") || version.contains("..") || !fits(file, "~") || file.starts_with('~') {
+                if !fits(name, "")
+                    || !fits(version, "")
+                    || version.contains("..")
+                    || !fits(file, "~")
+                    || file.starts_with('~')
+                {
                     return message(400, "package_name is invalid");
                 }
-                let there = self.files.iter().any(|known| known.name == **file && self.is_in(known, name, version));
+                let there = self
+                    .files
+                    .iter()
+                    .any(|known| known.name == **file && self.is_in(known, name, version));
                 match rules.duplicates {
-                    Duplicates::Refused(status) if there => message(status, "Duplicate package is not allowed"),
+                    Duplicates::Refused(status) if there => {
+                        message(status, "Duplicate package is not allowed")
+                    }
                     _ => {
                         self.add(name, version, file, asked.body.clone());
                         message(201, "201 Created")
@@ -204,11 +288,19 @@ impl State {
                 }
             }
             ("GET", ["generic", name, version, file]) => {
-                let Some(found) = self.files.iter().rev().find(|known| known.name == **file && self.is_in(known, name, version)) else {
+                let Some(found) = self
+                    .files
+                    .iter()
+                    .rev()
+                    .find(|known| known.name == **file && self.is_in(known, name, version))
+                else {
                     return message(404, "404 Not found");
                 };
                 if rules.storage {
-                    let location = format!("http://{objects}/objects/{}?X-Amz-Signature=hunter2", found.id);
+                    let location = format!(
+                        "http://{objects}/objects/{}?X-Amz-Signature=hunter2",
+                        found.id
+                    );
                     return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
                 }
                 typed("application/octet-stream", found.content.clone())
@@ -219,55 +311,107 @@ impl State {
 
     /// The token of a job is not taken here.
     fn merge_request(&mut self, asked: &Asked, url: &Url) -> Response {
-        if !matches!(text(&asked.headers, "private-token"), Some(MAINTAINER | DEVELOPER)) {
+        if !matches!(
+            text(&asked.headers, "private-token"),
+            Some(MAINTAINER | DEVELOPER)
+        ) {
             return message(401, "401 Unauthorized");
         }
         if asked.method == "GET" {
             let wanted = |request: &&Value| {
-                url.query_pairs().all(|(key, value)| if key == "state" { value == "opened" } else { request[&*key] == *value })
+                url.query_pairs().all(|(key, value)| {
+                    if key == "state" {
+                        value == "opened"
+                    } else {
+                        request[&*key] == *value
+                    }
+                })
             };
             let found: Vec<Value> = self.merge_requests.iter().filter(wanted).cloned().collect();
             return typed("application/json", Value::from(found).to_string());
         }
         let wanted: Value = serde_json::from_slice(&asked.body).expect("JSON");
-        if ["source_branch", "target_branch", "title"].iter().any(|key| wanted[key].as_str().is_none_or(str::is_empty)) {
+        if ["source_branch", "target_branch", "title"]
+            .iter()
+            .any(|key| wanted[key].as_str().is_none_or(str::is_empty))
+        {
             return message(400, "title is missing");
         }
-        let same = |known: &Value| ["source_branch", "target_branch"].iter().all(|key| known[key] == wanted[key]);
+        let same = |known: &Value| {
+            ["source_branch", "target_branch"]
+                .iter()
+                .all(|key| known[key] == wanted[key])
+        };
         if self.merge_requests.iter().any(same) {
-            return message(409, "Another open merge request already exists for this source branch: !1");
+            return message(
+                409,
+                "Another open merge request already exists for this source branch: !1",
+            );
         }
         let mut request = wanted;
         let number = self.merge_requests.len() + 1;
         request["iid"] = number.into();
-        request["web_url"] = format!("https://gitlab.example/team/base/-/merge_requests/{number}").into();
+        request["web_url"] =
+            format!("https://gitlab.example/team/base/-/merge_requests/{number}").into();
         self.merge_requests.push(request.clone());
-        (StatusCode::CREATED, typed("application/json", request.to_string())).into_response()
+        (
+            StatusCode::CREATED,
+            typed("application/json", request.to_string()),
+        )
+            .into_response()
     }
 
     fn is_in(&self, file: &PackageFile, name: &str, version: &str) -> bool {
-        self.packages.iter().any(|package| package.id == file.package && package.name == name && package.version == version)
+        self.packages.iter().any(|package| {
+            package.id == file.package && package.name == name && package.version == version
+        })
     }
 
     fn add(&mut self, name: &str, version: &str, file: &str, content: Bytes) {
-        let known = self.packages.iter().find(|package| package.name == name && package.version == version).map(|package| package.id);
+        let known = self
+            .packages
+            .iter()
+            .find(|package| package.name == name && package.version == version)
+            .map(|package| package.id);
         let package = known.unwrap_or_else(|| {
             self.last_id += 1;
-            self.packages.push(Package { id: self.last_id, name: name.to_owned(), version: version.to_owned() });
+            self.packages.push(Package {
+                id: self.last_id,
+                name: name.to_owned(),
+                version: version.to_owned(),
+            });
             self.last_id
         });
         self.last_id += 1;
-        self.files.push(PackageFile { id: self.last_id, package, name: file.to_owned(), content });
+        self.files.push(PackageFile {
+            id: self.last_id,
+            package,
+            name: file.to_owned(),
+            content,
+        });
     }
 }
 
-/// Returns a page: of 20 entries, or as many as asked for up to 100. Links are to the name that GitLab believes to have.
+/// Returns a page: of 20 entries, or as many as asked for up to 100. Links are to the name that
+/// GitLab believes to have.
 fn page(entries: Vec<Value>, url: &Url, rules: Rules) -> Response {
-    let number = |name: &str| url.query_pairs().find(|(key, _)| key == name).and_then(|(_, value)| value.parse::<usize>().ok());
-    let (number, size) = (number("page").unwrap_or(1).max(1), number("per_page").unwrap_or(20).clamp(1, 100));
+    let number = |name: &str| {
+        url.query_pairs()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.parse::<usize>().ok())
+    };
+    let (number, size) = (
+        number("page").unwrap_or(1).max(1),
+        number("per_page").unwrap_or(20).clamp(1, 100),
+    );
     let (total, start) = (entries.len(), (number - 1) * size);
     let shown: Vec<Value> = entries.into_iter().skip(start).take(size).collect();
-    let link = |page: usize, relation: &str| format!("<https://gitlab.internal{}?page={page}>; rel=\"{relation}\"", url.path());
+    let link = |page: usize, relation: &str| {
+        format!(
+            "<https://gitlab.internal{}?page={page}>; rel=\"{relation}\"",
+            url.path()
+        )
+    };
     let mut links = vec![link(1, "first")];
     let mut headers = HeaderMap::new();
     if start + size < total {
@@ -280,7 +424,11 @@ fn page(entries: Vec<Value>, url: &Url, rules: Rules) -> Response {
     if rules.links {
         headers.insert(header::LINK, links.join(", ").parse().expect("a header"));
     }
-    (headers, typed("application/json", Value::from(shown).to_string())).into_response()
+    (
+        headers,
+        typed("application/json", Value::from(shown).to_string()),
+    )
+        .into_response()
 }
 
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -289,10 +437,18 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 pub(super) fn decoded(part: &str) -> String {
     let form = part.replace('+', "%2B");
-    url::form_urlencoded::parse(format!("x={form}").as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+    url::form_urlencoded::parse(format!("x={form}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
 }
 
 fn message(status: u16, text: &str) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
-    (status, [(header::CONTENT_TYPE, "application/json")], Body::from(json!({ "message": text }).to_string())).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        Body::from(json!({ "message": text }).to_string()),
+    )
+        .into_response()
 }

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use imglife::model::manifest::{DEEPEST_NESTING, LARGEST_MANIFEST, MOST_CHILDREN, media_type};
-use imglife::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag};
+use imglife::model::{
+    Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag,
+};
 use imglife::registry::{ImageSource, ImageStore, InMemory};
 use serde_json::{Value, json};
 
@@ -11,7 +13,8 @@ const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 const OCI_FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// Where foreign layers say that they are. Registries refuse them unless they are told to trust the address.
+/// Where foreign layers say that they are. Registries refuse them unless they are told to trust the
+/// address.
 pub(crate) const FOREIGN: &str = "https://layers.invalid/";
 const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
@@ -32,12 +35,22 @@ pub(crate) struct Content {
 impl Content {
     fn new(media_type: &str, algorithm: Algorithm, bytes: impl Into<Bytes>) -> Content {
         let bytes = bytes.into();
-        Content { descriptor: Descriptor::new(media_type, Digest::of(algorithm, &bytes), bytes.len() as u64), bytes }
+        Content {
+            descriptor: Descriptor::new(
+                media_type,
+                Digest::of(algorithm, &bytes),
+                bytes.len() as u64,
+            ),
+            bytes,
+        }
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
-        let Descriptor { media_type, digest, .. } = &self.descriptor;
-        Manifest::parse(self.bytes.clone(), Some(media_type), digest.algorithm()).expect("a manifest that can be copied")
+        let Descriptor {
+            media_type, digest, ..
+        } = &self.descriptor;
+        Manifest::parse(self.bytes.clone(), Some(media_type), digest.algorithm())
+            .expect("a manifest that can be copied")
     }
 }
 
@@ -52,8 +65,18 @@ impl Flavour {
     /// Returns the media types of index, manifest, configuration and layer.
     fn media_types(self) -> [&'static str; 4] {
         match self {
-            Flavour::Docker => [media_type::DOCKER_LIST, media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG, DOCKER_LAYER],
-            Flavour::Oci => [media_type::OCI_INDEX, media_type::OCI_MANIFEST, media_type::OCI_CONFIG, media_type::OCI_LAYER_GZIP],
+            Flavour::Docker => [
+                media_type::DOCKER_LIST,
+                media_type::DOCKER_MANIFEST,
+                media_type::DOCKER_CONFIG,
+                DOCKER_LAYER,
+            ],
+            Flavour::Oci => [
+                media_type::OCI_INDEX,
+                media_type::OCI_MANIFEST,
+                media_type::OCI_CONFIG,
+                media_type::OCI_LAYER_GZIP,
+            ],
         }
     }
 }
@@ -66,7 +89,11 @@ impl Graph {
 
     fn add_blob(&mut self, content: Content) -> Descriptor {
         let descriptor = content.descriptor.clone();
-        if !self.blobs.iter().any(|blob| blob.descriptor.digest == descriptor.digest) {
+        if !self
+            .blobs
+            .iter()
+            .any(|blob| blob.descriptor.digest == descriptor.digest)
+        {
             self.blobs.push(content);
         }
         descriptor
@@ -82,19 +109,33 @@ impl Graph {
         descriptor
     }
 
-    /// Adds an image of `layers` for a platform such as `linux/arm64`, and returns its descriptor with the platform.
-    pub(crate) fn image(&mut self, flavour: Flavour, platform: &str, layers: &[Descriptor]) -> Descriptor {
+    /// Adds an image of `layers` for a platform such as `linux/arm64`, and returns its descriptor
+    /// with the platform.
+    pub(crate) fn image(
+        &mut self,
+        flavour: Flavour,
+        platform: &str,
+        layers: &[Descriptor],
+    ) -> Descriptor {
         let [_, manifest_type, config_type, _] = flavour.media_types();
         let platform: Platform = platform.parse().expect("a platform");
         let mut config = json!(platform);
         config["rootfs"] = json!({ "type": "layers", "diff_ids": layers.iter().map(|layer| &layer.digest).collect::<Vec<_>>() });
         let config = self.blob(config_type, config.to_string());
         let manifest = json!({ "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": layers });
-        Descriptor { platform: Some(platform), ..self.manifest(manifest_type, &manifest) }
+        Descriptor {
+            platform: Some(platform),
+            ..self.manifest(manifest_type, &manifest)
+        }
     }
 
     /// Adds an image with one layer of `text`.
-    pub(crate) fn small_image(&mut self, flavour: Flavour, platform: &str, text: &str) -> Descriptor {
+    pub(crate) fn small_image(
+        &mut self,
+        flavour: Flavour,
+        platform: &str,
+        text: &str,
+    ) -> Descriptor {
         let layer = self.blob(flavour.media_types()[3], text.to_owned());
         self.image(flavour, platform, &[layer])
     }
@@ -102,63 +143,102 @@ impl Graph {
     /// Adds an index and returns its descriptor.
     pub(crate) fn index(&mut self, flavour: Flavour, children: &[Descriptor]) -> Descriptor {
         let index_type = flavour.media_types()[0];
-        self.manifest(index_type, &json!({ "schemaVersion": 2, "mediaType": index_type, "manifests": children }))
+        self.manifest(
+            index_type,
+            &json!({ "schemaVersion": 2, "mediaType": index_type, "manifests": children }),
+        )
     }
 
     /// Tags what `descriptor` names.
     pub(crate) fn tag(&mut self, tag: &str, descriptor: &Descriptor) {
-        self.tags.push((tag.parse().expect("a tag"), descriptor.clone()));
+        self.tags
+            .push((tag.parse().expect("a tag"), descriptor.clone()));
     }
 
     fn manifest_of(&self, descriptor: &Descriptor) -> Manifest {
-        self.manifests.iter().find(|content| content.descriptor.digest == descriptor.digest).expect("a manifest of the graph").manifest()
+        self.manifests
+            .iter()
+            .find(|content| content.descriptor.digest == descriptor.digest)
+            .expect("a manifest of the graph")
+            .manifest()
     }
 
     /// Puts everything into `repository`, tags last.
     pub(crate) async fn publish(&self, store: &dyn ImageStore, repository: &Repository) {
         for blob in &self.blobs {
             let content = InMemory(blob.bytes.clone());
-            store.put_blob(repository, &blob.descriptor, &content, None).await.expect("a blob that can be put");
+            store
+                .put_blob(repository, &blob.descriptor, &content, None)
+                .await
+                .expect("a blob that can be put");
         }
         for content in &self.manifests {
             let digest = content.descriptor.digest.clone().into();
-            store.put_manifest(repository, &digest, &content.manifest()).await.expect("a manifest that can be put");
+            store
+                .put_manifest(repository, &digest, &content.manifest())
+                .await
+                .expect("a manifest that can be put");
         }
         for (tag, descriptor) in &self.tags {
             let manifest = self.manifest_of(descriptor);
-            store.put_manifest(repository, &tag.clone().into(), &manifest).await.expect("a tag that can be put");
+            store
+                .put_manifest(repository, &tag.clone().into(), &manifest)
+                .await
+                .expect("a tag that can be put");
         }
     }
 
     /// Fails the test unless `repository` holds everything, bit for bit, under the same tags.
     pub(crate) async fn assert_published(&self, source: &dyn ImageSource, repository: &Repository) {
         for (tag, descriptor) in &self.tags {
-            let resolved = source.resolve(repository, &tag.clone().into()).await.expect("an answer");
-            assert_eq!(resolved.map(|found| found.digest).as_ref(), Some(&descriptor.digest), "{repository}:{tag}");
+            let resolved = source
+                .resolve(repository, &tag.clone().into())
+                .await
+                .expect("an answer");
+            assert_eq!(
+                resolved.map(|found| found.digest).as_ref(),
+                Some(&descriptor.digest),
+                "{repository}:{tag}"
+            );
         }
         for content in &self.manifests {
             let digest: Reference = content.descriptor.digest.clone().into();
-            let found = source.manifest(repository, &digest).await.expect("an answer");
+            let found = source
+                .manifest(repository, &digest)
+                .await
+                .expect("an answer");
             let found = found.unwrap_or_else(|| panic!("{repository} has no manifest {digest}"));
-            assert!(found.bytes == content.bytes, "{repository}@{digest} has other bytes");
+            assert!(
+                found.bytes == content.bytes,
+                "{repository}@{digest} has other bytes"
+            );
         }
         for blob in &self.blobs {
             let digest = &blob.descriptor.digest;
             let stream = source.blob(repository, &blob.descriptor, 0).await;
-            let stream = stream.unwrap_or_else(|error| panic!("{repository} has no blob {digest}: {error}"));
+            let stream =
+                stream.unwrap_or_else(|error| panic!("{repository} has no blob {digest}: {error}"));
             let pieces: Vec<Bytes> = stream.try_collect().await.expect("a whole blob");
-            assert!(pieces.concat() == blob.bytes, "{repository} has other bytes in blob {digest}");
+            assert!(
+                pieces.concat() == blob.bytes,
+                "{repository} has other bytes in blob {digest}"
+            );
         }
     }
 }
 
-/// Returns an image of every kind that is copied as it is, each in a graph of its own with the name of its kind as tag.
+/// Returns an image of every kind that is copied as it is, each in a graph of its own with the name
+/// of its kind as tag.
 pub(crate) fn copied_kinds() -> Vec<Graph> {
     type Build = fn(&mut Graph) -> Descriptor;
     let kinds: [(&str, Build); 16] = [
-        ("docker-image", |graph| graph.small_image(Flavour::Docker, "linux/amd64", "docker")),
+        ("docker-image", |graph| {
+            graph.small_image(Flavour::Docker, "linux/amd64", "docker")
+        }),
         ("docker-list", |graph| two_platforms(graph, Flavour::Docker)),
-        ("oci-image", |graph| graph.small_image(Flavour::Oci, "linux/amd64", "oci")),
+        ("oci-image", |graph| {
+            graph.small_image(Flavour::Oci, "linux/amd64", "oci")
+        }),
         ("oci-index", |graph| two_platforms(graph, Flavour::Oci)),
         ("mixed-index", |graph| {
             let children = [
@@ -169,15 +249,28 @@ pub(crate) fn copied_kinds() -> Vec<Graph> {
         }),
         ("nested-index", |graph| nested(graph, DEEPEST_NESTING)),
         ("empty-index", |graph| graph.index(Flavour::Oci, &[])),
-        ("artifact", |graph| artifact(graph, "application/x-unknown.config+json", "{\"anything\": [1, 2]}")),
+        ("artifact", |graph| {
+            artifact(
+                graph,
+                "application/x-unknown.config+json",
+                "{\"anything\": [1, 2]}",
+            )
+        }),
         ("empty-config", |graph| artifact(graph, OCI_EMPTY, "{}")),
         ("zstd-layer", |graph| {
-            let layer = graph.blob(OCI_LAYER_ZSTD, &b"\x28\xb5\x2f\xfd and whatever follows"[..]);
+            let layer = graph.blob(
+                OCI_LAYER_ZSTD,
+                &b"\x28\xb5\x2f\xfd and whatever follows"[..],
+            );
             graph.image(Flavour::Oci, "linux/amd64", &[layer])
         }),
         ("duplicate-layers", |graph| {
             let layer = graph.blob(media_type::OCI_LAYER_GZIP, "the same again");
-            graph.image(Flavour::Oci, "linux/amd64", &[layer.clone(), layer.clone(), layer])
+            graph.image(
+                Flavour::Oci,
+                "linux/amd64",
+                &[layer.clone(), layer.clone(), layer],
+            )
         }),
         ("zero-byte-layer", |graph| {
             let layer = graph.blob(media_type::OCI_LAYER_GZIP, "");
@@ -185,7 +278,13 @@ pub(crate) fn copied_kinds() -> Vec<Graph> {
         }),
         ("entry-without-platform", |graph| {
             let child = graph.small_image(Flavour::Oci, "linux/amd64", "anywhere");
-            graph.index(Flavour::Oci, &[Descriptor { platform: None, ..child }])
+            graph.index(
+                Flavour::Oci,
+                &[Descriptor {
+                    platform: None,
+                    ..child
+                }],
+            )
         }),
         ("attestations", attested),
         ("foreign-layer-kept", |graph| {
@@ -193,7 +292,8 @@ pub(crate) fn copied_kinds() -> Vec<Graph> {
             graph.image(Flavour::Docker, "windows/amd64", &[with_url(foreign)])
         }),
         ("foreign-layer-elsewhere", |graph| {
-            let elsewhere = Content::new(OCI_FOREIGN_LAYER, Algorithm::Sha256, "not here").descriptor;
+            let elsewhere =
+                Content::new(OCI_FOREIGN_LAYER, Algorithm::Sha256, "not here").descriptor;
             let here = graph.blob(media_type::OCI_LAYER_GZIP, "here");
             graph.image(Flavour::Oci, "windows/amd64", &[with_url(elsewhere), here])
         }),
@@ -243,24 +343,46 @@ pub(crate) fn attested(graph: &mut Graph) -> Descriptor {
         let statement = json!({ "subject": [{ "digest": subject.digest }] });
         let layer = graph.blob("application/vnd.in-toto+json", statement.to_string());
         let mut attestation = graph.image(Flavour::Oci, "unknown/unknown", &[layer]);
-        attestation.annotations.insert("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned());
-        attestation.annotations.insert("vnd.docker.reference.digest".to_owned(), subject.digest.to_string());
+        attestation.annotations.insert(
+            "vnd.docker.reference.type".to_owned(),
+            "attestation-manifest".to_owned(),
+        );
+        attestation.annotations.insert(
+            "vnd.docker.reference.digest".to_owned(),
+            subject.digest.to_string(),
+        );
         children.push(attestation);
     }
     graph.index(Flavour::Oci, &children)
 }
 
 fn with_url(layer: Descriptor) -> Descriptor {
-    Descriptor { urls: vec![format!("{FOREIGN}1")], ..layer }
+    Descriptor {
+        urls: vec![format!("{FOREIGN}1")],
+        ..layer
+    }
 }
 
-/// Returns an image whose manifest, configuration and layer all go by SHA-512. Not every registry takes it.
+/// Returns an image whose manifest, configuration and layer all go by SHA-512. Not every registry
+/// takes it.
 pub(crate) fn sha512_image() -> Graph {
     let mut graph = Graph::default();
-    let config = graph.add_blob(Content::new(media_type::OCI_CONFIG, Algorithm::Sha512, "{}"));
-    let layer = graph.add_blob(Content::new(media_type::OCI_LAYER_GZIP, Algorithm::Sha512, "longer digests"));
+    let config = graph.add_blob(Content::new(
+        media_type::OCI_CONFIG,
+        Algorithm::Sha512,
+        "{}",
+    ));
+    let layer = graph.add_blob(Content::new(
+        media_type::OCI_LAYER_GZIP,
+        Algorithm::Sha512,
+        "longer digests",
+    ));
     let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer] });
-    let content = Content::new(media_type::OCI_MANIFEST, Algorithm::Sha512, manifest.to_string());
+    let content = Content::new(
+        media_type::OCI_MANIFEST,
+        Algorithm::Sha512,
+        manifest.to_string(),
+    );
     graph.tag("sha512", &content.descriptor);
     graph.manifests.push(content);
     graph
@@ -274,8 +396,8 @@ pub(crate) fn too_deep() -> Graph {
     graph
 }
 
-/// Returns manifests that are refused as soon as they are read, with part of the message. They are for servers that serve
-/// anything.
+/// Returns manifests that are refused as soon as they are read, with part of the message. They are
+/// for servers that serve anything.
 pub(crate) fn refused_manifests() -> Vec<(Content, &'static str)> {
     let signed = json!({
         "schemaVersion": 1, "name": "library/old", "tag": "1", "architecture": "amd64",
@@ -288,11 +410,22 @@ pub(crate) fn refused_manifests() -> Vec<(Content, &'static str)> {
     };
     let large = index(&[], "x".repeat(LARGEST_MANIFEST));
     let wide = index(&vec![child; MOST_CHILDREN + 1], String::new());
-    let content = |media_type, manifest: &Value| Content::new(media_type, Algorithm::Sha256, manifest.to_string());
+    let content = |media_type, manifest: &Value| {
+        Content::new(media_type, Algorithm::Sha256, manifest.to_string())
+    };
     vec![
-        (content(media_type::DOCKER_SCHEMA_1_SIGNED, &signed), "schema 1"),
-        (content(media_type::OCI_INDEX, &large), "more than 4194304 are not read"),
-        (content(media_type::OCI_INDEX, &wide), "more than 1000 are refused"),
+        (
+            content(media_type::DOCKER_SCHEMA_1_SIGNED, &signed),
+            "schema 1",
+        ),
+        (
+            content(media_type::OCI_INDEX, &large),
+            "more than 4194304 are not read",
+        ),
+        (
+            content(media_type::OCI_INDEX, &wide),
+            "more than 1000 are refused",
+        ),
     ]
 }
 
@@ -310,12 +443,18 @@ mod tests {
     #[tokio::test]
     async fn every_kind_can_be_published_and_read_back() {
         let world = World::new();
-        let layout: Repository = format!("ocidir://{}", world.path("layout").display()).parse().expect("a layout's name");
+        let layout: Repository = format!("ocidir://{}", world.path("layout").display())
+            .parse()
+            .expect("a layout's name");
         let memory = MemoryPlace::default();
         let remote: Repository = "registry.test/odd".parse().expect("a repository's name");
-        for graph in copied_kinds().into_iter().chain([sha512_image(), too_deep()]) {
+        for graph in copied_kinds()
+            .into_iter()
+            .chain([sha512_image(), too_deep()])
+        {
             let layouts = Layouts::default();
-            let places: [(&dyn ImageStore, &Repository); 2] = [(&layouts, &layout), (&memory, &remote)];
+            let places: [(&dyn ImageStore, &Repository); 2] =
+                [(&layouts, &layout), (&memory, &remote)];
             for (place, repository) in places {
                 graph.publish(place, repository).await;
                 graph.assert_published(place, repository).await;
@@ -340,15 +479,30 @@ mod tests {
         for graph in copied_kinds() {
             let (tag, top) = &graph.tags[0];
             assert!(names.insert(tag.clone()), "{tag} is there twice");
-            assert_eq!(top.digest, graph.manifests.last().expect("a manifest").descriptor.digest, "{tag}");
-            let mut known: HashSet<Digest> = graph.blobs.iter().map(|blob| blob.descriptor.digest.clone()).collect();
+            assert_eq!(
+                top.digest,
+                graph
+                    .manifests
+                    .last()
+                    .expect("a manifest")
+                    .descriptor
+                    .digest,
+                "{tag}"
+            );
+            let mut known: HashSet<Digest> = graph
+                .blobs
+                .iter()
+                .map(|blob| blob.descriptor.digest.clone())
+                .collect();
             for content in &graph.manifests {
                 let manifest = content.manifest();
                 let named: Vec<&Descriptor> = match &manifest.content {
                     ManifestContent::Index { children } => children.iter().collect(),
                     ManifestContent::Image { .. } => manifest.blobs(),
                 };
-                let missing = named.into_iter().find(|descriptor| descriptor.urls.is_empty() && !known.contains(&descriptor.digest));
+                let missing = named.into_iter().find(|descriptor| {
+                    descriptor.urls.is_empty() && !known.contains(&descriptor.digest)
+                });
                 assert_eq!(missing, None, "{tag}");
                 known.insert(manifest.digest);
             }
@@ -358,8 +512,11 @@ mod tests {
     #[test]
     fn what_is_refused_is_refused_with_its_reason() {
         for (content, reason) in refused_manifests() {
-            let Descriptor { media_type, digest, .. } = &content.descriptor;
-            let refused = Manifest::parse(content.bytes.clone(), Some(media_type), digest.algorithm());
+            let Descriptor {
+                media_type, digest, ..
+            } = &content.descriptor;
+            let refused =
+                Manifest::parse(content.bytes.clone(), Some(media_type), digest.algorithm());
             let message = refused.expect_err("a refusal").to_string();
             assert!(message.contains(reason), "{message}");
         }

@@ -1,5 +1,6 @@
-//! Hosts of the internet under their own names, served here: a proxy that jobs are told of by `HTTPS_PROXY`, which speaks TLS with
-//! certificates of an authority of its own and hands on to servers of the test.
+//! Hosts of the internet under their own names, served here: a proxy that jobs are told of by
+//! `HTTPS_PROXY`, which speaks TLS with certificates of an authority of its own and hands on to
+//! servers of the test.
 //!
 //! So configurations run unchanged that name `docker.io` and endoflife.date.
 
@@ -28,22 +29,36 @@ pub(crate) struct Internet {
 }
 
 impl Internet {
-    /// Serves each name from a server that speaks plain HTTP at `host:port`. Other names do not exist.
+    /// Serves each name from a server that speaks plain HTTP at `host:port`. Other names do not
+    /// exist.
     pub(crate) fn start(routes: Vec<(&'static str, String)>) -> Internet {
-        let directory = tempfile::Builder::new().prefix("imglife-internet-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("imglife-internet-")
+            .tempdir()
+            .expect("a temporary directory");
         let acceptor = acceptor(&routes, directory.path().join("ca.pem"));
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a listener that does not block");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener that does not block");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 tokio::select! { () = serve(listener, acceptor, Arc::new(routes)) => {}, _ = stopped => {} }
             });
         });
-        Internet { address, directory, stop: Some(stop), thread: Some(thread) }
+        Internet {
+            address,
+            directory,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Returns the world with the way out leading here.
@@ -53,7 +68,9 @@ impl Internet {
 
     /// The same, but nothing trusts the authority.
     pub(crate) fn reach(&self, world: World) -> World {
-        world.variable("HTTPS_PROXY", format!("http://{}", self.address)).variable("NO_PROXY", "127.0.0.1,localhost")
+        world
+            .variable("HTTPS_PROXY", format!("http://{}", self.address))
+            .variable("NO_PROXY", "127.0.0.1,localhost")
     }
 
     pub(crate) fn ca_file(&self) -> PathBuf {
@@ -79,13 +96,21 @@ fn acceptor(routes: &[(&'static str, String)], ca_file: PathBuf) -> TlsAcceptor 
     let issuer = Issuer::new(parameters, key);
     let names: Vec<String> = routes.iter().map(|(name, _)| (*name).to_owned()).collect();
     let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(names).and_then(|names| names.signed_by(&key, &issuer)).expect("a certificate");
+    let certificate = CertificateParams::new(names)
+        .and_then(|names| names.signed_by(&key, &issuer))
+        .expect("a certificate");
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key);
     TlsAcceptor::from(Arc::new(config.expect("a configuration")))
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, routes: Arc<Vec<(&'static str, String)>>) {
+async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    routes: Arc<Vec<(&'static str, String)>>,
+) {
     loop {
         let (socket, _) = listener.accept().await.expect("a connection");
         let (acceptor, routes) = (acceptor.clone(), Arc::clone(&routes));
@@ -95,17 +120,26 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, routes: Arc<Vec<(&'
 }
 
 /// Answers `CONNECT name:443`.
-async fn connect(mut socket: TcpStream, acceptor: TlsAcceptor, routes: &[(&'static str, String)]) -> std::io::Result<()> {
+async fn connect(
+    mut socket: TcpStream,
+    acceptor: TlsAcceptor,
+    routes: &[(&'static str, String)],
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(socket.read_u8().await?);
     }
     let head = String::from_utf8_lossy(&head);
-    let name = head.strip_prefix("CONNECT ").and_then(|rest| rest.split_once(":443 ")).map(|(name, _)| name);
+    let name = head
+        .strip_prefix("CONNECT ")
+        .and_then(|rest| rest.split_once(":443 "))
+        .map(|(name, _)| name);
     let Some((_, target)) = routes.iter().find(|(known, _)| Some(*known) == name) else {
         return socket.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
     };
-    socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+    socket
+        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .await?;
     let mut inside = acceptor.accept(socket).await?;
     let mut server = TcpStream::connect(target).await?;
     copy_bidirectional(&mut inside, &mut server).await.map(drop)

@@ -8,15 +8,27 @@ use super::servers::installed;
 /// Returns a tool that is written in Python, or packed as if it were.
 pub(crate) fn tool(name: &str) -> PathBuf {
     let tool = installed("../python/bin").join(name);
-    assert!(tool.is_file(), "`{name}` is not installed: run `make setup`");
+    assert!(
+        tool.is_file(),
+        "`{name}` is not installed: run `make setup`"
+    );
     tool
 }
 
 /// Fails the test where a file does not follow a schema that `check-jsonschema` brings.
 pub(crate) fn follows_schema(schema: &[&str], files: &[PathBuf]) {
     assert!(!files.is_empty());
-    let output = Command::new(tool("check-jsonschema")).arg("--builtin-schema").args(schema).args(files).output().expect("to run it");
-    assert!(output.status.success(), "{files:?}\n{}", String::from_utf8_lossy(&output.stdout));
+    let output = Command::new(tool("check-jsonschema"))
+        .arg("--builtin-schema")
+        .args(schema)
+        .args(files)
+        .output()
+        .expect("to run it");
+    assert!(
+        output.status.success(),
+        "{files:?}\n{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// Returns something of the project itself.
@@ -29,7 +41,11 @@ pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+        if path.is_dir() {
+            found.extend(files_below(&path))
+        } else {
+            found.push(path)
+        }
     }
     found.sort();
     found

@@ -34,7 +34,9 @@ pub(crate) struct Liar {
 impl Liar {
     pub(crate) fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Liar {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a listener that does not block");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener that does not block");
         let address = listener.local_addr().expect("an address");
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (remembered, answer) = (Arc::clone(&asked), Arc::new(answer));
@@ -43,21 +45,37 @@ impl Liar {
             async move {
                 let (head, body) = request.into_parts();
                 let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-                let asked = Asked { method: head.method.to_string(), path: head.uri.to_string(), headers: head.headers, body };
-                remembered.lock().expect("no thread has panicked").push(asked.clone());
+                let asked = Asked {
+                    method: head.method.to_string(),
+                    path: head.uri.to_string(),
+                    headers: head.headers,
+                    body,
+                };
+                remembered
+                    .lock()
+                    .expect("no thread has panicked")
+                    .push(asked.clone());
                 answer(&asked)
             }
         });
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
                 // Connections that clients keep open do not hold this up.
                 tokio::select! { result = axum::serve(listener, router).into_future() => result.expect("a server"), _ = stopped => {} }
             });
         });
-        Liar { address, asked, stop: Some(stop), thread: Some(thread) }
+        Liar {
+            address,
+            asked,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Returns host and port, as in references.
@@ -87,7 +105,10 @@ pub(crate) fn typed(media_type: &str, body: impl Into<Body>) -> Response {
 
 /// Returns a page of tags.
 pub(crate) fn tags(names: &[&str]) -> Response {
-    typed("application/json", serde_json::json!({ "name": "app", "tags": names }).to_string())
+    typed(
+        "application/json",
+        serde_json::json!({ "name": "app", "tags": names }).to_string(),
+    )
 }
 
 /// Returns the answer of a registry that does not have what it was asked for.
@@ -99,5 +120,7 @@ pub(crate) fn absent() -> Response {
 /// Returns a body that never ends.
 pub(crate) fn endless() -> Body {
     let piece = Bytes::from(vec![b'x'; 64 * 1024]);
-    Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())))
+    Body::from_stream(stream::repeat_with(move || {
+        Ok::<_, std::io::Error>(piece.clone())
+    }))
 }

@@ -1,4 +1,5 @@
-//! What tests stand on: a world of their own to run programs in, real registries, odd images, a real root file system.
+//! What tests stand on: a world of their own to run programs in, real registries, odd images, a
+//! real root file system.
 
 pub(crate) mod attachments;
 pub(crate) mod containers;

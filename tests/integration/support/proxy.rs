@@ -1,7 +1,9 @@
-//! A proxy in front of a real registry that breaks connections, answers by itself, or changes what passes, as it is told to.
+//! A proxy in front of a real registry that breaks connections, answers by itself, or changes what
+//! passes, as it is told to.
 //!
-//! It is spoken to as a registry: requests go on with the `Host` they came with, so the addresses that the registry gives lead
-//! back to the proxy. Each connection serves one request; which bytes pass, and how a connection ends, is decided byte by byte.
+//! It is spoken to as a registry: requests go on with the `Host` they came with, so the addresses
+//! that the registry gives lead back to the proxy. Each connection serves one request; which bytes
+//! pass, and how a connection ends, is decided byte by byte.
 
 use std::future::Future;
 use std::io;
@@ -29,7 +31,11 @@ const LARGEST_HEAD: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// The proxy answers by itself; the registry sees nothing.
-    Answer { status: u16, headers: Vec<(&'static str, String)>, body: &'static str },
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: &'static str,
+    },
     /// The connection is reset when the head of the request has arrived.
     Reset,
     /// The connection is reset in the middle of the request's body.
@@ -61,8 +67,15 @@ pub(crate) enum Fault {
 impl Fault {
     /// Returns an answer with a status, headers and a reason as registries write it.
     pub(crate) fn status(status: u16, headers: &[(&'static str, &str)]) -> Fault {
-        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        Fault::Answer { status, headers, body: r#"{"errors":[{"code":"FAULT","message":"as the proxy was told"}]}"# }
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        Fault::Answer {
+            status,
+            headers,
+            body: r#"{"errors":[{"code":"FAULT","message":"as the proxy was told"}]}"#,
+        }
     }
 }
 
@@ -78,8 +91,18 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    pub(crate) fn new(method: &'static str, path: impl Into<String>, which: Range<usize>, fault: Fault) -> Rule {
-        Rule { method, path: path.into(), which, fault }
+    pub(crate) fn new(
+        method: &'static str,
+        path: impl Into<String>,
+        which: Range<usize>,
+        fault: Fault,
+    ) -> Rule {
+        Rule {
+            method,
+            path: path.into(),
+            which,
+            fault,
+        }
     }
 }
 
@@ -98,7 +121,10 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Returns how many bytes of its body were passed on so far.
@@ -124,23 +150,38 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Returns a proxy in front of the server at `upstream`, a host with a port that speaks plain HTTP.
+    /// Returns a proxy in front of the server at `upstream`, a host with a port that speaks plain
+    /// HTTP.
     pub(crate) fn start(upstream: String, rules: Vec<Rule>) -> Proxy {
         let rules = Mutex::new(rules.into_iter().map(|rule| (rule, 0)).collect());
-        let shared = Arc::new(Shared { upstream, rules, seen: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            rules,
+            seen: Mutex::default(),
+        });
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a listener that does not block");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener that does not block");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let serving = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
                 tokio::select! { () = accept(listener, serving) => {}, _ = stopped => {} }
             });
         });
-        Proxy { address, shared, stop: Some(stop), thread: Some(thread) }
+        Proxy {
+            address,
+            shared,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Returns host and port, as in references.
@@ -155,7 +196,10 @@ impl Proxy {
 
     /// Returns how many requests had a fault so far.
     pub(crate) fn faults(&self) -> usize {
-        lock(&self.shared.seen).iter().filter(|seen| seen.faulty).count()
+        lock(&self.shared.seen)
+            .iter()
+            .filter(|seen| seen.faulty)
+            .count()
     }
 }
 
@@ -174,7 +218,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     loop {
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             // Either side may go at any time; that is what this is for.
@@ -211,12 +257,20 @@ impl Head {
             lines.push(line);
         }
         let headers = lines.iter().skip(1).filter_map(|line| line.split_once(':'));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-        Ok(Some(Head { first: lines.swap_remove(0), headers }))
+        let headers = headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Ok(Some(Head {
+            first: lines.swap_remove(0),
+            headers,
+        }))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn remove(&mut self, name: &str) {
@@ -229,11 +283,17 @@ impl Head {
     }
 
     fn length(&self) -> u64 {
-        self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
+        self.header("content-length")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers: String = self
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         format!("{}\r\n{headers}\r\n", self.first).into_bytes()
     }
 }
@@ -242,7 +302,10 @@ impl Shared {
     /// Notes a request and returns what is to be done to it.
     fn fault(&self, head: &Head, taken: &Arc<AtomicU64>) -> Option<Fault> {
         let mut words = head.first.split(' ');
-        let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let (method, path) = (
+            words.next().unwrap_or_default().to_owned(),
+            words.next().unwrap_or_default().to_owned(),
+        );
         let mut fault = None;
         for (rule, count) in lock(&self.rules).iter_mut() {
             if rule.method == method && path.contains(&rule.path) {
@@ -253,31 +316,62 @@ impl Shared {
             }
         }
         let taken = Arc::clone(taken);
-        lock(&self.seen).push(Seen { method, path, headers: head.headers.clone(), faulty: fault.is_some(), taken });
+        lock(&self.seen).push(Seen {
+            method,
+            path,
+            headers: head.headers.clone(),
+            faulty: fault.is_some(),
+            taken,
+        });
         fault
     }
 }
 
 async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut client = BufReader::new(client);
-    let Some(mut head) = Head::read(&mut client).await? else { return Ok(()) };
+    let Some(mut head) = Head::read(&mut client).await? else {
+        return Ok(());
+    };
     let taken = Arc::default();
     let fault = shared.fault(&head, &taken);
     let length = head.length();
     match &fault {
         Some(Fault::Reset) => return reset(client.into_inner()),
-        Some(Fault::Answer { status, headers, body }) => {
-            // As servers do that want to be heard: an answer beside content that nobody takes can get lost.
+        Some(Fault::Answer {
+            status,
+            headers,
+            body,
+        }) => {
+            // As servers do that want to be heard: an answer beside content that nobody takes can
+            // get lost.
             pass(&mut client, &mut tokio::io::sink(), length, None).await?;
-            let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-            let body = if head.first.starts_with("HEAD ") { "" } else { body };
-            let length = if headers.contains("content-length") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-            let answer = format!("HTTP/1.1 {status} Fault\r\n{length}connection: close\r\n{headers}\r\n{body}");
+            let headers: String = headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}\r\n"))
+                .collect();
+            let body = if head.first.starts_with("HEAD ") {
+                ""
+            } else {
+                body
+            };
+            let length = if headers.contains("content-length") {
+                String::new()
+            } else {
+                format!("content-length: {}\r\n", body.len())
+            };
+            let answer = format!(
+                "HTTP/1.1 {status} Fault\r\n{length}connection: close\r\n{headers}\r\n{body}"
+            );
             return client.into_inner().write_all(answer.as_bytes()).await;
         }
         Some(Fault::WithoutQuery) => {
             let words: Vec<&str> = head.first.split(' ').collect();
-            head.first = [words[0], words[1].split('?').next().unwrap_or_default(), words[2]].join(" ");
+            head.first = [
+                words[0],
+                words[1].split('?').next().unwrap_or_default(),
+                words[2],
+            ]
+            .join(" ");
         }
         Some(Fault::WithoutHeader(name)) => head.remove(name),
         _ => {}
@@ -299,12 +393,19 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
         _ => drop(pass(&mut client, &mut registry, length, Some(&taken)).await),
     }
     registry.flush().await?;
-    let Some(answer) = Head::read(&mut registry).await? else { return reset(client.into_inner()) };
+    let Some(answer) = Head::read(&mut registry).await? else {
+        return reset(client.into_inner());
+    };
     reply(client.into_inner(), registry, answer, fault).await
 }
 
 /// Passes an answer on, with what is to be done to it.
-async fn reply(mut client: TcpStream, mut registry: BufReader<TcpStream>, mut head: Head, fault: Option<Fault>) -> io::Result<()> {
+async fn reply(
+    mut client: TcpStream,
+    mut registry: BufReader<TcpStream>,
+    mut head: Head,
+    fault: Option<Fault>,
+) -> io::Result<()> {
     head.set("connection", "close".to_owned());
     match &fault {
         Some(Fault::LoseAnswer) => return reset(client),
@@ -348,7 +449,9 @@ async fn reply(mut client: TcpStream, mut registry: BufReader<TcpStream>, mut he
             client.write_u8(byte ^ 1).await?;
             pass(&mut registry, &mut client, u64::MAX, None).await?;
         }
-        Some(Fault::Length(difference)) if difference < 0 => pass(&mut registry, &mut client, head.length(), None).await?,
+        Some(Fault::Length(difference)) if difference < 0 => {
+            pass(&mut registry, &mut client, head.length(), None).await?
+        }
         _ => pass(&mut registry, &mut client, u64::MAX, None).await?,
     }
     client.shutdown().await
@@ -378,7 +481,8 @@ async fn pass(
     Ok(())
 }
 
-/// Ends a connection such that the other side is told of it as an error, and what it has not read yet is lost.
+/// Ends a connection such that the other side is told of it as an error, and what it has not read
+/// yet is lost.
 fn reset(stream: TcpStream) -> io::Result<()> {
     stream.set_zero_linger()?;
     drop(stream);
@@ -398,13 +502,34 @@ mod tests {
     async fn a_proxy_without_rules_is_the_registry_and_addresses_lead_back_to_it() {
         let registry = Registry::plain();
         let proxy = Proxy::start(registry.host(), Vec::new());
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        let answer = client.post(format!("http://{}/v2/a/blobs/uploads/", proxy.host())).send().await.expect("an answer");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .expect("a client");
+        let answer = client
+            .post(format!("http://{}/v2/a/blobs/uploads/", proxy.host()))
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 202);
-        let location = answer.headers()["location"].to_str().expect("text").to_owned();
-        assert!(location.starts_with(&format!("http://{}/v2/a/", proxy.host())), "{location}");
+        let location = answer.headers()["location"]
+            .to_str()
+            .expect("text")
+            .to_owned();
+        assert!(
+            location.starts_with(&format!("http://{}/v2/a/", proxy.host())),
+            "{location}"
+        );
         let seen = proxy.seen();
-        assert_eq!((seen[0].method.as_str(), seen[0].header("host"), proxy.faults()), ("POST", Some(proxy.host().as_str()), 0));
+        assert_eq!(
+            (
+                seen[0].method.as_str(),
+                seen[0].header("host"),
+                proxy.faults()
+            ),
+            ("POST", Some(proxy.host().as_str()), 0)
+        );
         assert_eq!(registry.requests().len(), 1);
     }
 
@@ -412,16 +537,28 @@ mod tests {
     async fn only_the_requests_that_a_rule_names_have_its_fault() {
         let registry = Registry::plain();
         let rules = vec![
-            Rule::new("GET", "/v2/", 1..2, Fault::status(503, &[("retry-after", "7")])),
+            Rule::new(
+                "GET",
+                "/v2/",
+                1..2,
+                Fault::status(503, &[("retry-after", "7")]),
+            ),
             Rule::new("GET", "/v2/", 2..3, Fault::Reset),
             Rule::new("GET", "/v2/", 3..4, Fault::Cut(1)),
         ];
         let proxy = Proxy::start(registry.host(), rules);
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .expect("a client");
         let get = || client.get(format!("http://{}/v2/", proxy.host())).send();
         assert_eq!(get().await.expect("an answer").status(), 200);
         let limited = get().await.expect("an answer");
-        assert_eq!((limited.status().as_u16(), &limited.headers()["retry-after"]), (503, &"7".parse().expect("a header")));
+        assert_eq!(
+            (limited.status().as_u16(), &limited.headers()["retry-after"]),
+            (503, &"7".parse().expect("a header"))
+        );
         assert!(get().await.is_err());
         assert!(get().await.expect("an answer").bytes().await.is_err());
         assert_eq!((proxy.faults(), registry.requests().len()), (3, 2));

@@ -1,4 +1,5 @@
-//! Real registries, started on a free port of the loopback interface for one test: Debian's `docker-registry`, unless said.
+//! Real registries, started on a free port of the loopback interface for one test: Debian's
+//! `docker-registry`, unless said.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +28,8 @@ const PASSWORD_FILE: &str = "alice:$2y$04$TlDLAI1Sf0NsVgmLmVTUrOP0FCu.Duzfzl2mAM
 /// How long an access log must not have grown to be taken for complete.
 const QUIET: Duration = Duration::from_millis(40);
 
-/// What a registry is to be like. Only those of the distribution project can be anything but open to everybody.
+/// What a registry is to be like. Only those of the distribution project can be anything but open
+/// to everybody.
 pub(crate) struct RegistryBuilder {
     server: Server,
     is_tls: bool,
@@ -51,28 +53,43 @@ impl RegistryBuilder {
     /// With a certificate of a certificate authority of its own.
     #[must_use]
     pub(crate) fn tls(self) -> RegistryBuilder {
-        RegistryBuilder { is_tls: true, ..self }
+        RegistryBuilder {
+            is_tls: true,
+            ..self
+        }
     }
 
     /// With a Basic login for everything.
     #[must_use]
     pub(crate) fn htpasswd(self) -> RegistryBuilder {
-        RegistryBuilder { login: Login::Htpasswd, ..self }
+        RegistryBuilder {
+            login: Login::Htpasswd,
+            ..self
+        }
     }
 
     /// With tokens; anonymous callers may pull.
     #[must_use]
     pub(crate) fn tokens(self, rules: TokenRules) -> RegistryBuilder {
-        RegistryBuilder { login: Login::Token(rules), ..self }
+        RegistryBuilder {
+            login: Login::Token(rules),
+            ..self
+        }
     }
 
     #[must_use]
     pub(crate) fn without_deletes(self) -> RegistryBuilder {
-        RegistryBuilder { refuses_deletes: true, ..self }
+        RegistryBuilder {
+            refuses_deletes: true,
+            ..self
+        }
     }
 
     pub(crate) fn start(self) -> Registry {
-        let directory = tempfile::Builder::new().prefix("imglife-registry-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("imglife-registry-")
+            .tempdir()
+            .expect("a temporary directory");
         let tokens = match self.login {
             Login::Token(rules) => Some(TokenServer::start(rules)),
             Login::Open | Login::Htpasswd => None,
@@ -82,17 +99,34 @@ impl RegistryBuilder {
         }
         for _ in 0..5 {
             let address = free_address();
-            fs::write(directory.path().join("config.yml"), self.configuration(directory.path(), address, tokens.as_ref()))
-                .expect("a written file");
+            fs::write(
+                directory.path().join("config.yml"),
+                self.configuration(directory.path(), address, tokens.as_ref()),
+            )
+            .expect("a written file");
             if let Some(process) = self.server.start(directory.path(), address) {
-                let (server, is_tls, refuses_deletes) = (self.server, self.is_tls, self.refuses_deletes);
-                return Registry { server, is_tls, refuses_deletes, address, process, tokens, directory };
+                let (server, is_tls, refuses_deletes) =
+                    (self.server, self.is_tls, self.refuses_deletes);
+                return Registry {
+                    server,
+                    is_tls,
+                    refuses_deletes,
+                    address,
+                    process,
+                    tokens,
+                    directory,
+                };
             }
         }
         panic!("five free ports were taken before the registry could listen on them");
     }
 
-    fn configuration(&self, directory: &Path, address: SocketAddr, tokens: Option<&TokenServer>) -> String {
+    fn configuration(
+        &self,
+        directory: &Path,
+        address: SocketAddr,
+        tokens: Option<&TokenServer>,
+    ) -> String {
         let path = |name: &str| directory.join(name).display().to_string();
         let mut text = format!(
             "version: 0.1\n\
@@ -105,17 +139,25 @@ impl RegistryBuilder {
             !self.refuses_deletes,
         );
         if self.is_tls {
-            text += &format!("  tls: {{certificate: '{}', key: '{}'}}\n", path("server.pem"), path("server.key"));
+            text += &format!(
+                "  tls: {{certificate: '{}', key: '{}'}}\n",
+                path("server.pem"),
+                path("server.key")
+            );
         }
         match &self.login {
             Login::Open => {}
             Login::Htpasswd => {
                 fs::write(directory.join("htpasswd"), PASSWORD_FILE).expect("a written file");
-                text += &format!("auth:\n  htpasswd: {{realm: tests, path: '{}'}}\n", path("htpasswd"));
+                text += &format!(
+                    "auth:\n  htpasswd: {{realm: tests, path: '{}'}}\n",
+                    path("htpasswd")
+                );
             }
             Login::Token(_) => {
                 let server = tokens.expect("a token server was started for it");
-                fs::write(directory.join("tokens.pem"), server.certificate()).expect("a written file");
+                fs::write(directory.join("tokens.pem"), server.certificate())
+                    .expect("a written file");
                 let (realm, certificates) = (server.realm(), path("tokens.pem"));
                 text += &format!(
                     "auth:\n  token: {{realm: '{realm}', service: '{SERVICE}', issuer: '{ISSUER}', rootcertbundle: '{certificates}'}}\n"
@@ -127,12 +169,16 @@ impl RegistryBuilder {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
 }
 
 fn write_certificates(directory: &Path) {
     let mut parameters = CertificateParams::default();
-    parameters.distinguished_name.push(DnType::CommonName, "authority of the tests");
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, "authority of the tests");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = parameters.self_signed(&key).expect("a certificate");
@@ -141,7 +187,11 @@ fn write_certificates(directory: &Path) {
     let server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])
         .and_then(|parameters| parameters.signed_by(&server_key, &issuer))
         .expect("a certificate");
-    for (name, text) in [("ca.pem", authority.pem()), ("server.pem", server.pem()), ("server.key", server_key.serialize_pem())] {
+    for (name, text) in [
+        ("ca.pem", authority.pem()),
+        ("server.pem", server.pem()),
+        ("server.key", server_key.serialize_pem()),
+    ] {
         fs::write(directory.join(name), text).expect("a written file");
     }
 }
@@ -165,7 +215,12 @@ impl Drop for Registry {
 
 impl Registry {
     pub(crate) fn builder() -> RegistryBuilder {
-        RegistryBuilder { server: Server::DockerRegistry, is_tls: false, login: Login::Open, refuses_deletes: false }
+        RegistryBuilder {
+            server: Server::DockerRegistry,
+            is_tls: false,
+            login: Login::Open,
+            refuses_deletes: false,
+        }
     }
 
     /// Returns a registry over plain HTTP, open to everybody, that allows deletes.
@@ -173,7 +228,8 @@ impl Registry {
         Registry::builder().start()
     }
 
-    /// Returns a registry of another program, over plain HTTP, open to everybody, that allows deletes.
+    /// Returns a registry of another program, over plain HTTP, open to everybody, that allows
+    /// deletes.
     pub(crate) fn of(server: Server) -> Registry {
         Registry::builder().server(server).start()
     }
@@ -182,10 +238,20 @@ impl Registry {
         self.server
     }
 
-    /// Returns what it deletes. The newer one of the distribution project deletes tags whatever it was told.
+    /// Returns what it deletes. The newer one of the distribution project deletes tags whatever it
+    /// was told.
     pub(crate) fn deletes(&self) -> Deletions {
-        let ability = |deletes| if deletes { Ability::Present } else { Ability::Missing };
-        Deletions { tags: ability(self.server != Server::DockerRegistry), manifests: ability(!self.refuses_deletes) }
+        let ability = |deletes| {
+            if deletes {
+                Ability::Present
+            } else {
+                Ability::Missing
+            }
+        };
+        Deletions {
+            tags: ability(self.server != Server::DockerRegistry),
+            manifests: ability(!self.refuses_deletes),
+        }
     }
 
     /// Returns host and port, as in references.
@@ -195,15 +261,22 @@ impl Registry {
 
     /// Returns the address for requests by hand, without a slash at its end.
     pub(crate) fn url(&self) -> String {
-        format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.address)
+        format!(
+            "{}://{}",
+            if self.is_tls { "https" } else { "http" },
+            self.address
+        )
     }
 
     /// Returns a repository of this registry.
     pub(crate) fn repository(&self, path: &str) -> Repository {
-        format!("{}/{path}", self.address).parse().expect("a repository's name")
+        format!("{}/{path}", self.address)
+            .parse()
+            .expect("a repository's name")
     }
 
-    /// Returns the certificate of the authority that signed the registry's, a PEM file. Only with TLS.
+    /// Returns the certificate of the authority that signed the registry's, a PEM file. Only with
+    /// TLS.
     pub(crate) fn ca_file(&self) -> PathBuf {
         assert!(self.is_tls, "only a registry with TLS has certificates");
         self.directory.path().join("ca.pem")
@@ -211,32 +284,53 @@ impl Registry {
 
     /// Returns the token server. Only with tokens.
     pub(crate) fn tokens(&self) -> &TokenServer {
-        self.tokens.as_ref().expect("only a registry with tokens has a token server")
+        self.tokens
+            .as_ref()
+            .expect("only a registry with tokens has a token server")
     }
 
-    /// Returns the directory that holds everything the registry stored. It may be changed while the registry runs. Only for those
-    /// of the distribution project, as all that follows.
+    /// Returns the directory that holds everything the registry stored. It may be changed while the
+    /// registry runs. Only for those of the distribution project, as all that follows.
     pub(crate) fn storage(&self) -> PathBuf {
-        assert!(self.server.is_distribution(), "where {} stores is not known", self.server.name());
+        assert!(
+            self.server.is_distribution(),
+            "where {} stores is not known",
+            self.server.name()
+        );
         self.directory.path().join("storage/docker/registry/v2")
     }
 
     /// Returns the file that holds the content of a blob or manifest, whether it is there or not.
     pub(crate) fn stored(&self, digest: &Digest) -> PathBuf {
         let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
-        self.storage().join("blobs").join(algorithm).join(&hex[..2]).join(hex).join("data")
+        self.storage()
+            .join("blobs")
+            .join(algorithm)
+            .join(&hex[..2])
+            .join(hex)
+            .join("data")
     }
 
     /// Returns the tags of a repository with their digests, as they are stored.
     pub(crate) fn stored_tags(&self, path: &str) -> BTreeMap<String, String> {
-        let tags = self.storage().join("repositories").join(path).join("_manifests/tags");
-        let Ok(entries) = fs::read_dir(tags) else { return BTreeMap::new() };
+        let tags = self
+            .storage()
+            .join("repositories")
+            .join(path)
+            .join("_manifests/tags");
+        let Ok(entries) = fs::read_dir(tags) else {
+            return BTreeMap::new();
+        };
         // A tag that is being written has no link yet, or an empty one.
         let stored = |entry: fs::DirEntry| {
-            let digest = fs::read_to_string(entry.path().join("current/link")).ok().filter(|digest| !digest.is_empty())?;
+            let digest = fs::read_to_string(entry.path().join("current/link"))
+                .ok()
+                .filter(|digest| !digest.is_empty())?;
             Some((entry.file_name().to_string_lossy().into_owned(), digest))
         };
-        entries.filter_map(|entry| stored(entry.expect("an entry"))).collect()
+        entries
+            .filter_map(|entry| stored(entry.expect("an entry")))
+            .collect()
     }
 
     /// Forgets everything that was stored.
@@ -260,7 +354,11 @@ impl Registry {
 
     /// Returns the requests that were answered since `mark` was taken, in the order of their ends.
     pub(crate) fn requests_since(&self, mark: Mark) -> Vec<Request> {
-        assert!(self.server.is_distribution(), "{} writes no access log", self.server.name());
+        assert!(
+            self.server.is_distribution(),
+            "{} writes no access log",
+            self.server.name()
+        );
         let path = self.directory.path().join("access.log");
         let read = || fs::read_to_string(&path).expect("an access log");
         // An answer can arrive before its line is written.
@@ -273,7 +371,10 @@ impl Registry {
             }
             text = now;
         }
-        text.lines().filter_map(Request::parse).skip(mark.0).collect()
+        text.lines()
+            .filter_map(Request::parse)
+            .skip(mark.0)
+            .collect()
     }
 }
 
@@ -291,13 +392,18 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2 "referrer" "agent"`.
+    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2
+    /// "referrer" "agent"`.
     fn parse(line: &str) -> Option<Request> {
         let (_, rest) = line.split_once("] \"")?;
         let (request, rest) = rest.split_once("\" ")?;
         let mut words = request.split(' ');
         let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Request { method, path, status: rest.split(' ').next()?.parse().ok()? })
+        Some(Request {
+            method,
+            path,
+            status: rest.split(' ').next()?.parse().ok()?,
+        })
     }
 }
 
@@ -328,9 +434,21 @@ mod tests {
     /// Asks the registry's token server as its challenge says, and returns its answer.
     async fn token(registry: &Registry, user: Option<&str>, scope: &str) -> Value {
         let query = [("service", SERVICE), ("scope", scope)];
-        let request = client(registry).get(registry.tokens().realm()).query(&query);
-        let request = if let Some(user) = user { request.basic_auth(user, Some(PASSWORD)) } else { request };
-        let body = request.send().await.expect("an answer").bytes().await.expect("a body");
+        let request = client(registry)
+            .get(registry.tokens().realm())
+            .query(&query);
+        let request = if let Some(user) = user {
+            request.basic_auth(user, Some(PASSWORD))
+        } else {
+            request
+        };
+        let body = request
+            .send()
+            .await
+            .expect("an answer")
+            .bytes()
+            .await
+            .expect("a body");
         serde_json::from_slice(&body).expect("JSON")
     }
 
@@ -338,10 +456,20 @@ mod tests {
     async fn a_plain_registry_answers_and_tells_what_it_was_asked() {
         let registry = Registry::plain();
         let client = client(&registry);
-        assert_eq!(status(client.get(format!("{}/v2/", registry.url()))).await, StatusCode::OK);
+        assert_eq!(
+            status(client.get(format!("{}/v2/", registry.url()))).await,
+            StatusCode::OK
+        );
         let mark = registry.mark();
-        assert_eq!(status(client.head(format!("{}/v2/a/manifests/b?c=d", registry.url()))).await, StatusCode::NOT_FOUND);
-        let expected = Request { method: "HEAD".to_owned(), path: "/v2/a/manifests/b?c=d".to_owned(), status: 404 };
+        assert_eq!(
+            status(client.head(format!("{}/v2/a/manifests/b?c=d", registry.url()))).await,
+            StatusCode::NOT_FOUND
+        );
+        let expected = Request {
+            method: "HEAD".to_owned(),
+            path: "/v2/a/manifests/b?c=d".to_owned(),
+            status: 404,
+        };
         assert_eq!(registry.requests_since(mark), [expected]);
         assert_eq!(registry.requests().len(), 2);
     }
@@ -351,7 +479,11 @@ mod tests {
         let registry = Registry::builder().tls().start();
         let url = format!("{}/v2/", registry.url());
         assert_eq!(status(client(&registry).get(&url)).await, StatusCode::OK);
-        let stranger = Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
+        let stranger = Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .expect("a client");
         assert!(stranger.get(&url).send().await.is_err());
     }
 
@@ -359,8 +491,14 @@ mod tests {
     async fn a_registry_with_a_password_knows_alice() {
         let registry = Registry::builder().htpasswd().tls().start();
         let request = || client(&registry).get(format!("{}/v2/", registry.url()));
-        assert_eq!(status(request().basic_auth(USER, Some(PASSWORD))).await, StatusCode::OK);
-        assert_eq!(status(request().basic_auth(USER, Some("wrong"))).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            status(request().basic_auth(USER, Some(PASSWORD))).await,
+            StatusCode::OK
+        );
+        assert_eq!(
+            status(request().basic_auth(USER, Some("wrong"))).await,
+            StatusCode::UNAUTHORIZED
+        );
         assert_eq!(status(request()).await, StatusCode::UNAUTHORIZED);
     }
 
@@ -368,23 +506,50 @@ mod tests {
     async fn tokens_let_alice_push_and_others_pull() {
         let registry = Registry::builder().tokens(TokenRules::default()).start();
         let uploads = format!("{}/v2/a/b/blobs/uploads/", registry.url());
-        let refused = client(&registry).post(&uploads).send().await.expect("an answer");
+        let refused = client(&registry)
+            .post(&uploads)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-        let challenge = refused.headers()["www-authenticate"].to_str().expect("text");
-        assert!(challenge.contains(&format!("realm=\"{}\"", registry.tokens().realm())), "{challenge}");
-        for (user, push, pull) in
-            [(Some(USER), StatusCode::ACCEPTED, StatusCode::NOT_FOUND), (None, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND)]
-        {
+        let challenge = refused.headers()["www-authenticate"]
+            .to_str()
+            .expect("text");
+        assert!(
+            challenge.contains(&format!("realm=\"{}\"", registry.tokens().realm())),
+            "{challenge}"
+        );
+        for (user, push, pull) in [
+            (Some(USER), StatusCode::ACCEPTED, StatusCode::NOT_FOUND),
+            (None, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND),
+        ] {
             let answer = token(&registry, user, "repository:a/b:pull,push").await;
             let token = answer["token"].as_str().expect("a token");
-            assert_eq!(status(client(&registry).post(&uploads).bearer_auth(token)).await, push);
+            assert_eq!(
+                status(client(&registry).post(&uploads).bearer_auth(token)).await,
+                push
+            );
             let manifest = format!("{}/v2/a/b/manifests/c", registry.url());
-            assert_eq!(status(client(&registry).get(manifest).bearer_auth(token)).await, pull);
+            assert_eq!(
+                status(client(&registry).get(manifest).bearer_auth(token)).await,
+                pull
+            );
         }
-        assert_eq!(token(&registry, Some("mallory"), "repository:a/b:pull").await["token"], Value::Null);
-        let request = |user, granted| TokenRequest { method: "GET", scopes: vec!["repository:a/b:pull,push".to_owned()], user, granted };
+        assert_eq!(
+            token(&registry, Some("mallory"), "repository:a/b:pull").await["token"],
+            Value::Null
+        );
+        let request = |user, granted| TokenRequest {
+            method: "GET",
+            scopes: vec!["repository:a/b:pull,push".to_owned()],
+            user,
+            granted,
+        };
         let requests = registry.tokens().requests();
-        assert_eq!(requests[..2], [request(Some(USER), true), request(None, true)]);
+        assert_eq!(
+            requests[..2],
+            [request(Some(USER), true), request(None, true)]
+        );
         assert!(requests.len() == 3 && !requests[2].granted);
     }
 
@@ -392,46 +557,86 @@ mod tests {
     async fn oauth2_is_answered_only_where_it_is_asked_for() {
         for (rules, expected) in [
             (TokenRules::default(), StatusCode::NOT_FOUND),
-            (TokenRules { oauth2: true, lifetime: Duration::from_secs(7) }, StatusCode::OK),
+            (
+                TokenRules {
+                    oauth2: true,
+                    lifetime: Duration::from_secs(7),
+                },
+                StatusCode::OK,
+            ),
         ] {
             let registry = Registry::builder().tokens(rules).start();
-            let form = [("grant_type", "refresh_token"), ("refresh_token", REFRESH_TOKEN), ("service", SERVICE)];
-            let answer = client(&registry).post(registry.tokens().realm()).form(&form).send().await.expect("an answer");
+            let form = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", REFRESH_TOKEN),
+                ("service", SERVICE),
+            ];
+            let answer = client(&registry)
+                .post(registry.tokens().realm())
+                .form(&form)
+                .send()
+                .await
+                .expect("an answer");
             assert_eq!(answer.status(), expected);
             if expected == StatusCode::OK {
-                let body: Value = serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON");
-                assert_eq!((&body["expires_in"], &body["refresh_token"]), (&7.into(), &REFRESH_TOKEN.into()));
+                let body: Value =
+                    serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON");
+                assert_eq!(
+                    (&body["expires_in"], &body["refresh_token"]),
+                    (&7.into(), &REFRESH_TOKEN.into())
+                );
                 let request = client(&registry).get(format!("{}/v2/", registry.url()));
-                assert_eq!(status(request.bearer_auth(body["access_token"].as_str().expect("a token"))).await, StatusCode::OK);
+                assert_eq!(
+                    status(request.bearer_auth(body["access_token"].as_str().expect("a token")))
+                        .await,
+                    StatusCode::OK
+                );
             }
         }
     }
 
     #[tokio::test]
     async fn what_is_stored_can_be_looked_at_and_deleted_where_allowed() {
-        for (registry, expected) in
-            [(Registry::plain(), StatusCode::ACCEPTED), (Registry::builder().without_deletes().start(), StatusCode::METHOD_NOT_ALLOWED)]
-        {
+        for (registry, expected) in [
+            (Registry::plain(), StatusCode::ACCEPTED),
+            (
+                Registry::builder().without_deletes().start(),
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
+        ] {
             let content = "hello";
             let digest = Digest::sha256(content.as_bytes());
-            let session = client(&registry).post(format!("{}/v2/a/b/blobs/uploads/", registry.url()));
+            let session =
+                client(&registry).post(format!("{}/v2/a/b/blobs/uploads/", registry.url()));
             let session = session.send().await.expect("an answer");
             let location = session.headers()["location"].to_str().expect("text");
-            let put = client(&registry).put(location).query(&[("digest", digest.as_str())]).body(content);
+            let put = client(&registry)
+                .put(location)
+                .query(&[("digest", digest.as_str())])
+                .body(content);
             assert_eq!(status(put).await, StatusCode::CREATED);
-            assert_eq!(fs::read_to_string(registry.stored(&digest)).expect("a stored blob"), content);
+            assert_eq!(
+                fs::read_to_string(registry.stored(&digest)).expect("a stored blob"),
+                content
+            );
             assert!(registry.stored_tags("a/b").is_empty());
             let blob = format!("{}/v2/a/b/blobs/{digest}", registry.url());
             assert_eq!(status(client(&registry).delete(&blob)).await, expected);
             registry.wipe();
-            assert_eq!(status(client(&registry).head(&blob)).await, StatusCode::NOT_FOUND);
+            assert_eq!(
+                status(client(&registry).head(&blob)).await,
+                StatusCode::NOT_FOUND
+            );
         }
     }
 
     #[test]
     fn a_registry_ends_with_its_owner() {
         let registry = Registry::plain();
-        assert_eq!(registry.repository("a/b").to_string(), format!("{}/a/b", registry.host()));
+        assert_eq!(
+            registry.repository("a/b").to_string(),
+            format!("{}/a/b", registry.host())
+        );
         let (address, directory) = (registry.address, registry.directory.path().to_owned());
         drop(registry);
         assert!(std::net::TcpStream::connect(address).is_err() && !directory.exists());

@@ -1,6 +1,8 @@
-//! An image as real as they get: the essential packages of Debian, installed by `mmdebstrap` from the mirror that this machine uses.
+//! An image as real as they get: the essential packages of Debian, installed by `mmdebstrap` from
+//! the mirror that this machine uses.
 //!
-//! Making it takes about half a minute; the layer is kept below the target directory for the next run.
+//! Making it takes about half a minute; the layer is kept below the target directory for the next
+//! run.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -26,7 +28,8 @@ pub(crate) fn debian_image() -> Graph {
     static LAYER: OnceLock<(String, Bytes)> = OnceLock::new();
     let (suite, layer) = LAYER.get_or_init(|| {
         let suite = suite();
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-{suite}-{EDITION}.tar.gz"));
+        let file =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-{suite}-{EDITION}.tar.gz"));
         if !file.exists() {
             make_layer(&suite, &file, &["--variant=essential"]);
         }
@@ -35,26 +38,49 @@ pub(crate) fn debian_image() -> Graph {
     image_of(suite, layer.clone())
 }
 
-/// Returns a Debian with its package manager and git, which has no sources: what is not there cannot be installed, and nobody is asked.
+/// Returns a Debian with its package manager and git, which has no sources: what is not there
+/// cannot be installed, and nobody is asked.
 pub(crate) fn debian_image_with_git() -> Graph {
     let suite = suite();
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-git-{suite}-{EDITION}.tar.gz"));
+    let file =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rootfs-git-{suite}-{EDITION}.tar.gz"));
     if !file.exists() {
-        let without_sources = "--customize-hook=rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*";
-        let without_pages = ["doc", "locale", "man"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
+        let without_sources =
+            "--customize-hook=rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/*";
+        let without_pages = ["doc", "locale", "man"]
+            .map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
         let [doc, locale, man] = &without_pages;
-        make_layer(&suite, &file, &["--variant=apt", "--include=ca-certificates,git", doc, locale, man, without_sources]);
+        make_layer(
+            &suite,
+            &file,
+            &[
+                "--variant=apt",
+                "--include=ca-certificates,git",
+                doc,
+                locale,
+                man,
+                without_sources,
+            ],
+        );
     }
     image_of(&suite, fs::read(&file).expect("a layer").into())
 }
 
-/// Returns the same with a shell, `sleep` and what these need, and nothing else: for tests that unpack it many times.
+/// Returns the same with a shell, `sleep` and what these need, and nothing else: for tests that
+/// unpack it many times.
 pub(crate) fn small_debian_image() -> Graph {
     static LAYER: OnceLock<(String, Bytes)> = OnceLock::new();
     let (suite, layer) = LAYER.get_or_init(|| {
         let graph = debian_image();
-        let layer = graph.blobs.iter().find(|blob| blob.descriptor.media_type == media_type::OCI_LAYER_GZIP).expect("a layer");
-        (graph.tags[0].0.to_string(), only_a_shell(&unpacked(&layer.bytes)).into())
+        let layer = graph
+            .blobs
+            .iter()
+            .find(|blob| blob.descriptor.media_type == media_type::OCI_LAYER_GZIP)
+            .expect("a layer");
+        (
+            graph.tags[0].0.to_string(),
+            only_a_shell(&unpacked(&layer.bytes)).into(),
+        )
     });
     image_of(suite, layer.clone())
 }
@@ -65,18 +91,37 @@ fn only_a_shell(tar: &[u8]) -> Vec<u8> {
     for entry in archive.entries().expect("a tar file") {
         let mut entry = entry.expect("an entry");
         let path = entry.path().expect("a path").into_owned();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_program = ["sh", "dash", "sleep", "libc.so.6"].contains(&name) || name.starts_with("ld-linux");
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let is_program =
+            ["sh", "dash", "sleep", "libc.so.6"].contains(&name) || name.starts_with("ld-linux");
         let is_top = path.components().count() <= 2 && !entry.header().entry_type().is_file();
-        if is_program || is_top || path.ends_with("usr/bin") || path.parent().is_some_and(|parent| parent.ends_with("usr")) {
+        if is_program
+            || is_top
+            || path.ends_with("usr/bin")
+            || path.parent().is_some_and(|parent| parent.ends_with("usr"))
+        {
             let mut header = entry.header().clone();
-            match entry.link_name().expect("a name").map(|target| target.into_owned()) {
-                Some(target) => small.append_link(&mut header, &path, target).expect("a written link"),
-                None => small.append_data(&mut header, &path, &mut entry).expect("a written entry"),
+            match entry
+                .link_name()
+                .expect("a name")
+                .map(|target| target.into_owned())
+            {
+                Some(target) => small
+                    .append_link(&mut header, &path, target)
+                    .expect("a written link"),
+                None => small
+                    .append_data(&mut header, &path, &mut entry)
+                    .expect("a written entry"),
             }
         }
     }
-    small.into_inner().and_then(GzEncoder::finish).expect("a packed file")
+    small
+        .into_inner()
+        .and_then(GzEncoder::finish)
+        .expect("a packed file")
 }
 
 fn image_of(suite: &str, layer: Bytes) -> Graph {
@@ -96,7 +141,9 @@ fn image_of(suite: &str, layer: Bytes) -> Graph {
 
 fn unpacked(layer: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
-    GzDecoder::new(layer).read_to_end(&mut tar).expect("a gzip file");
+    GzDecoder::new(layer)
+        .read_to_end(&mut tar)
+        .expect("a gzip file");
     tar
 }
 
@@ -111,14 +158,21 @@ fn architecture() -> &'static str {
 /// Returns the name of this machine's Debian release.
 fn suite() -> String {
     let release = fs::read_to_string("/etc/os-release").expect("the file that names the release");
-    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    name.expect("a release with a name").trim_matches('"').to_owned()
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.expect("a release with a name")
+        .trim_matches('"')
+        .to_owned()
 }
 
 /// Writes the layer to `file`, which gets its name when it is whole: another run may be at it too.
 fn make_layer(suite: &str, file: &Path, options: &[&str]) {
     let directory = file.parent().expect("a parent");
-    let scratch = tempfile::Builder::new().prefix("rootfs-").tempdir_in(directory).expect("a temporary directory");
+    let scratch = tempfile::Builder::new()
+        .prefix("rootfs-")
+        .tempdir_in(directory)
+        .expect("a temporary directory");
     let tar = scratch.path().join("rootfs.tar");
     let run = Command::new("mmdebstrap")
         .args(["--quiet", "--format=tar"])
@@ -132,52 +186,88 @@ fn make_layer(suite: &str, file: &Path, options: &[&str]) {
     let output = match run {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            panic!("`mmdebstrap` is not installed: run `make setup`, or install the Debian package mmdebstrap")
+            panic!(
+                "`mmdebstrap` is not installed: run `make setup`, or install the Debian package mmdebstrap"
+            )
         }
         Err(error) => panic!("`mmdebstrap` cannot be started: {error}"),
     };
-    assert!(output.status.success(), "mmdebstrap failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "mmdebstrap failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let packed = scratch.path().join("rootfs.tar.gz");
-    let mut encoder = GzEncoder::new(File::create(&packed).expect("a new file"), Compression::fast());
+    let mut encoder = GzEncoder::new(
+        File::create(&packed).expect("a new file"),
+        Compression::fast(),
+    );
     std::io::copy(&mut File::open(&tar).expect("a tar file"), &mut encoder).expect("a packed file");
-    encoder.finish().and_then(|mut written| written.flush()).expect("a packed file");
+    encoder
+        .finish()
+        .and_then(|mut written| written.flush())
+        .expect("a packed file");
     fs::rename(packed, file).expect("a named file");
 }
 
-/// Returns the files of this machine's package sources that offer `suite`; others would bring packages of strangers.
+/// Returns the files of this machine's package sources that offer `suite`; others would bring
+/// packages of strangers.
 fn sources(suite: &str) -> Vec<PathBuf> {
-    let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().map(|entry| entry.expect("an entry").path());
-    let mut files: Vec<PathBuf> = more.chain([PathBuf::from("/etc/apt/sources.list")]).collect();
+    let more = fs::read_dir("/etc/apt/sources.list.d")
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> = more
+        .chain([PathBuf::from("/etc/apt/sources.list")])
+        .collect();
     files.sort();
     files.retain(|file| {
-        matches!(file.extension().and_then(|extension| extension.to_str()), Some("list" | "sources"))
-            && fs::read_to_string(file).is_ok_and(|text| offers(&text, suite))
+        matches!(
+            file.extension().and_then(|extension| extension.to_str()),
+            Some("list" | "sources")
+        ) && fs::read_to_string(file).is_ok_and(|text| offers(&text, suite))
     });
-    assert!(!files.is_empty(), "no file below /etc/apt offers {suite}: a root file system cannot be made here");
+    assert!(
+        !files.is_empty(),
+        "no file below /etc/apt offers {suite}: a root file system cannot be made here"
+    );
     files
 }
 
 /// Returns whether a line that is no comment names the suite as a word.
 fn offers(text: &str, suite: &str) -> bool {
-    text.lines().filter(|line| !line.trim_start().starts_with('#')).any(|line| line.split_whitespace().any(|word| word == suite))
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .any(|line| line.split_whitespace().any(|word| word == suite))
 }
 
 #[test]
 fn a_debian_image_holds_a_shell_and_says_what_it_unpacks_to() {
     let graph = debian_image();
-    let [config, layer] = graph.blobs.as_slice() else { panic!("two blobs") };
+    let [config, layer] = graph.blobs.as_slice() else {
+        panic!("two blobs")
+    };
     let tar = unpacked(&layer.bytes);
     let config: serde_json::Value = serde_json::from_slice(&config.bytes).expect("JSON");
     assert_eq!(config["rootfs"]["diff_ids"], json!([Digest::sha256(&tar)]));
     let mut archive = tar::Archive::new(tar.as_slice());
-    let mut entries = archive.entries().expect("a tar file").map(|entry| entry.expect("an entry"));
+    let mut entries = archive
+        .entries()
+        .expect("a tar file")
+        .map(|entry| entry.expect("an entry"));
     assert!(entries.any(|entry| entry.path().is_ok_and(|path| path.ends_with("bin/dash"))));
     assert!(layer.descriptor.size > 10_000_000);
 }
 
 #[test]
 fn sources_of_other_suites_are_left_out() {
-    assert!(offers("Types: deb\nSuites: bookworm bookworm-updates\n", "bookworm"));
+    assert!(offers(
+        "Types: deb\nSuites: bookworm bookworm-updates\n",
+        "bookworm"
+    ));
     assert!(offers("deb mirror bookworm main\n", "bookworm"));
-    assert!(!offers("# deb mirror bookworm main\nSuites: nodistro bookworm-security\n", "bookworm"));
+    assert!(!offers(
+        "# deb mirror bookworm main\nSuites: nodistro bookworm-security\n",
+        "bookworm"
+    ));
 }

@@ -28,7 +28,10 @@ pub(crate) struct Seaweed {
 impl Seaweed {
     /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Seaweed {
-        let directory = tempfile::Builder::new().prefix("imglife-seaweed-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("imglife-seaweed-")
+            .tempdir()
+            .expect("a temporary directory");
         let identities = serde_json::json!({ "identities": [{
             "name": "imglife",
             "credentials": [{ "accessKey": ACCESS_KEY, "secretKey": SECRET_KEY }],
@@ -37,28 +40,74 @@ impl Seaweed {
         let settings = directory.path().join("s3.json");
         std::fs::write(&settings, identities.to_string()).expect("a file");
         let ports = free_ports();
-        let [master, master_inside, volume, volume_inside, filer, filer_inside, s3, s3_inside] = ports;
+        let [
+            master,
+            master_inside,
+            volume,
+            volume_inside,
+            filer,
+            filer_inside,
+            s3,
+            s3_inside,
+        ] = ports;
         let log = directory.path().join("weed.log");
         let said = File::create(&log).expect("a file");
         let started = Command::new(installed("weed"))
-            .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
-            .args(["-volume.max=20", "-master.volumeSizeLimitMB=16", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .args([format!("-dir={}", directory.path().display()), format!("-s3.config={}", settings.display())])
-            .args([format!("-master.port={master}"), format!("-master.port.grpc={master_inside}")])
-            .args([format!("-volume.port={volume}"), format!("-volume.port.grpc={volume_inside}")])
-            .args([format!("-filer.port={filer}"), format!("-filer.port.grpc={filer_inside}")])
-            .args([format!("-s3.port={s3}"), format!("-s3.port.grpc={s3_inside}")])
+            .args([
+                "server",
+                "-s3",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+            ])
+            .args([
+                "-volume.max=20",
+                "-master.volumeSizeLimitMB=16",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+            ])
+            .args([
+                format!("-dir={}", directory.path().display()),
+                format!("-s3.config={}", settings.display()),
+            ])
+            .args([
+                format!("-master.port={master}"),
+                format!("-master.port.grpc={master_inside}"),
+            ])
+            .args([
+                format!("-volume.port={volume}"),
+                format!("-volume.port.grpc={volume_inside}"),
+            ])
+            .args([
+                format!("-filer.port={filer}"),
+                format!("-filer.port.grpc={filer_inside}"),
+            ])
+            .args([
+                format!("-s3.port={s3}"),
+                format!("-s3.port.grpc={s3_inside}"),
+            ])
             .stdin(Stdio::null())
             .stdout(said.try_clone().expect("a file"))
             .stderr(said)
             .spawn();
         let process = match started {
             Ok(process) => process,
-            Err(error) if error.kind() == ErrorKind::NotFound => panic!("SeaweedFS is not installed: run `make setup`"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                panic!("SeaweedFS is not installed: run `make setup`")
+            }
             Err(error) => panic!("SeaweedFS cannot be started: {error}"),
         };
-        let mut seaweed = Seaweed { process, port: s3, filer, _directory: directory };
-        assert!(seaweed.answers(), "SeaweedFS did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+        let mut seaweed = Seaweed {
+            process,
+            port: s3,
+            filer,
+            _directory: directory,
+        };
+        assert!(
+            seaweed.answers(),
+            "SeaweedFS did not start:\n{}",
+            std::fs::read_to_string(&log).unwrap_or_default()
+        );
         seaweed
     }
 
@@ -66,8 +115,11 @@ impl Seaweed {
     pub(crate) fn make_bucket(&self, name: &str) {
         let since = Instant::now();
         loop {
-            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.filer)).expect("a connection");
-            let request = format!("POST /buckets/{name}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let mut stream =
+                TcpStream::connect((Ipv4Addr::LOCALHOST, self.filer)).expect("a connection");
+            let request = format!(
+                "POST /buckets/{name}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
             stream.write_all(request.as_bytes()).expect("a request");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).expect("an answer");
@@ -81,7 +133,13 @@ impl Seaweed {
 
     fn answers(&mut self) -> bool {
         let since = Instant::now();
-        while since.elapsed() < PATIENCE && self.process.try_wait().expect("a child to wait for").is_none() {
+        while since.elapsed() < PATIENCE
+            && self
+                .process
+                .try_wait()
+                .expect("a child to wait for")
+                .is_none()
+        {
             if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
                 return true;
             }
@@ -91,7 +149,9 @@ impl Seaweed {
     }
 
     pub(crate) fn url(&self) -> Url {
-        format!("http://127.0.0.1:{}", self.port).parse().expect("a URL")
+        format!("http://127.0.0.1:{}", self.port)
+            .parse()
+            .expect("a URL")
     }
 }
 

@@ -1,4 +1,5 @@
-//! The registries that tests start: which there are, where they are found, how each is started and known to listen.
+//! The registries that tests start: which there are, where they are found, how each is started and
+//! known to listen.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -13,8 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A program that is a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// Version 2.8 of the distribution project's registry, as Debian has it: neither referrers nor tag deletion. Every machine
-    /// that runs the tests has it; the others are there when Go was, as `tests/setup.sh` was run.
+    /// Version 2.8 of the distribution project's registry, as Debian has it: neither referrers nor
+    /// tag deletion. Every machine that runs the tests has it; the others are there when Go was, as
+    /// `tests/setup.sh` was run.
     DockerRegistry,
     /// Version 3 of the same: it deletes tags.
     Distribution,
@@ -25,18 +27,37 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    /// Returns the servers that this machine has, and writes their names where a run of the tests shows them.
+    /// Returns the servers that this machine has, and writes their names where a run of the tests
+    /// shows them.
     pub(crate) fn found(why: &str) -> Vec<Server> {
-        let all = [Server::DockerRegistry, Server::Distribution, Server::Olareg, Server::Crane];
-        let (found, missing): (Vec<Server>, Vec<Server>) = all.into_iter().partition(|server| server.is_here());
-        let names = |servers: &[Server]| servers.iter().map(|server| server.name()).collect::<Vec<_>>().join(", ");
-        let missing = if missing.is_empty() { String::new() } else { format!("; this machine lacks {}", names(&missing)) };
+        let all = [
+            Server::DockerRegistry,
+            Server::Distribution,
+            Server::Olareg,
+            Server::Crane,
+        ];
+        let (found, missing): (Vec<Server>, Vec<Server>) =
+            all.into_iter().partition(|server| server.is_here());
+        let names = |servers: &[Server]| {
+            servers
+                .iter()
+                .map(|server| server.name())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let missing = if missing.is_empty() {
+            String::new()
+        } else {
+            format!("; this machine lacks {}", names(&missing))
+        };
         // Not by a macro: what those print is only shown of tests that fail.
-        writeln!(std::io::stderr(), "{why}: with {}{missing}", names(&found)).expect("standard error");
+        writeln!(std::io::stderr(), "{why}: with {}{missing}", names(&found))
+            .expect("standard error");
         found
     }
 
-    /// Returns how the project calls it, which is the name of its program below the cache directory too.
+    /// Returns how the project calls it, which is the name of its program below the cache directory
+    /// too.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Server::DockerRegistry => "docker-registry",
@@ -51,8 +72,8 @@ impl Server {
         self == Server::Olareg
     }
 
-    /// Returns whether it reads the configuration file of the distribution project's registry, stores as that does, and writes
-    /// its access log.
+    /// Returns whether it reads the configuration file of the distribution project's registry,
+    /// stores as that does, and writes its access log.
     pub(crate) fn is_distribution(self) -> bool {
         matches!(self, Server::DockerRegistry | Server::Distribution)
     }
@@ -72,13 +93,29 @@ impl Server {
         let storage = directory.join("storage").display().to_string();
         let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         match self {
-            Server::DockerRegistry | Server::Distribution => vec!["serve".to_owned(), directory.join("config.yml").display().to_string()],
+            Server::DockerRegistry | Server::Distribution => vec![
+                "serve".to_owned(),
+                directory.join("config.yml").display().to_string(),
+            ],
             Server::Olareg => {
                 let (host, port) = (address.ip().to_string(), address.port().to_string());
                 let place = ["serve", "--addr", &host, "--port", &port, "--dir", &storage];
-                owned(&[&place[..], &["--api-delete", "--api-blob-delete", "--gc-frequency", "-1s"]].concat())
+                owned(
+                    &[
+                        &place[..],
+                        &["--api-delete", "--api-blob-delete", "--gc-frequency", "-1s"],
+                    ]
+                    .concat(),
+                )
             }
-            Server::Crane => owned(&["registry", "serve", "--address", &address.to_string(), "--disk", &storage]),
+            Server::Crane => owned(&[
+                "registry",
+                "serve",
+                "--address",
+                &address.to_string(),
+                "--disk",
+                &storage,
+            ]),
         }
     }
 
@@ -99,7 +136,9 @@ impl Server {
         let mut process = match started {
             Ok(process) => process,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("`{name}` is not installed: run `make setup`, or install the Debian package docker-registry")
+                panic!(
+                    "`{name}` is not installed: run `make setup`, or install the Debian package docker-registry"
+                )
             }
             Err(error) => panic!("`{name}` cannot be started: {error}"),
         };
@@ -107,7 +146,9 @@ impl Server {
         loop {
             let said = fs::read_to_string(&log).expect("a log");
             let listens = match self {
-                Server::DockerRegistry | Server::Distribution => said.contains("\"msg\":\"listening on "),
+                Server::DockerRegistry | Server::Distribution => {
+                    said.contains("\"msg\":\"listening on ")
+                }
                 Server::Crane => said.contains("serving on port "),
                 Server::Olareg => TcpStream::connect(address).is_ok(),
             };
@@ -136,9 +177,18 @@ pub(crate) fn stop(process: &mut Child) {
 }
 
 /// Returns where `tests/setup.sh` puts programs that no package has.
-#[expect(clippy::disallowed_methods, reason = "the tests find what was installed for them as the script that did it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests find what was installed for them as the script that did it"
+)]
 pub(crate) fn installed(name: &str) -> PathBuf {
-    let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).unwrap_or_default();
+    let set = |variable| {
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = set("XDG_CACHE_HOME")
+        .or_else(|| Some(set("HOME")?.join(".cache")))
+        .unwrap_or_default();
     cache.join("imglife/bin").join(name)
 }

@@ -1,6 +1,8 @@
-//! A Gitea as the jobs of its runners see it: packages, container registry and git repositories at one address.
+//! A Gitea as the jobs of its runners see it: packages, container registry and git repositories at
+//! one address.
 //!
-//! Packages are those of [`Gitea`], images are kept by a real registry behind it, and repositories are real ones, served by git.
+//! Packages are those of [`Gitea`], images are kept by a real registry behind it, and repositories
+//! are real ones, served by git.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -63,7 +65,10 @@ impl Site {
     /// Starts a server with a program to download.
     pub(crate) fn start(program: PathBuf) -> Site {
         let registry = Registry::plain();
-        let repositories = tempfile::Builder::new().prefix("imglife-repositories-").tempdir().expect("a temporary directory");
+        let repositories = tempfile::Builder::new()
+            .prefix("imglife-repositories-")
+            .tempdir()
+            .expect("a temporary directory");
         let (images, root) = (registry.host(), repositories.path().to_owned());
         let gitea = Gitea::start_with(Rules::default(), move |asked| {
             let path = asked.path.split('?').next().unwrap_or_default();
@@ -75,7 +80,11 @@ impl Site {
                 });
             }
             if path.starts_with("/v2/") {
-                return Some(if login == Login::Writer { forwarded(asked, &images) } else { refused() });
+                return Some(if login == Login::Writer {
+                    forwarded(asked, &images)
+                } else {
+                    refused()
+                });
             }
             if path.contains(".git/") {
                 let writes = asked.path.contains("git-receive-pack");
@@ -87,7 +96,11 @@ impl Site {
             }
             None
         });
-        Site { gitea, registry, repositories }
+        Site {
+            gitea,
+            registry,
+            repositories,
+        }
     }
 
     /// Returns host and port.
@@ -104,7 +117,10 @@ impl Site {
     pub(crate) fn repository(&self, path: &str) -> PathBuf {
         let directory = self.repositories.path().join(format!("{path}.git"));
         if !directory.exists() {
-            let made = Command::new("git").args(["init", "--quiet", "--bare", "--initial-branch=main"]).arg(&directory).status();
+            let made = Command::new("git")
+                .args(["init", "--quiet", "--bare", "--initial-branch=main"])
+                .arg(&directory)
+                .status();
             assert!(made.expect("git runs").success());
         }
         directory
@@ -112,22 +128,45 @@ impl Site {
 
     /// Returns what git says of a repository.
     pub(crate) fn git(&self, path: &str, arguments: &[&str]) -> String {
-        let output = Command::new("git").arg("-C").arg(self.repository(path)).args(arguments).output().expect("git runs");
-        assert!(output.status.success(), "git {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(self.repository(path))
+            .args(arguments)
+            .output()
+            .expect("git runs");
+        assert!(
+            output.status.success(),
+            "git {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
 fn refused() -> Response {
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"Gitea\"")], "log in").into_response()
+    (
+        StatusCode::UNAUTHORIZED,
+        [(header::WWW_AUTHENTICATE, "Basic realm=\"Gitea\"")],
+        "log in",
+    )
+        .into_response()
 }
 
 /// Hands a request to the registry, and returns its answer.
 fn forwarded(asked: &Asked, to: &str) -> Response {
     // Version 1.0 of HTTP: the answer ends with the connection, and comes in one piece.
-    let mut request = format!("{} {} HTTP/1.0\r\ncontent-length: {}\r\n", asked.method, asked.path, asked.body.len());
+    let mut request = format!(
+        "{} {} HTTP/1.0\r\ncontent-length: {}\r\n",
+        asked.method,
+        asked.path,
+        asked.body.len()
+    );
     for (name, value) in &asked.headers {
-        if !matches!(name.as_str(), "connection" | "content-length" | "transfer-encoding" | "authorization") {
+        if !matches!(
+            name.as_str(),
+            "connection" | "content-length" | "transfer-encoding" | "authorization"
+        ) {
             request += &format!("{name}: {}\r\n", value.to_str().expect("text"));
         }
     }
@@ -139,7 +178,10 @@ fn forwarded(asked: &Asked, to: &str) -> Response {
             registry.read_to_end(&mut answer)
         })
         .expect("a registry that answers");
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("the end of a head");
+    let end = answer
+        .windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n")
+        .expect("the end of a head");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let (first, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
     let mut response = Response::builder().status(first.split(' ').nth(1).expect("a status"));
@@ -148,5 +190,7 @@ fn forwarded(asked: &Asked, to: &str) -> Response {
             response = response.header(name, value);
         }
     }
-    response.body(Body::from(answer.split_off(end + 4))).expect("an answer")
+    response
+        .body(Body::from(answer.split_off(end + 4)))
+        .expect("an answer")
 }

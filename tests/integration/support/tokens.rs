@@ -1,6 +1,7 @@
 //! A token server in this process, as the token authentication of registries expects one.
 //!
-//! The user is `alice` with `s3cret`; anonymous callers may pull. What it grants is signed with a key that the registry trusts.
+//! The user is `alice` with `s3cret`; anonymous callers may pull. What it grants is signed with a
+//! key that the registry trusts.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,7 +40,10 @@ pub(crate) struct TokenRules {
 
 impl Default for TokenRules {
     fn default() -> TokenRules {
-        TokenRules { lifetime: Duration::from_secs(300), oauth2: false }
+        TokenRules {
+            lifetime: Duration::from_secs(300),
+            oauth2: false,
+        }
     }
 }
 
@@ -66,7 +70,9 @@ pub(crate) struct TokenServer {
 impl TokenServer {
     pub(crate) fn start(rules: TokenRules) -> TokenServer {
         let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(Vec::new()).and_then(|parameters| parameters.self_signed(&key)).expect("a certificate");
+        let certificate = CertificateParams::new(Vec::new())
+            .and_then(|parameters| parameters.self_signed(&key))
+            .expect("a certificate");
         let mut header = Header::new(Algorithm::ES256);
         header.x5c = Some(vec![STANDARD.encode(certificate.der())]);
         let requests = Arc::default();
@@ -79,8 +85,16 @@ impl TokenServer {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || serve(listener, authority, stopped).expect("a token server"));
-        TokenServer { address, certificate: certificate.pem(), requests, stop: Some(stop), thread: Some(thread) }
+        let thread = std::thread::spawn(move || {
+            serve(listener, authority, stopped).expect("a token server")
+        });
+        TokenServer {
+            address,
+            certificate: certificate.pem(),
+            requests,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Returns where tokens are asked for.
@@ -95,7 +109,10 @@ impl TokenServer {
 
     /// Returns all requests so far.
     pub(crate) fn requests(&self) -> Vec<TokenRequest> {
-        self.requests.lock().expect("no thread has panicked").clone()
+        self.requests
+            .lock()
+            .expect("no thread has panicked")
+            .clone()
     }
 }
 
@@ -108,14 +125,24 @@ impl Drop for TokenServer {
     }
 }
 
-fn serve(listener: std::net::TcpListener, authority: Authority, stopped: oneshot::Receiver<()>) -> io::Result<()> {
+fn serve(
+    listener: std::net::TcpListener,
+    authority: Authority,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let router = Router::new().route("/token", get(by_get).post(by_post)).with_state(Arc::new(authority));
-        let serving = axum::serve(tokio::net::TcpListener::from_std(listener)?, router).into_future();
-        // Connections that clients keep open do not hold this up.
-        tokio::select! { result = serving => result, _ = stopped => Ok(()) }
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let router = Router::new()
+                .route("/token", get(by_get).post(by_post))
+                .with_state(Arc::new(authority));
+            let serving =
+                axum::serve(tokio::net::TcpListener::from_std(listener)?, router).into_future();
+            // Connections that clients keep open do not hold this up.
+            tokio::select! { result = serving => result, _ = stopped => Ok(()) }
+        })
 }
 
 struct Authority {
@@ -130,16 +157,26 @@ struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     fn parse(text: &str) -> Parameters {
-        Parameters(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+        Parameters(
+            url::form_urlencoded::parse(text.as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     fn one(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value)
     }
 
     fn scopes(&self) -> Vec<String> {
         let all = self.0.iter().filter(|(key, _)| key == "scope");
-        all.flat_map(|(_, value)| value.split(' ')).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+        all.flat_map(|(_, value)| value.split(' '))
+            .filter(|scope| !scope.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -167,15 +204,35 @@ async fn by_post(State(authority): State<Arc<Authority>>, body: String) -> Respo
 
 impl Authority {
     /// Answers a caller: `None` when its credentials are wrong, `Some(None)` when it has none.
-    fn answer(&self, method: &'static str, caller: Option<Option<&'static str>>, parameters: &Parameters) -> Response {
+    fn answer(
+        &self,
+        method: &'static str,
+        caller: Option<Option<&'static str>>,
+        parameters: &Parameters,
+    ) -> Response {
         let scopes = parameters.scopes();
         let known = caller.is_some() && parameters.one("service") == SERVICE;
-        let request = TokenRequest { method, scopes: scopes.clone(), user: caller.flatten(), granted: known };
-        self.requests.lock().expect("no thread has panicked").push(request);
-        let (true, Some(user)) = (known, caller) else {
-            return (StatusCode::UNAUTHORIZED, Json(json!({ "errors": [{ "code": "UNAUTHORIZED" }] }))).into_response();
+        let request = TokenRequest {
+            method,
+            scopes: scopes.clone(),
+            user: caller.flatten(),
+            granted: known,
         };
-        let access: Vec<_> = scopes.iter().filter_map(|scope| granted(scope, user.is_some())).collect();
+        self.requests
+            .lock()
+            .expect("no thread has panicked")
+            .push(request);
+        let (true, Some(user)) = (known, caller) else {
+            return (
+                StatusCode::UNAUTHORIZED,
+                Json(json!({ "errors": [{ "code": "UNAUTHORIZED" }] })),
+            )
+                .into_response();
+        };
+        let access: Vec<_> = scopes
+            .iter()
+            .filter_map(|scope| granted(scope, user.is_some()))
+            .collect();
         let now = now();
         let lifetime = self.rules.lifetime.as_secs();
         let claims = json!({
@@ -195,12 +252,21 @@ impl Authority {
 fn granted(scope: &str, is_known: bool) -> Option<serde_json::Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;
-    let actions: Vec<&str> = actions.split(',').filter(|action| is_known || *action == "pull").collect();
+    let actions: Vec<&str> = actions
+        .split(',')
+        .filter(|action| is_known || *action == "pull")
+        .collect();
     Some(json!({ "type": kind, "name": name, "actions": actions }))
 }
 
 /// Returns the time in seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "the registry compares the times in a token with the real clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the registry compares the times in a token with the real clock"
+)]
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970")
+        .as_secs()
 }

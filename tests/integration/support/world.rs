@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A temporary directory with a home, a place for temporary files and a working directory, and the variables that programs see.
-/// Nothing of the environment that the tests run in gets through.
+/// A temporary directory with a home, a place for temporary files and a working directory, and the
+/// variables that programs see. Nothing of the environment that the tests run in gets through.
 pub(crate) struct World {
     directory: TempDir,
     variables: BTreeMap<OsString, OsString>,
@@ -20,14 +20,23 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        let directory = tempfile::Builder::new().prefix("imglife-test-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("imglife-test-")
+            .tempdir()
+            .expect("a temporary directory");
         for name in ["work", "home", "tmp", "bin"] {
             fs::create_dir(directory.path().join(name)).expect("a new directory");
         }
         let mut path = directory.path().join("bin").into_os_string();
         path.push(":/usr/local/bin:/usr/bin:/bin");
-        let world = World { directory, variables: BTreeMap::new() };
-        let (home, temporary) = (world.directory.path().join("home"), world.directory.path().join("tmp"));
+        let world = World {
+            directory,
+            variables: BTreeMap::new(),
+        };
+        let (home, temporary) = (
+            world.directory.path().join("home"),
+            world.directory.path().join("tmp"),
+        );
         world
             .variable("HOME", home)
             .variable("TMPDIR", temporary)
@@ -55,7 +64,8 @@ impl World {
         self
     }
 
-    /// Returns the world with an executable shell script of this name in front of all programs on the path.
+    /// Returns the world with an executable shell script of this name in front of all programs on
+    /// the path.
     #[must_use]
     pub(crate) fn program(self, name: &str, script: &str) -> World {
         use std::os::unix::fs::PermissionsExt as _;
@@ -65,10 +75,15 @@ impl World {
         self
     }
 
-    /// Returns the absolute path of something below the working directory; the directory itself for an empty path.
+    /// Returns the absolute path of something below the working directory; the directory itself for
+    /// an empty path.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         let work = self.directory.path().join("work");
-        if relative.is_empty() { work } else { work.join(relative) }
+        if relative.is_empty() {
+            work
+        } else {
+            work.join(relative)
+        }
     }
 
     /// Returns the home directory.
@@ -107,7 +122,11 @@ impl World {
     }
 
     fn start(&self, program: &Path, arguments: &[&str]) -> Running {
-        let line = format!("{} {}", program.file_name().unwrap_or_default().to_string_lossy(), arguments.join(" "));
+        let line = format!(
+            "{} {}",
+            program.file_name().unwrap_or_default().to_string_lossy(),
+            arguments.join(" ")
+        );
         let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
@@ -120,14 +139,22 @@ impl World {
             .unwrap_or_else(|error| panic!("cannot start `{line}`: {error}"));
         let stdout = reader(child.stdout.take().expect("a pipe"));
         let stderr = reader(child.stderr.take().expect("a pipe"));
-        Running { line, child, stdout, stderr, started: Instant::now(), limit: Duration::from_secs(120) }
+        Running {
+            line,
+            child,
+            stdout,
+            stderr,
+            started: Instant::now(),
+            limit: Duration::from_secs(120),
+        }
     }
 }
 
 fn reader(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("output that can be read");
+        pipe.read_to_end(&mut bytes)
+            .expect("output that can be read");
         bytes
     })
 }
@@ -156,8 +183,14 @@ impl Running {
 
     /// Sends a signal by its name (`INT`, `TERM`, `KILL`).
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("/bin/kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "`{}` could not be sent {name}", self.line);
+        let status = Command::new("/bin/kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
+        assert!(
+            status.expect("kill runs").success(),
+            "`{}` could not be sent {name}",
+            self.line
+        );
     }
 
     /// Waits until it ends.
@@ -167,19 +200,32 @@ impl Running {
                 break Some(status);
             }
             if self.started.elapsed() > self.limit {
-                self.child.kill().and_then(|()| self.child.wait()).expect("a child that can be killed");
+                self.child
+                    .kill()
+                    .and_then(|()| self.child.wait())
+                    .expect("a child that can be killed");
                 break None;
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        let text = |handle: JoinHandle<Vec<u8>>| String::from_utf8_lossy(&handle.join().expect("a reader")).into_owned();
+        let text = |handle: JoinHandle<Vec<u8>>| {
+            String::from_utf8_lossy(&handle.join().expect("a reader")).into_owned()
+        };
         let elapsed = self.started.elapsed();
         let (stdout, stderr) = (text(self.stdout), text(self.stderr));
         let line = self.line;
         let Some(status) = status else {
-            panic!("`{line}` was killed after {elapsed:.0?}\n--- stdout\n{stdout}--- stderr\n{stderr}");
+            panic!(
+                "`{line}` was killed after {elapsed:.0?}\n--- stdout\n{stdout}--- stderr\n{stderr}"
+            );
         };
-        Outcome { line, status, stdout, stderr, elapsed }
+        Outcome {
+            line,
+            status,
+            stdout,
+            stderr,
+            elapsed,
+        }
     }
 }
 
@@ -206,25 +252,58 @@ impl Outcome {
 
     /// Returns itself; any other exit code fails the test.
     pub(crate) fn exits(self, code: i32) -> Outcome {
-        let Outcome { line, status, stdout, stderr, .. } = &self;
-        assert_eq!(status.code(), Some(code), "`{line}`: {status}\n--- stdout\n{stdout}--- stderr\n{stderr}");
+        let Outcome {
+            line,
+            status,
+            stdout,
+            stderr,
+            ..
+        } = &self;
+        assert_eq!(
+            status.code(),
+            Some(code),
+            "`{line}`: {status}\n--- stdout\n{stdout}--- stderr\n{stderr}"
+        );
         self
     }
 }
 
 #[test]
 fn a_program_sees_its_world_and_nothing_else() {
-    let seen = World::new().variable("IMGLIFE_X", "1").shell("env | cut -d= -f1 | sort").succeeds().stdout;
-    let expected = ["COLUMNS", "HOME", "IMGLIFE_X", "LANG", "NO_COLOR", "PATH", "PWD", "TERM", "TMPDIR", "TZ"];
-    let seen: Vec<&str> = seen.lines().filter(|name| !matches!(*name, "_" | "SHLVL" | "OLDPWD")).collect();
+    let seen = World::new()
+        .variable("IMGLIFE_X", "1")
+        .shell("env | cut -d= -f1 | sort")
+        .succeeds()
+        .stdout;
+    let expected = [
+        "COLUMNS",
+        "HOME",
+        "IMGLIFE_X",
+        "LANG",
+        "NO_COLOR",
+        "PATH",
+        "PWD",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+    ];
+    let seen: Vec<&str> = seen
+        .lines()
+        .filter(|name| !matches!(*name, "_" | "SHLVL" | "OLDPWD"))
+        .collect();
     assert_eq!(seen, expected);
 }
 
 #[test]
 fn files_and_programs_of_a_world_are_found() {
-    let world = World::new().file("a/b.txt", "hello").program("docker-credential-fake", "cat a/b.txt; exit 3");
+    let world = World::new()
+        .file("a/b.txt", "hello")
+        .program("docker-credential-fake", "cat a/b.txt; exit 3");
     let outcome = world.shell("docker-credential-fake").exits(3);
-    assert_eq!((outcome.stdout.as_str(), outcome.code()), ("hello", Some(3)));
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.code()),
+        ("hello", Some(3))
+    );
     assert!(outcome.elapsed < Duration::from_secs(60) && world.home().is_dir());
 }
 
@@ -239,7 +318,10 @@ fn a_program_can_be_stopped_on_the_way() {
 #[test]
 #[should_panic(expected = "`sleep 100` was killed after")]
 fn a_program_that_hangs_is_killed() {
-    World::new().start(Path::new("/bin/sleep"), &["100"]).within(Duration::from_millis(50)).wait();
+    World::new()
+        .start(Path::new("/bin/sleep"), &["100"])
+        .within(Duration::from_millis(50))
+        .wait();
 }
 
 #[test]

@@ -19,9 +19,11 @@ const GITLAB_PAGE: usize = 1_000;
 pub(super) enum Interface {
     /// Harbor's API 2.0, "List artifacts" (`api/v2.0/swagger.yaml` of goharbor/harbor).
     Harbor,
-    /// "List repository tags" of GitLab's own API in its registry (`docs/spec/gitlab/api.md` of gitlab-org/container-registry).
+    /// "List repository tags" of GitLab's own API in its registry (`docs/spec/gitlab/api.md` of
+    /// gitlab-org/container-registry).
     Gitlab,
-    /// Quay's API, `listRepoTags` (Red Hat Quay API reference; `endpoints/api/tag.py` of quay/quay).
+    /// Quay's API, `listRepoTags` (Red Hat Quay API reference; `endpoints/api/tag.py` of
+    /// quay/quay).
     Quay,
 }
 
@@ -55,7 +57,8 @@ impl Interface {
         Some(match self {
             Interface::Harbor => {
                 let (project, name) = repository.as_str().split_once('/')?;
-                // A slash in the name is encoded twice (description of `repository_name` in Harbor's API).
+                // A slash in the name is encoded twice (description of `repository_name` in
+                // Harbor's API).
                 let name = name.replace('/', "%252F");
                 format!(
                     "/api/v2.0/projects/{project}/repositories/{name}/artifacts\
@@ -63,36 +66,58 @@ impl Interface {
                 )
             }
             Interface::Gitlab => {
-                let last = position.last.iter().flat_map(|last| ["&last=".into(), encoded(last)]);
-                format!("/gitlab/v1/repositories/{repository}/tags/list/?n={GITLAB_PAGE}{}", last.collect::<String>())
+                let last = position
+                    .last
+                    .iter()
+                    .flat_map(|last| ["&last=".into(), encoded(last)]);
+                format!(
+                    "/gitlab/v1/repositories/{repository}/tags/list/?n={GITLAB_PAGE}{}",
+                    last.collect::<String>()
+                )
             }
-            Interface::Quay => format!("/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE}&page={number}"),
+            Interface::Quay => format!(
+                "/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE}&page={number}"
+            ),
         })
     }
 
     /// Returns the ways to log in, the first that is tried first.
     pub(super) fn log_ins(self) -> &'static [LogIn] {
         match self {
-            // Tokens of the registry are not taken here. The password is sent only when public projects are not all.
+            // Tokens of the registry are not taken here. The password is sent only when public
+            // projects are not all.
             Interface::Harbor => &[LogIn::Never, LogIn::Basic],
             Interface::Gitlab => &[LogIn::AsAsked],
-            // It takes tokens of its own kind, which registry logins are not: public repositories only.
+            // It takes tokens of its own kind, which registry logins are not: public repositories
+            // only.
             Interface::Quay => &[LogIn::Never],
         }
     }
 
-    /// Returns whether a refusal has the interface's own form, rather than that of a host that does not know the path.
+    /// Returns whether a refusal has the interface's own form, rather than that of a host that does
+    /// not know the path.
     pub(super) fn is_own(self, refusal: &Refusal) -> bool {
-        let has_code = |codes: &[&str]| refusal.problems.iter().any(|problem| codes.contains(&problem.code.as_str()));
+        let has_code = |codes: &[&str]| {
+            refusal
+                .problems
+                .iter()
+                .any(|problem| codes.contains(&problem.code.as_str()))
+        };
         match self {
             Interface::Harbor => has_code(&["NOT_FOUND", "UNAUTHORIZED", "FORBIDDEN"]),
-            Interface::Gitlab => has_code(&["NAME_UNKNOWN", "NAME_INVALID", "UNAUTHORIZED", "DENIED"]),
+            Interface::Gitlab => {
+                has_code(&["NAME_UNKNOWN", "NAME_INVALID", "UNAUTHORIZED", "DENIED"])
+            }
             Interface::Quay => refusal.excerpt.contains("\"error_type\""),
         }
     }
 
     /// Adds the tags of a page to `listing`. Fails when it has another form.
-    pub(super) fn read(self, answer: &Answer, listing: &mut Listing) -> Result<Page, serde_json::Error> {
+    pub(super) fn read(
+        self,
+        answer: &Answer,
+        listing: &mut Listing,
+    ) -> Result<Page, serde_json::Error> {
         match self {
             Interface::Harbor => {
                 let page: Vec<HarborArtifact> = parse(answer)?;
@@ -103,28 +128,53 @@ impl Interface {
                         listing.pass_over();
                     }
                     for tag in tags {
-                        listing.add(&tag.name, tag.push_time.as_deref().and_then(time), Some(&artifact.digest));
+                        listing.add(
+                            &tag.name,
+                            tag.push_time.as_deref().and_then(time),
+                            Some(&artifact.digest),
+                        );
                     }
                 }
-                Ok(Page { length, last: None, more: length >= PAGE || link::next(&answer.headers).is_some() })
+                Ok(Page {
+                    length,
+                    last: None,
+                    more: length >= PAGE || link::next(&answer.headers).is_some(),
+                })
             }
             Interface::Gitlab => {
                 let page: Vec<GitlabTag> = parse(answer)?;
                 let (length, last) = (page.len(), page.last().map(|tag| tag.name.clone()));
                 for tag in page {
-                    // All three are of the tag, not of its image. Older registries have no `published_at`.
+                    // All three are of the tag, not of its image. Older registries have no
+                    // `published_at`.
                     let pushed_at = tag.published_at.or(tag.updated_at).or(tag.created_at);
-                    listing.add(&tag.name, pushed_at.as_deref().and_then(time), tag.digest.as_deref());
+                    listing.add(
+                        &tag.name,
+                        pushed_at.as_deref().and_then(time),
+                        tag.digest.as_deref(),
+                    );
                 }
-                Ok(Page { length, last, more: link::next(&answer.headers).is_some() })
+                Ok(Page {
+                    length,
+                    last,
+                    more: link::next(&answer.headers).is_some(),
+                })
             }
             Interface::Quay => {
                 let page: QuayPage = parse(answer)?;
                 let length = page.tags.len();
                 for tag in page.tags {
-                    listing.add(&tag.name, tag.start_ts.and_then(unix_time), tag.manifest_digest.as_deref());
+                    listing.add(
+                        &tag.name,
+                        tag.start_ts.and_then(unix_time),
+                        tag.manifest_digest.as_deref(),
+                    );
                 }
-                Ok(Page { length, last: None, more: page.has_additional })
+                Ok(Page {
+                    length,
+                    last: None,
+                    more: page.has_additional,
+                })
             }
         }
     }

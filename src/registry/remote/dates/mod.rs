@@ -1,7 +1,9 @@
-//! When tags were pushed, as some registries tell by interfaces of their own: Harbor, GitLab's registry, Quay.
+//! When tags were pushed, as some registries tell by interfaces of their own: Harbor, GitLab's
+//! registry, Quay.
 //!
-//! Which of them a host has shows when it is asked, once in a run: an answer of another form rules an interface out for the
-//! host, a refusal in the interface's own words leaves it open for other repositories. Docker Hub has a service apart.
+//! Which of them a host has shows when it is asked, once in a run: an answer of another form rules
+//! an interface out for the host, a refusal in the interface's own words leaves it open for other
+//! repositories. Docker Hub has a service apart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,13 +46,19 @@ enum Outcome {
 impl Interfaces {
     fn of(&self, host: &Host) -> Arc<AsyncMutex<Known>> {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(hosts.entry(host.clone()).or_insert_with(|| Arc::new(AsyncMutex::new(Known::Possible(Interface::possible(host))))))
+        Arc::clone(hosts.entry(host.clone()).or_insert_with(|| {
+            Arc::new(AsyncMutex::new(Known::Possible(Interface::possible(host))))
+        }))
     }
 }
 
 impl RemoteRepository<'_> {
-    /// Returns the tags with the times they were pushed, or `None` when the registry does not tell these.
-    pub(super) async fn push_dates(&self, interfaces: &Interfaces) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    /// Returns the tags with the times they were pushed, or `None` when the registry does not tell
+    /// these.
+    pub(super) async fn push_dates(
+        &self,
+        interfaces: &Interfaces,
+    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
         if self.host.is_docker_hub() {
             return hub::tags(self.http, self.path).await.map(Some);
         }
@@ -90,13 +98,24 @@ impl RemoteRepository<'_> {
         let action = || format!("list the tags of {} with their dates", self.path);
         let wrong = |detail: &str| self.wrong(action(), PlaceErrorKind::Malformed, detail);
         let mut listing = Listing::default();
-        let mut position = Position { number: 1, last: None };
+        let mut position = Position {
+            number: 1,
+            last: None,
+        };
         let mut log_ins = interface.log_ins().iter().copied();
         let mut log_in = log_ins.next().unwrap_or_default();
         loop {
             let is_first = position.number == 1;
-            let Some(path) = interface.path(self.path, &position) else { return Ok(Outcome::Withheld) };
-            let mut request = Request::new(Method::GET, self.host, Target::Path(path), DATES, self.access("pull"));
+            let Some(path) = interface.path(self.path, &position) else {
+                return Ok(Outcome::Withheld);
+            };
+            let mut request = Request::new(
+                Method::GET,
+                self.host,
+                Target::Path(path),
+                DATES,
+                self.access("pull"),
+            );
             request.limit = LARGEST_PAGE;
             request.log_in = log_in;
             let answer = match self.http.send(request).await {
@@ -111,21 +130,37 @@ impl RemoteRepository<'_> {
                         return Ok(Outcome::Withheld);
                     }
                 },
-                Err(error) if is_first && is_missing(&error) => return Ok(Outcome::Missing(self.failed(action(), error))),
+                Err(error) if is_first && is_missing(&error) => {
+                    return Ok(Outcome::Missing(self.failed(action(), error)));
+                }
                 Err(error) => return Err(self.failed(action(), error)),
             };
-            listing.begin_page(&answer).map_err(|detail| wrong(&detail))?;
+            listing
+                .begin_page(&answer)
+                .map_err(|detail| wrong(&detail))?;
             let page = match interface.read(&answer, &mut listing) {
                 Ok(page) => page,
                 Err(error) => {
                     let error = wrong("the answer is no list of tags").caused_by(error);
-                    return if is_first { Ok(Outcome::Missing(error)) } else { Err(error) };
+                    return if is_first {
+                        Ok(Outcome::Missing(error))
+                    } else {
+                        Err(error)
+                    };
                 }
             };
-            if !listing.end_page(page.length, page.more).map_err(|detail| wrong(&detail))? {
-                return Ok(Outcome::Tags(listing.into_tags(&format_args!("{}/{}", self.host, self.path))));
+            if !listing
+                .end_page(page.length, page.more)
+                .map_err(|detail| wrong(&detail))?
+            {
+                return Ok(Outcome::Tags(
+                    listing.into_tags(&format_args!("{}/{}", self.host, self.path)),
+                ));
             }
-            position = Position { number: position.number + 1, last: page.last };
+            position = Position {
+                number: position.number + 1,
+                last: page.last,
+            };
         }
     }
 }
@@ -133,20 +168,25 @@ impl RemoteRepository<'_> {
 /// Returns whether an interface refuses to tell of a repository, or does not know it.
 fn is_withheld(interface: Interface, error: &http::Error) -> bool {
     match error {
-        http::Error::Refused(refusal) => matches!(refusal.status.as_u16(), 401 | 403 | 404) && interface.is_own(refusal),
+        http::Error::Refused(refusal) => {
+            matches!(refusal.status.as_u16(), 401 | 403 | 404) && interface.is_own(refusal)
+        }
         http::Error::Unauthorized { .. } => true,
         _ => false,
     }
 }
 
-/// Returns whether an answer is that of a host without the interface. Failures that can pass are not.
+/// Returns whether an answer is that of a host without the interface. Failures that can pass are
+/// not.
 pub(super) fn is_missing(error: &http::Error) -> bool {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
             408 | 429 => false,
             status => status < 500 || status == 501,
         },
-        http::Error::Misled { .. } | http::Error::TooLarge { .. } | http::Error::Malformed { .. } => true,
+        http::Error::Misled { .. }
+        | http::Error::TooLarge { .. }
+        | http::Error::Malformed { .. } => true,
         _ => false,
     }
 }

@@ -23,15 +23,29 @@ fn registries(fake: &Fake, credential: Credential) -> RemoteRegistries {
     RemoteRegistries::new(Arc::new(client([&fake.host()], credential)))
 }
 
-async fn dates_of(registries: &RemoteRegistries, fake: &Fake, path: &str) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+async fn dates_of(
+    registries: &RemoteRegistries,
+    fake: &Fake,
+    path: &str,
+) -> Result<Option<Vec<TagSeen>>, PlaceError> {
     registries.push_dates(&repository(&fake.host(), path)).await
 }
 
-/// Returns each tag with the day it was pushed and the first digit of its digest, `-` for what is not told.
+/// Returns each tag with the day it was pushed and the first digit of its digest, `-` for what is
+/// not told.
 fn drawn(tags: &[TagSeen]) -> Vec<String> {
     let draw = |seen: &TagSeen| {
-        let day = seen.pushed_at.map_or_else(|| "-".to_owned(), |time| time.format("%Y-%m-%d").to_string());
-        format!("{} {day} {}", seen.tag, seen.digest.as_ref().map_or("-", |digest| &digest.hex()[..1]))
+        let day = seen.pushed_at.map_or_else(
+            || "-".to_owned(),
+            |time| time.format("%Y-%m-%d").to_string(),
+        );
+        format!(
+            "{} {day} {}",
+            seen.tag,
+            seen.digest
+                .as_ref()
+                .map_or("-", |digest| &digest.hex()[..1])
+        )
     };
     tags.iter().map(draw).collect()
 }
@@ -45,7 +59,11 @@ fn unknown_path() -> Response {
 }
 
 fn refusal(status: u16, code: &str) -> Response {
-    (StatusCode::from_u16(status).expect("a status"), format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#)).into_response()
+    (
+        StatusCode::from_u16(status).expect("a status"),
+        format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#),
+    )
+        .into_response()
 }
 
 /// A Harbor whose project `open` is public.
@@ -53,7 +71,9 @@ fn harbor(seen: &Seen) -> Response {
     if !seen.path.starts_with(HARBOR) {
         return unknown_path();
     }
-    if !seen.path.contains("/projects/open/") && seen.authorization() != Some("Basic YWxpY2U6aHVudGVyMg==") {
+    if !seen.path.contains("/projects/open/")
+        && seen.authorization() != Some("Basic YWxpY2U6aHVudGVyMg==")
+    {
         return refusal(401, "UNAUTHORIZED");
     }
     let (artifact, last) = (
@@ -67,7 +87,11 @@ fn harbor(seen: &Seen) -> Response {
     );
     match seen.path.rsplit_once("&page=").map(|(_, page)| page) {
         Some("1") => format!("[{artifact}{}]", format!(",{last}").repeat(99)).into_response(),
-        Some("2") => format!(r#"[{{"digest":"{}","tags":[{{"name":"0.9"}}]}}]"#, digest('c')).into_response(),
+        Some("2") => format!(
+            r#"[{{"digest":"{}","tags":[{{"name":"0.9"}}]}}]"#,
+            digest('c')
+        )
+        .into_response(),
         _ => StatusCode::IM_A_TEAPOT.into_response(),
     }
 }
@@ -75,26 +99,50 @@ fn harbor(seen: &Seen) -> Response {
 #[tokio::test]
 async fn harbor_tells_when_tags_were_pushed_and_not_when_images_were_made() {
     let fake = Fake::start(harbor).await;
-    let tags = dates_of(&registries(&fake, basic()), &fake, "open/team/app").await.expect("an answer").expect("tags");
+    let tags = dates_of(&registries(&fake, basic()), &fake, "open/team/app")
+        .await
+        .expect("an answer")
+        .expect("tags");
     assert_eq!(drawn(&tags), ["1.0 2025-03-01 a", "latest - a", "0.9 - c"]);
     let path = "/api/v2.0/projects/open/repositories/team%252Fapp/artifacts?with_tag=true&q=tags%3D*&page_size=100&page=";
-    assert_eq!(fake.lines(), [format!("GET {path}1"), format!("GET {path}2")]);
-    assert!(fake.seen().iter().all(|seen| seen.authorization().is_none()), "a password was sent that nobody asked for");
+    assert_eq!(
+        fake.lines(),
+        [format!("GET {path}1"), format!("GET {path}2")]
+    );
+    assert!(
+        fake.seen()
+            .iter()
+            .all(|seen| seen.authorization().is_none()),
+        "a password was sent that nobody asked for"
+    );
 }
 
 #[tokio::test]
 async fn harbors_private_projects_are_asked_with_the_password_of_the_host() {
     let fake = Fake::start(harbor).await;
-    let tags = dates_of(&registries(&fake, basic()), &fake, "team/app").await.expect("an answer").expect("tags");
+    let tags = dates_of(&registries(&fake, basic()), &fake, "team/app")
+        .await
+        .expect("an answer")
+        .expect("tags");
     assert_eq!((tags.len(), fake.seen().len()), (3, 3));
     // Without a login, or with one that is not enough, they tell nothing.
-    assert_eq!(dates_of(&registries(&fake, Credential::Anonymous), &fake, "team/app").await.expect("an answer"), None);
+    assert_eq!(
+        dates_of(&registries(&fake, Credential::Anonymous), &fake, "team/app")
+            .await
+            .expect("an answer"),
+        None
+    );
     let forbidden = Fake::start(|seen| match seen.authorization() {
         None => refusal(401, "UNAUTHORIZED"),
         Some(_) => refusal(403, "FORBIDDEN"),
     })
     .await;
-    assert_eq!(dates_of(&registries(&forbidden, basic()), &forbidden, "team/app").await.expect("an answer"), None);
+    assert_eq!(
+        dates_of(&registries(&forbidden, basic()), &forbidden, "team/app")
+            .await
+            .expect("an answer"),
+        None
+    );
 }
 
 /// GitLab's registry with its token server.
@@ -106,10 +154,18 @@ fn gitlab(seen: &Seen) -> Response {
         return unknown_path();
     }
     if seen.authorization() != Some("Bearer t") {
-        let challenge = format!(r#"Bearer realm="http://{}/jwt/auth",service="container_registry""#, seen.server());
+        let challenge = format!(
+            r#"Bearer realm="http://{}/jwt/auth",service="container_registry""#,
+            seen.server()
+        );
         return (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response();
     }
-    let tag = |name: &str, times: &str| format!(r#"{{"name":"{name}","digest":"{}","size_bytes":1,{times}}}"#, digest('a'));
+    let tag = |name: &str, times: &str| {
+        format!(
+            r#"{{"name":"{name}","digest":"{}","size_bytes":1,{times}}}"#,
+            digest('a')
+        )
+    };
     match seen.path.as_str() {
         "/gitlab/v1/repositories/group/app/tags/list/?n=1000" => (
             [("link", r#"</gitlab/v1/repositories/group/app/tags/list/?last=2&n=1000>; rel="next""#)],
@@ -131,16 +187,37 @@ fn gitlab(seen: &Seen) -> Response {
 async fn gitlabs_registry_tells_dates_to_who_may_pull() {
     let fake = Fake::start(gitlab).await;
     let registries = registries(&fake, basic());
-    let tags = dates_of(&registries, &fake, "group/app").await.expect("an answer").expect("tags");
-    assert_eq!(drawn(&tags), ["1 2025-02-02 a", "2 2025-03-03 a", "3 2025-04-04 a"]);
-    let token = fake.seen().into_iter().find(|seen| seen.path.starts_with("/jwt")).expect("a token request");
-    assert_eq!(token.path, "/jwt/auth?service=container_registry&scope=repository%3Agroup%2Fapp%3Apull");
-    assert_eq!(dates_of(&registries, &fake, "group/other").await.expect("an answer"), None);
+    let tags = dates_of(&registries, &fake, "group/app")
+        .await
+        .expect("an answer")
+        .expect("tags");
+    assert_eq!(
+        drawn(&tags),
+        ["1 2025-02-02 a", "2 2025-03-03 a", "3 2025-04-04 a"]
+    );
+    let token = fake
+        .seen()
+        .into_iter()
+        .find(|seen| seen.path.starts_with("/jwt"))
+        .expect("a token request");
+    assert_eq!(
+        token.path,
+        "/jwt/auth?service=container_registry&scope=repository%3Agroup%2Fapp%3Apull"
+    );
+    assert_eq!(
+        dates_of(&registries, &fake, "group/other")
+            .await
+            .expect("an answer"),
+        None
+    );
 }
 
 fn quay(seen: &Seen) -> Response {
     let entry = |name: &str, start: &str| {
-        format!(r#"{{"name":"{name}","reversion":false,{start}"manifest_digest":"{}","is_manifest_list":true}}"#, digest('a'))
+        format!(
+            r#"{{"name":"{name}","reversion":false,{start}"manifest_digest":"{}","is_manifest_list":true}}"#,
+            digest('a')
+        )
     };
     match seen.path.as_str() {
         "/api/v1/repository/team/app/tag/?onlyActiveTags=true&limit=100&page=1" => {
@@ -163,10 +240,22 @@ fn quay(seen: &Seen) -> Response {
 async fn quay_tells_dates_of_public_repositories() {
     let fake = Fake::start(quay).await;
     let registries = registries(&fake, basic());
-    let tags = dates_of(&registries, &fake, "team/app").await.expect("an answer").expect("tags");
+    let tags = dates_of(&registries, &fake, "team/app")
+        .await
+        .expect("an answer")
+        .expect("tags");
     assert_eq!(drawn(&tags), ["v1 2024-06-06 a", "v0 - a"]);
-    assert_eq!(dates_of(&registries, &fake, "private/app").await.expect("an answer"), None);
-    assert!(fake.seen().iter().all(|seen| seen.authorization().is_none()));
+    assert_eq!(
+        dates_of(&registries, &fake, "private/app")
+            .await
+            .expect("an answer"),
+        None
+    );
+    assert!(
+        fake.seen()
+            .iter()
+            .all(|seen| seen.authorization().is_none())
+    );
     // Two wrong guesses, two pages, and the private one without any guess.
     assert_eq!(fake.seen().len(), 5);
 }
@@ -184,14 +273,23 @@ async fn a_host_without_such_an_interface_is_asked_once_for_each() {
     ] {
         let fake = Fake::start(move |seen| match seen.path.starts_with("/v2/") {
             true => r#"{"tags":["1"]}"#.into_response(),
-            // An answer of 401 that asks for nothing known is a refusal of the login, which GitLab's interface would give too.
+            // An answer of 401 that asks for nothing known is a refusal of the login, which
+            // GitLab's interface would give too.
             false if seen.path.starts_with(GITLAB) => unknown_path(),
             false => answer(),
         })
         .await;
         let registries = registries(&fake, basic());
-        let repositories: Vec<Repository> = (0..8).map(|index| repository(&fake.host(), &format!("team/app{index}"))).collect();
-        for tags in join_all(repositories.iter().map(|repository| registries.dated_tags(repository))).await {
+        let repositories: Vec<Repository> = (0..8)
+            .map(|index| repository(&fake.host(), &format!("team/app{index}")))
+            .collect();
+        for tags in join_all(
+            repositories
+                .iter()
+                .map(|repository| registries.dated_tags(repository)),
+        )
+        .await
+        {
             assert_eq!(drawn(&tags.expect("an answer").expect("tags")), ["1 - -"]);
         }
         let counts = [HARBOR, GITLAB, QUAY, "/v2/"].map(|path| fake.count(path));
@@ -209,9 +307,24 @@ async fn what_was_refused_for_one_repository_is_asked_for_another() {
     })
     .await;
     let registries = registries(&fake, Credential::Anonymous);
-    assert_eq!(dates_of(&registries, &fake, "mistyped/app").await.expect("an answer"), None);
-    assert_eq!(dates_of(&registries, &fake, "single").await.expect("an answer"), None);
-    assert!(dates_of(&registries, &fake, "open/app").await.expect("an answer").is_some());
+    assert_eq!(
+        dates_of(&registries, &fake, "mistyped/app")
+            .await
+            .expect("an answer"),
+        None
+    );
+    assert_eq!(
+        dates_of(&registries, &fake, "single")
+            .await
+            .expect("an answer"),
+        None
+    );
+    assert!(
+        dates_of(&registries, &fake, "open/app")
+            .await
+            .expect("an answer")
+            .is_some()
+    );
     assert_eq!((fake.count(GITLAB), fake.count(QUAY)), (1, 1));
 }
 
@@ -219,14 +332,28 @@ async fn what_was_refused_for_one_repository_is_asked_for_another() {
 async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_dates() {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
-    let fake = Fake::start(move |seen| if is_broken.load(Ordering::SeqCst) { "<html>".into_response() } else { harbor(seen) }).await;
+    let fake = Fake::start(move |seen| {
+        if is_broken.load(Ordering::SeqCst) {
+            "<html>".into_response()
+        } else {
+            harbor(seen)
+        }
+    })
+    .await;
     let registries = registries(&fake, Credential::Anonymous);
-    dates_of(&registries, &fake, "open/app").await.expect("an answer").expect("tags");
+    dates_of(&registries, &fake, "open/app")
+        .await
+        .expect("an answer")
+        .expect("tags");
     broken.store(true, Ordering::SeqCst);
-    let error = dates_of(&registries, &fake, "open/app").await.expect_err("it fails");
+    let error = dates_of(&registries, &fake, "open/app")
+        .await
+        .expect_err("it fails");
     assert_eq!(error.kind, PlaceErrorKind::Malformed);
     assert!(
-        shown(&error).contains("cannot list the tags of open/app with their dates: the answer is no list of tags"),
+        shown(&error).contains(
+            "cannot list the tags of open/app with their dates: the answer is no list of tags"
+        ),
         "{}",
         shown(&error)
     );
@@ -234,28 +361,49 @@ async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_date
 
 #[tokio::test]
 async fn a_failure_that_can_pass_is_an_error() {
-    for (status, kind) in [(429, PlaceErrorKind::RateLimited), (503, PlaceErrorKind::ServerError)] {
+    for (status, kind) in [
+        (429, PlaceErrorKind::RateLimited),
+        (503, PlaceErrorKind::ServerError),
+    ] {
         let fake = Fake::start(move |_| StatusCode::from_u16(status).expect("a status")).await;
         let registries = registries(&fake, Credential::Anonymous);
-        assert_eq!(dates_of(&registries, &fake, "team/app").await.expect_err("it fails").kind, kind);
+        assert_eq!(
+            dates_of(&registries, &fake, "team/app")
+                .await
+                .expect_err("it fails")
+                .kind,
+            kind
+        );
     }
 }
 
 #[tokio::test]
 async fn a_listing_that_breaks_off_is_an_error() {
     for (answer, kind) in [
-        (r#"{"tags":[],"has_additional":true}"#, PlaceErrorKind::Malformed),
+        (
+            r#"{"tags":[],"has_additional":true}"#,
+            PlaceErrorKind::Malformed,
+        ),
         (r#"{"message":"error"}"#, PlaceErrorKind::Malformed),
         ("", PlaceErrorKind::Absent),
     ] {
         let fake = Fake::start(move |seen| match seen.path.as_str() {
             path if !path.starts_with(QUAY) => unknown_path(),
-            path if path.ends_with("page=1") => r#"{"tags":[{"name":"1"}],"has_additional":true}"#.into_response(),
+            path if path.ends_with("page=1") => {
+                r#"{"tags":[{"name":"1"}],"has_additional":true}"#.into_response()
+            }
             _ if answer.is_empty() => unknown_path(),
             _ => answer.into_response(),
         })
         .await;
         let registries = registries(&fake, Credential::Anonymous);
-        assert_eq!(dates_of(&registries, &fake, "team/app").await.expect_err("it breaks off").kind, kind, "{answer}");
+        assert_eq!(
+            dates_of(&registries, &fake, "team/app")
+                .await
+                .expect_err("it breaks off")
+                .kind,
+            kind,
+            "{answer}"
+        );
     }
 }

@@ -19,24 +19,53 @@ struct Layout {
 impl Layout {
     fn new() -> Layout {
         let directory = tempfile::tempdir().expect("a directory");
-        let at = Repository::Layout { directory: directory.path().to_owned() };
+        let at = Repository::Layout {
+            directory: directory.path().to_owned(),
+        };
         let entry = format!("{{ source: up.example/a, target: '{at}', tag: '9' }}");
-        let config = config(&format!("sync: {{ entries: [{entry}] }}\nretention: {{ keep_last: 1 }}\n"));
-        Layout { directory, store: Arc::new(Layouts::default()), at, config }
+        let config = config(&format!(
+            "sync: {{ entries: [{entry}] }}\nretention: {{ keep_last: 1 }}\n"
+        ));
+        Layout {
+            directory,
+            store: Arc::new(Layouts::default()),
+            at,
+            config,
+        }
     }
 
     async fn put(&self, reference: Option<&str>, text: Value) -> Manifest {
-        let manifest = Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256).expect("a manifest");
-        let reference = reference.map_or_else(|| manifest.digest.clone().into(), |name| Reference::Tag(tag(name)));
-        self.store.put_manifest(&self.at, &reference, &manifest).await.expect("to write the manifest");
+        let manifest = Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256)
+            .expect("a manifest");
+        let reference = reference.map_or_else(
+            || manifest.digest.clone().into(),
+            |name| Reference::Tag(tag(name)),
+        );
+        self.store
+            .put_manifest(&self.at, &reference, &manifest)
+            .await
+            .expect("to write the manifest");
         manifest
     }
 
-    async fn image(&self, name: Option<&str>, content: &str, subject: Option<&Manifest>) -> Manifest {
-        let layer = Descriptor::new("x", Digest::sha256(content.as_bytes()), content.len() as u64);
+    async fn image(
+        &self,
+        name: Option<&str>,
+        content: &str,
+        subject: Option<&Manifest>,
+    ) -> Manifest {
+        let layer = Descriptor::new(
+            "x",
+            Digest::sha256(content.as_bytes()),
+            content.len() as u64,
+        );
         let bytes = InMemory(Bytes::copy_from_slice(content.as_bytes()));
-        self.store.put_blob(&self.at, &layer, &bytes, None).await.expect("to write the blob");
-        let mut text = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [layer] });
+        self.store
+            .put_blob(&self.at, &layer, &bytes, None)
+            .await
+            .expect("to write the blob");
+        let mut text =
+            json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [layer] });
         if let Some(subject) = subject {
             text["subject"] = json!(subject.descriptor());
         }
@@ -46,25 +75,39 @@ impl Layout {
     /// Adds an entry as other tools write them.
     fn add_entry(&self, manifest: &Manifest, name: Option<&str>) {
         let path = self.directory.path().join("index.json");
-        let mut document: Value = serde_json::from_slice(&fs::read(&path).expect("index.json")).expect("JSON");
+        let mut document: Value =
+            serde_json::from_slice(&fs::read(&path).expect("index.json")).expect("JSON");
         let mut entry = json!(manifest.descriptor());
         if let Some(name) = name {
             entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
         }
-        document["manifests"].as_array_mut().expect("a list").push(entry);
+        document["manifests"]
+            .as_array_mut()
+            .expect("a list")
+            .push(entry);
         fs::write(path, document.to_string()).expect("to write");
     }
 
     fn age(&self) {
-        for entry in fs::read_dir(self.directory.path().join("blobs/sha256")).expect("a directory") {
-            let file = fs::File::options().write(true).open(entry.expect("an entry").path()).expect("a file");
-            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("to change the time");
+        for entry in fs::read_dir(self.directory.path().join("blobs/sha256")).expect("a directory")
+        {
+            let file = fs::File::options()
+                .write(true)
+                .open(entry.expect("an entry").path())
+                .expect("a file");
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+                .expect("to change the time");
         }
     }
 
     async fn world(&self, records: RecordsSeen) -> World {
         let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
-        let observer = Observer { store: &*self.store, memory: &*memory, progress: &*progress, now: now() };
+        let observer = Observer {
+            store: &*self.store,
+            memory: &*memory,
+            progress: &*progress,
+            now: now(),
+        };
         observe(&self.config, &Scope::default(), records, observer).await
     }
 
@@ -80,11 +123,25 @@ impl Layout {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
         let watch = Watch::new(&self.config, records, false);
-        execute(plan, &Execution { mode: Mode::Apply, store: self.store.clone(), records: &watch, progress, cancel }).await
+        execute(
+            plan,
+            &Execution {
+                mode: Mode::Apply,
+                store: self.store.clone(),
+                records: &watch,
+                progress,
+                cancel,
+            },
+        )
+        .await
     }
 
     fn has(&self, digest: &Digest) -> bool {
-        self.directory.path().join("blobs/sha256").join(digest.hex()).exists()
+        self.directory
+            .path()
+            .join("blobs/sha256")
+            .join(digest.hex())
+            .exists()
     }
 
     fn has_content(&self, content: &str) -> bool {
@@ -104,16 +161,40 @@ async fn what_records_name_by_digest_is_not_swept() {
     layout.image(None, "nobody's", None).await;
     let at = &layout.at;
     let records = records(vec![
-        record("r.example/apps/a:1", Some(&format!("{at}@{}", named[0])), None),
-        record("r.example/apps/b:1", Some(&format!("{at}:2.0")), Some(&named[1])),
-        record("r.example/apps/c:1", Some("r.example/other:1"), Some(&named[2])),
-        record(&format!("{at}:7@{}", named[3]), Some("r.example/other:1"), None),
+        record(
+            "r.example/apps/a:1",
+            Some(&format!("{at}@{}", named[0])),
+            None,
+        ),
+        record(
+            "r.example/apps/b:1",
+            Some(&format!("{at}:2.0")),
+            Some(&named[1]),
+        ),
+        record(
+            "r.example/apps/c:1",
+            Some("r.example/other:1"),
+            Some(&named[2]),
+        ),
+        record(
+            &format!("{at}:7@{}", named[3]),
+            Some("r.example/other:1"),
+            None,
+        ),
     ]);
     let plan = layout.plan(records).await;
     let report = layout.execute(&plan).await;
-    assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 1), "{report:?}");
+    assert_eq!(
+        (report.exit(), report.totals.deleted),
+        (Exit::Done, 1),
+        "{report:?}"
+    );
     assert!(named.iter().all(|digest| layout.has(digest)));
-    assert!(["base", "moved", "elsewhere", "own", "two"].iter().all(|content| layout.has_content(content)));
+    assert!(
+        ["base", "moved", "elsewhere", "own", "two"]
+            .iter()
+            .all(|content| layout.has_content(content))
+    );
     assert!(!layout.has_content("one") && !layout.has_content("nobody's"));
 }
 
@@ -128,8 +209,20 @@ async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
     assert!(layout.has_content("one") && layout.has_content("nobody's"));
     // Nor while what they name cannot be read.
     let pinned = layout.image(None, "pinned", None).await;
-    fs::write(layout.directory.path().join("blobs/sha256").join(pinned.digest.hex()), "{}").expect("to write");
-    let named = record("r.example/apps/a:1", Some(&format!("{}@{}", layout.at, pinned.digest)), None);
+    fs::write(
+        layout
+            .directory
+            .path()
+            .join("blobs/sha256")
+            .join(pinned.digest.hex()),
+        "{}",
+    )
+    .expect("to write");
+    let named = record(
+        "r.example/apps/a:1",
+        Some(&format!("{}@{}", layout.at, pinned.digest)),
+        None,
+    );
     let plan = layout.plan(records(vec![named])).await;
     assert_eq!(layout.execute(&plan).await.exit(), Exit::Failed);
     assert!(layout.has_content("pinned") && layout.has_content("nobody's"));
@@ -143,11 +236,29 @@ async fn what_was_registered_after_the_plan_is_not_swept() {
     }
     let pinned = layout.image(None, "pinned", None).await;
     let plan = layout.plan(records(Vec::new())).await;
-    let named = record("r.example/apps/a:1", Some(&format!("{}@{}", layout.at, pinned.digest)), None);
-    assert_eq!(layout.execute_beside(&plan, &records(vec![named])).await.exit(), Exit::Done);
+    let named = record(
+        "r.example/apps/a:1",
+        Some(&format!("{}@{}", layout.at, pinned.digest)),
+        None,
+    );
+    assert_eq!(
+        layout
+            .execute_beside(&plan, &records(vec![named]))
+            .await
+            .exit(),
+        Exit::Done
+    );
     assert!(layout.has_content("pinned") && !layout.has_content("1.0"));
-    let report = layout.execute_beside(&plan, &RecordsSeen::Failed(Trouble::new("the host is down"))).await;
-    assert!(layout.has_content("pinned") && report.errors[0].error.cause.contains("the host is down"), "{report:?}");
+    let report = layout
+        .execute_beside(
+            &plan,
+            &RecordsSeen::Failed(Trouble::new("the host is down")),
+        )
+        .await;
+    assert!(
+        layout.has_content("pinned") && report.errors[0].error.cause.contains("the host is down"),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
@@ -161,11 +272,27 @@ async fn nothing_is_swept_when_too_much_would_go_or_nothing_has_a_tag() {
         layout.image(Some(name), content, None).await;
     }
     let world = layout.world(RecordsSeen::NotConfigured).await;
-    let report = layout.execute(&super::plan(&world, &Policy { max_delete_percent: Some(50), ..policy() })).await;
-    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
+    let report = layout
+        .execute(&super::plan(
+            &world,
+            &Policy {
+                max_delete_percent: Some(50),
+                ..policy()
+            },
+        ))
+        .await;
+    assert_eq!(
+        (report.exit(), report.totals.deleted),
+        (Exit::Failed, 0),
+        "{report:?}"
+    );
     assert!(layout.has_content("nobody's"), "too many");
     layout.execute(&super::plan(&world, &policy())).await;
-    assert!(!layout.has_content("nobody's") && !layout.has_content("one") && layout.has_content("three"));
+    assert!(
+        !layout.has_content("nobody's")
+            && !layout.has_content("one")
+            && layout.has_content("three")
+    );
 }
 
 #[tokio::test]
@@ -186,10 +313,27 @@ async fn names_that_are_no_tags_keep_an_image_with_all_that_is_attached() {
     let plan = layout.plan(RecordsSeen::NotConfigured).await;
     layout.add_entry(&late, Some("new/name"));
     let report = layout.execute(&plan).await;
-    assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 3), "{report:?}");
+    assert_eq!(
+        (report.exit(), report.totals.deleted),
+        (Exit::Done, 3),
+        "{report:?}"
+    );
     let index = fs::read_to_string(layout.directory.path().join("index.json")).expect("index.json");
-    assert!(["\"1.0+build5\"", "\"team/rel\"", "\"new/name\""].iter().all(|name| index.contains(name)), "{index}");
-    assert!(!index.contains("\"1.0\"") && !index.contains(unnamed.digest.as_str()), "{index}");
-    assert!(["named", "signature", "late", "two"].iter().all(|content| layout.has_content(content)), "{index}");
+    assert!(
+        ["\"1.0+build5\"", "\"team/rel\"", "\"new/name\""]
+            .iter()
+            .all(|name| index.contains(name)),
+        "{index}"
+    );
+    assert!(
+        !index.contains("\"1.0\"") && !index.contains(unnamed.digest.as_str()),
+        "{index}"
+    );
+    assert!(
+        ["named", "signature", "late", "two"]
+            .iter()
+            .all(|content| layout.has_content(content)),
+        "{index}"
+    );
     assert!(!layout.has_content("unnamed") && !layout.has_content("gone"));
 }

@@ -16,7 +16,11 @@ struct Late {
 
 impl Late {
     fn after(empty: usize, records: RecordsSeen) -> Late {
-        Late { empty, records: Mutex::new(records), read: AtomicUsize::new(0) }
+        Late {
+            empty,
+            records: Mutex::new(records),
+            read: AtomicUsize::new(0),
+        }
     }
 
     /// Returns records that are there from the first reading on.
@@ -29,11 +33,16 @@ impl Late {
 impl RecordsSource for Late {
     async fn read(&self) -> RecordsSeen {
         let is_empty = self.read.fetch_add(1, Ordering::SeqCst) < self.empty;
-        if is_empty { records(Vec::new()) } else { self.records.lock().expect("the records").clone() }
+        if is_empty {
+            records(Vec::new())
+        } else {
+            self.records.lock().expect("the records").clone()
+        }
     }
 }
 
-/// Returns what names an image as its base in each way: by tag, by its digest, by that of a part, and in another repository.
+/// Returns what names an image as its base in each way: by tag, by its digest, by that of a part,
+/// and in another repository.
 fn ways(name: &str, digest: &Digest, part: &Digest) -> Vec<BuildRecord> {
     let (app, at) = ("r.example/apps/a:1", "r.example:443/m/a");
     vec![
@@ -53,26 +62,53 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
     let index = sample.index(&[&part]).await;
     sample.tag("1.0", &index, 365).await;
     let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
-    let observer = Observer { store: &*sample.store, memory: &*memory, progress: &*progress, now: now() };
+    let observer = Observer {
+        store: &*sample.store,
+        memory: &*memory,
+        progress: &*progress,
+        now: now(),
+    };
     for named in ways("1.0", &index, &part) {
         for (first, second) in [(vec![], vec![named.clone()]), (vec![named.clone()], vec![])] {
             let world = sample.world(&config, records(first)).await;
             let world = observe_records(world, &config, records(second), observer).await;
             let kept = reason(&plan(&world, &policy()), &sample.at, "1.0");
-            assert!(matches!(kept, Some(Kept::BaseOf(_) | Kept::Recorded(_))), "{kept:?} {named:?}");
+            assert!(
+                matches!(kept, Some(Kept::BaseOf(_) | Kept::Recorded(_))),
+                "{kept:?} {named:?}"
+            );
         }
     }
     // What has no tag any more is looked at, so that its parts stay.
-    let untagged = sample.index(&[&part, &sample.image("own", json!({})).await]).await;
-    let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&untagged));
+    let untagged = sample
+        .index(&[&part, &sample.image("own", json!({})).await])
+        .await;
+    let named = record(
+        "r.example/apps/a:1",
+        Some("r.example/m/a:0"),
+        Some(&untagged),
+    );
     let world = sample.world(&config, records(Vec::new())).await;
     let world = observe_records(world, &config, records(vec![named]), observer).await;
-    assert!(plan(&world, &policy()).repositories[0].alive.contains(&part));
+    assert!(
+        plan(&world, &policy()).repositories[0]
+            .alive
+            .contains(&part)
+    );
     // What cannot be read then stops all of it.
     let world = sample.world(&config, records(Vec::new())).await;
-    let world = observe_records(world, &config, RecordsSeen::Failed(Trouble::new("the host is down")), observer).await;
+    let world = observe_records(
+        world,
+        &config,
+        RecordsSeen::Failed(Trouble::new("the host is down")),
+        observer,
+    )
+    .await;
     let plan = plan(&world, &policy());
-    assert_eq!((reason(&plan, &sample.at, "1.0"), plan.guard.is_some()), (Some(Kept::Guarded), true));
+    assert_eq!(
+        (reason(&plan, &sample.at, "1.0"), plan.guard.is_some()),
+        (Some(Kept::Guarded), true)
+    );
 }
 
 #[tokio::test]
@@ -84,20 +120,39 @@ async fn what_is_registered_after_the_plan_is_kept() {
             let index = sample.index(&[&part]).await;
             sample.tag("1.0", &index, 365).await;
             let signature = Tag::of_cosign(&index)[0].to_string();
-            sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+            sample
+                .tag(&signature, &sample.image("signature", json!({})).await, 365)
+                .await;
             for name in ["0.9", "2.0"] {
                 sample.old(name).await;
             }
-            let plan = sample.plan(&mirror("keep_last: 1"), records(Vec::new())).await;
+            let plan = sample
+                .plan(&mirror("keep_last: 1"), records(Vec::new()))
+                .await;
             assert_eq!(plan.condemned().count(), 4);
             let named = ways("1.0", &index, &part).swap_remove(way);
-            let report = sample.execute_beside(&plan, Mode::Apply, &Late::now(named)).await;
+            let report = sample
+                .execute_beside(&plan, Mode::Apply, &Late::now(named))
+                .await;
             assert_eq!(report.exit(), Exit::Done, "{deletions:?} {way} {report:?}");
             let left = sample.tags().await;
-            assert!(left.is_superset(&names(&["1.0", "2.0", &signature])) && !left.contains("0.9"), "{deletions:?} {way} {left:?}");
-            assert!(sample.has(&index).await && sample.has(&part).await, "{deletions:?} {way}");
-            let reason = report.kept.iter().find(|kept| kept.tag.as_str() == "1.0").map(|kept| &kept.reason);
-            assert!(matches!(reason, Some(Kept::BaseOf(_) | Kept::Recorded(_))), "{reason:?}");
+            assert!(
+                left.is_superset(&names(&["1.0", "2.0", &signature])) && !left.contains("0.9"),
+                "{deletions:?} {way} {left:?}"
+            );
+            assert!(
+                sample.has(&index).await && sample.has(&part).await,
+                "{deletions:?} {way}"
+            );
+            let reason = report
+                .kept
+                .iter()
+                .find(|kept| kept.tag.as_str() == "1.0")
+                .map(|kept| &kept.reason);
+            assert!(
+                matches!(reason, Some(Kept::BaseOf(_) | Kept::Recorded(_))),
+                "{reason:?}"
+            );
         }
     }
 }
@@ -106,15 +161,31 @@ async fn what_is_registered_after_the_plan_is_kept() {
 async fn what_an_image_without_a_tag_leads_to_stays_when_it_is_registered() {
     for deletions in KINDS {
         let sample = Sample::new("r.example/m/a", deletions);
-        let (shared, own) = (sample.old("1.0").await, sample.image("own", json!({})).await);
-        sample.tag("1.1", &sample.index(&[&shared, &own]).await, 365).await;
+        let (shared, own) = (
+            sample.old("1.0").await,
+            sample.image("own", json!({})).await,
+        );
+        sample
+            .tag("1.1", &sample.index(&[&shared, &own]).await, 365)
+            .await;
         sample.old("2.0").await;
         let untagged = sample.index(&[&shared]).await;
-        let plan = sample.plan(&mirror("keep_last: 1"), records(Vec::new())).await;
-        let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&untagged));
-        let report = sample.execute_beside(&plan, Mode::Apply, &Late::now(named)).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), records(Vec::new()))
+            .await;
+        let named = record(
+            "r.example/apps/a:1",
+            Some("r.example/m/a:0"),
+            Some(&untagged),
+        );
+        let report = sample
+            .execute_beside(&plan, Mode::Apply, &Late::now(named))
+            .await;
         assert_eq!(report.exit(), Exit::Done, "{deletions:?} {report:?}");
-        assert!(sample.has(&shared).await && sample.has(&untagged).await && !sample.has(&own).await, "{deletions:?}");
+        assert!(
+            sample.has(&shared).await && sample.has(&untagged).await && !sample.has(&own).await,
+            "{deletions:?}"
+        );
     }
 }
 
@@ -124,9 +195,17 @@ async fn a_long_run_reads_the_records_on_the_way() {
     for version in 0..131 {
         sample.old(&format!("1.{version}")).await;
     }
-    let plan = sample.plan(&mirror("keep_last: 1"), records(Vec::new())).await;
-    let last = plan.repositories[0].groups.last().expect("a group").tags[0].0.clone();
-    let named = record("r.example/apps/a:1", Some(&format!("r.example/m/a:{last}")), None);
+    let plan = sample
+        .plan(&mirror("keep_last: 1"), records(Vec::new()))
+        .await;
+    let last = plan.repositories[0].groups.last().expect("a group").tags[0]
+        .0
+        .clone();
+    let named = record(
+        "r.example/apps/a:1",
+        Some(&format!("r.example/m/a:{last}")),
+        None,
+    );
     let late = Late::after(1, records(vec![named]));
     let report = sample.execute_beside(&plan, Mode::Apply, &late).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 129));
@@ -144,26 +223,61 @@ async fn a_long_run_reads_the_records_on_the_way() {
 
 #[tokio::test]
 async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
-    let unreadable = vec![Unreadable { file: "f".to_owned(), problem: "it is no record".to_owned() }];
-    let partly = RecordsSeen::Read(Reading { records: Vec::new(), unreadable });
-    for (lost, cause) in [(RecordsSeen::Failed(Trouble::new("the host is down")), "the host is down"), (partly, "it is no record")] {
+    let unreadable = vec![Unreadable {
+        file: "f".to_owned(),
+        problem: "it is no record".to_owned(),
+    }];
+    let partly = RecordsSeen::Read(Reading {
+        records: Vec::new(),
+        unreadable,
+    });
+    for (lost, cause) in [
+        (
+            RecordsSeen::Failed(Trouble::new("the host is down")),
+            "the host is down",
+        ),
+        (partly, "it is no record"),
+    ] {
         let sample = Sample::new("r.example/m/a", Deletions::ALL);
         for version in 0..131 {
             sample.old(&format!("1.{version}")).await;
         }
-        let plan = sample.plan(&mirror("keep_last: 1"), records(Vec::new())).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), records(Vec::new()))
+            .await;
         // By the second batch, and readable again afterwards.
         let late = Late::after(1, lost);
         let report = sample.execute_beside(&plan, Mode::Apply, &late).await;
-        assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 65, 65), "{cause}");
-        assert!(report.failed.iter().all(|failed| failed.error.cause.contains(cause)), "{report:?}");
-        assert_eq!((sample.tags().await.len(), late.read.load(Ordering::SeqCst)), (66, 2));
+        assert_eq!(
+            (report.exit(), report.totals.deleted, report.totals.errors),
+            (Exit::Failed, 65, 65),
+            "{cause}"
+        );
+        assert!(
+            report
+                .failed
+                .iter()
+                .all(|failed| failed.error.cause.contains(cause)),
+            "{report:?}"
+        );
+        assert_eq!(
+            (sample.tags().await.len(), late.read.load(Ordering::SeqCst)),
+            (66, 2)
+        );
         // By force with those that are there.
         let config = config(MIRROR);
         let watch = Watch::new(&config, &late, true);
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
-        let execution = Execution { mode: Mode::Apply, store: sample.store.clone(), records: &watch, progress, cancel };
-        let plan = sample.plan(&mirror("keep_last: 1"), records(Vec::new())).await;
+        let execution = Execution {
+            mode: Mode::Apply,
+            store: sample.store.clone(),
+            records: &watch,
+            progress,
+            cancel,
+        };
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), records(Vec::new()))
+            .await;
         assert_eq!(execute(&plan, &execution).await.totals.deleted, 65);
     }
 }

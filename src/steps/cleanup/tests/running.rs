@@ -6,7 +6,9 @@ use crate::registry::memory::Call;
 #[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
-    let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let plan = sample
+        .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
     for mode in [Mode::List, Mode::DryRun] {
         let report = sample.execute(&plan, mode).await;
         assert_eq!((report.totals.deleted, report.dry_run), (1, true));
@@ -24,19 +26,49 @@ async fn parts_go_after_all_indexes_and_only_when_no_kept_index_needs_them() {
         let old = sample.index(&[&own, &shared, &pinned]).await;
         sample.tag("1.0", &old, 365).await;
         sample.tag("1.1", &sample.index(&[&own]).await, 365).await;
-        sample.tag("2.0", &sample.index(&[&shared]).await, 365).await;
+        sample
+            .tag("2.0", &sample.index(&[&shared]).await, 365)
+            .await;
         // A record names an index that lost its tag.
         let untagged = sample.index(&[&pinned]).await;
-        let named = record("r.example/apps/a:1", Some("r.example/m/a:0.9"), Some(&untagged));
-        let plan = sample.plan(&mirror("keep_last: 1"), records(vec![named.clone()])).await;
-        assert!(plan.repositories[0].groups.iter().all(|group| group.parts == BTreeSet::from([own.clone()])), "{plan:?}");
-        let report = sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
+        let named = record(
+            "r.example/apps/a:1",
+            Some("r.example/m/a:0.9"),
+            Some(&untagged),
+        );
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), records(vec![named.clone()]))
+            .await;
+        assert!(
+            plan.repositories[0]
+                .groups
+                .iter()
+                .all(|group| group.parts == BTreeSet::from([own.clone()])),
+            "{plan:?}"
+        );
+        let report = sample
+            .run(&mirror("keep_last: 1"), records(vec![named]))
+            .await;
         assert_eq!(report.exit(), Exit::Done, "{report:?}");
         assert_eq!(sample.tags().await, names(&["2.0"]));
-        assert!(!sample.has(&own).await && !sample.has(&old).await, "{deletions:?}");
-        assert!(sample.has(&shared).await && sample.has(&pinned).await && sample.has(&untagged).await, "{deletions:?}");
-        let deleted: Vec<Call> = sample.store.calls().into_iter().filter(|call| call.operation == Operation::DeleteManifest).collect();
-        assert_eq!(deleted.last().map(|call| call.subject.clone()), Some(own.to_string()));
+        assert!(
+            !sample.has(&own).await && !sample.has(&old).await,
+            "{deletions:?}"
+        );
+        assert!(
+            sample.has(&shared).await && sample.has(&pinned).await && sample.has(&untagged).await,
+            "{deletions:?}"
+        );
+        let deleted: Vec<Call> = sample
+            .store
+            .calls()
+            .into_iter()
+            .filter(|call| call.operation == Operation::DeleteManifest)
+            .collect();
+        assert_eq!(
+            deleted.last().map(|call| call.subject.clone()),
+            Some(own.to_string())
+        );
     }
 }
 
@@ -56,10 +88,16 @@ async fn parts_stay_when_an_index_could_not_be_deleted() {
     });
     let config = mirror("keep_last: 1");
     let report = sample.run(&config, RecordsSeen::NotConfigured).await;
-    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 1, 1));
+    assert_eq!(
+        (report.exit(), report.totals.deleted, report.totals.errors),
+        (Exit::Failed, 1, 1)
+    );
     assert!(sample.has(&shared).await);
     sample.store.fail_when(|_| None);
-    assert_eq!(sample.run(&config, RecordsSeen::NotConfigured).await.exit(), Exit::Done);
+    assert_eq!(
+        sample.run(&config, RecordsSeen::NotConfigured).await.exit(),
+        Exit::Done
+    );
     assert!(!sample.has(&shared).await);
 }
 
@@ -72,27 +110,42 @@ async fn what_was_deleted_before_something_failed_is_reported_as_deleted() {
         let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
         fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
     });
-    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let report = sample
+        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
     let told = |tags: Vec<&Tag>| tags.into_iter().map(Tag::to_string).collect::<Vec<_>>();
-    assert_eq!(told(report.deleted.iter().map(|deleted| &deleted.tag).collect()), ["1.0"]);
-    assert_eq!(told(report.failed.iter().map(|failed| &failed.tag).collect()), ["1.1"]);
+    assert_eq!(
+        told(report.deleted.iter().map(|deleted| &deleted.tag).collect()),
+        ["1.0"]
+    );
+    assert_eq!(
+        told(report.failed.iter().map(|failed| &failed.tag).collect()),
+        ["1.1"]
+    );
     assert!(sample.has(&digest).await);
 }
 
 #[tokio::test]
 async fn what_refers_to_an_image_goes_with_it() {
-    let sample = Sample { store: Arc::new(MemoryPlace::default().listing_referrers()), at: repository("r.example/m/a") };
+    let sample = Sample {
+        store: Arc::new(MemoryPlace::default().listing_referrers()),
+        at: repository("r.example/m/a"),
+    };
     let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
     let mut put = Vec::new();
     for subject in [&old, &new] {
         put.push(sample.referrer(subject).await);
     }
     // One that has a tag of its own is an image like others.
-    let named = sample.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],
-        "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": old, "size": 1 } }));
+    let named = sample.put(
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],
+        "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": old, "size": 1 } }),
+    );
     let named = named.await;
     sample.tag("3.0", &named, 365).await;
-    sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
+    sample
+        .run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured)
+        .await;
     assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await && sample.has(&named).await);
 }
 
@@ -104,15 +157,23 @@ async fn what_changed_since_the_plan_is_left_alone() {
         for name in ["1.0", "1.1", "1.2", "2.0"] {
             digests.push(sample.old(name).await);
         }
-        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         // One tag moved, and another image got a tag.
         sample.tag("1.0", &digests[3], 0).await;
         sample.tag("mine", &digests[1], 0).await;
         let report = sample.execute(&plan, Mode::Apply).await;
         assert_eq!(report.exit(), Exit::Failed);
         let left = sample.tags().await;
-        assert!(left.contains("1.0") && left.contains("mine") && !left.contains("1.2"), "{deletions:?} {left:?}");
-        assert!(sample.has(&digests[1]).await && sample.has(&digests[3]).await, "{deletions:?}");
+        assert!(
+            left.contains("1.0") && left.contains("mine") && !left.contains("1.2"),
+            "{deletions:?} {left:?}"
+        );
+        assert!(
+            sample.has(&digests[1]).await && sample.has(&digests[3]).await,
+            "{deletions:?}"
+        );
     }
 }
 
@@ -124,25 +185,44 @@ async fn a_kept_tag_that_moved_onto_what_was_to_go_keeps_it() {
         let (index, single) = (sample.index(&[&child]).await, sample.old("1.1").await);
         sample.tag("1.0", &index, 365).await;
         let signature = Tag::of_cosign(&index)[0].to_string();
-        sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+        sample
+            .tag(&signature, &sample.image("signature", json!({})).await, 365)
+            .await;
         for name in ["2.0", "2.1", "2.2"] {
             sample.old(name).await;
         }
-        let plan = sample.plan(&mirror("keep_last: 3"), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 3"), RecordsSeen::NotConfigured)
+            .await;
         // As one does who takes a release back, in the last case to one of its platforms.
         sample.tag("2.0", &index, 0).await;
         sample.tag("2.1", &single, 0).await;
         sample.execute(&plan, Mode::Apply).await;
-        assert!(sample.has(&index).await && sample.has(&child).await && sample.has(&single).await, "{deletions:?}");
-        assert!(sample.tags().await.is_superset(&names(&["2.0", "2.1", "2.2", &signature])), "{deletions:?}");
+        assert!(
+            sample.has(&index).await && sample.has(&child).await && sample.has(&single).await,
+            "{deletions:?}"
+        );
+        assert!(
+            sample
+                .tags()
+                .await
+                .is_superset(&names(&["2.0", "2.1", "2.2", &signature])),
+            "{deletions:?}"
+        );
         let sample = Sample::new("r.example/m/a", deletions);
         let child = sample.image("child", json!({})).await;
         sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
         sample.old("2.0").await;
-        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         sample.tag("2.0", &child, 0).await;
         let report = sample.execute(&plan, Mode::Apply).await;
-        assert_eq!((report.exit(), sample.tags().await), (Exit::Done, names(&["2.0"])), "{deletions:?}");
+        assert_eq!(
+            (report.exit(), sample.tags().await),
+            (Exit::Done, names(&["2.0"])),
+            "{deletions:?}"
+        );
         assert!(sample.has(&child).await);
     }
 }
@@ -153,10 +233,15 @@ async fn a_long_run_looks_again_on_the_way() {
     for version in 0..131 {
         sample.old(&format!("1.{version}")).await;
     }
-    let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let plan = sample
+        .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
     sample.store.clear_calls();
     let report = sample.execute(&plan, Mode::Apply).await;
-    assert_eq!((report.totals.deleted, sample.store.count(Operation::Tags)), (130, 3));
+    assert_eq!(
+        (report.totals.deleted, sample.store.count(Operation::Tags)),
+        (130, 3)
+    );
     // Those that go just before they do, and those that are left each time.
     assert_eq!(sample.store.count(Operation::Resolve), 130 + (131 + 66 + 2));
 }
@@ -164,8 +249,14 @@ async fn a_long_run_looks_again_on_the_way() {
 #[tokio::test]
 async fn what_is_reported_is_in_the_order_of_versions() {
     let sample = Sample::mirror(&["1.10", "1.2", "1.9", "2.0", "3.0"]).await;
-    let report = sample.run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured).await;
-    let told: Vec<String> = report.deleted.iter().map(|deleted| deleted.tag.to_string()).collect();
+    let report = sample
+        .run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured)
+        .await;
+    let told: Vec<String> = report
+        .deleted
+        .iter()
+        .map(|deleted| deleted.tag.to_string())
+        .collect();
     assert_eq!(told, ["1.10", "1.9", "1.2"]);
 }
 
@@ -175,7 +266,8 @@ async fn a_listing_that_fails_or_turns_empty_deletes_nothing() {
     let config = mirror("keep_last: 1");
     let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
     sample.store.fail_when(|call| {
-        let fails = matches!(call.operation, Operation::Tags | Operation::PushDates) && call.repository.to_string() == "r.example/m/a";
+        let fails = matches!(call.operation, Operation::Tags | Operation::PushDates)
+            && call.repository.to_string() == "r.example/m/a";
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
     let report = sample.execute(&plan, Mode::Apply).await;
@@ -197,31 +289,90 @@ async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_dat
     let child = sample.image("child", json!({})).await;
     let index = sample.index(&[&child]).await;
     sample.tag("0.9", &index, 365).await;
-    sample.tag(Tag::of_cosign(&index)[0].as_str(), &sample.image("signature", json!({})).await, 365).await;
-    let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x, keep_days: 10 }");
+    sample
+        .tag(
+            Tag::of_cosign(&index)[0].as_str(),
+            &sample.image("signature", json!({})).await,
+            365,
+        )
+        .await;
+    let config =
+        mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x, keep_days: 10 }");
     let archive = repository("cold.example/x/m/a");
     let report = sample.run(&config, RecordsSeen::NotConfigured).await;
-    assert_eq!((report.exit(), report.totals.deleted, report.totals.archived), (Exit::Done, 3, 2), "{report:?}");
+    assert_eq!(
+        (report.exit(), report.totals.deleted, report.totals.archived),
+        (Exit::Done, 3, 2),
+        "{report:?}"
+    );
     let signature = Tag::of_cosign(&index)[0].to_string();
-    assert_eq!(sample.tags_of(&archive).await, names(&["0.9-archived.20260301", "1.0-archived.20260301", &signature]));
-    let archived = sample.store.resolve(&archive, &tag("0.9-archived.20260301").into()).await.expect("to look").expect("an image");
+    assert_eq!(
+        sample.tags_of(&archive).await,
+        names(&["0.9-archived.20260301", "1.0-archived.20260301", &signature])
+    );
+    let archived = sample
+        .store
+        .resolve(&archive, &tag("0.9-archived.20260301").into())
+        .await
+        .expect("to look")
+        .expect("an image");
     assert_eq!(archived.digest, index);
     // Tags of another shape stay for good.
-    let other = Sample { store: sample.store.clone(), at: archive.clone() };
+    let other = Sample {
+        store: sample.store.clone(),
+        at: archive.clone(),
+    };
     other.old("mine").await;
     other.old("1.0-archived.2020101").await;
-    let later = |days| Policy { now: now() + TimeDelta::days(days), ..policy() };
-    sample.run_by(&config, RecordsSeen::NotConfigured, &later(10)).await;
+    let later = |days| Policy {
+        now: now() + TimeDelta::days(days),
+        ..policy()
+    };
+    sample
+        .run_by(&config, RecordsSeen::NotConfigured, &later(10))
+        .await;
     assert_eq!(other.tags().await.len(), 5);
     let world = sample.world(&config, RecordsSeen::NotConfigured).await;
-    assert_eq!(reason(&plan(&world, &later(10)), &archive, "mine"), Some(Kept::NotArchived));
-    assert!(matches!(reason(&plan(&world, &later(10)), &archive, "1.0-archived.20260301"), Some(Kept::ArchivedUntil(_))));
-    let on_archived = record("r.example/apps/a:1", Some("cold.example/x/m/a:1.0-archived.20260301"), None);
+    assert_eq!(
+        reason(&plan(&world, &later(10)), &archive, "mine"),
+        Some(Kept::NotArchived)
+    );
+    assert!(matches!(
+        reason(&plan(&world, &later(10)), &archive, "1.0-archived.20260301"),
+        Some(Kept::ArchivedUntil(_))
+    ));
+    let on_archived = record(
+        "r.example/apps/a:1",
+        Some("cold.example/x/m/a:1.0-archived.20260301"),
+        None,
+    );
     let recorded = sample.world(&config, records(vec![on_archived])).await;
-    assert!(matches!(reason(&plan(&recorded, &later(11)), &archive, "1.0-archived.20260301"), Some(Kept::BaseOf(_))));
+    assert!(matches!(
+        reason(
+            &plan(&recorded, &later(11)),
+            &archive,
+            "1.0-archived.20260301"
+        ),
+        Some(Kept::BaseOf(_))
+    ));
     // The allowed share is one of what is in use.
-    let report = sample.execute(&plan(&world, &Policy { max_delete_percent: Some(10), ..later(11) }), Mode::Apply).await;
-    assert_eq!((report.exit(), other.tags().await), (Exit::Done, names(&["1.0-archived.2020101", "mine"])), "{report:?}");
+    let report = sample
+        .execute(
+            &plan(
+                &world,
+                &Policy {
+                    max_delete_percent: Some(10),
+                    ..later(11)
+                },
+            ),
+            Mode::Apply,
+        )
+        .await;
+    assert_eq!(
+        (report.exit(), other.tags().await),
+        (Exit::Done, names(&["1.0-archived.2020101", "mine"])),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
@@ -233,16 +384,41 @@ async fn what_could_not_be_archived_is_not_deleted() {
     // Nor is what is attached to it, at any depth.
     let digest = sample.old("1.0").await;
     let signature = sample.image("signature", json!({})).await;
-    sample.tag(Tag::of_cosign(&digest)[0].as_str(), &signature, 365).await;
-    sample.tag(Tag::of_cosign(&signature)[1].as_str(), &sample.image("attestation", json!({})).await, 365).await;
+    sample
+        .tag(Tag::of_cosign(&digest)[0].as_str(), &signature, 365)
+        .await;
+    sample
+        .tag(
+            Tag::of_cosign(&signature)[1].as_str(),
+            &sample.image("attestation", json!({})).await,
+            365,
+        )
+        .await;
     sample.store.fail_when(|call| {
-        let fails = call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a";
+        let fails = call.operation == Operation::PutManifest
+            && call.repository.to_string() == "cold.example/x/m/a";
         fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
     });
     let report = sample.run(&config, RecordsSeen::NotConfigured).await;
-    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 2));
-    assert_eq!((sample.tags().await.len(), report.totals.kept, report.totals.examined), (5, 3, 5));
-    assert!(report.kept.iter().filter(|kept| kept.tag.is_attachment()).all(|kept| kept.reason == Kept::AttachedToKept));
+    assert_eq!(
+        (report.exit(), report.totals.deleted, report.totals.errors),
+        (Exit::Failed, 0, 2)
+    );
+    assert_eq!(
+        (
+            sample.tags().await.len(),
+            report.totals.kept,
+            report.totals.examined
+        ),
+        (5, 3, 5)
+    );
+    assert!(
+        report
+            .kept
+            .iter()
+            .filter(|kept| kept.tag.is_attachment())
+            .all(|kept| kept.reason == Kept::AttachedToKept)
+    );
     sample.store.fail_when(|_| None);
     sample.run(&config, RecordsSeen::NotConfigured).await;
     assert_eq!(sample.tags().await, names(&[&long, "2.0"]));
@@ -254,20 +430,42 @@ async fn an_archived_image_is_not_overwritten() {
     let first = sample.old("1.0").await;
     let config = mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x }");
     let archived = async || {
-        let found = sample.store.resolve(&repository("cold.example/x/m/a"), &tag("1.0-archived.20260301").into()).await;
+        let found = sample
+            .store
+            .resolve(
+                &repository("cold.example/x/m/a"),
+                &tag("1.0-archived.20260301").into(),
+            )
+            .await;
         found.expect("to look").expect("an image").digest
     };
-    assert_eq!(sample.run(&config, RecordsSeen::NotConfigured).await.exit(), Exit::Done);
+    assert_eq!(
+        sample.run(&config, RecordsSeen::NotConfigured).await.exit(),
+        Exit::Done
+    );
     assert_eq!(archived().await, first);
     // The same image once more is archived already.
     sample.old("1.0").await;
-    assert_eq!(sample.run(&config, RecordsSeen::NotConfigured).await.exit(), Exit::Done);
+    assert_eq!(
+        sample.run(&config, RecordsSeen::NotConfigured).await.exit(),
+        Exit::Done
+    );
     assert_eq!(sample.tags().await, names(&["2.0"]));
     let second = sample.image("another", json!({})).await;
     sample.tag("1.0", &second, 365).await;
     let report = sample.run(&config, RecordsSeen::NotConfigured).await;
-    assert_eq!((report.exit(), report.totals.deleted, report.totals.archived), (Exit::Failed, 0, 0), "{report:?}");
-    assert!(report.failed[0].error.cause.contains("names another image already"), "{report:?}");
+    assert_eq!(
+        (report.exit(), report.totals.deleted, report.totals.archived),
+        (Exit::Failed, 0, 0),
+        "{report:?}"
+    );
+    assert!(
+        report.failed[0]
+            .error
+            .cause
+            .contains("names another image already"),
+        "{report:?}"
+    );
     assert_eq!(archived().await, first);
     assert!(sample.tags().await.contains("1.0") && sample.has(&second).await);
 }
@@ -282,20 +480,35 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
     assert_eq!(report.orphans, std::slice::from_ref(&sample.at));
     assert_eq!(sample.tags().await, names(&["1.0"]));
     // By whatever name the configuration has it.
-    let named = format!("sync: {{ entries: [{{ source: up.example/a, target: 'r.example:443/bases/forgotten', tag: '1' }}] }}\n{yaml}");
-    let report = sample.run(&config(&named), RecordsSeen::NotConfigured).await;
-    assert_eq!((report.orphans, sample.tags().await), (Vec::new(), names(&["1.0"])));
+    let named = format!(
+        "sync: {{ entries: [{{ source: up.example/a, target: 'r.example:443/bases/forgotten', tag: '1' }}] }}\n{yaml}"
+    );
+    let report = sample
+        .run(&config(&named), RecordsSeen::NotConfigured)
+        .await;
+    assert_eq!(
+        (report.orphans, sample.tags().await),
+        (Vec::new(), names(&["1.0"]))
+    );
 }
 
 #[tokio::test]
 async fn nothing_new_is_deleted_once_the_run_is_stopped() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
-    let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    let plan = sample
+        .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
     let cancel = CancellationToken::new();
     cancel.cancel();
     let (config, progress) = (config(MIRROR), crate::progress::silent());
     let watch = Watch::new(&config, &RecordsSeen::NotConfigured, false);
-    let execution = Execution { mode: Mode::Apply, store: sample.store.clone(), records: &watch, progress, cancel };
+    let execution = Execution {
+        mode: Mode::Apply,
+        store: sample.store.clone(),
+        records: &watch,
+        progress,
+        cancel,
+    };
     let report = execute(&plan, &execution).await;
     assert_eq!((report.interrupted, report.totals.not_done), (true, 1));
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
@@ -307,7 +520,9 @@ async fn two_thousand_tags_take_at_most_two_requests_each() {
     for version in 0..2000 {
         let name = format!("3.{version}-core1.0.0");
         let labels = json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z", "n": version.to_string() });
-        sample.tag(&name, &sample.image(&name, labels).await, 365).await;
+        sample
+            .tag(&name, &sample.image(&name, labels).await, 365)
+            .await;
     }
     let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
                 mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { require_records: false, exclude_tags: ['/3\\.1...-.*/'] }";
@@ -317,7 +532,11 @@ async fn two_thousand_tags_take_at_most_two_requests_each() {
     assert_eq!(sample.store.count(Operation::Manifest), 2000);
     // The age of what is excluded anyway is of no use.
     assert_eq!(sample.store.count(Operation::Blob), 999);
-    assert!(sample.store.calls().len() <= 2 * 2000, "{}", sample.store.calls().len());
+    assert!(
+        sample.store.calls().len() <= 2 * 2000,
+        "{}",
+        sample.store.calls().len()
+    );
 }
 
 #[tokio::test]
@@ -326,43 +545,77 @@ async fn a_condemned_tag_that_moved_keeps_what_it_names_now() {
         let sample = Sample::new("r.example/m/a", deletions);
         let (first, second) = (sample.old("1.148").await, sample.old("1.149").await);
         sample.old("2.0").await;
-        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         sample.tag("1.148", &second, 0).await;
         let report = sample.execute(&plan, Mode::Apply).await;
-        assert!(sample.tags().await.is_superset(&names(&["1.148", "2.0"])) && sample.has(&second).await, "{deletions:?}");
-        assert!(report.deleted.iter().all(|deleted| deleted.tag.as_str() != "1.148"), "{deletions:?} {report:?}");
+        assert!(
+            sample.tags().await.is_superset(&names(&["1.148", "2.0"])) && sample.has(&second).await,
+            "{deletions:?}"
+        );
+        assert!(
+            report
+                .deleted
+                .iter()
+                .all(|deleted| deleted.tag.as_str() != "1.148"),
+            "{deletions:?} {report:?}"
+        );
         assert!(sample.has(&first).await);
 
         let sample = Sample::new("r.example/m/a", deletions);
-        let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
+        let (shared, own) = (
+            sample.image("shared", json!({})).await,
+            sample.image("own", json!({})).await,
+        );
         let old = sample.old("1.0").await;
-        sample.tag("1.1", &sample.index(&[&shared]).await, 365).await;
+        sample
+            .tag("1.1", &sample.index(&[&shared]).await, 365)
+            .await;
         sample.old("2.0").await;
-        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         let moved = sample.index(&[&shared, &own]).await;
         sample.tag("1.0", &moved, 0).await;
         sample.execute(&plan, Mode::Apply).await;
         assert_eq!(sample.tags().await, names(&["1.0", "2.0"]), "{deletions:?}");
-        assert!(sample.has(&shared).await && sample.has(&own).await && sample.has(&old).await, "{deletions:?}");
+        assert!(
+            sample.has(&shared).await && sample.has(&own).await && sample.has(&old).await,
+            "{deletions:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_refers_to_a_part_that_stays_stays() {
     for is_taken in [true, false] {
-        let sample = Sample { store: Arc::new(MemoryPlace::default().listing_referrers()), at: repository("r.example/m/a") };
-        let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
-        let (one, other) = (sample.index(&[&shared, &own]).await, sample.index(&[&shared]).await);
+        let sample = Sample {
+            store: Arc::new(MemoryPlace::default().listing_referrers()),
+            at: repository("r.example/m/a"),
+        };
+        let (shared, own) = (
+            sample.image("shared", json!({})).await,
+            sample.image("own", json!({})).await,
+        );
+        let (one, other) = (
+            sample.index(&[&shared, &own]).await,
+            sample.index(&[&shared]).await,
+        );
         sample.tag("1.0", &one, 365).await;
         sample.tag("1.1", &other, 365).await;
         sample.old("2.0").await;
         let signature = sample.referrer(&shared).await;
         let countersignature = sample.referrer(&signature).await;
         let gone = sample.referrer(&own).await;
-        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         if is_taken {
             let another = sample.image("another", json!({})).await;
-            sample.tag("8.0", &sample.index(&[&shared, &another]).await, 0).await;
+            sample
+                .tag("8.0", &sample.index(&[&shared, &another]).await, 0)
+                .await;
         } else {
             sample.store.fail_when(|call| {
                 let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
@@ -370,9 +623,18 @@ async fn what_refers_to_a_part_that_stays_stays() {
             });
         }
         sample.execute(&plan, Mode::Apply).await;
-        assert!(!sample.has(&one).await && sample.has(&shared).await, "{is_taken}");
-        assert!(sample.has(&signature).await && sample.has(&countersignature).await, "{is_taken}");
-        assert!(!sample.has(&own).await && !sample.has(&gone).await, "{is_taken}");
+        assert!(
+            !sample.has(&one).await && sample.has(&shared).await,
+            "{is_taken}"
+        );
+        assert!(
+            sample.has(&signature).await && sample.has(&countersignature).await,
+            "{is_taken}"
+        );
+        assert!(
+            !sample.has(&own).await && !sample.has(&gone).await,
+            "{is_taken}"
+        );
     }
 }
 
@@ -384,8 +646,14 @@ async fn attachments_stay_with_what_is_taken_after_the_images_went() {
         let index = sample.index(&[&child]).await;
         sample.tag("1.0", &index, 365).await;
         sample.old("2.0").await;
-        let (signature, countersignature) = (sample.image("signature", json!({})).await, sample.image("countersignature", json!({})).await);
-        let tags = [Tag::of_cosign(&child)[0].to_string(), Tag::of_cosign(&signature)[0].to_string()];
+        let (signature, countersignature) = (
+            sample.image("signature", json!({})).await,
+            sample.image("countersignature", json!({})).await,
+        );
+        let tags = [
+            Tag::of_cosign(&child)[0].to_string(),
+            Tag::of_cosign(&signature)[0].to_string(),
+        ];
         sample.tag(&tags[0], &signature, 365).await;
         sample.tag(&tags[1], &countersignature, 365).await;
         // Somebody gives the child a tag while the index goes.
@@ -396,10 +664,24 @@ async fn attachments_stay_with_what_is_taken_after_the_images_went() {
             }
             None
         });
-        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-        assert_eq!(sample.tags().await, names(&["2.0", "mine", &tags[0], &tags[1]]), "{deletions:?} {report:?}");
+        let report = sample
+            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
+        assert_eq!(
+            sample.tags().await,
+            names(&["2.0", "mine", &tags[0], &tags[1]]),
+            "{deletions:?} {report:?}"
+        );
         assert!(sample.has(&child).await, "{deletions:?}");
-        assert_eq!(report.kept.iter().filter(|kept| kept.reason == Kept::AttachedToKept).count(), 2, "{deletions:?} {report:?}");
+        assert_eq!(
+            report
+                .kept
+                .iter()
+                .filter(|kept| kept.reason == Kept::AttachedToKept)
+                .count(),
+            2,
+            "{deletions:?} {report:?}"
+        );
     }
 }
 
@@ -409,14 +691,26 @@ async fn attachments_stay_with_what_is_pushed_again() {
         let sample = Sample::new("r.example/m/a", deletions);
         sample.old("1.0").await;
         sample.old("2.0").await;
-        let again = Sample::new("r.example/m/a", deletions).image("again", json!({})).await;
+        let again = Sample::new("r.example/m/a", deletions)
+            .image("again", json!({}))
+            .await;
         let signature = Tag::of_cosign(&again)[0].to_string();
-        sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
-        let plan = sample.plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        sample
+            .tag(&signature, &sample.image("signature", json!({})).await, 365)
+            .await;
+        let plan = sample
+            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         assert_eq!(reason(&plan, &sample.at, &signature), None, "{deletions:?}");
-        sample.tag("3.0", &sample.image("again", json!({})).await, 0).await;
+        sample
+            .tag("3.0", &sample.image("again", json!({})).await, 0)
+            .await;
         sample.execute(&plan, Mode::Apply).await;
-        assert_eq!(sample.tags().await, names(&["2.0", "3.0", &signature]), "{deletions:?}");
+        assert_eq!(
+            sample.tags().await,
+            names(&["2.0", "3.0", &signature]),
+            "{deletions:?}"
+        );
     }
 }
 
@@ -427,13 +721,17 @@ async fn attachments_stay_with_a_part_that_could_not_be_deleted() {
     sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
     sample.old("2.0").await;
     let signature = Tag::of_cosign(&child)[0].to_string();
-    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+    sample
+        .tag(&signature, &sample.image("signature", json!({})).await, 365)
+        .await;
     let part = child.to_string();
     sample.store.fail_when(move |call| {
         let fails = call.operation == Operation::DeleteManifest && call.subject == part;
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
-    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    sample
+        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
     assert_eq!(sample.tags().await, names(&["2.0", &signature]));
     assert!(sample.has(&child).await);
 }
@@ -443,7 +741,9 @@ const ARCHIVING: &str = "keep_last: 1, archive: { enabled: true, registry: cold.
 /// Does something once an image is being archived.
 fn while_archiving(sample: &Sample, act: impl Fn() + Send + Sync + 'static) {
     sample.store.fail_when(move |call| {
-        if call.operation == Operation::PutManifest && call.repository.to_string() == "cold.example/x/m/a" {
+        if call.operation == Operation::PutManifest
+            && call.repository.to_string() == "cold.example/x/m/a"
+        {
             act();
         }
         None
@@ -458,8 +758,13 @@ async fn what_is_taken_while_it_is_archived_stays() {
         sample.old("2.0").await;
         let (store, at, taken) = (sample.store.clone(), sample.at.clone(), old.clone());
         while_archiving(&sample, move || store.move_tag(&at, &tag("mine"), &taken));
-        sample.run(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
-        assert!(sample.tags().await.contains("mine") && sample.has(&old).await, "{deletions:?}");
+        sample
+            .run(&mirror(ARCHIVING), RecordsSeen::NotConfigured)
+            .await;
+        assert!(
+            sample.tags().await.contains("mine") && sample.has(&old).await,
+            "{deletions:?}"
+        );
     }
 }
 
@@ -470,24 +775,49 @@ async fn a_tag_that_came_back_without_being_archived_stays_with_its_image() {
         let old = sample.old("1.0").await;
         sample.tag("1.1", &old, 365).await;
         sample.old("2.0").await;
-        let plan = sample.plan(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
+        let plan = sample
+            .plan(&mirror(ARCHIVING), RecordsSeen::NotConfigured)
+            .await;
         sample.store.forget_tag(&sample.at, &tag("1.0"));
         let (store, at, back) = (sample.store.clone(), sample.at.clone(), old.clone());
         while_archiving(&sample, move || store.move_tag(&at, &tag("1.0"), &back));
         let report = sample.execute(&plan, Mode::Apply).await;
-        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{deletions:?} {report:?}");
-        assert!(report.failed[0].error.cause.contains("1.0 was not there to be archived"), "{report:?}");
-        assert!(sample.tags().await.is_superset(&names(&["1.0", "1.1"])) && sample.has(&old).await, "{deletions:?}");
+        assert_eq!(
+            (report.exit(), report.totals.deleted),
+            (Exit::Failed, 0),
+            "{deletions:?} {report:?}"
+        );
+        assert!(
+            report.failed[0]
+                .error
+                .cause
+                .contains("1.0 was not there to be archived"),
+            "{report:?}"
+        );
+        assert!(
+            sample.tags().await.is_superset(&names(&["1.0", "1.1"])) && sample.has(&old).await,
+            "{deletions:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn nothing_is_deleted_when_the_archive_names_something_else_after_the_copy() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
-    let cold = Sample { store: sample.store.clone(), at: repository("cold.example/x/m/a") };
-    for other in [cold.image("other", json!({})).await, Digest::sha256(b"nothing")] {
+    let cold = Sample {
+        store: sample.store.clone(),
+        at: repository("cold.example/x/m/a"),
+    };
+    for other in [
+        cold.image("other", json!({})).await,
+        Digest::sha256(b"nothing"),
+    ] {
         let was_put = std::sync::atomic::AtomicBool::new(false);
-        let (store, at, archived) = (sample.store.clone(), cold.at.clone(), tag("1.0-archived.20260301"));
+        let (store, at, archived) = (
+            sample.store.clone(),
+            cold.at.clone(),
+            tag("1.0-archived.20260301"),
+        );
         sample.store.fail_when(move |call| {
             let is_tag = call.repository == at && call.subject == archived.as_str();
             if is_tag && call.operation == Operation::PutManifest {
@@ -497,21 +827,41 @@ async fn nothing_is_deleted_when_the_archive_names_something_else_after_the_copy
             }
             None
         });
-        let report = sample.run(&mirror(ARCHIVING), RecordsSeen::NotConfigured).await;
-        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
+        let report = sample
+            .run(&mirror(ARCHIVING), RecordsSeen::NotConfigured)
+            .await;
+        assert_eq!(
+            (report.exit(), report.totals.deleted),
+            (Exit::Failed, 0),
+            "{report:?}"
+        );
         assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
         sample.store.fail_when(|_| None);
-        sample.store.forget_tag(&cold.at, &tag("1.0-archived.20260301"));
+        sample
+            .store
+            .forget_tag(&cold.at, &tag("1.0-archived.20260301"));
     }
 }
 
 #[tokio::test]
 async fn an_image_stays_when_its_tag_turns_out_to_be_undeletable() {
-    let sample = Sample::new("r.example/m/a", Deletions { tags: Ability::Unknown, manifests: Ability::Present });
+    let sample = Sample::new(
+        "r.example/m/a",
+        Deletions {
+            tags: Ability::Unknown,
+            manifests: Ability::Present,
+        },
+    );
     let old = sample.old("1.0").await;
     sample.old("2.0").await;
-    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-    assert_eq!((report.exit(), report.totals.deleted, report.totals.errors), (Exit::Failed, 0, 1), "{report:?}");
+    let report = sample
+        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
+    assert_eq!(
+        (report.exit(), report.totals.deleted, report.totals.errors),
+        (Exit::Failed, 0, 1),
+        "{report:?}"
+    );
     assert!(sample.tags().await.contains("1.0") && sample.has(&old).await);
 }
 
@@ -525,23 +875,36 @@ async fn a_part_with_a_tag_of_its_own_stays_when_its_index_could_not_be_deleted(
         sample.old("2.0").await;
         let of_index = index.to_string();
         sample.store.fail_when(move |call| {
-            let fails = matches!(call.operation, Operation::DeleteTag | Operation::DeleteManifest);
+            let fails = matches!(
+                call.operation,
+                Operation::DeleteTag | Operation::DeleteManifest
+            );
             let fails = fails && (call.subject == "1.0" || call.subject == of_index);
             fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
         });
-        sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-        assert!(sample.has(&index).await && sample.has(&child).await, "{deletions:?}");
+        sample
+            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
+        assert!(
+            sample.has(&index).await && sample.has(&child).await,
+            "{deletions:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_an_attachment_leads_to_goes_after_it() {
     let sample = Sample::mirror(&["2.0"]).await;
-    let (shared, own) = (sample.image("shared", json!({})).await, sample.image("own", json!({})).await);
+    let (shared, own) = (
+        sample.image("shared", json!({})).await,
+        sample.image("own", json!({})).await,
+    );
     let index = sample.index(&[&shared, &own]).await;
     sample.tag("1.0", &index, 365).await;
     let list = Tag::of_referrers(&index).to_string();
-    sample.tag(&list, &sample.index(&[&shared]).await, 365).await;
+    sample
+        .tag(&list, &sample.index(&[&shared]).await, 365)
+        .await;
     let failing = list.clone();
     sample.store.fail_when(move |call| {
         let fails = call.operation == Operation::DeleteTag && call.subject == failing;

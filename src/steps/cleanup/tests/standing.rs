@@ -5,23 +5,45 @@ use super::*;
 #[tokio::test]
 async fn the_newest_by_version_are_kept() {
     let sample = Sample::mirror(&["10.0", "1.0", "2.0", "1.10", "1.9"]).await;
-    let report = sample.run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured).await;
+    let report = sample
+        .run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured)
+        .await;
     assert_eq!(report.exit(), Exit::Done, "{report:?}");
     assert_eq!(sample.tags().await, names(&["10.0", "2.0", "1.10"]));
-    assert_eq!((report.totals.examined, report.totals.deleted, report.totals.kept), (5, 2, 3));
+    assert_eq!(
+        (
+            report.totals.examined,
+            report.totals.deleted,
+            report.totals.kept
+        ),
+        (5, 2, 3)
+    );
 }
 
 #[tokio::test]
 async fn what_has_no_version_is_ordered_by_date() {
     let sample = Sample::new("r.example/m/a", Deletions::ALL);
     for (name, days) in [("zebra", 400), ("apple", 300), ("mango", 200)] {
-        sample.tag(name, &sample.image(name, json!({})).await, days).await;
+        sample
+            .tag(name, &sample.image(name, json!({})).await, days)
+            .await;
     }
     // What is attached to one takes no place.
     let newest = sample.old("1.0").await;
-    sample.tag(Tag::of_cosign(&newest)[0].as_str(), &sample.image("signature", json!({})).await, 100).await;
-    sample.run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured).await;
-    assert_eq!(sample.tags().await, names(&["1.0", "apple", "mango", Tag::of_cosign(&newest)[0].as_str()]));
+    sample
+        .tag(
+            Tag::of_cosign(&newest)[0].as_str(),
+            &sample.image("signature", json!({})).await,
+            100,
+        )
+        .await;
+    sample
+        .run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured)
+        .await;
+    assert_eq!(
+        sample.tags().await,
+        names(&["1.0", "apple", "mango", Tag::of_cosign(&newest)[0].as_str()])
+    );
 }
 
 #[tokio::test]
@@ -29,7 +51,10 @@ async fn exclusions_and_latest_are_kept() {
     let sample = Sample::mirror(&["1.0", "2.0", "2.0-lts", "3.0", "latest"]).await;
     let config = mirror("keep_last: 0, min_keep: 0, exclude_tags: ['1.0', '/.*-lts/']");
     assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::Excluded));
-    assert_eq!(sample.reason(&config, "2.0-lts").await, Some(Kept::Excluded));
+    assert_eq!(
+        sample.reason(&config, "2.0-lts").await,
+        Some(Kept::Excluded)
+    );
     assert_eq!(sample.reason(&config, "latest").await, Some(Kept::Latest));
     assert_eq!(sample.reason(&config, "2.0").await, None);
     // A pattern matches whole tags.
@@ -51,8 +76,16 @@ async fn never_fewer_than_min_keep_are_left() {
 
 /// Two entries of one mirror, each with rules of its own.
 fn two_rules(one: &str, other: &str) -> Config {
-    let entry = |tag, rules| format!("{{ source: up.example/a, target: r.example/m/a, tag: '{tag}', retention: {{ {rules} }} }}");
-    config(&format!("sync: {{ entries: [{}, {}] }}\nretention: {{}}", entry("8", one), entry("9", other)))
+    let entry = |tag, rules| {
+        format!(
+            "{{ source: up.example/a, target: r.example/m/a, tag: '{tag}', retention: {{ {rules} }} }}"
+        )
+    };
+    config(&format!(
+        "sync: {{ entries: [{}, {}] }}\nretention: {{}}",
+        entry("8", one),
+        entry("9", other)
+    ))
 }
 
 #[tokio::test]
@@ -62,33 +95,60 @@ async fn latest_takes_no_place_among_the_newest() {
     assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::KeepLast));
     assert_eq!(sample.reason(&config, "abc").await, None);
     sample.tag("latest", &sample.old("latest").await, 10).await;
-    assert_eq!(sample.reason(&mirror("keep_last: 2, min_keep: 0"), "abc").await, Some(Kept::KeepLast));
+    assert_eq!(
+        sample
+            .reason(&mirror("keep_last: 2, min_keep: 0"), "abc")
+            .await,
+        Some(Kept::KeepLast)
+    );
 }
 
 #[tokio::test]
 async fn what_is_younger_than_a_day_is_kept() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(23));
-    assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, Some(Kept::Young));
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() + TimeDelta::hours(5));
-    assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, Some(Kept::Young));
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(24));
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(23));
+    assert_eq!(
+        sample.reason(&mirror("keep_last: 1"), "1.0").await,
+        Some(Kept::Young)
+    );
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() + TimeDelta::hours(5));
+    assert_eq!(
+        sample.reason(&mirror("keep_last: 1"), "1.0").await,
+        Some(Kept::Young)
+    );
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(24));
     assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, None);
 }
 
 #[tokio::test]
 async fn rules_are_joined_by_match() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
     let all = mirror("keep_last: 1, max_age_days: 30");
     assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
     assert_eq!(sample.reason(&all, "2.0").await, None);
     // What is as old as that is not older.
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30));
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30));
     assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30) - TimeDelta::seconds(1));
+    sample.store.date_tag(
+        &sample.at,
+        &tag("1.0"),
+        now() - TimeDelta::days(30) - TimeDelta::seconds(1),
+    );
     assert_eq!(sample.reason(&all, "1.0").await, None);
-    sample.store.date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
     let any = mirror("keep_last: 2, max_age_days: 30, match: any");
     assert_eq!(sample.reason(&any, "1.0").await, None);
     assert_eq!(sample.reason(&any, "2.0").await, None);
@@ -103,11 +163,23 @@ async fn an_age_that_is_not_known_or_cannot_be_is_no_age() {
     for name in ["1.0", "2.0", "3.0"] {
         sample.old(name).await;
     }
-    sample.store.date_tag(&sample.at, &tag("1.0"), DateTime::UNIX_EPOCH);
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), DateTime::UNIX_EPOCH);
     let config = mirror("keep_last: 1, max_age_days: 30");
     assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::AgeUnknown));
-    assert_eq!(sample.reason(&mirror("keep_last: 1, max_age_days: 30, match: any"), "1.0").await, None);
-    assert_eq!(sample.reason(&mirror("keep_last: 3, max_age_days: 30, match: any"), "1.0").await, Some(Kept::KeepLast));
+    assert_eq!(
+        sample
+            .reason(&mirror("keep_last: 1, max_age_days: 30, match: any"), "1.0")
+            .await,
+        None
+    );
+    assert_eq!(
+        sample
+            .reason(&mirror("keep_last: 3, max_age_days: 30, match: any"), "1.0")
+            .await,
+        Some(Kept::KeepLast)
+    );
 }
 
 #[tokio::test]
@@ -117,17 +189,26 @@ async fn what_sync_selects_is_kept_and_all_when_that_is_not_known() {
                 { source: up.example/b, target: r.example/m/a, tag: '2.0' }] }\nretention: { keep_last: 1 }";
     let config = config(yaml);
     // There is no upstream.
-    assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::UpstreamUnknown(cause)) if cause.contains("up.example/a")));
-    let up = Sample { store: sample.store.clone(), at: repository("up.example/a") };
+    assert!(
+        matches!(sample.reason(&config, "1.0").await, Some(Kept::UpstreamUnknown(cause)) if cause.contains("up.example/a"))
+    );
+    let up = Sample {
+        store: sample.store.clone(),
+        at: repository("up.example/a"),
+    };
     up.old("1.0").await;
     assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::Selected));
     assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::Selected));
     assert_eq!(sample.reason(&config, "3.0").await, None);
     sample.store.fail_when(|call| {
-        let fails = call.operation == Operation::Tags && call.repository.to_string() == "up.example/a";
+        let fails =
+            call.operation == Operation::Tags && call.repository.to_string() == "up.example/a";
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
-    assert!(matches!(sample.reason(&config, "3.0").await, Some(Kept::UpstreamUnknown(_))));
+    assert!(matches!(
+        sample.reason(&config, "3.0").await,
+        Some(Kept::UpstreamUnknown(_))
+    ));
 }
 
 const BASES: &str = "sync: { entries: [{ source: up.example/alpine, target: r.example/m/alpine, tag: '3.20' }] }
@@ -146,8 +227,18 @@ fn bases(rules: &str) -> Config {
 #[tokio::test]
 async fn what_build_produces_and_stands_on_is_kept() {
     let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
-    let mirror = Sample { store: sample.store.clone(), at: repository("r.example/m/alpine") };
-    for name in ["3.20-core1.0.0", "3.19-core1.0.0", "3.20-core0.9.0", "3.20", "stable", "3.18-core1.0.0"] {
+    let mirror = Sample {
+        store: sample.store.clone(),
+        at: repository("r.example/m/alpine"),
+    };
+    for name in [
+        "3.20-core1.0.0",
+        "3.19-core1.0.0",
+        "3.20-core0.9.0",
+        "3.20",
+        "stable",
+        "3.18-core1.0.0",
+    ] {
         sample.old(name).await;
     }
     for name in ["3.20", "3.19", "3.18", "3.17"] {
@@ -155,17 +246,30 @@ async fn what_build_produces_and_stands_on_is_kept() {
     }
     let config = bases("keep_last: 0, min_keep: 0, require_records: false");
     for name in ["3.20-core1.0.0", "3.19-core1.0.0", "3.20", "stable"] {
-        assert_eq!(sample.reason(&config, name).await, Some(Kept::Built), "{name}");
+        assert_eq!(
+            sample.reason(&config, name).await,
+            Some(Kept::Built),
+            "{name}"
+        );
     }
     assert_eq!(sample.reason(&config, "3.20-core0.9.0").await, None);
-    assert_eq!(mirror.reason(&config, "3.19").await, Some(Kept::UsedByBuild));
+    assert_eq!(
+        mirror.reason(&config, "3.19").await,
+        Some(Kept::UsedByBuild)
+    );
     assert_eq!(mirror.reason(&config, "3.18").await, None);
     // Aliases take no place.
     let config = bases("keep_last: 3, min_keep: 0, require_records: false");
-    assert_eq!(sample.reason(&config, "3.20-core0.9.0").await, Some(Kept::KeepLast));
+    assert_eq!(
+        sample.reason(&config, "3.20-core0.9.0").await,
+        Some(Kept::KeepLast)
+    );
     assert_eq!(sample.reason(&config, "3.18-core1.0.0").await, None);
     let config = bases("keep_last: 4, min_keep: 0, require_records: false");
-    assert_eq!(sample.reason(&config, "3.18-core1.0.0").await, Some(Kept::KeepLast));
+    assert_eq!(
+        sample.reason(&config, "3.18-core1.0.0").await,
+        Some(Kept::KeepLast)
+    );
 }
 
 #[tokio::test]
@@ -177,7 +281,10 @@ async fn everything_is_kept_when_what_build_produces_is_not_known() {
     let open = "sync: { entries: [{ source: up.example/alpine, target: r.example/m/alpine, tag_regex: '.*' }] }
 build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, mirror_image: r.example/m/alpine }] }
 retention: { keep_last: 0, min_keep: 0, require_records: false }";
-    assert!(matches!(sample.reason(&config(open), "3.18-core1.0.0").await, Some(Kept::BuildUnknown(_))));
+    assert!(matches!(
+        sample.reason(&config(open), "3.18-core1.0.0").await,
+        Some(Kept::BuildUnknown(_))
+    ));
 }
 
 #[tokio::test]
@@ -197,21 +304,42 @@ async fn the_age_of_a_base_is_in_its_labels() {
     }
     let all = bases("keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false");
     assert_eq!(sample.reason(&all, "3.10-core1.0.0").await, None);
-    assert_eq!(sample.reason(&all, "3.11-core1.0.0").await, Some(Kept::NotOldEnough));
-    assert_eq!(sample.reason(&all, "3.12-core1.0.0").await, Some(Kept::AgeUnknown));
-    assert_eq!(sample.reason(&all, "3.13-core1.0.0").await, Some(Kept::AgeUnknown));
-    assert_eq!(sample.reason(&all, "3.14-core1.0.0").await, Some(Kept::Young));
+    assert_eq!(
+        sample.reason(&all, "3.11-core1.0.0").await,
+        Some(Kept::NotOldEnough)
+    );
+    assert_eq!(
+        sample.reason(&all, "3.12-core1.0.0").await,
+        Some(Kept::AgeUnknown)
+    );
+    assert_eq!(
+        sample.reason(&all, "3.13-core1.0.0").await,
+        Some(Kept::AgeUnknown)
+    );
+    assert_eq!(
+        sample.reason(&all, "3.14-core1.0.0").await,
+        Some(Kept::Young)
+    );
 }
 
 #[tokio::test]
 async fn a_word_that_a_record_keeps_takes_its_place_by_its_age() {
     let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
     for (name, month) in [("apple", 1), ("mango", 2), ("zebra", 3)] {
-        let labels = json!({ "org.opencontainers.image.created": format!("2025-0{month}-01T00:00:00Z") });
-        sample.tag(name, &sample.image(name, labels).await, 365).await;
+        let labels =
+            json!({ "org.opencontainers.image.created": format!("2025-0{month}-01T00:00:00Z") });
+        sample
+            .tag(name, &sample.image(name, labels).await, 365)
+            .await;
     }
-    let named = record("r.example/apps/a:1", Some("r.example/bases/alpine:zebra"), None);
-    let plan = sample.plan(&bases("keep_last: 2, min_keep: 0"), records(vec![named])).await;
+    let named = record(
+        "r.example/apps/a:1",
+        Some("r.example/bases/alpine:zebra"),
+        None,
+    );
+    let plan = sample
+        .plan(&bases("keep_last: 2, min_keep: 0"), records(vec![named]))
+        .await;
     assert_eq!(reason(&plan, &sample.at, "mango"), Some(Kept::KeepLast));
     assert_eq!(reason(&plan, &sample.at, "apple"), None);
 }
@@ -219,22 +347,47 @@ async fn a_word_that_a_record_keeps_takes_its_place_by_its_age() {
 #[tokio::test]
 async fn ages_are_asked_for_where_they_matter_and_once_for_the_same_content() {
     let sample = Sample::new("r.example/bases/alpine", Deletions::ALL);
-    let image = sample.image("shared", json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" })).await;
+    let image = sample
+        .image(
+            "shared",
+            json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" }),
+        )
+        .await;
     for version in 0..10 {
         let other = sample.image(&format!("other {version}"), json!({})).await;
         let name = format!("3.{version}-core1.0.0");
-        sample.tag(&name, &sample.index(&[&image, &other]).await, 365).await;
+        sample
+            .tag(&name, &sample.index(&[&image, &other]).await, 365)
+            .await;
     }
     let notes = Notes::default();
     let progress = crate::progress::silent();
-    let observer = Observer { store: &*sample.store, memory: &notes, progress: &*progress, now: now() };
+    let observer = Observer {
+        store: &*sample.store,
+        memory: &notes,
+        progress: &*progress,
+        now: now(),
+    };
     let config = bases("keep_last: 5, max_age_days: 30, require_records: false");
-    // The index of each tag, then the image and the configuration that they share; the second run remembers these.
+    // The index of each tag, then the image and the configuration that they share; the second run
+    // remembers these.
     for expected in [(11, 1), (10, 0)] {
         sample.store.clear_calls();
-        let world = observe(&config, &Scope::default(), RecordsSeen::NotConfigured, observer).await;
+        let world = observe(
+            &config,
+            &Scope::default(),
+            RecordsSeen::NotConfigured,
+            observer,
+        )
+        .await;
         assert_eq!(plan(&world, &policy()).condemned().count(), 5);
-        assert_eq!((sample.store.count(Operation::Manifest), sample.store.count(Operation::Blob)), expected);
+        assert_eq!(
+            (
+                sample.store.count(Operation::Manifest),
+                sample.store.count(Operation::Blob)
+            ),
+            expected
+        );
     }
 }
 
@@ -246,14 +399,44 @@ async fn what_a_record_names_is_kept_wherever_it_is() {
     sample.tag("3.0", &index, 365).await;
     let config = mirror("keep_last: 1, min_keep: 0");
     let by_tag = record("r.example/apps/one:1", Some("r.example/m/a:1.0"), None);
-    let by_digest = record("r.example/apps/two:1", Some("elsewhere.example/x:1"), Some(&child));
+    let by_digest = record(
+        "r.example/apps/two:1",
+        Some("elsewhere.example/x:1"),
+        Some(&child),
+    );
     let own = record("r.example/m/a:2.0", None, None);
-    let copied = record(&format!("elsewhere.example/y:1@{}", sample.old("4.0").await), None, None);
-    let plan = sample.plan(&config, records(vec![by_tag.clone(), by_digest.clone(), own.clone(), copied.clone()])).await;
-    assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::Recorded(copied.image)));
-    assert_eq!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(by_tag.image)));
-    assert_eq!(reason(&plan, &sample.at, "3.0"), Some(Kept::BaseOf(by_digest.image)));
-    assert_eq!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(own.image)));
+    let copied = record(
+        &format!("elsewhere.example/y:1@{}", sample.old("4.0").await),
+        None,
+        None,
+    );
+    let plan = sample
+        .plan(
+            &config,
+            records(vec![
+                by_tag.clone(),
+                by_digest.clone(),
+                own.clone(),
+                copied.clone(),
+            ]),
+        )
+        .await;
+    assert_eq!(
+        reason(&plan, &sample.at, "4.0"),
+        Some(Kept::Recorded(copied.image))
+    );
+    assert_eq!(
+        reason(&plan, &sample.at, "1.0"),
+        Some(Kept::BaseOf(by_tag.image))
+    );
+    assert_eq!(
+        reason(&plan, &sample.at, "3.0"),
+        Some(Kept::BaseOf(by_digest.image))
+    );
+    assert_eq!(
+        reason(&plan, &sample.at, "2.0"),
+        Some(Kept::Recorded(own.image))
+    );
     assert_eq!(reason(&plan, &sample.at, "5.0"), None);
 }
 
@@ -263,11 +446,22 @@ async fn a_layout_that_a_record_names_relative_to_the_configuration_is_that_of_t
     for name in ["1.0", "2.0", "3.0", "4.0"] {
         sample.old(name).await;
     }
-    let config = config("sync: { entries: [{ source: up.example/a, target: 'ocidir://m/a', tag: '9' }] }\nretention: { keep_last: 1 }");
-    let (base, own) = (record("r.example/apps/one:1", Some("ocidir://m/a:1.0"), None), record("ocidir://m/a:2.0", None, None));
+    let config = config(
+        "sync: { entries: [{ source: up.example/a, target: 'ocidir://m/a', tag: '9' }] }\nretention: { keep_last: 1 }",
+    );
+    let (base, own) = (
+        record("r.example/apps/one:1", Some("ocidir://m/a:1.0"), None),
+        record("ocidir://m/a:2.0", None, None),
+    );
     let plan = sample.plan(&config, records(vec![base, own])).await;
-    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
-    assert!(matches!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(_))));
+    assert!(matches!(
+        reason(&plan, &sample.at, "1.0"),
+        Some(Kept::BaseOf(_))
+    ));
+    assert!(matches!(
+        reason(&plan, &sample.at, "2.0"),
+        Some(Kept::Recorded(_))
+    ));
     assert_eq!(reason(&plan, &sample.at, "3.0"), None);
 }
 
@@ -288,13 +482,25 @@ retention: { keep_last: 1 }
 ",
     );
     let targets = targets(&config);
-    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1, 2], vec![3, 4], vec![5]]);
+    assert_eq!(
+        targets
+            .iter()
+            .map(|target| target.entries.clone())
+            .collect::<Vec<_>>(),
+        [vec![0, 1, 2], vec![3, 4], vec![5]]
+    );
     let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0", "5.0", "6.0"]).await;
     let base = record("r.example/apps/one:1", Some("r.example:443/m/a:1.0"), None);
     let own = record("cache.example/m/a:2.0", None, None);
     let plan = sample.plan(&config, records(vec![base, own])).await;
-    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
-    assert!(matches!(reason(&plan, &sample.at, "2.0"), Some(Kept::Recorded(_))));
+    assert!(matches!(
+        reason(&plan, &sample.at, "1.0"),
+        Some(Kept::BaseOf(_))
+    ));
+    assert!(matches!(
+        reason(&plan, &sample.at, "2.0"),
+        Some(Kept::Recorded(_))
+    ));
     assert_eq!(reason(&plan, &sample.at, "3.0"), None);
     // It goes by the rules of each name.
     assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::KeepLast));
@@ -305,16 +511,38 @@ async fn hosts_whose_traffic_goes_below_one_path_are_one_place() {
     let entry = |host: &str| format!("{{ source: up.example/a, target: {host}/m/a, tag: '9' }}");
     let hosts = "hosts: { one.example: { endpoint: 'https://r.example/below/it' }, two.example: { endpoint: 'https://r.example:443/below/it/' }, \
                  three.example: { endpoint: 'https://r.example/below' } }";
-    let entries = ["two.example", "one.example", "three.example", "r.example"].map(entry).join(", ");
-    let config = config(&format!("{hosts}\nsync: {{ entries: [{entries}] }}\nretention: {{ keep_last: 1 }}"));
+    let entries = ["two.example", "one.example", "three.example", "r.example"]
+        .map(entry)
+        .join(", ");
+    let config = config(&format!(
+        "{hosts}\nsync: {{ entries: [{entries}] }}\nretention: {{ keep_last: 1 }}"
+    ));
     let targets = targets(&config);
-    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1], vec![2], vec![3]]);
+    assert_eq!(
+        targets
+            .iter()
+            .map(|target| target.entries.clone())
+            .collect::<Vec<_>>(),
+        [vec![0, 1], vec![2], vec![3]]
+    );
     let sample = Sample::new("two.example/m/a", Deletions::ALL);
     for name in ["1.0", "2.0", "3.0"] {
         sample.old(name).await;
     }
-    let plan = sample.plan(&config, records(vec![record("r.example/apps/one:1", Some("one.example/m/a:1.0"), None)])).await;
-    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    let plan = sample
+        .plan(
+            &config,
+            records(vec![record(
+                "r.example/apps/one:1",
+                Some("one.example/m/a:1.0"),
+                None,
+            )]),
+        )
+        .await;
+    assert!(matches!(
+        reason(&plan, &sample.at, "1.0"),
+        Some(Kept::BaseOf(_))
+    ));
     assert_eq!(reason(&plan, &sample.at, "2.0"), None);
 }
 
@@ -326,16 +554,43 @@ async fn a_layout_that_links_lead_to_is_one_place() {
     std::fs::create_dir(root.join("m")).expect("a directory");
     std::os::unix::fs::symlink("m", root.join("alias")).expect("a link");
     let layout = |name: &str| format!("ocidir://{}/{name}/x", root.display());
-    let entry = |name: &str| format!("    - {{ source: up.example/a, target: '{}', tag: '9' }}\n", layout(name));
-    let config = config(&format!("sync:\n  entries:\n{}{}retention: {{ keep_last: 1 }}\n", entry("alias"), entry("m")));
+    let entry = |name: &str| {
+        format!(
+            "    - {{ source: up.example/a, target: '{}', tag: '9' }}\n",
+            layout(name)
+        )
+    };
+    let config = config(&format!(
+        "sync:\n  entries:\n{}{}retention: {{ keep_last: 1 }}\n",
+        entry("alias"),
+        entry("m")
+    ));
     let targets = targets(&config);
-    assert_eq!(targets.iter().map(|target| target.entries.clone()).collect::<Vec<_>>(), [vec![0, 1]]);
+    assert_eq!(
+        targets
+            .iter()
+            .map(|target| target.entries.clone())
+            .collect::<Vec<_>>(),
+        [vec![0, 1]]
+    );
     let sample = Sample::new(&layout("alias"), Deletions::ALL);
     for name in ["1.0", "2.0", "3.0"] {
         sample.old(name).await;
     }
-    let plan = sample.plan(&config, records(vec![record("r.example/apps/one:1", Some(&format!("{}:1.0", layout("m"))), None)])).await;
-    assert!(matches!(reason(&plan, &sample.at, "1.0"), Some(Kept::BaseOf(_))));
+    let plan = sample
+        .plan(
+            &config,
+            records(vec![record(
+                "r.example/apps/one:1",
+                Some(&format!("{}:1.0", layout("m"))),
+                None,
+            )]),
+        )
+        .await;
+    assert!(matches!(
+        reason(&plan, &sample.at, "1.0"),
+        Some(Kept::BaseOf(_))
+    ));
     assert_eq!(reason(&plan, &sample.at, "2.0"), None);
 }
 
@@ -350,12 +605,26 @@ async fn what_cannot_be_read_is_kept() {
     let config = mirror("keep_last: 1");
     let going = sample.old("2.0").await;
     let signature = Tag::of_cosign(&going)[0].to_string();
-    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
-    assert!(matches!(sample.reason(&config, "1.0").await, Some(Kept::Unreadable(_))));
-    assert_eq!(sample.reason(&config, &signature).await, Some(Kept::SubjectUnknown));
+    sample
+        .tag(&signature, &sample.image("signature", json!({})).await, 365)
+        .await;
+    assert!(matches!(
+        sample.reason(&config, "1.0").await,
+        Some(Kept::Unreadable(_))
+    ));
+    assert_eq!(
+        sample.reason(&config, &signature).await,
+        Some(Kept::SubjectUnknown)
+    );
     assert_eq!(sample.reason(&config, "2.0").await, None);
     // Its image stays: what cannot be read may lead to it.
-    let image = sample.store.resolve(&sample.at, &tag("2.0").into()).await.expect("to look").expect("an image").digest;
+    let image = sample
+        .store
+        .resolve(&sample.at, &tag("2.0").into())
+        .await
+        .expect("to look")
+        .expect("an image")
+        .digest;
     sample.run(&config, RecordsSeen::NotConfigured).await;
     assert!(!sample.tags().await.contains("2.0") && sample.has(&image).await);
     // By digest, what cannot be read might go along.
@@ -364,7 +633,10 @@ async fn what_cannot_be_read_is_kept() {
         strict.old(name).await;
     }
     strict.store.fail_when(fault);
-    assert_eq!(strict.reason(&config, "2.0").await, Some(Kept::NeighbourUnreadable));
+    assert_eq!(
+        strict.reason(&config, "2.0").await,
+        Some(Kept::NeighbourUnreadable)
+    );
 }
 
 #[tokio::test]
@@ -380,21 +652,52 @@ async fn tags_that_name_nothing_take_no_place_and_stop_nothing() {
         }
         let config = mirror("keep_last: 3");
         assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::Absent));
-        assert_eq!(sample.reason(&config, "1.1").await, Some(Kept::KeepLast), "{deletions:?}");
+        assert_eq!(
+            sample.reason(&config, "1.1").await,
+            Some(Kept::KeepLast),
+            "{deletions:?}"
+        );
         assert_eq!(sample.reason(&config, "1.0").await, None, "{deletions:?}");
         // One of four goes, and not one of seven.
-        let plan = plan(&sample.world(&config, RecordsSeen::NotConfigured).await, &Policy { max_delete_percent: Some(24), ..policy() });
-        assert_eq!(reason(&plan, &sample.at, "1.0"), Some(Kept::TooMany), "{deletions:?}");
+        let plan = plan(
+            &sample.world(&config, RecordsSeen::NotConfigured).await,
+            &Policy {
+                max_delete_percent: Some(24),
+                ..policy()
+            },
+        );
+        assert_eq!(
+            reason(&plan, &sample.at, "1.0"),
+            Some(Kept::TooMany),
+            "{deletions:?}"
+        );
         let report = sample.run(&config, RecordsSeen::NotConfigured).await;
-        assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 1), "{report:?}");
+        assert_eq!(
+            (report.exit(), report.totals.deleted),
+            (Exit::Done, 1),
+            "{report:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn replaced_images_take_no_place_and_go_by_their_day_or_with_their_tag() {
     // They are of January 31st, so that their age counts from February: 28 days.
-    let pins = ["3.0-replaced.20260131", "3.0-replaced.20260131.2", "0.9-replaced.20260131"];
-    let sample = Sample::mirror(&["3.0", "2.1", "2.0", pins[0], pins[1], pins[2], "3.0-replaced.20260227"]).await;
+    let pins = [
+        "3.0-replaced.20260131",
+        "3.0-replaced.20260131.2",
+        "0.9-replaced.20260131",
+    ];
+    let sample = Sample::mirror(&[
+        "3.0",
+        "2.1",
+        "2.0",
+        pins[0],
+        pins[1],
+        pins[2],
+        "3.0-replaced.20260227",
+    ])
+    .await;
     let reasons = async |rules: &str, name: &str| sample.reason(&mirror(rules), name).await;
     for (rules, name, expected) in [
         ("keep_last: 2", "2.1", Some(Kept::KeepLast)),
@@ -404,19 +707,38 @@ async fn replaced_images_take_no_place_and_go_by_their_day_or_with_their_tag() {
         ("keep_last: 2", pins[1], Some(Kept::ReplacedBy(tag("3.0")))),
         // Its tag is gone.
         ("keep_last: 2", pins[2], None),
-        ("keep_last: 2, max_age_days: 28", pins[0], Some(Kept::NotOldEnough)),
-        ("keep_last: 2, max_age_days: 28, match: any", pins[2], Some(Kept::NotOldEnough)),
+        (
+            "keep_last: 2, max_age_days: 28",
+            pins[0],
+            Some(Kept::NotOldEnough),
+        ),
+        (
+            "keep_last: 2, max_age_days: 28, match: any",
+            pins[2],
+            Some(Kept::NotOldEnough),
+        ),
         ("keep_last: 2, max_age_days: 27", pins[0], None),
         ("keep_last: 2, max_age_days: 27", pins[1], None),
-        ("keep_last: 2, max_age_days: 0", "3.0-replaced.20260227", None),
+        (
+            "keep_last: 2, max_age_days: 0",
+            "3.0-replaced.20260227",
+            None,
+        ),
     ] {
         assert_eq!(reasons(rules, name).await, expected, "{rules}: {name}");
     }
     let young = Sample::mirror(&["3.0", "0.9-replaced.20260228"]).await;
-    assert_eq!(young.reason(&mirror("keep_last: 1"), "0.9-replaced.20260228").await, Some(Kept::Young));
+    assert_eq!(
+        young
+            .reason(&mirror("keep_last: 1"), "0.9-replaced.20260228")
+            .await,
+        Some(Kept::Young)
+    );
     // It goes with its tag.
     let sample = Sample::mirror(&["3.0", "2.0", "2.0-replaced.20260131"]).await;
-    sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+    sample
+        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
     assert_eq!(sample.tags().await, names(&["3.0"]));
 }
 
@@ -434,7 +756,10 @@ async fn what_nested_indexes_lead_to_stays() {
         let expected = (deletions == DIGEST_ONLY).then_some(Kept::PartOfKept);
         assert_eq!(reason(&plan, &sample.at, "0.8"), expected, "{deletions:?}");
         sample.run(&config, RecordsSeen::NotConfigured).await;
-        assert!(sample.has(&unnamed).await && sample.has(&inner).await, "{deletions:?}");
+        assert!(
+            sample.has(&unnamed).await && sample.has(&inner).await,
+            "{deletions:?}"
+        );
         // What is nested deeper than anything is read cannot be told.
         let deep = sample.old("0.9").await;
         let mut nested = deep.clone();
@@ -443,9 +768,15 @@ async fn what_nested_indexes_lead_to_stays() {
         }
         sample.tag("4.0", &nested, 365).await;
         let reason = sample.reason(&config, "4.0").await;
-        assert!(matches!(&reason, Some(Kept::Unreadable(cause)) if cause.contains("nested deeper")), "{reason:?}");
+        assert!(
+            matches!(&reason, Some(Kept::Unreadable(cause)) if cause.contains("nested deeper")),
+            "{reason:?}"
+        );
         sample.run(&config, RecordsSeen::NotConfigured).await;
-        assert!(sample.has(&deep).await && sample.has(&unnamed).await, "{deletions:?}");
+        assert!(
+            sample.has(&deep).await && sample.has(&unnamed).await,
+            "{deletions:?}"
+        );
     }
 }
 
@@ -464,7 +795,11 @@ async fn tags_that_share_a_digest_with_a_kept_one_go_only_where_tags_can_be_dele
         sample.old("0.9").await;
         let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
         assert_eq!(reason(&plan, &sample.at, "1.0"), expected, "{deletions:?}");
-        let ways: BTreeSet<How> = plan.repositories[0].groups.iter().map(|group| group.how).collect();
+        let ways: BTreeSet<How> = plan.repositories[0]
+            .groups
+            .iter()
+            .map(|group| group.how)
+            .collect();
         let expected_ways = match deletions {
             Deletions::ALL => BTreeSet::from([How::Tags, How::TagsThenManifest]),
             TAGS_ONLY => BTreeSet::from([How::Tags]),
@@ -473,22 +808,39 @@ async fn tags_that_share_a_digest_with_a_kept_one_go_only_where_tags_can_be_dele
         };
         assert_eq!(ways, expected_ways, "{deletions:?}");
         sample.run(&config, RecordsSeen::NotConfigured).await;
-        assert!(sample.has(&digest).await && sample.tags().await.contains("2.0"), "{deletions:?}");
-        assert_eq!(sample.tags().await.contains("1.0"), expected.is_some(), "{deletions:?}");
+        assert!(
+            sample.has(&digest).await && sample.tags().await.contains("2.0"),
+            "{deletions:?}"
+        );
+        assert_eq!(
+            sample.tags().await.contains("1.0"),
+            expected.is_some(),
+            "{deletions:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_tag_of_a_part_of_a_kept_index_goes_only_where_tags_can_be_deleted() {
-    for (deletions, expected) in [(Deletions::ALL, None), (DIGEST_ONLY, Some(Kept::PartOfKept))] {
+    for (deletions, expected) in [
+        (Deletions::ALL, None),
+        (DIGEST_ONLY, Some(Kept::PartOfKept)),
+    ] {
         let sample = Sample::new("r.example/m/a", deletions);
         let child = sample.old("1.0-amd64").await;
         let index = sample.index(&[&child]).await;
         sample.tag("2.0", &index, 365).await;
         let config = mirror("keep_last: 1");
-        assert_eq!(sample.reason(&config, "1.0-amd64").await, expected, "{deletions:?}");
+        assert_eq!(
+            sample.reason(&config, "1.0-amd64").await,
+            expected,
+            "{deletions:?}"
+        );
         sample.run(&config, RecordsSeen::NotConfigured).await;
-        assert!(sample.has(&child).await && sample.has(&index).await, "{deletions:?}");
+        assert!(
+            sample.has(&child).await && sample.has(&index).await,
+            "{deletions:?}"
+        );
     }
 }
 
@@ -497,27 +849,67 @@ async fn attachments_live_and_die_with_their_image() {
     for deletions in [Deletions::ALL, DIGEST_ONLY] {
         let sample = Sample::new("r.example/m/a", deletions);
         let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
-        let (sbom, signature) = (sample.image("sbom", json!({})).await, sample.image("signature of sbom", json!({})).await);
+        let (sbom, signature) = (
+            sample.image("sbom", json!({})).await,
+            sample.image("signature of sbom", json!({})).await,
+        );
         let listed = sample.index(&[&sbom]).await;
         for subject in [&old, &new] {
-            let kept = sample.image(&format!("signature of {subject}"), json!({})).await;
-            sample.tag(Tag::of_cosign(subject)[0].as_str(), &kept, 365).await;
-            let countersignature = sample.image(&format!("signature of {kept}"), json!({})).await;
-            sample.tag(Tag::of_cosign(&kept)[0].as_str(), &countersignature, 365).await;
+            let kept = sample
+                .image(&format!("signature of {subject}"), json!({}))
+                .await;
+            sample
+                .tag(Tag::of_cosign(subject)[0].as_str(), &kept, 365)
+                .await;
+            let countersignature = sample
+                .image(&format!("signature of {kept}"), json!({}))
+                .await;
+            sample
+                .tag(Tag::of_cosign(&kept)[0].as_str(), &countersignature, 365)
+                .await;
         }
-        let kept = sample.image(&format!("signature of {new}"), json!({})).await;
-        sample.tag(Tag::of_referrers(&old).as_str(), &listed, 365).await;
+        let kept = sample
+            .image(&format!("signature of {new}"), json!({}))
+            .await;
+        sample
+            .tag(Tag::of_referrers(&old).as_str(), &listed, 365)
+            .await;
         // What is attached to an attachment.
-        sample.tag(Tag::of_cosign(&sbom)[0].as_str(), &signature, 365).await;
+        sample
+            .tag(Tag::of_cosign(&sbom)[0].as_str(), &signature, 365)
+            .await;
         // Of an image that is gone, and of one that is there without a tag.
-        let (gone, untagged) = (Digest::sha256(b"gone"), sample.image("untagged", json!({})).await);
+        let (gone, untagged) = (
+            Digest::sha256(b"gone"),
+            sample.image("untagged", json!({})).await,
+        );
         for (subject, content) in [(&gone, "a"), (&untagged, "b")] {
-            sample.tag(Tag::of_cosign(subject)[1].as_str(), &sample.image(content, json!({})).await, 365).await;
+            sample
+                .tag(
+                    Tag::of_cosign(subject)[1].as_str(),
+                    &sample.image(content, json!({})).await,
+                    365,
+                )
+                .await;
         }
-        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-        let left = [Tag::of_cosign(&new)[0].clone(), Tag::of_cosign(&kept)[0].clone(), Tag::of_cosign(&untagged)[1].clone(), tag("2.0")];
-        assert_eq!(sample.tags().await, left.iter().map(Tag::to_string).collect(), "{deletions:?} {report:?}");
-        assert!(!sample.has(&sbom).await && !sample.has(&signature).await && !sample.has(&old).await, "{deletions:?}");
+        let report = sample
+            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
+        let left = [
+            Tag::of_cosign(&new)[0].clone(),
+            Tag::of_cosign(&kept)[0].clone(),
+            Tag::of_cosign(&untagged)[1].clone(),
+            tag("2.0"),
+        ];
+        assert_eq!(
+            sample.tags().await,
+            left.iter().map(Tag::to_string).collect(),
+            "{deletions:?} {report:?}"
+        );
+        assert!(
+            !sample.has(&sbom).await && !sample.has(&signature).await && !sample.has(&old).await,
+            "{deletions:?}"
+        );
     }
 }
 
@@ -525,33 +917,73 @@ async fn attachments_live_and_die_with_their_image() {
 async fn no_more_than_the_allowed_share_is_deleted() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
     // Attachments are no part of the share.
-    let newest = sample.store.resolve(&sample.at, &tag("4.0").into()).await.expect("to look").expect("an image").digest;
+    let newest = sample
+        .store
+        .resolve(&sample.at, &tag("4.0").into())
+        .await
+        .expect("to look")
+        .expect("an image")
+        .digest;
     for attachment in Tag::of_cosign(&newest) {
-        sample.tag(attachment.as_str(), &sample.image(attachment.as_str(), json!({})).await, 365).await;
+        sample
+            .tag(
+                attachment.as_str(),
+                &sample.image(attachment.as_str(), json!({})).await,
+                365,
+            )
+            .await;
     }
-    let by = |max_delete_percent| Policy { max_delete_percent, ..policy() };
+    let by = |max_delete_percent| Policy {
+        max_delete_percent,
+        ..policy()
+    };
     let config = mirror("keep_last: 1");
-    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(None)).await;
+    let report = sample
+        .run_by(&config, RecordsSeen::NotConfigured, &by(None))
+        .await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
     assert!(report.kept.iter().any(|kept| kept.reason == Kept::TooMany));
-    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(Some(74))).await;
+    let report = sample
+        .run_by(&config, RecordsSeen::NotConfigured, &by(Some(74)))
+        .await;
     assert_eq!(report.totals.deleted, 0);
-    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(Some(75))).await;
+    let report = sample
+        .run_by(&config, RecordsSeen::NotConfigured, &by(Some(75)))
+        .await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 3));
     // Of several rules the smallest share holds.
     let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
-    let config = two_rules("keep_last: 1, max_delete_percent: 74", "keep_last: 1, max_delete_percent: 100");
-    let report = sample.run_by(&config, RecordsSeen::NotConfigured, &by(None)).await;
+    let config = two_rules(
+        "keep_last: 1, max_delete_percent: 74",
+        "keep_last: 1, max_delete_percent: 100",
+    );
+    let report = sample
+        .run_by(&config, RecordsSeen::NotConfigured, &by(None))
+        .await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
 }
 
 #[tokio::test]
 async fn nothing_goes_where_it_cannot_be_told_how() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
-    sample.store.fail_when(|call| (call.operation == Operation::Deletions).then_some(Fault::Error(PlaceErrorKind::ServerError)));
-    let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
-    assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{report:?}");
-    assert!(report.kept.iter().any(|kept| matches!(kept.reason, Kept::RepositoryFailed(_))));
+    sample.store.fail_when(|call| {
+        (call.operation == Operation::Deletions)
+            .then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
+    let report = sample
+        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .await;
+    assert_eq!(
+        (report.exit(), report.totals.deleted),
+        (Exit::Failed, 0),
+        "{report:?}"
+    );
+    assert!(
+        report
+            .kept
+            .iter()
+            .any(|kept| matches!(kept.reason, Kept::RepositoryFailed(_)))
+    );
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
 }
 
@@ -572,37 +1004,98 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
         sample.old(name).await;
     }
     let config = bases("keep_last: 0, min_keep: 0");
-    let on_base = record("r.example/apps/a:1", Some("r.example/bases/alpine:3.10-core1.0.0"), None);
+    let on_base = record(
+        "r.example/apps/a:1",
+        Some("r.example/bases/alpine:3.10-core1.0.0"),
+        None,
+    );
     let baseless = record("r.example/apps/a:1", None, None);
     let unreadable = Reading {
         records: vec![on_base.clone()],
-        unreadable: vec![Unreadable { file: "f".to_owned(), problem: "it is no record".to_owned() }],
+        unreadable: vec![Unreadable {
+            file: "f".to_owned(),
+            problem: "it is no record".to_owned(),
+        }],
     };
     for (seen, cause) in [
-        (RecordsSeen::Failed(Trouble::new("the host is down")), "the host is down"),
+        (
+            RecordsSeen::Failed(Trouble::new("the host is down")),
+            "the host is down",
+        ),
         (RecordsSeen::Read(unreadable), "it is no record"),
         (RecordsSeen::NotConfigured, "no record of any application"),
         (records(Vec::new()), "no record of any application"),
         (records(vec![baseless]), "no record names a base"),
     ] {
         let report = sample.run(&config, seen.clone()).await;
-        assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0), "{cause}");
-        assert!(report.guard.as_ref().is_some_and(|guard| guard.cause.contains(cause)), "{report:?}");
+        assert_eq!(
+            (report.exit(), report.totals.deleted),
+            (Exit::Failed, 0),
+            "{cause}"
+        );
+        assert!(
+            report
+                .guard
+                .as_ref()
+                .is_some_and(|guard| guard.cause.contains(cause)),
+            "{report:?}"
+        );
         assert!(report.kept.iter().any(|kept| kept.reason == Kept::Guarded));
         // By force, but not against what is known.
-        let forced = plan(&sample.world(&config, seen.clone()).await, &Policy { is_forced: true, ..policy() });
+        let forced = plan(
+            &sample.world(&config, seen.clone()).await,
+            &Policy {
+                is_forced: true,
+                ..policy()
+            },
+        );
         let knows = seen.records().iter().any(|record| record.base.is_some());
-        assert_eq!(reason(&forced, &sample.at, "3.10-core1.0.0").is_some(), knows, "{cause}");
-        assert_eq!(reason(&forced, &sample.at, "3.11-core1.0.0"), None, "{cause}");
+        assert_eq!(
+            reason(&forced, &sample.at, "3.10-core1.0.0").is_some(),
+            knows,
+            "{cause}"
+        );
+        assert_eq!(
+            reason(&forced, &sample.at, "3.11-core1.0.0"),
+            None,
+            "{cause}"
+        );
     }
-    assert_eq!(sample.plan(&bases("keep_last: 0, require_records: false"), records(Vec::new())).await.guard, None);
-    assert_eq!(sample.plan(&config, records(vec![on_base])).await.guard, None);
+    assert_eq!(
+        sample
+            .plan(
+                &bases("keep_last: 0, require_records: false"),
+                records(Vec::new())
+            )
+            .await
+            .guard,
+        None
+    );
+    assert_eq!(
+        sample.plan(&config, records(vec![on_base])).await.guard,
+        None
+    );
     // The registry was renamed: records name its bases by the former name, or by what they were.
-    let by_name = |digest: Option<&Digest>| record("old.example/apps/a:1", Some("old.example/bases/alpine:3.10-core1.0.0"), digest);
-    let guard = sample.plan(&config, records(vec![by_name(None)])).await.guard.expect("nothing is known of these bases");
-    assert!(guard.cause.contains("was the registry renamed"), "{guard:?}");
+    let by_name = |digest: Option<&Digest>| {
+        record(
+            "old.example/apps/a:1",
+            Some("old.example/bases/alpine:3.10-core1.0.0"),
+            digest,
+        )
+    };
+    let guard = sample
+        .plan(&config, records(vec![by_name(None)]))
+        .await
+        .guard
+        .expect("nothing is known of these bases");
+    assert!(
+        guard.cause.contains("was the registry renamed"),
+        "{guard:?}"
+    );
     let digest = sample.old("3.12-core1.0.0").await;
-    let named_by_digest = sample.plan(&config, records(vec![by_name(Some(&digest))])).await;
+    let named_by_digest = sample
+        .plan(&config, records(vec![by_name(Some(&digest))]))
+        .await;
     assert_eq!(named_by_digest.guard, None);
     assert_eq!(reason(&named_by_digest, &sample.at, "3.11-core1.0.0"), None);
     assert!(reason(&named_by_digest, &sample.at, "3.12-core1.0.0").is_some());
@@ -621,7 +1114,9 @@ async fn what_a_record_names_and_cannot_be_read_may_lead_to_anything() {
             fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
         });
         let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&pinned));
-        sample.run(&mirror("keep_last: 1"), records(vec![named])).await;
+        sample
+            .run(&mirror("keep_last: 1"), records(vec![named]))
+            .await;
         assert!(sample.has(&child).await, "{deletions:?}");
     }
 }
@@ -635,7 +1130,9 @@ async fn that_the_age_of_what_goes_is_not_told_is_said_once() {
         sample.store.move_tag(&sample.at, &tag(name), &digest);
     }
     for (sample, told) in [(sample, 1), (dated, 0)] {
-        let report = sample.run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured).await;
+        let report = sample
+            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .await;
         let said = "r.example/m/a: the ages of 2 of the tags that go are not told, so none of them is kept for being younger than 24 hours";
         assert_eq!(report.notes, vec![said; told]);
     }
@@ -646,13 +1143,18 @@ async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     let untagged = sample.image("untagged", json!({})).await;
     let signature = Tag::of_cosign(&untagged)[0].to_string();
-    sample.tag(&signature, &sample.image("signature", json!({})).await, 365).await;
+    sample
+        .tag(&signature, &sample.image("signature", json!({})).await, 365)
+        .await;
     let failing = untagged.to_string();
     sample.store.fail_when(move |call| {
         let fails = call.operation == Operation::Resolve && call.subject == failing;
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
-    assert_eq!(sample.reason(&mirror("keep_last: 1"), &signature).await, Some(Kept::SubjectUnknown));
+    assert_eq!(
+        sample.reason(&mirror("keep_last: 1"), &signature).await,
+        Some(Kept::SubjectUnknown)
+    );
 }
 
 #[tokio::test]
@@ -660,7 +1162,9 @@ async fn a_mirrored_tag_is_used_by_whatever_name_its_mirror_has() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
     let build = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: a, folder: a, type: core, \
                  mirror_image: 'r.example:443/m/a', mirror_tag: '1.0' }] }\n";
-    let config = config(&format!("{MIRROR}{build}retention: {{ keep_last: 1, require_records: false }}"));
+    let config = config(&format!(
+        "{MIRROR}{build}retention: {{ keep_last: 1, require_records: false }}"
+    ));
     assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::UsedByBuild));
     assert_eq!(sample.reason(&config, "2.0").await, None);
 }
@@ -668,10 +1172,17 @@ async fn a_mirrored_tag_is_used_by_whatever_name_its_mirror_has() {
 #[tokio::test]
 async fn of_several_rules_the_longest_time_in_the_archive_holds() {
     let sample = Sample::mirror(&["9"]).await;
-    let archive = Sample { store: sample.store.clone(), at: repository("cold.example/m/a") };
+    let archive = Sample {
+        store: sample.store.clone(),
+        at: repository("cold.example/m/a"),
+    };
     archive.old("1.0-archived.20260201").await;
-    let rules = |days| format!("archive: {{ enabled: true, registry: cold.example, keep_days: {days} }}");
+    let rules =
+        |days| format!("archive: {{ enabled: true, registry: cold.example, keep_days: {days} }}");
     let by = async |config: Config| archive.reason(&config, "1.0-archived.20260201").await;
-    assert!(matches!(by(two_rules(&rules(30), &rules(10))).await, Some(Kept::ArchivedUntil(_))));
+    assert!(matches!(
+        by(two_rules(&rules(30), &rules(10))).await,
+        Some(Kept::ArchivedUntil(_))
+    ));
     assert_eq!(by(two_rules(&rules(20), &rules(10))).await, None);
 }

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::command::System;
 use crate::config::{PatternSelection, SortBy, TagPattern};
 use crate::hooks::HookRunner;
-use crate::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables};
+use crate::model::{
+    Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
+};
 use crate::progress::silent;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::{InMemory, PlaceErrorKind};
@@ -30,13 +32,18 @@ fn tag(name: &str) -> Tag {
 }
 
 fn now() -> DateTime<Utc> {
-    Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).single().expect("a time")
+    Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0)
+        .single()
+        .expect("a time")
 }
 
 fn pattern(tag_regex: &str) -> PatternSelection {
     let regex = Regex::new(&format!("^(?:{tag_regex})$")).expect("a pattern");
     PatternSelection {
-        tag_regex: TagPattern { text: tag_regex.to_owned(), regex },
+        tag_regex: TagPattern {
+            text: tag_regex.to_owned(),
+            regex,
+        },
         exclude_regex: None,
         min_age: None,
         sort: SortBy::Version,
@@ -67,35 +74,68 @@ fn by_pattern(pattern: PatternSelection) -> Entry {
 }
 
 fn normalized(entry: Entry) -> Entry {
-    Entry { os_normalize: true, ..entry }
+    Entry {
+        os_normalize: true,
+        ..entry
+    }
 }
 
 fn sync(entries: impl IntoIterator<Item = Entry>) -> Sync {
-    Sync { parallelism: 2, entries: entries.into_iter().collect(), post_sync: Vec::new() }
+    Sync {
+        parallelism: 2,
+        entries: entries.into_iter().collect(),
+        post_sync: Vec::new(),
+    }
 }
 
 fn image(content: &str) -> (Manifest, Descriptor) {
-    let config = Descriptor::new("application/vnd.oci.image.config.v1+json", Digest::sha256(content.as_bytes()), content.len() as u64);
-    let text = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [] }).to_string();
-    (Manifest::parse(Bytes::from(text), None, Algorithm::Sha256).expect("a manifest"), config)
+    let config = Descriptor::new(
+        "application/vnd.oci.image.config.v1+json",
+        Digest::sha256(content.as_bytes()),
+        content.len() as u64,
+    );
+    let text =
+        serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [] }).to_string();
+    (
+        Manifest::parse(Bytes::from(text), None, Algorithm::Sha256).expect("a manifest"),
+        config,
+    )
 }
 
 async fn put(place: &MemoryPlace, repository: &Repository, name: &str, content: &str) {
     let (manifest, config) = image(content);
-    place.put_blob(repository, &config, &InMemory(Bytes::from(content.to_owned())), None).await.expect("a blob");
-    place.put_manifest(repository, &Reference::Tag(tag(name)), &manifest).await.expect("a manifest");
+    place
+        .put_blob(
+            repository,
+            &config,
+            &InMemory(Bytes::from(content.to_owned())),
+            None,
+        )
+        .await
+        .expect("a blob");
+    place
+        .put_manifest(repository, &Reference::Tag(tag(name)), &manifest)
+        .await
+        .expect("a manifest");
 }
 
-/// Returns a place with tags of the source, each as `tag=content`, with the days since it was pushed behind a `~`.
+/// Returns a place with tags of the source, each as `tag=content`, with the days since it was
+/// pushed behind a `~`.
 async fn upstream(tags: &str) -> Arc<MemoryPlace> {
     let place = Arc::new(MemoryPlace::default());
     for text in tags.split_whitespace() {
         let (name, content) = text.split_once('=').expect("a content");
-        let (content, days) = content.split_once('~').map_or((content, None), |(content, days)| (content, Some(days)));
+        let (content, days) = content
+            .split_once('~')
+            .map_or((content, None), |(content, days)| (content, Some(days)));
         put(&place, &repository(SOURCE), name, content).await;
         if let Some(days) = days {
             let days = days.parse().expect("a number of days");
-            place.date_tag(&repository(SOURCE), &tag(name), now() - chrono::Duration::days(days));
+            place.date_tag(
+                &repository(SOURCE),
+                &tag(name),
+                now() - chrono::Duration::days(days),
+            );
         }
     }
     place.clear_calls();
@@ -103,32 +143,64 @@ async fn upstream(tags: &str) -> Arc<MemoryPlace> {
 }
 
 fn places(place: &Arc<MemoryPlace>) -> Places {
-    Places { source: place.clone(), target: place.clone(), memory: crate::transfer::forgetful() }
+    Places {
+        source: place.clone(),
+        target: place.clone(),
+        memory: crate::transfer::forgetful(),
+    }
 }
 
 async fn seen(place: &Arc<MemoryPlace>, sync: &Sync) -> World {
     observe(sync, &Scope::default(), &places(place), &*silent(), now()).await
 }
 
-/// Returns what each entry selects, and how often its source was listed without dates and with them.
-async fn selected(place: &Arc<MemoryPlace>, entries: impl IntoIterator<Item = Entry>) -> (Vec<String>, usize, usize) {
+/// Returns what each entry selects, and how often its source was listed without dates and with
+/// them.
+async fn selected(
+    place: &Arc<MemoryPlace>,
+    entries: impl IntoIterator<Item = Entry>,
+) -> (Vec<String>, usize, usize) {
     place.clear_calls();
     let world = seen(place, &sync(entries)).await;
     let selected = world.entries.iter().map(|entry| match &entry.selected {
-        Ok(selected) => selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" "),
+        Ok(selected) => selected
+            .tags
+            .iter()
+            .map(Tag::as_str)
+            .collect::<Vec<_>>()
+            .join(" "),
         Err(rejected) => format!("error: {}", rejected.trouble.cause),
     });
-    let listed =
-        |operation| place.calls().iter().filter(|call| call.operation == operation && call.repository == repository(SOURCE)).count();
-    (selected.collect(), listed(Operation::Tags), listed(Operation::PushDates))
+    let listed = |operation| {
+        place
+            .calls()
+            .iter()
+            .filter(|call| call.operation == operation && call.repository == repository(SOURCE))
+            .count()
+    };
+    (
+        selected.collect(),
+        listed(Operation::Tags),
+        listed(Operation::PushDates),
+    )
 }
 
 #[tokio::test]
 async fn dates_are_asked_for_only_when_they_decide() {
     let place = upstream("1.0=a~9 1.1=b~1 edge=c~2 latest=d~5 nightly=e~3").await;
-    let newest = |count| PatternSelection { keep_last: Some(count), ..pattern(".*") };
-    let week = PatternSelection { min_age: Some(Duration::from_secs(5 * 86_400)), ..pattern(".*") };
-    let by_date = PatternSelection { sort: SortBy::Date, keep_last: Some(2), ..pattern(".*") };
+    let newest = |count| PatternSelection {
+        keep_last: Some(count),
+        ..pattern(".*")
+    };
+    let week = PatternSelection {
+        min_age: Some(Duration::from_secs(5 * 86_400)),
+        ..pattern(".*")
+    };
+    let by_date = PatternSelection {
+        sort: SortBy::Date,
+        keep_last: Some(2),
+        ..pattern(".*")
+    };
     for (pattern, expected, plain, dated) in [
         (pattern(".*"), "1.1 1.0 nightly latest edge", 1, 0),
         (newest(2), "1.1 1.0", 1, 0),
@@ -137,17 +209,36 @@ async fn dates_are_asked_for_only_when_they_decide() {
         (week, "1.0 latest", 0, 1),
         (by_date, "1.1 edge", 0, 1),
     ] {
-        assert_eq!(selected(&place, [by_pattern(pattern)]).await, (vec![expected.to_owned()], plain, dated));
+        assert_eq!(
+            selected(&place, [by_pattern(pattern)]).await,
+            (vec![expected.to_owned()], plain, dated)
+        );
     }
 }
 
 #[tokio::test]
 async fn a_place_without_dates_ranks_by_name_or_says_that_it_has_none() {
     let place = upstream("1.0=a edge=c latest=d nightly=e").await;
-    let newest = by_pattern(PatternSelection { keep_last: Some(2), ..pattern(".*") });
-    assert_eq!(selected(&place, [newest]).await, (vec!["1.0 nightly".to_owned()], 1, 1));
-    let (selected, plain, dated) = selected(&place, [by_pattern(PatternSelection { sort: SortBy::Date, ..pattern(".*") })]).await;
-    assert!(selected[0].starts_with("error: `sort: date` needs the time at which tags were pushed"), "{selected:?}");
+    let newest = by_pattern(PatternSelection {
+        keep_last: Some(2),
+        ..pattern(".*")
+    });
+    assert_eq!(
+        selected(&place, [newest]).await,
+        (vec!["1.0 nightly".to_owned()], 1, 1)
+    );
+    let (selected, plain, dated) = selected(
+        &place,
+        [by_pattern(PatternSelection {
+            sort: SortBy::Date,
+            ..pattern(".*")
+        })],
+    )
+    .await;
+    assert!(
+        selected[0].starts_with("error: `sort: date` needs the time at which tags were pushed"),
+        "{selected:?}"
+    );
     assert_eq!((plain, dated), (1, 1));
 }
 
@@ -155,39 +246,78 @@ async fn a_place_without_dates_ranks_by_name_or_says_that_it_has_none() {
 async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
     let place = upstream("1.0=a~9 edge=c~2 latest=d~5").await;
     let entries = || {
-        let by_date = PatternSelection { sort: SortBy::Date, keep_last: Some(1), ..pattern(".*") };
-        let ranked = PatternSelection { keep_last: Some(2), ..pattern(".*") };
+        let by_date = PatternSelection {
+            sort: SortBy::Date,
+            keep_last: Some(1),
+            ..pattern(".*")
+        };
+        let ranked = PatternSelection {
+            keep_last: Some(2),
+            ..pattern(".*")
+        };
         [by_date.clone(), by_date, ranked, pattern("1.*")].map(by_pattern)
     };
-    let expected = ["edge", "edge", "1.0 edge", "1.0"].map(str::to_owned).to_vec();
+    let expected = ["edge", "edge", "1.0 edge", "1.0"]
+        .map(str::to_owned)
+        .to_vec();
     assert_eq!(selected(&place, entries()).await, (expected, 1, 1));
-    place.fail_when(|call| (call.operation == Operation::PushDates).then_some(Fault::Error(PlaceErrorKind::ServerError)));
+    place.fail_when(|call| {
+        (call.operation == Operation::PushDates)
+            .then_some(Fault::Error(PlaceErrorKind::ServerError))
+    });
     let (texts, _, _) = selected(&place, entries()).await;
-    let fails = texts.iter().map(|text| text.starts_with("error: docker.io: cannot list tags with their dates")).collect::<Vec<_>>();
+    let fails = texts
+        .iter()
+        .map(|text| text.starts_with("error: docker.io: cannot list tags with their dates"))
+        .collect::<Vec<_>>();
     assert_eq!(fails, [true, true, true, false], "{texts:?}");
 }
 
 /// Returns each planned item, as it is drawn in a few words.
-async fn planned(place: &Arc<MemoryPlace>, entries: impl IntoIterator<Item = Entry>) -> Vec<String> {
+async fn planned(
+    place: &Arc<MemoryPlace>,
+    entries: impl IntoIterator<Item = Entry>,
+) -> Vec<String> {
     let sync = sync(entries);
     drawn(&plan(&sync, &seen(place, &sync).await))
 }
 
 fn drawn(plan: &Plan) -> Vec<String> {
     let items = plan.entries.iter().flat_map(|entry| {
-        let trouble = entry.trouble.iter().map(|trouble| format!("fails: {}", trouble.cause));
+        let trouble = entry
+            .trouble
+            .iter()
+            .map(|trouble| format!("fails: {}", trouble.cause));
         let items = entry.items.iter().map(|item| {
             let action = match &item.action {
                 Action::UpToDate => "up to date".to_owned(),
                 Action::Copy(CopyReason::Missing { source }) => {
-                    format!("copy {}", if source.is_some() { "by digest" } else { "by tag" })
+                    format!(
+                        "copy {}",
+                        if source.is_some() {
+                            "by digest"
+                        } else {
+                            "by tag"
+                        }
+                    )
                 }
                 Action::Copy(CopyReason::Changed { .. }) => "replace".to_owned(),
-                Action::Copy(CopyReason::Incomplete { .. } | CopyReason::Attachments) => "complete".to_owned(),
+                Action::Copy(CopyReason::Incomplete { .. } | CopyReason::Attachments) => {
+                    "complete".to_owned()
+                }
                 Action::Fail(trouble) => format!("fails: {}", trouble.cause),
             };
-            let warnings: Vec<String> = item.warnings.iter().map(|warning| format!(" ({warning})")).collect();
-            format!("{} -> {}: {action}{}", item.tag, item.target_tag, warnings.concat())
+            let warnings: Vec<String> = item
+                .warnings
+                .iter()
+                .map(|warning| format!(" ({warning})"))
+                .collect();
+            format!(
+                "{} -> {}: {action}{}",
+                item.tag,
+                item.target_tag,
+                warnings.concat()
+            )
         });
         trouble.chain(items).collect::<Vec<_>>()
     });
@@ -214,51 +344,89 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
         ]
     );
     // Newest first, and no further than the first with the digest; each digest once.
-    let looked_up: Vec<String> =
-        place.calls().into_iter().filter(|call| call.operation == Operation::Resolve).map(|call| call.subject).collect();
+    let looked_up: Vec<String> = place
+        .calls()
+        .into_iter()
+        .filter(|call| call.operation == Operation::Resolve)
+        .map(|call| call.subject)
+        .collect();
     let mut unique = looked_up.clone();
     unique.sort();
     unique.dedup();
     assert_eq!(unique.len(), looked_up.len(), "{looked_up:?}");
-    assert!(unique.contains(&"1.23rc1-alpine3.21".to_owned()) && !unique.contains(&"1.22-alpine3.21".to_owned()), "{unique:?}");
+    assert!(
+        unique.contains(&"1.23rc1-alpine3.21".to_owned())
+            && !unique.contains(&"1.22-alpine3.21".to_owned()),
+        "{unique:?}"
+    );
 
     // At the target, it is looked for under that name.
     put(&place, &repository(TARGET), "1.22.3-alpine3.21", "new").await;
     put(&place, &repository(TARGET), "1.22.3-bookworm-slim", "older").await;
-    let compared = Entry { check_digest: true, ..variants };
+    let compared = Entry {
+        check_digest: true,
+        ..variants
+    };
     let planned = planned(&place, [compared]).await;
-    assert!(planned.contains(&"alpine3.21 -> 1.22.3-alpine3.21: up to date".to_owned()), "{planned:?}");
-    assert!(planned.contains(&"bookworm-slim -> 1.22.3-bookworm-slim: replace".to_owned()), "{planned:?}");
+    assert!(
+        planned.contains(&"alpine3.21 -> 1.22.3-alpine3.21: up to date".to_owned()),
+        "{planned:?}"
+    );
+    assert!(
+        planned.contains(&"bookworm-slim -> 1.22.3-bookworm-slim: replace".to_owned()),
+        "{planned:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_fixed_tag_is_normalized_too() {
     let place = upstream("alpine3.21=new 1.22.3-alpine3.21=new 1.22.3=x").await;
     let fixed = |name| normalized(entry(Selection::Fixed(tag(name))));
-    assert_eq!(planned(&place, [fixed("alpine3.21")]).await, ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]);
+    assert_eq!(
+        planned(&place, [fixed("alpine3.21")]).await,
+        ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]
+    );
     place.clear_calls();
-    assert_eq!(planned(&place, [fixed("1.22.3")]).await, ["1.22.3 -> 1.22.3: copy by digest"]);
-    let listings = place.calls().iter().filter(|call| call.operation == Operation::Tags && call.repository == repository(SOURCE)).count();
+    assert_eq!(
+        planned(&place, [fixed("1.22.3")]).await,
+        ["1.22.3 -> 1.22.3: copy by digest"]
+    );
+    let listings = place
+        .calls()
+        .iter()
+        .filter(|call| call.operation == Operation::Tags && call.repository == repository(SOURCE))
+        .count();
     assert_eq!(listings, 0, "a tag with a version needs no listing");
     place.fail_when(|call| {
         let fails = call.operation == Operation::Tags && call.repository == repository(SOURCE);
         fails.then_some(Fault::Error(PlaceErrorKind::Unreachable))
     });
     let failed = planned(&place, [fixed("alpine3.21")]).await;
-    assert!(failed[0].starts_with("alpine3.21 -> alpine3.21: fails: docker.io: cannot list tags"), "{failed:?}");
+    assert!(
+        failed[0].starts_with("alpine3.21 -> alpine3.21: fails: docker.io: cannot list tags"),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test]
 async fn digests_that_a_listing_told_are_not_looked_up() {
     let place = upstream("alpine3.21=new~3 1.22.3-alpine3.21=new~3 1.22.2-alpine3.21=old~9").await;
-    let by_date = normalized(by_pattern(PatternSelection { sort: SortBy::Date, ..pattern("alpine.*") }));
-    assert_eq!(planned(&place, [by_date]).await, ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]);
+    let by_date = normalized(by_pattern(PatternSelection {
+        sort: SortBy::Date,
+        ..pattern("alpine.*")
+    }));
+    assert_eq!(
+        planned(&place, [by_date]).await,
+        ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]
+    );
     assert_eq!(place.count(Operation::Resolve), 0);
 }
 
 #[tokio::test]
 async fn candidates_are_bounded_and_a_failing_lookup_fails_the_item() {
-    let many: Vec<String> = (0..80).map(|patch| format!("1.0.{patch}-alpine=c{patch}")).collect();
+    let many: Vec<String> = (0..80)
+        .map(|patch| format!("1.0.{patch}-alpine=c{patch}"))
+        .collect();
     let place = upstream(&format!("alpine=c1 {}", many.join(" "))).await;
     let alpine = || normalized(by_pattern(pattern("alpine")));
     assert_eq!(
@@ -268,21 +436,33 @@ async fn candidates_are_bounded_and_a_failing_lookup_fails_the_item() {
         ]
     );
     assert_eq!(place.count(Operation::Resolve), 51);
-    place.fail_when(|call| (call.subject == "1.0.79-alpine").then_some(Fault::Error(PlaceErrorKind::RateLimited)));
-    assert!(planned(&place, [alpine()]).await[0].starts_with("alpine -> alpine: fails: docker.io: cannot resolve 1.0.79-alpine"));
+    place.fail_when(|call| {
+        (call.subject == "1.0.79-alpine").then_some(Fault::Error(PlaceErrorKind::RateLimited))
+    });
+    assert!(
+        planned(&place, [alpine()]).await[0]
+            .starts_with("alpine -> alpine: fails: docker.io: cannot resolve 1.0.79-alpine")
+    );
 }
 
 #[tokio::test]
 async fn tags_that_are_stored_under_one_name_are_one_item_while_they_are_one_image() {
     let place = upstream("alpine=new alpine3.21=new 1.22.3-alpine3.21=new 1.22.3-alpine=new").await;
     let all = || normalized(by_pattern(pattern(".*")));
-    let expected = ["1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag", "1.22.3-alpine -> 1.22.3-alpine: copy by tag"];
+    let expected = [
+        "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag",
+        "1.22.3-alpine -> 1.22.3-alpine: copy by tag",
+    ];
     assert_eq!(planned(&place, [all()]).await, expected);
 
     // Seen at different moments, before and after a push.
     let sync = sync([all()]);
     let mut world = seen(&place, &sync).await;
-    let digests = TagDigests { source: Digest::sha256(b"pushed since"), wanted: Digest::sha256(b"pushed since"), target: None };
+    let digests = TagDigests {
+        source: Digest::sha256(b"pushed since"),
+        wanted: Digest::sha256(b"pushed since"),
+        target: None,
+    };
     world.entries[0].digests = BTreeMap::from([(tag("1.22.3-alpine"), Ok(digests))]);
     let fails = "fails: 1.22.3-alpine and alpine would all be stored as registry.example.com/mirrors/golang:1.22.3-alpine, \
                  and are not the same image";
@@ -297,9 +477,22 @@ async fn tags_that_are_stored_under_one_name_are_one_item_while_they_are_one_ima
 #[tokio::test]
 async fn entries_that_would_write_the_same_name_are_both_refused() {
     let place = upstream("alpine=new 1.22.3-alpine=new").await;
-    let planned = planned(&place, [normalized(by_pattern(pattern("alpine"))), by_pattern(pattern("1.*"))]).await;
+    let planned = planned(
+        &place,
+        [
+            normalized(by_pattern(pattern("alpine"))),
+            by_pattern(pattern("1.*")),
+        ],
+    )
+    .await;
     let fails = "fails: sync.entries[0] and sync.entries[1] both select registry.example.com/mirrors/golang:1.22.3-alpine";
-    assert_eq!(planned, [format!("alpine -> 1.22.3-alpine: {fails}"), format!("1.22.3-alpine -> 1.22.3-alpine: {fails}")]);
+    assert_eq!(
+        planned,
+        [
+            format!("alpine -> 1.22.3-alpine: {fails}"),
+            format!("1.22.3-alpine -> 1.22.3-alpine: {fails}")
+        ]
+    );
 }
 
 #[tokio::test]
@@ -320,22 +513,44 @@ async fn what_was_named_is_copied_and_reported_under_both_names() {
     let names = |report: &SyncReport| {
         let json = serde_json::to_value(report).expect("a report");
         let tags = json["entries"][0]["tags"].as_array().expect("tags").clone();
-        tags.iter().map(|item| format!("{} {} {}", item["tag"], item["targetTag"], item["warnings"])).collect::<Vec<_>>()
+        tags.iter()
+            .map(|item| format!("{} {} {}", item["tag"], item["targetTag"], item["warnings"]))
+            .collect::<Vec<_>>()
     };
-    let (dry, real) = (execute(&sync, &planned, &execution(Mode::DryRun)).await, execute(&sync, &planned, &execution(Mode::Apply)).await);
-    let warning = "no version tag that ends in `-bookworm` has its digest upstream, so it keeps its name";
-    assert_eq!(names(&real), [format!(r#""bookworm" null ["{warning}"]"#), r#""alpine" "1.22.3-alpine" null"#.to_owned()]);
+    let (dry, real) = (
+        execute(&sync, &planned, &execution(Mode::DryRun)).await,
+        execute(&sync, &planned, &execution(Mode::Apply)).await,
+    );
+    let warning =
+        "no version tag that ends in `-bookworm` has its digest upstream, so it keeps its name";
+    assert_eq!(
+        names(&real),
+        [
+            format!(r#""bookworm" null ["{warning}"]"#),
+            r#""alpine" "1.22.3-alpine" null"#.to_owned()
+        ]
+    );
     assert_eq!(names(&dry), names(&real));
     let at_target = |name| {
         let (place, reference) = (place.clone(), Reference::Tag(tag(name)));
-        async move { place.resolve(&repository(TARGET), &reference).await.expect("an answer").map(|found| found.digest) }
+        async move {
+            place
+                .resolve(&repository(TARGET), &reference)
+                .await
+                .expect("an answer")
+                .map(|found| found.digest)
+        }
     };
-    assert_eq!(at_target("1.22.3-alpine").await, Some(image("new").0.digest));
+    assert_eq!(
+        at_target("1.22.3-alpine").await,
+        Some(image("new").0.digest)
+    );
     assert_eq!(at_target("alpine").await, None);
     assert_eq!(at_target("bookworm").await, Some(image("x").0.digest));
     let text = format!("{:?}", real.document());
     assert!(
-        text.contains("mirrors/golang:1.22.3-alpine") && text.contains("warning: registry.example.com/mirrors/golang:bookworm"),
+        text.contains("mirrors/golang:1.22.3-alpine")
+            && text.contains("warning: registry.example.com/mirrors/golang:bookworm"),
         "{text}"
     );
 }

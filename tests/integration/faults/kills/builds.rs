@@ -3,7 +3,9 @@
 use imglife::model::Repository;
 use imglife::registry::layout::Layouts;
 
-use super::{PATIENCE, Registry, SETTLING, assert_some, assert_whole, client, kill, layout_files, rounds};
+use super::{
+    PATIENCE, Registry, SETTLING, assert_some, assert_whole, client, kill, layout_files, rounds,
+};
 use crate::build::{configuration, mirror, world};
 use crate::native::images::base;
 use crate::support::world::World;
@@ -11,7 +13,10 @@ use crate::support::world::World;
 #[tokio::test]
 async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_the_same() {
     let registry = Registry::plain();
-    let slow = format!("hosts: {{ {:?}: {{ requests_per_second: 80 }} }}\n", registry.host());
+    let slow = format!(
+        "hosts: {{ {:?}: {{ requests_per_second: 80 }} }}\n",
+        registry.host()
+    );
     let prepare = || async {
         // What is published names its repository, so that every round needs the same.
         registry.wipe();
@@ -19,16 +24,33 @@ async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_t
         world(&registry, "bases").file("slow.yaml", configuration(&registry, "bases") + &slow)
     };
     let tags = || ["app", "tools"].map(|name| registry.stored_tags(&format!("bases/{name}")));
-    let length = prepare().await.imglife(["-c", "slow.yaml", "build"]).succeeds().elapsed;
+    let length = prepare()
+        .await
+        .imglife(["-c", "slow.yaml", "build"])
+        .succeeds()
+        .elapsed;
     let undisturbed = tags();
-    assert_eq!(undisturbed[0].keys().collect::<Vec<_>>(), ["1-core1.0.0", "latest"]);
+    assert_eq!(
+        undisturbed[0].keys().collect::<Vec<_>>(),
+        ["1-core1.0.0", "latest"]
+    );
     let mut killed = 0;
     for round in 0..rounds() {
         let world = prepare().await;
-        killed += u64::from(kill(world.start_imglife(["-c", "slow.yaml", "build"]).within(PATIENCE), round, length));
+        killed += u64::from(kill(
+            world
+                .start_imglife(["-c", "slow.yaml", "build"])
+                .within(PATIENCE),
+            round,
+            length,
+        ));
         std::thread::sleep(SETTLING);
         for name in ["app", "tools"] {
-            assert_whole(&client(&registry), &registry.repository(&format!("bases/{name}"))).await;
+            assert_whole(
+                &client(&registry),
+                &registry.repository(&format!("bases/{name}")),
+            )
+            .await;
         }
         world.imglife(["build"]).succeeds();
         assert_eq!(tags(), undisturbed, "round {round}");
@@ -44,19 +66,36 @@ async fn a_build_into_a_layout_that_is_killed_is_completed_by_the_next_without_l
     // What is published names its directory, so that every round needs the same.
     let world = World::new()
         .file("imglife.yaml", text)
-        .file("images/app/Dockerfile.tmpl", "FROM {{ base }}\nCOPY one /srv/\nLABEL by=me\n")
+        .file(
+            "images/app/Dockerfile.tmpl",
+            "FROM {{ base }}\nCOPY one /srv/\nLABEL by=me\n",
+        )
         .file("images/app/one", "one".repeat(1_000_000))
         .variable("SOURCE_DATE_EPOCH", "1767225600");
-    let mirror = Repository::Layout { directory: world.path("mirror") };
-    base(&["linux/amd64", "linux/arm64"]).publish(&Layouts::default(), &mirror).await;
-    let built = Repository::Layout { directory: world.path("bases/app") };
+    let mirror = Repository::Layout {
+        directory: world.path("mirror"),
+    };
+    base(&["linux/amd64", "linux/arm64"])
+        .publish(&Layouts::default(), &mirror)
+        .await;
+    let built = Repository::Layout {
+        directory: world.path("bases/app"),
+    };
     let length = world.imglife(["build"]).succeeds().elapsed;
     let undisturbed = layout_files(&world.path("bases/app"));
     for round in 0..rounds() {
         std::fs::remove_dir_all(world.path("bases")).expect("what was built");
-        kill(world.start_imglife(["build"]).within(PATIENCE), round, length);
+        kill(
+            world.start_imglife(["build"]).within(PATIENCE),
+            round,
+            length,
+        );
         assert_whole(&Layouts::default(), &built).await;
         world.imglife(["build"]).succeeds();
-        assert_eq!(layout_files(&world.path("bases/app")), undisturbed, "round {round}");
+        assert_eq!(
+            layout_files(&world.path("bases/app")),
+            undisturbed,
+            "round {round}"
+        );
     }
 }

@@ -6,7 +6,9 @@ use imglife::model::Repository;
 use imglife::registry::layout::Layouts;
 use imglife::registry::{ImageSource, ImageStore};
 
-use super::{Flavour, Graph, PATIENCE, Registry, SETTLING, World, assert_whole, client, moment, rounds};
+use super::{
+    Flavour, Graph, PATIENCE, Registry, SETTLING, World, assert_whole, client, moment, rounds,
+};
 use crate::support::world::Running;
 
 const TAGS: usize = 16;
@@ -20,15 +22,26 @@ fn versions() -> (Graph, Graph) {
         let index = graph.index(Flavour::Oci, &[shared.clone(), own]);
         graph.tag(&format!("1.{version}"), &index);
     }
-    let mut kept = Graph { tags: graph.tags[TAGS - 2..].to_vec(), ..Graph::default() };
+    let mut kept = Graph {
+        tags: graph.tags[TAGS - 2..].to_vec(),
+        ..Graph::default()
+    };
     // The shared part, and what the last two have of their own.
-    kept.manifests = [vec![graph.manifests[0].clone()], graph.manifests[graph.manifests.len() - 4..].to_vec()].concat();
+    kept.manifests = [
+        vec![graph.manifests[0].clone()],
+        graph.manifests[graph.manifests.len() - 4..].to_vec(),
+    ]
+    .concat();
     (graph, kept)
 }
 
 fn configuration(insecure: Option<&Registry>, target: &str, archive: Option<&str>) -> String {
-    let insecure = insecure.map(|registry| format!("{:?}", registry.host())).unwrap_or_default();
-    let archive = archive.map(|archive| format!(", archive: {{ enabled: true, registry: {archive:?} }}")).unwrap_or_default();
+    let insecure = insecure
+        .map(|registry| format!("{:?}", registry.host()))
+        .unwrap_or_default();
+    let archive = archive
+        .map(|archive| format!(", archive: {{ enabled: true, registry: {archive:?} }}"))
+        .unwrap_or_default();
     format!(
         "registry: {{ provider: file, insecure_registries: [{insecure}] }}\n\
          sync: {{ entries: [{{ source: up.example/a, target: {target:?}, tag: '9' }}] }}\n\
@@ -37,7 +50,14 @@ fn configuration(insecure: Option<&Registry>, target: &str, archive: Option<&str
 }
 
 async fn tags(source: &dyn ImageSource, at: &Repository) -> BTreeSet<String> {
-    source.tags(at).await.expect("an answer").unwrap_or_default().into_iter().map(|seen| seen.tag.to_string()).collect()
+    source
+        .tags(at)
+        .await
+        .expect("an answer")
+        .unwrap_or_default()
+        .into_iter()
+        .map(|seen| seen.tag.to_string())
+        .collect()
 }
 
 fn left() -> BTreeSet<String> {
@@ -54,32 +74,62 @@ async fn killed_on_a_registry(archives: bool) {
             let at = registry.repository(&format!("{name}/a"));
             graph.publish(store, &at).await;
             let archive = archives.then(|| format!("{}/cold", registry.host()));
-            (configuration(Some(registry), &at.to_string(), archive.as_deref()), at)
+            (
+                configuration(Some(registry), &at.to_string(), archive.as_deref()),
+                at,
+            )
         }
     };
     let (text, _) = prepare("undisturbed".to_owned()).await;
     let mark = registry.mark();
-    World::new().file("imglife.yaml", text).imglife(["cleanup"]).succeeds();
-    let slow = format!("hosts: {{ {:?}: {{ requests_per_second: {} }} }}\n", registry.host(), registry.requests_since(mark).len());
+    World::new()
+        .file("imglife.yaml", text)
+        .imglife(["cleanup"])
+        .succeeds();
+    let slow = format!(
+        "hosts: {{ {:?}: {{ requests_per_second: {} }} }}\n",
+        registry.host(),
+        registry.requests_since(mark).len()
+    );
     let (text, _) = prepare("slow".to_owned()).await;
-    let length = World::new().file("imglife.yaml", text + &slow).imglife(["cleanup"]).succeeds().elapsed;
+    let length = World::new()
+        .file("imglife.yaml", text + &slow)
+        .imglife(["cleanup"])
+        .succeeds()
+        .elapsed;
     let (mut killed, mut seen) = (0, BTreeSet::new());
     for round in 0..rounds() {
         let (text, at) = prepare(format!("round-{round}")).await;
-        let world = World::new().file("slow.yaml", format!("{text}{slow}")).file("imglife.yaml", text);
-        let running = world.start_imglife(["-c", "slow.yaml", "cleanup"]).within(PATIENCE);
+        let world = World::new()
+            .file("slow.yaml", format!("{text}{slow}"))
+            .file("imglife.yaml", text);
+        let running = world
+            .start_imglife(["-c", "slow.yaml", "cleanup"])
+            .within(PATIENCE);
         std::thread::sleep(moment(round, length));
         running.signal("KILL");
         killed += u64::from(running.wait().code().is_none());
         std::thread::sleep(SETTLING);
         // What has a tag is whole, and what has none any more is in the archive.
         let cold = registry.repository(&format!("cold/round-{round}/a"));
-        seen.insert((assert_whole(&store, &at).await, tags(&store, &cold).await.len()));
+        seen.insert((
+            assert_whole(&store, &at).await,
+            tags(&store, &cold).await.len(),
+        ));
         let lost = || async {
             let (now, archived) = (tags(&store, &at).await, tags(&store, &cold).await);
-            let is_there =
-                |tag: &str| now.contains(tag) || archived.iter().any(|archived| archived.starts_with(&format!("{tag}-archived.")));
-            graph.tags.iter().map(|(tag, _)| tag.to_string()).filter(|tag| archives && !is_there(tag)).collect::<Vec<_>>()
+            let is_there = |tag: &str| {
+                now.contains(tag)
+                    || archived
+                        .iter()
+                        .any(|archived| archived.starts_with(&format!("{tag}-archived.")))
+            };
+            graph
+                .tags
+                .iter()
+                .map(|(tag, _)| tag.to_string())
+                .filter(|tag| archives && !is_there(tag))
+                .collect::<Vec<_>>()
         };
         assert_eq!(lost().await, Vec::<String>::new(), "round {round}");
         world.imglife(["cleanup"]).succeeds();
@@ -113,7 +163,9 @@ async fn a_clean_up_of_a_layout_that_is_killed_is_continued_by_the_next() {
     let store = Layouts::default();
     let prepare = || async {
         let world = World::new().file("imglife.yaml", configuration(None, "ocidir://a", None));
-        let at = Repository::Layout { directory: world.path("a") };
+        let at = Repository::Layout {
+            directory: world.path("a"),
+        };
         graph.publish(&store, &at).await;
         (world, at)
     };
@@ -151,10 +203,15 @@ async fn two_clean_ups_at_once_lose_nothing_that_stays() {
     for round in 0..3 {
         let at = registry.repository(&format!("round-{round}/a"));
         graph.publish(&client(&registry), &at).await;
-        let world = World::new().file("imglife.yaml", configuration(Some(&registry), &at.to_string(), None));
+        let world = World::new().file(
+            "imglife.yaml",
+            configuration(Some(&registry), &at.to_string(), None),
+        );
         two_at_once(&world, &client(&registry), &at, &kept).await;
         let world = World::new().file("imglife.yaml", configuration(None, "ocidir://a", None));
-        let at = Repository::Layout { directory: world.path("a") };
+        let at = Repository::Layout {
+            directory: world.path("a"),
+        };
         graph.publish(&Layouts::default(), &at).await;
         two_at_once(&world, &Layouts::default(), &at, &kept).await;
     }

@@ -12,43 +12,70 @@ use crate::support::world::World;
 
 /// Returns the only record there is.
 fn only_record(world: &World, round: u64) -> Value {
-    let list = json_of(&world.imglife(["app", "list", "--output", "json"]).succeeds());
+    let list = json_of(
+        &world
+            .imglife(["app", "list", "--output", "json"])
+            .succeeds(),
+    );
     let records = list["records"].as_array().expect("records");
-    assert_eq!((records.len(), list["unreadable"].as_array().map(Vec::len)), (1, Some(0)), "round {round}: {list}");
+    assert_eq!(
+        (records.len(), list["unreadable"].as_array().map(Vec::len)),
+        (1, Some(0)),
+        "round {round}: {list}"
+    );
     records[0].clone()
 }
 
-/// Kills registrations of an image that has a record already. `count` tells how many files there are.
+/// Kills registrations of an image that has a record already. `count` tells how many files there
+/// are.
 async fn killed_registrations(site: &Site, world: &World, count: impl AsyncFn() -> usize) {
     site.put_app("apps/web", "1.0").await;
     let image = site.image("apps/web:1.0");
     // The first one takes longer.
-    world.imglife(["register", "--image", &image, "--revision=first"]).succeeds();
-    let length = world.imglife(["register", "--image", &image, "--revision=0"]).succeeds().elapsed;
+    world
+        .imglife(["register", "--image", &image, "--revision=first"])
+        .succeeds();
+    let length = world
+        .imglife(["register", "--image", &image, "--revision=0"])
+        .succeeds()
+        .elapsed;
     let mut killed = 0;
     for round in 0..rounds() {
         let (old, new) = (round.to_string(), (round + 1).to_string());
         let revision = format!("--revision={new}");
-        let running = world.start_imglife(["register", "--image", &image, &revision]).within(PATIENCE);
+        let running = world
+            .start_imglife(["register", "--image", &image, &revision])
+            .within(PATIENCE);
         let was_killed = kill(running, round, length);
         let found = only_record(world, round)["revision"].clone();
-        assert!(found == new || (was_killed && found == old), "round {round}: {found}");
-        world.imglife(["register", "--image", &image, &revision]).succeeds();
-        assert_eq!((only_record(world, round)["revision"].clone(), count().await), (new.into(), 1), "round {round}");
+        assert!(
+            found == new || (was_killed && found == old),
+            "round {round}: {found}"
+        );
+        world
+            .imglife(["register", "--image", &image, &revision])
+            .succeeds();
+        assert_eq!(
+            (only_record(world, round)["revision"].clone(), count().await),
+            (new.into(), 1),
+            "round {round}"
+        );
         killed += u64::from(was_killed);
     }
     assert_some(killed);
 }
 
 #[tokio::test]
-async fn a_registration_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes() {
+async fn a_registration_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes()
+{
     let site = Site::new().await;
     let world = site.world();
     killed_registrations(&site, &world, async || files(&world).len()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes() {
+async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes()
+ {
     let (site, seaweed) = (Site::new().await, Seaweed::start());
     seaweed.make_bucket("records");
     let configuration = format!(
@@ -63,7 +90,10 @@ async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_on
         .variable("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     let bucket = s3::place(&seaweed.url(), "records", ACCESS_KEY, SECRET_KEY);
     killed_registrations(&site, &world, async || {
-        let listing = bucket.list(&Scope::AllRecords(prefix())).await.expect("a listing");
+        let listing = bucket
+            .list(&Scope::AllRecords(prefix()))
+            .await
+            .expect("a listing");
         assert_eq!(listing.foreign, Vec::<String>::new());
         listing.files.len()
     })
@@ -76,19 +106,37 @@ fn a_removal_of_records_that_is_killed_is_completed_by_the_next() {
     let world = World::new().variable("IMGLIFE_REGISTRY_PROVIDER", "file");
     let fill = || {
         for tag in 0..IMAGES {
-            world.imglife(arguments(&format!("r.example/apps/web:{tag}"))).succeeds();
+            world
+                .imglife(arguments(&format!("r.example/apps/web:{tag}")))
+                .succeeds();
         }
     };
     fill();
-    let length = world.imglife(["app", "purge", "--keep=2"]).succeeds().elapsed;
+    let length = world
+        .imglife(["app", "purge", "--keep=2"])
+        .succeeds()
+        .elapsed;
     let undisturbed = recorded(&world);
     assert_eq!(undisturbed.len(), 2);
     for round in 0..rounds() {
         fill();
-        kill(world.start_imglife(["app", "purge", "--keep=2"]).within(PATIENCE), round, length);
+        kill(
+            world
+                .start_imglife(["app", "purge", "--keep=2"])
+                .within(PATIENCE),
+            round,
+            length,
+        );
         let left = recorded(&world);
-        assert!(undisturbed.iter().all(|kept| left.contains(kept)), "round {round}: {left:?}");
+        assert!(
+            undisturbed.iter().all(|kept| left.contains(kept)),
+            "round {round}: {left:?}"
+        );
         world.imglife(["app", "purge", "--keep=2"]).succeeds();
-        assert_eq!((recorded(&world), files(&world).len()), (undisturbed.clone(), 2), "round {round}");
+        assert_eq!(
+            (recorded(&world), files(&world).len()),
+            (undisturbed.clone(), 2),
+            "round {round}"
+        );
     }
 }

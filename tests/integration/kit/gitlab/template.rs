@@ -1,5 +1,6 @@
-//! A component's template, read and interpolated as GitLab does it: inputs are checked against the header, and put into the text of the
-//! body before that is read as YAML (`lib/gitlab/ci/config/interpolation` of GitLab's sources).
+//! A component's template, read and interpolated as GitLab does it: inputs are checked against the
+//! header, and put into the text of the body before that is read as YAML
+//! (`lib/gitlab/ci/config/interpolation` of GitLab's sources).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,16 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
 /// All components.
-pub(in super::super) const COMPONENTS: [&str; 8] = ["sync", "build", "eol-update", "status", "cleanup", "check", "register", "pipeline"];
+pub(in super::super) const COMPONENTS: [&str; 8] = [
+    "sync",
+    "build",
+    "eol-update",
+    "status",
+    "cleanup",
+    "check",
+    "register",
+    "pipeline",
+];
 
 pub(in super::super) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ci-components")
@@ -32,7 +42,11 @@ impl Template {
     pub(in super::super) fn of(name: &'static str) -> Template {
         let text = read(&format!("templates/{name}/template.yml"));
         let (header, body) = text.split_once("\n---\n").expect("a header and a body");
-        Template { name, header: yaml(name, header), body: body.to_owned() }
+        Template {
+            name,
+            header: yaml(name, header),
+            body: body.to_owned(),
+        }
     }
 
     pub(in super::super) fn inputs(&self) -> &Map<String, Value> {
@@ -47,22 +61,33 @@ impl Template {
         }
         let mut values = Map::new();
         for (name, input) in self.inputs() {
-            let value = given.get(name).or(input.get("default")).ok_or_else(|| format!("{name}: required"))?;
+            let value = given
+                .get(name)
+                .or(input.get("default"))
+                .ok_or_else(|| format!("{name}: required"))?;
             check(input, value).map_err(|problem| format!("{name}: {problem}"))?;
             values.insert(name.clone(), value.clone());
         }
         let block = Regex::new(r"\$\[\[\s*inputs\.([a-z-]+)\s*\]\]").expect("a pattern");
-        let text = block.replace_all(&self.body, |found: &Captures<'_>| match &values[&found[1]] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let text = block.replace_all(&self.body, |found: &Captures<'_>| {
+            match &values[&found[1]] {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            }
         });
-        assert!(!text.contains("$[["), "an expression is left over in {}:\n{text}", self.name);
+        assert!(
+            !text.contains("$[["),
+            "an expression is left over in {}:\n{text}",
+            self.name
+        );
         Ok(yaml(self.name, &text).as_object().expect("jobs").clone())
     }
 
     /// Returns a job of those that these inputs make, with what it extends.
     pub(in super::super) fn job(&self, name: &str, given: &Value) -> Value {
-        let jobs = self.render(given).unwrap_or_else(|problem| panic!("{}: {problem}", self.name));
+        let jobs = self
+            .render(given)
+            .unwrap_or_else(|problem| panic!("{}: {problem}", self.name));
         let mut job = jobs[name].clone();
         if let Some(parent) = job.as_object_mut().and_then(|job| job.remove("extends")) {
             let mut merged = jobs[parent.as_str().expect("a name")].clone();
@@ -85,10 +110,15 @@ fn check(input: &Value, value: &Value) -> Result<(), String> {
     if !fits {
         return Err(format!("not a {}", input["type"]));
     }
-    if input["options"].as_array().is_some_and(|options| !options.contains(value)) {
+    if input["options"]
+        .as_array()
+        .is_some_and(|options| !options.contains(value))
+    {
         return Err("not in the list of allowed options".to_owned());
     }
-    let pattern = input["regex"].as_str().map(|pattern| Regex::new(pattern).expect("a pattern"));
+    let pattern = input["regex"]
+        .as_str()
+        .map(|pattern| Regex::new(pattern).expect("a pattern"));
     if pattern.is_some_and(|pattern| !pattern.is_match(value.as_str().unwrap_or_default())) {
         return Err("does not match".to_owned());
     }
