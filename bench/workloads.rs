@@ -415,9 +415,10 @@ impl<'a> Bench<'a> {
                 "{found}; on {} cores that never rest the registries take {registries:.2} x, with imglife {all:.2} x",
                 self.cores
             );
-            match registries > share {
-                true => self.goals.push(Goal::limited(title, wanted, found)),
-                false => self.goal(title, wanted, found, false),
+            if registries > share {
+                self.goals.push(Goal::limited(title, wanted, found));
+            } else {
+                self.goal(title, wanted, found, false);
             }
         }
     }
@@ -579,13 +580,12 @@ impl<'a> Bench<'a> {
         standing: Option<&Registry>,
     ) -> Outcome<Run> {
         let fresh;
-        let target = match standing {
-            Some(standing) => standing,
-            None => {
-                fresh = self.registry()?;
-                contestant.home.clear()?;
-                &fresh
-            }
+        let target = if let Some(standing) = standing {
+            standing
+        } else {
+            fresh = self.registry()?;
+            contestant.home.clear()?;
+            &fresh
         };
         if let Some(before) = comparison
             .target

@@ -383,7 +383,7 @@ pub(super) fn base_arguments(
         let arguments = check::base_arguments(&base);
         match options.form {
             ArgumentsForm::Json => {
-                surroundings.report(Output::Json, "base-args", &arguments, &Default::default())?
+                surroundings.report(Output::Json, "base-args", &arguments, &Default::default())?;
             }
             ArgumentsForm::Flags => {
                 let flags = arguments.flags().ok_or_else(|| {

@@ -94,13 +94,14 @@ async fn commit_push(
         .await
         .map_err(own)?;
     let (branch, guard) = branch(options, job.as_ref(), &checkout).await?;
-    let forge = match options.merge_request {
-        true => Some(merge_requests(
+    let forge = if options.merge_request {
+        Some(merge_requests(
             job.as_ref(),
             forge_credentials(job.as_ref(), variables),
             surroundings,
-        )?),
-        false => None,
+        )?)
+    } else {
+        None
     };
     let (remote, access) = remote(options, job.as_ref(), &checkout, variables).await?;
     let committer = identity(job.as_ref(), &checkout).await?;
@@ -335,7 +336,7 @@ fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCr
     let own = variables.get_filled("GITHUB_TOKEN").map(str::to_owned);
     match (job.map(|job| job.server), own) {
         (Some(Server::Gitea), Some(token)) if variables.get_filled("GITEA_TOKEN").is_none() => {
-            variables.set("GITEA_TOKEN", token)
+            variables.set("GITEA_TOKEN", token);
         }
         _ => {}
     }

@@ -60,8 +60,8 @@ pub(super) struct BuildArguments {
     #[arg(long, requires = "only")]
     force: bool,
 
-    /// Only the I-th of N equal parts of the images; `auto` takes both from CI_NODE_INDEX and
-    /// CI_NODE_TOTAL
+    /// Only the I-th of N equal parts of the images; `auto` takes both from `CI_NODE_INDEX` and
+    /// `CI_NODE_TOTAL`
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 

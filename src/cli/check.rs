@@ -56,7 +56,7 @@ pub(super) struct CheckArguments {
     #[arg(long, value_name = "NAME=VALUE")]
     build_arg: Vec<String>,
 
-    /// The project whose last build is compared [default: CI_PROJECT_PATH, GITHUB_REPOSITORY]
+    /// The project whose last build is compared [default: `CI_PROJECT_PATH`, `GITHUB_REPOSITORY`]
     #[arg(long, value_name = "PATH")]
     project: Option<String>,
 

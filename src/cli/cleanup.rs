@@ -53,8 +53,8 @@ pub(super) struct CleanupArguments {
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Only the I-th of N equal parts of the repositories; `auto` takes both from CI_NODE_INDEX and
-    /// CI_NODE_TOTAL
+    /// Only the I-th of N equal parts of the repositories; `auto` takes both from `CI_NODE_INDEX`
+    /// and `CI_NODE_TOTAL`
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 

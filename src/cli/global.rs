@@ -17,7 +17,7 @@ const HEADING: &str = "Global options";
 
 #[derive(Debug, Args)]
 pub(super) struct GlobalArguments {
-    /// The configuration file [environment: IMGLIFE_CONFIG; default: ./imglife.yaml]
+    /// The configuration file [environment: `IMGLIFE_CONFIG`; default: ./imglife.yaml]
     #[arg(short, long, value_name = "PATH", global = true, help_heading = HEADING)]
     pub(super) config: Option<PathBuf>,
 
@@ -38,15 +38,15 @@ pub(super) struct GlobalArguments {
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) no_progress: bool,
 
-    /// When to use colours; `auto` also heeds NO_COLOR and TERM=dumb
+    /// When to use colours; `auto` also heeds `NO_COLOR` and TERM=dumb
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = false, global = true, help_heading = HEADING)]
     pub(super) color: ColorChoice,
 
-    /// The form of logs, progress and errors [environment: IMGLIFE_LOG_FORMAT; default: text]
+    /// The form of logs, progress and errors [environment: `IMGLIFE_LOG_FORMAT`; default: text]
     #[arg(long, value_name = "FORMAT", value_enum, global = true, help_heading = HEADING)]
     log_format: Option<LogFormat>,
 
-    /// Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default:
+    /// Which logs to print, from the fewest to the most [environment: `IMGLIFE_LOG_LEVEL`; default:
     /// info]
     #[arg(long, value_name = "LEVEL", value_enum, global = true, help_heading = HEADING)]
     log_level: Option<LogLevel>,

@@ -54,10 +54,10 @@ impl Messages {
         match (self.format, failure.error.downcast_ref::<ConfigErrors>()) {
             // These draw themselves into the lines of the file.
             (LogFormat::Text, Some(errors)) => {
-                self.write(&self.masker.mask(&errors.render(self.color)))
+                self.write(&self.masker.mask(&errors.render(self.color)));
             }
             (LogFormat::Text, None) => {
-                self.write(&Told::new(failure, &self.masker).draw(self.color))
+                self.write(&Told::new(failure, &self.masker).draw(self.color));
             }
             (LogFormat::Json, Some(errors)) => self.findings(errors),
             (LogFormat::Json, None) => {

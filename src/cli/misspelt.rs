@@ -157,9 +157,9 @@ mod tests {
         for entry in fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                files_below(&path, found)
+                files_below(&path, found);
             } else {
-                found.push(path)
+                found.push(path);
             }
         }
     }

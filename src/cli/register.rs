@@ -38,11 +38,11 @@ pub(super) struct RegisterArguments {
     #[arg(long, value_name = "REF")]
     image: ImageReference,
 
-    /// The commit it was built from [default: CI_COMMIT_SHA, GITHUB_SHA]
+    /// The commit it was built from [default: `CI_COMMIT_SHA`, `GITHUB_SHA`]
     #[arg(long, value_name = "SHA")]
     revision: Option<String>,
 
-    /// The path of the project it belongs to [default: CI_PROJECT_PATH, GITHUB_REPOSITORY]
+    /// The path of the project it belongs to [default: `CI_PROJECT_PATH`, `GITHUB_REPOSITORY`]
     #[arg(long, value_name = "PATH")]
     project: Option<String>,
 

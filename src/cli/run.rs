@@ -31,9 +31,9 @@ use crate::model::Variables;
 /// `README.md`), the inventory is published, and the messages of `lifecycle.notify` are sent.
 ///
 /// The options of a step are those of its own command. They follow `--` where one step is named, or
-/// are variables: IMGLIFE_CHECK_MAX_DAYS=30 is `--max-days 30` of check,
-/// IMGLIFE_STATUS_OVERWRITE=true is `--overwrite` of status, and IMGLIFE_RUN_PUSH=never is `--push
-/// never` of this command. What can be repeated is one value a line.
+/// are variables: `IMGLIFE_CHECK_MAX_DAYS=30` is `--max-days 30` of check,
+/// `IMGLIFE_STATUS_OVERWRITE=true` is `--overwrite` of status, and `IMGLIFE_RUN_PUSH=never` is
+/// `--push never` of this command. What can be repeated is one value a line.
 #[derive(Debug, Default, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -78,7 +78,7 @@ pub(super) struct RunArguments {
     only: Vec<String>,
 
     /// Narrows sync, build and cleanup to the I-th of N equal parts; `auto` takes both from
-    /// CI_NODE_INDEX and CI_NODE_TOTAL
+    /// `CI_NODE_INDEX` and `CI_NODE_TOTAL`
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 

@@ -372,7 +372,7 @@ fn escape(value: &mut Value, section: &Section) {
                 items.iter_mut().for_each(|item| escape(item, section));
             }
             (Shape::Map(Shape::Section(section)), Value::Object(items)) => {
-                items.values_mut().for_each(|item| escape(item, section))
+                items.values_mut().for_each(|item| escape(item, section));
             }
             (_, value) if key.expanded => double_dollars(value),
             _ => {}

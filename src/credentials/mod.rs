@@ -25,7 +25,7 @@ pub enum Credential {
         username: String,
         password: Secret,
     },
-    /// An identity token, exchanged by OAuth2 for a bearer token.
+    /// An identity token, exchanged by `OAuth2` for a bearer token.
     RefreshToken {
         token: Secret,
     },

@@ -297,26 +297,23 @@ impl Place {
             })
         };
         let process = &surroundings.process;
-        match &options.directory {
-            Some(directory) => {
-                // Images have one name each, however the directory is spelt.
-                let directory = normalized(&process.directory.join(directory));
-                std::fs::create_dir_all(&directory).map_err(|error| cannot(&directory, error))?;
-                Ok(Place::Named(directory))
-            }
-            None => {
-                let base = process
-                    .directory
-                    .join(process.variables.get_filled("TMPDIR").unwrap_or("/tmp"));
-                let directory = tempfile::Builder::new()
-                    .prefix("imglife-demo-")
-                    .tempdir_in(&base)
-                    .map_err(|error| cannot(&base, error))?;
-                Ok(Place::Temporary {
-                    directory,
-                    keep: options.keep,
-                })
-            }
+        if let Some(directory) = &options.directory {
+            // Images have one name each, however the directory is spelt.
+            let directory = normalized(&process.directory.join(directory));
+            std::fs::create_dir_all(&directory).map_err(|error| cannot(&directory, error))?;
+            Ok(Place::Named(directory))
+        } else {
+            let base = process
+                .directory
+                .join(process.variables.get_filled("TMPDIR").unwrap_or("/tmp"));
+            let directory = tempfile::Builder::new()
+                .prefix("imglife-demo-")
+                .tempdir_in(&base)
+                .map_err(|error| cannot(&base, error))?;
+            Ok(Place::Temporary {
+                directory,
+                keep: options.keep,
+            })
         }
     }
 

@@ -201,7 +201,7 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
             Ok(Some(action)) => steps.push(Step { line, action }),
             Ok(None) => {}
             Err(problem) if setting.environment.is_none() && hangs_on_the_base(&problem) => {
-                reader.untold.extend(named)
+                reader.untold.extend(named);
             }
             Err(problem) => return Err(at(line, problem)),
         }
@@ -540,7 +540,7 @@ impl Reader<'_> {
                         flag.value
                             .as_ref()
                             .map_or(String::new(), |value| value.value.to_string()),
-                    )
+                    );
                 }
                 "link" => {}
                 other => drop(

@@ -9,9 +9,9 @@ type Letters = Vec<(usize, char)>;
 /// Returns `text`, in which every offset means the same, without here-documents of `RUN`, and with
 /// `__` for the empty list of an `ENTRYPOINT`.
 ///
-/// Where here-documents begin and end is as in BuildKit's parser: words of `RUN`, `COPY` and `ADD`,
-/// outside of quotes, that begin with `<<`, maybe behind the number of a file; their texts end with
-/// a line that is their name.
+/// Where here-documents begin and end is as in BuildKit's parser: words of `RUN`, `COPY` and
+/// `ADD`, outside of quotes, that begin with `<<`, maybe behind the number of a file; their texts
+/// end with a line that is their name.
 pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileError> {
     let mut bytes = text.as_bytes().to_vec();
     let mut lines = text.split_inclusive('\n').scan(0, |offset, line| {

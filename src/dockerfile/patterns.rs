@@ -167,7 +167,7 @@ fn compile(pattern: &str, stars: Stars) -> Result<Regex, PatternError> {
                         ']' if !is_empty => break,
                         '-' if !is_empty => expression.push('-'),
                         '\\' => {
-                            push_literal(&mut expression, characters.next().ok_or_else(malformed)?)
+                            push_literal(&mut expression, characters.next().ok_or_else(malformed)?);
                         }
                         literal => push_literal(&mut expression, literal),
                     }

@@ -91,7 +91,7 @@ impl Lexer<'_> {
                 '$' => text.push_str(&self.reference(at, depth)?),
                 _ if character == self.escape => match at.peek() {
                     Some(next) if quoted && !matches!(next, '"' | '$') && next != self.escape => {
-                        text.push(character)
+                        text.push(character);
                     }
                     Some(next) => {
                         text.push(next);

@@ -516,14 +516,14 @@ fn stands(cycles: Result<Vec<Cycle>, serde_json::Error>) {
 #[test]
 fn fuzzing_answers_of_version_1() {
     fuzz("answers of version 1", &[NODE], |input| {
-        stands(api::product(input))
+        stands(api::product(input));
     });
 }
 
 #[test]
 fn fuzzing_answers_of_version_0() {
     fuzz("answers of version 0", &[NODE_V0], |input| {
-        stands(api::product_v0(input))
+        stands(api::product_v0(input));
     });
 }
 

@@ -184,9 +184,10 @@ impl Checkout {
             }
         };
         if metadata.is_dir() {
-            return match path.is_empty() || fs::symlink_metadata(whole.join(".git")).is_err() {
-                true => Ok(Kind::Other),
-                false => Err(problem(PathProblem::Repository)),
+            return if path.is_empty() || fs::symlink_metadata(whole.join(".git")).is_err() {
+                Ok(Kind::Other)
+            } else {
+                Err(problem(PathProblem::Repository))
             };
         }
         if metadata.is_symlink() {

@@ -223,7 +223,7 @@ struct Git {
 /// A call of git.
 struct Call<'a> {
     /// What it is for, as in "git cannot read HEAD"; of a remote as in "cannot push to
-    /// https://git.example".
+    /// <https://git.example>".
     action: &'static str,
     arguments: Vec<&'a str>,
     stdin: Option<String>,

@@ -304,9 +304,10 @@ impl Client {
                 {
                     trial.taken();
                 }
-                return match response.status().is_success() {
-                    true => Ok((response, permit)),
-                    false => Err(self.refusal(&request.method, response).await),
+                return if response.status().is_success() {
+                    Ok((response, permit))
+                } else {
+                    Err(self.refusal(&request.method, response).await)
                 };
             }
             host.auth.learn(response.headers(), host)?;
@@ -463,9 +464,10 @@ impl Client {
     fn refused(&self, method: &Method, answer: &Answer) -> Error {
         let retry_after = retry_after(&answer.headers, self.clock.now());
         // Most refusals are answers to HEAD; what was sent grows with each token.
-        let (problems, excerpt) = match answer.body.is_empty() {
-            true => (Vec::new(), String::new()),
-            false => read_reasons(&answer.body, &self.sent.masker()),
+        let (problems, excerpt) = if answer.body.is_empty() {
+            (Vec::new(), String::new())
+        } else {
+            read_reasons(&answer.body, &self.sent.masker())
         };
         let (url, status) = (SafeUrl::from(&answer.url), answer.status);
         Error::Refused(Box::new(Refusal {

@@ -152,7 +152,7 @@ impl Client {
             Ok(token) => *slot = Slot::Token(token.clone()),
             Err(Error::Unauthorized { detail, .. }) => *slot = Slot::Refused(detail.clone()),
             Err(Error::TokenServer(error)) => {
-                *slot = Slot::Failed(Arc::clone(error), Instant::now())
+                *slot = Slot::Failed(Arc::clone(error), Instant::now());
             }
             Err(_) => *slot = Slot::Empty,
         }
@@ -171,9 +171,10 @@ impl Client {
                 self.exchange_token(host, realm, token, access).await
             }
             Credential::RefreshTokenOrPassword { username, token } => {
-                let exchanged = match host.auth.turned_out_to_be_a_password() {
-                    true => None,
-                    false => Some(self.exchange_token(host, realm, token, access).await),
+                let exchanged = if host.auth.turned_out_to_be_a_password() {
+                    None
+                } else {
+                    Some(self.exchange_token(host, realm, token, access).await)
                 };
                 match exchanged {
                     // Token servers without OAuth2 answer 404 or 405, those that know it and not
@@ -243,7 +244,7 @@ impl Client {
         .await
     }
 
-    /// Exchanges a refresh token for an access token by POST (OAuth2 token authentication of CNCF
+    /// Exchanges a refresh token for an access token by POST (`OAuth2` token authentication of CNCF
     /// distribution).
     async fn exchange_token(
         &self,
@@ -323,7 +324,7 @@ impl Client {
             match (trial, &answer) {
                 (Some(trial), Ok(_)) => trial.taken(),
                 (Some(trial), Err(error)) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
-                    trial.refused(&error.reasons())
+                    trial.refused(&error.reasons());
                 }
                 _ => {}
             }

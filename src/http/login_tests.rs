@@ -98,11 +98,12 @@ async fn no_more_tokens_are_asked_for_at_once_than_the_limit() {
                     .to_str()
                     .expect("a host")
                     .to_owned();
-                return match request.headers().contains_key("authorization") {
-                    true => "ok".into_response(),
-                    false => unauthorized(&format!(
+                return if request.headers().contains_key("authorization") {
+                    "ok".into_response()
+                } else {
+                    unauthorized(&format!(
                         r#"Bearer realm="http://{server}/token",service="s""#
-                    )),
+                    ))
                 };
             }
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

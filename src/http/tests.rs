@@ -475,7 +475,7 @@ async fn requests_that_wait_for_a_place_keep_the_pace() {
     let times: Arc<std::sync::Mutex<Vec<Instant>>> = Arc::default();
     let seen = Arc::clone(&times);
     let fake = Fake::start_slow(Duration::from_millis(300), move |_| {
-        seen.lock().expect("times").push(Instant::now())
+        seen.lock().expect("times").push(Instant::now());
     })
     .await;
     let rules = HostRules {
@@ -509,9 +509,10 @@ async fn requests_that_wait_for_a_place_keep_the_pace() {
 async fn those_who_were_asked_to_wait_do_not_come_back_all_at_once() {
     let times: Arc<std::sync::Mutex<Vec<Instant>>> = Arc::default();
     let seen = Arc::clone(&times);
-    let fake = Fake::start(move |request| match request.index {
-        0 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
-        _ => {
+    let fake = Fake::start(move |request| {
+        if request.index == 0 {
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response()
+        } else {
             seen.lock().expect("times").push(Instant::now());
             "ok".into_response()
         }

@@ -183,7 +183,7 @@ pub(crate) fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
 #[should_panic(expected = "found")]
 fn a_fault_is_found() {
     fuzz("a reader that fails", &["alpine: []"], |input| {
-        assert!(!text(input).contains("[["), "found")
+        assert!(!text(input).contains("[["), "found");
     });
 }
 

@@ -133,7 +133,7 @@ impl Version {
             rest = &rest[digits..];
             match rest.strip_prefix('.') {
                 Some(after) if after.starts_with(|character: char| character.is_ascii_digit()) => {
-                    rest = after
+                    rest = after;
                 }
                 _ => break,
             }

@@ -226,7 +226,7 @@ impl GiteaPackages {
                 tracing::debug!(package = package.flat(), %error, "the package was not linked to its repository");
             }
             Err(error) => {
-                tracing::warn!(package = package.flat(), %error, "the package could not be linked to its repository")
+                tracing::warn!(package = package.flat(), %error, "the package could not be linked to its repository");
             }
         }
     }
@@ -314,8 +314,8 @@ impl PackageFiles for GiteaPackages {
         if let Err(error) = self.api.send_once(Method::GET, &list).await {
             let absent = probe::is(&error, StatusCode::NOT_FOUND);
             let error = self.api.failed(LIST, error);
-            look.findings.push(match absent {
-                true => Finding::wrong(
+            look.findings.push(if absent {
+                Finding::wrong(
                     probe::PROJECT,
                     "",
                     "there is no such owner, or it may not be seen",
@@ -323,8 +323,9 @@ impl PackageFiles for GiteaPackages {
                 .fix(format!(
                     "correct `registry.owner`; {}",
                     self.api.permissions
-                )),
-                false => probe::of_error(probe::READ, &error, login.variable.is_some()),
+                ))
+            } else {
+                probe::of_error(probe::READ, &error, login.variable.is_some())
             });
             return look;
         }

@@ -203,7 +203,7 @@ impl PackageFiles for GitlabPackages {
             {
                 Ok(_) => {
                     look.findings
-                        .push(Finding::ok(probe::TOKEN, "", "valid while the job runs"))
+                        .push(Finding::ok(probe::TOKEN, "", "valid while the job runs"));
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
                     let finding =

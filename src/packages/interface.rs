@@ -297,7 +297,7 @@ pub(super) fn encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                part.push(char::from(byte))
+                part.push(char::from(byte));
             }
             _ => part.push_str(&format!("%{byte:02X}")),
         }

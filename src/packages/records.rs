@@ -65,7 +65,7 @@ pub fn tell_of_leftovers(what: &str, error: &PackageError) {
     let stays = format!("{what} is stored; what it replaces stays there and is not read any more");
     match error.kind {
         PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => {
-            tracing::info!("{stays}, since the token may not delete packages")
+            tracing::info!("{stays}, since the token may not delete packages");
         }
         _ => tracing::warn!("{stays}: {}", chain(error)),
     }

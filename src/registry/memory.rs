@@ -211,12 +211,13 @@ impl MemoryPlace {
         if ability != Ability::Present {
             return Deletion::Unsupported;
         }
-        match lock(&self.repositories)
+        if lock(&self.repositories)
             .get_mut(repository)
             .is_some_and(delete)
         {
-            true => Deletion::Done,
-            false => Deletion::WasAbsent,
+            Deletion::Done
+        } else {
+            Deletion::WasAbsent
         }
     }
 
@@ -465,13 +466,12 @@ impl ImageStore for MemoryPlace {
                 contents.blobs.get(&descriptor.digest).cloned()
             })
         });
-        let (content, put) = match shared {
-            Some(content) => (content, BlobPut::Mounted),
-            None => {
-                let content = verified(content.open(0).await?, descriptor, repository.to_string());
-                let content: BytesMut = content.try_collect().await?;
-                (content.freeze(), BlobPut::Uploaded)
-            }
+        let (content, put) = if let Some(content) = shared {
+            (content, BlobPut::Mounted)
+        } else {
+            let content = verified(content.open(0).await?, descriptor, repository.to_string());
+            let content: BytesMut = content.try_collect().await?;
+            (content.freeze(), BlobPut::Uploaded)
         };
         lock(&self.repositories)
             .entry(repository.clone())

@@ -45,8 +45,8 @@ pub struct CaseFailure {
     pub text: String,
 }
 
-/// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML 1.0
-/// cannot hold is left out.
+/// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML
+/// 1.0 cannot hold is left out.
 pub fn draw(suite: &TestSuite) -> String {
     let failures = suite
         .cases
@@ -112,7 +112,7 @@ fn escaped(text: &str) -> String {
             '"' => shown += "&quot;",
             '\r' => shown += "&#13;",
             other if is_unsafe(other) && !matches!(other, '\n' | '\t') => {
-                shown.extend(other.escape_unicode())
+                shown.extend(other.escape_unicode());
             }
             other => shown.push(other),
         }

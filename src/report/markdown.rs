@@ -28,8 +28,8 @@ pub fn words(text: &str) -> String {
     entities(printable(text).trim())
 }
 
-/// Returns `text` with all that could mean something written as numbers (CommonMark 0.31, 2.5: such
-/// never make structure).
+/// Returns `text` with all that could mean something written as numbers (CommonMark 0.31, 2.5:
+/// such never make structure).
 fn entities(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -38,7 +38,7 @@ fn entities(text: &str) -> String {
             other if other.is_alphanumeric() || !other.is_ascii() => shown.push(other),
             // Within words they mean nothing, and lists have none of them.
             '.' | '-' if shown.ends_with(char::is_alphanumeric) && !shown.ends_with("www") => {
-                shown.push(character)
+                shown.push(character);
             }
             other => {
                 // Writing to a string does not fail.

@@ -1,7 +1,7 @@
 //! Numbers of a run in the OpenMetrics text format, as GitLab's metrics report and Prometheus's
 //! textfile collector read it.
 //!
-//! Specification: OpenMetrics 1.0.0 (prometheus.io/docs/specs/om/open_metrics_spec).
+//! Specification: OpenMetrics 1.0.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
 
 use crate::model::text::printable;
 

@@ -78,12 +78,11 @@ pub(super) fn lines<'a>(problems: impl IntoIterator<Item = Problem<'a>>) -> Vec<
     let mut met: HashMap<Kind<'a>, usize> = HashMap::new();
     for problem in problems {
         let kind = problem.kind();
-        match kind.and_then(|kind| groups.get_mut(*met.get(&kind)?)) {
-            Some(group) => group.push(problem),
-            None => {
-                met.extend(kind.map(|kind| (kind, groups.len())));
-                groups.push(vec![problem]);
-            }
+        if let Some(group) = kind.and_then(|kind| groups.get_mut(*met.get(&kind)?)) {
+            group.push(problem);
+        } else {
+            met.extend(kind.map(|kind| (kind, groups.len())));
+            groups.push(vec![problem]);
         }
     }
     let mut lines = Vec::new();

@@ -200,7 +200,7 @@ fn words(text: &str) -> Vec<(usize, &str)> {
     for (at, letter) in top_level(text, false).filter(|(_, letter)| is_part(*letter)) {
         match words.last_mut() {
             Some((start, word)) if *start + word.len() == at => {
-                *word = &text[*start..at + letter.len_utf8()]
+                *word = &text[*start..at + letter.len_utf8()];
             }
             _ => words.push((at, &text[at..at + letter.len_utf8()])),
         }

@@ -989,7 +989,7 @@ async fn a_tag_that_came_up_during_a_long_copy_is_left_alone() {
         match copied {
             Ok(copied) => assert!(!theirs && copied.warnings.len() == looks, "{copied:?}"),
             Err(CopyError::Moved { from: None, to, .. }) => {
-                assert_eq!((theirs, to), (true, digest(&other)))
+                assert_eq!((theirs, to), (true, digest(&other)));
             }
             Err(error) => panic!("{}", crate::error::chain(&error)),
         }

@@ -639,7 +639,7 @@ async fn published(registry: &Registry) {
             store
                 .put_manifest(at, &reference, manifest)
                 .await
-                .expect("a tag")
+                .expect("a tag");
         }
     });
     stream::iter(puts.collect::<Vec<_>>())

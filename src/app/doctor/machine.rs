@@ -291,18 +291,18 @@ fn without_login(url: &str) -> String {
 
 fn hooks(programs: &BTreeSet<String>, config: Option<&Config>, process: &Process) -> Vec<Finding> {
     let directory = config.map_or(&process.directory, |config| &config.directory);
-    let found =
-        programs.iter().map(
-            |program| match is_on_path(program, &process.variables, directory) {
-                true => Finding::ok("hook.program", program, "found"),
-                false => Finding::missing(
-                    "hook.program",
-                    program,
-                    "a hook begins with it, and it is not on PATH",
-                )
-                .fix("install it, or correct the hook's `cmd`"),
-            },
-        );
+    let found = programs.iter().map(|program| {
+        if is_on_path(program, &process.variables, directory) {
+            Finding::ok("hook.program", program, "found")
+        } else {
+            Finding::missing(
+                "hook.program",
+                program,
+                "a hook begins with it, and it is not on PATH",
+            )
+            .fix("install it, or correct the hook's `cmd`")
+        }
+    });
     found.collect()
 }
 

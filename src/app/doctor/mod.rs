@@ -179,14 +179,15 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<Finding> {
     };
     let name = file.strip_prefix(directory).unwrap_or(file).display();
     let mut findings = vec![Finding::ok(CHECK, "", format!("{name} is valid"))];
-    findings.push(match enough.is_empty() {
-        true => Finding::missing("configuration.commands", "", "it suffices for no command")
-            .fix("`imglife config check` says what each lacks"),
-        false => Finding::ok(
+    findings.push(if enough.is_empty() {
+        Finding::missing("configuration.commands", "", "it suffices for no command")
+            .fix("`imglife config check` says what each lacks")
+    } else {
+        Finding::ok(
             "configuration.commands",
             "",
             format!("enough for {}", names(&enough)),
-        ),
+        )
     });
     if !lacking.is_empty() && !enough.is_empty() {
         let finding = Finding::missing(

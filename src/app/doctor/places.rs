@@ -203,12 +203,9 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> Look {
         findings.push(match http.look(&host, &address).await {
             Ok(answer) => {
                 ahead = http.ahead(&answer);
-                match answer.status.is_success() {
-                    true => Finding::ok("oci.dates", path.as_str(), "told"),
-                    false => Finding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
-                        "it tells dates of public repositories only, and not too often; without it, leave out `sort: date` and `min_age`",
-                    ),
-                }
+                if answer.status.is_success() { Finding::ok("oci.dates", path.as_str(), "told") } else { Finding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
+                    "it tells dates of public repositories only, and not too often; without it, leave out `sort: date` and `min_age`",
+                ) }
             }
             Err(error) => Finding::failed("oci.dates", path.as_str(), &error, error.hint()),
         });
@@ -278,11 +275,12 @@ async fn inventory(records: &Records, now: DateTime<Utc>) -> Finding {
         Ok(Some(data)) => {
             let days = (now - data.written_at).num_days();
             let finding = format!("{} days old", days.max(0));
-            match days > OLD {
-                true => Finding::wrong(CHECK, "", finding)
+            if days > OLD {
+                Finding::wrong(CHECK, "", finding)
                     .fix("`imglife status --publish` writes it anew: let the pipeline run it daily")
-                    .unneeded(),
-                false => Finding::ok(CHECK, "", finding),
+                    .unneeded()
+            } else {
+                Finding::ok(CHECK, "", finding)
             }
         }
         Ok(None) => Finding::missing(

@@ -223,7 +223,7 @@ fn warn_of(unheard_of: &[UnheardOf], config: &Config) {
                 "the variable {name} is no option of `imglife run` or its steps: did you mean {meant}?"
             ),
             None => {
-                tracing::warn!("the variable {name} is no option of `imglife run` or its steps")
+                tracing::warn!("the variable {name} is no option of `imglife run` or its steps");
             }
         }
     }

@@ -57,11 +57,12 @@ pub(super) fn products(
 }
 
 fn product(fields: &Fields<'_>, images: Option<&Repository>) -> Option<ImageLifecycle> {
-    let product = match fields.has("product") {
-        true => fields
+    let product = if fields.has("product") {
+        fields
             .optional::<ProductName>("product")
-            .map(|name| Product::Named(name.value)),
-        false => images.cloned().map(Product::OfImages),
+            .map(|name| Product::Named(name.value))
+    } else {
+        images.cloned().map(Product::OfImages)
     };
     let extract = fields.optional::<Extract>("extract");
     let track = fields.optional::<Extract>("track");

@@ -207,15 +207,12 @@ impl<'a> Fields<'a> {
         };
         let mut fields = Fields::empty(context, table, at);
         for (pair, at) in distinct(context, given, &fields.at.path) {
-            match table.key(&pair.key.text) {
-                Some(key) => {
-                    fields.pairs.insert(key.name, pair);
-                }
-                None => {
-                    let meant = closest(&pair.key.text, table.keys.iter().map(|key| key.name));
-                    context.report(&at, unknown(&pair.key.text, table, meant));
-                    fields.misspelt.extend(meant);
-                }
+            if let Some(key) = table.key(&pair.key.text) {
+                fields.pairs.insert(key.name, pair);
+            } else {
+                let meant = closest(&pair.key.text, table.keys.iter().map(|key| key.name));
+                context.report(&at, unknown(&pair.key.text, table, meant));
+                fields.misspelt.extend(meant);
             }
         }
         Some(fields)
@@ -656,18 +653,15 @@ fn distinct<'a>(context: &Context<'_>, pairs: &'a [Pair], path: &str) -> Vec<(&'
             span: Some(pair.key.span),
             path: join(path, &shown),
         };
-        match lines.get(pair.key.text.as_ref()) {
-            Some(line) => {
-                context.error(
-                    &at,
-                    format!("duplicate key, first given in line {line}"),
-                    "remove one of the two",
-                );
-            }
-            None => {
-                lines.insert(&pair.key.text, pair.key.span.line);
-                distinct.push((pair, at));
-            }
+        if let Some(line) = lines.get(pair.key.text.as_ref()) {
+            context.error(
+                &at,
+                format!("duplicate key, first given in line {line}"),
+                "remove one of the two",
+            );
+        } else {
+            lines.insert(&pair.key.text, pair.key.span.line);
+            distinct.push((pair, at));
         }
     }
     distinct

@@ -415,21 +415,19 @@ impl Scalar for Extract {
             _ => {}
         }
         let pattern = pattern(text, false)?;
-        match pattern.regex.captures_len() {
-            2 => Ok(Extract::Pattern(pattern)),
-            _ => {
-                let expected = format!(
-                    "{}, or a regular expression with one capture group",
-                    words.map(|word| format!("`{word}`")).join(", ")
-                );
-                let problem = Problem::expected(&expected, text);
-                Err(match closest(text, words) {
-                    Some(word) => problem.hint(format!("did you mean `{word}`?")),
-                    None => problem.hint(
-                        "put what names the release cycle in parentheses, as in `^(\\d+)\\.`",
-                    ),
-                })
-            }
+        if pattern.regex.captures_len() == 2 {
+            Ok(Extract::Pattern(pattern))
+        } else {
+            let expected = format!(
+                "{}, or a regular expression with one capture group",
+                words.map(|word| format!("`{word}`")).join(", ")
+            );
+            let problem = Problem::expected(&expected, text);
+            Err(match closest(text, words) {
+                Some(word) => problem.hint(format!("did you mean `{word}`?")),
+                None => problem
+                    .hint("put what names the release cycle in parentheses, as in `^(\\d+)\\.`"),
+            })
         }
     }
 }

@@ -253,7 +253,7 @@ impl Config {
                 self.put("Healthcheck", checked(health));
             }
             Action::Author(author) => {
-                drop(self.all.insert("author".to_owned(), author.as_str().into()))
+                drop(self.all.insert("author".to_owned(), author.as_str().into()));
             }
             Action::Copy(_)
             | Action::Argument(_)

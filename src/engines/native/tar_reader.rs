@@ -307,7 +307,7 @@ fn read_pax(mut records: &[u8], extensions: &mut Extensions) -> io::Result<()> {
             b"mtime" => extensions.modified = Some(number().unwrap_or(0)),
             b"size" => extensions.size = Some(number().ok_or_else(invalid)?),
             b"GNU.sparse.name" => {
-                (extensions.path, extensions.is_sparse) = (Some(value.to_vec()), true)
+                (extensions.path, extensions.is_sparse) = (Some(value.to_vec()), true);
             }
             _ if key.starts_with(b"GNU.sparse.") => extensions.is_sparse = true,
             _ => {}

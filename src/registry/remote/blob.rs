@@ -185,7 +185,7 @@ impl Reading {
         match self.http.open_again(request, &self.place).await {
             Ok(download) => {
                 self.content =
-                    Some(self.accept(download.status, &download.headers, download.content)?)
+                    Some(self.accept(download.status, &download.headers, download.content)?);
             }
             Err(error) => self.wait_after(error).await?,
         }

@@ -328,9 +328,12 @@ async fn a_refusal_is_an_error_and_not_an_ability_that_is_missing() {
         (429, "TOOMANYREQUESTS", PlaceErrorKind::RateLimited),
         (503, "UNAVAILABLE", PlaceErrorKind::ServerError),
     ] {
-        let fake = Fake::start(move |seen| match seen.path.contains("/kept/") {
-            true => refusal(code, reason),
-            false => status(202),
+        let fake = Fake::start(move |seen| {
+            if seen.path.contains("/kept/") {
+                refusal(code, reason)
+            } else {
+                status(202)
+            }
         })
         .await;
         let registries = registries(&fake, basic());
@@ -384,15 +387,14 @@ async fn a_token_is_asked_for_that_allows_to_delete() {
         if seen.path.starts_with("/token") {
             return r#"{"token":"t"}"#.into_response();
         }
-        match seen.authorization() {
-            Some("Bearer t") => status(202),
-            _ => {
-                let challenge = format!(
-                    r#"Bearer realm="http://{}/token",service="s""#,
-                    seen.server()
-                );
-                (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
-            }
+        if let Some("Bearer t") = seen.authorization() {
+            status(202)
+        } else {
+            let challenge = format!(
+                r#"Bearer realm="http://{}/token",service="s""#,
+                seen.server()
+            );
+            (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
         }
     })
     .await;

@@ -382,19 +382,21 @@ impl RemoteRepository<'_> {
         };
         let standing = Standing::read(headers)?;
         let detail = format!("{} of {} pulls left", standing.remaining, standing.limit);
-        Some(match standing.is_low() {
-            true => Finding::wrong("oci.quota", "", detail)
+        Some(if standing.is_low() {
+            Finding::wrong("oci.quota", "", detail)
                 .fix(self.more_pulls(has_login))
-                .unneeded(),
-            false => Finding::ok("oci.quota", "", detail),
+                .unneeded()
+        } else {
+            Finding::ok("oci.quota", "", detail)
         })
     }
 
     fn more_pulls(&self, has_login: bool) -> String {
         let prefix = http::variable_prefix(self.host);
-        match has_login {
-            true => "run less often, or mirror with fewer tags".to_owned(),
-            false => format!("log in ({prefix}_USERNAME, {prefix}_PASSWORD) for a higher limit"),
+        if has_login {
+            "run less often, or mirror with fewer tags".to_owned()
+        } else {
+            format!("log in ({prefix}_USERNAME, {prefix}_PASSWORD) for a higher limit")
         }
     }
 }

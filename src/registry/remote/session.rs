@@ -192,10 +192,10 @@ impl Canceller {
         match tokio::time::timeout(CANCEL_PATIENCE, self.http.send_once(request)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(host = %self.host, %error, "an upload could not be cancelled")
+                tracing::debug!(host = %self.host, %error, "an upload could not be cancelled");
             }
             Err(_) => {
-                tracing::debug!(host = %self.host, "an upload could not be cancelled in time")
+                tracing::debug!(host = %self.host, "an upload could not be cancelled in time");
             }
         }
     }

@@ -376,16 +376,19 @@ async fn where_lookups_are_unknown_manifests_are_read() {
 
 #[tokio::test]
 async fn a_token_server_that_is_not_there_does_not_mean_that_nothing_is() {
-    let fake = Fake::start(|seen| match seen.path.starts_with("/token") {
-        true => StatusCode::NOT_FOUND.into_response(),
-        false => (
-            StatusCode::UNAUTHORIZED,
-            [(
-                "www-authenticate",
-                format!(r#"Bearer realm="http://{}/token""#, seen.server()),
-            )],
-        )
-            .into_response(),
+    let fake = Fake::start(|seen| {
+        if seen.path.starts_with("/token") {
+            StatusCode::NOT_FOUND.into_response()
+        } else {
+            (
+                StatusCode::UNAUTHORIZED,
+                [(
+                    "www-authenticate",
+                    format!(r#"Bearer realm="http://{}/token""#, seen.server()),
+                )],
+            )
+                .into_response()
+        }
     })
     .await;
     let (registry, repository) = registry(&fake);

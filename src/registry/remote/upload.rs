@@ -235,7 +235,7 @@ impl Upload<'_> {
                 Ok(()) => return Ok(()),
                 // Nothing of the content was taken yet, and the session is still there.
                 Err(Broken::Request(http::Error::StaleToken { .. })) if !logged_in_again => {
-                    logged_in_again = true
+                    logged_in_again = true;
                 }
                 Err(Broken::Request(error)) => match self.react(error).await {
                     Ok(error) => {

@@ -71,7 +71,7 @@ impl Making<'_> {
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = lasting(self.image, self.identity);
         let mut add = |name: &str, value: Option<String>| {
-            labels.extend(value.map(|value| (name.to_owned(), value)))
+            labels.extend(value.map(|value| (name.to_owned(), value)));
         };
         add(
             "org.opencontainers.image.created",

@@ -72,8 +72,8 @@ pub async fn observe(
     {
         match records_of(records, project, world.known.base(&base.repository)).await {
             Ok(records) => {
-                world.built_on =
-                    newest_on(&records, project, base).and_then(|record| record.base_digest.clone())
+                world.built_on = newest_on(&records, project, base)
+                    .and_then(|record| record.base_digest.clone());
             }
             Err(error) => world.warnings.push(format!(
                 "whether the base was rebuilt since the last build is not known: {}",

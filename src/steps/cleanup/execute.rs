@@ -207,7 +207,7 @@ impl Run<'_> {
         if planned.is_layout && is_known && !self.execution.cancel.is_cancelled() {
             match self.sweep(planned).await {
                 Ok(Swept::Freed { files, bytes }) => {
-                    (report.freed_files, report.freed_bytes) = (files, bytes)
+                    (report.freed_files, report.freed_bytes) = (files, bytes);
                 }
                 Ok(Swept::Postponed) => {
                     report.warnings.push("somebody is writing to it; what nothing refers to was left for the next run".to_owned());

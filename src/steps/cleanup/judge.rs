@@ -379,9 +379,10 @@ pub(super) fn doubtful(
         images: share.images.saturating_sub(open.len()),
         ..share
     };
-    match before.is_empty() && !share.is_too_large() && least.is_too_large() {
-        true => open.into_iter().cloned().collect(),
-        false => before,
+    if before.is_empty() && !share.is_too_large() && least.is_too_large() {
+        open.into_iter().cloned().collect()
+    } else {
+        before
     }
 }
 

@@ -565,7 +565,7 @@ pub(super) fn wanted(
             }
             match identity {
                 Some(Ok(identity)) if is_at(&identity.base, &at) => {
-                    drop(wanted.used.insert(identity.base_tag.clone()))
+                    wanted.used.insert(identity.base_tag.clone());
                 }
                 Some(Err(trouble)) if is_at(&image.mirror_image, &at) => match &image.mirror_tag {
                     Some(tag) => drop(wanted.used.insert(tag.clone())),

@@ -115,12 +115,13 @@ impl Judge<'_> {
             .iter()
             .map(|cycle| self.cycle(lifecycle, cycle))
             .collect();
-        match findings
+        if findings
             .iter()
             .any(|finding| finding.standing.status != Status::Expired)
         {
-            true => findings.retain(|finding| finding.standing.status != Status::Expired),
-            false => findings.truncate(1),
+            findings.retain(|finding| finding.standing.status != Status::Expired);
+        } else {
+            findings.truncate(1);
         }
         findings
     }

@@ -147,7 +147,7 @@ fn add_applications(
     rows.iter_mut().for_each(|row| {
         row.applications
             .iter_mut()
-            .for_each(|applications| applications.sort())
+            .for_each(|applications| applications.sort());
     });
 }
 

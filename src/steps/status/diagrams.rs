@@ -317,24 +317,21 @@ pub(super) fn timeline(report: &StatusReport) -> Timeline {
                 <= LONGEST
                 && bars < MOST_BARS
         };
-        match timeline.diagrams.last_mut().filter(fits) {
-            Some(diagram) => {
-                if diagram.about.last() != Some(&key.product) {
-                    diagram.about.push(key.product.clone());
-                    diagram.source += &section;
-                }
-                diagram.source += &bar;
-                bars += 1;
+        if let Some(diagram) = timeline.diagrams.last_mut().filter(fits) {
+            if diagram.about.last() != Some(&key.product) {
+                diagram.about.push(key.product.clone());
+                diagram.source += &section;
             }
-            None => {
-                let source =
-                    format!("gantt\n  dateFormat YYYY-MM-DD\n  axisFormat %Y-%m\n{section}{bar}");
-                timeline.diagrams.push(Diagram {
-                    about: vec![key.product.clone()],
-                    source,
-                });
-                bars = 1;
-            }
+            diagram.source += &bar;
+            bars += 1;
+        } else {
+            let source =
+                format!("gantt\n  dateFormat YYYY-MM-DD\n  axisFormat %Y-%m\n{section}{bar}");
+            timeline.diagrams.push(Diagram {
+                about: vec![key.product.clone()],
+                source,
+            });
+            bars = 1;
         }
     }
     timeline

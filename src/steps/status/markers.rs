@@ -29,7 +29,7 @@ pub fn replaced(text: &str, block: &str) -> Result<String, MarkerError> {
             (BEGIN, None) => found = Some((number, offset, None)),
             (BEGIN, Some((first, _, _))) => return Err(MarkerError::Twice(first, number)),
             (END, Some((first, start, None))) => {
-                found = Some((first, start, Some(offset + line.len())))
+                found = Some((first, start, Some(offset + line.len())));
             }
             (END, _) => return Err(MarkerError::NotBegun(number)),
             _ => {}

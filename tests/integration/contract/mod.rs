@@ -744,7 +744,7 @@ async fn a_manifest_is_deleted_with_its_tags_and_nothing_else(place: &Place<'_>)
     match place.forgets {
         Forgetting::Everything => assert_eq!(listed(place, &repository).await, ["2.0"]),
         Forgetting::Digest | Forgetting::Unnamed => {
-            assert_eq!(listed(place, &repository).await, ["1.0", "2.0", "latest"])
+            assert_eq!(listed(place, &repository).await, ["1.0", "2.0", "latest"]);
         }
     }
     for kept in [&child, &other] {

@@ -77,7 +77,7 @@ pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Reposito
                 manifest.unwrap_or_else(|| panic!("{}:{} lacks {reference}", repository, seen.tag));
             match &manifest.content {
                 ManifestContent::Index { children } => {
-                    left.extend(children.iter().map(|child| child.digest.clone().into()))
+                    left.extend(children.iter().map(|child| child.digest.clone().into()));
                 }
                 ManifestContent::Image { .. } => {
                     for blob in manifest.blobs() {

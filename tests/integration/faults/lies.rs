@@ -346,9 +346,10 @@ fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
         graph.tag("1.0", &index);
         let config = graph.blobs[0].clone();
         serving(graph, move |digest| {
-            match *digest == config.descriptor.digest {
-                true => typed("application/octet-stream", config.bytes.clone()),
-                false => typed("application/octet-stream", endless()),
+            if *digest == config.descriptor.digest {
+                typed("application/octet-stream", config.bytes.clone())
+            } else {
+                typed("application/octet-stream", endless())
             }
         })
     };
@@ -462,13 +463,14 @@ fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
         .into();
     let liar = Liar::start(move |asked| {
         let realm = if is_listing(asked) { &first } else { &second };
-        match asked.headers.contains_key(header::AUTHORIZATION) && is_listing(asked) {
-            true => tags(&["1.0"]),
-            false => with_header(
+        if asked.headers.contains_key(header::AUTHORIZATION) && is_listing(asked) {
+            tags(&["1.0"])
+        } else {
+            with_header(
                 StatusCode::UNAUTHORIZED.into_response(),
                 header::WWW_AUTHENTICATE,
                 realm,
-            ),
+            )
         }
     });
     fails(

@@ -145,9 +145,9 @@ pub(crate) fn files(world: &World) -> Vec<String> {
         for entry in fs::read_dir(path).into_iter().flatten() {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                left.push(path)
+                left.push(path);
             } else {
-                files.push(path.display().to_string())
+                files.push(path.display().to_string());
             }
         }
     }

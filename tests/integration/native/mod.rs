@@ -574,7 +574,7 @@ async fn a_debian_base_is_built_upon() {
     let dockerfile = "FROM base\nCOPY tool /bin/\nCOPY --chown=daemon:adm etc/ /etc/app/\nCOPY rootfs/ /\nWORKDIR /lib/app\n";
     let mut request = place.request(dockerfile, &[platform]);
     place_on(&mut request, |base| {
-        base.tag = Some(graph.tags[0].0.clone())
+        base.tag = Some(graph.tags[0].0.clone());
     });
     let began = Instant::now();
     place

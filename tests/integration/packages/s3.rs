@@ -151,23 +151,20 @@ async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
     for (failures, listed) in [(0, true), (3, true), (100, false)] {
         failing.store(failures, std::sync::atomic::Ordering::Relaxed);
         let result = place.list(&Scope::AllRecords(prefix())).await;
-        match listed {
-            true => {
-                let listing = result.expect("a listing");
-                assert_eq!(
-                    (listing.files.len(), listing.foreign),
-                    (2, vec!["imglife/records/notes.txt".to_owned()])
-                );
-            }
-            false => {
-                let error = result.expect_err("half a listing");
-                assert_eq!(
-                    error.kind,
-                    PackageErrorKind::ServerError,
-                    "{}",
-                    chain(&error)
-                );
-            }
+        if listed {
+            let listing = result.expect("a listing");
+            assert_eq!(
+                (listing.files.len(), listing.foreign),
+                (2, vec!["imglife/records/notes.txt".to_owned()])
+            );
+        } else {
+            let error = result.expect_err("half a listing");
+            assert_eq!(
+                error.kind,
+                PackageErrorKind::ServerError,
+                "{}",
+                chain(&error)
+            );
         }
     }
     assert!(

@@ -85,7 +85,7 @@ impl EndOfLife {
                 known
                     .documents
                     .insert(format!("/api{path}"), body.to_owned()),
-            )
+            );
         });
     }
 
@@ -104,7 +104,7 @@ impl EndOfLife {
                 known
                     .troubles
                     .insert(format!("/api/v1/products/{product}"), troubles),
-            )
+            );
         });
     }
 

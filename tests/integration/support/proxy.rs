@@ -450,7 +450,7 @@ async fn reply(
             pass(&mut registry, &mut client, u64::MAX, None).await?;
         }
         Some(Fault::Length(difference)) if difference < 0 => {
-            pass(&mut registry, &mut client, head.length(), None).await?
+            pass(&mut registry, &mut client, head.length(), None).await?;
         }
         _ => pass(&mut registry, &mut client, u64::MAX, None).await?,
     }

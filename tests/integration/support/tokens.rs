@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::registry::{PASSWORD, USER};
 
-/// The refresh token that OAuth2 callers are given, and may present.
+/// The refresh token that `OAuth2` callers are given, and may present.
 pub(crate) const REFRESH_TOKEN: &str = "refresh-of-alice";
 
 pub(crate) const ISSUER: &str = "imglife tests";
@@ -34,7 +34,7 @@ pub(crate) const SERVICE: &str = "registry of the tests";
 pub(crate) struct TokenRules {
     /// How long a token is valid. Registries may accept it for a minute more.
     pub(crate) lifetime: Duration,
-    /// Whether it answers to OAuth2's POST; 404 otherwise.
+    /// Whether it answers to `OAuth2`'s POST; 404 otherwise.
     pub(crate) oauth2: bool,
 }
 
@@ -50,7 +50,7 @@ impl Default for TokenRules {
 /// A request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenRequest {
-    /// `GET`, or `POST` by OAuth2.
+    /// `GET`, or `POST` by `OAuth2`.
     pub(crate) method: &'static str,
     /// As asked for, one each: `repository:a/b:pull,push`.
     pub(crate) scopes: Vec<String>,
@@ -86,7 +86,7 @@ impl TokenServer {
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            serve(listener, authority, stopped).expect("a token server")
+            serve(listener, authority, stopped).expect("a token server");
         });
         TokenServer {
             address,

@@ -521,7 +521,7 @@ fn the_pipeline_is_the_five_components() {
             let same = &pipeline.inputs()[&own(step, name)];
             let parts = ["type", "default", "options", "regex"];
             parts.iter().for_each(|part| {
-                assert_eq!(same.get(part), input.get(part), "{step}: {part} of {name}")
+                assert_eq!(same.get(part), input.get(part), "{step}: {part} of {name}");
             });
         }
     }
