@@ -5,10 +5,11 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
 
+use crate::model::lock::lock;
 use crate::model::{Clock, Variables};
 
 /// What a run knows of the process it runs in.
@@ -68,7 +69,7 @@ impl Stream {
 
     /// Writes `text` and flushes. A closed pipe (`imglife ... | head`) is no error.
     pub fn write(&self, text: &str) -> io::Result<()> {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = lock(&self.target);
         match target
             .write_all(text.as_bytes())
             .and_then(|()| target.flush())
@@ -95,16 +96,13 @@ pub struct Captured(Arc<Mutex<Vec<u8>>>);
 impl Captured {
     /// Returns the text written so far.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&lock(&self.0)).into_owned()
     }
 }
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
+        lock(&self.0).extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,6 +13,7 @@ use super::global::{GlobalArguments, LogFormat};
 use super::messages::{Messages, Record};
 use crate::app::Presentation;
 use crate::error::Failure;
+use crate::model::lock::lock;
 use crate::process::Process;
 use crate::progress::{Event, ItemOutcome, Progress, silent};
 
@@ -229,7 +230,7 @@ impl Bars {
 
 impl Progress for Bars {
     fn event(&self, event: Event<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         match event {
             Event::Observing { what } => self.overall.set_message(self.messages.shown(what)),
             Event::Planned { items } => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -15,6 +15,7 @@ use super::auth_file::AuthFile;
 use super::forge::{Forge, ForgeCredentials};
 use super::{Credential, CredentialError, Credentials, helper};
 use crate::command::Runner;
+use crate::model::lock::lock;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
 
 /// The largest credential file that is read, in bytes.
@@ -215,7 +216,7 @@ impl StandardCredentials {
             host.as_str()
         };
         let answer = {
-            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut helpers = lock(&self.helpers);
             helpers
                 .entry((name.to_owned(), server.to_owned()))
                 .or_default()

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -29,6 +29,7 @@ use super::logins::Logins;
 use super::retry::Outage;
 use super::token::{Token, sensitive};
 use crate::model::Secret;
+use crate::model::lock::lock;
 
 /// What is known of a host's way of logging in.
 pub(super) struct Auth {
@@ -212,7 +213,7 @@ impl Auth {
 
     /// Returns the place of the token for `scopes`. Who locks it may fill it; the others wait.
     pub(super) fn slot(&self, scopes: &[String]) -> Arc<AsyncMutex<Slot>> {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = lock(&self.tokens);
         Arc::clone(tokens.entry(scopes.to_vec()).or_default())
     }
 
@@ -230,7 +231,7 @@ impl Auth {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,7 @@ use super::retry::{Tries, Verdict, classify_status, retry_after};
 use super::sent::Sent;
 use super::settings::{Settings, Tls, host_of};
 use crate::credentials::Credentials;
+use crate::model::lock::lock;
 use crate::model::{Clock, Host};
 
 const USER_AGENT: &str = concat!("imglife/", env!("CARGO_PKG_VERSION"));
@@ -213,7 +214,7 @@ impl Client {
     }
 
     pub(super) fn host(&self, name: &Host) -> Result<Arc<HostState>, Error> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = lock(&self.hosts);
         if let Some(host) = hosts.get(name) {
             return Ok(Arc::clone(host));
         }
@@ -593,10 +594,7 @@ impl Client {
             let rules = host_of(url).and_then(|name| self.settings.hosts.get(&name));
             Connections::Tls(rules.map(|rules| rules.tls.clone()).unwrap_or_default())
         };
-        let mut connections = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connections = lock(&self.connections);
         if let Some(client) = connections.get(&key) {
             return Ok(client.clone());
         }

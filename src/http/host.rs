@@ -1,7 +1,7 @@
 //! What the client keeps of one host during a run: its address, its limits, its pauses.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
@@ -16,6 +16,7 @@ use super::retry::Outage;
 use super::settings::{HostRules, Settings};
 use crate::credentials::variable_prefix;
 use crate::model::Host;
+use crate::model::lock::lock;
 
 /// Where Docker Hub's registry is; its name is that of the web site.
 const DOCKER_HUB_API: &str = "https://registry-1.docker.io";
@@ -95,7 +96,7 @@ impl HostState {
 
     /// Lets requests of `kind` wait until `until`.
     pub(super) fn hold(&self, kind: Kind, until: Instant) {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holds = lock(&self.holds);
         let held = holds.entry(kind).or_insert(until);
         *held = (*held).max(until);
     }
@@ -136,12 +137,7 @@ impl HostState {
     }
 
     fn held_until(&self, kind: Kind) -> Option<Instant> {
-        let until = self
-            .holds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&kind)
-            .copied();
+        let until = lock(&self.holds).get(&kind).copied();
         until.filter(|until| *until > Instant::now())
     }
 
@@ -257,7 +253,7 @@ impl Pace {
 
     async fn turn(&self) {
         let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = lock(&self.next);
             let now = Instant::now();
             let turn = next.map_or(now, |next| next.max(now));
             *next = Some(turn + self.interval);

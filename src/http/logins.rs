@@ -7,9 +7,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
+
+use crate::model::lock::lock;
 
 /// How often in a row a login that was never taken is refused before it is not sent any more in
 /// this run.
@@ -87,9 +89,7 @@ impl Logins {
     }
 
     fn standings(&self) -> MutexGuard<'_, HashMap<u64, Standing>> {
-        self.standings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.standings)
     }
 }
 

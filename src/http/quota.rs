@@ -1,12 +1,13 @@
 //! Quotas: how many requests a host says that it still answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
 use super::host::Pace;
+use crate::model::lock::lock;
 
 /// Which share of a quota counts as little, as a divisor.
 const LITTLE: u64 = 10;
@@ -84,7 +85,7 @@ pub(super) struct Quota {
 impl Quota {
     /// Takes in how the quota stands. Returns whether little is left for the first time.
     pub(super) fn note(&self, standing: Standing) -> bool {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = lock(&self.pace);
         if !standing.is_low() {
             *pace = None;
             return false;
@@ -95,10 +96,7 @@ impl Quota {
 
     /// Returns what counted requests are slowed down by, while little is left.
     pub(super) fn pace(&self) -> Option<Arc<Pace>> {
-        self.pace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.pace).clone()
     }
 }
 

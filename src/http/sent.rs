@@ -1,13 +1,14 @@
 //! The secrets that requests were sent with: an answer that repeats them is shown without.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
 use crate::model::Secret;
+use crate::model::lock::lock;
 use crate::model::text::Masker;
 
 /// What was sent so far.
@@ -20,7 +21,7 @@ pub(super) struct Sent {
 impl Sent {
     /// Notes the value of a header that logs in.
     pub(super) fn header(&self, value: &HeaderValue) {
-        let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut headers = lock(&self.headers);
         if !headers.contains(value) {
             headers.insert(value.clone());
         }
@@ -28,7 +29,7 @@ impl Sent {
 
     /// Notes a secret in the body of a request.
     pub(super) fn secret(&self, secret: &Secret) {
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = lock(&self.others);
         if others.iter().all(|known| known.expose() != secret.expose()) {
             others.push(secret.clone());
         }
@@ -36,7 +37,7 @@ impl Sent {
 
     /// Returns a masker for all of it, as it was sent and in the forms that servers write it in.
     pub(super) fn masker(&self) -> Masker {
-        let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        let headers = lock(&self.headers);
         let mut secrets: Vec<String> = Vec::new();
         for value in headers.iter().filter_map(|value| value.to_str().ok()) {
             let bare = value.split_once(' ').map_or(value, |(_, bare)| bare);
@@ -52,7 +53,7 @@ impl Sent {
             );
             secrets.push(bare.to_owned());
         }
-        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = lock(&self.others);
         secrets.extend(others.iter().map(|secret| secret.expose().to_owned()));
         let encoded: Vec<String> = secrets
             .iter()

@@ -1,7 +1,7 @@
 //! A server on loopback that answers as a test says and remembers what it was asked.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use super::{Client, HostRules, Settings};
 use crate::credentials::{Credential, CredentialError, Credentials};
+use crate::model::lock::lock;
 use crate::model::{Clock, Host, RepositoryPath, Secret};
 
 /// What every secret in these tests contains, and no error may.
@@ -108,10 +109,7 @@ impl Fake {
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.seen).clone()
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -142,7 +140,7 @@ async fn respond<R: IntoResponse>(
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let seen = {
-        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(known);
         let path = parts
             .uri
             .path_and_query()

@@ -14,6 +14,7 @@ pub mod hook;
 pub mod image_config;
 pub mod inventory;
 pub mod lifecycle;
+pub mod lock;
 pub mod manifest;
 pub mod platform;
 pub mod record;

@@ -6,7 +6,7 @@
 //! version goes with its last file.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::error::chain;
 use crate::http::{Client, Method, StatusCode, Url};
+use crate::model::lock::lock;
 use crate::probe::{Finding, Login, Look};
 
 /// Packages whose files are listed at once.
@@ -201,12 +202,7 @@ impl GiteaPackages {
         let Some(repository) = &self.repository else {
             return;
         };
-        if !self
-            .linked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(package.clone())
-        {
+        if !lock(&self.linked).insert(package.clone()) {
             return;
         }
         let path = format!(

@@ -3,10 +3,11 @@
 //! longer has is forgotten with the next one that is read.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::{FileKey, PackageName};
 use crate::cache::Cache;
+use crate::model::lock::lock;
 
 const KIND: &str = "records";
 
@@ -16,7 +17,7 @@ pub(super) struct Known(Mutex<BTreeMap<PackageName, BTreeMap<String, String>>>);
 
 impl Known {
     fn packages(&self) -> MutexGuard<'_, BTreeMap<PackageName, BTreeMap<String, String>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A place in memory, for tests of what stands on records.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{
     FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope,
 };
+use crate::model::lock::lock;
 use crate::probe::{Login, Look};
 
 /// A call of the trait, for what shall fail.
@@ -69,7 +70,7 @@ impl MemoryFiles {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn called(

@@ -2,7 +2,7 @@
 //! asked, and fails on demand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use super::{
     Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError,
     PlaceErrorKind, Referrers, Reopen, Resolved, Swept, TagSeen, beside, verified,
 };
+use crate::model::lock::lock;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
 /// How much of a blob is handed out at a time, in bytes.
@@ -228,10 +229,6 @@ impl MemoryPlace {
     ) -> Option<T> {
         lock(&self.repositories).get(repository).and_then(read)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Call {

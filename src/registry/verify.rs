@@ -1,13 +1,14 @@
 //! Verifying content while it streams.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{BlobStream, ImageSource, PlaceError, PlaceErrorKind};
 use crate::model::image_config::LARGEST_CONFIG;
+use crate::model::lock::lock;
 use crate::model::{Descriptor, Hasher, Repository};
 
 /// Returns `stream` such that it only ends well when it had the size and digest of `descriptor`.
@@ -123,11 +124,7 @@ impl Verifier {
     }
 
     fn checkpoint(&self, offset: u64) -> (u64, Hasher) {
-        let checkpoints = self
-            .reached
-            .checkpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let checkpoints = lock(&self.reached.checkpoints);
         let index = usize::try_from(offset / self.step)
             .unwrap_or(usize::MAX)
             .min(checkpoints.len() - 1);
@@ -200,11 +197,7 @@ impl State {
             self.position += piece.len() as u64;
             chunk = rest;
             if self.position.is_multiple_of(self.step) {
-                let mut checkpoints = self
-                    .reached
-                    .checkpoints
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut checkpoints = lock(&self.reached.checkpoints);
                 if checkpoints.len() as u64 == self.position / self.step {
                     checkpoints.push(hasher.clone());
                 }

@@ -1,13 +1,14 @@
 //! Reading manifests of images whose copy begins soon, so that it need not wait for them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, Shared};
 use futures_util::{FutureExt, StreamExt, stream};
 
 use super::{PARALLEL_PARTS, PlatformFilter, Transfer};
+use crate::model::lock::lock;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
 use crate::registry::{BlobStream, ImageSource, PlaceError, Referrers, Resolved, TagSeen};
 
@@ -49,7 +50,7 @@ impl Ahead {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<(Repository, Reference), Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 }
 

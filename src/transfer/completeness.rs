@@ -5,7 +5,7 @@
 //! proxy that never had them.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -14,6 +14,7 @@ use super::error::{CopyError, at};
 use super::platforms::{self, Kept, PlatformFilter};
 use super::{Copied, Copy, PARALLEL_PARTS, Tally, Transfer, may_be_blob, may_be_left_out};
 use crate::error::Side;
+use crate::model::lock::lock;
 use crate::model::manifest::DEEPEST_NESTING;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
@@ -194,8 +195,5 @@ impl Transfer {
 }
 
 fn first_time(looked_at: &Mutex<HashSet<Digest>>, digest: &Digest) -> bool {
-    looked_at
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(digest.clone())
+    lock(looked_at).insert(digest.clone())
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
+use crate::model::lock::lock;
 use crate::model::{Digest, Host, Repository};
 
 /// Something that is done once: the first who asks does it, the others wait for it; when it fails,
@@ -101,8 +102,4 @@ impl Ledger {
 
 fn entry<K: Eq + Hash, V: Clone + Default>(map: &Mutex<HashMap<K, V>>, key: K) -> V {
     lock(map).entry(key).or_default().clone()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

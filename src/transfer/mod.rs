@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::error::Side;
+use crate::model::lock::{into_inner, lock};
 use crate::model::manifest::{DEEPEST_NESTING, media_type};
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
@@ -171,25 +172,18 @@ impl<'a> Copy<'a> {
     }
 
     fn index(&self, digest: &Digest) -> Once {
-        self.indexes
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.indexes)
             .entry(digest.clone())
             .or_default()
             .clone()
     }
 
     fn warn(&self, warning: String) {
-        self.warnings
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(warning);
+        lock(&self.warnings).push(warning);
     }
 
     fn into_warnings(self) -> Vec<String> {
-        self.warnings
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        into_inner(self.warnings)
     }
 
     fn tally(&self) -> Tally {

@@ -1,11 +1,12 @@
 //! What a step tells the run that it is part of, besides what it prints.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::OwnBuilder;
+use crate::model::lock::lock;
 
 /// A step's side of a run.
 pub struct Part {
@@ -71,6 +72,6 @@ impl Part {
     }
 
     fn with(&self, work: impl FnOnce(&mut Told)) {
-        work(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        work(&mut lock(&self.told));
     }
 }

@@ -4,12 +4,13 @@
 //! anywhere.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 
 use super::check_digest;
 use super::operation::Operation;
+use crate::model::lock::lock;
 use crate::model::manifest::LARGEST_MANIFEST;
 use crate::model::{Descriptor, Digest, Manifest};
 use crate::registry::PlaceError;
@@ -55,12 +56,7 @@ impl Subjects {
         operation: &Operation,
         entry: &Descriptor,
     ) -> Result<Option<Referrer>, PlaceError> {
-        if let Some(known) = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&entry.digest)
-        {
+        if let Some(known) = lock(&self.0).get(&entry.digest) {
             return Ok(known.clone());
         }
         if entry.size > LARGEST_MANIFEST as u64 {
@@ -84,10 +80,7 @@ impl Subjects {
                 descriptor,
             })
         });
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(entry.digest.clone(), referrer.clone());
+        lock(&self.0).insert(entry.digest.clone(), referrer.clone());
         Ok(referrer)
     }
 }

@@ -5,7 +5,7 @@
 //! other tags would go with it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -13,6 +13,7 @@ use super::dates::is_missing;
 use super::{RemoteRepository, is_not_found};
 use crate::http::header::ALLOW;
 use crate::http::{self, Kind, LogIn, Method, Refusal, Request, Target};
+use crate::model::lock::lock;
 use crate::model::{Digest, Host, Reference, Tag};
 use crate::registry::{Ability, Deletion, Deletions, PlaceError, PlaceErrorKind};
 
@@ -69,13 +70,7 @@ enum Outcome {
 
 impl Hosts {
     fn of(&self, host: &Host) -> Arc<Abilities> {
-        Arc::clone(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(host.clone())
-                .or_default(),
-        )
+        Arc::clone(lock(&self.0).entry(host.clone()).or_default())
     }
 }
 

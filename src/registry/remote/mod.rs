@@ -4,7 +4,7 @@
 //! Connections, logins and retries of single requests are `http`'s.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
@@ -14,6 +14,7 @@ use super::{
     Referrers, Reopen, Resolved, TagSeen, beside,
 };
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target, link};
+use crate::model::lock::lock;
 use crate::model::{
     Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag,
 };
@@ -132,10 +133,7 @@ impl ImageSource for RemoteRegistries {
             // others.
             return at.referrers(subject).await;
         }
-        let listing = self
-            .referrers_listing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let listing = lock(&self.referrers_listing)
             .entry(at.host.clone())
             .or_default()
             .clone();

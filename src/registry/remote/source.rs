@@ -1,13 +1,14 @@
 //! Content on its way into requests.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+use crate::model::lock::lock;
 use crate::registry::{BlobStream, PlaceError};
 
 /// Content that is sent in one request or in parts, one after the other. Dropped, it is closed,
@@ -106,10 +107,6 @@ impl State {
         self.taken += length as u64;
         Poll::Ready(Some(Ok(self.rest.split_to(length))))
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! sent in one request again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures_util::StreamExt;
 
@@ -14,6 +14,7 @@ use super::session::{Session, Status};
 use super::source::Source;
 use super::{RemoteRepository, scope};
 use crate::http::{self, Body, Kind, Method, StatusCode};
+use crate::model::lock::lock;
 use crate::model::{Descriptor, Host, RepositoryPath};
 use crate::registry::verify::Verifier;
 use crate::registry::{BlobPut, PlaceError, PlaceErrorKind, Reopen};
@@ -35,20 +36,13 @@ pub(super) struct FailedMounts(Mutex<HashMap<Host, u32>>);
 
 impl FailedMounts {
     fn are_too_many(&self, host: &Host) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
             .get(host)
             .is_some_and(|count| *count >= MOST_FAILED_MOUNTS)
     }
 
     fn add(&self, host: &Host) {
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(host.clone())
-            .or_default() += 1;
+        *lock(&self.0).entry(host.clone()).or_default() += 1;
     }
 }
 

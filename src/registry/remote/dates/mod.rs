@@ -6,13 +6,14 @@
 //! repositories. Docker Hub has a service apart.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::RemoteRepository;
 use crate::http::{self, Kind, Method, Request, StatusCode, Target};
 use crate::model::Host;
+use crate::model::lock::lock;
 use crate::registry::listing::{LARGEST_PAGE, Listing};
 use crate::registry::{PlaceError, PlaceErrorKind, TagSeen, hub};
 
@@ -45,7 +46,7 @@ enum Outcome {
 
 impl Interfaces {
     fn of(&self, host: &Host) -> Arc<AsyncMutex<Known>> {
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = lock(&self.0);
         Arc::clone(hosts.entry(host.clone()).or_insert_with(|| {
             Arc::new(AsyncMutex::new(Known::Possible(Interface::possible(host))))
         }))
