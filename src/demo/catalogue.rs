@@ -1,5 +1,4 @@
-//! The upstream repositories of the sample world: what they are called, which tags they have, what
-//! is in them.
+//! The upstream repositories of the sample world: names, tags and contents.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +7,16 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use super::images::{SampleFile, SampleImage, SampleLayer};
 use crate::model::Platform;
 
-/// A repository and its images, each with its tags.
-pub(super) struct Upstream {
+/// An upstream repository: its images, each with its tags.
+pub(super) struct UpstreamRepository {
     pub(super) name: &'static str,
     pub(super) images: Vec<(SampleImage, &'static [&'static str])>,
 }
 
-/// A version, the day it was made on as year, month, day, and its tags.
-type Release = (&'static str, (i32, u32, u32), &'static [&'static str]);
+/// Version, creation date as year, month and day, and tags.
+type SampleRelease = (&'static str, (i32, u32, u32), &'static [&'static str]);
 
-const ALPINE: &[Release] = &[
+const ALPINE: &[SampleRelease] = &[
     ("3.19.7", (2025, 2, 14), &["3.19.7"]),
     ("3.19.8", (2025, 7, 15), &["3.19.8", "3.19"]),
     ("3.20.6", (2025, 2, 14), &["3.20.6"]),
@@ -29,7 +28,7 @@ const ALPINE: &[Release] = &[
     ("20250801", (2025, 8, 1), &["edge"]),
 ];
 
-const DEBIAN: &[Release] = &[
+const DEBIAN: &[SampleRelease] = &[
     ("12.10", (2025, 3, 17), &["12.10"]),
     ("12.11", (2025, 5, 19), &["12.11", "12", "bookworm"]),
     (
@@ -41,7 +40,7 @@ const DEBIAN: &[Release] = &[
     ("13.0-slim", (2025, 8, 11), &["13.0-slim", "trixie-slim"]),
 ];
 
-const GOLANG: &[Release] = &[
+const GOLANG: &[SampleRelease] = &[
     ("1.23.8-alpine3.21", (2025, 4, 1), &["1.23.8-alpine3.21"]),
     ("1.24.1-alpine3.21", (2025, 3, 4), &["1.24.1-alpine3.21"]),
     (
@@ -62,12 +61,12 @@ const GOLANG: &[Release] = &[
     ),
 ];
 
-pub(super) fn upstreams() -> Vec<Upstream> {
+pub(super) fn upstreams() -> Vec<UpstreamRepository> {
     let everywhere = [("amd64", None), ("arm64", Some("v8")), ("arm", Some("v7"))];
     let upstream = |name,
-                    releases: &[Release],
+                    releases: &[SampleRelease],
                     platforms: &[(&str, Option<&str>)],
-                    layers: fn(&str) -> Vec<SampleLayer>| Upstream {
+                    layers: fn(&str) -> Vec<SampleLayer>| UpstreamRepository {
         name,
         images: releases
             .iter()
@@ -87,8 +86,8 @@ pub(super) fn upstreams() -> Vec<Upstream> {
     ]
 }
 
-/// Returns an application that was built on the base image named `base`, from which it inherited
-/// the label that says so.
+/// Returns an application built on the base image `base`, with the label `imglife.ref` that it
+/// inherits from the base.
 pub(super) fn application(base: &str) -> SampleImage {
     let mut layers = alpine("3.22.1");
     layers.push(layer(

@@ -1,26 +1,26 @@
-//! What happened in the sample world before the tour: base images of half a year ago, and
-//! applications that were built on them.
+//! The history of the sample world: base images of half a year ago, and applications that were
+//! built on them.
 //!
-//! Made by the real commands at an earlier date. Without it there would be nothing old: nothing
-//! outdated, nothing to clean up.
+//! Created by the real commands at an earlier date. Without it nothing in the world would be
+//! outdated, and there would be nothing to clean up.
 
 use std::path::Path;
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Days, Utc};
 
-use super::tour::{build, sync};
+use super::commands::{build, image, isolated, sync};
 use crate::app::{self, Command, Global, Invocation, Output, RegisterOptions, Surroundings};
 use crate::error::{Exit, Failure};
-use crate::model::{Clock, ImageReference, Repository, Tag, Variables};
+use crate::model::Clock;
 use crate::process::{Process, Stream};
 use crate::progress;
 
-/// How long ago the base images were made, in days.
-const AGE: u64 = 180;
+/// Age of the base images, in days.
+const BASE_AGE: u64 = 180;
 
-/// An application: its name and version, its project, its base below `bases/`, and how many days
-/// ago it was built.
-type Application = (
+/// An application: name, version, project, name and tag of its base below `bases/`, and age in
+/// days.
+type SampleApplication = (
     &'static str,
     &'static str,
     &'static str,
@@ -28,7 +28,7 @@ type Application = (
     u64,
 );
 
-const APPLICATIONS: [Application; 4] = [
+const APPLICATIONS: [SampleApplication; 4] = [
     (
         "billing",
         "2.1.0",
@@ -50,7 +50,7 @@ const APPLICATIONS: [Application; 4] = [
         ("debian", "12.11-core0.9.0"),
         120,
     ),
-    // Nobody configures this base any more.
+    // The configuration no longer has this base.
     (
         "legacy",
         "1.0.0",
@@ -60,57 +60,8 @@ const APPLICATIONS: [Application; 4] = [
     ),
 ];
 
-/// The release cycles of the sample world: product, cycle, and the days until its end, which is
-/// past when negative.
-const CYCLES: [(&str, &str, i64); 8] = [
-    ("alpine", "3.22", 420),
-    ("alpine", "3.21", 20),
-    ("alpine", "3.20", -90),
-    ("alpine", "3.19", -240),
-    ("debian", "13", 1000),
-    ("debian", "12", 300),
-    ("go", "1.24", 150),
-    ("go", "1.23", -30),
-];
-
-/// Returns the end-of-life data of the sample world. Its dates are made up, so that on any `day`
-/// something is over and something ends soon.
-pub(super) fn end_of_life(day: NaiveDate) -> String {
-    let mut text = "# Sample data: the dates are made up.\n".to_owned();
-    let mut last = "";
-    for (product, cycle, days) in CYCLES {
-        if product != last {
-            text.push_str(&format!("{product}:\n"));
-            last = product;
-        }
-        let end = chrono::TimeDelta::try_days(days)
-            .and_then(|days| day.checked_add_signed(days))
-            .unwrap_or(day);
-        text.push_str(&format!("- {{ cycle: '{cycle}', eol: {end} }}\n"));
-    }
-    text
-}
-
-/// Returns the name of an image of the sample world.
-pub(super) fn image(
-    directory: &Path,
-    below: &str,
-    name: &str,
-    tag: &str,
-) -> Result<ImageReference, Failure> {
-    let tag: Tag = tag
-        .parse()
-        .map_err(|error| Failure::failed(super::DemoError::Name(error)))?;
-    Ok(ImageReference::tagged(
-        Repository::Layout {
-            directory: directory.join(below).join(name),
-        },
-        tag,
-    ))
-}
-
-/// Makes what happened before, where that was not done yet, without a word.
-pub(super) fn make(directory: &Path, surroundings: &Surroundings) -> Result<Exit, Failure> {
+/// Creates the history without output, unless it exists.
+pub(super) fn create(directory: &Path, surroundings: &Surroundings) -> Result<Exit, Failure> {
     if directory.join("bases").exists() {
         return Ok(Exit::Done);
     }
@@ -134,7 +85,7 @@ pub(super) fn make(directory: &Path, surroundings: &Surroundings) -> Result<Exit
         )
     };
     for command in [sync(), build()] {
-        let exit = run(command, AGE)?;
+        let exit = run(command, BASE_AGE)?;
         if exit != Exit::Done {
             return Ok(exit);
         }
@@ -158,31 +109,17 @@ pub(super) fn make(directory: &Path, surroundings: &Surroundings) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// Returns surroundings of another time, in which nobody looks.
+/// Returns surroundings at another time, without output.
 fn quiet(surroundings: &Surroundings, time: DateTime<Utc>) -> Surroundings {
     let (stdout, _) = Stream::captured();
     let process = Process {
         clock: Clock::fixed(time),
         stdout,
-        ..alone(&surroundings.process)
+        ..isolated(&surroundings.process)
     };
     Surroundings {
         process,
         progress: progress::silent(),
         ..surroundings.clone()
-    }
-}
-
-/// Returns a process that knows no CI server and no dates but its clock: the sample world is not of
-/// the project whose job it is shown in.
-pub(super) fn alone(process: &Process) -> Process {
-    let kept = ["HOME", "TMPDIR", "XDG_CACHE_HOME"];
-    let variables: Variables = kept
-        .iter()
-        .filter_map(|name| Some((*name, process.variables.get_filled(name)?)))
-        .collect();
-    Process {
-        variables,
-        ..process.clone()
     }
 }

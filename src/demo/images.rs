@@ -1,7 +1,7 @@
-//! Small images that are real: layers with files in them, a configuration and a manifest per
-//! platform, an index over all.
+//! Small but complete images: layers with files, a configuration and a manifest for each platform,
+//! and an index.
 //!
-//! The same description gives the same bytes on every machine and day.
+//! The same description gives the same bytes on every machine at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -13,15 +13,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use super::DemoError;
+use super::error::DemoError;
 use crate::model::manifest::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, ImageReference, Manifest, Platform, Reference, Repository, Tag,
 };
 use crate::registry::{ImageStore, InMemory, PlaceError};
 
-/// When the files of all layers were last changed: midnight of 1 January 2025 UTC. The same for
-/// all, so that images share layers.
+/// Modification time of all files, midnight of 1 January 2025 UTC. The same for all, so that images
+/// share layers.
 const MODIFIED: u64 = 1_735_689_600;
 
 /// An image for several platforms.
@@ -37,23 +37,23 @@ pub struct SampleImage {
     pub labels: BTreeMap<String, String>,
 }
 
-/// A layer. Images that have the same layers share them.
+/// A layer. Images with the same layer share it.
 #[derive(Clone, Debug)]
 pub struct SampleLayer {
-    /// What the history of the image says of it.
+    /// `created_by` of the layer in the image history.
     pub made_by: String,
     pub files: Vec<SampleFile>,
 }
 
-/// A file of a layer; the directories above it are made.
+/// A file of a layer; its parent directories are added.
 #[derive(Clone, Debug)]
 pub enum SampleFile {
     Text {
         path: String,
         content: String,
     },
-    /// Stands for a program: content that differs between versions and platforms, of a size in
-    /// bytes. It cannot be run.
+    /// Stands in for a program: content of `size` bytes that differs between versions and
+    /// platforms. It cannot be executed.
     Program {
         path: String,
         version: String,
@@ -65,17 +65,16 @@ pub enum SampleFile {
     },
 }
 
-/// A layer as it is stored.
+/// A compressed layer.
 struct PackedLayer {
     descriptor: Descriptor,
-    /// The digest of the layer before it was compressed (`diff_id`).
+    /// Digest of the uncompressed layer (`diff_id`).
     unpacked: Digest,
     content: Bytes,
 }
 
 impl SampleImage {
-    /// Writes the image to `repository` and names it by each of `tags`. Returns the descriptor of
-    /// its index.
+    /// Writes the image to `repository` under each of `tags`. Returns the descriptor of its index.
     pub async fn publish(
         &self,
         store: &dyn ImageStore,
@@ -240,7 +239,7 @@ impl SampleFile {
     }
 }
 
-/// Returns `size` bytes that follow from `seed` and compress no better than programs do.
+/// Returns `size` bytes that depend on `seed` only and compress no better than programs.
 fn filling(seed: &str, size: usize) -> String {
     let mut text = format!("{seed}\n");
     let mut number = 0;
@@ -257,7 +256,7 @@ fn parse(manifest: &Value) -> Result<Manifest, DemoError> {
         .map_err(DemoError::Manifest)
 }
 
-/// Where an image goes, and what it is called in an error.
+/// Target of an image, and its name in errors.
 struct Publish<'a> {
     store: &'a dyn ImageStore,
     image: ImageReference,
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn configuration_manifest_and_layers_of_each_platform_fit_together() {
+    async fn published_image_has_consistent_layers_for_each_platform() {
         let store = MemoryPlace::default();
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1", "latest"].map(|text| text.parse::<Tag>().expect("a tag"));
@@ -409,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_description_gives_the_same_image() {
+    async fn same_description_gives_the_same_image() {
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1".parse::<Tag>().expect("a tag")];
         let one = sample()
@@ -424,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn images_share_the_layers_that_are_the_same() {
+    async fn images_share_equal_layers() {
         let store = MemoryPlace::default();
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1".parse::<Tag>().expect("a tag")];

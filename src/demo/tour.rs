@@ -1,37 +1,37 @@
-//! The tour through the sample world: the real commands, driven through `app`, with a word before
-//! each.
+//! The tour: runs the real commands in the sample world, each with an explanation before it.
 
 use std::path::{Path, PathBuf};
 
-use super::history::{self, alone};
-use super::{DemoError, write_world};
+use super::commands::{build, image, isolated, status, sync};
+use super::error::DemoError;
+use super::history;
+use super::world::write_world;
 use crate::app::{
-    self, BuildForm, BuildOptions, CheckOptions, CheckOutput, CleanupOptions, Command,
-    EolUpdateOptions, Global, Invocation, Mode, Output, Policy, RegisterOptions, SourceOptions,
-    StatusForm, StatusOptions, Surroundings, SyncOptions,
+    self, CheckOptions, CheckOutput, CleanupOptions, Command, EolUpdateOptions, Global, Invocation,
+    Mode, Output, Policy, RegisterOptions, SourceOptions, Surroundings,
 };
 use crate::error::{Exit, Failure};
 use crate::model::reference::normalized;
 use crate::model::text::printable;
 use crate::process::Process;
 
-/// What a demo was asked to do.
+/// Options of `imglife demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DemoOptions {
-    /// Where the sample world is written; relative to the working directory. `None`: a temporary
-    /// directory.
+    /// Directory of the sample world, relative to the working directory; `None` for a temporary
+    /// one.
     pub directory: Option<PathBuf>,
-    /// Keep the temporary directory afterwards. A directory that was named is kept in any case.
+    /// True if the temporary directory is kept. A named directory always is.
     pub keep: bool,
 }
 
-/// Runs the demo: writes the sample world, and leads through an image's life in it.
+/// Writes the sample world and runs the tour in it.
 pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let place = Place::new(options, surroundings)?;
-    let directory = place.path().to_owned();
+    let world = WorldDirectory::new(options, surroundings)?;
+    let directory = world.path().to_owned();
     let process = Process {
         directory: directory.clone(),
-        ..alone(&surroundings.process)
+        ..isolated(&surroundings.process)
     };
     let tour = Tour {
         surroundings: Surroundings {
@@ -40,9 +40,9 @@ pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, F
         },
         directory,
     };
-    let exit = tour.lead()?;
+    let exit = tour.run()?;
     if exit == Exit::Done {
-        surroundings.print(&next_steps(place.keep(), surroundings))?;
+        surroundings.print(&next_steps(world.keep(), surroundings))?;
     }
     Ok(exit)
 }
@@ -53,23 +53,26 @@ struct Tour {
 }
 
 impl Tour {
-    /// Leads through the world, up to the first command that does not end well.
-    fn lead(&self) -> Result<Exit, Failure> {
+    /// Runs the commands, up to the first that fails.
+    fn run(&self) -> Result<Exit, Failure> {
         let written = self.write_world()?;
         if written != Exit::Done {
             return Ok(written);
         }
-        let made = history::make(&self.directory, &self.surroundings)?;
-        if made != Exit::Done {
-            return Ok(made);
+        let created = history::create(&self.directory, &self.surroundings)?;
+        if created != Exit::Done {
+            return Ok(created);
         }
-        self.say(&format!(
-            "A sample world is in {}: upstream repositories, templates of base images, an\nimglife.yaml, and what was \
-             mirrored, built and recorded half a year ago. Directories stand for all servers.\n",
-            shown(&self.directory)
+        self.print(&format!(
+            "The sample world is in {}: upstream repositories, templates of base images, an\nimglife.yaml, and \
+             the mirrors, base images and records of half a year ago. Directories stand in for servers.\n",
+            printable_path(&self.directory)
         ))?;
         for stop in self.stops()? {
-            self.say(&format!("\n{}\n\n$ imglife {}\n", stop.words, stop.typed))?;
+            self.print(&format!(
+                "\n{}\n\n$ imglife {}\n",
+                stop.text, stop.arguments
+            ))?;
             let exit = app::run(
                 Invocation {
                     command: stop.command,
@@ -81,8 +84,8 @@ impl Tour {
                 return Ok(exit);
             }
         }
-        self.say(&format!(
-            "\nThe report, without its diagrams:\n\n{}",
+        self.print(&format!(
+            "\nThe report without its diagrams:\n\n{}",
             self.tables()?
         ))?;
         Ok(Exit::Done)
@@ -99,25 +102,25 @@ impl Tour {
         })
     }
 
-    fn stops(&self) -> Result<Vec<Stop>, Failure> {
-        let application = history::image(&self.directory, "apps", "web", "1.0.0")?;
-        let outdated = history::image(&self.directory, "bases", "debian", "12.11-core0.9.0")?;
-        let stop = |words, typed: &str, command| Stop {
-            words,
-            typed: typed.to_owned(),
+    fn stops(&self) -> Result<Vec<TourStop>, Failure> {
+        let application = image(&self.directory, "apps", "web", "1.0.0")?;
+        let outdated = image(&self.directory, "bases", "debian", "12.11-core0.9.0")?;
+        let stop = |text, arguments: &str, command| TourStop {
+            text,
+            arguments: arguments.to_owned(),
             command,
         };
         Ok(vec![
-            stop("Mirror: copy what is new upstream.", "sync", sync()),
-            stop("A second run has nothing left to do.", "sync", sync()),
+            stop("Mirror: copy new upstream images.", "sync", sync()),
+            stop("A second run finds nothing to copy.", "sync", sync()),
             stop(
-                "Build: put the organisation's templates on the mirrors. They run nothing, so no engine and no\ndaemon is needed. \
-                 A published tag is never overwritten.",
+                "Build: apply the organisation's templates to the mirrors. The templates have no RUN instruction,\nso no \
+                 engine or daemon is needed. A published tag is never overwritten.",
                 "build",
                 build(),
             ),
             stop(
-                "Record: a team pushed an application, and its pipeline says so. What it was built on is found in the image.",
+                "Register: a team pushed an application, and its pipeline records it. The base image is read from its\nlabels.",
                 "register --image ocidir://apps/web:1.0.0 --project shop/web --revision 4f2a9c1",
                 Command::Register(RegisterOptions {
                     image: application,
@@ -131,7 +134,7 @@ impl Tour {
                 }),
             ),
             stop(
-                "Watch: when does what end? Here the dates come with the world; otherwise from endoflife.date.",
+                "End of life: update the end-of-life dates. The sample world has its own; by default they come from\nendoflife.date.",
                 "eol update",
                 Command::EolUpdate(EolUpdateOptions {
                     mode: Mode::Apply,
@@ -140,12 +143,12 @@ impl Tour {
                 }),
             ),
             stop(
-                "Report: everything on one page, which is committed when it changed, and published for the next step.",
+                "Status: write everything to one page, which is committed when it changes, and publish the inventory\nthat the next command reads.",
                 "status --output README.md --publish",
                 status(true),
             ),
             stop(
-                "Check: another team asks, in its own pipeline, whether its base is still good.",
+                "Check: another team checks in its own pipeline whether its base image is current and supported.",
                 "check --base ocidir://bases/debian:12.11-core0.9.0",
                 Command::Check(CheckOptions {
                     base: Some(outdated),
@@ -160,7 +163,7 @@ impl Tour {
                 }),
             ),
             stop(
-                "Clean up: delete what is old, and nothing that anybody needs. The end of alpine:3.20.6-core0.9.0 has passed, and yet\nit stays: billing stands on it.",
+                "Clean up: delete old tags that nothing uses. alpine:3.20.6-core0.9.0 is past its end of life and is\nkept, because the application billing is built on it.",
                 "cleanup",
                 Command::Cleanup(CleanupOptions {
                     mode: Mode::Apply,
@@ -174,14 +177,14 @@ impl Tour {
                 }),
             ),
             stop(
-                "Report again: what was deleted is gone from the page.",
+                "Status again: the deleted tags are no longer on the page.",
                 "status --output README.md",
                 status(false),
             ),
         ])
     }
 
-    /// Returns the tables of the report that was written.
+    /// Returns the tables of the written report.
     fn tables(&self) -> Result<String, Failure> {
         let path = self.directory.join("README.md");
         let page = std::fs::read_to_string(&path)
@@ -197,90 +200,54 @@ impl Tour {
             .collect())
     }
 
-    fn say(&self, text: &str) -> Result<(), Failure> {
+    fn print(&self, text: &str) -> Result<(), Failure> {
         self.surroundings.print(text)
     }
 }
 
-/// A command of the tour, and what is said before it.
-struct Stop {
-    words: &'static str,
-    /// What one would type, after the program's name.
-    typed: String,
+/// A command of the tour and the explanation before it.
+struct TourStop {
+    text: &'static str,
+    /// Arguments of the command as they are shown, without the program's name.
+    arguments: String,
     command: Command,
-}
-
-pub(super) fn sync() -> Command {
-    Command::Sync(SyncOptions {
-        mode: Mode::Apply,
-        only: Vec::new(),
-        shard: None,
-        verify: false,
-        output: Output::Text,
-        report_junit: None,
-        report_metrics: None,
-    })
-}
-
-pub(super) fn build() -> Command {
-    Command::Build(BuildOptions {
-        mode: Mode::Apply,
-        only: Vec::new(),
-        shard: None,
-        force: false,
-        form: BuildForm::Report(Output::Text),
-        report_junit: None,
-    })
-}
-
-fn status(publish: bool) -> Command {
-    Command::Status(StatusOptions {
-        file: Some(PathBuf::from("README.md")),
-        overwrite: false,
-        form: StatusForm::Markdown,
-        offline: false,
-        publish,
-        fail_on: None,
-        report_junit: None,
-        report_metrics: None,
-    })
 }
 
 fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
     match kept {
         Some(directory) => {
             let directory = directory.strip_prefix(&surroundings.process.directory).map_or(directory.clone(), Path::to_owned);
-            let enter = if directory.as_os_str().is_empty() { String::new() } else { format!("  cd {}\n", shown(&directory)) };
+            let enter = if directory.as_os_str().is_empty() { String::new() } else { format!("  cd {}\n", printable_path(&directory)) };
             format!(
-                "\nWhat to look at next:\n{enter}  \
-                 less README.md                 the report, as GitLab and Gitea draw it, with lineage and timeline\n  \
-                 less imglife.yaml              what is mirrored, built and kept, and why\n  \
-                 imglife sync --list            every tag that is selected, and how many each rule left out\n  \
-                 imglife build --dry-run        the base images, and what they would be made of\n  \
-                 imglife cleanup --dry-run      why each tag stays\n  \
-                 imglife eol list --apps        what ends when, and who stands on it\n  \
-                 skopeo inspect oci:bases/alpine:latest   what a base says of itself; every OCI tool reads these directories\n"
+                "\nNext steps:\n{enter}  \
+                 less README.md                 read the report; GitLab and Gitea also draw its diagrams\n  \
+                 less imglife.yaml              read the configuration\n  \
+                 imglife sync --list            list the selected tags, and the number that each rule excludes\n  \
+                 imglife build --dry-run        show the Dockerfiles of the base images\n  \
+                 imglife cleanup --dry-run      show why each tag is kept\n  \
+                 imglife eol list --apps        list end-of-life dates and the applications that they affect\n  \
+                 skopeo inspect oci:bases/alpine:latest   show the labels of a base; any OCI tool reads these directories\n"
             )
         }
-        None => "\nThe world was removed again. `imglife demo world` writes it to ./world and leaves it there to look around.\n".to_owned(),
+        None => "\nThe sample world was removed. `imglife demo world` writes it to ./world and keeps it.\n".to_owned(),
     }
 }
 
-fn shown(path: &Path) -> String {
+fn printable_path(path: &Path) -> String {
     printable(&path.to_string_lossy()).into_owned()
 }
 
 fn failure(error: DemoError) -> Failure {
     match error {
         DemoError::Occupied { .. } => {
-            Failure::usage(error).hint("name another directory, or an empty one")
+            Failure::usage(error).hint("pass an empty directory, or one that does not exist")
         }
         _ => Failure::failed(error),
     }
 }
 
-/// Where the world is.
-enum Place {
+/// Directory of the world.
+enum WorldDirectory {
     Named(PathBuf),
     Temporary {
         directory: tempfile::TempDir,
@@ -288,8 +255,8 @@ enum Place {
     },
 }
 
-impl Place {
-    fn new(options: &DemoOptions, surroundings: &Surroundings) -> Result<Place, Failure> {
+impl WorldDirectory {
+    fn new(options: &DemoOptions, surroundings: &Surroundings) -> Result<WorldDirectory, Failure> {
         let cannot = |path: &Path, source| {
             Failure::failed(DemoError::Write {
                 path: path.to_owned(),
@@ -298,10 +265,10 @@ impl Place {
         };
         let process = &surroundings.process;
         if let Some(directory) = &options.directory {
-            // Images have one name each, however the directory is spelt.
+            // Each image needs one name, however the directory is spelt.
             let directory = normalized(&process.directory.join(directory));
             std::fs::create_dir_all(&directory).map_err(|error| cannot(&directory, error))?;
-            Ok(Place::Named(directory))
+            Ok(WorldDirectory::Named(directory))
         } else {
             let base = process
                 .directory
@@ -310,7 +277,7 @@ impl Place {
                 .prefix("imglife-demo-")
                 .tempdir_in(&base)
                 .map_err(|error| cannot(&base, error))?;
-            Ok(Place::Temporary {
+            Ok(WorldDirectory::Temporary {
                 directory,
                 keep: options.keep,
             })
@@ -319,20 +286,20 @@ impl Place {
 
     fn path(&self) -> &Path {
         match self {
-            Place::Named(path) => path,
-            Place::Temporary { directory, .. } => directory.path(),
+            WorldDirectory::Named(path) => path,
+            WorldDirectory::Temporary { directory, .. } => directory.path(),
         }
     }
 
-    /// Removes what is not to be kept, and returns where the rest is.
+    /// Removes a temporary directory unless it is kept. Returns the directory that is kept.
     fn keep(self) -> Option<PathBuf> {
         match self {
-            Place::Named(path) => Some(path),
-            Place::Temporary {
+            WorldDirectory::Named(path) => Some(path),
+            WorldDirectory::Temporary {
                 directory,
                 keep: true,
             } => Some(directory.keep()),
-            Place::Temporary { keep: false, .. } => None,
+            WorldDirectory::Temporary { keep: false, .. } => None,
         }
     }
 }

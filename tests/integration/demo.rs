@@ -1,4 +1,4 @@
-//! `demo`: the whole life of some images in a directory, as a newcomer sees it.
+//! `demo`: the tour through the sample world.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -21,9 +21,8 @@ fn entries(directory: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
-    // What a CI server says of its job, and what the user set for other repositories, has no part
-    // in the sample world.
+fn tour_runs_every_command_and_leaves_a_working_world() {
+    // Variables of a CI server and of the user's configuration do not affect the sample world.
     let world = World::new()
         .variable("IMGLIFE_REGISTRY_PROVIDER", "gitea")
         .variable("CI_PROJECT_PATH", "somebody/else")
@@ -74,7 +73,7 @@ fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
         "layouts are named from where the commands are typed"
     );
 
-    // What it says to look at works, and the report is that of the world as it is.
+    // The commands that it suggests work, and the report is up to date.
     let directory = world.path("sample");
     let report = fs::read_to_string(directory.join("README.md")).expect("the report");
     assert!(report.contains("```mermaid"), "{report}");
@@ -85,13 +84,13 @@ fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
         "eol list --apps",
         "status --output README.md",
     ] {
-        let said = world
+        let outcome = world
             .shell(&format!(
                 "cd sample && unset IMGLIFE_REGISTRY_PROVIDER && {} {line}",
                 env!("CARGO_BIN_EXE_imglife")
             ))
             .succeeds();
-        assert!(!said.stdout.is_empty(), "{line}");
+        assert!(!outcome.stdout.is_empty(), "{line}");
     }
     assert_eq!(
         fs::read_to_string(directory.join("README.md")).expect("the report"),
@@ -104,13 +103,9 @@ fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
         ))
         .succeeds()
         .stdout;
-    assert!(
-        here.contains("What to look at next:\n  less README.md"),
-        "{here}"
-    );
+    assert!(here.contains("Next steps:\n  less README.md"), "{here}");
 
-    // Once more in the same directory: nothing is left to do but to delete what an older policy
-    // still has.
+    // A second tour in the same directory copies, builds and deletes nothing.
     let again = world.imglife(["demo", "sample"]).succeeds().stdout;
     assert!(
         again.contains("├─ Copied        0\n") && again.contains("├─ Built        0\n"),
@@ -123,12 +118,12 @@ fn the_whole_life_is_led_through_and_can_be_looked_at_afterwards() {
 }
 
 #[test]
-fn a_temporary_world_goes_unless_it_is_kept() {
+fn temporary_world_is_removed_unless_keep_is_passed() {
     let world = World::new();
     let temporary = world.home().with_file_name("tmp");
     let shown = world.imglife(["demo"]).succeeds().stdout;
     assert!(
-        shown.ends_with("leaves it there to look around.\n"),
+        shown.ends_with("writes it to ./world and keeps it.\n"),
         "{shown}"
     );
     assert_eq!(entries(&temporary), Vec::<String>::new());
@@ -143,7 +138,7 @@ fn a_temporary_world_goes_unless_it_is_kept() {
 }
 
 #[test]
-fn a_directory_of_somebody_else_is_left_as_it_is() {
+fn configuration_of_the_user_is_not_overwritten() {
     let world = World::new().file("imglife.yaml", "mine");
     let refused = world.imglife(["demo", "."]).exits(2);
     assert!(
