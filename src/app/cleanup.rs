@@ -20,8 +20,8 @@ use crate::packages::Records;
 use crate::report::json;
 use crate::steps::Trouble;
 use crate::steps::cleanup::{
-    self, CleanupReport, Execution, Observer, Policy, RecordsSeen, RecordsSource, Scope, Watch,
-    targets,
+    self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, ObservedRecords, Observer,
+    RecordWatch, RecordsSource, targets,
 };
 use crate::steps::shard::Only;
 
@@ -32,7 +32,7 @@ pub struct CleanupOptions {
     /// Patterns of `--only`, as written.
     pub only: Vec<String>,
     pub shard: Option<Shard>,
-    /// Whether the guard is lifted.
+    /// True if a failed safety check does not stop the run.
     pub force: bool,
     /// The time that the rules are judged at, instead of now.
     pub now: Option<DateTime<Utc>>,
@@ -59,7 +59,7 @@ pub(super) fn run(
         return Err(lacks("build.images", &config, process)
             .hint("there are no `sync.entries` either, so there is nothing to clean up"));
     }
-    let scope = Scope {
+    let scope = CleanupScope {
         only: only(&options.only, &config)?,
         shard: options.shard,
     };
@@ -114,7 +114,7 @@ fn only(patterns: &[String], config: &Config) -> Result<Only, Failure> {
 
 async fn cleanup(
     config: &Config,
-    scope: &Scope,
+    scope: &CleanupScope,
     options: &CleanupOptions,
     surroundings: &Surroundings,
     cancel: CancellationToken,
@@ -146,7 +146,7 @@ async fn cleanup(
             .then(|| records(config, &surroundings.process, Mode::DryRun))
             .transpose()?,
     );
-    let watch = Watch::new(config, &source, options.force);
+    let watch = RecordWatch::new(config, &source, options.force);
     let world = async {
         let memory = Remembered::of("cleanup", &surroundings.process, options.mode);
         let observer = Observer {
@@ -170,20 +170,20 @@ async fn cleanup(
             return Ok(CleanupReport::stopped(options.mode, began.elapsed()));
         }
     };
-    let policy = Policy {
+    let policy = CleanupPolicy {
         now,
         max_delete_percent: options.max_delete_percent,
         is_forced: options.force,
     };
     let plan = cleanup::plan(&world, &policy);
-    let execution = Execution {
+    let execution = CleanupExecution {
         mode: options.mode,
         store,
         records: &watch,
         progress: surroundings.progress.clone(),
         cancel,
     };
-    let report = cleanup::execute(&plan, &execution).await;
+    let report = CleanupReport::new(&plan, cleanup::execute(&plan, &execution).await);
     Ok(CleanupReport {
         duration: began.elapsed(),
         ..report
@@ -195,15 +195,15 @@ struct Source(Option<Records>);
 
 #[async_trait]
 impl RecordsSource for Source {
-    async fn read(&self) -> RecordsSeen {
+    async fn read(&self) -> ObservedRecords {
         let Some(records) = &self.0 else {
-            return RecordsSeen::NotConfigured;
+            return ObservedRecords::NotConfigured;
         };
         match records.all().await {
-            Ok(reading) => RecordsSeen::Read(reading),
+            Ok(reading) => ObservedRecords::Read(reading),
             Err(error) => {
                 let hint = error.hint();
-                RecordsSeen::Failed(Trouble::of(&error, hint))
+                ObservedRecords::Failed(Trouble::of(&error, hint))
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::packages::{DataFile, PackageError, Reading, Records};
 use crate::process::Process;
 use crate::report::text::{Style, draw};
 use crate::report::{json, junit, openmetrics};
-use crate::steps::cleanup::{Known, Observer, foresee};
+use crate::steps::cleanup::{Observer, PreviewInput, preview};
 use crate::steps::status::{self, Condemned, MarkerError, StatusReport, World, Written};
 
 pub use crate::steps::status::FailOn;
@@ -210,16 +210,16 @@ async fn observe(
         records: world.records.clone(),
         unreadable: world.unreadable.clone(),
     });
-    let known = Known {
+    let input = PreviewInput {
         listings: &world.listings,
         identities: &world.identities,
         records: reading.as_ref(),
     };
-    let foreseen = foresee(config, known, observer).await;
-    for warning in &foreseen.warnings {
+    let preview = preview(config, input, observer).await;
+    for warning in &preview.warnings {
         tracing::warn!("what `cleanup` would remove is not known of all: {warning}");
     }
-    Ok((world, foreseen.condemned))
+    Ok((world, preview.deletions))
 }
 
 fn drawn(report: &StatusReport, config: &Config, form: StatusForm) -> Result<String, Failure> {

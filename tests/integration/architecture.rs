@@ -27,13 +27,11 @@ const STILL_WITH_CIRCLES: &[&str] = &[
     "app",
     "cli",
     "config",
-    "demo",
     "dockerfile",
     "engines",
     "git",
     "http",
     "registry",
-    "steps/cleanup",
     "steps/eol",
     "transfer",
 ];
@@ -64,7 +62,6 @@ Action
 -
 Answer
 -
-Application
 -
 Archive
 -
@@ -92,7 +89,6 @@ ClientCertificate
 -
 Command
 -
-Condemned
 -
 Config
 -
@@ -154,7 +150,6 @@ Kind
 -
 Known
 -
-Last
 -
 Lines
 -
@@ -196,13 +191,11 @@ Page
 -
 Part
 -
-Place
 -
 PlaceError
 -
 Places
 -
-Policy
 -
 Position
 -
@@ -226,7 +219,6 @@ Reason
 -
 Refusal
 -
-Release
 -
 Remote
 -
@@ -234,7 +226,6 @@ Repository
 -
 Request
 -
-Role
 -
 Run
 -
@@ -242,7 +233,6 @@ Scope
 -
 Seen
 -
-Selected
 -
 Selection
 -
@@ -262,7 +252,6 @@ Status
 -
 Step
 -
-Stop
 -
 Stored
 -
@@ -278,7 +267,6 @@ Totals
 -
 Tree
 -
-Upstream
 -
 User
 -
@@ -290,9 +278,7 @@ Verdict
 -
 Version
 -
-Wanted
 -
-Watch
 -
 Way
 -

@@ -23,7 +23,7 @@ use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::{Prefix, Reading, Records};
 use imglife::registry::memory::{MemoryPlace, Operation};
 use imglife::registry::{ImageStore, InMemory};
-use imglife::steps::cleanup::{Known, Observer, foresee};
+use imglife::steps::cleanup::{Observer, PreviewInput, preview};
 use imglife::steps::eol::Judge;
 use imglife::steps::status::{observe, page, plan};
 use serde::Deserialize;
@@ -192,12 +192,12 @@ async fn every_world_is_reported_as_expected() {
             records: world.records.clone(),
             unreadable: world.unreadable.clone(),
         };
-        let known = Known {
+        let input = PreviewInput {
             listings: &world.listings,
             identities: &world.identities,
             records: Some(&reading),
         };
-        let condemned = foresee(&config, known, observer).await.condemned;
+        let condemned = preview(&config, input, observer).await.deletions;
         // What names tell is not asked for.
         let looked_at = images
             .calls()

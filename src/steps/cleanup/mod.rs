@@ -1,156 +1,61 @@
-//! `cleanup`: deletes tags that nobody needs any more, and never one that somebody needs.
+//! `cleanup`: deletes tags that nothing uses any more.
 //!
-//! `observe` reads repositories, records and upstreams, `plan` decides without touching anything,
-//! `execute` archives and deletes what the plan names, as long as no record has come to name it.
-//! Whatever cannot be told keeps a tag. Orphaned repositories are listed and never touched.
+//! Each file uses only the files above it in this list:
+//!
+//! - `targets`: repositories of the configuration, with the rules that apply to them.
+//! - `manifest_tree`, `world`: what was read from registries and records, without any judgement.
+//! - `reasons`: why a tag is kept or deleted.
+//! - `protections`: what records and the configuration protect.
+//! - `safety_check`: stops the run when the records are incomplete.
+//! - `policy`: decides on every tag, once. If anything about a tag is unknown, the tag is kept.
+//! - `required_facts`: the facts that the policy needs, so that nothing else is requested.
+//! - `observer`, `desired_tags`, `repository_reader`, `observe`: read the world.
+//! - `plan`: groups the tags to delete by image and orders the deletions.
+//! - `preview`: predicts the plan with as few requests as possible.
+//! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `execute`: carry out the plan. An
+//!   image that a record names by then is kept.
+//! - `outcome`, `report`: what happened to each tag.
+//!
+//! Repositories that the configuration does not name are listed and never changed.
 
-use std::collections::BTreeSet;
-
-use crate::config::{Config, Retention};
-use crate::model::Repository;
-use crate::steps::shard::{Only, Shard};
-use crate::steps::{build, sync};
-
+mod archive;
+mod deletion_progress;
+mod desired_tags;
 mod execute;
-mod foresee;
-mod judge;
+mod manifest_tree;
 mod observe;
+mod observer;
+mod outcome;
 mod plan;
+mod policy;
+mod preview;
+mod protections;
+mod reasons;
+mod recheck;
+mod record_watch;
 mod report;
-mod tree;
-mod watch;
+mod repository_reader;
+mod required_facts;
+mod safety_check;
+mod targets;
+mod world;
 
-pub use execute::{Execution, execute};
-pub use foresee::{Foreseen, Known, foresee};
-pub use judge::{Condemned, Kept, Protections, Verdict, judge};
-pub use observe::{
-    Observer, RecordsSeen, Role, Seen, TagImage, Unseen, Wanted, World, observe, observe_records,
+pub use execute::{CleanupExecution, execute};
+pub use manifest_tree::ManifestTree;
+pub use observe::{observe, observe_records};
+pub use observer::Observer;
+pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, plan};
+pub use policy::CleanupPolicy;
+pub use preview::{CleanupPreview, PreviewInput, preview};
+pub use protections::RecordProtections;
+pub use reasons::{DeleteReason, KeepReason, TagVerdict};
+pub use record_watch::{RecordWatch, RecordsSource};
+pub use report::{CleanupReport, CleanupTotals};
+pub use targets::{CleanupScope, CleanupTarget, targets};
+pub use world::{
+    DesiredTags, ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, TagReadError,
+    World,
 };
-pub use plan::{Group, How, Plan, Policy, RepositoryPlan, plan};
-pub use report::{CleanupReport, Totals};
-pub use tree::Tree;
-pub use watch::{RecordsSource, Watch};
-
-/// The part of the configuration that a run is about.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    pub only: Only,
-    pub shard: Option<Shard>,
-}
-
-/// A repository of the configuration, with all that the configuration says of it.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// As it is named first.
-    pub repository: Repository,
-    /// The positions of the images that are pushed to it.
-    pub images: Vec<usize>,
-    /// The positions of the sync entries that write to it.
-    pub entries: Vec<usize>,
-    /// The rules of each of them. A tag goes when it goes by all of them.
-    pub rules: Vec<Retention>,
-}
-
-/// Returns the repositories of the configuration, bases before mirrors. What has several names is
-/// one of them.
-pub fn targets(config: &Config) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::new();
-    let mut places: Vec<Repository> = Vec::new();
-    let mut target = |repository: &Repository| {
-        let place = config.place(repository);
-        places
-            .iter()
-            .position(|known| *known == place)
-            .unwrap_or_else(|| {
-                places.push(place);
-                targets.push(Target {
-                    repository: repository.clone(),
-                    images: Vec::new(),
-                    entries: Vec::new(),
-                    rules: Vec::new(),
-                });
-                targets.len() - 1
-            })
-    };
-    let images = config
-        .build
-        .iter()
-        .flat_map(|build| build.images.iter().enumerate());
-    let images: Vec<_> = images
-        .map(|(position, image)| (target(&image.repository), position, image.retention.clone()))
-        .collect();
-    let entries = config
-        .sync
-        .iter()
-        .flat_map(|sync| sync.entries.iter().enumerate());
-    let entries: Vec<_> = entries
-        .map(|(position, entry)| (target(&entry.target), position, entry.retention.clone()))
-        .collect();
-    for (at, position, rules) in images {
-        targets[at].images.push(position);
-        targets[at].rules.extend(rules);
-    }
-    for (at, position, rules) in entries {
-        targets[at].entries.push(position);
-        targets[at].rules.extend(rules);
-    }
-    targets
-}
-
-impl Target {
-    /// Returns where its tags are archived, by each of its rules that says so.
-    pub fn archives(&self) -> Vec<Repository> {
-        observe::archives_of(self)
-            .filter_map(|(_, repository)| repository.ok())
-            .collect()
-    }
-
-    /// Returns all that the configuration calls the repository.
-    pub fn repositories(&self, config: &Config) -> BTreeSet<Repository> {
-        let images = config.build.iter().flat_map(|build| {
-            self.images
-                .iter()
-                .map(|&position| &build.images[position].repository)
-        });
-        let entries = config.sync.iter().flat_map(|sync| {
-            self.entries
-                .iter()
-                .map(|&position| &sync.entries[position].target)
-        });
-        images.chain(entries).cloned().collect()
-    }
-
-    /// Returns the names by which `--only` knows the repository.
-    pub fn names(&self, config: &Config) -> Vec<String> {
-        let images = config.build.iter().flat_map(|build| {
-            self.images
-                .iter()
-                .map(|&position| build::names(&build.images[position]))
-        });
-        let entries = config.sync.iter().flat_map(|sync| {
-            self.entries
-                .iter()
-                .map(|&position| sync::names(&sync.entries[position]))
-        });
-        images.chain(entries).flatten().collect()
-    }
-}
-
-impl Scope {
-    /// Returns the repositories in scope.
-    pub fn targets(&self, config: &Config) -> Vec<Target> {
-        let is_meant = |(position, target): &(usize, Target)| {
-            self.shard.is_none_or(|shard| shard.has(*position))
-                && self.only.has(&target.names(config))
-        };
-        targets(config)
-            .into_iter()
-            .enumerate()
-            .filter(is_meant)
-            .map(|(_, target)| target)
-            .collect()
-    }
-}
 
 #[cfg(test)]
 mod tests;

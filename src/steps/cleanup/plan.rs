@@ -1,32 +1,23 @@
-//! What is deleted, and how. Pure.
+//! The plan: tags to delete, grouped by image, and how each image is deleted. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
-
-use super::judge::{Condemned, Kept, Protections, Share, Verdict, alive, archive_tag, judge};
-use super::observe::{RecordsSeen, Role, Seen, TagImage, World, all};
-use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
+use super::policy::{CleanupPolicy, archive_tag, decide};
+use super::protections::{RecordProtections, pinned};
+use super::reasons::{DeleteReason, KeepReason, TagVerdict};
+use super::safety_check::safety_check;
+use super::world::{ObservedRepository, ObservedTag, RepositoryRole, World};
+use crate::model::{Digest, ImageReference, Repository, Tag};
 use crate::registry::Ability;
 use crate::steps::Trouble;
-
-/// What a run is asked for beside the configuration.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    pub now: DateTime<Utc>,
-    /// Instead of what the configuration allows.
-    pub max_delete_percent: Option<u8>,
-    /// Whether the guard is lifted. What records protect stays protected.
-    pub is_forced: bool,
-}
 
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub repositories: Vec<RepositoryPlan>,
-    /// Digests that records name. They stay wherever they are, also without a tag.
+    /// Digests that records name. They are kept in every repository, even without a tag.
     pub pinned: BTreeSet<Digest>,
-    /// Why nothing is deleted at all.
-    pub guard: Option<Trouble>,
+    /// Reason why nothing at all is deleted.
+    pub safety_error: Option<Trouble>,
     pub orphans: Vec<Repository>,
     pub warnings: Vec<String>,
 }
@@ -34,50 +25,50 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct RepositoryPlan {
     pub repository: Repository,
-    /// The one name of it by which records are compared.
-    pub place: Repository,
-    /// Whether it is swept at the end.
+    /// Canonical name, by which records are compared.
+    pub canonical: Repository,
+    /// True for an OCI layout, which is swept at the end.
     pub is_layout: bool,
-    pub trouble: Option<Trouble>,
-    pub kept: Vec<(Tag, Option<Digest>, Kept)>,
-    /// What goes, those that lead to others first.
-    pub groups: Vec<Group>,
-    /// The tags that were seen.
-    pub seen: BTreeSet<Tag>,
-    /// Digests that have to stay.
-    pub alive: BTreeSet<Digest>,
-    /// How many of the tags that go nobody tells the age of, so that it keeps none of them.
+    pub error: Option<Trouble>,
+    pub kept: Vec<(Tag, Option<Digest>, KeepReason)>,
+    /// Images to delete; indexes come before images that they list.
+    pub groups: Vec<DeletionGroup>,
+    /// Tags that were listed.
+    pub listed: BTreeSet<Tag>,
+    /// Digests that must stay.
+    pub live: BTreeSet<Digest>,
+    /// Number of tags to delete whose age is unknown, so that the minimum age does not apply.
     pub undated: usize,
 }
 
-/// The condemned tags of one image.
+/// Tags to delete that name the same image.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct DeletionGroup {
     pub digest: Digest,
-    pub tags: Vec<(Tag, Condemned)>,
-    pub how: How,
-    /// All that it leads to.
+    pub tags: Vec<(Tag, DeleteReason)>,
+    pub method: DeletionMethod,
+    /// Digests of all manifests below the image.
     pub below: BTreeSet<Digest>,
-    /// What of that nothing leads to that stays. Deleted after all images.
+    /// Those of `below` that nothing else needs. They are deleted after all images.
     pub parts: BTreeSet<Digest>,
-    /// Where each tag is copied to first.
+    /// Image that each tag is copied to first.
     pub archive: BTreeMap<Tag, ImageReference>,
 }
 
 /// How an image is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum How {
-    /// Its tags; other tags of it stay, or the place deletes no manifests.
+pub enum DeletionMethod {
+    /// Only its tags: something else needs the manifest, or the store deletes no manifests.
     Tags,
-    /// Its tags, then what they named.
+    /// Its tags, then the manifest.
     TagsThenManifest,
-    /// The manifest, with which all of its tags go.
+    /// The manifest, which deletes all of its tags.
     Manifest,
 }
 
 impl Plan {
-    /// Returns the tags that go.
-    pub fn condemned(&self) -> impl Iterator<Item = (&Repository, &Tag, Condemned)> {
+    /// Returns the tags to delete.
+    pub fn deletions(&self) -> impl Iterator<Item = (&Repository, &Tag, DeleteReason)> {
         self.repositories.iter().flat_map(|planned| {
             planned
                 .groups
@@ -89,197 +80,93 @@ impl Plan {
 }
 
 /// Returns the plan for `world`.
-pub fn plan(world: &World, policy: &Policy) -> Plan {
-    let guard = guard(world).filter(|_| !policy.is_forced);
-    let protections = Protections::of(all(&world.records));
+pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
+    let safety_error = safety_check(world).filter(|_| !policy.is_forced);
+    let protections = RecordProtections::of(world.all_records());
     let mut repositories: Vec<RepositoryPlan> = world
         .repositories
         .iter()
-        .map(|seen| repository(seen, &protections, policy, guard.is_some()))
+        .map(|observed| repository(observed, &protections, policy, safety_error.is_some()))
         .collect();
     repositories.sort_by(|one, other| one.repository.cmp(&other.repository));
-    let pinned = pinned(all(&world.records));
     Plan {
         repositories,
-        pinned,
-        guard,
+        pinned: pinned(world.all_records()),
+        safety_error,
         orphans: world.orphans.clone(),
         warnings: world.warnings.clone(),
     }
 }
 
-/// Returns the digests that records name.
-pub(super) fn pinned<'a>(records: impl Iterator<Item = &'a BuildRecord>) -> BTreeSet<Digest> {
-    let named = |record: &BuildRecord| {
-        let references = record
-            .base
-            .iter()
-            .chain([&record.image])
-            .filter_map(|image| image.digest.clone());
-        references
-            .chain(record.base_digest.clone())
-            .chain(record.digest.clone())
-            .collect::<Vec<_>>()
-    };
-    records.flat_map(named).collect()
-}
-
-const FORCE: &str = "`--force` goes on with the records that are there";
-
-/// Returns why it is not known who uses what.
-pub(super) fn guard(world: &World) -> Option<Trouble> {
-    world
-        .records
-        .iter()
-        .find_map(|records| unread(records).or_else(|| too_few(world, records)))
-}
-
-/// Returns why not all records are known.
-pub(super) fn unread(records: &RecordsSeen) -> Option<Trouble> {
-    match records {
-        RecordsSeen::Failed(trouble) => Some(
-            Trouble {
-                cause: format!("the records cannot be read: {}", trouble.cause),
-                ..trouble.clone()
-            }
-            .hint(FORCE),
-        ),
-        RecordsSeen::Read(reading) => reading.unreadable.first().map(|first| {
-            let (count, file, problem) = (reading.unreadable.len(), &first.file, &first.problem);
-            Trouble::new(format!(
-                "{count} of the records cannot be read, the first is {file}: {problem}"
-            ))
-            .hint(FORCE)
-        }),
-        RecordsSeen::NotConfigured => None,
-    }
-}
-
-/// Returns why it is not to be believed that these are all records.
-fn too_few(world: &World, records: &RecordsSeen) -> Option<Trouble> {
-    match records.records() {
-        _ if !world.has_bases => None,
-        [] => world.require_records.then(|| {
-            Trouble::new("there is no record of any application")
-                .hint("`imglife register` writes them; `require_records: false` or `--force` goes on without")
-        }),
-        records if !name_a_base(records, world) => Some(
-            Trouble::new("no record names a base of this configuration: was the registry renamed, or are these another's records?")
-                .hint(format!("`imglife app list` shows what they name; {FORCE}")),
-        ),
-        _ => None,
-    }
-}
-
-/// Returns whether any of the records names a repository of the configuration as its base, or an
-/// image that is in one that was looked at.
-fn name_a_base<'a>(records: &'a [BuildRecord], world: &World) -> bool {
-    let is_configured = |record: &BuildRecord| {
-        record
-            .base
-            .as_ref()
-            .is_some_and(|base| world.configured.contains(&base.repository))
-    };
-    let digests = |record: &'a BuildRecord| {
-        record
-            .base
-            .iter()
-            .filter_map(|base| base.digest.as_ref())
-            .chain(&record.base_digest)
-    };
-    let named: BTreeSet<&Digest> = records.iter().flat_map(digests).collect();
-    let mut images = world
-        .repositories
-        .iter()
-        .flat_map(Seen::tags)
-        .filter_map(|tag| tag.image.as_ref().ok());
-    let is_named = |digest: &Digest| named.contains(digest);
-    records.iter().any(is_configured)
-        || images.any(|tree| is_named(&tree.digest) || tree.below.iter().any(is_named))
-}
-
 fn repository(
-    seen: &Seen,
-    protections: &Protections<'_>,
-    policy: &Policy,
-    is_guarded: bool,
+    observed: &ObservedRepository,
+    protections: &RecordProtections<'_>,
+    policy: &CleanupPolicy,
+    is_blocked: bool,
 ) -> RepositoryPlan {
-    let mut verdicts = judge(seen, protections, policy.now);
-    let mut trouble = seen
-        .trouble
-        .clone()
-        .or_else(|| seen.listing.as_ref().err().cloned());
-    let is_condemned = |verdict: &Verdict| matches!(verdict, Verdict::Condemn(_));
-    let share = Share::of(seen, &verdicts, policy.max_delete_percent);
-    let stop = match &trouble {
-        _ if is_guarded => Some(Kept::Guarded),
-        Some(trouble) => Some(Kept::RepositoryFailed(trouble.cause.clone())),
-        None if share.is_too_large() => {
-            let (Share { going, images, .. }, allowed) = (share, share.allowed.unwrap_or_default());
-            let cause = format!(
-                "{going} of {images} tags would go, more than {allowed} percent, so none of them does"
-            );
-            let percent = (going * 100).div_ceil(images.max(1));
-            let hint = format!(
-                "`--list --max-delete-percent {percent}` shows which; without `--list` they go"
-            );
-            trouble = Some(Trouble::new(cause).hint(hint));
-            Some(Kept::TooMany)
-        }
-        None => None,
-    };
-    if let Some(kept) = stop {
-        verdicts
-            .values_mut()
-            .filter(|verdict| is_condemned(verdict))
-            .for_each(|verdict| *verdict = Verdict::Keep(kept.clone()));
-    }
-    let alive: BTreeSet<Digest> = alive(seen, &verdicts).into_iter().cloned().collect();
+    let decision = decide(observed, protections, policy, is_blocked);
+    let live: BTreeSet<Digest> = decision.live.into_iter().cloned().collect();
     let (mut kept, mut undated) = (Vec::new(), 0);
-    let mut groups: BTreeMap<&Digest, Group> = BTreeMap::new();
-    for tag in seen.tags() {
-        match (verdicts.get(&tag.tag), &tag.image) {
-            (Some(Verdict::Condemn(reason)), Ok(tree)) => {
+    let mut groups: BTreeMap<&Digest, DeletionGroup> = BTreeMap::new();
+    for tag in observed.tags() {
+        match (decision.verdicts.get(&tag.tag), &tag.image) {
+            (Some(TagVerdict::Delete(reason)), Ok(tree)) => {
                 let group = groups.entry(&tree.digest).or_insert_with(|| {
-                    let how = how(seen, &alive, &tree.digest);
-                    let parts = if how == How::Tags {
+                    let method = method(observed, &live, &tree.digest);
+                    let parts = if method == DeletionMethod::Tags {
                         BTreeSet::new()
                     } else {
-                        tree.below.difference(&alive).cloned().collect()
+                        tree.below.difference(&live).cloned().collect()
                     };
-                    let below = tree.below.clone();
-                    Group {
+                    DeletionGroup {
                         digest: tree.digest.clone(),
                         tags: Vec::new(),
-                        how,
-                        below,
+                        method,
+                        below: tree.below.clone(),
                         parts,
                         archive: BTreeMap::new(),
                     }
                 });
                 group.tags.push((tag.tag.clone(), *reason));
-                undated += usize::from(is_undated(seen, tag));
-                if let Some(archive) = seen.archive.as_ref().filter(|_| !tag.tag.is_attachment()) {
-                    let archived = archive_tag(&tag.tag, policy.now);
+                undated += usize::from(is_undated(observed, tag));
+                if let Some(archive) = observed
+                    .archive
+                    .as_ref()
+                    .filter(|_| !tag.tag.is_attachment())
+                {
                     let image = ImageReference {
                         repository: archive.clone(),
-                        tag: archived,
+                        tag: archive_tag(&tag.tag, policy.now),
                         digest: None,
                     };
                     group.archive.insert(tag.tag.clone(), image);
                 }
             }
-            (Some(Verdict::Keep(reason)), image) => {
+            (Some(TagVerdict::Keep(reason)), image) => {
                 kept.push((
                     tag.tag.clone(),
                     image.as_ref().ok().map(|tree| tree.digest.clone()),
                     reason.clone(),
                 ));
             }
-            (Some(Verdict::Condemn(_)) | None, _) => {}
+            (Some(TagVerdict::Delete(_)) | None, _) => {}
         }
     }
-    let mut groups: Vec<Group> = groups.into_values().collect();
+    RepositoryPlan {
+        repository: observed.repository.clone(),
+        canonical: observed.canonical.clone(),
+        is_layout: matches!(observed.repository, Repository::Layout { .. }),
+        error: decision.error,
+        kept,
+        groups: ordered(groups.into_values().collect()),
+        listed: observed.tags().map(|tag| tag.tag.clone()).collect(),
+        live,
+        undated,
+    }
+}
+
+/// Returns the groups in the order of deletion: indexes before their parts, then attachments.
+fn ordered(mut groups: Vec<DeletionGroup>) -> Vec<DeletionGroup> {
     let parts: BTreeSet<Digest> = groups
         .iter()
         .flat_map(|group| group.parts.iter().cloned())
@@ -290,35 +177,30 @@ fn repository(
             group.tags.iter().any(|(tag, _)| tag.is_attachment()),
         )
     });
-    RepositoryPlan {
-        repository: seen.repository.clone(),
-        place: seen.place.clone(),
-        is_layout: matches!(seen.repository, Repository::Layout { .. }),
-        trouble,
-        kept,
-        groups,
-        seen: seen.tags().map(|tag| tag.tag.clone()).collect(),
-        alive,
-        undated,
-    }
+    groups
 }
 
-/// Returns whether nobody tells how old a tag is. The names of archived and replaced images do.
-fn is_undated(seen: &Seen, tag: &TagImage) -> bool {
-    let is_named_by_day = matches!(seen.role, Role::Archive { .. }) || tag.tag.replaced().is_some();
-    tag.date.is_none() && !is_named_by_day && !tag.tag.is_attachment()
+/// Returns true if the age of a tag is unknown. The names of archived and earlier images have it.
+fn is_undated(repository: &ObservedRepository, tag: &ObservedTag) -> bool {
+    let has_day_in_name =
+        matches!(repository.role, RepositoryRole::Archive { .. }) || tag.tag.replaced().is_some();
+    tag.date.is_none() && !has_day_in_name && !tag.tag.is_attachment()
 }
 
-/// Returns how the image is deleted whose tags `judge` condemned.
-fn how(seen: &Seen, alive: &BTreeSet<Digest>, digest: &Digest) -> How {
-    match seen.deletions.tags {
-        Ability::Missing => How::Manifest,
-        _ if alive.contains(digest)
-            || !seen.is_known()
-            || seen.deletions.manifests == Ability::Missing =>
+/// Returns how an image is deleted.
+fn method(
+    repository: &ObservedRepository,
+    live: &BTreeSet<Digest>,
+    digest: &Digest,
+) -> DeletionMethod {
+    match repository.deletions.tags {
+        Ability::Missing => DeletionMethod::Manifest,
+        _ if live.contains(digest)
+            || !repository.is_known()
+            || repository.deletions.manifests == Ability::Missing =>
         {
-            How::Tags
+            DeletionMethod::Tags
         }
-        _ => How::TagsThenManifest,
+        _ => DeletionMethod::TagsThenManifest,
     }
 }

@@ -1,13 +1,13 @@
-//! What became of each tag, for people and for machines.
+//! The report: what happened to each tag, as text and as JSON.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::judge::{Condemned, Kept};
-use super::plan::{Group, Plan, RepositoryPlan};
+use super::outcome::{CleanupOutcome, DeletionResult, RepositoryOutcome};
+use super::plan::{Plan, RepositoryPlan};
+use super::reasons::{DeleteReason, KeepReason};
 use crate::error::Exit;
 use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
@@ -15,50 +15,50 @@ use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
-/// The result of a clean-up.
+/// Report of a cleanup.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CleanupReport {
     #[serde(skip)]
     pub mode: Mode,
     pub dry_run: bool,
-    /// The run was stopped before its end.
+    /// True if the run was stopped before its end.
     pub interrupted: bool,
     #[serde(rename = "durationSeconds", serialize_with = "seconds")]
     pub duration: Duration,
-    pub totals: Totals,
-    /// Why nothing was deleted at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub guard: Option<Trouble>,
+    pub totals: CleanupTotals,
+    /// Reason why nothing at all was deleted.
+    #[serde(rename = "guard", skip_serializing_if = "Option::is_none")]
+    pub safety_error: Option<Trouble>,
     pub kept: Vec<KeptTag>,
-    /// Deleted, or in the dry modes to be deleted.
+    /// Deleted tags; in the dry modes, tags to delete.
     pub deleted: Vec<DeletedTag>,
-    /// Those that were copied to an archive first, or are to be.
+    /// Those of the deleted tags that were copied to an archive, or are to be.
     pub archived: Vec<ArchivedTag>,
     pub failed: Vec<FailedTag>,
-    /// What went wrong with whole repositories.
+    /// Errors of whole repositories.
     pub errors: Vec<FailedRepository>,
-    /// Repositories beside the bases that the configuration does not name.
+    /// Repositories next to the bases that the configuration does not name.
     pub orphans: Vec<Repository>,
     pub warnings: Vec<String>,
-    /// What the rules could not be held to, once for each repository.
+    /// Protections that could not apply, at most one for each repository.
     pub notes: Vec<String>,
-    /// Removed from OCI layouts.
+    /// Bytes that were removed from OCI layouts.
     pub freed_bytes: u64,
-    /// Manifests without a tag that went with their images.
+    /// Number of untagged manifests that were deleted with their images.
     pub parts: usize,
 }
 
-/// Counts over all tags.
+/// Numbers of tags in all repositories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Totals {
+pub struct CleanupTotals {
     pub examined: usize,
     pub deleted: usize,
     pub archived: usize,
     pub kept: usize,
     pub errors: usize,
-    /// Left alone because the run was stopped.
+    /// Tags that were not processed because the run was stopped.
     pub not_done: usize,
 }
 
@@ -69,7 +69,7 @@ pub struct KeptTag {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     #[serde(flatten)]
-    pub reason: Kept,
+    pub reason: KeepReason,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,7 +77,7 @@ pub struct DeletedTag {
     pub image: Repository,
     pub tag: Tag,
     pub digest: Digest,
-    pub reason: Condemned,
+    pub reason: DeleteReason,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,101 +102,32 @@ pub struct FailedRepository {
     pub error: Trouble,
 }
 
-/// How it went with an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Planned,
-    Deleted,
-    Failed(Trouble),
-    /// It turned out that it has to stay.
-    Stays(Kept),
-    /// The run was stopped before its turn.
-    NotStarted,
-}
-
-/// What became of the condemned tags of one image.
-pub(super) struct GroupReport {
-    pub(super) digest: Digest,
-    pub(super) tags: Vec<(Tag, Condemned)>,
-    pub(super) outcome: Outcome,
-    pub(super) archived: Vec<(Tag, ImageReference)>,
-    pub(super) parts: BTreeSet<Digest>,
-    /// The tags that were deleted before something failed.
-    pub(super) gone: BTreeSet<Tag>,
-}
-
-impl GroupReport {
-    pub(super) fn new(group: &Group, outcome: Outcome) -> GroupReport {
-        let planned = outcome == Outcome::Planned;
-        let archived = group
-            .archive
-            .iter()
-            .filter(|_| planned)
-            .map(|(tag, image)| (tag.clone(), image.clone()))
-            .collect();
-        GroupReport {
-            digest: group.digest.clone(),
-            tags: group.tags.clone(),
-            outcome,
-            archived,
-            parts: group.parts.clone(),
-            gone: BTreeSet::new(),
-        }
-    }
-}
-
-/// What became of one repository.
-pub(super) struct RepositoryReport {
-    pub(super) repository: Repository,
-    pub(super) trouble: Option<Trouble>,
-    pub(super) kept: Vec<(Tag, Option<Digest>, Kept)>,
-    pub(super) groups: Vec<GroupReport>,
-    pub(super) warnings: Vec<String>,
-    pub(super) freed_files: usize,
-    pub(super) freed_bytes: u64,
-    pub(super) parts: usize,
-}
-
-impl RepositoryReport {
-    pub(super) fn new(planned: &RepositoryPlan) -> RepositoryReport {
-        RepositoryReport {
-            repository: planned.repository.clone(),
-            trouble: planned.trouble.clone(),
-            kept: planned.kept.clone(),
-            groups: Vec::new(),
-            warnings: Vec::new(),
-            freed_files: 0,
-            freed_bytes: 0,
-            parts: 0,
-        }
-    }
-}
-
-/// Returns what is said of a repository of which tags go whose age nobody tells.
+/// Returns the note on a repository with tags to delete whose age is unknown.
 fn undated(planned: &RepositoryPlan) -> Option<String> {
     let (repository, count) = (&planned.repository, planned.undated);
-    let text = "are not told, so none of them is kept for being younger than 24 hours";
-    (count > 0).then(|| format!("{repository}: the ages of {count} of the tags that go {text}"))
+    (count > 0).then(|| {
+        format!(
+            "{repository}: the age of {count} of the tags to delete is unknown, so the 24-hour \
+             protection does not apply to them"
+        )
+    })
 }
 
 impl CleanupReport {
-    pub(super) fn new(
-        mode: Mode,
-        plan: &Plan,
-        repositories: Vec<RepositoryReport>,
-    ) -> CleanupReport {
+    /// Returns the report on the `outcome` of `plan`.
+    pub fn new(plan: &Plan, outcome: CleanupOutcome) -> CleanupReport {
         let mut report = CleanupReport {
-            guard: plan.guard.clone(),
+            interrupted: outcome.is_interrupted,
+            safety_error: plan.safety_error.clone(),
             orphans: plan.orphans.clone(),
             warnings: plan.warnings.clone(),
             notes: plan.repositories.iter().filter_map(undated).collect(),
-            ..CleanupReport::stopped(mode, Duration::ZERO)
+            ..CleanupReport::stopped(outcome.mode, Duration::ZERO)
         };
-        report.interrupted = false;
-        for repository in repositories {
+        for repository in outcome.repositories {
             report.add(repository);
         }
-        // As people read versions, the newest first.
+        // In the order of versions, newest first.
         let order =
             |image: &Repository, tag: &Tag| (image.clone(), Reverse(TagVersion::of(tag.as_str())));
         report
@@ -214,15 +145,15 @@ impl CleanupReport {
         report
     }
 
-    /// Returns the report of a run that was stopped before anything was planned.
+    /// Returns the report of a run that was stopped before the plan was made.
     pub fn stopped(mode: Mode, duration: Duration) -> CleanupReport {
         CleanupReport {
             mode,
             dry_run: mode != Mode::Apply,
             interrupted: true,
             duration,
-            totals: Totals::default(),
-            guard: None,
+            totals: CleanupTotals::default(),
+            safety_error: None,
             kept: Vec::new(),
             deleted: Vec::new(),
             archived: Vec::new(),
@@ -236,7 +167,7 @@ impl CleanupReport {
         }
     }
 
-    fn add(&mut self, repository: RepositoryReport) {
+    fn add(&mut self, repository: RepositoryOutcome) {
         let image = repository.repository;
         self.totals.kept += repository.kept.len();
         self.totals.examined += repository.kept.len();
@@ -251,16 +182,18 @@ impl CleanupReport {
                     reason,
                 }),
         );
-        let stuck = self
+        let undeletable = self
             .kept
             .iter()
-            .filter(|kept| kept.image == image && kept.reason == Kept::NotDeletable)
+            .filter(|kept| kept.image == image && kept.reason == KeepReason::NotDeletable)
             .count();
-        if stuck > 0 {
-            self.warnings
-                .push(format!("{image}: the registry deletes nothing, so {stuck} tags stay that would go; its settings may allow it"));
+        if undeletable > 0 {
+            self.warnings.push(format!(
+                "{image}: the registry does not allow deletions, so {undeletable} tags are kept; \
+                 a setting of the registry may allow them"
+            ));
         }
-        if let Some(error) = repository.trouble {
+        if let Some(error) = repository.error {
             self.totals.errors += 1;
             self.errors.push(FailedRepository {
                 image: image.clone(),
@@ -275,7 +208,7 @@ impl CleanupReport {
         );
         if repository.freed_files > 0 {
             tracing::info!(
-                "{image}: removed {} files that nothing refers to",
+                "{image}: removed {} unreferenced files",
                 repository.freed_files
             );
         }
@@ -298,18 +231,18 @@ impl CleanupReport {
             for (tag, reason) in group.tags {
                 self.totals.examined += 1;
                 let (image, digest) = (image.clone(), digest.clone());
-                match &group.outcome {
-                    Outcome::Failed(trouble) if !group.gone.contains(&tag) => {
+                match &group.result {
+                    DeletionResult::Failed(error) if !group.deleted_tags.contains(&tag) => {
                         self.totals.errors += 1;
                         self.failed.push(FailedTag {
                             image,
                             tag,
                             digest,
-                            error: trouble.clone(),
+                            error: error.clone(),
                         });
                     }
-                    Outcome::NotStarted => self.totals.not_done += 1,
-                    Outcome::Stays(reason) => {
+                    DeletionResult::NotStarted => self.totals.not_done += 1,
+                    DeletionResult::Kept(reason) => {
                         self.totals.kept += 1;
                         self.kept.push(KeptTag {
                             image,
@@ -318,7 +251,9 @@ impl CleanupReport {
                             reason: reason.clone(),
                         });
                     }
-                    Outcome::Planned | Outcome::Deleted | Outcome::Failed(_) => {
+                    DeletionResult::Planned
+                    | DeletionResult::Deleted
+                    | DeletionResult::Failed(_) => {
                         self.totals.deleted += 1;
                         self.deleted.push(DeletedTag {
                             image,
@@ -332,16 +267,16 @@ impl CleanupReport {
         }
     }
 
-    /// Returns how the command ends on this report.
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
-        if self.totals.errors > 0 || self.guard.is_some() {
+        if self.totals.errors > 0 || self.safety_error.is_some() {
             Exit::Failed
         } else {
             Exit::Done
         }
     }
 
-    /// Returns the report for people.
+    /// Returns the report as text.
     pub fn document(&self) -> Document {
         let mut blocks = Vec::new();
         let rows = self.rows();
@@ -411,10 +346,10 @@ impl CleanupReport {
     }
 
     fn lines(&self) -> Vec<String> {
-        let guard = self
-            .guard
+        let safety = self
+            .safety_error
             .iter()
-            .map(|guard| Problem::error("guard", "nothing is deleted", guard));
+            .map(|error| Problem::error("safety checks", "nothing is deleted", error));
         let repositories = self
             .errors
             .iter()
@@ -426,25 +361,28 @@ impl CleanupReport {
                 &failed.error,
             )
         });
-        let mut lines = problems::lines(guard.chain(repositories).chain(tags));
+        let mut lines = problems::lines(safety.chain(repositories).chain(tags));
         lines.extend(
             self.warnings
                 .iter()
                 .map(|warning| format!("warning: {warning}")),
         );
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
-        lines.extend(
-            self.orphans.iter().map(|orphan| {
-                format!("note: {orphan} is not in the configuration; it is left alone")
-            }),
-        );
+        lines.extend(self.orphans.iter().map(|orphan| {
+            format!("note: {orphan} is not in the configuration and was not changed")
+        }));
         let is_remote = |deleted: &DeletedTag| matches!(deleted.image, Repository::Remote { .. });
         if self.mode == Mode::Apply && self.deleted.iter().any(is_remote) {
-            lines
-                .push("note: registries free the space by their own garbage collection".to_owned());
+            lines.push(
+                "note: registries free the disk space in their own garbage collection".to_owned(),
+            );
         }
         if self.mode != Mode::Apply && self.deleted.iter().any(is_remote) {
-            lines.push("note: what a registry deletes is asked by the real run only; this assumes that it deletes by tag".to_owned());
+            lines.push(
+                "note: this assumes that the registry can delete tags; only a run without \
+                 `--dry-run` and `--list` finds out"
+                    .to_owned(),
+            );
         }
         lines
     }

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::model::manifest::media_type;
 use crate::model::{
-    Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Tag, Variables,
+    Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::packages::{Reading, Unreadable};
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
@@ -193,7 +193,7 @@ impl Sample {
             .is_some()
     }
 
-    async fn world(&self, config: &Config, records: RecordsSeen) -> World {
+    async fn world(&self, config: &Config, records: ObservedRecords) -> World {
         let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
         let observer = Observer {
             store: &*self.store,
@@ -201,29 +201,29 @@ impl Sample {
             progress: &*progress,
             now: now(),
         };
-        observe(config, &Scope::default(), records, observer).await
+        observe(config, &CleanupScope::default(), records, observer).await
     }
 
-    async fn plan(&self, config: &Config, records: RecordsSeen) -> Plan {
+    async fn plan(&self, config: &Config, records: ObservedRecords) -> Plan {
         plan(&self.world(config, records).await, &policy())
     }
 
-    async fn run(&self, config: &Config, records: RecordsSeen) -> CleanupReport {
+    async fn run(&self, config: &Config, records: ObservedRecords) -> CleanupReport {
         self.run_by(config, records, &policy()).await
     }
 
     async fn run_by(
         &self,
         config: &Config,
-        records: RecordsSeen,
-        policy: &Policy,
+        records: ObservedRecords,
+        policy: &CleanupPolicy,
     ) -> CleanupReport {
         let plan = plan(&self.world(config, records).await, policy);
         self.execute(&plan, Mode::Apply).await
     }
 
     async fn execute(&self, plan: &Plan, mode: Mode) -> CleanupReport {
-        self.execute_beside(plan, mode, &RecordsSeen::NotConfigured)
+        self.execute_beside(plan, mode, &ObservedRecords::NotConfigured)
             .await
     }
 
@@ -239,37 +239,34 @@ impl Sample {
             CancellationToken::new(),
             config(MIRROR),
         );
-        let mut watch = Watch::new(&config, records, false);
-        watch.fresh_for = std::time::Duration::ZERO;
-        execute(
-            plan,
-            &Execution {
-                mode,
-                store: self.store.clone(),
-                records: &watch,
-                progress,
-                cancel,
-            },
-        )
-        .await
+        let mut watch = RecordWatch::new(&config, records, false);
+        watch.max_age = std::time::Duration::ZERO;
+        let execution = CleanupExecution {
+            mode,
+            store: self.store.clone(),
+            records: &watch,
+            progress,
+            cancel,
+        };
+        CleanupReport::new(plan, execute(plan, &execution).await)
     }
 
     /// Returns why a tag stays by the plan; `None` when it goes.
-    async fn reason(&self, config: &Config, name: &str) -> Option<Kept> {
-        let plan = self.plan(config, RecordsSeen::NotConfigured).await;
+    async fn reason(&self, config: &Config, name: &str) -> Option<KeepReason> {
+        let plan = self.plan(config, ObservedRecords::NotConfigured).await;
         reason(&plan, &self.at, name)
     }
 }
 
-fn policy() -> Policy {
-    Policy {
+fn policy() -> CleanupPolicy {
+    CleanupPolicy {
         now: now(),
         max_delete_percent: Some(100),
         is_forced: false,
     }
 }
 
-fn reason(plan: &Plan, at: &Repository, name: &str) -> Option<Kept> {
+fn reason(plan: &Plan, at: &Repository, name: &str) -> Option<KeepReason> {
     let planned = plan
         .repositories
         .iter()
@@ -304,16 +301,16 @@ fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> Buil
     BuildRecord::parse(text.to_string().as_bytes()).expect("a record")
 }
 
-fn records(records: Vec<BuildRecord>) -> RecordsSeen {
-    RecordsSeen::Read(Reading {
+fn records(records: Vec<BuildRecord>) -> ObservedRecords {
+    ObservedRecords::Read(Reading {
         records,
         unreadable: Vec::new(),
     })
 }
 
 #[async_trait::async_trait]
-impl RecordsSource for RecordsSeen {
-    async fn read(&self) -> RecordsSeen {
+impl RecordsSource for ObservedRecords {
+    async fn read(&self) -> ObservedRecords {
         self.clone()
     }
 }

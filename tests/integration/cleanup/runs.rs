@@ -102,7 +102,7 @@ async fn a_run_is_narrowed_by_names_and_by_shards_and_says_what_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_guard_keeps_everything_and_is_told_in_the_file_until_it_is_lifted() {
+async fn a_failed_safety_check_keeps_everything_and_is_in_the_report_unless_forced() {
     let registry = Registry::plain();
     let host = registry.host();
     publish(&registry, "mirrors/a", &["9.0"]).await;
@@ -153,12 +153,12 @@ async fn the_guard_keeps_everything_and_is_told_in_the_file_until_it_is_lifted()
         (2, &serde_json::json!([])),
         "{told:#}"
     );
-    // What the configuration does not name is told of, and stays.
+    // A repository that the configuration does not name is listed and not changed.
     let orphan =
-        format!("note: {host}/bases/forgotten is not in the configuration; it is left alone");
+        format!("note: {host}/bases/forgotten is not in the configuration and was not changed");
     assert!(outcome.stdout.contains(&orphan), "{}", outcome.stdout);
 
-    // By force, but not against a record.
+    // `--force` does not override a record.
     let listed = world
         .imglife(["cleanup", "--force", "--list", "--max-delete-percent", "80"])
         .succeeds()
@@ -217,7 +217,7 @@ async fn the_guard_keeps_everything_and_is_told_in_the_file_until_it_is_lifted()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_stops_a_run_is_told_with_what_goes_on() {
+async fn limits_that_stop_a_run_name_the_option_that_lifts_them() {
     let registry = Registry::builder().without_deletes().start();
     publish(&registry, "mirrors/a", &["1.0", "2.0", "3.0", "9.0"]).await;
     let at = registry.repository("mirrors/a");
@@ -231,25 +231,27 @@ async fn what_stops_a_run_is_told_with_what_goes_on() {
     );
     let stopped = world.imglife(["cleanup", "--list"]).exits(1).stdout;
     assert!(
-        stopped.contains("3 of 4 tags would go, more than 50 percent, so none of them does"),
+        stopped.contains(
+            "3 of 4 tags would be deleted, more than the allowed 50 percent, so none is deleted"
+        ),
         "{stopped}"
     );
     assert!(
-        stopped.contains("`--list --max-delete-percent 75` shows which"),
+        stopped.contains("`imglife cleanup --list --max-delete-percent 75`"),
         "{stopped}"
     );
     let listed = world
         .imglife(["cleanup", "--list", "--max-delete-percent", "75"])
         .succeeds()
         .stdout;
-    assert_eq!(listed.matches("to delete").count(), 3, "{listed}");
+    assert_eq!(listed.matches("  to delete  ").count(), 3, "{listed}");
     let outcome = world
         .imglife(["cleanup", "--max-delete-percent", "75"])
         .succeeds()
         .stdout;
     assert!(
         outcome.contains("warning: ")
-            && outcome.contains("the registry deletes nothing, so 3 tags stay"),
+            && outcome.contains("the registry does not allow deletions, so 3 tags are kept"),
         "{outcome}"
     );
     assert_eq!(tags(&client(&registry), &at).await.len(), 4, "{outcome}");

@@ -20,7 +20,9 @@ use imglife::packages::{Reading, Unreadable};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
 use imglife::registry::{Ability, Deletions, ImageStore, InMemory, PlaceErrorKind};
 use imglife::steps::Trouble;
-use imglife::steps::cleanup::{How, Observer, Plan, Policy, RecordsSeen, Scope, observe, plan};
+use imglife::steps::cleanup::{
+    CleanupPolicy, CleanupScope, DeletionMethod, ObservedRecords, Observer, Plan, observe, plan,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -180,9 +182,9 @@ impl World {
         place
     }
 
-    fn records(&self) -> RecordsSeen {
+    fn records(&self) -> ObservedRecords {
         let Some(records) = &self.records else {
-            return RecordsSeen::Failed(Trouble::new("the host is down"));
+            return ObservedRecords::Failed(Trouble::new("the host is down"));
         };
         let read = records.iter().map(|recorded| {
             let text = serde_json::json!({
@@ -198,7 +200,7 @@ impl World {
                 problem: "it is no record".to_owned(),
             })
             .collect();
-        RecordsSeen::Read(Reading {
+        ObservedRecords::Read(Reading {
             records: read.collect(),
             unreadable,
         })
@@ -207,12 +209,12 @@ impl World {
     /// Returns the plan in words, with contents by their names.
     fn draw(&self, plan: &Plan) -> String {
         let mut drawn = String::new();
-        if let Some(guard) = &plan.guard {
+        if let Some(guard) = &plan.safety_error {
             writeln!(drawn, "guard: {}", guard.cause).expect("text");
         }
         for planned in &plan.repositories {
             writeln!(drawn, "{}", planned.repository).expect("text");
-            if let Some(trouble) = &planned.trouble {
+            if let Some(trouble) = &planned.error {
                 writeln!(drawn, "  trouble: {}", trouble.cause).expect("text");
             }
             let mut lines: BTreeMap<&Tag, String> = BTreeMap::new();
@@ -220,10 +222,10 @@ impl World {
                 lines.insert(tag, format!("kept, {}", reason.words()));
             }
             for group in &planned.groups {
-                let how = match group.how {
-                    How::Tags => "the tag",
-                    How::TagsThenManifest => "the tag, then the image",
-                    How::Manifest => "the image",
+                let how = match group.method {
+                    DeletionMethod::Tags => "the tag",
+                    DeletionMethod::TagsThenManifest => "the tag, then the image",
+                    DeletionMethod::Manifest => "the image",
                 };
                 let parts = if group.parts.is_empty() {
                     String::new()
@@ -328,7 +330,7 @@ async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met()
             progress: &*progress,
             now,
         };
-        let seen = observe(&config, &Scope::default(), world.records(), observer).await;
+        let seen = observe(&config, &CleanupScope::default(), world.records(), observer).await;
         let writes = [
             Operation::PutBlob,
             Operation::PutManifest,
@@ -343,7 +345,7 @@ async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met()
                 .all(|call| !writes.contains(&call.operation)),
             "observing changes nothing"
         );
-        let policy = Policy {
+        let policy = CleanupPolicy {
             now,
             max_delete_percent: world.max_delete_percent,
             is_forced: world.force,

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::registry::TagSeen;
 use crate::registry::read_only::ReadOnly;
+use crate::steps::build;
 
 const BASES: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '3.20' }] }
 build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: a, folder: a, type: core, mirror_image: r.example/m/a, aliases: [stable] }] }
@@ -27,8 +28,8 @@ async fn listings(sample: &Sample, config: &Config) -> BTreeMap<Repository, Vec<
     listings
 }
 
-/// Returns what is foreseen, and leaves the calls that it took.
-async fn foreseen(sample: &Sample, config: &Config, records: &RecordsSeen) -> Foreseen {
+/// Returns what is preview_of, and leaves the calls that it took.
+async fn preview_of(sample: &Sample, config: &Config, records: &ObservedRecords) -> CleanupPreview {
     let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
     let observer = Observer {
         store: &*sample.store,
@@ -43,15 +44,15 @@ async fn foreseen(sample: &Sample, config: &Config, records: &RecordsSeen) -> Fo
         .as_ref()
         .map(|build| build::identities(build, &mirror_tags))
         .unwrap_or_default();
-    let records = if let RecordsSeen::Read(reading) = records {
+    let records = if let ObservedRecords::Read(reading) = records {
         Some(reading)
     } else {
         None
     };
     sample.store.clear_calls();
-    foresee(
+    preview(
         config,
-        Known {
+        PreviewInput {
             listings: &listings,
             identities: &identities,
             records,
@@ -65,7 +66,7 @@ async fn foreseen(sample: &Sample, config: &Config, records: &RecordsSeen) -> Fo
 async fn condemned(
     sample: &Sample,
     config: &Config,
-    records: &RecordsSeen,
+    records: &ObservedRecords,
 ) -> BTreeSet<(Repository, Tag)> {
     let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
     let store = ReadOnly::new(sample.store.clone());
@@ -75,15 +76,15 @@ async fn condemned(
         progress: &*progress,
         now: now(),
     };
-    let world = observe(config, &Scope::default(), records.clone(), observer).await;
+    let world = observe(config, &CleanupScope::default(), records.clone(), observer).await;
     let plan = plan(
         &world,
-        &Policy {
+        &CleanupPolicy {
             max_delete_percent: None,
             ..policy()
         },
     );
-    let images = plan.condemned().filter(|(_, tag, _)| !tag.is_attachment());
+    let images = plan.deletions().filter(|(_, tag, _)| !tag.is_attachment());
     images
         .map(|(repository, tag, _)| (repository.clone(), tag.clone()))
         .collect()
@@ -92,40 +93,40 @@ async fn condemned(
 #[tokio::test]
 async fn nothing_is_asked_where_names_tell_enough() {
     let sample = Sample::mirror(&["1.0", "2.0", "9", "latest"]).await;
-    let none = RecordsSeen::NotConfigured;
+    let none = ObservedRecords::NotConfigured;
     for rules in [
         "keep_last: 3",
         "keep_last: 0, exclude_tags: ['/[12].0/']",
         "keep_last: 0, min_keep: 3",
     ] {
         assert_eq!(
-            foreseen(&sample, &mirror(rules), &none).await,
-            Foreseen::default(),
+            preview_of(&sample, &mirror(rules), &none).await,
+            CleanupPreview::default(),
             "{rules}"
         );
         assert_eq!(sample.store.calls(), [], "{rules}");
     }
     assert_eq!(
-        foreseen(&sample, &config(MIRROR), &none).await,
-        Foreseen::default()
+        preview_of(&sample, &config(MIRROR), &none).await,
+        CleanupPreview::default()
     );
     assert_eq!(sample.store.calls(), [], "without `retention`");
     let named = record("r.example/apps/a:1", Some("r.example/m/a:1.0"), None);
-    let found = foreseen(&sample, &mirror("keep_last: 2"), &records(vec![named])).await;
+    let found = preview_of(&sample, &mirror("keep_last: 2"), &records(vec![named])).await;
     assert_eq!(
         (found, sample.store.calls().len()),
-        (Foreseen::default(), 0),
+        (CleanupPreview::default(), 0),
         "by the name of a record"
     );
     // Only the tag that goes is read, and it is looked whether those before it are there.
-    let found = foreseen(
+    let found = preview_of(
         &sample,
         &mirror("keep_last: 2, max_delete_percent: 100"),
         &none,
     )
     .await;
     assert_eq!(
-        found.condemned,
+        found.deletions,
         BTreeSet::from([(sample.at.clone(), tag("1.0"))])
     );
     let mut calls: Vec<_> = sample
@@ -149,7 +150,7 @@ async fn nothing_is_asked_where_names_tell_enough() {
 
 #[tokio::test]
 async fn tags_that_name_nothing_displace_no_other() {
-    let none = RecordsSeen::NotConfigured;
+    let none = ObservedRecords::NotConfigured;
     let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
     let goes = |names: &[&str]| {
         names
@@ -159,26 +160,29 @@ async fn tags_that_name_nothing_displace_no_other() {
     };
     let rules = mirror("keep_last: 2, max_delete_percent: 100");
     assert_eq!(
-        foreseen(&sample, &rules, &none).await.condemned,
+        preview_of(&sample, &rules, &none).await.deletions,
         goes(&["1.0", "2.0"])
     );
     let ghost = sample.old("4.0").await;
     sample.store.lose_manifest(&sample.at, &ghost);
     assert_eq!(
-        foreseen(&sample, &rules, &none).await.condemned,
+        preview_of(&sample, &rules, &none).await.deletions,
         goes(&["1.0"])
     );
     let ghost = sample.old("3.0").await;
     sample.store.lose_manifest(&sample.at, &ghost);
-    assert_eq!(foreseen(&sample, &rules, &none).await.condemned, goes(&[]));
+    assert_eq!(
+        preview_of(&sample, &rules, &none).await.deletions,
+        goes(&[])
+    );
     // Nor do they count for the share that goes.
     let sample = Sample::mirror(&["1.0", "2.0", "latest"]).await;
     let rules = mirror("keep_last: 1, max_delete_percent: 34");
-    assert_eq!(foreseen(&sample, &rules, &none).await.condemned.len(), 1);
+    assert_eq!(preview_of(&sample, &rules, &none).await.deletions.len(), 1);
     let ghost = sample.old("latest").await;
     sample.store.lose_manifest(&sample.at, &ghost);
     assert_eq!(
-        foreseen(&sample, &rules, &none).await.condemned,
+        preview_of(&sample, &rules, &none).await.deletions,
         BTreeSet::new()
     );
 }
@@ -197,10 +201,10 @@ async fn what_goes_goes_by_every_name_of_its_place() {
     let config = config(&format!(
         "{hosts}\nsync: {{ entries: [{entries}] }}\nretention: {{ keep_last: 1 }}"
     ));
-    let found = foreseen(&sample, &config, &RecordsSeen::NotConfigured).await;
+    let found = preview_of(&sample, &config, &ObservedRecords::NotConfigured).await;
     let names = ["r.example/m/a", "cache.example/m/a", "r.example:443/m/a"];
     assert_eq!(
-        found.condemned,
+        found.deletions,
         names.map(|name| (repository(name), tag("1.0"))).into()
     );
 }
@@ -221,22 +225,22 @@ async fn nothing_is_foreseen_while_the_guard_holds_or_too_much_would_go() {
         Some("r.example/bases/a:3.13-core1.0.0"),
         None,
     );
-    let partly = RecordsSeen::Read(Reading {
+    let partly = ObservedRecords::Read(Reading {
         records: vec![on_base.clone()],
         unreadable,
     });
-    for guarded in [RecordsSeen::NotConfigured, records(Vec::new()), partly] {
+    for guarded in [ObservedRecords::NotConfigured, records(Vec::new()), partly] {
         assert_eq!(
-            foreseen(&sample, &config, &guarded).await,
-            Foreseen::default(),
+            preview_of(&sample, &config, &guarded).await,
+            CleanupPreview::default(),
             "{guarded:?}"
         );
         assert_eq!(sample.store.calls(), []);
     }
     assert_eq!(
-        foreseen(&sample, &config, &records(vec![on_base]))
+        preview_of(&sample, &config, &records(vec![on_base]))
             .await
-            .condemned,
+            .deletions,
         BTreeSet::new(),
         "two of three are too many"
     );
@@ -248,9 +252,9 @@ async fn what_cannot_be_seen_is_not_foreseen_to_go() {
     let open = config(
         "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag_regex: '[0-9.]+', keep_last: 1 }] }\nretention: { keep_last: 2 }",
     );
-    let found = foreseen(&sample, &open, &RecordsSeen::NotConfigured).await;
+    let found = preview_of(&sample, &open, &ObservedRecords::NotConfigured).await;
     assert!(
-        found.condemned.is_empty()
+        found.deletions.is_empty()
             && found.warnings[0].contains("there is no repository up.example/a"),
         "{found:?}"
     );
@@ -261,9 +265,9 @@ async fn what_cannot_be_seen_is_not_foreseen_to_go() {
     up.old("3.0").await;
     let goes = BTreeSet::from([(sample.at.clone(), tag("1.0"))]);
     assert_eq!(
-        foreseen(&sample, &open, &RecordsSeen::NotConfigured)
+        preview_of(&sample, &open, &ObservedRecords::NotConfigured)
             .await
-            .condemned,
+            .deletions,
         goes
     );
     assert_eq!(
@@ -276,9 +280,9 @@ async fn what_cannot_be_seen_is_not_foreseen_to_go() {
             (call.operation == failing).then_some(Fault::Error(PlaceErrorKind::ServerError))
         });
         assert_eq!(
-            foreseen(&sample, &open, &RecordsSeen::NotConfigured)
+            preview_of(&sample, &open, &ObservedRecords::NotConfigured)
                 .await
-                .condemned,
+                .deletions,
             BTreeSet::new(),
             "{failing:?}"
         );
@@ -429,8 +433,8 @@ async fn check(dice: Dice) {
     });
     let records = records(named.collect());
     let expected = condemned(&sample, &config, &records).await;
-    let found = foreseen(&sample, &config, &records).await;
-    assert_eq!(found.condemned, expected, "{dice:?}");
+    let found = preview_of(&sample, &config, &records).await;
+    assert_eq!(found.deletions, expected, "{dice:?}");
     assert!(
         sample.store.count(Operation::Tags) == 0 && sample.store.count(Operation::PushDates) <= 1
     );

@@ -100,7 +100,7 @@ impl Layout {
         }
     }
 
-    async fn world(&self, records: RecordsSeen) -> World {
+    async fn world(&self, records: ObservedRecords) -> World {
         let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
         let observer = Observer {
             store: &*self.store,
@@ -108,32 +108,30 @@ impl Layout {
             progress: &*progress,
             now: now(),
         };
-        observe(&self.config, &Scope::default(), records, observer).await
+        observe(&self.config, &CleanupScope::default(), records, observer).await
     }
 
-    async fn plan(&self, records: RecordsSeen) -> Plan {
+    async fn plan(&self, records: ObservedRecords) -> Plan {
         plan(&self.world(records).await, &policy())
     }
 
     async fn execute(&self, plan: &Plan) -> CleanupReport {
-        self.execute_beside(plan, &RecordsSeen::NotConfigured).await
+        self.execute_beside(plan, &ObservedRecords::NotConfigured)
+            .await
     }
 
     async fn execute_beside(&self, plan: &Plan, records: &dyn RecordsSource) -> CleanupReport {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
-        let watch = Watch::new(&self.config, records, false);
-        execute(
-            plan,
-            &Execution {
-                mode: Mode::Apply,
-                store: self.store.clone(),
-                records: &watch,
-                progress,
-                cancel,
-            },
-        )
-        .await
+        let watch = RecordWatch::new(&self.config, records, false);
+        let execution = CleanupExecution {
+            mode: Mode::Apply,
+            store: self.store.clone(),
+            records: &watch,
+            progress,
+            cancel,
+        };
+        CleanupReport::new(plan, execute(plan, &execution).await)
     }
 
     fn has(&self, digest: &Digest) -> bool {
@@ -204,7 +202,9 @@ async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
     layout.image(Some("1.0"), "one", None).await;
     layout.image(Some("2.0"), "two", None).await;
     layout.image(None, "nobody's", None).await;
-    let plan = layout.plan(RecordsSeen::Failed(Trouble::new("no"))).await;
+    let plan = layout
+        .plan(ObservedRecords::Failed(Trouble::new("no")))
+        .await;
     layout.execute(&plan).await;
     assert!(layout.has_content("one") && layout.has_content("nobody's"));
     // Nor while what they name cannot be read.
@@ -252,7 +252,7 @@ async fn what_was_registered_after_the_plan_is_not_swept() {
     let report = layout
         .execute_beside(
             &plan,
-            &RecordsSeen::Failed(Trouble::new("the host is down")),
+            &ObservedRecords::Failed(Trouble::new("the host is down")),
         )
         .await;
     assert!(
@@ -265,17 +265,17 @@ async fn what_was_registered_after_the_plan_is_not_swept() {
 async fn nothing_is_swept_when_too_much_would_go_or_nothing_has_a_tag() {
     let layout = Layout::new();
     layout.image(None, "nobody's", None).await;
-    let plan = layout.plan(RecordsSeen::NotConfigured).await;
+    let plan = layout.plan(ObservedRecords::NotConfigured).await;
     layout.execute(&plan).await;
     assert!(layout.has_content("nobody's"), "without any tag");
     for (name, content) in [("1.0", "one"), ("1.1", "two"), ("2.0", "three")] {
         layout.image(Some(name), content, None).await;
     }
-    let world = layout.world(RecordsSeen::NotConfigured).await;
+    let world = layout.world(ObservedRecords::NotConfigured).await;
     let report = layout
         .execute(&super::plan(
             &world,
-            &Policy {
+            &CleanupPolicy {
                 max_delete_percent: Some(50),
                 ..policy()
             },
@@ -310,7 +310,7 @@ async fn names_that_are_no_tags_keep_an_image_with_all_that_is_attached() {
         layout.add_entry(&referrer, None);
     }
     layout.image(Some("2.0"), "two", None).await;
-    let plan = layout.plan(RecordsSeen::NotConfigured).await;
+    let plan = layout.plan(ObservedRecords::NotConfigured).await;
     layout.add_entry(&late, Some("new/name"));
     let report = layout.execute(&plan).await;
     assert_eq!(

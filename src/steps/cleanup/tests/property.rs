@@ -150,7 +150,7 @@ impl Dice {
         (sample, images)
     }
 
-    fn records(&self, images: &[Digest]) -> RecordsSeen {
+    fn records(&self, images: &[Digest]) -> ObservedRecords {
         let by_digest = self.pinned.iter().map(|image| {
             record(
                 "r.example/apps/d:1",

@@ -10,12 +10,12 @@ const KINDS: [Deletions; 2] = [Deletions::ALL, DIGEST_ONLY];
 /// Records of which only the first readings are empty.
 struct Late {
     empty: usize,
-    records: Mutex<RecordsSeen>,
+    records: Mutex<ObservedRecords>,
     read: AtomicUsize,
 }
 
 impl Late {
-    fn after(empty: usize, records: RecordsSeen) -> Late {
+    fn after(empty: usize, records: ObservedRecords) -> Late {
         Late {
             empty,
             records: Mutex::new(records),
@@ -31,7 +31,7 @@ impl Late {
 
 #[async_trait::async_trait]
 impl RecordsSource for Late {
-    async fn read(&self) -> RecordsSeen {
+    async fn read(&self) -> ObservedRecords {
         let is_empty = self.read.fetch_add(1, Ordering::SeqCst) < self.empty;
         if is_empty {
             records(Vec::new())
@@ -74,7 +74,7 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
             let world = observe_records(world, &config, records(second), observer).await;
             let kept = reason(&plan(&world, &policy()), &sample.at, "1.0");
             assert!(
-                matches!(kept, Some(Kept::BaseOf(_) | Kept::Recorded(_))),
+                matches!(kept, Some(KeepReason::BaseOf(_) | KeepReason::Recorded(_))),
                 "{kept:?} {named:?}"
             );
         }
@@ -90,24 +90,23 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
     );
     let world = sample.world(&config, records(Vec::new())).await;
     let world = observe_records(world, &config, records(vec![named]), observer).await;
-    assert!(
-        plan(&world, &policy()).repositories[0]
-            .alive
-            .contains(&part)
-    );
+    assert!(plan(&world, &policy()).repositories[0].live.contains(&part));
     // What cannot be read then stops all of it.
     let world = sample.world(&config, records(Vec::new())).await;
     let world = observe_records(
         world,
         &config,
-        RecordsSeen::Failed(Trouble::new("the host is down")),
+        ObservedRecords::Failed(Trouble::new("the host is down")),
         observer,
     )
     .await;
     let plan = plan(&world, &policy());
     assert_eq!(
-        (reason(&plan, &sample.at, "1.0"), plan.guard.is_some()),
-        (Some(Kept::Guarded), true)
+        (
+            reason(&plan, &sample.at, "1.0"),
+            plan.safety_error.is_some()
+        ),
+        (Some(KeepReason::SafetyCheckFailed), true)
     );
 }
 
@@ -129,7 +128,7 @@ async fn what_is_registered_after_the_plan_is_kept() {
             let plan = sample
                 .plan(&mirror("keep_last: 1"), records(Vec::new()))
                 .await;
-            assert_eq!(plan.condemned().count(), 4);
+            assert_eq!(plan.deletions().count(), 4);
             let named = ways("1.0", &index, &part).swap_remove(way);
             let report = sample
                 .execute_beside(&plan, Mode::Apply, &Late::now(named))
@@ -150,7 +149,10 @@ async fn what_is_registered_after_the_plan_is_kept() {
                 .find(|kept| kept.tag.as_str() == "1.0")
                 .map(|kept| &kept.reason);
             assert!(
-                matches!(reason, Some(Kept::BaseOf(_) | Kept::Recorded(_))),
+                matches!(
+                    reason,
+                    Some(KeepReason::BaseOf(_) | KeepReason::Recorded(_))
+                ),
                 "{reason:?}"
             );
         }
@@ -213,7 +215,7 @@ async fn a_long_run_reads_the_records_on_the_way() {
     // Where they were read a moment ago, they are not read again.
     let late = Late::after(0, records(Vec::new()));
     let config = config(MIRROR);
-    let watch = Watch::new(&config, &late, false);
+    let watch = RecordWatch::new(&config, &late, false);
     watch.read().await;
     for _ in 0..3 {
         watch.fresh().await.expect("the records");
@@ -227,13 +229,13 @@ async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
         file: "f".to_owned(),
         problem: "it is no record".to_owned(),
     }];
-    let partly = RecordsSeen::Read(Reading {
+    let partly = ObservedRecords::Read(Reading {
         records: Vec::new(),
         unreadable,
     });
     for (lost, cause) in [
         (
-            RecordsSeen::Failed(Trouble::new("the host is down")),
+            ObservedRecords::Failed(Trouble::new("the host is down")),
             "the host is down",
         ),
         (partly, "it is no record"),
@@ -266,9 +268,9 @@ async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
         );
         // By force with those that are there.
         let config = config(MIRROR);
-        let watch = Watch::new(&config, &late, true);
+        let watch = RecordWatch::new(&config, &late, true);
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
-        let execution = Execution {
+        let execution = CleanupExecution {
             mode: Mode::Apply,
             store: sample.store.clone(),
             records: &watch,
@@ -278,6 +280,7 @@ async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
         let plan = sample
             .plan(&mirror("keep_last: 1"), records(Vec::new()))
             .await;
-        assert_eq!(execute(&plan, &execution).await.totals.deleted, 65);
+        let report = CleanupReport::new(&plan, execute(&plan, &execution).await);
+        assert_eq!(report.totals.deleted, 65);
     }
 }

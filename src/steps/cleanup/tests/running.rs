@@ -7,7 +7,7 @@ use crate::registry::memory::Call;
 async fn a_dry_run_changes_nothing() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     let plan = sample
-        .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     for mode in [Mode::List, Mode::DryRun] {
         let report = sample.execute(&plan, mode).await;
@@ -87,7 +87,7 @@ async fn parts_stay_when_an_index_could_not_be_deleted() {
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
     let config = mirror("keep_last: 1");
-    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
         (report.exit(), report.totals.deleted, report.totals.errors),
         (Exit::Failed, 1, 1)
@@ -95,7 +95,10 @@ async fn parts_stay_when_an_index_could_not_be_deleted() {
     assert!(sample.has(&shared).await);
     sample.store.fail_when(|_| None);
     assert_eq!(
-        sample.run(&config, RecordsSeen::NotConfigured).await.exit(),
+        sample
+            .run(&config, ObservedRecords::NotConfigured)
+            .await
+            .exit(),
         Exit::Done
     );
     assert!(!sample.has(&shared).await);
@@ -111,7 +114,7 @@ async fn what_was_deleted_before_something_failed_is_reported_as_deleted() {
         fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
     });
     let report = sample
-        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     let told = |tags: Vec<&Tag>| tags.into_iter().map(Tag::to_string).collect::<Vec<_>>();
     assert_eq!(
@@ -144,7 +147,7 @@ async fn what_refers_to_an_image_goes_with_it() {
     let named = named.await;
     sample.tag("3.0", &named, 365).await;
     sample
-        .run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 2"), ObservedRecords::NotConfigured)
         .await;
     assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await && sample.has(&named).await);
 }
@@ -158,7 +161,7 @@ async fn what_changed_since_the_plan_is_left_alone() {
             digests.push(sample.old(name).await);
         }
         let plan = sample
-            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         // One tag moved, and another image got a tag.
         sample.tag("1.0", &digests[3], 0).await;
@@ -192,7 +195,7 @@ async fn a_kept_tag_that_moved_onto_what_was_to_go_keeps_it() {
             sample.old(name).await;
         }
         let plan = sample
-            .plan(&mirror("keep_last: 3"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 3"), ObservedRecords::NotConfigured)
             .await;
         // As one does who takes a release back, in the last case to one of its platforms.
         sample.tag("2.0", &index, 0).await;
@@ -214,7 +217,7 @@ async fn a_kept_tag_that_moved_onto_what_was_to_go_keeps_it() {
         sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
         sample.old("2.0").await;
         let plan = sample
-            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         sample.tag("2.0", &child, 0).await;
         let report = sample.execute(&plan, Mode::Apply).await;
@@ -234,7 +237,7 @@ async fn a_long_run_looks_again_on_the_way() {
         sample.old(&format!("1.{version}")).await;
     }
     let plan = sample
-        .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     sample.store.clear_calls();
     let report = sample.execute(&plan, Mode::Apply).await;
@@ -250,7 +253,7 @@ async fn a_long_run_looks_again_on_the_way() {
 async fn what_is_reported_is_in_the_order_of_versions() {
     let sample = Sample::mirror(&["1.10", "1.2", "1.9", "2.0", "3.0"]).await;
     let report = sample
-        .run(&mirror("keep_last: 2"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 2"), ObservedRecords::NotConfigured)
         .await;
     let told: Vec<String> = report
         .deleted
@@ -264,7 +267,7 @@ async fn what_is_reported_is_in_the_order_of_versions() {
 async fn a_listing_that_fails_or_turns_empty_deletes_nothing() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     let config = mirror("keep_last: 1");
-    let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
+    let plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
     sample.store.fail_when(|call| {
         let fails = matches!(call.operation, Operation::Tags | Operation::PushDates)
             && call.repository.to_string() == "r.example/m/a";
@@ -272,14 +275,14 @@ async fn a_listing_that_fails_or_turns_empty_deletes_nothing() {
     });
     let report = sample.execute(&plan, Mode::Apply).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
-    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!((report.exit(), report.totals.examined), (Exit::Failed, 0));
     sample.store.fail_when(|_| None);
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
     let empty = Sample::new("r.example/m/a", Deletions::ALL);
     let report = empty.execute(&plan, Mode::Apply).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
-    let report = empty.run(&config, RecordsSeen::NotConfigured).await;
+    let report = empty.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!((report.exit(), report.totals.examined), (Exit::Done, 0));
 }
 
@@ -299,7 +302,7 @@ async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_dat
     let config =
         mirror("keep_last: 1, archive: { enabled: true, registry: cold.example/x, keep_days: 10 }");
     let archive = repository("cold.example/x/m/a");
-    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
         (report.exit(), report.totals.deleted, report.totals.archived),
         (Exit::Done, 3, 2),
@@ -324,22 +327,22 @@ async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_dat
     };
     other.old("mine").await;
     other.old("1.0-archived.2020101").await;
-    let later = |days| Policy {
+    let later = |days| CleanupPolicy {
         now: now() + TimeDelta::days(days),
         ..policy()
     };
     sample
-        .run_by(&config, RecordsSeen::NotConfigured, &later(10))
+        .run_by(&config, ObservedRecords::NotConfigured, &later(10))
         .await;
     assert_eq!(other.tags().await.len(), 5);
-    let world = sample.world(&config, RecordsSeen::NotConfigured).await;
+    let world = sample.world(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
         reason(&plan(&world, &later(10)), &archive, "mine"),
-        Some(Kept::NotArchived)
+        Some(KeepReason::NotArchived)
     );
     assert!(matches!(
         reason(&plan(&world, &later(10)), &archive, "1.0-archived.20260301"),
-        Some(Kept::ArchivedUntil(_))
+        Some(KeepReason::ArchivedUntil(_))
     ));
     let on_archived = record(
         "r.example/apps/a:1",
@@ -353,14 +356,14 @@ async fn images_are_archived_whole_before_they_are_deleted_and_expire_by_the_dat
             &archive,
             "1.0-archived.20260301"
         ),
-        Some(Kept::BaseOf(_))
+        Some(KeepReason::BaseOf(_))
     ));
     // The allowed share is one of what is in use.
     let report = sample
         .execute(
             &plan(
                 &world,
-                &Policy {
+                &CleanupPolicy {
                     max_delete_percent: Some(10),
                     ..later(11)
                 },
@@ -399,7 +402,7 @@ async fn what_could_not_be_archived_is_not_deleted() {
             && call.repository.to_string() == "cold.example/x/m/a";
         fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
     });
-    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
         (report.exit(), report.totals.deleted, report.totals.errors),
         (Exit::Failed, 0, 2)
@@ -417,10 +420,10 @@ async fn what_could_not_be_archived_is_not_deleted() {
             .kept
             .iter()
             .filter(|kept| kept.tag.is_attachment())
-            .all(|kept| kept.reason == Kept::AttachedToKept)
+            .all(|kept| kept.reason == KeepReason::AttachedToKept)
     );
     sample.store.fail_when(|_| None);
-    sample.run(&config, RecordsSeen::NotConfigured).await;
+    sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(sample.tags().await, names(&[&long, "2.0"]));
 }
 
@@ -440,20 +443,26 @@ async fn an_archived_image_is_not_overwritten() {
         found.expect("to look").expect("an image").digest
     };
     assert_eq!(
-        sample.run(&config, RecordsSeen::NotConfigured).await.exit(),
+        sample
+            .run(&config, ObservedRecords::NotConfigured)
+            .await
+            .exit(),
         Exit::Done
     );
     assert_eq!(archived().await, first);
     // The same image once more is archived already.
     sample.old("1.0").await;
     assert_eq!(
-        sample.run(&config, RecordsSeen::NotConfigured).await.exit(),
+        sample
+            .run(&config, ObservedRecords::NotConfigured)
+            .await
+            .exit(),
         Exit::Done
     );
     assert_eq!(sample.tags().await, names(&["2.0"]));
     let second = sample.image("another", json!({})).await;
     sample.tag("1.0", &second, 365).await;
-    let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+    let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
         (report.exit(), report.totals.deleted, report.totals.archived),
         (Exit::Failed, 0, 0),
@@ -463,7 +472,7 @@ async fn an_archived_image_is_not_overwritten() {
         report.failed[0]
             .error
             .cause
-            .contains("names another image already"),
+            .contains("already names another image"),
         "{report:?}"
     );
     assert_eq!(archived().await, first);
@@ -476,7 +485,9 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
     sample.old("1.0").await;
     let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
                 mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { keep_last: 0, min_keep: 0 }";
-    let report = sample.run(&config(yaml), RecordsSeen::NotConfigured).await;
+    let report = sample
+        .run(&config(yaml), ObservedRecords::NotConfigured)
+        .await;
     assert_eq!(report.orphans, std::slice::from_ref(&sample.at));
     assert_eq!(sample.tags().await, names(&["1.0"]));
     // By whatever name the configuration has it.
@@ -484,7 +495,7 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
         "sync: {{ entries: [{{ source: up.example/a, target: 'r.example:443/bases/forgotten', tag: '1' }}] }}\n{yaml}"
     );
     let report = sample
-        .run(&config(&named), RecordsSeen::NotConfigured)
+        .run(&config(&named), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(
         (report.orphans, sample.tags().await),
@@ -496,20 +507,20 @@ async fn repositories_that_are_not_configured_are_listed_and_left_alone() {
 async fn nothing_new_is_deleted_once_the_run_is_stopped() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     let plan = sample
-        .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     let cancel = CancellationToken::new();
     cancel.cancel();
     let (config, progress) = (config(MIRROR), crate::progress::silent());
-    let watch = Watch::new(&config, &RecordsSeen::NotConfigured, false);
-    let execution = Execution {
+    let watch = RecordWatch::new(&config, &ObservedRecords::NotConfigured, false);
+    let execution = CleanupExecution {
         mode: Mode::Apply,
         store: sample.store.clone(),
         records: &watch,
         progress,
         cancel,
     };
-    let report = execute(&plan, &execution).await;
+    let report = CleanupReport::new(&plan, execute(&plan, &execution).await);
     assert_eq!((report.interrupted, report.totals.not_done), (true, 1));
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
 }
@@ -527,8 +538,10 @@ async fn two_thousand_tags_take_at_most_two_requests_each() {
     let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
                 mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { require_records: false, exclude_tags: ['/3\\.1...-.*/'] }";
     sample.store.clear_calls();
-    let plan = sample.plan(&config(yaml), RecordsSeen::NotConfigured).await;
-    assert_eq!(plan.condemned().count(), 2000 - 1000 - 1);
+    let plan = sample
+        .plan(&config(yaml), ObservedRecords::NotConfigured)
+        .await;
+    assert_eq!(plan.deletions().count(), 2000 - 1000 - 1);
     assert_eq!(sample.store.count(Operation::Manifest), 2000);
     // The age of what is excluded anyway is of no use.
     assert_eq!(sample.store.count(Operation::Blob), 999);
@@ -546,7 +559,7 @@ async fn a_condemned_tag_that_moved_keeps_what_it_names_now() {
         let (first, second) = (sample.old("1.148").await, sample.old("1.149").await);
         sample.old("2.0").await;
         let plan = sample
-            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         sample.tag("1.148", &second, 0).await;
         let report = sample.execute(&plan, Mode::Apply).await;
@@ -574,7 +587,7 @@ async fn a_condemned_tag_that_moved_keeps_what_it_names_now() {
             .await;
         sample.old("2.0").await;
         let plan = sample
-            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         let moved = sample.index(&[&shared, &own]).await;
         sample.tag("1.0", &moved, 0).await;
@@ -609,7 +622,7 @@ async fn what_refers_to_a_part_that_stays_stays() {
         let countersignature = sample.referrer(&signature).await;
         let gone = sample.referrer(&own).await;
         let plan = sample
-            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         if is_taken {
             let another = sample.image("another", json!({})).await;
@@ -665,7 +678,7 @@ async fn attachments_stay_with_what_is_taken_after_the_images_went() {
             None
         });
         let report = sample
-            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         assert_eq!(
             sample.tags().await,
@@ -677,7 +690,7 @@ async fn attachments_stay_with_what_is_taken_after_the_images_went() {
             report
                 .kept
                 .iter()
-                .filter(|kept| kept.reason == Kept::AttachedToKept)
+                .filter(|kept| kept.reason == KeepReason::AttachedToKept)
                 .count(),
             2,
             "{deletions:?} {report:?}"
@@ -699,7 +712,7 @@ async fn attachments_stay_with_what_is_pushed_again() {
             .tag(&signature, &sample.image("signature", json!({})).await, 365)
             .await;
         let plan = sample
-            .plan(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .plan(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         assert_eq!(reason(&plan, &sample.at, &signature), None, "{deletions:?}");
         sample
@@ -730,7 +743,7 @@ async fn attachments_stay_with_a_part_that_could_not_be_deleted() {
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
     sample
-        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(sample.tags().await, names(&["2.0", &signature]));
     assert!(sample.has(&child).await);
@@ -759,7 +772,7 @@ async fn what_is_taken_while_it_is_archived_stays() {
         let (store, at, taken) = (sample.store.clone(), sample.at.clone(), old.clone());
         while_archiving(&sample, move || store.move_tag(&at, &tag("mine"), &taken));
         sample
-            .run(&mirror(ARCHIVING), RecordsSeen::NotConfigured)
+            .run(&mirror(ARCHIVING), ObservedRecords::NotConfigured)
             .await;
         assert!(
             sample.tags().await.contains("mine") && sample.has(&old).await,
@@ -776,7 +789,7 @@ async fn a_tag_that_came_back_without_being_archived_stays_with_its_image() {
         sample.tag("1.1", &old, 365).await;
         sample.old("2.0").await;
         let plan = sample
-            .plan(&mirror(ARCHIVING), RecordsSeen::NotConfigured)
+            .plan(&mirror(ARCHIVING), ObservedRecords::NotConfigured)
             .await;
         sample.store.forget_tag(&sample.at, &tag("1.0"));
         let (store, at, back) = (sample.store.clone(), sample.at.clone(), old.clone());
@@ -791,7 +804,7 @@ async fn a_tag_that_came_back_without_being_archived_stays_with_its_image() {
             report.failed[0]
                 .error
                 .cause
-                .contains("1.0 was not there to be archived"),
+                .contains("the tag 1.0 did not exist when the image was archived"),
             "{report:?}"
         );
         assert!(
@@ -828,7 +841,7 @@ async fn nothing_is_deleted_when_the_archive_names_something_else_after_the_copy
             None
         });
         let report = sample
-            .run(&mirror(ARCHIVING), RecordsSeen::NotConfigured)
+            .run(&mirror(ARCHIVING), ObservedRecords::NotConfigured)
             .await;
         assert_eq!(
             (report.exit(), report.totals.deleted),
@@ -855,7 +868,7 @@ async fn an_image_stays_when_its_tag_turns_out_to_be_undeletable() {
     let old = sample.old("1.0").await;
     sample.old("2.0").await;
     let report = sample
-        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(
         (report.exit(), report.totals.deleted, report.totals.errors),
@@ -883,7 +896,7 @@ async fn a_part_with_a_tag_of_its_own_stays_when_its_index_could_not_be_deleted(
             fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
         });
         sample
-            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         assert!(
             sample.has(&index).await && sample.has(&child).await,
@@ -911,11 +924,11 @@ async fn what_an_attachment_leads_to_goes_after_it() {
         fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
     let config = mirror("keep_last: 1");
-    sample.run(&config, RecordsSeen::NotConfigured).await;
+    sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(sample.tags().await, names(&["2.0", &list]));
     assert!(sample.has(&shared).await && !sample.has(&own).await);
     sample.store.fail_when(|_| None);
-    sample.run(&config, RecordsSeen::NotConfigured).await;
+    sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(sample.tags().await, names(&["2.0"]));
     assert!(!sample.has(&shared).await);
 }

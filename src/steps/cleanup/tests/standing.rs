@@ -6,7 +6,7 @@ use super::*;
 async fn the_newest_by_version_are_kept() {
     let sample = Sample::mirror(&["10.0", "1.0", "2.0", "1.10", "1.9"]).await;
     let report = sample
-        .run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 3"), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(report.exit(), Exit::Done, "{report:?}");
     assert_eq!(sample.tags().await, names(&["10.0", "2.0", "1.10"]));
@@ -38,7 +38,7 @@ async fn what_has_no_version_is_ordered_by_date() {
         )
         .await;
     sample
-        .run(&mirror("keep_last: 3"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 3"), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(
         sample.tags().await,
@@ -50,12 +50,18 @@ async fn what_has_no_version_is_ordered_by_date() {
 async fn exclusions_and_latest_are_kept() {
     let sample = Sample::mirror(&["1.0", "2.0", "2.0-lts", "3.0", "latest"]).await;
     let config = mirror("keep_last: 0, min_keep: 0, exclude_tags: ['1.0', '/.*-lts/']");
-    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::Excluded));
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::Excluded)
+    );
     assert_eq!(
         sample.reason(&config, "2.0-lts").await,
-        Some(Kept::Excluded)
+        Some(KeepReason::Excluded)
     );
-    assert_eq!(sample.reason(&config, "latest").await, Some(Kept::Latest));
+    assert_eq!(
+        sample.reason(&config, "latest").await,
+        Some(KeepReason::Latest)
+    );
     assert_eq!(sample.reason(&config, "2.0").await, None);
     // A pattern matches whole tags.
     let config = mirror("keep_last: 0, min_keep: 0, exclude_tags: ['/2/']");
@@ -66,11 +72,17 @@ async fn exclusions_and_latest_are_kept() {
 async fn never_fewer_than_min_keep_are_left() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
     let config = mirror("keep_last: 0, min_keep: 2");
-    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::MinKeep));
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::MinKeep)
+    );
     assert_eq!(sample.reason(&config, "1.0").await, None);
     // Of several rules the kindest holds.
     let config = two_rules("keep_last: 0, min_keep: 2", "keep_last: 0, min_keep: 1");
-    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::MinKeep));
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::MinKeep)
+    );
     assert_eq!(sample.reason(&config, "1.0").await, None);
 }
 
@@ -92,14 +104,17 @@ fn two_rules(one: &str, other: &str) -> Config {
 async fn latest_takes_no_place_among_the_newest() {
     let sample = Sample::mirror(&["1.0", "latest", "abc"]).await;
     let config = mirror("keep_last: 1, min_keep: 0");
-    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::KeepLast));
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::KeepLast)
+    );
     assert_eq!(sample.reason(&config, "abc").await, None);
     sample.tag("latest", &sample.old("latest").await, 10).await;
     assert_eq!(
         sample
             .reason(&mirror("keep_last: 2, min_keep: 0"), "abc")
             .await,
-        Some(Kept::KeepLast)
+        Some(KeepReason::KeepLast)
     );
 }
 
@@ -111,14 +126,14 @@ async fn what_is_younger_than_a_day_is_kept() {
         .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(23));
     assert_eq!(
         sample.reason(&mirror("keep_last: 1"), "1.0").await,
-        Some(Kept::Young)
+        Some(KeepReason::Young)
     );
     sample
         .store
         .date_tag(&sample.at, &tag("1.0"), now() + TimeDelta::hours(5));
     assert_eq!(
         sample.reason(&mirror("keep_last: 1"), "1.0").await,
-        Some(Kept::Young)
+        Some(KeepReason::Young)
     );
     sample
         .store
@@ -133,13 +148,19 @@ async fn rules_are_joined_by_match() {
         .store
         .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
     let all = mirror("keep_last: 1, max_age_days: 30");
-    assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
+    assert_eq!(
+        sample.reason(&all, "1.0").await,
+        Some(KeepReason::NotOldEnough)
+    );
     assert_eq!(sample.reason(&all, "2.0").await, None);
     // What is as old as that is not older.
     sample
         .store
         .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30));
-    assert_eq!(sample.reason(&all, "1.0").await, Some(Kept::NotOldEnough));
+    assert_eq!(
+        sample.reason(&all, "1.0").await,
+        Some(KeepReason::NotOldEnough)
+    );
     sample.store.date_tag(
         &sample.at,
         &tag("1.0"),
@@ -152,9 +173,9 @@ async fn rules_are_joined_by_match() {
     let any = mirror("keep_last: 2, max_age_days: 30, match: any");
     assert_eq!(sample.reason(&any, "1.0").await, None);
     assert_eq!(sample.reason(&any, "2.0").await, None);
-    assert_eq!(sample.reason(&any, "3.0").await, Some(Kept::MinKeep));
+    assert_eq!(sample.reason(&any, "3.0").await, Some(KeepReason::MinKeep));
     let any = mirror("keep_last: 3, max_age_days: 30, match: any");
-    assert_eq!(sample.reason(&any, "1.0").await, Some(Kept::KeepLast));
+    assert_eq!(sample.reason(&any, "1.0").await, Some(KeepReason::KeepLast));
 }
 
 #[tokio::test]
@@ -167,7 +188,10 @@ async fn an_age_that_is_not_known_or_cannot_be_is_no_age() {
         .store
         .date_tag(&sample.at, &tag("1.0"), DateTime::UNIX_EPOCH);
     let config = mirror("keep_last: 1, max_age_days: 30");
-    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::AgeUnknown));
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::AgeUnknown)
+    );
     assert_eq!(
         sample
             .reason(&mirror("keep_last: 1, max_age_days: 30, match: any"), "1.0")
@@ -178,7 +202,7 @@ async fn an_age_that_is_not_known_or_cannot_be_is_no_age() {
         sample
             .reason(&mirror("keep_last: 3, max_age_days: 30, match: any"), "1.0")
             .await,
-        Some(Kept::KeepLast)
+        Some(KeepReason::KeepLast)
     );
 }
 
@@ -190,15 +214,21 @@ async fn what_sync_selects_is_kept_and_all_when_that_is_not_known() {
     let config = config(yaml);
     // There is no upstream.
     assert!(
-        matches!(sample.reason(&config, "1.0").await, Some(Kept::UpstreamUnknown(cause)) if cause.contains("up.example/a"))
+        matches!(sample.reason(&config, "1.0").await, Some(KeepReason::UpstreamUnknown(cause)) if cause.contains("up.example/a"))
     );
     let up = Sample {
         store: sample.store.clone(),
         at: repository("up.example/a"),
     };
     up.old("1.0").await;
-    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::Selected));
-    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::Selected));
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::Selected)
+    );
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::Selected)
+    );
     assert_eq!(sample.reason(&config, "3.0").await, None);
     sample.store.fail_when(|call| {
         let fails =
@@ -207,7 +237,7 @@ async fn what_sync_selects_is_kept_and_all_when_that_is_not_known() {
     });
     assert!(matches!(
         sample.reason(&config, "3.0").await,
-        Some(Kept::UpstreamUnknown(_))
+        Some(KeepReason::UpstreamUnknown(_))
     ));
 }
 
@@ -248,27 +278,27 @@ async fn what_build_produces_and_stands_on_is_kept() {
     for name in ["3.20-core1.0.0", "3.19-core1.0.0", "3.20", "stable"] {
         assert_eq!(
             sample.reason(&config, name).await,
-            Some(Kept::Built),
+            Some(KeepReason::Built),
             "{name}"
         );
     }
     assert_eq!(sample.reason(&config, "3.20-core0.9.0").await, None);
     assert_eq!(
         mirror.reason(&config, "3.19").await,
-        Some(Kept::UsedByBuild)
+        Some(KeepReason::UsedByBuild)
     );
     assert_eq!(mirror.reason(&config, "3.18").await, None);
     // Aliases take no place.
     let config = bases("keep_last: 3, min_keep: 0, require_records: false");
     assert_eq!(
         sample.reason(&config, "3.20-core0.9.0").await,
-        Some(Kept::KeepLast)
+        Some(KeepReason::KeepLast)
     );
     assert_eq!(sample.reason(&config, "3.18-core1.0.0").await, None);
     let config = bases("keep_last: 4, min_keep: 0, require_records: false");
     assert_eq!(
         sample.reason(&config, "3.18-core1.0.0").await,
-        Some(Kept::KeepLast)
+        Some(KeepReason::KeepLast)
     );
 }
 
@@ -283,7 +313,7 @@ build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine
 retention: { keep_last: 0, min_keep: 0, require_records: false }";
     assert!(matches!(
         sample.reason(&config(open), "3.18-core1.0.0").await,
-        Some(Kept::BuildUnknown(_))
+        Some(KeepReason::BuildUnknown(_))
     ));
 }
 
@@ -306,19 +336,19 @@ async fn the_age_of_a_base_is_in_its_labels() {
     assert_eq!(sample.reason(&all, "3.10-core1.0.0").await, None);
     assert_eq!(
         sample.reason(&all, "3.11-core1.0.0").await,
-        Some(Kept::NotOldEnough)
+        Some(KeepReason::NotOldEnough)
     );
     assert_eq!(
         sample.reason(&all, "3.12-core1.0.0").await,
-        Some(Kept::AgeUnknown)
+        Some(KeepReason::AgeUnknown)
     );
     assert_eq!(
         sample.reason(&all, "3.13-core1.0.0").await,
-        Some(Kept::AgeUnknown)
+        Some(KeepReason::AgeUnknown)
     );
     assert_eq!(
         sample.reason(&all, "3.14-core1.0.0").await,
-        Some(Kept::Young)
+        Some(KeepReason::Young)
     );
 }
 
@@ -340,7 +370,10 @@ async fn a_word_that_a_record_keeps_takes_its_place_by_its_age() {
     let plan = sample
         .plan(&bases("keep_last: 2, min_keep: 0"), records(vec![named]))
         .await;
-    assert_eq!(reason(&plan, &sample.at, "mango"), Some(Kept::KeepLast));
+    assert_eq!(
+        reason(&plan, &sample.at, "mango"),
+        Some(KeepReason::KeepLast)
+    );
     assert_eq!(reason(&plan, &sample.at, "apple"), None);
 }
 
@@ -375,12 +408,12 @@ async fn ages_are_asked_for_where_they_matter_and_once_for_the_same_content() {
         sample.store.clear_calls();
         let world = observe(
             &config,
-            &Scope::default(),
-            RecordsSeen::NotConfigured,
+            &CleanupScope::default(),
+            ObservedRecords::NotConfigured,
             observer,
         )
         .await;
-        assert_eq!(plan(&world, &policy()).condemned().count(), 5);
+        assert_eq!(plan(&world, &policy()).deletions().count(), 5);
         assert_eq!(
             (
                 sample.store.count(Operation::Manifest),
@@ -423,19 +456,19 @@ async fn what_a_record_names_is_kept_wherever_it_is() {
         .await;
     assert_eq!(
         reason(&plan, &sample.at, "4.0"),
-        Some(Kept::Recorded(copied.image))
+        Some(KeepReason::Recorded(copied.image))
     );
     assert_eq!(
         reason(&plan, &sample.at, "1.0"),
-        Some(Kept::BaseOf(by_tag.image))
+        Some(KeepReason::BaseOf(by_tag.image))
     );
     assert_eq!(
         reason(&plan, &sample.at, "3.0"),
-        Some(Kept::BaseOf(by_digest.image))
+        Some(KeepReason::BaseOf(by_digest.image))
     );
     assert_eq!(
         reason(&plan, &sample.at, "2.0"),
-        Some(Kept::Recorded(own.image))
+        Some(KeepReason::Recorded(own.image))
     );
     assert_eq!(reason(&plan, &sample.at, "5.0"), None);
 }
@@ -456,11 +489,11 @@ async fn a_layout_that_a_record_names_relative_to_the_configuration_is_that_of_t
     let plan = sample.plan(&config, records(vec![base, own])).await;
     assert!(matches!(
         reason(&plan, &sample.at, "1.0"),
-        Some(Kept::BaseOf(_))
+        Some(KeepReason::BaseOf(_))
     ));
     assert!(matches!(
         reason(&plan, &sample.at, "2.0"),
-        Some(Kept::Recorded(_))
+        Some(KeepReason::Recorded(_))
     ));
     assert_eq!(reason(&plan, &sample.at, "3.0"), None);
 }
@@ -495,15 +528,15 @@ retention: { keep_last: 1 }
     let plan = sample.plan(&config, records(vec![base, own])).await;
     assert!(matches!(
         reason(&plan, &sample.at, "1.0"),
-        Some(Kept::BaseOf(_))
+        Some(KeepReason::BaseOf(_))
     ));
     assert!(matches!(
         reason(&plan, &sample.at, "2.0"),
-        Some(Kept::Recorded(_))
+        Some(KeepReason::Recorded(_))
     ));
     assert_eq!(reason(&plan, &sample.at, "3.0"), None);
     // It goes by the rules of each name.
-    assert_eq!(reason(&plan, &sample.at, "4.0"), Some(Kept::KeepLast));
+    assert_eq!(reason(&plan, &sample.at, "4.0"), Some(KeepReason::KeepLast));
 }
 
 #[tokio::test]
@@ -541,7 +574,7 @@ async fn hosts_whose_traffic_goes_below_one_path_are_one_place() {
         .await;
     assert!(matches!(
         reason(&plan, &sample.at, "1.0"),
-        Some(Kept::BaseOf(_))
+        Some(KeepReason::BaseOf(_))
     ));
     assert_eq!(reason(&plan, &sample.at, "2.0"), None);
 }
@@ -589,7 +622,7 @@ async fn a_layout_that_links_lead_to_is_one_place() {
         .await;
     assert!(matches!(
         reason(&plan, &sample.at, "1.0"),
-        Some(Kept::BaseOf(_))
+        Some(KeepReason::BaseOf(_))
     ));
     assert_eq!(reason(&plan, &sample.at, "2.0"), None);
 }
@@ -610,11 +643,11 @@ async fn what_cannot_be_read_is_kept() {
         .await;
     assert!(matches!(
         sample.reason(&config, "1.0").await,
-        Some(Kept::Unreadable(_))
+        Some(KeepReason::Unreadable(_))
     ));
     assert_eq!(
         sample.reason(&config, &signature).await,
-        Some(Kept::SubjectUnknown)
+        Some(KeepReason::SubjectUnknown)
     );
     assert_eq!(sample.reason(&config, "2.0").await, None);
     // Its image stays: what cannot be read may lead to it.
@@ -625,7 +658,7 @@ async fn what_cannot_be_read_is_kept() {
         .expect("to look")
         .expect("an image")
         .digest;
-    sample.run(&config, RecordsSeen::NotConfigured).await;
+    sample.run(&config, ObservedRecords::NotConfigured).await;
     assert!(!sample.tags().await.contains("2.0") && sample.has(&image).await);
     // By digest, what cannot be read might go along.
     let strict = Sample::new("r.example/m/a", DIGEST_ONLY);
@@ -635,7 +668,7 @@ async fn what_cannot_be_read_is_kept() {
     strict.store.fail_when(fault);
     assert_eq!(
         strict.reason(&config, "2.0").await,
-        Some(Kept::NeighbourUnreadable)
+        Some(KeepReason::NeighbourUnreadable)
     );
 }
 
@@ -651,27 +684,30 @@ async fn tags_that_name_nothing_take_no_place_and_stop_nothing() {
             sample.store.lose_manifest(&sample.at, &ghost);
         }
         let config = mirror("keep_last: 3");
-        assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::Absent));
+        assert_eq!(
+            sample.reason(&config, "2.0").await,
+            Some(KeepReason::Absent)
+        );
         assert_eq!(
             sample.reason(&config, "1.1").await,
-            Some(Kept::KeepLast),
+            Some(KeepReason::KeepLast),
             "{deletions:?}"
         );
         assert_eq!(sample.reason(&config, "1.0").await, None, "{deletions:?}");
         // One of four goes, and not one of seven.
         let plan = plan(
-            &sample.world(&config, RecordsSeen::NotConfigured).await,
-            &Policy {
+            &sample.world(&config, ObservedRecords::NotConfigured).await,
+            &CleanupPolicy {
                 max_delete_percent: Some(24),
                 ..policy()
             },
         );
         assert_eq!(
             reason(&plan, &sample.at, "1.0"),
-            Some(Kept::TooMany),
+            Some(KeepReason::TooMany),
             "{deletions:?}"
         );
-        let report = sample.run(&config, RecordsSeen::NotConfigured).await;
+        let report = sample.run(&config, ObservedRecords::NotConfigured).await;
         assert_eq!(
             (report.exit(), report.totals.deleted),
             (Exit::Done, 1),
@@ -700,22 +736,34 @@ async fn replaced_images_take_no_place_and_go_by_their_day_or_with_their_tag() {
     .await;
     let reasons = async |rules: &str, name: &str| sample.reason(&mirror(rules), name).await;
     for (rules, name, expected) in [
-        ("keep_last: 2", "2.1", Some(Kept::KeepLast)),
+        ("keep_last: 2", "2.1", Some(KeepReason::KeepLast)),
         ("keep_last: 2", "2.0", None),
-        ("keep_last: 0, min_keep: 2", "2.1", Some(Kept::MinKeep)),
-        ("keep_last: 2", pins[0], Some(Kept::ReplacedBy(tag("3.0")))),
-        ("keep_last: 2", pins[1], Some(Kept::ReplacedBy(tag("3.0")))),
+        (
+            "keep_last: 0, min_keep: 2",
+            "2.1",
+            Some(KeepReason::MinKeep),
+        ),
+        (
+            "keep_last: 2",
+            pins[0],
+            Some(KeepReason::ReplacedBy(tag("3.0"))),
+        ),
+        (
+            "keep_last: 2",
+            pins[1],
+            Some(KeepReason::ReplacedBy(tag("3.0"))),
+        ),
         // Its tag is gone.
         ("keep_last: 2", pins[2], None),
         (
             "keep_last: 2, max_age_days: 28",
             pins[0],
-            Some(Kept::NotOldEnough),
+            Some(KeepReason::NotOldEnough),
         ),
         (
             "keep_last: 2, max_age_days: 28, match: any",
             pins[2],
-            Some(Kept::NotOldEnough),
+            Some(KeepReason::NotOldEnough),
         ),
         ("keep_last: 2, max_age_days: 27", pins[0], None),
         ("keep_last: 2, max_age_days: 27", pins[1], None),
@@ -732,12 +780,12 @@ async fn replaced_images_take_no_place_and_go_by_their_day_or_with_their_tag() {
         young
             .reason(&mirror("keep_last: 1"), "0.9-replaced.20260228")
             .await,
-        Some(Kept::Young)
+        Some(KeepReason::Young)
     );
     // It goes with its tag.
     let sample = Sample::mirror(&["3.0", "2.0", "2.0-replaced.20260131"]).await;
     sample
-        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(sample.tags().await, names(&["3.0"]));
 }
@@ -752,10 +800,10 @@ async fn what_nested_indexes_lead_to_stays() {
         sample.tag("3.0", &outer, 365).await;
         let config = mirror("keep_last: 1");
         // Where the registry deletes by digest only, what a kept index leads to keeps its tags.
-        let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
-        let expected = (deletions == DIGEST_ONLY).then_some(Kept::PartOfKept);
+        let plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
+        let expected = (deletions == DIGEST_ONLY).then_some(KeepReason::PartOfKept);
         assert_eq!(reason(&plan, &sample.at, "0.8"), expected, "{deletions:?}");
-        sample.run(&config, RecordsSeen::NotConfigured).await;
+        sample.run(&config, ObservedRecords::NotConfigured).await;
         assert!(
             sample.has(&unnamed).await && sample.has(&inner).await,
             "{deletions:?}"
@@ -769,10 +817,10 @@ async fn what_nested_indexes_lead_to_stays() {
         sample.tag("4.0", &nested, 365).await;
         let reason = sample.reason(&config, "4.0").await;
         assert!(
-            matches!(&reason, Some(Kept::Unreadable(cause)) if cause.contains("nested deeper")),
+            matches!(&reason, Some(KeepReason::Unreadable(cause)) if cause.contains("nested deeper")),
             "{reason:?}"
         );
-        sample.run(&config, RecordsSeen::NotConfigured).await;
+        sample.run(&config, ObservedRecords::NotConfigured).await;
         assert!(
             sample.has(&deep).await && sample.has(&unnamed).await,
             "{deletions:?}"
@@ -785,29 +833,31 @@ async fn tags_that_share_a_digest_with_a_kept_one_go_only_where_tags_can_be_dele
     for (deletions, expected) in [
         (Deletions::ALL, None),
         (TAGS_ONLY, None),
-        (DIGEST_ONLY, Some(Kept::SharesDigest(tag("2.0")))),
-        (NOTHING, Some(Kept::NotDeletable)),
+        (DIGEST_ONLY, Some(KeepReason::SharesDigest(tag("2.0")))),
+        (NOTHING, Some(KeepReason::NotDeletable)),
     ] {
         let sample = Sample::new("r.example/m/a", deletions);
         let digest = sample.old("2.0").await;
         sample.tag("1.0", &digest, 365).await;
         let config = mirror("keep_last: 1");
         sample.old("0.9").await;
-        let plan = sample.plan(&config, RecordsSeen::NotConfigured).await;
+        let plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
         assert_eq!(reason(&plan, &sample.at, "1.0"), expected, "{deletions:?}");
-        let ways: BTreeSet<How> = plan.repositories[0]
+        let ways: BTreeSet<DeletionMethod> = plan.repositories[0]
             .groups
             .iter()
-            .map(|group| group.how)
+            .map(|group| group.method)
             .collect();
         let expected_ways = match deletions {
-            Deletions::ALL => BTreeSet::from([How::Tags, How::TagsThenManifest]),
-            TAGS_ONLY => BTreeSet::from([How::Tags]),
-            DIGEST_ONLY => BTreeSet::from([How::Manifest]),
+            Deletions::ALL => {
+                BTreeSet::from([DeletionMethod::Tags, DeletionMethod::TagsThenManifest])
+            }
+            TAGS_ONLY => BTreeSet::from([DeletionMethod::Tags]),
+            DIGEST_ONLY => BTreeSet::from([DeletionMethod::Manifest]),
             _ => BTreeSet::new(),
         };
         assert_eq!(ways, expected_ways, "{deletions:?}");
-        sample.run(&config, RecordsSeen::NotConfigured).await;
+        sample.run(&config, ObservedRecords::NotConfigured).await;
         assert!(
             sample.has(&digest).await && sample.tags().await.contains("2.0"),
             "{deletions:?}"
@@ -824,7 +874,7 @@ async fn tags_that_share_a_digest_with_a_kept_one_go_only_where_tags_can_be_dele
 async fn a_tag_of_a_part_of_a_kept_index_goes_only_where_tags_can_be_deleted() {
     for (deletions, expected) in [
         (Deletions::ALL, None),
-        (DIGEST_ONLY, Some(Kept::PartOfKept)),
+        (DIGEST_ONLY, Some(KeepReason::PartOfKept)),
     ] {
         let sample = Sample::new("r.example/m/a", deletions);
         let child = sample.old("1.0-amd64").await;
@@ -836,7 +886,7 @@ async fn a_tag_of_a_part_of_a_kept_index_goes_only_where_tags_can_be_deleted() {
             expected,
             "{deletions:?}"
         );
-        sample.run(&config, RecordsSeen::NotConfigured).await;
+        sample.run(&config, ObservedRecords::NotConfigured).await;
         assert!(
             sample.has(&child).await && sample.has(&index).await,
             "{deletions:?}"
@@ -893,7 +943,7 @@ async fn attachments_live_and_die_with_their_image() {
                 .await;
         }
         let report = sample
-            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
         let left = [
             Tag::of_cosign(&new)[0].clone(),
@@ -933,22 +983,27 @@ async fn no_more_than_the_allowed_share_is_deleted() {
             )
             .await;
     }
-    let by = |max_delete_percent| Policy {
+    let by = |max_delete_percent| CleanupPolicy {
         max_delete_percent,
         ..policy()
     };
     let config = mirror("keep_last: 1");
     let report = sample
-        .run_by(&config, RecordsSeen::NotConfigured, &by(None))
+        .run_by(&config, ObservedRecords::NotConfigured, &by(None))
         .await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
-    assert!(report.kept.iter().any(|kept| kept.reason == Kept::TooMany));
+    assert!(
+        report
+            .kept
+            .iter()
+            .any(|kept| kept.reason == KeepReason::TooMany)
+    );
     let report = sample
-        .run_by(&config, RecordsSeen::NotConfigured, &by(Some(74)))
+        .run_by(&config, ObservedRecords::NotConfigured, &by(Some(74)))
         .await;
     assert_eq!(report.totals.deleted, 0);
     let report = sample
-        .run_by(&config, RecordsSeen::NotConfigured, &by(Some(75)))
+        .run_by(&config, ObservedRecords::NotConfigured, &by(Some(75)))
         .await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 3));
     // Of several rules the smallest share holds.
@@ -958,7 +1013,7 @@ async fn no_more_than_the_allowed_share_is_deleted() {
         "keep_last: 1, max_delete_percent: 100",
     );
     let report = sample
-        .run_by(&config, RecordsSeen::NotConfigured, &by(None))
+        .run_by(&config, ObservedRecords::NotConfigured, &by(None))
         .await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
 }
@@ -971,7 +1026,7 @@ async fn nothing_goes_where_it_cannot_be_told_how() {
             .then_some(Fault::Error(PlaceErrorKind::ServerError))
     });
     let report = sample
-        .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(
         (report.exit(), report.totals.deleted),
@@ -982,7 +1037,7 @@ async fn nothing_goes_where_it_cannot_be_told_how() {
         report
             .kept
             .iter()
-            .any(|kept| matches!(kept.reason, Kept::RepositoryFailed(_)))
+            .any(|kept| matches!(kept.reason, KeepReason::RepositoryFailed(_)))
     );
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
 }
@@ -993,7 +1048,10 @@ async fn of_several_rules_for_one_repository_all_have_to_condemn() {
     let yaml = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '8', retention: { keep_last: 2 } }, \
                 { source: up.example/a, target: r.example/m/a, tag: '9' }] }\nretention: { keep_last: 1 }";
     let config = config(yaml);
-    assert_eq!(sample.reason(&config, "2.0").await, Some(Kept::KeepLast));
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::KeepLast)
+    );
     assert_eq!(sample.reason(&config, "1.0").await, None);
 }
 
@@ -1019,11 +1077,14 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
     };
     for (seen, cause) in [
         (
-            RecordsSeen::Failed(Trouble::new("the host is down")),
+            ObservedRecords::Failed(Trouble::new("the host is down")),
             "the host is down",
         ),
-        (RecordsSeen::Read(unreadable), "it is no record"),
-        (RecordsSeen::NotConfigured, "no record of any application"),
+        (ObservedRecords::Read(unreadable), "it is no record"),
+        (
+            ObservedRecords::NotConfigured,
+            "no record of any application",
+        ),
         (records(Vec::new()), "no record of any application"),
         (records(vec![baseless]), "no record names a base"),
     ] {
@@ -1035,16 +1096,21 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
         );
         assert!(
             report
-                .guard
+                .safety_error
                 .as_ref()
                 .is_some_and(|guard| guard.cause.contains(cause)),
             "{report:?}"
         );
-        assert!(report.kept.iter().any(|kept| kept.reason == Kept::Guarded));
+        assert!(
+            report
+                .kept
+                .iter()
+                .any(|kept| kept.reason == KeepReason::SafetyCheckFailed)
+        );
         // By force, but not against what is known.
         let forced = plan(
             &sample.world(&config, seen.clone()).await,
-            &Policy {
+            &CleanupPolicy {
                 is_forced: true,
                 ..policy()
             },
@@ -1068,11 +1134,14 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
                 records(Vec::new())
             )
             .await
-            .guard,
+            .safety_error,
         None
     );
     assert_eq!(
-        sample.plan(&config, records(vec![on_base])).await.guard,
+        sample
+            .plan(&config, records(vec![on_base]))
+            .await
+            .safety_error,
         None
     );
     // The registry was renamed: records name its bases by the former name, or by what they were.
@@ -1086,17 +1155,17 @@ async fn the_guard_holds_unless_it_is_known_who_uses_what() {
     let guard = sample
         .plan(&config, records(vec![by_name(None)]))
         .await
-        .guard
+        .safety_error
         .expect("nothing is known of these bases");
     assert!(
-        guard.cause.contains("was the registry renamed"),
+        guard.cause.contains("the registry may have been renamed"),
         "{guard:?}"
     );
     let digest = sample.old("3.12-core1.0.0").await;
     let named_by_digest = sample
         .plan(&config, records(vec![by_name(Some(&digest))]))
         .await;
-    assert_eq!(named_by_digest.guard, None);
+    assert_eq!(named_by_digest.safety_error, None);
     assert_eq!(reason(&named_by_digest, &sample.at, "3.11-core1.0.0"), None);
     assert!(reason(&named_by_digest, &sample.at, "3.12-core1.0.0").is_some());
 }
@@ -1131,9 +1200,9 @@ async fn that_the_age_of_what_goes_is_not_told_is_said_once() {
     }
     for (sample, told) in [(sample, 1), (dated, 0)] {
         let report = sample
-            .run(&mirror("keep_last: 1"), RecordsSeen::NotConfigured)
+            .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
-        let said = "r.example/m/a: the ages of 2 of the tags that go are not told, so none of them is kept for being younger than 24 hours";
+        let said = "r.example/m/a: the age of 2 of the tags to delete is unknown, so the 24-hour protection does not apply to them";
         assert_eq!(report.notes, vec![said; told]);
     }
 }
@@ -1153,7 +1222,7 @@ async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
     });
     assert_eq!(
         sample.reason(&mirror("keep_last: 1"), &signature).await,
-        Some(Kept::SubjectUnknown)
+        Some(KeepReason::SubjectUnknown)
     );
 }
 
@@ -1165,7 +1234,10 @@ async fn a_mirrored_tag_is_used_by_whatever_name_its_mirror_has() {
     let config = config(&format!(
         "{MIRROR}{build}retention: {{ keep_last: 1, require_records: false }}"
     ));
-    assert_eq!(sample.reason(&config, "1.0").await, Some(Kept::UsedByBuild));
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::UsedByBuild)
+    );
     assert_eq!(sample.reason(&config, "2.0").await, None);
 }
 
@@ -1182,7 +1254,7 @@ async fn of_several_rules_the_longest_time_in_the_archive_holds() {
     let by = async |config: Config| archive.reason(&config, "1.0-archived.20260201").await;
     assert!(matches!(
         by(two_rules(&rules(30), &rules(10))).await,
-        Some(Kept::ArchivedUntil(_))
+        Some(KeepReason::ArchivedUntil(_))
     ));
     assert_eq!(by(two_rules(&rules(20), &rules(10))).await, None);
 }

@@ -1,4 +1,4 @@
-//! What a tag names, with all manifests below it.
+//! Manifests that a tag leads to, and the creation date of an image.
 
 use std::collections::BTreeSet;
 
@@ -11,56 +11,63 @@ use crate::model::{
 use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, read_config};
 use crate::transfer::Memory;
 
-/// Annotation and label that hold when an image was made (OCI image specification, "Annotations").
+/// Annotation and label with the creation date (OCI image specification, "Annotations").
 const CREATED: &str = "org.opencontainers.image.created";
 
-/// An image: its digest, and the manifests that it leads to.
+/// Digest of an image and of every manifest below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tree {
+pub struct ManifestTree {
     pub digest: Digest,
-    /// All below it, at any depth.
+    /// Digests of the manifests below it, at any depth.
     pub below: BTreeSet<Digest>,
 }
 
-impl Tree {
-    /// Returns its own digest and those of all that is below it.
+impl ManifestTree {
+    /// Returns its own digest and those below it.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         std::iter::once(&self.digest).chain(&self.below)
     }
 }
 
-/// Where the time is found at which an image was made.
+/// Source of an image's creation date.
 #[derive(Clone, Debug)]
-pub(super) enum Clue {
-    Told(DateTime<Utc>),
+pub(super) enum DateSource {
+    /// An annotation of the manifest has the date.
+    Annotation(DateTime<Utc>),
+    /// A label in the image configuration may have it.
     Config(Descriptor),
+    /// The manifest of this platform leads to it.
     Child(Digest),
-    Nowhere,
+    /// The image has no date.
+    None,
 }
 
-impl Clue {
-    /// Returns the digest of the content that has to be read.
+impl DateSource {
+    /// Returns the digest of the content that must be read.
     pub(super) fn digest(&self) -> Option<&Digest> {
         match self {
-            Clue::Told(_) | Clue::Nowhere => None,
-            Clue::Config(config) => Some(&config.digest),
-            Clue::Child(digest) => Some(digest),
+            DateSource::Annotation(_) | DateSource::None => None,
+            DateSource::Config(config) => Some(&config.digest),
+            DateSource::Child(digest) => Some(digest),
         }
     }
 }
 
-/// Returns the image that `reference` names with where its age is found, or `None` when it is not
-/// there. Takes one request, and one more for each index within it.
+/// Returns the image that `reference` names and the source of its creation date; `None` if it does
+/// not exist.
+///
+/// Takes one request, and one more for each nested index. Fails if indexes are nested deeper than
+/// [`DEEPEST_NESTING`].
 pub(super) async fn read(
     source: &dyn ImageSource,
     repository: &Repository,
     reference: &Reference,
-) -> Result<Option<(Tree, Clue)>, PlaceError> {
+) -> Result<Option<(ManifestTree, DateSource)>, PlaceError> {
     let Some(root) = source.manifest(repository, reference).await? else {
         return Ok(None);
     };
-    let clue = clue(&root);
-    let mut tree = Tree {
+    let date_source = date_source(&root);
+    let mut tree = ManifestTree {
         digest: root.digest.clone(),
         below: BTreeSet::new(),
     };
@@ -92,101 +99,105 @@ pub(super) async fn read(
             detail,
         ));
     }
-    Ok(Some((tree, clue)))
+    Ok(Some((tree, date_source)))
 }
 
-/// Returns whether an entry of an index may lead further: whatever is not said to be a single
-/// image, or a part of one, as old build caches list them.
+/// Returns true unless the media type of an index entry is that of a single image, or of a part of
+/// one: old build caches list layers.
 fn may_be_index(entry: &Descriptor) -> bool {
     const LAYERS: [&str; 2] = [
         "application/vnd.oci.image.layer.",
         "application/vnd.docker.image.rootfs.",
     ];
     const BUILD_CACHE: &str = "application/vnd.buildkit.cacheconfig.";
-    let kind = entry.media_type.as_str();
-    let is_image = matches!(kind, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST);
+    let media_type = entry.media_type.as_str();
+    let is_image = matches!(
+        media_type,
+        media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST
+    );
     !is_image
         && !LAYERS
             .iter()
             .chain([&BUILD_CACHE])
-            .any(|prefix| kind.starts_with(prefix))
+            .any(|prefix| media_type.starts_with(prefix))
 }
 
-/// What content says of the time at which an image was made.
-enum Said {
-    Time(DateTime<Utc>),
-    Nothing,
-    /// The content is not there.
-    Absent,
+/// Result of looking for a creation date.
+enum CreationDate {
+    Found(DateTime<Utc>),
+    /// The content has no date.
+    Missing,
+    /// The content does not exist.
+    ContentMissing,
 }
 
-/// Returns when an image was made, as it says itself. What content that was read once says is
-/// remembered.
+/// Returns the creation date in an image's annotations or labels.
+///
+/// Dates of content are cached in `memory`, by digest.
 pub(super) async fn created(
     source: &dyn ImageSource,
     repository: &Repository,
-    clue: &Clue,
+    date_source: &DateSource,
     memory: &dyn Memory,
 ) -> Result<Option<DateTime<Utc>>, PlaceError> {
-    let Some(digest) = clue.digest() else {
-        return Ok(if let Clue::Told(created) = clue {
-            Some(*created)
-        } else {
-            None
+    let Some(digest) = date_source.digest() else {
+        return Ok(match date_source {
+            DateSource::Annotation(created) => Some(*created),
+            _ => None,
         });
     };
     let key = format!("created 1 {digest}");
     if let Some(text) = memory.recall(&key) {
-        return Ok(time(&text));
+        return Ok(parse_time(&text));
     }
-    match follow(source, repository, clue.clone()).await? {
-        Said::Time(created) => {
+    match follow(source, repository, date_source.clone()).await? {
+        CreationDate::Found(created) => {
             memory.remember(&key, &created.to_rfc3339());
             Ok(Some(created))
         }
-        Said::Nothing => {
+        CreationDate::Missing => {
             memory.remember(&key, "");
             Ok(None)
         }
-        Said::Absent => Ok(None),
+        CreationDate::ContentMissing => Ok(None),
     }
 }
 
 async fn follow(
     source: &dyn ImageSource,
     repository: &Repository,
-    mut clue: Clue,
-) -> Result<Said, PlaceError> {
+    mut date_source: DateSource,
+) -> Result<CreationDate, PlaceError> {
     for _ in 0..=DEEPEST_NESTING {
-        clue = match clue {
-            Clue::Told(created) => return Ok(Said::Time(created)),
-            Clue::Nowhere => return Ok(Said::Nothing),
-            Clue::Config(config) => {
+        date_source = match date_source {
+            DateSource::Annotation(created) => return Ok(CreationDate::Found(created)),
+            DateSource::None => return Ok(CreationDate::Missing),
+            DateSource::Config(config) => {
                 let bytes = read_config(source, repository, &config).await?;
-                // What is no configuration says nothing.
+                // A blob that is not an image configuration has no date.
                 let config = ImageConfig::parse(&bytes).unwrap_or_default();
                 return Ok(config
                     .labels
                     .get(CREATED)
-                    .and_then(|text| time(text))
-                    .map_or(Said::Nothing, Said::Time));
+                    .and_then(|text| parse_time(text))
+                    .map_or(CreationDate::Missing, CreationDate::Found));
             }
-            Clue::Child(digest) => match source.manifest(repository, &digest.into()).await? {
-                Some(child) => self::clue(&child),
-                None => return Ok(Said::Absent),
+            DateSource::Child(digest) => match source.manifest(repository, &digest.into()).await? {
+                Some(child) => self::date_source(&child),
+                None => return Ok(CreationDate::ContentMissing),
             },
         };
     }
-    Ok(Said::Nothing)
+    Ok(CreationDate::Missing)
 }
 
-fn clue(manifest: &Manifest) -> Clue {
+fn date_source(manifest: &Manifest) -> DateSource {
     if let Some(created) = manifest
         .annotations
         .get(CREATED)
-        .and_then(|text| time(text))
+        .and_then(|text| parse_time(text))
     {
-        return Clue::Told(created);
+        return DateSource::Annotation(created);
     }
     match &manifest.content {
         ManifestContent::Index { children } => {
@@ -197,7 +208,9 @@ fn clue(manifest: &Manifest) -> Clue {
             children
                 .iter()
                 .find(is_image)
-                .map_or(Clue::Nowhere, |child| Clue::Child(child.digest.clone()))
+                .map_or(DateSource::None, |child| {
+                    DateSource::Child(child.digest.clone())
+                })
         }
         ManifestContent::Image {
             config: Some(config),
@@ -207,13 +220,13 @@ fn clue(manifest: &Manifest) -> Clue {
             media_type::OCI_CONFIG | media_type::DOCKER_CONFIG
         ) =>
         {
-            Clue::Config(config.clone())
+            DateSource::Config(config.clone())
         }
-        ManifestContent::Image { .. } => Clue::Nowhere,
+        ManifestContent::Image { .. } => DateSource::None,
     }
 }
 
-fn time(text: &str) -> Option<DateTime<Utc>> {
+fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text.trim())
         .ok()
         .map(|time| time.with_timezone(&Utc))

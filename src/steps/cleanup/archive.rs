@@ -1,0 +1,137 @@
+//! Copies images to the archive before they are deleted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{DeletionGroup, RepositoryPlan};
+use super::recheck::{CurrentState, Recheck};
+use super::repository_reader::item_error;
+use crate::model::{Digest, ImageReference, Reference, Repository, Tag};
+use crate::registry::ImageStore;
+use crate::steps::Trouble;
+use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
+
+/// Copies images to their archive.
+pub(super) struct Archiver {
+    pub(super) store: Arc<dyn ImageStore>,
+    pub(super) transfer: Transfer,
+    pub(super) cancel: CancellationToken,
+}
+
+/// Result of archiving an image.
+#[derive(Clone, Default)]
+pub(super) struct ArchiveResult {
+    /// Tags that were archived.
+    pub(super) tags: Vec<(Tag, ImageReference)>,
+    /// Reason why the image must not be deleted: not all of its tags were archived.
+    pub(super) error: Option<Trouble>,
+}
+
+impl Archiver {
+    /// Archives the tags of an image.
+    pub(super) async fn archive_group(
+        &self,
+        planned: &RepositoryPlan,
+        group: &DeletionGroup,
+        recheck: &Recheck<'_>,
+        state: &CurrentState,
+    ) -> ArchiveResult {
+        let mut result = ArchiveResult::default();
+        if group.archive.is_empty() || self.cancel.is_cancelled() {
+            return result;
+        }
+        let work = async {
+            for tag in recheck.existing_tags(planned, group, state).await? {
+                if let Some(target) = group.archive.get(tag) {
+                    self.archive_tag(&planned.repository, group, tag, target, state)
+                        .await?;
+                    result.tags.push((tag.clone(), target.clone()));
+                }
+            }
+            Ok(())
+        };
+        let done = tokio::select! {
+            done = work => done,
+            () = self.cancel.cancelled() => {
+                Err(Trouble::new("interrupted while it was archived; it was not deleted"))
+            }
+        };
+        ArchiveResult {
+            error: done.err(),
+            ..result
+        }
+    }
+
+    /// Copies the image with its attachments, and checks that the archive has it.
+    async fn archive_tag(
+        &self,
+        repository: &Repository,
+        group: &DeletionGroup,
+        tag: &Tag,
+        target: &ImageReference,
+        state: &CurrentState,
+    ) -> Result<(), Trouble> {
+        let Some(target_tag) = &target.tag else {
+            return Err(
+                Trouble::new(format!("the tag {tag} is too long to be archived"))
+                    .hint("exclude it with `exclude_tags`, or rename it"),
+            );
+        };
+        let existing = self.digest_of(&target.repository, target_tag).await?;
+        if let Some(other) = existing.as_ref().filter(|digest| **digest != group.digest) {
+            let cause =
+                format!("{target} already names another image, {other}; the image was not deleted");
+            return Err(Trouble::new(cause).hint(
+                "run `imglife cleanup` on another day, or give the archived image another tag",
+            ));
+        }
+        let attachment_tags: BTreeSet<Tag> = state
+            .tags
+            .iter()
+            .filter(|tag| tag.is_attachment())
+            .cloned()
+            .collect();
+        let request = CopyRequest {
+            item: &format!("{repository}:{tag} -> {target}"),
+            from: repository,
+            reference: Reference::Digest(group.digest.clone()),
+            to: &target.repository,
+            tag: target_tag,
+            expected: existing.as_ref().map_or(Expected::Nothing, Expected::Image),
+            filter: &PlatformFilter::All,
+            attachments: Attachments::Copied {
+                source_tags: &attachment_tags,
+            },
+        };
+        self.transfer.copy(request).await.map_err(|error| {
+            Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())
+        })?;
+        match self.digest_of(&target.repository, target_tag).await? {
+            Some(found) if found == group.digest => Ok(()),
+            found => {
+                let found = found.map_or_else(|| "no image".to_owned(), |found| found.to_string());
+                Err(Trouble::new(format!(
+                    "{target} names {found} instead of {}; the image was not deleted",
+                    group.digest
+                )))
+            }
+        }
+    }
+
+    /// Returns the digest that a tag of the archive names.
+    async fn digest_of(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, Trouble> {
+        let found = self
+            .store
+            .resolve(repository, &Reference::Tag(tag.clone()))
+            .await;
+        Ok(found
+            .map_err(|error| item_error(&error))?
+            .map(|found| found.digest))
+    }
+}

@@ -1,0 +1,137 @@
+//! Tags that the configuration wants in each repository: those that `build` would produce and
+//! `sync` would select now.
+
+use std::collections::BTreeSet;
+
+use super::observer::Observer;
+use super::targets::CleanupTarget;
+use super::world::DesiredTags;
+use crate::config::{Config, Entry};
+use crate::model::{Repository, Tag};
+use crate::steps::Trouble;
+use crate::steps::build::{Identity, identify};
+use crate::steps::sync;
+
+/// Position of a sync entry, with the tags that it selects or the reason why they are unknown.
+pub(super) type EntrySelection = (usize, Result<BTreeSet<Tag>, String>);
+
+/// Returns the desired tags of each target, with warnings about what is unknown.
+///
+/// `identities` are those of the images of the configuration, by position.
+pub(super) fn desired_tags(
+    config: &Config,
+    targets: &[CleanupTarget],
+    identities: &[Result<Identity, Trouble>],
+    selections: &[EntrySelection],
+) -> (Vec<DesiredTags>, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut all = Vec::with_capacity(targets.len());
+    for target in targets {
+        let mut desired = DesiredTags::default();
+        add_builds(&mut desired, config, target, identities);
+        for (entry, selected) in selections
+            .iter()
+            .filter(|(position, _)| target.entries.contains(position))
+        {
+            match selected {
+                Ok(tags) => desired.selected.extend(tags.iter().cloned()),
+                Err(cause) => {
+                    warnings.push(format!(
+                        "all tags of {} are kept: sync.entries[{entry}]: {cause}",
+                        target.repository
+                    ));
+                    desired.upstream_unknown = Some(cause.clone());
+                }
+            }
+        }
+        if let Some(cause) = &desired.build_unknown {
+            warnings.push(format!(
+                "all tags of {} are kept: {cause}",
+                target.repository
+            ));
+        }
+        all.push(desired);
+    }
+    (all, warnings)
+}
+
+/// Adds the tags that images are published as, and those that they are built on.
+fn add_builds(
+    desired: &mut DesiredTags,
+    config: &Config,
+    target: &CleanupTarget,
+    identities: &[Result<Identity, Trouble>],
+) {
+    let canonical = config.place(&target.repository);
+    let is_target = |repository: &Repository| config.place(repository) == canonical;
+    let images = config
+        .build
+        .iter()
+        .flat_map(|build| build.images.iter().enumerate());
+    for (position, image) in images {
+        let identity = identities.get(position);
+        if target.images.contains(&position) {
+            desired.aliases.extend(image.aliases.iter().cloned());
+            match identity {
+                Some(Ok(identity)) => drop(desired.built.insert(identity.tag.clone())),
+                Some(Err(error)) => desired.build_unknown = Some(error.cause.clone()),
+                None => desired.build_unknown = Some("the image was not inspected".to_owned()),
+            }
+        }
+        match identity {
+            Some(Ok(identity)) if is_target(&identity.base) => {
+                desired.used.insert(identity.base_tag.clone());
+            }
+            Some(Err(error)) if is_target(&image.mirror_image) => match &image.mirror_tag {
+                Some(tag) => drop(desired.used.insert(tag.clone())),
+                None => desired.build_unknown = Some(error.cause.clone()),
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Returns the identity of each image of the configuration, by position.
+pub(super) async fn identities(
+    config: &Config,
+    observer: Observer<'_>,
+) -> Vec<Result<Identity, Trouble>> {
+    match &config.build {
+        Some(build) => {
+            identify(
+                config,
+                build,
+                &(0..build.images.len()).collect(),
+                observer.store,
+                observer.progress,
+            )
+            .await
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Returns the tags that the sync entries at `positions` select.
+pub(super) async fn selections(
+    config: &Config,
+    positions: BTreeSet<usize>,
+    observer: Observer<'_>,
+) -> Vec<EntrySelection> {
+    let Some(sync) = &config.sync else {
+        return Vec::new();
+    };
+    let entries: Vec<&Entry> = positions
+        .iter()
+        .map(|&position| &sync.entries[position])
+        .collect();
+    let selected =
+        sync::selections(&entries, observer.store, observer.progress, observer.now).await;
+    positions
+        .into_iter()
+        .zip(
+            selected
+                .into_iter()
+                .map(|tags| tags.map_err(|error| error.cause)),
+        )
+        .collect()
+}

@@ -1,0 +1,91 @@
+//! Result of carrying out a plan.
+
+use std::collections::BTreeSet;
+
+use super::plan::{DeletionGroup, RepositoryPlan};
+use super::reasons::{DeleteReason, KeepReason};
+use crate::model::{Digest, ImageReference, Repository, Tag};
+use crate::steps::{Mode, Trouble};
+
+/// Result of a run, from which the report is made.
+pub struct CleanupOutcome {
+    pub(super) mode: Mode,
+    /// True if the run was stopped before its end.
+    pub(super) is_interrupted: bool,
+    /// In the order of the plan.
+    pub(super) repositories: Vec<RepositoryOutcome>,
+}
+
+/// Result for one repository.
+pub(super) struct RepositoryOutcome {
+    pub(super) repository: Repository,
+    pub(super) error: Option<Trouble>,
+    pub(super) kept: Vec<(Tag, Option<Digest>, KeepReason)>,
+    pub(super) groups: Vec<GroupOutcome>,
+    pub(super) warnings: Vec<String>,
+    /// Files and bytes that were removed from an OCI layout.
+    pub(super) freed_files: usize,
+    pub(super) freed_bytes: u64,
+    /// Number of untagged manifests that were deleted with their images.
+    pub(super) parts: usize,
+}
+
+impl RepositoryOutcome {
+    pub(super) fn new(planned: &RepositoryPlan) -> RepositoryOutcome {
+        RepositoryOutcome {
+            repository: planned.repository.clone(),
+            error: planned.error.clone(),
+            kept: planned.kept.clone(),
+            groups: Vec::new(),
+            warnings: Vec::new(),
+            freed_files: 0,
+            freed_bytes: 0,
+            parts: 0,
+        }
+    }
+}
+
+/// Result for the tags of one image that the plan deletes.
+pub(super) struct GroupOutcome {
+    pub(super) digest: Digest,
+    pub(super) tags: Vec<(Tag, DeleteReason)>,
+    pub(super) result: DeletionResult,
+    pub(super) archived: Vec<(Tag, ImageReference)>,
+    /// Parts that are to be deleted after all images.
+    pub(super) parts: BTreeSet<Digest>,
+    /// Tags that were deleted before an error.
+    pub(super) deleted_tags: BTreeSet<Tag>,
+}
+
+/// Result of deleting an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum DeletionResult {
+    /// The run changes nothing.
+    Planned,
+    Deleted,
+    Failed(Trouble),
+    /// The image was found to be needed after the plan was made.
+    Kept(KeepReason),
+    /// The run was stopped before.
+    NotStarted,
+}
+
+impl GroupOutcome {
+    pub(super) fn new(group: &DeletionGroup, result: DeletionResult) -> GroupOutcome {
+        let is_planned = result == DeletionResult::Planned;
+        let archived = group
+            .archive
+            .iter()
+            .filter(|_| is_planned)
+            .map(|(tag, image)| (tag.clone(), image.clone()))
+            .collect();
+        GroupOutcome {
+            digest: group.digest.clone(),
+            tags: group.tags.clone(),
+            result,
+            archived,
+            parts: group.parts.clone(),
+            deleted_tags: BTreeSet::new(),
+        }
+    }
+}

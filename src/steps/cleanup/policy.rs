@@ -1,0 +1,490 @@
+//! The deletion policy: decides for every tag of a repository whether it is deleted, and why. Pure.
+//!
+//! This is the only place that decides. Observation and preview ask `required_facts` what to read,
+//! and `plan` groups the deletions.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+
+use super::protections::{RecordProtections, protection};
+use super::reasons::{DeleteReason, KeepReason, TagVerdict};
+use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
+use crate::config::{CondemnedBy, Retention};
+use crate::model::{Digest, Tag, TagVersion};
+use crate::registry::Ability;
+use crate::steps::Trouble;
+
+/// Year of the first Docker release. An image with an earlier date has no usable date.
+const FIRST_YEAR: i32 = 2013;
+
+/// First day of [`FIRST_YEAR`].
+pub(super) const FIRST_DAY: Option<DateTime<Utc>> = DateTime::from_timestamp(1_356_998_400, 0);
+
+/// Minimum age of a tag that is deleted.
+const MIN_AGE: TimeDelta = TimeDelta::hours(24);
+
+/// Options of a run that override the configuration.
+#[derive(Clone, Debug)]
+pub struct CleanupPolicy {
+    pub now: DateTime<Utc>,
+    /// Replaces the configured `max_delete_percent`.
+    pub max_delete_percent: Option<u8>,
+    /// True if a failed safety check does not stop the run. Records that could be read still
+    /// protect tags.
+    pub is_forced: bool,
+}
+
+/// Decision on all tags of a repository.
+pub(super) struct RepositoryDecision<'a> {
+    pub(super) verdicts: BTreeMap<Tag, TagVerdict>,
+    /// Error of the repository, or the reason why too many tags would be deleted.
+    pub(super) error: Option<Trouble>,
+    /// Digests that must stay: the images of kept tags, and images that records name.
+    pub(super) live: BTreeSet<&'a Digest>,
+}
+
+/// Decides on every tag of a repository. With `is_blocked` (the safety check failed) nothing is
+/// deleted.
+pub(super) fn decide<'a>(
+    repository: &'a ObservedRepository,
+    protections: &RecordProtections<'_>,
+    policy: &CleanupPolicy,
+    is_blocked: bool,
+) -> RepositoryDecision<'a> {
+    let mut verdicts = verdicts(repository, protections, policy.now);
+    let mut error = repository
+        .error
+        .clone()
+        .or_else(|| repository.listing.as_ref().err().cloned());
+    let share = DeletionShare::of(repository, &verdicts, policy.max_delete_percent);
+    let override_reason = match &error {
+        _ if is_blocked => Some(KeepReason::SafetyCheckFailed),
+        Some(error) => Some(KeepReason::RepositoryFailed(error.cause.clone())),
+        None if share.is_too_large() => {
+            error = Some(share.error());
+            Some(KeepReason::TooMany)
+        }
+        None => None,
+    };
+    if let Some(reason) = override_reason {
+        verdicts
+            .values_mut()
+            .filter(|verdict| verdict.is_delete())
+            .for_each(|verdict| *verdict = TagVerdict::Keep(reason.clone()));
+    }
+    let live = live(repository, &verdicts);
+    RepositoryDecision {
+        verdicts,
+        error,
+        live,
+    }
+}
+
+/// Share of a repository's tags that would be deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeletionShare {
+    pub(super) deleted: usize,
+    /// Number of tags that count: without attachments and without tags that have no manifest.
+    pub(super) total: usize,
+    /// Allowed share in percent; `None` for all.
+    pub(super) allowed: Option<u8>,
+}
+
+impl DeletionShare {
+    /// Returns the share by `verdicts`. `max_delete_percent` replaces the configured limit.
+    pub(super) fn of(
+        repository: &ObservedRepository,
+        verdicts: &BTreeMap<Tag, TagVerdict>,
+        max_delete_percent: Option<u8>,
+    ) -> DeletionShare {
+        let is_deleted =
+            |(tag, verdict): &(&Tag, &TagVerdict)| !tag.is_attachment() && verdict.is_delete();
+        let allowed = max_delete_percent.or_else(|| {
+            repository
+                .rules
+                .iter()
+                .map(|rules| rules.max_delete_percent)
+                .min()
+        });
+        DeletionShare {
+            deleted: verdicts.iter().filter(is_deleted).count(),
+            total: repository
+                .tags()
+                .filter(|tag| !tag.tag.is_attachment() && !tag.is_absent())
+                .count(),
+            // Everything in an archive is meant to expire.
+            allowed: allowed.filter(|_| !matches!(repository.role, RepositoryRole::Archive { .. })),
+        }
+    }
+
+    pub(super) fn is_too_large(self) -> bool {
+        self.allowed
+            .is_some_and(|allowed| self.deleted * 100 > usize::from(allowed) * self.total)
+    }
+
+    fn error(self) -> Trouble {
+        let (deleted, total) = (self.deleted, self.total);
+        let allowed = self.allowed.unwrap_or_default();
+        let percent = (deleted * 100).div_ceil(total.max(1));
+        Trouble::new(format!(
+            "{deleted} of {total} tags would be deleted, more than the allowed {allowed} percent, \
+             so none is deleted"
+        ))
+        .hint(format!(
+            "run `imglife cleanup --list --max-delete-percent {percent}` to see them, and without \
+             `--list` to delete them"
+        ))
+    }
+}
+
+/// Returns the verdict on each tag of a repository, without the safety check and the limit on the
+/// deleted share.
+pub(super) fn verdicts(
+    repository: &ObservedRepository,
+    protections: &RecordProtections<'_>,
+    now: DateTime<Utc>,
+) -> BTreeMap<Tag, TagVerdict> {
+    let mut verdicts: BTreeMap<Tag, TagVerdict> = match &repository.role {
+        RepositoryRole::Base | RepositoryRole::Mirror => {
+            retention_verdicts(repository, protections, now)
+        }
+        RepositoryRole::Archive { keep_days } => {
+            archive_verdicts(repository, protections, *keep_days, now)
+        }
+    };
+    let tags: Vec<&ObservedTag> = repository.tags().collect();
+    if !repository.is_known() {
+        for tag in tags
+            .iter()
+            .filter(|tag| tag.tag.is_attachment() && tag.image.is_ok())
+        {
+            verdicts.insert(
+                tag.tag.clone(),
+                TagVerdict::Keep(KeepReason::SubjectUnknown),
+            );
+        }
+    }
+    // A kept tag can keep other tags. Each round keeps at least one more, so this ends.
+    for _ in 0..=tags.len() {
+        let dependents = dependents(repository, &tags, &verdicts);
+        if dependents.is_empty() {
+            break;
+        }
+        verdicts.extend(
+            dependents
+                .into_iter()
+                .map(|(tag, reason)| (tag, TagVerdict::Keep(reason))),
+        );
+    }
+    verdicts
+}
+
+/// Returns the digests of kept tags with everything below them, and of images that records name.
+fn live<'a>(
+    repository: &'a ObservedRepository,
+    verdicts: &BTreeMap<Tag, TagVerdict>,
+) -> BTreeSet<&'a Digest> {
+    let is_kept = |tag: &&ObservedTag| verdicts.get(&tag.tag).is_some_and(TagVerdict::is_keep);
+    let kept = repository
+        .tags()
+        .filter(is_kept)
+        .flat_map(|tag| &tag.image)
+        .flat_map(|tree| tree.digests());
+    kept.chain(repository.pinned.iter().flat_map(|tree| tree.digests()))
+        .collect()
+}
+
+/// Facts about a tag that the retention rules compare.
+pub(super) struct TagFacts<'a> {
+    /// Rank among the newest tags, from 0.
+    pub(super) rank: usize,
+    pub(super) date: Option<DateTime<Utc>>,
+    /// For an earlier image of a tag: that tag and its verdict; `None` if it does not exist.
+    pub(super) current: Option<(&'a Tag, &'a TagVerdict)>,
+}
+
+/// Returns the verdicts on the tags of a base or mirror.
+fn retention_verdicts(
+    repository: &ObservedRepository,
+    protections: &RecordProtections<'_>,
+    now: DateTime<Utc>,
+) -> BTreeMap<Tag, TagVerdict> {
+    let ranks = ranks(repository);
+    // The name of an earlier image is longer than that of its tag, so the tag is decided first.
+    let mut tags: Vec<&ObservedTag> = repository.tags().collect();
+    tags.sort_by_key(|tag| tag.tag.as_str().len());
+    let mut verdicts = BTreeMap::new();
+    for tag in tags {
+        let current = replaced(&tag.tag).map(|(current, _)| current);
+        let facts = TagFacts {
+            rank: ranks.get(&tag.tag).copied().unwrap_or_default(),
+            date: tag.date,
+            current: current
+                .as_ref()
+                .and_then(|current| Some((current, verdicts.get(current)?))),
+        };
+        let verdict = match &tag.image {
+            Err(error) => TagVerdict::Keep(KeepReason::of_read_error(error)),
+            Ok(_) => retention_verdict(repository, tag, &facts, protections, now),
+        };
+        verdicts.insert(tag.tag.clone(), verdict);
+    }
+    verdicts
+}
+
+/// Returns the verdict on a tag of a base or mirror by its protections and `facts`, without regard
+/// to tags that depend on each other.
+pub(super) fn retention_verdict(
+    repository: &ObservedRepository,
+    tag: &ObservedTag,
+    facts: &TagFacts<'_>,
+    protections: &RecordProtections<'_>,
+    now: DateTime<Utc>,
+) -> TagVerdict {
+    match protection(repository, tag, protections) {
+        Some(reason) => TagVerdict::Keep(reason),
+        None if tag.tag.is_attachment() => TagVerdict::Delete(DeleteReason::WithImage),
+        None => match replaced(&tag.tag) {
+            Some((_, day)) => by_replacement(&repository.rules, facts.current, day, now),
+            None => by_age_and_rank(repository, facts.rank, facts.date, now),
+        },
+    }
+}
+
+/// Returns the tag that an image had, and the latest time at which it lost it: the end of the day
+/// in the name `<tag>-replaced.<YYYYMMDD>`.
+fn replaced(tag: &Tag) -> Option<(Tag, DateTime<Utc>)> {
+    let (current, day) = tag.replaced().filter(|(_, day)| day.year() >= FIRST_YEAR)?;
+    Some((current, day.succ_opt()?.and_time(NaiveTime::MIN).and_utc()))
+}
+
+/// Returns the verdict on an earlier image of a tag: by its age if a rule has `max_age_days`, and
+/// otherwise by the verdict on the tag.
+fn by_replacement(
+    rules: &[Retention],
+    current: Option<(&Tag, &TagVerdict)>,
+    day: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> TagVerdict {
+    if now - day < MIN_AGE {
+        return TagVerdict::Keep(KeepReason::Young);
+    }
+    let mut last = TagVerdict::Keep(KeepReason::KeepLast);
+    for rules in rules {
+        last = match (rules.max_age_days, current) {
+            (Some(days), _) if now - day > TimeDelta::days(days.into()) => {
+                TagVerdict::Delete(DeleteReason::TooOld)
+            }
+            (Some(_), _) => return TagVerdict::Keep(KeepReason::NotOldEnough),
+            (None, Some((tag, TagVerdict::Keep(_)))) => {
+                return TagVerdict::Keep(KeepReason::ReplacedBy(tag.clone()));
+            }
+            (None, _) => TagVerdict::Delete(DeleteReason::WithTag),
+        };
+    }
+    last
+}
+
+/// Returns the rank of each tag among the newest, from 0.
+///
+/// Aliases, `latest`, attachments, earlier images of tags and tags without a manifest have no rank.
+pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
+    let mut images: Vec<(TagVersion, &ObservedTag)> = repository
+        .tags()
+        .filter(|tag| !tag.tag.is_attachment() && !tag.is_absent())
+        .filter(|tag| {
+            replaced(&tag.tag).is_none()
+                && tag.tag != Tag::latest()
+                && !repository.desired.aliases.contains(&tag.tag)
+        })
+        .map(|tag| (TagVersion::of(tag.tag.as_str()), tag))
+        .collect();
+    // Tags without a version compare equal as versions, so their dates decide.
+    let key = |(version, tag): &(TagVersion, &ObservedTag)| {
+        (
+            version.is_version().then(|| version.clone()),
+            tag.date,
+            version.clone(),
+        )
+    };
+    images.sort_by_cached_key(|image| Reverse(key(image)));
+    images
+        .iter()
+        .enumerate()
+        .map(|(rank, (_, tag))| (&tag.tag, rank))
+        .collect()
+}
+
+fn by_age_and_rank(
+    repository: &ObservedRepository,
+    rank: usize,
+    date: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> TagVerdict {
+    let min_keep = repository
+        .rules
+        .iter()
+        .map(|rules| rules.min_keep)
+        .max()
+        .unwrap_or(usize::MAX);
+    if rank < min_keep {
+        TagVerdict::Keep(KeepReason::MinKeep)
+    } else if date.is_some_and(|date| now - date < MIN_AGE) {
+        TagVerdict::Keep(KeepReason::Young)
+    } else {
+        by_all_rules(&repository.rules, rank, date, now)
+    }
+}
+
+/// Returns the verdict by all rules: a tag is deleted only if each of them deletes it.
+fn by_all_rules(
+    rules: &[Retention],
+    rank: usize,
+    date: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> TagVerdict {
+    let mut last = TagVerdict::Keep(KeepReason::KeepLast);
+    for rules in rules {
+        last = by_rule(rules, rank, date, now);
+        if last.is_keep() {
+            break;
+        }
+    }
+    last
+}
+
+fn by_rule(
+    rules: &Retention,
+    rank: usize,
+    date: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> TagVerdict {
+    let is_beyond = rank >= rules.keep_last;
+    // `None` without `max_age_days`, `Some(None)` if the age is unknown.
+    let age = rules.max_age_days.map(|days| {
+        let date = date.filter(|date| date.year() >= FIRST_YEAR)?;
+        Some(now - date > TimeDelta::days(days.into()))
+    });
+    let is_old = age == Some(Some(true));
+    match rules.condemned_by {
+        _ if is_beyond && is_old => TagVerdict::Delete(DeleteReason::BeyondKeepLastAndTooOld),
+        CondemnedBy::Any if is_beyond => TagVerdict::Delete(DeleteReason::BeyondKeepLast),
+        CondemnedBy::Any if is_old => TagVerdict::Delete(DeleteReason::TooOld),
+        CondemnedBy::All if is_beyond && age.is_none() => {
+            TagVerdict::Delete(DeleteReason::BeyondKeepLast)
+        }
+        _ if !is_beyond => TagVerdict::Keep(KeepReason::KeepLast),
+        _ if age == Some(None) => TagVerdict::Keep(KeepReason::AgeUnknown),
+        _ => TagVerdict::Keep(KeepReason::NotOldEnough),
+    }
+}
+
+/// Returns the verdicts on the tags of an archive repository.
+fn archive_verdicts(
+    repository: &ObservedRepository,
+    protections: &RecordProtections<'_>,
+    keep_days: u32,
+    now: DateTime<Utc>,
+) -> BTreeMap<Tag, TagVerdict> {
+    let verdict = |tag: &ObservedTag| {
+        if let Err(error) = &tag.image {
+            return TagVerdict::Keep(KeepReason::of_read_error(error));
+        }
+        if let Some(reason) = protections.of_tag(&repository.canonical, tag) {
+            return TagVerdict::Keep(reason);
+        }
+        if tag.tag.is_attachment() {
+            return TagVerdict::Delete(DeleteReason::WithImage);
+        }
+        match archived_on(&tag.tag)
+            .and_then(|date| date.checked_add_days(Days::new(keep_days.into())))
+        {
+            None => TagVerdict::Keep(KeepReason::NotArchived),
+            Some(until) if now.date_naive() <= until => {
+                TagVerdict::Keep(KeepReason::ArchivedUntil(until))
+            }
+            Some(_) => TagVerdict::Delete(DeleteReason::Expired),
+        }
+    };
+    repository
+        .tags()
+        .map(|tag| (tag.tag.clone(), verdict(tag)))
+        .collect()
+}
+
+/// Returns the day in a tag of the form `<tag>-archived.<YYYYMMDD>`.
+fn archived_on(tag: &Tag) -> Option<NaiveDate> {
+    let (_, date) = tag.as_str().rsplit_once("-archived.")?;
+    let is_date = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
+    is_date
+        .then(|| NaiveDate::parse_from_str(date, "%Y%m%d").ok())
+        .flatten()
+}
+
+/// Returns the tag under which an image is archived on the day of `now`; `None` if it would be too
+/// long for a tag.
+pub(super) fn archive_tag(tag: &Tag, now: DateTime<Utc>) -> Option<Tag> {
+    format!("{tag}-archived.{}", now.format("%Y%m%d"))
+        .parse()
+        .ok()
+}
+
+/// Returns the tags that `verdicts` deletes and that must stay because of other tags that stay.
+fn dependents(
+    repository: &ObservedRepository,
+    tags: &[&ObservedTag],
+    verdicts: &BTreeMap<Tag, TagVerdict>,
+) -> Vec<(Tag, KeepReason)> {
+    let live = live(repository, verdicts);
+    let live_subjects: BTreeSet<Tag> = live
+        .iter()
+        .map(|digest| Tag::of_referrers(digest))
+        .collect();
+    let known_subjects: BTreeSet<Tag> = tags
+        .iter()
+        .flat_map(|tag| &tag.image)
+        .flat_map(|tree| tree.digests())
+        .map(Tag::of_referrers)
+        .collect();
+    let is_kept = |tag: &ObservedTag| verdicts.get(&tag.tag).is_some_and(TagVerdict::is_keep);
+    let mut kept_digests: HashMap<&Digest, &Tag> = HashMap::new();
+    for tag in tags.iter().filter(|tag| is_kept(tag)) {
+        kept_digests.extend(tag.image.iter().map(|tree| (&tree.digest, &tag.tag)));
+    }
+    let reason = |tag: &ObservedTag| {
+        if let Some(subject) = attachment_subject(&tag.tag) {
+            if live_subjects.contains(&subject) {
+                return Some(KeepReason::AttachedToKept);
+            }
+            if !known_subjects.contains(&subject) && !repository.missing_subjects.contains(&subject)
+            {
+                return Some(KeepReason::SubjectUnknown);
+            }
+        }
+        if repository.deletions.tags != Ability::Missing {
+            return None;
+        }
+        let digest = &tag.image.as_ref().ok()?.digest;
+        match kept_digests.get(digest) {
+            _ if repository.deletions.manifests == Ability::Missing => {
+                Some(KeepReason::NotDeletable)
+            }
+            _ if !repository.is_known() => Some(KeepReason::NeighbourUnreadable),
+            Some(other) => Some(KeepReason::SharesDigest((*other).clone())),
+            None => live.contains(digest).then_some(KeepReason::PartOfKept),
+        }
+    };
+    tags.iter()
+        .filter(|tag| !is_kept(tag))
+        .filter_map(|tag| Some((tag.tag.clone(), reason(tag)?)))
+        .collect()
+}
+
+/// Returns the tag of the referrers list (`sha256-<hex>`) of the image that a tag is attached to.
+/// All kinds of attachments of an image have the same.
+pub(super) fn attachment_subject(tag: &Tag) -> Option<Tag> {
+    let text = tag.is_attachment().then(|| tag.as_str())?;
+    text.split('.').next()?.parse().ok()
+}

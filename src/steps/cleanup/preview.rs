@@ -1,0 +1,256 @@
+//! Preview of a cleanup with as few requests as possible, for the report of `status`.
+//!
+//! Only tags that names, rules and records do not already keep are read. The cleanup itself reads
+//! everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
+
+use super::desired_tags::{EntrySelection, desired_tags, selections};
+use super::manifest_tree::DateSource;
+use super::observe::CONCURRENT_REPOSITORIES;
+use super::observer::Observer;
+use super::plan::plan;
+use super::policy::CleanupPolicy;
+use super::protections::RecordProtections;
+use super::repository_reader::{CONCURRENT_MANIFESTS, RepositoryReader, item_error};
+use super::required_facts::{MissingDates, doubtful_tags, undecided_tags};
+use super::safety_check::safety_check;
+use super::targets::{CleanupTarget, targets};
+use super::world::{
+    ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, TagReadError, World,
+};
+use crate::config::Config;
+use crate::model::{Repository, Tag};
+use crate::packages::Reading;
+use crate::registry::TagSeen;
+use crate::steps::Trouble;
+use crate::steps::build::Identity;
+
+/// Data that the caller has already read.
+#[derive(Clone, Copy, Debug)]
+pub struct PreviewInput<'a> {
+    /// Tags of each repository, including attachments.
+    pub listings: &'a BTreeMap<Repository, Vec<TagSeen>>,
+    /// Identity of each base, by the position of the image.
+    pub identities: &'a [Result<Identity, Trouble>],
+    /// `None` if the configuration names no record store.
+    pub records: Option<&'a Reading>,
+}
+
+/// Tags that a cleanup would delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CleanupPreview {
+    pub deletions: BTreeSet<(Repository, Tag)>,
+    pub warnings: Vec<String>,
+}
+
+/// Returns the tags that a cleanup would delete; none without `retention`.
+///
+/// If anything about a tag is unknown, it is kept, as in a cleanup. A registry that cannot delete
+/// tags by name may keep more of them.
+pub async fn preview(
+    config: &Config,
+    input: PreviewInput<'_>,
+    observer: Observer<'_>,
+) -> CleanupPreview {
+    let records = input
+        .records
+        .map_or(ObservedRecords::NotConfigured, |reading| {
+            ObservedRecords::Read(reading.clone())
+        });
+    let mut world = World::new(config, records.resolved(config));
+    if config.retention.is_none() || safety_check(&world).is_some() {
+        return CleanupPreview::default();
+    }
+    let records = world.records.clone();
+    let protections = RecordProtections::of(records.iter().flat_map(ObservedRecords::records));
+    let targets = targets(config);
+    let (listed, _) = listed_repositories(config, &targets, input, &[]);
+    // Upstreams matter only if a tag may be deleted.
+    let may_delete = |repository: &ObservedRepository| {
+        !undecided_tags(repository, &protections, MissingDates::Unread, observer.now).is_empty()
+    };
+    let positions: BTreeSet<usize> = targets
+        .iter()
+        .zip(&listed)
+        .filter(|(_, repository)| may_delete(repository))
+        .flat_map(|(target, _)| target.entries.iter().copied())
+        .collect();
+    let selections = selections(config, positions, observer).await;
+    let (listed, warnings) = listed_repositories(config, &targets, input, &selections);
+    world.warnings = warnings;
+    let reader = &RepositoryReader {
+        observer,
+        protections: &protections,
+    };
+    let reads = listed
+        .into_iter()
+        .map(|repository| async move { read_undecided(reader, repository).await });
+    world.repositories = stream::iter(reads.collect::<Vec<_>>())
+        .buffered(CONCURRENT_REPOSITORIES)
+        .collect()
+        .await;
+    let policy = CleanupPolicy {
+        now: observer.now,
+        max_delete_percent: None,
+        is_forced: false,
+    };
+    let plan = plan(&world, &policy);
+    // The caller may know a repository by any of its names.
+    let names: BTreeMap<&Repository, BTreeSet<Repository>> = targets
+        .iter()
+        .map(|target| (&target.repository, target.repositories(config)))
+        .collect();
+    let by_every_name = |(repository, tag, _)| {
+        names
+            .get(repository)
+            .into_iter()
+            .flatten()
+            .map(move |name| (name.clone(), Tag::clone(tag)))
+    };
+    let deletions = plan.deletions().flat_map(by_every_name).collect();
+    CleanupPreview {
+        deletions,
+        warnings: plan.warnings,
+    }
+}
+
+/// Returns each target with its listed tags, none of which has been read, and warnings.
+fn listed_repositories(
+    config: &Config,
+    targets: &[CleanupTarget],
+    input: PreviewInput<'_>,
+    selections: &[EntrySelection],
+) -> (Vec<ObservedRepository>, Vec<String>) {
+    let (desired, warnings) = desired_tags(config, targets, input.identities, selections);
+    let repositories = targets.iter().zip(desired).map(|(target, desired)| {
+        let unread = ObservedRepository::of_target(config, target, desired);
+        let listing = input
+            .listings
+            .get(&target.repository)
+            .map_or(&[][..], Vec::as_slice);
+        ObservedRepository {
+            listing: Ok(listing
+                .iter()
+                .map(|tag| unread_tag(unread.role, tag))
+                .collect()),
+            ..unread
+        }
+    });
+    (repositories.collect(), warnings)
+}
+
+/// Returns a tag that was listed and not read.
+fn unread_tag(role: RepositoryRole, listed: &TagSeen) -> ObservedTag {
+    // The date of a base is in its image.
+    let date = listed.pushed_at.filter(|_| role == RepositoryRole::Mirror);
+    ObservedTag {
+        tag: listed.tag.clone(),
+        image: Err(TagReadError::Failed(Trouble::new("it was not read"))),
+        date,
+    }
+}
+
+/// Reads the tags that may be deleted, and no others.
+async fn read_undecided(
+    reader: &RepositoryReader<'_>,
+    mut repository: ObservedRepository,
+) -> ObservedRepository {
+    let (protections, now) = (reader.protections, reader.observer.now);
+    if undecided_tags(&repository, protections, MissingDates::Unread, now).is_empty() {
+        return repository;
+    }
+    let name = repository.repository.clone();
+    let missing = match repository.role {
+        RepositoryRole::Base | RepositoryRole::Archive { .. } => MissingDates::Unread,
+        RepositoryRole::Mirror => {
+            match reader.observer.store.push_dates(&name).await {
+                Ok(dates) => {
+                    let dates: BTreeMap<Tag, _> = dates
+                        .into_iter()
+                        .flatten()
+                        .map(|tag| (tag.tag, tag.pushed_at))
+                        .collect();
+                    for tag in repository
+                        .listing
+                        .iter_mut()
+                        .flatten()
+                        .filter(|tag| tag.date.is_none())
+                    {
+                        tag.date = dates.get(&tag.tag).copied().flatten();
+                    }
+                }
+                Err(error) => {
+                    repository.error = Some(item_error(&error));
+                    return repository;
+                }
+            }
+            MissingDates::Unknown
+        }
+    };
+    let undecided: BTreeSet<Tag> = undecided_tags(&repository, protections, missing, now)
+        .into_iter()
+        .cloned()
+        .collect();
+    let reads = undecided
+        .into_iter()
+        .map(|tag| reader.read_tag(&name, tag, None));
+    let read: Vec<(ObservedTag, DateSource)> = stream::iter(reads)
+        .buffer_unordered(CONCURRENT_MANIFESTS)
+        .collect()
+        .await;
+    let (mut images, mut date_sources) = (BTreeMap::new(), BTreeMap::new());
+    for (tag, date_source) in read {
+        date_sources.insert(tag.tag.clone(), date_source);
+        images.insert(tag.tag, tag.image);
+    }
+    for tag in repository.listing.iter_mut().flatten() {
+        if let Some(image) = images.remove(&tag.tag) {
+            tag.image = image;
+        }
+    }
+    let mut inspected: BTreeSet<Tag> = date_sources.keys().cloned().collect();
+    if repository.role == RepositoryRole::Base {
+        reader.read_dates(&mut repository, date_sources).await;
+    }
+    loop {
+        let doubtful = doubtful_tags(&repository, protections, &inspected, now);
+        if doubtful.is_empty() {
+            return repository;
+        }
+        let absent = absent(reader, &name, &doubtful).await;
+        for tag in repository
+            .listing
+            .iter_mut()
+            .flatten()
+            .filter(|tag| absent.contains(&tag.tag))
+        {
+            tag.image = Err(TagReadError::NotFound);
+        }
+        inspected.extend(doubtful);
+    }
+}
+
+/// Returns those of the tags that have no manifest.
+async fn absent(
+    reader: &RepositoryReader<'_>,
+    repository: &Repository,
+    tags: &BTreeSet<Tag>,
+) -> BTreeSet<Tag> {
+    let store = reader.observer.store;
+    let lookups = tags.iter().map(|tag| async move {
+        let found = store.resolve(repository, &tag.clone().into()).await;
+        (tag, found)
+    });
+    let found: Vec<_> = stream::iter(lookups.collect::<Vec<_>>())
+        .buffer_unordered(CONCURRENT_MANIFESTS)
+        .collect()
+        .await;
+    found
+        .into_iter()
+        .filter(|(_, found)| matches!(found, Ok(None)))
+        .map(|(tag, _)| tag.clone())
+        .collect()
+}

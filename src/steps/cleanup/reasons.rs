@@ -1,0 +1,179 @@
+//! Reasons for keeping and for deleting a tag.
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use super::world::TagReadError;
+use crate::model::{ImageReference, Tag};
+
+/// Decision on a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagVerdict {
+    Keep(KeepReason),
+    Delete(DeleteReason),
+}
+
+impl TagVerdict {
+    pub(super) fn is_delete(&self) -> bool {
+        matches!(self, TagVerdict::Delete(_))
+    }
+
+    pub(super) fn is_keep(&self) -> bool {
+        matches!(self, TagVerdict::Keep(_))
+    }
+}
+
+/// Reason why a tag is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "reason", content = "detail")]
+pub enum KeepReason {
+    /// It matches `exclude_tags`.
+    Excluded,
+    /// It is `latest`.
+    Latest,
+    /// It is among the newest `min_keep`.
+    MinKeep,
+    /// `build` would produce it now, as a tag or as an alias.
+    Built,
+    /// The tags that `build` would produce are unknown, for this reason.
+    BuildUnknown(String),
+    /// The record of this image names it as the base.
+    BaseOf(ImageReference),
+    /// It is the image of a record.
+    Recorded(ImageReference),
+    /// A configured image is built on it.
+    UsedByBuild,
+    /// `sync` would select it.
+    Selected,
+    /// The tags that `sync` would select are unknown, for this reason.
+    UpstreamUnknown(String),
+    /// It is younger than 24 hours.
+    Young,
+    /// It is among the newest `keep_last`.
+    KeepLast,
+    /// It is an earlier image of this tag, which is kept.
+    ReplacedBy(Tag),
+    /// It is not older than `max_age_days`.
+    NotOldEnough,
+    /// Its age is unknown.
+    AgeUnknown,
+    /// It has the same digest as this tag, which is kept, and the registry deletes by digest only.
+    SharesDigest(Tag),
+    /// It is part of an index that is kept, and the registry deletes by digest only.
+    PartOfKept,
+    /// It is attached to an image that is kept.
+    AttachedToKept,
+    /// The image that it is attached to exists without a tag, or may exist.
+    SubjectUnknown,
+    /// It is listed but there is no manifest.
+    Absent,
+    /// Its manifest cannot be read, for this reason.
+    Unreadable(String),
+    /// The registry deletes by digest only, and an unreadable tag may have the same digest.
+    NeighbourUnreadable,
+    /// The registry does not delete.
+    NotDeletable,
+    /// In an archive: it is not a tag that cleanup wrote.
+    NotArchived,
+    /// In an archive: it expires after this day.
+    ArchivedUntil(NaiveDate),
+    /// More tags of the repository would be deleted than `max_delete_percent` allows.
+    TooMany,
+    /// The safety check failed: the records are incomplete.
+    #[serde(rename = "guarded")]
+    SafetyCheckFailed,
+    /// The repository cannot be cleaned up, for this reason.
+    RepositoryFailed(String),
+}
+
+impl KeepReason {
+    pub(super) fn of_read_error(error: &TagReadError) -> KeepReason {
+        match error {
+            TagReadError::NotFound => KeepReason::Absent,
+            TagReadError::Failed(error) => KeepReason::Unreadable(error.cause.clone()),
+        }
+    }
+
+    /// Returns the reason as text.
+    pub fn words(&self) -> String {
+        let text = match self {
+            KeepReason::Excluded => "excluded by `exclude_tags`",
+            KeepReason::Latest => "`latest` is always kept",
+            KeepReason::MinKeep => "among the newest `min_keep`",
+            KeepReason::Built => "produced by `build`",
+            KeepReason::BuildUnknown(cause) => {
+                return format!("the tags that `build` produces are unknown: {cause}");
+            }
+            KeepReason::BaseOf(image) => return format!("base of {image}"),
+            KeepReason::Recorded(image) => return format!("recorded as {image}"),
+            KeepReason::UsedByBuild => "a configured image is built on it",
+            KeepReason::Selected => "selected by `sync`",
+            KeepReason::UpstreamUnknown(cause) => {
+                return format!("the tags that `sync` selects are unknown: {cause}");
+            }
+            KeepReason::Young => "younger than 24 hours",
+            KeepReason::KeepLast => "among the newest `keep_last`",
+            KeepReason::ReplacedBy(tag) => {
+                return format!("an earlier image of {tag}, which is kept");
+            }
+            KeepReason::NotOldEnough => "not older than `max_age_days`",
+            KeepReason::AgeUnknown => "its age is unknown",
+            KeepReason::SharesDigest(tag) => {
+                return format!(
+                    "it has the same digest as {tag}, and the registry deletes by digest only"
+                );
+            }
+            KeepReason::PartOfKept => {
+                "part of an image that is kept, and the registry deletes by digest only"
+            }
+            KeepReason::AttachedToKept => "attached to an image that is kept",
+            KeepReason::SubjectUnknown => "the image that it is attached to may still exist",
+            KeepReason::Absent => "listed, but not found",
+            KeepReason::Unreadable(cause) => return format!("cannot be read: {cause}"),
+            KeepReason::NeighbourUnreadable => {
+                "another tag that may have the same digest cannot be read"
+            }
+            KeepReason::NotDeletable => "the registry does not allow deletions",
+            KeepReason::NotArchived => "not archived by cleanup",
+            KeepReason::ArchivedUntil(date) => return format!("archived until {date}"),
+            KeepReason::TooMany => "more tags than `max_delete_percent` would be deleted",
+            KeepReason::SafetyCheckFailed => "the safety check failed",
+            KeepReason::RepositoryFailed(cause) => return cause.clone(),
+        };
+        text.to_owned()
+    }
+}
+
+/// Reason why a tag is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DeleteReason {
+    /// It is not among the newest `keep_last`.
+    BeyondKeepLast,
+    /// It is older than `max_age_days`.
+    TooOld,
+    /// Both.
+    BeyondKeepLastAndTooOld,
+    /// It is an earlier image of a tag that is deleted or does not exist.
+    WithTag,
+    /// It is attached to an image that is deleted or does not exist.
+    WithImage,
+    /// In an archive: it has expired.
+    Expired,
+}
+
+impl DeleteReason {
+    /// Returns the reason as text.
+    pub fn words(self) -> &'static str {
+        match self {
+            DeleteReason::BeyondKeepLast => "beyond `keep_last`",
+            DeleteReason::TooOld => "older than `max_age_days`",
+            DeleteReason::BeyondKeepLastAndTooOld => {
+                "beyond `keep_last` and older than `max_age_days`"
+            }
+            DeleteReason::WithTag => "its tag is deleted or does not exist",
+            DeleteReason::WithImage => "its image is deleted or does not exist",
+            DeleteReason::Expired => "expired in the archive",
+        }
+    }
+}

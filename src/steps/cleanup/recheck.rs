@@ -1,0 +1,214 @@
+//! State of a repository immediately before something is deleted from it: changes since the plan
+//! keep an image.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use super::manifest_tree::{self, ManifestTree};
+use super::plan::{DeletionGroup, RepositoryPlan};
+use super::protections::{RecordProtections, pinned};
+use super::reasons::KeepReason;
+use super::record_watch::RecordWatch;
+use super::repository_reader::item_error;
+use super::world::ObservedRecords;
+use crate::model::{Digest, Reference, Tag};
+use crate::registry::ImageStore;
+use crate::steps::Trouble;
+
+/// Tags that are looked up concurrently; each host has its own limit as well.
+const CONCURRENT_LOOKUPS: usize = 8;
+
+/// Compares a repository and the records with the plan.
+pub(super) struct Recheck<'a> {
+    pub(super) store: Arc<dyn ImageStore>,
+    pub(super) records: &'a RecordWatch<'a>,
+    /// Digests that records named when the plan was made.
+    pub(super) pinned: &'a BTreeSet<Digest>,
+}
+
+/// Changes of a repository and of the records since the plan was made.
+pub(super) struct CurrentState {
+    /// Digests below tags that are new or were moved.
+    pub(super) claimed: BTreeSet<Digest>,
+    /// Digests below images that new records name by digest.
+    pub(super) recorded: BTreeSet<Digest>,
+    /// Tags that are listed now.
+    pub(super) tags: BTreeSet<Tag>,
+    records: Arc<ObservedRecords>,
+}
+
+impl CurrentState {
+    /// Returns the reason why records keep an image by now, or a part of it.
+    pub(super) fn keep_reason(
+        &self,
+        planned: &RepositoryPlan,
+        group: &DeletionGroup,
+    ) -> Option<KeepReason> {
+        let protections = RecordProtections::of(self.records.records());
+        group.tags.iter().find_map(|(tag, _)| {
+            protections.of_digests(&planned.canonical, tag, || {
+                group.below.iter().chain([&group.digest])
+            })
+        })
+    }
+}
+
+/// Requirement on a listing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExpectedListing {
+    /// At least one tag: nothing was deleted yet.
+    Tags,
+    /// Any, because all tags may have been deleted.
+    Any,
+}
+
+impl Recheck<'_> {
+    /// Reads the current state.
+    ///
+    /// Before manifests are deleted, which deletes all of their tags, every planned tag that still
+    /// exists is looked up: it may name another image by now. The records are read last.
+    pub(super) async fn read(
+        &self,
+        planned: &RepositoryPlan,
+        deletes_manifests: bool,
+        expected: ExpectedListing,
+    ) -> Result<CurrentState, Trouble> {
+        let (store, repository) = (&self.store, &planned.repository);
+        let listing = store
+            .tags(repository)
+            .await
+            .map_err(|error| item_error(&error))?;
+        let tags: BTreeSet<Tag> = listing
+            .unwrap_or_default()
+            .into_iter()
+            .map(|listed| listed.tag)
+            .collect();
+        if tags.is_empty() && (expected == ExpectedListing::Tags || !planned.kept.is_empty()) {
+            return Err(Trouble::new(
+                "it had tags when it was read, and now lists none",
+            ));
+        }
+        let mut changed: Vec<&Tag> = tags.difference(&planned.listed).collect();
+        if deletes_manifests {
+            changed.extend(self.moved_tags(planned, &tags).await?);
+        }
+        let mut claimed = BTreeSet::new();
+        for tag in changed {
+            let read =
+                manifest_tree::read(&**store, repository, &Reference::Tag(tag.clone())).await;
+            if let Some((tree, _)) = read.map_err(|error| item_error(&error))? {
+                claimed.extend(ManifestTree::digests(&tree).cloned());
+            }
+        }
+        let records = self.records.fresh().await?;
+        let recorded = self.recorded(planned, &records).await?;
+        Ok(CurrentState {
+            claimed,
+            recorded,
+            tags,
+            records,
+        })
+    }
+
+    /// Returns those of the planned tags in `tags` that name another image than in the plan.
+    async fn moved_tags<'p>(
+        &self,
+        planned: &'p RepositoryPlan,
+        tags: &BTreeSet<Tag>,
+    ) -> Result<Vec<&'p Tag>, Trouble> {
+        let kept = planned
+            .kept
+            .iter()
+            .map(|(tag, digest, _)| (tag, digest.as_ref()));
+        let deleted = planned
+            .groups
+            .iter()
+            .flat_map(|group| group.tags.iter().map(|(tag, _)| (tag, Some(&group.digest))));
+        let lookups = kept
+            .chain(deleted)
+            .filter(|(tag, _)| tags.contains(*tag))
+            .map(|(tag, digest)| async move {
+                let found = self
+                    .store
+                    .resolve(&planned.repository, &Reference::Tag(tag.clone()))
+                    .await
+                    .map_err(|error| item_error(&error))?;
+                let is_moved = found.is_some_and(|found| Some(&found.digest) != digest);
+                Ok((tag, is_moved))
+            });
+        let lookups: Vec<Result<(&Tag, bool), Trouble>> = stream::iter(lookups.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENT_LOOKUPS)
+            .collect()
+            .await;
+        let mut moved = Vec::new();
+        for lookup in lookups {
+            let (tag, is_moved) = lookup?;
+            moved.extend(is_moved.then_some(tag));
+        }
+        Ok(moved)
+    }
+
+    /// Returns the digests that `records` name and the plan does not know, with everything below
+    /// those that are in the repository.
+    async fn recorded(
+        &self,
+        planned: &RepositoryPlan,
+        records: &ObservedRecords,
+    ) -> Result<BTreeSet<Digest>, Trouble> {
+        let mut recorded = BTreeSet::new();
+        let protections = RecordProtections::of(records.records());
+        let is_new = |digest: &&&Digest| !self.pinned.contains(**digest);
+        for digest in protections
+            .digests_in
+            .get(&planned.canonical)
+            .into_iter()
+            .flatten()
+            .filter(is_new)
+        {
+            let reference = Reference::Digest((*digest).clone());
+            let read = manifest_tree::read(&*self.store, &planned.repository, &reference).await;
+            if let Some((tree, _)) = read.map_err(|error| item_error(&error))? {
+                recorded.extend(ManifestTree::digests(&tree).cloned());
+            }
+        }
+        recorded.extend(
+            pinned(records.records().iter())
+                .difference(self.pinned)
+                .cloned(),
+        );
+        Ok(recorded)
+    }
+
+    /// Returns the tags of an image that still exist. Fails if one of them names another image.
+    pub(super) async fn existing_tags<'g>(
+        &self,
+        planned: &RepositoryPlan,
+        group: &'g DeletionGroup,
+        state: &CurrentState,
+    ) -> Result<Vec<&'g Tag>, Trouble> {
+        let mut existing = Vec::new();
+        for (tag, _) in group
+            .tags
+            .iter()
+            .filter(|(tag, _)| state.tags.contains(tag))
+        {
+            let found = self
+                .store
+                .resolve(&planned.repository, &Reference::Tag(tag.clone()))
+                .await;
+            match found.map_err(|error| item_error(&error))? {
+                Some(found) if found.digest == group.digest => existing.push(tag),
+                Some(_) => {
+                    let cause = format!(
+                        "the tag {tag} was moved since it was read; the image was not deleted"
+                    );
+                    return Err(Trouble::new(cause).hint("run `imglife cleanup` again"));
+                }
+                None => {}
+            }
+        }
+        Ok(existing)
+    }
+}

@@ -1,0 +1,231 @@
+//! Reads tags, images and dates of one repository.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+
+use super::manifest_tree::{self, DateSource, ManifestTree};
+use super::observer::Observer;
+use super::policy::attachment_subject;
+use super::protections::RecordProtections;
+use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
+use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
+use crate::model::{Digest, Reference, Repository, Tag};
+use crate::progress::Event;
+use crate::registry::PlaceError;
+use crate::steps::Trouble;
+
+/// Manifests of a repository that are read concurrently; each host has its own limit as well.
+pub(super) const CONCURRENT_MANIFESTS: usize = 16;
+
+pub(super) struct RepositoryReader<'a> {
+    pub(super) observer: Observer<'a>,
+    pub(super) protections: &'a RecordProtections<'a>,
+}
+
+impl RepositoryReader<'_> {
+    /// Reads a repository completely.
+    ///
+    /// Dates of bases are read only for tags that may be deleted, and the ways in which the
+    /// registry deletes only if a tag may be deleted.
+    pub(super) async fn read_repository(
+        &self,
+        mut repository: ObservedRepository,
+    ) -> ObservedRepository {
+        let name = repository.repository.clone();
+        self.observer.progress.event(Event::Observing {
+            what: &format!("tags of {name}"),
+        });
+        // The date of a base is in its images, that of an archived image in its tag.
+        let listing = if repository.role == RepositoryRole::Mirror {
+            self.observer.store.dated_tags(&name).await
+        } else {
+            self.observer.store.tags(&name).await
+        };
+        let listing = match listing {
+            Ok(listing) => listing.unwrap_or_default(),
+            Err(error) => {
+                repository.listing = Err(item_error(&error));
+                return repository;
+            }
+        };
+        self.observer.progress.event(Event::Observing {
+            what: &format!("images of {name}"),
+        });
+        let is_mirror = repository.role == RepositoryRole::Mirror;
+        let reads = listing.into_iter().map(|tag| {
+            let date = tag.pushed_at.filter(|_| is_mirror);
+            self.read_tag(&name, tag.tag, date)
+        });
+        let read: Vec<(ObservedTag, DateSource)> = stream::iter(reads)
+            .buffered(CONCURRENT_MANIFESTS)
+            .collect()
+            .await;
+        let (tags, date_sources): (Vec<ObservedTag>, Vec<(Tag, DateSource)>) = read
+            .into_iter()
+            .map(|(tag, date_source)| (tag.clone(), (tag.tag, date_source)))
+            .unzip();
+        repository.listing = Ok(tags);
+        self.read_pinned(&mut repository).await;
+        self.read_subjects(&mut repository).await;
+        if repository.role == RepositoryRole::Base {
+            self.read_dates(&mut repository, date_sources.into_iter().collect())
+                .await;
+        }
+        if needs_deletions(&repository, self.protections, self.observer.now) {
+            match self.observer.store.deletions(&name).await {
+                Ok(deletions) => repository.deletions = deletions,
+                Err(error) => repository.error = Some(item_error(&error)),
+            }
+        }
+        repository
+    }
+
+    /// Reads the image of a tag.
+    pub(super) async fn read_tag(
+        &self,
+        repository: &Repository,
+        tag: Tag,
+        date: Option<DateTime<Utc>>,
+    ) -> (ObservedTag, DateSource) {
+        let read = manifest_tree::read(
+            self.observer.store,
+            repository,
+            &Reference::Tag(tag.clone()),
+        )
+        .await;
+        let (image, date_source) = match read {
+            Ok(Some((tree, date_source))) => (Ok(tree), date_source),
+            Ok(None) => (Err(TagReadError::NotFound), DateSource::None),
+            Err(error) => (
+                Err(TagReadError::Failed(item_error(&error))),
+                DateSource::None,
+            ),
+        };
+        (ObservedTag { tag, image, date }, date_source)
+    }
+
+    /// Reads images that records name by digest and that no tag leads to.
+    pub(super) async fn read_pinned(&self, repository: &mut ObservedRepository) {
+        let Some(named) = self.protections.digests_in.get(&repository.canonical) else {
+            return;
+        };
+        let trees = repository
+            .tags()
+            .flat_map(|tag| &tag.image)
+            .chain(&repository.pinned);
+        let known: BTreeSet<&Digest> = trees.flat_map(ManifestTree::digests).collect();
+        let unknown: Vec<Digest> = named
+            .iter()
+            .filter(|digest| !known.contains(*digest))
+            .map(|digest| (*digest).clone())
+            .collect();
+        let name = &repository.repository;
+        let reads = unknown.into_iter().map(|digest| async move {
+            manifest_tree::read(self.observer.store, name, &digest.into()).await
+        });
+        let read: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENT_MANIFESTS)
+            .collect()
+            .await;
+        for result in read {
+            match result {
+                Ok(found) => repository.pinned.extend(found.map(|(tree, _)| tree)),
+                Err(_) => repository.is_pinned_known = false,
+            }
+        }
+    }
+
+    /// Finds out which images that attachments belong to do not exist, where no tag leads to them.
+    async fn read_subjects(&self, repository: &mut ObservedRepository) {
+        let known: BTreeSet<Tag> = repository
+            .tags()
+            .flat_map(|tag| &tag.image)
+            .flat_map(|tree| tree.digests())
+            .map(Tag::of_referrers)
+            .collect();
+        let unknown: BTreeSet<Tag> = repository
+            .tags()
+            .filter_map(|tag| attachment_subject(&tag.tag))
+            .filter(|tag| !known.contains(tag))
+            .collect();
+        let name = &repository.repository;
+        let lookups = unknown.into_iter().filter_map(|tag| {
+            // A tag holds only the beginning of a longer digest.
+            let digest: Digest = format!("sha256:{}", tag.as_str().strip_prefix("sha256-")?)
+                .parse()
+                .ok()?;
+            Some(async move {
+                let found = self.observer.store.resolve(name, &digest.into()).await;
+                (tag, found)
+            })
+        });
+        let found: Vec<_> = stream::iter(lookups.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENT_MANIFESTS)
+            .collect()
+            .await;
+        repository.missing_subjects = found
+            .into_iter()
+            .filter(|(_, found)| matches!(found, Ok(None)))
+            .map(|(tag, _)| tag)
+            .collect();
+    }
+
+    /// Reads the creation dates of a base's images where they matter, and content that several
+    /// images share only once.
+    pub(super) async fn read_dates(
+        &self,
+        repository: &mut ObservedRepository,
+        date_sources: BTreeMap<Tag, DateSource>,
+    ) {
+        let undecided = undecided_tags(
+            repository,
+            self.protections,
+            MissingDates::Unread,
+            self.observer.now,
+        );
+        let date_sources: BTreeMap<Tag, DateSource> = date_sources
+            .into_iter()
+            .filter(|(tag, _)| undecided.contains(tag))
+            .collect();
+        let distinct: BTreeMap<&Digest, &DateSource> = date_sources
+            .values()
+            .filter_map(|date_source| Some((date_source.digest()?, date_source)))
+            .collect();
+        let (observer, name) = (self.observer, &repository.repository);
+        let reads = distinct
+            .into_iter()
+            .map(|(digest, date_source)| async move {
+                // An image whose date cannot be read has no age, so rules by age keep it.
+                let created =
+                    manifest_tree::created(observer.store, name, date_source, observer.memory)
+                        .await;
+                (digest, created.ok().flatten())
+            });
+        let dates: BTreeMap<&Digest, Option<DateTime<Utc>>> =
+            stream::iter(reads.collect::<Vec<_>>())
+                .buffer_unordered(CONCURRENT_MANIFESTS)
+                .collect()
+                .await;
+        for tag in repository
+            .listing
+            .iter_mut()
+            .flatten()
+            .filter(|tag| tag.date.is_none())
+        {
+            tag.date = match date_sources.get(&tag.tag) {
+                Some(DateSource::Annotation(created)) => Some(*created),
+                Some(date_source) => date_source
+                    .digest()
+                    .and_then(|digest| dates.get(digest).copied().flatten()),
+                None => None,
+            };
+        }
+    }
+}
+
+/// Returns the error for the report.
+pub(super) fn item_error(error: &PlaceError) -> Trouble {
+    Trouble::of(error, error.hint()).shared(error.of_place())
+}

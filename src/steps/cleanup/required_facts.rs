@@ -1,0 +1,113 @@
+//! Facts that the policy needs before it can decide, so that nothing else is requested. Pure.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use super::policy::{DeletionShare, FIRST_DAY, TagFacts, ranks, retention_verdict, verdicts};
+use super::protections::RecordProtections;
+use super::reasons::TagVerdict;
+use super::world::{ObservedRepository, ObservedTag};
+use crate::model::{Tag, TagVersion};
+
+/// Meaning of a missing date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MissingDates {
+    /// The date is unknown and stays unknown.
+    Unknown,
+    /// The date has not been read yet and can be any.
+    Unread,
+}
+
+/// Returns the tags of a mirror or base that may be deleted, and those whose dates are needed to
+/// rank them. Every other tag is kept, whatever its image and its date are.
+pub(super) fn undecided_tags<'a>(
+    repository: &'a ObservedRepository,
+    protections: &RecordProtections<'_>,
+    missing: MissingDates,
+    now: DateTime<Utc>,
+) -> BTreeSet<&'a Tag> {
+    let ranks = ranks(repository);
+    let is_dated = |tag: &ObservedTag| missing == MissingDates::Unknown || tag.date.is_some();
+    let has_version = |tag: &ObservedTag| TagVersion::of(tag.tag.as_str()).is_version();
+    let may_be_deleted = |tag: &&ObservedTag| {
+        // A rule that deletes a tag also deletes an older one of lower rank, so the worst case
+        // decides.
+        let facts = TagFacts {
+            rank: ranks
+                .get(&tag.tag)
+                .copied()
+                .filter(|_| is_dated(tag) || has_version(tag))
+                .unwrap_or(usize::MAX),
+            date: if is_dated(tag) { tag.date } else { FIRST_DAY },
+            current: None,
+        };
+        !tag.tag.is_attachment()
+            && !tag.is_absent()
+            && retention_verdict(repository, tag, &facts, protections, now).is_delete()
+    };
+    let open: Vec<&ObservedTag> = repository.tags().filter(may_be_deleted).collect();
+    let is_ranked_by_date = open
+        .iter()
+        .any(|tag| ranks.contains_key(&tag.tag) && !is_dated(tag) && !has_version(tag));
+    let ranked_by_date = repository
+        .tags()
+        .filter(|tag| is_ranked_by_date && !has_version(tag) && ranks.contains_key(&tag.tag));
+    ranked_by_date.chain(open).map(|tag| &tag.tag).collect()
+}
+
+/// Returns the tags, without those that were `inspected`, whose existence must be known before a
+/// tag can be deleted.
+///
+/// A tag without a manifest has no rank among the newest and does not count for
+/// `max_delete_percent`.
+pub(super) fn doubtful_tags(
+    repository: &ObservedRepository,
+    protections: &RecordProtections<'_>,
+    inspected: &BTreeSet<Tag>,
+    now: DateTime<Utc>,
+) -> BTreeSet<Tag> {
+    let verdicts = verdicts(repository, protections, now);
+    let share = DeletionShare::of(repository, &verdicts, None);
+    if share.deleted == 0 {
+        return BTreeSet::new();
+    }
+    let ranks = ranks(repository);
+    let kept_ranks = repository
+        .rules
+        .iter()
+        .map(|rules| rules.keep_last.max(rules.min_keep))
+        .max()
+        .unwrap_or_default();
+    let open: Vec<&Tag> = repository
+        .tags()
+        .map(|tag| &tag.tag)
+        .filter(|tag| !tag.is_attachment() && !inspected.contains(tag))
+        .collect();
+    let among_newest: BTreeSet<Tag> = open
+        .iter()
+        .filter(|tag| ranks.get(**tag).is_some_and(|rank| *rank < kept_ranks))
+        .map(|tag| (*tag).clone())
+        .collect();
+    let smallest = DeletionShare {
+        total: share.total.saturating_sub(open.len()),
+        ..share
+    };
+    if among_newest.is_empty() && !share.is_too_large() && smallest.is_too_large() {
+        open.into_iter().cloned().collect()
+    } else {
+        among_newest
+    }
+}
+
+/// Returns true if a tag may be deleted, so that it matters how the registry deletes.
+pub(super) fn needs_deletions(
+    repository: &ObservedRepository,
+    protections: &RecordProtections<'_>,
+    now: DateTime<Utc>,
+) -> bool {
+    repository.error.is_none()
+        && verdicts(repository, protections, now)
+            .values()
+            .any(TagVerdict::is_delete)
+}

@@ -1,0 +1,225 @@
+//! Data that a cleanup decides on: tags with their images and dates, build records, and the tags
+//! that the configuration wants. Data only: nothing here reads or decides.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use super::manifest_tree::ManifestTree;
+use super::targets::{CleanupTarget, targets};
+use crate::config::{Config, Retention};
+use crate::model::{BuildRecord, Repository, Tag};
+use crate::packages::Reading;
+use crate::registry::Deletions;
+use crate::steps::Trouble;
+
+/// Everything that was read.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub repositories: Vec<ObservedRepository>,
+    /// Each reading of the records. A record of any reading counts.
+    pub records: Vec<ObservedRecords>,
+    pub has_bases: bool,
+    /// Repositories that records may name as a base: all bases and mirrors, in scope or not, under
+    /// their canonical names ([`Config::place`]).
+    pub configured: BTreeSet<Repository>,
+    /// True if the safety check stops the run when there is no record at all.
+    pub require_records: bool,
+    /// Repositories next to the bases that the configuration does not name.
+    pub orphans: Vec<Repository>,
+    pub warnings: Vec<String>,
+}
+
+impl World {
+    /// Returns a world in which only the records are known.
+    pub(super) fn new(config: &Config, records: ObservedRecords) -> World {
+        let require_records = config
+            .retention
+            .as_ref()
+            .is_none_or(|rules| rules.require_records);
+        let has_bases = config
+            .build
+            .as_ref()
+            .is_some_and(|build| !build.images.is_empty());
+        let configured = targets(config)
+            .iter()
+            .map(|target| config.place(&target.repository))
+            .collect();
+        World {
+            repositories: Vec::new(),
+            records: vec![records],
+            has_bases,
+            configured,
+            require_records,
+            orphans: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Returns the records of all readings.
+    pub(super) fn all_records(&self) -> impl Iterator<Item = &BuildRecord> + Clone {
+        self.records.iter().flat_map(ObservedRecords::records)
+    }
+}
+
+/// Result of reading the build records.
+#[derive(Clone, Debug)]
+pub enum ObservedRecords {
+    Read(Reading),
+    Failed(Trouble),
+    /// The configuration names no record store.
+    NotConfigured,
+}
+
+impl ObservedRecords {
+    /// Returns the records with canonical repository names ([`Config::place`]). Paths of layouts
+    /// are relative to the directory of the configuration.
+    pub(super) fn resolved(mut self, config: &Config) -> ObservedRecords {
+        if let ObservedRecords::Read(reading) = &mut self {
+            for record in &mut reading.records {
+                for image in record.base.iter_mut().chain([&mut record.image]) {
+                    image.repository =
+                        config.place(&image.repository.resolved_below(&config.directory));
+                }
+            }
+        }
+        self
+    }
+
+    /// Returns the records that could be read.
+    pub fn records(&self) -> &[BuildRecord] {
+        match self {
+            ObservedRecords::Read(reading) => &reading.records,
+            ObservedRecords::Failed(_) | ObservedRecords::NotConfigured => &[],
+        }
+    }
+}
+
+/// Role of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryRole {
+    Base,
+    Mirror,
+    /// Target of earlier archiving; its tags expire after `keep_days`.
+    Archive {
+        keep_days: u32,
+    },
+}
+
+/// A repository as it was read.
+#[derive(Clone, Debug)]
+pub struct ObservedRepository {
+    pub repository: Repository,
+    /// Canonical name, by which records are compared.
+    pub canonical: Repository,
+    pub role: RepositoryRole,
+    /// A tag is deleted only if all of these rules delete it.
+    pub rules: Vec<Retention>,
+    /// Repository that images are copied to before they are deleted.
+    pub archive: Option<Repository>,
+    /// Tags; empty if the repository does not exist.
+    pub listing: Result<Vec<ObservedTag>, Trouble>,
+    /// Error that applies to the whole repository, so that nothing in it may be deleted.
+    pub error: Option<Trouble>,
+    /// Images that records name by digest and that have no tag.
+    pub pinned: Vec<ManifestTree>,
+    /// True if all of these images could be read.
+    pub is_pinned_known: bool,
+    /// Tags of referrers lists (`sha256-<hex>`) whose subject does not exist.
+    pub missing_subjects: BTreeSet<Tag>,
+    pub deletions: Deletions,
+    pub desired: DesiredTags,
+}
+
+impl ObservedRepository {
+    /// Returns a repository of which nothing has been read yet.
+    pub(super) fn unread(
+        config: &Config,
+        repository: Repository,
+        role: RepositoryRole,
+    ) -> ObservedRepository {
+        ObservedRepository {
+            canonical: config.place(&repository),
+            repository,
+            role,
+            rules: Vec::new(),
+            archive: None,
+            listing: Ok(Vec::new()),
+            error: None,
+            pinned: Vec::new(),
+            is_pinned_known: true,
+            missing_subjects: BTreeSet::new(),
+            deletions: Deletions::UNKNOWN,
+            desired: DesiredTags::default(),
+        }
+    }
+
+    /// Returns a base or mirror of the configuration of which nothing has been read yet.
+    pub(super) fn of_target(
+        config: &Config,
+        target: &CleanupTarget,
+        desired: DesiredTags,
+    ) -> ObservedRepository {
+        let role = if target.images.is_empty() {
+            RepositoryRole::Mirror
+        } else {
+            RepositoryRole::Base
+        };
+        ObservedRepository {
+            rules: target.rules.clone(),
+            desired,
+            ..ObservedRepository::unread(config, target.repository.clone(), role)
+        }
+    }
+
+    /// Returns the tags; none if the listing failed.
+    pub fn tags(&self) -> impl Iterator<Item = &ObservedTag> {
+        self.listing.iter().flatten()
+    }
+
+    /// Returns true if every manifest that a tag or a record leads to was read.
+    pub fn is_known(&self) -> bool {
+        self.is_pinned_known && self.tags().all(|tag| tag.image.is_ok() || tag.is_absent())
+    }
+}
+
+/// A tag and the image that it names.
+#[derive(Clone, Debug)]
+pub struct ObservedTag {
+    pub tag: Tag,
+    pub image: Result<ManifestTree, TagReadError>,
+    /// Push date of a mirror's tag, creation date of a base's image. `None` if it is unknown or was
+    /// not needed.
+    pub date: Option<DateTime<Utc>>,
+}
+
+/// Reason why the image of a tag is unknown.
+#[derive(Clone, Debug)]
+pub enum TagReadError {
+    /// The tag is listed but there is no manifest. Some registries leave such tags behind.
+    NotFound,
+    Failed(Trouble),
+}
+
+impl ObservedTag {
+    /// Returns true if the tag is listed but there is no manifest.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.image, Err(TagReadError::NotFound))
+    }
+}
+
+/// Tags of a repository that the configuration wants.
+#[derive(Clone, Debug, Default)]
+pub struct DesiredTags {
+    /// Tags that `build` would produce.
+    pub built: BTreeSet<Tag>,
+    pub aliases: BTreeSet<Tag>,
+    /// Tags that configured images are built on.
+    pub used: BTreeSet<Tag>,
+    /// Tags that `sync` would select.
+    pub selected: BTreeSet<Tag>,
+    /// Reason why `selected` is incomplete.
+    pub upstream_unknown: Option<String>,
+    /// Reason why `built` or `used` is incomplete.
+    pub build_unknown: Option<String>,
+}
