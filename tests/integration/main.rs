@@ -28,6 +28,8 @@ mod errors;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod gitea;
+#[cfg(test)]
 mod guides;
 #[cfg(test)]
 mod kit;

@@ -7,6 +7,7 @@ pub(crate) mod endoflife;
 pub(crate) mod engines;
 pub(crate) mod git;
 pub(crate) mod gitea;
+pub(crate) mod gitea_server;
 pub(crate) mod gitlab;
 pub(crate) mod images;
 pub(crate) mod internet;
