@@ -11,7 +11,7 @@ use std::thread;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{Algorithm, Digest, Hasher};
 use serde_json::{Value, json};
 

@@ -17,6 +17,7 @@ use crate::http::header::{CONTENT_TYPE, HeaderValue};
 use crate::http::{
     Access, Body, Client, Error, Kind, LogIn, Method, Request, Target, Url, host_of,
 };
+use crate::model::media_type;
 use crate::model::text::printable;
 use crate::model::{Host, Secret};
 use crate::report::json::versioned;
@@ -146,7 +147,7 @@ impl Messenger for Webhook {
             Kind("notice"),
             Access::default(),
         )
-        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        .header(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         request.log_in = LogIn::Never;
         request.body = Body::Bytes(Bytes::from(body));
         // The client logs addresses, which is right everywhere else.

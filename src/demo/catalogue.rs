@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use super::images::{SampleFile, SampleImage, SampleLayer};
 use crate::model::Platform;
+use crate::model::labels;
 
 /// An upstream repository: its images, each with its tags.
 pub(super) struct UpstreamRepository {
@@ -98,7 +99,7 @@ pub(super) fn application(base: &str) -> SampleImage {
     let mut image = image("web", "1.0.0", (2025, 8, 20), platforms, layers);
     image
         .labels
-        .insert("imglife.ref".to_owned(), base.to_owned());
+        .insert(labels::OWN_REFERENCE.to_owned(), base.to_owned());
     image
 }
 
@@ -118,15 +119,14 @@ fn image(
     platforms: Vec<Platform>,
     layers: Vec<SampleLayer>,
 ) -> SampleImage {
-    let label =
-        |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.to_owned());
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     SampleImage {
         created: midnight(year, month, day),
         platforms,
         layers,
         environment: vec!["PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin".to_owned()],
         command: vec!["/bin/sh".to_owned()],
-        labels: BTreeMap::from([label("title", name), label("version", version)]),
+        labels: BTreeMap::from([label(labels::TITLE, name), label(labels::VERSION, version)]),
     }
 }
 

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::error::DemoError;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, ImageReference, Manifest, Platform, Reference, Repository, Tag,
 };

@@ -14,6 +14,7 @@ use crate::http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
 use crate::http::{self, Access, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url};
 use crate::model::eol::Cycle;
 use crate::model::lifecycle::{Product, ProductName};
+use crate::model::media_type;
 use crate::model::{Host, Repository};
 
 /// The largest answer that is read, in bytes. The longest of a product has 200 kB, the list of
@@ -234,7 +235,7 @@ impl EndOfLifeDate {
             self.address.path().trim_end_matches('/')
         ));
         let mut request = Request::new(Method::GET, &self.host, target, LOOK_UP, Access::default())
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
+            .header(ACCEPT, HeaderValue::from_static(media_type::JSON));
         if let Some(kept) = &kept {
             request = request.header(IF_NONE_MATCH, kept.tag.clone());
         }

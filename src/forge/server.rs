@@ -12,6 +12,7 @@ use crate::http::{
     Access, Body, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url,
 };
 use crate::model::Host;
+use crate::model::media_type;
 
 const KIND: Kind = Kind("forge");
 
@@ -39,7 +40,7 @@ impl Server {
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Option<Bytes>, Error> {
         let mut request = self
             .request(Method::POST, path)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            .header(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         request.body = Body::Bytes(body.to_string().into());
         match self.http.send(request).await {
             Ok(answer) => Ok(Some(answer.body)),

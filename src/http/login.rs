@@ -17,6 +17,7 @@ use super::retry::{Verdict, classify_status};
 use super::token::{Token, bearer, sensitive};
 use crate::credentials::Credential;
 use crate::model::Secret;
+use crate::model::media_type;
 
 const LARGEST_TOKEN: usize = 1024 * 1024;
 const TOKEN: Kind = Kind("token");
@@ -287,10 +288,8 @@ impl Client {
             mut body,
             authorization,
         } = asking;
-        let headers = HeaderMap::from_iter([(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        )]);
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type::FORM))]);
         let headers = if matches!(body, Body::Empty) {
             HeaderMap::new()
         } else {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::labels;
+use super::media_type;
 use super::platform::Platform;
 
 /// A content descriptor of the OCI image specification. For reading: manifests that are copied are
@@ -40,9 +42,6 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The annotation by which BuildKit marks an entry as an attestation of another.
-const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
-
 impl Descriptor {
     /// Returns a descriptor with the three required fields only.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Descriptor {
@@ -60,16 +59,18 @@ impl Descriptor {
     /// Returns the digest of the entry that this one attests to, when it is an attestation in
     /// BuildKit's form.
     pub fn attests_to(&self) -> Option<&str> {
-        self.annotations.get(ATTESTATION_OF).map(String::as_str)
+        self.annotations
+            .get(labels::ATTESTATION_SUBJECT)
+            .map(String::as_str)
     }
 
     /// Returns whether the content is a layer that its maker did not allow registries to hand out
     /// (deprecated since version 1.1 of the image specification, still found in Windows images).
     pub fn is_foreign_layer(&self) -> bool {
         self.media_type
-            .starts_with("application/vnd.docker.image.rootfs.foreign.diff.")
+            .starts_with(media_type::DOCKER_FOREIGN_PREFIX)
             || self
                 .media_type
-                .starts_with("application/vnd.oci.image.layer.nondistributable.")
+                .starts_with(media_type::OCI_NONDISTRIBUTABLE_PREFIX)
     }
 }

@@ -12,32 +12,6 @@ use super::descriptor::Descriptor;
 use super::digest::{Algorithm, Digest};
 use super::text::excerpt;
 
-/// Media types of manifests and indexes.
-pub mod media_type {
-    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    pub const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
-    pub const DOCKER_SCHEMA_1_SIGNED: &str =
-        "application/vnd.docker.distribution.manifest.v1+prettyjws";
-
-    /// Everything that a client must accept, on HEAD and GET alike: a registry that finds its own
-    /// type missing converts the manifest, which changes the digest. Schema 1 is asked for only to
-    /// be recognised.
-    pub const ACCEPTED: [&str; 6] = [
-        OCI_INDEX,
-        OCI_MANIFEST,
-        DOCKER_LIST,
-        DOCKER_MANIFEST,
-        DOCKER_SCHEMA_1_SIGNED,
-        DOCKER_SCHEMA_1,
-    ];
-}
-
 /// The largest manifest that is read, in bytes; the distribution specification asks registries for
 /// at least this.
 pub const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;

@@ -33,6 +33,7 @@ use crate::error::chain;
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Kind, Method, Relayed, Url};
 use crate::model::Secret;
+use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::probe::{Finding, Login, Look};
 
@@ -234,7 +235,7 @@ impl PackageFiles for S3Files {
             .bucket(&self.bucket.name)
             .key(file.path());
         let sent = request
-            .content_type("application/json")
+            .content_type(media_type::JSON)
             .body(ByteStream::from(content))
             .send()
             .await;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };

@@ -15,7 +15,9 @@ use super::memory::AttachedImage;
 use super::platforms::Kept;
 use super::{Copy, Transfer, is_index_type, may_be_blob};
 use crate::error::Side;
-use crate::model::manifest::{DEEPEST_NESTING, ManifestError, media_type};
+use crate::model::labels;
+use crate::model::manifest::{DEEPEST_NESTING, ManifestError};
+use crate::model::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag,
 };
@@ -396,14 +398,18 @@ pub(super) enum Standing {
 /// Returns what an image of attachments states, each by its digest and, where one payload is signed
 /// by several, the signature.
 fn statements(manifest: &Manifest) -> BTreeSet<(&Digest, Option<&String>)> {
-    const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
     let statements = match &manifest.content {
         ManifestContent::Index { children } => children,
         ManifestContent::Image { layers, .. } => layers,
     };
     statements
         .iter()
-        .map(|statement| (&statement.digest, statement.annotations.get(SIGNATURE)))
+        .map(|statement| {
+            (
+                &statement.digest,
+                statement.annotations.get(labels::COSIGN_SIGNATURE),
+            )
+        })
         .collect()
 }
 

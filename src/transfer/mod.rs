@@ -14,7 +14,8 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::error::Side;
 use crate::model::lock::{into_inner, lock};
-use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::media_type;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageSource, ImageStore, PlaceError, PlaceErrorKind};
@@ -606,7 +607,8 @@ fn may_be_left_out(layer: &Descriptor) -> bool {
 
 /// Returns whether an entry of an index can be a plain blob, as old build caches list them.
 fn may_be_blob(entry: &Descriptor) -> bool {
-    !entry.media_type.is_empty() && !media_type::ACCEPTED.contains(&entry.media_type.as_str())
+    !entry.media_type.is_empty()
+        && !media_type::ACCEPTED_MANIFESTS.contains(&entry.media_type.as_str())
 }
 
 fn is_index_type(text: &str) -> bool {

@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use super::error::{CopyError, at};
 use super::may_be_blob;
 use crate::error::Side;
-use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{Digest, Reference, Repository, Tag};
 use imglife::registry::layout::Layouts;
 use imglife::registry::{ImageSource, Referrers};

@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use thiserror::Error;
 
 use super::config::{Config, ConfigError};
-use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageReference, Manifest, ManifestContent, Platform, Reference, Repository,
 };
@@ -14,8 +15,6 @@ use crate::registry::{ImageStore, PlaceError, verified};
 
 /// The largest configuration that is read, in bytes.
 const LARGEST_CONFIG: u64 = 4 * 1024 * 1024;
-
-const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 #[derive(Debug, Error)]
 pub(super) enum BaseError {
@@ -235,16 +234,14 @@ impl BaseImage<'_> {
 /// are legal only in OCI manifests, and those name no others.
 fn converted(layer: &Descriptor) -> Descriptor {
     let media_type = match layer.media_type.as_str() {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => format!("{OCI_LAYER}+gzip"),
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => format!("{OCI_LAYER}+zstd"),
-        "application/vnd.docker.image.rootfs.diff.tar" => OCI_LAYER.to_owned(),
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => {
-            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".to_owned()
-        }
-        other => other.to_owned(),
+        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
+        media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
+        media_type::DOCKER_LAYER_TAR => media_type::OCI_LAYER_TAR,
+        media_type::DOCKER_FOREIGN_GZIP => media_type::OCI_NONDISTRIBUTABLE_GZIP,
+        other => other,
     };
     Descriptor {
-        media_type,
+        media_type: media_type.to_owned(),
         ..layer.clone()
     }
 }

@@ -17,7 +17,7 @@ use tempfile::{SpooledTempFile, spooled_tempfile};
 
 use super::folder::open;
 use super::plan::{Content, Entry, Kind, Plan};
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Hasher};
 use crate::registry::{BlobStream, InMemory, PlaceError, PlaceErrorKind, Reopen};
 

@@ -12,7 +12,7 @@ use super::layer::Layer;
 use super::plan::Plan;
 use super::{fault, place_fault};
 use crate::engines::{BuildRequest, EngineError};
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository};
 use crate::registry::{
     BlobStream, ImageSource, ImageStore, InMemory, PlaceError, PlaceErrorKind, Reopen,

@@ -8,12 +8,10 @@ use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::model::manifest::media_type;
+use crate::model::labels;
+use crate::model::media_type;
 use crate::model::{Descriptor, Digest, ImageReference, Repository, Tag};
 use crate::registry::{Deletion, TagSeen};
-
-/// The annotation that names an entry (OCI image specification, annotations).
-const NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The document as it was read: what is not understood is written back.
 pub(super) struct Index {
@@ -133,7 +131,7 @@ impl Index {
                 "mediaType": manifest.media_type,
                 "digest": manifest.digest,
                 "size": manifest.size,
-                "annotations": { NAME: tag },
+                "annotations": { labels::REF_NAME: tag },
             }),
         );
         true
@@ -174,7 +172,7 @@ impl Index {
         let has_name = |entry: &Value| {
             entry
                 .get("annotations")
-                .is_some_and(|annotations| annotations.get(NAME).is_some())
+                .is_some_and(|annotations| annotations.get(labels::REF_NAME).is_some())
         };
         self.entries
             .retain(|entry| !is_meant(entry) || has_name(entry));
@@ -199,7 +197,7 @@ impl Index {
 }
 
 fn name(entry: &Value) -> Option<(Tag, NamedBy)> {
-    let name = entry.get("annotations")?.get(NAME)?.as_str()?;
+    let name = entry.get("annotations")?.get(labels::REF_NAME)?.as_str()?;
     if let Ok(tag) = name.parse() {
         return Some((tag, NamedBy::Tag));
     }

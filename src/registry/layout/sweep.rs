@@ -17,7 +17,8 @@ use super::check_digest;
 use super::index::Index;
 use super::operation::{LARGEST_INDEX, Operation};
 use super::writer::Writer;
-use crate::model::manifest::{LARGEST_MANIFEST, ManifestError, media_type};
+use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
+use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
 use crate::registry::{PlaceError, PlaceErrorKind, Swept};
 
@@ -156,7 +157,7 @@ fn read(
     named: &Descriptor,
     reading: Reading,
 ) -> Result<Option<Manifest>, PlaceError> {
-    let is_manifest = media_type::ACCEPTED.contains(&named.media_type.as_str());
+    let is_manifest = media_type::ACCEPTED_MANIFESTS.contains(&named.media_type.as_str());
     let unknown = || not_understood(operation, &format!("the content of {}", named.digest));
     let path = operation.blob_path(&named.digest);
     match fs::metadata(&path) {

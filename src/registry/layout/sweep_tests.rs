@@ -10,7 +10,7 @@ use super::operation::Operation;
 use super::writer::Writer;
 use super::*;
 use crate::model::Algorithm;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::registry::InMemory;
 use crate::registry::memory::{self, MemoryPlace, SparseIndexes};
 use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::operation::WORKSHOP;
 use super::*;
 use crate::model::Algorithm;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::registry::InMemory;
 
 /// A layout directory that vanishes with the test.

@@ -3,7 +3,8 @@
 use super::{RemoteRepository, is_not_found, stated_digest};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use crate::http::{self, Body, Kind, Method, StatusCode};
-use crate::model::manifest::{LARGEST_MANIFEST, ManifestError, media_type};
+use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
+use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Digest, Manifest, Reference};
 use crate::registry::{PlaceError, PlaceErrorKind, Resolved};
@@ -160,7 +161,7 @@ impl RemoteRepository<'_> {
 
     fn manifest_request(&self, method: Method, reference: &Reference, kind: Kind) -> http::Request {
         let mut request = self.request(method, &format!("manifests/{reference}"), kind, "pull");
-        for accepted in media_type::ACCEPTED {
+        for accepted in media_type::ACCEPTED_MANIFESTS {
             request
                 .headers
                 .append(ACCEPT, HeaderValue::from_static(accepted));

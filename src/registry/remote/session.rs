@@ -11,13 +11,14 @@ use tokio::runtime::Handle;
 use super::RemoteRepository;
 use crate::http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use crate::http::{self, Access, Body, Client, Kind, Method, Request, Target, Url};
+use crate::model::media_type;
 use crate::model::{Digest, Host};
 
 const UPLOAD: Kind = Kind("upload");
 const STATUS: Kind = Kind("upload status");
 const CANCEL: Kind = Kind("upload cancel");
 
-const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const BYTES: HeaderValue = HeaderValue::from_static(media_type::OCTET_STREAM);
 
 /// By what a registry says how small the parts of an upload may be, except the last (OCI
 /// distribution specification 1.1).

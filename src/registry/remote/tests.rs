@@ -12,7 +12,7 @@ use crate::credentials::Credential;
 use crate::http::Settings;
 use crate::http::testing::{Fake, SECRET, Seen, basic, client, client_with, limited, quick, shown};
 use crate::model::Algorithm;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::registry::InMemory;
 
 pub(super) fn repository(host: &Host, path: &str) -> Repository {
@@ -295,7 +295,7 @@ async fn a_lookup_is_a_head_with_all_types_accepted() {
             .iter()
             .map(|value| value.to_str().expect("text"))
             .collect();
-        assert_eq!(accepted, media_type::ACCEPTED);
+        assert_eq!(accepted, media_type::ACCEPTED_MANIFESTS);
     }
 }
 

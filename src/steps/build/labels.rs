@@ -9,14 +9,9 @@ use serde_json::json;
 use super::context::FileDigest;
 use super::identity::Identity;
 use crate::config::BuildImage;
+use crate::model::labels;
 use crate::model::reference::LAYOUT_PREFIX;
 use crate::model::{Digest, ImageReference};
-
-/// The label that holds the digest of what an image was made of.
-pub(super) const INPUTS: &str = "imglife.inputs";
-
-/// The label that holds the digest of the base (OCI image specification, "Annotations").
-pub(super) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// What differs from run to run and is no reason to build again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +34,12 @@ pub(super) fn lasting(image: &BuildImage, identity: &Identity) -> BTreeMap<Strin
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
     let reference = ImageReference::tagged(image.repository.clone(), identity.tag.clone());
     [
-        ("org.opencontainers.image.title", image.name.clone()),
-        ("org.opencontainers.image.version", identity.tag.to_string()),
-        (
-            "org.opencontainers.image.base.name",
-            identity.base_reference().to_string(),
-        ),
-        ("imglife.ref", reference.to_string()),
-        ("imglife.tier", "base".to_owned()),
-        ("imglife.platforms", platforms.join(" ")),
+        (labels::TITLE, image.name.clone()),
+        (labels::VERSION, identity.tag.to_string()),
+        (labels::BASE_NAME, identity.base_reference().to_string()),
+        (labels::OWN_REFERENCE, reference.to_string()),
+        (labels::TIER, labels::TIER_BASE.to_owned()),
+        (labels::PLATFORMS, platforms.join(" ")),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
@@ -73,21 +65,15 @@ impl Making<'_> {
         let mut add = |name: &str, value: Option<String>| {
             labels.extend(value.map(|value| (name.to_owned(), value)));
         };
+        add(labels::CREATED, Some(self.occasion.created()));
+        add(labels::REVISION, self.occasion.revision.clone());
+        add(labels::SOURCE, self.occasion.source.clone());
         add(
-            "org.opencontainers.image.created",
-            Some(self.occasion.created()),
+            labels::BASE_DIGEST,
+            self.base_digest.map(ToString::to_string),
         );
-        add(
-            "org.opencontainers.image.revision",
-            self.occasion.revision.clone(),
-        );
-        add(
-            "org.opencontainers.image.source",
-            self.occasion.source.clone(),
-        );
-        add(BASE_DIGEST, self.base_digest.map(ToString::to_string));
-        add(INPUTS, Some(self.inputs.to_string()));
-        add("imglife.eol", self.eol.map(|date| date.to_string()));
+        add(labels::INPUTS, Some(self.inputs.to_string()));
+        add(labels::EOL, self.eol.map(|date| date.to_string()));
         labels
     }
 }

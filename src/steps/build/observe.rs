@@ -7,11 +7,12 @@ use futures_util::{StreamExt, stream};
 
 use super::context::{FileDigest, FolderError, digests, list, read_template};
 use super::identity::{Identity, identities};
-use super::labels::{BASE_DIGEST, INPUTS, inputs};
+use super::labels::inputs;
 use super::render::{Filling, Template, dockerfile};
 use super::{Scope, trouble_of_place};
 use crate::config::{Build, BuildImage, Config, Entry, Selection, SortBy};
 use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other_base, refusal};
+use crate::model::labels;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStore, TagSeen};
@@ -276,8 +277,8 @@ pub(super) async fn published(
         .await
         .map_err(|error| trouble_of_place(&error))?;
     Ok(facts.map(|facts| Published {
-        inputs: facts.label(INPUTS).map(str::to_owned),
-        base_digest: facts.label(BASE_DIGEST).map(str::to_owned),
+        inputs: facts.label(labels::INPUTS).map(str::to_owned),
+        base_digest: facts.label(labels::BASE_DIGEST).map(str::to_owned),
         digest: facts.digest,
     }))
 }

@@ -15,7 +15,7 @@ use crate::config::{Build, Config};
 use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, EngineName};
 use crate::error::Exit;
 use crate::hooks::HookRunner;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };

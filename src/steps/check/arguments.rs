@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::model::ImageReference;
+use crate::model::labels;
 
 /// Labels and annotations that name a base, by the image specification's names ("Pre-Defined
 /// Annotation Keys").
@@ -25,11 +26,11 @@ pub fn base_arguments(base: &ImageReference) -> BaseArguments {
         },
         ..base.clone()
     };
-    let mut values = BTreeMap::from([("org.opencontainers.image.base.name", name.to_string())]);
+    let mut values = BTreeMap::from([(labels::BASE_NAME, name.to_string())]);
     values.extend(
         base.digest
             .as_ref()
-            .map(|digest| ("org.opencontainers.image.base.digest", digest.to_string())),
+            .map(|digest| (labels::BASE_DIGEST, digest.to_string())),
     );
     BaseArguments {
         labels: values.clone(),

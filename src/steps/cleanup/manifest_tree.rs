@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::manifest::{DEEPEST_NESTING, media_type};
+use crate::model::labels;
+use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
 use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, read_config};
 use crate::transfer::Memory;
-
-/// Annotation and label with the creation date (OCI image specification, "Annotations").
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// Digest of an image and of every manifest below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,20 +104,19 @@ pub(super) async fn read(
 /// Returns true unless the media type of an index entry is that of a single image, or of a part of
 /// one: old build caches list layers.
 fn may_be_index(entry: &Descriptor) -> bool {
-    const LAYERS: [&str; 2] = [
-        "application/vnd.oci.image.layer.",
-        "application/vnd.docker.image.rootfs.",
+    const LAYERS_AND_CACHES: [&str; 3] = [
+        media_type::OCI_LAYER_PREFIX,
+        media_type::DOCKER_LAYER_PREFIX,
+        media_type::BUILDKIT_CACHE_PREFIX,
     ];
-    const BUILD_CACHE: &str = "application/vnd.buildkit.cacheconfig.";
     let media_type = entry.media_type.as_str();
     let is_image = matches!(
         media_type,
         media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST
     );
     !is_image
-        && !LAYERS
+        && !LAYERS_AND_CACHES
             .iter()
-            .chain([&BUILD_CACHE])
             .any(|prefix| media_type.starts_with(prefix))
 }
 
@@ -178,7 +176,7 @@ async fn follow(
                 let config = ImageConfig::parse(&bytes).unwrap_or_default();
                 return Ok(config
                     .labels
-                    .get(CREATED)
+                    .get(labels::CREATED)
                     .and_then(|text| parse_time(text))
                     .map_or(CreationDate::Missing, CreationDate::Found));
             }
@@ -194,7 +192,7 @@ async fn follow(
 fn date_source(manifest: &Manifest) -> DateSource {
     if let Some(created) = manifest
         .annotations
-        .get(CREATED)
+        .get(labels::CREATED)
         .and_then(|text| parse_time(text))
     {
         return DateSource::Annotation(created);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::Config;
 use crate::error::Exit;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };

@@ -6,17 +6,10 @@
 //! unless it was inherited, and that imglife's own bases name themselves (`imglife.ref`) tells
 //! both: what was inherited from, and that it is the base.
 
+use crate::model::labels;
 use crate::model::{Digest, ImageReference, Platform};
 
 use crate::steps::image::ImageFacts;
-
-pub(super) const BASE_NAME: &str = "org.opencontainers.image.base.name";
-pub(super) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
-const REVISION: &str = "org.opencontainers.image.revision";
-const BASE_IMAGE_REF: &str = "BASE_IMAGE_REF";
-const OWN_REFERENCE: &str = "imglife.ref";
-const TIER: &str = "imglife.tier";
-const PLATFORMS: &str = "imglife.platforms";
 
 /// What named the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +57,12 @@ impl Subject<'_> {
     pub fn inherited_from(&self) -> Option<Detected> {
         let label = self
             .facts
-            .label(OWN_REFERENCE)
-            .map(|text| (text, Origin::Label(OWN_REFERENCE)));
+            .label(labels::OWN_REFERENCE)
+            .map(|text| (text, Origin::Label(labels::OWN_REFERENCE)));
         let annotation = self
             .facts
-            .annotation(OWN_REFERENCE)
-            .map(|text| (text, Origin::Annotation(OWN_REFERENCE)));
+            .annotation(labels::OWN_REFERENCE)
+            .map(|text| (text, Origin::Annotation(labels::OWN_REFERENCE)));
         let named = [label, annotation].into_iter().flatten();
         let parsed = named.filter_map(|(text, origin)| {
             Some(Detected {
@@ -96,23 +89,23 @@ impl Subject<'_> {
         };
         let annotation = |name| own(name, self.facts.annotation(name)).filter(is_told);
         let label = |name| own(name, self.facts.label(name)).filter(is_told);
-        annotation(BASE_NAME)
+        annotation(labels::BASE_NAME)
             .map(|base| Detected {
                 base,
-                origin: Origin::Annotation(BASE_NAME),
+                origin: Origin::Annotation(labels::BASE_NAME),
             })
             .or_else(|| {
                 Some(Detected {
-                    base: label(BASE_IMAGE_REF)?,
-                    origin: Origin::Label(BASE_IMAGE_REF),
+                    base: label(labels::BASE_IMAGE_REF)?,
+                    origin: Origin::Label(labels::BASE_IMAGE_REF),
                 })
             })
             .or_else(|| inherited.clone())
             .or_else(|| {
-                let base = label(BASE_NAME).filter(|_| !self.labels_are_of_another())?;
+                let base = label(labels::BASE_NAME).filter(|_| !self.labels_are_of_another())?;
                 Some(Detected {
                     base,
-                    origin: Origin::Label(BASE_NAME),
+                    origin: Origin::Label(labels::BASE_NAME),
                 })
             })
     }
@@ -122,7 +115,7 @@ impl Subject<'_> {
     pub fn labels_are_of_another(&self) -> bool {
         let names_itself = self
             .facts
-            .label(OWN_REFERENCE)
+            .label(labels::OWN_REFERENCE)
             .and_then(reference)
             .is_some_and(|own| same_image(&own, self.image));
         if names_itself {
@@ -130,9 +123,9 @@ impl Subject<'_> {
         }
         let other_commit = self
             .facts
-            .label(REVISION)
+            .label(labels::REVISION)
             .is_some_and(|label| !same_commit(label, self.revision));
-        other_commit || self.facts.label(TIER) == Some("base")
+        other_commit || self.facts.label(labels::TIER) == Some(labels::TIER_BASE)
     }
 
     /// Returns the platforms that the image says it has: in its own words, else those of its index,
@@ -140,13 +133,14 @@ impl Subject<'_> {
     pub fn platforms(&self, parent: Option<&ImageFacts>) -> Vec<Platform> {
         // What cannot be compared may be the base's, so what the image is made of counts.
         let comparable = self.inherited_from().is_none() || parent.is_some();
-        let own = |value: Option<&str>| {
-            parse_platforms(
-                value.filter(|value| comparable && !is_inherited(PLATFORMS, value, parent))?,
-            )
-        };
-        let annotation = || own(self.facts.annotation(PLATFORMS));
-        let label = || own(self.facts.label(PLATFORMS));
+        let own =
+            |value: Option<&str>| {
+                parse_platforms(value.filter(|value| {
+                    comparable && !is_inherited(labels::PLATFORMS, value, parent)
+                })?)
+            };
+        let annotation = || own(self.facts.annotation(labels::PLATFORMS));
+        let label = || own(self.facts.label(labels::PLATFORMS));
         annotation()
             .or_else(label)
             .unwrap_or_else(|| match self.facts.platforms() {
@@ -164,10 +158,13 @@ impl Subject<'_> {
         }
         let written = [
             (
-                self.facts.annotation(BASE_NAME),
-                self.facts.annotation(BASE_DIGEST),
+                self.facts.annotation(labels::BASE_NAME),
+                self.facts.annotation(labels::BASE_DIGEST),
             ),
-            (self.facts.label(BASE_NAME), self.facts.label(BASE_DIGEST)),
+            (
+                self.facts.label(labels::BASE_NAME),
+                self.facts.label(labels::BASE_DIGEST),
+            ),
         ];
         let written = written.into_iter().find_map(|(name, digest)| {
             name.and_then(reference)

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::manifest::media_type;
+use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::registry::{ImageStore, InMemory, PlaceErrorKind};

@@ -12,7 +12,7 @@ use std::path::Path;
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone as _, Utc};
 use imglife::config::{self, Config};
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };

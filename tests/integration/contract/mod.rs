@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{
     Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag,
 };

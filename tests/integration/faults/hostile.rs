@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use imglife::cache::Cache;
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{BuildRecord, Clock, Digest, Repository, Variables};
 use imglife::packages::Records;
 use imglife::packages::directory::DirectoryFiles;

@@ -3,7 +3,7 @@
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{Descriptor, Digest};
 use serde_json::json;
 

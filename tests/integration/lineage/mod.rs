@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{Descriptor, Digest};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use futures_util::TryStreamExt;
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{
     Descriptor, Digest, Manifest, ManifestContent, Platform, Reference, Repository,
 };

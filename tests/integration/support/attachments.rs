@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{Descriptor, Digest, Tag};
 use serde_json::{Value, json};
 

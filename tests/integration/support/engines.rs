@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use imglife::engines::EngineName;
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use imglife::model::{Digest, Variables};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use imglife::model::manifest::{DEEPEST_NESTING, LARGEST_MANIFEST, MOST_CHILDREN, media_type};
+use imglife::model::manifest::{DEEPEST_NESTING, LARGEST_MANIFEST, MOST_CHILDREN};
+use imglife::model::media_type;
 use imglife::model::{
     Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag,
 };

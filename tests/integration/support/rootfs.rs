@@ -15,7 +15,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use imglife::model::Digest;
-use imglife::model::manifest::media_type;
+use imglife::model::media_type;
 use serde_json::json;
 
 use super::images::Graph;
