@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::model::env;
 use crate::model::{Digest, Variables};
 
 /// The largest entry that is read or written, in bytes.
@@ -34,8 +35,8 @@ impl Cache {
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
-        let base =
-            absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        let base = absolute(env::XDG_CACHE_HOME)
+            .or_else(|| absolute(env::HOME).map(|home| home.join(".cache")));
         Cache {
             directory: base.map(|base| base.join("imglife")),
             writes,

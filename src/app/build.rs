@@ -20,6 +20,7 @@ use crate::config::{Build, Config};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
 use crate::model::Variables;
+use crate::model::env;
 use crate::model::eol::Calendar;
 use crate::model::text::excerpt;
 use crate::process::Process;
@@ -27,16 +28,6 @@ use crate::report::junit;
 use crate::steps::build::{self, BuildReport, ChildMode, Execution, Occasion, Scope, World};
 use crate::steps::eol::{Judge, parts_of_image};
 use crate::steps::shard::Only;
-
-/// Where a child pipeline's tags are found.
-const CHILD_TAGS: &str = "IMGLIFE_CHILD_TAGS";
-/// Which of the component's modes a child pipeline is for.
-const CHILD_MODE: &str = "IMGLIFE_CHILD_MODE";
-/// How long a child pipeline's reports are kept.
-const CHILD_KEEP: &str = "IMGLIFE_CHILD_KEEP";
-/// The names that the images of a child pipeline are narrowed to, one a line, as `imglife run
-/// build` has them.
-const CHILD_ONLY: &str = "IMGLIFE_BUILD_ONLY";
 
 /// What a build was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +77,7 @@ pub(super) fn run(
         patterns.extend(
             process
                 .variables
-                .get_filled(CHILD_ONLY)
+                .get_filled(env::IMGLIFE_BUILD_ONLY)
                 .into_iter()
                 .flat_map(str::lines)
                 .map(str::to_owned),
@@ -104,7 +95,7 @@ pub(super) fn run(
             directory: &process.directory,
             tags: &tags,
             mode: child_mode(&process.variables)?,
-            keep: process.variables.get_filled(CHILD_KEEP),
+            keep: process.variables.get_filled(env::IMGLIFE_CHILD_KEEP),
         };
         surroundings.print(&build::child_pipeline(build, &child))?;
         return Ok(Exit::Done);
@@ -140,18 +131,20 @@ pub(super) fn run(
 /// Returns the tags of the runners that a child pipeline is for: a list in JSON, as GitLab puts a
 /// component's input into a variable.
 fn child_tags(variables: &Variables) -> Result<Vec<String>, Failure> {
-    let Some(text) = variables.get_filled(CHILD_TAGS) else {
+    let Some(text) = variables.get_filled(env::IMGLIFE_CHILD_TAGS) else {
         return Ok(Vec::new());
     };
     serde_json::from_str(text).map_err(|error| {
-        Failure::usage(format!("{CHILD_TAGS} is no list of texts in JSON: {error}"))
+        Failure::usage(format!(
+            "IMGLIFE_CHILD_TAGS is no list of texts in JSON: {error}"
+        ))
     })
 }
 
 /// Returns what the jobs of a child pipeline have to build with. Fails for what would need a
 /// service beside each.
 fn child_mode(variables: &Variables) -> Result<ChildMode, Failure> {
-    let Some(name) = variables.get_filled(CHILD_MODE) else {
+    let Some(name) = variables.get_filled(env::IMGLIFE_CHILD_MODE) else {
         return Ok(ChildMode::Native);
     };
     ChildMode::named(name).ok_or_else(|| {
@@ -263,7 +256,7 @@ async fn run_step(
 /// Returns the time, the commit and the place of what is built: `SOURCE_DATE_EPOCH`
 /// (reproducible-builds.org) before the clock.
 fn occasion(process: &Process) -> Result<Occasion, Failure> {
-    let created = match process.variables.get_filled("SOURCE_DATE_EPOCH") {
+    let created = match process.variables.get_filled(env::SOURCE_DATE_EPOCH) {
         None => process.clock.now(),
         Some(text) => text
             .parse()

@@ -14,6 +14,7 @@ use crate::error::{Exit, Failure};
 use crate::forge::MergeRequest;
 use crate::git::{Checkout, Discovery, Identity, Login, Remote, Workshop};
 use crate::http::{Url, host_of};
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::model::{Secret, Variables};
 use crate::process::Process;
@@ -300,7 +301,7 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
             value,
         }) => (login("gitlab-ci-token", value.expose()), Access::GitlabJob),
         Ok(Credential::Header { value, .. }) => {
-            let access = if variables.get_filled("GITEA_TOKEN").is_some() {
+            let access = if variables.get_filled(env::GITEA_TOKEN).is_some() {
                 Access::GiteaToken
             } else {
                 Access::GiteaJob
@@ -333,10 +334,10 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
 /// other is set.
 fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCredentials {
     let mut variables = variables.clone();
-    let own = variables.get_filled("GITHUB_TOKEN").map(str::to_owned);
+    let own = variables.get_filled(env::GITHUB_TOKEN).map(str::to_owned);
     match (job.map(|job| job.server), own) {
-        (Some(Server::Gitea), Some(token)) if variables.get_filled("GITEA_TOKEN").is_none() => {
-            variables.set("GITEA_TOKEN", token);
+        (Some(Server::Gitea), Some(token)) if variables.get_filled(env::GITEA_TOKEN).is_none() => {
+            variables.set(env::GITEA_TOKEN, token);
         }
         _ => {}
     }

@@ -7,10 +7,9 @@ use serde::Serialize;
 use super::{Global, Output, Surroundings};
 use crate::config::{self, Config, DEFAULT_NAME, OpenError};
 use crate::error::{Exit, Failure};
+use crate::model::env;
 use crate::process::Process;
 use crate::report::{Block, Cell, Document, Table, Tone};
-
-const VARIABLE: &str = "IMGLIFE_CONFIG";
 
 /// Returns the configuration of a run, checked: that of the file, or where there is none that of
 /// variables alone.
@@ -19,8 +18,13 @@ pub(super) fn load_configuration(global: &Global, process: &Process) -> Result<C
     config::open(flag, &process.variables, &process.directory).map_err(|error| match error {
         OpenError::Invalid(errors) => Failure::usage(errors),
         OpenError::Unreadable { .. } => {
-            let origin = if flag.is_some() { "--config" } else { VARIABLE };
-            let named = flag.is_some() || process.variables.get_filled(VARIABLE).is_some();
+            let origin = if flag.is_some() {
+                "--config"
+            } else {
+                env::IMGLIFE_CONFIG
+            };
+            let named =
+                flag.is_some() || process.variables.get_filled(env::IMGLIFE_CONFIG).is_some();
             let failure = Failure::usage(error);
             if named {
                 failure.hint(format!(
@@ -39,7 +43,7 @@ pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
     match &config.file {
         Some(file) => Failure::usage(format!("{} has no `{what}`", file.display())),
         None => Failure::usage(format!("there is no {DEFAULT_NAME} in {}", process.directory.display()))
-            .hint(format!("give the path with `--config PATH` or `{VARIABLE}`, or let `imglife init` write a first one")),
+            .hint(format!("give the path with `--config PATH` or `IMGLIFE_CONFIG`, or let `imglife init` write a first one")),
     }
 }
 
@@ -165,7 +169,11 @@ mod tests {
         let at = directory.path();
         for (flag, variables, origin) in [
             (Some("no.yaml"), &[][..], "`--config` names"),
-            (None, &[(VARIABLE, "no.yaml")], "`IMGLIFE_CONFIG` names"),
+            (
+                None,
+                &[(env::IMGLIFE_CONFIG, "no.yaml")],
+                "`IMGLIFE_CONFIG` names",
+            ),
         ] {
             let failure = failure(at, flag, variables);
             assert_eq!(failure.exit, Exit::Usage);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use crate::model::Variables;
+use crate::model::env;
 use crate::process::Process;
 
 /// What is left of a job's time for the report and for the steps after it.
@@ -22,8 +23,9 @@ pub fn deadline(time_limit: Option<Duration>, process: &Process) -> Option<Insta
 /// seconds are variables of every job. `None` outside of a job, and when little is left: then the
 /// variables are not about this run, or there is nothing to save.
 fn left_of_job(variables: &Variables, now: DateTime<Utc>) -> Option<Duration> {
-    let started = DateTime::parse_from_rfc3339(variables.get_filled("CI_JOB_STARTED_AT")?).ok()?;
-    let limit: u32 = variables.get_filled("CI_JOB_TIMEOUT")?.parse().ok()?;
+    let started =
+        DateTime::parse_from_rfc3339(variables.get_filled(env::CI_JOB_STARTED_AT)?).ok()?;
+    let limit: u32 = variables.get_filled(env::CI_JOB_TIMEOUT)?.parse().ok()?;
     let passed = (now - started.to_utc()).to_std().unwrap_or_default();
     let left = Duration::from_secs(limit.into())
         .checked_sub(passed)?

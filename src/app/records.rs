@@ -11,6 +11,7 @@ use crate::credentials::{Credentials, Forge, ForgeCredentials};
 use crate::error::Failure;
 use crate::http::{Client, Settings, Url, host_of};
 use crate::model::Host;
+use crate::model::env;
 use crate::packages::directory::DirectoryFiles;
 use crate::packages::gitea::{GiteaPackages, GiteaPlace};
 use crate::packages::gitlab::GitlabPackages;
@@ -123,8 +124,8 @@ pub(super) fn token_variable(
         Some(Provider::S3 { .. }) => {
             return Ok(process
                 .variables
-                .get_filled("AWS_ACCESS_KEY_ID")
-                .map(|_| "AWS_ACCESS_KEY_ID"));
+                .get_filled(env::AWS_ACCESS_KEY_ID)
+                .map(|_| env::AWS_ACCESS_KEY_ID));
         }
         Some(Provider::File { .. }) | None => return Ok(None),
     };
@@ -222,12 +223,12 @@ fn s3(
         None => None,
     };
     let get = |name| process.variables.get_filled(name);
-    let keys = get("AWS_ACCESS_KEY_ID")
-        .zip(get("AWS_SECRET_ACCESS_KEY"))
+    let keys = get(env::AWS_ACCESS_KEY_ID)
+        .zip(get(env::AWS_SECRET_ACCESS_KEY))
         .map(|(id, secret)| Keys {
             id: id.to_owned(),
             secret: Secret::new(secret),
-            session_token: get("AWS_SESSION_TOKEN").map(Secret::new),
+            session_token: get(env::AWS_SESSION_TOKEN).map(Secret::new),
         });
     let bucket = Bucket {
         endpoint,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sections::is_actions;
 use crate::model::Variables;
+use crate::model::env;
 
 /// Why a pipeline runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,8 +27,8 @@ impl Event {
     /// Returns what the CI server says, `Manual` outside of CI.
     pub fn of(variables: &Variables) -> Event {
         let told = variables
-            .get_filled("CI_PIPELINE_SOURCE")
-            .or_else(|| variables.get_filled("GITHUB_EVENT_NAME"));
+            .get_filled(env::CI_PIPELINE_SOURCE)
+            .or_else(|| variables.get_filled(env::GITHUB_EVENT_NAME));
         match told {
             Some("schedule") => Event::Schedule,
             Some("push") => Event::Push,
@@ -68,11 +69,11 @@ impl Standing {
     pub fn of(variables: &Variables, payload: Option<&str>) -> Standing {
         // Told by whoever makes a job look like one of GitLab's, as the event is.
         let has_source =
-            variables.get_filled("CI_PIPELINE_SOURCE").is_some() && !is_actions(variables);
-        if variables.get_filled("GITLAB_CI").is_some() || has_source {
+            variables.get_filled(env::CI_PIPELINE_SOURCE).is_some() && !is_actions(variables);
+        if variables.get_filled(env::GITLAB_CI).is_some() || has_source {
             // Not set for tags and merge requests.
-            let branch = variables.get_filled("CI_COMMIT_BRANCH");
-            return match (branch, variables.get_filled("CI_DEFAULT_BRANCH")) {
+            let branch = variables.get_filled(env::CI_COMMIT_BRANCH);
+            return match (branch, variables.get_filled(env::CI_DEFAULT_BRANCH)) {
                 (Some(branch), Some(default)) if branch == default => Standing::DefaultBranch,
                 (Some(_), None) => Standing::Unknown,
                 _ => Standing::Elsewhere,
@@ -86,7 +87,7 @@ impl Standing {
             return Standing::DefaultBranch;
         }
         let branch = variables
-            .get_filled("GITHUB_REF")
+            .get_filled(env::GITHUB_REF)
             .and_then(|reference| reference.strip_prefix("refs/heads/"));
         let Some(branch) = branch else {
             return Standing::Elsewhere;

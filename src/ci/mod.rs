@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::Variables;
+use crate::model::env;
 
 pub mod annotations;
 pub mod event;
@@ -39,15 +40,19 @@ impl Build {
         let fields = [
             (
                 "ci_ref",
-                first(&["CI_COMMIT_REF_NAME", "GITEA_REF_NAME", "GITHUB_REF_NAME"]),
+                first(&[
+                    env::CI_COMMIT_REF_NAME,
+                    env::GITEA_REF_NAME,
+                    env::GITHUB_REF_NAME,
+                ]),
             ),
             (
                 "ci_pipeline_url",
-                first(&["CI_PIPELINE_URL"]).or_else(|| run_url(variables)),
+                first(&[env::CI_PIPELINE_URL]).or_else(|| run_url(variables)),
             ),
         ];
         Build {
-            revision: first(&["CI_COMMIT_SHA", "GITEA_SHA", "GITHUB_SHA"]),
+            revision: first(&[env::CI_COMMIT_SHA, env::GITEA_SHA, env::GITHUB_SHA]),
             project: project(variables),
             fields: fields
                 .into_iter()
@@ -59,7 +64,11 @@ impl Build {
 
 /// Returns the path of the project that a job runs for.
 pub fn project(variables: &Variables) -> Option<String> {
-    let names = ["CI_PROJECT_PATH", "GITEA_REPOSITORY", "GITHUB_REPOSITORY"];
+    let names = [
+        env::CI_PROJECT_PATH,
+        env::GITEA_REPOSITORY,
+        env::GITHUB_REPOSITORY,
+    ];
     names
         .iter()
         .find_map(|name| variables.get_filled(name))
@@ -68,11 +77,11 @@ pub fn project(variables: &Variables) -> Option<String> {
 
 /// Returns the page of the project that a job runs for.
 pub fn source_url(variables: &Variables) -> Option<String> {
-    let of_gitlab = variables.get_filled("CI_PROJECT_URL").map(str::to_owned);
+    let of_gitlab = variables.get_filled(env::CI_PROJECT_URL).map(str::to_owned);
     of_gitlab.or_else(|| {
         let (server, repository) = (
-            variables.get_filled("GITHUB_SERVER_URL")?,
-            variables.get_filled("GITHUB_REPOSITORY")?,
+            variables.get_filled(env::GITHUB_SERVER_URL)?,
+            variables.get_filled(env::GITHUB_REPOSITORY)?,
         );
         Some(format!("{}/{repository}", server.trim_end_matches('/')))
     })
@@ -81,17 +90,17 @@ pub fn source_url(variables: &Variables) -> Option<String> {
 /// Returns the page of a run of actions. Gitea and Forgejo count runs per repository in their
 /// addresses, GitHub does not.
 fn run_url(variables: &Variables) -> Option<String> {
-    let counted = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"]
+    let counted = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
         .iter()
         .any(|name| variables.get_filled(name).is_some());
     let run = variables.get_filled(if counted {
-        "GITHUB_RUN_NUMBER"
+        env::GITHUB_RUN_NUMBER
     } else {
-        "GITHUB_RUN_ID"
+        env::GITHUB_RUN_ID
     })?;
     let (server, repository) = (
-        variables.get_filled("GITHUB_SERVER_URL")?,
-        variables.get_filled("GITHUB_REPOSITORY")?,
+        variables.get_filled(env::GITHUB_SERVER_URL)?,
+        variables.get_filled(env::GITHUB_REPOSITORY)?,
     );
     Some(format!(
         "{}/{repository}/actions/runs/{run}",

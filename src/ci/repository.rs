@@ -1,6 +1,7 @@
 //! The repository that a job runs for, and the branch that it may change.
 
 use crate::model::Variables;
+use crate::model::env;
 
 /// What kind of server runs the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,28 +35,34 @@ impl Repository {
     /// Returns the repository that `variables` tell; `None` outside CI.
     pub fn of(variables: &Variables) -> Option<Repository> {
         let get = |name: &str| variables.get_filled(name).map(str::to_owned);
-        let is_actions = ["GITEA_ACTIONS", "FORGEJO_ACTIONS", "GITHUB_ACTIONS"]
-            .iter()
-            .any(|name| get(name).is_some());
-        if !is_actions && let Some(path) = get("CI_PROJECT_PATH") {
-            let url = get("CI_SERVER_URL").or_else(|| {
-                let port = get("CI_SERVER_PORT")
+        let is_actions = [
+            env::GITEA_ACTIONS,
+            env::FORGEJO_ACTIONS,
+            env::GITHUB_ACTIONS,
+        ]
+        .iter()
+        .any(|name| get(name).is_some());
+        if !is_actions && let Some(path) = get(env::CI_PROJECT_PATH) {
+            let url = get(env::CI_SERVER_URL).or_else(|| {
+                let port = get(env::CI_SERVER_PORT)
                     .filter(|port| port != "443")
                     .map_or_else(String::new, |port| format!(":{port}"));
-                Some(format!("https://{}{port}", get("CI_SERVER_HOST")?))
+                Some(format!("https://{}{port}", get(env::CI_SERVER_HOST)?))
             })?;
             return Some(Repository {
                 server: Server::Gitlab,
                 url: url.trim_end_matches('/').to_owned(),
                 path,
-                project: get("CI_PROJECT_ID").and_then(|id| id.parse().ok()),
-                branch: get("CI_COMMIT_BRANCH"),
-                default_branch: get("CI_DEFAULT_BRANCH"),
-                user: get("GITLAB_USER_NAME").zip(get("GITLAB_USER_EMAIL")),
-                ca_file: get("CI_SERVER_TLS_CA_FILE"),
+                project: get(env::CI_PROJECT_ID).and_then(|id| id.parse().ok()),
+                branch: get(env::CI_COMMIT_BRANCH),
+                default_branch: get(env::CI_DEFAULT_BRANCH),
+                user: get(env::GITLAB_USER_NAME).zip(get(env::GITLAB_USER_EMAIL)),
+                ca_file: get(env::CI_SERVER_TLS_CA_FILE),
             });
         }
-        let url = get("GITHUB_SERVER_URL")?.trim_end_matches('/').to_owned();
+        let url = get(env::GITHUB_SERVER_URL)?
+            .trim_end_matches('/')
+            .to_owned();
         let host = url
             .split_once("://")
             .map_or(url.as_str(), |(_, rest)| rest)
@@ -65,19 +72,19 @@ impl Repository {
             .to_owned();
         Some(Repository {
             server: Server::Gitea,
-            path: get("GITHUB_REPOSITORY")?,
+            path: get(env::GITHUB_REPOSITORY)?,
             project: None,
             // The name alone says `7/merge` for a pull request.
-            branch: get("GITHUB_REF")
+            branch: get(env::GITHUB_REF)
                 .and_then(|reference| reference.strip_prefix("refs/heads/").map(str::to_owned))
                 .or_else(|| {
-                    get("GITHUB_REF_NAME").filter(|_| {
-                        get("GITHUB_REF").is_none()
-                            && get("GITHUB_REF_TYPE").is_some_and(|kind| kind == "branch")
+                    get(env::GITHUB_REF_NAME).filter(|_| {
+                        get(env::GITHUB_REF).is_none()
+                            && get(env::GITHUB_REF_TYPE).is_some_and(|kind| kind == "branch")
                     })
                 }),
             default_branch: None,
-            user: get("GITHUB_ACTOR")
+            user: get(env::GITHUB_ACTOR)
                 .map(|actor| (actor.clone(), format!("{actor}@noreply.{host}"))),
             ca_file: None,
             url,

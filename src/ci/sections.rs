@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::Variables;
+use crate::model::env;
 
 /// How the log of a job is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Sections {
 impl Sections {
     /// Returns what the CI server understands, `None` outside of CI.
     pub fn of(variables: &Variables) -> Option<Sections> {
-        if variables.get_filled("GITLAB_CI").is_some() {
+        if variables.get_filled(env::GITLAB_CI).is_some() {
             Some(Sections::Gitlab)
         } else {
             is_actions(variables).then_some(Sections::Groups)
@@ -48,9 +49,13 @@ impl Sections {
 
 /// Returns whether the run is a job of GitHub, Gitea or Forgejo Actions.
 pub fn is_actions(variables: &Variables) -> bool {
-    ["GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS"]
-        .iter()
-        .any(|name| variables.get_filled(name).is_some())
+    [
+        env::GITHUB_ACTIONS,
+        env::GITEA_ACTIONS,
+        env::FORGEJO_ACTIONS,
+    ]
+    .iter()
+    .any(|name| variables.get_filled(name).is_some())
 }
 
 #[cfg(test)]

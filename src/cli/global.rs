@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 use crate::error::Failure;
 use crate::model::Variables;
 use crate::model::duration::parse_duration;
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::process::Stream;
 
@@ -72,10 +73,10 @@ pub(super) struct LogSettings {
 impl GlobalArguments {
     /// Returns how the run logs: flag over environment over default. `--quiet` leaves errors only.
     pub(super) fn log_settings(&self, variables: &Variables) -> Result<LogSettings, Failure> {
-        let format = or_variable(self.log_format, "IMGLIFE_LOG_FORMAT", variables)?
+        let format = or_variable(self.log_format, env::IMGLIFE_LOG_FORMAT, variables)?
             .unwrap_or(LogFormat::Text);
-        let level =
-            or_variable(self.log_level, "IMGLIFE_LOG_LEVEL", variables)?.unwrap_or(LogLevel::Info);
+        let level = or_variable(self.log_level, env::IMGLIFE_LOG_LEVEL, variables)?
+            .unwrap_or(LogLevel::Info);
         Ok(LogSettings {
             format,
             level: if self.quiet {
@@ -148,8 +149,8 @@ impl ColorChoice {
             ColorChoice::Never => false,
             ColorChoice::Auto => {
                 stream.is_terminal
-                    && variables.get_filled("NO_COLOR").is_none()
-                    && variables.get("TERM") != Some("dumb")
+                    && variables.get_filled(env::NO_COLOR).is_none()
+                    && variables.get(env::TERM) != Some("dumb")
             }
         }
     }

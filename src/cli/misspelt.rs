@@ -1,53 +1,9 @@
 //! Variables that were meant to be options of `run` or its steps, and are none.
 
-use super::written::variable;
 use crate::app::UnheardOf;
 use crate::model::Variables;
+use crate::model::env;
 use crate::model::text::closest;
-
-/// What else of ours begins like an option, without `IMGLIFE_`: settings, what jobs and hooks are
-/// told, what the kits for CI servers have.
-const OTHERS: [&str; 37] = [
-    "ALERT_CRITICAL_DAYS",
-    "BASE",
-    "BUILDER",
-    "CHANGED",
-    "CHILD_KEEP",
-    "CHILD_MODE",
-    "CHILD_TAGS",
-    "CONFIG",
-    "DAYS_LEFT",
-    "DIGEST",
-    "EOL_ARTIFACT",
-    "EOL_DATE",
-    "EOL_STATUS",
-    "IMAGE",
-    "LATEST",
-    "LOG_FORMAT",
-    "LOG_LEVEL",
-    "REBUILT",
-    "REGISTRY_API_URL",
-    "REGISTRY_BUCKET",
-    "REGISTRY_OWNER",
-    "REGISTRY_PREFIX",
-    "REGISTRY_PROJECT_ID",
-    "REGISTRY_PROVIDER",
-    "REGISTRY_REGION",
-    "REGISTRY_REPO",
-    "REGISTRY_URL",
-    "RELEASE_IMAGE",
-    "RESULT",
-    "SHA256",
-    "SOURCE",
-    "SYNC_PARALLELISM",
-    "TAG",
-    "TARGET",
-    "TOKEN_HOST",
-    "UP_TO_DATE",
-    "URL",
-];
-
-const OURS: &str = "IMGLIFE_";
 
 /// How the names of variables end that hold the login of a host, whose name is a part of them.
 const OF_LOGINS: [&str; 3] = ["_USERNAME", "_PASSWORD", "_TOKEN"];
@@ -64,24 +20,32 @@ pub(super) const STEPS: [&str; 8] = [
     "register",
 ];
 
+/// Returns true if `name` is one of the variables that [`env::GROUPS`] lists.
+fn is_in_table(name: &str) -> bool {
+    env::GROUPS
+        .iter()
+        .flat_map(|group| group.variables)
+        .any(|variable| variable.name == name)
+}
+
 /// Returns those of `variables` that are named almost as one of `options` is, or as an option of a
 /// step that has none of that name.
 pub(super) fn misspelt(options: &[String], variables: &Variables) -> Vec<UnheardOf> {
-    let beginnings = STEPS.map(|step| variable(step, ""));
+    let beginnings = STEPS.map(|step| env::option(step, ""));
     let known: Vec<String> = options
         .iter()
-        .filter_map(|option| Some(option.strip_prefix(OURS)?.to_ascii_lowercase()))
+        .filter_map(|option| Some(option.strip_prefix(env::PREFIX)?.to_ascii_lowercase()))
         .collect();
     let strangers = variables.iter().filter_map(|(name, _)| {
-        let rest = name.strip_prefix(OURS)?;
+        let rest = name.strip_prefix(env::PREFIX)?;
         let is_heard_of = options.iter().any(|option| option == name)
-            || OTHERS.contains(&rest)
+            || is_in_table(name)
             || OF_LOGINS.iter().any(|end| name.ends_with(end));
         (!is_heard_of).then_some((name, rest))
     });
     let told = strangers.filter_map(|(name, rest)| {
         let meant = closest(rest, known.iter().map(String::as_str))
-            .map(|meant| format!("{OURS}{}", meant.to_ascii_uppercase()));
+            .map(|meant| format!("{}{}", env::PREFIX, meant.to_ascii_uppercase()));
         let is_an_option = beginnings
             .iter()
             .any(|beginning| name.starts_with(beginning));

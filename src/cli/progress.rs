@@ -13,6 +13,7 @@ use super::global::{GlobalArguments, LogFormat};
 use super::messages::{Messages, Record};
 use crate::app::Presentation;
 use crate::error::Failure;
+use crate::model::env;
 use crate::model::lock::lock;
 use crate::process::Process;
 use crate::progress::{Event, ItemOutcome, Progress, silent};
@@ -39,8 +40,8 @@ fn shown(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
     let variables = &process.variables;
     // Some runners give their jobs a terminal, and write down all that is drawn on it.
     let is_watched = process.stderr.is_terminal
-        && variables.get("TERM") != Some("dumb")
-        && variables.get_filled("CI").is_none();
+        && variables.get(env::TERM) != Some("dumb")
+        && variables.get_filled(env::CI).is_none();
     let draws = is_watched && messages.format == LogFormat::Text;
     if draws {
         messages.bars.set_draw_target(ProgressDrawTarget::stderr());

@@ -8,12 +8,11 @@ use thiserror::Error;
 use crate::app::Shard;
 use crate::error::Failure;
 use crate::model::Variables;
+use crate::model::env;
 use crate::model::text::excerpt;
 
 /// More parts than this are a mistake.
 const MOST_PARTS: usize = 1000;
-const INDEX: &str = "CI_NODE_INDEX";
-const TOTAL: &str = "CI_NODE_TOTAL";
 
 /// What `--shard` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +56,23 @@ impl ShardArgument {
         if let ShardArgument::Part(shard) = self {
             return Ok(shard);
         }
-        let (Some(index), Some(total)) = (variables.get_filled(INDEX), variables.get_filled(TOTAL))
-        else {
+        let (Some(index), Some(total)) = (
+            variables.get_filled(env::CI_NODE_INDEX),
+            variables.get_filled(env::CI_NODE_TOTAL),
+        ) else {
             return Err(Failure::usage(format!(
-                "`--shard auto` needs the variables {INDEX} and {TOTAL}"
+                "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL"
             ))
             .hint("GitLab sets both in jobs with `parallel`; elsewhere give `--shard I/N`"));
         };
         part(index, total).ok_or_else(|| {
             Failure::usage(format!(
-                "{INDEX} is `{}` and {TOTAL} is `{}`",
+                "CI_NODE_INDEX is `{}` and CI_NODE_TOTAL is `{}`",
                 excerpt(index, 20),
                 excerpt(total, 20)
             ))
             .hint(format!(
-                "`--shard auto` expects 1 <= {INDEX} <= {TOTAL} <= {MOST_PARTS}"
+                "`--shard auto` expects 1 <= CI_NODE_INDEX <= CI_NODE_TOTAL <= {MOST_PARTS}"
             ))
         })
     }
@@ -109,17 +110,18 @@ mod tests {
             ShardArgument::Auto.shard(&variables.iter().copied().collect())
         };
         assert_eq!(
-            shard(&[(INDEX, "2"), (TOTAL, "5")])
+            shard(&[(env::CI_NODE_INDEX, "2"), (env::CI_NODE_TOTAL, "5")])
                 .expect("both are set")
                 .to_string(),
             "2/5"
         );
-        let missing = shard(&[(TOTAL, "1")]).expect_err("no index");
+        let missing = shard(&[(env::CI_NODE_TOTAL, "1")]).expect_err("no index");
         assert_eq!(
             missing.error.to_string(),
             "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL"
         );
-        let wrong = shard(&[(INDEX, "6"), (TOTAL, "5\u{1b}")]).expect_err("6 of 5");
+        let wrong = shard(&[(env::CI_NODE_INDEX, "6"), (env::CI_NODE_TOTAL, "5\u{1b}")])
+            .expect_err("6 of 5");
         assert_eq!(
             wrong.error.to_string(),
             r"CI_NODE_INDEX is `6` and CI_NODE_TOTAL is `5\u{1b}`"

@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Command};
 
 use crate::error::Failure;
 use crate::model::Variables;
+use crate::model::env;
 use crate::model::text::excerpt;
 
 /// Returns the options of `T` that variables stand for: `IMGLIFE_<NAME>_<OPTION>`, both in upper
@@ -20,7 +21,7 @@ pub(super) fn written<T: Args>(
         let Some(long) = argument.get_long() else {
             continue;
         };
-        let variable = variable(name, long);
+        let variable = env::option(name, long);
         let Some(value) = variables.get_filled(&variable) else {
             continue;
         };
@@ -44,15 +45,8 @@ pub(super) fn written<T: Args>(
 pub(super) fn names<T: Args>(name: &'static str) -> Vec<String> {
     command::<T>(name)
         .get_arguments()
-        .filter_map(|argument| Some(variable(name, argument.get_long()?)))
+        .filter_map(|argument| Some(env::option(name, argument.get_long()?)))
         .collect()
-}
-
-/// Returns the name of the variable that stands for an option.
-pub(super) fn variable(name: &str, long: &str) -> String {
-    format!("IMGLIFE_{name}_{long}")
-        .to_ascii_uppercase()
-        .replace('-', "_")
 }
 
 fn is_set(variable: &str, value: &str) -> Result<bool, Failure> {
@@ -82,7 +76,7 @@ pub(super) fn parsed<T: Args>(
         let problem = problem.strip_prefix("error: ").unwrap_or(&problem);
         let failure = Failure::usage(format!("the options of {name}: {}", excerpt(problem, 300)));
         match lacking(&error) {
-            Some(long) => failure.hint(format!("give it after `--`, or as the variable {}", variable(name, &long))),
+            Some(long) => failure.hint(format!("give it after `--`, or as the variable {}", env::option(name, &long))),
             None => failure.hint("they follow `--`, or are variables such as IMGLIFE_CHECK_STRICT; each command's `--help` lists its own"),
         }
     })

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::raw::LONGEST_FILE;
 use super::{Config, ConfigErrors, load};
 use crate::model::Variables;
+use crate::model::env;
 use crate::model::text::printable;
 
 /// The file that is looked for when none is named.
@@ -36,7 +37,7 @@ pub enum OpenError {
 pub fn find(flag: Option<&Path>, variables: &Variables, directory: &Path) -> Option<PathBuf> {
     let named = flag
         .map(Path::to_owned)
-        .or_else(|| variables.get_filled("IMGLIFE_CONFIG").map(PathBuf::from));
+        .or_else(|| variables.get_filled(env::IMGLIFE_CONFIG).map(PathBuf::from));
     match named {
         Some(path) => Some(directory.join(path)),
         None => Some(directory.join(DEFAULT_NAME)).filter(|path| path.symlink_metadata().is_ok()),

@@ -9,11 +9,8 @@ use async_trait::async_trait;
 use url::Url;
 
 use super::{Credential, CredentialError, Credentials};
+use crate::model::env;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
-
-/// Says where a token may go instead of to the server that a job runs for. Belongs into the
-/// settings of the CI system.
-const TOKEN_HOST: &str = "IMGLIFE_TOKEN_HOST";
 
 /// What kind of server a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +77,11 @@ impl ForgeCredentials {
         Ok(match self.find(host)? {
             Credential::Header {
                 name: "job-token", ..
-            } => Some("CI_JOB_TOKEN"),
+            } => Some(env::CI_JOB_TOKEN),
             Credential::Header { .. } => Some(if self.forge == Forge::Gitlab {
-                "GITLAB_TOKEN"
+                env::GITLAB_TOKEN
             } else {
-                "GITEA_TOKEN"
+                env::GITEA_TOKEN
             }),
             _ => None,
         })
@@ -94,8 +91,8 @@ impl ForgeCredentials {
     /// those that are set may go there.
     pub fn find(&self, host: &Host) -> Result<Credential, CredentialError> {
         let (variable, header) = match self.forge {
-            Forge::Gitlab => ("GITLAB_TOKEN", "private-token"),
-            Forge::Gitea => ("GITEA_TOKEN", "authorization"),
+            Forge::Gitlab => (env::GITLAB_TOKEN, "private-token"),
+            Forge::Gitea => (env::GITEA_TOKEN, "authorization"),
         };
         let mut problem = None;
         if let Some(token) = self.get(variable) {
@@ -115,7 +112,7 @@ impl ForgeCredentials {
             }
         }
         if let Some(token) = self
-            .get("CI_JOB_TOKEN")
+            .get(env::CI_JOB_TOKEN)
             .filter(|_| self.forge == Forge::Gitlab)
         {
             if self.job_hosts().iter().any(|own| own.is(host)) {
@@ -133,8 +130,8 @@ impl ForgeCredentials {
     /// Gitea looks at the password only.
     pub(super) fn login(&self, host: &Host) -> Option<Credential> {
         let token = self
-            .get("GITEA_TOKEN")
-            .filter(|_| self.refusal("GITEA_TOKEN", host).is_none())?;
+            .get(env::GITEA_TOKEN)
+            .filter(|_| self.refusal(env::GITEA_TOKEN, host).is_none())?;
         Some(Credential::Basic {
             username: "token".to_owned(),
             password: Secret::new(token),
@@ -149,7 +146,7 @@ impl ForgeCredentials {
     fn refusal(&self, variable: &str, host: &Host) -> Option<CredentialError> {
         let refused = |problem: String| {
             let hint = format!(
-                "if {host} is to have the token, set {TOKEN_HOST}={host} in the settings of the CI system, where a merge request cannot \
+                "if {host} is to have the token, set IMGLIFE_TOKEN_HOST={host} in the settings of the CI system, where a merge request cannot \
                  change it; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`"
             );
             Some(CredentialError {
@@ -159,14 +156,14 @@ impl ForgeCredentials {
                 source: None,
             })
         };
-        if let Some(named) = self.get(TOKEN_HOST) {
+        if let Some(named) = self.get(env::IMGLIFE_TOKEN_HOST) {
             return match Own::of(named) {
                 Some(own) if own.is(host) => None,
                 Some(own) => refused(format!(
-                    "{variable} is not sent there: {TOKEN_HOST} says that it is for {own}"
+                    "{variable} is not sent there: IMGLIFE_TOKEN_HOST says that it is for {own}"
                 )),
                 None => refused(format!(
-                    "{variable} is not sent there: {TOKEN_HOST} is no host"
+                    "{variable} is not sent there: IMGLIFE_TOKEN_HOST is no host"
                 )),
             };
         }
@@ -201,7 +198,7 @@ impl ForgeCredentials {
             host: host.clone(),
             problem: format!("CI_JOB_TOKEN is not sent there: a job's token goes only to {own}"),
             hint: Some(format!(
-                "if the records are to be at {host}, set GITLAB_TOKEN to a token of that server and {TOKEN_HOST}={host}, both in the settings \
+                "if the records are to be at {host}, set GITLAB_TOKEN to a token of that server and IMGLIFE_TOKEN_HOST={host}, both in the settings \
                  of the CI system; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`"
             )),
             source: None,
@@ -210,11 +207,11 @@ impl ForgeCredentials {
 
     fn is_in_ci(&self) -> bool {
         [
-            "CI",
-            "GITLAB_CI",
-            "GITHUB_ACTIONS",
-            "GITEA_ACTIONS",
-            "FORGEJO_ACTIONS",
+            env::CI,
+            env::GITLAB_CI,
+            env::GITHUB_ACTIONS,
+            env::GITEA_ACTIONS,
+            env::FORGEJO_ACTIONS,
         ]
         .iter()
         .any(|name| {
@@ -225,8 +222,8 @@ impl ForgeCredentials {
 
     /// Returns the server that a job runs for.
     fn server(&self) -> Option<Own> {
-        if let Some(name) = self.get("CI_SERVER_HOST") {
-            return match self.get("CI_SERVER_PORT") {
+        if let Some(name) = self.get(env::CI_SERVER_HOST) {
+            return match self.get(env::CI_SERVER_PORT) {
                 // Addresses do not name these.
                 Some("443" | "80") => name.parse().ok().map(Own::Host),
                 Some(port) if Own::of(name).is_some_and(|own| matches!(own, Own::Name(_))) => {
@@ -235,7 +232,7 @@ impl ForgeCredentials {
                 _ => Own::of(name),
             };
         }
-        let url = Url::parse(self.get("GITHUB_SERVER_URL")?).ok()?;
+        let url = Url::parse(self.get(env::GITHUB_SERVER_URL)?).ok()?;
         let name = url.host_str()?;
         url.port()
             .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
@@ -246,9 +243,9 @@ impl ForgeCredentials {
 
     /// Returns where a GitLab job's own token may go.
     fn job_hosts(&self) -> Vec<Own> {
-        let server = self.get("CI_SERVER_HOST").and_then(|_| self.server());
+        let server = self.get(env::CI_SERVER_HOST).and_then(|_| self.server());
         let registry = self
-            .get("CI_REGISTRY")
+            .get(env::CI_REGISTRY)
             .and_then(|registry| registry.parse().ok())
             .map(Own::Host);
         server.into_iter().chain(registry).collect()

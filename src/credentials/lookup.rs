@@ -15,6 +15,7 @@ use super::auth_file::AuthFile;
 use super::forge::{Forge, ForgeCredentials};
 use super::{Credential, CredentialError, Credentials, helper};
 use crate::command::Runner;
+use crate::model::env;
 use crate::model::lock::lock;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
 
@@ -129,17 +130,23 @@ impl StandardCredentials {
     /// A job's own credential goes to the registry that belongs to its CI server, and nowhere else.
     fn in_gitlab_job(&self, host: &Host) -> Option<Named<Credential>> {
         let get = |name| self.variables.get_filled(name);
-        if get("GITLAB_CI") != Some("true") || get("CI_REGISTRY")?.parse::<Host>().ok()? != *host {
+        if get(env::GITLAB_CI) != Some("true")
+            || get(env::CI_REGISTRY)?.parse::<Host>().ok()? != *host
+        {
             return None;
         }
         let (username, password, origin) =
-            match (get("CI_REGISTRY_USER"), get("CI_REGISTRY_PASSWORD")) {
+            match (get(env::CI_REGISTRY_USER), get(env::CI_REGISTRY_PASSWORD)) {
                 (Some(username), Some(password)) => (
                     username,
                     password,
                     "CI_REGISTRY_USER and CI_REGISTRY_PASSWORD",
                 ),
-                _ => ("gitlab-ci-token", get("CI_JOB_TOKEN")?, "CI_JOB_TOKEN"),
+                _ => (
+                    "gitlab-ci-token",
+                    get(env::CI_JOB_TOKEN)?,
+                    env::CI_JOB_TOKEN,
+                ),
             };
         let content = Credential::Basic {
             username: username.to_owned(),
@@ -155,14 +162,14 @@ impl StandardCredentials {
     /// login there. It comes last: a login that somebody made for the registry is better than a
     /// token that may be meant for packages only.
     fn in_gitea_job(&self, host: &Host) -> Option<Named<Credential>> {
-        let is_job = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"]
+        let is_job = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
             .iter()
             .any(|name| self.variables.get_filled(name).is_some());
         let content = is_job
             .then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host))
             .flatten()?;
         Some(Named {
-            origin: "GITEA_TOKEN".to_owned(),
+            origin: env::GITEA_TOKEN.to_owned(),
             content,
         })
     }
@@ -230,7 +237,7 @@ impl StandardCredentials {
 
     async fn read_files(&self) -> Vec<Named<Result<AuthFile, String>>> {
         let mut files = Vec::new();
-        if let Some(text) = self.variables.get_filled("DOCKER_AUTH_CONFIG") {
+        if let Some(text) = self.variables.get_filled(env::DOCKER_AUTH_CONFIG) {
             files.push(Named {
                 origin: "$DOCKER_AUTH_CONFIG".to_owned(),
                 content: AuthFile::parse(text.as_bytes()),
@@ -260,13 +267,13 @@ impl StandardCredentials {
 
     fn file_paths(&self) -> Vec<PathBuf> {
         let directory = |name| self.variables.get_filled(name).map(PathBuf::from);
-        let docker = directory("DOCKER_CONFIG")
-            .or_else(|| directory("HOME").map(|home| home.join(".docker")));
-        let podman = match directory("REGISTRY_AUTH_FILE") {
+        let docker = directory(env::DOCKER_CONFIG)
+            .or_else(|| directory(env::HOME).map(|home| home.join(".docker")));
+        let podman = match directory(env::REGISTRY_AUTH_FILE) {
             Some(file) => vec![file],
             None => [
-                directory("XDG_RUNTIME_DIR"),
-                directory("HOME").map(|home| home.join(".config")),
+                directory(env::XDG_RUNTIME_DIR),
+                directory(env::HOME).map(|home| home.join(".config")),
             ]
             .into_iter()
             .flatten()
@@ -322,7 +329,7 @@ pub fn variable_prefix(host: &Host) -> String {
             }
         })
         .collect();
-    format!("IMGLIFE_{name}")
+    format!("{}{name}", env::PREFIX)
 }
 
 /// Checks that no variable that is set stands for two of `hosts`: its secret would go to a host

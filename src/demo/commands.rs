@@ -7,6 +7,7 @@ use crate::app::{
     BuildForm, BuildOptions, Command, Mode, Output, StatusForm, StatusOptions, SyncOptions,
 };
 use crate::error::Failure;
+use crate::model::env;
 use crate::model::{ImageReference, Repository, Tag, Variables};
 use crate::process::Process;
 
@@ -67,7 +68,7 @@ pub(super) fn image(
 /// Returns `process` without the variables of a CI server and of the user's configuration, because
 /// the sample world does not belong to the project in whose job the demo may run.
 pub(super) fn isolated(process: &Process) -> Process {
-    let kept = ["HOME", "TMPDIR", "XDG_CACHE_HOME"];
+    let kept = [env::HOME, env::TMPDIR, env::XDG_CACHE_HOME];
     let variables: Variables = kept
         .iter()
         .filter_map(|name| Some((*name, process.variables.get_filled(name)?)))

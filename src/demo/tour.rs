@@ -11,6 +11,7 @@ use crate::app::{
     Mode, Output, Policy, RegisterOptions, SourceOptions, Surroundings,
 };
 use crate::error::{Exit, Failure};
+use crate::model::env;
 use crate::model::reference::normalized;
 use crate::model::text::printable;
 use crate::process::Process;
@@ -272,7 +273,7 @@ impl WorldDirectory {
         } else {
             let base = process
                 .directory
-                .join(process.variables.get_filled("TMPDIR").unwrap_or("/tmp"));
+                .join(process.variables.get_filled(env::TMPDIR).unwrap_or("/tmp"));
             let directory = tempfile::Builder::new()
                 .prefix("imglife-demo-")
                 .tempdir_in(&base)

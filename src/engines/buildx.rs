@@ -12,6 +12,7 @@ use super::{
     Attestations, BuildRequest, Built, Engine, EngineError, EngineName, OwnBuilder, Provenance,
 };
 use crate::error::chain;
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::model::{ImageReference, Platform};
 
@@ -161,7 +162,7 @@ impl Buildx {
                 version,
             });
         }
-        let Some(address) = self.tools.variables.get_filled("BUILDKITD_ADDR") else {
+        let Some(address) = self.tools.variables.get_filled(env::BUILDKITD_ADDR) else {
             return Ok(Opened {
                 session,
                 builder: None,
@@ -171,7 +172,7 @@ impl Buildx {
         let own = session.path("buildx");
         session
             .environment
-            .set("BUILDX_CONFIG", session.argument(&own)?);
+            .set(env::BUILDX_CONFIG, session.argument(&own)?);
         session
             .ask(
                 "docker",
@@ -239,9 +240,10 @@ impl Engine for Buildx {
             None => self.made(&session).await?,
         };
         self.runs_all(&session, builder.as_deref(), request).await?;
-        session
-            .environment
-            .set("SOURCE_DATE_EPOCH", request.created.timestamp().to_string());
+        session.environment.set(
+            env::SOURCE_DATE_EPOCH,
+            request.created.timestamp().to_string(),
+        );
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
         let metadata = session.path(METADATA);
         let arguments = Arguments {

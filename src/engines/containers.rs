@@ -9,6 +9,7 @@ use super::emulation::{NO_EMULATOR, foreign, runs_commands};
 use super::program::{LONGEST_VERSION, Leftovers, Session, Tools, pairs};
 use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::model::ImageReference;
+use crate::model::env;
 use crate::model::text::excerpt;
 
 /// The file of the session that tells what was pushed.
@@ -50,15 +51,15 @@ impl Containers {
             let file = session.write("registries.conf", &self.registries())?;
             session
                 .environment
-                .set("CONTAINERS_REGISTRIES_CONF", session.argument(&file)?);
+                .set(env::CONTAINERS_REGISTRIES_CONF, session.argument(&file)?);
         }
         if session
             .environment
-            .get_filled("BUILDAH_ISOLATION")
+            .get_filled(env::BUILDAH_ISOLATION)
             .is_none()
             && is_in_container(&session)
         {
-            session.environment.set("BUILDAH_ISOLATION", "chroot");
+            session.environment.set(env::BUILDAH_ISOLATION, "chroot");
         }
         Ok(session)
     }
@@ -68,9 +69,9 @@ impl Containers {
     fn registries(&self) -> String {
         let variables = &self.tools.variables;
         let set = |name| variables.get_filled(name).map(PathBuf::from);
-        let in_home = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        let in_home = set(env::XDG_CONFIG_HOME).or_else(|| Some(set(env::HOME)?.join(".config")));
         let files = [
-            set("CONTAINERS_REGISTRIES_CONF"),
+            set(env::CONTAINERS_REGISTRIES_CONF),
             in_home.map(|directory| directory.join("containers/registries.conf")),
             Some(PathBuf::from("/etc/containers/registries.conf")),
         ];
@@ -261,6 +262,6 @@ fn is_in_container(session: &Session<'_>) -> bool {
         .any(|file| Path::new(file).exists())
         || session
             .environment
-            .get_filled("KUBERNETES_SERVICE_HOST")
+            .get_filled(env::KUBERNETES_SERVICE_HOST)
             .is_some()
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::program::{LONGEST_VERSION, Session, Tools, pairs};
 use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::model::ImageReference;
+use crate::model::env;
 use crate::model::text::excerpt;
 
 /// The first version of the client whose `build` is buildx where that is installed, and an error
@@ -58,16 +59,20 @@ impl Engine for Docker {
             .next()
             .and_then(|major| major.trim().parse().ok());
         if major.is_none_or(|major: u32| major < BUILDX_WITHIN)
-            && session.environment.get_filled("DOCKER_BUILDKIT").is_none()
+            && session
+                .environment
+                .get_filled(env::DOCKER_BUILDKIT)
+                .is_none()
         {
-            session.environment.set("DOCKER_BUILDKIT", "1");
+            session.environment.set(env::DOCKER_BUILDKIT, "1");
         }
         session
             .environment
-            .set("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
-        session
-            .environment
-            .set("SOURCE_DATE_EPOCH", request.created.timestamp().to_string());
+            .set(env::BUILDX_NO_DEFAULT_ATTESTATIONS, "1");
+        session.environment.set(
+            env::SOURCE_DATE_EPOCH,
+            request.created.timestamp().to_string(),
+        );
         let image =
             ImageReference::tagged(request.repository.clone(), request.tag.clone()).to_string();
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::EngineError;
 use super::program::Session;
+use crate::model::env;
 use crate::model::{Host, Platform};
 
 /// The name of a builder that stays.
@@ -174,7 +175,7 @@ impl OwnBuilder {
 /// where it does.
 fn certificates<'a>(session: &'a Session<'_>) -> Option<(&'a str, &'a str)> {
     let get = |name| session.environment.get_filled(name);
-    get("DOCKER_TLS_VERIFY").and(get("DOCKER_HOST").zip(get("DOCKER_CERT_PATH")))
+    get(env::DOCKER_TLS_VERIFY).and(get(env::DOCKER_HOST).zip(get(env::DOCKER_CERT_PATH)))
 }
 
 fn random() -> String {

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::Login;
 use crate::credentials::Credential;
+use crate::model::env;
 use crate::model::{Host, Variables};
 
 /// The largest configuration file that is read, in bytes.
@@ -64,7 +65,7 @@ impl PrivateConfig {
             .map(|directory| directory.join("config.json"));
         let own = file.map_or(Ok(Map::new()), |file| read(&file))?;
         let parent = variables
-            .get_filled("TMPDIR")
+            .get_filled(env::TMPDIR)
             .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let directory = tempfile::Builder::new()
             .prefix("imglife-")
@@ -99,31 +100,31 @@ impl PrivateConfig {
         // This one would win over the file, and has been read already where its logins count.
         let mut environment: Variables = variables
             .iter()
-            .filter(|(name, _)| *name != "DOCKER_AUTH_CONFIG" && !is_own_secret(name))
+            .filter(|(name, _)| *name != env::DOCKER_AUTH_CONFIG && !is_own_secret(name))
             .collect();
         let mut set_path =
             |name: &str, path: PathBuf| environment.set(name, path.to_string_lossy());
-        set_path("DOCKER_CONFIG", self.docker());
+        set_path(env::DOCKER_CONFIG, self.docker());
         set_path(
-            "REGISTRY_AUTH_FILE",
+            env::REGISTRY_AUTH_FILE,
             self.path().join("containers-auth.json"),
         );
         if let Some(original) = &self.original {
-            if variables.get_filled("BUILDX_CONFIG").is_none() {
-                set_path("BUILDX_CONFIG", original.join("buildx"));
+            if variables.get_filled(env::BUILDX_CONFIG).is_none() {
+                set_path(env::BUILDX_CONFIG, original.join("buildx"));
             }
-            if variables.get_filled("DOCKER_CERT_PATH").is_none()
-                && variables.get_filled("DOCKER_TLS_VERIFY").is_some()
+            if variables.get_filled(env::DOCKER_CERT_PATH).is_none()
+                && variables.get_filled(env::DOCKER_TLS_VERIFY).is_some()
             {
-                set_path("DOCKER_CERT_PATH", original.clone());
+                set_path(env::DOCKER_CERT_PATH, original.clone());
             }
         }
         // As the images of docker do it, beside a service that makes certificates there.
         if let (Some(directory), Some(host), None, None) = (
-            variables.get_filled("DOCKER_TLS_CERTDIR"),
-            variables.get_filled("DOCKER_HOST"),
-            variables.get_filled("DOCKER_CERT_PATH"),
-            variables.get_filled("DOCKER_TLS_VERIFY"),
+            variables.get_filled(env::DOCKER_TLS_CERTDIR),
+            variables.get_filled(env::DOCKER_HOST),
+            variables.get_filled(env::DOCKER_CERT_PATH),
+            variables.get_filled(env::DOCKER_TLS_VERIFY),
         ) {
             let client = Path::new(directory).join("client");
             if host.starts_with("tcp:")
@@ -131,8 +132,8 @@ impl PrivateConfig {
                     .iter()
                     .all(|file| client.join(file).is_file())
             {
-                environment.set("DOCKER_CERT_PATH", client.to_string_lossy());
-                environment.set("DOCKER_TLS_VERIFY", "1");
+                environment.set(env::DOCKER_CERT_PATH, client.to_string_lossy());
+                environment.set(env::DOCKER_TLS_VERIFY, "1");
             }
         }
         environment
@@ -224,12 +225,12 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
 /// Returns the directory that the user's docker has its configuration in.
 fn original(variables: &Variables) -> Option<PathBuf> {
     let directory = |name| variables.get_filled(name).map(PathBuf::from);
-    directory("DOCKER_CONFIG").or_else(|| directory("HOME").map(|home| home.join(".docker")))
+    directory(env::DOCKER_CONFIG).or_else(|| directory(env::HOME).map(|home| home.join(".docker")))
 }
 
 /// Returns whether a variable is one that imglife itself takes a credential from.
 fn is_own_secret(name: &str) -> bool {
-    name.starts_with("IMGLIFE_") && (name.ends_with("_PASSWORD") || name.ends_with("_TOKEN"))
+    name.starts_with(env::PREFIX) && (name.ends_with("_PASSWORD") || name.ends_with("_TOKEN"))
 }
 
 fn read(file: &Path) -> Result<Map<String, Value>, PrivateConfigError> {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::server::{Server, escaped};
 use super::{Forge, ForgeError, MergeRequest, MergeRequests, Opened};
 use crate::model::Variables;
+use crate::model::env;
 
 /// A repository at Gitea or Forgejo.
 pub struct Gitea {
@@ -61,15 +62,15 @@ impl Forge for Gitea {
     async fn variables(&self) -> Result<Variables, ForgeError> {
         let url = self.server.address.as_str().trim_end_matches('/');
         let path = format!("{}/{}", self.owner, self.repository);
-        let known = [
-            ("REPOSITORY", path.as_str()),
-            ("REPOSITORY_OWNER", &self.owner),
-            ("SERVER_URL", url),
+        let variables = [
+            (env::GITHUB_REPOSITORY, path.as_str()),
+            (env::GITEA_REPOSITORY, path.as_str()),
+            (env::GITHUB_REPOSITORY_OWNER, &self.owner),
+            (env::GITEA_REPOSITORY_OWNER, &self.owner),
+            (env::GITHUB_SERVER_URL, url),
+            (env::GITEA_SERVER_URL, url),
         ];
-        let named = known.into_iter().flat_map(|(name, value)| {
-            ["GITHUB", "GITEA"].map(|prefix| (format!("{prefix}_{name}"), value))
-        });
-        Ok(named.collect())
+        Ok(variables.into_iter().collect())
     }
 }
 

@@ -9,6 +9,7 @@ use super::server::{Server, escaped};
 use super::{Forge, ForgeError, MergeRequest, MergeRequests, Opened};
 use crate::http::Error;
 use crate::model::Variables;
+use crate::model::env;
 
 /// A project at GitLab.
 pub struct GitLab {
@@ -74,9 +75,9 @@ impl Forge for GitLab {
             .trim_end_matches('/')
             .to_owned();
         let mut variables = Variables::default();
-        variables.set("CI_PROJECT_ID", self.project.to_string());
-        variables.set("CI_API_V4_URL", format!("{url}/api/v4"));
-        variables.set("CI_SERVER_HOST", self.server.host.name());
+        variables.set(env::CI_PROJECT_ID, self.project.to_string());
+        variables.set(env::CI_API_V4_URL, format!("{url}/api/v4"));
+        variables.set(env::CI_SERVER_HOST, self.server.host.name());
         let address = format!("/api/v4/projects/{}", self.project);
         let answer = self
             .server
@@ -93,25 +94,28 @@ impl Forge for GitLab {
             .path_with_namespace
             .rsplit_once('/')
             .unwrap_or(("", &project.path_with_namespace));
-        variables.set("CI_PROJECT_NAMESPACE", namespace);
+        variables.set(env::CI_PROJECT_NAMESPACE, namespace);
         variables.set(
-            "CI_PROJECT_ROOT_NAMESPACE",
+            env::CI_PROJECT_ROOT_NAMESPACE,
             namespace.split('/').next().unwrap_or_default(),
         );
-        variables.set("CI_PROJECT_NAME", name);
+        variables.set(env::CI_PROJECT_NAME, name);
         variables.set(
-            "CI_PROJECT_URL",
+            env::CI_PROJECT_URL,
             format!("{url}/{}", project.path_with_namespace),
         );
-        variables.set("CI_SERVER_URL", url);
+        variables.set(env::CI_SERVER_URL, url);
         if let Some(branch) = project.default_branch {
-            variables.set("CI_DEFAULT_BRANCH", branch);
+            variables.set(env::CI_DEFAULT_BRANCH, branch);
         }
         if let Some(image) = project.container_registry_image_prefix {
-            variables.set("CI_REGISTRY", image.split('/').next().unwrap_or_default());
-            variables.set("CI_REGISTRY_IMAGE", image);
+            variables.set(
+                env::CI_REGISTRY,
+                image.split('/').next().unwrap_or_default(),
+            );
+            variables.set(env::CI_REGISTRY_IMAGE, image);
         }
-        variables.set("CI_PROJECT_PATH", project.path_with_namespace);
+        variables.set(env::CI_PROJECT_PATH, project.path_with_namespace);
         Ok(variables)
     }
 }

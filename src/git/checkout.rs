@@ -13,6 +13,7 @@ use super::{
 };
 use crate::command::{Ending, Runner};
 use crate::model::Variables;
+use crate::model::env;
 
 /// The largest directory that is committed, in files.
 const MOST_FILES: usize = 10_000;
@@ -58,8 +59,8 @@ impl Checkout {
                 .find(|parent| fs::symlink_metadata(parent.join(".git")).is_ok())
         {
             git = git
-                .with("GIT_DIR", root.join(".git").to_string_lossy())
-                .with("GIT_WORK_TREE", root.to_string_lossy());
+                .with(env::GIT_DIR, root.join(".git").to_string_lossy())
+                .with(env::GIT_WORK_TREE, root.to_string_lossy());
         }
         let action = "find the work tree";
         let said = git
@@ -312,10 +313,10 @@ impl Checkout {
         workshop: &Workshop,
     ) -> Result<Vec<Entry>, GitError> {
         let action = "read the files to commit";
-        let git = self
-            .git
-            .clone()
-            .with("GIT_OBJECT_DIRECTORY", workshop.objects().to_string_lossy());
+        let git = self.git.clone().with(
+            env::GIT_OBJECT_DIRECTORY,
+            workshop.objects().to_string_lossy(),
+        );
         let mut ids = Vec::new();
         let regular: Vec<String> = files
             .iter()

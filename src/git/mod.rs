@@ -14,6 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::command::{Command, CommandError, Ending, Output, Runner};
+use crate::model::env;
 use crate::model::text::printable;
 use crate::model::{Secret, Variables};
 
@@ -38,23 +39,23 @@ const PATHS_AT_ONCE: usize = 500;
 
 /// Variables that would lead git elsewhere, or make it print what it was given.
 const DROPPED: [&str; 17] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_INDEX_VERSION",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_QUARANTINE_PATH",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_GRAFT_FILE",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_CONFIG",
-    "GIT_CURL_VERBOSE",
-    "GIT_REDACT_COOKIES",
-    "LANGUAGE",
+    env::GIT_DIR,
+    env::GIT_WORK_TREE,
+    env::GIT_COMMON_DIR,
+    env::GIT_INDEX_FILE,
+    env::GIT_INDEX_VERSION,
+    env::GIT_OBJECT_DIRECTORY,
+    env::GIT_ALTERNATE_OBJECT_DIRECTORIES,
+    env::GIT_QUARANTINE_PATH,
+    env::GIT_NAMESPACE,
+    env::GIT_PREFIX,
+    env::GIT_SHALLOW_FILE,
+    env::GIT_GRAFT_FILE,
+    env::GIT_REPLACE_REF_BASE,
+    env::GIT_CONFIG,
+    env::GIT_CURL_VERBOSE,
+    env::GIT_REDACT_COOKIES,
+    env::LANGUAGE,
 ];
 
 /// The name of an object, as git writes it: hexadecimal.
@@ -262,14 +263,16 @@ impl Git {
     /// elsewhere: no hook is run, nobody is asked for anything, and it speaks English.
     fn new(runner: Arc<dyn Runner>, variables: &Variables, directory: PathBuf) -> Git {
         let kept = |name: &str| {
-            !DROPPED.contains(&name) && !name.starts_with("GIT_TRACE") && !name.starts_with("LC_")
+            !DROPPED.contains(&name)
+                && !name.starts_with(env::GIT_TRACE)
+                && !name.starts_with("LC_")
         };
         let mut environment: Variables = variables.iter().filter(|(name, _)| kept(name)).collect();
         for (name, value) in [
-            ("LC_ALL", "C"),
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_OPTIONAL_LOCKS", "0"),
-            ("GIT_LITERAL_PATHSPECS", "1"),
+            (env::LC_ALL, "C"),
+            (env::GIT_TERMINAL_PROMPT, "0"),
+            (env::GIT_OPTIONAL_LOCKS, "0"),
+            (env::GIT_LITERAL_PATHSPECS, "1"),
         ] {
             environment.set(name, value);
         }
@@ -292,7 +295,7 @@ impl Git {
     fn configured<'a>(mut self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Git {
         let mut count: usize = self
             .environment
-            .get("GIT_CONFIG_COUNT")
+            .get(env::GIT_CONFIG_COUNT)
             .and_then(|count| count.parse().ok())
             .unwrap_or(0);
         for (key, value) in settings {
@@ -301,7 +304,8 @@ impl Git {
                 .set(format!("GIT_CONFIG_VALUE_{count}"), value);
             count += 1;
         }
-        self.environment.set("GIT_CONFIG_COUNT", count.to_string());
+        self.environment
+            .set(env::GIT_CONFIG_COUNT, count.to_string());
         self
     }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::command::{Ending, Output, Runner};
 use crate::model::Variables;
+use crate::model::env;
 
 /// How many commits are looked back at, where it must be known who changed a file.
 const HISTORY: &str = "500";
@@ -99,7 +100,7 @@ impl Workshop {
         settings: &[(String, String)],
     ) -> Result<Workshop, GitError> {
         let parent = variables
-            .get_filled("TMPDIR")
+            .get_filled(env::TMPDIR)
             .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let directory = tempfile::Builder::new()
             .prefix("imglife-git-")
@@ -118,9 +119,9 @@ impl Workshop {
         ))
         .await?;
         let git = git
-            .with("GIT_DIR", path.to_string_lossy())
+            .with(env::GIT_DIR, path.to_string_lossy())
             .with(
-                "GIT_INDEX_FILE",
+                env::GIT_INDEX_FILE,
                 path.join("imglife-index").to_string_lossy(),
             )
             .configured([
@@ -143,16 +144,18 @@ impl Workshop {
                 .map(|(key, value)| (key.as_str(), value.as_str())),
         );
         network.directory = checkout.root().to_owned();
-        let has_command = ["GIT_SSH_COMMAND", "GIT_SSH"]
+        let has_command = [env::GIT_SSH_COMMAND, env::GIT_SSH]
             .iter()
             .any(|name| variables.get_filled(name).is_some());
         if !has_command && !settings.iter().any(|(key, _)| key == "core.sshcommand") {
             // Nobody is there to answer.
-            network = network.with("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
+            network = network.with(env::GIT_SSH_COMMAND, "ssh -oBatchMode=yes");
         }
         if remote.has_login() {
             // A login that is refused is not asked for anew.
-            network = network.with("GIT_ASKPASS", "").with("SSH_ASKPASS", "");
+            network = network
+                .with(env::GIT_ASKPASS, "")
+                .with(env::SSH_ASKPASS, "");
         }
         Ok(Workshop {
             redaction: remote.redaction(),

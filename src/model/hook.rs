@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::env;
+
 /// A command that is run after something was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
@@ -53,11 +55,11 @@ impl Placeholder {
     /// Returns the variable that carries the value in the hook's environment.
     pub fn variable(self) -> &'static str {
         match self {
-            Placeholder::Image => "IMGLIFE_IMAGE",
-            Placeholder::Digest => "IMGLIFE_DIGEST",
-            Placeholder::Source => "IMGLIFE_SOURCE",
-            Placeholder::Target => "IMGLIFE_TARGET",
-            Placeholder::Tag => "IMGLIFE_TAG",
+            Placeholder::Image => env::IMGLIFE_IMAGE,
+            Placeholder::Digest => env::IMGLIFE_DIGEST,
+            Placeholder::Source => env::IMGLIFE_SOURCE,
+            Placeholder::Target => env::IMGLIFE_TARGET,
+            Placeholder::Tag => env::IMGLIFE_TAG,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod digest;
 pub mod duration;
+pub mod env;
 pub mod eol;
 #[cfg(test)]
 pub(crate) mod fuzz_tests;

@@ -6,6 +6,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::env;
 use super::text::{Masker, names_a_secret};
 
 /// Environment variables by name. `Debug` shows names only, since values can be secrets.
@@ -48,9 +49,11 @@ impl Variables {
             .map(|(_, value)| value.to_owned());
         let in_addresses = self.iter().filter_map(|(_, value)| password_in(value));
         Masker::new(
-            named
-                .chain(in_addresses)
-                .chain(self.get(DOCKER_AUTH).map(logins).unwrap_or_default()),
+            named.chain(in_addresses).chain(
+                self.get(env::DOCKER_AUTH_CONFIG)
+                    .map(logins)
+                    .unwrap_or_default(),
+            ),
         )
     }
 }
@@ -63,9 +66,6 @@ fn password_in(text: &str) -> Option<String> {
         .split_once(':')
         .map(|(_, password)| password.to_owned())
 }
-
-/// Holds what docker's configuration file does, as GitLab's runners take it.
-const DOCKER_AUTH: &str = "DOCKER_AUTH_CONFIG";
 
 /// Returns the secrets in the text of docker's configuration: all of it when it cannot be read.
 fn logins(text: &str) -> Vec<String> {

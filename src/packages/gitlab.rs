@@ -20,6 +20,7 @@ use super::{
 };
 use crate::error::chain;
 use crate::http::{Client, Method, StatusCode, Url};
+use crate::model::env;
 use crate::probe::{Finding, Login, Look};
 
 /// Packages whose files are listed at once.
@@ -66,7 +67,7 @@ impl GitlabPackages {
             None => format!(
                 "set GITLAB_TOKEN to a token with the scope `api` (to read, `read_api`), whose user has {roles}"
             ),
-            Some("CI_JOB_TOKEN") => format!(
+            Some(env::CI_JOB_TOKEN) => format!(
                 "GitLab says so, with 401, 403 or 404, where CI_JOB_TOKEN may not do this: put the job's project on the job token allowlist of \
                  project {project}, and see that who runs the job has {roles}"
             ),
@@ -196,7 +197,7 @@ impl PackageFiles for GitlabPackages {
         };
         let mut token = None;
         match login.variable {
-            Some("CI_JOB_TOKEN") => match self
+            Some(env::CI_JOB_TOKEN) => match self
                 .interface
                 .document::<serde_json::Value>("/api/v4/job")
                 .await
@@ -264,7 +265,7 @@ impl PackageFiles for GitlabPackages {
                 Some(project)
             }
             // A job's token may read the packages of a project that it may not ask about.
-            (Some("CI_JOB_TOKEN"), Err(_)) => None,
+            (Some(env::CI_JOB_TOKEN), Err(_)) => None,
             (_, Err(error)) if probe::is(&error, StatusCode::NOT_FOUND) => {
                 let detail = format!(
                     "there is no project {}, or it may not be seen",

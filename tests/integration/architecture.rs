@@ -1,5 +1,5 @@
 //! Checks of the structure of `src/`: the tables of `docs/ARCHITECTURE.md`, circles among the files
-//! of a room, type names that are declared twice.
+//! of a room, type names that are declared twice, literals that must be constants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +9,7 @@ use self::circles::Circle;
 use self::source::{collect, file_module, is_test_file, paths};
 
 mod circles;
+mod literals;
 mod source;
 mod type_names;
 
@@ -18,6 +19,12 @@ fn every_room_imports_only_what_the_architecture_page_allows() {
     let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("the page is there");
     let rules = Rules::read(&page).expect("the page has both tables");
     let offences = rules.offences(&source_files());
+    assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
+}
+
+#[test]
+fn variables_labels_and_media_types_are_written_as_constants() {
+    let offences = literals::offences(&source_files());
     assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
 }
 

@@ -15,6 +15,7 @@ use crate::command::{Command, Ending, Runner, System};
 use crate::config::{Build, BuildImage, Config};
 use crate::engines::{Emulators, EngineName, Programs};
 use crate::model::Variables;
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::probe::{Finding, Look};
 use crate::process::Process;
@@ -65,7 +66,7 @@ async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
     let runner: Arc<dyn Runner> = Arc::new(System);
     let builder = build.and_then(|build| build.builder.clone());
     let elsewhere = builder.is_some()
-        || ["BUILDKITD_ADDR", "DOCKER_HOST"]
+        || [env::BUILDKITD_ADDR, env::DOCKER_HOST]
             .iter()
             .any(|name| process.variables.get_filled(name).is_some());
     // Whether an engine is there takes no login.
@@ -310,11 +311,11 @@ fn hooks(programs: &BTreeSet<String>, config: Option<&Config>, process: &Process
 fn docker_login(variables: &Variables) -> Finding {
     const CHECK: &str = "docker.configuration";
     let directory = variables
-        .get_filled("DOCKER_CONFIG")
+        .get_filled(env::DOCKER_CONFIG)
         .map(std::path::PathBuf::from);
     let directory = directory.or_else(|| {
         variables
-            .get_filled("HOME")
+            .get_filled(env::HOME)
             .map(|home| std::path::Path::new(home).join(".docker"))
     });
     let Some(file) = directory.map(|directory| directory.join("config.json")) else {

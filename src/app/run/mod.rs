@@ -18,6 +18,7 @@ use super::{
 use crate::ci::{self, Event, Sections, Standing};
 use crate::config::{self, Config, EolTarget};
 use crate::error::{Exit, Failure, chain};
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::process::{Process, Stream};
 use crate::steps::shard::Only;
@@ -33,10 +34,6 @@ mod reports;
 const PAGE: &str = "README.md";
 /// The same, as JSON.
 const JSON_PAGE: &str = "status.json";
-
-/// The variable that names the file of end-of-life data that a job hands on to later ones; relative
-/// to the working directory.
-const HANDED_ON: &str = "IMGLIFE_EOL_ARTIFACT";
 
 /// What a run was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -366,7 +363,7 @@ fn narrowed(
 fn standing(process: &Process) -> Standing {
     let payload = process
         .variables
-        .get_filled("GITHUB_EVENT_PATH")
+        .get_filled(env::GITHUB_EVENT_PATH)
         .and_then(|path| std::fs::read_to_string(path).ok());
     Standing::of(&process.variables, payload.as_deref())
 }
@@ -629,7 +626,7 @@ impl Run<'_> {
 /// Fails where the job hands another file on to later ones than the one that is written: those
 /// would go on with the data of yesterday, and nobody would see why.
 fn is_handed_on(file: &Path, process: &Process) -> Result<(), Failure> {
-    let Some(handed_on) = process.variables.get_filled(HANDED_ON) else {
+    let Some(handed_on) = process.variables.get_filled(env::IMGLIFE_EOL_ARTIFACT) else {
         return Ok(());
     };
     let whole = |path: &Path| {

@@ -10,6 +10,7 @@ use super::part::Told;
 use super::worst;
 use crate::ci::Event;
 use crate::error::Exit;
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
 use crate::report::text::human_duration;
@@ -282,8 +283,8 @@ impl RunReport {
     /// Returns what later jobs may want to know, by the names of variables.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let own = [
-            ("IMGLIFE_RESULT", self.result.to_owned()),
-            ("IMGLIFE_CHANGED", self.changed.to_string()),
+            (env::IMGLIFE_RESULT, self.result.to_owned()),
+            (env::IMGLIFE_CHANGED, self.changed.to_string()),
         ];
         own.into_iter()
             .chain(self.steps.iter().flat_map(|step| step.outputs.clone()))

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::report::RunReport;
 use crate::app::report_files::ReportFile;
 use crate::error::{Failure, chain};
+use crate::model::env;
 use crate::process::{Process, Stream};
 use crate::report::text::{Style, draw};
 use crate::report::{dotenv, json, junit};
@@ -55,8 +56,8 @@ impl Reports {
         };
         Ok(Reports {
             directory,
-            outputs: named("GITHUB_OUTPUT"),
-            summary: named("GITHUB_STEP_SUMMARY"),
+            outputs: named(env::GITHUB_OUTPUT),
+            summary: named(env::GITHUB_STEP_SUMMARY),
             base: process.directory.clone(),
         })
     }
@@ -110,7 +111,7 @@ impl Reports {
 /// Returns the name of a job's output for that of a variable.
 fn output_name(variable: &str) -> String {
     variable
-        .trim_start_matches("IMGLIFE_")
+        .trim_start_matches(env::PREFIX)
         .to_ascii_lowercase()
         .replace('_', "-")
 }

@@ -11,6 +11,7 @@ use super::sync::{CheckedSync, Mirrors, platforms};
 use crate::config::table::BUILD_HOOKS;
 use crate::config::words::Words as _;
 use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, Provenance};
+use crate::model::env;
 use crate::model::text::printable;
 use crate::model::{Platform, Repository, Tag};
 use crate::template;
@@ -60,7 +61,7 @@ pub(super) fn build(
     }
     let context = root.context;
     let mut fields = root.section("build")?;
-    fields.override_from("builder", "IMGLIFE_BUILDER", true);
+    fields.override_from("builder", env::IMGLIFE_BUILDER, true);
     let registry = fields
         .required::<BasePath>("registry")
         .map(|registry| registry.value);

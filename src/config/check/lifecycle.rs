@@ -7,12 +7,13 @@ use super::scalar::VariableName;
 use crate::config::table::{LIFECYCLE, NOTIFY, STATUS};
 use crate::config::{Acceptance, Extract, ImageLifecycle, Lifecycle, Status};
 use crate::model::Repository;
+use crate::model::env;
 use crate::model::lifecycle::{Product, ProductName};
 
 /// Returns how end-of-life data is kept.
 pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
     let mut fields = root.section_or_empty("lifecycle", &LIFECYCLE);
-    fields.override_from("warn_days", "IMGLIFE_ALERT_CRITICAL_DAYS", false);
+    fields.override_from("warn_days", env::IMGLIFE_ALERT_CRITICAL_DAYS, false);
     let notify = fields.section_or_empty("notify", &NOTIFY);
     let variable = |name: &str| {
         notify

@@ -10,6 +10,7 @@ use crate::config::table::{HOST, REGISTRY};
 use crate::config::words::{ProviderName, Words};
 use crate::config::{ClientCertificate, HostSettings, Provider, Registry};
 use crate::model::Host;
+use crate::model::env;
 
 /// Keys of the section that can be set by `IMGLIFE_REGISTRY_<KEY>`.
 const OVERRIDABLE: [&str; 9] = [
@@ -30,11 +31,7 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
     let mut fields = root.section_or_empty("registry", &REGISTRY);
     let written = fields.value::<ProviderName>("provider");
     for key in OVERRIDABLE {
-        fields.override_from(
-            key,
-            &format!("IMGLIFE_REGISTRY_{}", key.to_ascii_uppercase()),
-            false,
-        );
+        fields.override_from(key, &env::registry_key(key), false);
     }
     if !root.has("registry") && !OVERRIDABLE.iter().any(|key| fields.is_overridden(key)) {
         return Some((None, Vec::new()));

@@ -9,6 +9,7 @@ use super::reader::{Context, Fields, Located};
 use super::retention::{Applied, General};
 use crate::config::table::{ENTRY_HOOKS, SYNC_HOOKS};
 use crate::config::{Entry, PatternSelection, Selection, Sync, TagPattern};
+use crate::model::env;
 use crate::model::{Platform, Repository, Tag};
 
 /// Keys that only mean something when tags are selected by a pattern.
@@ -38,7 +39,7 @@ pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>
     let Some(mut fields) = root.section("sync") else {
         return (None, mirrors);
     };
-    fields.override_from("parallelism", "IMGLIFE_SYNC_PARALLELISM", false);
+    fields.override_from("parallelism", env::IMGLIFE_SYNC_PARALLELISM, false);
     let parallelism = fields.value("parallelism");
     let inherited = platforms(&fields);
     let post_sync =

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Scope, order};
 use crate::config::Build;
+use crate::model::env;
 
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
 const MOST_JOBS: usize = 500;
@@ -57,7 +58,10 @@ impl ChildMode {
     fn variables(self) -> &'static [(&'static str, &'static str)] {
         match self {
             ChildMode::Native => &[],
-            ChildMode::Buildah => &[("BUILDAH_ISOLATION", "chroot"), ("STORAGE_DRIVER", "vfs")],
+            ChildMode::Buildah => &[
+                (env::BUILDAH_ISOLATION, "chroot"),
+                (env::STORAGE_DRIVER, "vfs"),
+            ],
         }
     }
 }
@@ -145,7 +149,7 @@ pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
     let mut base = json!({
         "stage": STAGE,
         "image": { "name": "$IMGLIFE_IMAGE", "entrypoint": [""] },
-        "variables": { "IMGLIFE_RUN_REPORTS": REPORTS },
+        "variables": { (env::IMGLIFE_RUN_REPORTS): REPORTS },
         "artifacts": { "when": "always", "paths": [format!("{REPORTS}/")], "reports": { "junit": format!("{REPORTS}/*.xml") } },
         "retry": { "max": 1, "when": ["runner_system_failure"] },
     });

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::plan::{Action, Item, Reason};
 use crate::config::BuildImage;
 use crate::error::Exit;
+use crate::model::env;
 use crate::model::{Digest, Platform, Repository, Tag};
 use crate::report::junit::{TestCase, TestSuite};
 use crate::report::text::{human_bytes, human_duration};
@@ -186,11 +187,11 @@ impl BuildReport {
         let reference = image
             .tag
             .as_ref()
-            .map(|tag| ("IMGLIFE_IMAGE", format!("{}:{tag}", image.repository)));
+            .map(|tag| (env::IMGLIFE_IMAGE, format!("{}:{tag}", image.repository)));
         let digest = image
             .digest
             .as_ref()
-            .map(|digest| ("IMGLIFE_DIGEST", digest.to_string()));
+            .map(|digest| (env::IMGLIFE_DIGEST, digest.to_string()));
         reference.into_iter().chain(digest).collect()
     }
 

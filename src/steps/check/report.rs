@@ -8,6 +8,7 @@ use super::compare::{Comparison, compare};
 use super::known::Source;
 use crate::ci::annotations::{Annotation, Level};
 use crate::error::Exit;
+use crate::model::env;
 use crate::model::eol::{Standing, Status};
 use crate::model::{Digest, ImageReference};
 use crate::report::codequality::{Issue, Severity};
@@ -490,26 +491,26 @@ impl CheckReport {
             Status::Unknown => "unknown",
         };
         vec![
-            ("IMGLIFE_BASE", self.name()),
+            (env::IMGLIFE_BASE, self.name()),
             (
-                "IMGLIFE_LATEST",
+                env::IMGLIFE_LATEST,
                 self.latest
                     .as_ref()
                     .map(ToString::to_string)
                     .unwrap_or_default(),
             ),
-            ("IMGLIFE_UP_TO_DATE", answer(self.up_to_date)),
-            ("IMGLIFE_REBUILT", answer(self.rebuilt.answer())),
+            (env::IMGLIFE_UP_TO_DATE, answer(self.up_to_date)),
+            (env::IMGLIFE_REBUILT, answer(self.rebuilt.answer())),
             (
-                "IMGLIFE_EOL_DATE",
+                env::IMGLIFE_EOL_DATE,
                 self.standing
                     .date
                     .map(|date| date.to_string())
                     .unwrap_or_default(),
             ),
-            ("IMGLIFE_EOL_STATUS", status.to_owned()),
+            (env::IMGLIFE_EOL_STATUS, status.to_owned()),
             (
-                "IMGLIFE_DAYS_LEFT",
+                env::IMGLIFE_DAYS_LEFT,
                 self.standing
                     .days_left
                     .map(|days| days.to_string())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::{Config, HookCommand};
 use crate::model::Variables;
+use crate::model::env;
 
 /// Words that a shell line can begin with and that are no programs (POSIX, "Shell Command
 /// Language", and common built-ins).
@@ -63,7 +64,7 @@ pub fn is_on_path(program: &str, variables: &Variables, directory: &Path) -> boo
     if program.contains('/') {
         return runs(&directory.join(program));
     }
-    variables.get_filled("PATH").is_some_and(|path| {
+    variables.get_filled(env::PATH).is_some_and(|path| {
         path.split(':')
             .any(|place| runs(&directory.join(place).join(program)))
     })

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::error::chain;
+use crate::model::env;
 use crate::model::record::InvalidRecord;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
 use crate::packages::{PackageError, Records, tell_of_leftovers};
@@ -271,9 +272,12 @@ impl RegisterReport {
             ..
         } = &self.record;
         let outputs = [
-            of("IMGLIFE_IMAGE", Some(image.to_string())),
-            of("IMGLIFE_BASE", base.as_ref().map(ToString::to_string)),
-            of("IMGLIFE_DIGEST", digest.as_ref().map(ToString::to_string)),
+            of(env::IMGLIFE_IMAGE, Some(image.to_string())),
+            of(env::IMGLIFE_BASE, base.as_ref().map(ToString::to_string)),
+            of(
+                env::IMGLIFE_DIGEST,
+                digest.as_ref().map(ToString::to_string),
+            ),
         ];
         outputs.into_iter().flatten().collect()
     }
