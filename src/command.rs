@@ -1,10 +1,12 @@
-//! Running child programs: what is run is a value, and who runs it is a [`Runner`], so dry modes
-//! can refuse.
+//! Running external programs.
 //!
-//! Owns time limits, process groups and bounded capture of output. Does not know what is run, and
-//! never uses a shell by itself. Two ways: [`Runner::run`] keeps the beginning of the output and
-//! kills what takes too long; [`Runner::follow`] hands over lines as they come, and asks a program
-//! to end before it is killed, so that it can put away what it made.
+//! A [`ProgramCommand`] describes a program; a [`Runner`] runs it. Dry modes use a runner that
+//! refuses. This module owns time limits, process groups and the limits of captured output. It
+//! never starts a shell by itself.
+//!
+//! [`Runner::run`] captures the start of the output and kills a program at its time limit.
+//! [`Runner::run_streaming`] passes on each line as it is written, and sends SIGTERM before it
+//! kills a program, so that the program can clean up.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,118 +21,127 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::model::{Secret, Variables};
 
-/// The most bytes that are kept of each output stream; what comes after is read and thrown away.
-pub const LARGEST_OUTPUT: usize = 1024 * 1024;
+/// Largest part of each output stream that is captured, in bytes. The rest is read and discarded.
+pub const MAX_OUTPUT: usize = 1024 * 1024;
 
-/// How long output is still read after the program itself ended, when something it left behind
+/// Time for which output is still read after the program exited, if a process that it left behind
 /// keeps the stream open.
-const GRACE: Duration = Duration::from_millis(500);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a program that was followed may take to end after it was asked to.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time between SIGTERM and SIGKILL.
+const TERM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The longest line that is handed over whole, in bytes; a longer one comes in pieces.
-const LONGEST_LINE: usize = 8 * 1024;
+/// Longest line that is passed on whole, in bytes. A longer one is split.
+const MAX_LINE_LENGTH: usize = 8 * 1024;
 
-/// A program to run. Its environment is exactly `environment`; `PATH` in there is what `program` is
-/// searched in.
+/// A program to run, with its arguments and environment.
+///
+/// The program gets the variables of `environment` and no others. It is searched in the `PATH` of
+/// `environment`.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub struct ProgramCommand {
     pub program: String,
     pub arguments: Vec<String>,
     pub environment: Variables,
-    /// `None`: the working directory of this process.
+    /// Working directory; `None` for that of this process.
     pub directory: Option<PathBuf>,
     pub stdin: Option<Secret>,
-    /// After this long the program and all of its process group are killed.
+    /// Time limit, after which the program's process group is killed.
     pub timeout: Duration,
 }
 
-/// What a program that was started did.
+/// Exit status and output of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    pub ending: Ending,
-    pub stdout: Captured,
-    pub stderr: Captured,
+pub struct ProgramOutput {
+    pub status: ProgramStatus,
+    pub stdout: CapturedOutput,
+    pub stderr: CapturedOutput,
 }
 
-/// How a program ended.
+/// Exit status of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ProgramStatus {
     Exited(i32),
-    /// Ended by a signal that was not ours.
+    /// Ended by a signal that imglife did not send.
     Signalled,
-    /// Killed when its time was over.
+    /// Killed after its time limit.
     TimedOut,
 }
 
-/// The beginning of an output stream.
+/// Start of an output stream, at most [`MAX_OUTPUT`] bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Captured {
+pub struct CapturedOutput {
     pub bytes: Vec<u8>,
-    /// How many bytes came after what was kept.
-    pub dropped: u64,
+    /// Number of bytes that followed and were discarded.
+    pub omitted: u64,
 }
 
-impl Captured {
-    /// Returns what was kept as text; bytes that are no UTF-8 are replaced.
+impl CapturedOutput {
+    /// Returns the captured bytes as text. Invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
-/// Why a program was not run to an end.
+/// Failure to run a program to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error("cannot start `{program}`")]
     Start { program: String, source: io::Error },
-    #[error("cannot follow `{program}` to its end")]
+    #[error("cannot wait for `{program}`")]
     Wait { program: String, source: io::Error },
     #[error("`{program}` is not run in a dry mode")]
     Refused { program: String },
 }
 
-/// Takes the lines of a program's output, without their ends.
-pub type Lines<'a> = &'a mut (dyn for<'line> FnMut(&'line str) + Send);
+/// Callback for the lines of a program's output, without their line breaks.
+pub type LineHandler<'a> = &'a mut (dyn for<'line> FnMut(&'line str) + Send);
 
 /// Runs programs.
 #[async_trait]
 pub trait Runner: Send + Sync {
-    /// Returns what the program did, once it ended. When the future is dropped, the program and its
-    /// process group are killed.
-    async fn run(&self, command: Command) -> Result<Output, CommandError>;
+    /// Runs a program and returns its exit status and output.
+    ///
+    /// If the future is dropped, the program's process group is killed.
+    async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError>;
 
-    /// Runs a program to its end and hands each line that it writes to `lines`, whichever stream it
-    /// writes to; carriage returns end lines too. When the future is dropped or the time is over,
-    /// the program and its process group are asked to end (SIGTERM), and killed when they take
-    /// longer than some seconds. They are gone when the drop returns.
-    async fn follow(&self, command: Command, lines: Lines<'_>) -> Result<Ending, CommandError> {
+    /// Runs a program and calls `lines` for each line that it writes to either stream. Carriage
+    /// returns end lines too.
+    ///
+    /// If the future is dropped or the time limit passes, the program's process group gets SIGTERM,
+    /// and SIGKILL a few seconds later. The processes are gone when the drop returns.
+    async fn run_streaming(
+        &self,
+        command: ProgramCommand,
+        lines: LineHandler<'_>,
+    ) -> Result<ProgramStatus, CommandError> {
         let output = self.run(command).await?;
         for stream in [output.stdout, output.stderr] {
             for line in stream.text().lines() {
                 lines(line);
             }
         }
-        Ok(output.ending)
+        Ok(output.status)
     }
 
-    /// Starts a program whose output and end nobody looks at, and which may outlive this process:
-    /// for what must be put away after a future was dropped. It gets neither input nor a time
-    /// limit.
-    fn leave(&self, command: Command) {
+    /// Starts a program without waiting for it. It may outlive this process.
+    ///
+    /// For cleaning up after a future was dropped. The program gets no input and no time limit, and
+    /// its output is discarded.
+    fn spawn_detached(&self, command: ProgramCommand) {
         drop(command);
     }
 }
 
-/// Runs programs on this machine.
-pub struct System;
+/// Runner that starts programs on this machine.
+pub struct SystemRunner;
 
-/// Refuses to run anything: for the dry modes.
-pub struct Refusing;
+/// Runner of the dry modes, which refuses every program.
+pub struct RefusingRunner;
 
 #[async_trait]
-impl Runner for Refusing {
-    async fn run(&self, command: Command) -> Result<Output, CommandError> {
+impl Runner for RefusingRunner {
+    async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
         Err(CommandError::Refused {
             program: command.program,
         })
@@ -138,57 +149,61 @@ impl Runner for Refusing {
 }
 
 #[async_trait]
-impl Runner for System {
-    async fn run(&self, command: Command) -> Result<Output, CommandError> {
+impl Runner for SystemRunner {
+    async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
         let deadline = Instant::now() + command.timeout;
         let mut child = start(
             builder(&command, Stdio::piped).kill_on_drop(true),
             &command.program,
         )?;
-        let group = Group::of(&child);
-        let output = attend(&mut child, command.stdin, deadline)
+        let group = ProcessGroup::of(&child);
+        let output = capture_output(&mut child, command.stdin, deadline)
             .await
             .map_err(|source| CommandError::Wait {
                 program: command.program,
                 source,
             })?;
-        match output.ending {
-            Ending::TimedOut => {
+        match output.status {
+            ProgramStatus::TimedOut => {
                 drop(group);
-                // Reaps it; it was killed with its group, so this does not wait long, and a failure
-                // changes nothing.
+                // Reaps the process. It was killed with its group, so this returns soon; a failure
+                // does not matter.
                 drop(child.wait().await);
             }
-            Ending::Exited(_) | Ending::Signalled => group.release(),
+            ProgramStatus::Exited(_) | ProgramStatus::Signalled => group.release(),
         }
         Ok(output)
     }
 
-    async fn follow(&self, command: Command, lines: Lines<'_>) -> Result<Ending, CommandError> {
+    async fn run_streaming(
+        &self,
+        command: ProgramCommand,
+        lines: LineHandler<'_>,
+    ) -> Result<ProgramStatus, CommandError> {
         let deadline = Instant::now() + command.timeout;
-        let mut followed = Followed::new(start(
+        let mut program = StreamedProgram::new(start(
             &mut builder(&command, Stdio::piped),
             &command.program,
         )?);
-        let ending = hand_over(&mut followed, command.stdin, deadline, lines)
+        let status = forward_lines(&mut program, command.stdin, deadline, lines)
             .await
             .map_err(|source| CommandError::Wait {
                 program: command.program,
                 source,
             })?;
-        if ending != Ending::TimedOut {
-            followed.group.0 = None;
+        if status != ProgramStatus::TimedOut {
+            program.group.0 = None;
         }
-        Ok(ending)
+        Ok(status)
     }
 
-    fn leave(&self, command: Command) {
-        // Where it cannot be started, nobody is left to be told.
+    fn spawn_detached(&self, command: ProgramCommand) {
+        // The caller is gone, so a failure cannot be reported.
         drop(start(&mut builder(&command, Stdio::null), &command.program));
     }
 }
 
-fn builder(command: &Command, output: fn() -> Stdio) -> tokio::process::Command {
+fn builder(command: &ProgramCommand, output: fn() -> Stdio) -> tokio::process::Command {
     let mut builder = tokio::process::Command::new(&command.program);
     builder
         .args(&command.arguments)
@@ -215,12 +230,17 @@ fn start(builder: &mut tokio::process::Command, program: &str) -> Result<Child, 
     })
 }
 
-async fn attend(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> io::Result<Output> {
+async fn capture_output(
+    child: &mut Child,
+    stdin: Option<Secret>,
+    deadline: Instant,
+) -> io::Result<ProgramOutput> {
     let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (mut captured_stdout, mut captured_stderr) = (Captured::default(), Captured::default());
+    let (mut captured_stdout, mut captured_stderr) =
+        (CapturedOutput::default(), CapturedOutput::default());
     let streams = async {
         tokio::join!(
-            feed(input, stdin),
+            write_stdin(input, stdin),
             capture(stdout, &mut captured_stdout),
             capture(stderr, &mut captured_stderr)
         );
@@ -234,44 +254,46 @@ async fn attend(child: &mut Child, stdin: Option<Secret>, deadline: Instant) -> 
             () = sleep_until(deadline) => break None,
         }
     };
-    let ending = match status {
-        None => Ending::TimedOut,
+    let status = match status {
+        None => ProgramStatus::TimedOut,
         Some(status) => {
             if streams_open {
-                // What does not end in time is held open by a process that was left behind.
-                let _ = tokio::time::timeout(GRACE, &mut streams).await;
+                // A stream that stays open is held by a process that the program left behind.
+                let _ = tokio::time::timeout(DRAIN_TIMEOUT, &mut streams).await;
             }
-            status.code().map_or(Ending::Signalled, Ending::Exited)
+            status
+                .code()
+                .map_or(ProgramStatus::Signalled, ProgramStatus::Exited)
         }
     };
     drop(streams);
-    Ok(Output {
-        ending,
+    Ok(ProgramOutput {
+        status,
         stdout: captured_stdout,
         stderr: captured_stderr,
     })
 }
 
-async fn feed(input: Option<ChildStdin>, stdin: Option<Secret>) {
+async fn write_stdin(input: Option<ChildStdin>, stdin: Option<Secret>) {
     if let (Some(mut input), Some(text)) = (input, stdin) {
-        // A program need not read its input; whether it did its work is told by how it ends.
+        // A program need not read its input. Its exit status shows if it succeeded.
         drop(input.write_all(text.expose().as_bytes()).await);
     }
 }
 
-async fn hand_over(
-    followed: &mut Followed,
+async fn forward_lines(
+    program: &mut StreamedProgram,
     stdin: Option<Secret>,
     deadline: Instant,
-    lines: Lines<'_>,
-) -> io::Result<Ending> {
-    let Followed {
+    lines: LineHandler<'_>,
+) -> io::Result<ProgramStatus> {
+    let StreamedProgram {
         child,
         stdout,
         stderr,
         ..
-    } = followed;
-    let mut input = Box::pin(feed(child.stdin.take(), stdin));
+    } = program;
+    let mut input = Box::pin(write_stdin(child.stdin.take(), stdin));
     let mut input_open = true;
     let mut status = None;
     let mut until = deadline;
@@ -279,32 +301,34 @@ async fn hand_over(
         tokio::select! {
             ended = child.wait(), if status.is_none() => {
                 status = Some(ended?);
-                // What does not end in time is held open by a process that was left behind.
-                until = Instant::now() + GRACE;
+                // A stream that stays open is held by a process that the program left behind.
+                until = Instant::now() + DRAIN_TIMEOUT;
             }
             () = &mut input, if input_open => input_open = false,
-            read = stdout.read(), if stdout.is_open() => stdout.cut(read, lines),
-            read = stderr.read(), if stderr.is_open() => stderr.cut(read, lines),
+            read = stdout.read(), if stdout.is_open() => stdout.split(read, lines),
+            read = stderr.read(), if stderr.is_open() => stderr.split(read, lines),
             () = sleep_until(until) => break,
         }
     }
     stdout.finish(lines);
     stderr.finish(lines);
-    Ok(status.map_or(Ending::TimedOut, |status| {
-        status.code().map_or(Ending::Signalled, Ending::Exited)
+    Ok(status.map_or(ProgramStatus::TimedOut, |status| {
+        status
+            .code()
+            .map_or(ProgramStatus::Signalled, ProgramStatus::Exited)
     }))
 }
 
-/// Cuts a stream into lines.
-struct Reader<R> {
+/// Splits a stream into lines.
+struct LineSplitter<R> {
     stream: Option<R>,
     buffer: Box<[u8]>,
     line: Vec<u8>,
 }
 
-impl<R: AsyncRead + Unpin> Reader<R> {
-    fn of(stream: Option<R>) -> Reader<R> {
-        Reader {
+impl<R: AsyncRead + Unpin> LineSplitter<R> {
+    fn new(stream: Option<R>) -> LineSplitter<R> {
+        LineSplitter {
             stream,
             buffer: vec![0; 16 * 1024].into(),
             line: Vec::new(),
@@ -315,17 +339,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.stream.is_some()
     }
 
-    /// Returns how many bytes of the buffer were read; none when the stream ended. Can be dropped
-    /// at any time without a loss.
+    /// Reads into the buffer and returns the number of bytes, 0 at the end of the stream.
+    ///
+    /// Cancel safe: dropping the future loses no bytes.
     async fn read(&mut self) -> usize {
         match &mut self.stream {
-            // An output stream that breaks is one that ended.
+            // A broken output stream counts as ended.
             Some(stream) => stream.read(&mut self.buffer).await.unwrap_or(0),
             None => 0,
         }
     }
 
-    fn cut(&mut self, read: usize, lines: Lines<'_>) {
+    fn split(&mut self, read: usize, lines: LineHandler<'_>) {
         if read == 0 {
             self.stream = None;
         }
@@ -333,7 +358,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let byte = self.buffer[index];
             if !matches!(byte, b'\n' | b'\r') {
                 self.line.push(byte);
-                if self.line.len() < LONGEST_LINE {
+                if self.line.len() < MAX_LINE_LENGTH {
                     continue;
                 }
             }
@@ -341,7 +366,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    fn finish(&mut self, lines: Lines<'_>) {
+    fn finish(&mut self, lines: LineHandler<'_>) {
         if !self.line.is_empty() {
             lines(&String::from_utf8_lossy(&self.line));
             self.line.clear();
@@ -349,23 +374,23 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-async fn capture<R: AsyncRead + Unpin>(stream: Option<R>, into: &mut Captured) {
+async fn capture<R: AsyncRead + Unpin>(stream: Option<R>, into: &mut CapturedOutput) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0; 16 * 1024];
-    // An output stream that breaks is one that ended.
+    // A broken output stream counts as ended.
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        let kept = read.min(LARGEST_OUTPUT - into.bytes.len());
+        let kept = read.min(MAX_OUTPUT - into.bytes.len());
         into.bytes.extend_from_slice(&buffer[..kept]);
-        into.dropped += (read - kept) as u64;
+        into.omitted += (read - kept) as u64;
     }
 }
 
-/// The process group of a child; killed when this is dropped before the child ended.
-struct Group(Option<Pid>);
+/// Process group of a child. Kills the group when dropped, unless it was released.
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
-    fn of(child: &Child) -> Group {
-        Group(
+impl ProcessGroup {
+    fn of(child: &Child) -> ProcessGroup {
+        ProcessGroup(
             child
                 .id()
                 .and_then(|id| i32::try_from(id).ok())
@@ -373,39 +398,40 @@ impl Group {
         )
     }
 
-    /// Lets the group live: its leader ended, and its number may be given to others.
+    /// Forgets the group without killing it: its leader exited, so the system may reuse its ID.
     fn release(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may have ended by itself just now.
+            // The group may just have ended by itself.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// A program that is asked to end, and then killed with its group, when this is dropped before it
-/// ended.
-struct Followed {
+/// A program whose lines are passed on. When dropped before the program exited, sends SIGTERM and
+/// then kills its group.
+struct StreamedProgram {
     child: Child,
-    group: Group,
-    /// Open until the program is gone: its last words would kill it otherwise, by a broken pipe.
-    stdout: Reader<ChildStdout>,
-    stderr: Reader<ChildStderr>,
+    group: ProcessGroup,
+    /// Stays open until the program is gone. Otherwise a program that writes while it cleans up
+    /// would be killed by a broken pipe.
+    stdout: LineSplitter<ChildStdout>,
+    stderr: LineSplitter<ChildStderr>,
 }
 
-impl Followed {
-    fn new(mut child: Child) -> Followed {
+impl StreamedProgram {
+    fn new(mut child: Child) -> StreamedProgram {
         let (stdout, stderr) = (
-            Reader::of(child.stdout.take()),
-            Reader::of(child.stderr.take()),
+            LineSplitter::new(child.stdout.take()),
+            LineSplitter::new(child.stderr.take()),
         );
-        Followed {
-            group: Group::of(&child),
+        StreamedProgram {
+            group: ProcessGroup::of(&child),
             child,
             stdout,
             stderr,
@@ -413,17 +439,17 @@ impl Followed {
     }
 }
 
-impl Drop for Followed {
+impl Drop for StreamedProgram {
     fn drop(&mut self) {
         let Some(group) = self.group.0 else { return };
         let _ = kill_process_group(group, Signal::TERM);
-        // Waited for here, in a blocking way: only so it is gone whichever way the run ends, also
-        // with the runtime itself.
-        let asked = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < PATIENCE {
+        // Blocks on purpose: this way the program is gone however the run ends, even if the runtime
+        // shuts down.
+        let terminated_at = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && terminated_at.elapsed() < TERM_TIMEOUT {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // The group is killed when its own drop follows; what is left in it did not listen.
+        // Dropping `group` kills what is left of it.
     }
 }
 
@@ -431,8 +457,8 @@ impl Drop for Followed {
 mod tests {
     use super::*;
 
-    fn shell(line: &str) -> Command {
-        Command {
+    fn shell(line: &str) -> ProgramCommand {
+        ProgramCommand {
             program: "sh".to_owned(),
             arguments: vec!["-c".to_owned(), line.to_owned()],
             environment: [("PATH", "/usr/bin:/bin"), ("GIVEN", "value")]
@@ -445,19 +471,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn output_status_and_input_are_those_of_the_program() {
+    async fn run_passes_input_and_returns_output_and_status() {
         let mut command = shell("cat; echo err >&2; exit 3");
         command.stdin = Some(Secret::new("hello"));
-        let output = System.run(command).await.expect("sh runs");
+        let output = SystemRunner.run(command).await.expect("sh runs");
         assert_eq!(
-            (output.ending, output.stdout.text(), output.stderr.text()),
-            (Ending::Exited(3), "hello".into(), "err\n".into())
+            (output.status, output.stdout.text(), output.stderr.text()),
+            (ProgramStatus::Exited(3), "hello".into(), "err\n".into())
         );
     }
 
     #[tokio::test]
-    async fn the_environment_is_what_was_given_and_nothing_else() {
-        let output = System
+    async fn run_passes_only_the_given_environment() {
+        let output = SystemRunner
             .run(shell("echo $GIVEN; echo ${CARGO_MANIFEST_DIR-unset}"))
             .await
             .expect("sh runs");
@@ -465,40 +491,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_output_is_cut_and_the_program_still_ends() {
-        let output = System
+    async fn run_cuts_long_output_without_blocking_the_program() {
+        let output = SystemRunner
             .run(shell("head -c 1500000 /dev/zero"))
             .await
             .expect("sh runs");
-        assert_eq!(output.ending, Ending::Exited(0));
+        assert_eq!(output.status, ProgramStatus::Exited(0));
         assert_eq!(
-            (output.stdout.bytes.len(), output.stdout.dropped),
-            (LARGEST_OUTPUT, 1_500_000 - LARGEST_OUTPUT as u64)
+            (output.stdout.bytes.len(), output.stdout.omitted),
+            (MAX_OUTPUT, 1_500_000 - MAX_OUTPUT as u64)
         );
     }
 
     #[tokio::test]
-    async fn a_timeout_kills_grandchildren_and_keeps_what_was_printed() {
+    async fn run_kills_grandchildren_at_the_timeout_and_keeps_the_output() {
         let mut command = shell("echo started; sleep 60 & echo $!; wait");
         command.timeout = Duration::from_millis(300);
-        let output = System.run(command).await.expect("sh runs");
-        assert_eq!(output.ending, Ending::TimedOut);
+        let output = SystemRunner.run(command).await.expect("sh runs");
+        assert_eq!(output.status, ProgramStatus::TimedOut);
         let text = output.stdout.text();
         assert_is_gone(
             text.strip_prefix("started\n")
-                .expect("what was printed")
+                .expect("the output before the timeout")
                 .trim(),
         )
         .await;
     }
 
     #[tokio::test]
-    async fn a_dropped_run_kills_the_group() {
+    async fn dropping_a_run_kills_the_process_group() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut command = shell("sleep 60 & echo $! > pid.new; mv pid.new pid; wait");
         command.directory = Some(directory.path().to_owned());
         let file = directory.path().join("pid");
-        let run = tokio::spawn(async move { System.run(command).await });
+        let run = tokio::spawn(async move { SystemRunner.run(command).await });
         while !file.exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -507,61 +533,66 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_was_left_behind_does_not_hold_the_run_up() {
+    async fn run_does_not_wait_for_a_background_process() {
         let started = Instant::now();
-        let output = System
+        let output = SystemRunner
             .run(shell("sleep 8 & echo done"))
             .await
             .expect("sh runs");
         assert_eq!(
-            (output.ending, output.stdout.text()),
-            (Ending::Exited(0), "done\n".to_owned())
+            (output.status, output.stdout.text()),
+            (ProgramStatus::Exited(0), "done\n".to_owned())
         );
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 
-    async fn followed(line: &str, timeout: Duration) -> (Ending, Vec<String>) {
+    async fn streamed(line: &str, timeout: Duration) -> (ProgramStatus, Vec<String>) {
         let mut lines = Vec::new();
-        let command = Command {
+        let command = ProgramCommand {
             timeout,
             ..shell(line)
         };
-        let ending = System
-            .follow(command, &mut |line| lines.push(line.to_owned()))
+        let status = SystemRunner
+            .run_streaming(command, &mut |line| lines.push(line.to_owned()))
             .await
             .expect("sh runs");
-        (ending, lines)
+        (status, lines)
     }
 
     #[tokio::test]
-    async fn lines_of_both_streams_are_handed_over_as_they_come() {
-        let (ending, lines) = followed(
+    async fn run_streaming_passes_on_lines_of_both_streams() {
+        let (status, lines) = streamed(
             "echo one; sleep 0.1; printf 'two\\rthree\\n\\n' >&2; sleep 0.1; printf four; exit 3",
-            PATIENCE,
+            TERM_TIMEOUT,
         )
         .await;
         assert_eq!(
-            (ending, lines.join(" ")),
-            (Ending::Exited(3), "one two three four".to_owned())
+            (status, lines.join(" ")),
+            (ProgramStatus::Exited(3), "one two three four".to_owned())
         );
     }
 
     #[tokio::test]
-    async fn a_line_without_an_end_comes_in_pieces() {
-        let (_, lines) = followed("head -c 20000 /dev/zero | tr '\\0' x", PATIENCE).await;
+    async fn run_streaming_splits_very_long_lines() {
+        let (_, lines) = streamed("head -c 20000 /dev/zero | tr '\\0' x", TERM_TIMEOUT).await;
         assert_eq!(
             lines.iter().map(String::len).collect::<Vec<_>>(),
-            [LONGEST_LINE, LONGEST_LINE, 20_000 - 2 * LONGEST_LINE]
+            [
+                MAX_LINE_LENGTH,
+                MAX_LINE_LENGTH,
+                20_000 - 2 * MAX_LINE_LENGTH
+            ]
         );
     }
 
     #[tokio::test]
-    async fn a_program_that_is_followed_may_put_its_things_away() {
+    async fn dropping_a_streamed_run_lets_the_program_clean_up() {
         let script = "trap 'echo > away; exit' TERM; echo > begun; while :; do sleep 0.05; done";
         let directory = tempfile::tempdir().expect("a directory");
         let mut command = shell(script);
         command.directory = Some(directory.path().to_owned());
-        let run = tokio::spawn(async move { System.follow(command, &mut |_| ()).await });
+        let run =
+            tokio::spawn(async move { SystemRunner.run_streaming(command, &mut |_| ()).await });
         while !directory.path().join("begun").exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -571,20 +602,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_listen_is_killed() {
-        let (ending, lines) = followed(
+    async fn run_streaming_kills_a_program_that_ignores_sigterm() {
+        let (status, lines) = streamed(
             "trap '' TERM; sleep 60 & echo $!; wait; wait",
             Duration::from_millis(300),
         )
         .await;
-        assert_eq!(ending, Ending::TimedOut);
+        assert_eq!(status, ProgramStatus::TimedOut);
         assert_is_gone(&lines[0]).await;
     }
 
     #[tokio::test]
-    async fn what_is_left_runs_without_anybody() {
+    async fn spawn_detached_runs_without_being_awaited() {
         let directory = tempfile::tempdir().expect("a directory");
-        System.leave(Command {
+        SystemRunner.spawn_detached(ProgramCommand {
             directory: Some(directory.path().to_owned()),
             ..shell("echo > done.new; mv done.new done")
         });
@@ -594,22 +625,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_that_are_missing_or_refused_are_errors_with_their_name() {
+    async fn errors_name_the_missing_or_refused_program() {
         let mut missing = shell("");
         missing.program = "no-such-program-here".to_owned();
-        let error = System
+        let error = SystemRunner
             .run(missing)
             .await
             .expect_err("there is no such program");
         assert_eq!(error.to_string(), "cannot start `no-such-program-here`");
-        let error = Refusing
+        let error = RefusingRunner
             .run(shell("true"))
             .await
             .expect_err("nothing is run");
         assert_eq!(error.to_string(), "`sh` is not run in a dry mode");
     }
 
-    /// Waits until the process ended; one that nobody reaped (state Z) has ended too.
+    /// Waits until the process is gone or a zombie (state Z).
     async fn assert_is_gone(id: &str) {
         for _ in 0..200 {
             match std::fs::read_to_string(format!("/proc/{id}/stat")) {

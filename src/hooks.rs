@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::command::{Command, CommandError, Ending, Output, Runner};
+use crate::command::{CommandError, ProgramCommand, ProgramOutput, ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::hook::{Hook, HookCommand, Part, Placeholder, parts};
 use crate::model::text::{Masker, excerpt};
@@ -76,7 +76,7 @@ impl HookRunner {
         }
         let output = self
             .runner
-            .run(Command {
+            .run(ProgramCommand {
                 program,
                 arguments,
                 environment,
@@ -94,20 +94,20 @@ impl HookRunner {
         {
             tracing::info!(hook = %shown, "{}", self.masker.mask(line));
         }
-        let dropped = output.stdout.dropped + output.stderr.dropped;
-        if dropped > 0 {
-            tracing::warn!(hook = %shown, "{dropped} bytes of its output are left out");
+        let omitted = output.stdout.omitted + output.stderr.omitted;
+        if omitted > 0 {
+            tracing::warn!(hook = %shown, "{omitted} bytes of its output are left out");
         }
-        match output.ending {
-            Ending::Exited(0) => Ok(()),
-            Ending::TimedOut => Err(HookError::TimedOut {
+        match output.status {
+            ProgramStatus::Exited(0) => Ok(()),
+            ProgramStatus::TimedOut => Err(HookError::TimedOut {
                 seconds: hook.timeout.as_secs(),
             }),
-            Ending::Exited(code) => Err(HookError::Failed {
+            ProgramStatus::Exited(code) => Err(HookError::Failed {
                 ending: format!("exit code {code}"),
                 output: self.last_words(&output),
             }),
-            Ending::Signalled => Err(HookError::Failed {
+            ProgramStatus::Signalled => Err(HookError::Failed {
                 ending: "a signal".to_owned(),
                 output: self.last_words(&output),
             }),
@@ -123,7 +123,7 @@ impl HookRunner {
         excerpt(&self.masker.mask(&text), 120)
     }
 
-    fn last_words(&self, output: &Output) -> String {
+    fn last_words(&self, output: &ProgramOutput) -> String {
         let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
         let last = stdout.lines().rev().filter(|line| !line.trim().is_empty());
         let last = stderr
@@ -183,12 +183,12 @@ mod tests {
     use tracing_subscriber::layer::{Context, SubscriberExt};
 
     use super::*;
-    use crate::command::System;
+    use crate::command::SystemRunner;
 
     fn runner(variables: &[(&str, &str)], directory: &std::path::Path) -> HookRunner {
         let path = [("PATH", "/usr/bin:/bin")];
         let variables = path.iter().chain(variables).copied().collect();
-        HookRunner::new(Arc::new(System), variables, directory.to_owned())
+        HookRunner::new(Arc::new(SystemRunner), variables, directory.to_owned())
     }
 
     fn shell(line: &str) -> Hook {

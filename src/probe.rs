@@ -23,7 +23,7 @@ const LITTLE_SPACE: u64 = 1_000_000_000;
 /// How something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ProbeState {
     Ok,
     /// It cannot be known without a change somewhere, or was not looked at.
     Unknown,
@@ -35,12 +35,12 @@ pub enum State {
 
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct ProbeFinding {
     /// What was looked at, as `oci.push`: a name that stays the same from version to version.
     pub check: &'static str,
     /// What of it, such as a repository; empty where there is only one.
     pub about: String,
-    pub state: State,
+    pub state: ProbeState,
     /// Whether a command that the configuration suffices for fails without it.
     pub needed: bool,
     /// Safe to show.
@@ -50,15 +50,15 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
-impl Finding {
+impl ProbeFinding {
     fn new(
         check: &'static str,
         about: impl AsRef<str>,
-        state: State,
+        state: ProbeState,
         detail: impl AsRef<str>,
-    ) -> Finding {
+    ) -> ProbeFinding {
         let about = excerpt(about.as_ref(), LONGEST_TEXT);
-        Finding {
+        ProbeFinding {
             check,
             about,
             state,
@@ -68,28 +68,36 @@ impl Finding {
         }
     }
 
-    pub fn ok(check: &'static str, about: impl AsRef<str>, detail: impl AsRef<str>) -> Finding {
-        Finding::new(check, about, State::Ok, detail)
+    pub fn ok(
+        check: &'static str,
+        about: impl AsRef<str>,
+        detail: impl AsRef<str>,
+    ) -> ProbeFinding {
+        ProbeFinding::new(check, about, ProbeState::Ok, detail)
     }
 
     pub fn unknown(
         check: &'static str,
         about: impl AsRef<str>,
         detail: impl AsRef<str>,
-    ) -> Finding {
-        Finding::new(check, about, State::Unknown, detail)
+    ) -> ProbeFinding {
+        ProbeFinding::new(check, about, ProbeState::Unknown, detail)
     }
 
     pub fn missing(
         check: &'static str,
         about: impl AsRef<str>,
         detail: impl AsRef<str>,
-    ) -> Finding {
-        Finding::new(check, about, State::Missing, detail)
+    ) -> ProbeFinding {
+        ProbeFinding::new(check, about, ProbeState::Missing, detail)
     }
 
-    pub fn wrong(check: &'static str, about: impl AsRef<str>, detail: impl AsRef<str>) -> Finding {
-        Finding::new(check, about, State::Wrong, detail)
+    pub fn wrong(
+        check: &'static str,
+        about: impl AsRef<str>,
+        detail: impl AsRef<str>,
+    ) -> ProbeFinding {
+        ProbeFinding::new(check, about, ProbeState::Wrong, detail)
     }
 
     /// Returns the finding that looking failed.
@@ -98,17 +106,17 @@ impl Finding {
         about: impl AsRef<str>,
         error: &(dyn std::error::Error + 'static),
         fix: Option<String>,
-    ) -> Finding {
-        Finding {
+    ) -> ProbeFinding {
+        ProbeFinding {
             fix,
-            ..Finding::wrong(check, about, chain(error))
+            ..ProbeFinding::wrong(check, about, chain(error))
         }
     }
 
     /// Returns the finding with what to do about it.
     #[must_use]
-    pub fn fix(self, fix: impl AsRef<str>) -> Finding {
-        Finding {
+    pub fn fix(self, fix: impl AsRef<str>) -> ProbeFinding {
+        ProbeFinding {
             fix: Some(excerpt(fix.as_ref(), 2 * LONGEST_TEXT)),
             ..self
         }
@@ -116,8 +124,8 @@ impl Finding {
 
     /// Returns the finding as one without which everything works.
     #[must_use]
-    pub fn unneeded(self) -> Finding {
-        Finding {
+    pub fn optional(self) -> ProbeFinding {
+        ProbeFinding {
             needed: false,
             ..self
         }
@@ -125,21 +133,21 @@ impl Finding {
 
     /// Returns whether something that is needed is not as it must be.
     pub fn is_problem(&self) -> bool {
-        self.needed && matches!(self.state, State::Missing | State::Wrong)
+        self.needed && matches!(self.state, ProbeState::Missing | ProbeState::Wrong)
     }
 }
 
 /// What a look at a place found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    pub findings: Vec<Finding>,
+pub struct ProbeReport {
+    pub findings: Vec<ProbeFinding>,
     /// By how many seconds the place's clock is ahead of this machine's, where it tells its time.
     pub ahead: Option<i64>,
 }
 
-impl From<Vec<Finding>> for Look {
-    fn from(findings: Vec<Finding>) -> Look {
-        Look {
+impl From<Vec<ProbeFinding>> for ProbeReport {
+    fn from(findings: Vec<ProbeFinding>) -> ProbeReport {
+        ProbeReport {
             findings,
             ahead: None,
         }
@@ -148,7 +156,7 @@ impl From<Vec<Finding>> for Look {
 
 /// What is asked of an image repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RequiredAccess {
     /// It is read from, so it must be there.
     pub source: bool,
     pub push: bool,
@@ -157,10 +165,10 @@ pub struct Wanted {
     pub referrers: bool,
 }
 
-impl Wanted {
+impl RequiredAccess {
     #[must_use]
-    pub fn and(self, other: Wanted) -> Wanted {
-        Wanted {
+    pub fn and(self, other: RequiredAccess) -> RequiredAccess {
+        RequiredAccess {
             source: self.source || other.source,
             push: self.push || other.push,
             delete: self.delete || other.delete,
@@ -171,38 +179,46 @@ impl Wanted {
 
 /// What a place that holds packages is asked with.
 #[derive(Clone, Copy, Debug)]
-pub struct Login {
+pub struct ProbeCredential {
     /// The variable that the credential is in, where there is one.
     pub variable: Option<&'static str>,
 }
 
 /// Returns whether files can be written below `directory`, by its permissions or those of the
 /// nearest directory above it that is there; nothing is written.
-pub fn writable_directory(check: &'static str, about: &str, directory: &Path) -> Finding {
+pub fn check_writable_directory(
+    check: &'static str,
+    about: &str,
+    directory: &Path,
+) -> ProbeFinding {
     let mut nearest = directory;
     loop {
         match fs::metadata(nearest) {
             Ok(found) if !found.is_dir() => {
-                return Finding::wrong(check, about, format!("{} is a file", nearest.display()))
-                    .fix("name a directory, or remove the file");
+                return ProbeFinding::wrong(
+                    check,
+                    about,
+                    format!("{} is a file", nearest.display()),
+                )
+                .fix("name a directory, or remove the file");
             }
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => match nearest.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => nearest = parent,
                 _ => {
-                    return Finding::missing(check, about, "no directory above it is there")
+                    return ProbeFinding::missing(check, about, "no directory above it is there")
                         .fix("name another directory");
                 }
             },
             Err(error) => {
-                return Finding::wrong(check, about, format!("{} cannot be looked at: {error}", nearest.display()))
+                return ProbeFinding::wrong(check, about, format!("{} cannot be looked at: {error}", nearest.display()))
                     .fix("correct the path, or give this user the right to look into the directories above it");
             }
         }
     }
     let shown = nearest.display();
     if let Err(error) = access(nearest, Bits::WRITE_OK | Bits::EXEC_OK) {
-        return Finding::wrong(check, about, format!("{shown} is not writable: {error}")).fix(
+        return ProbeFinding::wrong(check, about, format!("{shown} is not writable: {error}")).fix(
             format!("give this user the right to write in {shown}, or name another directory"),
         );
     }
@@ -218,15 +234,15 @@ pub fn writable_directory(check: &'static str, about: &str, directory: &Path) ->
         format!("not there yet; can be made in {shown}")
     };
     if free.is_some_and(|free| free < LITTLE_SPACE) {
-        return Finding::wrong(
+        return ProbeFinding::wrong(
             check,
             about,
             format!("{found}, and its disk has less than 1 GB free"),
         )
         .fix("make room on the disk")
-        .unneeded();
+        .optional();
     }
-    Finding::ok(check, about, format!("{found}{room}"))
+    ProbeFinding::ok(check, about, format!("{found}{room}"))
 }
 
 #[cfg(test)]
@@ -236,22 +252,23 @@ mod tests {
     #[test]
     fn a_directory_is_looked_at_and_not_made() {
         let place = tempfile::tempdir().expect("a directory");
-        let at = |path: &str| writable_directory("layout.write", "", &place.path().join(path));
+        let at =
+            |path: &str| check_writable_directory("layout.write", "", &place.path().join(path));
         assert!(at("").detail.starts_with("writable, "), "{:?}", at(""));
         let below = at("a/b");
         assert!(
-            below.state == State::Ok && below.detail.contains("not there yet; can be made in"),
+            below.state == ProbeState::Ok && below.detail.contains("not there yet; can be made in"),
             "{below:?}"
         );
         fs::write(place.path().join("file"), "").expect("a file");
         assert!(at("file").detail.ends_with("file is a file"));
-        assert_eq!(at("file/below").state, State::Wrong);
+        assert_eq!(at("file/below").state, ProbeState::Wrong);
         assert_eq!(fs::read_dir(place.path()).expect("a directory").count(), 1);
     }
 
     #[test]
     fn text_from_outside_is_bounded_and_harmless() {
-        let finding = Finding::wrong("oci.pull", "a\u{1b}[2J", "x".repeat(100_000))
+        let finding = ProbeFinding::wrong("oci.pull", "a\u{1b}[2J", "x".repeat(100_000))
             .fix("y\n::error::".repeat(100_000));
         assert!(
             finding.about.contains(r"\u{1b}") && finding.detail.chars().count() <= LONGEST_TEXT + 1

@@ -15,7 +15,7 @@ use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
 use crate::ci;
-use crate::command::{Refusing, Runner, System};
+use crate::command::{RefusingRunner, Runner, SystemRunner};
 use crate::config::{Build, Config};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
@@ -229,9 +229,9 @@ async fn run_step(
         });
     }
     let runner: Arc<dyn Runner> = if mode == Mode::Apply {
-        Arc::new(System)
+        Arc::new(SystemRunner)
     } else {
-        Arc::new(Refusing)
+        Arc::new(RefusingRunner)
     };
     let execution = Execution {
         mode,

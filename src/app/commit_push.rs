@@ -8,7 +8,7 @@ use super::configuration::load_configuration;
 use super::merge_requests::merge_requests;
 use super::{Global, Surroundings, runtime};
 use crate::ci::repository::{Repository, Server};
-use crate::command::{Runner, System};
+use crate::command::{Runner, SystemRunner};
 use crate::credentials::{self, Credential, ForgeCredentials};
 use crate::error::{Exit, Failure};
 use crate::forge::MergeRequest;
@@ -71,7 +71,7 @@ async fn commit_push(
 ) -> Result<Exit, Failure> {
     let process = &surroundings.process;
     let variables = &process.variables;
-    let runner: Arc<dyn Runner> = Arc::new(System);
+    let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let mut job = Repository::of(variables);
     if let Some(job) = &mut job {
         job.ca_file = configured_authorities(&job.url, global, process).or(job.ca_file.take());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Surroundings;
 use crate::cache::Cache;
-use crate::command::{Runner, System};
+use crate::command::{Runner, SystemRunner};
 use crate::config::{Build, Config, HostSettings};
 use crate::credentials::{Credential, Credentials, StandardCredentials, check_collisions};
 use crate::engines::native::Native;
@@ -27,7 +27,7 @@ pub(super) async fn engines(
         Arc::clone(store),
         Cache::of_user(variables, true),
     ));
-    let credentials = StandardCredentials::new(variables.clone(), Arc::new(System));
+    let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
     let repositories = build
         .images
         .iter()
@@ -44,7 +44,7 @@ pub(super) async fn engines(
         hint.into_iter().fold(Failure::usage(error), Failure::hint)
     })?;
     let logins = logins(&credentials, repositories).await?;
-    let runner: Arc<dyn Runner> = Arc::new(System);
+    let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let insecure = config.insecure_registries.iter().cloned().collect();
     let own_builder = surroundings.part_of.as_ref().map(|part| {
         let authority = |(host, settings): (&Host, &HostSettings)| {
@@ -114,13 +114,13 @@ async fn logins(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Refusing;
+    use crate::command::RefusingRunner;
     use crate::model::Variables;
 
     /// Returns where logins are for, with their users.
     async fn found(variables: &[(&str, &str)], repositories: &[&str]) -> Vec<String> {
         let variables: Variables = variables.iter().copied().collect();
-        let credentials = StandardCredentials::new(variables, Arc::new(Refusing));
+        let credentials = StandardCredentials::new(variables, Arc::new(RefusingRunner));
         let repositories: Vec<Repository> = repositories
             .iter()
             .map(|text| text.parse().expect("a repository"))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Mode, Surroundings};
-use crate::command::System;
+use crate::command::SystemRunner;
 use crate::config::{Config, HostSettings};
 use crate::credentials::{StandardCredentials, check_collisions};
 use crate::error::Failure;
@@ -81,7 +81,7 @@ pub(super) fn service_client(
 /// Returns a client that logs in with what `process` leads to.
 pub(super) fn client(settings: Settings, process: &Process) -> Client {
     // Asking a credential helper is reading, so it is the real runner in every mode.
-    let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(System));
+    let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(SystemRunner));
     Client::new(settings, Arc::new(credentials), process.clock.clone())
 }
 

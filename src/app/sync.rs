@@ -11,7 +11,7 @@ use super::memory::Remembered;
 use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
-use crate::command::{Refusing, Runner, System};
+use crate::command::{RefusingRunner, Runner, SystemRunner};
 use crate::config::{Config, Sync};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
@@ -142,9 +142,9 @@ async fn sync(
     };
     let plan = sync::plan(entries, &world);
     let runner: Arc<dyn Runner> = if mode == Mode::Apply {
-        Arc::new(System)
+        Arc::new(SystemRunner)
     } else {
-        Arc::new(Refusing)
+        Arc::new(RefusingRunner)
     };
     let hooks = HookRunner::new(runner, process.variables.clone(), config.directory.clone());
     let execution = Execution {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Credential;
-use crate::command::{Command, Ending, Runner};
+use crate::command::{ProgramCommand, ProgramStatus, Runner};
 use crate::error::chain;
 use crate::model::text::excerpt;
 use crate::model::{Secret, Variables};
@@ -43,7 +43,7 @@ pub(super) async fn ask(
         ));
     }
     let program = format!("docker-credential-{name}");
-    let command = Command {
+    let command = ProgramCommand {
         program: program.clone(),
         arguments: vec!["get".to_owned()],
         environment: variables.clone(),
@@ -60,15 +60,15 @@ pub(super) async fn ask(
             format!("`{program}` {ending}: {stderr}")
         }
     };
-    match output.ending {
-        Ending::Exited(0) => {}
+    match output.status {
+        ProgramStatus::Exited(0) => {}
         // Helpers report their errors on standard output, and this one is not an error.
-        Ending::Exited(_) if output.stdout.text().contains("credentials not found") => {
+        ProgramStatus::Exited(_) if output.stdout.text().contains("credentials not found") => {
             return Ok(None);
         }
-        Ending::Exited(code) => return Err(said(&format!("ended with exit code {code}"))),
-        Ending::Signalled => return Err(said("was killed")),
-        Ending::TimedOut => {
+        ProgramStatus::Exited(code) => return Err(said(&format!("ended with exit code {code}"))),
+        ProgramStatus::Signalled => return Err(said("was killed")),
+        ProgramStatus::TimedOut => {
             return Err(said(&format!(
                 "did not answer within {} seconds",
                 TIMEOUT.as_secs()

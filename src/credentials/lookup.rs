@@ -404,9 +404,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::command::{Captured, Command, CommandError, Ending, Output, Refusing};
+    use crate::command::{
+        CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, RefusingRunner,
+    };
 
-    type Answers = fn(&Command) -> (i32, &'static str, &'static str);
+    type Answers = fn(&ProgramCommand) -> (i32, &'static str, &'static str);
 
     struct Helpers {
         answers: Answers,
@@ -415,15 +417,15 @@ mod tests {
 
     #[async_trait]
     impl Runner for Helpers {
-        async fn run(&self, command: Command) -> Result<Output, CommandError> {
+        async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
             self.runs.fetch_add(1, Ordering::Relaxed);
             let (code, stdout, stderr) = (self.answers)(&command);
-            let captured = |text: &str| Captured {
+            let captured = |text: &str| CapturedOutput {
                 bytes: text.as_bytes().to_vec(),
-                dropped: 0,
+                omitted: 0,
             };
-            Ok(Output {
-                ending: Ending::Exited(code),
+            Ok(ProgramOutput {
+                status: ProgramStatus::Exited(code),
                 stdout: captured(stdout),
                 stderr: captured(stderr),
             })
@@ -439,7 +441,7 @@ mod tests {
     }
 
     fn credentials(pairs: &[(&str, &str)]) -> StandardCredentials {
-        StandardCredentials::new(variables(pairs), Arc::new(Refusing))
+        StandardCredentials::new(variables(pairs), Arc::new(RefusingRunner))
     }
 
     async fn find(pairs: &[(&str, &str)], on: &str) -> Result<Credential, String> {

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::emulation::NO_EMULATOR;
 use super::private::PrivateConfig;
 use super::{Attestations, BuildRequest, EngineError, EngineName, Login};
-use crate::command::{Command, CommandError, Ending, Runner};
+use crate::command::{CommandError, ProgramCommand, ProgramStatus, Runner};
 use crate::credentials::Credential;
 use crate::error::chain;
 use crate::model::text::{Masker, excerpt};
@@ -102,7 +102,7 @@ impl Tools {
 
     /// Starts a program that puts something away and that nobody waits for.
     pub(super) fn leave(&self, program: &str, arguments: &[&str]) {
-        self.runner.leave(Command {
+        self.runner.spawn_detached(ProgramCommand {
             program: program.to_owned(),
             arguments: arguments
                 .iter()
@@ -160,7 +160,7 @@ pub(super) struct Session<'a> {
 /// What is to be put away by a program when a session ends, however it ends.
 pub(super) struct Leftovers<'a> {
     tools: &'a Tools,
-    commands: Vec<Command>,
+    commands: Vec<ProgramCommand>,
 }
 
 impl<'a> Session<'a> {
@@ -212,8 +212,13 @@ impl<'a> Session<'a> {
         EngineError::new(self.engine, problem)
     }
 
-    fn command(&self, program: &str, arguments: &[impl AsRef<str>], timeout: Duration) -> Command {
-        Command {
+    fn command(
+        &self,
+        program: &str,
+        arguments: &[impl AsRef<str>],
+        timeout: Duration,
+    ) -> ProgramCommand {
+        ProgramCommand {
             program: program.to_owned(),
             arguments: arguments
                 .iter()
@@ -241,8 +246,8 @@ impl<'a> Session<'a> {
             .await
             .map_err(|error| self.not_run(program, &error))?;
         let stderr = output.stderr.text();
-        let ending = match output.ending {
-            Ending::Exited(0) => return Ok(output.stdout.text()),
+        let ending = match output.status {
+            ProgramStatus::Exited(0) => return Ok(output.stdout.text()),
             ending => told(ending, SHORT),
         };
         let lines: Vec<String> = stderr
@@ -277,12 +282,12 @@ impl<'a> Session<'a> {
         let ending = self
             .tools
             .runner
-            .follow(command, &mut take)
+            .run_streaming(command, &mut take)
             .await
             .map_err(|error| self.not_run(program, &error))?;
         let last = Vec::from(last);
         match ending {
-            Ending::Exited(0) => Ok(last),
+            ProgramStatus::Exited(0) => Ok(last),
             ending => Err(self.failed(&what, &told(ending, LONGEST_BUILD), &last)),
         }
     }
@@ -364,7 +369,7 @@ impl Leftovers<'_> {
     ) {
         // The private directory may be gone by then, and no login is needed.
         let environment = session.tools.variables.clone();
-        self.commands.push(Command {
+        self.commands.push(ProgramCommand {
             environment,
             ..session.command(program, arguments, SHORT)
         });
@@ -376,7 +381,7 @@ impl Leftovers<'_> {
         while let Some(command) = self.commands.last().cloned() {
             let what = spoken(&command.program, &command.arguments);
             match self.tools.runner.run(command).await {
-                Ok(output) if output.ending == Ending::Exited(0) => {}
+                Ok(output) if output.status == ProgramStatus::Exited(0) => {}
                 Ok(output) => tracing::debug!(
                     "`{what}` left something behind: {}",
                     self.tools.shown(&output.stderr.text())
@@ -391,7 +396,7 @@ impl Leftovers<'_> {
 impl Drop for Leftovers<'_> {
     fn drop(&mut self) {
         while let Some(command) = self.commands.pop() {
-            self.tools.runner.leave(command);
+            self.tools.runner.spawn_detached(command);
         }
     }
 }
@@ -413,11 +418,11 @@ fn spoken(program: &str, arguments: &[impl AsRef<str>]) -> String {
         .join(" ")
 }
 
-fn told(ending: Ending, limit: Duration) -> String {
+fn told(ending: ProgramStatus, limit: Duration) -> String {
     match ending {
-        Ending::Exited(code) => format!("ended with exit code {code}"),
-        Ending::Signalled => "was killed".to_owned(),
-        Ending::TimedOut => format!("took longer than {} s and was ended", limit.as_secs()),
+        ProgramStatus::Exited(code) => format!("ended with exit code {code}"),
+        ProgramStatus::Signalled => "was killed".to_owned(),
+        ProgramStatus::TimedOut => format!("took longer than {} s and was ended", limit.as_secs()),
     }
 }
 

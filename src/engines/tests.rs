@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::command::{Captured, Command, CommandError, Ending, Output};
+use crate::command::{CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus};
 use crate::model::Secret;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -16,7 +16,7 @@ const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012
 #[derive(Default)]
 struct Recorder {
     calls: Mutex<Vec<Call>>,
-    left: Mutex<Vec<Command>>,
+    left: Mutex<Vec<ProgramCommand>>,
     /// The programs that are there; others cannot be started.
     programs: Vec<&'static str>,
     /// What a call whose arguments begin like this ends with, and writes to its error stream.
@@ -45,7 +45,7 @@ struct Call {
 
 #[async_trait]
 impl Runner for Recorder {
-    async fn run(&self, command: Command) -> Result<Output, CommandError> {
+    async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
         if !self.programs.contains(&command.program.as_str()) {
             let source = std::io::ErrorKind::NotFound.into();
             return Err(CommandError::Start {
@@ -82,16 +82,16 @@ impl Runner for Recorder {
         if self.hangs_at.is_some_and(|at| line.contains(at)) {
             std::future::pending::<()>().await;
         }
-        let captured = |text: &str| Captured {
+        let captured = |text: &str| CapturedOutput {
             bytes: text.as_bytes().to_vec(),
-            dropped: 0,
+            omitted: 0,
         };
         if let Some((begin, code, stderr)) = self.failing
             && line.starts_with(begin)
         {
-            return Ok(Output {
-                ending: Ending::Exited(code),
-                stdout: Captured::default(),
+            return Ok(ProgramOutput {
+                status: ProgramStatus::Exited(code),
+                stdout: CapturedOutput::default(),
                 stderr: captured(stderr),
             });
         }
@@ -114,14 +114,14 @@ impl Runner for Recorder {
                 fs::write(file, DIGEST).expect("a written file");
             }
         }
-        Ok(Output {
-            ending: Ending::Exited(0),
+        Ok(ProgramOutput {
+            status: ProgramStatus::Exited(0),
             stdout: captured(&stdout),
-            stderr: Captured::default(),
+            stderr: CapturedOutput::default(),
         })
     }
 
-    fn leave(&self, command: Command) {
+    fn spawn_detached(&self, command: ProgramCommand) {
         self.left.lock().expect("no panic").push(command);
     }
 }

@@ -11,7 +11,7 @@ use super::workshop::Workshop;
 use super::{
     Call, Entry, Git, GitError, Identity, Kind, ObjectId, PATHS_AT_ONCE, PathProblem, tree_entries,
 };
-use crate::command::{Ending, Runner};
+use crate::command::{ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::env;
 
@@ -448,7 +448,7 @@ impl Checkout {
             ))
             .await?;
         let address = output.stdout.text().trim().to_owned();
-        Ok((output.ending == Ending::Exited(0) && !address.is_empty()).then_some(address))
+        Ok((output.status == ProgramStatus::Exited(0) && !address.is_empty()).then_some(address))
     }
 
     /// Returns whom git takes the user for; `None` when it does not know.

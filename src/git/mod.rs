@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::command::{Command, CommandError, Ending, Output, Runner};
+use crate::command::{CommandError, ProgramCommand, ProgramOutput, ProgramStatus, Runner};
 use crate::model::env;
 use crate::model::text::printable;
 use crate::model::{Secret, Variables};
@@ -315,7 +315,7 @@ impl Git {
     }
 
     /// Returns what git did, however it ended.
-    async fn run(&self, call: Call<'_>) -> Result<Output, GitError> {
+    async fn run(&self, call: Call<'_>) -> Result<ProgramOutput, GitError> {
         let Call {
             action,
             arguments,
@@ -323,7 +323,7 @@ impl Git {
             limit,
         } = call;
         tracing::debug!(arguments = %words::Redaction::default().apply(&arguments.join(" ")), "git");
-        let command = Command {
+        let command = ProgramCommand {
             program: "git".to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             environment: self.environment.clone(),
@@ -332,12 +332,12 @@ impl Git {
             timeout: limit,
         };
         let output = self.runner.run(command).await.map_err(GitError::Program)?;
-        match output.ending {
-            Ending::TimedOut => Err(GitError::TooLong { action }),
-            Ending::Exited(_) | Ending::Signalled if output.stdout.dropped > 0 => {
+        match output.status {
+            ProgramStatus::TimedOut => Err(GitError::TooLong { action }),
+            ProgramStatus::Exited(_) | ProgramStatus::Signalled if output.stdout.omitted > 0 => {
                 Err(GitError::TooMuch { action })
             }
-            Ending::Exited(_) | Ending::Signalled => Ok(output),
+            ProgramStatus::Exited(_) | ProgramStatus::Signalled => Ok(output),
         }
     }
 
@@ -345,7 +345,7 @@ impl Git {
     async fn text(&self, call: Call<'_>) -> Result<String, GitError> {
         let action = call.action;
         let output = self.run(call).await?;
-        if output.ending != Ending::Exited(0) {
+        if output.status != ProgramStatus::Exited(0) {
             return Err(GitError::Failed {
                 action,
                 words: words::of(&output.stderr.text(), &words::Redaction::default()),

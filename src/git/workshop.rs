@@ -12,7 +12,7 @@ use super::words::{self, Redaction};
 use super::{
     Call, Checkout, Entry, Git, GitError, Identity, ObjectId, PATHS_AT_ONCE, Remote, tree_entries,
 };
-use crate::command::{Ending, Output, Runner};
+use crate::command::{ProgramOutput, ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::env;
 
@@ -367,7 +367,7 @@ impl Workshop {
                 newer.as_str(),
             ],
         );
-        Ok(newer != older && self.git.run(call).await?.ending == Ending::Exited(0))
+        Ok(newer != older && self.git.run(call).await?.status == ProgramStatus::Exited(0))
     }
 
     /// Returns the tree of `parent` with `changes` made to it. `None` when that would remove
@@ -474,7 +474,7 @@ impl Workshop {
             .extend(["--", self.remote.address(), &specification]);
         let action = call.action;
         let output = self.network.run(call).await?;
-        if output.ending == Ending::Exited(0) {
+        if output.status == ProgramStatus::Exited(0) {
             return Ok(Pushed::Done);
         }
         let said = output.stdout.text();
@@ -493,13 +493,18 @@ impl Workshop {
     async fn converse(&self, call: Call<'_>) -> Result<String, GitError> {
         let action = call.action;
         let output = self.network.run(call).await?;
-        match output.ending {
-            Ending::Exited(0) => Ok(output.stdout.text()),
+        match output.status {
+            ProgramStatus::Exited(0) => Ok(output.stdout.text()),
             _ => Err(self.refused(action, &output, None)),
         }
     }
 
-    fn refused(&self, action: &'static str, output: &Output, reason: Option<&str>) -> GitError {
+    fn refused(
+        &self,
+        action: &'static str,
+        output: &ProgramOutput,
+        reason: Option<&str>,
+    ) -> GitError {
         let refusal = words::refusal(&output.stderr.text(), reason, &self.redaction);
         GitError::Remote {
             action,

@@ -16,7 +16,7 @@ use super::{
     FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope,
 };
 use crate::files;
-use crate::probe::{Finding, Login, Look, writable_directory};
+use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport, check_writable_directory};
 
 /// Packages as directories.
 #[derive(Clone, Debug)]
@@ -192,19 +192,22 @@ impl PackageFiles for DirectoryFiles {
         })
     }
 
-    async fn probe(&self, _: Login) -> Look {
+    async fn probe(&self, _: ProbeCredential) -> ProbeReport {
         let place = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let read = match place.directory.read_dir() {
                 Err(error) if !is_absent(&error) => {
                     let detail = format!("{} cannot be read: {error}", place.directory.display());
-                    Finding::wrong(probe::READ, "", detail)
+                    ProbeFinding::wrong(probe::READ, "", detail)
                         .fix("give this user the right to read it, or correct `registry.path`")
                 }
-                Err(_) => Finding::ok(probe::READ, "", "not there yet: nothing was recorded"),
-                Ok(_) => Finding::ok(probe::READ, "", "allowed"),
+                Err(_) => ProbeFinding::ok(probe::READ, "", "not there yet: nothing was recorded"),
+                Ok(_) => ProbeFinding::ok(probe::READ, "", "allowed"),
             };
-            vec![read, writable_directory(probe::WRITE, "", &place.directory)]
+            vec![
+                read,
+                check_writable_directory(probe::WRITE, "", &place.directory),
+            ]
         });
         looked.await.unwrap_or_default().into()
     }

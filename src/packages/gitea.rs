@@ -21,7 +21,7 @@ use super::{
 use crate::error::chain;
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::lock::lock;
-use crate::probe::{Finding, Login, Look};
+use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
 /// Packages whose files are listed at once.
 const IN_FLIGHT: usize = 16;
@@ -257,7 +257,7 @@ impl PackageFiles for GiteaPackages {
         Err(self.api.unsettled(LIST))
     }
 
-    async fn probe(&self, login: Login) -> Look {
+    async fn probe(&self, login: ProbeCredential) -> ProbeReport {
         let mut look = match self.api.reach("/api/v1/version").await {
             Ok(look) => look,
             Err(finding) => return vec![finding].into(),
@@ -268,7 +268,7 @@ impl PackageFiles for GiteaPackages {
                 Ok(user) => {
                     let user = user.map(|user| user.login).unwrap_or_default();
                     if JOB_USERS.contains(&user.as_str()) {
-                        let finding = Finding::wrong(
+                        let finding = ProbeFinding::wrong(
                             probe::TOKEN,
                             "",
                             "GITEA_TOKEN is the job's own, which cannot publish packages",
@@ -276,11 +276,14 @@ impl PackageFiles for GiteaPackages {
                         look.findings.push(finding.fix(&self.api.permissions));
                         return look;
                     }
-                    look.findings
-                        .push(Finding::ok(probe::TOKEN, "", format!("valid; of {user}")));
+                    look.findings.push(ProbeFinding::ok(
+                        probe::TOKEN,
+                        "",
+                        format!("valid; of {user}"),
+                    ));
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding = Finding::wrong(
+                    let finding = ProbeFinding::wrong(
                         probe::TOKEN,
                         "",
                         "the server does not take GITEA_TOKEN: it is wrong, or was deleted",
@@ -290,16 +293,17 @@ impl PackageFiles for GiteaPackages {
                 }
                 Err(error) => match probe::gitea_scopes(&error) {
                     Some(told) => {
-                        look.findings.push(Finding::ok(
+                        look.findings.push(ProbeFinding::ok(
                             probe::TOKEN,
                             "",
                             format!("valid; {}", told.join(", ")),
                         ));
                         scopes = Some(told);
                     }
-                    None => look
-                        .findings
-                        .push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                    None => {
+                        look.findings
+                            .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                    }
                 },
             }
         }
@@ -311,7 +315,7 @@ impl PackageFiles for GiteaPackages {
             let absent = probe::is(&error, StatusCode::NOT_FOUND);
             let error = self.api.failed(LIST, error);
             look.findings.push(if absent {
-                Finding::wrong(
+                ProbeFinding::wrong(
                     probe::PROJECT,
                     "",
                     "there is no such owner, or it may not be seen",
@@ -325,16 +329,17 @@ impl PackageFiles for GiteaPackages {
             });
             return look;
         }
-        look.findings.push(Finding::ok(probe::READ, "", "allowed"));
+        look.findings
+            .push(ProbeFinding::ok(probe::READ, "", "allowed"));
         look.findings.push(match (login.variable, scopes) {
             (None, _) => {
-                Finding::missing(probe::WRITE, "", "GITEA_TOKEN is not set, and strangers do not write").fix(&self.api.permissions)
+                ProbeFinding::missing(probe::WRITE, "", "GITEA_TOKEN is not set, and strangers do not write").fix(&self.api.permissions)
             }
             (_, Some(scopes)) if !probe::gitea_may_write(&scopes) => {
-                Finding::wrong(probe::WRITE, "", "the token has not the scope `write:package`").fix(&self.api.permissions)
+                ProbeFinding::wrong(probe::WRITE, "", "the token has not the scope `write:package`").fix(&self.api.permissions)
             }
-            (_, Some(_)) => Finding::ok(probe::WRITE, "", "allowed, by the token's scope"),
-            (_, None) => Finding::unknown(
+            (_, Some(_)) => ProbeFinding::ok(probe::WRITE, "", "allowed, by the token's scope"),
+            (_, None) => ProbeFinding::unknown(
                 probe::WRITE,
                 "",
                 "the server does not tell the token's scopes: it takes `write:package`, and the first write shows it",

@@ -21,7 +21,7 @@ use super::{
 use crate::error::chain;
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::env;
-use crate::probe::{Finding, Login, Look};
+use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
 /// Packages whose files are listed at once.
 const IN_FLIGHT: usize = 16;
@@ -190,7 +190,7 @@ impl PackageFiles for GitlabPackages {
         Err(self.interface.unsettled(LIST))
     }
 
-    async fn probe(&self, login: Login) -> Look {
+    async fn probe(&self, login: ProbeCredential) -> ProbeReport {
         let mut look = match self.interface.reach("/api/v4/version").await {
             Ok(look) => look,
             Err(finding) => return vec![finding].into(),
@@ -203,18 +203,22 @@ impl PackageFiles for GitlabPackages {
                 .await
             {
                 Ok(_) => {
-                    look.findings
-                        .push(Finding::ok(probe::TOKEN, "", "valid while the job runs"));
+                    look.findings.push(ProbeFinding::ok(
+                        probe::TOKEN,
+                        "",
+                        "valid while the job runs",
+                    ));
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
                     let finding =
-                        Finding::wrong(probe::TOKEN, "", "GitLab does not take CI_JOB_TOKEN");
+                        ProbeFinding::wrong(probe::TOKEN, "", "GitLab does not take CI_JOB_TOKEN");
                     look.findings.push(finding.fix("use it within its own job only, or set GITLAB_TOKEN to a token with the scope `api`"));
                     return look;
                 }
-                Err(error) => look
-                    .findings
-                    .push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                Err(error) => {
+                    look.findings
+                        .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                }
             },
             Some(_) => match self
                 .interface
@@ -224,7 +228,7 @@ impl PackageFiles for GitlabPackages {
                 Ok(told) => {
                     look.findings.push(told.as_ref().map_or_else(
                         || {
-                            Finding::unknown(
+                            ProbeFinding::unknown(
                                 probe::TOKEN,
                                 "",
                                 "GitLab's answer about it is not understood",
@@ -235,7 +239,7 @@ impl PackageFiles for GitlabPackages {
                     token = told;
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding = Finding::wrong(
+                    let finding = ProbeFinding::wrong(
                         probe::TOKEN,
                         "",
                         "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked",
@@ -246,9 +250,10 @@ impl PackageFiles for GitlabPackages {
                     )));
                     return look;
                 }
-                Err(error) => look
-                    .findings
-                    .push(Finding::unknown(probe::TOKEN, "", chain(&error))),
+                Err(error) => {
+                    look.findings
+                        .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                }
             },
             None => {}
         }
@@ -261,7 +266,7 @@ impl PackageFiles for GitlabPackages {
             (_, Ok(project)) => {
                 let project = project.unwrap_or_default();
                 look.findings
-                    .push(Finding::ok(probe::PROJECT, "", project.name()));
+                    .push(ProbeFinding::ok(probe::PROJECT, "", project.name()));
                 Some(project)
             }
             // A job's token may read the packages of a project that it may not ask about.
@@ -271,7 +276,7 @@ impl PackageFiles for GitlabPackages {
                     "there is no project {}, or it may not be seen",
                     self.project
                 );
-                let finding = Finding::wrong(probe::PROJECT, "", detail);
+                let finding = ProbeFinding::wrong(probe::PROJECT, "", detail);
                 look.findings.push(finding.fix(format!(
                     "correct `registry.project_id` (in GitLab: Settings, General); {}",
                     self.role()
@@ -290,7 +295,8 @@ impl PackageFiles for GitlabPackages {
             ));
             return look;
         }
-        look.findings.push(Finding::ok(probe::READ, "", "allowed"));
+        look.findings
+            .push(ProbeFinding::ok(probe::READ, "", "allowed"));
         match login.variable {
             None => {
                 let fix = format!(
@@ -298,7 +304,7 @@ impl PackageFiles for GitlabPackages {
                     self.role()
                 );
                 look.findings.push(
-                    Finding::missing(
+                    ProbeFinding::missing(
                         probe::WRITE,
                         "",
                         "no token is set, and strangers do not write",

@@ -10,7 +10,7 @@ use super::{
     FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope,
 };
 use crate::model::lock::lock;
-use crate::probe::{Login, Look};
+use crate::probe::{ProbeCredential, ProbeReport};
 
 /// A call of the trait, for what shall fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +126,8 @@ impl PackageFiles for MemoryFiles {
         Ok(listing)
     }
 
-    async fn probe(&self, _: Login) -> Look {
-        Look::default()
+    async fn probe(&self, _: ProbeCredential) -> ProbeReport {
+        ProbeReport::default()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::probe::{Login, Look};
+use crate::probe::{ProbeCredential, ProbeReport};
 
 pub mod directory;
 mod error;
@@ -56,7 +56,7 @@ pub trait PackageFiles: Send + Sync {
 
     /// Returns what a look at the place finds: whether it answers, and lets one read, write and
     /// delete, as far as that can be known without doing so.
-    async fn probe(&self, login: Login) -> Look;
+    async fn probe(&self, login: ProbeCredential) -> ProbeReport;
 
     /// Deletes a file that a listing had. One that is gone by now is no error.
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError>;

@@ -11,7 +11,7 @@ use super::interface::Interface;
 use super::{PackageError, PackageErrorKind};
 use crate::error::chain;
 use crate::http::{self, Answer, Method, StatusCode};
-use crate::probe::{Finding, Look};
+use crate::probe::{ProbeFinding, ProbeReport};
 
 pub(super) const REACHABLE: &str = "packages.reachable";
 pub(super) const TOKEN: &str = "packages.token";
@@ -61,23 +61,23 @@ impl GitlabToken {
         !self.may_write()
     }
 
-    pub(super) fn finding(&self, today: chrono::NaiveDate) -> Finding {
+    pub(super) fn finding(&self, today: chrono::NaiveDate) -> ProbeFinding {
         let scopes = if self.scopes.is_empty() {
             "no scope".to_owned()
         } else {
             self.scopes.join(", ")
         };
         let Some(end) = self.expires_at else {
-            return Finding::ok(TOKEN, "", format!("valid; {scopes}"));
+            return ProbeFinding::ok(TOKEN, "", format!("valid; {scopes}"));
         };
         let days = (end - today).num_days();
         let detail = format!("valid until {end}; {scopes}");
         if days > SOON {
-            return Finding::ok(TOKEN, "", detail);
+            return ProbeFinding::ok(TOKEN, "", detail);
         }
-        Finding::wrong(TOKEN, "", format!("{detail}: {days} days left"))
+        ProbeFinding::wrong(TOKEN, "", format!("{detail}: {days} days left"))
             .fix("make a new token, and set GITLAB_TOKEN to it")
-            .unneeded()
+            .optional()
     }
 }
 
@@ -97,24 +97,24 @@ impl GitlabProject {
     }
 
     /// Returns what a token lets its owner do besides reading.
-    pub(super) fn rights(&self, token: Option<&GitlabToken>, project: u64) -> [Finding; 2] {
+    pub(super) fn rights(&self, token: Option<&GitlabToken>, project: u64) -> [ProbeFinding; 2] {
         let may = |check: &'static str, what: &str, needed: u32, role: &str| {
             if token.is_some_and(GitlabToken::is_read_only) {
-                return Finding::wrong(check, "", format!("the token has not the scope `api`, which it takes to {what}"))
+                return ProbeFinding::wrong(check, "", format!("the token has not the scope `api`, which it takes to {what}"))
                     .fix("make a token with the scope `api`, and set GITLAB_TOKEN to it: there is no scope for packages alone");
             }
             match (self.role(), token) {
                 (Some(level), _) if level < needed => {
-                    Finding::wrong(check, "", format!("the token's role in project {project} is below {role}, which it takes to {what}"))
+                    ProbeFinding::wrong(check, "", format!("the token's role in project {project} is below {role}, which it takes to {what}"))
                         .fix(format!("give the token's user the role {role} in project {project}, or make the token with that role"))
                 }
-                (Some(_), Some(_)) => Finding::ok(check, "", "allowed, by scope and role"),
-                _ => Finding::unknown(check, "", format!("GitLab does not tell what the token may do: the first time to {what} shows it")),
+                (Some(_), Some(_)) => ProbeFinding::ok(check, "", "allowed, by scope and role"),
+                _ => ProbeFinding::unknown(check, "", format!("GitLab does not tell what the token may do: the first time to {what} shows it")),
             }
         };
         [
             may(WRITE, "write", DEVELOPER, "Developer"),
-            may(DELETE, "delete", MAINTAINER, "Maintainer").unneeded(),
+            may(DELETE, "delete", MAINTAINER, "Maintainer").optional(),
         ]
     }
 }
@@ -143,13 +143,13 @@ pub(super) fn gitea_may_write(scopes: &[String]) -> bool {
 }
 
 /// Returns the finding that something of the place could not be done, as what the error says.
-pub(super) fn of_error(check: &'static str, error: &PackageError, has_login: bool) -> Finding {
+pub(super) fn of_error(check: &'static str, error: &PackageError, has_login: bool) -> ProbeFinding {
     let made = if error.kind == PackageErrorKind::Unauthorized && !has_login {
-        Finding::missing
+        ProbeFinding::missing
     } else {
-        Finding::wrong
+        ProbeFinding::wrong
     };
-    Finding {
+    ProbeFinding {
         fix: error.hint(),
         ..made(check, "", &chain(error))
     }
@@ -158,15 +158,15 @@ pub(super) fn of_error(check: &'static str, error: &PackageError, has_login: boo
 impl Interface {
     /// Returns whether the interface answers, and the time it has; on failure, the finding that
     /// ends the look.
-    pub(super) async fn reach(&self, path: &str) -> Result<Look, Finding> {
+    pub(super) async fn reach(&self, path: &str) -> Result<ProbeReport, ProbeFinding> {
         match self.look(path).await {
-            Ok(answer) => Ok(Look {
-                findings: vec![Finding::ok(REACHABLE, "", "answers")],
+            Ok(answer) => Ok(ProbeReport {
+                findings: vec![ProbeFinding::ok(REACHABLE, "", "answers")],
                 ahead: self.ahead(&answer),
             }),
-            Err(error) => Err(Finding {
+            Err(error) => Err(ProbeFinding {
                 fix: Some(unreachable_fix(&error)),
-                ..Finding::wrong(REACHABLE, "", chain(&error))
+                ..ProbeFinding::wrong(REACHABLE, "", chain(&error))
             }),
         }
     }
@@ -215,7 +215,7 @@ mod tests {
                 .rights(Some(&token(scopes)), 7)
                 .map(|finding| finding.state)
         };
-        use crate::probe::State::{Ok, Unknown, Wrong};
+        use crate::probe::ProbeState::{Ok, Unknown, Wrong};
         assert_eq!(states(Some(40), "api"), [Ok, Ok]);
         assert_eq!(states(Some(30), "api"), [Ok, Wrong]);
         assert_eq!(states(Some(20), "api"), [Wrong, Wrong]);
@@ -232,7 +232,7 @@ mod tests {
         };
         assert_eq!(
             token.finding(day("2026-11-20")).state,
-            crate::probe::State::Ok
+            crate::probe::ProbeState::Ok
         );
         let soon = token.finding(day("2026-12-01"));
         assert!(

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
-use crate::probe::{Login, Look};
+use crate::probe::{ProbeCredential, ProbeReport};
 
 /// The place inside, without its writes.
 pub struct ReadOnlyFiles(Arc<dyn PackageFiles>);
@@ -45,7 +45,7 @@ impl PackageFiles for ReadOnlyFiles {
         self.0.list(scope).await
     }
 
-    async fn probe(&self, login: Login) -> Look {
+    async fn probe(&self, login: ProbeCredential) -> ProbeReport {
         self.0.probe(login).await
     }
 

@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::error::chain;
 use crate::model::text::printable;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
-use crate::probe::{Login, Look};
+use crate::probe::{ProbeCredential, ProbeReport};
 
 /// Requests for files in flight.
 const IN_FLIGHT: usize = 16;
@@ -149,7 +149,7 @@ impl Records {
     }
 
     /// Returns what a look at the place finds.
-    pub async fn probe(&self, login: Login) -> Look {
+    pub async fn probe(&self, login: ProbeCredential) -> ProbeReport {
         self.files.probe(login).await
     }
 

@@ -283,8 +283,8 @@ impl PackageFiles for Breaking {
         self.inside.list(scope).await
     }
 
-    async fn probe(&self, _: crate::probe::Login) -> crate::probe::Look {
-        crate::probe::Look::default()
+    async fn probe(&self, _: crate::probe::ProbeCredential) -> crate::probe::ProbeReport {
+        crate::probe::ProbeReport::default()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
@@ -371,8 +371,8 @@ impl PackageFiles for Waiting {
         self.inside.list(scope).await
     }
 
-    async fn probe(&self, _: crate::probe::Login) -> crate::probe::Look {
-        crate::probe::Look::default()
+    async fn probe(&self, _: crate::probe::ProbeCredential) -> crate::probe::ProbeReport {
+        crate::probe::ProbeReport::default()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
@@ -427,8 +427,8 @@ impl PackageFiles for Overtaken {
         Ok(listing)
     }
 
-    async fn probe(&self, _: crate::probe::Login) -> crate::probe::Look {
-        crate::probe::Look::default()
+    async fn probe(&self, _: crate::probe::ProbeCredential) -> crate::probe::ProbeReport {
+        crate::probe::ProbeReport::default()
     }
 
     async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {

@@ -35,7 +35,7 @@ use crate::http::{self, Client, Kind, Method, Relayed, Url};
 use crate::model::Secret;
 use crate::model::media_type;
 use crate::model::text::excerpt;
-use crate::probe::{Finding, Login, Look};
+use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
 const OBJECTS: Kind = Kind("objects");
 
@@ -318,8 +318,8 @@ impl PackageFiles for S3Files {
         Err(malformed("it has no end"))
     }
 
-    async fn probe(&self, _: Login) -> Look {
-        let mut look = Look::default();
+    async fn probe(&self, _: ProbeCredential) -> ProbeReport {
+        let mut look = ProbeReport::default();
         if let Some(endpoint) = &self.bucket.endpoint
             && let Some(host) = http::host_of(endpoint)
         {
@@ -327,11 +327,11 @@ impl PackageFiles for S3Files {
                 Ok(answer) => {
                     look.ahead = self.http.ahead(&answer);
                     look.findings
-                        .push(Finding::ok(probe::REACHABLE, "", "answers"));
+                        .push(ProbeFinding::ok(probe::REACHABLE, "", "answers"));
                 }
                 Err(error) => {
                     let fix = probe::unreachable_fix(&error);
-                    return vec![Finding::wrong(probe::REACHABLE, "", chain(&error)).fix(fix)]
+                    return vec![ProbeFinding::wrong(probe::REACHABLE, "", chain(&error)).fix(fix)]
                         .into();
                 }
             }
@@ -346,12 +346,12 @@ impl PackageFiles for S3Files {
             .await
         {
             Ok(_) => {
-                look.findings.push(Finding::ok(
+                look.findings.push(ProbeFinding::ok(
                     probe::READ,
                     "",
                     "the keys are taken, and may list the bucket",
                 ));
-                look.findings.push(Finding::unknown(
+                look.findings.push(ProbeFinding::unknown(
                     probe::WRITE,
                     "",
                     "S3 tells nothing beforehand: the first write shows it",

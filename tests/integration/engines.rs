@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use flate2::read::GzDecoder;
-use imglife::command::System;
+use imglife::command::SystemRunner;
 use imglife::credentials::{Credentials as _, StandardCredentials, variable_prefix};
 use imglife::engines::{
     Attestations, BuildRequest, Engine, EngineName, Login, Programs, Provenance,
@@ -91,8 +91,8 @@ impl Bench {
     /// Returns the engine, as it is made with `variables`.
     async fn engine_with(&self, variables: &Variables) -> Arc<dyn Engine> {
         let host: Host = self.registry.host().parse().expect("a host");
-        let runner = Arc::new(System);
-        let credentials = StandardCredentials::new(variables.clone(), Arc::new(System));
+        let runner = Arc::new(SystemRunner);
+        let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
         let login = credentials.credential(&host, None).await.expect("a login");
         let programs = Programs {
             runner,

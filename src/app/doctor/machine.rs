@@ -11,13 +11,13 @@ use super::Task;
 use crate::app::Surroundings;
 use crate::app::commit_push::access;
 use crate::ci::repository::Repository;
-use crate::command::{Command, Ending, Runner, System};
+use crate::command::{ProgramCommand, ProgramStatus, Runner, SystemRunner};
 use crate::config::{Build, BuildImage, Config};
 use crate::engines::{Emulators, EngineName, Programs};
 use crate::model::Variables;
 use crate::model::env;
 use crate::model::text::excerpt;
-use crate::probe::{Finding, Look};
+use crate::probe::{ProbeFinding, ProbeReport};
 use crate::process::Process;
 use crate::steps::commit_push::Access;
 use crate::steps::doctor::{Seen, engines, executes, hook_programs, is_on_path};
@@ -62,8 +62,8 @@ pub(super) fn tasks<'a>(
     tasks
 }
 
-async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
-    let runner: Arc<dyn Runner> = Arc::new(System);
+async fn look_at_engines(build: Option<&Build>, process: &Process) -> ProbeReport {
+    let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let builder = build.and_then(|build| build.builder.clone());
     let elsewhere = builder.is_some()
         || [env::BUILDKITD_ADDR, env::DOCKER_HOST]
@@ -108,12 +108,12 @@ async fn look_at_engines(build: Option<&Build>, process: &Process) -> Look {
     findings.into()
 }
 
-fn template(image: &BuildImage) -> Result<String, Finding> {
+fn template(image: &BuildImage) -> Result<String, ProbeFinding> {
     let path = image.folder.join(&image.template);
     let mut text = String::new();
     match File::open(&path).and_then(|file| file.take(LARGEST_TEMPLATE).read_to_string(&mut text)) {
         Ok(_) => Ok(text),
-        Err(error) => Err(Finding::missing(
+        Err(error) => Err(ProbeFinding::missing(
             "build.template",
             &image.name,
             format!("{}: {error}", path.display()),
@@ -123,12 +123,12 @@ fn template(image: &BuildImage) -> Result<String, Finding> {
 }
 
 /// Returns how git stands. Only `git commit-push` needs it, so that it is needed in CI alone.
-async fn git(process: &Process) -> Vec<Finding> {
+async fn git(process: &Process) -> Vec<ProbeFinding> {
     let version = match ask(process, &["--version"]).await {
-        Ok(text) => Finding::ok("git.version", "", text.trim_start_matches("git version ")),
+        Ok(text) => ProbeFinding::ok("git.version", "", text.trim_start_matches("git version ")),
         Err(problem) => {
-            let finding = Finding::missing("git.version", "", problem);
-            return vec![finding.fix("install git: `imglife git commit-push` commits the report and end-of-life data with it").unneeded()];
+            let finding = ProbeFinding::missing("git.version", "", problem);
+            return vec![finding.fix("install git: `imglife git commit-push` commits the report and end-of-life data with it").optional()];
         }
     };
     let mut findings = vec![version];
@@ -136,7 +136,7 @@ async fn git(process: &Process) -> Vec<Finding> {
         .await
         .is_err()
     {
-        let finding = Finding::missing(
+        let finding = ProbeFinding::missing(
             "git.repository",
             "",
             format!(
@@ -147,14 +147,14 @@ async fn git(process: &Process) -> Vec<Finding> {
         findings.push(
             finding
                 .fix("`imglife git commit-push` runs in a checkout; in a container `git config --global --add safe.directory DIR`")
-                .unneeded(),
+                .optional(),
         );
         return findings;
     }
     let is_shallow = ask(process, &["rev-parse", "--is-shallow-repository"])
         .await
         .is_ok_and(|text| text == "true");
-    findings.push(Finding::ok(
+    findings.push(ProbeFinding::ok(
         "git.repository",
         "",
         if is_shallow {
@@ -167,19 +167,19 @@ async fn git(process: &Process) -> Vec<Finding> {
     let of_job = job.as_ref().and_then(|job| job.user.as_ref());
     findings.push(match (of_job, ask(process, &["var", "GIT_COMMITTER_IDENT"]).await.ok().and_then(|told| identity(&told))) {
         (Some((name, email)), _) => {
-            Finding::ok("git.identity", "", format!("{} <{}>, of the job", excerpt(name, 100), excerpt(email, 100)))
+            ProbeFinding::ok("git.identity", "", format!("{} <{}>, of the job", excerpt(name, 100), excerpt(email, 100)))
         }
-        (None, Some(told)) => Finding::ok("git.identity", "", told),
-        (None, None) => Finding::missing("git.identity", "", "git knows neither your name nor your address; commits are made as imglife")
+        (None, Some(told)) => ProbeFinding::ok("git.identity", "", told),
+        (None, None) => ProbeFinding::missing("git.identity", "", "git knows neither your name nor your address; commits are made as imglife")
             .fix("`git config user.name` and `git config user.email`, or `--author` of `imglife git commit-push`; jobs take the CI's")
-            .unneeded(),
+            .optional(),
     });
     findings.push(
         match (
             &job,
             ask(process, &["remote", "get-url", "--push", "origin"]).await,
         ) {
-            (Some(job), _) => Finding::ok(
+            (Some(job), _) => ProbeFinding::ok(
                 "git.remote",
                 "",
                 format!(
@@ -187,14 +187,16 @@ async fn git(process: &Process) -> Vec<Finding> {
                     excerpt(&without_login(&job.git_address()), 200)
                 ),
             ),
-            (None, Ok(url)) => Finding::ok(
+            (None, Ok(url)) => ProbeFinding::ok(
                 "git.remote",
                 "",
                 format!("origin is {}", without_login(&url)),
             ),
-            (None, Err(_)) => Finding::missing("git.remote", "", "there is no remote `origin`")
-                .fix("`git remote add origin URL`, or `--remote`")
-                .unneeded(),
+            (None, Err(_)) => {
+                ProbeFinding::missing("git.remote", "", "there is no remote `origin`")
+                    .fix("`git remote add origin URL`, or `--remote`")
+                    .optional()
+            }
         },
     );
     findings.push(token(
@@ -212,31 +214,31 @@ fn identity(told: &str) -> Option<String> {
 }
 
 /// Returns what is known of the login that a push is made with. Nothing is pushed to try it.
-fn token(access: Access, is_job: bool) -> Finding {
+fn token(access: Access, is_job: bool) -> ProbeFinding {
     const CHECK: &str = "git.token";
     match access {
-        Access::GitlabToken => Finding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
+        Access::GitlabToken => ProbeFinding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
             .fix("it needs the scope `write_repository` or `api`, and a role that may push to the branch"),
-        Access::GitlabJob => Finding::unknown(CHECK, "", "CI_JOB_TOKEN; whether it may push is the project's setting")
+        Access::GitlabJob => ProbeFinding::unknown(CHECK, "", "CI_JOB_TOKEN; whether it may push is the project's setting")
             .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
-        Access::GiteaToken => Finding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
+        Access::GiteaToken => ProbeFinding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
             .fix("it needs the scope `write:repository`, of a user who may push to the branch"),
-        Access::GiteaJob => Finding::unknown(CHECK, "", "GITHUB_TOKEN, the job's own, which was not tried")
+        Access::GiteaJob => ProbeFinding::unknown(CHECK, "", "GITHUB_TOKEN, the job's own, which was not tried")
             .fix("where it may not push, give the job GITEA_TOKEN with the scope `write:repository`"),
-        Access::NoGitlab => Finding::missing(CHECK, "", "the job has no token to push with")
+        Access::NoGitlab => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
             .fix("set GITLAB_TOKEN (scope `write_repository`) in the project's settings (CI/CD > Variables)")
-            .unneeded(),
-        Access::NoGitea => Finding::missing(CHECK, "", "the job has no token to push with")
+            .optional(),
+        Access::NoGitea => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
             .fix("give the job GITEA_TOKEN (scope `write:repository`) from a secret, such as IMGLIFE_GITEA_TOKEN")
-            .unneeded(),
-        Access::Own if is_job => Finding::unknown(CHECK, "", "none goes to this server; git's own login is used, which was not tried"),
-        Access::Own => Finding::ok(CHECK, "", "none is used outside of CI; git's own login is, which was not tried"),
+            .optional(),
+        Access::Own if is_job => ProbeFinding::unknown(CHECK, "", "none goes to this server; git's own login is used, which was not tried"),
+        Access::Own => ProbeFinding::ok(CHECK, "", "none is used outside of CI; git's own login is, which was not tried"),
     }
 }
 
 /// Returns what git answers, without the line's end.
 async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
-    let command = Command {
+    let command = ProgramCommand {
         program: "git".to_owned(),
         arguments: arguments
             .iter()
@@ -247,8 +249,8 @@ async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
         stdin: None,
         timeout: SHORT,
     };
-    match System.run(command).await {
-        Ok(output) if output.ending == Ending::Exited(0) => {
+    match SystemRunner.run(command).await {
+        Ok(output) if output.status == ProgramStatus::Exited(0) => {
             let text = output.stdout.text();
             let line = text.lines().next().unwrap_or_default().trim();
             if line.is_empty() {
@@ -290,13 +292,17 @@ fn without_login(url: &str) -> String {
     }
 }
 
-fn hooks(programs: &BTreeSet<String>, config: Option<&Config>, process: &Process) -> Vec<Finding> {
+fn hooks(
+    programs: &BTreeSet<String>,
+    config: Option<&Config>,
+    process: &Process,
+) -> Vec<ProbeFinding> {
     let directory = config.map_or(&process.directory, |config| &config.directory);
     let found = programs.iter().map(|program| {
         if is_on_path(program, &process.variables, directory) {
-            Finding::ok("hook.program", program, "found")
+            ProbeFinding::ok("hook.program", program, "found")
         } else {
-            Finding::missing(
+            ProbeFinding::missing(
                 "hook.program",
                 program,
                 "a hook begins with it, and it is not on PATH",
@@ -308,7 +314,7 @@ fn hooks(programs: &BTreeSet<String>, config: Option<&Config>, process: &Process
 }
 
 /// Returns whether docker's configuration is there, for who has not written one of imglife's own.
-fn docker_login(variables: &Variables) -> Finding {
+fn docker_login(variables: &Variables) -> ProbeFinding {
     const CHECK: &str = "docker.configuration";
     let directory = variables
         .get_filled(env::DOCKER_CONFIG)
@@ -319,15 +325,15 @@ fn docker_login(variables: &Variables) -> Finding {
             .map(|home| std::path::Path::new(home).join(".docker"))
     });
     let Some(file) = directory.map(|directory| directory.join("config.json")) else {
-        return Finding::unknown(CHECK, "", "neither DOCKER_CONFIG nor HOME is set");
+        return ProbeFinding::unknown(CHECK, "", "neither DOCKER_CONFIG nor HOME is set");
     };
     match std::fs::metadata(&file) {
-        Ok(_) => Finding::ok(
+        Ok(_) => ProbeFinding::ok(
             CHECK,
             "",
             format!("{}: the logins in it are used", file.display()),
         ),
-        Err(_) => Finding::ok(
+        Err(_) => ProbeFinding::ok(
             CHECK,
             "",
             format!("no {}; logins can be given by variables", file.display()),

@@ -14,7 +14,7 @@ use super::configuration::load_configuration;
 use super::{Global, Output, Surroundings, runtime};
 use crate::config::{self, Config, ConfigErrors, DEFAULT_NAME};
 use crate::error::{Exit, Failure};
-use crate::probe::{Finding, Look};
+use crate::probe::{ProbeFinding, ProbeReport};
 use crate::progress::{Event, ItemOutcome};
 use crate::steps::doctor::{DoctorReport, Group, clock};
 
@@ -36,14 +36,14 @@ struct Task<'a> {
     group: String,
     /// What is said where it takes too long.
     check: &'static str,
-    work: Pin<Box<dyn Future<Output = Look> + 'a>>,
+    work: Pin<Box<dyn Future<Output = ProbeReport> + 'a>>,
 }
 
 impl<'a> Task<'a> {
     fn new(
         group: impl Into<String>,
         check: &'static str,
-        work: impl Future<Output = Look> + 'a,
+        work: impl Future<Output = ProbeReport> + 'a,
     ) -> Task<'a> {
         Task {
             group: group.into(),
@@ -118,7 +118,7 @@ async fn looked(
     tasks: Vec<Task<'_>>,
     surroundings: &Surroundings,
     cancel: CancellationToken,
-) -> Vec<(String, Look)> {
+) -> Vec<(String, ProbeReport)> {
     let progress = &surroundings.progress;
     progress.event(Event::Planned { items: tasks.len() });
     let looks = tasks.into_iter().map(|Task { group, check, work }| {
@@ -127,10 +127,10 @@ async fn looked(
             progress.event(Event::Started { item: &group });
             let look = tokio::select! {
                 biased;
-                () = cancel.cancelled() => Look::from(vec![Finding::unknown(check, "", "not looked at: the run was stopped before")]),
+                () = cancel.cancelled() => ProbeReport::from(vec![ProbeFinding::unknown(check, "", "not looked at: the run was stopped before")]),
                 look = tokio::time::timeout(PATIENCE, work) => look.unwrap_or_else(|_| {
                     let detail = format!("no end after {} seconds", PATIENCE.as_secs());
-                    Look::from(vec![Finding::wrong(check, "", detail).fix("see what keeps it from answering; `--log-level debug` shows each request")])
+                    ProbeReport::from(vec![ProbeFinding::wrong(check, "", detail).fix("see what keeps it from answering; `--log-level debug` shows each request")])
                 }),
             };
             let problems = look.findings.iter().filter(|finding| finding.is_problem()).count();
@@ -147,11 +147,11 @@ async fn looked(
 }
 
 /// Returns what is found of a valid configuration.
-fn configured(config: &Config, directory: &std::path::Path) -> Vec<Finding> {
+fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding> {
     const CHECK: &str = "configuration.file";
     let Some(file) = &config.file else {
         if config.registry.is_some() {
-            return vec![Finding::ok(
+            return vec![ProbeFinding::ok(
                 CHECK,
                 "",
                 "there is no file; variables say where records are",
@@ -161,7 +161,7 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<Finding> {
             "there is no {DEFAULT_NAME} in {}: only this machine is looked at",
             directory.display()
         );
-        let finding = Finding::missing(CHECK, "", detail).unneeded();
+        let finding = ProbeFinding::missing(CHECK, "", detail).optional();
         return vec![
             finding
                 .fix("name one with `--config PATH` or IMGLIFE_CONFIG; `imglife demo` shows one"),
@@ -178,31 +178,31 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<Finding> {
             .join(", ")
     };
     let name = file.strip_prefix(directory).unwrap_or(file).display();
-    let mut findings = vec![Finding::ok(CHECK, "", format!("{name} is valid"))];
+    let mut findings = vec![ProbeFinding::ok(CHECK, "", format!("{name} is valid"))];
     findings.push(if enough.is_empty() {
-        Finding::missing("configuration.commands", "", "it suffices for no command")
+        ProbeFinding::missing("configuration.commands", "", "it suffices for no command")
             .fix("`imglife config check` says what each lacks")
     } else {
-        Finding::ok(
+        ProbeFinding::ok(
             "configuration.commands",
             "",
             format!("enough for {}", names(&enough)),
         )
     });
     if !lacking.is_empty() && !enough.is_empty() {
-        let finding = Finding::missing(
+        let finding = ProbeFinding::missing(
             "configuration.commands",
             "",
             format!("not enough for {}", names(&lacking)),
         )
-        .unneeded();
+        .optional();
         findings.push(finding.fix("`imglife config check` says what each lacks"));
     }
     findings
 }
 
 /// Returns what is wrong with a configuration, which are unset variables too.
-fn invalid(errors: &ConfigErrors) -> Vec<Finding> {
+fn invalid(errors: &ConfigErrors) -> Vec<ProbeFinding> {
     let findings = errors.findings.iter().map(|error| {
         let place = error
             .span
@@ -212,7 +212,7 @@ fn invalid(errors: &ConfigErrors) -> Vec<Finding> {
             Some(error.path.clone()).filter(|path| !path.is_empty()),
         ];
         let about = about.into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let finding = Finding::wrong(
+        let finding = ProbeFinding::wrong(
             "configuration.file",
             format!("{}:{about}", errors.name),
             &error.message,
@@ -223,13 +223,13 @@ fn invalid(errors: &ConfigErrors) -> Vec<Finding> {
             .map_or(finding.clone(), |hint| finding.fix(hint))
     });
     let more = (errors.omitted > 0).then(|| {
-        Finding::wrong(
+        ProbeFinding::wrong(
             "configuration.file",
             &errors.name,
             format!("and {} more", errors.omitted),
         )
     });
-    let rest = Finding::unknown(
+    let rest = ProbeFinding::unknown(
         "configuration.places",
         "",
         "hosts and credentials are looked at once the configuration is valid",

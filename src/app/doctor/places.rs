@@ -15,14 +15,14 @@ use crate::app::forge::base_repository;
 use crate::app::places::{client, login_host, service_client, settings};
 use crate::app::records::{records, token_variable};
 use crate::app::{Mode, Surroundings};
-use crate::command::System;
+use crate::command::SystemRunner;
 use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, Provider};
 use crate::credentials::{CredentialError, Credentials, StandardCredentials, check_collisions};
 use crate::error::{Failure, chain};
 use crate::http::{self, Settings, Url};
 use crate::model::{Host, Repository, RepositoryPath};
 use crate::packages::{DataFile, Records};
-use crate::probe::{Finding, Login, Look, State, Wanted};
+use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport, ProbeState, RequiredAccess};
 use crate::registry::layout::Layouts;
 use crate::registry::remote::RemoteRegistries;
 use crate::steps::doctor::{Needs, needs};
@@ -62,7 +62,7 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
     let http = Arc::new(client(settings, process));
     let credentials = Arc::new(StandardCredentials::new(
         process.variables.clone(),
-        Arc::new(System),
+        Arc::new(SystemRunner),
     ));
     let registries = Arc::new(RemoteRegistries::new(Arc::clone(&http)));
     for (host, wanted) in hosts {
@@ -115,7 +115,7 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
         tasks.push(Task::new("Webhooks", "webhook.address", async move {
             let is_set = process.variables.get_filled(variable).is_some();
             vec![match webhook(variable, config, process) {
-                Ok(url) => Finding::ok(
+                Ok(url) => ProbeFinding::ok(
                     "webhook.address",
                     variable,
                     format!(
@@ -123,8 +123,12 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
                         url.host_str().unwrap_or_default()
                     ),
                 ),
-                Err(failure) => Finding {
-                    state: if is_set { State::Wrong } else { State::Missing },
+                Err(failure) => ProbeFinding {
+                    state: if is_set {
+                        ProbeState::Wrong
+                    } else {
+                        ProbeState::Missing
+                    },
                     ..of_failure("webhook.address", variable, &failure)
                 },
             }]
@@ -137,10 +141,10 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
 async fn image_host(
     host: &Host,
     login: &Host,
-    wanted: &BTreeMap<RepositoryPath, Wanted>,
+    wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
     registries: &RemoteRegistries,
     credentials: &StandardCredentials,
-) -> Look {
+) -> ProbeReport {
     const CHECK: &str = "oci.credential";
     let mut origins = BTreeSet::new();
     let mut problem = None;
@@ -156,12 +160,12 @@ async fn image_host(
         format!("for {login}")
     };
     let credential = match &problem {
-        Some(error) => Finding {
+        Some(error) => ProbeFinding {
             about,
             ..of_credential_error(CHECK, error)
         },
-        None if origins.is_empty() => Finding::ok(CHECK, about, "none is set"),
-        None => Finding::ok(
+        None if origins.is_empty() => ProbeFinding::ok(CHECK, about, "none is set"),
+        None => ProbeFinding::ok(
             CHECK,
             about,
             format!(
@@ -176,7 +180,7 @@ async fn image_host(
     };
     // Without a credential that can be used, every request would fail for the same reason.
     let mut look = match problem {
-        Some(_) => Look::default(),
+        Some(_) => ProbeReport::default(),
         None => registries.probe(host, wanted, !origins.is_empty()).await,
     };
     let place = look.findings.len().min(1);
@@ -185,9 +189,9 @@ async fn image_host(
 }
 
 /// Looks at the service that tells when tags were pushed to Docker Hub.
-async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> Look {
+async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeReport {
     let Ok(host) = HUB.parse::<Host>() else {
-        return Look::default();
+        return ProbeReport::default();
     };
     let mut findings = Vec::new();
     let mut ahead = None;
@@ -203,44 +207,44 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> Look {
         findings.push(match http.look(&host, &address).await {
             Ok(answer) => {
                 ahead = http.ahead(&answer);
-                if answer.status.is_success() { Finding::ok("oci.dates", path.as_str(), "told") } else { Finding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
+                if answer.status.is_success() { ProbeFinding::ok("oci.dates", path.as_str(), "told") } else { ProbeFinding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
                     "it tells dates of public repositories only, and not too often; without it, leave out `sort: date` and `min_age`",
                 ) }
             }
-            Err(error) => Finding::failed("oci.dates", path.as_str(), &error, error.hint()),
+            Err(error) => ProbeFinding::failed("oci.dates", path.as_str(), &error, error.hint()),
         });
     }
-    Look { findings, ahead }
+    ProbeReport { findings, ahead }
 }
 
-async fn layout(repository: &Repository, wanted: Wanted) -> Look {
+async fn layout(repository: &Repository, wanted: RequiredAccess) -> ProbeReport {
     Layouts::default().probe(repository, wanted).await
 }
 
-async fn packages(config: &Config, surroundings: &Surroundings) -> Look {
+async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
     const CHECK: &str = "packages.credential";
     let process = &surroundings.process;
     let records = match records(config, process, Mode::DryRun) {
         Ok(records) => records,
         Err(failure) => return vec![of_failure("packages.configuration", "", &failure)].into(),
     };
-    let place = Finding::ok("packages.place", "", records.place());
+    let place = ProbeFinding::ok("packages.place", "", records.place());
     let variable = match token_variable(config, process) {
         Ok(variable) => variable,
         Err(failure) => return vec![place, of_failure(CHECK, "", &failure)].into(),
     };
     let provider = config.registry.as_ref().map(|registry| &registry.provider);
     let credential = match (provider, variable) {
-        (_, Some(variable)) => Some(Finding::ok(CHECK, "", format!("from {variable}"))),
-        (Some(Provider::S3 { .. }), None) => Some(Finding::ok(
+        (_, Some(variable)) => Some(ProbeFinding::ok(CHECK, "", format!("from {variable}"))),
+        (Some(Provider::S3 { .. }), None) => Some(ProbeFinding::ok(
             CHECK,
             "",
             "AWS_ACCESS_KEY_ID is not set; as the AWS SDK finds one",
         )),
         (Some(Provider::File { .. }) | None, None) => None,
-        (Some(_), None) => Some(Finding::ok(CHECK, "", "none is set")),
+        (Some(_), None) => Some(ProbeFinding::ok(CHECK, "", "none is set")),
     };
-    let mut look = records.probe(Login { variable }).await;
+    let mut look = records.probe(ProbeCredential { variable }).await;
     let is_readable = !look
         .findings
         .iter()
@@ -259,51 +263,51 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> Look {
     if is_readable && let Ok(Some(base)) = base_repository(config, process) {
         let about = format!("{DEFAULT_NAME} at {}", base.reference);
         look.findings.push(match base.forge.file(DEFAULT_NAME, &base.reference).await {
-            Ok(Some(_)) => Finding::ok("forge.file", about, "can be read, as `imglife check` does where there is no inventory"),
-            Ok(None) => Finding::missing("forge.file", about, format!("not in {}", base.forge.name()))
+            Ok(Some(_)) => ProbeFinding::ok("forge.file", about, "can be read, as `imglife check` does where there is no inventory"),
+            Ok(None) => ProbeFinding::missing("forge.file", about, format!("not in {}", base.forge.name()))
                 .fix("`imglife check` looks there where there is no inventory: push it, or correct `registry.config_ref`")
-                .unneeded(),
-            Err(error) => Finding::failed("forge.file", about, &error, error.hint()).unneeded(),
+                .optional(),
+            Err(error) => ProbeFinding::failed("forge.file", about, &error, error.hint()).optional(),
         });
     }
     look
 }
 
-async fn inventory(records: &Records, now: DateTime<Utc>) -> Finding {
+async fn inventory(records: &Records, now: DateTime<Utc>) -> ProbeFinding {
     const CHECK: &str = "packages.inventory";
     match records.read_data(DataFile::Inventory).await {
         Ok(Some(data)) => {
             let days = (now - data.written_at).num_days();
             let finding = format!("{} days old", days.max(0));
             if days > OLD {
-                Finding::wrong(CHECK, "", finding)
+                ProbeFinding::wrong(CHECK, "", finding)
                     .fix("`imglife status --publish` writes it anew: let the pipeline run it daily")
-                    .unneeded()
+                    .optional()
             } else {
-                Finding::ok(CHECK, "", finding)
+                ProbeFinding::ok(CHECK, "", finding)
             }
         }
-        Ok(None) => Finding::missing(
+        Ok(None) => ProbeFinding::missing(
             CHECK,
             "",
             "not there yet: applications find no newest base in it",
         )
         .fix("`imglife status --publish` writes it")
-        .unneeded(),
-        Err(error) => Finding::failed(CHECK, "", &error, error.hint()).unneeded(),
+        .optional(),
+        Err(error) => ProbeFinding::failed(CHECK, "", &error, error.hint()).optional(),
     }
 }
 
-async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
+async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeReport {
     const CHECK: &str = "eol.api";
     let asked = match products(config, surroundings, Mode::DryRun) {
         Ok(Some(asked)) => asked,
-        Ok(None) => return Look::default(),
+        Ok(None) => return ProbeReport::default(),
         Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
     };
     let address: &Url = &config.lifecycle.api_url;
     let Some(host) = http::host_of(address) else {
-        return Look::default();
+        return ProbeReport::default();
     };
     let http = service_client(config, surroundings, &host, address);
     let mut look = match http
@@ -313,8 +317,8 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
         )
         .await
     {
-        Ok(answer) => Look {
-            findings: vec![Finding::ok(CHECK, host.as_str(), "answers")],
+        Ok(answer) => ProbeReport {
+            findings: vec![ProbeFinding::ok(CHECK, host.as_str(), "answers")],
             ahead: http.ahead(&answer),
         },
         Err(error) => {
@@ -322,7 +326,7 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
             let fix = error
                 .hint()
                 .map_or_else(|| other.to_owned(), |hint| format!("{hint}; or {other}"));
-            return vec![Finding::wrong(CHECK, host.as_str(), chain(&error)).fix(fix)].into();
+            return vec![ProbeFinding::wrong(CHECK, host.as_str(), chain(&error)).fix(fix)].into();
         }
     };
     let asked = &asked;
@@ -332,20 +336,22 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> Look {
     let answers: Vec<_> = stream::iter(products).buffered(IN_FLIGHT).collect().await;
     for (product, answer) in answers {
         look.findings.push(match answer {
-            Ok(_) => Finding::ok("eol.product", product.to_string(), "known"),
-            Err(error) if error.is_untracked() => Finding {
+            Ok(_) => ProbeFinding::ok("eol.product", product.to_string(), "known"),
+            Err(error) if error.is_untracked() => ProbeFinding {
                 fix: error.hint(),
-                ..Finding::missing("eol.product", product.to_string(), chain(&error))
+                ..ProbeFinding::missing("eol.product", product.to_string(), chain(&error))
             }
-            .unneeded(),
-            Err(error) => Finding::failed("eol.product", product.to_string(), &error, error.hint()),
+            .optional(),
+            Err(error) => {
+                ProbeFinding::failed("eol.product", product.to_string(), &error, error.hint())
+            }
         });
     }
     look
 }
 
 /// Looks at the data at hand.
-async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Look {
+async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> ProbeReport {
     const CHECK: &str = "eol.file";
     let process = &surroundings.process;
     let place = match data_place(config, None, process, Mode::DryRun) {
@@ -364,40 +370,40 @@ async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Look 
         Ok(table) => {
             let known = format!("{}: {} products", place.name(), table.products().count());
             match age {
-                Some(days) if days > OLD => Finding::wrong(CHECK, "", format!("{known}, written {days} days ago"))
+                Some(days) if days > OLD => ProbeFinding::wrong(CHECK, "", format!("{known}, written {days} days ago"))
                     .fix("`imglife eol update` brings it up to date: let the pipeline run it daily")
-                    .unneeded(),
-                Some(days) => Finding::ok(CHECK, "", format!("{known}, written {days} days ago")),
-                None => Finding::ok(CHECK, "", known),
+                    .optional(),
+                Some(days) => ProbeFinding::ok(CHECK, "", format!("{known}, written {days} days ago")),
+                None => ProbeFinding::ok(CHECK, "", known),
             }
         }
         Err(error @ ReadError::Missing { .. }) => {
-            let finding = Finding::missing(CHECK, "", chain(&error));
+            let finding = ProbeFinding::missing(CHECK, "", chain(&error));
             match config.lifecycle.provider {
-                EolProvider::Endoflife => finding.fix("`imglife eol update` writes it").unneeded(),
+                EolProvider::Endoflife => finding.fix("`imglife eol update` writes it").optional(),
                 EolProvider::Local => finding.fix("write it by hand: a product, and below it its cycles with `eol` dates (docs/eol.md)"),
             }
         }
         Err(error @ ReadError::Data { .. }) => {
-            Finding::wrong(CHECK, "", chain(&error)).fix("repair it, or remove it and run `imglife eol update`")
+            ProbeFinding::wrong(CHECK, "", chain(&error)).fix("repair it, or remove it and run `imglife eol update`")
         }
         Err(error @ ReadError::Place(_)) => {
-            Finding::failed(CHECK, "", &error, Some("give this user the right to read it, or correct `lifecycle.eol_data_file`".to_owned()))
+            ProbeFinding::failed(CHECK, "", &error, Some("give this user the right to read it, or correct `lifecycle.eol_data_file`".to_owned()))
         }
     }]
     .into()
 }
 
-fn of_credential_error(check: &'static str, error: &CredentialError) -> Finding {
-    Finding {
+fn of_credential_error(check: &'static str, error: &CredentialError) -> ProbeFinding {
+    ProbeFinding {
         fix: error.hint.clone(),
-        ..Finding::wrong(check, "", chain(error))
+        ..ProbeFinding::wrong(check, "", chain(error))
     }
 }
 
 /// Returns a failure that a command would end with as a finding.
-pub(super) fn of_failure(check: &'static str, about: &str, failure: &Failure) -> Finding {
-    let finding = Finding::wrong(check, about, chain(&*failure.error));
+pub(super) fn of_failure(check: &'static str, about: &str, failure: &Failure) -> ProbeFinding {
+    let finding = ProbeFinding::wrong(check, about, chain(&*failure.error));
     if failure.hints.is_empty() {
         finding
     } else {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{Surroundings, runtime};
-use crate::command::System;
+use crate::command::SystemRunner;
 use crate::error::{Exit, Failure};
 use crate::files;
 use crate::model::Repository;
@@ -93,7 +93,8 @@ struct Values {
 pub(super) fn run(options: &InitOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let directory = surroundings.process.directory.join(&options.directory);
     runtime::run(surroundings.deadline, |_| async {
-        let checkout = Checkout::look(&System, &surroundings.process.variables, &directory).await;
+        let checkout =
+            Checkout::look(&SystemRunner, &surroundings.process.variables, &directory).await;
         let values = values(options, checkout, &directory)?;
         let written = write(&directory, files(&values)?)?;
         let document = Document {

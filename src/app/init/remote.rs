@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::InitForge;
-use crate::command::{Command, Ending, Runner};
+use crate::command::{ProgramCommand, ProgramStatus, Runner};
 use crate::model::{Host, Variables};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ impl Checkout {
             return Checkout::default();
         }
         let ask = |arguments: &[&str]| {
-            let command = Command {
+            let command = ProgramCommand {
                 program: "git".to_owned(),
                 arguments: arguments.iter().map(ToString::to_string).collect(),
                 environment: variables.clone(),
@@ -40,7 +40,7 @@ impl Checkout {
                     .run(command)
                     .await
                     .ok()
-                    .filter(|output| output.ending == Ending::Exited(0))?;
+                    .filter(|output| output.status == ProgramStatus::Exited(0))?;
                 Some(output.stdout.text().trim().to_owned())
             }
         };

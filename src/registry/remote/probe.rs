@@ -13,7 +13,7 @@ use super::{RemoteRegistries, RemoteRepository, is_not_found};
 use crate::error::chain;
 use crate::http::{self, Access, Grants, Kind, Method, Request, Standing, StatusCode, Target};
 use crate::model::{Digest, Host, RepositoryPath};
-use crate::probe::{Finding, Look, Wanted};
+use crate::probe::{ProbeFinding, ProbeReport, RequiredAccess};
 use crate::registry::Referrers;
 
 const LOOK: Kind = Kind("look");
@@ -32,7 +32,7 @@ struct Page {
 
 /// What looking at a repository tells the others.
 struct Seen {
-    findings: Vec<Finding>,
+    findings: Vec<ProbeFinding>,
     /// A tag of it, where it may be read.
     tag: Option<String>,
     is_there: bool,
@@ -44,14 +44,14 @@ impl RemoteRegistries {
     pub async fn probe(
         &self,
         host: &Host,
-        wanted: &BTreeMap<RepositoryPath, Wanted>,
+        wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
         has_login: bool,
-    ) -> Look {
+    ) -> ProbeReport {
         let answer = match self.http.look(host, ENTRANCE).await {
             Ok(answer) => answer,
             Err(error) => return vec![self.unreachable(host, &error).await].into(),
         };
-        let mut look = Look {
+        let mut look = ProbeReport {
             findings: Vec::new(),
             ahead: self.http.ahead(&answer),
         };
@@ -62,7 +62,7 @@ impl RemoteRegistries {
             .unwrap_or_default();
         match answer.status {
             StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                look.findings.push(Finding::ok(
+                look.findings.push(ProbeFinding::ok(
                     "oci.reachable",
                     "",
                     format!("answers by {scheme}"),
@@ -109,16 +109,16 @@ impl RemoteRegistries {
         look
     }
 
-    async fn unreachable(&self, host: &Host, error: &http::Error) -> Finding {
+    async fn unreachable(&self, host: &Host, error: &http::Error) -> ProbeFinding {
         let other = self.speaks_otherwise(host).await;
-        Finding {
+        ProbeFinding {
             fix: other.or_else(|| error.hint()),
-            ..Finding::wrong("oci.reachable", "", chain(error))
+            ..ProbeFinding::wrong("oci.reachable", "", chain(error))
         }
     }
 
-    async fn odd(&self, host: &Host, status: StatusCode) -> Finding {
-        let wrong = Finding::wrong(
+    async fn odd(&self, host: &Host, status: StatusCode) -> ProbeFinding {
+        let wrong = ProbeFinding::wrong(
             "oci.reachable",
             "",
             format!("answers {ENTRANCE} with {status}, as no registry does"),
@@ -156,17 +156,17 @@ impl RemoteRegistries {
     async fn login(
         &self,
         host: &Host,
-        wanted: &BTreeMap<RepositoryPath, Wanted>,
+        wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
         status: StatusCode,
         has_login: bool,
-    ) -> Finding {
+    ) -> ProbeFinding {
         if status == StatusCode::OK {
             let detail = if has_login {
                 "not asked for when reading; the one that is set was not tried"
             } else {
                 "not asked for"
             };
-            return Finding::ok("oci.login", "", detail);
+            return ProbeFinding::ok("oci.login", "", detail);
         }
         let path = wanted.keys().next().cloned();
         let request = Request::new(
@@ -180,13 +180,13 @@ impl RemoteRegistries {
             },
         );
         match self.http.send_once(request).await {
-            Ok(_) if has_login => Finding::ok("oci.login", "", "accepted"),
-            Ok(_) => Finding::ok("oci.login", "", "none is set; strangers are let in"),
+            Ok(_) if has_login => ProbeFinding::ok("oci.login", "", "accepted"),
+            Ok(_) => ProbeFinding::ok("oci.login", "", "none is set; strangers are let in"),
             // Where tokens are given per repository, strangers may read some.
             Err(http::Error::Unauthorized { .. })
                 if !has_login && self.gives_tokens(host).await =>
             {
-                Finding::ok(
+                ProbeFinding::ok(
                     "oci.login",
                     "",
                     "none is set; what strangers may do is shown below",
@@ -196,11 +196,11 @@ impl RemoteRegistries {
                 let fix = error.hint();
                 let detail = chain(&error);
                 let finding = if has_login {
-                    Finding::wrong("oci.login", "", detail)
+                    ProbeFinding::wrong("oci.login", "", detail)
                 } else {
-                    Finding::missing("oci.login", "", detail)
+                    ProbeFinding::missing("oci.login", "", detail)
                 };
-                Finding { fix, ..finding }
+                ProbeFinding { fix, ..finding }
             }
         }
     }
@@ -214,7 +214,7 @@ impl RemoteRegistries {
 }
 
 impl RemoteRepository<'_> {
-    async fn probe(&self, wanted: Wanted, has_login: bool) -> Seen {
+    async fn probe(&self, wanted: RequiredAccess, has_login: bool) -> Seen {
         let mut findings = Vec::new();
         let push = if wanted.push {
             Some(self.grants("pull,push").await)
@@ -246,20 +246,25 @@ impl RemoteRepository<'_> {
                         } else {
                             "allowed"
                         };
-                        self.finding(Finding::ok, "oci.pull", detail)
+                        self.finding(ProbeFinding::ok, "oci.pull", detail)
                     }
-                    Err(_) => {
-                        self.finding(Finding::wrong, "oci.pull", "the answer is no list of tags")
-                    }
+                    Err(_) => self.finding(
+                        ProbeFinding::wrong,
+                        "oci.pull",
+                        "the answer is no list of tags",
+                    ),
                 }
             }
-            Err(error) if is_unknown(error) && wanted.source => self
-                .finding(Finding::missing, "oci.pull", "there is no such repository")
-                .fix(
-                    "correct its name; a registry may say so, too, of what the login must not see",
-                ),
+            Err(error) if is_unknown(error) && wanted.source => {
+                self.finding(
+                    ProbeFinding::missing,
+                    "oci.pull",
+                    "there is no such repository",
+                )
+                .fix("correct its name; a registry may say so, too, of what the login must not see")
+            }
             Err(error) if is_unknown(error) || (may_push && is_refusal(error)) => self.finding(
-                Finding::ok,
+                ProbeFinding::ok,
                 "oci.pull",
                 "not there yet; the first push makes it",
             ),
@@ -286,7 +291,7 @@ impl RemoteRepository<'_> {
         action: &str,
         granted: Result<Grants, http::Error>,
         has_login: bool,
-    ) -> Finding {
+    ) -> ProbeFinding {
         let granted = match granted {
             Ok(granted) => granted,
             Err(error) => return self.refused(check, &error, has_login, &format!("to {action}")),
@@ -300,22 +305,22 @@ impl RemoteRepository<'_> {
             }
         };
         match (granted.allow(action), action) {
-            (Some(true), "push") => self.finding(Finding::ok, check, "allowed, by the token that the registry gives"),
+            (Some(true), "push") => self.finding(ProbeFinding::ok, check, "allowed, by the token that the registry gives"),
             (Some(true), _) => self.finding(
-                Finding::ok,
+                ProbeFinding::ok,
                 check,
                 "allowed, by the token that the registry gives; whether it deletes at all shows with the first",
             ),
             (Some(false), _) if !has_login => {
                 let prefix = http::variable_prefix(self.host);
-                self.finding(Finding::missing, check, format!("strangers may not {action} here, and no login is set"))
+                self.finding(ProbeFinding::missing, check, format!("strangers may not {action} here, and no login is set"))
                     .fix(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may {action} ({scopes})"))
             }
             (Some(false), _) => self
-                .finding(Finding::wrong, check, format!("the login is taken, and not allowed to {action}"))
+                .finding(ProbeFinding::wrong, check, format!("the login is taken, and not allowed to {action}"))
                 .fix(format!("give it the right to {action} to {} ({scopes}), or set another login", self.path)),
             (None, _) => {
-                self.finding(Finding::unknown, check, format!("the registry tells nothing beforehand: the first {action} shows it"))
+                self.finding(ProbeFinding::unknown, check, format!("the registry tells nothing beforehand: the first {action} shows it"))
             }
         }
     }
@@ -326,48 +331,53 @@ impl RemoteRepository<'_> {
         error: &http::Error,
         has_login: bool,
         what: &str,
-    ) -> Finding {
+    ) -> ProbeFinding {
         let detail = chain(error);
         match error {
-            http::Error::Unauthorized { .. } if !has_login => Finding {
+            http::Error::Unauthorized { .. } if !has_login => ProbeFinding {
                 fix: error.hint(),
-                ..self.finding(Finding::missing, check, detail)
+                ..self.finding(ProbeFinding::missing, check, detail)
             },
-            error if is_refusal(error) => self.finding(Finding::wrong, check, detail).fix(format!(
-                "give the login the right {what}, or set another login"
-            )),
-            error => Finding {
+            error if is_refusal(error) => {
+                self.finding(ProbeFinding::wrong, check, detail)
+                    .fix(format!(
+                        "give the login the right {what}, or set another login"
+                    ))
+            }
+            error => ProbeFinding {
                 fix: error.hint(),
-                ..self.finding(Finding::wrong, check, detail)
+                ..self.finding(ProbeFinding::wrong, check, detail)
             },
         }
     }
 
     fn finding<D: AsRef<str>>(
         &self,
-        make: fn(&'static str, String, D) -> Finding,
+        make: fn(&'static str, String, D) -> ProbeFinding,
         check: &'static str,
         detail: D,
-    ) -> Finding {
+    ) -> ProbeFinding {
         make(check, self.path.to_string(), detail)
     }
 
     /// Returns whether the registry lists what refers to an image.
-    async fn referring(&self) -> Finding {
+    async fn referring(&self) -> ProbeFinding {
         match self.referrers(&Digest::sha256(b"")).await {
-            Ok(Referrers::Listed(_)) => Finding::ok("oci.referrers", "", "the registry lists them"),
-            Ok(_) => Finding::ok(
+            Ok(Referrers::Listed(_)) => {
+                ProbeFinding::ok("oci.referrers", "", "the registry lists them")
+            }
+            Ok(_) => ProbeFinding::ok(
                 "oci.referrers",
                 "",
                 "the registry does not list them; a tag for each image does, as the specification has it",
             ),
-            Err(error) => Finding::unknown("oci.referrers", "", chain(&error)),
+            Err(error) => ProbeFinding::unknown("oci.referrers", "", chain(&error)),
         }
     }
 
     /// Returns how many pulls the registry still allows, where it tells. A HEAD does not count as a
     /// pull.
-    async fn quota(&self, tag: &str, has_login: bool) -> Option<Finding> {
+    async fn quota(&self, tag: &str, has_login: bool) -> Option<ProbeFinding> {
         let answer = self
             .http
             .send_once(self.request(Method::HEAD, &format!("manifests/{tag}"), LOOK, "pull"))
@@ -375,19 +385,19 @@ impl RemoteRepository<'_> {
         let headers = match &answer {
             Ok(answer) => &answer.headers,
             Err(error) if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) => {
-                let finding = Finding::wrong("oci.quota", "", "no pull is left for now");
-                return Some(finding.fix(self.more_pulls(has_login)).unneeded());
+                let finding = ProbeFinding::wrong("oci.quota", "", "no pull is left for now");
+                return Some(finding.fix(self.more_pulls(has_login)).optional());
             }
             Err(_) => return None,
         };
         let standing = Standing::read(headers)?;
         let detail = format!("{} of {} pulls left", standing.remaining, standing.limit);
         Some(if standing.is_low() {
-            Finding::wrong("oci.quota", "", detail)
+            ProbeFinding::wrong("oci.quota", "", detail)
                 .fix(self.more_pulls(has_login))
-                .unneeded()
+                .optional()
         } else {
-            Finding::ok("oci.quota", "", detail)
+            ProbeFinding::ok("oci.quota", "", detail)
         })
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::command::Refusing;
+use crate::command::RefusingRunner;
 use crate::config::{Build, Config};
 use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, EngineName};
 use crate::error::Exit;
@@ -197,7 +197,7 @@ impl World {
                 .collect(),
             progress: crate::progress::silent(),
             hooks: HookRunner::new(
-                Arc::new(Refusing),
+                Arc::new(RefusingRunner),
                 Variables::default(),
                 self.directory.path().to_owned(),
             ),

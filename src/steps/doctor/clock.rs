@@ -1,6 +1,6 @@
 //! Whether this machine's clock is right, by those of others.
 
-use crate::probe::Finding;
+use crate::probe::ProbeFinding;
 
 const CHECK: &str = "machine.clock";
 
@@ -10,7 +10,7 @@ const TOLERANCE: u64 = 60;
 
 /// Returns how this machine's clock stands, by how many seconds those of servers are ahead. Where
 /// most differ it is this one that is wrong, where few do it is theirs.
-pub fn clock(ahead: &[(String, i64)]) -> Finding {
+pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
     let off: Vec<&(String, i64)> = ahead
         .iter()
         .filter(|(_, seconds)| seconds.unsigned_abs() > TOLERANCE)
@@ -30,8 +30,8 @@ pub fn clock(ahead: &[(String, i64)]) -> Finding {
     };
     let Some((_, first)) = off.first() else {
         return match ahead.len() {
-            0 => Finding::unknown(CHECK, "", "no server was asked that tells its time"),
-            count => Finding::ok(
+            0 => ProbeFinding::unknown(CHECK, "", "no server was asked that tells its time"),
+            count => ProbeFinding::ok(
                 CHECK,
                 "",
                 format!(
@@ -43,10 +43,10 @@ pub fn clock(ahead: &[(String, i64)]) -> Finding {
     };
     if off.len() * 2 > ahead.len() {
         let way = if *first > 0 { "behind" } else { "ahead of" };
-        return Finding::wrong(CHECK, "", format!("{} {way} {}", span(*first), named(&off)))
+        return ProbeFinding::wrong(CHECK, "", format!("{} {way} {}", span(*first), named(&off)))
             .fix("set this machine's clock, and keep it right by NTP (`timedatectl set-ntp true`); in a container it is the host's");
     }
-    Finding::wrong(
+    ProbeFinding::wrong(
         CHECK,
         "",
         format!(
@@ -56,7 +56,7 @@ pub fn clock(ahead: &[(String, i64)]) -> Finding {
         ),
     )
     .fix("tell those who run that server")
-    .unneeded()
+    .optional()
 }
 
 /// Returns an amount of seconds in words, without its sign.
@@ -72,9 +72,9 @@ fn span(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::State;
+    use crate::probe::ProbeState;
 
-    fn of(ahead: &[i64]) -> Finding {
+    fn of(ahead: &[i64]) -> ProbeFinding {
         let names: Vec<(String, i64)> = ahead
             .iter()
             .enumerate()
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn the_clock_that_most_servers_contradict_is_this_machines() {
-        assert_eq!(of(&[]).state, State::Unknown);
-        assert_eq!(of(&[0, -60, 60]).state, State::Ok);
+        assert_eq!(of(&[]).state, ProbeState::Unknown);
+        assert_eq!(of(&[0, -60, 60]).state, ProbeState::Ok);
         let behind = of(&[300, 299, 0]);
         assert!(
             behind.is_problem() && behind.detail == "5 minutes behind server0, server1",
@@ -99,6 +99,6 @@ mod tests {
                 && theirs.detail == "right by most servers; server1 differs by 25 hours",
             "{theirs:?}"
         );
-        assert_eq!(of(&[i64::MIN, i64::MAX]).state, State::Wrong);
+        assert_eq!(of(&[i64::MIN, i64::MAX]).state, ProbeState::Wrong);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::config::{Build, BuildImage, EngineChoice, Provenance};
 use crate::engines::{Emulators, EngineError, EngineName};
-use crate::probe::Finding;
+use crate::probe::ProbeFinding;
 
 const AVAILABLE: &str = "engine.available";
 const CHOICE: &str = "engine.choice";
@@ -42,21 +42,21 @@ pub fn engines(
     executing: &BTreeSet<usize>,
     emulators: &Emulators,
     elsewhere: bool,
-) -> Vec<Finding> {
+) -> Vec<ProbeFinding> {
     let named = build.and_then(|build| name(build.engine));
     let usable = |name: EngineName| {
         seen.iter()
             .any(|seen| seen.name == name && seen.version.is_ok())
     };
     let program = EngineName::PROGRAMS.into_iter().find(|name| usable(*name));
-    let mut findings: Vec<Finding> = seen
+    let mut findings: Vec<ProbeFinding> = seen
         .iter()
         .map(|engine| {
             let about = engine.name.to_string();
             match &engine.version {
-                Ok(version) => Finding::ok(AVAILABLE, about, version),
+                Ok(version) => ProbeFinding::ok(AVAILABLE, about, version),
                 Err(error) => {
-                    let finding = Finding::missing(AVAILABLE, about, &error.problem);
+                    let finding = ProbeFinding::missing(AVAILABLE, about, &error.problem);
                     let finding = error
                         .hint
                         .as_ref()
@@ -64,11 +64,11 @@ pub fn engines(
                     if named == Some(engine.name) {
                         finding
                     } else {
-                        Finding {
+                        ProbeFinding {
                             fix: None,
                             ..finding
                         }
-                        .unneeded()
+                        .optional()
                     }
                 }
             }
@@ -86,13 +86,13 @@ pub fn engines(
     };
     let (executed, written) = (names(true), names(false));
     findings.extend(match (build.engine, program) {
-        (EngineChoice::Auto, _) if executed.is_empty() => Some(Finding::ok(CHOICE, "", format!("auto: native for {written}"))),
+        (EngineChoice::Auto, _) if executed.is_empty() => Some(ProbeFinding::ok(CHOICE, "", format!("auto: native for {written}"))),
         (EngineChoice::Auto, Some(program)) => {
             let native = if written.is_empty() { String::new() } else { format!(", native for {written}") };
-            Some(Finding::ok(CHOICE, "", format!("auto: {program} for {executed}{native}")))
+            Some(ProbeFinding::ok(CHOICE, "", format!("auto: {program} for {executed}{native}")))
         }
         (EngineChoice::Auto, None) => Some(
-            Finding::missing(
+            ProbeFinding::missing(
                 CHOICE,
                 "",
                 format!("auto finds no engine for {executed}, which `RUN`, a second stage or attestations call for"),
@@ -100,7 +100,7 @@ pub fn engines(
             .fix("install buildah, podman, or docker with buildx; a template without them is built by imglife itself (native)"),
         ),
         (EngineChoice::Native, _) if !executed.is_empty() => Some(
-            Finding::wrong(
+            ProbeFinding::wrong(
                 CHOICE,
                 "",
                 format!("native builds neither `RUN` nor a second stage nor attestations, which {executed} asks for"),
@@ -117,10 +117,10 @@ pub fn engines(
     for platform in platforms {
         let about = platform.to_string();
         findings.push(match (elsewhere, emulators.run(platform)) {
-            (true, _) => Finding::unknown(EMULATOR, about, "the builder is on another machine, and may have its own"),
-            (false, Some(true)) => Finding::ok(EMULATOR, about, "runs here"),
-            (false, None) => Finding::unknown(EMULATOR, about, "what is registered with the kernel cannot be seen here, as in most containers"),
-            (false, Some(false)) => Finding::missing(EMULATOR, about, "this machine runs no programs of it").fix(
+            (true, _) => ProbeFinding::unknown(EMULATOR, about, "the builder is on another machine, and may have its own"),
+            (false, Some(true)) => ProbeFinding::ok(EMULATOR, about, "runs here"),
+            (false, None) => ProbeFinding::unknown(EMULATOR, about, "what is registered with the kernel cannot be seen here, as in most containers"),
+            (false, Some(false)) => ProbeFinding::missing(EMULATOR, about, "this machine runs no programs of it").fix(
                 "install emulators (Debian: qemu-user-static; elsewhere `docker run --privileged --rm tonistiigi/binfmt --install all`), or \
                  build for fewer platforms",
             ),

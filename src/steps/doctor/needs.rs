@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Config, Selection, SortBy};
 use crate::model::{Host, Repository, RepositoryPath};
-use crate::probe::Wanted;
+use crate::probe::RequiredAccess;
 use crate::steps::cleanup;
 
 /// What is needed, by place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    pub hosts: BTreeMap<Host, BTreeMap<RepositoryPath, Wanted>>,
+    pub hosts: BTreeMap<Host, BTreeMap<RepositoryPath, RequiredAccess>>,
     /// Image layout directories.
-    pub layouts: Vec<(Repository, Wanted)>,
+    pub layouts: Vec<(Repository, RequiredAccess)>,
     /// Repositories on Docker Hub whose tags must be told with their dates.
     pub dated: BTreeSet<RepositoryPath>,
 }
 
 impl Needs {
-    fn add(&mut self, repository: &Repository, wanted: Wanted) {
+    fn add(&mut self, repository: &Repository, wanted: RequiredAccess) {
         match repository {
             Repository::Remote { host, path } => {
                 let known = self
@@ -49,17 +49,17 @@ pub fn needs(config: &Config) -> Needs {
     for entry in entries {
         needs.add(
             &entry.source,
-            Wanted {
+            RequiredAccess {
                 source: true,
                 referrers: entry.referrers,
-                ..Wanted::default()
+                ..RequiredAccess::default()
             },
         );
         needs.add(
             &entry.target,
-            Wanted {
+            RequiredAccess {
                 referrers: entry.referrers,
-                ..Wanted::default()
+                ..RequiredAccess::default()
             },
         );
         if let (Selection::Pattern(pattern), Repository::Remote { host, path }) =
@@ -74,19 +74,19 @@ pub fn needs(config: &Config) -> Needs {
     for target in cleanup::targets(config) {
         needs.add(
             &target.repository,
-            Wanted {
+            RequiredAccess {
                 push: true,
                 delete: deletes && !target.rules.is_empty(),
-                ..Wanted::default()
+                ..RequiredAccess::default()
             },
         );
         for archive in target.archives().iter().filter(|_| deletes) {
             needs.add(
                 archive,
-                Wanted {
+                RequiredAccess {
                     push: true,
                     delete: true,
-                    ..Wanted::default()
+                    ..RequiredAccess::default()
                 },
             );
         }
@@ -100,9 +100,9 @@ pub fn needs(config: &Config) -> Needs {
         let is_made = made.into_iter().any(|made| *made == image.mirror_image);
         needs.add(
             &image.mirror_image,
-            Wanted {
+            RequiredAccess {
                 source: !is_made,
-                ..Wanted::default()
+                ..RequiredAccess::default()
             },
         );
     }

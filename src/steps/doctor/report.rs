@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Exit;
-use crate::probe::{Finding, State};
+use crate::probe::{ProbeFinding, ProbeState};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 
 /// How many of those that stand alike are named.
@@ -15,7 +15,7 @@ const MOST_NAMED: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
     pub name: String,
-    pub checks: Vec<Finding>,
+    pub checks: Vec<ProbeFinding>,
 }
 
 /// What was found.
@@ -96,25 +96,25 @@ impl DoctorReport {
 
 /// Returns the word for how something stands, and its colour. What is not as it might be and is not
 /// needed is a note.
-fn shown(finding: &Finding) -> (&'static str, Tone) {
+fn shown(finding: &ProbeFinding) -> (&'static str, Tone) {
     match finding.state {
-        State::Ok => ("ok", Tone::Good),
-        State::Unknown => ("unknown", Tone::Quiet),
-        State::Missing | State::Wrong if !finding.needed => ("note", Tone::Warning),
-        State::Missing => ("missing", Tone::Bad),
-        State::Wrong => ("wrong", Tone::Bad),
+        ProbeState::Ok => ("ok", Tone::Good),
+        ProbeState::Unknown => ("unknown", Tone::Quiet),
+        ProbeState::Missing | ProbeState::Wrong if !finding.needed => ("note", Tone::Warning),
+        ProbeState::Missing => ("missing", Tone::Bad),
+        ProbeState::Wrong => ("wrong", Tone::Bad),
     }
 }
 
 fn table(group: &Group) -> Table {
     let mut rows = Vec::new();
-    let mut told: Vec<&Finding> = Vec::new();
+    let mut told: Vec<&ProbeFinding> = Vec::new();
     for finding in &group.checks {
-        let is_alike = |other: &Finding| {
-            Finding {
+        let is_alike = |other: &ProbeFinding| {
+            ProbeFinding {
                 about: String::new(),
                 ..finding.clone()
-            } == Finding {
+            } == ProbeFinding {
                 about: String::new(),
                 ..other.clone()
             }
@@ -135,7 +135,11 @@ fn table(group: &Group) -> Table {
             Cell::plain(label(finding.check, &alike)),
             Cell::plain(&finding.detail),
         ]);
-        if let Some(fix) = finding.fix.as_ref().filter(|_| finding.state != State::Ok) {
+        if let Some(fix) = finding
+            .fix
+            .as_ref()
+            .filter(|_| finding.state != ProbeState::Ok)
+        {
             rows.push(vec![
                 Cell::plain(""),
                 Cell::plain(""),
@@ -184,20 +188,21 @@ mod tests {
 
     #[test]
     fn what_stands_alike_is_one_line_and_what_to_do_stands_below() {
-        let pull = |path: &str| Finding::ok("oci.pull", path, "allowed");
+        let pull = |path: &str| ProbeFinding::ok("oci.pull", path, "allowed");
         let checks = vec![
-            Finding::ok("oci.reachable", "", "answers by https"),
+            ProbeFinding::ok("oci.reachable", "", "answers by https"),
             pull("a"),
             pull("b"),
             pull("c"),
             pull("d"),
-            Finding::wrong(
+            ProbeFinding::wrong(
                 "oci.push",
                 "a",
                 "the login is taken, and not allowed to push",
             )
             .fix("another login"),
-            Finding::missing("engine.available", "podman", "not installed\u{1b}[2J").unneeded(),
+            ProbeFinding::missing("engine.available", "podman", "not installed\u{1b}[2J")
+                .optional(),
         ];
         let report = DoctorReport::new(
             vec![

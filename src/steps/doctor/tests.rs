@@ -5,7 +5,7 @@ use super::*;
 use crate::config::{Config, SourceText};
 use crate::engines::{Emulators, EngineError, EngineName};
 use crate::model::Variables;
-use crate::probe::{Finding, State, Wanted};
+use crate::probe::{ProbeFinding, ProbeState, RequiredAccess};
 
 fn config(yaml: &str) -> Config {
     let source = SourceText {
@@ -45,10 +45,10 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
             .unwrap_or_else(|| panic!("no {path} in {host:?}"))
             .1
     };
-    let nothing = Wanted::default();
+    let nothing = RequiredAccess::default();
     assert_eq!(
         of("docker.io", "library/alpine"),
-        Wanted {
+        RequiredAccess {
             source: true,
             referrers: true,
             ..nothing
@@ -57,7 +57,7 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
     // It is a source of a build, and made by the sync before that.
     assert_eq!(
         of("r.example", "mirror/alpine"),
-        Wanted {
+        RequiredAccess {
             push: true,
             delete: true,
             referrers: true,
@@ -66,7 +66,7 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
     );
     assert_eq!(
         of("r.example", "bases/tool"),
-        Wanted {
+        RequiredAccess {
             push: true,
             delete: true,
             ..nothing
@@ -74,14 +74,14 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
     );
     assert_eq!(
         of("other.example", "tool"),
-        Wanted {
+        RequiredAccess {
             source: true,
             ..nothing
         }
     );
     assert_eq!(
         of("archive.example", "old/bases/alpine"),
-        Wanted {
+        RequiredAccess {
             push: true,
             delete: true,
             ..nothing
@@ -93,7 +93,7 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
             .iter()
             .map(|(_, wanted)| *wanted)
             .collect::<Vec<_>>(),
-        [Wanted {
+        [RequiredAccess {
             push: true,
             delete: true,
             ..nothing
@@ -117,7 +117,7 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
     );
 }
 
-fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<Finding> {
+fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<ProbeFinding> {
     let config = config(&EVERYTHING.replace(
         "  core_version",
         &format!("  engine: {choice}\n  core_version"),
@@ -146,14 +146,14 @@ fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<F
 
 #[test]
 fn an_engine_is_needed_only_for_what_native_does_not_build() {
-    let problems = |findings: &[Finding]| {
+    let problems = |findings: &[ProbeFinding]| {
         findings
             .iter()
             .filter(|finding| finding.is_problem())
             .map(|finding| finding.check)
             .collect::<Vec<_>>()
     };
-    let choice = |findings: &[Finding]| {
+    let choice = |findings: &[ProbeFinding]| {
         findings
             .iter()
             .find(|finding| finding.check == "engine.choice")
@@ -182,7 +182,8 @@ fn an_engine_is_needed_only_for_what_native_does_not_build() {
     assert!(
         elsewhere
             .iter()
-            .any(|finding| finding.check == "engine.emulator" && finding.state == State::Unknown)
+            .any(|finding| finding.check == "engine.emulator"
+                && finding.state == ProbeState::Unknown)
     );
 }
 

@@ -11,7 +11,10 @@ use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::command::{Captured, Command, CommandError, Ending, Output, Refusing, Runner};
+use crate::command::{
+    CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, RefusingRunner,
+    Runner,
+};
 use crate::config::{PatternSelection, SortBy, TagPattern};
 use crate::error::Exit;
 use crate::hooks::HookRunner;
@@ -30,23 +33,23 @@ use crate::transfer::forgetful;
 /// A runner that notes what it is asked to run.
 #[derive(Default)]
 struct Noting {
-    commands: Mutex<Vec<Command>>,
+    commands: Mutex<Vec<ProgramCommand>>,
     fails: bool,
 }
 
 #[async_trait]
 impl Runner for Noting {
-    async fn run(&self, command: Command) -> Result<Output, CommandError> {
+    async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
         self.commands.lock().expect("the notes").push(command);
         let ending = if self.fails {
-            Ending::Exited(7)
+            ProgramStatus::Exited(7)
         } else {
-            Ending::Exited(0)
+            ProgramStatus::Exited(0)
         };
-        Ok(Output {
+        Ok(ProgramOutput {
             ending,
-            stdout: Captured::default(),
-            stderr: Captured::default(),
+            stdout: CapturedOutput::default(),
+            stderr: CapturedOutput::default(),
         })
     }
 }
@@ -184,7 +187,7 @@ impl World {
         let runner: Arc<dyn Runner> = if mode == Mode::Apply {
             self.runner.clone()
         } else {
-            Arc::new(Refusing)
+            Arc::new(RefusingRunner)
         };
         let hooks = HookRunner::new(runner, Variables::default(), "/".into());
         let execution = Execution {

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
-use crate::command::System;
+use crate::command::SystemRunner;
 use crate::config::{PatternSelection, SortBy, TagPattern};
 use crate::hooks::HookRunner;
 use crate::model::{
@@ -506,7 +506,11 @@ async fn what_was_named_is_copied_and_reported_under_both_names() {
         mode,
         places: places(&place),
         progress: silent(),
-        hooks: HookRunner::new(Arc::new(System), Variables::default(), PathBuf::from("/")),
+        hooks: HookRunner::new(
+            Arc::new(SystemRunner),
+            Variables::default(),
+            PathBuf::from("/"),
+        ),
         cancel: CancellationToken::new(),
         now: now(),
     };
