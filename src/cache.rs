@@ -1,7 +1,7 @@
-//! Files that save work in a later run. They may vanish at any time, and nothing depends on them.
+//! The user's cache: files that save work in later runs.
 //!
-//! Owns where they are and that they are read and written whole. Failing to read or write one is
-//! never an error.
+//! Entries may vanish at any time, and no result depends on them. Owns where they are stored, and
+//! that they are read and written whole. A failure to read or write an entry is never an error.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -10,25 +10,26 @@ use std::path::{Path, PathBuf};
 use crate::model::env;
 use crate::model::{Digest, Variables};
 
-/// The largest entry that is read or written, in bytes.
-const LARGEST_ENTRY: u64 = 8 * 1024 * 1024;
+/// Largest text entry, in bytes.
+const MAX_TEXT_ENTRY: u64 = 8 * 1024 * 1024;
 
-/// The largest entry of the kinds that are kept as bytes, in bytes.
-const LARGEST_LARGE_ENTRY: u64 = 32 * 1024 * 1024;
+/// Largest binary entry, in bytes.
+const MAX_BINARY_ENTRY: u64 = 32 * 1024 * 1024;
 
-/// The user's cache.
+/// The cache of one user: entries by kind and key.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// `None`: nothing is kept.
+    /// Directory of the entries; `None` if nothing is cached.
     directory: Option<PathBuf>,
     writes: bool,
 }
 
 impl Cache {
-    /// Returns the cache in `$XDG_CACHE_HOME/imglife`, or `~/.cache/imglife`; without either
-    /// nothing is kept. Unless it `writes`, it is only read, as a run that changes nothing wants
-    /// it.
-    pub fn of_user(variables: &Variables, writes: bool) -> Cache {
+    /// Returns the cache in `$XDG_CACHE_HOME/imglife` or `~/.cache/imglife`. If neither variable is
+    /// an absolute path, nothing is cached.
+    ///
+    /// If `writes` is false, entries are only read; dry runs pass false.
+    pub fn user(variables: &Variables, writes: bool) -> Cache {
         let absolute = |name: &str| {
             variables
                 .get_filled(name)
@@ -43,20 +44,19 @@ impl Cache {
         }
     }
 
-    /// Returns what was kept under `key` of a `kind`, a word of letters and dashes.
+    /// Returns the text stored under `key`. `kind` is a word of letters and dashes.
     pub fn get(&self, kind: &'static str, key: &str) -> Option<String> {
-        String::from_utf8(self.read(kind, key, LARGEST_ENTRY)?).ok()
+        String::from_utf8(self.read(kind, key, MAX_TEXT_ENTRY)?).ok()
     }
 
-    /// Returns the bytes that were kept under `key` of a `kind` that
-    /// [`put_large`](Cache::put_large) keeps.
-    pub fn get_large(&self, kind: &'static str, key: &str) -> Option<Vec<u8>> {
-        self.read(kind, key, LARGEST_LARGE_ENTRY)
+    /// Returns the bytes stored under `key` by [`put_bytes`](Cache::put_bytes).
+    pub fn get_bytes(&self, kind: &'static str, key: &str) -> Option<Vec<u8>> {
+        self.read(kind, key, MAX_BINARY_ENTRY)
     }
 
-    /// Keeps bytes under `key`, more of them than [`put`](Cache::put) does.
-    pub fn put_large(&self, kind: &'static str, key: &str, bytes: &[u8]) {
-        self.write(kind, key, bytes, LARGEST_LARGE_ENTRY);
+    /// Stores bytes under `key`, up to 32 MiB. Larger entries are ignored.
+    pub fn put_bytes(&self, kind: &'static str, key: &str, bytes: &[u8]) {
+        self.write(kind, key, bytes, MAX_BINARY_ENTRY);
     }
 
     fn read(&self, kind: &'static str, key: &str, limit: u64) -> Option<Vec<u8>> {
@@ -72,9 +72,9 @@ impl Cache {
         }
     }
 
-    /// Keeps `text` under `key`.
+    /// Stores `text` under `key`, up to 8 MiB. Larger entries are ignored.
     pub fn put(&self, kind: &'static str, key: &str, text: &str) {
-        self.write(kind, key, text.as_bytes(), LARGEST_ENTRY);
+        self.write(kind, key, text.as_bytes(), MAX_TEXT_ENTRY);
     }
 
     fn write(&self, kind: &'static str, key: &str, bytes: &[u8], limit: u64) {
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     fn path(&self, kind: &'static str, key: &str) -> Option<PathBuf> {
-        // A key can be anything; its digest is a file name.
+        // A key can hold any characters; its digest is a valid file name.
         Some(
             self.directory
                 .as_ref()?
@@ -120,14 +120,14 @@ mod tests {
     use super::*;
 
     fn cache(home: &Path, writes: bool) -> Cache {
-        Cache::of_user(
+        Cache::user(
             &[("HOME", home.to_string_lossy())].into_iter().collect(),
             writes,
         )
     }
 
     #[test]
-    fn what_was_kept_is_found_by_kind_and_key() {
+    fn entries_are_found_by_kind_and_key() {
         let home = tempfile::tempdir().expect("a directory");
         cache(home.path(), true).put("words", "../key", "value");
         let later = cache(home.path(), false);
@@ -139,30 +139,30 @@ mod tests {
     }
 
     #[test]
-    fn large_entries_are_kept_as_bytes() {
+    fn put_bytes_stores_larger_entries_than_put() {
         let home = tempfile::tempdir().expect("a directory");
         let (cache, bytes) = (cache(home.path(), true), vec![255; 9 * 1024 * 1024]);
         cache.put("words", "key", &"x".repeat(bytes.len()));
         assert!(cache.get("words", "key").is_none());
-        cache.put_large("words", "key", &bytes);
+        cache.put_bytes("words", "key", &bytes);
         assert!(
             cache
-                .get_large("words", "key")
-                .is_some_and(|kept| kept == bytes)
+                .get_bytes("words", "key")
+                .is_some_and(|found| found == bytes)
         );
     }
 
     #[test]
-    fn a_cache_that_only_reads_writes_nothing() {
+    fn read_only_cache_writes_nothing() {
         let home = tempfile::tempdir().expect("a directory");
         cache(home.path(), false).put("words", "key", "value");
         assert_eq!(fs::read_dir(home.path()).expect("a directory").count(), 0);
     }
 
     #[test]
-    fn without_a_home_or_with_one_that_cannot_be_written_nothing_is_kept_and_nothing_fails() {
+    fn missing_or_unwritable_home_caches_nothing_and_does_not_fail() {
         for cache in [
-            Cache::of_user(&Variables::default(), true),
+            Cache::user(&Variables::default(), true),
             cache(Path::new("/proc/none"), true),
         ] {
             cache.put("words", "key", "value");

@@ -1,8 +1,8 @@
-//! Files that appear under their name whole and on the disk, or not at all.
+//! Atomic writing of files: a file appears under its name complete and synced to disk, or not at
+//! all.
 //!
-//! Owns how they get there: a file has no name while it is written, so that a process that is
-//! killed leaves nothing. Which files there are, and who may read them, is the matter of who writes
-//! them.
+//! A file has no name while it is written, so a process that is killed leaves nothing behind. The
+//! caller chooses the names and the permissions.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -13,83 +13,83 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use tempfile::NamedTempFile;
 
-/// What the names of files begin with that were written and have their own name in a moment.
-pub const TEMPORARY: &str = ".incoming-";
+/// Prefix of the temporary names that complete files have for a moment before they are renamed.
+pub const TEMPORARY_PREFIX: &str = ".incoming-";
 
-/// A file that is being written.
+/// A file that gets its name once it is written.
 #[derive(Debug)]
-pub struct NewFile {
+pub struct AtomicFile {
     directory: PathBuf,
-    content: Content,
+    content: FileContent,
 }
 
 #[derive(Debug)]
-enum Content {
+enum FileContent {
     Unnamed(File),
-    /// Where the file system knows only files with a name.
+    /// Fallback for file systems without unnamed files (`O_TMPFILE`).
     Named(NamedTempFile),
 }
 
-impl NewFile {
-    /// Returns an empty file that can be given any name in `directory`. Its permissions are `mode`
-    /// less what the umask takes.
-    pub fn beside(directory: &Path, mode: u32) -> io::Result<NewFile> {
-        // Looked at first, since an error about the file in it would name the temporary one.
+impl AtomicFile {
+    /// Creates an empty file that can be given any name in `directory`.
+    ///
+    /// Its permissions are `mode` reduced by the umask. Fails if the directory does not exist or
+    /// cannot be written.
+    pub fn create_in(directory: &Path, mode: u32) -> io::Result<AtomicFile> {
+        // Checked first: later errors would name the temporary file.
         fs::metadata(directory)?;
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = open(directory, flags, Mode::from_bits_truncate(mode)).map(File::from);
         let content = match file
             .ok()
-            .filter(|file| fs::exists(by_number(file)).unwrap_or(false))
+            .filter(|file| fs::exists(descriptor_path(file)).unwrap_or(false))
         {
-            Some(file) => Content::Unnamed(file),
-            // Whatever the reason, a file system without such files or no `/proc`: this is what
-            // works, and what does not fails here again.
-            None => Content::Named(named(directory, mode)?),
+            Some(file) => FileContent::Unnamed(file),
+            // The file system has no unnamed files, or there is no `/proc`. Any other problem fails
+            // here again.
+            None => FileContent::Named(named(directory, mode)?),
         };
-        Ok(NewFile {
+        Ok(AtomicFile {
             directory: directory.to_owned(),
             content,
         })
     }
 
-    /// Brings the content to the disk and gives the file the name of `path`, in the place of what
-    /// has it.
+    /// Syncs the content to disk and names the file `path`, replacing an existing file.
     pub fn replace(self, path: &Path) -> io::Result<()> {
         self.file().sync_all()?;
         match self.content {
-            Content::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
-            Content::Unnamed(file) => {
+            FileContent::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
+            FileContent::Unnamed(file) => {
                 let linked = tempfile::Builder::new()
-                    .prefix(TEMPORARY)
+                    .prefix(TEMPORARY_PREFIX)
                     .make_in(&self.directory, |name| link(&file, name))?;
                 linked.persist(path).map(drop).map_err(|error| error.error)
             }
         }
     }
 
-    /// Brings the content to the disk and gives the file the name of `path`. Fails when something
-    /// has it.
+    /// Syncs the content to disk and names the file `path`. Fails if `path` exists.
     pub fn create(self, path: &Path) -> io::Result<()> {
         self.file().sync_all()?;
         match self.content {
-            Content::Named(file) => file
+            FileContent::Named(file) => file
                 .persist_noclobber(path)
                 .map(drop)
                 .map_err(|error| error.error),
-            Content::Unnamed(file) => link(&file, path),
+            FileContent::Unnamed(file) => link(&file, path),
         }
     }
 
     fn file(&self) -> &File {
         match &self.content {
-            Content::Unnamed(file) => file,
-            Content::Named(file) => file.as_file(),
+            FileContent::Unnamed(file) => file,
+            FileContent::Named(file) => file.as_file(),
         }
     }
 }
 
-impl Write for NewFile {
+impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file().write(bytes)
     }
@@ -99,16 +99,16 @@ impl Write for NewFile {
     }
 }
 
-/// Writes a file as a whole, in the place of one that is there.
+/// Writes a file atomically, replacing an existing one. `mode` is reduced by the umask.
 pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    let mut file = NewFile::beside(parent(path), mode)?;
+    let mut file = AtomicFile::create_in(parent(path), mode)?;
     file.write_all(content)?;
     file.replace(path)
 }
 
-/// Writes a file as a whole. Fails when something has that name.
+/// Writes a new file atomically. `mode` is reduced by the umask. Fails if `path` exists.
 pub fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    let mut file = NewFile::beside(parent(path), mode)?;
+    let mut file = AtomicFile::create_in(parent(path), mode)?;
     file.write_all(content)?;
     file.create(path)
 }
@@ -121,24 +121,24 @@ fn parent(path: &Path) -> &Path {
 
 fn named(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
     tempfile::Builder::new()
-        .prefix(TEMPORARY)
+        .prefix(TEMPORARY_PREFIX)
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(directory)
 }
 
-/// Gives a file without a name this one (open(2), on `O_TMPFILE`).
+/// Names an unnamed file `name` (see open(2) on `O_TMPFILE`).
 fn link(file: &File, name: &Path) -> io::Result<()> {
     Ok(linkat(
         CWD,
-        by_number(file),
+        descriptor_path(file),
         CWD,
         name,
         AtFlags::SYMLINK_FOLLOW,
     )?)
 }
 
-/// Returns the path by which an open file can be linked.
-fn by_number(file: &File) -> PathBuf {
+/// Returns the path in `/proc` by which an open file can be linked.
+fn descriptor_path(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
@@ -155,17 +155,17 @@ mod tests {
             .collect()
     }
 
-    /// Returns a file without a name, and one of file systems that have none such.
-    fn both(directory: &Path) -> [NewFile; 2] {
-        let content = Content::Named(named(directory, 0o666).expect("a file"));
-        let unnamed = NewFile::beside(directory, 0o666).expect("a file");
+    /// Returns an unnamed file, and a file of the fallback.
+    fn both(directory: &Path) -> [AtomicFile; 2] {
+        let content = FileContent::Named(named(directory, 0o666).expect("a file"));
+        let unnamed = AtomicFile::create_in(directory, 0o666).expect("a file");
         assert!(
-            matches!(unnamed.content, Content::Unnamed(_)),
-            "this machine has such files"
+            matches!(unnamed.content, FileContent::Unnamed(_)),
+            "the file system has unnamed files"
         );
         [
             unnamed,
-            NewFile {
+            AtomicFile {
                 directory: directory.to_owned(),
                 content,
             },
@@ -173,9 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_written_has_no_name() {
+    fn file_has_no_name_while_it_is_written() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut file = NewFile::beside(directory.path(), 0o666).expect("a file");
+        let mut file = AtomicFile::create_in(directory.path(), 0o666).expect("a file");
         file.write_all(b"content").expect("written");
         assert_eq!(names(directory.path()), Vec::<String>::new());
         file.replace(&directory.path().join("a")).expect("named");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_takes_the_place_of_another_or_is_refused() {
+    fn replace_overwrites_and_create_fails_if_the_name_exists() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a");
         for content in ["first", "second"] {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_as_public_as_other_new_ones() {
+    fn permissions_follow_mode_and_umask() {
         let directory = tempfile::tempdir().expect("a directory");
         let mode = |name: &str| {
             fs::metadata(directory.path().join(name))
@@ -229,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_told() {
+    fn create_in_fails_without_a_directory() {
         let missing = replace(Path::new("/nowhere/at/all"), 0o666, b"").expect_err("there is none");
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         assert_eq!(
-            NewFile::beside(Path::new("/dev/null"), 0o666)
+            AtomicFile::create_in(Path::new("/dev/null"), 0o666)
                 .expect_err("no directory")
                 .kind(),
             io::ErrorKind::NotADirectory

@@ -1,8 +1,7 @@
-//! What a look at a place found: whether what is needed is there, right, and allowed, and what to
-//! do where it is not.
+//! Results of probing a store: what is present, correct and permitted, and how to fix the rest.
 //!
-//! Owns the findings and what is asked of an image repository or package place. Places look at
-//! themselves and change nothing by it; what follows from the findings is decided by who asked.
+//! Owns the findings and the access that is required of an image store. Stores probe themselves
+//! and change nothing by it. The caller decides what follows from the findings.
 
 use std::fs;
 use std::io;
@@ -14,38 +13,38 @@ use serde::Serialize;
 use crate::error::chain;
 use crate::model::text::excerpt;
 
-/// How much of a finding's text is kept, in characters: servers may answer anything.
-const LONGEST_TEXT: usize = 500;
+/// Longest text of a finding, in characters. Servers may answer with anything, so the rest is cut.
+const MAX_TEXT_LENGTH: usize = 500;
 
-/// Below this a disk counts as full, in bytes.
-const LITTLE_SPACE: u64 = 1_000_000_000;
+/// Free space below which a disk counts as full, in bytes.
+const MIN_FREE_SPACE: u64 = 1_000_000_000;
 
-/// How something stands.
+/// State of something that was probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeState {
     Ok,
-    /// It cannot be known without a change somewhere, or was not looked at.
+    /// Not probed, or only known after a change.
     Unknown,
-    /// It is not there.
+    /// Absent.
     Missing,
-    /// It is there, and not as it must be.
+    /// Present, but not usable as it is.
     Wrong,
 }
 
-/// Something that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProbeFinding {
-    /// What was looked at, as `oci.push`: a name that stays the same from version to version.
+    /// Name of the check, such as `oci.push`. It stays the same from version to version.
     pub check: &'static str,
-    /// What of it, such as a repository; empty where there is only one.
+    /// Subject of the check, such as a repository. Empty if there is only one.
     pub about: String,
     pub state: ProbeState,
-    /// Whether a command that the configuration suffices for fails without it.
+    /// True if a command that this configuration can run fails without it.
     pub needed: bool,
-    /// Safe to show.
+    /// Explanation, escaped for display.
     pub detail: String,
-    /// What to do. Safe to show.
+    /// Advice how to fix it, escaped for display.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
@@ -57,17 +56,18 @@ impl ProbeFinding {
         state: ProbeState,
         detail: impl AsRef<str>,
     ) -> ProbeFinding {
-        let about = excerpt(about.as_ref(), LONGEST_TEXT);
+        let about = excerpt(about.as_ref(), MAX_TEXT_LENGTH);
         ProbeFinding {
             check,
             about,
             state,
             needed: true,
-            detail: excerpt(detail.as_ref(), LONGEST_TEXT),
+            detail: excerpt(detail.as_ref(), MAX_TEXT_LENGTH),
             fix: None,
         }
     }
 
+    /// Returns the finding that everything is as required.
     pub fn ok(
         check: &'static str,
         about: impl AsRef<str>,
@@ -76,6 +76,7 @@ impl ProbeFinding {
         ProbeFinding::new(check, about, ProbeState::Ok, detail)
     }
 
+    /// Returns the finding that the state is unknown.
     pub fn unknown(
         check: &'static str,
         about: impl AsRef<str>,
@@ -84,6 +85,7 @@ impl ProbeFinding {
         ProbeFinding::new(check, about, ProbeState::Unknown, detail)
     }
 
+    /// Returns the finding that something is absent.
     pub fn missing(
         check: &'static str,
         about: impl AsRef<str>,
@@ -92,6 +94,7 @@ impl ProbeFinding {
         ProbeFinding::new(check, about, ProbeState::Missing, detail)
     }
 
+    /// Returns the finding that something is not as required.
     pub fn wrong(
         check: &'static str,
         about: impl AsRef<str>,
@@ -100,7 +103,7 @@ impl ProbeFinding {
         ProbeFinding::new(check, about, ProbeState::Wrong, detail)
     }
 
-    /// Returns the finding that looking failed.
+    /// Returns the finding that the check itself failed with `error`.
     pub fn failed(
         check: &'static str,
         about: impl AsRef<str>,
@@ -113,16 +116,16 @@ impl ProbeFinding {
         }
     }
 
-    /// Returns the finding with what to do about it.
+    /// Adds advice how to fix it.
     #[must_use]
     pub fn fix(self, fix: impl AsRef<str>) -> ProbeFinding {
         ProbeFinding {
-            fix: Some(excerpt(fix.as_ref(), 2 * LONGEST_TEXT)),
+            fix: Some(excerpt(fix.as_ref(), 2 * MAX_TEXT_LENGTH)),
             ..self
         }
     }
 
-    /// Returns the finding as one without which everything works.
+    /// Marks the finding as not needed: every command works without it.
     #[must_use]
     pub fn optional(self) -> ProbeFinding {
         ProbeFinding {
@@ -131,17 +134,18 @@ impl ProbeFinding {
         }
     }
 
-    /// Returns whether something that is needed is not as it must be.
+    /// Returns true if something needed is missing or wrong.
     pub fn is_problem(&self) -> bool {
         self.needed && matches!(self.state, ProbeState::Missing | ProbeState::Wrong)
     }
 }
 
-/// What a look at a place found.
+/// Findings of probing a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeReport {
     pub findings: Vec<ProbeFinding>,
-    /// By how many seconds the place's clock is ahead of this machine's, where it tells its time.
+    /// Seconds by which the clock of the store's server is ahead of this machine's. `None` if the
+    /// server did not send its time.
     pub ahead: Option<i64>,
 }
 
@@ -154,18 +158,19 @@ impl From<Vec<ProbeFinding>> for ProbeReport {
     }
 }
 
-/// What is asked of an image repository.
+/// Access that the configuration requires to an image repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequiredAccess {
-    /// It is read from, so it must be there.
+    /// Images are read, so the repository must exist.
     pub source: bool,
     pub push: bool,
     pub delete: bool,
-    /// What refers to its images is read or written.
+    /// Referrers of its images are read or written.
     pub referrers: bool,
 }
 
 impl RequiredAccess {
+    /// Returns the access that both require together.
     #[must_use]
     pub fn and(self, other: RequiredAccess) -> RequiredAccess {
         RequiredAccess {
@@ -177,15 +182,17 @@ impl RequiredAccess {
     }
 }
 
-/// What a place that holds packages is asked with.
+/// Credential that a record store is probed with.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeCredential {
-    /// The variable that the credential is in, where there is one.
+    /// Variable that holds the credential; `None` if there is no credential.
     pub variable: Option<&'static str>,
 }
 
-/// Returns whether files can be written below `directory`, by its permissions or those of the
-/// nearest directory above it that is there; nothing is written.
+/// Checks that files can be written below `directory`, without writing any.
+///
+/// Checks the permissions of the directory, or of its nearest parent that exists, and the free
+/// space of the disk.
 pub fn check_writable_directory(
     check: &'static str,
     about: &str,
@@ -206,43 +213,47 @@ pub fn check_writable_directory(
             Err(error) if error.kind() == io::ErrorKind::NotFound => match nearest.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => nearest = parent,
                 _ => {
-                    return ProbeFinding::missing(check, about, "no directory above it is there")
-                        .fix("name another directory");
+                    return ProbeFinding::missing(
+                        check,
+                        about,
+                        "none of its parent directories exists",
+                    )
+                    .fix("name another directory");
                 }
             },
             Err(error) => {
-                return ProbeFinding::wrong(check, about, format!("{} cannot be looked at: {error}", nearest.display()))
-                    .fix("correct the path, or give this user the right to look into the directories above it");
+                return ProbeFinding::wrong(check, about, format!("cannot inspect {}: {error}", nearest.display()))
+                    .fix("correct the path, or give this user permission to search its parent directories");
             }
         }
     }
     let shown = nearest.display();
     if let Err(error) = access(nearest, Bits::WRITE_OK | Bits::EXEC_OK) {
         return ProbeFinding::wrong(check, about, format!("{shown} is not writable: {error}")).fix(
-            format!("give this user the right to write in {shown}, or name another directory"),
+            format!("give this user permission to write in {shown}, or name another directory"),
         );
     }
     let free = statvfs(nearest)
         .ok()
         .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    let room = free.map_or_else(String::new, |free| {
+    let space = free.map_or_else(String::new, |free| {
         format!(", {} GB free", free / 1_000_000_000)
     });
     let found = if nearest == directory {
         "writable".to_owned()
     } else {
-        format!("not there yet; can be made in {shown}")
+        format!("does not exist yet; can be created in {shown}")
     };
-    if free.is_some_and(|free| free < LITTLE_SPACE) {
+    if free.is_some_and(|free| free < MIN_FREE_SPACE) {
         return ProbeFinding::wrong(
             check,
             about,
-            format!("{found}, and its disk has less than 1 GB free"),
+            format!("{found}, but its disk has less than 1 GB free"),
         )
-        .fix("make room on the disk")
+        .fix("free space on the disk")
         .optional();
     }
-    ProbeFinding::ok(check, about, format!("{found}{room}"))
+    ProbeFinding::ok(check, about, format!("{found}{space}"))
 }
 
 #[cfg(test)]
@@ -250,28 +261,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_looked_at_and_not_made() {
-        let place = tempfile::tempdir().expect("a directory");
+    fn writable_directory_is_checked_without_creating_it() {
+        let parent = tempfile::tempdir().expect("a directory");
         let at =
-            |path: &str| check_writable_directory("layout.write", "", &place.path().join(path));
+            |path: &str| check_writable_directory("layout.write", "", &parent.path().join(path));
         assert!(at("").detail.starts_with("writable, "), "{:?}", at(""));
         let below = at("a/b");
         assert!(
-            below.state == ProbeState::Ok && below.detail.contains("not there yet; can be made in"),
+            below.state == ProbeState::Ok
+                && below
+                    .detail
+                    .contains("does not exist yet; can be created in"),
             "{below:?}"
         );
-        fs::write(place.path().join("file"), "").expect("a file");
+        fs::write(parent.path().join("file"), "").expect("a file");
         assert!(at("file").detail.ends_with("file is a file"));
         assert_eq!(at("file/below").state, ProbeState::Wrong);
-        assert_eq!(fs::read_dir(place.path()).expect("a directory").count(), 1);
+        assert_eq!(fs::read_dir(parent.path()).expect("a directory").count(), 1);
     }
 
     #[test]
-    fn text_from_outside_is_bounded_and_harmless() {
+    fn findings_cut_and_escape_untrusted_text() {
         let finding = ProbeFinding::wrong("oci.pull", "a\u{1b}[2J", "x".repeat(100_000))
             .fix("y\n::error::".repeat(100_000));
         assert!(
-            finding.about.contains(r"\u{1b}") && finding.detail.chars().count() <= LONGEST_TEXT + 1
+            finding.about.contains(r"\u{1b}")
+                && finding.detail.chars().count() <= MAX_TEXT_LENGTH + 1
         );
         assert!(!finding.fix.expect("a fix").contains('\n'));
     }

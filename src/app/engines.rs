@@ -23,10 +23,8 @@ pub(super) async fn engines(
     surroundings: &Surroundings,
 ) -> Result<Vec<Arc<dyn Engine>>, Failure> {
     let variables = &surroundings.process.variables;
-    let native: Arc<dyn Engine> = Arc::new(Native::new(
-        Arc::clone(store),
-        Cache::of_user(variables, true),
-    ));
+    let native: Arc<dyn Engine> =
+        Arc::new(Native::new(Arc::clone(store), Cache::user(variables, true)));
     let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
     let repositories = build
         .images

@@ -377,7 +377,7 @@ pub(super) fn products(
         ))
     })?;
     let client = Arc::new(service_client(config, surroundings, &host, &address));
-    let cache = Cache::of_user(&surroundings.process.variables, mode == Mode::Apply);
+    let cache = Cache::user(&surroundings.process.variables, mode == Mode::Apply);
     Ok(Some(Box::new(EndOfLifeDate::new(
         client, host, address, cache,
     ))))

@@ -15,7 +15,7 @@ impl Remembered {
     /// Returns the notes of a `kind`, a word. In a mode that changes nothing they are only read.
     pub(super) fn of(kind: &'static str, process: &Process, mode: Mode) -> Remembered {
         Remembered {
-            cache: Cache::of_user(&process.variables, mode == Mode::Apply),
+            cache: Cache::user(&process.variables, mode == Mode::Apply),
             kind,
         }
     }

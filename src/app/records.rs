@@ -103,7 +103,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
     Ok(Records::new(
         files,
         prefix,
-        Cache::of_user(&process.variables, mode == Mode::Apply),
+        Cache::user(&process.variables, mode == Mode::Apply),
         process.clock.clone(),
     ))
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::error::Failure;
-use crate::files::NewFile;
+use crate::files::AtomicFile;
 
 /// A report file to be.
 pub(super) struct ReportFile {
@@ -21,7 +21,7 @@ pub(super) struct ReportFile {
 enum Destination {
     /// Gets the name of the report when it is whole.
     Replaced {
-        file: NewFile,
+        file: AtomicFile,
         name: PathBuf,
     },
     WrittenTo(File),
@@ -73,7 +73,7 @@ impl Destination {
         };
         let parent = name.parent().ok_or(io::ErrorKind::InvalidInput)?;
         // Who collects reports is often somebody else.
-        let file = NewFile::beside(parent, 0o666)?;
+        let file = AtomicFile::create_in(parent, 0o666)?;
         Ok(Destination::Replaced { file, name })
     }
 

@@ -329,7 +329,7 @@ fn answer(name: &str) -> String {
 }
 
 async fn ask(fake: &Fake, home: &Path, product: &Product) -> Result<String, ProductError> {
-    let cache = Cache::of_user(
+    let cache = Cache::user(
         &[("HOME", home.to_string_lossy())]
             .into_iter()
             .collect::<Variables>(),

@@ -130,7 +130,7 @@ impl DirectoryFiles {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(files::TEMPORARY) {
+            if name.starts_with(files::TEMPORARY_PREFIX) {
                 continue;
             }
             match entry.file_type() {

@@ -43,7 +43,7 @@ impl<'a> Kept<'a> {
         let in_memory = known.packages().get(package).cloned();
         let in_cache = || {
             cache
-                .get_large(KIND, &key)
+                .get_bytes(KIND, &key)
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         };
         let before = in_memory.or_else(in_cache).unwrap_or_default();
@@ -77,7 +77,7 @@ impl<'a> Kept<'a> {
         if self.now != self.before
             && let Ok(bytes) = serde_json::to_vec(&self.now)
         {
-            self.cache.put_large(KIND, &self.key, &bytes);
+            self.cache.put_bytes(KIND, &self.key, &bytes);
         }
         self.known.packages().insert(self.package.clone(), self.now);
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_package_with_many_records_is_kept_too() {
         let home = tempfile::tempdir().expect("a directory");
-        let cache = Cache::of_user(
+        let cache = Cache::user(
             &[("HOME", home.path().to_string_lossy())]
                 .into_iter()
                 .collect(),

@@ -25,7 +25,7 @@ struct World {
 }
 
 fn world() -> World {
-    world_with(Cache::of_user(&Variables::default(), true))
+    world_with(Cache::user(&Variables::default(), true))
 }
 
 fn world_with(cache: Cache) -> World {
@@ -223,7 +223,7 @@ async fn a_deletion_that_breaks_off_leaves_the_last_record() {
     });
     let over_it = self::records(
         broken,
-        Cache::of_user(&Variables::default(), true),
+        Cache::user(&Variables::default(), true),
         &Arc::new(AtomicI64::new(START)),
     );
     let new = record("r.example/a:1", "new");
@@ -316,7 +316,7 @@ async fn of_two_writers_at_once_every_reader_takes_the_same() {
         inside: files.clone(),
         barrier: tokio::sync::Barrier::new(2),
     });
-    let cache = || Cache::of_user(&Variables::default(), true);
+    let cache = || Cache::user(&Variables::default(), true);
     let (a, b) = (
         self::records(one.clone(), cache(), &now),
         self::records(one, cache(), &now),
@@ -395,7 +395,7 @@ async fn a_record_that_is_replaced_while_it_is_read_is_read_anew() {
         inside: files.clone(),
         writer: records.clone(),
     });
-    let reader = self::records(slow, Cache::of_user(&Variables::default(), true), &now);
+    let reader = self::records(slow, Cache::user(&Variables::default(), true), &now);
     assert_eq!(shown(&reader).await, [pair("r.example/a:1", "two")]);
 }
 
@@ -492,7 +492,7 @@ async fn fields_of_a_newer_version_outlive_a_write_by_this_one() {
 async fn a_file_is_fetched_once_and_only_the_last_of_a_tag() {
     let home = tempfile::tempdir().expect("a directory");
     let cache = |writes| {
-        Cache::of_user(
+        Cache::user(
             &[("HOME", home.path().to_string_lossy())]
                 .into_iter()
                 .collect(),
@@ -576,7 +576,7 @@ async fn a_run_fetches_a_file_once_also_without_a_cache() {
 #[tokio::test]
 async fn what_was_changed_in_the_cache_is_fetched_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let cache = Cache::of_user(
+    let cache = Cache::user(
         &[("HOME", home.path().to_string_lossy())]
             .into_iter()
             .collect(),
@@ -626,7 +626,7 @@ async fn a_run_that_only_reads_writes_nothing() {
         .expect("written");
     let reader = self::records(
         Arc::new(ReadOnlyFiles::new(files.clone())),
-        Cache::of_user(&Variables::default(), false),
+        Cache::user(&Variables::default(), false),
         &now,
     );
     let kind = |result: Result<(), PackageError>| result.expect_err("refused").kind;
@@ -752,7 +752,7 @@ async fn a_listing_that_fails_fails_everything() {
 async fn prefixes_keep_installations_apart() {
     let World { files, records, .. } = world();
     let clock = Clock::fixed(DateTime::from_timestamp(START, 0).expect("a time"));
-    let cache = Cache::of_user(&Variables::default(), true);
+    let cache = Cache::user(&Variables::default(), true);
     let other = Records::new(files, Prefix::none(), cache, clock);
     records
         .put(&record("r.example/a:1", "mine"))

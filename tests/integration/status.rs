@@ -141,7 +141,7 @@ async fn every_world_is_reported_as_expected() {
         let images = place(&given.tags, &given.lost).await;
         let directory = tempfile::tempdir().expect("a directory");
         let files = Arc::new(DirectoryFiles::new(directory.path().to_owned()));
-        let cache = Cache::of_user(&Variables::default(), false);
+        let cache = Cache::user(&Variables::default(), false);
         let records = Records::new(
             files,
             Prefix::none(),

@@ -65,13 +65,13 @@ pub(super) async fn listing(
         .and_then(|listing| listing)
         .map_err(unreadable)?;
     if let Some(packed) = packed(&listing) {
-        cache.put_large(KIND, layer.digest.as_str(), &packed);
+        cache.put_bytes(KIND, layer.digest.as_str(), &packed);
     }
     Ok(listing)
 }
 
 fn cached(cache: &Cache, layer: &Descriptor) -> Option<Listing> {
-    let packed = cache.get_large(KIND, layer.digest.as_str())?;
+    let packed = cache.get_bytes(KIND, layer.digest.as_str())?;
     let mut bytes = Vec::new();
     GzDecoder::new(&packed[..])
         .take(LARGEST_LISTING)

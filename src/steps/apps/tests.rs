@@ -186,7 +186,7 @@ async fn without_orphans_no_registry_is_asked() {
 }
 
 async fn records_in(files: Arc<dyn PackageFiles>) -> Records {
-    let cache = Cache::of_user(&Variables::default(), false);
+    let cache = Cache::user(&Variables::default(), false);
     Records::new(
         files,
         "imglife".parse::<Prefix>().expect("a prefix"),

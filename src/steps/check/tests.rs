@@ -94,7 +94,7 @@ impl Setting {
     fn new(files: &[(&'static str, &'static str)]) -> Setting {
         let place = Arc::new(MemoryFiles::default());
         let now = at("2026-11-21T08:00:00Z");
-        let cache = Cache::of_user(&Variables::default(), false);
+        let cache = Cache::user(&Variables::default(), false);
         let records = Records::new(
             place.clone(),
             "imglife".parse::<Prefix>().expect("a prefix"),

@@ -214,7 +214,7 @@ async fn put(world: &World, record: Value) {
     let records = Records::new(
         Arc::new(place),
         prefix(),
-        Cache::of_user(&Variables::default(), true),
+        Cache::user(&Variables::default(), true),
         Clock::fixed(time),
     );
     records.put(&record).await.expect("a written record");

@@ -79,7 +79,7 @@ impl Place {
     }
 
     fn engine(&self) -> Native {
-        let cache = Cache::of_user(
+        let cache = Cache::user(
             &[("HOME", self.world.home().to_string_lossy())]
                 .into_iter()
                 .collect(),

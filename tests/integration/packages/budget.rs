@@ -60,7 +60,7 @@ async fn read_twice(place: Arc<dyn PackageFiles>, server: Option<&Liar>) -> [usi
     let home = tempfile::tempdir().expect("a directory");
     let mut requests = [0; 2];
     for (round, requests) in requests.iter_mut().enumerate() {
-        let cache = Cache::of_user(
+        let cache = Cache::user(
             &[("HOME", home.path().to_string_lossy())]
                 .into_iter()
                 .collect::<Variables>(),

@@ -65,7 +65,7 @@ fn record(image: &str, revision: &str) -> BuildRecord {
 }
 
 fn no_cache() -> Cache {
-    Cache::of_user(&Variables::default(), true)
+    Cache::user(&Variables::default(), true)
 }
 
 fn records(files: Arc<dyn PackageFiles>) -> Records {
