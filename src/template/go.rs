@@ -1,17 +1,16 @@
-//! The spelling of Go templates: the simple substitution is understood, all else is an error that
-//! says what to write instead.
+//! Go template syntax: simple substitutions are translated, everything else is an error with a
+//! hint what to write instead.
 
-/// Something that cannot be translated.
-pub(super) struct Untranslatable {
-    /// From 1.
+/// A syntax error in a template, found before the engine parses it.
+pub(super) struct TemplateSyntaxError {
+    /// Line number, from 1.
     pub(super) line: usize,
     pub(super) problem: String,
     pub(super) hint: String,
 }
 
-/// Returns `template` with `{{ .CoreVersion }}` written as `{{ core_version }}`. Lines stay where
-/// they are.
-pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
+/// Translates `{{ .CoreVersion }}` to `{{ core_version }}`. Line numbers stay the same.
+pub(super) fn translate(template: &str) -> Result<String, TemplateSyntaxError> {
     let mut translated = String::with_capacity(template.len());
     let mut rest = template;
     let mut line = 1;
@@ -20,7 +19,7 @@ pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
         line += before.matches('\n').count();
         translated.push_str(before);
         rest = tail;
-        let taken = match tail.as_bytes().get(1) {
+        let length = match tail.as_bytes().get(1) {
             Some(b'{') => {
                 let Some(end) = tail.find("}}") else { break };
                 let inside = &tail[2..end];
@@ -28,43 +27,44 @@ pub(super) fn translate(template: &str) -> Result<String, Untranslatable> {
                 end + 2
             }
             Some(b'%') => {
-                let taken = block(tail);
-                translated.push_str(&tail[..taken]);
-                taken
+                let length = block_length(tail);
+                translated.push_str(&tail[..length]);
+                length
             }
             Some(b'#') if before.ends_with('$') => {
-                return Err(Untranslatable {
+                return Err(TemplateSyntaxError {
                     line,
-                    problem: "`${#` begins a comment of the template".to_owned(),
+                    problem: "`${#` starts a template comment".to_owned(),
                     hint: "put it between {% raw %} and {% endraw %}".to_owned(),
                 });
             }
             Some(b'#') => {
-                let taken = end_of(tail, "#}").map_or(tail.len(), |end| end + 2);
-                translated.push_str(&tail[..taken]);
-                taken
+                let length = find_end(tail, "#}").map_or(tail.len(), |end| end + 2);
+                translated.push_str(&tail[..length]);
+                length
             }
             _ => {
                 translated.push('{');
                 1
             }
         };
-        line += tail[..taken].matches('\n').count();
-        rest = &tail[taken..];
+        line += tail[..length].matches('\n').count();
+        rest = &tail[length..];
     }
     translated.push_str(rest);
     Ok(translated)
 }
 
-/// Returns where what begins with two characters at the start of `tail` ends: in `{%}` the one sign
-/// does not do both.
-pub(super) fn end_of(tail: &str, mark: &str) -> Option<usize> {
+/// Returns the position of `mark` in `tail`, after the two characters that open the tag. In `{%}`
+/// the `%` cannot both open and close a tag.
+pub(super) fn find_end(tail: &str, mark: &str) -> Option<usize> {
     tail.get(2..)?.find(mark).map(|end| end + 2)
 }
 
-/// Returns how many bytes the block at the start of `tail` has; of `{% raw %}` all up to its end.
-pub(super) fn block(tail: &str) -> usize {
-    let Some(end) = end_of(tail, "%}") else {
+/// Returns the length in bytes of the `{% … %}` at the start of `tail`; for `{% raw %}` up to the
+/// end of `{% endraw %}`.
+pub(super) fn block_length(tail: &str) -> usize {
+    let Some(end) = find_end(tail, "%}") else {
         return tail.len();
     };
     if tail[2..end].trim_matches('-').trim() != "raw" {
@@ -73,7 +73,7 @@ pub(super) fn block(tail: &str) -> usize {
     let mut from = end + 2;
     while let Some(start) = tail[from..].find("{%") {
         let start = from + start;
-        let Some(length) = end_of(&tail[start..], "%}") else {
+        let Some(length) = find_end(&tail[start..], "%}") else {
             break;
         };
         if tail[start + 2..start + length].trim_matches('-').trim() == "endraw" {
@@ -84,12 +84,12 @@ pub(super) fn block(tail: &str) -> usize {
     tail.len()
 }
 
-/// Returns the expression with what is inside of the braces translated.
-fn expression(inside: &str, line: usize) -> Result<String, Untranslatable> {
+/// Translates the expression between `{{` and `}}`.
+fn expression(inside: &str, line: usize) -> Result<String, TemplateSyntaxError> {
     let body = inside.trim_matches('-').trim();
     let instead = |hint: String| {
         let shown = crate::model::text::excerpt(&format!("{{{{{inside}}}}}"), 80);
-        Err(Untranslatable {
+        Err(TemplateSyntaxError {
             line,
             problem: format!("`{shown}` is Go template syntax"),
             hint,
@@ -115,8 +115,8 @@ fn expression(inside: &str, line: usize) -> Result<String, Untranslatable> {
             instead("templates are minijinja; write `a == b`, `a and b`, `list[0]`, `text | length`".to_owned())
         }
         _ if body.starts_with("/*") => {
-            let remark = body.trim_start_matches("/*").trim_end_matches("*/").trim();
-            instead(format!("write `{{# {remark} #}}`"))
+            let comment = body.trim_start_matches("/*").trim_end_matches("*/").trim();
+            instead(format!("write `{{# {comment} #}}`"))
         }
         _ if body.starts_with('$') => match body[1..].split_once(":=").map(|(name, value)| (name.trim(), value.trim())) {
             Some((name, value)) => {
@@ -130,8 +130,8 @@ fn expression(inside: &str, line: usize) -> Result<String, Untranslatable> {
     }
 }
 
-/// Returns a path of names such as `CoreVersion` or `Args.FLAVOUR` as it is written here: the first
-/// name in lower case with underscores, keys as they are. `None` when it is no such path.
+/// Translates a Go path such as `CoreVersion` or `Args.FLAVOUR`: the first name becomes lower case
+/// with underscores, keys stay as they are. Returns `None` if `text` is no path.
 fn path(text: &str) -> Option<String> {
     let is_name = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')

@@ -1,9 +1,8 @@
-//! What keeps a template within bounds: the part of the language that is understood, and what
-//! values may grow to.
+//! Limits for untrusted templates: the supported part of the language, and the size of values.
 //!
-//! The engine counts instructions, not bytes, and reads long expressions by recursion. So an
-//! expression is short, and what is kept beyond one (by `set` and `for`) is measured; nothing is
-//! left then that could double often enough.
+//! The engine limits instructions but not memory, and parses long expressions by recursion.
+//! Therefore each expression is short, and each value that outlives its expression (through `set`
+//! and `for`) is measured. Without unmeasured values, none can double often enough to fill memory.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -11,34 +10,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::{Environment, Error, ErrorKind, Value, filters, tests};
 
-use super::go::{Untranslatable, block, end_of};
+use super::go::{TemplateSyntaxError, block_length, find_end};
 
-/// The longest expression or statement, in bytes between its braces.
-const LONGEST_EXPRESSION: usize = 1024;
+/// Longest expression or statement, in bytes between its braces.
+const MAX_EXPRESSION_LENGTH: usize = 1024;
 
-/// The most expressions and statements of a template.
-const MOST_EXPRESSIONS: usize = 10_000;
+/// Most expressions and statements in a template.
+const MAX_EXPRESSIONS: usize = 10_000;
 
-/// The most `elif` of a template, which are read by recursion.
-const MOST_BRANCHES: usize = 100;
+/// Most `elif` in a template. The engine parses them by recursion.
+const MAX_BRANCHES: usize = 100;
 
-/// The largest value that is kept, in bytes as it is written.
-const LARGEST_VALUE: usize = 8 * 1024;
+/// Largest value of a variable, in bytes when rendered.
+const MAX_VALUE_SIZE: usize = 8 * 1024;
 
-/// What all values that are kept may add up to, in bytes.
-const MOST_KEPT: usize = 2 * 1024 * 1024;
+/// Largest total of the values of all variables, in bytes.
+const MAX_TOTAL_SIZE: usize = 2 * 1024 * 1024;
 
-/// What a value takes besides its text, in bytes.
-const OVERHEAD: usize = 32;
+/// Memory that a value takes in addition to its text, in bytes.
+const VALUE_OVERHEAD: usize = 32;
 
-/// The most parts of a text or a range.
-const MOST_PARTS: usize = 1_000;
+/// Most parts of a split text, and most numbers of a range.
+const MAX_PARTS: usize = 1_000;
 
-/// The filter that measures what is kept.
-const KEPT: &str = "imglife_kept";
+/// Name of the filter that measures the values of variables.
+const MEASURE_FILTER: &str = "imglife_measure";
 
-/// Returns `template` with what is kept measured. Fails for what is not understood, or too long.
-pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
+/// Adds the measuring filter to each `set` and `for` of `template`. Fails for statements that are
+/// not supported and for expressions that are too long.
+pub(super) fn restrict(template: &str) -> Result<String, TemplateSyntaxError> {
     let mut restricted = String::with_capacity(template.len());
     let mut rest = template;
     let (mut expressions, mut branches) = (0, 0);
@@ -48,7 +48,7 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
         line += template[counted..at].matches('\n').count();
         counted = at;
         let refuse = |problem: String, hint: &str| {
-            Err(Untranslatable {
+            Err(TemplateSyntaxError {
                 line,
                 problem,
                 hint: hint.to_owned(),
@@ -59,11 +59,11 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
         let second = tail.as_bytes().get(1);
         let plain = match second {
             Some(b'{') => None,
-            // What is raw ends elsewhere than its first block does.
-            Some(b'%') => Some(block(tail))
+            // A raw block ends with `endraw`, not with its first `%}`.
+            Some(b'%') => Some(block_length(tail))
                 .filter(|length| tail[2..*length].contains("{%"))
                 .filter(|_| is_raw(tail)),
-            Some(b'#') => Some(end_of(tail, "#}").map_or(tail.len(), |end| end + 2)),
+            Some(b'#') => Some(find_end(tail, "#}").map_or(tail.len(), |end| end + 2)),
             _ => Some(1),
         };
         if let Some(length) = plain {
@@ -72,28 +72,28 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
             continue;
         }
         let closing = if second == Some(&b'%') { "%}" } else { "}}" };
-        // One that does not end is an error of the engine, which names it.
+        // The engine reports an expression without an end.
         let Some(inside) = inside(&tail[2..], closing) else {
-            restricted.push_str(tail.get(..LONGEST_EXPRESSION).unwrap_or(&tail[..2]));
+            restricted.push_str(tail.get(..MAX_EXPRESSION_LENGTH).unwrap_or(&tail[..2]));
             return Ok(restricted);
         };
         rest = &tail[inside.len() + 4..];
         expressions += 1;
-        if expressions > MOST_EXPRESSIONS {
+        if expressions > MAX_EXPRESSIONS {
             return refuse(
-                format!("there are more than {MOST_EXPRESSIONS} expressions"),
+                format!("there are more than {MAX_EXPRESSIONS} expressions"),
                 "write a shorter template",
             );
         }
-        if inside.len() > LONGEST_EXPRESSION {
+        if inside.len() > MAX_EXPRESSION_LENGTH {
             return refuse(
-                format!("an expression is longer than {LONGEST_EXPRESSION} bytes"),
+                format!("an expression is longer than {MAX_EXPRESSION_LENGTH} bytes"),
                 "write a shorter one",
             );
         }
         if top_level(inside, true).any(|(_, letter)| letter == '*') {
             return refuse(
-                "`*` is not understood in templates".to_owned(),
+                "`*` is not supported in templates".to_owned(),
                 "write the text or the number itself",
             );
         }
@@ -106,13 +106,13 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
         let body = body.trim_end_matches(['-', '+']);
         let ending = &inside[opening.len() + body.len()..];
         let word = body.split_whitespace().next().unwrap_or_default();
-        let kept_from = match word {
+        let value_start = match word {
             "if" | "else" | "endif" | "endfor" => None,
             "elif" => {
                 branches += 1;
-                if branches > MOST_BRANCHES {
+                if branches > MAX_BRANCHES {
                     return refuse(
-                        format!("there are more than {MOST_BRANCHES} `elif`"),
+                        format!("there are more than {MAX_BRANCHES} `elif`"),
                         "write a shorter template",
                     );
                 }
@@ -132,7 +132,7 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
                 let has = |wanted: &str| words.iter().any(|(_, word)| *word == wanted);
                 if has("recursive") || (has("if") && !has("else")) {
                     return refuse(
-                        "`for` with `if` or `recursive` is not understood in templates".to_owned(),
+                        "`for` with `if` or `recursive` is not supported in templates".to_owned(),
                         "write `{% if ... %}` within the loop",
                     );
                 }
@@ -144,31 +144,31 @@ pub(super) fn restrict(template: &str) -> Result<String, Untranslatable> {
             _ => {
                 let shown = crate::model::text::excerpt(word, 40);
                 return refuse(
-                    format!("`{{% {shown} %}}` is not understood in templates"),
-                    "there are `if`, `elif`, `else`, `endif`, `for`, `endfor`, `set` and `raw`",
+                    format!("`{{% {shown} %}}` is not supported in templates"),
+                    "use `if`, `elif`, `else`, `endif`, `for`, `endfor`, `set` or `raw`",
                 );
             }
         };
-        let (head, kept) = body.split_at(kept_from.unwrap_or(body.len()));
-        let kept = if kept_from.is_some() {
-            format!(" ({kept})|{KEPT} ")
+        let (head, value) = body.split_at(value_start.unwrap_or(body.len()));
+        let value = if value_start.is_some() {
+            format!(" ({value})|{MEASURE_FILTER} ")
         } else {
-            kept.to_owned()
+            value.to_owned()
         };
         // Writing to a string cannot fail.
-        let _ = write!(restricted, "{{%{opening}{head}{kept}{ending}%}}");
+        let _ = write!(restricted, "{{%{opening}{head}{value}{ending}%}}");
     }
     restricted.push_str(rest);
     Ok(restricted)
 }
 
 fn is_raw(tail: &str) -> bool {
-    end_of(tail, "%}").is_some_and(|end| tail[2..end].trim_matches('-').trim() == "raw")
+    find_end(tail, "%}").is_some_and(|end| tail[2..end].trim_matches('-').trim() == "raw")
 }
 
-/// Returns what stands before `closing`, which counts outside of strings and brackets only.
+/// Returns the text before `closing`. A `closing` within strings or brackets does not count.
 fn inside<'t>(text: &'t str, closing: &str) -> Option<&'t str> {
-    let mut letters = Scan::new(text);
+    let mut letters = ExpressionScanner::new(text);
     while let Some((at, _)) = letters.peek_top() {
         if letters.depth == 0 && text[at..].starts_with(closing) {
             return Some(&text[..at]);
@@ -178,9 +178,10 @@ fn inside<'t>(text: &'t str, closing: &str) -> Option<&'t str> {
     None
 }
 
-/// Returns the letters outside of strings, and of brackets unless `in_brackets`.
+/// Returns the characters outside of strings with their positions. Characters in brackets are
+/// included only if `in_brackets`.
 fn top_level(text: &str, in_brackets: bool) -> impl Iterator<Item = (usize, char)> + '_ {
-    let mut letters = Scan::new(text);
+    let mut letters = ExpressionScanner::new(text);
     std::iter::from_fn(move || {
         loop {
             let (at, letter) = letters.peek_top()?;
@@ -193,7 +194,7 @@ fn top_level(text: &str, in_brackets: bool) -> impl Iterator<Item = (usize, char
     })
 }
 
-/// Returns the words outside of strings and brackets, with their places.
+/// Returns the words outside of strings and brackets with their positions.
 fn words(text: &str) -> Vec<(usize, &str)> {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     let mut words: Vec<(usize, &str)> = Vec::new();
@@ -208,25 +209,25 @@ fn words(text: &str) -> Vec<(usize, &str)> {
     words
 }
 
-/// A walk over an expression that passes over strings.
-struct Scan<'t> {
+/// Scanner of an expression that skips strings.
+struct ExpressionScanner<'t> {
     text: &'t str,
     at: usize,
-    /// How many brackets are open.
+    /// Number of open brackets.
     depth: usize,
 }
 
-impl<'t> Scan<'t> {
-    fn new(text: &'t str) -> Scan<'t> {
-        Scan {
+impl<'t> ExpressionScanner<'t> {
+    fn new(text: &'t str) -> ExpressionScanner<'t> {
+        ExpressionScanner {
             text,
             at: 0,
             depth: 0,
         }
     }
 
-    /// Returns the next letter outside of strings; `None` at the end, also that of a string without
-    /// one.
+    /// Returns the next character outside of strings. Returns `None` at the end, and for a string
+    /// that is not closed.
     fn peek_top(&mut self) -> Option<(usize, char)> {
         loop {
             let letter = self.text[self.at..].chars().next()?;
@@ -255,23 +256,23 @@ impl<'t> Scan<'t> {
     }
 }
 
-/// Returns an environment with what a Dockerfile's template is good for: what makes large values of
-/// small ones is left out, or bounded.
+/// Returns an engine with the filters, tests and functions that Dockerfile templates need. Those
+/// that make large values from small ones are left out or limited.
 pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     let total = Arc::new(AtomicUsize::new(0));
-    environment.add_filter(KEPT, move |value: Value| {
-        let size = OVERHEAD + written(&value)?.len();
-        if total.fetch_add(size, Ordering::Relaxed) + size > MOST_KEPT {
+    environment.add_filter(MEASURE_FILTER, move |value: Value| {
+        let size = VALUE_OVERHEAD + rendered(&value)?.len();
+        if total.fetch_add(size, Ordering::Relaxed) + size > MAX_TOTAL_SIZE {
             return Err(too_large(format!(
-                "all values take more than {} KiB",
-                MOST_KEPT / 1024
+                "the values of all variables take more than {} KiB",
+                MAX_TOTAL_SIZE / 1024
             )));
         }
         Ok(value)
     });
     environment.add_filter("join", |value: Value, separator: Option<String>| {
-        let mut text = Short::default();
+        let mut text = LimitedText::default();
         for (count, part) in value.try_iter()?.enumerate() {
             let separator = separator
                 .as_deref()
@@ -287,7 +288,7 @@ pub(super) fn environment() -> Environment<'static> {
             .len()
             .saturating_sub(found * from.len())
             .saturating_add(found.saturating_mul(to.len()));
-        if length > LARGEST_VALUE {
+        if length > MAX_VALUE_SIZE {
             Err(too_large_value())
         } else {
             Ok(text.replace(&from, &to))
@@ -297,19 +298,17 @@ pub(super) fn environment() -> Environment<'static> {
         let parts: Vec<String> = match &separator {
             Some(separator) => text
                 .split(separator.as_str())
-                .take(MOST_PARTS + 1)
+                .take(MAX_PARTS + 1)
                 .map(str::to_owned)
                 .collect(),
             None => text
                 .split_whitespace()
-                .take(MOST_PARTS + 1)
+                .take(MAX_PARTS + 1)
                 .map(str::to_owned)
                 .collect(),
         };
-        if parts.len() > MOST_PARTS {
-            Err(too_large(format!(
-                "a text has more than {MOST_PARTS} parts"
-            )))
+        if parts.len() > MAX_PARTS {
+            Err(too_large(format!("a text has more than {MAX_PARTS} parts")))
         } else {
             Ok(parts)
         }
@@ -317,9 +316,9 @@ pub(super) fn environment() -> Environment<'static> {
     environment.add_function("range", |lower: i64, upper: Option<i64>| {
         let (lower, upper) = upper.map_or((0, lower), |upper| (lower, upper));
         let parts = upper.saturating_sub(lower);
-        if usize::try_from(parts).is_ok_and(|parts| parts > MOST_PARTS) {
+        if usize::try_from(parts).is_ok_and(|parts| parts > MAX_PARTS) {
             return Err(too_large(format!(
-                "a range has more than {MOST_PARTS} numbers"
+                "a range has more than {MAX_PARTS} numbers"
             )));
         }
         Ok((lower..upper).collect::<Vec<i64>>())
@@ -368,24 +367,24 @@ fn too_large(problem: String) -> Error {
 fn too_large_value() -> Error {
     too_large(format!(
         "a value is larger than {} KiB",
-        LARGEST_VALUE / 1024
+        MAX_VALUE_SIZE / 1024
     ))
 }
 
-/// Returns a value as it is written.
-fn written(value: &Value) -> Result<String, Error> {
-    let mut text = Short::default();
+/// Renders a value. Fails if it is larger than [`MAX_VALUE_SIZE`].
+fn rendered(value: &Value) -> Result<String, Error> {
+    let mut text = LimitedText::default();
     write!(text, "{value}").map_err(|_| too_large_value())?;
     Ok(text.0)
 }
 
-/// A text that stops growing.
+/// Text of at most [`MAX_VALUE_SIZE`] bytes.
 #[derive(Default)]
-struct Short(String);
+struct LimitedText(String);
 
-impl fmt::Write for Short {
+impl fmt::Write for LimitedText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.0.len() + text.len() > LARGEST_VALUE {
+        if self.0.len() + text.len() > MAX_VALUE_SIZE {
             return Err(fmt::Error);
         }
         self.0.push_str(text);

@@ -1,7 +1,7 @@
 //! Templates of the configuration and of Dockerfiles: text with variables.
 //!
-//! Owns rendering, its limits, and the spelling that people know from Go templates. What the
-//! variables are is up to who renders.
+//! Owns rendering, its limits, and the translation of simple Go template syntax. The caller
+//! supplies the variables.
 
 use std::io::{self, Write};
 
@@ -16,40 +16,40 @@ use crate::model::text::excerpt;
 mod go;
 mod limits;
 
-/// The longest line of a template, in bytes.
-const LONGEST_LINE: usize = 16 * 1024;
+/// Longest line of a template, in bytes.
+const MAX_LINE_LENGTH: usize = 16 * 1024;
 
-/// The longest template, and the longest text that one may make, in bytes.
-pub const LONGEST_TEXT: usize = 1024 * 1024;
+/// Longest template and longest rendered text, in bytes.
+pub const MAX_TEXT_SIZE: usize = 1024 * 1024;
 
-/// Instructions that rendering may take: far more than any template needs.
-const FUEL: u64 = 100_000;
+/// Most instructions that rendering may take, far more than any real template needs.
+const MAX_INSTRUCTIONS: u64 = 100_000;
 
-/// The stack of the thread that renders, in bytes.
-const STACK: usize = 16 * 1024 * 1024;
+/// Stack size of the thread that renders, in bytes.
+const STACK_SIZE: usize = 16 * 1024 * 1024;
 
-/// Why a template has no text.
+/// Failure to parse or render a template.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{name}{}: {problem}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
 pub struct TemplateError {
-    /// What the template is called: a file, or a key of the configuration.
+    /// Name of the template: a file, or a key of the configuration.
     pub name: String,
-    /// From 1, where it is known.
+    /// Line number from 1; `None` if the error has no line.
     pub line: Option<usize>,
     pub problem: String,
     pub hint: Option<String>,
 }
 
-/// Returns the text that `template` makes of `variables`. Undefined variables are errors. `name` is
-/// what messages call the template.
+/// Renders `template` with `variables`. `name` identifies the template in messages.
 ///
-/// The template may be a stranger's: what it takes of memory, stack and time is bounded.
+/// Undefined variables are errors. The template may be untrusted: memory, stack and time are
+/// limited.
 pub fn render(
     name: &str,
     template: &str,
     variables: impl Serialize,
 ) -> Result<String, TemplateError> {
-    let source = Source {
+    let source = TemplateSource {
         name,
         text: template,
     };
@@ -57,23 +57,24 @@ pub fn render(
     source.in_thread(|| source.render(&known))
 }
 
-/// Fails when `template` is none, or names other variables than these: what no value of them could
-/// mend.
+/// Checks that `template` parses and uses no other variables than `variables`.
+///
+/// Finds the errors that do not depend on the values of the variables.
 pub fn check(name: &str, template: &str, variables: &[&str]) -> Result<(), TemplateError> {
-    let source = Source {
+    let source = TemplateSource {
         name,
         text: template,
     };
     source.in_thread(|| source.check(variables))
 }
 
-/// A template as it was written.
-struct Source<'a> {
+/// A template before translation.
+struct TemplateSource<'a> {
     name: &'a str,
     text: &'a str,
 }
 
-impl Source<'_> {
+impl TemplateSource<'_> {
     fn fail(&self, line: Option<usize>, problem: String, hint: Option<String>) -> TemplateError {
         TemplateError {
             name: self.name.to_owned(),
@@ -90,39 +91,39 @@ impl Source<'_> {
         let result = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
                 .name("template".to_owned())
-                .stack_size(STACK);
+                .stack_size(STACK_SIZE);
             thread
                 .spawn_scoped(scope, work)
                 .map(std::thread::ScopedJoinHandle::join)
         });
         match result {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(self.fail(None, "it cannot be rendered".to_owned(), None)),
+            Ok(Err(_)) => Err(self.fail(None, "rendering it failed unexpectedly".to_owned(), None)),
             Err(error) => Err(self.fail(
                 None,
-                format!("there is no thread to render it: {error}"),
+                format!("cannot start a thread to render it: {error}"),
                 None,
             )),
         }
     }
 
-    /// Returns the template as the engine knows it.
+    /// Translates the template for the engine and applies the limits.
     fn translated(&self) -> Result<String, TemplateError> {
-        if self.text.len() > LONGEST_TEXT {
+        if self.text.len() > MAX_TEXT_SIZE {
             return Err(self.fail(
                 None,
-                format!("the template is longer than {} KiB", LONGEST_TEXT / 1024),
+                format!("the template is longer than {} KiB", MAX_TEXT_SIZE / 1024),
                 None,
             ));
         }
-        // The engine counts columns in 16 bits, also of what is added to a line below.
+        // The engine counts columns in 16 bits, including what `limits::restrict` adds to a line.
         if let Some((line, _)) = (1..)
             .zip(self.text.lines())
-            .find(|(_, line)| line.len() > LONGEST_LINE)
+            .find(|(_, line)| line.len() > MAX_LINE_LENGTH)
         {
             return Err(self.fail(
                 Some(line),
-                format!("the line is longer than {} KiB", LONGEST_LINE / 1024),
+                format!("the line is longer than {} KiB", MAX_LINE_LENGTH / 1024),
                 None,
             ));
         }
@@ -147,7 +148,7 @@ impl Source<'_> {
         match unknown.first() {
             None => Ok(()),
             Some(name) => {
-                let hint = names(&known).map(|names| format!("there are {names}"));
+                let hint = names(&known).map(|names| format!("use one of {names}"));
                 Err(self.fail(
                     None,
                     format!("there is no variable `{}`", excerpt(name, 60)),
@@ -161,9 +162,9 @@ impl Source<'_> {
         let template = self.translated()?;
         let mut environment = limits::environment();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(MAX_INSTRUCTIONS));
         let explain = |error| self.explain(&error, known);
-        let mut text = Bounded(Vec::new());
+        let mut text = LimitedOutput(Vec::new());
         environment.set_syntax(
             SyntaxConfig::builder()
                 .keep_trailing_newline(true)
@@ -177,14 +178,17 @@ impl Source<'_> {
             .render_captured_to(known, &mut text)
             .map_err(explain)?;
         String::from_utf8(text.0)
-            .map_err(|_| self.fail(None, "it makes text that is not UTF-8".to_owned(), None))
+            .map_err(|_| self.fail(None, "the rendered text is not UTF-8".to_owned(), None))
     }
 
     fn explain(&self, error: &minijinja::Error, known: &minijinja::Value) -> TemplateError {
         let problem = match (error.kind(), error.detail()) {
             (ErrorKind::OutOfFuel, _) => "rendering it takes too long".to_owned(),
             (ErrorKind::WriteFailure, _) => {
-                format!("it makes more than {} KiB of text", LONGEST_TEXT / 1024)
+                format!(
+                    "the rendered text is longer than {} KiB",
+                    MAX_TEXT_SIZE / 1024
+                )
             }
             (ErrorKind::UndefinedError, _) => {
                 let line = error
@@ -197,9 +201,9 @@ impl Source<'_> {
             (kind, None) => kind.to_string(),
         };
         let hint = match error.kind() {
-            ErrorKind::UndefinedError => names(known).map(|names| format!("there are {names}")),
+            ErrorKind::UndefinedError => names(known).map(|names| format!("use one of {names}")),
             ErrorKind::SyntaxError => {
-                Some("text that is no template, such as `{{` of another program, stands between {% raw %} and {% endraw %}".to_owned())
+                Some("put text that is not part of the template, such as `{{` of another program, between {% raw %} and {% endraw %}".to_owned())
             }
             _ => None,
         };
@@ -207,9 +211,8 @@ impl Source<'_> {
     }
 }
 
-/// Returns the text that a template of the program itself makes of `variables`: without limits,
-/// since a page has as many rows as there are records. A line that holds only a block is none in
-/// the text.
+/// Renders a template of imglife itself with `variables`, without limits: a page has as many rows
+/// as there are records. A line that consists of a block only leaves no line in the text.
 pub fn page(
     name: &str,
     template: &str,
@@ -243,7 +246,7 @@ pub fn page(
         .map_err(explain)
 }
 
-/// Returns the names of the variables, in a sentence.
+/// Returns the names of the variables as a list for a message; `None` if there are none.
 fn names(variables: &minijinja::Value) -> Option<String> {
     let names: Vec<String> = variables
         .try_iter()
@@ -257,12 +260,12 @@ fn names(variables: &minijinja::Value) -> Option<String> {
     }
 }
 
-/// Text that may not grow without end.
-struct Bounded(Vec<u8>);
+/// Text of at most [`MAX_TEXT_SIZE`] bytes.
+struct LimitedOutput(Vec<u8>);
 
-impl Write for Bounded {
+impl Write for LimitedOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > LONGEST_TEXT {
+        if self.0.len() + bytes.len() > MAX_TEXT_SIZE {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.0.extend_from_slice(bytes);
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_put_in() {
+    fn render_replaces_variables() {
         assert_eq!(
             rendered("{{ version }}-core{{ core_version }}\n").as_deref(),
             Ok("3.21.3-core1.0.0\n")
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spelling_of_go_is_understood_where_it_is_simple() {
+    fn render_accepts_simple_go_syntax() {
         assert_eq!(
             rendered("{{ .Version }} {{.CoreVersion}} {{- .Args.FLAVOUR -}} !").as_deref(),
             Ok("3.21.3 1.0.0slim!")
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn errors_name_the_problem_and_its_line() {
         let repeated = format!(
             "{{% for a in range(999) %}}{}{{% endfor %}}",
             "x".repeat(2_000)
@@ -343,7 +346,7 @@ mod tests {
         let cases = [
             (
                 "FROM x\nRUN {{ vrsion }}",
-                "images/alpine/Dockerfile.tmpl:2: undefined value in `RUN {{ vrsion }}` [there are `version`, `core_version`, `platforms`, `args`]",
+                "images/alpine/Dockerfile.tmpl:2: undefined value in `RUN {{ vrsion }}` [use one of `version`, `core_version`, `platforms`, `args`]",
             ),
             (
                 "a\n\n{{ args.NONE }}",
@@ -367,28 +370,31 @@ mod tests {
             ("{{ $x := .Version }}", "write `{% set x = version %}`"),
             ("{{ with .Args }}", "is Go template syntax"),
             ("{{/* a remark */}}", "write `{# a remark #}`"),
-            ("RUN echo ${#LIST}", "begins a comment of the template"),
+            ("RUN echo ${#LIST}", "starts a template comment"),
             (
                 "{% include 'x' %}",
-                "images/alpine/Dockerfile.tmpl:1: `{% include %}` is not understood in templates",
+                "images/alpine/Dockerfile.tmpl:1: `{% include %}` is not supported in templates",
             ),
             ("{{ version.__class__ }}", "undefined value"),
             (
                 "{% for a in range(999) %}{% for b in range(999) %}x{% endfor %}{% endfor %}",
                 "rendering it takes too long",
             ),
-            (repeated.as_str(), "it makes more than 1024 KiB"),
+            (
+                repeated.as_str(),
+                "the rendered text is longer than 1024 KiB",
+            ),
         ];
         for (template, expected) in cases {
             let found = rendered(template).expect_err(template);
             assert!(found.contains(expected), "{template}: {found}");
         }
-        let long = rendered(&"x".repeat(LONGEST_TEXT + 1)).expect_err("too long");
+        let long = rendered(&"x".repeat(MAX_TEXT_SIZE + 1)).expect_err("too long");
         assert!(long.contains("longer than 1024 KiB"), "{long}");
     }
 
     #[test]
-    fn values_are_kept_and_walked_over() {
+    fn set_and_for_keep_values() {
         for (template, expected) in [
             (
                 "{% set name = 'a' ~ version -%} {{ name | replace('.', '-') }}",
@@ -420,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn small_templates_do_not_take_all_memory() {
+    fn small_templates_cannot_fill_memory() {
         let doubling =
             |operation: &str| format!("{{% set a = 'xxxxxxxxxxxxxxxx' %}}{}", operation.repeat(40));
         for (template, expected) in [
@@ -454,28 +460,28 @@ mod tests {
             ),
             (
                 "{% set a = 'x' * 100000 %}".to_owned(),
-                "`*` is not understood",
+                "`*` is not supported",
             ),
             (
                 "{{ ('x' * 100000) | replace('x', 'y') }}".to_owned(),
-                "`*` is not understood",
+                "`*` is not supported",
             ),
-            ("{{ [(2 ** 9)] }}".to_owned(), "`*` is not understood"),
+            ("{{ [(2 ** 9)] }}".to_owned(), "`*` is not supported"),
             (
                 "{% set a %}{{ version }}{% endset %}".to_owned(),
                 "`set` has no value",
             ),
             (
                 "{% macro m() %}{% endmacro %}".to_owned(),
-                "`{% macro %}` is not understood",
+                "`{% macro %}` is not supported",
             ),
             (
                 "{%+ raw %}{% macro m() %}{% endmacro %}{% endraw %}".to_owned(),
-                "`{% raw %}` is not understood",
+                "`{% raw %}` is not supported",
             ),
             (
                 "{% for x in platforms recursive %}{% endfor %}".to_owned(),
-                "`for` with `if` or `recursive` is not understood",
+                "`for` with `if` or `recursive` is not supported",
             ),
             (
                 "{{ range(100000) | join }}".to_owned(),
@@ -494,7 +500,7 @@ mod tests {
                     "{{% for a in range(900) %}}{{% set b = '{}' %}}{{% set c = b ~ b ~ b ~ b %}}{{% endfor %}}",
                     "x".repeat(900)
                 ),
-                "all values take more than 2048 KiB",
+                "the values of all variables take more than 2048 KiB",
             ),
         ] {
             let found = rendered(&template).expect_err(&template);
@@ -531,7 +537,7 @@ mod tests {
                 "images/alpine/Dockerfile.tmpl:",
             ),
         ] {
-            assert!(template.lines().all(|line| line.len() < LONGEST_LINE));
+            assert!(template.lines().all(|line| line.len() < MAX_LINE_LENGTH));
             let found = rendered(&template).expect_err("too long");
             assert!(found.contains(expected), "{found}");
         }
@@ -540,7 +546,7 @@ mod tests {
             format!("{{{{ {}1 }}}}", "not ".repeat(200)),
             format!("{{{{ 1{} }}}}", "|abs".repeat(250)),
         ] {
-            rendered(&template).expect("it is within bounds");
+            rendered(&template).expect("a rendered text");
         }
     }
 }
@@ -560,10 +566,11 @@ mod fuzz_tests {
         let variables = serde_json::json!({ "base": "r.example/a:1", "names": ["b", "c"], "a": 7 });
         fuzz("templates", &seeds, |input| {
             match render("a template", &text(input), &variables) {
-                Ok(text) => assert!(text.len() <= LONGEST_TEXT),
-                // A thread that panicked would say so.
+                Ok(text) => assert!(text.len() <= MAX_TEXT_SIZE),
+                // The message after a panic of the rendering thread.
                 Err(error) => assert!(
-                    !error.problem.is_empty() && error.problem != "it cannot be rendered",
+                    !error.problem.is_empty()
+                        && error.problem != "rendering it failed unexpectedly",
                     "{error}"
                 ),
             }

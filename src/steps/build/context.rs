@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::dockerfile::patterns::Ignore;
 use crate::dockerfile::{Listed, ListedKind, Selection};
 use crate::model::{Algorithm, Digest, Hasher};
-use crate::template::LONGEST_TEXT;
+use crate::template::MAX_TEXT_SIZE;
 
 /// The most files that a folder may have.
 const MOST_FILES: usize = 100_000;
@@ -22,7 +22,7 @@ pub(super) enum FolderError {
     Unreadable(PathBuf, #[source] io::Error),
     #[error("{} is not UTF-8", .0.display())]
     NotText(PathBuf),
-    #[error("{} is longer than {} KiB", .0.display(), LONGEST_TEXT / 1024)]
+    #[error("{} is longer than {} KiB", .0.display(), MAX_TEXT_SIZE / 1024)]
     TooLong(PathBuf),
     #[error("{} has more than {MOST_FILES} files", .0.display())]
     TooMany(PathBuf),
@@ -67,9 +67,9 @@ pub(super) fn read_template(path: &Path) -> Result<String, FolderError> {
     let unreadable = |error| FolderError::Unreadable(path.to_owned(), error);
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LONGEST_TEXT as u64 + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_TEXT_SIZE as u64 + 1).read_to_end(&mut bytes))
         .map_err(unreadable)?;
-    if bytes.len() > LONGEST_TEXT {
+    if bytes.len() > MAX_TEXT_SIZE {
         return Err(FolderError::TooLong(path.to_owned()));
     }
     String::from_utf8(bytes).map_err(|_| FolderError::NotText(path.to_owned()))
