@@ -44,7 +44,7 @@ impl Surroundings {
                 let here = format!("{LAYOUT_PREFIX}{}/", self.process.directory.display());
                 let document = document
                     .clone()
-                    .with_texts(|text| text.replace(&here, LAYOUT_PREFIX));
+                    .map_texts(|text| text.replace(&here, LAYOUT_PREFIX));
                 draw(
                     &document,
                     Style {

@@ -1,13 +1,13 @@
-//! Code quality reports, as GitLab shows them in merge requests: findings at lines of files.
+//! Code quality reports, which GitLab shows in merge requests: issues at lines of files.
 //!
-//! The form is the part of Code Climate's that GitLab documents ("Code Quality report format").
+//! The format is the part of Code Climate's that GitLab documents ("Code Quality report format").
 
 use serde::Serialize;
 
-use super::json::visible;
+use super::json::escape_unsafe;
 use crate::model::Digest;
 
-/// How bad a finding is.
+/// Severity of an issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -17,61 +17,64 @@ pub enum Severity {
     Critical,
 }
 
-/// A finding.
+/// An issue at a line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
     pub description: String,
-    /// The rule, as in `imglife/outdated-base`.
+    /// Name of the rule, such as `imglife/outdated-base`.
     pub check_name: &'static str,
-    /// What the finding is about. With rule and file it tells findings apart, so it must not change
-    /// from day to day.
+    /// Subject of the issue, such as an image. Rule, file and subject identify an issue, so the
+    /// subject must not change from day to day.
     pub subject: String,
     pub severity: Severity,
-    /// Relative to the repository.
+    /// Path of the file, relative to the repository.
     pub path: String,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
 }
 
+/// An issue in GitLab's format.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct QualityIssue<'a> {
     description: &'a str,
     check_name: &'static str,
     fingerprint: String,
     severity: Severity,
-    location: Location<'a>,
+    location: IssueLocation<'a>,
 }
 
 #[derive(Serialize)]
-struct Location<'a> {
+struct IssueLocation<'a> {
     path: &'a str,
-    lines: Lines,
+    lines: IssueLines,
 }
 
 #[derive(Serialize)]
-struct Lines {
+struct IssueLines {
     begin: usize,
 }
 
-/// Returns `issues` as a report; without any, an empty one, which tells GitLab that the earlier
-/// ones are gone.
+/// Returns `issues` as a code quality report.
+///
+/// Without issues the report is an empty list, from which GitLab concludes that earlier issues are
+/// resolved.
 pub fn draw(issues: &[Issue]) -> Result<String, serde_json::Error> {
     let entries = issues.iter().map(|issue| {
-        // GitLab finds files by paths without this.
+        // GitLab does not match paths that start with `./`.
         let path = issue.path.trim_start_matches("./");
         let identity = format!("{}\n{}\n{path}", issue.check_name, issue.subject);
-        Entry {
+        QualityIssue {
             description: &issue.description,
             check_name: issue.check_name,
             fingerprint: Digest::sha256(identity.as_bytes()).hex().to_owned(),
             severity: issue.severity,
-            location: Location {
+            location: IssueLocation {
                 path,
-                lines: Lines { begin: issue.line },
+                lines: IssueLines { begin: issue.line },
             },
         }
     });
-    Ok(visible(&serde_json::to_string_pretty(&entries.collect::<Vec<_>>())?) + "\n")
+    Ok(escape_unsafe(&serde_json::to_string_pretty(&entries.collect::<Vec<_>>())?) + "\n")
 }
 
 #[cfg(test)]
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_told_with_their_lines() {
+    fn issues_are_listed_with_their_lines() {
         insta::assert_snapshot!(draw(&[issue("it is \"old\"\n")]).expect("JSON"), @r#"
         [
           {
@@ -111,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_the_same_when_only_its_words_change() {
+    fn fingerprint_does_not_depend_on_the_description() {
         let fingerprint = |issue: Issue| {
             serde_json::from_str::<serde_json::Value>(&draw(&[issue]).expect("JSON")).expect("JSON")
                 [0]["fingerprint"]

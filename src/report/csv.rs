@@ -1,10 +1,11 @@
-//! Tables for spreadsheets (RFC 4180).
+//! CSV tables for spreadsheets (RFC 4180).
 
 use crate::model::text::printable;
 
-/// Returns `rows` as lines, every value in quotes. Values may come from outside: what a spreadsheet
-/// would take for a formula gets an apostrophe in front (OWASP, "CSV Injection"), and a value stays
-/// on its line.
+/// Returns `rows` as CSV with every value quoted.
+///
+/// Values may be untrusted text. A value that a spreadsheet would read as a formula gets a leading
+/// apostrophe (OWASP, "CSV Injection"), and line breaks are escaped.
 pub fn draw(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |row: Vec<String>| {
         row.iter()
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_and_are_no_formulas() {
+    fn values_are_quoted_and_formulas_defused() {
         let row = [
             "a,b",
             "say \"x\"",

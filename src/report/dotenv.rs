@@ -1,21 +1,23 @@
-//! Variables for later jobs, as GitLab reads them (`artifacts:reports:dotenv`): a name and a value
-//! a line, nothing quoted.
+//! Variables for later jobs in the format of GitLab's `artifacts:reports:dotenv`: one `NAME=value`
+//! per line, without quotes.
 
 use crate::model::text::printable;
 
-/// The largest file that GitLab takes unless it is told otherwise, in bytes.
-const LARGEST: usize = 5 * 1024;
+/// Largest file that GitLab accepts by default, in bytes.
+const MAX_FILE_SIZE: usize = 5 * 1024;
 
-/// Returns `variables` as a file. Values are taken as they are written, so what would break a line
-/// is escaped; what is too long for the file is cut.
+/// Returns `variables` as the content of a dotenv file.
+///
+/// GitLab does not unescape values, so only characters that would break a line are escaped. Values
+/// that are too long for the file are cut.
 pub fn draw(variables: &[(&'static str, String)]) -> String {
-    let longest = LARGEST / variables.len().max(1);
+    let max_line = MAX_FILE_SIZE / variables.len().max(1);
     variables
         .iter()
         .map(|(name, value)| {
             let value = printable(value);
-            let room = longest.saturating_sub(name.len() + 2);
-            let end = (0..=room.min(value.len()))
+            let max_value = max_line.saturating_sub(name.len() + 2);
+            let end = (0..=max_value.min(value.len()))
                 .rev()
                 .find(|end| value.is_char_boundary(*end))
                 .unwrap_or(0);
@@ -29,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_stays_on_its_line_and_the_file_within_its_limit() {
+    fn values_stay_on_their_line_and_within_the_size_limit() {
         assert_eq!(
             draw(&[
                 ("A", "x y".to_owned()),
@@ -38,6 +40,6 @@ mod tests {
             ]),
             "A=x y\nB=\nC=1\\u{a}D=2\n"
         );
-        assert!(draw(&[("A", "ü".repeat(9000)), ("B", "x".repeat(9000))]).len() <= LARGEST);
+        assert!(draw(&[("A", "ü".repeat(9000)), ("B", "x".repeat(9000))]).len() <= MAX_FILE_SIZE);
     }
 }

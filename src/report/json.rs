@@ -1,5 +1,4 @@
-//! Reports for machines: the step's own serialised value, under a name and version that readers can
-//! rely on.
+//! JSON reports: the serialised report of a step with a schema name and version.
 
 use std::fmt::Write as _;
 
@@ -14,19 +13,20 @@ struct Versioned<'a, T> {
     value: &'a T,
 }
 
-/// Returns `value` as indented JSON that ends in a line break, with `"schema":
-/// "imglife/<report_name>/v1"` as its first key. Fails when `value` is not serialised as an object.
+/// Returns `value` as indented JSON with the schema `imglife/<report_name>/v1` as its first key.
+///
+/// The text ends in a line break. Fails if `value` does not serialise as an object.
 pub fn versioned<T: Serialize>(report_name: &str, value: &T) -> Result<String, serde_json::Error> {
     let versioned = Versioned {
         schema: format!("imglife/{report_name}/v1"),
         value,
     };
-    Ok(visible(&serde_json::to_string_pretty(&versioned)?) + "\n")
+    Ok(escape_unsafe(&serde_json::to_string_pretty(&versioned)?) + "\n")
 }
 
-/// Returns JSON that means the same, with characters escaped that would do something in a terminal.
-/// They are in strings only.
-pub(super) fn visible(json: &str) -> String {
+/// Returns equivalent JSON with control and direction characters escaped, so that it is safe to
+/// print. Such characters only occur within strings.
+pub(super) fn escape_unsafe(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
         if character == '\n' || !is_unsafe(character) {
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_the_first_key() {
+    fn schema_is_the_first_key() {
         let json = versioned(
             "sync",
             &Sample {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_object_is_refused() {
+    fn versioned_rejects_a_value_that_is_no_object() {
         assert!(versioned("sync", &vec![1, 2]).is_err());
     }
 }

@@ -1,33 +1,34 @@
-//! JUnit's XML, as GitLab and Gitea show test results: one case for each item of a run.
+//! JUnit XML, which GitLab and Gitea show as test results: one test case for each item of a run.
 //!
-//! There is no specification; this is the part that every reader of the format agrees on.
+//! The format has no specification; this is the part that all its readers support.
 
 use std::time::Duration;
 
 use crate::model::text::is_unsafe;
 
-/// A run, as a list of cases.
+/// A run as a list of test cases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestSuite {
     pub name: String,
     pub cases: Vec<TestCase>,
 }
 
+/// One item of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestCase {
     pub name: String,
-    /// What groups cases, such as the repository of an image.
+    /// Group of the case, such as the repository of an image.
     pub classname: String,
     pub duration: Duration,
     pub outcome: CaseOutcome,
 }
 
-/// How a case ended.
+/// Result of a test case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaseOutcome {
     Passed,
     Failed(CaseFailure),
-    /// It could not be judged, for this reason: one line.
+    /// Not checked; holds the reason in one line.
     Skipped(String),
 }
 
@@ -37,16 +38,17 @@ impl From<Option<CaseFailure>> for CaseOutcome {
     }
 }
 
-/// Why a case failed.
+/// Reason why a test case failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaseFailure {
-    /// One line.
+    /// Summary in one line.
     pub message: String,
     pub text: String,
 }
 
-/// Returns `suite` as a JUnit document. Text may come from outside: it is escaped, and what XML
-/// 1.0 cannot hold is left out.
+/// Returns `suite` as a JUnit document.
+///
+/// Untrusted text is escaped, and characters that XML 1.0 does not allow are left out.
 pub fn draw(suite: &TestSuite) -> String {
     let failures = suite
         .cases
@@ -97,7 +99,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.3}", duration.as_secs_f64())
 }
 
-/// Returns `text` for an attribute, where readers would turn a bare line break or tab into a space.
+/// Escapes `text` for an attribute, in which readers turn a plain line break or tab into a space.
 fn attribute(text: &str) -> String {
     escaped(text).replace('\n', "&#10;").replace('\t', "&#9;")
 }
@@ -120,7 +122,7 @@ fn escaped(text: &str) -> String {
     shown
 }
 
-/// Returns whether a document may hold `character` at all (XML 1.0, production 2, `Char`).
+/// Returns true if XML documents may contain `character` (XML 1.0, production 2, `Char`).
 fn is_xml(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..)
 }
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_suite_with_hostile_text_is_well_formed() {
+    fn suite_with_untrusted_text_is_well_formed() {
         let case = |name: &str, outcome| TestCase {
             name: name.to_owned(),
             classname: "docker.io/library/alpine".to_owned(),

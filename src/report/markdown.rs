@@ -1,13 +1,13 @@
-//! Text from outside within Markdown and Mermaid, such that it is shown and never understood.
+//! Escaping of untrusted text for Markdown and Mermaid.
 //!
-//! GitLab and Gitea turn names, numbers and addresses in plain text into links and mentions; within
-//! code they do not.
+//! GitLab and Gitea turn names, numbers and URLs in plain text into links and mentions, but not
+//! those in code.
 
 use std::fmt::Write as _;
 
 use crate::model::text::printable;
 
-/// Returns `text` as code. Safe in a cell of a table.
+/// Returns `text` as inline code. Safe in a table cell.
 pub fn code(text: &str) -> String {
     let text = printable(text);
     let text = text.trim();
@@ -23,20 +23,20 @@ pub fn code(text: &str) -> String {
     }
 }
 
-/// Returns `text` as words of a sentence, heading or cell.
+/// Returns `text` escaped for a sentence, a heading or a table cell.
 pub fn words(text: &str) -> String {
     entities(printable(text).trim())
 }
 
-/// Returns `text` with all that could mean something written as numbers (CommonMark 0.31, 2.5:
-/// such never make structure).
+/// Replaces all characters that could have a meaning by numeric entities, which Markdown never
+/// reads as markup (CommonMark 0.31, 2.5).
 fn entities(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             ' ' | ',' | '/' => shown.push(character),
             other if other.is_alphanumeric() || !other.is_ascii() => shown.push(other),
-            // Within words they mean nothing, and lists have none of them.
+            // Within a word these characters have no meaning.
             '.' | '-' if shown.ends_with(char::is_alphanumeric) && !shown.ends_with("www") => {
                 shown.push(character);
             }
@@ -49,11 +49,11 @@ fn entities(text: &str) -> String {
     shown
 }
 
-/// Returns `text` for a quoted label of a Mermaid flowchart, shortened in the middle to `longest`
-/// characters.
-pub fn label(text: &str, longest: usize) -> String {
+/// Returns `text` escaped for a quoted label of a Mermaid flowchart, shortened in the middle to
+/// `max_length` characters.
+pub fn label(text: &str, max_length: usize) -> String {
     let mut shown = String::new();
-    for character in shortened(&printable(text), longest).chars() {
+    for character in shortened(&printable(text), max_length).chars() {
         match character {
             ' ' | '.' | '/' | ':' | '-' | '_' | '+' | '…' | '@' => shown.push(character),
             other if other.is_alphanumeric() => shown.push(other),
@@ -65,27 +65,29 @@ pub fn label(text: &str, longest: usize) -> String {
     shown
 }
 
-/// Returns `text` for the name of a section or task of a Mermaid Gantt chart, which knows no way to
-/// write what means something there.
-pub fn task(text: &str, longest: usize) -> String {
+/// Returns `text` for the name of a section or task of a Mermaid Gantt chart, shortened in the
+/// middle to `max_length` characters.
+///
+/// Gantt charts have no escapes, so characters with a meaning become `_`.
+pub fn task(text: &str, max_length: usize) -> String {
     let plain = |character: char| match character {
         ' ' | '.' | '/' | '-' | '_' | '+' | '(' | ')' | '…' => character,
         other if other.is_alphanumeric() => other,
         _ => '_',
     };
-    shortened(&printable(text), longest)
+    shortened(&printable(text), max_length)
         .chars()
         .map(plain)
         .collect()
 }
 
-fn shortened(text: &str, longest: usize) -> String {
+fn shortened(text: &str, max_length: usize) -> String {
     let count = text.chars().count();
-    if count <= longest {
+    if count <= max_length {
         return text.to_owned();
     }
-    let head = longest.saturating_sub(1) / 3;
-    let tail = longest.saturating_sub(1) - head;
+    let head = max_length.saturating_sub(1) / 3;
+    let tail = max_length.saturating_sub(1) - head;
     text.chars()
         .take(head)
         .chain(['…'])
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_code_and_what_is_not_plain_is_written_in_numbers() {
+    fn code_and_words_write_special_characters_as_entities() {
         for (text, expected) in [
             (
                 "r.example:5000/bases/alpine",
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_keep_their_ends() {
+    fn label_and_task_shorten_in_the_middle() {
         assert_eq!(
             label("registry.example.com/group/alpine:3.21", 20),
             "regist…p/alpine:3.21"
@@ -139,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_nothing_gets_out(text in "\\PC*|[`|<>&#;:\"\\\\\\[\\]{}%\n\r@!~$*_ a]*") {
+        fn untrusted_text_cannot_leave_its_context(text in "\\PC*|[`|<>&#;:\"\\\\\\[\\]{}%\n\r@!~$*_ a]*") {
             let cell = code(&text);
             let inner = cell.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
             let inner = inner.or_else(|| cell.strip_prefix("<code>").and_then(|rest| rest.strip_suffix("</code>"))).unwrap_or("");

@@ -1,8 +1,8 @@
-//! Reports as documents: what is said, apart from how it is drawn.
+//! Reports as documents, and the formats they are written in.
 //!
-//! A step turns its result into a [`Document`]; `text` draws it for people. The JSON form is the
-//! step's own serialised report under a versioned name (`json`). `junit` and `openmetrics` are the
-//! forms that CI servers read. Nothing here prints.
+//! A step converts its result into a [`Document`], which `text` renders for people. `json`
+//! serialises the report of the step itself under a versioned schema name. `junit`, `openmetrics`,
+//! `dotenv` and `codequality` are formats that CI servers read. Nothing here writes to a stream.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ pub mod markdown;
 pub mod openmetrics;
 pub mod text;
 
-/// A report for people: blocks, drawn one below the other with a blank line between.
+/// A report for people: blocks separated by blank lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     pub blocks: Vec<Block>,
 }
 
 impl Document {
-    /// Returns the document with every text of its tables, lines and summaries as `change` makes
-    /// it. Titles and labels stay.
-    pub fn with_texts(mut self, change: impl Fn(&str) -> String) -> Document {
+    /// Applies `change` to every text of tables, lines and summaries. Titles and labels stay the
+    /// same.
+    pub fn map_texts(mut self, change: impl Fn(&str) -> String) -> Document {
         let apply = |text: &mut String| *text = change(text);
         for block in &mut self.blocks {
             match block {
@@ -44,6 +44,7 @@ impl Document {
     }
 }
 
+/// Part of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
     Table(Table),
@@ -51,7 +52,7 @@ pub enum Block {
     Summary(Summary),
 }
 
-/// A table with aligned columns. Cells are text from outside as it came; drawing makes it safe.
+/// A table with aligned columns. Cells hold untrusted text, which is escaped when it is rendered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     pub title: Option<String>,
@@ -59,6 +60,7 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
+/// A cell of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     pub text: String,
@@ -66,6 +68,7 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Returns a cell without a colour.
     pub fn plain(text: impl Into<String>) -> Cell {
         Cell {
             text: text.into(),
@@ -73,6 +76,7 @@ impl Cell {
         }
     }
 
+    /// Returns a cell with the colour of `tone`.
     pub fn toned(text: impl Into<String>, tone: Tone) -> Cell {
         Cell {
             text: text.into(),
@@ -81,7 +85,7 @@ impl Cell {
     }
 }
 
-/// What a colour would say; never the only carrier of it.
+/// Meaning of a text that a colour can show. The text must say it as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     #[default]
@@ -92,31 +96,32 @@ pub enum Tone {
     Bad,
 }
 
-/// The closing summary of a command that acts.
+/// Summary at the end of a command that changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// `Sync`, drawn with `[dry-run]` and the duration where they apply.
+    /// Title such as `Sync`. `[dry-run]` and the duration are added when it is rendered.
     pub title: String,
     pub dry_run: bool,
     pub duration: Option<Duration>,
     pub rows: Vec<SummaryRow>,
 }
 
-/// A line of a summary and the lines that belong below it.
+/// A line of a summary, with the lines below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SummaryRow {
     pub label: String,
     pub value: String,
-    /// What stands behind the value, such as an amount of bytes.
+    /// Detail after the value, such as a number of bytes.
     pub extra: Option<String>,
     pub tone: Tone,
     pub children: Vec<SummaryRow>,
 }
 
 impl SummaryRow {
+    /// Returns a row without extra, tone and children.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "counts and texts alike are given as they are"
+        reason = "callers pass counts and texts without a reference"
     )]
     pub fn new(label: impl Into<String>, value: impl ToString) -> SummaryRow {
         SummaryRow {

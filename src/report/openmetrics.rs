@@ -1,40 +1,42 @@
-//! Numbers of a run in the OpenMetrics text format, as GitLab's metrics report and Prometheus's
-//! textfile collector read it.
+//! Metrics of a run in the OpenMetrics text format, which GitLab's metrics reports and the textfile
+//! collector of Prometheus read.
 //!
 //! Specification: OpenMetrics 1.0.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
 
 use crate::model::text::printable;
 
-/// Numbers of one kind.
+/// Metric family: samples with the same name, type and help text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Family {
-    /// Without the `_total` that a counter's samples get.
+pub struct MetricFamily {
+    /// Name without the suffix `_total`, which the samples of counters get.
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     pub help: &'static str,
-    pub samples: Vec<Sample>,
+    pub samples: Vec<MetricSample>,
 }
 
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     Gauge,
     Counter,
 }
 
+/// A value of a metric with its labels.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// Names of labels, which are ours, and their values, which may come from outside.
+pub struct MetricSample {
+    /// Names and values of labels. Values may be untrusted text.
     pub labels: Vec<(&'static str, String)>,
     pub value: f64,
 }
 
 /// Returns `families` as an OpenMetrics exposition.
-pub fn draw(families: &[Family]) -> String {
+pub fn draw(families: &[MetricFamily]) -> String {
     let mut text = String::new();
     for family in families {
         let (kind, suffix) = match family.kind {
-            Kind::Gauge => ("gauge", ""),
-            Kind::Counter => ("counter", "_total"),
+            MetricKind::Gauge => ("gauge", ""),
+            MetricKind::Counter => ("counter", "_total"),
         };
         let name = family.name;
         text += &format!(
@@ -59,7 +61,7 @@ pub fn draw(families: &[Family]) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    // Some readers take other characters than a line feed for the end of a line.
+    // Line feeds are escaped below; other line breaks, which some readers accept, here.
     let lines: Vec<_> = text.split('\n').map(printable).collect();
     lines
         .join("\n")
@@ -73,13 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_end_with_the_end_mark_and_labels_are_escaped() {
+    fn exposition_ends_with_eof_and_labels_are_escaped() {
         let families = [
-            Family {
+            MetricFamily {
                 name: "imglife_sync_bytes",
-                kind: Kind::Counter,
+                kind: MetricKind::Counter,
                 help: "Bytes moved",
-                samples: vec![Sample {
+                samples: vec![MetricSample {
                     labels: vec![
                         ("entry", "a\"b\\c\n\rd".to_owned()),
                         ("side", "source".to_owned()),
@@ -87,11 +89,11 @@ mod tests {
                     value: 412_600_000.0,
                 }],
             },
-            Family {
+            MetricFamily {
                 name: "imglife_sync_duration_seconds",
-                kind: Kind::Gauge,
+                kind: MetricKind::Gauge,
                 help: "How long it took",
-                samples: vec![Sample {
+                samples: vec![MetricSample {
                     labels: Vec::new(),
                     value: 12.4,
                 }],

@@ -1,6 +1,6 @@
-//! Documents for people: aligned text for terminals and CI logs.
+//! Documents as aligned text for terminals and CI logs.
 //!
-//! Owns layout, colours and how amounts are written. Every text of a document is made safe to show
+//! Owns layout, colours and the format of amounts. Every text of a document is escaped for display
 //! here.
 
 use std::time::Duration;
@@ -11,20 +11,22 @@ use unicode_width::UnicodeWidthStr;
 use super::{Block, Document, Summary, SummaryRow, Table, Tone};
 use crate::model::text::printable;
 
-/// How a document is drawn.
+/// Style that a document is rendered in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     pub color: bool,
 }
 
-/// The width of the line below a summary's title, in characters.
-const RULE: usize = 35;
+/// Width of the line below the title of a summary, in characters.
+const RULE_WIDTH: usize = 35;
+/// Blanks between the columns of a table.
 const TABLE_GAP: usize = 2;
+/// Blanks between the columns of a summary.
 const SUMMARY_GAP: usize = 3;
 const TITLE: Ansi = Ansi::new().bold();
 const QUIET: Ansi = Ansi::new().dimmed();
 
-/// Returns `document` as lines, each ended by a line break.
+/// Renders `document` as lines, each with a line break.
 pub fn draw(document: &Document, style: Style) -> String {
     let blocks = document.blocks.iter().map(|block| match block {
         Block::Table(table) => draw_table(table, style),
@@ -38,23 +40,23 @@ pub fn draw(document: &Document, style: Style) -> String {
         .filter(|block| !block.is_empty())
         .collect::<Vec<_>>()
         .join("\n");
-    if drawn.lines().any(is_command) {
-        drawn.lines().map(inert).collect()
+    if drawn.lines().any(is_workflow_command) {
+        drawn.lines().map(neutralized).collect()
     } else {
         drawn
     }
 }
 
-/// Returns whether the runners of GitHub's, Gitea's and Forgejo's actions would take a line of a
-/// job's log for a command to them.
-fn is_command(line: &str) -> bool {
+/// Returns true if runners of GitHub, Gitea and Forgejo Actions would execute a line of a job's log
+/// as a workflow command.
+fn is_workflow_command(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("::") || line.starts_with("##[")
 }
 
-/// Returns a line as text, and no more than that.
-fn inert(line: &str) -> String {
-    if is_command(line) {
+/// Returns a line such that runners do not execute it.
+fn neutralized(line: &str) -> String {
+    if is_workflow_command(line) {
         format!("| {line}\n")
     } else {
         format!("{line}\n")
@@ -66,7 +68,7 @@ fn draw_table(table: &Table, style: Style) -> String {
     for row in &table.rows {
         grid.push(
             row.iter()
-                .map(|cell| Piece::new(&cell.text, tone(cell.tone)))
+                .map(|cell| StyledText::new(&cell.text, tone(cell.tone)))
                 .collect(),
         );
     }
@@ -77,14 +79,14 @@ fn draw_table(table: &Table, style: Style) -> String {
             table
                 .columns
                 .iter()
-                .map(|column| Piece::new(column, QUIET))
+                .map(|column| StyledText::new(column, QUIET))
                 .collect(),
         );
     }
     let title = table
         .title
         .iter()
-        .map(|title| Piece::new(title, TITLE).painted(style) + "\n")
+        .map(|title| StyledText::new(title, TITLE).painted(style) + "\n")
         .collect::<String>();
     title + &grid.draw(style)
 }
@@ -94,11 +96,11 @@ fn draw_summary(summary: &Summary, style: Style) -> String {
     if summary.dry_run {
         title += " [dry-run]";
     }
-    let mut header = Piece::new(&title, TITLE).painted(style);
+    let mut header = StyledText::new(&title, TITLE).painted(style);
     if let Some(duration) = summary.duration {
         header += &format!(" · {}", human_duration(duration));
     }
-    let rule = Piece::new(&"─".repeat(RULE), QUIET).painted(style);
+    let rule = StyledText::new(&"─".repeat(RULE_WIDTH), QUIET).painted(style);
     let mut grid = Grid::new(SUMMARY_GAP);
     for row in &summary.rows {
         push_summary_row(&mut grid, row, "", "");
@@ -107,15 +109,15 @@ fn draw_summary(summary: &Summary, style: Style) -> String {
     format!("{header}\n{rule}\n{}", grid.draw(style))
 }
 
-/// Adds `row` behind its tree lines `lead`, and the rows below it, whose tree lines begin with
-/// `below`.
+/// Adds `row` and its children to `grid`. `lead` are the tree lines before the row, `below` those
+/// before its children.
 fn push_summary_row(grid: &mut Grid, row: &SummaryRow, lead: &str, below: &str) {
-    let label = Piece::new(&format!("{lead}{}", row.label), Ansi::new());
+    let label = StyledText::new(&format!("{lead}{}", row.label), Ansi::new());
     let extra = row.extra.as_deref().unwrap_or_default();
     grid.push(vec![
         label,
-        Piece::new(&row.value, tone(row.tone)),
-        Piece::new(extra, Ansi::new()),
+        StyledText::new(&row.value, tone(row.tone)),
+        StyledText::new(extra, Ansi::new()),
     ]);
     let last = row.children.len().saturating_sub(1);
     for (position, child) in row.children.iter().enumerate() {
@@ -133,15 +135,15 @@ fn push_summary_row(grid: &mut Grid, row: &SummaryRow, lead: &str, below: &str) 
     }
 }
 
-/// Text that is safe to show, with its colour.
-struct Piece {
+/// Text that is escaped for display, with its colour.
+struct StyledText {
     text: String,
     ansi: Ansi,
 }
 
-impl Piece {
-    fn new(text: &str, ansi: Ansi) -> Piece {
-        Piece {
+impl StyledText {
+    fn new(text: &str, ansi: Ansi) -> StyledText {
+        StyledText {
             text: printable(text).into_owned(),
             ansi,
         }
@@ -160,11 +162,11 @@ impl Piece {
     }
 }
 
-/// Lines of pieces in aligned columns.
+/// Lines of text in aligned columns.
 struct Grid {
     gap: usize,
-    lines: Vec<Vec<Piece>>,
-    /// The columns that are aligned to the right.
+    lines: Vec<Vec<StyledText>>,
+    /// Columns that are aligned to the right.
     right: Vec<usize>,
 }
 
@@ -177,7 +179,7 @@ impl Grid {
         }
     }
 
-    fn push(&mut self, line: Vec<Piece>) {
+    fn push(&mut self, line: Vec<StyledText>) {
         self.lines.push(line);
     }
 
@@ -185,11 +187,11 @@ impl Grid {
         self.lines.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    fn column(&self, column: usize) -> impl Iterator<Item = &Piece> {
+    fn column(&self, column: usize) -> impl Iterator<Item = &StyledText> {
         self.lines.iter().filter_map(move |line| line.get(column))
     }
 
-    /// Aligns the columns that hold nothing but amounts to the right.
+    /// Aligns columns that contain only amounts to the right.
     fn align_amounts(&mut self) {
         self.right = (0..self.columns())
             .filter(|column| {
@@ -204,11 +206,16 @@ impl Grid {
 
     fn draw(&self, style: Style) -> String {
         let widths: Vec<usize> = (0..self.columns())
-            .map(|column| self.column(column).map(Piece::width).max().unwrap_or(0))
+            .map(|column| {
+                self.column(column)
+                    .map(StyledText::width)
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         let mut drawn = String::new();
         for line in &self.lines {
-            // Blanks are written before the text that follows them, so that no line ends in blanks.
+            // Blanks are only written before further text, so that no line ends in blanks.
             let mut blanks = 0;
             for (column, piece) in line.iter().enumerate() {
                 let padding = widths[column] - piece.width();
@@ -233,7 +240,7 @@ impl Grid {
     }
 }
 
-/// Returns whether `text` is a count, a difference of such, or what [`human_bytes`] gives.
+/// Returns true if `text` is a count, a difference, or an amount as [`human_bytes`] writes it.
 fn is_amount(text: &str) -> bool {
     let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
     let digits = |text: &str| text.chars().all(|character| character.is_ascii_digit());
@@ -254,8 +261,8 @@ fn tone(tone: Tone) -> Ansi {
     }
 }
 
-/// Returns an amount of bytes in decimal units (1 kB is 1000 bytes): `512 B`, `1.07 GB`, `412.6
-/// MB`.
+/// Returns a number of bytes in decimal units (1 kB is 1000 bytes), such as `512 B`, `1.07 GB` or
+/// `412.6 MB`.
 pub fn human_bytes(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -263,7 +270,7 @@ pub fn human_bytes(bytes: u64) -> String {
     let mut amount = bytes as f64;
     let mut unit = "B";
     for larger in ["kB", "MB", "GB", "TB"] {
-        // Not 1000: 999.96 would be written as 1000.0.
+        // Not 1000, because 999.96 would be rounded to 1000.0.
         if amount < 999.95 {
             break;
         }
@@ -274,7 +281,7 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{amount:.decimals$} {unit}")
 }
 
-/// Returns a duration for people: `0.4s`, `12.4s`, `3m 12s`, `1h 02m`.
+/// Returns a duration such as `0.4s`, `12.4s`, `3m 12s` or `1h 02m`.
 pub fn human_duration(duration: Duration) -> String {
     let tenths = (duration.as_millis() + 50) / 100;
     if tenths < 600 {
@@ -293,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_line_is_a_command_to_the_runner_that_reads_it() {
+    fn draw_neutralizes_workflow_commands() {
         let lines = ["::error::x", "  ::group::y", "##[group]z", "a ::b"]
             .map(str::to_owned)
             .to_vec();
@@ -335,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_drawn_as_specified() {
+    fn summary_is_drawn_as_a_tree() {
         insta::assert_snapshot!(plain(Block::Summary(summary())), @"
         Sync · 12.4s
         ───────────────────────────────────
@@ -347,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_says_so_and_rows_nest() {
+    fn summary_shows_dry_run_and_nested_rows() {
         let mut summary = summary();
         summary.dry_run = true;
         summary.rows[0].value = "1208".to_owned();
@@ -370,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_words_start_at_the_same_column() {
+    fn summary_aligns_words_to_the_left() {
         let rows = vec![
             SummaryRow::new("Project", "group/app"),
             SummaryRow::new("Revision", "0123abc"),
@@ -390,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_aligned_by_what_is_seen_and_hostile_text_is_harmless() {
+    fn table_is_aligned_by_display_width_and_escapes_untrusted_text() {
         let table = Table {
             title: Some("Mirrors\u{1b}[2J".to_owned()),
             columns: ["Image", "Result", "Moved", "Why"]
@@ -426,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_parted_by_a_blank_line() {
+    fn blocks_are_separated_by_a_blank_line() {
         let document = Document {
             blocks: vec![
                 Block::Lines(vec!["one".to_owned(), "two\u{7}".to_owned()]),
@@ -442,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_drawn_only_when_asked_for_and_do_not_shift_columns() {
+    fn colours_are_optional_and_do_not_shift_columns() {
         let rows = vec![
             vec![Cell::toned("ok", Tone::Good), Cell::plain("x")],
             vec![Cell::toned("failed", Tone::Bad), Cell::plain("y")],
@@ -476,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_of_bytes_keep_their_unit_when_rounded() {
+    fn human_bytes_carries_over_to_the_next_unit() {
         let shown = [
             0,
             512,
@@ -507,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_carry_over_when_rounded() {
+    fn human_duration_carries_over_when_rounded() {
         let shown = [
             0,
             49,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::plan::{State, StatusReport, Verdict};
 use crate::error::Exit;
 use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
-use crate::report::openmetrics::{Family, Kind, Sample};
+use crate::report::openmetrics::{MetricFamily, MetricKind, MetricSample};
 use crate::report::{Block, Document, Summary, SummaryRow, Tone};
 
 /// How many images are named that violate a policy; the report itself has all.
@@ -269,7 +269,7 @@ impl StatusReport {
     }
 
     /// Returns the numbers of the report.
-    pub fn metrics(&self) -> Vec<Family> {
+    pub fn metrics(&self) -> Vec<MetricFamily> {
         let tables = [
             (
                 "mirrors",
@@ -293,7 +293,7 @@ impl StatusReport {
         let counts = tables.into_iter().flat_map(|(table, states)| {
             counted(states.into_iter())
                 .into_iter()
-                .map(move |(verdict, count)| Sample {
+                .map(move |(verdict, count)| MetricSample {
                     labels: vec![
                         ("table", table.to_owned()),
                         ("status", verdict.name().to_owned()),
@@ -308,7 +308,7 @@ impl StatusReport {
                 .and_hms_opt(0, 0, 0)?
                 .and_utc()
                 .timestamp();
-            Some(Sample {
+            Some(MetricSample {
                 labels: vec![
                     ("image", row.image.clone()),
                     ("version", row.version.clone()),
@@ -318,15 +318,15 @@ impl StatusReport {
             })
         });
         vec![
-            Family {
+            MetricFamily {
                 name: "imglife_status_images",
-                kind: Kind::Gauge,
+                kind: MetricKind::Gauge,
                 help: "Images by table and status",
                 samples: counts.collect(),
             },
-            Family {
+            MetricFamily {
                 name: "imglife_status_end_of_life_seconds",
-                kind: Kind::Gauge,
+                kind: MetricKind::Gauge,
                 help: "The last day before an image's end of life, in seconds since 1970",
                 samples: ends.collect(),
             },

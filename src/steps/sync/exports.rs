@@ -3,7 +3,7 @@
 use super::report::{EntryReport, Outcome, SyncReport};
 use crate::error::Exit;
 use crate::report::junit::{TestCase, TestSuite};
-use crate::report::openmetrics::{Family, Kind, Sample};
+use crate::report::openmetrics::{MetricFamily, MetricKind, MetricSample};
 use crate::steps::Trouble;
 use crate::steps::cases::{case, failure, hook_case};
 
@@ -43,15 +43,15 @@ impl SyncReport {
     }
 
     /// Returns the numbers of the run, by entry where they differ.
-    pub fn metrics(&self) -> Vec<Family> {
-        let gauge = |name, help, samples| Family {
+    pub fn metrics(&self) -> Vec<MetricFamily> {
+        let gauge = |name, help, samples| MetricFamily {
             name,
-            kind: Kind::Gauge,
+            kind: MetricKind::Gauge,
             help,
             samples,
         };
         let whole = |value: f64| {
-            vec![Sample {
+            vec![MetricSample {
                 labels: Vec::new(),
                 value,
             }]
@@ -62,7 +62,7 @@ impl SyncReport {
             ("mounted", bytes.bytes_mounted),
             ("present", bytes.bytes_skipped),
         ];
-        let amounts = amounts.map(|(kind, bytes)| Sample {
+        let amounts = amounts.map(|(kind, bytes)| MetricSample {
             labels: vec![("kind", kind.to_owned())],
             value: as_number(bytes),
         });
@@ -91,7 +91,7 @@ impl SyncReport {
     }
 }
 
-fn tag_samples(entry: &EntryReport) -> Vec<Sample> {
+fn tag_samples(entry: &EntryReport) -> Vec<MetricSample> {
     let count = |outcomes: fn(&Outcome) -> bool| {
         entry
             .items
@@ -113,7 +113,7 @@ fn tag_samples(entry: &EntryReport) -> Vec<Sample> {
             count(|outcome| matches!(outcome, Outcome::Interrupted | Outcome::NotStarted)),
         ),
     ];
-    let sample = |(outcome, count): (&str, usize)| Sample {
+    let sample = |(outcome, count): (&str, usize)| MetricSample {
         labels: vec![
             ("source", entry.source.to_string()),
             ("target", entry.target.to_string()),
