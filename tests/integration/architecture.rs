@@ -1,5 +1,5 @@
 //! Checks of the structure of `src/`: the tables of `docs/ARCHITECTURE.md`, circles among the files
-//! of a room, type names that are declared twice, literals that must be constants.
+//! of a room, type names that are declared twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,6 @@ use self::circles::Circle;
 use self::source::{collect, file_module, is_test_file, paths};
 
 mod circles;
-mod literals;
 mod source;
 mod type_names;
 
@@ -19,12 +18,6 @@ fn every_room_imports_only_what_the_architecture_page_allows() {
     let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("the page is there");
     let rules = Rules::read(&page).expect("the page has both tables");
     let offences = rules.offences(&source_files());
-    assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
-}
-
-#[test]
-fn variables_labels_and_media_types_are_written_as_constants() {
-    let offences = literals::offences(&source_files());
     assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
 }
 
@@ -78,7 +71,6 @@ At
 -
 Base
 -
-Bounded
 -
 Branch
 -
@@ -86,7 +78,6 @@ Build
 -
 Call
 -
-Captured
 -
 CheckReport
 -
@@ -109,7 +100,6 @@ Deletion
 -
 Draft
 -
-Ending
 -
 Engine
 -
@@ -123,7 +113,6 @@ ExpandError
 -
 Failed
 -
-Family
 -
 Fault
 -
@@ -158,7 +147,6 @@ Kind
 Known
 -
 -
-Lines
 -
 ListForm
 -
@@ -166,7 +154,6 @@ ListReport
 -
 Listing
 -
-Location
 -
 Login
 -
@@ -178,7 +165,6 @@ Message
 -
 Named
 -
-NewFile
 -
 Node
 -
@@ -188,7 +174,6 @@ Operation
 -
 Outcome
 -
-Output
 -
 Pace
 -

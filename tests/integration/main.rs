@@ -36,6 +36,8 @@ mod kit;
 #[cfg(test)]
 mod lineage;
 #[cfg(test)]
+mod literals;
+#[cfg(test)]
 mod native;
 #[cfg(test)]
 mod packages;

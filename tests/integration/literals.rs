@@ -8,8 +8,6 @@ use std::path::Path;
 use imglife::model::env;
 use regex::Regex;
 
-use super::source::is_test_file;
-
 /// Files that define the constants.
 const TABLES: [&str; 3] = [
     "src/model/env.rs",
@@ -20,23 +18,47 @@ const TABLES: [&str; 3] = [
 /// Literals that only look like the name of a variable.
 const NO_VARIABLES: [&str; 1] = ["GIT_COMMITTER_IDENT"];
 
-/// Returns the literals in `files` (path from the repository's root, content) that one of the
-/// tables defines or should define, a line each. Test code may repeat them.
-pub(super) fn offences(files: &[(String, String)]) -> Vec<String> {
+#[test]
+fn variables_labels_and_media_types_are_written_as_constants() {
     let rules = Rules::new();
+    let mut files = Vec::new();
+    collect(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        "src",
+        &mut files,
+    );
+    assert!(files.len() > 100, "only {} files were found", files.len());
     let mut offences = Vec::new();
     for (file, text) in files {
-        if is_test_file(file) || TABLES.contains(&file.as_str()) {
-            continue;
-        }
         offences.extend(
             rules
-                .found_in(text)
+                .found_in(&text)
                 .into_iter()
                 .map(|(line, problem)| format!("{file}:{line}: {problem}")),
         );
     }
-    offences
+    assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
+}
+
+/// Adds the source files below `directory` to `files`, with their path and content. Leaves out the
+/// files of tests and those that define the constants.
+fn collect(directory: &Path, name: &str, files: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let file = format!("{name}/{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            if !file.ends_with("/tests") {
+                collect(&entry.path(), &file, files);
+            }
+        } else if file.ends_with(".rs")
+            && !file.ends_with("/tests.rs")
+            && !file.ends_with("_tests.rs")
+            && !TABLES.contains(&file.as_str())
+        {
+            let text = fs::read_to_string(entry.path()).expect("a source file");
+            files.push((file, text));
+        }
+    }
 }
 
 struct Rules {
