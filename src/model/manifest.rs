@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::descriptor::Descriptor;
 use super::digest::{Algorithm, Digest};
+use super::media_type;
 use super::text::excerpt;
 
 /// The largest manifest that is read, in bytes; the distribution specification asks registries for

@@ -126,7 +126,6 @@ Forge
 -
 Found
 -
-Group
 -
 Held
 -
@@ -157,7 +156,6 @@ Listing
 -
 Login
 -
-Look
 -
 Made
 -
