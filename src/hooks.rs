@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::command::{CommandError, ProgramCommand, ProgramOutput, ProgramStatus, Runner};
 use crate::model::Variables;
-use crate::model::hook::{Hook, HookCommand, Part, Placeholder, parts};
+use crate::model::hook::{CommandPart, Hook, HookCommand, Placeholder, parts};
 use crate::model::text::{Masker, excerpt};
 
 /// How much of a hook's output a failure shows, in characters.
@@ -150,8 +150,8 @@ fn command_line(
             let line: String = parts(line)
                 .into_iter()
                 .map(|part| match part {
-                    Part::Text(text) => text.to_owned(),
-                    Part::Value(placeholder) => format!("${{{}}}", placeholder.variable()),
+                    CommandPart::Text(text) => text.to_owned(),
+                    CommandPart::Value(placeholder) => format!("${{{}}}", placeholder.variable()),
                 })
                 .collect();
             Ok(("sh".to_owned(), vec!["-c".to_owned(), line]))
@@ -159,8 +159,8 @@ fn command_line(
         HookCommand::Program(words) => {
             let mut words = words.iter().map(|word| {
                 let pieces = parts(word).into_iter().map(|part| match part {
-                    Part::Text(text) => text,
-                    Part::Value(placeholder) => values.get(placeholder),
+                    CommandPart::Text(text) => text,
+                    CommandPart::Value(placeholder) => values.get(placeholder),
                 });
                 pieces.collect::<String>()
             });

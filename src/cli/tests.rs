@@ -319,7 +319,7 @@ fn with_json_logs_each_finding_in_the_configuration_is_an_object() {
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
     insta::assert_snapshot!(ended.stderr, @r#"
     {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"unknown key","file":"imglife.yaml","path":"sync.paralellism","line":2,"column":3,"hint":"did you mean `parallelism`?"}
-    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"`*** x` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two","file":"imglife.yaml","path":"sync.entries[0].tag","line":6,"column":12}
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"`*** x` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`","file":"imglife.yaml","path":"sync.entries[0].tag","line":6,"column":12}
     "#);
 }
 

@@ -217,7 +217,7 @@ fn what_cannot_be_known_is_told_with_its_line() {
         ),
         (
             "FROM a:b:c",
-            "line 1: `b:c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two",
+            "line 1: `b:c` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`",
         ),
     ] {
         assert_eq!(refused(text), message, "{text}");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Error;
 
 use super::entry::{Entry, date};
-use crate::model::eol::{Cycle, Ends, LongTermSupport};
+use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 
 #[derive(Deserialize)]
 struct Envelope<T> {
@@ -58,11 +58,11 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
-fn ends(from: Option<Day>, is_over: Option<bool>) -> Option<Ends> {
+fn ends(from: Option<Day>, is_over: Option<bool>) -> Option<SupportEnd> {
     match (from, is_over) {
-        (Some(Day(date)), _) => Some(Ends::On(date)),
-        (None, Some(true)) => Some(Ends::Ended),
-        (None, Some(false)) => Some(Ends::NotEnded),
+        (Some(Day(date)), _) => Some(SupportEnd::On(date)),
+        (None, Some(true)) => Some(SupportEnd::Ended),
+        (None, Some(false)) => Some(SupportEnd::NotEnded),
         (None, None) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::NaiveDate;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::model::eol::{Cycle, Ends, LongTermSupport};
+use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 use crate::model::text::{excerpt, is_unsafe};
 
 /// A cycle as version 0 has it. Fields that are not named here say nothing that counts.
@@ -49,25 +49,25 @@ impl Moment {
     }
 
     /// Returns the end that this means where `ended` is the flag of what is over.
-    fn ends(self, ended: bool) -> Option<Ends> {
+    fn ends(self, ended: bool) -> Option<SupportEnd> {
         match self {
             Moment::Nothing => None,
-            Moment::On(date) => Some(Ends::On(date)),
+            Moment::On(date) => Some(SupportEnd::On(date)),
             Moment::Flag(flag) => Some(if flag == ended {
-                Ends::Ended
+                SupportEnd::Ended
             } else {
-                Ends::NotEnded
+                SupportEnd::NotEnded
             }),
         }
     }
 
     /// Returns what says `ends` where `ended` is the flag of what is over.
-    fn of(ends: Option<Ends>, ended: bool) -> Moment {
+    fn of(ends: Option<SupportEnd>, ended: bool) -> Moment {
         match ends {
             None => Moment::Nothing,
-            Some(Ends::On(date)) => Moment::On(date),
-            Some(Ends::Ended) => Moment::Flag(ended),
-            Some(Ends::NotEnded) => Moment::Flag(!ended),
+            Some(SupportEnd::On(date)) => Moment::On(date),
+            Some(SupportEnd::Ended) => Moment::Flag(ended),
+            Some(SupportEnd::NotEnded) => Moment::Flag(!ended),
         }
     }
 }

@@ -12,12 +12,12 @@ use crate::cache::Cache;
 use crate::error::chain;
 use crate::http::testing::{Fake, Seen, basic, client};
 use crate::model::Variables;
-use crate::model::eol::{Cycle, Ends, LongTermSupport};
+use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 use crate::model::fuzz_tests::{fuzz, text};
 use crate::model::lifecycle::Product;
 
-fn on(text: &str) -> Option<Ends> {
-    Some(Ends::On(text.parse().expect("a date")))
+fn on(text: &str) -> Option<SupportEnd> {
+    Some(SupportEnd::On(text.parse().expect("a date")))
 }
 
 fn named(name: &str) -> Product {
@@ -59,14 +59,14 @@ fn answers_of_version_1_are_read_by_their_dates() {
     let second = Cycle {
         name: "9".to_owned(),
         codename: Some("Noble Numbat".to_owned()),
-        end_of_life: Some(Ends::Ended),
+        end_of_life: Some(SupportEnd::Ended),
         long_term_support: LongTermSupport::Yes,
         ..Cycle::default()
     };
     assert_eq!(cycles[1], second);
     assert_eq!(
         (cycles[2].end_of_life, cycles[2].extended_support),
-        (Some(Ends::NotEnded), Some(Ends::NotEnded))
+        (Some(SupportEnd::NotEnded), Some(SupportEnd::NotEnded))
     );
 }
 
@@ -92,11 +92,15 @@ fn answers_of_version_0_have_support_the_other_way_round() {
         ends,
         [
             (
-                Some(Ends::NotEnded),
-                Some(Ends::NotEnded),
-                Some(Ends::Ended)
+                Some(SupportEnd::NotEnded),
+                Some(SupportEnd::NotEnded),
+                Some(SupportEnd::Ended)
             ),
-            (Some(Ends::Ended), Some(Ends::Ended), on("2030-01-01")),
+            (
+                Some(SupportEnd::Ended),
+                Some(SupportEnd::Ended),
+                on("2030-01-01")
+            ),
             (on("2025-04-30"), None, None),
         ]
     );
@@ -241,15 +245,15 @@ fn a_file_that_would_unfold_to_billions_is_refused() {
     assert!(Table::read(text.as_bytes()).is_err());
 }
 
-fn any_ends() -> impl Strategy<Value = Option<Ends>> {
+fn any_ends() -> impl Strategy<Value = Option<SupportEnd>> {
     let date = (0..40_000_u64).prop_map(|days| {
         chrono::NaiveDate::from_ymd_opt(1990, 1, 1).expect("a date") + chrono::Days::new(days)
     });
     prop_oneof![
         Just(None),
-        Just(Some(Ends::Ended)),
-        Just(Some(Ends::NotEnded)),
-        date.prop_map(|date| Some(Ends::On(date)))
+        Just(Some(SupportEnd::Ended)),
+        Just(Some(SupportEnd::NotEnded)),
+        date.prop_map(|date| Some(SupportEnd::On(date)))
     ]
 }
 

@@ -1,26 +1,28 @@
-//! The clock that is handed around instead of being read.
+//! The clock, passed as a value instead of being read from the system.
 
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-/// Tells the wall-clock time. `process` makes the real one; tests make fixed ones.
+/// Source of the wall-clock time.
+///
+/// The room `process` creates the real clock; tests create fixed ones.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
 
 impl Clock {
-    /// Returns a clock that asks `now` each time.
+    /// Returns a clock that calls `now` for each reading.
     pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Clock {
         Clock(Arc::new(now))
     }
 
-    /// Returns a clock that stands still at `time`.
+    /// Returns a clock that always returns `time`.
     pub fn fixed(time: DateTime<Utc>) -> Clock {
         Clock::new(move || time)
     }
 
-    /// Returns the time in UTC.
+    /// Returns the current time in UTC.
     pub fn now(&self) -> DateTime<Utc> {
         (self.0)()
     }

@@ -1,4 +1,4 @@
-//! Descriptors: what a manifest says of the content it refers to.
+//! Content descriptors: media type, digest and size of content that a manifest references.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,21 @@ use super::labels;
 use super::media_type;
 use super::platform::Platform;
 
-/// A content descriptor of the OCI image specification. For reading: manifests that are copied are
-/// never written from it.
+/// A content descriptor (OCI image specification, "Content Descriptors").
+///
+/// Fields that are missing or `null` read as empty. Manifests that are copied keep their original
+/// bytes and are never serialised from this type.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
+    /// Media type of the content; empty if the manifest gives none.
     #[serde(default)]
     pub media_type: String,
+    /// Digest of the content.
     pub digest: Digest,
+    /// Size of the content in bytes.
     pub size: u64,
+    /// Platform that the content runs on. Only set for entries of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     #[serde(
@@ -26,8 +32,10 @@ pub struct Descriptor {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub annotations: BTreeMap<String, String>,
+    /// Type of the artifact that the descriptor points to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// Addresses from which the content may also be downloaded.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
@@ -36,6 +44,7 @@ pub struct Descriptor {
     pub urls: Vec<String>,
 }
 
+/// Reads `null` as the default value.
 fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -43,7 +52,7 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default
 }
 
 impl Descriptor {
-    /// Returns a descriptor with the three required fields only.
+    /// Returns a descriptor with only the three required fields set.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Descriptor {
         Descriptor {
             media_type: media_type.into(),
@@ -56,16 +65,19 @@ impl Descriptor {
         }
     }
 
-    /// Returns the digest of the entry that this one attests to, when it is an attestation in
-    /// BuildKit's form.
+    /// Returns the digest of the entry that this one is an attestation of.
+    ///
+    /// `None` if the descriptor is not an attestation in BuildKit's format.
     pub fn attests_to(&self) -> Option<&str> {
         self.annotations
             .get(labels::ATTESTATION_SUBJECT)
             .map(String::as_str)
     }
 
-    /// Returns whether the content is a layer that its maker did not allow registries to hand out
-    /// (deprecated since version 1.1 of the image specification, still found in Windows images).
+    /// Returns true if the content is a non-distributable layer, which registries may not serve.
+    ///
+    /// Such layers are deprecated since version 1.1 of the OCI image specification, but Windows
+    /// images still have them.
     pub fn is_foreign_layer(&self) -> bool {
         self.media_type
             .starts_with(media_type::DOCKER_FOREIGN_PREFIX)

@@ -1,4 +1,4 @@
-//! Content digests and the one hasher behind them.
+//! Content digests and the hasher that computes them.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::Digest as _;
 use thiserror::Error;
 
-/// The digest algorithms that the OCI image specification registers.
+/// A digest algorithm that the OCI image specification registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     Sha256,
@@ -16,7 +16,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Returns the name as it stands before the colon.
+    /// Returns the name that precedes the colon in a digest.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "sha256",
@@ -24,6 +24,7 @@ impl Algorithm {
         }
     }
 
+    /// Returns the number of hexadecimal digits of a digest.
     fn hex_length(self) -> usize {
         match self {
             Algorithm::Sha256 => 64,
@@ -32,47 +33,50 @@ impl Algorithm {
     }
 }
 
-/// A content digest such as `sha256:e3b0…`, checked to be of a registered algorithm and of its
-/// length in lower-case hex.
+/// A content digest such as `sha256:e3b0…`.
+///
+/// Always well-formed: a registered algorithm and as many lower-case hexadecimal digits as the
+/// algorithm requires (OCI image specification, "Digests").
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     text: Arc<str>,
     algorithm: Algorithm,
 }
 
-/// Why a text is not a digest.
+/// Error for text that is not a digest.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{}` is not a digest: expected `sha256:` and 64, or `sha512:` and 128 lower-case hexadecimal digits", super::text::excerpt(.0, 160))]
 pub struct InvalidDigest(pub String);
 
 impl Digest {
-    /// Returns the digest of `bytes`.
+    /// Computes the digest of `bytes` with `algorithm`.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// Returns the SHA-256 digest of `bytes`.
+    /// Computes the SHA-256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Digest {
         Digest::of(Algorithm::Sha256, bytes)
     }
 
+    /// Returns the algorithm of the digest.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Returns the part after the colon.
+    /// Returns the hexadecimal digits after the colon.
     pub fn hex(&self) -> &str {
         &self.text[self.algorithm.name().len() + 1..]
     }
 
-    /// Returns the whole digest, `sha256:…`.
+    /// Returns the complete digest, `sha256:…`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Returns `sha256:` and the first twelve digits, for people.
+    /// Returns the algorithm and the first 12 digits, for display.
     pub fn short(&self) -> &str {
         &self.text[..self.algorithm.name().len() + 13]
     }
@@ -125,36 +129,38 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// An incremental hasher: content is hashed while it streams, once.
+/// An incremental hasher for content that is streamed.
 #[derive(Clone)]
-pub struct Hasher(State);
+pub struct Hasher(HasherState);
 
 #[derive(Clone)]
-enum State {
+enum HasherState {
     Sha256(sha2::Sha256),
     Sha512(Box<sha2::Sha512>),
 }
 
 impl Hasher {
+    /// Returns a hasher that has hashed no bytes yet.
     pub fn new(algorithm: Algorithm) -> Hasher {
         Hasher(match algorithm {
-            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Box::new(sha2::Sha512::new())),
+            Algorithm::Sha256 => HasherState::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => HasherState::Sha512(Box::new(sha2::Sha512::new())),
         })
     }
 
+    /// Adds `bytes` to the hashed content.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
+            HasherState::Sha256(state) => state.update(bytes),
+            HasherState::Sha512(state) => state.update(bytes),
         }
     }
 
-    /// Returns the digest of everything that was hashed.
+    /// Returns the digest of all bytes that were added.
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(state) => encode(Algorithm::Sha256, &state.finalize()),
-            State::Sha512(state) => encode(Algorithm::Sha512, &state.finalize()),
+            HasherState::Sha256(state) => encode(Algorithm::Sha256, &state.finalize()),
+            HasherState::Sha512(state) => encode(Algorithm::Sha512, &state.finalize()),
         }
     }
 }
@@ -164,7 +170,7 @@ fn encode(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     text.push_str(algorithm.name());
     text.push(':');
     for byte in bytes {
-        // Writing to a string cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     Digest {
@@ -178,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_of_nothing_is_the_known_one() {
+    fn sha256_of_empty_content_matches_the_published_digest() {
         let digest = Digest::sha256(b"");
         assert_eq!(
             digest.as_str(),
@@ -189,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn sha512_is_accepted() {
+    fn sha512_digests_are_parsed() {
         let digest = Digest::of(Algorithm::Sha512, b"x");
         assert_eq!(digest.hex().len(), 128);
         assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn from_str_rejects_malformed_digests() {
         let upper = Digest::sha256(b"").to_string().to_uppercase();
         for text in [
             "",

@@ -1,4 +1,4 @@
-//! Durations as people write them: `90s`, `36h`, `7d`, `2w`, `1h30m`.
+//! Durations in human-readable notation: `90s`, `36h`, `7d`, `2w`, `1h30m`.
 
 use std::time::Duration;
 
@@ -6,37 +6,41 @@ use thiserror::Error;
 
 use super::text::excerpt;
 
-/// Longer than any purpose: a hundred years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// Longest accepted duration: 100 years.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Why a text is not a duration.
+/// Error for text that is not a duration.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidDuration {
+    /// A plain number other than `0`.
     #[error("expected a duration, found `{}`", excerpt(.0, 80))]
     WithoutUnit(String),
     #[error("expected a duration, found `{}`", excerpt(.0, 80))]
     Malformed(String),
+    /// Longer than 100 years.
     #[error("expected a duration of at most 100 years, found `{}`", excerpt(.0, 80))]
     TooLong(String),
 }
 
 impl InvalidDuration {
-    /// Returns what to write instead, where that can be said.
+    /// Returns a suggestion for the user, or `None` if there is none.
     pub fn hint(&self) -> Option<String> {
         match self {
             InvalidDuration::WithoutUnit(text) => Some(format!(
-                "give a unit, as in `{text}s`, `{text}m`, `{text}h` or `{text}d`"
+                "add a unit, for example `{text}s`, `{text}m`, `{text}h` or `{text}d`"
             )),
             InvalidDuration::Malformed(_) => Some(
-                "give numbers with units, as in `90s`, `36h`, `7d`, `2w` or `1h30m`".to_owned(),
+                "write numbers with units, for example `90s`, `36h`, `7d`, `2w` or `1h30m`"
+                    .to_owned(),
             ),
             InvalidDuration::TooLong(_) => None,
         }
     }
 }
 
-/// Returns the duration that numbers with the units `s`, `m`, `h`, `d` and `w` add up to. `0` needs
-/// no unit.
+/// Parses a duration: one or more numbers, each with a unit, which are added up.
+///
+/// The units are `s`, `m`, `h`, `d` and `w`. `0` needs no unit.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -63,7 +67,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     }
     match Duration::from_secs(seconds) {
         _ if text.is_empty() => Err(malformed()),
-        duration if duration > LONGEST => Err(InvalidDuration::TooLong(text.to_owned())),
+        duration if duration > MAX_DURATION => Err(InvalidDuration::TooLong(text.to_owned())),
         duration => Ok(duration),
     }
 }

@@ -1,77 +1,89 @@
-//! Release cycles, when their support ends, and what that means on a given day.
+//! Release cycles, their end-of-life dates, and the assessment of a date on a given day.
 //!
-//! Owns the rules that endoflife.date leaves to its readers: which of a cycle's dates counts, that
-//! the day itself is not yet past, and what a cycle without a date is. Which cycle an image is of
-//! is told by `lifecycle`.
+//! Owns the rules that endoflife.date leaves to its readers: which date of a cycle applies, that
+//! support includes the end-of-life day itself, and how a cycle without a date is treated. The
+//! module `lifecycle` finds the cycle of an image.
 
 use chrono::NaiveDate;
 use serde::Serialize;
 
-/// When something ends.
+/// The end of a support phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
-    /// This is the last day on which it is not yet over.
+pub enum SupportEnd {
+    /// Support ends with this day, which is the last supported day.
     On(NaiveDate),
-    /// It is over; nobody wrote down since when.
+    /// Support has ended on an unknown date.
     Ended,
-    /// It goes on; until when is not known.
+    /// Support continues and no end is announced.
     NotEnded,
 }
 
-/// Whether a cycle has long term support.
+/// Long-term support of a release cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongTermSupport {
     #[default]
     No,
     Yes,
+    /// Long-term support starts on this day.
     From(NaiveDate),
 }
 
-/// Which of a cycle's ends counts.
+/// Support phase whose end counts as the end of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The end of active support.
+    /// Active support.
     ActiveSupport,
+    /// Regular support, up to the end of life.
     EndOfLife,
-    /// The end of extended support, which is often paid for.
+    /// Extended support, which is often paid.
     ExtendedSupport,
 }
 
-/// A release cycle of a product, as in `3.21` of Alpine Linux. What is not known is `None`.
+/// A release cycle of a product, such as `3.21` of Alpine Linux.
+///
+/// Fields are `None` if the end-of-life data does not contain them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cycle {
+    /// Name of the cycle, such as `3.21`.
     pub name: String,
-    /// `Bookworm`, `Noble Numbat`.
+    /// Code name, such as `Bookworm` or `Noble Numbat`.
     pub codename: Option<String>,
-    pub active_support: Option<Ends>,
-    pub end_of_life: Option<Ends>,
-    /// `None` also where the cycle is not eligible for it.
-    pub extended_support: Option<Ends>,
+    /// End of active support.
+    pub active_support: Option<SupportEnd>,
+    /// End of regular support.
+    pub end_of_life: Option<SupportEnd>,
+    /// End of extended support. Also `None` if the cycle has no extended support.
+    pub extended_support: Option<SupportEnd>,
+    /// Long-term support of the cycle.
     pub long_term_support: LongTermSupport,
-    /// The newest release of the cycle.
+    /// Newest release of the cycle.
     pub latest: Option<String>,
-    /// The day of that release.
+    /// Day of the newest release.
     pub latest_date: Option<NaiveDate>,
 }
 
 impl Cycle {
-    /// Returns the end that counts: that of `phase`, or the end of life where the cycle has no such
-    /// phase or an open one. `None` when nothing is known.
+    /// Returns the end of support for `phase`, or `None` if it is unknown.
     ///
-    /// Extended support that is over is the same as none: the API's version 0 does not tell the two
-    /// apart.
-    pub fn end(&self, phase: Phase) -> Option<Ends> {
+    /// Falls back to the end of life if the cycle has no such phase, or if the end of active
+    /// support is not announced. Extended support that has ended without a date counts as no
+    /// extended support: version 0 of the endoflife.date API does not distinguish the two.
+    pub fn support_end(&self, phase: Phase) -> Option<SupportEnd> {
         match (phase, self.active_support, self.extended_support) {
-            (Phase::ActiveSupport, Some(end @ (Ends::On(_) | Ends::Ended)), _) => Some(end),
+            (Phase::ActiveSupport, Some(end @ (SupportEnd::On(_) | SupportEnd::Ended)), _) => {
+                Some(end)
+            }
             (Phase::ActiveSupport, open, _) => self.end_of_life.or(open),
-            (Phase::ExtendedSupport, _, Some(end @ (Ends::On(_) | Ends::NotEnded))) => Some(end),
+            (Phase::ExtendedSupport, _, Some(end @ (SupportEnd::On(_) | SupportEnd::NotEnded))) => {
+                Some(end)
+            }
             _ => self.end_of_life,
         }
     }
 
-    /// Returns whether the cycle goes by `name`: its own, or the first word of its codename. Case
-    /// does not count.
-    pub fn is_called(&self, name: &str) -> bool {
+    /// Returns true if `name` is the name of the cycle or the first word of its code name, ignoring
+    /// case.
+    pub fn has_name(&self, name: &str) -> bool {
         let codename = self
             .codename
             .as_deref()
@@ -81,85 +93,97 @@ impl Cycle {
     }
 }
 
-/// Support that was paid for, or a risk that was accepted.
+/// Paid support or an accepted risk, which extends the end of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
-    /// The last day on which it counts.
+    /// Last day of the acceptance.
     pub until: NaiveDate,
+    /// Reason that the user gives, for reports.
     pub reason: String,
 }
 
-/// The day that statuses are told for, and what counts as soon.
+/// The day of an assessment and the length of the warning period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calendar {
+    /// Day that dates are compared with.
     pub today: NaiveDate,
-    /// An end that is fewer days away is warned about.
+    /// Length of the warning period. An end that is fewer days away is a warning.
     pub warn_days: u32,
 }
 
-/// What a standing comes down to.
+/// End-of-life status of an image or a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum EolStatus {
+    /// Support continues beyond the warning period.
     #[serde(rename = "ok")]
     Supported,
-    /// It ends soon.
+    /// Support ends within the warning period.
     Warning,
+    /// Support has ended.
     Expired,
-    /// It ends soon or is over, which is accepted.
+    /// Support has ended or ends within the warning period, and the user accepts that.
     Accepted,
-    /// Nothing is known. Never to be taken for support.
+    /// The end of support is unknown. Never treat it as supported.
     Unknown,
 }
 
-/// How an image stands on a day.
+/// Assessment of an image or a product on a given day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    pub status: Status,
-    /// The last day before it is over; `None` where there is no date.
+pub struct EolAssessment {
+    /// EolStatus on that day.
+    pub status: EolStatus,
+    /// Last supported day; `None` if no date is known.
     pub date: Option<NaiveDate>,
-    /// How many days are left until then, negative afterwards.
+    /// Days left until `date`; negative after it.
     pub days_left: Option<i64>,
-    /// The last day of an acceptance that holds.
+    /// Last day of the acceptance, if one is in effect.
     pub accepted_until: Option<NaiveDate>,
 }
 
-impl Standing {
-    /// The standing of what is not known.
-    pub const UNKNOWN: Standing = Standing {
-        status: Status::Unknown,
+impl EolAssessment {
+    /// Assessment for an unknown end of support.
+    pub const UNKNOWN: EolAssessment = EolAssessment {
+        status: EolStatus::Unknown,
         date: None,
         days_left: None,
         accepted_until: None,
     };
 
-    /// Returns how something stands that `ends` then. An acceptance counts from the warning on.
-    pub fn of(ends: Option<Ends>, acceptance: Option<&Acceptance>, calendar: Calendar) -> Standing {
-        let (plain, date) = match ends {
-            None => return Standing::UNKNOWN,
-            Some(Ends::Ended) => (Status::Expired, None),
-            Some(Ends::NotEnded) => (Status::Supported, None),
-            Some(Ends::On(date)) => {
+    /// Assesses the end of support `end`.
+    ///
+    /// An acceptance takes effect when the warning period starts. An unknown end (`None`) cannot be
+    /// accepted.
+    pub fn of(
+        end: Option<SupportEnd>,
+        acceptance: Option<&Acceptance>,
+        calendar: Calendar,
+    ) -> EolAssessment {
+        let (unaccepted, date) = match end {
+            None => return EolAssessment::UNKNOWN,
+            Some(SupportEnd::Ended) => (EolStatus::Expired, None),
+            Some(SupportEnd::NotEnded) => (EolStatus::Supported, None),
+            Some(SupportEnd::On(date)) => {
                 let left = days(calendar.today, date);
                 let status = match left {
-                    ..0 => Status::Expired,
-                    left if left < i64::from(calendar.warn_days) => Status::Warning,
-                    _ => Status::Supported,
+                    ..0 => EolStatus::Expired,
+                    left if left < i64::from(calendar.warn_days) => EolStatus::Warning,
+                    _ => EolStatus::Supported,
                 };
                 (status, Some(date))
             }
         };
         let accepted_until = acceptance
             .filter(|acceptance| {
-                matches!(plain, Status::Warning | Status::Expired)
+                matches!(unaccepted, EolStatus::Warning | EolStatus::Expired)
                     && calendar.today <= acceptance.until
             })
             .map(|acceptance| acceptance.until);
-        Standing {
+        EolAssessment {
             status: if accepted_until.is_some() {
-                Status::Accepted
+                EolStatus::Accepted
             } else {
-                plain
+                unaccepted
             },
             date,
             days_left: date.map(|date| days(calendar.today, date)),
@@ -167,13 +191,14 @@ impl Standing {
         }
     }
 
-    /// Returns how something stands of which every part must be supported: as its worst part does,
-    /// at the earliest date. One part that is not known makes the whole unknown, unless another is
-    /// known to end soon or to be over; the date is then the earliest that is known. `None` without
-    /// parts.
-    pub fn of_all(parts: impl IntoIterator<Item = Standing>) -> Option<Standing> {
-        let parts: Vec<Standing> = parts.into_iter().collect();
-        let earliest = |parts: &[Standing]| {
+    /// Combines the assessments of several parts, all of which must be supported.
+    ///
+    /// Returns the worst part; of equally bad parts, the one with the earliest date. An unknown
+    /// part makes the result unknown, unless another part is expired or in its warning period; the
+    /// result then still has the earliest known date. Returns `None` if there are no parts.
+    pub fn worst_of(parts: impl IntoIterator<Item = EolAssessment>) -> Option<EolAssessment> {
+        let parts: Vec<EolAssessment> = parts.into_iter().collect();
+        let earliest = |parts: &[EolAssessment]| {
             parts
                 .iter()
                 .filter(|part| part.date.is_some())
@@ -185,7 +210,7 @@ impl Standing {
             .copied()
             .min_by_key(|part| (part.urgency(), part.date.unwrap_or(NaiveDate::MAX)))?;
         match (worst.status, earliest(&parts)) {
-            (Status::Unknown, Some(known)) => Some(Standing {
+            (EolStatus::Unknown, Some(known)) => Some(EolAssessment {
                 date: known.date,
                 days_left: known.days_left,
                 ..worst
@@ -194,13 +219,14 @@ impl Standing {
         }
     }
 
+    /// Returns the rank of the status; lower is worse.
     fn urgency(&self) -> u8 {
         match self.status {
-            Status::Expired => 0,
-            Status::Warning => 1,
-            Status::Unknown => 2,
-            Status::Accepted => 3,
-            Status::Supported => 4,
+            EolStatus::Expired => 0,
+            EolStatus::Warning => 1,
+            EolStatus::Unknown => 2,
+            EolStatus::Accepted => 3,
+            EolStatus::Supported => 4,
         }
     }
 }
@@ -217,8 +243,8 @@ mod tests {
         text.parse().expect("a date")
     }
 
-    fn on(text: &str) -> Option<Ends> {
-        Some(Ends::On(day(text)))
+    fn on(text: &str) -> Option<SupportEnd> {
+        Some(SupportEnd::On(day(text)))
     }
 
     const CALENDAR: fn(&str) -> Calendar = |today| Calendar {
@@ -226,59 +252,59 @@ mod tests {
         warn_days: 30,
     };
 
-    fn status(ends: Option<Ends>, today: &str) -> (Status, Option<i64>) {
-        let standing = Standing::of(ends, None, CALENDAR(today));
-        (standing.status, standing.days_left)
+    fn status(ends: Option<SupportEnd>, today: &str) -> (EolStatus, Option<i64>) {
+        let assessment = EolAssessment::of(ends, None, CALENDAR(today));
+        (assessment.status, assessment.days_left)
     }
 
     #[test]
-    fn the_day_itself_is_not_yet_past_and_a_warning_begins_below_warn_days() {
+    fn status_is_expired_only_after_the_end_of_life_day() {
         let end = on("2026-11-30");
-        assert_eq!(status(end, "2026-10-31"), (Status::Supported, Some(30)));
-        assert_eq!(status(end, "2026-11-01"), (Status::Warning, Some(29)));
-        assert_eq!(status(end, "2026-11-30"), (Status::Warning, Some(0)));
-        assert_eq!(status(end, "2026-12-01"), (Status::Expired, Some(-1)));
+        assert_eq!(status(end, "2026-10-31"), (EolStatus::Supported, Some(30)));
+        assert_eq!(status(end, "2026-11-01"), (EolStatus::Warning, Some(29)));
+        assert_eq!(status(end, "2026-11-30"), (EolStatus::Warning, Some(0)));
+        assert_eq!(status(end, "2026-12-01"), (EolStatus::Expired, Some(-1)));
     }
 
     #[test]
-    fn without_a_date_an_end_is_over_or_open_or_not_known() {
+    fn status_without_a_date_depends_on_the_support_end() {
         assert_eq!(
-            status(Some(Ends::Ended), "2026-11-01"),
-            (Status::Expired, None)
+            status(Some(SupportEnd::Ended), "2026-11-01"),
+            (EolStatus::Expired, None)
         );
         assert_eq!(
-            status(Some(Ends::NotEnded), "2026-11-01"),
-            (Status::Supported, None)
+            status(Some(SupportEnd::NotEnded), "2026-11-01"),
+            (EolStatus::Supported, None)
         );
-        assert_eq!(status(None, "2026-11-01"), (Status::Unknown, None));
+        assert_eq!(status(None, "2026-11-01"), (EolStatus::Unknown, None));
     }
 
     #[test]
-    fn an_acceptance_counts_from_the_warning_to_its_last_day() {
+    fn acceptance_applies_from_the_warning_period_to_its_last_day() {
         let acceptance = Acceptance {
             until: day("2027-01-31"),
             reason: "paid".to_owned(),
         };
         let status =
-            |today| Standing::of(on("2026-11-30"), Some(&acceptance), CALENDAR(today)).status;
+            |today| EolAssessment::of(on("2026-11-30"), Some(&acceptance), CALENDAR(today)).status;
         let days = ["2026-10-01", "2026-11-20", "2027-01-31", "2027-02-01"];
         assert_eq!(
             days.map(status),
             [
-                Status::Supported,
-                Status::Accepted,
-                Status::Accepted,
-                Status::Expired
+                EolStatus::Supported,
+                EolStatus::Accepted,
+                EolStatus::Accepted,
+                EolStatus::Expired
             ]
         );
         assert_eq!(
-            Standing::of(None, Some(&acceptance), CALENDAR("2026-11-20")),
-            Standing::UNKNOWN
+            EolAssessment::of(None, Some(&acceptance), CALENDAR("2026-11-20")),
+            EolAssessment::UNKNOWN
         );
     }
 
     #[test]
-    fn the_phase_decides_and_falls_back_to_the_end_of_life() {
+    fn support_end_falls_back_to_the_end_of_life() {
         let cycle = |active_support, extended_support| Cycle {
             active_support,
             extended_support,
@@ -292,64 +318,69 @@ mod tests {
                 Phase::EndOfLife,
                 Phase::ExtendedSupport,
             ]
-            .map(|phase| cycle.end(phase))
+            .map(|phase| cycle.support_end(phase))
         };
         let (early, middle, late) = (on("2026-01-01"), on("2027-01-01"), on("2030-01-01"));
         assert_eq!(ends(early, late), [early, middle, late]);
         assert_eq!(ends(None, None), [middle; 3]);
         assert_eq!(
-            ends(Some(Ends::NotEnded), Some(Ends::NotEnded)),
-            [middle, middle, Some(Ends::NotEnded)]
+            ends(Some(SupportEnd::NotEnded), Some(SupportEnd::NotEnded)),
+            [middle, middle, Some(SupportEnd::NotEnded)]
         );
         assert_eq!(
-            ends(Some(Ends::Ended), Some(Ends::Ended)),
-            [Some(Ends::Ended), middle, middle]
+            ends(Some(SupportEnd::Ended), Some(SupportEnd::Ended)),
+            [Some(SupportEnd::Ended), middle, middle]
         );
         let bare = Cycle {
-            active_support: Some(Ends::NotEnded),
+            active_support: Some(SupportEnd::NotEnded),
             ..Cycle::default()
         };
         assert_eq!(
-            (bare.end(Phase::ActiveSupport), bare.end(Phase::EndOfLife)),
-            (Some(Ends::NotEnded), None)
+            (
+                bare.support_end(Phase::ActiveSupport),
+                bare.support_end(Phase::EndOfLife)
+            ),
+            (Some(SupportEnd::NotEnded), None)
         );
     }
 
     #[test]
-    fn of_several_parts_the_worst_and_earliest_counts_and_the_unknown_is_never_support() {
+    fn worst_of_prefers_the_worst_status_then_the_earliest_date() {
         let calendar = CALENDAR("2026-11-01");
         let (late, later) = (
-            Standing::of(on("2027-06-01"), None, calendar),
-            Standing::of(on("2028-06-01"), None, calendar),
+            EolAssessment::of(on("2027-06-01"), None, calendar),
+            EolAssessment::of(on("2028-06-01"), None, calendar),
         );
         let (soon, over) = (
-            Standing::of(on("2026-11-10"), None, calendar),
-            Standing::of(on("2026-10-10"), None, calendar),
+            EolAssessment::of(on("2026-11-10"), None, calendar),
+            EolAssessment::of(on("2026-10-10"), None, calendar),
         );
-        let open = Standing::of(Some(Ends::NotEnded), None, calendar);
-        let of = |parts: &[Standing]| Standing::of_all(parts.iter().copied()).expect("a part");
+        let open = EolAssessment::of(Some(SupportEnd::NotEnded), None, calendar);
+        let of = |parts: &[EolAssessment]| {
+            EolAssessment::worst_of(parts.iter().copied()).expect("a part")
+        };
         assert_eq!(of(&[later, open, late]), late);
-        assert_eq!(of(&[late, soon, Standing::UNKNOWN]), soon);
+        assert_eq!(of(&[late, soon, EolAssessment::UNKNOWN]), soon);
         assert_eq!(of(&[soon, over]), over);
         assert_eq!(
-            of(&[later, Standing::UNKNOWN, late]),
-            Standing {
-                status: Status::Unknown,
+            of(&[later, EolAssessment::UNKNOWN, late]),
+            EolAssessment {
+                status: EolStatus::Unknown,
                 ..late
             }
         );
-        assert_eq!(of(&[open, Standing::UNKNOWN]), Standing::UNKNOWN);
-        assert_eq!(Standing::of_all([]), None);
+        assert_eq!(of(&[open, EolAssessment::UNKNOWN]), EolAssessment::UNKNOWN);
+        assert_eq!(EolAssessment::worst_of([]), None);
     }
 
     #[test]
-    fn cycles_are_known_by_number_and_by_codename() {
+    fn has_name_matches_number_and_code_name() {
         let cycle = Cycle {
             name: "24.04".to_owned(),
             codename: Some("Noble Numbat".to_owned()),
             ..Cycle::default()
         };
-        assert!(cycle.is_called("24.04") && cycle.is_called("noble") && cycle.is_called("NOBLE"));
-        assert!(!cycle.is_called("24.4") && !cycle.is_called("numbat") && !cycle.is_called(""));
+        assert!(cycle.has_name("24.04") && cycle.has_name("noble") && cycle.has_name("NOBLE"));
+        assert!(!cycle.has_name("24.4") && !cycle.has_name("numbat") && !cycle.has_name(""));
     }
 }

@@ -1,10 +1,10 @@
-//! Feeding readers of what comes from outside with changed copies of what they know. Decision 0012
-//! says why it is done this way.
+//! Fuzzing of parsers for untrusted input, with mutated copies of valid input. Decision 0012
+//! explains the approach.
 //!
-//! A reader is fuzzed by one line in the tests of its room, in a test whose name begins with
-//! `fuzzing_`: [`fuzz`] with a few seeds. It must neither panic nor take long, whatever it is
-//! given. Runs are the same each time, unless `IMGLIFE_FUZZ_SECONDS` says how long each reader is
-//! fed.
+//! To fuzz a parser, call [`fuzz`] with a few seeds in a test whose name starts with `fuzzing_`, in
+//! the room of the parser. The parser must neither panic nor run into the time limit on any input.
+//! Inputs are the same in every run. Set `IMGLIFE_FUZZ_SECONDS` to run each parser for that many
+//! seconds instead of a fixed number of inputs.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -22,18 +22,19 @@ use crate::model::{
 };
 use crate::process::Process;
 
-/// How many inputs there are when nobody says how long to go on.
-const INPUTS: usize = 500;
+/// Number of inputs if `IMGLIFE_FUZZ_SECONDS` is not set.
+const DEFAULT_INPUTS: usize = 500;
 
-const LONGEST_INPUT: usize = 64 * 1024;
+/// Maximum length of an input, in bytes.
+const MAX_INPUT_LENGTH: usize = 64 * 1024;
 
-/// How much of an input is shown. All of it is had again by running again.
-const LONGEST_SHOWN: usize = 4000;
+/// Maximum number of bytes of a failing input that are printed. Another run produces it in full.
+const MAX_PRINTED_LENGTH: usize = 4000;
 
-/// How long a reader may take for one input: far longer than it should, since machines are busy.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Time limit for one input. Far longer than a parser needs, because test machines are busy.
+const INPUT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What readers like to stumble over.
+/// Pieces of input that parsers often handle wrongly.
 const PIECES: [&str; 30] = [
     "",
     "\0",
@@ -67,7 +68,9 @@ const PIECES: [&str; 30] = [
     "2026-02-30",
 ];
 
-/// Feeds `reader` with changed copies of `seeds`, and with the seeds.
+/// Calls `reader` with the seeds and with mutated copies of them.
+///
+/// `name` describes the input in failure messages and seeds the random numbers.
 pub(crate) fn fuzz(name: &str, seeds: &[&str], reader: impl Fn(&[u8])) {
     let variables = Process::current().variables;
     let seconds = variables
@@ -78,27 +81,32 @@ pub(crate) fn fuzz(name: &str, seeds: &[&str], reader: impl Fn(&[u8])) {
     name.hash(&mut hasher);
     let mut random = Rng::with_seed(hasher.finish());
     let mut fed = 0;
-    while deadline.map_or(fed < INPUTS, |deadline| Instant::now() < deadline) {
+    while deadline.map_or(fed < DEFAULT_INPUTS, |deadline| Instant::now() < deadline) {
         let mut input = seeds[fed % seeds.len()].as_bytes().to_vec();
         if fed >= seeds.len() {
             for _ in 0..random.usize(1..=8) {
-                change(&mut input, seeds, &mut random);
-                input.truncate(LONGEST_INPUT);
+                mutate(&mut input, seeds, &mut random);
+                input.truncate(MAX_INPUT_LENGTH);
             }
         }
-        let told = Told {
+        let report = FailureReport {
             name,
             input: &input,
         };
         let began = Instant::now();
         reader(&input);
-        assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
-        drop(told);
+        assert!(
+            began.elapsed() < INPUT_TIMEOUT,
+            "it took {:?}",
+            began.elapsed()
+        );
+        drop(report);
         fed += 1;
     }
 }
 
-fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
+/// Applies one random mutation to `input`.
+fn mutate(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
     let start = random.usize(0..=input.len());
     let end = random.usize(start..=input.len().min(start + 64));
     let (start, end) = if random.u8(..) < 16 {
@@ -131,7 +139,7 @@ fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
             let to = random.usize(from..=other.len());
             drop(input.splice(start..end, other[from..to].to_vec()));
         }
-        // Depth and length come from repetition.
+        // Repetition produces deep nesting and long input.
         5 => {
             let piece = if random.bool() {
                 input[start..end].to_vec()
@@ -143,7 +151,7 @@ fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
                     .to_vec()
             };
             let times = 1 << random.u32(0..14);
-            let times = times.min(LONGEST_INPUT / piece.len().max(1));
+            let times = times.min(MAX_INPUT_LENGTH / piece.len().max(1));
             drop(input.splice(start..start, piece.repeat(times)));
         }
         _ => {
@@ -154,18 +162,18 @@ fn change(input: &mut Vec<u8>, seeds: &[&str], random: &mut Rng) {
     }
 }
 
-/// Tells which input it was when a reader fails.
-struct Told<'a> {
+/// Prints the current input when it is dropped during a panic.
+struct FailureReport<'a> {
     name: &'a str,
     input: &'a [u8],
 }
 
-impl Drop for Told<'_> {
+impl Drop for FailureReport<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let shown = &self.input[..self.input.len().min(LONGEST_SHOWN)];
+            let shown = &self.input[..self.input.len().min(MAX_PRINTED_LENGTH)];
             eprintln!(
-                "{} was given b\"{}\" ({} bytes)",
+                "{} failed for the input b\"{}\" ({} bytes)",
                 self.name,
                 shown.escape_ascii(),
                 self.input.len()
@@ -174,21 +182,21 @@ impl Drop for Told<'_> {
     }
 }
 
-/// Returns what is given as text; most readers are only ever given text.
+/// Returns `input` as text, with invalid UTF-8 replaced. Most parsers only accept text.
 pub(crate) fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(input)
 }
 
 #[test]
 #[should_panic(expected = "found")]
-fn a_fault_is_found() {
+fn fuzz_finds_a_planted_fault() {
     fuzz("a reader that fails", &["alpine: []"], |input| {
         assert!(!text(input).contains("[["), "found");
     });
 }
 
 #[test]
-fn fuzzing_names_of_images() {
+fn fuzzing_image_names() {
     let seeds = [
         "docker.io/library/alpine:3.21@sha256:0123",
         "registry:5000/a/b__c-d.e",
@@ -196,9 +204,9 @@ fn fuzzing_names_of_images() {
         "linux/arm/v7",
         "v1.25.5-rc.1-r10",
     ];
-    fuzz("names of images", &seeds, |input| {
+    fuzz("image names", &seeds, |input| {
         let text = text(input);
-        // What is a name is written as one: read again, it is the same.
+        // A valid name survives a round trip.
         if let Ok(repository) = text
             .parse::<Repository>()
             .map(|repository| repository.to_string())
@@ -258,8 +266,8 @@ fn fuzzing_records() {
         let Ok(record) = BuildRecord::parse(input) else {
             return;
         };
-        // It is written such that the same is read, but for what is too long once it is written,
-        // and for the last digit of fractions.
+        // A record survives a round trip, unless its JSON becomes too long or it has fractions,
+        // whose last digit may change.
         let is_exact = !record
             .custom_fields
             .values()
@@ -300,19 +308,19 @@ fn fuzzing_inventories() {
 }
 
 #[test]
-fn fuzzing_configurations_of_images() {
+fn fuzzing_image_configurations() {
     let seed = r#"{"os":"linux","architecture":"arm","variant":"v7","config":{"Labels":{"imglife.ref":"r.example/a:1","b":null}},"rootfs":{"type":"layers","diff_ids":["sha256:0"]}}"#;
     fuzz(
-        "configurations of images",
+        "image configurations",
         &[seed, r#"{"config":null,"rootfs":{"diff_ids":null}}"#],
         |input| drop(ImageConfig::parse(input)),
     );
 }
 
 #[test]
-fn fuzzing_words_of_people() {
+fn fuzzing_user_text() {
     fuzz(
-        "words of people",
+        "user text",
         &[
             "1h30m",
             "45m",

@@ -1,28 +1,29 @@
-//! Commands that users have run after something was done.
+//! Hooks: user commands that run after a step.
 
 use std::time::Duration;
 
 use super::env;
 
-/// A command that is run after something was done.
+/// A user command that runs after a step, an entry or an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     pub command: HookCommand,
+    /// Time after which the command and its children are killed.
     pub timeout: Duration,
-    /// A failure of this hook is told and does not count.
+    /// If true, a failure of the hook is reported but does not fail the step.
     pub continue_on_error: bool,
 }
 
+/// The command line of a hook. Placeholders are not replaced yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookCommand {
-    /// A line for `sh -c`, its placeholders still in it.
+    /// A command line for `sh -c`.
     Shell(String),
-    /// A program and its arguments, without a shell.
+    /// A program and its arguments, run without a shell.
     Program(Vec<String>),
 }
 
-/// What a hook may be told: the placeholders `{{ image }}`, `{{ digest }}`, `{{ source }}`, `{{
-/// target }}`, `{{ tag }}`.
+/// A placeholder in a hook command, such as `{{ image }}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Placeholder {
     Image,
@@ -33,6 +34,7 @@ pub enum Placeholder {
 }
 
 impl Placeholder {
+    /// All placeholders.
     pub const ALL: [Placeholder; 5] = [
         Placeholder::Image,
         Placeholder::Digest,
@@ -52,7 +54,7 @@ impl Placeholder {
         }
     }
 
-    /// Returns the variable that carries the value in the hook's environment.
+    /// Returns the environment variable that passes the value to the hook.
     pub fn variable(self) -> &'static str {
         match self {
             Placeholder::Image => env::IMGLIFE_IMAGE,
@@ -65,43 +67,45 @@ impl Placeholder {
 }
 
 impl HookCommand {
-    /// Returns whether the command names one of `placeholders`.
-    pub fn names(&self, placeholders: &[Placeholder]) -> bool {
+    /// Returns true if the command contains at least one of `placeholders`.
+    pub fn contains_any(&self, placeholders: &[Placeholder]) -> bool {
         let texts: Vec<&String> = match self {
             HookCommand::Shell(line) => vec![line],
             HookCommand::Program(words) => words.iter().collect(),
         };
         texts.iter().any(|text| {
-            parts(text)
-                .iter()
-                .any(|part| matches!(part, Part::Value(value) if placeholders.contains(value)))
+            parts(text).iter().any(
+                |part| matches!(part, CommandPart::Value(value) if placeholders.contains(value)),
+            )
         })
     }
 }
 
-/// A piece of a command with placeholders.
+/// A part of a hook command: literal text or a placeholder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part<'a> {
+pub enum CommandPart<'a> {
     Text(&'a str),
     Value(Placeholder),
 }
 
-/// Returns `text` cut at its placeholders. What stands between braces and is none is text; the
-/// configuration refuses it.
-pub fn parts(text: &str) -> Vec<Part<'_>> {
+/// Splits `text` at its placeholders.
+///
+/// Text in double braces that is not a placeholder is returned as literal text. The configuration
+/// check rejects it before a hook runs.
+pub fn parts(text: &str) -> Vec<CommandPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = text;
     let mut searched = 0;
-    // Looked for once, however many braces are open before it.
-    let mut known = None;
+    // Position of the next `}}`. Searched once, however many `{{` precede it.
+    let mut next_close = None;
     while let Some(open) = rest[searched..].find("{{").map(|at| at + searched) {
-        let Some(close) = known
+        let Some(close) = next_close
             .filter(|close| *close > open)
             .or_else(|| rest[open..].find("}}").map(|at| at + open))
         else {
             break;
         };
-        known = Some(close);
+        next_close = Some(close);
         let name = rest[open + 2..close].trim();
         let Some(&value) = Placeholder::ALL
             .iter()
@@ -111,14 +115,14 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
             continue;
         };
         if open > 0 {
-            parts.push(Part::Text(&rest[..open]));
+            parts.push(CommandPart::Text(&rest[..open]));
         }
-        parts.push(Part::Value(value));
+        parts.push(CommandPart::Value(value));
         rest = &rest[close + 2..];
-        (searched, known) = (0, None);
+        (searched, next_close) = (0, None);
     }
     if !rest.is_empty() {
-        parts.push(Part::Text(rest));
+        parts.push(CommandPart::Text(rest));
     }
     parts
 }
@@ -128,24 +132,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_cut_at_their_placeholders() {
+    fn parts_splits_a_command_at_its_placeholders() {
         assert_eq!(
             parts("scan {{ image }}@{{digest}} {{ other }} {{"),
             [
-                Part::Text("scan "),
-                Part::Value(Placeholder::Image),
-                Part::Text("@"),
-                Part::Value(Placeholder::Digest),
-                Part::Text(" {{ other }} {{"),
+                CommandPart::Text("scan "),
+                CommandPart::Value(Placeholder::Image),
+                CommandPart::Text("@"),
+                CommandPart::Value(Placeholder::Digest),
+                CommandPart::Text(" {{ other }} {{"),
             ]
         );
         assert_eq!(parts(""), []);
     }
 
     #[test]
-    fn it_is_known_which_placeholders_a_command_names() {
+    fn contains_any_finds_placeholders_in_arguments() {
         let command = HookCommand::Program(vec!["notify".to_owned(), "{{ target }}".to_owned()]);
-        assert!(command.names(&[Placeholder::Target]));
-        assert!(!command.names(&[Placeholder::Image, Placeholder::Tag]));
+        assert!(command.contains_any(&[Placeholder::Target]));
+        assert!(!command.contains_any(&[Placeholder::Image, Placeholder::Tag]));
     }
 }

@@ -7,44 +7,46 @@ use serde_json::Value;
 
 use super::Platform;
 
-/// The largest configuration that is read, in bytes.
-pub const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
+/// Maximum size of an image configuration that is read, in bytes.
+pub const MAX_IMAGE_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What an image configuration says, as far as it matters here (OCI image specification, "Image
+/// The parts of an image configuration that imglife uses (OCI image specification, "Image
 /// Configuration").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageConfig {
-    /// With those that were inherited from the image that this one is built on.
+    /// Labels of the image, including those inherited from its base image.
     pub labels: BTreeMap<String, String>,
+    /// Platform that the image runs on; `None` if the configuration lacks the operating system or
+    /// the architecture.
     pub platform: Option<Platform>,
-    /// The digests of the unpacked layers, from the lowest on.
+    /// Digests of the uncompressed layers (`rootfs.diff_ids`), bottom layer first.
     pub layers: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawImageConfig {
     os: Option<String>,
     architecture: Option<String>,
     variant: Option<String>,
-    config: Option<RawConfig>,
-    rootfs: Option<RawLayers>,
+    config: Option<RawContainerConfig>,
+    rootfs: Option<RawRootfs>,
 }
 
 #[derive(Deserialize)]
-struct RawConfig {
+struct RawContainerConfig {
     #[serde(rename = "Labels")]
     labels: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
-struct RawLayers {
+struct RawRootfs {
     diff_ids: Option<Vec<String>>,
 }
 
 impl ImageConfig {
-    /// Returns the configuration in `bytes`.
+    /// Parses the JSON of an image configuration. Labels that are not strings are ignored.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
-        let raw: Raw = serde_json::from_slice(bytes)?;
+        let raw: RawImageConfig = serde_json::from_slice(bytes)?;
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         let platform = filled(raw.os)
             .zip(filled(raw.architecture))
@@ -71,8 +73,10 @@ impl ImageConfig {
         })
     }
 
-    /// Returns whether this image has all layers of `base` below its own.
-    pub fn stands_on(&self, base: &ImageConfig) -> bool {
+    /// Returns true if this image is built on `base`: its bottom layers are all layers of `base`.
+    ///
+    /// An image without layers is the base of no image.
+    pub fn is_based_on(&self, base: &ImageConfig) -> bool {
         !base.layers.is_empty() && self.layers.starts_with(&base.layers)
     }
 }
@@ -82,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_builders_leave_out_or_write_as_null_is_nothing() {
+    fn parse_reads_missing_and_null_fields_as_empty() {
         for text in [
             "{}",
             r#"{"config":null,"rootfs":null}"#,
@@ -108,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn an_image_stands_on_another_when_its_lowest_layers_are_all_of_that_one() {
+    fn is_based_on_compares_the_bottom_layers() {
         let of = |layers: &[&str]| ImageConfig {
             layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
             ..ImageConfig::default()
         };
-        assert!(of(&["a", "b", "c"]).stands_on(&of(&["a", "b"])));
-        assert!(of(&["a"]).stands_on(&of(&["a"])));
-        assert!(!of(&["a", "c"]).stands_on(&of(&["a", "b"])));
-        assert!(!of(&["a"]).stands_on(&of(&[])));
+        assert!(of(&["a", "b", "c"]).is_based_on(&of(&["a", "b"])));
+        assert!(of(&["a"]).is_based_on(&of(&["a"])));
+        assert!(!of(&["a", "c"]).is_based_on(&of(&["a", "b"])));
+        assert!(!of(&["a"]).is_based_on(&of(&[])));
     }
 }

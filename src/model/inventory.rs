@@ -1,94 +1,107 @@
-//! The inventory: what the platform team publishes of its bases, for `check` in the pipelines of
-//! applications.
+//! The inventory: the base images that a platform team publishes, with their end-of-life dates.
 //!
-//! Written by `status --publish`, read by everything that asks for the newest base. It carries what
-//! is needed to tell how a base stands on the day it is read, so that readers need no end-of-life
-//! data of their own. Fields that this version does not know are passed over.
+//! `status --publish` writes it; `check` and `app` read it in the pipelines of applications. It
+//! contains the end-of-life dates themselves, so that readers can assess a base image on the
+//! current day without end-of-life data of their own. Unknown fields are ignored.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use super::eol::{Acceptance, Calendar, Ends, Standing};
+use super::eol::{Acceptance, Calendar, EolAssessment, SupportEnd};
 use super::{Digest, ImageReference, Repository, Tag};
 
-/// The name and version of the form.
+/// Name and version of the format.
 pub const SCHEMA: &str = "imglife/inventory/v1";
 
-/// Bases as they are at a time.
+/// The base images that are published at a point in time.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Inventory {
     schema: String,
+    /// Time at which the inventory was written.
     pub time: DateTime<Utc>,
-    /// An end that is fewer days away is warned about.
+    /// Number of days before an end-of-life date at which warnings start.
     pub warn_days: u32,
-    pub bases: Vec<Base>,
+    /// InventoryBase images, one entry per repository.
+    pub bases: Vec<InventoryBase>,
 }
 
-/// A base image, with the tags that are published and those that records name.
+/// A base image repository, with the tags that are published or that build records refer to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Base {
+pub struct InventoryBase {
+    /// Repository of the base image.
     pub image: Repository,
-    pub tags: Vec<BaseTag>,
+    /// Tags in the repository.
+    pub tags: Vec<InventoryTag>,
 }
 
+/// A tag of a base image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct BaseTag {
+pub struct InventoryTag {
+    /// The tag.
     pub tag: Tag,
-    /// Whether the configuration builds it now: the newest of its line.
+    /// True if the configuration currently builds this tag, which makes it the newest of its line.
     #[serde(default)]
     pub current: bool,
-    /// Floating tags that name the same image.
+    /// Floating tags that point to the same image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<Tag>,
+    /// Digest of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// The products that it consists of; empty when nothing is known.
+    /// Products in the image; empty if they are unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub eol: Vec<ProductEnd>,
-    /// The applications that stand on it.
+    pub eol: Vec<InventoryProduct>,
+    /// Applications that are built on the image, according to build records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub users: Vec<User>,
+    pub users: Vec<InventoryUser>,
 }
 
-/// When the support of a product within an image ends.
+/// A product in a base image and the end of its support.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct ProductEnd {
+pub struct InventoryProduct {
+    /// Name of the product.
     pub product: String,
+    /// Release cycle of the product; `None` if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycle: Option<String>,
-    /// A date, `true` when it has ended, `false` when it has not and nobody knows when it will;
-    /// missing when nothing is known.
+    /// End of support.
+    ///
+    /// JSON: a date, `true` if support has ended on an unknown date, `false` if no end is
+    /// announced. Missing if the end is unknown.
     #[serde(
         default,
-        deserialize_with = "read_ends",
-        serialize_with = "write_ends",
+        deserialize_with = "read_support_end",
+        serialize_with = "write_support_end",
         skip_serializing_if = "Option::is_none"
     )]
-    pub ends: Option<Ends>,
-    /// The last day of paid or accepted support.
+    pub ends: Option<SupportEnd>,
+    /// Last day of paid support or of an accepted risk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<NaiveDate>,
 }
 
+/// An application that is built on a base image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct User {
+pub struct InventoryUser {
+    /// Application image.
     pub image: ImageReference,
+    /// Project that builds the application.
     pub project: String,
 }
 
-/// Why a text is no inventory.
+/// Error for bytes that are not an inventory.
 #[derive(Debug, Error)]
 pub enum InvalidInventory {
-    #[error("it is not the JSON of an inventory")]
+    #[error("the JSON is not an inventory")]
     Json(#[source] serde_json::Error),
-    #[error("it has the form `{0}`, and only `{SCHEMA}` is known")]
-    OtherForm(String),
+    #[error("unsupported inventory schema `{0}`: expected `{SCHEMA}`")]
+    UnsupportedSchema(String),
 }
 
 impl Inventory {
-    /// Returns an inventory of these bases.
-    pub fn new(time: DateTime<Utc>, warn_days: u32, bases: Vec<Base>) -> Inventory {
+    /// Returns an inventory in the current schema.
+    pub fn new(time: DateTime<Utc>, warn_days: u32, bases: Vec<InventoryBase>) -> Inventory {
         Inventory {
             schema: SCHEMA.to_owned(),
             time,
@@ -97,23 +110,23 @@ impl Inventory {
         }
     }
 
-    /// Returns the inventory that `bytes` hold.
+    /// Parses the JSON of an inventory. Fails for any other schema version.
     pub fn parse(bytes: &[u8]) -> Result<Inventory, InvalidInventory> {
         #[derive(Deserialize)]
-        struct Form {
+        struct SchemaField {
             schema: String,
         }
-        let form: Form = serde_json::from_slice(bytes).map_err(InvalidInventory::Json)?;
-        if form.schema != SCHEMA {
-            return Err(InvalidInventory::OtherForm(super::text::excerpt(
-                &form.schema,
+        let header: SchemaField = serde_json::from_slice(bytes).map_err(InvalidInventory::Json)?;
+        if header.schema != SCHEMA {
+            return Err(InvalidInventory::UnsupportedSchema(super::text::excerpt(
+                &header.schema,
                 60,
             )));
         }
         serde_json::from_slice(bytes).map_err(InvalidInventory::Json)
     }
 
-    /// Returns the bytes that [`parse`](Inventory::parse) reads, the same for equal inventories.
+    /// Returns the JSON that [`parse`](Inventory::parse) reads. Equal inventories give equal bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidInventory> {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(InvalidInventory::Json)?;
         bytes.push(b'\n');
@@ -121,50 +134,55 @@ impl Inventory {
     }
 }
 
-impl BaseTag {
-    /// Returns how the image stands: as its worst part does, at the earliest date.
-    pub fn standing(&self, calendar: Calendar) -> Standing {
-        let parts = self.eol.iter().map(|part| {
-            let acceptance = part.accepted_until.map(|until| Acceptance {
+impl InventoryTag {
+    /// Returns the assessment of the image: the worst of its products, with the earliest date.
+    pub fn assess(&self, calendar: Calendar) -> EolAssessment {
+        let products = self.eol.iter().map(|product| {
+            let acceptance = product.accepted_until.map(|until| Acceptance {
                 until,
                 reason: String::new(),
             });
-            Standing::of(part.ends, acceptance.as_ref(), calendar)
+            EolAssessment::of(product.ends, acceptance.as_ref(), calendar)
         });
-        Standing::of_all(parts).unwrap_or(Standing::UNKNOWN)
+        EolAssessment::worst_of(products).unwrap_or(EolAssessment::UNKNOWN)
     }
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum RawSupportEnd {
     Ended(bool),
     On(NaiveDate),
 }
 
-fn read_ends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ends>, D::Error> {
+fn read_support_end<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SupportEnd>, D::Error> {
     Ok(
-        Option::<Written>::deserialize(deserializer)?.map(|written| match written {
-            Written::Ended(true) => Ends::Ended,
-            Written::Ended(false) => Ends::NotEnded,
-            Written::On(date) => Ends::On(date),
+        Option::<RawSupportEnd>::deserialize(deserializer)?.map(|raw| match raw {
+            RawSupportEnd::Ended(true) => SupportEnd::Ended,
+            RawSupportEnd::Ended(false) => SupportEnd::NotEnded,
+            RawSupportEnd::On(date) => SupportEnd::On(date),
         }),
     )
 }
 
-fn write_ends<S: Serializer>(ends: &Option<Ends>, serializer: S) -> Result<S::Ok, S::Error> {
+fn write_support_end<S: Serializer>(
+    ends: &Option<SupportEnd>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match ends {
         None => serializer.serialize_none(),
-        Some(Ends::On(date)) => date.serialize(serializer),
-        Some(Ends::Ended) => serializer.serialize_bool(true),
-        Some(Ends::NotEnded) => serializer.serialize_bool(false),
+        Some(SupportEnd::On(date)) => date.serialize(serializer),
+        Some(SupportEnd::Ended) => serializer.serialize_bool(true),
+        Some(SupportEnd::NotEnded) => serializer.serialize_bool(false),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::eol::Status;
+    use crate::model::eol::EolStatus;
 
     const TEXT: &str = r#"{
   "schema": "imglife/inventory/v1",
@@ -211,7 +229,7 @@ mod tests {
 "#;
 
     #[test]
-    fn an_inventory_is_written_as_it_was_read() {
+    fn inventory_survives_a_round_trip() {
         let inventory = Inventory::parse(TEXT.as_bytes()).expect("an inventory");
         assert_eq!(
             String::from_utf8(inventory.to_bytes().expect("bytes")).expect("text"),
@@ -225,32 +243,32 @@ mod tests {
     }
 
     #[test]
-    fn a_base_stands_as_its_parts_do_on_the_day() {
+    fn assess_returns_the_worst_product_on_the_given_day() {
         let inventory = Inventory::parse(TEXT.as_bytes()).expect("an inventory");
         let on = |today: &str| {
-            let standing = inventory.bases[0].tags[0].standing(Calendar {
+            let assessment = inventory.bases[0].tags[0].assess(Calendar {
                 today: today.parse().expect("a date"),
                 warn_days: 30,
             });
-            (standing.status, standing.days_left)
+            (assessment.status, assessment.days_left)
         };
-        assert_eq!(on("2026-10-01"), (Status::Accepted, None));
-        assert_eq!(on("2026-11-21"), (Status::Warning, Some(10)));
-        assert_eq!(on("2026-12-02"), (Status::Expired, Some(-1)));
+        assert_eq!(on("2026-10-01"), (EolStatus::Accepted, None));
+        assert_eq!(on("2026-11-21"), (EolStatus::Warning, Some(10)));
+        assert_eq!(on("2026-12-02"), (EolStatus::Expired, Some(-1)));
     }
 
     #[test]
-    fn what_is_no_inventory_is_refused() {
+    fn parse_rejects_other_documents() {
         for (text, reason) in [
-            ("[]", "not the JSON of an inventory"),
-            ("{}", "not the JSON of an inventory"),
+            ("[]", "the JSON is not an inventory"),
+            ("{}", "the JSON is not an inventory"),
             (
                 r#"{"schema":"imglife/inventory/v2"}"#,
-                "has the form `imglife/inventory/v2`",
+                "unsupported inventory schema `imglife/inventory/v2`",
             ),
             (
                 &TEXT.replace("2026-12-01", "soon"),
-                "not the JSON of an inventory",
+                "the JSON is not an inventory",
             ),
         ] {
             let error = Inventory::parse(text.as_bytes())

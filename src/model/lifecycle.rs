@@ -1,7 +1,7 @@
-//! Which product an image is of, and which of its release cycles a tag names.
+//! The product of an image, and the release cycle that a tag belongs to.
 //!
-//! Owns how cycles are found in tags. When cycles end is told by `eol`; where they are kept is not
-//! known here.
+//! Owns the rules that find a cycle in a tag. The module `eol` assesses when a cycle ends; the room
+//! `eol` loads the data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,13 +12,15 @@ use thiserror::Error;
 use super::eol::{Acceptance, Cycle, Phase};
 use super::reference::{InvalidName, Repository};
 
-const LONGEST_NAME: usize = 100;
+/// Maximum length of a product name, in bytes.
+const MAX_NAME_LENGTH: usize = 100;
 
-/// The name or an alias of a product, as endoflife.date has it. Fit to stand in an address.
+/// Name or alias of a product on endoflife.date. Safe to use as a URL path segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProductName(String);
 
 impl ProductName {
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -28,20 +30,20 @@ impl FromStr for ProductName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<ProductName, InvalidName> {
-        let is_fit =
+        let is_allowed =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
-        let reason = if text.len() > LONGEST_NAME {
+        let reason = if text.len() > MAX_NAME_LENGTH {
             "it is too long"
         } else if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-            "it does not begin with a letter or digit"
-        } else if !text.bytes().all(is_fit) {
+            "it must start with a letter or digit"
+        } else if !text.bytes().all(is_allowed) {
             "only letters, digits, `-`, `_`, `.` and `+` are allowed"
         } else {
             return Ok(ProductName(text.to_owned()));
         };
         Err(InvalidName {
             text: text.to_owned(),
-            expected: "the name of a product",
+            expected: "a product name",
             reason: reason.to_owned(),
         })
     }
@@ -53,18 +55,19 @@ impl fmt::Display for ProductName {
     }
 }
 
-/// A product, named or to be found.
+/// A product, by name or by the image that contains it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Product {
+    /// The product with this name or alias.
     Named(ProductName),
-    /// Whatever the images of this repository are.
+    /// The product that endoflife.date lists for images of this repository.
     OfImages(Repository),
 }
 
 impl fmt::Display for Product {
-    /// Writes what the product is kept under: its name as configured, or that of the repository.
-    /// The first has no slash, the second has one, unless it is a directory: then its own name is
-    /// taken, since where it is says nothing.
+    /// Writes the key of the product in end-of-life data: its configured name, which has no slash,
+    /// or the name of the repository, which has one. For a directory, the key is its last
+    /// component, because the parent directories do not identify the product.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Product::Named(name) => name.fmt(formatter),
@@ -76,11 +79,12 @@ impl fmt::Display for Product {
     }
 }
 
-/// A regular expression over tags.
+/// A regular expression that matches tags.
 #[derive(Clone, Debug)]
 pub struct TagPattern {
-    /// As the user wrote it, for messages.
+    /// The expression as the user wrote it, for messages.
     pub text: String,
+    /// The compiled expression; it may be anchored where `text` is not.
     pub regex: Regex,
 }
 
@@ -90,61 +94,68 @@ impl PartialEq for TagPattern {
     }
 }
 
-/// How a tag names a release cycle.
+/// Rule that extracts the name of a release cycle from a tag.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Extract {
-    /// The longest part from the beginning of the tag that is a known cycle.
+    /// The longest prefix of the tag that is the name of a cycle.
     LongestPrefix,
+    /// The first number of the version.
     Major,
+    /// The first two numbers of the version.
     Minor,
+    /// The first three numbers of the version.
     Patch,
+    /// The complete tag, without a leading `v`.
     Full,
-    /// A regular expression with one capture group, searched for anywhere in the tag.
+    /// The capture group of a regular expression, which may match anywhere in the tag.
     Pattern(TagPattern),
 }
 
-/// The product that an image is of, and how its tag names a release cycle.
+/// Lifecycle settings of an image: its product and how to find the release cycle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageLifecycle {
+    /// Product in the image.
     pub product: Product,
+    /// Rule that finds the release cycle in a tag.
     pub extract: Extract,
-    /// `None`: the phase that counts for all images.
+    /// Support phase that counts; `None` for the phase of `lifecycle.phase`.
     pub phase: Option<Phase>,
+    /// Paid support or an accepted risk.
     pub accept: Option<Acceptance>,
 }
 
-/// Why a tag is of no known cycle.
+/// Error for a tag that belongs to no known release cycle.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Unmatched {
-    #[error("the tag `{tag}` begins with no known cycle")]
+pub enum CycleError {
+    #[error("no release cycle matches the start of the tag `{tag}`")]
     NoPrefix { tag: String },
     #[error("the tag `{tag}` has no {part}")]
     NoPart { tag: String, part: &'static str },
     #[error("`{pattern}` does not match the tag `{tag}`")]
     NoMatch { tag: String, pattern: String },
-    #[error("there is no cycle `{cycle}`")]
+    #[error("there is no release cycle `{cycle}`")]
     UnknownCycle { cycle: String },
 }
 
 impl Extract {
-    /// Returns the cycle that `tag` is of.
-    pub fn cycle<'a>(&self, tag: &str, cycles: &'a [Cycle]) -> Result<&'a Cycle, Unmatched> {
-        let known = |name: &str| cycles.iter().find(|cycle| cycle.is_called(name));
+    /// Returns the cycle among `cycles` that `tag` belongs to.
+    pub fn cycle<'a>(&self, tag: &str, cycles: &'a [Cycle]) -> Result<&'a Cycle, CycleError> {
+        let find = |name: &str| cycles.iter().find(|cycle| cycle.has_name(name));
         let tag_text = || tag.to_owned();
         let name = match self {
             Extract::LongestPrefix => {
-                let known = prefixes(without_v(tag)).find_map(known);
-                return known.ok_or_else(|| Unmatched::NoPrefix { tag: tag_text() });
+                let longest = prefixes(without_v(tag)).find_map(find);
+                return longest.ok_or_else(|| CycleError::NoPrefix { tag: tag_text() });
             }
-            Extract::Major => numbers(tag, 1).ok_or_else(|| Unmatched::NoPart {
+            Extract::Major => numbers(tag, 1).ok_or_else(|| CycleError::NoPart {
                 tag: tag_text(),
                 part: "version",
             })?,
-            Extract::Minor => numbers(tag, 2).ok_or_else(|| Unmatched::NoPart {
+            Extract::Minor => numbers(tag, 2).ok_or_else(|| CycleError::NoPart {
                 tag: tag_text(),
                 part: "minor version",
             })?,
-            Extract::Patch => numbers(tag, 3).ok_or_else(|| Unmatched::NoPart {
+            Extract::Patch => numbers(tag, 3).ok_or_else(|| CycleError::NoPart {
                 tag: tag_text(),
                 part: "patch version",
             })?,
@@ -155,28 +166,28 @@ impl Extract {
                     .captures(tag)
                     .and_then(|captures| captures.get(1));
                 found
-                    .ok_or_else(|| Unmatched::NoMatch {
+                    .ok_or_else(|| CycleError::NoMatch {
                         tag: tag_text(),
                         pattern: pattern.text.clone(),
                     })?
                     .as_str()
             }
         };
-        known(name).ok_or_else(|| Unmatched::UnknownCycle {
+        find(name).ok_or_else(|| CycleError::UnknownCycle {
             cycle: name.to_owned(),
         })
     }
 }
 
-/// Returns `tag` without a `v` in front of a version.
+/// Returns `tag` without the `v` that precedes a version.
 fn without_v(tag: &str) -> &str {
     tag.strip_prefix(['v', 'V'])
         .filter(|rest| rest.starts_with(|next: char| next.is_ascii_digit()))
         .unwrap_or(tag)
 }
 
-/// Returns the first `count` numbers of the version that a tag begins with, dots between, or `None`
-/// when it has fewer.
+/// Returns the first `count` numbers of the version at the start of a tag, including the dots
+/// between them. `None` if the version has fewer numbers.
 fn numbers(tag: &str, count: usize) -> Option<&str> {
     let version = without_v(tag);
     let mut end = 0;
@@ -198,8 +209,10 @@ fn numbers(tag: &str, count: usize) -> Option<&str> {
     Some(&version[..end])
 }
 
-/// Returns the parts from the beginning of a tag that end with a word, the longest first:
-/// `1.22.3-alpine`, `1.22.3`, `1.22`, `1`. An update of Java 8 (`8u402`) is a version too.
+/// Returns the prefixes of a tag that end at a word boundary, longest first: `1.22.3-alpine`,
+/// `1.22.3`, `1.22`, `1`.
+///
+/// The `u` of a Java 8 update (`8u402`) is also a boundary.
 fn prefixes(tag: &str) -> impl Iterator<Item = &str> {
     let ends = tag.char_indices().rev().filter(move |(at, character)| {
         let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
@@ -238,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_known_cycle_that_a_tag_begins_with_is_taken() {
+    fn longest_prefix_finds_the_most_specific_cycle() {
         let found = |tag, names: &[&str]| extracted(&Extract::LongestPrefix, tag, names).ok();
         for (tag, names, expected) in [
             ("3.21.3", &["3.21", "3.2", "3"][..], Some("3.21")),
@@ -259,7 +272,7 @@ mod tests {
             ("lmde6", &["lmde6", "22"], Some("lmde6")),
             ("3.2", &["3.21"], None),
             ("3", &["3.21"], None),
-            // A commit is no version.
+            // A commit hash is not a version.
             ("1a2b3c", &["1"], None),
             ("vault", &["ault"], None),
             ("latest", &["3.21"], None),
@@ -274,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_version_are_taken_as_they_are_written() {
+    fn version_parts_are_extracted_as_written() {
         let names = ["3", "3.21", "3.10", "3.21.3", "3.21.3-r1"];
         let of = |extract, tag| extracted(&extract, tag, &names);
         assert_eq!(of(Extract::Major, "3.21.3").as_deref(), Ok("3"));
@@ -284,7 +297,7 @@ mod tests {
         assert_eq!(of(Extract::Full, "3.21.3-r1").as_deref(), Ok("3.21.3-r1"));
         assert_eq!(
             of(Extract::Minor, "3.1.0"),
-            Err("there is no cycle `3.1`".to_owned())
+            Err("there is no release cycle `3.1`".to_owned())
         );
         assert_eq!(
             of(Extract::Minor, "3"),
@@ -300,12 +313,12 @@ mod tests {
         );
         assert_eq!(
             of(Extract::LongestPrefix, "edge"),
-            Err("the tag `edge` begins with no known cycle".to_owned())
+            Err("no release cycle matches the start of the tag `edge`".to_owned())
         );
     }
 
     #[test]
-    fn a_pattern_is_searched_for_anywhere() {
+    fn pattern_matches_anywhere_in_the_tag() {
         let pattern = |text: &str| {
             Extract::Pattern(TagPattern {
                 text: text.to_owned(),
@@ -328,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_products_are_fit_for_an_address() {
+    fn product_names_are_safe_in_urls() {
         for name in ["alpine-linux", "ros-2", "Node.js", "c++", "0"] {
             assert_eq!(
                 name.parse::<ProductName>()
@@ -343,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_that_is_not_named_is_kept_under_its_repository() {
+    fn product_without_a_name_is_keyed_by_its_repository() {
         let of = |text: &str| Product::OfImages(text.parse().expect("a repository")).to_string();
         assert_eq!(of("golang"), "docker.io/library/golang");
         assert_eq!(

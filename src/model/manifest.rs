@@ -1,6 +1,7 @@
-//! Manifests and indexes: the exact bytes, and what they say.
+//! Manifests and indexes: their exact bytes and the parsed content.
 //!
-//! The bytes are what gets pushed; the parsed form beside them is only ever read.
+//! Only the original bytes are pushed, so that digests never change. The parsed form is for
+//! reading.
 
 use std::collections::BTreeMap;
 
@@ -13,69 +14,78 @@ use super::digest::{Algorithm, Digest};
 use super::media_type;
 use super::text::excerpt;
 
-/// The largest manifest that is read, in bytes; the distribution specification asks registries for
-/// at least this.
-pub const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;
+/// Maximum size of a manifest that is read, in bytes.
+///
+/// 4 MiB is the size that registries must at least accept (distribution specification, "Pushing
+/// Manifests").
+pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most entries that an index may have.
-pub const MOST_CHILDREN: usize = 1_000;
+/// Maximum number of entries in an index.
+pub const MAX_INDEX_ENTRIES: usize = 1_000;
 
-/// The most layers that a manifest may have.
-pub const MOST_LAYERS: usize = 10_000;
+/// Maximum number of layers in a manifest.
+pub const MAX_LAYERS: usize = 10_000;
 
-/// How deep indexes may be nested.
-pub const DEEPEST_NESTING: usize = 4;
+/// Maximum nesting depth of indexes.
+pub const MAX_INDEX_NESTING: usize = 4;
 
-/// A manifest or index as it was read: its bytes, their digest, and what they say.
+/// A manifest or index: its original bytes, their digest and the parsed content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    /// Original bytes, as read from the store.
     pub bytes: Bytes,
+    /// Media type of the manifest.
     pub media_type: String,
+    /// Digest of `bytes`.
     pub digest: Digest,
+    /// Parsed references to other content.
     pub content: ManifestContent,
+    /// Manifest that this one is attached to, if it is a referrer.
     pub subject: Option<Descriptor>,
+    /// Type of the artifact.
     pub artifact_type: Option<String>,
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a manifest refers to.
+/// The content that a manifest references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "few are held at once, and all of them beside their bytes"
+    reason = "few manifests are in memory at once, each next to its larger bytes"
 )]
 pub enum ManifestContent {
-    /// An index or Docker manifest list: other manifests.
+    /// An index or Docker manifest list, which references other manifests.
     Index { children: Vec<Descriptor> },
-    /// An image or an artifact: a configuration and layers. Artifacts may have neither.
+    /// An image or an artifact, which references a configuration and layers. An artifact may have
+    /// neither.
     Image {
         config: Option<Descriptor>,
         layers: Vec<Descriptor>,
     },
 }
 
-/// Why bytes are not a manifest that can be copied.
+/// Error for bytes that are not a manifest that imglife can copy.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    #[error("the manifest has {size} bytes; more than {LARGEST_MANIFEST} are not read")]
+    #[error("the manifest has {size} bytes, which is more than the limit of {MAX_MANIFEST_BYTES}")]
     TooLarge { size: usize },
-    #[error("the index has {count} entries; more than {MOST_CHILDREN} are refused")]
+    #[error("the index has {count} entries, which is more than the limit of {MAX_INDEX_ENTRIES}")]
     TooManyChildren { count: usize },
-    #[error("the manifest has {count} layers; more than {MOST_LAYERS} are refused")]
+    #[error("the manifest has {count} layers, which is more than the limit of {MAX_LAYERS}")]
     TooManyLayers { count: usize },
     #[error(
-        "it is a Docker schema 1 manifest: the format was withdrawn, its name and tag are part of it, and it cannot be copied"
+        "Docker schema 1 manifests are not supported: the deprecated format contains the name and tag of the image and cannot be copied"
     )]
     SchemaOne,
-    #[error("it is no manifest that is known: media type `{}`", excerpt(.media_type, 120))]
+    #[error("unsupported manifest: media type `{}`", excerpt(.media_type, 120))]
     UnknownType { media_type: String },
-    #[error("it is no manifest")]
+    #[error("the content is not a manifest")]
     Malformed(#[source] serde_json::Error),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct RawManifest {
     schema_version: Option<u64>,
     media_type: Option<String>,
     manifests: Option<Vec<Descriptor>>,
@@ -89,15 +99,20 @@ struct Raw {
 }
 
 impl Manifest {
-    /// Returns the manifest in `bytes`. `content_type` is what the place said of it; the media type
-    /// inside the bytes wins, since that is what the digest covers. The digest is computed with
-    /// `algorithm`.
+    /// Parses a manifest or index and computes its digest with `algorithm`.
+    ///
+    /// `content_type` is the media type that the store reports. The media type in `bytes` takes
+    /// precedence, because the digest covers it.
+    ///
+    /// # Errors
+    /// Fails for unsupported formats, for content that exceeds a limit, and for JSON that can be
+    /// read both as an index and as an image.
     pub fn parse(
         bytes: Bytes,
         content_type: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Manifest, ManifestError> {
-        if bytes.len() > LARGEST_MANIFEST {
+        if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge { size: bytes.len() });
         }
         let content_type = content_type.map(|text| {
@@ -107,7 +122,7 @@ impl Manifest {
                 .trim()
                 .to_ascii_lowercase()
         });
-        let raw: Raw = serde_json::from_slice(&bytes).map_err(ManifestError::Malformed)?;
+        let raw: RawManifest = serde_json::from_slice(&bytes).map_err(ManifestError::Malformed)?;
         let stated = raw
             .media_type
             .as_deref()
@@ -128,8 +143,8 @@ impl Manifest {
             media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST
         );
         let (content, fallback_type) = match (raw.manifests, raw.config, raw.layers.or(raw.blobs)) {
-            // A body that could be read both ways is a known attack on clients that disagree about
-            // it.
+            // A body that is both an index and an image is a known attack: clients interpret it
+            // differently.
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
                 return Err(ManifestError::UnknownType {
                     media_type: format!("{stated} (both an index and an image)"),
@@ -158,12 +173,12 @@ impl Manifest {
             }
         };
         match &content {
-            ManifestContent::Index { children } if children.len() > MOST_CHILDREN => {
+            ManifestContent::Index { children } if children.len() > MAX_INDEX_ENTRIES => {
                 return Err(ManifestError::TooManyChildren {
                     count: children.len(),
                 });
             }
-            ManifestContent::Image { layers, .. } if layers.len() > MOST_LAYERS => {
+            ManifestContent::Image { layers, .. } if layers.len() > MAX_LAYERS => {
                 return Err(ManifestError::TooManyLayers {
                     count: layers.len(),
                 });
@@ -185,7 +200,7 @@ impl Manifest {
         })
     }
 
-    /// Returns the descriptor by which an index would refer to this manifest.
+    /// Returns the descriptor with which an index references this manifest.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(
             self.media_type.clone(),
@@ -194,9 +209,10 @@ impl Manifest {
         )
     }
 
-    /// Returns the descriptor by which a list of referrers names this manifest: with its
-    /// annotations and its artifact type, which for an image without one is the media type of its
-    /// configuration (distribution specification, "Listing Referrers").
+    /// Returns the descriptor of this manifest for a list of referrers.
+    ///
+    /// It includes the annotations and the artifact type. An image without an artifact type has the
+    /// media type of its configuration instead (distribution specification, "Listing Referrers").
     pub fn referrer(&self) -> Descriptor {
         let config_type = match &self.content {
             ManifestContent::Image {
@@ -224,8 +240,8 @@ impl Manifest {
         }
     }
 
-    /// Returns the configuration and the layers of an image, each digest once, in their order;
-    /// nothing for an index.
+    /// Returns the configuration and the layers of an image in their order, without duplicate
+    /// digests. Empty for an index.
     pub fn blobs(&self) -> Vec<&Descriptor> {
         let ManifestContent::Image { config, layers } = &self.content else {
             return Vec::new();
@@ -262,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_and_their_digest_are_kept_as_read() {
+    fn parse_keeps_the_original_bytes_and_their_digest() {
         let text = format!(
             "{{\n  \"schemaVersion\": 2, \"config\": {}, \"layers\": [] }}\n",
             descriptor_json(b"c")
@@ -278,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_stands_twice_is_one_blob() {
+    fn blobs_lists_a_repeated_layer_once() {
         let layer = descriptor_json(b"l");
         let text = format!(
             r#"{{"schemaVersion":2,"config":{},"layers":[{layer},{layer}]}}"#,
@@ -288,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn schema_one_is_recognised_by_type_and_by_shape() {
+    fn parse_rejects_schema_1_by_media_type_and_by_content() {
         for (text, content_type) in [
             (r#"{"schemaVersion":1,"name":"a","tag":"b"}"#, None),
             (r#"{"fsLayers":[]}"#, None),
@@ -302,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_index_and_image_at_once_is_refused() {
+    fn parse_rejects_a_body_that_is_both_index_and_image() {
         let text = format!(
             r#"{{"schemaVersion":2,"manifests":[],"config":{},"layers":[]}}"#,
             descriptor_json(b"c")
@@ -314,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_labelled_as_index_is_refused() {
+    fn parse_rejects_an_image_with_the_media_type_of_an_index() {
         let text = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#,
             media_type::OCI_INDEX,
@@ -327,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_null_lists_are_read() {
+    fn parse_accepts_empty_and_null_lists() {
         let text = r#"{"schemaVersion":2,"manifests":[],"annotations":null}"#;
         let manifest = parse(text, None).expect("an index");
         assert_eq!(manifest.children(), Some(&[][..]));
@@ -335,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn large_manifests_and_indexes_are_refused() {
-        let large = " ".repeat(LARGEST_MANIFEST + 1);
+    fn parse_rejects_content_above_the_limits() {
+        let large = " ".repeat(MAX_MANIFEST_BYTES + 1);
         assert!(matches!(
             parse(&large, None),
             Err(ManifestError::TooLarge { .. })
         ));
-        let children = vec![descriptor_json(b"c"); MOST_CHILDREN + 1].join(",");
+        let children = vec![descriptor_json(b"c"); MAX_INDEX_ENTRIES + 1].join(",");
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#);
         assert!(matches!(
             parse(&text, None),
@@ -350,14 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn deep_json_is_an_error_and_not_a_crash() {
+    fn parse_rejects_deeply_nested_json() {
         let text = format!("{}{}", r#"{"annotations":"#, "[".repeat(100_000));
         assert!(parse(&text, None).is_err());
     }
 
     proptest! {
         #[test]
-        fn any_bytes_give_a_manifest_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn parse_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Manifest::parse(Bytes::from(bytes), None, Algorithm::Sha256);
         }
     }

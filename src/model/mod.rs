@@ -1,7 +1,8 @@
-//! Values that every other module speaks in: names, digests, descriptors, manifests, platforms,
-//! versions, release cycles.
+//! Value types shared by all rooms: names, digests, descriptors, manifests, platforms, versions,
+//! release cycles.
 //!
-//! Owns their parsing, ordering and display. Does no input or output and knows no other module.
+//! Owns parsing, ordering and display of these values. Does no input or output and imports no other
+//! room.
 
 pub mod clock;
 pub mod descriptor;

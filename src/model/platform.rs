@@ -1,4 +1,4 @@
-//! Platforms: operating system, architecture, variant.
+//! Platforms: operating system, architecture and variant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,19 @@ use thiserror::Error;
 
 use super::text::excerpt;
 
-/// A platform as an index or an image configuration names it.
+/// A platform as indexes and image configurations declare it: `linux/arm/v7`.
+///
+/// The text form has no operating system version; only the JSON form has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Platform {
+    /// Operating system, as in Go's `GOOS`.
     pub os: String,
+    /// Processor architecture, as in Go's `GOARCH`.
     pub architecture: String,
+    /// Variant of the architecture, such as `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// Version of the operating system. Windows images have one.
     #[serde(
         rename = "os.version",
         default,
@@ -23,15 +29,16 @@ pub struct Platform {
     pub os_version: Option<String>,
 }
 
-/// Why a text is not a platform.
+/// Error for text that is not a platform.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("`{}` is not a platform: expected `os/architecture` or `os/architecture/variant`, as in `linux/amd64` or `linux/arm/v7`", excerpt(.0, 80))]
+#[error("`{}` is not a platform: expected `os/architecture` or `os/architecture/variant`, for example `linux/amd64` or `linux/arm/v7`", excerpt(.0, 80))]
 pub struct InvalidPlatform(pub String);
 
 impl Platform {
-    /// Returns whether `other` is this platform once default variants are filled in (`arm64` is
-    /// `arm64/v8`, `arm` is `arm/v7`, `amd64` is `amd64/v1`, as containerd normalises them). The
-    /// version of an operating system is not compared.
+    /// Returns true if `other` is the same platform once both are normalised.
+    ///
+    /// Default variants are filled in as containerd does: `arm64` is `arm64/v8`, `arm` is `arm/v7`,
+    /// `amd64` is `amd64/v1`. The version of the operating system is not compared.
     pub fn matches(&self, other: &Platform) -> bool {
         self.os.eq_ignore_ascii_case(&other.os)
             && normalized_architecture(&self.architecture)
@@ -39,8 +46,8 @@ impl Platform {
             && self.normalized_variant() == other.normalized_variant()
     }
 
-    /// Returns whether this is the platform that marks entries which are no images, such as
-    /// attestations.
+    /// Returns true for `unknown/unknown`, the platform of index entries that are not images, such
+    /// as attestations.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
@@ -114,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn default_variants_are_equal_to_none() {
+    fn matches_fills_in_default_variants() {
         assert!(matches("linux/arm64", "linux/arm64/v8"));
         assert!(matches("linux/arm", "linux/arm/v7"));
         assert!(!matches("linux/arm", "linux/arm/v6"));
@@ -123,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_platform_are_refused() {
+    fn from_str_rejects_invalid_platforms() {
         for text in [
             "",
             "linux",

@@ -1,8 +1,8 @@
-//! Build records: what an application image was built on.
+//! Build records: which base image an application image was built on.
 //!
-//! A record is JSON, written by `register` and read by everything that asks who uses a base. Fields
-//! that this version does not know are kept, so that an older program does not lose what a newer
-//! one wrote.
+//! A record is a JSON document. `register` writes it; the commands that need the applications on a
+//! base image read it. Unknown fields are preserved, so that an older version of imglife does not
+//! drop fields that a newer one wrote.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,63 +15,74 @@ use thiserror::Error;
 
 use super::{Digest, ImageReference, Platform};
 
-/// The largest record that is read, in bytes.
-pub const LARGEST_RECORD: usize = 64 * 1024;
+/// Maximum size of a record, in bytes.
+pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 
-/// One application image and the base it stands on.
+/// A build record: one application image and its base image.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct BuildRecord {
-    /// The application image, always with a tag.
+    /// Application image. Always has a tag.
     pub image: ImageReference,
-    /// `None` in records of other origin that name no base; `register` writes none such.
+    /// Base image. `None` only in records that another program wrote; `register` always sets it.
     #[serde(
         default,
-        deserialize_with = "filled",
+        deserialize_with = "empty_as_none",
         skip_serializing_if = "Option::is_none"
     )]
     pub base: Option<ImageReference>,
+    /// Digest of the base image at build time.
     #[serde(
         default,
-        deserialize_with = "filled",
+        deserialize_with = "empty_as_none",
         skip_serializing_if = "Option::is_none"
     )]
     pub base_digest: Option<Digest>,
+    /// Digest of the application image.
     #[serde(
         default,
-        deserialize_with = "filled",
+        deserialize_with = "empty_as_none",
         skip_serializing_if = "Option::is_none"
     )]
     pub digest: Option<Digest>,
+    /// Commit that the image was built from; empty if not recorded.
     #[serde(default)]
     pub revision: String,
+    /// Project that builds the image, such as `team/web`. Never empty.
     pub project: String,
-    #[serde(default, deserialize_with = "from_texts", serialize_with = "as_texts")]
+    /// Platforms that the image was built for.
+    #[serde(
+        default,
+        deserialize_with = "read_platforms",
+        serialize_with = "write_platforms"
+    )]
     pub platforms: Vec<Platform>,
+    /// Time of the build.
     pub built_at: DateTime<Utc>,
+    /// Fields that the user added with `register --field`.
     #[serde(default)]
     pub custom_fields: BTreeMap<String, Value>,
-    /// What this version does not know.
+    /// Fields that this version of imglife does not define.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
 
-/// Why a text is no record.
+/// Error for bytes that are not a valid build record.
 #[derive(Debug, Error)]
 pub enum InvalidRecord {
-    #[error("it is larger than {LARGEST_RECORD} bytes")]
+    #[error("the record is larger than {MAX_RECORD_BYTES} bytes")]
     TooLarge,
-    #[error("it is not the JSON of a record")]
+    #[error("the JSON is not a build record")]
     Json(#[source] serde_json::Error),
-    #[error("its image `{0}` has no tag")]
+    #[error("the `image` `{0}` has no tag")]
     WithoutTag(ImageReference),
-    #[error("its `project` is empty")]
+    #[error("the `project` is empty")]
     WithoutProject,
 }
 
 impl BuildRecord {
-    /// Returns the record that `bytes` hold.
+    /// Parses the JSON of a record.
     pub fn parse(bytes: &[u8]) -> Result<BuildRecord, InvalidRecord> {
-        if bytes.len() > LARGEST_RECORD {
+        if bytes.len() > MAX_RECORD_BYTES {
             return Err(InvalidRecord::TooLarge);
         }
         let record: BuildRecord = serde_json::from_slice(bytes).map_err(InvalidRecord::Json)?;
@@ -79,11 +90,13 @@ impl BuildRecord {
         Ok(record)
     }
 
-    /// Returns the bytes that [`parse`](BuildRecord::parse) reads, the same for equal records.
+    /// Returns the JSON of the record. Equal records give equal bytes.
+    ///
+    /// Fails if [`parse`](BuildRecord::parse) would reject the result.
     pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidRecord> {
         self.check()?;
         let bytes = serde_json::to_vec(self).map_err(InvalidRecord::Json)?;
-        if bytes.len() > LARGEST_RECORD {
+        if bytes.len() > MAX_RECORD_BYTES {
             Err(InvalidRecord::TooLarge)
         } else {
             Ok(bytes)
@@ -101,8 +114,8 @@ impl BuildRecord {
     }
 }
 
-/// Reads a value that may be missing, null or an empty text: all mean that there is none.
-fn filled<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+/// Reads an optional value. Missing, `null` and the empty string all mean `None`.
+fn empty_as_none<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
@@ -110,7 +123,7 @@ fn filled<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
         .transpose()
 }
 
-fn from_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform>, D::Error> {
+fn read_platforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform>, D::Error> {
     let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
     texts
         .iter()
@@ -118,7 +131,10 @@ fn from_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform
         .collect()
 }
 
-fn as_texts<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
+fn write_platforms<S: Serializer>(
+    platforms: &[Platform],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(platforms.iter().map(ToString::to_string))
 }
 
@@ -129,7 +145,7 @@ mod tests {
     const WHOLE: &str = r#"{"image":"registry.example/apps/web:1.2.0","base":"registry.example/bases/alpine:3.21.3-core1.0.0","revision":"4f2a","project":"team/web","platforms":["linux/amd64","linux/arm/v7"],"built_at":"2026-11-01T10:00:00Z","custom_fields":{"team":"web"},"colour":"blue"}"#;
 
     #[test]
-    fn a_record_is_read_and_written_with_what_is_not_known() {
+    fn unknown_fields_survive_a_round_trip() {
         let record = BuildRecord::parse(WHOLE.as_bytes()).expect("a record");
         assert_eq!(record.platforms[1].to_string(), "linux/arm/v7");
         assert_eq!(record.unknown["colour"], "blue");
@@ -140,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_base_is_none() {
+    fn parse_reads_an_empty_base_as_none() {
         let record = BuildRecord::parse(
             br#"{"image":"r.example/a:1","base":"","base_digest":null,"project":"p","built_at":"2026-11-01T10:00:00+02:00"}"#,
         )
@@ -150,32 +166,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused_with_the_reason() {
+    fn parse_reports_why_a_record_is_invalid() {
         let reason = |text: &str| {
             crate::error::chain(&BuildRecord::parse(text.as_bytes()).expect_err("no record"))
         };
         let cases = [
             (
                 reason("[]"),
-                "not the JSON of a record: invalid type: sequence",
+                "the JSON is not a build record: invalid type: sequence",
             ),
             (
                 reason(&WHOLE.replace(":1.2.0", "")),
-                "its image `registry.example/apps/web` has no tag",
+                "the `image` `registry.example/apps/web` has no tag",
             ),
             (
                 reason(&WHOLE.replace("team/web", " ")),
-                "its `project` is empty",
+                "the `project` is empty",
             ),
             (
                 reason(&WHOLE.replace("linux/amd64", "pdp11")),
                 "`pdp11` is not a platform",
             ),
             (
-                reason(&WHOLE.replace("4f2a", &"x".repeat(LARGEST_RECORD))),
+                reason(&WHOLE.replace("4f2a", &"x".repeat(MAX_RECORD_BYTES))),
                 "larger than 65536 bytes",
             ),
-            (reason(&"[".repeat(10_000)), "not the JSON of a record"),
+            (
+                reason(&"[".repeat(10_000)),
+                "the JSON is not a build record",
+            ),
         ];
         for (found, expected) in cases {
             assert!(found.contains(expected), "{found}");

@@ -1,7 +1,7 @@
-//! Names of places and images: hosts, repositories, tags, references.
+//! Names of images: hosts, repositories, tags and references.
 //!
-//! The grammar is that of the OCI distribution specification; short names are completed as Docker
-//! completes them.
+//! The grammar is that of the OCI distribution specification. Short names are completed as Docker
+//! does: `alpine` is `docker.io/library/alpine`.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -13,21 +13,27 @@ use thiserror::Error;
 use super::digest::Digest;
 use super::text::excerpt;
 
-/// The host that names without one belong to.
+/// Host of names that do not include a host.
 pub const DOCKER_HUB: &str = "docker.io";
 
-/// The prefix of an OCI image layout directory used as a repository.
+/// Prefix of a repository that is an OCI image layout directory.
 pub const LAYOUT_PREFIX: &str = "ocidir://";
 
-const LONGEST_NAME: usize = 255;
-const LONGEST_TAG: usize = 128;
+/// Maximum length of a repository path, in bytes.
+const MAX_PATH_LENGTH: usize = 255;
 
-/// Why a text is not a name of the kind that was asked for.
+/// Maximum length of a tag, in bytes (distribution specification, "Pulling manifests").
+const MAX_TAG_LENGTH: usize = 128;
+
+/// Error for text that is not a name of the expected kind.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{}` is not {expected}: {reason}", excerpt(.text, 300))]
 pub struct InvalidName {
+    /// The rejected text.
     pub text: String,
+    /// Expected kind of name, with an article: `a tag`.
     pub expected: &'static str,
+    /// The rule that the text breaks.
     pub reason: String,
 }
 
@@ -41,17 +47,21 @@ impl InvalidName {
     }
 }
 
-/// A registry's host as references name it: `docker.io`, `registry:5000`, `[::1]:5000`. Lower case.
+/// Host of a registry as it appears in references: `docker.io`, `registry:5000`, `[::1]:5000`.
+///
+/// Always lower case. Other host names of Docker Hub, such as `index.docker.io`, become
+/// `docker.io`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(String);
 
 impl Host {
-    /// Returns the host with its port, if it has one.
+    /// Returns the host, including its port if it has one.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the name without a port and without the brackets of an IPv6 address.
+    /// Returns the host name or address without the port and without the brackets of an IPv6
+    /// address.
     pub fn name(&self) -> &str {
         if let Some(rest) = self.0.strip_prefix('[') {
             return rest.split(']').next().unwrap_or(rest);
@@ -59,7 +69,7 @@ impl Host {
         self.0.split(':').next().unwrap_or(&self.0)
     }
 
-    /// Returns whether this is Docker Hub, whose API and credentials have names of their own.
+    /// Returns true for Docker Hub, which uses other host names for its API and its credentials.
     pub fn is_docker_hub(&self) -> bool {
         self.0 == DOCKER_HUB
     }
@@ -72,23 +82,23 @@ impl FromStr for Host {
         let invalid = |reason: &str| InvalidName::new(text, "a registry host", reason);
         if text.contains("://") {
             return Err(invalid(
-                "leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`",
+                "remove the scheme; list hosts that use plain HTTP in `registry.insecure_registries`",
             ));
         }
         let host = text.to_ascii_lowercase();
         let (name, port) = if let Some(rest) = host.strip_prefix('[') {
             let (address, after) = rest
                 .split_once(']')
-                .ok_or_else(|| invalid("`[` without `]`"))?;
+                .ok_or_else(|| invalid("`]` is missing"))?;
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(invalid(
-                    "what stands between `[` and `]` is no IPv6 address",
+                    "the text between `[` and `]` is not an IPv6 address",
                 ));
             }
             match after.strip_prefix(':') {
                 Some(port) => (None, Some(port)),
                 None if after.is_empty() => (None, None),
-                None => return Err(invalid("after `]` only a port may follow")),
+                None => return Err(invalid("only `:` and a port may follow `]`")),
             }
         } else {
             match host.split_once(':') {
@@ -108,7 +118,7 @@ impl FromStr for Host {
             };
             if name.len() > 253 || !name.split('.').all(label) {
                 return Err(invalid(
-                    "a host consists of letters, digits, `-` and `.`, and may end in `:` and a port",
+                    "a host consists of letters, digits, `-` and `.`, optionally followed by `:` and a port",
                 ));
             }
         }
@@ -137,11 +147,12 @@ impl fmt::Display for Host {
     }
 }
 
-/// The path of a repository on its host: `library/alpine`.
+/// Path of a repository on its host: `library/alpine`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryPath(String);
 
 impl RepositoryPath {
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -152,19 +163,19 @@ impl FromStr for RepositoryPath {
 
     fn from_str(text: &str) -> Result<RepositoryPath, InvalidName> {
         let invalid = |reason: String| InvalidName::new(text, "a repository path", reason);
-        if text.len() > LONGEST_NAME {
+        if text.len() > MAX_PATH_LENGTH {
             return Err(invalid(format!(
-                "it is longer than {LONGEST_NAME} characters"
+                "it is longer than {MAX_PATH_LENGTH} characters"
             )));
         }
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(invalid("repository names are lower case".to_owned()));
+            return Err(invalid("repository names must be lower case".to_owned()));
         }
         match text.split('/').find(|part| !is_path_component(part)) {
             None => Ok(RepositoryPath(text.to_owned())),
-            Some("") => Err(invalid("a part between two slashes is empty".to_owned())),
+            Some("") => Err(invalid("a path component is empty".to_owned())),
             Some(part) => Err(invalid(format!(
-                "`{}` may only have lower-case letters and digits, parted by `.`, `_`, `__` or dashes",
+                "`{}` may only contain lower-case letters and digits, separated by `.`, `_`, `__` or dashes",
                 excerpt(part, 80)
             ))),
         }
@@ -177,7 +188,8 @@ impl fmt::Display for RepositoryPath {
     }
 }
 
-/// Returns whether `part` is `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+/// Returns true if `part` matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution specification,
+/// "Pulling manifests").
 fn is_path_component(part: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = part.as_bytes();
@@ -191,15 +203,17 @@ fn is_path_component(part: &str) -> bool {
         })
 }
 
-/// Where images of one name live: a repository of a registry, or an OCI image layout directory.
+/// A repository: the images of one name in a registry, or in an OCI image layout directory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Repository {
+    /// A repository in a registry.
     Remote { host: Host, path: RepositoryPath },
+    /// An OCI image layout directory.
     Layout { directory: PathBuf },
 }
 
 impl Repository {
-    /// Returns the registry host, or `None` for a directory.
+    /// Returns the host of the registry, or `None` for a directory.
     pub fn host(&self) -> Option<&Host> {
         match self {
             Repository::Remote { host, .. } => Some(host),
@@ -207,9 +221,10 @@ impl Repository {
         }
     }
 
-    /// Returns the repository with a relative directory resolved below `base`, and `.` and `..`
-    /// taken out of it, so that two spellings of one directory compare equal. Names on registries
-    /// are returned as they are.
+    /// Returns the repository with its directory resolved against `base`.
+    ///
+    /// `.` and `..` are removed, so that two spellings of the same directory compare equal.
+    /// Repositories in registries are returned unchanged.
     pub fn resolved_below(&self, base: &Path) -> Repository {
         match self {
             Repository::Remote { .. } => self.clone(),
@@ -219,8 +234,8 @@ impl Repository {
         }
     }
 
-    /// Returns whether blobs of one can become part of the other without being sent: within a host,
-    /// and among directories.
+    /// Returns true if blobs can be shared between the repositories without uploading them: within
+    /// one registry host, and between directories.
     pub fn shares_blobs_with(&self, other: &Repository) -> bool {
         match (self, other) {
             (Repository::Remote { host, .. }, Repository::Remote { host: other, .. }) => {
@@ -232,7 +247,9 @@ impl Repository {
     }
 }
 
-/// Returns `path` without `.` and `..`, as far as that can be told without looking.
+/// Returns `path` with `.` and `..` removed, without accessing the file system.
+///
+/// `..` is kept where it has no parent to remove. Symbolic links are not followed.
 pub fn normalized(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
@@ -263,10 +280,10 @@ impl FromStr for Repository {
             });
         }
         if text.contains("://") {
-            return Err(invalid("leave out the scheme; only `ocidir://` is known"));
+            return Err(invalid("the only supported scheme is `ocidir://`"));
         }
         if text.starts_with("ocidir:") || text.starts_with(['/', '.', '~']) {
-            return Err(invalid("a directory is named with `ocidir://` before it"));
+            return Err(invalid("write a directory as `ocidir://<path>`"));
         }
         let (first, rest) = text.split_once('/').unwrap_or(("", text));
         let names_host = first.contains(['.', ':', '[']) || first == "localhost";
@@ -283,10 +300,10 @@ impl FromStr for Repository {
             path
         };
         if path.contains('@') {
-            return Err(invalid("a repository is named without a digest"));
+            return Err(invalid("a repository must not include a digest"));
         }
         if path.contains(':') {
-            return Err(invalid("a repository is named without a tag"));
+            return Err(invalid("a repository must not include a tag"));
         }
         Ok(Repository::Remote {
             host,
@@ -310,23 +327,24 @@ impl fmt::Display for Repository {
     }
 }
 
-/// A tag, checked against the grammar of the distribution specification, so it can stand in a URL
-/// or a file name.
+/// A tag. Always matches the grammar of the distribution specification, so that it is safe in URLs
+/// and file names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
 impl Tag {
+    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the tag that is meant where none is named.
+    /// Returns `latest`, the default for references without a tag.
     pub fn latest() -> Tag {
         Tag("latest".to_owned())
     }
 
-    /// Returns the tag under which clients keep the list of what refers to `subject`, on a registry
-    /// that keeps none (distribution specification, "Referrers Tag Schema").
+    /// Returns the tag of the referrers list of `subject` in a registry without the referrers API
+    /// (distribution specification, "Referrers Tag Schema").
     pub fn of_referrers(subject: &Digest) -> Tag {
         Tag(format!(
             "{}-{}",
@@ -335,16 +353,19 @@ impl Tag {
         ))
     }
 
-    /// Returns the tags under which cosign keeps signatures, attestations and SBOMs of `subject`.
+    /// Returns the tags that cosign uses for signatures, attestations and SBOMs of `subject`.
     pub fn of_cosign(subject: &Digest) -> [Tag; 3] {
         let base = Tag::of_referrers(subject);
         ["sig", "att", "sbom"].map(|kind| Tag(format!("{base}.{kind}")))
     }
 
-    /// Returns the tag that an image had, and the day on which `sync` gave it this one instead:
-    /// `<tag>-replaced.<YYYYMMDD>`, with a number behind it where that was not the first of the
-    /// day. `None` for tags of another shape.
-    pub fn replaced(&self) -> Option<(Tag, NaiveDate)> {
+    /// Parses the tag of a replaced image, which `sync` creates when it moves a tag to a new
+    /// digest.
+    ///
+    /// Returns the original tag and the day of the replacement. The format is
+    /// `<tag>-replaced.<YYYYMMDD>`, followed by `.<number>` for further replacements on the same
+    /// day. `None` for all other tags.
+    pub fn parse_replaced(&self) -> Option<(Tag, NaiveDate)> {
         let (tag, rest) = self.0.rsplit_once("-replaced.")?;
         let is_number =
             |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -355,9 +376,9 @@ impl Tag {
         Some((tag.parse().ok()?, day))
     }
 
-    /// Returns whether the tag holds attachments of an image by the conventions for registries
-    /// without the referrers API: the fallback tag `sha256-<hex>`, and cosign's `sha256-<hex>.sig`,
-    /// `.att`, `.sbom`.
+    /// Returns true if the tag is used for attachments of an image in registries without the
+    /// referrers API: the fallback tag `sha256-<hex>`, or cosign's `sha256-<hex>.sig`, `.att` and
+    /// `.sbom`.
     pub fn is_attachment(&self) -> bool {
         let Some((algorithm, rest)) = self.0.split_once('-') else {
             return false;
@@ -380,9 +401,9 @@ impl FromStr for Tag {
         if text.is_empty() {
             return Err(invalid("it is empty".to_owned()));
         }
-        if text.len() > LONGEST_TAG {
+        if text.len() > MAX_TAG_LENGTH {
             return Err(invalid(format!(
-                "it is longer than {LONGEST_TAG} characters"
+                "it is longer than {MAX_TAG_LENGTH} characters"
             )));
         }
         if !text.bytes().next().is_some_and(is_word)
@@ -390,7 +411,7 @@ impl FromStr for Tag {
                 .bytes()
                 .all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
         {
-            return Err(invalid("tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two".to_owned()));
+            return Err(invalid("a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`".to_owned()));
         }
         Ok(Tag(text.to_owned()))
     }
@@ -402,7 +423,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// What names a manifest within its repository: a tag or a digest (`<reference>` in the
+/// A tag or a digest, which identifies a manifest in a repository (`<reference>` in the
 /// distribution specification).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
@@ -411,7 +432,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Returns the text that stands in a registry's URL.
+    /// Returns the reference as it appears in a registry URL.
     pub fn as_str(&self) -> &str {
         match self {
             Reference::Tag(tag) => tag.as_str(),
@@ -419,7 +440,7 @@ impl Reference {
         }
     }
 
-    /// Returns `:tag` or `@digest`, as it is appended to a repository.
+    /// Returns `:tag` or `@digest`, the suffix to append to the repository.
     pub fn suffix(&self) -> String {
         match self {
             Reference::Tag(tag) => format!(":{tag}"),
@@ -446,8 +467,9 @@ impl fmt::Display for Reference {
     }
 }
 
-/// An image as people write it: `registry:5000/team/app:1.2@sha256:…`, `alpine`,
-/// `ocidir://mirrors/alpine:3.21`.
+/// A reference to an image: a repository with an optional tag and an optional digest.
+///
+/// Examples: `alpine`, `registry:5000/team/app:1.2@sha256:…`, `ocidir://mirrors/alpine:3.21`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageReference {
     pub repository: Repository,
@@ -456,7 +478,7 @@ pub struct ImageReference {
 }
 
 impl ImageReference {
-    /// Returns the image that `tag` names in `repository`.
+    /// Returns the reference to `tag` in `repository`.
     pub fn tagged(repository: Repository, tag: Tag) -> ImageReference {
         ImageReference {
             repository,
@@ -465,7 +487,8 @@ impl ImageReference {
         }
     }
 
-    /// Returns the same image, its repository as [`Repository::resolved_below`] has it.
+    /// Returns the reference with its directory resolved against `base`; see
+    /// [`Repository::resolved_below`].
     pub fn resolved_below(&self, base: &Path) -> ImageReference {
         ImageReference {
             repository: self.repository.resolved_below(base),
@@ -487,8 +510,8 @@ impl FromStr for ImageReference {
             }
             _ => (text, None),
         };
-        // A colon after the last slash starts a tag; one before it is a port or belongs to a
-        // directory.
+        // A colon after the last slash starts a tag. A colon before it starts a port or is part of
+        // a directory name.
         let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
         let (repository, tag) = match rest[name_start..].split_once(':') {
             Some((name, tag)) => (&rest[..name_start + name.len()], Some(tag.parse()?)),
@@ -515,6 +538,7 @@ impl fmt::Display for ImageReference {
     }
 }
 
+/// Implements `Serialize` and `Deserialize` as a JSON string.
 macro_rules! as_text_in_json {
     ($($name:ty),*) => {$(
         impl serde::Serialize for $name {
@@ -548,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_are_completed_as_docker_does() {
+    fn repository_completes_short_names_as_docker_does() {
         assert_eq!(repository("alpine"), "docker.io/library/alpine");
         assert_eq!(repository("grafana/grafana"), "docker.io/grafana/grafana");
         assert_eq!(
@@ -586,14 +610,14 @@ mod tests {
         }
         assert!(repository("quay.io/A").contains("lower case"));
         assert!(repository("quay.io/a//b").contains("empty"));
-        assert!(repository("quay.io/../etc").contains("may only have"));
+        assert!(repository("quay.io/../etc").contains("may only contain"));
         assert!(repository("quay.io:99999/a").contains("port"));
         assert!(repository("ocidir://").contains("directory"));
         assert!(repository("").contains("empty"));
     }
 
     #[test]
-    fn a_host_without_its_port_is_known() {
+    fn host_name_excludes_port_and_brackets() {
         let host: Host = "[::1]:5000".parse().expect("a host");
         assert_eq!(host.name(), "::1");
         let host: Host = "registry:5000".parse().expect("a host");
@@ -601,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_that_could_leave_a_directory_or_run_in_a_shell_are_refused() {
+    fn tag_rejects_path_and_shell_characters() {
         for text in [
             "",
             ".",
@@ -620,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn attachment_tags_are_told_from_versions() {
+    fn is_attachment_distinguishes_attachments_from_versions() {
         let hex = "a".repeat(64);
         for (text, attachment) in [
             (format!("sha256-{hex}"), true),
@@ -638,11 +662,11 @@ mod tests {
     }
 
     #[test]
-    fn tags_of_replaced_images_are_told_from_others() {
+    fn parse_replaced_accepts_only_tags_of_replaced_images() {
         let replaced = |text: &str| {
             text.parse::<Tag>()
                 .expect("a tag")
-                .replaced()
+                .parse_replaced()
                 .map(|(tag, day)| format!("{tag} {day}"))
         };
         assert_eq!(
@@ -666,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn image_references_have_tag_digest_or_both() {
+    fn image_reference_has_an_optional_tag_and_digest() {
         let digest = Digest::sha256(b"");
         for text in [
             "docker.io/library/alpine".to_owned(),
@@ -685,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_directory_compare_equal() {
+    fn resolved_below_makes_spellings_of_a_directory_equal() {
         let base = Path::new("/base");
         let one: Repository = "ocidir://a/../b/./c".parse().expect("a layout");
         let other: Repository = "ocidir:///base/b/c".parse().expect("a layout");
@@ -694,7 +718,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_what_is_accepted_survives_a_round_trip(text in "\\PC{0,60}") {
+        fn parsed_references_survive_a_round_trip(text in "\\PC{0,60}") {
             if let Ok(reference) = text.parse::<ImageReference>() {
                 let again = reference.to_string().parse::<ImageReference>();
                 prop_assert_eq!(again, Ok(reference));

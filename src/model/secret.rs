@@ -1,21 +1,23 @@
-//! Text that must never be shown.
+//! Secret text: passwords, tokens and keys.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A password, token or key. `Debug` shows `***`; there is no `Display`; the memory is wiped on
-/// drop.
+/// A password, token or key.
+///
+/// `Debug` prints `***` and there is no `Display`, so that a secret cannot end up in a message by
+/// accident. The memory is wiped on drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Returns the text as a secret.
+    /// Wraps `text` as a secret.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(SecretString::from(text.into()))
     }
 
-    /// Returns the text itself, for the one place that sends it.
+    /// Returns the plain text. Call it only where the secret is sent.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -40,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_redacts_the_secret() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
     }
 }

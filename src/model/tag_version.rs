@@ -1,27 +1,35 @@
-//! The order of versions in tags.
+//! Version order of tags.
 //!
-//! Tags are not semantic versions: `15.10-alpine`, `1.25.5-r0`, `v1.2` and `2024.05.1` are all in
-//! use. This is a total order over every possible tag, so that sorting can neither panic nor depend
-//! on the order of the listing.
+//! Tags are rarely semantic versions: `15.10-alpine`, `1.25.5-r0`, `v1.2` and `2024.05.1` are all
+//! in use. The order defined here is total over all tags, so that sorting never panics and does not
+//! depend on the order in which a registry lists tags.
 
 use std::cmp::Ordering;
 
-/// A tag read as a version. Ordered so that newer is greater; tags without a version are smaller
-/// than all that have one.
+/// A tag parsed as a version. Newer versions are greater.
+///
+/// Tags without a version are less than all tags with one. Tags with equal versions are ordered by
+/// their text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagVersion {
-    version: Option<Version>,
+    /// Parsed version; `None` if the tag does not start with one.
+    version: Option<ParsedVersion>,
+    /// The tag itself.
     text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
+struct ParsedVersion {
+    /// Numbers separated by dots, without leading zeros. Strings, because numbers can be longer
+    /// than any integer type.
     numbers: Vec<String>,
+    /// Kind and number of the pre-release.
     pre_release: Option<(PreRelease, String)>,
+    /// Remaining text, such as `alpine3.21`.
     rest: String,
 }
 
-/// How far a pre-release is from the release.
+/// Kind of a pre-release, ordered from the earliest to the one closest to the release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum PreRelease {
     Development,
@@ -31,6 +39,7 @@ enum PreRelease {
     Candidate,
 }
 
+/// Words that mark a pre-release. A longer word precedes the shorter words that it starts with.
 const PRE_RELEASE_WORDS: [(&str, PreRelease); 19] = [
     ("snapshot", PreRelease::Development),
     ("nightly", PreRelease::Development),
@@ -54,22 +63,21 @@ const PRE_RELEASE_WORDS: [(&str, PreRelease); 19] = [
 ];
 
 impl TagVersion {
-    /// Returns `tag` read as a version: an optional `v`, numbers parted by dots, and whatever
-    /// follows.
+    /// Parses `tag`: an optional `v`, numbers separated by dots, and the remaining text.
     pub fn of(tag: &str) -> TagVersion {
         TagVersion {
-            version: Version::of(tag),
+            version: ParsedVersion::of(tag),
             text: tag.to_owned(),
         }
     }
 
-    /// Returns whether the tag has a version at all (`latest` and `edge` have none).
+    /// Returns true if the tag starts with a version. `latest` and `edge` do not.
     pub fn is_version(&self) -> bool {
         self.version.is_some()
     }
 
-    /// Returns with how many numbers the versions of both begin alike.
-    pub fn numbers_shared_with(&self, other: &TagVersion) -> usize {
+    /// Returns how many leading numbers the two versions have in common.
+    pub fn shared_numbers(&self, other: &TagVersion) -> usize {
         self.numbers()
             .iter()
             .zip(other.numbers())
@@ -77,23 +85,26 @@ impl TagVersion {
             .count()
     }
 
-    /// Returns whether both are of one line: their versions differ in their last number at most. A
-    /// version of a single number is a line of its own.
-    pub fn is_of_line_of(&self, other: &TagVersion) -> bool {
+    /// Returns true if both versions are on the same release line.
+    ///
+    /// They are if they differ at most in the last number of `other`: `3.21.4` is on the line of
+    /// `3.21.3`. A version with a single number is a line of its own.
+    pub fn is_on_same_line_as(&self, other: &TagVersion) -> bool {
         let length = other.numbers().len();
-        length > 0 && self.numbers_shared_with(other) >= length.saturating_sub(1).max(1)
+        length > 0 && self.shared_numbers(other) >= length.saturating_sub(1).max(1)
     }
 
-    /// Returns whether the version begins with the numbers of `line`: `1.22.3-alpine` is of the
+    /// Returns true if the version starts with the numbers of `line`: `1.22.3-alpine` is on the
     /// line `1.22`.
-    pub fn is_of_line(&self, line: &str) -> bool {
+    pub fn is_on_line(&self, line: &str) -> bool {
         let line = TagVersion::of(line);
-        !line.numbers().is_empty() && self.numbers_shared_with(&line) == line.numbers().len()
+        !line.numbers().is_empty() && self.shared_numbers(&line) == line.numbers().len()
     }
 
-    /// Returns what the tag is besides its versions, in letters: `1.22.3-alpine3.21-core1.0.0` is
-    /// of the flavour `alpine-core`, as are all others of it. Tags of different flavours do not
-    /// replace one another.
+    /// Returns the flavour of the tag: the text after the version, without digits and dots.
+    ///
+    /// `1.22.3-alpine3.21-core1.0.0` has the flavour `alpine-core`. Tags of different flavours do
+    /// not replace each other.
     pub fn flavour(&self) -> String {
         let rest = self
             .version
@@ -104,13 +115,14 @@ impl TagVersion {
             .collect()
     }
 
+    /// Returns the numbers of the version; empty if there is no version.
     fn numbers(&self) -> &[String] {
         self.version
             .as_ref()
             .map_or(&[], |version| &version.numbers)
     }
 
-    /// Returns whether the version is that of a pre-release.
+    /// Returns true if the version is a pre-release.
     pub fn is_pre_release(&self) -> bool {
         self.version
             .as_ref()
@@ -118,8 +130,9 @@ impl TagVersion {
     }
 }
 
-impl Version {
-    fn of(tag: &str) -> Option<Version> {
+impl ParsedVersion {
+    /// Returns the version at the start of `tag`, or `None` if there is none.
+    fn of(tag: &str) -> Option<ParsedVersion> {
         let body = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
         let mut numbers = Vec::new();
         let mut rest = body;
@@ -145,11 +158,12 @@ impl Version {
         let suffix = rest.trim_start_matches(['-', '_', '.']);
         let (pre_release, rest) = match split_pre_release(suffix) {
             Some((kind, number, rest)) => (Some((kind, number)), rest),
-            // Letters right behind a number (`1a2b3c4`) make a commit or a name, not a version.
+            // Letters directly after a number (`1a2b3c4`) are a commit hash or a name, not a
+            // version.
             None if attached => return None,
             None => (None, suffix),
         };
-        Some(Version {
+        Some(ParsedVersion {
             numbers,
             pre_release,
             rest: rest.to_owned(),
@@ -157,13 +171,14 @@ impl Version {
     }
 }
 
-/// Returns the kind, the number and what follows, when `suffix` begins with the name of a
-/// pre-release.
+/// Splits a pre-release off the start of `suffix`: its kind, its number and the remaining text.
+///
+/// `None` if `suffix` does not start with a pre-release.
 fn split_pre_release(suffix: &str) -> Option<(PreRelease, String, &str)> {
     let lower = suffix.to_ascii_lowercase();
     PRE_RELEASE_WORDS.iter().find_map(|&(word, kind)| {
         let after_word = lower.strip_prefix(word).map(|_| &suffix[word.len()..])?;
-        // `rc.1` and `rc-1` are numbered; a `.` or `-` before anything else ends the pre-release.
+        // `rc.1` and `rc-1` have a number. A separator before other text ends the pre-release.
         let numbered = after_word
             .strip_prefix(['.', '-', '_'])
             .filter(|after| after.starts_with(|first: char| first.is_ascii_digit()));
@@ -184,12 +199,12 @@ fn split_pre_release(suffix: &str) -> Option<(PreRelease, String, &str)> {
     })
 }
 
-/// Compares digit strings without leading zeros by value, whatever their length.
+/// Compares digit strings of any length by value. They must not have leading zeros.
 fn compare_numbers(one: &str, other: &str) -> Ordering {
     one.len().cmp(&other.len()).then_with(|| one.cmp(other))
 }
 
-/// Compares text so that runs of digits count by value: `r9` before `r10`.
+/// Compares text in natural order: runs of digits by value, so that `r9` precedes `r10`.
 fn compare_naturally(mut one: &str, mut other: &str) -> Ordering {
     loop {
         let (first, second) = (next_run(&mut one), next_run(&mut other));
@@ -216,7 +231,7 @@ fn compare_naturally(mut one: &str, mut other: &str) -> Ordering {
     }
 }
 
-/// Takes the next run of digits or of other characters off the front of `text`.
+/// Removes the next run of digits or of other characters from the start of `text` and returns it.
 fn next_run<'a>(text: &mut &'a str) -> Option<&'a str> {
     let is_digit = text.chars().next()?.is_ascii_digit();
     let end = text
@@ -227,11 +242,12 @@ fn next_run<'a>(text: &mut &'a str) -> Option<&'a str> {
     Some(run)
 }
 
-impl Ord for Version {
-    fn cmp(&self, other: &Version) -> Ordering {
+impl Ord for ParsedVersion {
+    fn cmp(&self, other: &ParsedVersion) -> Ordering {
         let length = self.numbers.len().max(other.numbers.len());
-        let number =
-            |version: &Version, at: usize| version.numbers.get(at).cloned().unwrap_or_default();
+        let number = |version: &ParsedVersion, at: usize| {
+            version.numbers.get(at).cloned().unwrap_or_default()
+        };
         for at in 0..length {
             let ordering = compare_numbers(&number(self, at), &number(other, at));
             if ordering != Ordering::Equal {
@@ -252,8 +268,8 @@ impl Ord for Version {
     }
 }
 
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Version) -> Option<Ordering> {
+impl PartialOrd for ParsedVersion {
+    fn partial_cmp(&self, other: &ParsedVersion) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
@@ -283,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_in_use_are_ordered_as_people_read_them() {
+    fn order_ranks_common_tags_from_old_to_new() {
         let ordered = [
             "edge",
             "latest",
@@ -319,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_is_known_as_such() {
+    fn is_version_rejects_names_and_commit_hashes() {
         for (tag, is_version) in [
             ("latest", false),
             ("1a2b3c4", false),
@@ -336,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_is_no_pre_release() {
+    fn is_pre_release_ignores_variants() {
         for (tag, pre_release) in [
             ("1.2.3-alpine", false),
             ("1.2.3-bookworm", false),
@@ -353,13 +369,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_flavours_are_told_apart() {
+    fn release_lines_and_flavours_are_distinguished() {
         let of = TagVersion::of;
         assert_eq!(
-            of("3.21.3-core1.0.0").numbers_shared_with(&of("3.21.4-core1.0.0")),
+            of("3.21.3-core1.0.0").shared_numbers(&of("3.21.4-core1.0.0")),
             2
         );
-        assert_eq!(of("3.2.1").numbers_shared_with(&of("3.21.1")), 1);
+        assert_eq!(of("3.2.1").shared_numbers(&of("3.21.1")), 1);
         for (one, other, same) in [
             ("3.21.4", "3.21.3", true),
             ("3.22.0", "3.21.3", false),
@@ -370,14 +386,18 @@ mod tests {
             ("latest", "12", false),
             ("12", "latest", false),
         ] {
-            assert_eq!(of(one).is_of_line_of(&of(other)), same, "{one} {other}");
+            assert_eq!(
+                of(one).is_on_same_line_as(&of(other)),
+                same,
+                "{one} {other}"
+            );
         }
         assert!(
-            of("1.22.3-alpine").is_of_line("1.22")
-                && of("v1.22").is_of_line("1")
-                && !of("1.2.2").is_of_line("1.22")
+            of("1.22.3-alpine").is_on_line("1.22")
+                && of("v1.22").is_on_line("1")
+                && !of("1.2.2").is_on_line("1.22")
         );
-        assert!(!of("1.22").is_of_line("1.22.3") && !of("1.22").is_of_line("alpine"));
+        assert!(!of("1.22").is_on_line("1.22.3") && !of("1.22").is_on_line("alpine"));
         for (tag, flavour) in [
             ("1.22.3-alpine3.21-core1.0.0", "alpine-core"),
             ("1.22.3-core1.0.0", "core"),
@@ -389,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_any_length_are_compared_by_value() {
+    fn order_compares_numbers_of_any_length_by_value() {
         assert!(
             TagVersion::of("1.99999999999999999999999999")
                 < TagVersion::of("1.100000000000000000000000000")
@@ -399,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_is_total(tags in proptest::collection::vec("(v)?[0-9]{1,3}(\\.[0-9]{1,2}){0,3}([-._a-z][a-z0-9.-]{0,6})?|[a-z][a-z0-9.]{0,5}", 3)) {
+        fn order_is_total(tags in proptest::collection::vec("(v)?[0-9]{1,3}(\\.[0-9]{1,2}){0,3}([-._a-z][a-z0-9.-]{0,6})?|[a-z][a-z0-9.]{0,5}", 3)) {
             let versions: Vec<TagVersion> = tags.iter().map(|tag| TagVersion::of(tag)).collect();
             let (a, b, c) = (&versions[0], &versions[1], &versions[2]);
             prop_assert_eq!(a.cmp(b), b.cmp(a).reverse());
@@ -410,7 +430,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_can_be_ordered(one in "\\PC{0,20}", other in "\\PC{0,20}") {
+        fn order_never_panics(one in "\\PC{0,20}", other in "\\PC{0,20}") {
             let _ = TagVersion::of(&one).cmp(&TagVersion::of(&other));
         }
     }

@@ -1,10 +1,11 @@
-//! Text from outside, made safe to show.
+//! Escaping, shortening and masking of text for display.
 
 use std::borrow::Cow;
 
-/// Returns `text` with control characters and invisible direction marks escaped as `\u{..}`, so
-/// that a name from a registry can neither move the cursor, recolour the terminal nor start a CI
-/// log command on a line of its own.
+/// Escapes control characters and invisible direction marks in `text` as `\u{..}`.
+///
+/// Use it for all untrusted text. A name from a registry can then neither move the cursor nor
+/// recolour the terminal, and cannot start a CI log command on a line of its own.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
@@ -20,8 +21,9 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns `text` as `printable` gives it, cut to `limit` characters with `…` where something was
-/// left out.
+/// Trims `text`, shortens it to `limit` characters and escapes it as [`printable`] does.
+///
+/// Ends in `…` if the text was shortened. The limit counts characters before escaping.
 pub fn excerpt(text: &str, limit: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(limit) {
@@ -30,7 +32,10 @@ pub fn excerpt(text: &str, limit: usize) -> String {
     }
 }
 
-/// Returns the one of `known` that `text` was most likely meant to be.
+/// Returns the word of `known` that is closest to the misspelt `text`.
+///
+/// `None` if no word is within an edit distance of one plus a quarter of the length of `text`, or
+/// if `text` is longer than 40 bytes. Upper case in `text` is ignored.
 pub fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > 40 {
         return None;
@@ -47,14 +52,15 @@ pub fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, word)| word)
 }
 
-/// Returns whether a character does something where text is shown, instead of being seen.
+/// Returns true if `character` is a control character, a direction mark or another invisible
+/// format character, which can change how the surrounding text is displayed.
 pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Returns whether a variable of this name holds a secret by its name.
+/// Returns true if the name of an environment variable suggests that its value is a secret.
 pub fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     ["TOKEN", "PASSWORD", "SECRET"]
@@ -62,27 +68,29 @@ pub fn names_a_secret(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Replaces known secrets in text by `***`.
+/// Replaces known secrets in text with `***`.
 #[derive(Clone, Default)]
 pub struct Masker {
+    /// The secrets, longest first.
     secrets: Vec<String>,
 }
 
 impl Masker {
-    /// Returns a masker for `secrets`. Values shorter than four characters are not masked: they
-    /// would hide ordinary text.
+    /// Returns a masker for `secrets`.
+    ///
+    /// Values shorter than four bytes are not masked, because they occur in ordinary text.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Masker {
         let mut secrets: Vec<String> = secrets
             .into_iter()
             .filter(|secret| secret.trim().len() >= 4)
             .collect();
-        // The longest first, so that a secret that contains another is hidden whole.
+        // Longest first, so that a secret that contains another one is masked as a whole.
         secrets.sort_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));
         secrets.dedup();
         Masker { secrets }
     }
 
-    /// Returns `text` with each secret replaced.
+    /// Returns `text` with every secret replaced with `***`.
     pub fn mask(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| {
             if text.contains(secret.as_str()) {
@@ -99,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escape_sequences_and_line_breaks_do_not_reach_a_terminal() {
+    fn printable_escapes_control_sequences_and_line_breaks() {
         assert_eq!(
             printable("a\u{1b}[31mb\n::set-output"),
             r"a\u{1b}[31mb\u{a}::set-output"
@@ -109,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_is_cut_at_a_character() {
+    fn excerpt_cuts_at_a_character_boundary() {
         assert_eq!(excerpt("größe", 3), "grö…");
         assert_eq!(excerpt(" größe ", 5), "größe");
     }
 
     #[test]
-    fn a_secret_inside_another_is_hidden_with_it() {
+    fn masker_hides_a_secret_that_contains_another() {
         let masker = Masker::new(["hunter".to_owned(), "hunter2".to_owned(), "ab".to_owned()]);
         assert_eq!(masker.mask("hunter2 hunter ab"), "*** *** ab");
     }

@@ -1,4 +1,4 @@
-//! The environment variables a run was given, as a value.
+//! The environment variables of a run, passed as a value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,19 @@ use base64::engine::general_purpose::STANDARD;
 use super::env;
 use super::text::{Masker, names_a_secret};
 
-/// Environment variables by name. `Debug` shows names only, since values can be secrets.
+/// Environment variables by name.
+///
+/// `Debug` prints only the names, because values can be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Returns the value of `name`, or `None` when it is not set.
+    /// Returns the value of `name`, or `None` if it is not set.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Returns the value of `name` when it is set and not empty.
+    /// Returns the value of `name`, or `None` if it is not set or empty.
     pub fn get_filled(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
     }
@@ -29,46 +31,47 @@ impl Variables {
         self.0.insert(name.into(), value.into());
     }
 
-    /// Returns all names and values, by name.
+    /// Returns all names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns a masker for the values of all variables whose names are those of secrets or of
-    /// webhooks, for the passwords of addresses such as that of a proxy, and for the logins of
-    /// `DOCKER_AUTH_CONFIG`.
+    /// Returns a masker for the secrets in these variables.
+    ///
+    /// Masks the values of variables that are named like secrets or webhooks, passwords in URLs
+    /// (such as the URL of a proxy), and the credentials in `DOCKER_AUTH_CONFIG`.
     pub fn masker(&self) -> Masker {
-        // Who knows such an address may write to it.
+        // The URL of a webhook is a secret: it is all that is needed to post to the webhook.
         let is_secret =
             |name: &str| names_a_secret(name) || name.to_ascii_uppercase().contains("WEBHOOK");
         let named = self
             .iter()
             .filter(|(name, _)| is_secret(name))
             .map(|(_, value)| value.to_owned());
-        let in_addresses = self.iter().filter_map(|(_, value)| password_in(value));
+        let in_urls = self.iter().filter_map(|(_, value)| password_in(value));
         Masker::new(
-            named.chain(in_addresses).chain(
+            named.chain(in_urls).chain(
                 self.get(env::DOCKER_AUTH_CONFIG)
-                    .map(logins)
+                    .map(docker_secrets)
                     .unwrap_or_default(),
             ),
         )
     }
 }
 
-/// Returns the password in an address, as it is written there.
+/// Returns the password in a URL as it is written there, without decoding it.
 fn password_in(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("://")?;
-    let (login, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
-    login
+    let (user_info, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+    user_info
         .split_once(':')
         .map(|(_, password)| password.to_owned())
 }
 
-/// Returns the secrets in the text of docker's configuration: all of it when it cannot be read.
-fn logins(text: &str) -> Vec<String> {
+/// Returns the secrets in a docker `config.json`, or its whole text if it is not JSON.
+fn docker_secrets(text: &str) -> Vec<String> {
     let Ok(file) = serde_json::from_str::<serde_json::Value>(text) else {
         return vec![text.to_owned()];
     };
@@ -117,13 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_names_only() {
+    fn debug_prints_only_names() {
         let variables: Variables = [("GITLAB_TOKEN", "hunter2")].into_iter().collect();
         assert_eq!(format!("{variables:?}"), r#"{"GITLAB_TOKEN"}"#);
     }
 
     #[test]
-    fn the_masker_hides_values_of_secret_variables_only() {
+    fn masker_hides_only_variables_named_like_secrets() {
         let variables: Variables = [("GITLAB_TOKEN", "hunter2"), ("USER", "alice")]
             .into_iter()
             .collect();
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_masker_hides_the_passwords_of_addresses() {
+    fn masker_hides_passwords_in_urls() {
         let variables: Variables = [
             ("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128/x"),
             ("CHAT_WEBHOOK", "https://chat.example/T00/B00"),
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_masker_hides_the_logins_of_dockers_configuration() {
+    fn masker_hides_docker_credentials() {
         let masked = |config: &str, text: &str| {
             [("DOCKER_AUTH_CONFIG", config)]
                 .into_iter()

@@ -457,7 +457,7 @@ async fn what_is_no_record_is_told_and_passed_over() {
         .map(|file| format!("{} {}", &file.file[29..31], file.problem))
         .collect();
     let expected = [
-        "2+ it is not the JSON of a record: missing field `image` at line 1 column 2",
+        "2+ the JSON is not a build record: missing field `image` at line 1 column 2",
         "3+ its content is not what was written under its name",
         "4+ it is the record of another image, r.example/b:1",
         "no it has no name that records have",
@@ -678,7 +678,7 @@ async fn an_image_without_a_tag_has_no_record() {
     let error = records.put(&nobodys).await.expect_err("no project");
     assert_eq!(
         crate::error::chain(&error),
-        "memory: cannot write the record of r.example/a:1: its `project` is empty"
+        "memory: cannot write the record of r.example/a:1: the `project` is empty"
     );
     assert_eq!(files.count(Call::Put), 0);
 }

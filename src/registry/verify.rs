@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{BlobStream, ImageSource, PlaceError, PlaceErrorKind};
-use crate::model::image_config::LARGEST_CONFIG;
+use crate::model::image_config::MAX_IMAGE_CONFIG_BYTES;
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Hasher, Repository};
 
@@ -30,9 +30,9 @@ pub async fn read_config(
     repository: &Repository,
     config: &Descriptor,
 ) -> Result<Bytes, PlaceError> {
-    if config.size > LARGEST_CONFIG {
+    if config.size > MAX_IMAGE_CONFIG_BYTES {
         let detail = format!(
-            "the image configuration has {} bytes; more than {LARGEST_CONFIG} are not read",
+            "the image configuration has {} bytes; more than {MAX_IMAGE_CONFIG_BYTES} are not read",
             config.size
         );
         let action = format!("read blob {}", config.digest);

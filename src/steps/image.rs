@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
@@ -87,7 +87,7 @@ pub async fn look(
     if manifest.children().is_some() {
         facts.index_annotations = manifest.annotations.clone();
     }
-    for _ in 0..DEEPEST_NESTING {
+    for _ in 0..MAX_INDEX_NESTING {
         if manifest.children().is_none() {
             break;
         }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::config::{BuildImage, Config, Entry, ImageType, Selection};
-use crate::model::eol::{Ends, Standing, Status};
-use crate::model::inventory::ProductEnd;
+use crate::model::eol::{EolAssessment, EolStatus, SupportEnd};
+use crate::model::inventory::InventoryProduct;
 use crate::model::{ImageReference, Repository, Tag, TagVersion};
 use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed};
@@ -27,7 +27,7 @@ pub struct Referred {
     pub currency: Currency,
     pub judgement: Judgement,
     /// What the inventory tells of it.
-    pub ends: Vec<ProductEnd>,
+    pub ends: Vec<InventoryProduct>,
 }
 
 /// Whether a base is one of those that the configuration builds now.
@@ -173,7 +173,7 @@ impl<'a> Lineage<'a> {
                 .get(*position)
                 .and_then(|identity| identity.as_ref().ok());
             identity.map_or(0, |identity| {
-                TagVersion::of(identity.tag.as_str()).numbers_shared_with(&version)
+                TagVersion::of(identity.tag.as_str()).shared_numbers(&version)
             })
         };
         let Some(likest) = positions.iter().copied().rev().max_by_key(likeness) else {
@@ -200,7 +200,7 @@ impl Referred {
                 .as_ref()
                 .map(|accept| accept.until)
         };
-        let ends = judgement.findings.iter().map(|finding| ProductEnd {
+        let ends = judgement.findings.iter().map(|finding| InventoryProduct {
             product: finding.product.to_string(),
             cycle: finding.cycle.clone(),
             ends: ends(&finding.standing),
@@ -215,7 +215,7 @@ impl Referred {
 
     fn unknown(currency: Currency) -> Referred {
         let judgement = Judgement {
-            standing: Standing::UNKNOWN,
+            standing: EolAssessment::UNKNOWN,
             findings: Vec::new(),
         };
         Referred {
@@ -226,12 +226,12 @@ impl Referred {
     }
 }
 
-fn ends(standing: &Standing) -> Option<Ends> {
+fn ends(standing: &EolAssessment) -> Option<SupportEnd> {
     match (standing.date, standing.status) {
-        (Some(date), _) => Some(Ends::On(date)),
-        (None, Status::Expired | Status::Accepted) => Some(Ends::Ended),
-        (None, Status::Supported | Status::Warning) => Some(Ends::NotEnded),
-        (None, Status::Unknown) => None,
+        (Some(date), _) => Some(SupportEnd::On(date)),
+        (None, EolStatus::Expired | EolStatus::Accepted) => Some(SupportEnd::Ended),
+        (None, EolStatus::Supported | EolStatus::Warning) => Some(SupportEnd::NotEnded),
+        (None, EolStatus::Unknown) => None,
     }
 }
 

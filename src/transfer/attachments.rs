@@ -16,7 +16,7 @@ use super::platforms::Kept;
 use super::{Copy, Transfer, is_index_type, may_be_blob};
 use crate::error::Side;
 use crate::model::labels;
-use crate::model::manifest::{DEEPEST_NESTING, ManifestError};
+use crate::model::manifest::{MAX_INDEX_NESTING, ManifestError};
 use crate::model::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag,
@@ -52,7 +52,7 @@ impl Transfer {
     ) -> Result<AttachedImage, CopyError> {
         let mut subjects = BTreeSet::from([root.digest.clone()]);
         let mut indexes = vec![root.clone()];
-        for _ in 0..DEEPEST_NESTING {
+        for _ in 0..MAX_INDEX_NESTING {
             let mut nested = Vec::new();
             for child in indexes
                 .iter()
@@ -179,7 +179,7 @@ impl Transfer {
             if !attaching.visited.insert(subject.clone()) {
                 return Ok(());
             }
-            if depth >= DEEPEST_NESTING {
+            if depth >= MAX_INDEX_NESTING {
                 return Err(CopyError::TooDeep {
                     digest: subject.clone(),
                 });

@@ -15,7 +15,7 @@ use super::platforms::{self, Kept, PlatformFilter};
 use super::{Copied, Copy, PARALLEL_PARTS, Tally, Transfer, may_be_blob, may_be_left_out};
 use crate::error::Side;
 use crate::model::lock::lock;
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
 /// An image at the target that is looked into.
@@ -115,7 +115,7 @@ impl Transfer {
     ) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
         async move {
             let parts: Vec<_> = match &manifest.content {
-                ManifestContent::Index { .. } if depth >= DEEPEST_NESTING => {
+                ManifestContent::Index { .. } if depth >= MAX_INDEX_NESTING => {
                     return Err(CopyError::TooDeep {
                         digest: manifest.digest.clone(),
                     });

@@ -33,7 +33,7 @@ pub enum CopyError {
     NoPlatform { wanted: String, found: String },
     #[error(
         "indexes are nested deeper than {} at {digest}",
-        crate::model::manifest::DEEPEST_NESTING
+        crate::model::manifest::MAX_INDEX_NESTING
     )]
     TooDeep { digest: Digest },
     #[error(

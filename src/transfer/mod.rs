@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::error::Side;
 use crate::model::lock::{into_inner, lock};
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
@@ -462,7 +462,7 @@ impl Transfer {
         async move {
             match &manifest.content {
                 ManifestContent::Index { children } => {
-                    if depth >= DEEPEST_NESTING {
+                    if depth >= MAX_INDEX_NESTING {
                         return Err(CopyError::TooDeep {
                             digest: manifest.digest.clone(),
                         });

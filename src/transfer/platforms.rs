@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::error::{CopyError, at};
 use super::may_be_blob;
 use crate::error::Side;
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
@@ -174,7 +174,7 @@ impl Selection<'_> {
                 self.image_is_wanted(&manifest).await?;
                 return Ok(manifest);
             };
-            if depth >= DEEPEST_NESTING {
+            if depth >= MAX_INDEX_NESTING {
                 return Err(CopyError::TooDeep {
                     digest: manifest.digest.clone(),
                 });

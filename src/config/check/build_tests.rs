@@ -10,8 +10,8 @@ fn images_are_checked() {
     assert_snapshot!(told(&image("type: base\nversion: a b\naliases: [latest, '-x']\ntmpl: ../x\nargs: [a]\nplatform: x")), @r#"
     imglife.yaml:14:7: build.images[0].type: duplicate key, first given in line 12
       remove one of the two
-    imglife.yaml:15:16: build.images[0].version: `a b` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
-    imglife.yaml:16:25: build.images[0].aliases[1]: `-x` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
+    imglife.yaml:15:16: build.images[0].version: `a b` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`
+    imglife.yaml:16:25: build.images[0].aliases[1]: `-x` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`
     imglife.yaml:17:7: build.images[0].tmpl: the template lies outside of `folder`
       name a file below `folder`
     imglife.yaml:18:13: build.images[0].args: expected a mapping, found a list
@@ -20,7 +20,7 @@ fn images_are_checked() {
     "#);
     assert_snapshot!(told("build:\n  core_version: ''\n  registry: Registry/x\n  tag_format: ''\n  images:\n    - name: a\n"), @r#"
     imglife.yaml:2:17: build.core_version: expected a tag, found an empty text
-    imglife.yaml:3:13: build.registry: `Registry/x` is not a base path: repository names are lower case
+    imglife.yaml:3:13: build.registry: `Registry/x` is not a base path: repository names must be lower case
     imglife.yaml:4:15: build.tag_format: expected text, found an empty text
     imglife.yaml:6:7: build.images[0]: `folder` is missing
       add `folder:` with a path

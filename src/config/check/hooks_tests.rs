@@ -32,7 +32,7 @@ fn hooks_are_checked() {
     imglife.yaml:10:13: sync.entries[0].hooks.post_sync[1]: `cmd` is missing
       add `cmd:` with a shell line or a list
     imglife.yaml:10:22: sync.entries[0].hooks.post_sync[1].timeout: expected a duration, found `5`
-      give a unit, as in `5s`, `5m`, `5h` or `5d`
+      add a unit, for example `5s`, `5m`, `5h` or `5d`
     imglife.yaml:11:18: sync.entries[0].hooks.post_sync[2].cmd: the list names no program
       put the program's name first
     imglife.yaml:12:18: sync.entries[0].hooks.post_sync[3].cmd: expected a shell line, found an empty text

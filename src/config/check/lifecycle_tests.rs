@@ -25,7 +25,7 @@ fn lifecycles_are_checked() {
       remove one of the two
     imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
       did you mean `minor`?
-    imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not the name of a product: only letters, digits, `-`, `_`, `.` and `+` are allowed
+    imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not a product name: only letters, digits, `-`, `_`, `.` and `+` are allowed
     imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
       add `reason:` with text
     imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`

@@ -21,7 +21,7 @@ fn registries_have_only_the_keys_of_their_provider() {
     imglife.yaml:3:15: registry.project_id: expected a number of at least 1, found `0`
     imglife.yaml:4:11: registry.prefix: a prefix consists of letters, digits, `.`, `_` and `-`, in parts between `/`
       leave out slashes at its start and end
-    imglife.yaml:5:25: registry.insecure_registries[0]: `http://x` is not a registry host: leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`
+    imglife.yaml:5:25: registry.insecure_registries[0]: `http://x` is not a registry host: remove the scheme; list hosts that use plain HTTP in `registry.insecure_registries`
     imglife.yaml:5:37: registry.insecure_registries[1]: `y:99999` is not a registry host: the port must be a number from 1 to 65535
     "#);
     assert_snapshot!(told("registry:\n  url: https://bot:hunter2@gitlab.example.com\n"), @r#"
@@ -40,7 +40,7 @@ fn hosts_are_checked() {
       put all settings of a host under one key
     imglife.yaml:4:39: hosts."index.docker.io".max_connections: expected a number from 1 to 1000, found `0`
     imglife.yaml:4:63: hosts."index.docker.io".requests_per_second: expected a number above 0, such as `10` or `0.5`, found `0`
-    imglife.yaml:5:3: hosts."https://x": `https://x` is not a registry host: leave out the scheme; name hosts that speak plain HTTP in `registry.insecure_registries`
+    imglife.yaml:5:3: hosts."https://x": `https://x` is not a registry host: remove the scheme; list hosts that use plain HTTP in `registry.insecure_registries`
       name the host as references do, as in `docker.io` or `registry:5000`
     imglife.yaml:6:20: hosts."a.example.com".client_key: `client_key` without `client_cert`
       add `client_cert:` with the path of a PEM file

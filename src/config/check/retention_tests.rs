@@ -103,6 +103,6 @@ fn an_archive_does_not_lie_in_a_configured_repository() {
     imglife.yaml:3:23: retention.max_delete_percent: expected a number from 0 to 100, found `101`
     imglife.yaml:4:18: retention.exclude_tags[0]: expected a tag or a `/regex/`, found `/a`
       end the regular expression with `/`
-    imglife.yaml:4:24: retention.exclude_tags[1]: `b c` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
+    imglife.yaml:4:24: retention.exclude_tags[1]: `b c` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`
     "#);
 }

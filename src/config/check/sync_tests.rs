@@ -25,10 +25,10 @@ fn impossible_selections_are_refused() {
       remove it, or select tags by `tag_regex` instead of `tag`
     "#);
     assert_snapshot!(told(&entry("tag: 'a b'\nplatforms: [linux/amd64, linux/x86_64, linux]\nreferrers: maybe")), @r#"
-    imglife.yaml:5:12: sync.entries[0].tag: `a b` is not a tag: tags consist of letters, digits, `_`, `.` and `-`, and start with none of the last two
+    imglife.yaml:5:12: sync.entries[0].tag: `a b` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`
     imglife.yaml:6:32: sync.entries[0].platforms[1]: the platform `linux/x86_64` is listed twice
       remove one of the two
-    imglife.yaml:6:46: sync.entries[0].platforms[2]: `linux` is not a platform: expected `os/architecture` or `os/architecture/variant`, as in `linux/amd64` or `linux/arm/v7`
+    imglife.yaml:6:46: sync.entries[0].platforms[2]: `linux` is not a platform: expected `os/architecture` or `os/architecture/variant`, for example `linux/amd64` or `linux/arm/v7`
     imglife.yaml:7:18: sync.entries[0].referrers: expected `true` or `false`, found `maybe`
     "#);
     assert_snapshot!(told(&entry("tag: '3'\nplatforms: []")), @r#"

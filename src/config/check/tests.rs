@@ -117,7 +117,7 @@ fn ten_files_broken_in_ten_ways_give_ten_errors() {
     "#);
     assert_snapshot!(told(&entry("tag_regex: '3'\nmin_age: 7")), @r#"
     imglife.yaml:6:16: sync.entries[0].min_age: expected a duration, found `7`
-      give a unit, as in `7s`, `7m`, `7h` or `7d`
+      add a unit, for example `7s`, `7m`, `7h` or `7d`
     "#);
     assert_snapshot!(told("sync:\n  entries:\n  - source: a\n   target: b\n"), @r#"
     imglife.yaml:4:4: not valid YAML: while parsing a block mapping, did not find expected key
@@ -137,7 +137,7 @@ fn a_file_broken_in_three_ways_gives_all_three_drawn() {
       |
       = help: did you mean `gitlab`?
 
-    error: `docker.io/library/alpine:3.21` is not a repository: a repository is named without a tag
+    error: `docker.io/library/alpine:3.21` is not a repository: a repository must not include a tag
      --> imglife.yaml:5:15
       |
     5 |     - source: docker.io/library/alpine:3.21

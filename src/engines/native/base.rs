@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use thiserror::Error;
 
 use super::config::{Config, ConfigError};
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageReference, Manifest, ManifestContent, Platform, Reference, Repository,
@@ -14,7 +14,7 @@ use crate::model::{
 use crate::registry::{ImageStore, PlaceError, verified};
 
 /// The largest configuration that is read, in bytes.
-const LARGEST_CONFIG: u64 = 4 * 1024 * 1024;
+const MAX_IMAGE_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Error)]
 pub(super) enum BaseError {
@@ -117,7 +117,7 @@ impl BaseImage<'_> {
                     child.media_type.as_str(),
                     media_type::OCI_INDEX | media_type::DOCKER_LIST
                 );
-                if is_index && depth < DEEPEST_NESTING {
+                if is_index && depth < MAX_INDEX_NESTING {
                     indexes.push((self.child(&child.digest).await?, depth + 1));
                 } else if !is_index && child.attests_to().is_none() {
                     found.push(child.clone());
@@ -206,7 +206,7 @@ impl BaseImage<'_> {
     }
 
     async fn config(&self, descriptor: &Descriptor) -> Result<Bytes, BaseError> {
-        if descriptor.size > LARGEST_CONFIG {
+        if descriptor.size > MAX_IMAGE_CONFIG_BYTES {
             return Err(BaseError::NoImage(
                 self.image.clone(),
                 format!("its configuration has {} bytes", descriptor.size),

@@ -20,7 +20,7 @@ use super::{
     BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind,
     Referrers, Reopen, Resolved, Swept, TagSeen, verified,
 };
-use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
+use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::{Descriptor, Digest, Hasher, Manifest, Reference, Repository, Tag};
 
 mod index;
@@ -404,7 +404,7 @@ fn manifest(operation: &Operation, reference: &Reference) -> Result<Option<Manif
         Reference::Digest(digest) if operation.is_layout()? => (digest.clone(), None),
         Reference::Digest(_) => return Ok(None),
     };
-    let Some(bytes) = operation.read(&operation.blob_path(&digest), LARGEST_MANIFEST)? else {
+    let Some(bytes) = operation.read(&operation.blob_path(&digest), MAX_MANIFEST_BYTES)? else {
         return Ok(None);
     };
     check_digest(operation, &digest, &bytes)?;

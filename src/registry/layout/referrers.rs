@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::check_digest;
 use super::operation::Operation;
 use crate::model::lock::lock;
-use crate::model::manifest::LARGEST_MANIFEST;
+use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::{Descriptor, Digest, Manifest};
 use crate::registry::PlaceError;
 
@@ -59,11 +59,11 @@ impl Subjects {
         if let Some(known) = lock(&self.0).get(&entry.digest) {
             return Ok(known.clone());
         }
-        if entry.size > LARGEST_MANIFEST as u64 {
+        if entry.size > MAX_MANIFEST_BYTES as u64 {
             return Ok(None);
         }
         let path = operation.blob_path(&entry.digest);
-        let Some(bytes) = operation.read(&path, LARGEST_MANIFEST)? else {
+        let Some(bytes) = operation.read(&path, MAX_MANIFEST_BYTES)? else {
             return Ok(None);
         };
         if let Err(error) = check_digest(operation, &entry.digest, &bytes) {

@@ -17,7 +17,7 @@ use super::check_digest;
 use super::index::Index;
 use super::operation::{LARGEST_INDEX, Operation};
 use super::writer::Writer;
-use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
+use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
 use crate::registry::{PlaceError, PlaceErrorKind, Swept};
@@ -161,13 +161,13 @@ fn read(
     let unknown = || not_understood(operation, &format!("the content of {}", named.digest));
     let path = operation.blob_path(&named.digest);
     match fs::metadata(&path) {
-        Ok(found) if found.len() <= LARGEST_MANIFEST as u64 => {}
+        Ok(found) if found.len() <= MAX_MANIFEST_BYTES as u64 => {}
         Ok(_) if is_manifest && reading == Reading::Strict => return Err(unknown()),
         Ok(_) => return Ok(None),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(operation.storage(&path, error)),
     }
-    let Some(bytes) = operation.read(&path, LARGEST_MANIFEST)? else {
+    let Some(bytes) = operation.read(&path, MAX_MANIFEST_BYTES)? else {
         return Ok(None);
     };
     if reading == Reading::Strict {

@@ -3,7 +3,7 @@
 use super::{RemoteRepository, is_not_found, stated_digest};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use crate::http::{self, Body, Kind, Method, StatusCode};
-use crate::model::manifest::{LARGEST_MANIFEST, ManifestError};
+use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Digest, Manifest, Reference};
@@ -77,7 +77,7 @@ impl RemoteRepository<'_> {
         let action = || format!("read manifest {}", self.name(reference));
         let corrupt = |detail: String| self.wrong(action(), PlaceErrorKind::Corrupt, detail);
         let mut request = self.manifest_request(Method::GET, reference, READ);
-        request.limit = LARGEST_MANIFEST;
+        request.limit = MAX_MANIFEST_BYTES;
         request.counted = true;
         let answer = match self.http.send(request).await {
             Ok(answer) => answer,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{RemoteRepository, link};
 use crate::http::header::CONTENT_TYPE;
 use crate::http::{self, Answer, Kind, Method, Target};
-use crate::model::manifest::LARGEST_MANIFEST;
+use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest};
 use crate::registry::listing::Pages;
@@ -44,7 +44,7 @@ impl RemoteRepository<'_> {
             "pull",
         );
         loop {
-            request.limit = LARGEST_MANIFEST;
+            request.limit = MAX_MANIFEST_BYTES;
             let answer = match self.http.send(request).await {
                 Ok(answer) => answer,
                 // A repository that does not exist yet has nothing that refers to anything; the
@@ -386,7 +386,7 @@ mod tests {
             "{}",
             shown(&error)
         );
-        let long = " ".repeat(LARGEST_MANIFEST + 1);
+        let long = " ".repeat(MAX_MANIFEST_BYTES + 1);
         let fake = Fake::start(move |_| long.clone()).await;
         assert_eq!(
             asked(&fake).await.expect_err("too large").kind,

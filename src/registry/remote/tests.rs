@@ -519,7 +519,7 @@ async fn manifests_that_cannot_be_copied_are_named() {
         (
             "<html>".to_owned(),
             PlaceErrorKind::Malformed,
-            "it is no manifest",
+            "the content is not a manifest",
         ),
     ] {
         let fake = Fake::start(move |_| body.clone()).await;

@@ -29,7 +29,7 @@ pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a
         .clone()
         .or_else(|| base.digest.is_none().then(Tag::latest));
     let found = known.tags.iter().find(|tag| match (&named, &base.digest) {
-        (Some(named), _) => tag.is_called(named),
+        (Some(named), _) => tag.has_name(named),
         (None, digest) => digest.is_some() && tag.digest == *digest,
     });
     let unknown = |warning: String| Comparison {
@@ -110,7 +110,7 @@ fn likest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     };
     let best = candidates
         .iter()
-        .max_by_key(|tag| (tag.version().numbers_shared_with(version), tag.version()));
+        .max_by_key(|tag| (tag.version().shared_numbers(version), tag.version()));
     best.map(|tag| &tag.tag)
 }
 
@@ -118,7 +118,7 @@ fn likest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
 fn newest_of_line<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     let fits = |tag: &&KnownTag| {
         let other = tag.version();
-        other.is_of_line_of(version)
+        other.is_on_same_line_as(version)
             && other.flavour() == version.flavour()
             && (version.is_pre_release() || !other.is_pre_release())
     };
@@ -140,7 +140,7 @@ pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
                 && version.is_version()
                 && !version.is_pre_release()
                 && !is_put_aside(&tag.tag))
-            && line.is_none_or(|line| version.is_of_line(line))
+            && line.is_none_or(|line| version.is_on_line(line))
     };
     known
         .tags
@@ -163,7 +163,7 @@ fn is_put_aside(tag: &Tag) -> bool {
 mod tests {
     use super::*;
     use crate::model::Digest;
-    use crate::model::eol::Standing;
+    use crate::model::eol::EolAssessment;
 
     fn tag(text: &str, current: bool) -> KnownTag {
         KnownTag {
@@ -171,7 +171,7 @@ mod tests {
             aliases: Vec::new(),
             current,
             digest: Some(Digest::sha256(text.as_bytes())),
-            standing: Standing::UNKNOWN,
+            standing: EolAssessment::UNKNOWN,
         }
     }
 

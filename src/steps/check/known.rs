@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 
 use crate::config::{BuildImage, Config, ImageType};
 use crate::eol::Table;
-use crate::model::eol::{Calendar, Standing};
-use crate::model::inventory::User;
+use crate::model::eol::{Calendar, EolAssessment};
+use crate::model::inventory::InventoryUser;
 use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersion};
 use crate::registry::TagSeen;
 use crate::steps::eol::{Judge, Versions, parts_of_image, version};
@@ -40,9 +40,9 @@ pub struct KnownBase {
     /// Why it is not known what some of its images are called now, of each.
     pub untold: Vec<String>,
     /// How the tag stands that was asked for, where it is known without being one of `tags`.
-    pub asked: Option<Standing>,
+    pub asked: Option<EolAssessment>,
     /// Who is known to stand on it; not all who do.
-    pub users: Vec<User>,
+    pub users: Vec<InventoryUser>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +52,12 @@ pub struct KnownTag {
     /// Whether it is built now.
     pub current: bool,
     pub digest: Option<Digest>,
-    pub standing: Standing,
+    pub standing: EolAssessment,
 }
 
 impl KnownTag {
     /// Returns whether the image goes by `tag`.
-    pub fn is_called(&self, tag: &Tag) -> bool {
+    pub fn has_name(&self, tag: &Tag) -> bool {
         self.tag == *tag || self.aliases.contains(tag)
     }
 
@@ -83,7 +83,7 @@ impl Known {
                     aliases: tag.aliases.clone(),
                     current: tag.current,
                     digest: tag.digest.clone(),
-                    standing: tag.standing(calendar),
+                    standing: tag.assess(calendar),
                 })
                 .collect(),
             untold: Vec::new(),
@@ -161,7 +161,7 @@ impl Configured<'_> {
                 .bases
                 .iter_mut()
                 .find(|base| base.repository == *repository)
-            && !base.tags.iter().any(|known| known.is_called(tag))
+            && !base.tags.iter().any(|known| known.has_name(tag))
         {
             let version = TagVersion::of(tag.as_str());
             let likest = self
@@ -170,7 +170,7 @@ impl Configured<'_> {
                 .filter(|image| image.repository == *repository)
                 .max_by_key(|image| {
                     self.tag(image).map_or(0, |other| {
-                        TagVersion::of(other.as_str()).numbers_shared_with(&version)
+                        TagVersion::of(other.as_str()).shared_numbers(&version)
                     })
                 });
             base.asked = likest.map(|image| self.standing(image, Some(tag)));
@@ -207,13 +207,13 @@ impl Configured<'_> {
     }
 
     /// Returns how an image stands, or how another tag of it does.
-    fn standing(&self, image: &BuildImage, tag: Option<&Tag>) -> Standing {
+    fn standing(&self, image: &BuildImage, tag: Option<&Tag>) -> EolAssessment {
         // Development images are not looked after.
         let Some(table) = self
             .table
             .filter(|_| image.image_type != ImageType::SpecialDevelopment)
         else {
-            return Standing::UNKNOWN;
+            return EolAssessment::UNKNOWN;
         };
         let lifecycle = &self.config.lifecycle;
         let calendar = Calendar {
@@ -264,7 +264,7 @@ impl KnownBase {
                 aliases: Vec::new(),
                 current: false,
                 digest: seen.digest.clone(),
-                standing: Standing::UNKNOWN,
+                standing: EolAssessment::UNKNOWN,
             });
         KnownBase {
             tags: tags.collect(),
@@ -276,7 +276,7 @@ impl KnownBase {
     /// that `asked` is among it.
     pub fn is_told(&self, asked: &ImageReference) -> bool {
         let is_asked =
-            |known: &&KnownTag| asked.tag.as_ref().is_some_and(|tag| known.is_called(tag));
+            |known: &&KnownTag| asked.tag.as_ref().is_some_and(|tag| known.has_name(tag));
         self.untold.is_empty()
             || self
                 .tags

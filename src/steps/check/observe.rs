@@ -234,7 +234,7 @@ fn end_by(inventory: &mut Inventory, table: &Table) {
             .cycle
             .as_ref()
             .and_then(|name| cycle.into_iter().find(|cycle| cycle.name == *name));
-        part.ends = cycle.map_or(part.ends, |cycle| cycle.end(Phase::EndOfLife));
+        part.ends = cycle.map_or(part.ends, |cycle| cycle.support_end(Phase::EndOfLife));
     }
 }
 

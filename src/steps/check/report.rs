@@ -9,7 +9,7 @@ use super::known::Source;
 use crate::ci::annotations::{Annotation, Level};
 use crate::error::Exit;
 use crate::model::env;
-use crate::model::eol::{Standing, Status};
+use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{Digest, ImageReference};
 use crate::report::codequality::{Issue, Severity};
 use crate::report::{Block, Cell, Document, Table, Tone};
@@ -89,7 +89,7 @@ pub struct CheckReport {
     pub rebuilt: Rebuilt,
     /// The time of the inventory that `rebuilt` is told by; `None` when the registry was asked.
     pub rebuilt_as_of: Option<DateTime<Utc>>,
-    pub standing: Standing,
+    pub standing: EolAssessment,
     pub warnings: Vec<String>,
     pub policy: Policy,
 }
@@ -102,7 +102,7 @@ struct Json<'a> {
     up_to_date: Option<bool>,
     rebuilt: Option<bool>,
     eol_date: Option<NaiveDate>,
-    eol_status: Status,
+    eol_status: EolStatus,
     days_left: Option<i64>,
     warnings: &'a [String],
 }
@@ -166,7 +166,7 @@ impl CheckReport {
             standing: known
                 .and_then(|known| known.asked)
                 .or(found.map(|found| found.standing))
-                .unwrap_or(Standing::UNKNOWN),
+                .unwrap_or(EolAssessment::UNKNOWN),
             warnings,
             location,
             source: Some(world.known.source.clone()),
@@ -185,7 +185,7 @@ impl CheckReport {
             up_to_date: None,
             rebuilt: Rebuilt::Unknown,
             rebuilt_as_of: None,
-            standing: Standing::UNKNOWN,
+            standing: EolAssessment::UNKNOWN,
             warnings: vec!["the image is built from scratch: there is no base to check".to_owned()],
             policy,
         }
@@ -273,8 +273,8 @@ impl CheckReport {
         }
         let too_near = self.too_near();
         let end = match self.standing.status {
-            Status::Expired => Some((Severity::Critical, true)),
-            Status::Warning => Some((Severity::Major, too_near)),
+            EolStatus::Expired => Some((Severity::Critical, true)),
+            EolStatus::Warning => Some((Severity::Major, too_near)),
             _ if too_near => Some((Severity::Major, true)),
             _ => None,
         };
@@ -282,7 +282,7 @@ impl CheckReport {
             let asked = self
                 .policy
                 .max_days
-                .filter(|_| too_near && self.standing.status != Status::Expired);
+                .filter(|_| too_near && self.standing.status != EolStatus::Expired);
             let asked = asked
                 .map(|days| format!(", and {days} are asked for"))
                 .unwrap_or_default();
@@ -319,7 +319,7 @@ impl CheckReport {
     /// counted.
     fn too_near(&self) -> bool {
         let limit = self.policy.max_days.map(i64::from);
-        self.standing.status != Status::Accepted
+        self.standing.status != EolStatus::Accepted
             && limit
                 .zip(self.standing.days_left)
                 .is_some_and(|(limit, left)| left < limit)
@@ -332,9 +332,9 @@ impl CheckReport {
             .map(|date| format!(" on {date}"))
             .unwrap_or_default();
         match (self.standing.status, self.standing.days_left) {
-            (Status::Unknown, _) => "its end of life is not known".to_owned(),
-            (Status::Expired, _) => format!("its support has ended{date}"),
-            (Status::Accepted, _) => {
+            (EolStatus::Unknown, _) => "its end of life is not known".to_owned(),
+            (EolStatus::Expired, _) => format!("its support has ended{date}"),
+            (EolStatus::Accepted, _) => {
                 let until = self
                     .standing
                     .accepted_until
@@ -373,11 +373,11 @@ impl CheckReport {
             ),
         };
         let tone = match self.standing.status {
-            Status::Supported if !self.too_near() => Tone::Good,
-            Status::Supported | Status::Warning => Tone::Warning,
-            Status::Expired => Tone::Bad,
-            Status::Accepted => Tone::Plain,
-            Status::Unknown => Tone::Quiet,
+            EolStatus::Supported if !self.too_near() => Tone::Good,
+            EolStatus::Supported | EolStatus::Warning => Tone::Warning,
+            EolStatus::Expired => Tone::Bad,
+            EolStatus::Accepted => Tone::Plain,
+            EolStatus::Unknown => Tone::Quiet,
         };
         let known_from = self.source.as_ref().map(|source| match source {
             Source::Inventory { time } => {
@@ -484,11 +484,11 @@ impl CheckReport {
                 .to_owned()
         };
         let status = match self.standing.status {
-            Status::Supported => "ok",
-            Status::Warning => "warning",
-            Status::Expired => "expired",
-            Status::Accepted => "accepted",
-            Status::Unknown => "unknown",
+            EolStatus::Supported => "ok",
+            EolStatus::Warning => "warning",
+            EolStatus::Expired => "expired",
+            EolStatus::Accepted => "accepted",
+            EolStatus::Unknown => "unknown",
         };
         vec![
             (env::IMGLIFE_BASE, self.name()),

@@ -18,7 +18,7 @@ use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
 use super::repository_reader::item_error;
 use crate::error::chain;
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::{Deletion, ImageStore, PlaceError, Referrers, Swept};
@@ -533,7 +533,7 @@ impl Executor<'_> {
     ) -> Result<BTreeMap<Digest, Digest>, PlaceError> {
         let mut found = BTreeMap::new();
         let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
-        for _ in 0..DEEPEST_NESTING {
+        for _ in 0..MAX_INDEX_NESTING {
             let mut next = Vec::new();
             for subject in open {
                 let listed = match self.execution.store.referrers(repository, &subject).await? {

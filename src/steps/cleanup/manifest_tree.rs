@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use crate::model::labels;
-use crate::model::manifest::DEEPEST_NESTING;
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
@@ -56,7 +56,7 @@ impl DateSource {
 /// not exist.
 ///
 /// Takes one request, and one more for each nested index. Fails if indexes are nested deeper than
-/// [`DEEPEST_NESTING`].
+/// [`MAX_INDEX_NESTING`].
 pub(super) async fn read(
     source: &dyn ImageSource,
     repository: &Repository,
@@ -71,7 +71,7 @@ pub(super) async fn read(
         below: BTreeSet::new(),
     };
     let mut open = vec![root];
-    for _ in 0..DEEPEST_NESTING {
+    for _ in 0..MAX_INDEX_NESTING {
         let mut nested = Vec::new();
         for child in open.iter().filter_map(Manifest::children).flatten() {
             if tree.below.insert(child.digest.clone()) && may_be_index(child) {
@@ -90,7 +90,7 @@ pub(super) async fn read(
         .any(|children| !children.is_empty())
     {
         let action = format!("read manifest {}", reference.as_str());
-        let detail = format!("its indexes are nested deeper than {DEEPEST_NESTING} levels");
+        let detail = format!("its indexes are nested deeper than {MAX_INDEX_NESTING} levels");
         return Err(PlaceError::at(
             repository,
             action,
@@ -166,7 +166,7 @@ async fn follow(
     repository: &Repository,
     mut date_source: DateSource,
 ) -> Result<CreationDate, PlaceError> {
-    for _ in 0..=DEEPEST_NESTING {
+    for _ in 0..=MAX_INDEX_NESTING {
         date_source = match date_source {
             DateSource::Annotation(created) => return Ok(CreationDate::Found(created)),
             DateSource::None => return Ok(CreationDate::Missing),

@@ -182,8 +182,8 @@ fn ordered(mut groups: Vec<DeletionGroup>) -> Vec<DeletionGroup> {
 
 /// Returns true if the age of a tag is unknown. The names of archived and earlier images have it.
 fn is_undated(repository: &ObservedRepository, tag: &ObservedTag) -> bool {
-    let has_day_in_name =
-        matches!(repository.role, RepositoryRole::Archive { .. }) || tag.tag.replaced().is_some();
+    let has_day_in_name = matches!(repository.role, RepositoryRole::Archive { .. })
+        || tag.tag.parse_replaced().is_some();
     tag.date.is_none() && !has_day_in_name && !tag.tag.is_attachment()
 }
 

@@ -5,8 +5,8 @@ use chrono::NaiveDate;
 use super::tracked::{Part, Versions};
 use crate::config::PatternSelection;
 use crate::eol::Table;
-use crate::model::eol::{Calendar, Cycle, Phase, Standing, Status};
-use crate::model::lifecycle::{ImageLifecycle, Product, Unmatched};
+use crate::model::eol::{Calendar, Cycle, EolAssessment, EolStatus, Phase};
+use crate::model::lifecycle::{CycleError, ImageLifecycle, Product};
 
 /// Tells how images stand.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct Finding {
     pub product: Product,
     /// The cycle's name; `None` when it is not known.
     pub cycle: Option<String>,
-    pub standing: Standing,
+    pub standing: EolAssessment,
     /// Why nothing is known.
     pub problem: Option<String>,
 }
@@ -31,7 +31,7 @@ pub struct Finding {
 /// How an image stands as a whole: as its worst part does, at the earliest date.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    pub standing: Standing,
+    pub standing: EolAssessment,
     /// Its parts, each once.
     pub findings: Vec<Finding>,
 }
@@ -53,8 +53,8 @@ impl Judge<'_> {
                 findings.push(found);
             }
         }
-        let standing = Standing::of_all(findings.iter().map(|finding| finding.standing))
-            .unwrap_or(Standing::UNKNOWN);
+        let standing = EolAssessment::worst_of(findings.iter().map(|finding| finding.standing))
+            .unwrap_or(EolAssessment::UNKNOWN);
         Judgement { standing, findings }
     }
 
@@ -73,7 +73,7 @@ impl Judge<'_> {
         let Some(cycles) = self.table.cycles(&lifecycle.product) else {
             return no_data(lifecycle);
         };
-        let found: Vec<Result<&Cycle, Unmatched>> = tags
+        let found: Vec<Result<&Cycle, CycleError>> = tags
             .iter()
             .map(|tag| lifecycle.extract.cycle(tag, cycles))
             .collect();
@@ -117,9 +117,9 @@ impl Judge<'_> {
             .collect();
         if findings
             .iter()
-            .any(|finding| finding.standing.status != Status::Expired)
+            .any(|finding| finding.standing.status != EolStatus::Expired)
         {
-            findings.retain(|finding| finding.standing.status != Status::Expired);
+            findings.retain(|finding| finding.standing.status != EolStatus::Expired);
         } else {
             findings.truncate(1);
         }
@@ -127,8 +127,8 @@ impl Judge<'_> {
     }
 
     fn cycle(&self, lifecycle: &ImageLifecycle, cycle: &Cycle) -> Finding {
-        let ends = cycle.end(lifecycle.phase.unwrap_or(self.phase));
-        let standing = Standing::of(ends, lifecycle.accept.as_ref(), self.calendar);
+        let ends = cycle.support_end(lifecycle.phase.unwrap_or(self.phase));
+        let standing = EolAssessment::of(ends, lifecycle.accept.as_ref(), self.calendar);
         let problem = ends
             .is_none()
             .then(|| format!("the data say nothing of the end of {}", cycle.name));
@@ -145,7 +145,7 @@ fn unknown(lifecycle: &ImageLifecycle, problem: String) -> Finding {
     Finding {
         product: lifecycle.product.clone(),
         cycle: None,
-        standing: Standing::UNKNOWN,
+        standing: EolAssessment::UNKNOWN,
         problem: Some(problem),
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::judge::{Finding, Judge};
 use super::{bases, mirrors};
 use crate::config::Config;
-use crate::model::eol::{Standing, Status};
+use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{BuildRecord, ImageReference};
 use crate::report::{Block, Cell, Document, Table, Tone};
 use crate::steps::lineage::{Lineage, identities_offline};
@@ -38,7 +38,7 @@ pub struct Row {
     /// The last day before it is over.
     pub date: Option<NaiveDate>,
     pub days_left: Option<i64>,
-    pub status: Status,
+    pub status: EolStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<NaiveDate>,
     /// Why nothing is known.
@@ -84,8 +84,8 @@ pub fn list(
     }
     if let Some(days) = within_days {
         rows.retain(|row| match row.status {
-            Status::Unknown => true,
-            Status::Expired | Status::Accepted if row.date.is_none() => true,
+            EolStatus::Unknown => true,
+            EolStatus::Expired | EolStatus::Accepted if row.date.is_none() => true,
             _ => row.days_left.is_some_and(|left| left <= i64::from(days)),
         });
     }
@@ -153,7 +153,7 @@ fn add_applications(
 
 impl Row {
     fn of(finding: Finding) -> Row {
-        let Standing {
+        let EolAssessment {
             status,
             date,
             days_left,
@@ -191,9 +191,9 @@ impl Row {
     /// Orders by urgency: what is over, by date; what has none; what nothing is known of.
     fn order(&self, other: &Row) -> Ordering {
         let rank = |row: &Row| match (row.status, row.date) {
-            (Status::Unknown, _) => (2, None),
+            (EolStatus::Unknown, _) => (2, None),
             (_, Some(date)) => (0, Some(date)),
-            (Status::Expired, None) => (0, None),
+            (EolStatus::Expired, None) => (0, None),
             _ => (1, None),
         };
         rank(self)
@@ -215,7 +215,7 @@ impl ListReport {
         for row in self
             .cycles
             .iter()
-            .filter(|row| row.status == Status::Unknown)
+            .filter(|row| row.status == EolStatus::Unknown)
         {
             let problem = row.problem.as_deref().unwrap_or("nothing is known");
             lines.extend(
@@ -254,22 +254,22 @@ impl ListReport {
     fn drawn(&self, row: &Row) -> Vec<Vec<Cell>> {
         let ends = match (row.date, row.status) {
             (Some(date), _) => date.to_string(),
-            (None, Status::Unknown) => "?".to_owned(),
-            (None, Status::Expired | Status::Accepted) => "ended".to_owned(),
+            (None, EolStatus::Unknown) => "?".to_owned(),
+            (None, EolStatus::Expired | EolStatus::Accepted) => "ended".to_owned(),
             (None, _) => "no date".to_owned(),
         };
         let (status, tone) = match row.status {
-            Status::Supported => ("ok".to_owned(), Tone::Good),
-            Status::Warning => (format!("< {} days", self.warn_days), Tone::Warning),
-            Status::Expired => ("expired".to_owned(), Tone::Bad),
-            Status::Accepted => {
+            EolStatus::Supported => ("ok".to_owned(), Tone::Good),
+            EolStatus::Warning => (format!("< {} days", self.warn_days), Tone::Warning),
+            EolStatus::Expired => ("expired".to_owned(), Tone::Bad),
+            EolStatus::Accepted => {
                 let until = row
                     .accepted_until
                     .map(|date| format!(" until {date}"))
                     .unwrap_or_default();
                 (format!("accepted{until}"), Tone::Warning)
             }
-            Status::Unknown => ("unknown".to_owned(), Tone::Warning),
+            EolStatus::Unknown => ("unknown".to_owned(), Tone::Warning),
         };
         let mut common = vec![
             Cell::plain(&row.product),

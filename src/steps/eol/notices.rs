@@ -10,7 +10,7 @@ use super::judge::{Finding, Judge};
 use super::{bases, mirrors};
 use crate::config::Config;
 use crate::error::Exit;
-use crate::model::eol::Status;
+use crate::model::eol::EolStatus;
 use crate::model::{BuildRecord, Repository};
 use crate::notify::{Application, End, Message, Messenger};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
@@ -107,7 +107,7 @@ fn due(findings: &[Finding], at_days: &[u32]) -> Vec<End> {
     };
     let mut ends: Vec<End> = findings
         .iter()
-        .filter(|finding| finding.standing.status != Status::Accepted)
+        .filter(|finding| finding.standing.status != EolStatus::Accepted)
         .filter_map(|finding| {
             let (date, days_left) = finding.standing.date.zip(finding.standing.days_left)?;
             let cycle = finding.cycle.clone()?;

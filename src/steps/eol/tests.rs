@@ -9,7 +9,7 @@ use super::{FileOutcome, Judge, ListReport, UpdateReport, bases, list, mirrors, 
 use crate::config::{Config, SourceText, load};
 use crate::eol::Table;
 use crate::model::Variables;
-use crate::model::eol::{Calendar, Phase, Status};
+use crate::model::eol::{Calendar, EolStatus, Phase};
 use crate::report::text::{Style, draw};
 use crate::steps::{Mode, Trouble};
 
@@ -74,7 +74,7 @@ fn listed(config: &Config, within_days: Option<u32>) -> ListReport {
 }
 
 /// Returns how the first base of a configuration stands.
-fn base(entries: &[&str], images: &[&str]) -> (Status, String) {
+fn base(entries: &[&str], images: &[&str]) -> (EolStatus, String) {
     let (config, table) = (config(entries, images), table());
     let judgement = judge(&table).image(&bases(&config)[0].parts);
     let cycles = judgement.findings.iter().map(|finding| {
@@ -105,7 +105,7 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
     );
     assert_eq!(
         inherits,
-        shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10")
+        shown(EolStatus::Warning, "go:1.22 alpine:3.24 2026-12-10")
     );
     let own = base(
         &[golang],
@@ -113,17 +113,17 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
             "name: a, type: core, mirror_image: r.example/m0, version: '8.1', lifecycle: { product: rhel, phase: eoes }",
         ],
     );
-    assert_eq!(own, shown(Status::Supported, "rhel:8 2032-05-31"));
+    assert_eq!(own, shown(EolStatus::Supported, "rhel:8 2032-05-31"));
     let paid = "name: a, type: core, mirror_image: r.example/m0, lifecycle: { product: rhel, accept: { until: 2027-06-30, reason: paid } }";
     assert_eq!(
         base(&["tag: '8.1', lifecycle: { product: rhel }"], &[paid]),
-        shown(Status::Accepted, "rhel:8 2026-01-31")
+        shown(EolStatus::Accepted, "rhel:8 2026-01-31")
     );
     let nothing = base(
         &[golang],
         &["name: a, type: core, mirror_image: r.example/m0, lifecycle: []"],
     );
-    assert_eq!(nothing, shown(Status::Unknown, " "));
+    assert_eq!(nothing, shown(EolStatus::Unknown, " "));
     // On another base, down to its mirror.
     let images = [
         "name: top, type: core, mirror_image: r.example/bases/go, mirror_tag: 1.22.3-alpine3.24-core1.0.0",
@@ -135,19 +135,19 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
             &[golang, "tag: 1.26.7, lifecycle: { product: go }"],
             &images
         ),
-        shown(Status::Warning, "go:1.22 alpine:3.24 2026-12-10")
+        shown(EolStatus::Warning, "go:1.22 alpine:3.24 2026-12-10")
     );
     let [top, _, below] = images;
     let below = format!("{below}, lifecycle: {{ product: go }}");
     assert_eq!(
         base(&[golang], &[top, &below]),
-        shown(Status::Warning, "go:1.22 2026-12-10")
+        shown(EolStatus::Warning, "go:1.22 2026-12-10")
     );
     let untold = base(
         &["tag_regex: '.*'"],
         &["name: a, type: core, mirror_image: r.example/m0"],
     );
-    assert_eq!(untold, shown(Status::Unknown, " "));
+    assert_eq!(untold, shown(EolStatus::Unknown, " "));
 }
 
 #[test]
@@ -163,15 +163,15 @@ fn acceptance_and_phase_are_the_images_own() {
             .standing
             .status
     };
-    assert_eq!(with(""), Status::Expired);
-    assert_eq!(with(", phase: eoes"), Status::Supported);
+    assert_eq!(with(""), EolStatus::Expired);
+    assert_eq!(with(", phase: eoes"), EolStatus::Supported);
     assert_eq!(
         with(", accept: { until: 2026-11-21, reason: paid }"),
-        Status::Accepted
+        EolStatus::Accepted
     );
     assert_eq!(
         with(", accept: { until: 2026-11-20, reason: paid }"),
-        Status::Expired
+        EolStatus::Expired
     );
 }
 
@@ -223,7 +223,7 @@ fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
     alpine   ?      ?                      unknown                    r.example/m4:edge
     rust     ?      ?                      unknown                    r.example/m5:1
 
-    warning: r.example/m4:edge: alpine: the tag `edge` begins with no known cycle
+    warning: r.example/m4:edge: alpine: no release cycle matches the start of the tag `edge`
     warning: r.example/m5:1: rust: there are no data of this product
     without `lifecycle`, so nothing is known of: r.example/m6:7
     ");
@@ -240,7 +240,7 @@ fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
     alpine   ?      ?                      unknown                    r.example/m4:edge
     rust     ?      ?                      unknown                    r.example/m5:1
 
-    warning: r.example/m4:edge: alpine: the tag `edge` begins with no known cycle
+    warning: r.example/m4:edge: alpine: no release cycle matches the start of the tag `edge`
     warning: r.example/m5:1: rust: there are no data of this product
     without `lifecycle`, so nothing is known of: r.example/m6:7
     ");
@@ -283,7 +283,7 @@ fn the_list_for_programs_has_null_for_what_is_not_known() {
           "date": null,
           "daysLeft": null,
           "status": "unknown",
-          "problem": "the tag `edge` begins with no known cycle",
+          "problem": "no release cycle matches the start of the tag `edge`",
           "images": [
             "r.example/m0:edge"
           ]

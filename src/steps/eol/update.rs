@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::report::{FileOutcome, ProductOutcome, ProductReport, UpdateReport};
 use crate::config::Config;
 use crate::eol::{DataError, DataPlace, PlaceError, Products, Table};
-use crate::model::eol::{Cycle, Ends, Phase};
+use crate::model::eol::{Cycle, Phase, SupportEnd};
 use crate::model::lifecycle::Product;
 use crate::progress::{Event, Progress};
 use crate::steps::{Mode, Trouble};
@@ -164,7 +164,7 @@ fn changes(before: &[Cycle], now: &[Cycle]) -> Vec<String> {
     let same_name =
         |cycle: &Cycle, cycles: &[Cycle]| cycles.iter().position(|other| other.name == cycle.name);
     for cycle in now {
-        let end = words(cycle.end(Phase::EndOfLife));
+        let end = words(cycle.support_end(Phase::EndOfLife));
         match same_name(cycle, before).map(|at| &before[at]) {
             None => changes.push(format!("{} is new, ends: {end}", cycle.name)),
             Some(old) if old.end_of_life != cycle.end_of_life => {
@@ -196,11 +196,11 @@ fn changes(before: &[Cycle], now: &[Cycle]) -> Vec<String> {
     changes
 }
 
-fn words(ends: Option<Ends>) -> String {
+fn words(ends: Option<SupportEnd>) -> String {
     match ends {
-        Some(Ends::On(date)) => date.to_string(),
-        Some(Ends::Ended) => "over".to_owned(),
-        Some(Ends::NotEnded) => "no date".to_owned(),
+        Some(SupportEnd::On(date)) => date.to_string(),
+        Some(SupportEnd::Ended) => "over".to_owned(),
+        Some(SupportEnd::NotEnded) => "no date".to_owned(),
         None => "not known".to_owned(),
     }
 }

@@ -173,7 +173,9 @@ impl Subject<'_> {
         });
         match (written, now) {
             (Some(written), Some(now)) if now.has(&written) => Some(now.digest.clone()),
-            (_, Some(now)) if self.facts.config.stands_on(&now.config) => Some(now.digest.clone()),
+            (_, Some(now)) if self.facts.config.is_based_on(&now.config) => {
+                Some(now.digest.clone())
+            }
             (written, _) => written,
         }
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::observe::World;
 use crate::config::Config;
-use crate::model::inventory::{Base, BaseTag, User};
+use crate::model::inventory::{InventoryBase, InventoryTag, InventoryUser};
 use crate::model::{ImageReference, Inventory, Repository, Tag, TagVersion};
 use crate::steps::eol::Judge;
 use crate::steps::lineage::{Currency, Lineage};
@@ -20,7 +20,7 @@ pub fn inventory(
     time: DateTime<Utc>,
 ) -> Inventory {
     let lineage = Lineage::new(config, &world.identities);
-    let mut users: BTreeMap<(&Repository, &Tag), Vec<User>> = BTreeMap::new();
+    let mut users: BTreeMap<(&Repository, &Tag), Vec<InventoryUser>> = BTreeMap::new();
     for record in &world.records {
         let Some((repository, tag)) = record
             .base
@@ -29,10 +29,13 @@ pub fn inventory(
         else {
             continue;
         };
-        users.entry((repository, tag)).or_default().push(User {
-            image: record.image.clone(),
-            project: record.project.clone(),
-        });
+        users
+            .entry((repository, tag))
+            .or_default()
+            .push(InventoryUser {
+                image: record.image.clone(),
+                project: record.project.clone(),
+            });
     }
     let mut bases: BTreeMap<&Repository, BTreeSet<&Tag>> = BTreeMap::new();
     let mut aliases: BTreeMap<(&Repository, &Tag), Vec<&Tag>> = BTreeMap::new();
@@ -70,7 +73,7 @@ pub fn inventory(
             .flatten()
             .copied();
         let names = std::iter::once(tag).chain(aliases.clone());
-        Some(BaseTag {
+        Some(InventoryTag {
             tag: tag.clone(),
             current: referred.currency == Currency::Current,
             aliases: aliases.cloned().collect(),
@@ -89,7 +92,7 @@ pub fn inventory(
     let bases = bases.into_iter().map(|(repository, tags)| {
         let mut tags: Vec<&Tag> = tags.into_iter().collect();
         tags.sort_by_cached_key(|tag| std::cmp::Reverse(TagVersion::of(tag.as_str())));
-        Base {
+        InventoryBase {
             image: repository.clone(),
             tags: tags
                 .into_iter()

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::observe::World;
 use crate::config::{BuildImage, Config, Entry, Selection};
-use crate::model::eol::{Standing, Status};
+use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{BuildRecord, Digest, ImageReference, Platform, Repository, Tag, TagVersion};
 use crate::registry::TagSeen;
 use crate::steps::Trouble;
@@ -602,13 +602,13 @@ impl State {
         }
     }
 
-    fn by(standing: &Standing) -> State {
+    fn by(standing: &EolAssessment) -> State {
         let status = match standing.status {
-            Status::Supported => Verdict::Ok,
-            Status::Warning => Verdict::Warning,
-            Status::Expired => Verdict::Expired,
-            Status::Accepted => Verdict::Accepted,
-            Status::Unknown => Verdict::Untracked,
+            EolStatus::Supported => Verdict::Ok,
+            EolStatus::Warning => Verdict::Warning,
+            EolStatus::Expired => Verdict::Expired,
+            EolStatus::Accepted => Verdict::Accepted,
+            EolStatus::Unknown => Verdict::Untracked,
         };
         State {
             status,

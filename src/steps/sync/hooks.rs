@@ -23,7 +23,7 @@ pub(super) async fn entry_hooks(
         .with(Placeholder::Target, &entry.target);
     let mut reports = Vec::new();
     for hook in hooks {
-        let runs: Vec<HookValues> = if hook.command.names(&PER_TAG) {
+        let runs: Vec<HookValues> = if hook.command.contains_any(&PER_TAG) {
             entry
                 .changed()
                 .map(|item| {

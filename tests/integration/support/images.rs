@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use imglife::model::manifest::{DEEPEST_NESTING, LARGEST_MANIFEST, MOST_CHILDREN};
+use imglife::model::manifest::{MAX_INDEX_ENTRIES, MAX_INDEX_NESTING, MAX_MANIFEST_BYTES};
 use imglife::model::media_type;
 use imglife::model::{
     Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag,
@@ -248,7 +248,7 @@ pub(crate) fn copied_kinds() -> Vec<Graph> {
             ];
             graph.index(Flavour::Oci, &children)
         }),
-        ("nested-index", |graph| nested(graph, DEEPEST_NESTING)),
+        ("nested-index", |graph| nested(graph, MAX_INDEX_NESTING)),
         ("empty-index", |graph| graph.index(Flavour::Oci, &[])),
         ("artifact", |graph| {
             artifact(
@@ -392,7 +392,7 @@ pub(crate) fn sha512_image() -> Graph {
 /// Returns an image below more indexes than are followed. Every manifest in it is right by itself.
 pub(crate) fn too_deep() -> Graph {
     let mut graph = Graph::default();
-    let descriptor = nested(&mut graph, DEEPEST_NESTING + 2);
+    let descriptor = nested(&mut graph, MAX_INDEX_NESTING + 2);
     graph.tag("too-deep", &descriptor);
     graph
 }
@@ -409,8 +409,8 @@ pub(crate) fn refused_manifests() -> Vec<(Content, &'static str)> {
         let index_type = media_type::OCI_INDEX;
         json!({ "schemaVersion": 2, "mediaType": index_type, "manifests": children, "annotations": { "note": note } })
     };
-    let large = index(&[], "x".repeat(LARGEST_MANIFEST));
-    let wide = index(&vec![child; MOST_CHILDREN + 1], String::new());
+    let large = index(&[], "x".repeat(MAX_MANIFEST_BYTES));
+    let wide = index(&vec![child; MAX_INDEX_ENTRIES + 1], String::new());
     let content = |media_type, manifest: &Value| {
         Content::new(media_type, Algorithm::Sha256, manifest.to_string())
     };
@@ -421,11 +421,11 @@ pub(crate) fn refused_manifests() -> Vec<(Content, &'static str)> {
         ),
         (
             content(media_type::OCI_INDEX, &large),
-            "more than 4194304 are not read",
+            "more than the limit of 4194304",
         ),
         (
             content(media_type::OCI_INDEX, &wide),
-            "more than 1000 are refused",
+            "more than the limit of 1000",
         ),
     ]
 }
