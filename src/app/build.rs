@@ -16,7 +16,7 @@ use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
 use crate::ci;
 use crate::command::{RefusingRunner, Runner, SystemRunner};
-use crate::config::{Build, Config};
+use crate::config::{BuildConfig, Config};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
 use crate::model::Variables;
@@ -164,7 +164,7 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn only(patterns: &[String], directory: &Path, build: &Build) -> Result<Only, Failure> {
+fn only(patterns: &[String], directory: &Path, build: &BuildConfig) -> Result<Only, Failure> {
     let only = Only::below(patterns, directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = build.images.iter().map(build::names).collect();
     only.check(&names).map_err(|error| {
@@ -185,7 +185,7 @@ fn only(patterns: &[String], directory: &Path, build: &Build) -> Result<Only, Fa
 
 async fn run_step(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     scope: &Scope,
     options: &BuildOptions,
     surroundings: &Surroundings,
@@ -279,7 +279,7 @@ fn occasion(process: &Process) -> Result<Occasion, Failure> {
 /// label is then left out.
 async fn ends(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     world: &World,
     surroundings: &Surroundings,
 ) -> Result<HashMap<usize, NaiveDate>, Failure> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Surroundings;
 use crate::cache::Cache;
 use crate::command::{Runner, SystemRunner};
-use crate::config::{Build, Config, HostSettings};
+use crate::config::{BuildConfig, Config, HostSettings};
 use crate::credentials::{Credential, Credentials, StandardCredentials, check_collisions};
 use crate::engines::native::Native;
 use crate::engines::{Engine, Login, OwnBuilder, Programs};
@@ -18,7 +18,7 @@ use crate::registry::ImageStore;
 /// Programs get the logins of the hosts that the images of the configuration are on, and no others.
 pub(super) async fn engines(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     store: &Arc<dyn ImageStore>,
     surroundings: &Surroundings,
 ) -> Result<Vec<Arc<dyn Engine>>, Failure> {

@@ -1,7 +1,7 @@
 //! The repository that the bases are configured in, where it is at a forge.
 
 use super::records::forge_client;
-use crate::config::{Config, Provider};
+use crate::config::{Config, RegistryProvider};
 use crate::credentials;
 use crate::error::Failure;
 use crate::forge::{Forge, GitLab, Gitea, Server};
@@ -35,7 +35,7 @@ pub(super) fn base_repository(
     };
     let (forge, reference): (Box<dyn Forge>, &String) =
         match config.registry.as_ref().map(|registry| &registry.provider) {
-            Some(Provider::Gitlab {
+            Some(RegistryProvider::Gitlab {
                 url: Some(url),
                 api_url,
                 project_id: Some(project),
@@ -50,7 +50,7 @@ pub(super) fn base_repository(
                     config_ref,
                 )
             }
-            Some(Provider::Gitea {
+            Some(RegistryProvider::Gitea {
                 url: Some(url),
                 api_url,
                 owner,

@@ -6,7 +6,7 @@ use super::Mode;
 use super::configuration::lacks;
 use super::places::rules;
 use crate::cache::Cache;
-use crate::config::{Config, DEFAULT_NAME, Provider, Registry};
+use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
 use crate::credentials::{Credentials, Forge, ForgeCredentials};
 use crate::error::Failure;
 use crate::http::{Client, Settings, Url, host_of};
@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 16;
 /// refuses every write. Fails with a usage error when the configuration does not suffice, or names
 /// a host that the token which is set may not go to; nothing was sent by then.
 pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records, Failure> {
-    let Some(Registry { provider, prefix }) = &config.registry else {
+    let Some(RegistryConfig { provider, prefix }) = &config.registry else {
         return Err(lacks("registry", config, process).hint(
             "or say where records are by IMGLIFE_REGISTRY_PROVIDER, IMGLIFE_REGISTRY_URL and so on",
         ));
@@ -43,7 +43,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
         ))
     };
     let files: Arc<dyn PackageFiles> = match provider {
-        Provider::Gitlab {
+        RegistryProvider::Gitlab {
             url,
             api_url,
             project_id,
@@ -60,7 +60,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                     .map_err(unusable)?,
             )
         }
-        Provider::Gitea {
+        RegistryProvider::Gitea {
             url,
             api_url,
             owner,
@@ -88,12 +88,12 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
             };
             Arc::new(GiteaPackages::new(http, &place).map_err(unusable)?)
         }
-        Provider::S3 {
+        RegistryProvider::S3 {
             endpoint,
             bucket,
             region,
         } => s3(endpoint.as_ref(), bucket, region, config, process)?,
-        Provider::File { directory } => Arc::new(DirectoryFiles::new(directory.clone())),
+        RegistryProvider::File { directory } => Arc::new(DirectoryFiles::new(directory.clone())),
     };
     let files = if mode == Mode::Apply {
         files
@@ -115,19 +115,19 @@ pub(super) fn token_variable(
     process: &Process,
 ) -> Result<Option<&'static str>, Failure> {
     let (forge, url) = match config.registry.as_ref().map(|registry| &registry.provider) {
-        Some(Provider::Gitlab { url, api_url, .. }) => {
+        Some(RegistryProvider::Gitlab { url, api_url, .. }) => {
             (Forge::Gitlab, api_url.as_ref().or(url.as_ref()))
         }
-        Some(Provider::Gitea { url, api_url, .. }) => {
+        Some(RegistryProvider::Gitea { url, api_url, .. }) => {
             (Forge::Gitea, api_url.as_ref().or(url.as_ref()))
         }
-        Some(Provider::S3 { .. }) => {
+        Some(RegistryProvider::S3 { .. }) => {
             return Ok(process
                 .variables
                 .get_filled(env::AWS_ACCESS_KEY_ID)
                 .map(|_| env::AWS_ACCESS_KEY_ID));
         }
-        Some(Provider::File { .. }) | None => return Ok(None),
+        Some(RegistryProvider::File { .. }) | None => return Ok(None),
     };
     let Some(url) = url else { return Ok(None) };
     let host = host(url)?;

@@ -12,7 +12,7 @@ use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
 use crate::command::{RefusingRunner, Runner, SystemRunner};
-use crate::config::{Config, Sync};
+use crate::config::{Config, SyncConfig};
 use crate::error::{Exit, Failure};
 use crate::hooks::HookRunner;
 use crate::report::{junit, openmetrics};
@@ -92,7 +92,7 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn only(patterns: &[String], directory: &Path, entries: &Sync) -> Result<Only, Failure> {
+fn only(patterns: &[String], directory: &Path, entries: &SyncConfig) -> Result<Only, Failure> {
     let only = Only::below(patterns, directory).map_err(Failure::usage)?;
     let names: Vec<Vec<String>> = entries.entries.iter().map(sync::names).collect();
     only.check(&names).map_err(|error| {
@@ -113,7 +113,7 @@ fn only(patterns: &[String], directory: &Path, entries: &Sync) -> Result<Only, F
 
 async fn sync(
     config: &Config,
-    entries: &Sync,
+    entries: &SyncConfig,
     scope: &Scope,
     mode: Mode,
     surroundings: &Surroundings,

@@ -1,7 +1,9 @@
-//! The tables of keys in `docs/configuration.md`, made from the table of keys. `UPDATE_DOCS=1 cargo
-//! test config::docs` writes them anew; what stands around them is written by hand.
+//! The key tables in `docs/configuration.md`, generated from the key table.
+//!
+//! `UPDATE_DOCS=1 cargo test config::docs` regenerates them. The text around them is written by
+//! hand.
 
-use super::table::{SECTIONS, Section, Shape};
+use super::table::{SECTIONS, SectionSpec, Shape};
 use crate::process::Process;
 
 const BEGIN: &str = "<!-- keys:begin -->\n";
@@ -11,7 +13,7 @@ fn tables() -> String {
     SECTIONS.iter().map(|section| table(section)).collect()
 }
 
-fn table(section: &Section) -> String {
+fn table(section: &SectionSpec) -> String {
     let title = match section.name {
         "" => "The file".to_owned(),
         name if name.contains(' ') => format!("{}{}", name[..1].to_uppercase(), &name[1..]),
@@ -25,17 +27,17 @@ fn table(section: &Section) -> String {
             Some(default) => format!("`{default}`"),
             None => String::new(),
         };
-        let literal = if key.expanded || !may_hold_a_variable(&key.shape) {
+        let literal = if key.expanded || !may_contain_variables(&key.shape) {
             ""
         } else {
-            " Variables are not replaced here."
+            " Environment variables are not expanded here."
         };
         text += &format!(
             "| `{}` | {} | {} | {}{literal} |\n",
             key.name,
             cell(&words(&key.shape)),
             cell(&default),
-            cell(key.about)
+            cell(key.description)
         );
     }
     text
@@ -43,30 +45,30 @@ fn table(section: &Section) -> String {
 
 fn words(shape: &Shape) -> String {
     match shape {
-        Shape::Text | Shape::AnyText => "text".to_owned(),
-        Shape::Flag => "true or false".to_owned(),
-        Shape::Whole { least, most } if *most >= 1_000_000 => format!("a number from {least}"),
-        Shape::Whole { least, most } => format!("a number from {least} to {most}"),
+        Shape::Text | Shape::AnyText => "a string".to_owned(),
+        Shape::Flag => "`true` or `false`".to_owned(),
+        Shape::Whole { min, max } if *max >= 1_000_000 => format!("a number of at least {min}"),
+        Shape::Whole { min, max } => format!("a number from {min} to {max}"),
         Shape::Rate => "a number above 0".to_owned(),
         Shape::Choice(choices) => choices
             .iter()
             .map(|choice| format!("`{choice}`"))
             .collect::<Vec<_>>()
             .join(", "),
-        Shape::Duration => "a time, as in `60s`, `1h30m`, `7d`".to_owned(),
+        Shape::Duration => "a duration, such as `60s`, `1h30m`, `7d`".to_owned(),
         Shape::Date => "a date".to_owned(),
-        Shape::Url => "an address".to_owned(),
+        Shape::Url => "a URL".to_owned(),
         Shape::Path => "a path".to_owned(),
         Shape::Repository => "a repository".to_owned(),
         Shape::BasePath => "a host, or a host and a path".to_owned(),
         Shape::Host => "a host".to_owned(),
         Shape::Tag => "a tag".to_owned(),
-        Shape::Platform => "a platform, as in `linux/arm64`".to_owned(),
+        Shape::Platform => "a platform, such as `linux/arm64`".to_owned(),
         Shape::Pattern => "a regular expression".to_owned(),
         Shape::TagExclusion => "a tag or `/regex/`".to_owned(),
         Shape::Extract => "`major`, `minor`, `patch`, `full`, a regular expression".to_owned(),
-        Shape::VariableName => "the name of a variable".to_owned(),
-        Shape::Command => "a line, or a list".to_owned(),
+        Shape::VariableName => "the name of an environment variable".to_owned(),
+        Shape::Command => "a string or a list".to_owned(),
         Shape::Section(section) => named(section),
         Shape::OneOrMore(section) => format!("{}, or a list of them", named(section)),
         Shape::List(item) => format!("a list: {}", words(item)),
@@ -74,7 +76,7 @@ fn words(shape: &Shape) -> String {
     }
 }
 
-fn named(section: &Section) -> String {
+fn named(section: &SectionSpec) -> String {
     if section.name.contains(' ') {
         section.name.to_owned()
     } else {
@@ -82,8 +84,9 @@ fn named(section: &Section) -> String {
     }
 }
 
-/// Returns whether a reader might expect variables to be replaced in values of this shape.
-fn may_hold_a_variable(shape: &Shape) -> bool {
+/// Returns true if a user might expect environment variables to be expanded in values of this
+/// shape.
+fn may_contain_variables(shape: &Shape) -> bool {
     !matches!(shape, Shape::Section(_) | Shape::OneOrMore(_))
 }
 
@@ -92,7 +95,7 @@ fn cell(text: &str) -> String {
 }
 
 #[test]
-fn the_reference_of_the_configuration_lists_every_key() {
+fn configuration_reference_matches_the_key_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     let committed = std::fs::read_to_string(path).expect("docs/configuration.md");
     let (before, rest) = committed
@@ -110,6 +113,6 @@ fn the_reference_of_the_configuration_lists_every_key() {
     let committed = std::fs::read_to_string(path).expect("docs/configuration.md");
     assert!(
         committed == reference,
-        "docs/configuration.md lacks keys; run `UPDATE_DOCS=1 cargo test config::docs` and review the change"
+        "docs/configuration.md is out of date; run `UPDATE_DOCS=1 cargo test config::docs` and review the change"
     );
 }

@@ -1,5 +1,4 @@
-//! What is wrong with a configuration: findings with their positions, as plain lines and as drawn
-//! snippets.
+//! Errors of a configuration, with their positions: as plain lines and as annotated snippets.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,44 +8,49 @@ use thiserror::Error;
 
 use crate::model::text::{excerpt, printable};
 
-/// Findings beyond this many are counted, not kept.
-pub(super) const MOST_FINDINGS: usize = 100;
+/// Maximum number of findings that are reported. Further findings are only counted.
+pub(super) const MAX_FINDINGS: usize = 100;
 
-/// How many characters of a line are drawn on either side of what is wrong.
-const DRAWN_AROUND: usize = 60;
+/// Maximum number of characters of a line that are shown before, in and after the marked text.
+const CONTEXT_WIDTH: usize = 60;
 
-/// A part of the file.
+/// A range of text in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// Offsets in bytes.
+    /// Offset of the first byte.
     pub start: usize,
+    /// Offset after the last byte.
     pub end: usize,
-    /// Counted from 1.
+    /// Line of the first byte, starting at 1.
     pub line: usize,
-    /// Counted from 1, in characters.
+    /// Column of the first byte in characters, starting at 1.
     pub column: usize,
 }
 
-/// Something that is wrong.
+/// One error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// `None` when an environment variable is at fault: then `path` is its name.
+pub struct ConfigFinding {
+    /// Position in the file; `None` if the value comes from an environment variable.
     pub span: Option<Span>,
-    /// The key's path as in `sync.entries[0].tag_regex`, or the name of a variable; empty for the
-    /// file as a whole.
+    /// Path of the key, such as `sync.entries[0].tag_regex`, or the name of the environment
+    /// variable. Empty if the finding concerns the whole file.
     pub path: String,
+    /// Description of the error.
     pub message: String,
+    /// Suggestion for the user.
     pub hint: Option<String>,
 }
 
-/// Everything that is wrong with a configuration, in the order of the file.
+/// All errors in a configuration, in the order of the file.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct ConfigErrors {
-    /// The file's name, for messages.
+    /// Name of the file, for messages.
     pub name: String,
+    /// Content of the file.
     pub text: String,
-    pub findings: Vec<Finding>,
-    /// How many findings there are beyond those that are kept.
+    /// The errors, at most `MAX_FINDINGS`.
+    pub findings: Vec<ConfigFinding>,
+    /// Number of further errors that are not in `findings`.
     pub omitted: usize,
 }
 
@@ -54,10 +58,10 @@ impl ConfigErrors {
     pub(super) fn new(
         name: &str,
         text: &str,
-        mut findings: Vec<Finding>,
+        mut findings: Vec<ConfigFinding>,
         omitted: usize,
     ) -> ConfigErrors {
-        let position = |finding: &Finding| {
+        let position = |finding: &ConfigFinding| {
             finding
                 .span
                 .map_or((usize::MAX, 0), |span| (span.start, span.end))
@@ -75,8 +79,8 @@ impl ConfigErrors {
         }
     }
 
-    /// Returns the findings drawn into the lines they are about, with a last line that counts them
-    /// where there are several.
+    /// Returns the errors as annotated snippets of the file. If there are several, the last line is
+    /// their number.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color {
             Renderer::styled()
@@ -94,7 +98,7 @@ impl ConfigErrors {
         drawn.join("\n\n") + "\n"
     }
 
-    fn draw(&self, finding: &Finding, renderer: &Renderer) -> String {
+    fn draw(&self, finding: &ConfigFinding, renderer: &Renderer) -> String {
         let message = printable(&finding.message);
         let path = printable(&finding.path);
         let hint = finding.hint.as_deref().map(printable);
@@ -104,7 +108,7 @@ impl ConfigErrors {
         };
         let mut group = annotate_snippets::Group::with_title(title);
         if let Some(span) = finding.span {
-            let line = DrawnLine::of(&self.text, span);
+            let line = SnippetLine::of(&self.text, span);
             let annotation = AnnotationKind::Primary.span(line.marked);
             let annotation = if path.is_empty() {
                 annotation
@@ -114,8 +118,8 @@ impl ConfigErrors {
             let snippet = Snippet::source(line.text)
                 .line_start(span.line)
                 .annotation(annotation);
-            // A snippet counts its own columns, which are those of the file unless something was
-            // cut or escaped.
+            // The renderer counts columns in the snippet. They differ from those of the file if the
+            // line was shortened or escaped.
             group = if line.is_exact {
                 group.element(snippet.path(printable(&self.name)))
             } else {
@@ -139,7 +143,7 @@ impl ConfigErrors {
         match self.omitted {
             0 => format!("{} errors in {name}", self.findings.len()),
             omitted => format!(
-                "{} errors in {name}, of which the first {} are shown",
+                "{} errors in {name}, the first {} of which are shown",
                 self.findings.len() + omitted,
                 self.findings.len()
             ),
@@ -169,22 +173,22 @@ impl fmt::Display for ConfigErrors {
         }
         match self.omitted {
             0 => Ok(()),
-            omitted => write!(formatter, "\n{omitted} more"),
+            omitted => write!(formatter, "\n{omitted} more errors"),
         }
     }
 }
 
-/// The line that a finding is about: safe to draw, cut where it is long.
-struct DrawnLine {
+/// The line of a finding, escaped for display and shortened.
+struct SnippetLine {
     text: String,
-    /// What is wrong, in bytes of `text`.
+    /// Range of the marked text, in bytes of `text`.
     marked: Range<usize>,
-    /// Whether the text up to there is that of the file.
+    /// True if the text before the marked range is unchanged from the file.
     is_exact: bool,
 }
 
-impl DrawnLine {
-    fn of(source: &str, span: Span) -> DrawnLine {
+impl SnippetLine {
+    fn of(source: &str, span: Span) -> SnippetLine {
         let start = floor(source, span.start);
         let line_start = source[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
         let line_end = source[start..]
@@ -200,7 +204,7 @@ impl DrawnLine {
         let skipped = before
             .char_indices()
             .rev()
-            .nth(DRAWN_AROUND)
+            .nth(CONTEXT_WIDTH)
             .map_or(0, |(at, character)| at + character.len_utf8());
         let mut text = String::new();
         if skipped > 0 {
@@ -211,7 +215,7 @@ impl DrawnLine {
         text.push_str(&drawable(&cut(marked)));
         let marked_end = text.len();
         text.push_str(&drawable(&cut(after)));
-        DrawnLine {
+        SnippetLine {
             is_exact: text[..marked_start] == before.replace('\t', " "),
             text,
             marked: marked_start..marked_end,
@@ -219,6 +223,7 @@ impl DrawnLine {
     }
 }
 
+/// Returns the largest character boundary that is not after `at`.
 fn floor(source: &str, at: usize) -> usize {
     (0..=at.min(source.len()))
         .rev()
@@ -226,21 +231,23 @@ fn floor(source: &str, at: usize) -> usize {
         .unwrap_or(0)
 }
 
+/// Returns `text`, shortened to `CONTEXT_WIDTH` characters.
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(DRAWN_AROUND) {
+    match text.char_indices().nth(CONTEXT_WIDTH) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
+/// Returns `text` escaped for display, with tabs replaced by spaces.
 fn drawable(text: &str) -> String {
     printable(&text.replace('\t', " ")).into_owned()
 }
 
-/// Returns text from the file as messages quote it.
+/// Returns text from the file in the form in which messages quote it.
 pub(super) fn quoted(text: &str) -> String {
     if text.trim().is_empty() {
-        "an empty text".to_owned()
+        "an empty string".to_owned()
     } else {
         format!("`{}`", excerpt(text, 60))
     }

@@ -1,50 +1,57 @@
-//! References to environment variables in the texts of the configuration.
+//! References to environment variables in the values of the configuration.
 //!
-//! `$NAME`, `${NAME}`, `${NAME:-default}` and `$$`. What was inserted is not looked at again.
+//! The syntax is `$NAME`, `${NAME}`, `${NAME:-default}`, and `$$` for a dollar sign. Inserted
+//! values are not expanded again.
 
 use thiserror::Error;
 
 use crate::model::Variables;
 use crate::model::text::{excerpt, names_a_secret};
 
-/// The longest text that one expansion may give, in bytes.
-const LONGEST: usize = 64 * 1024;
+/// Maximum length of an expanded value, in bytes.
+const MAX_VALUE_BYTES: usize = 64 * 1024;
 
-/// Why a text cannot be expanded.
+/// Error for a value that cannot be expanded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum ExpandError {
-    #[error("the variable `{0}` is not set")]
+    #[error("the environment variable `{0}` is not set")]
     Unset(String),
-    #[error("refers to `{0}`, which is named like a secret")]
+    #[error("the environment variable `{0}` is named like a secret")]
     Secret(String),
-    #[error("`${{` without `}}`")]
+    #[error("`${{` without a closing `}}`")]
     Unterminated,
-    #[error("`${{{}}}` is no reference to a variable", excerpt(.0, 40))]
+    #[error("`${{{}}}` is not a valid reference to an environment variable", excerpt(.0, 40))]
     NoName(String),
-    #[error("the default of `{0}` refers to another variable")]
+    #[error("the default of `{0}` contains another reference")]
     Nested(String),
-    #[error("longer than {} KiB with its variables", LONGEST / 1024)]
+    #[error("the value is longer than {} KiB after expansion", MAX_VALUE_BYTES / 1024)]
     TooLong,
 }
 
 impl ExpandError {
-    /// Returns what to do about it.
+    /// Returns a suggestion for the user.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            ExpandError::Unset(name) => Some(format!("set it, give a default with `${{{name}:-default}}`, or write `$$` for a dollar")),
-            ExpandError::Secret(_) => {
-                Some("secrets are not configured here: imglife looks for credentials in the environment by itself".to_owned())
-            }
+            ExpandError::Unset(name) => Some(format!(
+                "set it, add a default with `${{{name}:-default}}`, or write `$$` for a dollar sign"
+            )),
+            ExpandError::Secret(_) => Some(
+                "remove the reference: imglife reads credentials from the environment itself"
+                    .to_owned(),
+            ),
             ExpandError::Unterminated | ExpandError::NoName(_) => {
-                Some("write `${NAME}` or `${NAME:-default}`, or `$$` for a dollar".to_owned())
+                Some("write `${NAME}` or `${NAME:-default}`, or `$$` for a dollar sign".to_owned())
             }
-            ExpandError::Nested(_) => Some("a default is taken as it is; set the variable where imglife is started".to_owned()),
+            ExpandError::Nested(_) => Some(
+                "write a plain default, or set the variable in the environment of imglife"
+                    .to_owned(),
+            ),
             ExpandError::TooLong => None,
         }
     }
 }
 
-/// Returns `text` with the values of `variables` inserted.
+/// Returns `text` with all references replaced by the values of `variables`.
 pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, ExpandError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -69,7 +76,7 @@ pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, Expand
             expanded.push('$');
             rest = after;
         }
-        if expanded.len() > LONGEST {
+        if expanded.len() > MAX_VALUE_BYTES {
             return Err(ExpandError::TooLong);
         }
     }
@@ -77,6 +84,7 @@ pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, Expand
     Ok(expanded)
 }
 
+/// Returns the value of a reference in braces.
 fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, ExpandError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -88,7 +96,7 @@ fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, Expa
     if default.is_some_and(|default| default.contains("${")) {
         return Err(ExpandError::Nested(name.to_owned()));
     }
-    // As in a shell, `:-` also stands in for a variable that is set to nothing.
+    // As in a shell, `:-` also applies to a variable that is set to the empty string.
     match (value(name, variables)?, default) {
         (Some(""), Some(default)) | (None, Some(default)) => Ok(default),
         (Some(value), _) => Ok(value),
@@ -96,6 +104,7 @@ fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, Expa
     }
 }
 
+/// Returns the value of a variable. Fails if the variable is named like a secret.
 fn value<'a>(name: &str, variables: &'a Variables) -> Result<Option<&'a str>, ExpandError> {
     if names_a_secret(name) {
         Err(ExpandError::Secret(name.to_owned()))
@@ -104,8 +113,9 @@ fn value<'a>(name: &str, variables: &'a Variables) -> Result<Option<&'a str>, Ex
     }
 }
 
-/// Returns how many bytes at the start of `text` make a variable's name: letters, digits and `_`,
-/// no digit first.
+/// Returns the length of the variable name at the start of `text`, in bytes.
+///
+/// A name consists of letters, digits and `_` and does not start with a digit.
 fn name_length(text: &str) -> usize {
     if text.starts_with(|first: char| first.is_ascii_digit()) {
         return 0;
@@ -115,7 +125,7 @@ fn name_length(text: &str) -> usize {
         .count()
 }
 
-/// Returns whether `text` is the name of a variable and nothing else.
+/// Returns true if `text` is a valid name of an environment variable.
 pub(super) fn is_variable_name(text: &str) -> bool {
     !text.is_empty() && name_length(text) == text.len()
 }
@@ -142,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_replaced_by_their_values() {
+    fn expand_inserts_values() {
         is("$HOST/mirrors", "registry:5000/mirrors");
         is("${HOST}x$HOST", "registry:5000xregistry:5000");
         is("$_x1-${_x1}", "under-under");
@@ -150,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_stands_in_for_unset_and_for_empty() {
+    fn expand_uses_the_default_for_unset_and_empty_variables() {
         is("${NONE:-eu}", "eu");
         is("${EMPTY:-eu}", "eu");
         is("${HOST:-eu}", "registry:5000");
@@ -159,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn two_dollars_are_one_and_a_dollar_before_no_name_stays() {
+    fn expand_keeps_dollars_that_are_no_reference() {
         is("$$HOST", "$HOST");
         is("$$$HOST", "$registry:5000");
         is("5 $ or $1 or $", "5 $ or $1 or $");
@@ -167,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_inserted_is_not_expanded_again() {
+    fn expand_does_not_expand_inserted_values() {
         is("$DOLLARS", "$HOST ${HOST} $$");
         is("${NONE:-$HOST}", "$HOST");
     }
 
     #[test]
-    fn references_that_cannot_be_followed_are_errors() {
+    fn expand_rejects_invalid_references() {
         assert_eq!(
             expanded("a $NONE"),
             Err(ExpandError::Unset("NONE".to_owned()))
@@ -199,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_named_like_secrets_are_refused_even_with_a_default() {
+    fn expand_rejects_variables_named_like_secrets() {
         for text in [
             "$GITLAB_TOKEN",
             "${GITLAB_TOKEN}",
@@ -214,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_variables_add_is_bounded() {
+    fn expand_limits_the_length_of_the_result() {
         let variables: Variables = [("A", "x".repeat(10_000))].into_iter().collect();
         assert_eq!(
             expand(&"$A".repeat(100_000), &variables),

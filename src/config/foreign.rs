@@ -1,68 +1,72 @@
-//! The configuration of another repository: a stranger's text, read for what it says of its images.
+//! The configuration of another repository, from which the images of that repository are read.
 //!
-//! It is expanded with the variables of its own project only, never with those of this run. What
-//! cannot be understood that way makes its entry unknown and nothing else: a newer version of this
-//! program may have written it. Registries, hosts, hooks and retention are not looked at.
+//! The text is untrusted. References are expanded only with the variables of that project, never
+//! with those of this run. An image or entry that cannot be read is skipped, because a newer
+//! version of imglife may have written it. Registries, hosts, hooks and retention are ignored.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::check::load_tree;
-use super::errors::{ConfigErrors, Finding};
-use super::raw::{self, Content, Node};
+use super::errors::{ConfigErrors, ConfigFinding};
+use super::raw::{self, YamlContent, YamlNode};
 use super::{Config, SourceText};
 use crate::model::Variables;
 use crate::model::text::excerpt;
 
-/// The sections that say something of images.
+/// The sections that describe images.
 const SECTIONS: [&str; 3] = ["build", "sync", "lifecycle"];
 
-/// The lists whose items stand for themselves.
+/// The lists whose items are independent of each other, by section and key.
 const LISTS: [(&str, &str); 2] = [("build", "images"), ("sync", "entries")];
 
-/// How often items are left out before the text counts as wrong in itself.
-const MOST_ROUNDS: usize = 20;
+/// Maximum number of times that invalid items are removed before the whole text is rejected.
+const MAX_ROUNDS: usize = 20;
 
-/// A configuration, and what of it is not known.
+/// The configuration of another repository, without the items that cannot be read.
 #[derive(Clone, Debug)]
-pub struct Foreign {
+pub struct ForeignConfig {
+    /// The readable part of the configuration.
     pub config: Config,
-    /// Items that were left out, each with the reason.
-    pub left_out: Vec<String>,
+    /// Errors in the items that were skipped.
+    pub skipped: Vec<String>,
 }
 
-/// Returns what the text says of its images. `variables` are those of the project that it belongs
-/// to, as far as they are known.
+/// Reads the images in the configuration of another repository.
+///
+/// `variables` are the known variables of the project that owns the configuration.
 ///
 /// # Errors
-/// Fails when the text is no YAML, or when something is wrong with it that does not belong to one
-/// image or entry.
-pub fn load_foreign(source: &SourceText, variables: &Variables) -> Result<Foreign, ConfigErrors> {
+/// Fails if the text is not valid YAML, or if it has an error outside of a single image or entry.
+pub fn load_foreign(
+    source: &SourceText,
+    variables: &Variables,
+) -> Result<ForeignConfig, ConfigErrors> {
     let node = raw::read(&source.text)
         .map_err(|finding| ConfigErrors::new(&source.name, &source.text, vec![finding], 0))?;
     let mut node = only_sections(node);
-    let mut left_out = BTreeSet::new();
+    let mut skipped = BTreeSet::new();
     let mut rounds = 0;
-    // Leaving out an item can make another wrong that is built on it.
+    // Removing an item can make another item invalid that refers to it.
     loop {
         let errors = match load_tree(&node, source, Path::new(""), variables) {
             Ok(config) => {
-                return Ok(Foreign {
+                return Ok(ForeignConfig {
                     config,
-                    left_out: left_out.into_iter().collect(),
+                    skipped: skipped.into_iter().collect(),
                 });
             }
             Err(errors) => errors,
         };
         rounds += 1;
-        let wrong: BTreeSet<Item> = errors.findings.iter().filter_map(Item::of).collect();
-        if rounds > MOST_ROUNDS
-            || wrong.is_empty()
+        let invalid: BTreeSet<ListItem> = errors.findings.iter().filter_map(ListItem::of).collect();
+        if rounds > MAX_ROUNDS
+            || invalid.is_empty()
             || errors
                 .findings
                 .iter()
-                .any(|finding| Item::of(finding).is_none())
+                .any(|finding| ListItem::of(finding).is_none())
         {
             return Err(errors);
         }
@@ -71,26 +75,27 @@ pub fn load_foreign(source: &SourceText, variables: &Variables) -> Result<Foreig
                 .span
                 .map(|span| format!(", line {}", span.line))
                 .unwrap_or_default();
-            left_out.insert(format!(
+            skipped.insert(format!(
                 "{}{line}: {}",
                 source.name,
                 excerpt(&finding.message, 200)
             ));
         }
-        node = without(&node, &wrong);
+        node = without(&node, &invalid);
     }
 }
 
-/// An item of one of the lists.
+/// An item in one of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Item {
+struct ListItem {
+    /// Index in [`LISTS`].
     list: usize,
     position: usize,
 }
 
-impl Item {
-    /// Returns the item that a finding is about, by its path: `build.images[2].mirror_tag`.
-    fn of(finding: &Finding) -> Option<Item> {
+impl ListItem {
+    /// Returns the item that contains the key of a finding, such as `build.images[2].mirror_tag`.
+    fn of(finding: &ConfigFinding) -> Option<ListItem> {
         LISTS.iter().enumerate().find_map(|(list, (section, key))| {
             let rest = finding
                 .path
@@ -98,7 +103,7 @@ impl Item {
                 .strip_prefix('.')?
                 .strip_prefix(key)?
                 .strip_prefix('[')?;
-            Some(Item {
+            Some(ListItem {
                 list,
                 position: rest.split(']').next()?.parse().ok()?,
             })
@@ -106,14 +111,14 @@ impl Item {
     }
 }
 
-/// Returns the tree with the sections that matter, and without hooks.
-fn only_sections(node: Node) -> Node {
+/// Returns the tree with only the sections in [`SECTIONS`], without hooks and retention.
+fn only_sections(node: YamlNode) -> YamlNode {
     filtered(node, |key| SECTIONS.contains(&key), &|section| {
         let section = filtered(section, |key| key != "hooks", &|value| value);
         match section.content {
-            Content::Mapping(pairs) => {
+            YamlContent::Mapping(pairs) => {
                 let pairs = pairs.iter().cloned().map(|mut pair| {
-                    if let Content::Sequence(items) = &pair.value.content {
+                    if let YamlContent::Sequence(items) = &pair.value.content {
                         let items = items.iter().cloned().map(|item| {
                             filtered(
                                 item,
@@ -121,12 +126,12 @@ fn only_sections(node: Node) -> Node {
                                 &|value| value,
                             )
                         });
-                        pair.value.content = Content::Sequence(items.collect());
+                        pair.value.content = YamlContent::Sequence(items.collect());
                     }
                     pair
                 });
-                Node {
-                    content: Content::Mapping(pairs.collect()),
+                YamlNode {
+                    content: YamlContent::Mapping(pairs.collect()),
                     ..section
                 }
             }
@@ -135,8 +140,13 @@ fn only_sections(node: Node) -> Node {
     })
 }
 
-fn filtered(node: Node, keeps: impl Fn(&str) -> bool, change: &dyn Fn(Node) -> Node) -> Node {
-    let Content::Mapping(pairs) = &node.content else {
+/// Returns the mapping with only the keys that `keeps` accepts, their values mapped by `change`.
+fn filtered(
+    node: YamlNode,
+    keeps: impl Fn(&str) -> bool,
+    change: &dyn Fn(YamlNode) -> YamlNode,
+) -> YamlNode {
+    let YamlContent::Mapping(pairs) = &node.content else {
         return node;
     };
     let kept = pairs
@@ -147,29 +157,30 @@ fn filtered(node: Node, keeps: impl Fn(&str) -> bool, change: &dyn Fn(Node) -> N
             pair.value = change(pair.value);
             pair
         });
-    Node {
+    YamlNode {
         span: node.span,
-        content: Content::Mapping(kept.collect::<Rc<[_]>>()),
+        content: YamlContent::Mapping(kept.collect::<Rc<[_]>>()),
     }
 }
 
-fn without(node: &Node, wrong: &BTreeSet<Item>) -> Node {
+/// Returns the tree without the items in `invalid`.
+fn without(node: &YamlNode, invalid: &BTreeSet<ListItem>) -> YamlNode {
     let mut node = node.clone();
     for (list, (section, key)) in LISTS.iter().enumerate() {
         node = changed(&node, section, &|node| {
             changed(node, key, &|node| {
-                let Content::Sequence(items) = &node.content else {
+                let YamlContent::Sequence(items) = &node.content else {
                     return node.clone();
                 };
                 let kept = items.iter().enumerate().filter(|(position, _)| {
-                    !wrong.contains(&Item {
+                    !invalid.contains(&ListItem {
                         list,
                         position: *position,
                     })
                 });
-                Node {
+                YamlNode {
                     span: node.span,
-                    content: Content::Sequence(kept.map(|(_, item)| item.clone()).collect()),
+                    content: YamlContent::Sequence(kept.map(|(_, item)| item.clone()).collect()),
                 }
             })
         });
@@ -177,9 +188,9 @@ fn without(node: &Node, wrong: &BTreeSet<Item>) -> Node {
     node
 }
 
-/// Returns the mapping with another value under `key`.
-fn changed(node: &Node, key: &str, change: &dyn Fn(&Node) -> Node) -> Node {
-    let Content::Mapping(pairs) = &node.content else {
+/// Returns the mapping with the value of `key` mapped by `change`.
+fn changed(node: &YamlNode, key: &str, change: &dyn Fn(&YamlNode) -> YamlNode) -> YamlNode {
+    let YamlContent::Mapping(pairs) = &node.content else {
         return node.clone();
     };
     let pairs = pairs.iter().cloned().map(|mut pair| {
@@ -188,9 +199,9 @@ fn changed(node: &Node, key: &str, change: &dyn Fn(&Node) -> Node) -> Node {
         }
         pair
     });
-    Node {
+    YamlNode {
         span: node.span,
-        content: Content::Mapping(pairs.collect()),
+        content: YamlContent::Mapping(pairs.collect()),
     }
 }
 
@@ -198,7 +209,7 @@ fn changed(node: &Node, key: &str, change: &dyn Fn(&Node) -> Node) -> Node {
 mod tests {
     use super::*;
 
-    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Foreign, ConfigErrors> {
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<ForeignConfig, ConfigErrors> {
         let source = SourceText {
             name: "their imglife.yaml".to_owned(),
             text: text.to_owned(),
@@ -206,7 +217,7 @@ mod tests {
         load_foreign(&source, &variables.iter().copied().collect())
     }
 
-    fn names(foreign: &Foreign) -> Vec<String> {
+    fn names(foreign: &ForeignConfig) -> Vec<String> {
         let images = &foreign.config.build.as_ref().expect("a section").images;
         images
             .iter()
@@ -241,7 +252,7 @@ build:
 ";
 
     #[test]
-    fn variables_of_its_project_are_known_and_others_make_their_entry_unknown() {
+    fn load_foreign_skips_entries_with_unknown_variables() {
         let foreign = load(TEXT, &[("CI_REGISTRY_IMAGE", "r.example/base")]).expect("read");
         assert_eq!(names(&foreign), ["r.example/base/bases/alpine:3.21.3"]);
         assert_eq!(foreign.config.sync.expect("a section").entries.len(), 1);
@@ -250,29 +261,27 @@ build:
             0
         );
         assert!(foreign.config.registry.is_none());
-        let left_out = foreign.left_out.join("\n");
+        let skipped = foreign.skipped.join("\n");
         for reason in [
-            "line 9: the variable `OTHER_PLACE` is not set",
-            "line 15: the variable `BUSYBOX`",
+            "line 9: the environment variable `OTHER_PLACE` is not set",
+            "line 15: the environment variable `BUSYBOX`",
             "line 16: unknown key",
-            "line 17: refers to `MY_TOKEN`",
+            "line 17: the environment variable `MY_TOKEN` is named like a secret",
         ] {
-            assert!(left_out.contains(reason), "{left_out}");
+            assert!(skipped.contains(reason), "{skipped}");
         }
     }
 
     #[test]
-    fn what_all_images_need_must_be_known() {
+    fn load_foreign_fails_for_errors_outside_of_an_entry() {
         let error = load(TEXT, &[]).expect_err("no registry");
         assert!(error.to_string().contains("CI_REGISTRY_IMAGE"), "{error}");
         assert!(load("[", &[]).is_err());
     }
 
     #[test]
-    fn a_file_without_images_is_read() {
+    fn load_foreign_accepts_a_file_without_images() {
         assert!(load("", &[]).expect("read").config.build.is_none());
-        assert!(
-            load("sync: { entries: [] }", &[]).is_ok_and(|foreign| foreign.left_out.is_empty())
-        );
+        assert!(load("sync: { entries: [] }", &[]).is_ok_and(|foreign| foreign.skipped.is_empty()));
     }
 }

@@ -1,15 +1,15 @@
-//! The JSON Schema of the file, made from the table of its keys.
+//! The JSON Schema of the file, generated from the key table.
 
 use serde_json::{Map, Value, json};
 
-use super::table::{ENTRY, Key, ROOT, SECTIONS, Section, Shape};
+use super::table::{ENTRY, KeySpec, ROOT, SECTIONS, SectionSpec, Shape};
 
-/// Returns the JSON Schema (draft 2020-12) of `imglife.yaml`, with a line break at its end.
+/// Returns the JSON Schema (draft 2020-12) of `imglife.yaml`, with a final newline.
 pub fn schema() -> String {
     let mut definitions = Map::new();
     definitions.insert(
         "variable".to_owned(),
-        json!({ "description": "A text with references to environment variables.", "type": "string", "pattern": "\\$" }),
+        json!({ "description": "A string with references to environment variables.", "type": "string", "pattern": "\\$" }),
     );
     for section in SECTIONS.iter().filter(|section| !section.name.is_empty()) {
         definitions.insert(definition(section), object(section));
@@ -26,12 +26,12 @@ pub fn schema() -> String {
         root.extend(object);
     }
     root.insert("$defs".to_owned(), Value::Object(definitions));
-    // A map of strings to values always serialises.
+    // Serialising a map with string keys cannot fail.
     serde_json::to_string_pretty(&root).unwrap_or_default() + "\n"
 }
 
-/// Returns the section's name among the definitions.
-fn definition(section: &Section) -> String {
+/// Returns the name of the section in `$defs`.
+fn definition(section: &SectionSpec) -> String {
     let words = section
         .name
         .split(|character: char| !character.is_ascii_alphanumeric())
@@ -39,7 +39,7 @@ fn definition(section: &Section) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-fn object(section: &Section) -> Value {
+fn object(section: &SectionSpec) -> Value {
     let properties: Map<String, Value> = section
         .keys
         .iter()
@@ -59,9 +59,9 @@ fn object(section: &Section) -> Value {
     object
 }
 
-fn property(key: &Key) -> Value {
+fn property(key: &KeySpec) -> Value {
     let mut property = shape(&key.shape, key.expanded);
-    property["description"] = json!(key.about);
+    property["description"] = json!(key.description);
     if let Some(default) = key.default {
         property["default"] = default_value(&key.shape, default);
     }
@@ -69,7 +69,7 @@ fn property(key: &Key) -> Value {
 }
 
 fn shape(of: &Shape, expanded: bool) -> Value {
-    // Editors read an unquoted `3.10` as a number; here it is text as well.
+    // Editors read an unquoted `3.10` as a number; imglife reads it as a string.
     let text = || json!({ "type": ["string", "number"] });
     let string = || json!({ "type": "string" });
     let scalar = match of {
@@ -93,8 +93,8 @@ fn shape(of: &Shape, expanded: bool) -> Value {
             return json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
         }
         Shape::Flag => json!({ "type": "boolean" }),
-        Shape::Whole { least, most } => {
-            json!({ "type": "integer", "minimum": least, "maximum": most })
+        Shape::Whole { min, max } => {
+            json!({ "type": "integer", "minimum": min, "maximum": max })
         }
         Shape::Rate => json!({ "type": "number", "exclusiveMinimum": 0 }),
         Shape::Choice(words) => {
@@ -114,11 +114,11 @@ fn shape(of: &Shape, expanded: bool) -> Value {
     }
 }
 
-fn reference(section: &Section) -> Value {
+fn reference(section: &SectionSpec) -> Value {
     json!({ "$ref": format!("#/$defs/{}", definition(section)) })
 }
 
-/// Returns a word as YAML reads it without quotes.
+/// Returns the value that YAML gives an unquoted word.
 fn literal(word: &str) -> Value {
     match word {
         "true" => json!(true),
@@ -151,17 +151,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_schema_is_that_of_the_table() {
+    fn committed_schema_matches_the_key_table() {
         let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/imglife.schema.json");
         let committed = std::fs::read_to_string(committed).unwrap_or_default();
         assert!(
             committed == schema(),
-            "out of date; write it again: imglife config schema > docs/imglife.schema.json"
+            "docs/imglife.schema.json is out of date; run `imglife config schema > docs/imglife.schema.json`"
         );
     }
 
     #[test]
-    fn every_reference_of_the_schema_has_a_definition() {
+    fn schema_defines_every_reference() {
         let text = schema();
         let schema: Value = serde_json::from_str(&text).expect("JSON");
         let references: Vec<&str> = text
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_a_tag_or_a_pattern() {
+    fn schema_requires_a_tag_or_a_pattern_in_an_entry() {
         let schema: Value = serde_json::from_str(&schema()).expect("JSON");
         assert_eq!(
             schema["$defs"]["sync-entries"]["oneOf"],
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_flags_may_be_variables_and_patterns_may_not() {
+    fn schema_allows_variables_in_numbers_and_flags_but_not_in_patterns() {
         let schema: Value = serde_json::from_str(&schema()).expect("JSON");
         let properties = |section: &str| schema["$defs"][section]["properties"].clone();
         assert_eq!(

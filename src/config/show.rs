@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::table::{ROOT, Section, Shape};
-use super::words::Words;
+use super::keywords::Keyword;
+use super::table::{ROOT, SectionSpec, Shape};
 use super::{
-    Build, BuildImage, Config, Entry, Extract, Hook, HookCommand, HostSettings, ImageLifecycle,
-    Lifecycle, Provider, Registry, Retention, Selection, Sync, TagExclusion,
+    BuildConfig, BuildImage, Config, Extract, Hook, HookCommand, HostSettings, ImageLifecycle,
+    LifecycleConfig, RegistryConfig, RegistryProvider, RetentionConfig, SyncConfig, SyncEntry,
+    TagExclusion, TagSelection,
 };
 use crate::model::lifecycle::Product;
 
@@ -86,8 +87,8 @@ fn texts<T: ToString>(items: &[T]) -> Value {
     items.iter().map(ToString::to_string).collect()
 }
 
-fn word<T: Words>(value: T) -> Value {
-    match value.word() {
+fn word<T: Keyword>(value: T) -> Value {
+    match value.keyword() {
         "true" => json!(true),
         "false" => json!(false),
         word => json!(word),
@@ -98,10 +99,10 @@ fn duration(duration: Duration) -> Value {
     json!(format!("{}s", duration.as_secs()))
 }
 
-fn shown_registry(registry: &Registry, config: &Config) -> Value {
+fn shown_registry(registry: &RegistryConfig, config: &Config) -> Value {
     let url = |url: &Option<url::Url>| json!(url.as_ref().map(url::Url::as_str));
     let mut shown = match &registry.provider {
-        Provider::Gitlab {
+        RegistryProvider::Gitlab {
             url: instance,
             api_url,
             project_id,
@@ -113,7 +114,7 @@ fn shown_registry(registry: &Registry, config: &Config) -> Value {
             ("project_id", json!(project_id)),
             ("config_ref", json!(config_ref)),
         ]),
-        Provider::Gitea {
+        RegistryProvider::Gitea {
             url: instance,
             api_url,
             owner,
@@ -127,7 +128,7 @@ fn shown_registry(registry: &Registry, config: &Config) -> Value {
             ("repo", json!(repo)),
             ("config_ref", json!(config_ref)),
         ]),
-        Provider::S3 {
+        RegistryProvider::S3 {
             endpoint,
             bucket,
             region,
@@ -137,7 +138,7 @@ fn shown_registry(registry: &Registry, config: &Config) -> Value {
             ("bucket", json!(bucket)),
             ("region", json!(region)),
         ]),
-        Provider::File { directory } => {
+        RegistryProvider::File { directory } => {
             given([("provider", json!("file")), ("path", path(directory))])
         }
     };
@@ -173,7 +174,7 @@ fn host_settings(settings: &HostSettings) -> Value {
     ])
 }
 
-fn shown_sync(sync: &Sync) -> Value {
+fn shown_sync(sync: &SyncConfig) -> Value {
     json!({
         "parallelism": sync.parallelism,
         "hooks": { "post_sync": hooks(&sync.post_sync) },
@@ -181,14 +182,14 @@ fn shown_sync(sync: &Sync) -> Value {
     })
 }
 
-fn entry(entry: &Entry) -> Value {
+fn entry(entry: &SyncEntry) -> Value {
     let mut shown = match &entry.selection {
-        Selection::Fixed(tag) => given([
+        TagSelection::Fixed(tag) => given([
             ("source", json!(entry.source.to_string())),
             ("target", json!(entry.target.to_string())),
             ("tag", json!(tag.as_str())),
         ]),
-        Selection::Pattern(pattern) => given([
+        TagSelection::Pattern(pattern) => given([
             ("source", json!(entry.source.to_string())),
             ("target", json!(entry.target.to_string())),
             ("tag_regex", json!(pattern.tag_regex.text)),
@@ -229,7 +230,7 @@ fn hooks(hooks: &[Hook]) -> Value {
     hooks.iter().map(hook).collect()
 }
 
-fn shown_build(build: &Build) -> Value {
+fn shown_build(build: &BuildConfig) -> Value {
     given([
         ("core_version", json!(build.core_version)),
         ("registry", json!(build.registry.to_string())),
@@ -282,7 +283,7 @@ fn image(image: &BuildImage) -> Value {
     ])
 }
 
-fn retention(rules: &Retention) -> Value {
+fn retention(rules: &RetentionConfig) -> Value {
     let exclusion = |exclusion: &TagExclusion| match exclusion {
         TagExclusion::Exact(tag) => tag.clone(),
         TagExclusion::Pattern(pattern) => format!("/{}/", pattern.text),
@@ -296,7 +297,7 @@ fn retention(rules: &Retention) -> Value {
     given([
         ("keep_last", json!(rules.keep_last)),
         ("max_age_days", json!(rules.max_age_days)),
-        ("match", word(rules.condemned_by)),
+        ("match", word(rules.match_mode)),
         (
             "exclude_tags",
             rules.exclude_tags.iter().map(exclusion).collect(),
@@ -339,7 +340,7 @@ fn product(product: &ImageLifecycle) -> Value {
     ])
 }
 
-fn lifecycle(lifecycle: &Lifecycle) -> Value {
+fn lifecycle(lifecycle: &LifecycleConfig) -> Value {
     let notify = [
         ("slack_webhook_env", json!(lifecycle.slack_webhook_variable)),
         ("webhook_env", json!(lifecycle.webhook_variable)),
@@ -357,7 +358,7 @@ fn lifecycle(lifecycle: &Lifecycle) -> Value {
 }
 
 /// Doubles the dollars where reading would expand variables.
-fn escape(value: &mut Value, section: &Section) {
+fn escape(value: &mut Value, section: &SectionSpec) {
     let Value::Object(pairs) = value else { return };
     for (name, value) in pairs.iter_mut() {
         let Some(key) = section.key(name) else {
@@ -442,11 +443,13 @@ pub fn suffices(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
     ]
 }
 
-fn records(registry: Option<&Registry>) -> Result<(), String> {
+fn records(registry: Option<&RegistryConfig>) -> Result<(), String> {
     let missing = match registry.map(|registry| &registry.provider) {
         None => return Err("there is no `registry`".to_owned()),
-        Some(Provider::Gitlab { url: None, .. } | Provider::Gitea { url: None, .. }) => "url",
-        Some(Provider::Gitlab {
+        Some(
+            RegistryProvider::Gitlab { url: None, .. } | RegistryProvider::Gitea { url: None, .. },
+        ) => "url",
+        Some(RegistryProvider::Gitlab {
             project_id: None, ..
         }) => "project_id",
         Some(_) => return Ok(()),

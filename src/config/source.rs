@@ -1,4 +1,4 @@
-//! Finding and reading the file.
+//! Finding and reading the configuration file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,24 +6,16 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::raw::LONGEST_FILE;
-use super::{Config, ConfigErrors, load};
+use super::raw::MAX_FILE_BYTES;
+use super::{Config, ConfigErrors, SourceText, load};
 use crate::model::Variables;
 use crate::model::env;
 use crate::model::text::printable;
 
-/// The file that is looked for when none is named.
+/// Name of the file that is read if the user names none.
 pub const DEFAULT_NAME: &str = "imglife.yaml";
 
-/// A configuration file as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceText {
-    /// The file's name, for messages.
-    pub name: String,
-    pub text: String,
-}
-
-/// Why there is no configuration.
+/// Error for a configuration that cannot be read or is invalid.
 #[derive(Debug, Error)]
 pub enum OpenError {
     #[error("cannot read the configuration file {}", printable(&.path.to_string_lossy()))]
@@ -32,8 +24,10 @@ pub enum OpenError {
     Invalid(ConfigErrors),
 }
 
-/// Returns the path of the file: that of `--config`, else of `IMGLIFE_CONFIG`, else `imglife.yaml`
-/// in `directory` if it is there.
+/// Returns the path of the configuration file, or `None` if there is none.
+///
+/// `flag` (`--config`) takes precedence over `IMGLIFE_CONFIG`, and that over `imglife.yaml` in
+/// `directory`. Only the last one is required to exist.
 pub fn find(flag: Option<&Path>, variables: &Variables, directory: &Path) -> Option<PathBuf> {
     let named = flag
         .map(Path::to_owned)
@@ -44,28 +38,30 @@ pub fn find(flag: Option<&Path>, variables: &Variables, directory: &Path) -> Opt
     }
 }
 
-/// Returns the text of the file, named as it is seen from `directory`. A file of more than 1 MiB is
-/// not read to its end.
+/// Reads the file. Its name in messages is relative to `directory`.
+///
+/// # Errors
+/// Fails if the file cannot be read, is larger than 1 MiB, or is not UTF-8.
 pub fn read(path: &Path, directory: &Path) -> Result<SourceText, OpenError> {
     let unreadable = |source| OpenError::Unreadable {
         path: path.to_owned(),
         source,
     };
     let mut bytes = Vec::new();
-    let longest = u64::try_from(LONGEST_FILE).unwrap_or(u64::MAX);
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
     File::open(path)
-        .and_then(|file| file.take(longest.saturating_add(1)).read_to_end(&mut bytes))
+        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
         .map_err(unreadable)?;
-    if bytes.len() > LONGEST_FILE {
+    if bytes.len() > MAX_FILE_BYTES {
         return Err(unreadable(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it is longer than {} KiB", LONGEST_FILE / 1024),
+            format!("the file is larger than {} KiB", MAX_FILE_BYTES / 1024),
         )));
     }
     let text = String::from_utf8(bytes).map_err(|_| {
         unreadable(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it is not UTF-8 text",
+            "the file is not UTF-8 text",
         ))
     })?;
     Ok(SourceText {
@@ -78,9 +74,10 @@ pub fn read(path: &Path, directory: &Path) -> Result<SourceText, OpenError> {
     })
 }
 
-/// Returns the configuration of a run in `directory`: the file that `find` gives, with the
-/// variables that override it. Without a file it is made of variables alone, and `Config::file` is
-/// `None`.
+/// Loads the configuration of a run in `directory`: the file that [`find`] returns, with overrides
+/// from `variables`.
+///
+/// Without a file, the configuration consists of variables only, and `Config::file` is `None`.
 pub fn open(
     flag: Option<&Path>,
     variables: &Variables,
@@ -105,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flag_goes_before_the_variable_and_both_before_the_default() {
+    fn find_prefers_the_flag_then_the_variable_then_the_default() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path();
         let variables: Variables = [("IMGLIFE_CONFIG", "variable.yaml")].into_iter().collect();
@@ -123,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_missing_huge_or_no_text_are_told_apart() {
+    fn read_reports_missing_large_and_binary_files() {
         let directory = tempfile::tempdir().expect("a directory");
-        let told = |name: &str, content: Option<&[u8]>| {
+        let cause = |name: &str, content: Option<&[u8]>| {
             let path = directory.path().join(name);
             if let Some(content) = content {
                 fs::write(&path, content).expect("to write");
@@ -133,19 +130,19 @@ mod tests {
             let error = read(&path, directory.path()).expect_err("unreadable");
             crate::error::causes(&error).join(": ")
         };
-        assert!(told("missing.yaml", None).contains("No such file"));
+        assert!(cause("missing.yaml", None).contains("No such file"));
         assert_eq!(
-            told("binary.yaml", Some(b"a: \xff")),
-            "it is not UTF-8 text"
+            cause("binary.yaml", Some(b"a: \xff")),
+            "the file is not UTF-8 text"
         );
         assert_eq!(
-            told("huge.yaml", Some(&vec![b' '; LONGEST_FILE + 1])),
-            "it is longer than 1024 KiB"
+            cause("huge.yaml", Some(&vec![b' '; MAX_FILE_BYTES + 1])),
+            "the file is larger than 1024 KiB"
         );
     }
 
     #[test]
-    fn relative_paths_belong_to_the_directory_of_the_file() {
+    fn open_resolves_relative_paths_against_the_directory_of_the_file() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::create_dir(directory.path().join("sub")).expect("a directory");
         fs::write(
@@ -161,11 +158,11 @@ mod tests {
         .expect("valid");
         assert_eq!(config.directory, directory.path().join("sub"));
         assert_eq!(config.file, Some(directory.path().join("sub/c.yaml")));
-        let Some(super::super::Provider::File {
+        let Some(super::super::RegistryProvider::File {
             directory: packages,
         }) = config.registry.map(|registry| registry.provider)
         else {
-            panic!("another provider");
+            panic!("expected the provider `file`");
         };
         assert_eq!(packages, directory.path().join("sub/.imglife/packages"));
     }

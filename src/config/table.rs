@@ -1,128 +1,138 @@
-//! Every key of the file, once: its shape, its default and what it means.
+//! The key table: every key of the file with its type, its default and its description.
 //!
-//! The one source for the checker (which keys are known, their defaults, which are expanded) and
-//! for the JSON Schema. A key that is not here cannot be read, and a test fails for a key that is
-//! here and is never read.
+//! The only source of this information for the check, the JSON Schema and the reference in
+//! `docs/configuration.md`. A key that is not in the table cannot be read; a test fails if a key in
+//! the table is never read.
 
-use super::words::{ProviderName, Words};
-use super::{
-    CondemnedBy, EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, Phase,
-    PlatformMode, Provenance, SortBy,
+use super::keywords::{Keyword, ProviderKind};
+use super::settings::{
+    EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, PlatformMode, ProvenanceMode,
+    RetentionMatch, SortBy,
 };
+use crate::model::eol::Phase;
 
-/// What a value looks like.
+/// Type of a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
-    /// Text that is not empty.
+    /// A string that is not empty.
     Text,
-    /// Text that may be empty.
+    /// A string that may be empty.
     AnyText,
+    /// `true` or `false`.
     Flag,
+    /// A whole number in a range.
     Whole {
-        least: u64,
-        most: u64,
+        min: u64,
+        max: u64,
     },
-    /// A number above zero, with a fraction if need be.
+    /// A number greater than zero, which may have a fraction.
     Rate,
+    /// One of several keywords.
     Choice(&'static [&'static str]),
     Duration,
     Date,
     Url,
-    /// Relative to the directory of the file.
+    /// A path, relative to the directory of the file.
     Path,
     Repository,
-    /// The start of repository names: a host, or a host and a path.
+    /// A common prefix of repository names: a host, or a host and a path.
     BasePath,
     Host,
     Tag,
     Platform,
     /// A regular expression.
     Pattern,
-    /// A tag, or a `/pattern/`.
+    /// A tag or a `/pattern/`.
     TagExclusion,
-    /// How a tag names a release cycle.
+    /// A rule that extracts a release cycle from a tag.
     Extract,
+    /// The name of an environment variable.
     VariableName,
-    /// A shell line, or a list of a program and its arguments.
+    /// A shell command line, or a list with a program and its arguments.
     Command,
-    Section(&'static Section),
-    /// One section or a list of them.
-    OneOrMore(&'static Section),
+    /// A mapping with known keys.
+    Section(&'static SectionSpec),
+    /// A section or a list of sections.
+    OneOrMore(&'static SectionSpec),
     List(&'static Shape),
-    /// Keys that the user chooses.
+    /// A mapping with keys that the user chooses.
     Map(&'static Shape),
 }
 
 /// A mapping with known keys.
 #[derive(Debug)]
-pub(super) struct Section {
-    /// Where it stands in the file, for hints and the schema.
+pub(super) struct SectionSpec {
+    /// Path of the section in the file, for hints and the schema; empty for the whole file.
     pub(super) name: &'static str,
-    pub(super) keys: &'static [Key],
+    pub(super) keys: &'static [KeySpec],
 }
 
+/// A key of a section.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
+pub(super) struct KeySpec {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
-    pub(super) about: &'static str,
-    /// As it would be written in the file.
+    /// Description for the documentation and the schema.
+    pub(super) description: &'static str,
+    /// Default value as it would be written in the file.
     pub(super) default: Option<&'static str>,
     pub(super) required: bool,
-    /// Whether references to variables are replaced.
+    /// If true, references to environment variables are expanded.
     pub(super) expanded: bool,
 }
 
-impl Section {
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+impl SectionSpec {
+    /// Returns the key with this name, or `None` if the section has no such key.
+    pub(super) fn key(&self, name: &str) -> Option<&'static KeySpec> {
         self.keys.iter().find(|key| key.name == name)
     }
 }
 
-impl Key {
-    const fn default(mut self, text: &'static str) -> Key {
+impl KeySpec {
+    const fn default(mut self, text: &'static str) -> KeySpec {
         self.default = Some(text);
         self
     }
 
-    const fn required(mut self) -> Key {
+    const fn required(mut self) -> KeySpec {
         self.required = true;
         self
     }
 
-    const fn literal(mut self) -> Key {
+    /// Disables the expansion of environment variables.
+    const fn literal(mut self) -> KeySpec {
         self.expanded = false;
         self
     }
 }
 
-const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key {
+const fn key(name: &'static str, shape: Shape, description: &'static str) -> KeySpec {
+    KeySpec {
         name,
         shape,
-        about,
+        description,
         default: None,
         required: false,
         expanded: true,
     }
 }
 
-const fn choice<T: Words>() -> Shape {
-    Shape::Choice(T::WORDS)
+const fn choice<T: Keyword>() -> Shape {
+    Shape::Choice(T::KEYWORDS)
 }
 
-const fn whole(least: u64, most: u64) -> Shape {
-    Shape::Whole { least, most }
+const fn whole(min: u64, max: u64) -> Shape {
+    Shape::Whole { min, max }
 }
 
-/// What counts something: days, tags.
-const COUNT: u64 = 1_000_000;
+/// Maximum of numbers that count days or tags.
+const MAX_COUNT: u64 = 1_000_000;
 
 const HOOKS_SHAPE: Shape = Shape::List(&Shape::Section(&HOOK));
 const PLATFORMS: Shape = Shape::List(&Shape::Platform);
 
 /// All sections, the root first.
-pub(super) static SECTIONS: [&Section; 19] = [
+pub(super) static SECTIONS: [&SectionSpec; 19] = [
     &ROOT,
     &REGISTRY,
     &HOST,
@@ -144,156 +154,161 @@ pub(super) static SECTIONS: [&Section; 19] = [
     &STATUS,
 ];
 
-pub(super) static ROOT: Section = Section {
+pub(super) static ROOT: SectionSpec = SectionSpec {
     name: "",
     keys: &[
         key(
             "registry",
             Shape::Section(&REGISTRY),
-            "The Package Registry: where build records and package files live.",
+            "The package registry that stores build records and data files.",
         ),
         key(
             "hosts",
             Shape::Map(&Shape::Section(&HOST)),
-            "How to speak to OCI hosts, by host as references name it (`docker.io`).",
+            "Connection settings by registry host, as written in image references (`docker.io`).",
         ),
         key("sync", Shape::Section(&SYNC), "Mirrors of upstream images."),
         key(
             "build",
             Shape::Section(&BUILD),
-            "Base images built on the mirrors.",
+            "Base images to build from the mirrors.",
         ),
         key(
             "retention",
             Shape::Section(&RETENTION),
-            "Which tags `cleanup` removes. Without it, `cleanup` deletes nothing.",
+            "Rules for the tags that `cleanup` deletes. Without them, `cleanup` deletes nothing.",
         ),
         key(
             "lifecycle",
             Shape::Section(&LIFECYCLE),
-            "How end-of-life data is kept and told.",
+            "End-of-life data and notifications.",
         ),
         key(
             "status",
             Shape::Section(&STATUS),
-            "What the status report shows.",
+            "Content of the status report.",
         ),
     ],
 };
 
-pub(super) static REGISTRY: Section = Section {
+pub(super) static REGISTRY: SectionSpec = SectionSpec {
     name: "registry",
     keys: &[
-        key("provider", choice::<ProviderName>(), "The kind of place.").default("gitlab"),
+        key(
+            "provider",
+            choice::<ProviderKind>(),
+            "Kind of the package registry.",
+        )
+        .default("gitlab"),
         key(
             "url",
             Shape::Url,
-            "The instance's URL; for s3 another endpoint, which is then spoken to in path style.",
+            "gitlab, gitea: URL of the instance. s3: URL of an S3-compatible endpoint other than AWS; buckets are then addressed in path style.",
         ),
         key(
             "api_url",
             Shape::Url,
-            "gitlab, gitea: where the API is when it is not at `url`.",
+            "gitlab, gitea: URL of the API, if it is not below `url`.",
         ),
         key(
             "project_id",
             whole(1, i64::MAX as u64),
-            "gitlab: the project that holds the packages.",
+            "gitlab: ID of the project that stores the packages.",
         ),
-        key("owner", Shape::Text, "gitea: the owner of the packages."),
+        key("owner", Shape::Text, "gitea: owner of the packages."),
         key(
             "repo",
             Shape::Text,
-            "gitea: the repository whose files are read.",
+            "gitea: repository that files are read from.",
         ),
-        key("bucket", Shape::Text, "s3: the bucket."),
-        key(
-            "region",
-            Shape::Text,
-            "s3: the region, as the server calls it.",
-        )
-        .default("us-east-1"),
+        key("bucket", Shape::Text, "s3: name of the bucket."),
+        key("region", Shape::Text, "s3: region of the bucket.").default("us-east-1"),
         key(
             "prefix",
             Shape::Text,
-            "Set before all names, so that two installations can share a place. `imglife`; none for s3.",
+            "Prefix of all package names, so that two installations can share a package registry. The default is `imglife`; s3 has no default prefix.",
         ),
-        key("path", Shape::Path, "file: the directory.").default(".imglife/packages"),
+        key(
+            "path",
+            Shape::Path,
+            "file: directory that stores the packages.",
+        )
+        .default(".imglife/packages"),
         key(
             "insecure_registries",
             Shape::List(&Shape::Host),
-            "OCI hosts spoken to over plain HTTP.",
+            "Registry hosts to contact over plain HTTP.",
         )
         .default("[]"),
         key(
             "config_ref",
             Shape::Text,
-            "gitlab, gitea: the git ref that `check` reads files at.",
+            "gitlab, gitea: Git branch, tag or commit from which `check` reads files.",
         )
         .default("main"),
     ],
 };
 
-pub(super) static HOST: Section = Section {
+pub(super) static HOST: SectionSpec = SectionSpec {
     name: "hosts.<host>",
     keys: &[
         key(
             "endpoint",
             Shape::Url,
-            "Where the host's traffic is sent instead, as to a pull-through cache. Names stay as written.",
+            "URL to send the requests for this host to, for example a pull-through cache. Image names do not change.",
         ),
         key(
             "ca_file",
             Shape::Path,
-            "Certificates to trust besides those of the system, PEM.",
+            "PEM file with certificate authorities to trust in addition to those of the system.",
         ),
         key(
             "client_cert",
             Shape::Path,
-            "The client's certificate, PEM. Needs `client_key`.",
+            "PEM file with the client certificate. Requires `client_key`.",
         ),
         key(
             "client_key",
             Shape::Path,
-            "The key of the client's certificate, PEM.",
+            "PEM file with the key of the client certificate.",
         ),
         key(
             "insecure_skip_verify",
             Shape::Flag,
-            "Accept any certificate.",
+            "Do not verify the certificate of the host.",
         )
         .default("false"),
         key(
             "max_connections",
             whole(1, 1000),
-            "Connections open at once.",
+            "Maximum number of open connections.",
         ),
         key(
             "requests_per_second",
             Shape::Rate,
-            "Requests started per second.",
+            "Maximum number of requests started per second.",
         ),
     ],
 };
 
-pub(super) static SYNC: Section = Section {
+pub(super) static SYNC: SectionSpec = SectionSpec {
     name: "sync",
     keys: &[
         key(
             "platforms",
             PLATFORMS,
-            "The platforms that entries keep. All when left out.",
+            "Platforms to copy, unless an entry sets its own. The default is all platforms.",
         ),
         key(
             "parallelism",
             whole(1, 256),
-            "Images in flight at once. `IMGLIFE_SYNC_PARALLELISM` overrides it.",
+            "Maximum number of images copied at the same time. `IMGLIFE_SYNC_PARALLELISM` overrides it.",
         )
         .default("4"),
         key(
             "hooks",
             Shape::Section(&SYNC_HOOKS),
-            "Commands run after something was done.",
+            "Hooks: commands to run afterwards.",
         ),
         key(
             "entries",
@@ -304,108 +319,127 @@ pub(super) static SYNC: Section = Section {
     ],
 };
 
-pub(super) static SYNC_HOOKS: Section = Section {
+pub(super) static SYNC_HOOKS: SectionSpec = SectionSpec {
     name: "sync.hooks",
-    keys: &[key("post_sync", HOOKS_SHAPE, "Run after all entries.").default("[]")],
+    keys: &[key("post_sync", HOOKS_SHAPE, "Hooks to run after all entries.").default("[]")],
 };
 
-pub(super) static ENTRY: Section = Section {
+pub(super) static ENTRY: SectionSpec = SectionSpec {
     name: "sync.entries[]",
     keys: &[
-        key("source", Shape::Repository, "The repository to copy from, without a tag; `ocidir://directory` too.").required(),
-        key("target", Shape::Repository, "The repository to copy to, without a tag.").required(),
-        key("tag", Shape::Tag, "One fixed tag. Either this or `tag_regex`."),
-        key("tag_regex", Shape::Pattern, "The tags wanted: a regular expression over whole tags.").literal(),
-        key("exclude_regex", Shape::Pattern, "The tags not wanted: a regular expression over whole tags. Wins over `tag_regex`.").literal(),
-        key("min_age", Shape::Duration, "Tags pushed upstream less than this ago wait. Applied before `keep_last`.").default("0"),
-        key("keep_last", whole(1, COUNT), "Only the newest so many of the tags that are left. All when left out."),
-        key("sort", choice::<SortBy>(), "What makes a tag newer.").default("version"),
-        key("min_tags", whole(0, COUNT), "Fewer selected tags than this fail the entry.").default("1"),
-        key("check_digest", Shape::Flag, "Copy a tag that exists again when its upstream digest changed.").default("false"),
-        key("keep_replaced", Shape::Flag, "Keep the old digest of a moved tag as `<tag>-replaced.<YYYYMMDD>`.").default("false"),
-        key("platforms", PLATFORMS, "The platforms to keep. `sync.platforms` when left out."),
+        key("source", Shape::Repository, "Repository to copy from, without a tag. May be a directory: `ocidir://directory`.").required(),
+        key("target", Shape::Repository, "Repository to copy to, without a tag. May be a directory: `ocidir://directory`.").required(),
+        key("tag", Shape::Tag, "The only tag to copy. Set either `tag` or `tag_regex`."),
+        key("tag_regex", Shape::Pattern, "Tags to copy: a regular expression that must match the complete tag.").literal(),
+        key("exclude_regex", Shape::Pattern, "Tags to skip: a regular expression that must match the complete tag. Takes precedence over `tag_regex`.").literal(),
+        key("min_age", Shape::Duration, "Minimum time since a tag was pushed to the source. Younger tags are not copied yet. Applied before `keep_last`.").default("0"),
+        key("keep_last", whole(1, MAX_COUNT), "Number of newest tags to copy. The default is all tags."),
+        key("sort", choice::<SortBy>(), "Order of tags for `keep_last`: by version or by push date.").default("version"),
+        key("min_tags", whole(0, MAX_COUNT), "Minimum number of selected tags. The entry fails if fewer are selected.").default("1"),
+        key("check_digest", Shape::Flag, "Copy an existing tag again if its digest in the source changed.").default("false"),
+        key("keep_replaced", Shape::Flag, "Keep the old image of an overwritten tag as `<tag>-replaced.<YYYYMMDD>`.").default("false"),
+        key("platforms", PLATFORMS, "Platforms to copy. The default is `sync.platforms`."),
         key(
             "platform_mode",
             choice::<PlatformMode>(),
-            "rewrite: a new index with only the kept platforms. sparse: the index as it is, digest kept.",
+            "rewrite: push a new index with only the copied platforms. sparse: push the index unchanged, with the same digest.",
         )
         .default("rewrite"),
         key("referrers", Shape::Flag, "Copy signatures, SBOMs and attestations.").default("true"),
-        key("os_normalize", Shape::Flag, "Store a tag that only names an OS variant under the most specific version tag.").default("false"),
-        key("lifecycle", Shape::OneOrMore(&IMAGE_LIFECYCLE), "The products whose end of life counts; of several, the earliest date."),
-        key("retention", Shape::Section(&RETENTION), "What differs from the general `retention` for this mirror."),
-        key("hooks", Shape::Section(&ENTRY_HOOKS), "Commands run after something was done."),
+        key("os_normalize", Shape::Flag, "Store a tag that only names an operating system variant under the most specific version tag.").default("false"),
+        key("lifecycle", Shape::OneOrMore(&IMAGE_LIFECYCLE), "Products in the image. If there are several, the earliest end-of-life date applies."),
+        key("retention", Shape::Section(&RETENTION), "Overrides of the general `retention` for this mirror."),
+        key("hooks", Shape::Section(&ENTRY_HOOKS), "Hooks: commands to run afterwards."),
     ],
 };
 
-pub(super) static ENTRY_HOOKS: Section = Section {
+pub(super) static ENTRY_HOOKS: SectionSpec = SectionSpec {
     name: "sync.entries[].hooks",
     keys: &[key(
         "post_sync",
         HOOKS_SHAPE,
-        "Run after this entry, only when it changed something.",
+        "Hooks to run after this entry if it changed something.",
     )
     .default("[]")],
 };
 
-pub(super) static HOOK: Section = Section {
+pub(super) static HOOK: SectionSpec = SectionSpec {
     name: "a hook",
     keys: &[
         key(
             "cmd",
             Shape::Command,
-            "A line for `sh -c`, or a list of a program and its arguments. `{{ image }}`, `{{ digest }}`, `{{ source }}`, `{{ target }}` and `{{ tag }}` stand for values.",
+            "Command line for `sh -c`, or a list with a program and its arguments. Placeholders: `{{ image }}`, `{{ digest }}`, `{{ source }}`, `{{ target }}` and `{{ tag }}`.",
         )
         .required()
         .literal(),
-        key("timeout", Shape::Duration, "After this the command and its children are ended.").default("60s"),
-        key("continue_on_error", Shape::Flag, "Whether a failure is only told.").default("false"),
+        key("timeout", Shape::Duration, "Time after which the command and its child processes are killed.").default("60s"),
+        key("continue_on_error", Shape::Flag, "Report a failure of the hook, but do not fail the run.").default("false"),
     ],
 };
 
-pub(super) static BUILD: Section = Section {
+pub(super) static BUILD: SectionSpec = SectionSpec {
     name: "build",
     keys: &[
         key(
             "core_version",
             Shape::Tag,
-            "Bumped when templates or policy change.",
+            "Version of the templates and build policy. Increase it when they change.",
         )
         .required(),
         key(
             "registry",
             Shape::BasePath,
-            "The base path that images are pushed below.",
+            "Base path of the repositories that images are pushed to.",
         )
         .required(),
-        key("engine", choice::<EngineChoice>(), "What builds.").default("auto"),
+        key(
+            "engine",
+            choice::<EngineChoice>(),
+            "Build engine. `auto` selects the first one that is available.",
+        )
+        .default("auto"),
         key(
             "builder",
             Shape::AnyText,
-            "The buildx builder's name. `IMGLIFE_BUILDER` overrides it; empty: docker's default.",
+            "Name of the buildx builder. Leave it empty for the default builder of docker. `IMGLIFE_BUILDER` overrides it.",
         ),
-        key("platforms", PLATFORMS, "The platforms built for.").default("[linux/amd64]"),
-        key("tag_format", Shape::Text, "The template of an image's tag.")
-            .default("{{ version }}-core{{ core_version }}")
-            .literal(),
+        key(
+            "platforms",
+            PLATFORMS,
+            "Platforms to build for, unless an image sets its own.",
+        )
+        .default("[linux/amd64]"),
+        key(
+            "tag_format",
+            Shape::Text,
+            "Template of the tags. Variables: `name`, `type`, `version` and `core_version`.",
+        )
+        .default("{{ version }}-core{{ core_version }}")
+        .literal(),
         key(
             "on_base_change",
             choice::<OnBaseChange>(),
-            "What to do when only the mirror's digest moved under a published tag.",
+            "Action if only the digest of the mirror image changed since the tag was published.",
         )
         .default("skip"),
-        key("sbom", Shape::Flag, "Attach an SBOM (buildx).").default("false"),
+        key("sbom", Shape::Flag, "Attach an SBOM. Requires buildx.").default("false"),
         key(
             "provenance",
-            choice::<Provenance>(),
-            "Attach provenance (buildx).",
+            choice::<ProvenanceMode>(),
+            "Attach provenance. Requires buildx.",
         )
         .default("false"),
-        key("parallelism", whole(1, 256), "Images built at once.").default("2"),
+        key(
+            "parallelism",
+            whole(1, 256),
+            "Maximum number of images built at the same time.",
+        )
+        .default("2"),
         key(
             "hooks",
             Shape::Section(&BUILD_HOOKS),
-            "Commands run after something was done.",
+            "Hooks: commands to run afterwards.",
         ),
         key(
             "images",
@@ -416,275 +450,280 @@ pub(super) static BUILD: Section = Section {
     ],
 };
 
-pub(super) static BUILD_HOOKS: Section = Section {
+pub(super) static BUILD_HOOKS: SectionSpec = SectionSpec {
     name: "build.hooks",
-    keys: &[key("post_image_build", HOOKS_SHAPE, "Run after each push.").default("[]")],
+    keys: &[key(
+        "post_image_build",
+        HOOKS_SHAPE,
+        "Hooks to run after each push.",
+    )
+    .default("[]")],
 };
 
-pub(super) static IMAGE: Section = Section {
+pub(super) static IMAGE: SectionSpec = SectionSpec {
     name: "build.images[]",
     keys: &[
         key(
             "name",
             Shape::Text,
-            "Pushed to `<registry>/<name>`. May repeat with other versions.",
+            "Name of the image, which is pushed to `<registry>/<name>`. Several images may have the same name and different versions.",
         )
         .required(),
         key(
             "folder",
             Shape::Path,
-            "The directory with the template and every file it copies.",
+            "Directory with the template and all files that it copies.",
         )
         .required(),
-        key("tmpl", Shape::Text, "The template's file name.").default("Dockerfile.tmpl"),
+        key("tmpl", Shape::Text, "File name of the template in `folder`.").default("Dockerfile.tmpl"),
         key(
             "type",
             choice::<ImageType>(),
-            "core: production; spe: special purpose; spe-dev: development, not in reports.",
+            "core: production image. spe: special-purpose image. spe-dev: development image, not included in reports.",
         )
         .required(),
         key(
             "mirror_image",
             Shape::Repository,
-            "The repository built on, without a tag; may be another image of this list.",
+            "Repository of the image to build from, without a tag. May be another image in this list.",
         )
         .required(),
         key(
             "mirror_tag",
             Shape::Tag,
-            "The tag built on. The newest one selected by the sync entry with this target when left out.",
+            "Tag to build from. The default is the newest tag that the sync entry with this target selects.",
         ),
         key(
             "version",
             Shape::Tag,
-            "The upstream version in the tag. The mirror tag when left out.",
+            "Upstream version in the tag of the image. The default is the mirror tag.",
         ),
         key("args", Shape::Map(&Shape::AnyText), "Build arguments.").default("{}"),
         key(
             "aliases",
             Shape::List(&Shape::Tag),
-            "Floating tags moved to the new digest after the push.",
+            "Floating tags to move to the new image after the push.",
         )
         .default("[]"),
-        key("platforms", PLATFORMS, "`build.platforms` when left out."),
-        key("sbom", Shape::Flag, "`build.sbom` when left out."),
+        key("platforms", PLATFORMS, "Platforms to build for. The default is `build.platforms`."),
+        key("sbom", Shape::Flag, "Attach an SBOM. The default is `build.sbom`."),
         key(
             "provenance",
-            choice::<Provenance>(),
-            "`build.provenance` when left out.",
+            choice::<ProvenanceMode>(),
+            "Attach provenance. The default is `build.provenance`.",
         ),
         key(
             "core_version",
             Shape::Tag,
-            "`build.core_version` when left out.",
+            "Core version of the image. The default is `build.core_version`.",
         ),
         key(
             "hooks",
             Shape::Section(&IMAGE_HOOKS),
-            "Commands run after something was done.",
+            "Hooks: commands to run afterwards.",
         ),
         key(
             "retention",
             Shape::Section(&RETENTION),
-            "What differs from the general `retention` for this image.",
+            "Overrides of the general `retention` for this image.",
         ),
         key(
             "lifecycle",
             Shape::OneOrMore(&IMAGE_LIFECYCLE),
-            "Replaces what is inherited: that of the sync entry whose target is `mirror_image`, or of the image it is built on.",
+            "Products in the image. The default is the `lifecycle` of the sync entry with the target `mirror_image`, or of the image that it is built from.",
         ),
     ],
 };
 
-pub(super) static IMAGE_HOOKS: Section = Section {
+pub(super) static IMAGE_HOOKS: SectionSpec = SectionSpec {
     name: "build.images[].hooks",
     keys: &[key(
         "post_image_build",
         HOOKS_SHAPE,
-        "Run after each push. `build.hooks.post_image_build` when left out.",
+        "Hooks to run after each push. The default is `build.hooks.post_image_build`.",
     )],
 };
 
-/// The general rules; as part of an entry or image, what differs from them there.
-pub(super) static RETENTION: Section = Section {
+/// The general rules, and the overrides of an entry or image.
+pub(super) static RETENTION: SectionSpec = SectionSpec {
     name: "retention",
     keys: &[
         key(
             "keep_last",
-            whole(0, COUNT),
-            "The newest tags kept per image. Aliases take no place.",
+            whole(0, MAX_COUNT),
+            "Number of newest tags to keep per image. Aliases do not count.",
         )
         .default("5"),
-        key("max_age_days", whole(0, COUNT), "Older tags expire."),
+        key("max_age_days", whole(0, MAX_COUNT), "Age in days above which tags expire."),
         key(
             "match",
-            choice::<CondemnedBy>(),
-            "all: a tag is condemned when every rule that is set condemns it. any: when one does.",
+            choice::<RetentionMatch>(),
+            "all: delete a tag if all configured rules (`keep_last`, `max_age_days`) select it. any: delete a tag if at least one rule selects it.",
         )
         .default("all"),
         key(
             "exclude_tags",
             Shape::List(&Shape::TagExclusion),
-            "Tags never deleted: exact names, or `/regex/` over whole tags.",
+            "Tags that are never deleted: exact names, or a `/regex/` that must match the complete tag.",
         )
         .default("[]")
         .literal(),
         key(
             "min_keep",
-            whole(0, COUNT),
-            "Never fewer tags than this per image.",
+            whole(0, MAX_COUNT),
+            "Minimum number of tags that remain per image.",
         )
         .default("1"),
         key(
             "max_delete_percent",
             whole(0, 100),
-            "Stop before more than this share of an image's tags is deleted.",
+            "Maximum percentage of the tags of an image that one run may delete. If more are selected, none is deleted.",
         )
         .default("50"),
         key(
             "require_records",
             Shape::Flag,
-            "With bases configured, no build record at all stops cleanup.",
+            "Stop cleanup if base images are configured and there is no build record at all.",
         )
         .default("true"),
         key(
             "archive",
             Shape::Section(&ARCHIVE),
-            "A copy kept before deletion.",
+            "Archive for tags before they are deleted.",
         ),
     ],
 };
 
-pub(super) static ARCHIVE: Section = Section {
+pub(super) static ARCHIVE: SectionSpec = SectionSpec {
     name: "retention.archive",
     keys: &[
         key(
             "enabled",
             Shape::Flag,
-            "Whether tags are copied to the archive before they are deleted.",
+            "Copy tags to the archive before they are deleted.",
         )
         .default("false"),
-        key("registry", Shape::BasePath, "The base path of the archive."),
+        key("registry", Shape::BasePath, "Base path of the archive."),
         key(
             "keep_days",
-            whole(0, COUNT),
-            "How long archived tags are kept.",
+            whole(0, MAX_COUNT),
+            "Number of days to keep archived tags.",
         )
         .default("90"),
     ],
 };
 
-pub(super) static LIFECYCLE: Section = Section {
+pub(super) static LIFECYCLE: SectionSpec = SectionSpec {
     name: "lifecycle",
     keys: &[
         key(
             "eol_provider",
             choice::<EolProvider>(),
-            "endoflife: the endoflife.date API. local: the data file only.",
+            "endoflife: use the endoflife.date API. local: use only the data file.",
         )
         .default("endoflife"),
         key(
             "eol_target",
             choice::<EolTarget>(),
-            "git: write the data file. pkgregistry: upload it.",
+            "git: write the data file to the working tree. pkgregistry: upload it to the package registry.",
         )
         .default("git"),
         key(
             "eol_data_file",
             Shape::Path,
-            "The file that end-of-life data is kept in.",
+            "File that stores the end-of-life data.",
         )
         .default("eol-data.yaml"),
-        key("api_url", Shape::Url, "Where the endoflife.date API is.")
+        key("api_url", Shape::Url, "URL of the endoflife.date API.")
             .default("https://endoflife.date/api"),
         key(
             "warn_days",
-            whole(0, COUNT),
-            "An end nearer than this is warned about. `IMGLIFE_ALERT_CRITICAL_DAYS` overrides it.",
+            whole(0, MAX_COUNT),
+            "Number of days before an end-of-life date at which warnings start. `IMGLIFE_ALERT_CRITICAL_DAYS` overrides it.",
         )
         .default("30"),
         key(
             "phase",
             choice::<Phase>(),
-            "Which date counts: eoas (active support), eol, or eoes (extended support).",
+            "Date that counts as the end of life: eoas (end of active support), eol (end of life) or eoes (end of extended support).",
         )
         .default("eol"),
         key(
             "notify",
             Shape::Section(&NOTIFY),
-            "Where messages about ends go.",
+            "Notifications about end-of-life dates.",
         ),
     ],
 };
 
-pub(super) static NOTIFY: Section = Section {
+pub(super) static NOTIFY: SectionSpec = SectionSpec {
     name: "lifecycle.notify",
     keys: &[
         key(
             "slack_webhook_env",
             Shape::VariableName,
-            "The name of the variable that holds the Slack webhook's URL.",
+            "Name of the environment variable with the URL of a Slack webhook.",
         )
         .literal(),
         key(
             "webhook_env",
             Shape::VariableName,
-            "The name of the variable that holds a webhook's URL.",
+            "Name of the environment variable with the URL of a generic webhook.",
         )
         .literal(),
         key(
             "at_days",
-            Shape::List(&whole(0, COUNT)),
-            "Messages are sent this many days before the date, then weekly after it.",
+            Shape::List(&whole(0, MAX_COUNT)),
+            "Numbers of days before an end-of-life date at which a notification is sent. After the date, it is sent weekly.",
         )
         .default("[90, 30, 7, 0]"),
     ],
 };
 
-pub(super) static IMAGE_LIFECYCLE: Section = Section {
+pub(super) static IMAGE_LIFECYCLE: SectionSpec = SectionSpec {
     name: "an image's lifecycle",
     keys: &[
-        key("product", Shape::Text, "The product's name or alias on endoflife.date. The one that images of the mirrored repository are of when left out."),
+        key("product", Shape::Text, "Name or alias of the product on endoflife.date. The default is the product that endoflife.date lists for the source repository."),
         key(
             "extract",
             Shape::Extract,
-            "How the tag names the release cycle: major, minor, patch, full, or a regular expression with one capture group. The longest known cycle when left out.",
+            "How to find the release cycle in a tag: major, minor, patch, full, or a regular expression with one capture group. The default is the longest release cycle that the tag starts with.",
         )
         .literal(),
-        key("track", Shape::Extract, "Another name of `extract`.").literal(),
-        key("phase", choice::<Phase>(), "`lifecycle.phase` when left out."),
-        key("accept", Shape::Section(&ACCEPT), "Paid or accepted support: no violation until then."),
+        key("track", Shape::Extract, "Alias of `extract`.").literal(),
+        key("phase", choice::<Phase>(), "Date that counts as the end of life. The default is `lifecycle.phase`."),
+        key("accept", Shape::Section(&ACCEPT), "Paid support or an accepted risk: the end of life is not a violation until a given day."),
     ],
 };
 
-pub(super) static ACCEPT: Section = Section {
+pub(super) static ACCEPT: SectionSpec = SectionSpec {
     name: "an accepted end of life",
     keys: &[
-        key("until", Shape::Date, "The last day on which it counts.").required(),
-        key("reason", Shape::Text, "Why, for the report.").required(),
+        key("until", Shape::Date, "Last day of the acceptance.").required(),
+        key("reason", Shape::Text, "Reason, shown in reports.").required(),
     ],
 };
 
-pub(super) static STATUS: Section = Section {
+pub(super) static STATUS: SectionSpec = SectionSpec {
     name: "status",
     keys: &[
-        key("title", Shape::Text, "The report's title."),
+        key("title", Shape::Text, "Title of the report."),
         key(
             "client_zone",
             Shape::AnyText,
-            "Markdown put below the tables as it is.",
+            "Markdown to insert below the tables, unchanged.",
         )
         .literal(),
         key(
             "graph",
             Shape::Flag,
-            "Draw the lineage of images (Mermaid).",
+            "Include a Mermaid diagram of the image lineage.",
         )
         .default("true"),
         key(
             "timeline",
             Shape::Flag,
-            "Draw the ends of life on a time line (Mermaid).",
+            "Include a Mermaid timeline of end-of-life dates.",
         )
         .default("true"),
     ],

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::config::{BuildImage, Config, Entry, ImageType, Selection};
+use crate::config::{BuildImage, Config, ImageType, SyncEntry, TagSelection};
 use crate::model::eol::{EolAssessment, EolStatus, SupportEnd};
 use crate::model::inventory::InventoryProduct;
 use crate::model::{ImageReference, Repository, Tag, TagVersion};
@@ -18,7 +18,7 @@ pub struct Lineage<'a> {
     /// What each base is called now, by the positions of the images.
     identities: &'a [Result<Identity, Trouble>],
     bases: HashMap<&'a Repository, Vec<usize>>,
-    mirrors: HashMap<&'a Repository, Vec<&'a Entry>>,
+    mirrors: HashMap<&'a Repository, Vec<&'a SyncEntry>>,
 }
 
 /// How an image stands that somebody refers to.
@@ -48,8 +48,8 @@ pub fn identities_offline(config: &Config) -> Vec<Result<Identity, Trouble>> {
     let told = |position| {
         let entry = mirror(config, build, position)?;
         let tag = match &entry.selection {
-            Selection::Fixed(_) => newest_listed(entry, &[]),
-            Selection::Pattern(_) => Err(Trouble::new(format!(
+            TagSelection::Fixed(_) => newest_listed(entry, &[]),
+            TagSelection::Pattern(_) => Err(Trouble::new(format!(
                 "which tag of {} is the newest is not known without asking",
                 entry.target
             ))),
@@ -66,7 +66,7 @@ impl<'a> Lineage<'a> {
         for (position, image) in images(config).iter().enumerate() {
             bases.entry(&image.repository).or_default().push(position);
         }
-        let mut mirrors: HashMap<&Repository, Vec<&Entry>> = HashMap::new();
+        let mut mirrors: HashMap<&Repository, Vec<&SyncEntry>> = HashMap::new();
         for entry in config.sync.iter().flat_map(|sync| &sync.entries) {
             mirrors.entry(&entry.target).or_default().push(entry);
         }
@@ -92,17 +92,17 @@ impl<'a> Lineage<'a> {
     }
 
     /// Returns the entries that mirror to `repository`.
-    pub fn entries(&self, repository: &Repository) -> &[&'a Entry] {
+    pub fn entries(&self, repository: &Repository) -> &[&'a SyncEntry] {
         self.mirrors.get(repository).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the entry that a tag of a mirror is of. One that no entry selects any more is of the
     /// first.
-    pub fn entry(&self, repository: &Repository, tag: &Tag) -> Option<&'a Entry> {
+    pub fn entry(&self, repository: &Repository, tag: &Tag) -> Option<&'a SyncEntry> {
         let entries = self.entries(repository);
-        let selects = |entry: &&&Entry| match &entry.selection {
-            Selection::Fixed(fixed) => fixed == tag,
-            Selection::Pattern(pattern) => pattern.tag_regex.regex.is_match(tag.as_str()),
+        let selects = |entry: &&&SyncEntry| match &entry.selection {
+            TagSelection::Fixed(fixed) => fixed == tag,
+            TagSelection::Pattern(pattern) => pattern.tag_regex.regex.is_match(tag.as_str()),
         };
         entries
             .iter()

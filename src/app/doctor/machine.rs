@@ -12,7 +12,7 @@ use crate::app::Surroundings;
 use crate::app::commit_push::access;
 use crate::ci::repository::Repository;
 use crate::command::{ProgramCommand, ProgramStatus, Runner, SystemRunner};
-use crate::config::{Build, BuildImage, Config};
+use crate::config::{BuildConfig, BuildImage, Config};
 use crate::engines::{Emulators, EngineName, Programs};
 use crate::model::Variables;
 use crate::model::env;
@@ -62,7 +62,7 @@ pub(super) fn tasks<'a>(
     tasks
 }
 
-async fn look_at_engines(build: Option<&Build>, process: &Process) -> ProbeReport {
+async fn look_at_engines(build: Option<&BuildConfig>, process: &Process) -> ProbeReport {
     let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let builder = build.and_then(|build| build.builder.clone());
     let elsewhere = builder.is_some()

@@ -16,7 +16,7 @@ use crate::app::places::{client, login_host, service_client, settings};
 use crate::app::records::{records, token_variable};
 use crate::app::{Mode, Surroundings};
 use crate::command::SystemRunner;
-use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, Provider};
+use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, RegistryProvider};
 use crate::credentials::{CredentialError, Credentials, StandardCredentials, check_collisions};
 use crate::error::{Failure, chain};
 use crate::http::{self, Settings, Url};
@@ -236,12 +236,12 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
     let provider = config.registry.as_ref().map(|registry| &registry.provider);
     let credential = match (provider, variable) {
         (_, Some(variable)) => Some(ProbeFinding::ok(CHECK, "", format!("from {variable}"))),
-        (Some(Provider::S3 { .. }), None) => Some(ProbeFinding::ok(
+        (Some(RegistryProvider::S3 { .. }), None) => Some(ProbeFinding::ok(
             CHECK,
             "",
             "AWS_ACCESS_KEY_ID is not set; as the AWS SDK finds one",
         )),
-        (Some(Provider::File { .. }) | None, None) => None,
+        (Some(RegistryProvider::File { .. }) | None, None) => None,
         (Some(_), None) => Some(ProbeFinding::ok(CHECK, "", "none is set")),
     };
     let mut look = records.probe(ProbeCredential { variable }).await;

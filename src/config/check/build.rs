@@ -1,60 +1,63 @@
-//! Checking `build`.
+//! Check of `build`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::hooks::hooks;
 use super::lifecycle::products;
-use super::reader::{Context, Fields, Located};
-use super::retention::{Applied, General};
-use super::sync::{CheckedSync, Mirrors, platforms};
+use super::reader::{CheckContext, Fields, Located};
+use super::retention::{AppliedRetention, GeneralRetention};
+use super::sync::{CheckedSync, MirrorTargets, platforms};
+use crate::config::keywords::Keyword as _;
 use crate::config::table::BUILD_HOOKS;
-use crate::config::words::Words as _;
-use crate::config::{BasePath, Build, BuildImage, EngineChoice, Hook, Provenance};
+use crate::config::{BasePath, BuildConfig, BuildImage, EngineChoice, Hook, ProvenanceMode};
 use crate::model::env;
 use crate::model::text::printable;
 use crate::model::{Platform, Repository, Tag};
 use crate::template;
 
-/// The section, and what else is known of its images, in their order.
+/// The section `build`.
 pub(super) struct CheckedBuild {
-    pub(super) build: Build,
-    pub(super) applied: Vec<Applied>,
+    pub(super) build: BuildConfig,
+    /// Retention of each image, in the order of the images.
+    pub(super) applied: Vec<AppliedRetention>,
 }
 
-/// What images take from the section when they leave it out.
-struct Inherited<'a> {
+/// Settings of the section that images inherit.
+struct BuildDefaults<'a> {
     registry: Option<BasePath>,
     core_version: Option<String>,
     platforms: Option<Vec<Platform>>,
     sbom: Option<bool>,
-    provenance: Option<Provenance>,
+    provenance: Option<ProvenanceMode>,
     post_image_build: Vec<Hook>,
     engine: Option<EngineChoice>,
-    general: &'a General,
-    /// What is mirrored, by where it is mirrored to.
+    general: &'a GeneralRetention,
+    /// Source repository of each mirror, by target repository.
     sources: HashMap<Repository, Repository>,
 }
 
-/// An image as far as it could be read.
-struct ReadImage {
+/// The parts of an image that could be read.
+struct PartialImage {
+    /// The complete image; `None` if it has an error.
     image: Option<BuildImage>,
-    applied: Applied,
+    applied: AppliedRetention,
     repository: Option<Repository>,
     mirror_image: Option<Located<Repository>>,
     name: Option<Located<String>>,
     mirror_tag: Option<String>,
-    names_mirror_tag: bool,
+    /// True if `mirror_tag` is set, even if its value is invalid.
+    has_mirror_tag: bool,
     version: Option<String>,
     aliases: Vec<Located<Tag>>,
 }
 
-/// Returns the section, `None` when it is left out or wrong.
+/// Reads the section, or returns `None` if it is not set or has an error.
 pub(super) fn build(
     root: &Fields<'_>,
-    general: &General,
+    general: &GeneralRetention,
     sync: Option<&CheckedSync>,
-    mirrors: &Mirrors,
+    mirrors: &MirrorTargets,
 ) -> Option<CheckedBuild> {
     if !root.has("build") {
         return None;
@@ -90,7 +93,7 @@ pub(super) fn build(
     check_engine(&fields, engine, given_platforms.as_deref());
     let (sbom, provenance) = (fields.value("sbom"), fields.value("provenance"));
     check_attestations(&fields, engine, sbom, provenance);
-    let inherited = Inherited {
+    let inherited = BuildDefaults {
         registry: registry.clone(),
         core_version: core_version.clone(),
         platforms: given_platforms.or_else(|| Some(fields.list_or_default("platforms"))),
@@ -101,9 +104,9 @@ pub(super) fn build(
         general,
         sources,
     };
-    fields.demand("images");
+    fields.require("images");
     let sections = fields.sections("images").unwrap_or_default();
-    let read: Vec<ReadImage> = sections
+    let read: Vec<PartialImage> = sections
         .iter()
         .map(|fields| image(fields, &inherited))
         .collect();
@@ -115,7 +118,7 @@ pub(super) fn build(
         .into_iter()
         .filter_map(|read| Some((read.image?, read.applied)))
         .unzip();
-    let build = Build {
+    let build = BuildConfig {
         core_version: core_version?,
         registry: registry?,
         engine: engine?,
@@ -129,19 +132,20 @@ pub(super) fn build(
     Some(CheckedBuild { build, applied })
 }
 
+/// Reports several platforms with an engine that builds only one.
 fn check_engine(fields: &Fields<'_>, engine: Option<EngineChoice>, platforms: Option<&[Platform]>) {
     if engine == Some(EngineChoice::Docker)
         && platforms.is_some_and(|platforms| platforms.len() > 1)
     {
         fields.context.error(
-            &fields.place("platforms"),
-            "the engine `docker` builds for one platform only",
+            &fields.location("platforms"),
+            "the engine `docker` builds for only one platform",
             "keep one platform, or set `build.engine` to `buildx`, `buildah` or `auto`",
         );
     }
 }
 
-/// Reports a format that is no template of what tags are made of.
+/// Reports a tag format that is not a valid template or uses unknown variables.
 fn check_tag_format(fields: &Fields<'_>, format: Option<&str>) {
     let checked = format.map_or(Ok(()), |format| {
         template::check(
@@ -151,45 +155,48 @@ fn check_tag_format(fields: &Fields<'_>, format: Option<&str>) {
         )
     });
     if let Err(error) = checked {
-        let hint = error
-            .hint
-            .unwrap_or_else(|| "write it as `{{ version }}-core{{ core_version }}`".to_owned());
+        let hint = error.hint.unwrap_or_else(|| {
+            "write for example `{{ version }}-core{{ core_version }}`".to_owned()
+        });
         fields
             .context
-            .error(&fields.place("tag_format"), error.problem, hint);
+            .error(&fields.location("tag_format"), error.problem, hint);
     }
 }
 
-/// Reports attestations that the engine does not write.
+/// Reports attestations that the engine does not support.
 fn check_attestations(
     fields: &Fields<'_>,
     engine: Option<EngineChoice>,
     sbom: Option<bool>,
-    provenance: Option<Provenance>,
+    provenance: Option<ProvenanceMode>,
 ) {
     let Some(engine) =
         engine.filter(|engine| !matches!(engine, EngineChoice::Auto | EngineChoice::Buildx))
     else {
         return;
     };
-    let asked = [
+    let requested = [
         ("sbom", sbom == Some(true)),
         (
             "provenance",
-            provenance.is_some_and(|provenance| provenance != Provenance::Off),
+            provenance.is_some_and(|provenance| provenance != ProvenanceMode::Off),
         ),
     ];
-    for (key, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+    for (key, _) in requested
+        .into_iter()
+        .filter(|(_, is_requested)| *is_requested)
+    {
         fields.context.error(
-            &fields.place(key),
-            format!("the engine `{}` writes no `{key}`", engine.word()),
-            "set `build.engine` to `buildx` or `auto`, or leave it out",
+            &fields.location(key),
+            format!("the engine `{}` does not support `{key}`", engine.keyword()),
+            "set `build.engine` to `buildx` or `auto`, or remove it",
         );
     }
 }
 
-/// Reports aliases that several images of one name have.
-fn check_aliases(context: &Context<'_>, images: &[ReadImage]) {
+/// Reports aliases that several images with the same name have.
+fn check_aliases(context: &CheckContext<'_>, images: &[PartialImage]) {
     let mut first: HashMap<(&Repository, &Tag), (usize, usize)> = HashMap::new();
     for (position, image) in images.iter().enumerate() {
         let Some(repository) = &image.repository else {
@@ -200,26 +207,26 @@ fn check_aliases(context: &Context<'_>, images: &[ReadImage]) {
             let (other, line) = *first.entry((repository, &alias.value)).or_insert(here);
             if other != position {
                 let message = format!(
-                    "`{}` is the alias of an image of the same name already, in line {line}",
+                    "the alias `{}` is already used by an image with the same name in line {line}",
                     alias.value
                 );
-                context.error(&alias.at, message, "give the alias to one of them");
+                context.error(&alias.at, message, "keep the alias for only one of them");
             }
         }
     }
 }
 
-fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
+fn image(fields: &Fields<'_>, inherited: &BuildDefaults<'_>) -> PartialImage {
     let context = fields.context;
     let name = fields.required::<String>("name").filter(|name| {
-        // Registries have rules of their own; the path of an OCI layout could lead anywhere.
+        // Registries reject such names, but in an OCI layout they would point outside of it.
         let stays_below = name
             .value
             .split('/')
             .all(|part| !matches!(part, "" | "." | ".."));
         if !stays_below {
             let message = format!(
-                "`{}` is no name of an image: a part of it is empty, `.` or `..`",
+                "`{}` is not an image name: a path component is empty, `.` or `..`",
                 printable(&name.value)
             );
             context.error(
@@ -297,22 +304,22 @@ fn image(fields: &Fields<'_>, inherited: &Inherited<'_>) -> ReadImage {
         })
     };
     let image = build();
-    let names_mirror_tag = fields.is_meant("mirror_tag");
+    let has_mirror_tag = fields.is_set_or_misspelt("mirror_tag");
     let mirror_tag = mirror_tag.map(|tag| tag.to_string());
-    ReadImage {
+    PartialImage {
         image,
         applied,
         repository,
         mirror_image,
         name,
         mirror_tag,
-        names_mirror_tag,
+        has_mirror_tag,
         version,
         aliases,
     }
 }
 
-/// Returns the template's name within its folder.
+/// Reads the name of the template, which must be inside of its folder.
 fn file_name(fields: &Fields<'_>) -> Option<String> {
     let name = fields.value::<String>("tmpl")?;
     let inside = PathBuf::from(&name)
@@ -320,16 +327,16 @@ fn file_name(fields: &Fields<'_>) -> Option<String> {
         .all(|part| matches!(part, std::path::Component::Normal(_)));
     if !inside {
         fields.context.error(
-            &fields.place("tmpl"),
-            "the template lies outside of `folder`",
-            "name a file below `folder`",
+            &fields.location("tmpl"),
+            "the template is outside of `folder`",
+            "set a path inside of `folder`",
         );
     }
     inside.then_some(name)
 }
 
-/// Reports images that would get the same tag.
-fn check_repeated(context: &Context<'_>, images: &[ReadImage]) {
+/// Reports images with the same name and version, which would get the same tag.
+fn check_repeated(context: &CheckContext<'_>, images: &[PartialImage]) {
     let mut lines: HashMap<(&str, Option<&String>), usize> = HashMap::new();
     for image in images {
         let Some(name) = &image.name else { continue };
@@ -340,27 +347,27 @@ fn check_repeated(context: &Context<'_>, images: &[ReadImage]) {
                 vacant.insert(line);
             }
             std::collections::hash_map::Entry::Occupied(first) => {
-                let what = version.map_or_else(
+                let which = version.map_or_else(
                     || "without a version".to_owned(),
-                    |version| format!("in version `{version}`"),
+                    |version| format!("with version `{version}`"),
                 );
                 let message = format!(
-                    "the image `{}` {what} is already listed in line {}",
+                    "the image `{}` {which} is already listed in line {}",
                     name.value,
                     first.get()
                 );
                 context.error(
                     &name.at,
                     message,
-                    "give the two different values of `version`",
+                    "set a different `version` for one of them",
                 );
             }
         }
     }
 }
 
-/// Reports images that are built on one another in a circle.
-fn check_order(context: &Context<'_>, images: &[ReadImage]) {
+/// Reports images that are built on each other in a cycle.
+fn check_order(context: &CheckContext<'_>, images: &[PartialImage]) {
     let mut bases: BTreeMap<&Repository, Vec<&Located<Repository>>> = BTreeMap::new();
     for image in images {
         if let Some((repository, mirror)) =
@@ -371,52 +378,56 @@ fn check_order(context: &Context<'_>, images: &[ReadImage]) {
     }
     let mut done: HashSet<&Repository> = HashSet::new();
     for start in bases.keys() {
-        // A walk in depth with its own stack: where it stands, and which of the bases there comes
-        // next.
+        // Depth-first search with an explicit stack: repositories, each with the index of its next
+        // base image.
         let mut path: Vec<(&Repository, usize)> = if done.contains(start) {
             Vec::new()
         } else {
             vec![(start, 0)]
         };
-        let mut walked: HashSet<&Repository> =
+        let mut on_path: HashSet<&Repository> =
             path.iter().map(|(repository, _)| *repository).collect();
         while let Some((repository, next)) = path.last_mut() {
             let repository = *repository;
             let Some(base) = bases.get(repository).and_then(|bases| bases.get(*next)) else {
                 done.insert(repository);
-                walked.remove(repository);
+                on_path.remove(repository);
                 path.pop();
                 continue;
             };
             *next += 1;
-            if walked.contains(&base.value) {
-                let circle = path
+            if on_path.contains(&base.value) {
+                let cycle = path
                     .iter()
                     .map(|(repository, _)| *repository)
-                    .skip_while(|seen| **seen != base.value)
+                    .skip_while(|repository| **repository != base.value)
                     .chain([&base.value]);
-                let circle: Vec<String> =
-                    circle.map(|repository| format!("`{repository}`")).collect();
+                let cycle: Vec<String> =
+                    cycle.map(|repository| format!("`{repository}`")).collect();
                 let message = format!(
-                    "images are built on one another in a circle: {}",
-                    circle.join(" on ")
+                    "the images are built on each other in a cycle: {}",
+                    cycle.join(" on ")
                 );
-                context.error(&base.at, message, "build one of them on a mirror");
+                context.error(
+                    &base.at,
+                    message,
+                    "set the `mirror_image` of one of them to a mirror",
+                );
             } else if bases.contains_key(&base.value) && !done.contains(&base.value) {
-                walked.insert(&base.value);
+                on_path.insert(&base.value);
                 path.push((&base.value, 0));
             }
         }
     }
 }
 
-/// Reports images without a tag to build on that no single mirror gives.
-fn check_mirrors(context: &Context<'_>, images: &[ReadImage], mirrors: &Mirrors) {
+/// Reports images without `mirror_tag` whose tag cannot be determined from exactly one mirror.
+fn check_mirrors(context: &CheckContext<'_>, images: &[PartialImage], mirrors: &MirrorTargets) {
     let built: HashSet<&Repository> = images
         .iter()
         .filter_map(|image| image.repository.as_ref())
         .collect();
-    for image in images.iter().filter(|image| !image.names_mirror_tag) {
+    for image in images.iter().filter(|image| !image.has_mirror_tag) {
         let Some(mirror) = image
             .mirror_image
             .as_ref()
@@ -436,17 +447,17 @@ fn check_mirrors(context: &Context<'_>, images: &[ReadImage], mirrors: &Mirrors)
             [_] => {}
             [] => context.error(
                 &mirror.at,
-                format!("no sync entry has the target `{}`, and `mirror_tag` is not given", mirror.value),
-                "add `mirror_tag:`, or name the target of a sync entry or another image of this list",
+                format!("no sync entry has the target `{}`, and `mirror_tag` is not set", mirror.value),
+                "add `mirror_tag:`, or set `mirror_image` to the target of a sync entry or to another image in this list",
             ),
             lines => context.error(
                 &mirror.at,
                 format!(
-                    "several sync entries have the target `{}` (lines {}), and `mirror_tag` is not given",
+                    "several sync entries have the target `{}` (lines {}), and `mirror_tag` is not set",
                     mirror.value,
                     lines.join(", ")
                 ),
-                "add `mirror_tag:` to say which tag to build on",
+                "add `mirror_tag:` with the tag to build from",
             ),
         }
     }

@@ -1,20 +1,21 @@
-//! Checking hooks: their placeholders, and that no shell quote keeps one from being replaced.
+//! Check of hooks: their placeholders, and shell quotes that prevent a placeholder from being
+//! replaced.
 
-use super::reader::{At, Context, Fields, Located, TextOrList};
-use super::scalar::{Problem, alternatives};
+use super::reader::{CheckContext, Fields, KeyLocation, Located, TextOrList};
+use super::scalar::{ValueError, alternatives};
 use crate::config::errors::quoted;
 use crate::config::{Hook, HookCommand};
 use crate::model::hook::Placeholder;
 use crate::model::text::closest;
 
-/// Returns the hooks of a list, `None` when it is left out.
+/// Reads a list of hooks, or returns `None` if the key is not set.
 pub(super) fn hooks(fields: &Fields<'_>, name: &str) -> Option<Vec<Hook>> {
     Some(fields.sections(name)?.iter().filter_map(hook).collect())
 }
 
 fn hook(fields: &Fields<'_>) -> Option<Hook> {
     let context = fields.context;
-    fields.demand("cmd");
+    fields.require("cmd");
     let command = fields
         .text_or_list("cmd")
         .and_then(|command| match command {
@@ -26,9 +27,9 @@ fn hook(fields: &Fields<'_>) -> Option<Hook> {
         .filter(|timeout: &std::time::Duration| {
             if timeout.is_zero() {
                 context.error(
-                    &fields.place("timeout"),
-                    "a hook needs time to run",
-                    "leave `timeout` out for 60 seconds",
+                    &fields.location("timeout"),
+                    "the timeout must be greater than zero",
+                    "remove `timeout` for the default of 60 seconds",
                 );
             }
             !timeout.is_zero()
@@ -41,11 +42,11 @@ fn hook(fields: &Fields<'_>) -> Option<Hook> {
     })
 }
 
-fn shell(context: &Context<'_>, line: Located<String>) -> Option<HookCommand> {
+fn shell(context: &CheckContext<'_>, line: Located<String>) -> Option<HookCommand> {
     if line.value.trim().is_empty() {
         context.report(
             &line.at,
-            Problem::new("expected a shell line, found an empty text"),
+            ValueError::new("expected a command line, found an empty string"),
         );
         return None;
     }
@@ -55,15 +56,18 @@ fn shell(context: &Context<'_>, line: Located<String>) -> Option<HookCommand> {
         if quoted.get(offset).copied().unwrap_or(false) {
             context.error(
                 &line.at,
-                format!("the placeholder `{shown}` stands in single quotes, where the shell would not replace it"),
-                "use double quotes around it",
+                format!("the placeholder `{shown}` is in single quotes, in which the shell does not replace it"),
+                "use double quotes instead",
             );
         }
     }
     Some(HookCommand::Shell(line.value))
 }
 
-fn program(context: &Context<'_>, words: Located<Vec<Located<String>>>) -> Option<HookCommand> {
+fn program(
+    context: &CheckContext<'_>,
+    words: Located<Vec<Located<String>>>,
+) -> Option<HookCommand> {
     if words
         .value
         .first()
@@ -71,8 +75,8 @@ fn program(context: &Context<'_>, words: Located<Vec<Located<String>>>) -> Optio
     {
         context.error(
             &words.at,
-            "the list names no program",
-            "put the program's name first",
+            "the list contains no program",
+            "write the name of the program as the first item",
         );
         return None;
     }
@@ -84,34 +88,35 @@ fn program(context: &Context<'_>, words: Located<Vec<Located<String>>>) -> Optio
     ))
 }
 
-/// Returns where known placeholders begin, in bytes, and how they are written; others are reported.
-fn placeholders<'a>(context: &Context<'_>, text: &'a str, at: &At) -> Vec<(usize, &'a str)> {
+/// Returns the offset in bytes and the text of each placeholder. Unknown placeholders are reported.
+fn placeholders<'a>(
+    context: &CheckContext<'_>,
+    text: &'a str,
+    at: &KeyLocation,
+) -> Vec<(usize, &'a str)> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(open) = text[from..].find("{{").map(|offset| from + offset) {
         let Some(close) = text[open..].find("}}").map(|offset| open + offset) else {
             context.error(
                 at,
-                "`{{` without `}}`",
+                "`{{` without a closing `}}`",
                 "write a placeholder as `{{ image }}`",
             );
             break;
         };
         let name = text[open + 2..close].trim();
-        let known = Placeholder::ALL.map(Placeholder::name);
-        if known.contains(&name) {
+        let names = Placeholder::ALL.map(Placeholder::name);
+        if names.contains(&name) {
             found.push((open, &text[open..close + 2]));
         } else {
-            let problem = Problem::new(format!(
+            let problem = ValueError::new(format!(
                 "unknown placeholder {}",
                 quoted(&text[open..close + 2])
             ));
-            let hint = match closest(name, known) {
+            let hint = match closest(name, names) {
                 Some(near) => format!("did you mean `{{{{ {near} }}}}`?"),
-                None => format!(
-                    "there are {}",
-                    alternatives(&known).replace(" or ", " and ")
-                ),
+                None => format!("use one of {}", alternatives(&names)),
             };
             context.report(at, problem.hint(hint));
         }
@@ -120,45 +125,45 @@ fn placeholders<'a>(context: &Context<'_>, text: &'a str, at: &At) -> Vec<(usize
     found
 }
 
-/// A place in a shell line that quoting rules depend on.
+/// Quoting context at a position in a shell command line.
 #[derive(Clone, Copy, PartialEq)]
-enum Quoting {
-    /// Outside of quotes; also inside `( )` and `$( )`.
+enum ShellQuoting {
+    /// Outside of quotes, or inside `( )` or `$( )`.
     Open,
     Single,
     Double,
 }
 
-/// Returns for each byte of a shell line whether it stands in single quotes (POSIX shell command
-/// language, section 2.2).
+/// Returns, for each byte of a shell command line, true if it is in single quotes (POSIX shell
+/// command language, section 2.2).
 fn single_quoted(line: &str) -> Vec<bool> {
     let bytes = line.as_bytes();
     let mut inside = vec![false; bytes.len()];
-    let mut nesting = vec![Quoting::Open];
+    let mut nesting = vec![ShellQuoting::Open];
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let quoting = nesting.last().copied().unwrap_or(Quoting::Open);
-        inside[at] = quoting == Quoting::Single;
+        let quoting = nesting.last().copied().unwrap_or(ShellQuoting::Open);
+        inside[at] = quoting == ShellQuoting::Single;
         match (quoting, byte) {
-            (Quoting::Single, b'\'') | (Quoting::Double, b'"') => {
+            (ShellQuoting::Single, b'\'') | (ShellQuoting::Double, b'"') => {
                 nesting.pop();
             }
-            (Quoting::Single, _) => {}
-            // What a backslash stands before is text.
+            (ShellQuoting::Single, _) => {}
+            // A backslash quotes the next character.
             (_, b'\\') => at += 1,
             (_, b'$') if bytes.get(at + 1) == Some(&b'(') => {
-                nesting.push(Quoting::Open);
+                nesting.push(ShellQuoting::Open);
                 at += 1;
             }
-            (Quoting::Double, _) => {}
-            (Quoting::Open, b'\'') => nesting.push(Quoting::Single),
-            (Quoting::Open, b'"') => nesting.push(Quoting::Double),
-            (Quoting::Open, b'(') => nesting.push(Quoting::Open),
-            (Quoting::Open, b')') if nesting.len() > 1 => {
+            (ShellQuoting::Double, _) => {}
+            (ShellQuoting::Open, b'\'') => nesting.push(ShellQuoting::Single),
+            (ShellQuoting::Open, b'"') => nesting.push(ShellQuoting::Double),
+            (ShellQuoting::Open, b'(') => nesting.push(ShellQuoting::Open),
+            (ShellQuoting::Open, b')') if nesting.len() > 1 => {
                 nesting.pop();
             }
-            // A comment: quotes in it are none.
-            (Quoting::Open, b'#')
+            // A comment, in which quotes have no effect.
+            (ShellQuoting::Open, b'#')
                 if at == 0
                     || bytes[at - 1].is_ascii_whitespace()
                     || matches!(bytes[at - 1], b';' | b'&' | b'|' | b'(') =>
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn single_quotes_are_told_from_those_that_are_text() {
+    fn single_quoted_follows_shell_quoting() {
         for line in [
             "'%'",
             "echo 'a % b'",

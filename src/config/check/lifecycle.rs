@@ -1,17 +1,17 @@
-//! Checking `lifecycle`, the lifecycles of images, and `status`.
+//! Check of `lifecycle`, of the lifecycles of images, and of `status`.
 
 use std::path::PathBuf;
 
 use super::reader::{Fields, Located};
 use super::scalar::VariableName;
 use crate::config::table::{LIFECYCLE, NOTIFY, STATUS};
-use crate::config::{Acceptance, Extract, ImageLifecycle, Lifecycle, Status};
+use crate::config::{Acceptance, Extract, ImageLifecycle, LifecycleConfig, StatusConfig};
 use crate::model::Repository;
 use crate::model::env;
 use crate::model::lifecycle::{Product, ProductName};
 
-/// Returns how end-of-life data is kept.
-pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
+/// Reads the section `lifecycle`.
+pub(super) fn lifecycle(root: &Fields<'_>) -> Option<LifecycleConfig> {
     let mut fields = root.section_or_empty("lifecycle", &LIFECYCLE);
     fields.override_from("warn_days", env::IMGLIFE_ALERT_CRITICAL_DAYS, false);
     let notify = fields.section_or_empty("notify", &NOTIFY);
@@ -29,7 +29,7 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
     let warn_days = fields.value("warn_days");
     let phase = fields.value("phase");
     let notify_at_days = notify.list_or_default::<u32>("at_days");
-    Some(Lifecycle {
+    Some(LifecycleConfig {
         provider: provider?,
         target: target?,
         data_file: root.context.directory.join(data_file?),
@@ -42,8 +42,9 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<Lifecycle> {
     })
 }
 
-/// Returns the products of an image, `None` when the key is left out. Those without a name are what
-/// `images` has.
+/// Reads the lifecycles of an image, or returns `None` if the key is not set.
+///
+/// A lifecycle without a product name refers to the product of the repository `images`.
 pub(super) fn products(
     fields: &Fields<'_>,
     images: Option<&Repository>,
@@ -69,8 +70,8 @@ fn product(fields: &Fields<'_>, images: Option<&Repository>) -> Option<ImageLife
     let track = fields.optional::<Extract>("track");
     if fields.has("extract") && fields.has("track") {
         fields.context.error(
-            &fields.place("track"),
-            "`track` is another name of `extract`, which is given too",
+            &fields.location("track"),
+            "`track` is an alias of `extract`, which is also set",
             "remove one of the two",
         );
     }
@@ -100,14 +101,14 @@ fn product(fields: &Fields<'_>, images: Option<&Repository>) -> Option<ImageLife
     })
 }
 
-/// Returns what the status report shows.
-pub(super) fn status(root: &Fields<'_>) -> Option<Status> {
+/// Reads the section `status`.
+pub(super) fn status(root: &Fields<'_>) -> Option<StatusConfig> {
     let fields = root.section_or_empty("status", &STATUS);
     let title = fields.optional("title").map(|title| title.value);
     let client_zone = fields.optional("client_zone").map(|zone| zone.value);
     let graph = fields.value("graph");
     let timeline = fields.value("timeline");
-    Some(Status {
+    Some(StatusConfig {
         title,
         client_zone,
         graph: graph?,

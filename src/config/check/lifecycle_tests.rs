@@ -1,10 +1,10 @@
-//! Lifecycles of images, and files that nobody meant.
+//! Tests of the lifecycles of images, and fuzzing of the configuration.
 
 use std::path::Path;
 
 use insta::assert_snapshot;
 
-use super::tests::{entry, loaded, told};
+use super::tests::{entry, findings_of, loaded};
 use crate::config::{Config, ConfigErrors, Extract, ImageLifecycle, SourceText, load, show};
 use crate::model::fuzz_tests::{fuzz, text};
 
@@ -18,18 +18,18 @@ fn read(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 #[test]
-fn lifecycles_are_checked() {
+fn lifecycles_with_errors_are_reported() {
     let products = "tag: '3'\nlifecycle:\n  - { product: alpine, extract: minor, track: major }\n  - { extract: minro }\n  - { product: go/1, accept: { until: 2027-02-30 } }\n";
-    assert_snapshot!(told(&entry(products)), @"
-    imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is another name of `extract`, which is given too
+    assert_snapshot!(findings_of(&entry(products)), @"
+    imglife.yaml:7:46: sync.entries[0].lifecycle[0].track: `track` is an alias of `extract`, which is also set
       remove one of the two
     imglife.yaml:8:22: sync.entries[0].lifecycle[1].extract: expected `major`, `minor`, `patch`, `full`, or a regular expression with one capture group, found `minro`
       did you mean `minor`?
     imglife.yaml:9:22: sync.entries[0].lifecycle[2].product: `go/1` is not a product name: only letters, digits, `-`, `_`, `.` and `+` are allowed
     imglife.yaml:9:28: sync.entries[0].lifecycle[2].accept: `reason` is missing
-      add `reason:` with text
+      add `reason:` with a string
     imglife.yaml:9:45: sync.entries[0].lifecycle[2].accept.until: expected a date, found `2027-02-30`
-      write year, month and day, as in `2027-06-30`
+      write year, month and day, for example `2027-06-30`
     ");
     let config = loaded(
         &entry("tag: '3'\nlifecycle: { product: alpine, track: major, phase: eoas }"),
@@ -42,7 +42,7 @@ fn lifecycles_are_checked() {
 }
 
 #[test]
-fn a_product_without_a_name_is_what_the_mirrored_images_are() {
+fn product_defaults_to_that_of_the_source_repository() {
     let text = "
 sync:
   entries:

@@ -1,4 +1,5 @@
-//! From the spanned tree to [`Config`]: every finding of a file in one run.
+//! The check of a configuration: turns the YAML tree into a [`Config`], or reports all errors at
+//! once.
 
 mod build;
 #[cfg(test)]
@@ -27,21 +28,22 @@ mod variables_tests;
 
 use std::path::{Path, PathBuf};
 
+use super::canonical::HostAddresses;
 use super::errors::{ConfigErrors, Span};
-use super::place::Addresses;
-use super::raw::{self, Node};
+use super::raw::{self, YamlNode};
+use super::settings::Config;
+use super::source_text::SourceText;
 use super::table::ROOT;
-use super::{Config, SourceText};
 use crate::model::{Repository, Variables};
-use reader::{At, Context, Fields};
+use reader::{CheckContext, Fields, KeyLocation};
 
-/// Returns the configuration that a file describes, with its variables replaced and overridden by
-/// `variables`.
+/// Loads a configuration from its text.
 ///
-/// `directory` is that of the file: relative paths are resolved against it.
+/// References to `variables` are expanded, and `IMGLIFE_…` variables override keys. Relative paths
+/// are resolved against `directory`, the directory of the file.
 ///
 /// # Errors
-/// Fails with all that is wrong; when the text is no YAML, with that alone.
+/// Fails with all errors in the file, or with the syntax error if the text is not valid YAML.
 pub fn load(
     source: &SourceText,
     directory: &Path,
@@ -52,42 +54,45 @@ pub fn load(
     load_tree(&node, source, directory, variables)
 }
 
-/// Returns the configuration that a tree describes, which was read from `source`.
+/// Loads a configuration from the YAML tree of `source`.
 pub(super) fn load_tree(
-    node: &Node,
+    node: &YamlNode,
     source: &SourceText,
     directory: &Path,
     variables: &Variables,
 ) -> Result<Config, ConfigErrors> {
-    let context = Context::new(variables, directory);
+    let context = CheckContext::new(variables, directory);
     let config = check(&context, node);
     finished(config, context, source, Some(PathBuf::from(&source.name)))
 }
 
 impl Config {
-    /// Returns the configuration of a run without a file: what `IMGLIFE_*` variables say.
+    /// Returns the configuration of a run without a file, which consists of `IMGLIFE_…` variables
+    /// only.
     pub fn from_variables(variables: &Variables, directory: &Path) -> Result<Config, ConfigErrors> {
         let source = SourceText {
             name: "the environment".to_owned(),
             text: String::new(),
         };
-        let context = Context::new(variables, directory);
-        let config = Fields::empty(&context, &ROOT, nowhere());
+        let context = CheckContext::new(variables, directory);
+        let config = Fields::empty(&context, &ROOT, outside_of_the_file());
         let config = sections(&config);
         finished(config, context, &source, None)
     }
 }
 
-fn nowhere() -> At {
-    At {
+/// Returns the location of a section that is not in a file.
+fn outside_of_the_file() -> KeyLocation {
+    KeyLocation {
         span: None,
         path: String::new(),
     }
 }
 
+/// Returns the configuration, or the findings of `context` if there are any.
 fn finished(
     config: Option<Config>,
-    context: Context<'_>,
+    context: CheckContext<'_>,
     source: &SourceText,
     file: Option<PathBuf>,
 ) -> Result<Config, ConfigErrors> {
@@ -95,10 +100,7 @@ fn finished(
     match config {
         Some(config) if findings.is_empty() => Ok(Config { file, ..config }),
         _ => {
-            debug_assert!(
-                !findings.is_empty(),
-                "nothing was built and nothing was found wrong"
-            );
+            debug_assert!(!findings.is_empty(), "no configuration and no finding");
             Err(ConfigErrors::new(
                 &source.name,
                 &source.text,
@@ -109,8 +111,8 @@ fn finished(
     }
 }
 
-fn check(context: &Context<'_>, node: &Node) -> Option<Config> {
-    let top = At {
+fn check(context: &CheckContext<'_>, node: &YamlNode) -> Option<Config> {
+    let top = KeyLocation {
         span: Some(Span {
             start: 0,
             end: 0,
@@ -122,7 +124,7 @@ fn check(context: &Context<'_>, node: &Node) -> Option<Config> {
     let root = Fields::open(
         context,
         &ROOT,
-        At {
+        KeyLocation {
             span: Some(node.span),
             ..top
         },
@@ -131,6 +133,7 @@ fn check(context: &Context<'_>, node: &Node) -> Option<Config> {
     sections(&root)
 }
 
+/// Reads all sections. `None` if one of them has an error.
 fn sections(root: &Fields<'_>) -> Option<Config> {
     let context = root.context;
     let registry = registry::registry(root);
@@ -158,10 +161,10 @@ fn sections(root: &Fields<'_>) -> Option<Config> {
                 .flat_map(|(image, _)| [&image.repository, &image.mirror_image]),
         )
         .collect();
-    let kept = entries
+    let with_retention = entries
         .iter()
         .map(|(entry, applied)| (&entry.target, *applied));
-    let kept = kept.chain(
+    let with_retention = with_retention.chain(
         images
             .iter()
             .map(|(image, applied)| (&image.repository, *applied)),
@@ -169,11 +172,11 @@ fn sections(root: &Fields<'_>) -> Option<Config> {
     let insecure = registry.as_ref().map_or(&[][..], |(_, insecure)| insecure);
     retention::check_archives(
         context,
-        Addresses {
+        HostAddresses {
             hosts: &hosts,
             insecure,
         },
-        kept,
+        with_retention,
         &configured,
     );
 

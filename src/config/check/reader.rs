@@ -1,54 +1,62 @@
-//! Reading keys of a mapping by the table: typed values go out, findings go into the context.
+//! Typed access to the keys of a mapping, according to the key table. Errors are collected in the
+//! context.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::scalar::{Problem, Scalar, alternatives, expected};
-use crate::config::errors::{Finding, MOST_FINDINGS, Span, quoted};
+use super::scalar::{Scalar, ValueError, alternatives, expected};
+use crate::config::errors::{ConfigFinding, MAX_FINDINGS, Span, quoted};
 use crate::config::expand::expand;
-use crate::config::raw::{Content, Node, Pair};
-use crate::config::table::{Key, SECTIONS, Section, Shape};
+use crate::config::raw::{YamlContent, YamlNode, YamlPair};
+use crate::config::table::{KeySpec, SECTIONS, SectionSpec, Shape};
 use crate::model::text::{closest, excerpt};
 use crate::model::{Repository, Variables};
 
-/// The most text that variables may add to the whole file, in bytes.
-const MOST_EXPANDED: usize = 4 << 20;
+/// Maximum number of bytes that environment variables may add to the values of the file.
+const MAX_EXPANDED_BYTES: usize = 4 << 20;
 
-/// The most regular expressions in a file: each may take a mebibyte once it is compiled.
-const MOST_PATTERNS: usize = 2000;
+/// Maximum number of regular expressions in a file. Each may take 1 MiB when compiled.
+const MAX_PATTERNS: usize = 2000;
 
-/// Where something stands.
+/// Location of a key or value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct At {
+pub(super) struct KeyLocation {
+    /// Position in the file; `None` for a value from an environment variable.
     pub(super) span: Option<Span>,
+    /// Path of the key, or the name of the environment variable.
     pub(super) path: String,
 }
 
-/// A value and where it was given.
+/// A value and its location.
 #[derive(Clone, Debug)]
 pub(super) struct Located<T> {
     pub(super) value: T,
-    pub(super) at: At,
+    pub(super) at: KeyLocation,
 }
 
-/// What a check is made with, and what it found.
-pub(super) struct Context<'a> {
+/// Input and findings of a check.
+pub(super) struct CheckContext<'a> {
+    /// Environment variables that references are expanded with.
     pub(super) variables: &'a Variables,
-    /// The directory that relative paths are resolved against.
+    /// Directory that relative paths are resolved against.
     pub(super) directory: &'a Path,
-    findings: RefCell<Vec<Finding>>,
+    findings: RefCell<Vec<ConfigFinding>>,
+    /// Number of findings above the limit.
     omitted: Cell<usize>,
+    /// Number of bytes that environment variables have added.
     expanded: Cell<usize>,
+    /// Number of regular expressions so far.
     patterns: Cell<usize>,
+    /// Section and name of each key that was read.
     #[cfg(test)]
-    pub(super) asked: RefCell<std::collections::BTreeSet<(&'static str, &'static str)>>,
+    pub(super) keys_read: RefCell<std::collections::BTreeSet<(&'static str, &'static str)>>,
 }
 
-impl<'a> Context<'a> {
-    pub(super) fn new(variables: &'a Variables, directory: &'a Path) -> Context<'a> {
-        Context {
+impl<'a> CheckContext<'a> {
+    pub(super) fn new(variables: &'a Variables, directory: &'a Path) -> CheckContext<'a> {
+        CheckContext {
             variables,
             directory,
             findings: RefCell::default(),
@@ -56,14 +64,15 @@ impl<'a> Context<'a> {
             expanded: Cell::new(0),
             patterns: Cell::new(0),
             #[cfg(test)]
-            asked: RefCell::default(),
+            keys_read: RefCell::default(),
         }
     }
 
-    pub(super) fn report(&self, at: &At, problem: Problem) {
+    /// Reports a finding.
+    pub(super) fn report(&self, at: &KeyLocation, problem: ValueError) {
         let mut findings = self.findings.borrow_mut();
-        if findings.len() < MOST_FINDINGS {
-            findings.push(Finding {
+        if findings.len() < MAX_FINDINGS {
+            findings.push(ConfigFinding {
                 span: at.span,
                 path: at.path.clone(),
                 message: problem.message,
@@ -74,16 +83,22 @@ impl<'a> Context<'a> {
         }
     }
 
-    pub(super) fn error(&self, at: &At, message: impl Into<String>, hint: impl Into<String>) {
-        self.report(at, Problem::new(message).hint(hint));
+    /// Reports a finding with a hint.
+    pub(super) fn error(
+        &self,
+        at: &KeyLocation,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.report(at, ValueError::new(message).hint(hint));
     }
 
-    /// Returns the findings, and how many there are beyond those.
-    pub(super) fn into_findings(self) -> (Vec<Finding>, usize) {
+    /// Returns the findings and the number of further findings above the limit.
+    pub(super) fn into_findings(self) -> (Vec<ConfigFinding>, usize) {
         (self.findings.into_inner(), self.omitted.get())
     }
 
-    /// Returns the repository with a directory resolved below that of the file.
+    /// Resolves the directory of a repository against the directory of the file.
     pub(super) fn resolve(&self, repository: &Located<Repository>) -> Located<Repository> {
         Located {
             value: repository.value.resolved_below(self.directory),
@@ -91,14 +106,14 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Returns `text` with variables replaced, or `None` when that is reported as impossible.
-    fn expand(&self, text: &str, at: &At) -> Option<String> {
+    /// Expands the references in `text`. Reports an error and returns `None` if that fails.
+    fn expand(&self, text: &str, at: &KeyLocation) -> Option<String> {
         let expanded = match expand(text, self.variables) {
             Ok(expanded) => expanded,
             Err(error) => {
                 self.report(
                     at,
-                    Problem {
+                    ValueError {
                         message: error.to_string(),
                         hint: error.hint(),
                     },
@@ -108,35 +123,41 @@ impl<'a> Context<'a> {
         };
         self.expanded
             .set(self.expanded.get() + expanded.len().saturating_sub(text.len()));
-        if self.expanded.get() > MOST_EXPANDED {
+        if self.expanded.get() > MAX_EXPANDED_BYTES {
             self.report(
                 at,
-                Problem::new("the variables of this file add too much text"),
+                ValueError::new("the environment variables in this file add too much text"),
             );
             return None;
         }
         Some(expanded)
     }
 
-    fn parse<T: Scalar>(&self, text: &str, shape: &Shape, at: At) -> Option<Located<T>> {
+    /// Parses a scalar. Reports an error and returns `None` if it is invalid.
+    fn parse<T: Scalar>(&self, text: &str, shape: &Shape, at: KeyLocation) -> Option<Located<T>> {
         debug_assert!(T::fits(shape), "{}: {shape:?}", at.path);
         if text.is_empty() && !matches!(shape, Shape::AnyText) {
             self.report(
                 &at,
-                Problem::new(format!("expected {}, found an empty text", expected(shape))),
+                ValueError::new(format!(
+                    "expected {}, found an empty string",
+                    expected(shape)
+                )),
             );
             return None;
         }
-        // Plain words such as `minor` or `latest` cost nothing.
+        // Plain words such as `minor` or `latest` are not compiled and do not count.
         let is_word = text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
         if !is_word && matches!(shape, Shape::Pattern | Shape::TagExclusion | Shape::Extract) {
             self.patterns.set(self.patterns.get() + 1);
-            if self.patterns.get() > MOST_PATTERNS {
+            if self.patterns.get() > MAX_PATTERNS {
                 self.report(
                     &at,
-                    Problem::new(format!("more than {MOST_PATTERNS} patterns in one file")),
+                    ValueError::new(format!(
+                        "the file has more than {MAX_PATTERNS} regular expressions"
+                    )),
                 );
                 return None;
             }
@@ -150,15 +171,16 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn mismatch(&self, shape: &Shape, node: &Node, at: &At) {
+    /// Reports a value of another YAML type than `shape`.
+    fn mismatch(&self, shape: &Shape, node: &YamlNode, at: &KeyLocation) {
         let found = match &node.content {
-            Content::Null => "nothing".to_owned(),
-            Content::Scalar(text) => quoted(text),
-            Content::Sequence(_) => "a list".to_owned(),
-            Content::Mapping(_) => "a mapping".to_owned(),
+            YamlContent::Null => "no value".to_owned(),
+            YamlContent::Scalar(text) => quoted(text),
+            YamlContent::Sequence(_) => "a list".to_owned(),
+            YamlContent::Mapping(_) => "a mapping".to_owned(),
         };
-        let mut problem = Problem::new(format!("expected {}, found {found}", expected(shape)));
-        if let (Shape::List(_), Content::Scalar(text)) = (shape, &node.content)
+        let mut problem = ValueError::new(format!("expected {}, found {found}", expected(shape)));
+        if let (Shape::List(_), YamlContent::Scalar(text)) = (shape, &node.content)
             && !text.is_empty()
             && text.len() <= 60
         {
@@ -168,36 +190,37 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The keys of one section as they are given.
+/// The keys of one section as they are set in the file and by environment variables.
 pub(super) struct Fields<'a> {
-    pub(super) context: &'a Context<'a>,
-    table: &'static Section,
-    /// Where the section stands: at its first key.
-    pub(super) at: At,
-    pairs: HashMap<&'static str, &'a Pair>,
-    /// Values from variables, which go before those of the file: the variable's name and its value.
+    pub(super) context: &'a CheckContext<'a>,
+    table: &'static SectionSpec,
+    /// Location of the section: its first key.
+    pub(super) at: KeyLocation,
+    pairs: HashMap<&'static str, &'a YamlPair>,
+    /// Name and value of the environment variable that overrides a key.
     overrides: BTreeMap<&'static str, (String, String)>,
-    /// Keys that an unknown key was most likely meant to be.
+    /// Keys that an unknown key in the section is probably a misspelling of.
     misspelt: HashSet<&'static str>,
 }
 
 impl<'a> Fields<'a> {
-    /// Returns the fields of a mapping; unknown and duplicate keys are reported. `None` when it is
-    /// no mapping.
+    /// Opens a mapping as a section. Reports unknown and duplicate keys.
+    ///
+    /// Reports an error and returns `None` if `node` is not a mapping.
     pub(super) fn open(
-        context: &'a Context<'a>,
-        table: &'static Section,
-        at: At,
-        node: &'a Node,
+        context: &'a CheckContext<'a>,
+        table: &'static SectionSpec,
+        at: KeyLocation,
+        node: &'a YamlNode,
     ) -> Option<Fields<'a>> {
-        let given: &[Pair] = match &node.content {
-            Content::Mapping(pairs) => pairs,
-            Content::Null => &[],
+        let given: &[YamlPair] = match &node.content {
+            YamlContent::Mapping(pairs) => pairs,
+            YamlContent::Null => &[],
             _ => {
                 context.mismatch(
                     &Shape::Section(table),
                     node,
-                    &At {
+                    &KeyLocation {
                         span: Some(node.span),
                         ..at
                     },
@@ -218,8 +241,12 @@ impl<'a> Fields<'a> {
         Some(fields)
     }
 
-    /// Returns a section that is not in the file.
-    pub(super) fn empty(context: &'a Context<'a>, table: &'static Section, at: At) -> Fields<'a> {
+    /// Returns a section that the file does not have.
+    pub(super) fn empty(
+        context: &'a CheckContext<'a>,
+        table: &'static SectionSpec,
+        at: KeyLocation,
+    ) -> Fields<'a> {
         Fields {
             context,
             table,
@@ -230,11 +257,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Lets `variable` replace the key when it is set. `empty_counts`: also when it is set to
-    /// nothing.
-    pub(super) fn override_from(&mut self, name: &'static str, variable: &str, empty_counts: bool) {
+    /// Overrides the key with the environment variable `variable`, if that is set.
+    ///
+    /// An empty variable counts as set only if `allow_empty` is true.
+    pub(super) fn override_from(&mut self, name: &'static str, variable: &str, allow_empty: bool) {
         let variables = self.context.variables;
-        let value = if empty_counts {
+        let value = if allow_empty {
             variables.get(variable)
         } else {
             variables.get_filled(variable)
@@ -245,37 +273,38 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns whether a variable replaces the key.
+    /// Returns true if an environment variable overrides the key.
     pub(super) fn is_overridden(&self, name: &str) -> bool {
         self.overrides.contains_key(name)
     }
 
-    /// Leaves out what the file says on a key.
+    /// Ignores the value of a key in the file.
     pub(super) fn forget(&mut self, name: &str) {
         self.pairs.remove(name);
     }
 
-    /// Returns whether the key is given; `null` counts as left out.
+    /// Returns true if the key is set. `null` counts as not set.
     pub(super) fn has(&self, name: &str) -> bool {
         self.is_overridden(name) || self.node(name).is_some()
     }
 
-    /// Returns whether the key is given, or was meant to be and misspelt, so that its absence is no
-    /// finding of its own.
-    pub(super) fn is_meant(&self, name: &str) -> bool {
+    /// Returns true if the key is set or probably misspelt.
+    ///
+    /// The absence of a misspelt key is not reported, because the unknown key already is.
+    pub(super) fn is_set_or_misspelt(&self, name: &str) -> bool {
         self.has(name) || self.misspelt.contains(name)
     }
 
-    /// Returns where the key is given, else where the section stands.
-    pub(super) fn place(&self, name: &str) -> At {
+    /// Returns the location of the key, or of the section if the key is not set.
+    pub(super) fn location(&self, name: &str) -> KeyLocation {
         if let Some((variable, _)) = self.overrides.get(name) {
-            return At {
+            return KeyLocation {
                 span: None,
                 path: variable.clone(),
             };
         }
         match self.pairs.get(name) {
-            Some(pair) => At {
+            Some(pair) => KeyLocation {
                 span: Some(pair.key.span),
                 path: self.path_of(name),
             },
@@ -287,7 +316,8 @@ impl<'a> Fields<'a> {
         join(&self.at.path, name)
     }
 
-    fn key(&self, name: &str) -> Option<&'static Key> {
+    /// Returns the specification of a key.
+    fn key(&self, name: &str) -> Option<&'static KeySpec> {
         let key = self.table.key(name);
         debug_assert!(
             key.is_some(),
@@ -297,28 +327,30 @@ impl<'a> Fields<'a> {
         #[cfg(test)]
         if let Some(key) = key {
             self.context
-                .asked
+                .keys_read
                 .borrow_mut()
                 .insert((self.table.name, key.name));
         }
         key
     }
 
-    fn node(&self, name: &str) -> Option<&'a Node> {
+    /// Returns the value of a key in the file, or `None` if it is not set or `null`.
+    fn node(&self, name: &str) -> Option<&'a YamlNode> {
         self.pairs
             .get(name)
             .map(|pair| &pair.value)
-            .filter(|node| node.content != Content::Null)
+            .filter(|node| node.content != YamlContent::Null)
     }
 
-    /// Returns the value of a key, `None` when it is left out or wrong; what is wrong is reported.
+    /// Returns the value of a key, or `None` if it is not set. An invalid value is reported and
+    /// also gives `None`.
     pub(super) fn optional<T: Scalar>(&self, name: &str) -> Option<Located<T>> {
         let key = self.key(name)?;
         if let Some((variable, value)) = self.overrides.get(name) {
             return self.context.parse(
                 value,
                 &key.shape,
-                At {
+                KeyLocation {
                     span: None,
                     path: variable.clone(),
                 },
@@ -327,15 +359,15 @@ impl<'a> Fields<'a> {
         self.scalar(key, &key.shape, self.node(name)?, self.path_of(name))
     }
 
-    /// Returns the value of a key that must be given; it is reported when it is not.
+    /// Like [`optional`](Fields::optional), but reports a key that is not set.
     pub(super) fn required<T: Scalar>(&self, name: &str) -> Option<Located<T>> {
-        self.demand(name);
+        self.require(name);
         self.optional(name)
     }
 
-    /// Reports a key that is not given.
-    pub(super) fn demand(&self, name: &str) {
-        if self.is_meant(name) {
+    /// Reports a key that is not set.
+    pub(super) fn require(&self, name: &str) {
+        if self.is_set_or_misspelt(name) {
             return;
         }
         let expected = self
@@ -346,9 +378,9 @@ impl<'a> Fields<'a> {
         match self.pairs.get(name) {
             Some(_) => {
                 self.context.error(
-                    &self.place(name),
-                    format!("expected {expected}, found nothing"),
-                    "write a value behind the colon",
+                    &self.location(name),
+                    format!("expected {expected}, found no value"),
+                    "add a value after the colon",
                 );
             }
             None => self.context.error(
@@ -359,7 +391,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the value of a key, or the table's default.
+    /// Returns the value of a key, or its default from the key table.
     pub(super) fn value<T: Scalar>(&self, name: &str) -> Option<T> {
         if self.has(name) {
             self.optional(name).map(|value| value.value)
@@ -368,7 +400,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the values of a list, `None` when it is left out.
+    /// Returns the values of a list, or `None` if the key is not set. Invalid items are reported
+    /// and skipped.
     pub(super) fn list<T: Scalar>(&self, name: &str) -> Option<Vec<Located<T>>> {
         let key = self.key(name)?;
         let Shape::List(item) = key.shape else {
@@ -382,14 +415,14 @@ impl<'a> Fields<'a> {
         )
     }
 
-    /// Returns whether a list is given and has items, right or wrong.
+    /// Returns true if the key is set to a list with items, valid or not.
     pub(super) fn has_items(&self, name: &str) -> bool {
         self.node(name).is_some_and(
-            |node| matches!(&node.content, Content::Sequence(items) if !items.is_empty()),
+            |node| matches!(&node.content, YamlContent::Sequence(items) if !items.is_empty()),
         )
     }
 
-    /// Returns the values of a list, or of the table's default.
+    /// Returns the values of a list, or its default from the key table.
     pub(super) fn list_or_default<T: Scalar>(&self, name: &str) -> Vec<T> {
         if self.has(name) {
             return self
@@ -399,7 +432,7 @@ impl<'a> Fields<'a> {
                 .map(|item| item.value)
                 .collect();
         }
-        let Some(Key {
+        let Some(KeySpec {
             shape: Shape::List(item),
             default: Some(default),
             ..
@@ -415,7 +448,7 @@ impl<'a> Fields<'a> {
         items.filter_map(|text| T::parse(text, item).ok()).collect()
     }
 
-    /// Returns the section below a key.
+    /// Returns the section below a key, or `None` if the key is not set or not a mapping.
     pub(super) fn section(&self, name: &str) -> Option<Fields<'a>> {
         let key = self.key(name)?;
         let Shape::Section(table) = key.shape else {
@@ -429,13 +462,13 @@ impl<'a> Fields<'a> {
         )
     }
 
-    /// Returns the section below a key, an empty one when it is left out.
-    pub(super) fn section_or_empty(&self, name: &str, table: &'static Section) -> Fields<'a> {
+    /// Returns the section below a key, or an empty section if the key is not set.
+    pub(super) fn section_or_empty(&self, name: &str, table: &'static SectionSpec) -> Fields<'a> {
         self.section(name).unwrap_or_else(|| {
             Fields::empty(
                 self.context,
                 table,
-                At {
+                KeyLocation {
                     span: self.at.span,
                     path: self.path_of(name),
                 },
@@ -443,7 +476,8 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Returns the sections of a list; for a key that takes one or more, also the one.
+    /// Returns the sections of a list, or `None` if the key is not set. A key that also accepts a
+    /// single section gives a list with that section.
     pub(super) fn sections(&self, name: &str) -> Option<Vec<Fields<'a>>> {
         let key = self.key(name)?;
         let table = match key.shape {
@@ -451,19 +485,19 @@ impl<'a> Fields<'a> {
             _ => return None,
         };
         let nodes = match self.node(name)? {
-            node @ Node {
-                content: Content::Mapping(_),
+            node @ YamlNode {
+                content: YamlContent::Mapping(_),
                 ..
             } if matches!(key.shape, Shape::OneOrMore(_)) => {
                 vec![(node, self.path_of(name))]
             }
             _ => self.items(key)?,
         };
-        let open = |(node, path): (&'a Node, String)| {
+        let open = |(node, path): (&'a YamlNode, String)| {
             Fields::open(
                 self.context,
                 table,
-                At {
+                KeyLocation {
                     span: Some(node.span),
                     path,
                 },
@@ -473,19 +507,20 @@ impl<'a> Fields<'a> {
         Some(nodes.into_iter().filter_map(open).collect())
     }
 
-    /// Returns the pairs of a mapping whose keys the user chooses, with where their keys stand.
-    pub(super) fn pairs(&self, name: &str) -> Vec<(&'a Pair, At)> {
+    /// Returns the pairs of a mapping with keys that the user chooses, and the locations of the
+    /// keys.
+    pub(super) fn pairs(&self, name: &str) -> Vec<(&'a YamlPair, KeyLocation)> {
         let Some(key) = self.key(name) else {
             return Vec::new();
         };
         let Some(node) = self.node(name) else {
             return Vec::new();
         };
-        let Content::Mapping(pairs) = &node.content else {
+        let YamlContent::Mapping(pairs) = &node.content else {
             self.context.mismatch(
                 &key.shape,
                 node,
-                &At {
+                &KeyLocation {
                     span: Some(node.span),
                     path: self.path_of(name),
                 },
@@ -495,25 +530,25 @@ impl<'a> Fields<'a> {
         distinct(self.context, pairs, &self.path_of(name))
     }
 
-    /// Returns the text of a key that the user chose, with variables replaced.
-    pub(super) fn chosen_key(&self, pair: &Pair, at: &At) -> Option<String> {
+    /// Returns the text of a key that the user chose, with references expanded.
+    pub(super) fn user_key(&self, pair: &YamlPair, at: &KeyLocation) -> Option<String> {
         self.context.expand(&pair.key.text, at)
     }
 
-    /// Returns the values of a mapping whose keys the user chooses.
+    /// Returns the values of a mapping with keys that the user chooses, or `None` if it is not set.
     pub(super) fn map<T: Scalar>(&self, name: &str) -> Option<BTreeMap<String, T>> {
         let key = self.key(name)?;
         let Shape::Map(shape) = key.shape else {
             return None;
         };
-        let value = |(pair, at): (&'a Pair, At)| {
-            // A build argument without a value is an empty text.
-            let nothing = Node {
+        let value = |(pair, at): (&'a YamlPair, KeyLocation)| {
+            // A build argument without a value is an empty string.
+            let empty = YamlNode {
                 span: pair.value.span,
-                content: Content::Scalar(Rc::from("")),
+                content: YamlContent::Scalar(Rc::from("")),
             };
-            let node = if pair.value.content == Content::Null {
-                &nothing
+            let node = if pair.value.content == YamlContent::Null {
+                &empty
             } else {
                 &pair.value
             };
@@ -523,20 +558,20 @@ impl<'a> Fields<'a> {
         Some(self.pairs(name).into_iter().filter_map(value).collect())
     }
 
-    /// Returns the text of a key, or its items when it is a list of texts.
+    /// Returns the string or the list of strings of a key, or `None` if it is not set.
     pub(super) fn text_or_list(&self, name: &str) -> Option<TextOrList> {
         let key = self.key(name)?;
         let node = self.node(name)?;
-        let at = At {
+        let at = KeyLocation {
             span: Some(node.span),
             path: self.path_of(name),
         };
         match &node.content {
-            Content::Scalar(text) => Some(TextOrList::Text(Located {
+            YamlContent::Scalar(text) => Some(TextOrList::Text(Located {
                 value: text.to_string(),
                 at,
             })),
-            Content::Sequence(_) => {
+            YamlContent::Sequence(_) => {
                 let items = self.items(key)?.into_iter();
                 let items = items
                     .filter_map(|(node, path)| self.scalar(key, &Shape::AnyText, node, path))
@@ -550,22 +585,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn child_at(&self, name: &str) -> At {
+    /// Returns the location of a section below a key.
+    fn child_at(&self, name: &str) -> KeyLocation {
         let span = self.pairs.get(name).map(|pair| pair.key.span);
-        At {
+        KeyLocation {
             span,
             path: self.path_of(name),
         }
     }
 
-    fn items(&self, key: &Key) -> Option<Vec<(&'a Node, String)>> {
+    /// Returns the items of a list with their paths. Reports a value that is not a list.
+    fn items(&self, key: &KeySpec) -> Option<Vec<(&'a YamlNode, String)>> {
         let node = self.node(key.name)?;
         let path = self.path_of(key.name);
-        let Content::Sequence(items) = &node.content else {
+        let YamlContent::Sequence(items) = &node.content else {
             self.context.mismatch(
                 &key.shape,
                 node,
-                &At {
+                &KeyLocation {
                     span: Some(node.span),
                     path,
                 },
@@ -581,18 +618,19 @@ impl<'a> Fields<'a> {
         )
     }
 
+    /// Parses a scalar, with references expanded if the key allows that.
     fn scalar<T: Scalar>(
         &self,
-        key: &Key,
+        key: &KeySpec,
         shape: &Shape,
-        node: &Node,
+        node: &YamlNode,
         path: String,
     ) -> Option<Located<T>> {
-        let at = At {
+        let at = KeyLocation {
             span: Some(node.span),
             path,
         };
-        let Content::Scalar(text) = &node.content else {
+        let YamlContent::Scalar(text) = &node.content else {
             self.context.mismatch(shape, node, &at);
             return None;
         };
@@ -605,14 +643,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value that may be a text or a list of texts.
+/// A string or a list of strings.
 pub(super) enum TextOrList {
     Text(Located<String>),
     List(Located<Vec<Located<String>>>),
 }
 
-/// Returns the table's default of a key.
-pub(super) fn default_of<T: Scalar>(table: &'static Section, name: &str) -> Option<T> {
+/// Returns the default of a key from the key table.
+pub(super) fn default_of<T: Scalar>(table: &'static SectionSpec, name: &str) -> Option<T> {
     let key = table.key(name)?;
     let default = key.default.and_then(|text| T::parse(text, &key.shape).ok());
     debug_assert!(
@@ -623,6 +661,7 @@ pub(super) fn default_of<T: Scalar>(table: &'static Section, name: &str) -> Opti
     default
 }
 
+/// Returns the path of the key `name` below `path`.
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
@@ -631,13 +670,16 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Returns the pairs without those whose key was there before, which are reported, and where their
-/// keys stand.
-fn distinct<'a>(context: &Context<'_>, pairs: &'a [Pair], path: &str) -> Vec<(&'a Pair, At)> {
+/// Returns the pairs with distinct keys and the locations of the keys. Reports duplicate keys.
+fn distinct<'a>(
+    context: &CheckContext<'_>,
+    pairs: &'a [YamlPair],
+    path: &str,
+) -> Vec<(&'a YamlPair, KeyLocation)> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     let mut distinct = Vec::new();
     for pair in pairs {
-        // A key with dots or brackets in it (a host) is quoted, so that the path stays readable.
+        // A key with dots or brackets, such as a host, is quoted to keep the path unambiguous.
         let plain = !pair.key.text.is_empty()
             && pair
                 .key
@@ -649,14 +691,14 @@ fn distinct<'a>(context: &Context<'_>, pairs: &'a [Pair], path: &str) -> Vec<(&'
         } else {
             format!("\"{}\"", excerpt(&pair.key.text, 60))
         };
-        let at = At {
+        let at = KeyLocation {
             span: Some(pair.key.span),
             path: join(path, &shown),
         };
         if let Some(line) = lines.get(pair.key.text.as_ref()) {
             context.error(
                 &at,
-                format!("duplicate key, first given in line {line}"),
+                format!("duplicate key, first set in line {line}"),
                 "remove one of the two",
             );
         } else {
@@ -667,8 +709,9 @@ fn distinct<'a>(context: &Context<'_>, pairs: &'a [Pair], path: &str) -> Vec<(&'
     distinct
 }
 
-fn unknown(name: &str, table: &Section, meant: Option<&str>) -> Problem {
-    let problem = Problem::new("unknown key");
+/// Returns the error for an unknown key. `meant` is the key that it is probably a misspelling of.
+fn unknown(name: &str, table: &SectionSpec, meant: Option<&str>) -> ValueError {
+    let problem = ValueError::new("unknown key");
     if let Some(near) = meant {
         return problem.hint(format!("did you mean `{near}`?"));
     }
@@ -679,11 +722,11 @@ fn unknown(name: &str, table: &Section, meant: Option<&str>) -> Problem {
         .collect();
     let names: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
     match elsewhere.as_slice() {
-        [""] => problem.hint(format!("`{name}` stands at the top of the file")),
+        [""] => problem.hint(format!("`{name}` belongs to the top level of the file")),
         [section] => problem.hint(format!("`{name}` belongs to `{section}`")),
         _ => problem.hint(format!(
-            "known here: {}",
-            alternatives(&names).replace(" or ", ", ")
+            "valid keys are {}",
+            alternatives(&names).replace(" or ", " and ")
         )),
     }
 }

@@ -1,18 +1,18 @@
-//! Checking `registry` and `hosts`.
+//! Check of `registry` and `hosts`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use url::Url;
 
-use super::reader::{At, Context, Fields};
+use super::reader::{CheckContext, Fields, KeyLocation};
+use crate::config::keywords::{Keyword, ProviderKind};
 use crate::config::table::{HOST, REGISTRY};
-use crate::config::words::{ProviderName, Words};
-use crate::config::{ClientCertificate, HostSettings, Provider, Registry};
+use crate::config::{ClientCertificate, HostSettings, RegistryConfig, RegistryProvider};
 use crate::model::Host;
 use crate::model::env;
 
-/// Keys of the section that can be set by `IMGLIFE_REGISTRY_<KEY>`.
+/// Keys that environment variables named `IMGLIFE_REGISTRY_<KEY>` override.
 const OVERRIDABLE: [&str; 9] = [
     "provider",
     "url",
@@ -25,11 +25,14 @@ const OVERRIDABLE: [&str; 9] = [
     "prefix",
 ];
 
-/// Returns the section with the hosts that speak plain HTTP, or `None` when something is wrong.
-pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>)> {
+/// Reads the section and the hosts to contact over plain HTTP, or returns `None` if there is an
+/// error.
+///
+/// The section itself is `None` if it does not configure a package registry.
+pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<RegistryConfig>, Vec<Host>)> {
     let context = root.context;
     let mut fields = root.section_or_empty("registry", &REGISTRY);
-    let written = fields.value::<ProviderName>("provider");
+    let written = fields.value::<ProviderKind>("provider");
     for key in OVERRIDABLE {
         fields.override_from(key, &env::registry_key(key), false);
     }
@@ -37,12 +40,13 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
         return Some((None, Vec::new()));
     }
     let provider = if fields.is_overridden("provider") {
-        fields.value::<ProviderName>("provider")?
+        fields.value::<ProviderKind>("provider")?
     } else {
         written?
     };
     if written.is_some_and(|written| written != provider) {
-        // Another provider by variable replaces the section; only what is for all providers stays.
+        // A variable that selects another provider replaces the section. Only the keys that apply
+        // to all providers are kept.
         let replaced = REGISTRY
             .keys
             .iter()
@@ -55,20 +59,20 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
         {
             let names: Vec<String> = providers
                 .iter()
-                .map(|provider| format!("`provider: {}`", provider.word()))
+                .map(|provider| format!("`provider: {}`", provider.keyword()))
                 .collect();
             context.error(
-                &fields.place(key.name),
+                &fields.location(key.name),
                 format!(
-                    "`{}` means nothing with provider `{}`",
+                    "`{}` has no effect with provider `{}`",
                     key.name,
-                    provider.word()
+                    provider.keyword()
                 ),
-                format!("it goes with {}", names.join(" and ")),
+                format!("remove it, or set {}", names.join(" or ")),
             );
         }
     }
-    // Hosts that speak plain HTTP say nothing of where records are.
+    // `insecure_registries` alone does not configure a package registry.
     if !REGISTRY
         .keys
         .iter()
@@ -100,7 +104,7 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
         .into_iter()
         .map(|host| host.value)
         .collect();
-    if matches!(provider, ProviderName::Gitlab | ProviderName::Gitea) {
+    if matches!(provider, ProviderKind::Gitlab | ProviderKind::Gitea) {
         insecure.extend(
             [&url, &api_url]
                 .into_iter()
@@ -109,34 +113,34 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<Registry>, Vec<Host>
         );
     }
     match provider {
-        ProviderName::Gitea => fields.demand("owner"),
-        ProviderName::S3 => fields.demand("bucket"),
-        ProviderName::Gitlab | ProviderName::File => {}
+        ProviderKind::Gitea => fields.require("owner"),
+        ProviderKind::S3 => fields.require("bucket"),
+        ProviderKind::Gitlab | ProviderKind::File => {}
     }
     let provider = match provider {
-        ProviderName::Gitlab => Provider::Gitlab {
+        ProviderKind::Gitlab => RegistryProvider::Gitlab {
             url,
             api_url,
             project_id,
             config_ref: config_ref?,
         },
-        ProviderName::Gitea => Provider::Gitea {
+        ProviderKind::Gitea => RegistryProvider::Gitea {
             url,
             api_url,
             owner: owner?,
             repo,
             config_ref: config_ref?,
         },
-        ProviderName::S3 => Provider::S3 {
+        ProviderKind::S3 => RegistryProvider::S3 {
             endpoint: url,
             bucket: bucket?,
             region: region?,
         },
-        ProviderName::File => Provider::File {
+        ProviderKind::File => RegistryProvider::File {
             directory: context.directory.join(directory?),
         },
     };
-    Some((Some(Registry { provider, prefix }), sorted(insecure)))
+    Some((Some(RegistryConfig { provider, prefix }), sorted(insecure)))
 }
 
 fn sorted(mut hosts: Vec<Host>) -> Vec<Host> {
@@ -145,42 +149,44 @@ fn sorted(mut hosts: Vec<Host>) -> Vec<Host> {
     hosts
 }
 
-/// Returns the providers that a key is for, or `None` when it is for all.
-fn only_for(key: &str) -> Option<&'static [ProviderName]> {
+/// Returns the providers that have a key, or `None` if all of them do.
+fn only_for(key: &str) -> Option<&'static [ProviderKind]> {
     match key {
-        "url" => Some(&[ProviderName::Gitlab, ProviderName::Gitea, ProviderName::S3]),
-        "api_url" | "config_ref" => Some(&[ProviderName::Gitlab, ProviderName::Gitea]),
-        "project_id" => Some(&[ProviderName::Gitlab]),
-        "owner" | "repo" => Some(&[ProviderName::Gitea]),
-        "bucket" | "region" => Some(&[ProviderName::S3]),
-        "path" => Some(&[ProviderName::File]),
+        "url" => Some(&[ProviderKind::Gitlab, ProviderKind::Gitea, ProviderKind::S3]),
+        "api_url" | "config_ref" => Some(&[ProviderKind::Gitlab, ProviderKind::Gitea]),
+        "project_id" => Some(&[ProviderKind::Gitlab]),
+        "owner" | "repo" => Some(&[ProviderKind::Gitea]),
+        "bucket" | "region" => Some(&[ProviderKind::S3]),
+        "path" => Some(&[ProviderKind::File]),
         _ => None,
     }
 }
 
-fn prefix(fields: &Fields<'_>, provider: ProviderName) -> Option<String> {
+/// Reads the prefix of package names.
+fn prefix(fields: &Fields<'_>, provider: ProviderKind) -> Option<String> {
     if !fields.has("prefix") {
-        return (provider != ProviderName::S3).then(|| "imglife".to_owned());
+        return (provider != ProviderKind::S3).then(|| "imglife".to_owned());
     }
     let prefix = fields.optional::<String>("prefix")?;
-    let fits = |part: &str| {
+    let is_valid = |part: &str| {
         !matches!(part, "" | "." | "..")
             && part
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     };
-    if !prefix.value.split('/').all(fits) {
+    if !prefix.value.split('/').all(is_valid) {
         fields.context.error(
             &prefix.at,
-            "a prefix consists of letters, digits, `.`, `_` and `-`, in parts between `/`",
-            "leave out slashes at its start and end",
+            "a prefix consists of parts separated by `/`, each with letters, digits, `.`, `_` and `-`",
+            "remove slashes at the start and the end, and parts named `.` or `..`",
         );
         return None;
     }
     Some(prefix.value)
 }
 
-/// Returns the host of an `http://` URL as references name it.
+/// Returns the host of an `http://` URL in the form used in image references, or `None` for other
+/// URLs.
 fn plain_host(url: &Url) -> Option<Host> {
     let name = url.host_str().filter(|_| url.scheme() == "http")?;
     let host = url
@@ -189,21 +195,21 @@ fn plain_host(url: &Url) -> Option<Host> {
     host.parse().ok()
 }
 
-/// Returns how to speak to hosts.
+/// Reads the connection settings of hosts.
 pub(super) fn hosts(root: &Fields<'_>) -> BTreeMap<Host, HostSettings> {
     let context = root.context;
     let mut hosts = BTreeMap::new();
     let mut lines: BTreeMap<Host, usize> = BTreeMap::new();
     for (pair, at) in root.pairs("hosts") {
         let host = root
-            .chosen_key(pair, &at)
+            .user_key(pair, &at)
             .and_then(|name| match name.parse::<Host>() {
                 Ok(host) => Some(host),
                 Err(error) => {
                     context.error(
                         &at,
                         error.to_string(),
-                        "name the host as references do, as in `docker.io` or `registry:5000`",
+                        "write the host as in image references, for example `docker.io` or `registry:5000`",
                     );
                     None
                 }
@@ -216,8 +222,8 @@ pub(super) fn hosts(root: &Fields<'_>) -> BTreeMap<Host, HostSettings> {
         if let Some(line) = lines.insert(host.clone(), pair.key.span.line) {
             context.error(
                 &at,
-                format!("`{host}` is the host of line {line} again"),
-                "put all settings of a host under one key",
+                format!("the host `{host}` is already configured in line {line}"),
+                "write all settings of a host under one key",
             );
         }
         hosts.insert(host, settings);
@@ -225,7 +231,7 @@ pub(super) fn hosts(root: &Fields<'_>) -> BTreeMap<Host, HostSettings> {
     hosts
 }
 
-fn settings(context: &Context<'_>, fields: &Fields<'_>) -> HostSettings {
+fn settings(context: &CheckContext<'_>, fields: &Fields<'_>) -> HostSettings {
     let path = |name: &str| {
         fields
             .optional::<PathBuf>(name)
@@ -233,7 +239,7 @@ fn settings(context: &Context<'_>, fields: &Fields<'_>) -> HostSettings {
     };
     let (certificate, key) = (path("client_cert"), path("client_key"));
     let together = |missing: &str, given: &str| {
-        let at: At = fields.place(given);
+        let at: KeyLocation = fields.location(given);
         context.error(
             &at,
             format!("`{given}` without `{missing}`"),

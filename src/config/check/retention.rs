@@ -1,19 +1,19 @@
-//! Checking `retention`: the general rules and what entries and images change of them.
+//! Check of `retention`: the general rules and the overrides of entries and images.
 
 use std::collections::HashMap;
 
-use super::reader::{At, Context, Fields, Located, default_of};
-use crate::config::place::Addresses;
+use super::reader::{CheckContext, Fields, KeyLocation, Located, default_of};
+use crate::config::canonical::HostAddresses;
 use crate::config::table::{ARCHIVE, RETENTION};
-use crate::config::{Archive, BasePath, CondemnedBy, Retention, TagExclusion};
+use crate::config::{ArchiveConfig, BasePath, RetentionConfig, RetentionMatch, TagExclusion};
 use crate::model::Repository;
 
-/// What a section says, and nothing on what it leaves out.
+/// A `retention` section without defaults: keys that are not set are `None`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rules {
+pub(super) struct PartialRetention {
     keep_last: Option<usize>,
     max_age_days: Option<u32>,
-    condemned_by: Option<CondemnedBy>,
+    match_mode: Option<RetentionMatch>,
     exclude_tags: Option<Vec<TagExclusion>>,
     min_keep: Option<usize>,
     max_delete_percent: Option<u8>,
@@ -23,15 +23,15 @@ pub(super) struct Rules {
     archive_keep_days: Option<u32>,
 }
 
-impl Rules {
-    /// Returns what the section below `name` says; `None` when it is left out.
-    pub(super) fn read(parent: &Fields<'_>, name: &str) -> Option<Rules> {
+impl PartialRetention {
+    /// Reads the section `name`, or returns `None` if it is not set.
+    pub(super) fn read(parent: &Fields<'_>, name: &str) -> Option<PartialRetention> {
         let fields = parent.section(name).filter(|_| parent.has(name))?;
         let archive = fields.section_or_empty("archive", &ARCHIVE);
-        Some(Rules {
+        Some(PartialRetention {
             keep_last: fields.optional("keep_last").map(|value| value.value),
             max_age_days: fields.optional("max_age_days").map(|value| value.value),
-            condemned_by: fields.optional("match").map(|value| value.value),
+            match_mode: fields.optional("match").map(|value| value.value),
             exclude_tags: fields
                 .list("exclude_tags")
                 .map(|tags| tags.into_iter().map(|tag| tag.value).collect()),
@@ -46,11 +46,12 @@ impl Rules {
         })
     }
 
-    fn over(self, general: &Rules) -> Rules {
-        Rules {
+    /// Returns these rules, with keys that are not set taken from `general`.
+    fn or(self, general: &PartialRetention) -> PartialRetention {
+        PartialRetention {
             keep_last: self.keep_last.or(general.keep_last),
             max_age_days: self.max_age_days.or(general.max_age_days),
-            condemned_by: self.condemned_by.or(general.condemned_by),
+            match_mode: self.match_mode.or(general.match_mode),
             exclude_tags: self.exclude_tags.or_else(|| general.exclude_tags.clone()),
             min_keep: self.min_keep.or(general.min_keep),
             max_delete_percent: self.max_delete_percent.or(general.max_delete_percent),
@@ -63,7 +64,12 @@ impl Rules {
         }
     }
 
-    fn filled(self, context: &Context<'_>, at: &At) -> Option<Retention> {
+    /// Returns the rules with defaults for keys that are not set.
+    fn with_defaults(
+        self,
+        context: &CheckContext<'_>,
+        at: &KeyLocation,
+    ) -> Option<RetentionConfig> {
         let archive = if self
             .archive_enabled
             .or_else(|| default_of(&ARCHIVE, "enabled"))?
@@ -71,7 +77,7 @@ impl Rules {
             let Some(registry) = &self.archive_registry else {
                 context.error(
                     at,
-                    "the archive is enabled and has no `registry`",
+                    "the archive is enabled but has no `registry`",
                     "add `archive.registry:` with a base path",
                 );
                 return None;
@@ -79,20 +85,20 @@ impl Rules {
             let keep_days = self
                 .archive_keep_days
                 .or_else(|| default_of(&ARCHIVE, "keep_days"))?;
-            Some(Archive {
+            Some(ArchiveConfig {
                 registry: registry.value.clone(),
                 keep_days,
             })
         } else {
             None
         };
-        Some(Retention {
+        Some(RetentionConfig {
             keep_last: self
                 .keep_last
                 .or_else(|| default_of(&RETENTION, "keep_last"))?,
             max_age_days: self.max_age_days,
-            condemned_by: self
-                .condemned_by
+            match_mode: self
+                .match_mode
                 .or_else(|| default_of(&RETENTION, "match"))?,
             exclude_tags: self.exclude_tags.unwrap_or_default(),
             min_keep: self
@@ -109,34 +115,34 @@ impl Rules {
     }
 }
 
-/// The general rules, and where archives were asked for.
-pub(super) struct General {
-    rules: Option<Rules>,
-    pub(super) retention: Option<Retention>,
+/// The general rules, without and with defaults.
+pub(super) struct GeneralRetention {
+    rules: Option<PartialRetention>,
+    pub(super) retention: Option<RetentionConfig>,
 }
 
-/// Returns the general rules.
-pub(super) fn general(root: &Fields<'_>) -> General {
-    let rules = Rules::read(root, "retention");
+/// Reads the general rules.
+pub(super) fn general(root: &Fields<'_>) -> GeneralRetention {
+    let rules = PartialRetention::read(root, "retention");
     let retention = rules
         .clone()
-        .and_then(|rules| rules.filled(root.context, &root.place("retention")));
-    General { rules, retention }
+        .and_then(|rules| rules.with_defaults(root.context, &root.location("retention")));
+    GeneralRetention { rules, retention }
 }
 
-/// What holds for one mirror or image, and where its archive is named.
+/// The rules of one mirror or image.
 #[derive(Clone, Default)]
-pub(super) struct Applied {
-    pub(super) retention: Option<Retention>,
-    archive: Option<At>,
+pub(super) struct AppliedRetention {
+    pub(super) retention: Option<RetentionConfig>,
+    /// Location of the key `archive.registry` that applies.
+    archive: Option<KeyLocation>,
 }
 
-impl General {
-    /// Returns the rules for a mirror or an image: the general ones with what `fields` changes of
-    /// them.
-    pub(super) fn applied(&self, fields: &Fields<'_>) -> Applied {
-        let own = Rules::read(fields, "retention");
-        let at = |rules: &Rules| {
+impl GeneralRetention {
+    /// Returns the rules of a mirror or image: the general rules with the overrides in `fields`.
+    pub(super) fn applied(&self, fields: &Fields<'_>) -> AppliedRetention {
+        let own = PartialRetention::read(fields, "retention");
+        let at = |rules: &PartialRetention| {
             rules
                 .archive_registry
                 .as_ref()
@@ -144,37 +150,39 @@ impl General {
         };
         match (own, &self.rules) {
             (Some(own), general) => {
-                let rules = own.over(general.as_ref().unwrap_or(&Rules::default()));
-                Applied {
+                let rules = own.or(general.as_ref().unwrap_or(&PartialRetention::default()));
+                AppliedRetention {
                     archive: at(&rules),
-                    retention: rules.filled(fields.context, &fields.place("retention")),
+                    retention: rules.with_defaults(fields.context, &fields.location("retention")),
                 }
             }
-            (None, Some(general)) => Applied {
+            (None, Some(general)) => AppliedRetention {
                 archive: at(general),
                 retention: self.retention.clone(),
             },
-            (None, None) => Applied::default(),
+            (None, None) => AppliedRetention::default(),
         }
     }
 }
 
-/// Reports archives that would lie in a configured repository, where cleanup would take their tags
-/// for the repository's own, and those that two repositories share, where the tags of one would
-/// meet those of the other.
+/// Reports archives that conflict with another repository.
+///
+/// An archive must not be in a configured repository, because cleanup would treat archived tags as
+/// tags of that repository. Two repositories must not share an archive, because tags of one could
+/// overwrite tags of the other.
 pub(super) fn check_archives<'a>(
-    context: &Context<'_>,
-    addresses: Addresses<'_>,
-    kept: impl Iterator<Item = (&'a Repository, &'a Applied)>,
+    context: &CheckContext<'_>,
+    addresses: HostAddresses<'_>,
+    repositories: impl Iterator<Item = (&'a Repository, &'a AppliedRetention)>,
     configured: &[&Repository],
 ) {
-    let mut reported: Vec<(At, Repository)> = Vec::new();
+    let mut reported: Vec<(KeyLocation, Repository)> = Vec::new();
     let configured: Vec<(&Repository, Repository)> = configured
         .iter()
-        .map(|repository| (*repository, addresses.place(repository)))
+        .map(|repository| (*repository, addresses.canonical(repository)))
         .collect();
     let mut archived: HashMap<Repository, &Repository> = HashMap::new();
-    for (repository, applied) in kept {
+    for (repository, applied) in repositories {
         let Some((archive, at)) = applied
             .retention
             .as_ref()
@@ -187,37 +195,42 @@ pub(super) fn check_archives<'a>(
             Repository::Remote { path, .. } => archive.registry.join(path.as_str()).ok(),
             Repository::Layout { .. } => None,
         };
-        let below = below.map(|place| place.resolved_below(context.directory));
-        if let Some(place) = &below {
-            let first = *archived.entry(addresses.place(place)).or_insert(repository);
-            if addresses.place(first) != addresses.place(repository) {
+        let below = below.map(|archive| archive.resolved_below(context.directory));
+        if let Some(archive) = &below {
+            let first = *archived
+                .entry(addresses.canonical(archive))
+                .or_insert(repository);
+            if addresses.canonical(first) != addresses.canonical(repository) {
                 let problem =
-                    format!("`{first}` and `{repository}` would share the archive `{place}`");
+                    format!("`{first}` and `{repository}` would share the archive `{archive}`");
                 context.error(
                     at,
                     problem,
-                    "give one of them a `retention.archive.registry` of its own",
+                    "set a different `retention.archive.registry` for one of them",
                 );
             }
         }
         let itself = archive.registry.to_string().parse().ok();
-        for place in [below, itself]
+        for archive in [below, itself]
             .into_iter()
             .flatten()
-            .map(|place: Repository| place.resolved_below(context.directory))
+            .map(|archive: Repository| archive.resolved_below(context.directory))
         {
-            let place = addresses.place(&place);
-            let Some((named, _)) = configured.iter().find(|(_, known)| *known == place) else {
+            let archive = addresses.canonical(&archive);
+            let Some((named, _)) = configured
+                .iter()
+                .find(|(_, canonical)| *canonical == archive)
+            else {
                 continue;
             };
-            let seen = (at.clone(), place);
-            if !reported.contains(&seen) {
+            let finding = (at.clone(), archive);
+            if !reported.contains(&finding) {
                 context.error(
                     at,
-                    format!("the archive would lie in the configured repository `{named}`"),
-                    "choose another base path",
+                    format!("the archive would be in the configured repository `{named}`"),
+                    "set a different base path",
                 );
-                reported.push(seen);
+                reported.push(finding);
             }
         }
     }

@@ -1,11 +1,11 @@
-//! What is deleted, and archives.
+//! Tests of `retention` and archives.
 
 use insta::assert_snapshot;
 
-use super::tests::{entry, loaded, told};
+use super::tests::{entry, findings_of, loaded};
 
 #[test]
-fn two_repositories_do_not_share_an_archive() {
+fn archives_shared_by_two_repositories_are_reported() {
     let text = "sync:
   entries:
     - { source: a.example.com/alpine, target: r1.example.com/mirror/alpine, tag: '3' }
@@ -14,9 +14,9 @@ fn two_repositories_do_not_share_an_archive() {
 retention:
   archive: { enabled: true, registry: archive.example.com }
 ";
-    assert_snapshot!(told(text), @r#"
+    assert_snapshot!(findings_of(text), @r#"
     imglife.yaml:7:39: retention.archive.registry: `r1.example.com/mirror/alpine` and `r2.example.com/mirror/alpine` would share the archive `archive.example.com/mirror/alpine`
-      give one of them a `retention.archive.registry` of its own
+      set a different `retention.archive.registry` for one of them
     "#);
     loaded(
         &text.replace("r2.example.com/mirror", "r2.example.com/mirrors"),
@@ -25,7 +25,7 @@ retention:
 }
 
 #[test]
-fn an_archive_is_one_place_by_all_of_its_names() {
+fn archives_are_compared_by_canonical_name() {
     let entry = |host: &str, tag: &str, archive: &str| {
         format!(
             "    - {{ source: a.example.com/alpine, target: {host}/m/alpine, tag: '{tag}', retention: {{ archive: {{ enabled: true, registry: '{archive}' }} }} }}\n"
@@ -45,10 +45,10 @@ fn an_archive_is_one_place_by_all_of_its_names() {
         ("cold.example.com:443/x", "alias.example.com/x"),
         ("one.example.com", "two.example.com"),
     ] {
-        let told = told(&text(one, other));
+        let findings = findings_of(&text(one, other));
         assert!(
-            told.contains(&format!("would share the archive `{other}/")),
-            "{one} {other}: {told}"
+            findings.contains(&format!("would share the archive `{other}/")),
+            "{one} {other}: {findings}"
         );
     }
     for (one, other) in [
@@ -57,24 +57,24 @@ fn an_archive_is_one_place_by_all_of_its_names() {
     ] {
         loaded(&text(one, other), &[]);
     }
-    // Two names of one repository may share one.
+    // Two names of the same repository may share an archive.
     loaded(
         &text("cold.example.com", "alias.example.com")
             .replace("r2.example.com", "r1.example.com:443"),
         &[],
     );
-    // Nor does it lie in a configured repository by another name of that.
-    let told = told(&text("r2.example.com:443", "cold.example.com/x"));
+    // An archive in a configured repository is recognised under another name of it.
+    let findings = findings_of(&text("r2.example.com:443", "cold.example.com/x"));
     assert!(
-        told.contains(
-            "the archive would lie in the configured repository `r2.example.com/m/alpine`"
+        findings.contains(
+            "the archive would be in the configured repository `r2.example.com/m/alpine`"
         ),
-        "{told}"
+        "{findings}"
     );
 }
 
 #[test]
-fn an_archive_does_not_lie_in_a_configured_repository() {
+fn archives_in_a_configured_repository_are_reported() {
     let rules = |registry: &str| {
         format!(
             "{}retention:\n  archive:\n    enabled: true\n    registry: {registry}\n",
@@ -89,20 +89,20 @@ fn an_archive_does_not_lie_in_a_configured_repository() {
             .map(|archive| archive.keep_days),
         Some(90)
     );
-    assert_snapshot!(told(&rules("registry.example.com")), @r#"
-    imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
-      choose another base path
+    assert_snapshot!(findings_of(&rules("registry.example.com")), @r#"
+    imglife.yaml:9:15: retention.archive.registry: the archive would be in the configured repository `registry.example.com/mirrors/alpine`
+      set a different base path
     "#);
-    assert_snapshot!(told(&rules("registry.example.com/mirrors/alpine")), @r#"
-    imglife.yaml:9:15: retention.archive.registry: the archive would lie in the configured repository `registry.example.com/mirrors/alpine`
-      choose another base path
+    assert_snapshot!(findings_of(&rules("registry.example.com/mirrors/alpine")), @r#"
+    imglife.yaml:9:15: retention.archive.registry: the archive would be in the configured repository `registry.example.com/mirrors/alpine`
+      set a different base path
     "#);
-    assert_snapshot!(told("retention:\n  archive: { enabled: true }\n  max_delete_percent: 101\n  exclude_tags: ['/a', 'b c']\n"), @r#"
-    imglife.yaml:1:1: retention: the archive is enabled and has no `registry`
+    assert_snapshot!(findings_of("retention:\n  archive: { enabled: true }\n  max_delete_percent: 101\n  exclude_tags: ['/a', 'b c']\n"), @r#"
+    imglife.yaml:1:1: retention: the archive is enabled but has no `registry`
       add `archive.registry:` with a base path
     imglife.yaml:3:23: retention.max_delete_percent: expected a number from 0 to 100, found `101`
     imglife.yaml:4:18: retention.exclude_tags[0]: expected a tag or a `/regex/`, found `/a`
-      end the regular expression with `/`
+      add a `/` at the end of the regular expression
     imglife.yaml:4:24: retention.exclude_tags[1]: `b c` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`
     "#);
 }

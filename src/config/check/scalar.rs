@@ -1,4 +1,4 @@
-//! What the texts of the file mean: one reading per type.
+//! Parsing of scalars: one implementation of [`Scalar`] per type.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use url::Url;
 
 use crate::config::errors::quoted;
 use crate::config::expand::is_variable_name;
+use crate::config::keywords::Keyword;
 use crate::config::table::Shape;
-use crate::config::words::Words;
 use crate::config::{BasePath, Extract, TagExclusion, TagPattern};
 use crate::model::duration::parse_duration;
 use crate::model::lifecycle::ProductName;
@@ -18,52 +18,54 @@ use crate::model::reference::InvalidName;
 use crate::model::text::closest;
 use crate::model::{Host, Platform, Repository, Tag};
 
-/// The most memory that a compiled pattern may take, in bytes.
-const LARGEST_PATTERN: usize = 1 << 20;
+/// Maximum size of a compiled pattern, in bytes.
+const MAX_PATTERN_MEMORY: usize = 1 << 20;
 
-/// Why a text does not mean what the key asks for.
+/// Error for a value that its key does not accept.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct ValueError {
     pub(super) message: String,
+    /// Suggestion for the user.
     pub(super) hint: Option<String>,
 }
 
-impl Problem {
-    pub(super) fn new(message: impl Into<String>) -> Problem {
-        Problem {
+impl ValueError {
+    pub(super) fn new(message: impl Into<String>) -> ValueError {
+        ValueError {
             message: message.into(),
             hint: None,
         }
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> ValueError {
         self.hint = Some(hint.into());
         self
     }
 
-    fn expected(expected: &str, found: &str) -> Problem {
-        Problem::new(format!("expected {expected}, found {}", quoted(found)))
+    fn expected(expected: &str, found: &str) -> ValueError {
+        ValueError::new(format!("expected {expected}, found {}", quoted(found)))
     }
 }
 
-impl From<InvalidName> for Problem {
-    fn from(error: InvalidName) -> Problem {
-        Problem::new(error.to_string())
+impl From<InvalidName> for ValueError {
+    fn from(error: InvalidName) -> ValueError {
+        ValueError::new(error.to_string())
     }
 }
 
-/// A type that a scalar of the file can be read as. An empty text only comes here where
-/// `Shape::AnyText` takes it.
+/// A type that scalars of the file can be parsed as.
 pub(super) trait Scalar: Sized {
-    /// Returns whether values of `shape` are read as this type.
+    /// Returns true if values of `shape` are parsed as this type.
     fn fits(shape: &Shape) -> bool;
-    fn parse(text: &str, shape: &Shape) -> Result<Self, Problem>;
+
+    /// Parses a value of `shape`. `text` is empty only for `Shape::AnyText`.
+    fn parse(text: &str, shape: &Shape) -> Result<Self, ValueError>;
 }
 
-/// Returns what is expected where a value of `shape` stands, for messages.
+/// Returns a description of the values of `shape`, for messages.
 pub(super) fn expected(shape: &Shape) -> String {
     let expected = match shape {
-        Shape::Text | Shape::AnyText => "text",
+        Shape::Text | Shape::AnyText => "a string",
         Shape::Flag => "`true` or `false`",
         Shape::Whole { .. } => "a whole number",
         Shape::Rate => "a number",
@@ -79,9 +81,9 @@ pub(super) fn expected(shape: &Shape) -> String {
         Shape::Platform => "a platform",
         Shape::Pattern => "a regular expression",
         Shape::TagExclusion => "a tag or a `/regex/`",
-        Shape::Extract => "a word or a regular expression",
-        Shape::VariableName => "the name of a variable",
-        Shape::Command => "a shell line or a list",
+        Shape::Extract => "a keyword or a regular expression",
+        Shape::VariableName => "the name of an environment variable",
+        Shape::Command => "a command line or a list",
         Shape::Section(_) | Shape::Map(_) => "a mapping",
         Shape::OneOrMore(_) => "a mapping or a list of mappings",
         Shape::List(_) => "a list",
@@ -89,7 +91,7 @@ pub(super) fn expected(shape: &Shape) -> String {
     expected.to_owned()
 }
 
-/// Returns `words` as `` `a`, `b` or `c` ``.
+/// Returns `words` in the form `` `a`, `b` or `c` ``.
 pub(super) fn alternatives(words: &[&str]) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match words.split_last() {
@@ -99,25 +101,25 @@ pub(super) fn alternatives(words: &[&str]) -> String {
     }
 }
 
-impl<T: Words> Scalar for T {
+impl<T: Keyword> Scalar for T {
     fn fits(shape: &Shape) -> bool {
         match shape {
-            Shape::Flag => T::WORDS == bool::WORDS,
-            Shape::Choice(words) => *words == T::WORDS,
+            Shape::Flag => T::KEYWORDS == bool::KEYWORDS,
+            Shape::Choice(words) => *words == T::KEYWORDS,
             _ => false,
         }
     }
 
-    fn parse(text: &str, shape: &Shape) -> Result<T, Problem> {
-        if let Some(value) = T::of(text) {
+    fn parse(text: &str, shape: &Shape) -> Result<T, ValueError> {
+        if let Some(value) = T::from_keyword(text) {
             return Ok(value);
         }
-        let problem = Problem::expected(&alternatives(T::WORDS), text);
+        let problem = ValueError::expected(&alternatives(T::KEYWORDS), text);
         let lower = text.to_ascii_lowercase();
         let meant = match (shape, lower.as_str()) {
             (Shape::Flag, "yes" | "on" | "y" | "1" | "true") => Some("true"),
             (Shape::Flag, "no" | "off" | "n" | "0" | "false") => Some("false"),
-            _ => closest(text, T::WORDS.iter().copied()),
+            _ => closest(text, T::KEYWORDS.iter().copied()),
         };
         Err(match meant {
             Some(word) if matches!(shape, Shape::Flag) => problem.hint(format!("write `{word}`")),
@@ -131,11 +133,11 @@ macro_rules! whole_numbers {
     ($($number:ty),*) => {$(
         impl Scalar for $number {
             fn fits(shape: &Shape) -> bool {
-                matches!(shape, Shape::Whole { most, .. } if <$number>::try_from(*most).is_ok())
+                matches!(shape, Shape::Whole { max, .. } if <$number>::try_from(*max).is_ok())
             }
 
-            fn parse(text: &str, shape: &Shape) -> Result<$number, Problem> {
-                whole(text, shape).and_then(|number| <$number>::try_from(number).map_err(|_| Problem::expected("a smaller number", text)))
+            fn parse(text: &str, shape: &Shape) -> Result<$number, ValueError> {
+                whole(text, shape).and_then(|number| <$number>::try_from(number).map_err(|_| ValueError::expected("a smaller number", text)))
             }
         }
     )*};
@@ -143,25 +145,26 @@ macro_rules! whole_numbers {
 
 whole_numbers!(u8, u32, u64, usize);
 
-fn whole(text: &str, shape: &Shape) -> Result<u64, Problem> {
+/// Parses a whole number in the range of `shape`.
+fn whole(text: &str, shape: &Shape) -> Result<u64, ValueError> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(
-            Problem::expected("a whole number", text).hint("write it in digits, without a unit")
+            ValueError::expected("a whole number", text).hint("write digits only, without a unit")
         );
     }
-    let (least, most) = match shape {
-        Shape::Whole { least, most } => (*least, *most),
+    let (min, max) = match shape {
+        Shape::Whole { min, max } => (*min, *max),
         _ => (0, u64::MAX),
     };
     match text.parse::<u64>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ if most >= i64::MAX as u64 => Err(Problem::expected(
-            &format!("a number of at least {least}"),
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ if max >= i64::MAX as u64 => Err(ValueError::expected(
+            &format!("a number of at least {min}"),
             text,
         )),
-        _ => Err(Problem::expected(
-            &format!("a number from {least} to {most}"),
+        _ => Err(ValueError::expected(
+            &format!("a number from {min} to {max}"),
             text,
         )),
     }
@@ -172,13 +175,13 @@ impl Scalar for f64 {
         matches!(shape, Shape::Rate)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<f64, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<f64, ValueError> {
         let plain = text
             .bytes()
             .all(|byte| byte.is_ascii_digit() || byte == b'.');
         match text.parse::<f64>() {
             Ok(number) if plain && number > 0.0 && number <= 1e6 => Ok(number),
-            _ => Err(Problem::expected(
+            _ => Err(ValueError::expected(
                 "a number above 0, such as `10` or `0.5`",
                 text,
             )),
@@ -191,9 +194,9 @@ impl Scalar for String {
         matches!(shape, Shape::Text | Shape::AnyText)
     }
 
-    fn parse(text: &str, shape: &Shape) -> Result<String, Problem> {
+    fn parse(text: &str, shape: &Shape) -> Result<String, ValueError> {
         match shape {
-            Shape::Text if text.trim().is_empty() => Err(Problem::expected("text", text)),
+            Shape::Text if text.trim().is_empty() => Err(ValueError::expected("a string", text)),
             _ => Ok(text.to_owned()),
         }
     }
@@ -204,9 +207,9 @@ impl Scalar for PathBuf {
         matches!(shape, Shape::Path)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<PathBuf, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<PathBuf, ValueError> {
         if text.contains('\0') {
-            Err(Problem::expected("a path", text))
+            Err(ValueError::expected("a path", text))
         } else {
             Ok(PathBuf::from(text))
         }
@@ -218,11 +221,11 @@ impl Scalar for Duration {
         matches!(shape, Shape::Duration)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<Duration, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<Duration, ValueError> {
         parse_duration(text).map_err(|error| {
             let hint = error.hint();
-            let problem = Problem::new(error.to_string());
-            hint.into_iter().fold(problem, Problem::hint)
+            let problem = ValueError::new(error.to_string());
+            hint.into_iter().fold(problem, ValueError::hint)
         })
     }
 }
@@ -232,7 +235,7 @@ impl Scalar for NaiveDate {
         matches!(shape, Shape::Date)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<NaiveDate, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<NaiveDate, ValueError> {
         let iso = text.len() == 10
             && text
                 .bytes()
@@ -243,7 +246,8 @@ impl Scalar for NaiveDate {
             None
         };
         date.ok_or_else(|| {
-            Problem::expected("a date", text).hint("write year, month and day, as in `2027-06-30`")
+            ValueError::expected("a date", text)
+                .hint("write year, month and day, for example `2027-06-30`")
         })
     }
 }
@@ -253,10 +257,10 @@ impl Scalar for Url {
         matches!(shape, Shape::Url)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<Url, Problem> {
-        // A text with a user part may hold a password, so it is not shown.
+    fn parse(text: &str, _: &Shape) -> Result<Url, ValueError> {
+        // A URL with user information may contain a password, so it is not shown.
         let shown = if text.contains('@') {
-            "something else".to_owned()
+            "another value".to_owned()
         } else {
             quoted(text)
         };
@@ -264,7 +268,7 @@ impl Scalar for Url {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
-            let problem = Problem::new(format!(
+            let problem = ValueError::new(format!(
                 "expected a URL that starts with `https://` or `http://`, found {shown}"
             ));
             let bare = !text.contains([' ', '@']) && !text.contains("://");
@@ -275,11 +279,13 @@ impl Scalar for Url {
             });
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Problem::new("the URL has a user name or password in it")
-                .hint("leave it out: imglife looks for credentials in the environment by itself"));
+            return Err(
+                ValueError::new("the URL contains a user name or a password")
+                    .hint("remove it: imglife reads credentials from the environment itself"),
+            );
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(Problem::new(format!(
+            return Err(ValueError::new(format!(
                 "expected a URL without `?` and `#`, found {shown}"
             )));
         }
@@ -294,7 +300,7 @@ macro_rules! names {
                 matches!(shape, Shape::$shape)
             }
 
-            fn parse(text: &str, _: &Shape) -> Result<$name, Problem> {
+            fn parse(text: &str, _: &Shape) -> Result<$name, ValueError> {
                 Ok(text.parse::<$name>()?)
             }
         }
@@ -313,15 +319,17 @@ impl Scalar for Repository {
         matches!(shape, Shape::Repository)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<Repository, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<Repository, ValueError> {
         text.parse::<Repository>().map_err(|error| {
             let after_slash = text.rfind('/').map_or(0, |slash| slash + 1);
             match text[after_slash..].find([':', '@']) {
-                Some(at) if at > 0 && !text.contains("://") => Problem::from(error).hint(format!(
-                    "write {} here; tags have keys of their own",
-                    quoted(&text[..after_slash + at])
-                )),
-                _ => Problem::from(error),
+                Some(at) if at > 0 && !text.contains("://") => {
+                    ValueError::from(error).hint(format!(
+                        "write {} here, and the tag in a separate key",
+                        quoted(&text[..after_slash + at])
+                    ))
+                }
+                _ => ValueError::from(error),
             }
         })
     }
@@ -332,9 +340,9 @@ impl Scalar for Platform {
         matches!(shape, Shape::Platform)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<Platform, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<Platform, ValueError> {
         text.parse::<Platform>()
-            .map_err(|error| Problem::new(error.to_string()))
+            .map_err(|error| ValueError::new(error.to_string()))
     }
 }
 
@@ -343,25 +351,25 @@ impl Scalar for TagPattern {
         matches!(shape, Shape::Pattern)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<TagPattern, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<TagPattern, ValueError> {
         pattern(text, true)
     }
 }
 
-/// Returns the compiled pattern. `whole` makes it match whole tags only.
-fn pattern(text: &str, whole: bool) -> Result<TagPattern, Problem> {
+/// Compiles a pattern. If `whole` is true, it matches only complete tags.
+fn pattern(text: &str, whole: bool) -> Result<TagPattern, ValueError> {
     let malformed = |message: &str| {
         let reason = message.lines().last().unwrap_or_default().trim();
         let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-        Problem::new(format!(
-            "{} is no regular expression: {reason}",
+        ValueError::new(format!(
+            "{} is not a valid regular expression: {reason}",
             quoted(text)
         ))
         .hint(
-            "the syntax is that of https://docs.rs/regex, without look-around and back-references",
+            "see https://docs.rs/regex for the syntax; look-around and back-references are not supported",
         )
     };
-    // `a)|(b` is no pattern, but would be one inside the group.
+    // `a)|(b` is invalid by itself, but would be valid inside the group below.
     regex_syntax::ast::parse::Parser::new()
         .parse(text)
         .map_err(|error| malformed(&error.to_string()))?;
@@ -371,10 +379,12 @@ fn pattern(text: &str, whole: bool) -> Result<TagPattern, Problem> {
         text.to_owned()
     };
     let regex = RegexBuilder::new(&expression)
-        .size_limit(LARGEST_PATTERN)
+        .size_limit(MAX_PATTERN_MEMORY)
         .build()
         .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => Problem::new("the regular expression is too large"),
+            regex::Error::CompiledTooBig(_) => {
+                ValueError::new("the regular expression is too large")
+            }
             error => malformed(&error.to_string()),
         })?;
     Ok(TagPattern {
@@ -388,13 +398,13 @@ impl Scalar for TagExclusion {
         matches!(shape, Shape::TagExclusion)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<TagExclusion, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<TagExclusion, ValueError> {
         match text.strip_prefix('/') {
             None => Ok(TagExclusion::Exact(text.parse::<Tag>()?.to_string())),
             Some(rest) => match rest.strip_suffix('/') {
                 Some(regex) => Ok(TagExclusion::Pattern(pattern(regex, true)?)),
-                None => Err(Problem::expected("a tag or a `/regex/`", text)
-                    .hint("end the regular expression with `/`")),
+                None => Err(ValueError::expected("a tag or a `/regex/`", text)
+                    .hint("add a `/` at the end of the regular expression")),
             },
         }
     }
@@ -405,7 +415,7 @@ impl Scalar for Extract {
         matches!(shape, Shape::Extract)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<Extract, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<Extract, ValueError> {
         let words = ["major", "minor", "patch", "full"];
         match text {
             "major" => return Ok(Extract::Major),
@@ -422,11 +432,12 @@ impl Scalar for Extract {
                 "{}, or a regular expression with one capture group",
                 words.map(|word| format!("`{word}`")).join(", ")
             );
-            let problem = Problem::expected(&expected, text);
+            let problem = ValueError::expected(&expected, text);
             Err(match closest(text, words) {
                 Some(word) => problem.hint(format!("did you mean `{word}`?")),
-                None => problem
-                    .hint("put what names the release cycle in parentheses, as in `^(\\d+)\\.`"),
+                None => {
+                    problem.hint("put the release cycle into parentheses, for example `^(\\d+)\\.`")
+                }
             })
         }
     }
@@ -440,12 +451,12 @@ impl Scalar for VariableName {
         matches!(shape, Shape::VariableName)
     }
 
-    fn parse(text: &str, _: &Shape) -> Result<VariableName, Problem> {
+    fn parse(text: &str, _: &Shape) -> Result<VariableName, ValueError> {
         if is_variable_name(text) {
             return Ok(VariableName(text.to_owned()));
         }
-        // What stands here by mistake is the secret URL itself, so it is not shown.
-        let problem = Problem::new("expected the name of a variable");
+        // The value may be the secret URL itself by mistake, so it is not shown.
+        let problem = ValueError::new("expected the name of an environment variable");
         let name = text
             .trim_start_matches('$')
             .trim_start_matches('{')
@@ -453,7 +464,7 @@ impl Scalar for VariableName {
         Err(if text.starts_with('$') && is_variable_name(name) {
             problem.hint(format!("write `{name}`, without `$`"))
         } else {
-            problem.hint("put the URL into a variable and its name here")
+            problem.hint("set an environment variable to the URL and write its name here")
         })
     }
 }
@@ -463,7 +474,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_whole_tags_and_cannot_break_out_of_their_group() {
+    fn pattern_matches_only_complete_tags() {
         let parse = |text| TagPattern::parse(text, &Shape::Pattern);
         let pattern = parse("3|4").expect("a pattern");
         assert!(
@@ -480,12 +491,12 @@ mod tests {
         );
         assert_eq!(
             parse(r"\w{500}{500}").map(|_| ()),
-            Err(Problem::new("the regular expression is too large"))
+            Err(ValueError::new("the regular expression is too large"))
         );
     }
 
     #[test]
-    fn urls_neither_hold_nor_show_credentials() {
+    fn url_rejects_and_hides_credentials() {
         let parse = |text| {
             Url::parse(text)
                 .map(|_| ())
@@ -507,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_url_in_place_of_a_name_is_not_shown() {
+    fn variable_name_hides_a_url() {
         let problem =
             VariableName::parse("https://hooks.example.com/T0/hunter2", &Shape::VariableName)
                 .err()
@@ -523,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extracting_pattern_has_one_group() {
+    fn extract_requires_one_capture_group() {
         let parse = |text| Extract::parse(text, &Shape::Extract);
         assert!(matches!(parse("minor"), Ok(Extract::Minor)));
         assert!(matches!(parse(r"^(\d+)\."), Ok(Extract::Pattern(_))));
@@ -535,11 +546,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_within_their_bounds() {
-        let percent = Shape::Whole {
-            least: 0,
-            most: 100,
-        };
+    fn numbers_are_limited_to_their_range() {
+        let percent = Shape::Whole { min: 0, max: 100 };
         assert_eq!(u8::parse("100", &percent), Ok(100));
         for text in [
             "101",

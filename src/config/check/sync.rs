@@ -1,38 +1,43 @@
-//! Checking `sync`.
+//! Check of `sync`.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::hooks::hooks;
 use super::lifecycle::products;
-use super::reader::{Context, Fields, Located};
-use super::retention::{Applied, General};
+use super::reader::{CheckContext, Fields, Located};
+use super::retention::{AppliedRetention, GeneralRetention};
 use crate::config::table::{ENTRY_HOOKS, SYNC_HOOKS};
-use crate::config::{Entry, PatternSelection, Selection, Sync, TagPattern};
+use crate::config::{PatternSelection, SyncConfig, SyncEntry, TagPattern, TagSelection};
 use crate::model::env;
 use crate::model::{Platform, Repository, Tag};
 
-/// Keys that only mean something when tags are selected by a pattern.
-const FOR_PATTERNS: [&str; 5] = ["exclude_regex", "min_age", "keep_last", "sort", "min_tags"];
+/// Keys that require `tag_regex`.
+const PATTERN_KEYS: [&str; 5] = ["exclude_regex", "min_age", "keep_last", "sort", "min_tags"];
 
-/// The most platforms that a list may name.
-const MOST_PLATFORMS: usize = 64;
+/// Maximum number of platforms in a list.
+const MAX_PLATFORMS: usize = 64;
 
-/// The section, and what else is known of its entries, in their order.
+/// The section `sync`.
 pub(super) struct CheckedSync {
-    pub(super) sync: Sync,
-    pub(super) applied: Vec<Applied>,
+    pub(super) sync: SyncConfig,
+    /// Retention of each entry, in the order of the entries.
+    pub(super) applied: Vec<AppliedRetention>,
 }
 
-/// What of the entries other sections refer to, known even when something in them is wrong.
+/// The targets of the entries, including entries with errors.
 #[derive(Default)]
-pub(super) struct Mirrors {
+pub(super) struct MirrorTargets {
     pub(super) targets: Vec<Located<Repository>>,
 }
 
-/// Returns the section, `None` when it is left out or wrong, and the targets of its entries.
-pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>, Mirrors) {
-    let mut mirrors = Mirrors::default();
+/// Reads the section and the targets of its entries. The section is `None` if it is not set or has
+/// an error.
+pub(super) fn sync(
+    root: &Fields<'_>,
+    general: &GeneralRetention,
+) -> (Option<CheckedSync>, MirrorTargets) {
+    let mut mirrors = MirrorTargets::default();
     if !root.has("sync") {
         return (None, mirrors);
     }
@@ -44,7 +49,7 @@ pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>
     let inherited = platforms(&fields);
     let post_sync =
         hooks(&fields.section_or_empty("hooks", &SYNC_HOOKS), "post_sync").unwrap_or_default();
-    fields.demand("entries");
+    fields.require("entries");
     let mut entries = Vec::new();
     let mut applied = Vec::new();
     let mut fixed: HashMap<(Repository, Tag), Option<usize>> = HashMap::new();
@@ -62,7 +67,7 @@ pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>
         }
     }
     let sync = parallelism.map(|parallelism| CheckedSync {
-        sync: Sync {
+        sync: SyncConfig {
             parallelism,
             entries,
             post_sync,
@@ -72,8 +77,9 @@ pub(super) fn sync(root: &Fields<'_>, general: &General) -> (Option<CheckedSync>
     (sync, mirrors)
 }
 
+/// Reports a fixed tag that another entry also writes.
 fn check_written_once(
-    context: &Context<'_>,
+    context: &CheckContext<'_>,
     fixed: &mut HashMap<(Repository, Tag), Option<usize>>,
     target: &Located<Repository>,
     tag: &Located<Tag>,
@@ -88,27 +94,27 @@ fn check_written_once(
                 .get()
                 .map_or_else(String::new, |line| format!(" (line {line})"));
             let message = format!(
-                "`{}:{}` is already written by another entry{first}",
+                "another entry already writes `{}:{}`{first}",
                 target.value, tag.value
             );
             context.error(
                 &tag.at,
                 message,
-                "two entries may not write the same tag; change the target or the tag of one",
+                "change the target or the tag of one of the entries",
             );
         }
     }
 }
 
-/// Returns the platforms of a section, `None` when they are left out.
+/// Reads the platforms of a section, or returns `None` if they are not set.
 pub(super) fn platforms(fields: &Fields<'_>) -> Option<Vec<Platform>> {
     let given = fields.list::<Platform>("platforms")?;
     let context = fields.context;
-    if given.len() > MOST_PLATFORMS {
+    if given.len() > MAX_PLATFORMS {
         context.error(
-            &fields.place("platforms"),
-            format!("more than {MOST_PLATFORMS} platforms"),
-            "leave `platforms` out to get the default",
+            &fields.location("platforms"),
+            format!("the list has more than {MAX_PLATFORMS} platforms"),
+            "remove `platforms` to use the default",
         );
         return None;
     }
@@ -126,23 +132,29 @@ pub(super) fn platforms(fields: &Fields<'_>) -> Option<Vec<Platform>> {
     }
     if given.is_empty() && !fields.has_items("platforms") {
         context.error(
-            &fields.place("platforms"),
-            "the list names no platform",
-            "leave `platforms` out to get the default",
+            &fields.location("platforms"),
+            "the list contains no platform",
+            "remove `platforms` to use the default",
         );
     }
     Some(given.into_iter().map(|platform| platform.value).collect())
 }
 
+/// The parts of an entry that could be read.
 #[derive(Default)]
-struct ReadEntry {
-    entry: Option<Entry>,
-    applied: Applied,
+struct PartialEntry {
+    /// The complete entry; `None` if it has an error.
+    entry: Option<SyncEntry>,
+    applied: AppliedRetention,
     target: Option<Located<Repository>>,
     fixed: Option<Located<Tag>>,
 }
 
-fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General) -> ReadEntry {
+fn entry(
+    fields: &Fields<'_>,
+    inherited: Option<&[Platform]>,
+    general: &GeneralRetention,
+) -> PartialEntry {
     let context = fields.context;
     let source = fields
         .required::<Repository>("source")
@@ -156,10 +168,10 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
         context.error(
             &target.at,
             format!(
-                "source and target are the same repository, `{}`",
+                "the source and the target are the same repository, `{}`",
                 target.value
             ),
-            "mirror it to another place",
+            "set a different target",
         );
     }
     let fixed = fields.optional::<Tag>("tag");
@@ -176,7 +188,7 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
     let post_sync =
         hooks(&fields.section_or_empty("hooks", &ENTRY_HOOKS), "post_sync").unwrap_or_default();
     let build = || {
-        Some(Entry {
+        Some(SyncEntry {
             source: source?.value,
             target: target.clone()?.value,
             selection: selection?,
@@ -191,7 +203,7 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
             post_sync,
         })
     };
-    ReadEntry {
+    PartialEntry {
         entry: build(),
         applied,
         target,
@@ -199,7 +211,8 @@ fn entry(fields: &Fields<'_>, inherited: Option<&[Platform]>, general: &General)
     }
 }
 
-fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<Selection> {
+/// Reads the keys that select tags.
+fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<TagSelection> {
     let context = fields.context;
     let tag_regex = fields.optional::<TagPattern>("tag_regex");
     let exclude_regex = fields.optional::<TagPattern>("exclude_regex");
@@ -210,33 +223,37 @@ fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<Select
     match (fields.has("tag"), fields.has("tag_regex")) {
         (true, true) => {
             context.error(
-                &fields.place("tag_regex"),
-                "`tag` and `tag_regex` are both given",
-                "keep the one that says which tags are wanted",
+                &fields.location("tag_regex"),
+                "`tag` and `tag_regex` are both set",
+                "remove one of the two",
             );
             None
         }
-        (false, false) if fields.is_meant("tag") || fields.is_meant("tag_regex") => None,
+        (false, false)
+            if fields.is_set_or_misspelt("tag") || fields.is_set_or_misspelt("tag_regex") =>
+        {
+            None
+        }
         (false, false) => {
             context.error(
                 &fields.at,
-                "neither `tag` nor `tag_regex` is given",
-                "add `tag:` for one tag or `tag_regex:` for many",
+                "neither `tag` nor `tag_regex` is set",
+                "add `tag:` for one tag or `tag_regex:` for several tags",
             );
             None
         }
         (true, false) => {
-            for key in FOR_PATTERNS.into_iter().filter(|key| fields.has(key)) {
-                let hint = "remove it, or select tags by `tag_regex` instead of `tag`";
+            for key in PATTERN_KEYS.into_iter().filter(|key| fields.has(key)) {
+                let hint = "remove it, or select tags with `tag_regex` instead of `tag`";
                 context.error(
-                    &fields.place(key),
-                    format!("`{key}` means nothing for one fixed tag"),
+                    &fields.location(key),
+                    format!("`{key}` has no effect with `tag`"),
                     hint,
                 );
             }
-            Some(Selection::Fixed(fixed?.value.clone()))
+            Some(TagSelection::Fixed(fixed?.value.clone()))
         }
-        (false, true) => Some(Selection::Pattern(Box::new(PatternSelection {
+        (false, true) => Some(TagSelection::Pattern(Box::new(PatternSelection {
             tag_regex: tag_regex?.value,
             exclude_regex: exclude_regex.map(|pattern| pattern.value),
             min_age: min_age.filter(|age| !age.is_zero()),

@@ -1,5 +1,5 @@
-//! Files as a whole, and what stands anywhere in them. What belongs to one section is in the tests
-//! named after it.
+//! Tests of complete files and of rules that apply to all sections. The tests of a single section
+//! are in the file named after it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::reader::Context;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
-    Config, ConfigErrors, Extract, HookCommand, Provenance, Provider, Selection, SourceText,
-    TagExclusion, raw, show, suffices,
+    Config, ConfigErrors, Extract, HookCommand, ProvenanceMode, RegistryProvider, SourceText,
+    TagExclusion, TagSelection, raw, show, suffices,
 };
 use crate::model::Variables;
 
@@ -33,11 +33,11 @@ pub(super) fn loaded(text: &str, variables: &[(&str, &str)]) -> Config {
 }
 
 pub(super) fn errors(text: &str) -> ConfigErrors {
-    read(text, &[]).expect_err("it is wrong")
+    read(text, &[]).expect_err("invalid")
 }
 
-/// Returns the findings, each with its hint.
-pub(super) fn told(text: &str) -> String {
+/// Returns the findings in a file, each with its hint.
+pub(super) fn findings_of(text: &str) -> String {
     let errors = errors(text);
     let lines = errors.to_string();
     let with_hint =
@@ -51,7 +51,7 @@ pub(super) fn told(text: &str) -> String {
     with_hint.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a file with one good entry and the keys of `more` in it.
+/// Returns a file with one valid entry that also has the keys in `more`.
 pub(super) fn entry(more: &str) -> String {
     format!(
         "sync:\n  entries:\n    - source: docker.io/library/alpine\n      target: registry.example.com/mirrors/alpine\n{}",
@@ -59,7 +59,7 @@ pub(super) fn entry(more: &str) -> String {
     )
 }
 
-/// Returns a file with a mirror and one good image with the keys of `more` in it.
+/// Returns a file with a mirror and one valid image that also has the keys in `more`.
 pub(super) fn image(more: &str) -> String {
     let mirror = entry("tag: 3.21.3");
     let build = "build:\n  core_version: 1.0.0\n  registry: registry.example.com/bases\n  images:\n    - name: alpine\n      folder: images/alpine\n      type: core\n      mirror_image: registry.example.com/mirrors/alpine\n";
@@ -82,51 +82,51 @@ pub(super) const EVERYTHING_VARIABLES: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn ten_files_broken_in_ten_ways_give_ten_errors() {
-    assert_snapshot!(told(&entry("tag_regx: '3'")), @r#"
+fn load_reports_each_kind_of_error() {
+    assert_snapshot!(findings_of(&entry("tag_regx: '3'")), @r#"
     imglife.yaml:5:7: sync.entries[0].tag_regx: unknown key
       did you mean `tag_regex`?
     "#);
-    assert_snapshot!(told("sync:\n  entries:\n    - target: registry.example.com/mirrors/alpine\n      tag: 3.21.3\n"), @r#"
+    assert_snapshot!(findings_of("sync:\n  entries:\n    - target: registry.example.com/mirrors/alpine\n      tag: 3.21.3\n"), @r#"
     imglife.yaml:3:7: sync.entries[0]: `source` is missing
       add `source:` with a repository
     "#);
-    assert_snapshot!(told(&entry("tag_regex: '3'\nkeep_last: five")), @r#"
+    assert_snapshot!(findings_of(&entry("tag_regex: '3'\nkeep_last: five")), @r#"
     imglife.yaml:6:18: sync.entries[0].keep_last: expected a whole number, found `five`
-      write it in digits, without a unit
+      write digits only, without a unit
     "#);
-    assert_snapshot!(told(&entry("tag: 3.21.3\ntag: 3.21.4")), @r#"
-    imglife.yaml:6:7: sync.entries[0].tag: duplicate key, first given in line 5
+    assert_snapshot!(findings_of(&entry("tag: 3.21.3\ntag: 3.21.4")), @r#"
+    imglife.yaml:6:7: sync.entries[0].tag: duplicate key, first set in line 5
       remove one of the two
     "#);
-    assert_snapshot!(told(&entry("tag: 3.21.3\nkeep_last: 3")), @r#"
-    imglife.yaml:6:7: sync.entries[0].keep_last: `keep_last` means nothing for one fixed tag
-      remove it, or select tags by `tag_regex` instead of `tag`
+    assert_snapshot!(findings_of(&entry("tag: 3.21.3\nkeep_last: 3")), @r#"
+    imglife.yaml:6:7: sync.entries[0].keep_last: `keep_last` has no effect with `tag`
+      remove it, or select tags with `tag_regex` instead of `tag`
     "#);
-    assert_snapshot!(told(&entry("tag_regex: '3\\.(\\d+'")), @r#"
-    imglife.yaml:5:18: sync.entries[0].tag_regex: `3\.(\d+` is no regular expression: unclosed group
-      the syntax is that of https://docs.rs/regex, without look-around and back-references
+    assert_snapshot!(findings_of(&entry("tag_regex: '3\\.(\\d+'")), @r#"
+    imglife.yaml:5:18: sync.entries[0].tag_regex: `3\.(\d+` is not a valid regular expression: unclosed group
+      see https://docs.rs/regex for the syntax; look-around and back-references are not supported
     "#);
-    assert_snapshot!(told("registry:\n  project_id: $CI_PROJECT_ID\n"), @r#"
-    imglife.yaml:2:15: registry.project_id: the variable `CI_PROJECT_ID` is not set
-      set it, give a default with `${CI_PROJECT_ID:-default}`, or write `$$` for a dollar
+    assert_snapshot!(findings_of("registry:\n  project_id: $CI_PROJECT_ID\n"), @r#"
+    imglife.yaml:2:15: registry.project_id: the environment variable `CI_PROJECT_ID` is not set
+      set it, add a default with `${CI_PROJECT_ID:-default}`, or write `$$` for a dollar sign
     "#);
-    assert_snapshot!(told("hosts:\n  docker.io:\n    endpoint: $CACHE_TOKEN\n"), @r#"
-    imglife.yaml:3:15: hosts."docker.io".endpoint: refers to `CACHE_TOKEN`, which is named like a secret
-      secrets are not configured here: imglife looks for credentials in the environment by itself
+    assert_snapshot!(findings_of("hosts:\n  docker.io:\n    endpoint: $CACHE_TOKEN\n"), @r#"
+    imglife.yaml:3:15: hosts."docker.io".endpoint: the environment variable `CACHE_TOKEN` is named like a secret
+      remove the reference: imglife reads credentials from the environment itself
     "#);
-    assert_snapshot!(told(&entry("tag_regex: '3'\nmin_age: 7")), @r#"
+    assert_snapshot!(findings_of(&entry("tag_regex: '3'\nmin_age: 7")), @r#"
     imglife.yaml:6:16: sync.entries[0].min_age: expected a duration, found `7`
       add a unit, for example `7s`, `7m`, `7h` or `7d`
     "#);
-    assert_snapshot!(told("sync:\n  entries:\n  - source: a\n   target: b\n"), @r#"
+    assert_snapshot!(findings_of("sync:\n  entries:\n  - source: a\n   target: b\n"), @r#"
     imglife.yaml:4:4: not valid YAML: while parsing a block mapping, did not find expected key
-      look at the indentation of this line and of those above it
+      check the indentation of this line and of the lines above it
     "#);
 }
 
 #[test]
-fn a_file_broken_in_three_ways_gives_all_three_drawn() {
+fn render_draws_every_error() {
     let text = "registry:\n  provider: gitlb\nsync:\n  entries:\n    - source: docker.io/library/alpine:3.21\n      target: registry.example.com/mirrors/alpine\n      tag: 3.21.3\n      check_digest: yes\n";
     assert_snapshot!(errors(text).render(false), @r#"
     error: expected `gitlab`, `gitea`, `s3` or `file`, found `gitlb`
@@ -143,7 +143,7 @@ fn a_file_broken_in_three_ways_gives_all_three_drawn() {
     5 |     - source: docker.io/library/alpine:3.21
       |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ sync.entries[0].source
       |
-      = help: write `docker.io/library/alpine` here; tags have keys of their own
+      = help: write `docker.io/library/alpine` here, and the tag in a separate key
 
     error: expected `true` or `false`, found `yes`
      --> imglife.yaml:8:21
@@ -158,7 +158,7 @@ fn a_file_broken_in_three_ways_gives_all_three_drawn() {
 }
 
 #[test]
-fn drawn_lines_cannot_hurt_the_terminal_and_long_ones_are_cut() {
+fn render_escapes_and_shortens_lines() {
     let text = format!(
         "status:\n  \"x\u{202e}\": \"{}\\e[31m\"\n  graph: \"\u{202e}\\e[31m\"\t \n",
         "x".repeat(3000)
@@ -200,43 +200,43 @@ fn drawn_lines_cannot_hurt_the_terminal_and_long_ones_are_cut() {
 }
 
 #[test]
-fn what_has_the_wrong_type_is_told_as_it_is_written() {
-    assert_snapshot!(told("sync: [a]\nretention: 5\nlifecycle:\n  notify: { at_days: 7, webhook_env: $HOOK_URL }\n  warn_days: [1]\n  phase: eool\nstatus:\n  graph: no\n  title: {a: b}\nbuild:\n"), @r#"
+fn load_reports_values_of_the_wrong_type() {
+    assert_snapshot!(findings_of("sync: [a]\nretention: 5\nlifecycle:\n  notify: { at_days: 7, webhook_env: $HOOK_URL }\n  warn_days: [1]\n  phase: eool\nstatus:\n  graph: no\n  title: {a: b}\nbuild:\n"), @r#"
     imglife.yaml:1:7: sync: expected a mapping, found a list
     imglife.yaml:2:12: retention: expected a mapping, found `5`
     imglife.yaml:4:22: lifecycle.notify.at_days: expected a list, found `7`
       write `[7]`
-    imglife.yaml:4:38: lifecycle.notify.webhook_env: expected the name of a variable
+    imglife.yaml:4:38: lifecycle.notify.webhook_env: expected the name of an environment variable
       write `HOOK_URL`, without `$`
     imglife.yaml:5:14: lifecycle.warn_days: expected a whole number, found a list
     imglife.yaml:6:10: lifecycle.phase: expected `eoas`, `eol` or `eoes`, found `eool`
       did you mean `eol`?
     imglife.yaml:8:10: status.graph: expected `true` or `false`, found `no`
       write `false`
-    imglife.yaml:9:11: status.title: expected text, found a mapping
+    imglife.yaml:9:11: status.title: expected a string, found a mapping
     "#);
 }
 
 #[test]
-fn unknown_keys_say_where_they_belong() {
-    assert_snapshot!(told("entries: []\ncolour: red\nkeep_dayz: 3\nsync:\n  enteries: []\nstatus:\n  bucket: x\n\"a\\e[0mb\": 1\n"), @r#"
+fn unknown_key_hint_names_the_right_section() {
+    assert_snapshot!(findings_of("entries: []\ncolour: red\nkeep_dayz: 3\nsync:\n  enteries: []\nstatus:\n  bucket: x\n\"a\\e[0mb\": 1\n"), @r#"
     imglife.yaml:1:1: entries: unknown key
       `entries` belongs to `sync`
     imglife.yaml:2:1: colour: unknown key
-      known here: `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle`, `status`
+      valid keys are `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle` and `status`
     imglife.yaml:3:1: keep_dayz: unknown key
-      known here: `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle`, `status`
+      valid keys are `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle` and `status`
     imglife.yaml:5:3: sync.enteries: unknown key
       did you mean `entries`?
     imglife.yaml:7:3: status.bucket: unknown key
       `bucket` belongs to `registry`
     imglife.yaml:8:1: "a\u{1b}[0mb": unknown key
-      known here: `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle`, `status`
+      valid keys are `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle` and `status`
     "#);
 }
 
 #[test]
-fn keys_that_are_left_empty_are_left_out_unless_they_are_needed() {
+fn empty_keys_count_as_not_set() {
     let config = loaded(
         "registry:\nsync:\nhosts:\nretention: ~\nlifecycle: null\nstatus:\n  title:\n",
         &[],
@@ -247,31 +247,33 @@ fn keys_that_are_left_empty_are_left_out_unless_they_are_needed() {
             && config.retention.is_none()
             && config.status.title.is_none()
     );
-    assert_snapshot!(told("sync:\n  entries:\n    - source:\n      target: ''\n      tag: ~\n    -\n"), @r#"
-    imglife.yaml:3:7: sync.entries[0]: neither `tag` nor `tag_regex` is given
-      add `tag:` for one tag or `tag_regex:` for many
-    imglife.yaml:3:7: sync.entries[0].source: expected a repository, found nothing
-      write a value behind the colon
-    imglife.yaml:4:15: sync.entries[0].target: expected a repository, found an empty text
+    assert_snapshot!(findings_of("sync:\n  entries:\n    - source:\n      target: ''\n      tag: ~\n    -\n"), @r#"
+    imglife.yaml:3:7: sync.entries[0]: neither `tag` nor `tag_regex` is set
+      add `tag:` for one tag or `tag_regex:` for several tags
+    imglife.yaml:3:7: sync.entries[0].source: expected a repository, found no value
+      add a value after the colon
+    imglife.yaml:4:15: sync.entries[0].target: expected a repository, found an empty string
     imglife.yaml:6:6: sync.entries[1]: `source` is missing
       add `source:` with a repository
     imglife.yaml:6:6: sync.entries[1]: `target` is missing
       add `target:` with a repository
-    imglife.yaml:6:6: sync.entries[1]: neither `tag` nor `tag_regex` is given
-      add `tag:` for one tag or `tag_regex:` for many
+    imglife.yaml:6:6: sync.entries[1]: neither `tag` nor `tag_regex` is set
+      add `tag:` for one tag or `tag_regex:` for several tags
     "#);
 }
 
 #[test]
-fn unquoted_versions_and_words_stay_text() {
+fn unquoted_versions_and_keywords_stay_strings() {
     let config = loaded(&entry("tag: 3.10\nlifecycle: { product: no }"), &[]);
     let sync = config.sync.expect("a section");
-    assert!(matches!(&sync.entries[0].selection, Selection::Fixed(tag) if tag.as_str() == "3.10"));
+    assert!(
+        matches!(&sync.entries[0].selection, TagSelection::Fixed(tag) if tag.as_str() == "3.10")
+    );
     assert_eq!(sync.entries[0].lifecycle[0].product.to_string(), "no");
 }
 
 #[test]
-fn every_scalar_may_be_a_variable() {
+fn references_are_expanded_in_every_scalar() {
     let text = "registry: { project_id: $ID, provider: '${PROVIDER:-gitlab}', url: '$URL' }\nhosts:\n  $HOST: { insecure_skip_verify: $FLAG, requests_per_second: $RATE }\nretention: { keep_last: $ID, match: $ANY }\n";
     let variables = [
         ("ID", "7"),
@@ -282,10 +284,10 @@ fn every_scalar_may_be_a_variable() {
         ("ANY", "any"),
     ];
     let config = loaded(text, &variables);
-    let Some(Provider::Gitlab { project_id, .. }) =
+    let Some(RegistryProvider::Gitlab { project_id, .. }) =
         config.registry.map(|registry| registry.provider)
     else {
-        panic!("another provider")
+        panic!("unexpected provider")
     };
     assert_eq!(project_id, Some(7));
     let (host, settings) = config.hosts.first_key_value().expect("a host");
@@ -307,7 +309,7 @@ fn every_scalar_may_be_a_variable() {
 }
 
 #[test]
-fn what_is_not_text_of_the_user_is_not_expanded() {
+fn patterns_commands_and_markdown_are_not_expanded() {
     let text = format!(
         "{}status: {{ client_zone: 'costs $5 $HOME' }}\nretention: {{ exclude_tags: ['/a$/'] }}\n",
         entry(
@@ -322,7 +324,7 @@ fn what_is_not_text_of_the_user_is_not_expanded() {
         HookCommand::Shell("echo $HOME $CI_JOB_TOKEN".to_owned())
     );
     assert!(
-        matches!(&entry.selection, Selection::Pattern(pattern) if pattern.tag_regex.text == "3$")
+        matches!(&entry.selection, TagSelection::Pattern(pattern) if pattern.tag_regex.text == "3$")
     );
     assert!(
         matches!(&entry.lifecycle[0].extract, Extract::Pattern(pattern) if pattern.text == "(3)$")
@@ -333,7 +335,7 @@ fn what_is_not_text_of_the_user_is_not_expanded() {
 }
 
 #[test]
-fn a_value_from_a_variable_is_not_expanded_again_and_never_a_structure() {
+fn expanded_values_are_neither_expanded_again_nor_parsed_as_yaml() {
     let config = loaded(
         "status: { title: $TITLE }",
         &[("TITLE", "[$HOME, {a: b}]"), ("HOME", "/root")],
@@ -342,29 +344,29 @@ fn a_value_from_a_variable_is_not_expanded_again_and_never_a_structure() {
 }
 
 #[test]
-fn variables_cannot_blow_up_the_file() {
+fn expansion_is_limited_for_the_whole_file() {
     let arguments: String = (0..900)
         .map(|number| format!("  a{number}: $A$A$A$A$A$A\n"))
         .collect();
     let text = image(&format!("args:\n{arguments}"));
     let errors = read(&text, &[("A", &"x".repeat(10_000))]).expect_err("too much");
-    assert!(
-        errors
-            .findings
-            .iter()
-            .any(|finding| finding.message == "the variables of this file add too much text")
-    );
+    assert!(errors.findings.iter().any(
+        |finding| finding.message == "the environment variables in this file add too much text"
+    ));
 }
 
 #[test]
-fn lists_that_would_take_long_to_check_are_bounded() {
+fn lists_of_platforms_and_patterns_are_limited() {
     let platforms: String = (0..60_000)
         .map(|number| format!("linux/x{number}, "))
         .collect();
     let errors = errors(&format!(
         "sync:\n  platforms: [{platforms}]\n  entries: []\n"
     ));
-    assert_eq!(errors.findings[0].message, "more than 64 platforms");
+    assert_eq!(
+        errors.findings[0].message,
+        "the list has more than 64 platforms"
+    );
     let exclusions = "/a/, ".repeat(2001);
     let errors = read(
         &format!("retention: {{ exclude_tags: [{exclusions}] }}"),
@@ -373,7 +375,7 @@ fn lists_that_would_take_long_to_check_are_bounded() {
     .expect_err("too many");
     assert_eq!(
         errors.findings[0].message,
-        "more than 2000 patterns in one file"
+        "the file has more than 2000 regular expressions"
     );
     loaded(
         &format!(
@@ -385,7 +387,7 @@ fn lists_that_would_take_long_to_check_are_bounded() {
 }
 
 #[test]
-fn findings_beyond_a_hundred_are_counted() {
+fn findings_above_the_limit_are_counted() {
     let text: String = (0..150)
         .map(|number| format!("unknown_{number}: 1\n"))
         .collect();
@@ -394,23 +396,23 @@ fn findings_beyond_a_hundred_are_counted() {
     assert!(
         errors
             .render(false)
-            .ends_with("150 errors in imglife.yaml, of which the first 100 are shown\n")
+            .ends_with("150 errors in imglife.yaml, the first 100 of which are shown\n")
     );
 }
 
 #[test]
-fn a_file_with_everything_loads_and_reads_every_key_of_the_table() {
+fn every_key_of_the_table_is_read() {
     let variables: Variables = EVERYTHING_VARIABLES.into_iter().collect();
-    let context = Context::new(&variables, Path::new("/project"));
+    let context = CheckContext::new(&variables, Path::new("/project"));
     let config = check(&context, &raw::read(EVERYTHING).expect("YAML"));
-    let asked = context.asked.borrow().clone();
+    let keys_read = context.keys_read.borrow().clone();
     let (findings, _) = context.into_findings();
     assert_eq!(findings, []);
     assert!(config.is_some());
     for section in SECTIONS {
         for key in section.keys {
             assert!(
-                asked.contains(&(section.name, key.name)),
+                keys_read.contains(&(section.name, key.name)),
                 "`{}` of `{}` is never read",
                 key.name,
                 section.name
@@ -426,7 +428,7 @@ fn a_file_with_everything_loads_and_reads_every_key_of_the_table() {
 }
 
 #[test]
-fn what_is_shown_reads_as_the_same_configuration() {
+fn shown_configuration_loads_as_the_same_configuration() {
     for text in [
         EVERYTHING,
         "registry: { provider: s3, bucket: b, url: 'http://garage:3900' }",
@@ -446,11 +448,11 @@ fn what_is_shown_reads_as_the_same_configuration() {
 }
 
 #[test]
-fn what_is_inherited_is_filled_in() {
+fn inherited_settings_are_filled_in() {
     let config = loaded(EVERYTHING, &EVERYTHING_VARIABLES);
     let sync = config.sync.expect("mirrors");
     assert_eq!(sync.entries[0].platforms.as_ref().map(Vec::len), Some(2));
-    let rules = |rules: &Option<crate::config::Retention>| rules.clone().expect("rules");
+    let rules = |rules: &Option<crate::config::RetentionConfig>| rules.clone().expect("rules");
     assert_eq!(
         (
             rules(&sync.entries[0].retention).keep_last,
@@ -469,7 +471,7 @@ fn what_is_inherited_is_filled_in() {
             alpine.provenance,
             alpine.platforms.len()
         ),
-        ("1.0.0", Provenance::Min, 2)
+        ("1.0.0", ProvenanceMode::Min, 2)
     );
     assert_eq!(
         (&alpine.lifecycle, alpine.post_image_build.len()),
@@ -481,7 +483,7 @@ fn what_is_inherited_is_filled_in() {
     );
     assert_eq!(
         (own.core_version.as_str(), own.provenance, own.sbom),
-        ("2.0.0", Provenance::Off, false)
+        ("2.0.0", ProvenanceMode::Off, false)
     );
     assert_eq!(
         own.lifecycle.as_ref().expect("its own")[0]
@@ -494,7 +496,7 @@ fn what_is_inherited_is_filled_in() {
 }
 
 #[test]
-fn without_a_general_section_an_own_one_is_enough_for_cleanup() {
+fn entry_retention_works_without_general_retention() {
     let config = loaded(&entry("tag: '3'\nretention: { keep_last: 2 }"), &[]);
     let entry = &config.sync.expect("mirrors").entries[0];
     assert_eq!(
@@ -517,15 +519,15 @@ fn without_a_general_section_an_own_one_is_enough_for_cleanup() {
 }
 
 #[test]
-fn a_full_configuration_is_enough_for_every_command() {
+fn full_configuration_is_complete_for_every_command() {
     let config = loaded(EVERYTHING, &EVERYTHING_VARIABLES);
     for (command, result) in suffices(&config) {
         assert_eq!(result, Ok(()), "{command}");
     }
 }
 
-/// A base-images repository as it is found in GitLab: mirrors, two bases on them, cleanup, a
-/// report.
+/// Configuration of a typical base image repository in GitLab: mirrors, two base images, cleanup
+/// and a report.
 const BASE_IMAGES: &str = r##"
 registry: { url: "https://gitlab.example.com", project_id: 42 }
 sync:
@@ -555,7 +557,7 @@ status:
 "##;
 
 #[test]
-fn a_usual_base_images_repository_loads() {
+fn typical_base_image_configuration_loads() {
     let config = loaded(
         BASE_IMAGES,
         &[(
@@ -569,7 +571,7 @@ fn a_usual_base_images_repository_loads() {
         "registry.gitlab.example.com:5050/team/base-images/mirrors/golang"
     );
     assert!(
-        matches!(&sync.entries[0].selection, Selection::Pattern(pattern) if pattern.tag_regex.regex.is_match("3.21.3"))
+        matches!(&sync.entries[0].selection, TagSelection::Pattern(pattern) if pattern.tag_regex.regex.is_match("3.21.3"))
     );
     let images = config.build.expect("bases").images;
     assert_eq!(
@@ -582,7 +584,7 @@ fn a_usual_base_images_repository_loads() {
 }
 
 #[test]
-fn the_configuration_of_the_sample_world_loads() {
+fn demo_configuration_loads() {
     loaded(include_str!("../../demo/world/imglife.yaml"), &[]);
 }
 
@@ -636,7 +638,7 @@ fn yaml_like() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn nothing_that_looks_like_yaml_panics(text in yaml_like()) {
+    fn load_never_panics_on_yaml_like_text(text in yaml_like()) {
         if let Err(errors) = read(&text, &[("X", "x")]) {
             prop_assert!(!errors.findings.is_empty());
             prop_assert!(!errors.render(true).is_empty());

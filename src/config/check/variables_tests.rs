@@ -1,15 +1,15 @@
-//! Variables that stand for keys, and what is enough without a file.
+//! Tests of environment variables that override keys, and of configurations without a file.
 
 use std::path::Path;
 
 use insta::assert_snapshot;
 
 use super::tests::{entry, image, loaded, read};
-use crate::config::{Config, Provider, suffices};
+use crate::config::{Config, RegistryProvider, suffices};
 use crate::model::Variables;
 
 #[test]
-fn variables_go_before_the_file() {
+fn variables_override_the_file() {
     let text = format!(
         "registry: {{ url: 'https://a.example.com', project_id: $UNSET }}\nlifecycle: {{ warn_days: 3 }}\n{}",
         image("").replace("build:\n", "build:\n  builder: mine\n")
@@ -24,11 +24,11 @@ fn variables_go_before_the_file() {
             ("IMGLIFE_BUILDER", ""),
         ],
     );
-    let Some(Provider::Gitlab {
+    let Some(RegistryProvider::Gitlab {
         project_id, url, ..
     }) = config.registry.map(|registry| registry.provider)
     else {
-        panic!("another provider")
+        panic!("unexpected provider")
     };
     assert_eq!(
         (project_id, url.map(|url| url.to_string()).as_deref()),
@@ -40,7 +40,7 @@ fn variables_go_before_the_file() {
 }
 
 #[test]
-fn another_provider_by_variable_replaces_the_section() {
+fn provider_variable_replaces_the_section() {
     let config = loaded(
         "registry: { url: 'https://gitlab.example.com', project_id: 4, prefix: mine }",
         &[
@@ -51,19 +51,19 @@ fn another_provider_by_variable_replaces_the_section() {
     let registry = config.registry.expect("a registry");
     assert_eq!(registry.prefix.as_deref(), Some("mine"));
     assert!(
-        matches!(registry.provider, Provider::S3 { endpoint: None, bucket, .. } if bucket == "packages")
+        matches!(registry.provider, RegistryProvider::S3 { endpoint: None, bucket, .. } if bucket == "packages")
     );
 }
 
 #[test]
-fn wrong_variables_are_named_beside_what_is_wrong_in_the_file() {
+fn errors_in_variables_are_reported_with_those_in_the_file() {
     let variables = [
         ("IMGLIFE_REGISTRY_PROJECT_ID", "x"),
         ("IMGLIFE_REGISTRY_BUCKET", "b"),
         ("IMGLIFE_SYNC_PARALLELISM", "0"),
     ];
     let errors =
-        read(&format!("colour: red\n{}", entry("tag: '3'")), &variables).expect_err("it is wrong");
+        read(&format!("colour: red\n{}", entry("tag: '3'")), &variables).expect_err("invalid");
     assert_snapshot!(errors.render(false), @r#"
     error: unknown key
      --> imglife.yaml:1:1
@@ -71,15 +71,15 @@ fn wrong_variables_are_named_beside_what_is_wrong_in_the_file() {
     1 | colour: red
       | ^^^^^^ colour
       |
-      = help: known here: `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle`, `status`
+      = help: valid keys are `registry`, `hosts`, `sync`, `build`, `retention`, `lifecycle` and `status`
 
-    error: IMGLIFE_REGISTRY_BUCKET: `bucket` means nothing with provider `gitlab`
+    error: IMGLIFE_REGISTRY_BUCKET: `bucket` has no effect with provider `gitlab`
      |
-     = help: it goes with `provider: s3`
+     = help: remove it, or set `provider: s3`
 
     error: IMGLIFE_REGISTRY_PROJECT_ID: expected a whole number, found `x`
      |
-     = help: write it in digits, without a unit
+     = help: write digits only, without a unit
 
     error: IMGLIFE_SYNC_PARALLELISM: expected a number from 1 to 256, found `0`
 
@@ -88,7 +88,7 @@ fn wrong_variables_are_named_beside_what_is_wrong_in_the_file() {
 }
 
 #[test]
-fn variables_alone_are_enough_for_records() {
+fn variables_alone_configure_a_package_registry() {
     let variables: Variables = [
         ("IMGLIFE_REGISTRY_URL", "https://gitlab.example.com"),
         ("IMGLIFE_REGISTRY_PROJECT_ID", "4"),
@@ -118,6 +118,6 @@ fn variables_alone_are_enough_for_records() {
     assert_snapshot!(Config::from_variables(&variables, Path::new("/project")).expect_err("no owner").render(false), @r#"
     error: registry: `owner` is missing
      |
-     = help: add `owner:` with text
+     = help: add `owner:` with a string
     "#);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Scope, order};
-use crate::config::Build;
+use crate::config::BuildConfig;
 use crate::model::env;
 
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
@@ -70,7 +70,7 @@ impl ChildMode {
 /// after those that it is built on; of very many images each job builds a part. A job that needs
 /// more others than it may name has a stage of its own after theirs. The variables of the job that
 /// triggers it say which image of the tool is used (`IMGLIFE_IMAGE`).
-pub fn child_pipeline(build: &Build, child: &ChildPipeline<'_>) -> String {
+pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String {
     let in_scope = child.scope.images(build);
     let mut names: Vec<&str> = Vec::new();
     for position in order(build)

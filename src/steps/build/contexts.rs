@@ -14,7 +14,7 @@ use super::observe::World;
 use super::plan::{Action, BaseDigest, Item, Plan};
 use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
-use crate::config::{Build, BuildImage, Provenance};
+use crate::config::{BuildConfig, BuildImage, ProvenanceMode};
 use crate::error::chain;
 use crate::files;
 use crate::model::text::printable;
@@ -64,7 +64,7 @@ impl WriteError {
 /// Writes a folder for each image of the plan, whether it is published or not, and a file for
 /// `docker buildx bake`.
 pub fn write_contexts(
-    build: &Build,
+    build: &BuildConfig,
     plan: &Plan,
     world: &World,
     contexts: &Contexts,
@@ -120,7 +120,7 @@ struct Prepared {
 }
 
 fn prepare(
-    build: &Build,
+    build: &BuildConfig,
     item: &Item,
     world: &World,
     contexts: &Contexts,
@@ -210,7 +210,7 @@ impl Prepared {
             .collect();
         // BuildKit refuses annotations of an index where it makes none.
         let has_index =
-            image.platforms.len() > 1 || image.sbom || image.provenance != Provenance::Off;
+            image.platforms.len() > 1 || image.sbom || image.provenance != ProvenanceMode::Off;
         let level = if has_index {
             "index,manifest"
         } else {
@@ -235,9 +235,9 @@ impl Prepared {
             attest.push("type=sbom".to_owned());
         }
         attest.push(match image.provenance {
-            Provenance::Off => "type=provenance,disabled=true".to_owned(),
-            Provenance::Min => "type=provenance,mode=min".to_owned(),
-            Provenance::Max => "type=provenance,mode=max".to_owned(),
+            ProvenanceMode::Off => "type=provenance,disabled=true".to_owned(),
+            ProvenanceMode::Min => "type=provenance,mode=min".to_owned(),
+            ProvenanceMode::Max => "type=provenance,mode=max".to_owned(),
         });
         target["attest"] = json!(attest);
         if let Some(base_target) = base_target {
@@ -261,7 +261,7 @@ fn platforms(image: &BuildImage) -> Vec<String> {
 
 /// Returns the names of the folders by the positions of the images: what these are called, with
 /// their tag where a name repeats. No folder is in another, since each is replaced as a whole.
-fn folder_names(build: &Build, world: &World) -> HashMap<usize, String> {
+fn folder_names(build: &BuildConfig, world: &World) -> HashMap<usize, String> {
     let name_of = |position: usize| {
         let image = &build.images[position];
         let repeats = build
@@ -285,7 +285,7 @@ fn folder_names(build: &Build, world: &World) -> HashMap<usize, String> {
 /// Returns the name of an image's folder, which no other image of the configuration has, as a
 /// folder or as a target.
 fn own_name<'a>(
-    build: &Build,
+    build: &BuildConfig,
     names: &'a HashMap<usize, String>,
     position: usize,
 ) -> Result<&'a str, Trouble> {

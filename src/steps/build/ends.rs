@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use chrono::NaiveDate;
 
 use super::observe::World;
-use crate::config::{Build, BuildImage, Config};
+use crate::config::{BuildConfig, BuildImage, Config};
 use crate::steps::eol::{Judge, parts_of_image};
 
 /// Returns the days on which images end, by their positions, where that is known.
 pub fn ends(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     world: &World,
     judge: &Judge<'_>,
 ) -> HashMap<usize, NaiveDate> {

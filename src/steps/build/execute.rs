@@ -14,7 +14,7 @@ use super::plan::{Action, BaseDigest, Engine as Chosen, Item, Plan};
 use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
 use super::{size, trouble_of_place};
-use crate::config::{Build, BuildImage, EngineChoice};
+use crate::config::{BuildConfig, BuildImage, EngineChoice};
 use crate::engines::{Attestations, BuildRequest, Engine, EngineError, EngineName, Provenance};
 use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::Placeholder;
@@ -42,7 +42,7 @@ pub struct Execution {
 type Result_ = Option<Result<Digest, String>>;
 
 /// Carries out `plan` and returns what became of each image, in the order of the plan.
-pub async fn execute(build: &Build, plan: &Plan, execution: &Execution) -> BuildReport {
+pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &Execution) -> BuildReport {
     let results = plan
         .items
         .iter()
@@ -86,7 +86,7 @@ pub async fn execute(build: &Build, plan: &Plan, execution: &Execution) -> Build
 }
 
 struct Run<'a> {
-    build: &'a Build,
+    build: &'a BuildConfig,
     is_wrong: bool,
     execution: &'a Execution,
     results: HashMap<usize, watch::Sender<Result_>>,
@@ -448,9 +448,9 @@ fn failed(action: &Action) -> Outcome {
 
 fn attestations(image: &BuildImage) -> Attestations {
     let provenance = match image.provenance {
-        crate::config::Provenance::Off => Provenance::Off,
-        crate::config::Provenance::Min => Provenance::Min,
-        crate::config::Provenance::Max => Provenance::Max,
+        crate::config::ProvenanceMode::Off => Provenance::Off,
+        crate::config::ProvenanceMode::Min => Provenance::Min,
+        crate::config::ProvenanceMode::Max => Provenance::Max,
     };
     Attestations {
         sbom: image.sbom,

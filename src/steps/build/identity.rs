@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::config::{Build, BuildImage, ImageType};
+use crate::config::{BuildConfig, BuildImage, ImageType};
 use crate::model::{ImageReference, Repository, Tag};
 use crate::steps::Trouble;
 use crate::template;
@@ -30,7 +30,7 @@ impl Identity {
 
 /// Returns the positions of the images such that each comes after what it is built on. The
 /// configuration has no circles.
-pub fn order(build: &Build) -> Vec<usize> {
+pub fn order(build: &BuildConfig) -> Vec<usize> {
     let mut below: HashMap<&Repository, Vec<usize>> = HashMap::new();
     for (position, image) in build.images.iter().enumerate() {
         below.entry(&image.repository).or_default().push(position);
@@ -59,7 +59,7 @@ pub fn order(build: &Build) -> Vec<usize> {
 /// Returns what each image is built on and called. `mirror_tags` are the newest tags of mirrors, by
 /// the positions of the images that leave `mirror_tag` to them.
 pub fn identities(
-    build: &Build,
+    build: &BuildConfig,
     mirror_tags: &BTreeMap<usize, Result<Tag, Trouble>>,
 ) -> Vec<Result<Identity, Trouble>> {
     let mut found: Vec<Option<Result<Identity, Trouble>>> = vec![None; build.images.len()];
@@ -85,7 +85,7 @@ pub fn identities(
 }
 
 fn on_mirror(
-    build: &Build,
+    build: &BuildConfig,
     image: &BuildImage,
     newest: Option<&Result<Tag, Trouble>>,
 ) -> Result<Identity, Trouble> {
@@ -116,7 +116,7 @@ fn on_mirror(
 /// An image that is built on others of the configuration: on the one whose tag it names, or on the
 /// only one.
 fn on_image(
-    build: &Build,
+    build: &BuildConfig,
     image: &BuildImage,
     bases: &[(usize, &Result<Identity, Trouble>)],
 ) -> Result<Identity, Trouble> {
@@ -163,7 +163,7 @@ fn on_image(
     })
 }
 
-fn tag(build: &Build, image: &BuildImage, version: &str) -> Result<Tag, Trouble> {
+fn tag(build: &BuildConfig, image: &BuildImage, version: &str) -> Result<Tag, Trouble> {
     #[derive(Serialize)]
     struct Variables<'a> {
         name: &'a str,
@@ -198,7 +198,7 @@ pub(super) fn type_name(image_type: ImageType) -> &'static str {
 }
 
 /// Makes images fail that would publish the same tag, be it their own or an alias.
-fn refuse_shared_tags(build: &Build, identities: &mut [Result<Identity, Trouble>]) {
+fn refuse_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, Trouble>]) {
     let mut writers: BTreeMap<(&Repository, Tag), Vec<usize>> = BTreeMap::new();
     for (position, identity) in identities.iter().enumerate() {
         let Ok(identity) = identity else { continue };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Build, BuildImage};
+use crate::config::{BuildConfig, BuildImage};
 use crate::registry::PlaceError;
 use crate::steps::Trouble;
 use crate::steps::shard::{Only, Shard};
@@ -47,7 +47,7 @@ pub struct Scope {
 impl Scope {
     /// Returns the positions of the images in scope. Images that build on one another stay in one
     /// shard.
-    pub fn images(&self, build: &Build) -> BTreeSet<usize> {
+    pub fn images(&self, build: &BuildConfig) -> BTreeSet<usize> {
         let groups = groups(build);
         let is_meant = |position: &usize| {
             self.shard.is_none_or(|shard| shard.has(groups[*position]))
@@ -59,7 +59,7 @@ impl Scope {
 
 /// Returns the number of the group that each image belongs to: those that build on one another, or
 /// share a repository.
-fn groups(build: &Build) -> Vec<usize> {
+fn groups(build: &BuildConfig) -> Vec<usize> {
     let mut group: Vec<usize> = (0..build.images.len()).collect();
     for (position, image) in build.images.iter().enumerate() {
         let related = |other: &BuildImage| {

@@ -10,7 +10,7 @@ use super::identity::{Identity, identities};
 use super::labels::inputs;
 use super::render::{Filling, Template, dockerfile};
 use super::{Scope, trouble_of_place};
-use crate::config::{Build, BuildImage, Config, Entry, Selection, SortBy};
+use crate::config::{BuildConfig, BuildImage, Config, SortBy, SyncEntry, TagSelection};
 use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other_base, refusal};
 use crate::model::labels;
 use crate::model::{Digest, Reference, Repository, Tag};
@@ -81,7 +81,7 @@ pub struct Published {
 /// not a failure.
 pub async fn observe(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     scope: &Scope,
     store: &dyn ImageStore,
     progress: &dyn Progress,
@@ -109,7 +109,7 @@ pub async fn observe(
 /// images at `wanted` leave open.
 pub async fn identify(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     wanted: &BTreeSet<usize>,
     store: &dyn ImageStore,
     progress: &dyn Progress,
@@ -126,7 +126,7 @@ pub async fn identify(
 }
 
 /// Returns the images in scope with all that they are built on.
-fn with_bases(build: &Build, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
+fn with_bases(build: &BuildConfig, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
     let mut wanted = in_scope.clone();
     let mut open: Vec<usize> = in_scope.iter().copied().collect();
     while let Some(position) = open.pop() {
@@ -143,7 +143,11 @@ fn with_bases(build: &Build, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
 }
 
 /// Returns the mirror whose newest tag an image is built on, where it leaves the tag open.
-pub fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<&'a Entry> {
+pub fn mirror<'a>(
+    config: &'a Config,
+    build: &BuildConfig,
+    position: usize,
+) -> Option<&'a SyncEntry> {
     let image = &build.images[position];
     let is_image = build
         .images
@@ -157,11 +161,11 @@ pub fn mirror<'a>(config: &'a Config, build: &Build, position: usize) -> Option<
 
 /// Returns the newest of the tags at a mirror that its entry selects.
 async fn newest_tag(
-    entry: &Entry,
+    entry: &SyncEntry,
     store: &dyn ImageStore,
     progress: &dyn Progress,
 ) -> Result<Tag, Trouble> {
-    if let Selection::Fixed(tag) = &entry.selection {
+    if let TagSelection::Fixed(tag) = &entry.selection {
         return Ok(tag.clone());
     }
     progress.event(Event::Observing {
@@ -181,15 +185,15 @@ async fn newest_tag(
 }
 
 /// Returns whether the newest tag of a mirror is told by the times at which tags were pushed.
-pub fn ranks_by_push(entry: &Entry) -> bool {
-    matches!(&entry.selection, Selection::Pattern(pattern) if pattern.sort == SortBy::Date)
+pub fn ranks_by_push(entry: &SyncEntry) -> bool {
+    matches!(&entry.selection, TagSelection::Pattern(pattern) if pattern.sort == SortBy::Date)
 }
 
 /// Returns the newest of the tags in the listing of a mirror that its entry selects.
-pub fn newest_listed(entry: &Entry, listing: &[TagSeen]) -> Result<Tag, Trouble> {
+pub fn newest_listed(entry: &SyncEntry, listing: &[TagSeen]) -> Result<Tag, Trouble> {
     let pattern = match &entry.selection {
-        Selection::Fixed(tag) => return Ok(tag.clone()),
-        Selection::Pattern(pattern) => pattern,
+        TagSelection::Fixed(tag) => return Ok(tag.clone()),
+        TagSelection::Pattern(pattern) => pattern,
     };
     if ranks_by_push(entry) && listing.iter().any(|seen| seen.pushed_at.is_none()) {
         let cause = format!(
@@ -211,7 +215,7 @@ pub fn newest_listed(entry: &Entry, listing: &[TagSeen]) -> Result<Tag, Trouble>
 
 async fn look_at(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     position: usize,
     identity: &Result<Identity, Trouble>,
     in_scope: bool,
@@ -285,7 +289,7 @@ pub(super) async fn published(
 
 async fn draft(
     config: &Config,
-    build: &Build,
+    build: &BuildConfig,
     image: &BuildImage,
     identity: &Identity,
 ) -> Result<Draft, Trouble> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::identity::{Identity, order};
 use super::observe::{Draft, DraftError, Published, Seen, World};
-use crate::config::{Build, EngineChoice, OnBaseChange, Provenance};
+use crate::config::{BuildConfig, EngineChoice, OnBaseChange, ProvenanceMode};
 use crate::dockerfile::Refusal;
 use crate::engines::EngineName;
 use crate::model::{Digest, Tag};
@@ -74,7 +74,7 @@ pub enum Engine {
 }
 
 /// Returns the plan for `world`. What is published is built again only where that is `forced`.
-pub fn plan(build: &Build, world: &World, forced: bool) -> Plan {
+pub fn plan(build: &BuildConfig, world: &World, forced: bool) -> Plan {
     let mut actions: BTreeMap<usize, Action> = BTreeMap::new();
     let mut items = Vec::new();
     for position in order(build) {
@@ -120,7 +120,7 @@ pub fn plan(build: &Build, world: &World, forced: bool) -> Plan {
 }
 
 /// Returns the aliases that have to be moved. All of them after a build.
-fn aliases(build: &Build, position: usize, seen: &Seen, action: &Action) -> Vec<Tag> {
+fn aliases(build: &BuildConfig, position: usize, seen: &Seen, action: &Action) -> Vec<Tag> {
     let image = &build.images[position];
     match action {
         Action::Fail(_) => Vec::new(),
@@ -133,7 +133,7 @@ fn aliases(build: &Build, position: usize, seen: &Seen, action: &Action) -> Vec<
 }
 
 struct Case<'a> {
-    build: &'a Build,
+    build: &'a BuildConfig,
     position: usize,
     seen: &'a Seen,
     draft: &'a Draft,
@@ -217,7 +217,7 @@ impl Case<'_> {
     /// Returns the engine that the configuration means for this image.
     fn engine(&self) -> Result<Engine, Trouble> {
         let image = &self.build.images[self.position];
-        let attests = image.sbom || image.provenance != Provenance::Off;
+        let attests = image.sbom || image.provenance != ProvenanceMode::Off;
         let named = match self.build.engine {
             EngineChoice::Auto if self.draft.needs_execution.is_none() && !attests => {
                 EngineName::Native

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::identity::{Identity, type_name};
 use super::labels::Occasion;
-use crate::config::{Build, BuildImage};
+use crate::config::{BuildConfig, BuildImage};
 use crate::model::{Digest, ImageReference};
 use crate::template::{self, TemplateError};
 
@@ -47,7 +47,7 @@ pub(super) enum Filling<'a> {
 
 /// Returns the Dockerfile that a template makes. `name` is what messages call the template.
 pub(super) fn dockerfile(
-    build: &Build,
+    build: &BuildConfig,
     image: &BuildImage,
     identity: &Identity,
     template: &Template<'_>,

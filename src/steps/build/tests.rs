@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::command::RefusingRunner;
-use crate::config::{Build, Config};
+use crate::config::{BuildConfig, Config};
 use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, EngineName};
 use crate::error::Exit;
 use crate::hooks::HookRunner;
@@ -833,7 +833,7 @@ fn child_of(scope: &Scope) -> ChildPipeline<'_> {
     }
 }
 
-fn child_jobs(build: &Build, child: &ChildPipeline<'_>) -> serde_json::Value {
+fn child_jobs(build: &BuildConfig, child: &ChildPipeline<'_>) -> serde_json::Value {
     serde_json::from_str(&child_pipeline(build, child)).expect("JSON")
 }
 

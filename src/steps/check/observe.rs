@@ -6,7 +6,9 @@ use chrono::{DateTime, Duration, Utc};
 use thiserror::Error;
 
 use super::known::{Configured, Known, KnownBase, Source};
-use crate::config::{ConfigErrors, DEFAULT_NAME, EolTarget, Foreign, SourceText, load_foreign};
+use crate::config::{
+    ConfigErrors, DEFAULT_NAME, EolTarget, ForeignConfig, SourceText, load_foreign,
+};
 use crate::eol::{DataError, Table};
 use crate::error::chain;
 use crate::forge::{Forge, ForgeError};
@@ -248,7 +250,10 @@ async fn configured(
         name: source.name.clone(),
         source: error,
     };
-    let Foreign { config, left_out } = load_foreign(source, variables).map_err(wrong)?;
+    let ForeignConfig {
+        config,
+        skipped: left_out,
+    } = load_foreign(source, variables).map_err(wrong)?;
     let mut warnings: Vec<String> = left_out
         .into_iter()
         .map(|item| format!("not understood: {item}"))

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::observer::Observer;
 use super::targets::CleanupTarget;
 use super::world::DesiredTags;
-use crate::config::{Config, Entry};
+use crate::config::{Config, SyncEntry};
 use crate::model::{Repository, Tag};
 use crate::steps::Trouble;
 use crate::steps::build::{Identity, identify};
@@ -62,8 +62,8 @@ fn add_builds(
     target: &CleanupTarget,
     identities: &[Result<Identity, Trouble>],
 ) {
-    let canonical = config.place(&target.repository);
-    let is_target = |repository: &Repository| config.place(repository) == canonical;
+    let canonical = config.canonical(&target.repository);
+    let is_target = |repository: &Repository| config.canonical(repository) == canonical;
     let images = config
         .build
         .iter()
@@ -120,7 +120,7 @@ pub(super) async fn selections(
     let Some(sync) = &config.sync else {
         return Vec::new();
     };
-    let entries: Vec<&Entry> = positions
+    let entries: Vec<&SyncEntry> = positions
         .iter()
         .map(|&position| &sync.entries[position])
         .collect();

@@ -102,7 +102,7 @@ fn unread_repositories(
             match repository {
                 Ok(repository) => {
                     let (_, keep_days) = archives
-                        .entry(config.place(&repository))
+                        .entry(config.canonical(&repository))
                         .or_insert_with(|| (repository.clone(), 0));
                     *keep_days = archive.keep_days.max(*keep_days);
                     unread.archive.get_or_insert(repository);
@@ -136,7 +136,7 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
     known.extend(build.images.iter().map(|image| image.mirror_image.clone()));
     let known: BTreeSet<Repository> = known
         .iter()
-        .map(|repository| config.place(repository))
+        .map(|repository| config.canonical(repository))
         .collect();
     let mut listed_parents: BTreeSet<String> = BTreeSet::new();
     for image in &build.images {
@@ -156,7 +156,7 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
                 found
                     .into_iter()
                     .flatten()
-                    .filter(|found| !known.contains(&config.place(found))),
+                    .filter(|found| !known.contains(&config.canonical(found))),
             ),
             Err(error) => warnings.push(format!(
                 "repositories that are not configured cannot be listed: {}",

@@ -11,7 +11,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use super::protections::{RecordProtections, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
-use crate::config::{CondemnedBy, Retention};
+use crate::config::{RetentionConfig, RetentionMatch};
 use crate::model::{Digest, Tag, TagVersion};
 use crate::registry::Ability;
 use crate::steps::Trouble;
@@ -256,14 +256,16 @@ pub(super) fn retention_verdict(
 /// Returns the tag that an image had, and the latest time at which it lost it: the end of the day
 /// in the name `<tag>-replaced.<YYYYMMDD>`.
 fn replaced(tag: &Tag) -> Option<(Tag, DateTime<Utc>)> {
-    let (current, day) = tag.replaced().filter(|(_, day)| day.year() >= FIRST_YEAR)?;
+    let (current, day) = tag
+        .parse_replaced()
+        .filter(|(_, day)| day.year() >= FIRST_YEAR)?;
     Some((current, day.succ_opt()?.and_time(NaiveTime::MIN).and_utc()))
 }
 
 /// Returns the verdict on an earlier image of a tag: by its age if a rule has `max_age_days`, and
 /// otherwise by the verdict on the tag.
 fn by_replacement(
-    rules: &[Retention],
+    rules: &[RetentionConfig],
     current: Option<(&Tag, &TagVerdict)>,
     day: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -340,7 +342,7 @@ fn by_age_and_rank(
 
 /// Returns the verdict by all rules: a tag is deleted only if each of them deletes it.
 fn by_all_rules(
-    rules: &[Retention],
+    rules: &[RetentionConfig],
     rank: usize,
     date: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -356,7 +358,7 @@ fn by_all_rules(
 }
 
 fn by_rule(
-    rules: &Retention,
+    rules: &RetentionConfig,
     rank: usize,
     date: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -368,11 +370,11 @@ fn by_rule(
         Some(now - date > TimeDelta::days(days.into()))
     });
     let is_old = age == Some(Some(true));
-    match rules.condemned_by {
+    match rules.match_mode {
         _ if is_beyond && is_old => TagVerdict::Delete(DeleteReason::BeyondKeepLastAndTooOld),
-        CondemnedBy::Any if is_beyond => TagVerdict::Delete(DeleteReason::BeyondKeepLast),
-        CondemnedBy::Any if is_old => TagVerdict::Delete(DeleteReason::TooOld),
-        CondemnedBy::All if is_beyond && age.is_none() => {
+        RetentionMatch::Any if is_beyond => TagVerdict::Delete(DeleteReason::BeyondKeepLast),
+        RetentionMatch::Any if is_old => TagVerdict::Delete(DeleteReason::TooOld),
+        RetentionMatch::All if is_beyond && age.is_none() => {
             TagVerdict::Delete(DeleteReason::BeyondKeepLast)
         }
         _ if !is_beyond => TagVerdict::Keep(KeepReason::KeepLast),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Archive, Config, Retention};
+use crate::config::{ArchiveConfig, Config, RetentionConfig};
 use crate::model::Repository;
 use crate::steps::shard::{Only, Shard};
 use crate::steps::{build, sync};
@@ -26,7 +26,7 @@ pub struct CleanupTarget {
     /// Positions of the sync entries that write to it.
     pub entries: Vec<usize>,
     /// Rules of each image and entry. A tag is deleted only if all of them delete it.
-    pub rules: Vec<Retention>,
+    pub rules: Vec<RetentionConfig>,
 }
 
 /// Returns the repositories of the configuration, bases before mirrors.
@@ -34,7 +34,7 @@ pub fn targets(config: &Config) -> Vec<CleanupTarget> {
     let mut targets: Vec<CleanupTarget> = Vec::new();
     let mut canonical: Vec<Repository> = Vec::new();
     let mut target = |repository: &Repository| {
-        let name = config.place(repository);
+        let name = config.canonical(repository);
         canonical
             .iter()
             .position(|known| *known == name)
@@ -86,7 +86,7 @@ impl CleanupTarget {
     /// target cannot be archived.
     pub(super) fn archive_settings(
         &self,
-    ) -> impl Iterator<Item = (&Archive, Result<Repository, String>)> {
+    ) -> impl Iterator<Item = (&ArchiveConfig, Result<Repository, String>)> {
         self.rules
             .iter()
             .filter_map(|rules| rules.archive.as_ref())

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::manifest_tree::ManifestTree;
 use super::targets::{CleanupTarget, targets};
-use crate::config::{Config, Retention};
+use crate::config::{Config, RetentionConfig};
 use crate::model::{BuildRecord, Repository, Tag};
 use crate::packages::Reading;
 use crate::registry::Deletions;
@@ -43,7 +43,7 @@ impl World {
             .is_some_and(|build| !build.images.is_empty());
         let configured = targets(config)
             .iter()
-            .map(|target| config.place(&target.repository))
+            .map(|target| config.canonical(&target.repository))
             .collect();
         World {
             repositories: Vec::new(),
@@ -79,7 +79,7 @@ impl ObservedRecords {
             for record in &mut reading.records {
                 for image in record.base.iter_mut().chain([&mut record.image]) {
                     image.repository =
-                        config.place(&image.repository.resolved_below(&config.directory));
+                        config.canonical(&image.repository.resolved_below(&config.directory));
                 }
             }
         }
@@ -114,7 +114,7 @@ pub struct ObservedRepository {
     pub canonical: Repository,
     pub role: RepositoryRole,
     /// A tag is deleted only if all of these rules delete it.
-    pub rules: Vec<Retention>,
+    pub rules: Vec<RetentionConfig>,
     /// Repository that images are copied to before they are deleted.
     pub archive: Option<Repository>,
     /// Tags; empty if the repository does not exist.
@@ -139,7 +139,7 @@ impl ObservedRepository {
         role: RepositoryRole,
     ) -> ObservedRepository {
         ObservedRepository {
-            canonical: config.place(&repository),
+            canonical: config.canonical(&repository),
             repository,
             role,
             rules: Vec::new(),

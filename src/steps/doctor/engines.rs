@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Build, BuildImage, EngineChoice, Provenance};
+use crate::config::{BuildConfig, BuildImage, EngineChoice, ProvenanceMode};
 use crate::engines::{Emulators, EngineError, EngineName};
 use crate::probe::ProbeFinding;
 
@@ -30,14 +30,14 @@ pub fn executes(image: &BuildImage, template: &str) -> bool {
             .filter(|first| first.eq_ignore_ascii_case(word))
             .count()
     };
-    image.sbom || image.provenance != Provenance::Off || count("RUN") > 0 || count("FROM") > 1
+    image.sbom || image.provenance != ProvenanceMode::Off || count("RUN") > 0 || count("FROM") > 1
 }
 
 /// Returns how the engines stand. `executing` are the positions of the images that take one which
 /// runs programs. `elsewhere` says that programs run on another machine, whose emulators are not
 /// seen.
 pub fn engines(
-    build: Option<&Build>,
+    build: Option<&BuildConfig>,
     seen: &[Seen],
     executing: &BTreeSet<usize>,
     emulators: &Emulators,

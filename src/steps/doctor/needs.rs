@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Config, Selection, SortBy};
+use crate::config::{Config, SortBy, TagSelection};
 use crate::model::{Host, Repository, RepositoryPath};
 use crate::probe::RequiredAccess;
 use crate::steps::cleanup;
@@ -62,7 +62,7 @@ pub fn needs(config: &Config) -> Needs {
                 ..RequiredAccess::default()
             },
         );
-        if let (Selection::Pattern(pattern), Repository::Remote { host, path }) =
+        if let (TagSelection::Pattern(pattern), Repository::Remote { host, path }) =
             (&entry.selection, &entry.source)
             && host.is_docker_hub()
             && (pattern.sort == SortBy::Date || pattern.min_age.is_some_and(|age| !age.is_zero()))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{
-    BuildImage, Config, Entry, ImageLifecycle, ImageType, PatternSelection, Selection,
+    BuildImage, Config, ImageLifecycle, ImageType, PatternSelection, SyncEntry, TagSelection,
 };
 use crate::model::lifecycle::Product;
 use crate::model::{Repository, Tag};
@@ -92,7 +92,7 @@ pub fn products(config: &Config) -> BTreeSet<&Product> {
         .collect()
 }
 
-fn entries(config: &Config) -> &[Entry] {
+fn entries(config: &Config) -> &[SyncEntry] {
     config.sync.as_ref().map_or(&[], |sync| &sync.entries)
 }
 
@@ -100,18 +100,18 @@ fn images(config: &Config) -> &[BuildImage] {
     config.build.as_ref().map_or(&[], |build| &build.images)
 }
 
-fn fixed_tag(entry: &Entry) -> Option<&str> {
+fn fixed_tag(entry: &SyncEntry) -> Option<&str> {
     match &entry.selection {
-        Selection::Fixed(tag) => Some(tag.as_str()),
-        Selection::Pattern(_) => None,
+        TagSelection::Fixed(tag) => Some(tag.as_str()),
+        TagSelection::Pattern(_) => None,
     }
 }
 
 /// Returns what a mirror consists of, of the tag that an image names or of those that are selected.
-fn parts_of_entry<'a>(entry: &'a Entry, tag: Option<&'a Tag>) -> Vec<Part<'a>> {
+fn parts_of_entry<'a>(entry: &'a SyncEntry, tag: Option<&'a Tag>) -> Vec<Part<'a>> {
     let versions = match (tag, &entry.selection) {
-        (Some(tag), _) | (None, Selection::Fixed(tag)) => Versions::Tags(vec![tag.as_str()]),
-        (None, Selection::Pattern(pattern)) => Versions::Selected(pattern),
+        (Some(tag), _) | (None, TagSelection::Fixed(tag)) => Versions::Tags(vec![tag.as_str()]),
+        (None, TagSelection::Pattern(pattern)) => Versions::Selected(pattern),
     };
     entry
         .lifecycle
@@ -153,7 +153,7 @@ pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part
 }
 
 /// Returns the entry that the image is built on, of several one that says what it consists of.
-fn mirror<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a Entry> {
+fn mirror<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a SyncEntry> {
     let candidates = || {
         entries(config)
             .iter()
@@ -165,7 +165,7 @@ fn mirror<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a Entry> {
 }
 
 /// Returns what names the cycles of what a base says of itself.
-fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a Entry>) -> Versions<'a> {
+fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a SyncEntry>) -> Versions<'a> {
     let own = image
         .version
         .as_deref()
@@ -173,7 +173,7 @@ fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a Entry>) -> Ve
         .chain(image.mirror_tag.as_ref().map(Tag::as_str));
     let tags: Vec<&str> = own.chain(mirror.and_then(fixed_tag)).collect();
     match mirror.map(|mirror| &mirror.selection) {
-        Some(Selection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
+        Some(TagSelection::Pattern(pattern)) if tags.is_empty() => Versions::Selected(pattern),
         _ => Versions::Tags(tags),
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use thiserror::Error;
 
-use crate::config::{Config, Entry};
+use crate::config::{Config, SyncEntry};
 use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
 use crate::packages::{PackageError, Records, Unreadable};
 use crate::progress::{Event, Progress};
@@ -112,7 +112,7 @@ async fn look(
         });
         let by_push = entries
             .iter()
-            .any(|entry: &Entry| entry.target == *repository && ranks_by_push(entry));
+            .any(|entry: &SyncEntry| entry.target == *repository && ranks_by_push(entry));
         let listing = if by_push {
             images.dated_tags(repository).await
         } else {

@@ -8,7 +8,7 @@ use super::diagrams::{Diagram, host, lineage, timeline, without_host};
 use super::markers::{BEGIN, END};
 use super::plan::{ApplicationRow, ImageRow, State, StatusReport, Verdict};
 use super::report::overview;
-use crate::config::Status;
+use crate::config::StatusConfig;
 use crate::model::Platform;
 use crate::report::markdown::{code, words};
 use crate::template::{TemplateError, page as render};
@@ -63,7 +63,7 @@ struct Drawn {
 }
 
 /// Returns the page between its markers. Of the same report it is always the same.
-pub fn page(report: &StatusReport, settings: &Status) -> Result<String, TemplateError> {
+pub fn page(report: &StatusReport, settings: &StatusConfig) -> Result<String, TemplateError> {
     let names = Names::of(report);
     let page = Page {
         title: words(settings.title.as_deref().unwrap_or("Container images")),
@@ -293,7 +293,7 @@ fn status(state: State, warn_days: u32) -> String {
     }
 }
 
-fn pictures(report: &StatusReport, settings: &Status) -> Vec<Picture> {
+fn pictures(report: &StatusReport, settings: &StatusConfig) -> Vec<Picture> {
     let mut pictures = Vec::new();
     let lineage = if settings.graph {
         lineage(report)

@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Serialize, Serializer};
 
 use super::observe::World;
-use crate::config::{BuildImage, Config, Entry, Selection};
+use crate::config::{BuildImage, Config, SyncEntry, TagSelection};
 use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{BuildRecord, Digest, ImageReference, Platform, Repository, Tag, TagVersion};
 use crate::registry::TagSeen;
@@ -619,10 +619,10 @@ impl State {
 }
 
 /// Returns what an entry mirrors, when none of it is there.
-fn lacking(entry: &Entry, listed: &[Tag]) -> Option<String> {
+fn lacking(entry: &SyncEntry, listed: &[Tag]) -> Option<String> {
     let is_there = match &entry.selection {
-        Selection::Fixed(tag) => listed.contains(tag),
-        Selection::Pattern(pattern) => {
+        TagSelection::Fixed(tag) => listed.contains(tag),
+        TagSelection::Pattern(pattern) => {
             let listing: Vec<TagSeen> = listed.iter().cloned().map(TagSeen::named).collect();
             newest(pattern, entry.os_normalize, &listing).is_some()
         }
@@ -631,10 +631,10 @@ fn lacking(entry: &Entry, listed: &[Tag]) -> Option<String> {
 }
 
 /// Returns what an entry mirrors.
-fn selection(entry: &Entry) -> String {
+fn selection(entry: &SyncEntry) -> String {
     match &entry.selection {
-        Selection::Fixed(tag) => tag.to_string(),
-        Selection::Pattern(pattern) => pattern.tag_regex.text.clone(),
+        TagSelection::Fixed(tag) => tag.to_string(),
+        TagSelection::Pattern(pattern) => pattern.tag_regex.text.clone(),
     }
 }
 

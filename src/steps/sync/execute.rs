@@ -15,7 +15,7 @@ use super::hooks::{entry_hooks, run_hooks};
 use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
 use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
-use crate::config::Sync;
+use crate::config::SyncConfig;
 use crate::error::Side;
 use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};
@@ -41,7 +41,7 @@ pub struct Execution {
 }
 
 /// Carries out `plan` and returns what became of each item, in the order of the plan.
-pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncReport {
+pub async fn execute(sync: &SyncConfig, plan: &Plan, execution: &Execution) -> SyncReport {
     let transfer = execution.places.transfer(execution.progress.clone());
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
         transfer.note_absent_target(&sync.entries[planned.position].target);
@@ -68,7 +68,7 @@ pub async fn execute(sync: &Sync, plan: &Plan, execution: &Execution) -> SyncRep
 }
 
 struct Run<'a> {
-    sync: &'a Sync,
+    sync: &'a SyncConfig,
     execution: &'a Execution,
     transfer: Transfer,
 }

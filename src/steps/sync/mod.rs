@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Entry, PlatformMode, Selection, Sync};
+use crate::config::{PlatformMode, SyncConfig, SyncEntry, TagSelection};
 use crate::progress::Progress;
 use crate::registry::{ImageSource, ImageStore};
 use crate::steps::shard::{Only, Shard};
@@ -55,7 +55,7 @@ pub struct Scope {
 impl Scope {
     /// Returns the positions of the entries in scope. Entries with the same target stay in one
     /// shard, so that two runners never write the same repository and overlaps are seen.
-    pub fn entries(&self, sync: &Sync) -> Vec<usize> {
+    pub fn entries(&self, sync: &SyncConfig) -> Vec<usize> {
         let mut targets: Vec<&crate::model::Repository> = Vec::new();
         sync.entries
             .iter()
@@ -77,7 +77,7 @@ impl Scope {
 
 /// Returns the names by which `--only` knows an entry: its repositories, whole and by their last
 /// part.
-pub fn names(entry: &Entry) -> Vec<String> {
+pub fn names(entry: &SyncEntry) -> Vec<String> {
     let mut names = Vec::new();
     for repository in [&entry.target, &entry.source] {
         let whole = repository.to_string();
@@ -88,7 +88,7 @@ pub fn names(entry: &Entry) -> Vec<String> {
 }
 
 /// Returns the platform filter of an entry.
-fn platform_filter(entry: &Entry) -> PlatformFilter {
+fn platform_filter(entry: &SyncEntry) -> PlatformFilter {
     match &entry.platforms {
         None => PlatformFilter::All,
         Some(platforms) => PlatformFilter::Only {
@@ -102,10 +102,10 @@ fn platform_filter(entry: &Entry) -> PlatformFilter {
 }
 
 /// Returns what an entry asks for, in a few words.
-fn describe(selection: &Selection) -> String {
+fn describe(selection: &TagSelection) -> String {
     match selection {
-        Selection::Fixed(tag) => format!("tag {tag}"),
-        Selection::Pattern(pattern) => format!("tag_regex {}", pattern.tag_regex.text),
+        TagSelection::Fixed(tag) => format!("tag {tag}"),
+        TagSelection::Pattern(pattern) => format!("tag_regex {}", pattern.tag_regex.text),
     }
 }
 

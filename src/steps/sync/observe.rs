@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use super::select::{Rejected, Selected, needs_dates, ranks_by_date, select};
 use super::variants::{Naming, Namings, may_be_variant, namings};
 use super::{Places, Scope, platform_filter};
-use crate::config::{Entry, Selection, Sync};
+use crate::config::{SyncConfig, SyncEntry, TagSelection};
 use crate::error::Side;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
@@ -104,14 +104,14 @@ pub struct TagDigests {
 /// Looks at everything that the entries in scope need. What cannot be seen is part of the result,
 /// not a failure.
 pub async fn observe(
-    sync: &Sync,
+    sync: &SyncConfig,
     scope: &Scope,
     places: &Places,
     progress: &dyn Progress,
     now: DateTime<Utc>,
 ) -> World {
     let positions = scope.entries(sync);
-    let entries: Vec<&Entry> = positions
+    let entries: Vec<&SyncEntry> = positions
         .iter()
         .map(|&position| &sync.entries[position])
         .collect();
@@ -174,7 +174,7 @@ pub async fn observe(
                 Some(Ok(Naming::Version { .. })) => false,
                 // A fixed tag was not listed: whether there is one upstream must be seen before it
                 // is planned.
-                _ => matches!(entry.selection, Selection::Fixed(_)),
+                _ => matches!(entry.selection, TagSelection::Fixed(_)),
             }
         })
         .collect();
@@ -199,20 +199,20 @@ pub async fn observe(
 /// Returns the tags at the target that each of `entries` selects, or why that cannot be told.
 /// Targets are not looked at.
 pub async fn selections(
-    entries: &[&Entry],
+    entries: &[&SyncEntry],
     source: &dyn ImageSource,
     progress: &dyn Progress,
     now: DateTime<Utc>,
 ) -> Vec<Result<BTreeSet<Tag>, Trouble>> {
     // Attachments are not asked for.
-    let entries: Vec<Entry> = entries
+    let entries: Vec<SyncEntry> = entries
         .iter()
-        .map(|entry| Entry {
+        .map(|entry| SyncEntry {
             referrers: false,
             ..(*entry).clone()
         })
         .collect();
-    let entries: Vec<&Entry> = entries.iter().collect();
+    let entries: Vec<&SyncEntry> = entries.iter().collect();
     let sources = &Sources::list(source, progress, &entries).await;
     let looks = entries.iter().map(|entry| async move {
         let selected = sources.select(entry, now);
@@ -240,7 +240,7 @@ pub async fn selections(
 }
 
 /// Looks for missing parts of the images that the target has.
-async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
+async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&SyncEntry], places: &Places) {
     let transfer = places.transfer(crate::progress::silent());
     let present: Vec<(usize, Tag, Tag)> = observed
         .iter()
@@ -283,7 +283,11 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&Entry], pl
 
 /// Looks for attachments that upstream has and the target lacks, of images that are up to date
 /// themselves.
-async fn look_at_attachments(observed: &mut [ObservedEntry], entries: &[&Entry], places: &Places) {
+async fn look_at_attachments(
+    observed: &mut [ObservedEntry],
+    entries: &[&SyncEntry],
+    places: &Places,
+) {
     let transfer = places.transfer(crate::progress::silent());
     let (mut looks, mut unlisted_sources) = (Vec::new(), Vec::new());
     for (at, (seen, entry)) in observed
@@ -403,15 +407,17 @@ impl<'a> Sources<'a> {
     async fn list(
         source: &dyn ImageSource,
         progress: &dyn Progress,
-        entries: &[&'a Entry],
+        entries: &[&'a SyncEntry],
     ) -> Sources<'a> {
         let plain = entries.iter().filter(|entry| match &entry.selection {
             // Its signatures are found by the listing, and so are names for it.
-            Selection::Fixed(tag) => entry.referrers || (entry.os_normalize && may_be_variant(tag)),
-            Selection::Pattern(pattern) => !needs_dates(pattern),
+            TagSelection::Fixed(tag) => {
+                entry.referrers || (entry.os_normalize && may_be_variant(tag))
+            }
+            TagSelection::Pattern(pattern) => !needs_dates(pattern),
         });
         let dated = entries.iter().filter(
-            |entry| matches!(&entry.selection, Selection::Pattern(pattern) if needs_dates(pattern)),
+            |entry| matches!(&entry.selection, TagSelection::Pattern(pattern) if needs_dates(pattern)),
         );
         let plain = list(plain.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing {
@@ -430,7 +436,7 @@ impl<'a> Sources<'a> {
             entries
                 .iter()
                 .filter(|entry| match (&entry.selection, plain.get(&entry.source)) {
-                    (Selection::Pattern(pattern), Some(Ok(listing))) => {
+                    (TagSelection::Pattern(pattern), Some(Ok(listing))) => {
                         !needs_dates(pattern)
                             && !dated.contains_key(&entry.source)
                             && ranks_by_date(pattern, listing)
@@ -455,13 +461,13 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns what an entry selects.
-    fn select(&self, entry: &Entry, now: DateTime<Utc>) -> Result<Selected, Rejected> {
+    fn select(&self, entry: &SyncEntry, now: DateTime<Utc>) -> Result<Selected, Rejected> {
         match &entry.selection {
-            Selection::Fixed(tag) => Ok(Selected {
+            TagSelection::Fixed(tag) => Ok(Selected {
                 tags: vec![tag.clone()],
                 ..Selected::default()
             }),
-            Selection::Pattern(pattern) => self
+            TagSelection::Pattern(pattern) => self
                 .of(entry)
                 .map_err(Rejected::from)
                 .and_then(|listing| select(pattern, listing, now)),
@@ -469,15 +475,15 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns the listing that an entry's tags are selected from.
-    fn of(&self, entry: &Entry) -> Result<&[TagSeen], Trouble> {
+    fn of(&self, entry: &SyncEntry) -> Result<&[TagSeen], Trouble> {
         let pattern = match &entry.selection {
-            Selection::Fixed(_) => {
+            TagSelection::Fixed(_) => {
                 return self.plain[&entry.source].as_deref().map_err(Trouble::clone);
             }
-            Selection::Pattern(pattern) if needs_dates(pattern) => {
+            TagSelection::Pattern(pattern) if needs_dates(pattern) => {
                 return self.dated[&entry.source].as_deref().map_err(Trouble::clone);
             }
-            Selection::Pattern(pattern) => pattern,
+            TagSelection::Pattern(pattern) => pattern,
         };
         let plain = self.plain[&entry.source]
             .as_deref()
@@ -532,7 +538,7 @@ fn listed(
 async fn name(
     source: &dyn ImageSource,
     sources: &Sources<'_>,
-    entry: &Entry,
+    entry: &SyncEntry,
     selected: &Result<Selected, Rejected>,
 ) -> Namings {
     let Ok(selected) = selected else {
@@ -558,7 +564,7 @@ async fn name(
 /// `refusal`.
 async fn look_up_tags(
     places: &Places,
-    entry: &Entry,
+    entry: &SyncEntry,
     seen: &ObservedEntry,
     refusal: &Trouble,
 ) -> Result<Listing, Trouble> {
@@ -620,7 +626,7 @@ async fn list_target(
 
 async fn compare(
     places: &Places,
-    entry: &Entry,
+    entry: &SyncEntry,
     seen: &ObservedEntry,
     tag: &Tag,
 ) -> Result<TagDigests, Trouble> {
@@ -671,7 +677,7 @@ async fn compare(
 
 async fn expected_digest(
     places: &Places,
-    entry: &Entry,
+    entry: &SyncEntry,
     source: &Digest,
     filter: &PlatformFilter,
 ) -> Result<Digest, Trouble> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::observe::{Listing, ObservedEntry, TagDigests, World};
 use super::select::LeftOut;
 use super::variants::Naming;
-use crate::config::{Entry, Sync};
+use crate::config::{SyncConfig, SyncEntry};
 use crate::model::{Digest, Repository, Tag};
 use crate::steps::Trouble;
 
@@ -73,7 +73,7 @@ pub enum CopyReason {
 }
 
 /// Returns the plan for `world`.
-pub fn plan(sync: &Sync, world: &World) -> Plan {
+pub fn plan(sync: &SyncConfig, world: &World) -> Plan {
     let contested = contested(sync, world);
     let entries = world
         .entries
@@ -85,7 +85,7 @@ pub fn plan(sync: &Sync, world: &World) -> Plan {
 
 /// Returns the tags of targets that more than one entry would write, with these entries.
 fn contested<'a>(
-    sync: &'a Sync,
+    sync: &'a SyncConfig,
     world: &'a World,
 ) -> BTreeMap<(&'a Repository, &'a Tag), BTreeSet<usize>> {
     let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
@@ -102,7 +102,7 @@ fn contested<'a>(
 }
 
 fn plan_entry(
-    entry: &Entry,
+    entry: &SyncEntry,
     seen: &ObservedEntry,
     contested: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>,
 ) -> EntryPlan {
@@ -172,7 +172,7 @@ fn plan_entry(
 
 /// Leaves one item for each tag at the target. Tags that are stored under the same one are the same
 /// image; when that changed while they were looked at, all of them fail.
-fn unite(entry: &Entry, seen: &ObservedEntry, items: &mut Vec<Item>) {
+fn unite(entry: &SyncEntry, seen: &ObservedEntry, items: &mut Vec<Item>) {
     let mut sources: BTreeMap<Tag, Vec<Tag>> = BTreeMap::new();
     for item in items.iter() {
         sources
@@ -202,7 +202,7 @@ fn unite(entry: &Entry, seen: &ObservedEntry, items: &mut Vec<Item>) {
     });
 }
 
-fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
+fn action(entry: &SyncEntry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
     if let Some(Err(trouble)) = seen.namings.get(tag) {
         return Action::Fail(trouble.clone());
     }
@@ -239,7 +239,7 @@ fn action(entry: &Entry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> A
 }
 
 /// Returns what is done with a tag that is as it should be, as far as the tag goes.
-fn unless_incomplete(entry: &Entry, seen: &ObservedEntry, tag: &Tag) -> Action {
+fn unless_incomplete(entry: &SyncEntry, seen: &ObservedEntry, tag: &Tag) -> Action {
     match seen.missing.get(tag) {
         Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete {
             missing: missing.clone(),
@@ -269,7 +269,7 @@ fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) ->
     .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
 }
 
-fn several_sources(entry: &Entry, target_tag: &Tag, tags: &[Tag]) -> Trouble {
+fn several_sources(entry: &SyncEntry, target_tag: &Tag, tags: &[Tag]) -> Trouble {
     let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     Trouble::new(format!(
         "{} would all be stored as {}:{target_tag}, and are not the same image",

@@ -59,7 +59,7 @@ struct World {
     target: Arc<MemoryPlace>,
     runner: Arc<Noting>,
     cancel: CancellationToken,
-    sync: Sync,
+    sync: SyncConfig,
 }
 
 fn repository(text: &str) -> Repository {
@@ -84,15 +84,15 @@ fn now() -> DateTime<Utc> {
         .expect("a time")
 }
 
-fn entry(pattern: &str) -> Entry {
+fn entry(pattern: &str) -> SyncEntry {
     let pattern = TagPattern {
         text: pattern.to_owned(),
         regex: Regex::new(&format!("^(?:{pattern})$")).expect("a pattern"),
     };
-    Entry {
+    SyncEntry {
         source: upstream(),
         target: mirror(),
-        selection: Selection::Pattern(Box::new(PatternSelection {
+        selection: TagSelection::Pattern(Box::new(PatternSelection {
             tag_regex: pattern,
             exclude_regex: None,
             min_age: None,
@@ -121,13 +121,13 @@ fn hook(words: &[&str]) -> Hook {
     }
 }
 
-fn world(entries: Vec<Entry>) -> World {
+fn world(entries: Vec<SyncEntry>) -> World {
     World {
         source: Arc::default(),
         target: Arc::default(),
         runner: Arc::default(),
         cancel: CancellationToken::new(),
-        sync: Sync {
+        sync: SyncConfig {
             parallelism: 3,
             entries,
             post_sync: Vec::new(),
@@ -253,7 +253,7 @@ fn outcomes(report: &SyncReport) -> Vec<(&str, &Outcome)> {
 async fn dry_and_real_runs_name_the_same_items_and_a_second_run_has_nothing_to_do() {
     let world = world(vec![
         entry(r"1\..*"),
-        Entry {
+        SyncEntry {
             target: repository("registry.example.com/mirrors/two"),
             ..entry(r"2\..*")
         },
@@ -323,7 +323,7 @@ async fn a_tag_that_fails_does_not_stop_the_others_and_the_exit_tells() {
 
 #[tokio::test]
 async fn a_moved_tag_is_followed_and_its_old_image_kept_when_asked() {
-    let followed = Entry {
+    let followed = SyncEntry {
         check_digest: true,
         keep_replaced: true,
         ..entry("stable")
@@ -340,7 +340,7 @@ async fn a_moved_tag_is_followed_and_its_old_image_kept_when_asked() {
 
 #[tokio::test]
 async fn every_image_that_a_tag_loses_on_one_day_is_kept() {
-    let world = world(vec![Entry {
+    let world = world(vec![SyncEntry {
         check_digest: true,
         keep_replaced: true,
         ..entry("stable")
@@ -365,7 +365,7 @@ async fn every_image_that_a_tag_loses_on_one_day_is_kept() {
 
 #[tokio::test]
 async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
-    let world = world(vec![Entry {
+    let world = world(vec![SyncEntry {
         check_digest: true,
         ..entry("stable")
     }]);
@@ -396,7 +396,7 @@ async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone(
     for (keep_replaced, theirs, failed) in
         [(false, "theirs", 1), (true, "theirs", 1), (false, "new", 0)]
     {
-        let world = world(vec![Entry {
+        let world = world(vec![SyncEntry {
             check_digest: true,
             keep_replaced,
             ..entry("stable")
@@ -445,7 +445,7 @@ async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone(
 
 #[tokio::test]
 async fn a_tag_that_another_run_moved_to_where_it_is_wanted_is_done() {
-    let world = world(vec![Entry {
+    let world = world(vec![SyncEntry {
         check_digest: true,
         ..entry("stable")
     }]);
@@ -502,7 +502,7 @@ async fn what_a_stopped_run_did_not_do_is_told() {
 
 #[tokio::test]
 async fn hooks_run_for_each_changed_tag_or_once_as_they_ask_and_only_after_changes() {
-    let hooked = |target: &str, pattern: &str| Entry {
+    let hooked = |target: &str, pattern: &str| SyncEntry {
         target: repository(target),
         post_sync: vec![
             hook(&["scan", "{{ image }}@{{ digest }}"]),
@@ -548,7 +548,7 @@ async fn a_failed_hook_counts_unless_it_is_tolerated() {
             continue_on_error: tolerated,
             ..hook(&["first"])
         };
-        let mut world = world(vec![Entry {
+        let mut world = world(vec![SyncEntry {
             post_sync: vec![
                 failing,
                 Hook {
@@ -574,7 +574,7 @@ async fn a_failed_hook_counts_unless_it_is_tolerated() {
 
 #[tokio::test]
 async fn entries_with_one_target_stay_in_one_shard() {
-    let target = |name: &str| Entry {
+    let target = |name: &str| SyncEntry {
         target: repository(name),
         ..entry("1.0")
     };

@@ -52,8 +52,8 @@ fn pattern(tag_regex: &str) -> PatternSelection {
     }
 }
 
-fn entry(selection: Selection) -> Entry {
-    Entry {
+fn entry(selection: TagSelection) -> SyncEntry {
+    SyncEntry {
         source: repository(SOURCE),
         target: repository(TARGET),
         selection,
@@ -69,19 +69,19 @@ fn entry(selection: Selection) -> Entry {
     }
 }
 
-fn by_pattern(pattern: PatternSelection) -> Entry {
-    entry(Selection::Pattern(Box::new(pattern)))
+fn by_pattern(pattern: PatternSelection) -> SyncEntry {
+    entry(TagSelection::Pattern(Box::new(pattern)))
 }
 
-fn normalized(entry: Entry) -> Entry {
-    Entry {
+fn normalized(entry: SyncEntry) -> SyncEntry {
+    SyncEntry {
         os_normalize: true,
         ..entry
     }
 }
 
-fn sync(entries: impl IntoIterator<Item = Entry>) -> Sync {
-    Sync {
+fn sync(entries: impl IntoIterator<Item = SyncEntry>) -> SyncConfig {
+    SyncConfig {
         parallelism: 2,
         entries: entries.into_iter().collect(),
         post_sync: Vec::new(),
@@ -150,7 +150,7 @@ fn places(place: &Arc<MemoryPlace>) -> Places {
     }
 }
 
-async fn seen(place: &Arc<MemoryPlace>, sync: &Sync) -> World {
+async fn seen(place: &Arc<MemoryPlace>, sync: &SyncConfig) -> World {
     observe(sync, &Scope::default(), &places(place), &*silent(), now()).await
 }
 
@@ -158,7 +158,7 @@ async fn seen(place: &Arc<MemoryPlace>, sync: &Sync) -> World {
 /// them.
 async fn selected(
     place: &Arc<MemoryPlace>,
-    entries: impl IntoIterator<Item = Entry>,
+    entries: impl IntoIterator<Item = SyncEntry>,
 ) -> (Vec<String>, usize, usize) {
     place.clear_calls();
     let world = seen(place, &sync(entries)).await;
@@ -276,7 +276,7 @@ async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
 /// Returns each planned item, as it is drawn in a few words.
 async fn planned(
     place: &Arc<MemoryPlace>,
-    entries: impl IntoIterator<Item = Entry>,
+    entries: impl IntoIterator<Item = SyncEntry>,
 ) -> Vec<String> {
     let sync = sync(entries);
     drawn(&plan(&sync, &seen(place, &sync).await))
@@ -363,7 +363,7 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
     // At the target, it is looked for under that name.
     put(&place, &repository(TARGET), "1.22.3-alpine3.21", "new").await;
     put(&place, &repository(TARGET), "1.22.3-bookworm-slim", "older").await;
-    let compared = Entry {
+    let compared = SyncEntry {
         check_digest: true,
         ..variants
     };
@@ -381,7 +381,7 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
 #[tokio::test]
 async fn a_fixed_tag_is_normalized_too() {
     let place = upstream("alpine3.21=new 1.22.3-alpine3.21=new 1.22.3=x").await;
-    let fixed = |name| normalized(entry(Selection::Fixed(tag(name))));
+    let fixed = |name| normalized(entry(TagSelection::Fixed(tag(name))));
     assert_eq!(
         planned(&place, [fixed("alpine3.21")]).await,
         ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]

@@ -1,40 +1,45 @@
-//! Where a repository is, whatever it is called: two names of one place must not be cleaned up by
-//! two sets of rules, and a record protects by any name.
+//! Canonical names of repositories.
+//!
+//! One repository can have several names: aliases of a host, default ports, links to a directory.
+//! Cleanup must not apply two sets of rules to one repository, and a build record protects an image
+//! under each of its names. Comparing canonical names ensures both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::{Config, HostSettings};
+use super::settings::{Config, HostSettings};
 use crate::model::{Host, Repository};
 
-/// What the configuration says of where hosts are.
+/// The settings that determine the address of a host.
 #[derive(Clone, Copy)]
-pub(super) struct Addresses<'a> {
+pub(super) struct HostAddresses<'a> {
     pub(super) hosts: &'a BTreeMap<Host, HostSettings>,
-    /// Hosts spoken to over plain HTTP.
+    /// Hosts that are contacted over plain HTTP.
     pub(super) insecure: &'a [Host],
 }
 
 impl Config {
-    /// Returns the one name of the place that `repository` names: a directory with links followed
-    /// as far as it exists, a host as it is spoken to, without the port that goes without saying.
-    pub fn place(&self, repository: &Repository) -> Repository {
-        Addresses {
+    /// Returns the canonical name of `repository`.
+    ///
+    /// For a directory, symbolic links are followed as far as the path exists. For a registry, the
+    /// host is the one that requests are sent to, without the default port.
+    pub fn canonical(&self, repository: &Repository) -> Repository {
+        HostAddresses {
             hosts: &self.hosts,
             insecure: &self.insecure_registries,
         }
-        .place(repository)
+        .canonical(repository)
     }
 }
 
-impl Addresses<'_> {
-    /// Returns the one name of the place that `repository` names.
-    pub(super) fn place(self, repository: &Repository) -> Repository {
+impl HostAddresses<'_> {
+    /// Returns the canonical name of `repository`.
+    pub(super) fn canonical(self, repository: &Repository) -> Repository {
         match repository {
             Repository::Layout { directory } => Repository::Layout {
-                directory: followed(directory),
+                directory: resolve_links(directory),
             },
             Repository::Remote { host, path } => Repository::Remote {
                 host: self.address(host),
@@ -43,6 +48,7 @@ impl Addresses<'_> {
         }
     }
 
+    /// Returns the host that requests for `host` are sent to.
     fn address(self, host: &Host) -> Host {
         let Some(endpoint) = self
             .hosts
@@ -60,7 +66,7 @@ impl Addresses<'_> {
                 .and_then(|name| name.parse().ok())
                 .unwrap_or_else(|| host.clone());
         };
-        let address = if below(endpoint).is_empty() {
+        let address = if base_path(endpoint).is_empty() {
             let port = endpoint
                 .port()
                 .map_or_else(String::new, |port| format!(":{port}"));
@@ -68,25 +74,26 @@ impl Addresses<'_> {
                 .host_str()
                 .and_then(|name| format!("{name}{port}").parse().ok())
         } else {
-            // What lies below a path has the names of those hosts that are sent there, and no
-            // other.
-            let is_there = |settings: &HostSettings| {
+            // An endpoint with a path is not a valid host name. Its canonical name is the first
+            // host that uses the endpoint.
+            let uses_endpoint = |settings: &HostSettings| {
                 settings
                     .endpoint
                     .as_ref()
-                    .is_some_and(|other| is_same(endpoint, other))
+                    .is_some_and(|other| is_same_endpoint(endpoint, other))
             };
             self.hosts
                 .iter()
-                .find(|(_, settings)| is_there(settings))
+                .find(|(_, settings)| uses_endpoint(settings))
                 .map(|(name, _)| name.clone())
         };
         address.unwrap_or_else(|| host.clone())
     }
 }
 
-fn followed(directory: &Path) -> PathBuf {
-    // Joining nothing leaves a slash behind.
+/// Follows the symbolic links in the part of the path that exists.
+fn resolve_links(directory: &Path) -> PathBuf {
+    // Joining an empty path adds a trailing slash; `components` removes it.
     let real = |ancestor: &Path| {
         Some(
             ancestor
@@ -103,16 +110,18 @@ fn followed(directory: &Path) -> PathBuf {
         .unwrap_or_else(|| directory.to_owned())
 }
 
-fn below(endpoint: &Url) -> &str {
+/// Returns the path of the endpoint without trailing slashes.
+fn base_path(endpoint: &Url) -> &str {
     endpoint.path().trim_end_matches('/')
 }
 
-fn is_same(one: &Url, other: &Url) -> bool {
+/// Returns true if both URLs have the same host, port and path.
+fn is_same_endpoint(one: &Url, other: &Url) -> bool {
     let address = |url: &Url| {
         (
             url.host_str().map(str::to_owned),
             url.port_or_known_default(),
         )
     };
-    address(one) == address(other) && below(one) == below(other)
+    address(one) == address(other) && base_path(one) == base_path(other)
 }
