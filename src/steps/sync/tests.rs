@@ -47,7 +47,7 @@ impl Runner for Noting {
             ProgramStatus::Exited(0)
         };
         Ok(ProgramOutput {
-            ending,
+            status: ending,
             stdout: CapturedOutput::default(),
             stderr: CapturedOutput::default(),
         })
