@@ -8,9 +8,9 @@ use super::configuration::load_configuration;
 use super::places::image_places;
 use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, ItemError};
 use crate::model::reference::LAYOUT_PREFIX;
-use crate::packages::{PackageError, Reading};
+use crate::packages::Reading;
 use crate::steps::apps::{self, ListFilter, ListReport, Purge};
 use crate::steps::shard::Only;
 
@@ -162,7 +162,7 @@ fn warn_of_unreadable(reading: &Reading) {
     }
 }
 
-fn failure(error: PackageError) -> Failure {
+fn failure(error: ItemError) -> Failure {
     let hint = error.hint();
     hint.into_iter().fold(Failure::failed(error), Failure::hint)
 }

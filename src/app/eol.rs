@@ -16,12 +16,12 @@ use crate::cache::Cache;
 use crate::config::{Config, EolProvider, EolTarget};
 use crate::credentials::NoCredentials;
 use crate::eol::{DataFile, DataPlace, EndOfLifeDate, PlaceError, Products, Table};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, ItemError};
 use crate::http::{self, Client};
 use crate::model::eol::Calendar;
 use crate::model::{BuildRecord, Secret};
 use crate::notify::{Messenger, NotifyError, Service, Webhook, address};
-use crate::packages::{self, PackageError, Records};
+use crate::packages::{self, Records};
 use crate::process::Process;
 use crate::steps::eol::{self, Judge, NotifyReport, ReadError, UpdateReport};
 
@@ -329,7 +329,7 @@ pub(super) fn data_place(
 struct DataPackage(Records);
 
 impl DataPackage {
-    fn error(&self, action: &'static str, source: PackageError) -> PlaceError {
+    fn error(&self, action: &'static str, source: ItemError) -> PlaceError {
         PlaceError {
             place: self.name(),
             action,

@@ -8,14 +8,14 @@ use super::places::rules;
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
 use crate::credentials::{Credentials, Forge, ForgeCredentials};
-use crate::error::Failure;
+use crate::error::{Failure, ItemError};
 use crate::http::{Client, Settings, Url, host_of};
 use crate::model::Host;
 use crate::model::env;
 use crate::packages::directory::DirectoryFiles;
 use crate::packages::gitea::{GiteaPackages, GiteaPlace};
 use crate::packages::gitlab::GitlabPackages;
-use crate::packages::{PackageError, PackageFiles, Prefix, ReadOnlyFiles, Records};
+use crate::packages::{PackageFiles, Prefix, ReadOnlyFiles, Records};
 use crate::process::Process;
 
 /// Requests for records in flight to one host, unless its settings say otherwise.
@@ -256,7 +256,7 @@ fn s3(
     ))
 }
 
-fn unusable(error: PackageError) -> Failure {
+fn unusable(error: ItemError) -> Failure {
     let hint = error.hint();
     hint.into_iter().fold(Failure::usage(error), Failure::hint)
 }

@@ -15,8 +15,8 @@ use super::records::records;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Surroundings, runtime};
 use crate::config::Config;
-use crate::error::{Exit, Failure};
-use crate::packages::{DataFile, PackageError, Reading, Records};
+use crate::error::{Exit, Failure, ItemError};
+use crate::packages::{DataFile, Reading, Records};
 use crate::process::Process;
 use crate::report::text::{Style, draw};
 use crate::report::{json, junit, openmetrics};
@@ -289,7 +289,7 @@ impl Target {
     }
 }
 
-fn packages_failure(error: PackageError) -> Failure {
+fn packages_failure(error: ItemError) -> Failure {
     let hint = error.hint();
     hint.into_iter().fold(Failure::failed(error), Failure::hint)
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::error::ItemError;
 use crate::model::ImageReference;
 use crate::model::manifest::ManifestError;
 use crate::model::reference::InvalidName;
-use crate::registry::PlaceError;
 
 /// Reason why the sample world could not be created.
 #[derive(Debug, Error)]
@@ -17,7 +17,7 @@ pub enum DemoError {
     Publish {
         image: Box<ImageReference>,
         #[source]
-        source: Box<PlaceError>,
+        source: Box<ItemError>,
     },
     #[error("cannot create a layer of a sample image")]
     Layer(#[source] io::Error),

@@ -14,11 +14,12 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::error::DemoError;
+use crate::error::ItemError;
 use crate::model::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, ImageReference, Manifest, Platform, Reference, Repository, Tag,
 };
-use crate::registry::{ImageStore, InMemory, PlaceError};
+use crate::registry::{ImageStore, InMemory};
 
 /// Modification time of all files, midnight of 1 January 2025 UTC. The same for all, so that images
 /// share layers.
@@ -279,7 +280,7 @@ impl Publish<'_> {
         put.map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, source: PlaceError) -> DemoError {
+    fn failed(&self, source: ItemError) -> DemoError {
         DemoError::Publish {
             image: Box::new(self.image.clone()),
             source: Box::new(source),

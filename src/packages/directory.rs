@@ -12,9 +12,8 @@ use bytes::Bytes;
 
 use super::probe;
 use super::settled::{Seen, settled};
-use super::{
-    FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope,
-};
+use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageFiles, Scope};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::files;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport, check_writable_directory};
 
@@ -30,25 +29,25 @@ impl DirectoryFiles {
         DirectoryFiles { directory }
     }
 
-    fn failed(&self, action: impl Into<String>, path: &Path, error: io::Error) -> PackageError {
+    fn failed(&self, action: impl Into<String>, path: &Path, error: io::Error) -> ItemError {
         let detail = format!("at {}", path.display());
-        PackageError::new(self.place(), action, PackageErrorKind::Storage, detail).caused_by(error)
+        ItemError::new(self.place(), action, ItemErrorKind::Storage, detail).caused_by(error)
     }
 
     /// Runs `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
         action: &str,
-        work: impl FnOnce(&DirectoryFiles) -> Result<T, PackageError> + Send + 'static,
-    ) -> Result<T, PackageError> {
+        work: impl FnOnce(&DirectoryFiles) -> Result<T, ItemError> + Send + 'static,
+    ) -> Result<T, ItemError> {
         let place = self.clone();
         let result = tokio::task::spawn_blocking(move || work(&place)).await;
         result.map_err(|error| {
-            PackageError::new(self.place(), action, PackageErrorKind::Storage, "").caused_by(error)
+            ItemError::new(self.place(), action, ItemErrorKind::Storage, "").caused_by(error)
         })?
     }
 
-    fn write(&self, name: &FileName, content: &[u8]) -> Result<(), PackageError> {
+    fn write(&self, name: &FileName, content: &[u8]) -> Result<(), ItemError> {
         let path = self.directory.join(name.path());
         let failed = |path: &Path, error| self.failed(format!("write {name}"), path, error);
         let parent = path.parent().unwrap_or(&self.directory);
@@ -59,7 +58,7 @@ impl DirectoryFiles {
         sync(parent).map_err(|error| failed(parent, error))
     }
 
-    fn read(&self, name: &FileName) -> Result<Option<Bytes>, PackageError> {
+    fn read(&self, name: &FileName) -> Result<Option<Bytes>, ItemError> {
         let path = self.directory.join(name.path());
         let mut content = Vec::new();
         match File::open(&path)
@@ -67,10 +66,10 @@ impl DirectoryFiles {
         {
             Ok(_) if content.len() > LARGEST_FILE => {
                 let detail = format!("it has more than {LARGEST_FILE} bytes");
-                Err(PackageError::new(
+                Err(ItemError::new(
                     self.place(),
                     format!("read {name}"),
-                    PackageErrorKind::Malformed,
+                    ItemErrorKind::Malformed,
                     detail,
                 ))
             }
@@ -80,7 +79,7 @@ impl DirectoryFiles {
         }
     }
 
-    fn read_listing(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    fn read_listing(&self, scope: &Scope) -> Result<Listing, ItemError> {
         let base = self.directory.join(scope.directory());
         let mut listing = Listing::default();
         match scope {
@@ -105,7 +104,7 @@ impl DirectoryFiles {
         base: &Path,
         below: &str,
         listing: &mut Listing,
-    ) -> Result<(), PackageError> {
+    ) -> Result<(), ItemError> {
         for (name, is_directory) in self.entries(&base.join(below))? {
             match scope.file(&format!("{below}{name}")) {
                 Some(Ok((package, file))) if !is_directory => listing.add(&package, file, None),
@@ -119,7 +118,7 @@ impl DirectoryFiles {
 
     /// Returns the names in a directory with whether they are directories; none when it does not
     /// exist.
-    fn entries(&self, directory: &Path) -> Result<Vec<(String, bool)>, PackageError> {
+    fn entries(&self, directory: &Path) -> Result<Vec<(String, bool)>, ItemError> {
         let failed = |error| self.failed("list the files", directory, error);
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
@@ -142,7 +141,7 @@ impl DirectoryFiles {
         Ok(names)
     }
 
-    fn remove(&self, name: &FileName) -> Result<(), PackageError> {
+    fn remove(&self, name: &FileName) -> Result<(), ItemError> {
         let path = self.directory.join(name.path());
         match fs::remove_file(&path) {
             Err(error) if !is_absent(&error) => {
@@ -159,19 +158,19 @@ impl PackageFiles for DirectoryFiles {
         self.directory.display().to_string()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         let name = file.clone();
         self.blocking("write a file", move |place| place.write(&name, &content))
             .await
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         let name = file.clone();
         self.blocking("read a file", move |place| place.read(&name))
             .await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         let read = || async {
             let scope = scope.clone();
             let what = self
@@ -183,10 +182,10 @@ impl PackageFiles for DirectoryFiles {
             })
         };
         settled(read).await?.ok_or_else(|| {
-            PackageError::new(
+            ItemError::new(
                 self.place(),
                 "list the files",
-                PackageErrorKind::Unsettled,
+                ItemErrorKind::Unsettled,
                 "they change faster than they can be listed",
             )
         })
@@ -212,7 +211,7 @@ impl PackageFiles for DirectoryFiles {
         looked.await.unwrap_or_default().into()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         let name = file.name.clone();
         self.blocking("delete a file", move |place| place.remove(&name))
             .await
@@ -350,6 +349,6 @@ mod tests {
             .list(&Scope::AllRecords(Prefix::none()))
             .await
             .expect_err("no listing");
-        assert_eq!(error.kind, PackageErrorKind::Storage);
+        assert_eq!(error.kind, ItemErrorKind::Storage);
     }
 }

@@ -15,10 +15,8 @@ use serde::Deserialize;
 
 use super::interface::{Interface, encoded};
 use super::probe;
-use super::{
-    FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope,
-};
-use crate::error::chain;
+use super::{FileName, FileSeen, Listing, PackageFiles, PackageName, Scope};
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::lock::lock;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
@@ -76,7 +74,7 @@ struct PackageFile {
 
 impl GiteaPackages {
     /// Returns the packages at `place`. Requests bring the header that `http` has as credential.
-    pub fn new(http: Arc<Client>, place: &GiteaPlace) -> Result<GiteaPackages, PackageError> {
+    pub fn new(http: Arc<Client>, place: &GiteaPlace) -> Result<GiteaPackages, ItemError> {
         let GiteaPlace {
             url,
             api_url,
@@ -109,10 +107,7 @@ impl GiteaPackages {
     }
 
     /// Returns the packages in `scope`, and what only looks like one.
-    async fn packages(
-        &self,
-        scope: &Scope,
-    ) -> Result<(Vec<PackageName>, Vec<String>), PackageError> {
+    async fn packages(&self, scope: &Scope) -> Result<(Vec<PackageName>, Vec<String>), ItemError> {
         let path = format!(
             "/api/v1/packages/{}?type=generic&q={}&limit=50",
             self.owner,
@@ -126,7 +121,7 @@ impl GiteaPackages {
         });
         let Some(entries) = found.await? else {
             let detail = "the owner is not there, or may not be seen";
-            let error = self.api.wrong(LIST, PackageErrorKind::Absent, detail);
+            let error = self.api.wrong(LIST, ItemErrorKind::Absent, detail);
             return Err(error.hinting(Some(self.api.permissions.clone())));
         };
         let (mut packages, mut foreign) = (Vec::new(), Vec::new());
@@ -143,7 +138,7 @@ impl GiteaPackages {
     async fn files_of(
         &self,
         package: PackageName,
-    ) -> Result<(PackageName, Option<Vec<String>>), PackageError> {
+    ) -> Result<(PackageName, Option<Vec<String>>), ItemError> {
         let path = format!(
             "/api/v1/packages/{}/generic/{}/{}/files",
             self.owner,
@@ -157,7 +152,7 @@ impl GiteaPackages {
         let files: Vec<PackageFile> = serde_json::from_slice(&body).map_err(|error| {
             let detail = "the answer is not of the form it must have";
             self.api
-                .wrong(&action, PackageErrorKind::Malformed, detail)
+                .wrong(&action, ItemErrorKind::Malformed, detail)
                 .caused_by(error)
         })?;
         Ok((
@@ -167,7 +162,7 @@ impl GiteaPackages {
     }
 
     /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
-    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, PackageError> {
+    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, ItemError> {
         let mut listing = Listing::default();
         let packages = match scope {
             Scope::Package(package) => vec![package.clone()],
@@ -234,7 +229,7 @@ impl PackageFiles for GiteaPackages {
         self.files.place.clone()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         self.files
             .put(&format!("write {file}"), &self.file(file), content)
             .await?;
@@ -242,13 +237,13 @@ impl PackageFiles for GiteaPackages {
         Ok(())
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.files
             .get(&format!("read {file}"), &self.file(file))
             .await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         for _ in 0..ROUNDS {
             if let Some(listing) = self.try_list(scope).await? {
                 return Ok(listing);
@@ -348,7 +343,7 @@ impl PackageFiles for GiteaPackages {
         look
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         self.files
             .delete(&format!("delete {}", file.name), &self.file(&file.name))
             .await

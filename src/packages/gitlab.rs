@@ -14,11 +14,8 @@ use serde::Deserialize;
 
 use super::interface::{Interface, encoded};
 use super::probe::{self, GitlabProject};
-use super::{
-    FileName, FileSeen, Ids, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName,
-    Scope,
-};
-use crate::error::chain;
+use super::{FileName, FileSeen, Ids, Listing, PackageFiles, PackageName, Scope};
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::env;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
@@ -59,7 +56,7 @@ impl GitlabPackages {
         url: &Url,
         project: u64,
         token: Option<&str>,
-    ) -> Result<GitlabPackages, PackageError> {
+    ) -> Result<GitlabPackages, ItemError> {
         let roles = format!(
             "in project {project} the role Reporter to read, Developer to write, Maintainer to delete"
         );
@@ -105,7 +102,7 @@ impl GitlabPackages {
     }
 
     /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
-    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, PackageError> {
+    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, ItemError> {
         let path = format!(
             "{}?package_type=generic&package_name={}&per_page=100",
             self.packages(),
@@ -121,7 +118,7 @@ impl GitlabPackages {
         });
         let Some(packages) = found.await? else {
             let detail = "the project is not there, or may not be seen";
-            let error = self.interface.wrong(LIST, PackageErrorKind::Absent, detail);
+            let error = self.interface.wrong(LIST, ItemErrorKind::Absent, detail);
             return Err(error.hinting(Some(self.interface.permissions.clone())));
         };
         let mut listing = Listing::default();
@@ -150,7 +147,7 @@ impl GitlabPackages {
         &self,
         id: u64,
         package: PackageName,
-    ) -> Result<(u64, PackageName, Option<Vec<(u64, String)>>), PackageError> {
+    ) -> Result<(u64, PackageName, Option<Vec<(u64, String)>>), ItemError> {
         let path = format!("{}/{id}/package_files?per_page=100", self.packages());
         let action = format!("list the files of {}", package.flat());
         let files = self
@@ -169,19 +166,19 @@ impl PackageFiles for GitlabPackages {
         self.interface.place.clone()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         self.interface
             .put(&format!("write {file}"), &self.file(file), content)
             .await
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.interface
             .get(&format!("read {file}"), &self.file(file))
             .await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         for _ in 0..ROUNDS {
             if let Some(listing) = self.try_list(scope).await? {
                 return Ok(listing);
@@ -321,12 +318,12 @@ impl PackageFiles for GitlabPackages {
         look
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         let action = format!("delete {}", file.name);
         let Some(Ids { package, file }) = file.ids else {
             return Err(self.interface.wrong(
                 &action,
-                PackageErrorKind::Refused,
+                ItemErrorKind::Refused,
                 "it was not listed here",
             ));
         };

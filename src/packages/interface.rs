@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::LARGEST_FILE;
 use super::settled::{Seen, settled};
-use super::{LARGEST_FILE, PackageError, PackageErrorKind};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{
     self, Access, Answer, Body, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url,
     host_of, link,
@@ -42,12 +43,12 @@ impl Interface {
         url: &Url,
         place: String,
         permissions: String,
-    ) -> Result<Interface, PackageError> {
+    ) -> Result<Interface, ItemError> {
         let host = host_of(url).ok_or_else(|| {
-            PackageError::new(
+            ItemError::new(
                 place.clone(),
                 "speak to it",
-                PackageErrorKind::Refused,
+                ItemErrorKind::Refused,
                 "its address names no host",
             )
         })?;
@@ -104,11 +105,7 @@ impl Interface {
     }
 
     /// Returns the content at `path`; `None` when there is none.
-    pub(super) async fn get(
-        &self,
-        action: &str,
-        path: &str,
-    ) -> Result<Option<Bytes>, PackageError> {
+    pub(super) async fn get(&self, action: &str, path: &str) -> Result<Option<Bytes>, ItemError> {
         let mut request = self.request(Method::GET, path);
         request.limit = LARGEST_FILE;
         match self.http.send(request).await {
@@ -125,7 +122,7 @@ impl Interface {
         action: &str,
         path: &str,
         content: Bytes,
-    ) -> Result<(), PackageError> {
+    ) -> Result<(), ItemError> {
         let mut request = self.request(Method::PUT, path);
         request.body = Body::Bytes(content.clone());
         let Err(error) = self.http.send(request).await else {
@@ -144,7 +141,7 @@ impl Interface {
     }
 
     /// Deletes what is at `path`, if it is there.
-    pub(super) async fn delete(&self, action: &str, path: &str) -> Result<(), PackageError> {
+    pub(super) async fn delete(&self, action: &str, path: &str) -> Result<(), ItemError> {
         match self.send(Method::DELETE, path).await {
             Err(error) if !is_absent(&error) => Err(self.failed(action, error)),
             _ => Ok(()),
@@ -162,7 +159,7 @@ impl Interface {
         action: &str,
         path: &str,
         keep: impl Fn(E) -> Option<T>,
-    ) -> Result<Option<Vec<T>>, PackageError> {
+    ) -> Result<Option<Vec<T>>, ItemError> {
         let read = || async {
             let (entries, pages) = self.pages(action, path, &keep).await?;
             Ok(Seen {
@@ -196,7 +193,7 @@ impl Interface {
             let entries: Vec<E> = serde_json::from_slice(&answer.body).map_err(|error| {
                 let malformed = self.wrong(
                     action,
-                    PackageErrorKind::Malformed,
+                    ItemErrorKind::Malformed,
                     "the answer is not of the form it must have",
                 );
                 Failed::Otherwise(malformed.caused_by(error))
@@ -212,28 +209,28 @@ impl Interface {
         }
         Err(Failed::Otherwise(self.wrong(
             action,
-            PackageErrorKind::Malformed,
+            ItemErrorKind::Malformed,
             "it has no end",
         )))
     }
 
-    pub(super) fn unsettled(&self, action: &str) -> PackageError {
+    pub(super) fn unsettled(&self, action: &str) -> ItemError {
         self.wrong(
             action,
-            PackageErrorKind::Unsettled,
+            ItemErrorKind::Unsettled,
             "it changes faster than it can be read",
         )
     }
 
-    pub(super) fn wrong(&self, action: &str, kind: PackageErrorKind, detail: &str) -> PackageError {
-        PackageError::new(self.place.clone(), action, kind, detail)
+    pub(super) fn wrong(&self, action: &str, kind: ItemErrorKind, detail: &str) -> ItemError {
+        ItemError::new(self.place.clone(), action, kind, detail)
     }
 
-    pub(super) fn failed(&self, action: &str, error: http::Error) -> PackageError {
+    pub(super) fn failed(&self, action: &str, error: http::Error) -> ItemError {
         let kind = kind_of(&error);
         let is_about_permissions = matches!(
             kind,
-            PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden | PackageErrorKind::Absent
+            ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden | ItemErrorKind::Absent
         );
         let hint = error
             .hint()
@@ -245,7 +242,7 @@ impl Interface {
 enum Failed {
     /// What was to be listed is not there.
     Absent,
-    Otherwise(PackageError),
+    Otherwise(ItemError),
 }
 
 /// Returns whether a page is the last one: by its links, of which one that stands alone may have
@@ -267,27 +264,27 @@ fn is_absent(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
 }
 
-fn kind_of(error: &http::Error) -> PackageErrorKind {
+fn kind_of(error: &http::Error) -> ItemErrorKind {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
-            401 => PackageErrorKind::Unauthorized,
-            403 => PackageErrorKind::Forbidden,
-            404 => PackageErrorKind::Absent,
-            408 | 429 | 500.. => PackageErrorKind::ServerError,
-            _ => PackageErrorKind::Refused,
+            401 => ItemErrorKind::Unauthorized,
+            403 => ItemErrorKind::Forbidden,
+            404 => ItemErrorKind::Absent,
+            408 | 429 | 500.. => ItemErrorKind::ServerError,
+            _ => ItemErrorKind::Refused,
         },
         http::Error::TokenServer(error) => kind_of(error),
         http::Error::Unauthorized { .. }
         | http::Error::StaleToken { .. }
-        | http::Error::Credential(_) => PackageErrorKind::Unauthorized,
+        | http::Error::Credential(_) => ItemErrorKind::Unauthorized,
         http::Error::TooLarge { .. }
         | http::Error::Malformed { .. }
-        | http::Error::Misled { .. } => PackageErrorKind::Malformed,
+        | http::Error::Misled { .. } => ItemErrorKind::Malformed,
         http::Error::Connection { .. }
         | http::Error::Stalled { .. }
         | http::Error::Address { .. }
         | http::Error::Setup { .. }
-        | http::Error::Certificate { .. } => PackageErrorKind::Unreachable,
+        | http::Error::Certificate { .. } => ItemErrorKind::Unreachable,
     }
 }
 

@@ -6,9 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{
-    FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, PackageName, Scope,
-};
+use super::{FileName, FileSeen, Listing, PackageFiles, PackageName, Scope};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::lock::lock;
 use crate::probe::{ProbeCredential, ProbeReport};
 
@@ -29,13 +28,13 @@ pub struct MemoryFiles(Mutex<State>);
 struct State {
     /// By package and name of the file, so that names of others fit as well.
     files: BTreeMap<(PackageName, String), Bytes>,
-    failing: Vec<(Call, PackageErrorKind)>,
+    failing: Vec<(Call, ItemErrorKind)>,
     calls: Vec<Call>,
 }
 
 impl MemoryFiles {
     /// Lets every call of this kind fail from now on.
-    pub fn fail(&self, call: Call, kind: PackageErrorKind) {
+    pub fn fail(&self, call: Call, kind: ItemErrorKind) {
         self.state().failing.push((call, kind));
     }
 
@@ -77,11 +76,11 @@ impl MemoryFiles {
         &self,
         call: Call,
         action: impl FnOnce() -> String,
-    ) -> Result<MutexGuard<'_, State>, PackageError> {
+    ) -> Result<MutexGuard<'_, State>, ItemError> {
         let mut state = self.state();
         state.calls.push(call);
         match state.failing.iter().find(|(failing, _)| *failing == call) {
-            Some((_, kind)) => Err(PackageError::new(
+            Some((_, kind)) => Err(ItemError::new(
                 self.place(),
                 action(),
                 *kind,
@@ -98,7 +97,7 @@ impl PackageFiles for MemoryFiles {
         "memory".to_owned()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         let mut state = self.called(Call::Put, || format!("write {file}"))?;
         state
             .files
@@ -106,7 +105,7 @@ impl PackageFiles for MemoryFiles {
         Ok(())
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         let state = self.called(Call::Get, || format!("read {file}"))?;
         Ok(state
             .files
@@ -114,7 +113,7 @@ impl PackageFiles for MemoryFiles {
             .cloned())
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         let state = self.called(Call::List, || "list the files".to_owned())?;
         let mut listing = Listing::default();
         for (package, file) in state.files.keys() {
@@ -130,7 +129,7 @@ impl PackageFiles for MemoryFiles {
         ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         let mut state = self.called(Call::Delete, || format!("delete {}", file.name))?;
         state
             .files

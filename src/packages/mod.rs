@@ -7,10 +7,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::error::ItemError;
 use crate::probe::{ProbeCredential, ProbeReport};
 
 pub mod directory;
-mod error;
 
 pub mod gitea;
 pub mod gitlab;
@@ -27,7 +27,6 @@ mod records_tests;
 pub mod s3;
 mod settled;
 
-pub use error::{PackageError, PackageErrorKind};
 pub use keys::{Contents, Encoded, FileKey, FileName, PackageName, Prefix, Scope};
 pub use read_only::ReadOnlyFiles;
 pub use records::{Data, DataFile, Deletion, Put, Reading, Records, Unreadable, tell_of_leftovers};
@@ -45,21 +44,21 @@ pub trait PackageFiles: Send + Sync {
 
     /// Writes a file. When it is there already with the same content, that is a success: an answer
     /// may have been lost.
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError>;
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError>;
 
     /// Returns a file's content, or `None` when it is not there (any more).
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError>;
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError>;
 
     /// Returns the files in `scope`: all of them, or an error. What was there before and after the
     /// call is in it.
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError>;
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError>;
 
     /// Returns what a look at the place finds: whether it answers, and lets one read, write and
     /// delete, as far as that can be known without doing so.
     async fn probe(&self, login: ProbeCredential) -> ProbeReport;
 
     /// Deletes a file that a listing had. One that is gone by now is no error.
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError>;
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError>;
 }
 
 /// What a place has in a scope.

@@ -8,8 +8,7 @@
 use serde::Deserialize;
 
 use super::interface::Interface;
-use super::{PackageError, PackageErrorKind};
-use crate::error::chain;
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{self, Answer, Method, StatusCode};
 use crate::probe::{ProbeFinding, ProbeReport};
 
@@ -143,8 +142,8 @@ pub(super) fn gitea_may_write(scopes: &[String]) -> bool {
 }
 
 /// Returns the finding that something of the place could not be done, as what the error says.
-pub(super) fn of_error(check: &'static str, error: &PackageError, has_login: bool) -> ProbeFinding {
-    let made = if error.kind == PackageErrorKind::Unauthorized && !has_login {
+pub(super) fn of_error(check: &'static str, error: &ItemError, has_login: bool) -> ProbeFinding {
+    let made = if error.kind == ItemErrorKind::Unauthorized && !has_login {
         ProbeFinding::missing
     } else {
         ProbeFinding::wrong

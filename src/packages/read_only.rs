@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{FileName, FileSeen, Listing, PackageError, PackageErrorKind, PackageFiles, Scope};
+use super::{FileName, FileSeen, Listing, PackageFiles, Scope};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::probe::{ProbeCredential, ProbeReport};
 
 /// The place inside, without its writes.
@@ -17,11 +18,11 @@ impl ReadOnlyFiles {
         ReadOnlyFiles(place)
     }
 
-    fn refused(&self, action: String) -> PackageError {
-        PackageError::new(
+    fn refused(&self, action: String) -> ItemError {
+        ItemError::new(
             self.place(),
             action,
-            PackageErrorKind::ReadOnly,
+            ItemErrorKind::ReadOnly,
             "this run only reads",
         )
     }
@@ -33,15 +34,15 @@ impl PackageFiles for ReadOnlyFiles {
         self.0.place()
     }
 
-    async fn put(&self, file: &FileName, _: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, _: Bytes) -> Result<(), ItemError> {
         Err(self.refused(format!("write {file}")))
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.0.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         self.0.list(scope).await
     }
 
@@ -49,7 +50,7 @@ impl PackageFiles for ReadOnlyFiles {
         self.0.probe(login).await
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         Err(self.refused(format!("delete {}", file.name)))
     }
 }

@@ -15,11 +15,10 @@ use tokio::sync::Semaphore;
 
 use super::kept::{Kept, Known};
 use super::{
-    Contents, Encoded, FileKey, FileName, FileSeen, PackageError, PackageErrorKind, PackageFiles,
-    PackageName, Prefix, Scope,
+    Contents, Encoded, FileKey, FileName, FileSeen, PackageFiles, PackageName, Prefix, Scope,
 };
 use crate::cache::Cache;
-use crate::error::chain;
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::model::text::printable;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
 use crate::probe::{ProbeCredential, ProbeReport};
@@ -61,10 +60,10 @@ pub struct Unreadable {
 
 /// Says that what was there before could not be deleted. It does no harm, and tokens that may write
 /// often may not delete.
-pub fn tell_of_leftovers(what: &str, error: &PackageError) {
+pub fn tell_of_leftovers(what: &str, error: &ItemError) {
     let stays = format!("{what} is stored; what it replaces stays there and is not read any more");
     match error.kind {
-        PackageErrorKind::Unauthorized | PackageErrorKind::Forbidden => {
+        ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden => {
             tracing::info!("{stays}, since the token may not delete packages");
         }
         _ => tracing::warn!("{stays}: {}", chain(error)),
@@ -80,7 +79,7 @@ pub struct Put {
     pub previous: Option<BuildRecord>,
     /// Why files of earlier records could not be deleted. Readers do not take them; the next write
     /// tries again.
-    pub left_behind: Option<PackageError>,
+    pub left_behind: Option<ItemError>,
 }
 
 /// What came of deleting a record.
@@ -154,19 +153,19 @@ impl Records {
     }
 
     /// Returns the newest record of every image: all of them, or an error.
-    pub async fn all(&self) -> Result<Reading, PackageError> {
+    pub async fn all(&self) -> Result<Reading, ItemError> {
         self.read(&Scope::AllRecords(self.prefix.clone())).await
     }
 
     /// Returns the newest records of the images of one repository: all of them, or an error.
-    pub async fn of(&self, repository: &Repository) -> Result<Reading, PackageError> {
+    pub async fn of(&self, repository: &Repository) -> Result<Reading, ItemError> {
         self.read(&Scope::Package(self.package_of(repository)))
             .await
     }
 
     /// Writes a record, then removes the files of earlier ones of the same tag. Fields of the
     /// earlier record that neither this version nor `record` knows are kept.
-    pub async fn put(&self, record: &BuildRecord) -> Result<Put, PackageError> {
+    pub async fn put(&self, record: &BuildRecord) -> Result<Put, ItemError> {
         let name = self.name_of(&record.image)?;
         let seen = self.files_about(&name).await?;
         let previous = match seen.last() {
@@ -181,10 +180,10 @@ impl Records {
                 .or_insert_with(|| value.clone());
         }
         let bytes = record.to_bytes().map_err(|error| {
-            PackageError::new(
+            ItemError::new(
                 self.place(),
                 format!("write the record of {}", record.image),
-                PackageErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 "",
             )
             .caused_by(error)
@@ -198,7 +197,7 @@ impl Records {
     }
 
     /// Removes a record with all its files, unless another took its place since it was read.
-    pub async fn delete(&self, record: &BuildRecord) -> Result<Deletion, PackageError> {
+    pub async fn delete(&self, record: &BuildRecord) -> Result<Deletion, ItemError> {
         let files = self.files_about(&self.name_of(&record.image)?).await?;
         let Some(last) = files.last() else {
             return Ok(Deletion::Absent);
@@ -215,7 +214,7 @@ impl Records {
     }
 
     /// Returns a data file, or `None` when there is none.
-    pub async fn read_data(&self, file: DataFile) -> Result<Option<Data>, PackageError> {
+    pub async fn read_data(&self, file: DataFile) -> Result<Option<Data>, ItemError> {
         let subject = self.data(file);
         for _ in 0..ROUNDS {
             let Some(last) = self.files_about(&subject).await?.pop() else {
@@ -227,7 +226,7 @@ impl Records {
             if !last.name.file.is_of(&bytes) {
                 return Err(self.error(
                     format!("read {}", last.name),
-                    PackageErrorKind::Malformed,
+                    ItemErrorKind::Malformed,
                     NOT_AS_WRITTEN,
                 ));
             }
@@ -240,7 +239,7 @@ impl Records {
     }
 
     /// Writes a data file in the place of the one before.
-    pub async fn write_data(&self, file: DataFile, bytes: Bytes) -> Result<(), PackageError> {
+    pub async fn write_data(&self, file: DataFile, bytes: Bytes) -> Result<(), ItemError> {
         let subject = self.data(file);
         let seen = self.files_about(&subject).await?;
         if let (_, Some(error)) = self.replace(subject, &seen, bytes).await? {
@@ -250,7 +249,7 @@ impl Records {
     }
 
     /// Returns the files about a subject, the last one last.
-    async fn files_about(&self, subject: &Subject) -> Result<Vec<FileSeen>, PackageError> {
+    async fn files_about(&self, subject: &Subject) -> Result<Vec<FileSeen>, ItemError> {
         let mut files = self
             .files
             .list(&Scope::Package(subject.package.clone()))
@@ -268,7 +267,7 @@ impl Records {
         subject: Subject,
         seen: &[FileSeen],
         bytes: Bytes,
-    ) -> Result<(FileName, Option<PackageError>), PackageError> {
+    ) -> Result<(FileName, Option<ItemError>), ItemError> {
         let newest = seen.last().map(|file| file.name.file.time());
         let file = FileKey::new(subject.name, &bytes, self.clock.now(), newest);
         let name = FileName {
@@ -285,12 +284,12 @@ impl Records {
     }
 
     /// Returns the record in a file; `None` when that is gone or no record.
-    async fn record_in(&self, name: &FileName) -> Result<Option<BuildRecord>, PackageError> {
+    async fn record_in(&self, name: &FileName) -> Result<Option<BuildRecord>, ItemError> {
         let content = self.files.get(name).await?;
         Ok(content.and_then(|content| record(name, &content).ok()))
     }
 
-    async fn read(&self, scope: &Scope) -> Result<Reading, PackageError> {
+    async fn read(&self, scope: &Scope) -> Result<Reading, ItemError> {
         let listing = self.files.list(scope).await?;
         let foreign = listing
             .foreign
@@ -327,7 +326,7 @@ impl Records {
         &self,
         package: PackageName,
         mut files: Vec<FileKey>,
-    ) -> Result<Reading, PackageError> {
+    ) -> Result<Reading, ItemError> {
         for _ in 0..ROUNDS {
             if let Some(reading) = self.read_last(&package, files).await? {
                 return Ok(reading);
@@ -351,7 +350,7 @@ impl Records {
         &self,
         package: &PackageName,
         mut files: Vec<FileKey>,
-    ) -> Result<Option<Reading>, PackageError> {
+    ) -> Result<Option<Reading>, ItemError> {
         files.sort();
         let last: BTreeMap<Encoded, FileKey> = files
             .into_iter()
@@ -401,7 +400,7 @@ impl Records {
         &self,
         package: &PackageName,
         file: FileKey,
-    ) -> Result<(FileKey, Option<Bytes>), PackageError> {
+    ) -> Result<(FileKey, Option<Bytes>), ItemError> {
         // The semaphore is never closed, so there is always a permit in the end.
         let _permit = self.requests.acquire().await.ok();
         let name = FileName {
@@ -419,11 +418,11 @@ impl Records {
         }
     }
 
-    fn name_of(&self, image: &ImageReference) -> Result<Subject, PackageError> {
+    fn name_of(&self, image: &ImageReference) -> Result<Subject, ItemError> {
         let untagged = || {
             self.error(
                 format!("name the record of {image}"),
-                PackageErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 "the image has no tag",
             )
         };
@@ -444,15 +443,15 @@ impl Records {
         }
     }
 
-    fn error(&self, action: String, kind: PackageErrorKind, detail: &str) -> PackageError {
-        PackageError::new(self.place(), action, kind, detail)
+    fn error(&self, action: String, kind: ItemErrorKind, detail: &str) -> ItemError {
+        ItemError::new(self.place(), action, kind, detail)
     }
 
-    fn unsettled(&self, package: &PackageName) -> PackageError {
+    fn unsettled(&self, package: &PackageName) -> ItemError {
         let action = format!("read {}", package.directory());
         self.error(
             action,
-            PackageErrorKind::Unsettled,
+            ItemErrorKind::Unsettled,
             "its files are replaced faster than they can be read",
         )
     }

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 
 use super::memory::{Call, MemoryFiles};
 use super::{
-    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageError,
-    PackageErrorKind, PackageFiles, PackageName, Prefix, ReadOnlyFiles, Records, Scope,
+    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles,
+    PackageName, Prefix, ReadOnlyFiles, Records, Scope,
 };
 use crate::cache::Cache;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{BuildRecord, Clock, ImageReference, Repository, Variables};
 
 const START: i64 = 1_794_000_000;
@@ -166,14 +167,14 @@ async fn a_writer_that_may_not_delete_replaces_all_the_same() {
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
-    files.fail(Call::Delete, PackageErrorKind::Forbidden);
+    files.fail(Call::Delete, ItemErrorKind::Forbidden);
     let put = records
         .put(&record("r.example/a:1", "two"))
         .await
         .expect("written");
     assert_eq!(
         put.left_behind.map(|error| error.kind),
-        Some(PackageErrorKind::Forbidden)
+        Some(ItemErrorKind::Forbidden)
     );
     assert_eq!(
         (files.paths().len(), shown(&records).await),
@@ -197,7 +198,7 @@ async fn a_write_that_fails_leaves_the_record_as_it_was() {
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
-    files.fail(Call::Put, PackageErrorKind::Unreachable);
+    files.fail(Call::Put, ItemErrorKind::Unreachable);
     assert!(records.put(&record("r.example/a:1", "two")).await.is_err());
     assert_eq!((files.paths().len(), files.count(Call::Delete)), (1, 0));
     files.recover();
@@ -271,15 +272,15 @@ impl PackageFiles for Breaking {
         self.inside.place()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         self.inside.put(file, content).await
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.inside.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         self.inside.list(scope).await
     }
 
@@ -287,14 +288,14 @@ impl PackageFiles for Breaking {
         crate::probe::ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         if self.deletions.fetch_sub(1, Ordering::Relaxed) > 0 {
             return self.inside.delete(file).await;
         }
-        Err(PackageError::new(
+        Err(ItemError::new(
             self.place(),
             "delete",
-            PackageErrorKind::Unreachable,
+            ItemErrorKind::Unreachable,
             "",
         ))
     }
@@ -358,16 +359,16 @@ impl PackageFiles for Waiting {
         self.inside.place()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         self.barrier.wait().await;
         self.inside.put(file, content).await
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.inside.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         self.inside.list(scope).await
     }
 
@@ -375,7 +376,7 @@ impl PackageFiles for Waiting {
         crate::probe::ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         self.inside.delete(file).await
     }
 }
@@ -411,15 +412,15 @@ impl PackageFiles for Overtaken {
         self.inside.place()
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         self.inside.put(file, content).await
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.inside.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         let listing = self.inside.list(scope).await?;
         if matches!(scope, Scope::AllRecords(_)) {
             self.writer.put(&record("r.example/a:1", "two")).await?;
@@ -431,7 +432,7 @@ impl PackageFiles for Overtaken {
         crate::probe::ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         self.inside.delete(file).await
     }
 }
@@ -629,10 +630,10 @@ async fn a_run_that_only_reads_writes_nothing() {
         Cache::user(&Variables::default(), false),
         &now,
     );
-    let kind = |result: Result<(), PackageError>| result.expect_err("refused").kind;
+    let kind = |result: Result<(), ItemError>| result.expect_err("refused").kind;
     assert_eq!(
         kind(reader.put(&record("r.example/a:1", "two")).await.map(drop)),
-        PackageErrorKind::ReadOnly
+        ItemErrorKind::ReadOnly
     );
     assert_eq!(
         kind(
@@ -641,11 +642,11 @@ async fn a_run_that_only_reads_writes_nothing() {
                 .await
                 .map(drop)
         ),
-        PackageErrorKind::ReadOnly
+        ItemErrorKind::ReadOnly
     );
     assert_eq!(
         kind(reader.write_data(DataFile::Inventory, Bytes::new()).await),
-        PackageErrorKind::ReadOnly
+        ItemErrorKind::ReadOnly
     );
     assert_eq!(
         (shown(&reader).await, files.count(Call::Delete)),
@@ -665,13 +666,13 @@ async fn an_image_without_a_tag_has_no_record() {
         .expect_err("no tag");
     assert_eq!(
         (error.kind, files.count(Call::List)),
-        (PackageErrorKind::Malformed, 0)
+        (ItemErrorKind::Malformed, 0)
     );
     let mut untagged = record("r.example/a:1", "x");
     untagged.image.tag = None;
     assert_eq!(
         records.put(&untagged).await.expect_err("no tag").kind,
-        PackageErrorKind::Malformed
+        ItemErrorKind::Malformed
     );
     let mut nobodys = record("r.example/a:1", "x");
     nobodys.project = String::new();
@@ -727,7 +728,7 @@ async fn data_files_are_replaced_like_records_and_are_none() {
             .await
             .expect_err("changed")
             .kind,
-        PackageErrorKind::Malformed
+        ItemErrorKind::Malformed
     );
 }
 
@@ -739,8 +740,8 @@ async fn a_listing_that_fails_fails_everything() {
         .await
         .expect("written");
     for (call, kind) in [
-        (Call::List, PackageErrorKind::Forbidden),
-        (Call::Get, PackageErrorKind::Unreachable),
+        (Call::List, ItemErrorKind::Forbidden),
+        (Call::Get, ItemErrorKind::Unreachable),
     ] {
         files.fail(call, kind);
         assert_eq!(records.all().await.expect_err("it fails").kind, kind);

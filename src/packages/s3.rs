@@ -26,10 +26,8 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::probe;
-use super::{
-    FileName, FileSeen, LARGEST_FILE, Listing, PackageError, PackageErrorKind, PackageFiles, Scope,
-};
-use crate::error::chain;
+use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageFiles, Scope};
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Kind, Method, Relayed, Url};
 use crate::model::Secret;
@@ -114,7 +112,7 @@ impl S3Files {
             .await
     }
 
-    fn failed<E>(&self, action: &str, error: &SdkError<E, HttpResponse>) -> PackageError
+    fn failed<E>(&self, action: &str, error: &SdkError<E, HttpResponse>) -> ItemError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -130,26 +128,26 @@ impl S3Files {
         };
         let sent = transport.and_then(|error| error.downcast_ref::<http::Error>());
         let kind = match (error, status) {
-            (SdkError::ServiceError(_), Some(200..300)) => PackageErrorKind::Malformed,
-            (SdkError::ServiceError(_), Some(401)) => PackageErrorKind::Unauthorized,
+            (SdkError::ServiceError(_), Some(200..300)) => ItemErrorKind::Malformed,
+            (SdkError::ServiceError(_), Some(401)) => ItemErrorKind::Unauthorized,
             (SdkError::ServiceError(_), Some(400 | 403)) if UNKNOWN_KEYS.contains(&code) => {
-                PackageErrorKind::Unauthorized
+                ItemErrorKind::Unauthorized
             }
-            (SdkError::ServiceError(_), Some(403)) => PackageErrorKind::Forbidden,
-            (SdkError::ServiceError(_), Some(404)) => PackageErrorKind::Absent,
-            (SdkError::ServiceError(_), Some(429 | 500..)) => PackageErrorKind::ServerError,
-            (SdkError::ServiceError(_), _) => PackageErrorKind::Refused,
-            (SdkError::ResponseError(_), _) => PackageErrorKind::Malformed,
+            (SdkError::ServiceError(_), Some(403)) => ItemErrorKind::Forbidden,
+            (SdkError::ServiceError(_), Some(404)) => ItemErrorKind::Absent,
+            (SdkError::ServiceError(_), Some(429 | 500..)) => ItemErrorKind::ServerError,
+            (SdkError::ServiceError(_), _) => ItemErrorKind::Refused,
+            (SdkError::ResponseError(_), _) => ItemErrorKind::Malformed,
             (SdkError::DispatchFailure(_), _) => match sent {
-                Some(http::Error::Refused(_)) => PackageErrorKind::ServerError,
+                Some(http::Error::Refused(_)) => ItemErrorKind::ServerError,
                 Some(http::Error::TooLarge { .. } | http::Error::Malformed { .. }) => {
-                    PackageErrorKind::Malformed
+                    ItemErrorKind::Malformed
                 }
-                Some(_) => PackageErrorKind::Unreachable,
+                Some(_) => ItemErrorKind::Unreachable,
                 // Nothing was sent: there was nothing to sign with.
-                None => PackageErrorKind::Unauthorized,
+                None => ItemErrorKind::Unauthorized,
             },
-            _ => PackageErrorKind::Unreachable,
+            _ => ItemErrorKind::Unreachable,
         };
         let detail = match (code, error.message()) {
             ("", _) => sent.map_or_else(|| chain(error), chain_of),
@@ -159,22 +157,22 @@ impl S3Files {
         let hint = sent
             .and_then(http::Error::hint)
             .or_else(|| self.hint(kind, code));
-        PackageError::new(self.place(), action, kind, excerpt(&detail, 500)).hinting(hint)
+        ItemError::new(self.place(), action, kind, excerpt(&detail, 500)).hinting(hint)
     }
 
-    fn hint(&self, kind: PackageErrorKind, code: &str) -> Option<String> {
+    fn hint(&self, kind: ItemErrorKind, code: &str) -> Option<String> {
         let bucket = &self.bucket.name;
         match kind {
-            PackageErrorKind::Unauthorized => Some(
+            ItemErrorKind::Unauthorized => Some(
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if there is one), or let the AWS SDK find \
                  credentials in another of its ways (a profile, a role of the job or machine)"
                     .to_owned(),
             ),
-            PackageErrorKind::Forbidden => Some(format!(
+            ItemErrorKind::Forbidden => Some(format!(
                 "the access key needs s3:ListBucket on the bucket {bucket}, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
             )),
-            PackageErrorKind::Absent => Some(format!("make the bucket {bucket}, or correct `registry.bucket`")),
-            PackageErrorKind::Refused
+            ItemErrorKind::Absent => Some(format!("make the bucket {bucket}, or correct `registry.bucket`")),
+            ItemErrorKind::Refused
                 if matches!(code, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") =>
             {
                 Some(format!("the bucket {bucket} may be in another region than {}: set `registry.region`", self.bucket.region))
@@ -227,7 +225,7 @@ impl PackageFiles for S3Files {
         }
     }
 
-    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), PackageError> {
+    async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         let request = self
             .sdk()
             .await
@@ -243,7 +241,7 @@ impl PackageFiles for S3Files {
             .map_err(|error| self.failed(&format!("write {file}"), &error))
     }
 
-    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, PackageError> {
+    async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         let action = format!("read {file}");
         match self
             .sdk()
@@ -258,7 +256,7 @@ impl PackageFiles for S3Files {
                 Ok(content) => Ok(Some(content.into_bytes())),
                 Err(error) => {
                     Err(
-                        PackageError::new(self.place(), action, PackageErrorKind::Malformed, "")
+                        ItemError::new(self.place(), action, ItemErrorKind::Malformed, "")
                             .caused_by(error),
                     )
                 }
@@ -274,11 +272,10 @@ impl PackageFiles for S3Files {
         }
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, PackageError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
         const LIST: &str = "list the objects";
-        let malformed = |detail: &str| {
-            PackageError::new(self.place(), LIST, PackageErrorKind::Malformed, detail)
-        };
+        let malformed =
+            |detail: &str| ItemError::new(self.place(), LIST, ItemErrorKind::Malformed, detail);
         let (directory, mut listing, mut token) = (scope.directory(), Listing::default(), None);
         for _ in 0..MOST_PAGES {
             let request = self
@@ -369,7 +366,7 @@ impl PackageFiles for S3Files {
         look
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), PackageError> {
+    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
         let action = format!("delete {}", file.name);
         let sent = self
             .sdk()

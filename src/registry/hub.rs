@@ -5,9 +5,10 @@
 
 use serde::Deserialize;
 
+use super::TagSeen;
 use super::listing::{LARGEST_PAGE, Listing, time};
 use super::remote::kind_of;
-use super::{PlaceError, PlaceErrorKind, TagSeen};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Access, Client, Kind, LogIn, Method, Request, Target};
 use crate::model::{Host, RepositoryPath};
 
@@ -38,9 +39,9 @@ struct Entry {
 
 /// Returns the tags of a repository on Docker Hub with the times they were pushed. What the service
 /// does not know is an error: it answers 404 for private repositories and at times for others.
-pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<TagSeen>, PlaceError> {
+pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<TagSeen>, ItemError> {
     let action = format!("list the tags of {path} with their dates");
-    let wrong = |detail: String| PlaceError::new(HOST, &action, PlaceErrorKind::Malformed, detail);
+    let wrong = |detail: String| ItemError::new(HOST, &action, ItemErrorKind::Malformed, detail);
     let host: Host = HOST
         .parse()
         .map_err(|error| wrong(String::new()).caused_by(error))?;
@@ -84,22 +85,24 @@ pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<Tag
     Ok(listing.into_tags(&format_args!("{HOST}: {path}")))
 }
 
-fn failed(action: &str, error: http::Error) -> PlaceError {
+fn failed(action: &str, error: http::Error) -> ItemError {
     let kind = kind_of(&error);
     let hint = match kind {
-        PlaceErrorKind::Absent | PlaceErrorKind::Unauthorized => {
+        ItemErrorKind::Absent | ItemErrorKind::Unauthorized => {
             Some("the tag service is asked without a login, so it tells dates of public repositories only".to_owned())
         }
-        PlaceErrorKind::Forbidden if is_beyond_limit(&error) => Some(
+        ItemErrorKind::Forbidden if is_beyond_limit(&error) => Some(
             "Docker Hub lists only the first 1,000 tags or fewer without a login, and its tag service is asked without one; for a \
              repository with more tags use `sort: version` without `min_age`, and a `tag_regex` that matches versions"
                 .to_owned(),
         ),
-        PlaceErrorKind::RateLimited => Some("Docker Hub limits how often its tag service is asked; run less often".to_owned()),
+        ItemErrorKind::RateLimited => Some("Docker Hub limits how often its tag service is asked; run less often".to_owned()),
         _ => error.hint(),
     };
-    PlaceError::new(HOST, action, kind, "")
+    let shared = error.of_host();
+    ItemError::new(HOST, action, kind, "")
         .hinting(hint)
+        .sharing(shared)
         .caused_by(error)
 }
 
@@ -127,7 +130,7 @@ mod tests {
 
     /// Asks for the tags of `alpine` where Docker Hub's registry is sent to `cache` and its tag
     /// service to `service`.
-    async fn ask(service: &Fake, cache: &Fake) -> Result<Vec<TagSeen>, PlaceError> {
+    async fn ask(service: &Fake, cache: &Fake) -> Result<Vec<TagSeen>, ItemError> {
         let rules = |fake: &Fake| {
             let endpoint = format!("http://{}", fake.address).parse().expect("a URL");
             HostRules {
@@ -154,7 +157,7 @@ mod tests {
 
     async fn tags_by(
         answer: impl Fn(&Seen) -> Response + Send + Sync + 'static,
-    ) -> (Result<Vec<TagSeen>, PlaceError>, Fake) {
+    ) -> (Result<Vec<TagSeen>, ItemError>, Fake) {
         let (service, cache) = (
             Fake::start(answer).await,
             Fake::start(|_| StatusCode::IM_A_TEAPOT).await,
@@ -228,7 +231,7 @@ mod tests {
         };
         let (tags, service) = tags_by(move |_| challenge()).await;
         let error = tags.expect_err("it wants a login");
-        assert_eq!(error.kind, PlaceErrorKind::Unauthorized);
+        assert_eq!(error.kind, ItemErrorKind::Unauthorized);
         assert_eq!(
             error.hint().as_deref(),
             Some(
@@ -270,28 +273,28 @@ mod tests {
         let html = "<html><title>\u{1b}[31mSorry</title>";
         let offset = r#"{"message":"pagination offset too large for anonymous requests; sign in to page further","errinfo":{}}"#;
         for (status, body, kind, hint) in [
-            (503, html, PlaceErrorKind::ServerError, None),
-            (200, html, PlaceErrorKind::Malformed, None),
-            (200, r#"{"message":"odd"}"#, PlaceErrorKind::Malformed, None),
+            (503, html, ItemErrorKind::ServerError, None),
+            (200, html, ItemErrorKind::Malformed, None),
+            (200, r#"{"message":"odd"}"#, ItemErrorKind::Malformed, None),
             (
                 200,
                 r#"{"next":"x","results":[]}"#,
-                PlaceErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 None,
             ),
             (
                 404,
                 html,
-                PlaceErrorKind::Absent,
+                ItemErrorKind::Absent,
                 Some("public repositories only"),
             ),
             (
                 403,
                 offset,
-                PlaceErrorKind::Forbidden,
+                ItemErrorKind::Forbidden,
                 Some("the first 1,000 tags"),
             ),
-            (429, "", PlaceErrorKind::RateLimited, Some("run less often")),
+            (429, "", ItemErrorKind::RateLimited, Some("run less often")),
         ] {
             let (tags, _) = tags_by(move |_| {
                 (StatusCode::from_u16(status).expect("a status"), body).into_response()

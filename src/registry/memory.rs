@@ -10,9 +10,10 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError,
-    PlaceErrorKind, Referrers, Reopen, Resolved, Swept, TagSeen, beside, verified,
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen,
+    Resolved, Swept, TagSeen, beside, verified,
 };
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
@@ -55,7 +56,7 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It fails at once.
-    Error(PlaceErrorKind),
+    Error(ItemErrorKind),
     /// The stream of a blob breaks after so many bytes of it. No fault for other operations.
     BreakAfter(usize),
 }
@@ -190,7 +191,7 @@ impl MemoryPlace {
 
     /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at
     /// once.
-    fn called(&self, call: Call) -> Result<Option<usize>, PlaceError> {
+    fn called(&self, call: Call) -> Result<Option<usize>, ItemError> {
         let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));
         let result = match fault {
             Some(Fault::Error(kind)) => Err(failure(&call, kind, "as the test wants")),
@@ -243,7 +244,7 @@ impl Call {
     }
 }
 
-fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
+fn failure(call: &Call, kind: ItemErrorKind, detail: impl Into<String>) -> ItemError {
     let action = match call.operation {
         Operation::Tags => "list tags",
         Operation::PushDates => "list tags with their dates",
@@ -260,7 +261,7 @@ fn failure(call: &Call, kind: PlaceErrorKind, detail: impl Into<String>) -> Plac
         Operation::DeleteManifest => "delete manifest",
         Operation::Sweep => "remove what nothing refers to",
     };
-    PlaceError::at(
+    ItemError::at(
         &call.repository,
         format!("{action} {}", call.subject).trim_end(),
         kind,
@@ -311,17 +312,14 @@ impl Contents {
 
 #[async_trait]
 impl ImageSource for MemoryPlace {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.called(Call::new(Operation::Tags, repository, &""))?;
         Ok(self.read(repository, |contents| {
             Some(contents.tags.keys().cloned().map(TagSeen::named).collect())
         }))
     }
 
-    async fn push_dates(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.called(Call::new(Operation::PushDates, repository, &""))?;
         Ok(self.read(repository, Contents::dated))
     }
@@ -330,7 +328,7 @@ impl ImageSource for MemoryPlace {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         self.called(Call::new(Operation::Resolve, repository, reference))?;
         Ok(self
             .read(repository, |contents| contents.manifest(reference))
@@ -341,7 +339,7 @@ impl ImageSource for MemoryPlace {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         self.called(Call::new(Operation::Manifest, repository, reference))?;
         Ok(self.read(repository, |contents| contents.manifest(reference)))
     }
@@ -351,17 +349,17 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         let call = Call {
             from_offset,
             ..Call::new(Operation::Blob, repository, &descriptor.digest)
         };
         let broken = failure(
             &call,
-            PlaceErrorKind::Unreachable,
+            ItemErrorKind::Unreachable,
             "the connection broke, as the test wants",
         );
-        let absent = failure(&call, PlaceErrorKind::Absent, "it is not there");
+        let absent = failure(&call, ItemErrorKind::Absent, "it is not there");
         let break_after = self.called(call)?;
         let content = self
             .read(repository, |contents| {
@@ -387,7 +385,7 @@ impl ImageSource for MemoryPlace {
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         self.called(Call::new(Operation::Referrers, repository, subject))?;
         if !self.lists_referrers {
             return Ok(Referrers::NotListed);
@@ -414,7 +412,7 @@ impl ImageSource for MemoryPlace {
     async fn repositories_beside(
         &self,
         repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         self.called(Call::new(Operation::Repositories, repository, &""))?;
         let mut found: Vec<Repository> = lock(&self.repositories)
             .keys()
@@ -432,7 +430,7 @@ impl ImageStore for MemoryPlace {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.called(Call::new(
             Operation::HasBlob,
             repository,
@@ -452,7 +450,7 @@ impl ImageStore for MemoryPlace {
         descriptor: &Descriptor,
         content: &dyn Reopen,
         mount_from: Option<&Repository>,
-    ) -> Result<BlobPut, PlaceError> {
+    ) -> Result<BlobPut, ItemError> {
         let call = Call {
             mount_from: mount_from.cloned(),
             ..Call::new(Operation::PutBlob, repository, &descriptor.digest)
@@ -483,14 +481,14 @@ impl ImageStore for MemoryPlace {
         repository: &Repository,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         let call = Call::new(Operation::PutManifest, repository, reference);
-        let refused = |detail: String| failure(&call, PlaceErrorKind::Refused, detail);
+        let refused = |detail: String| failure(&call, ItemErrorKind::Refused, detail);
         self.called(call.clone())?;
         if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest {
             return Err(failure(
                 &call,
-                PlaceErrorKind::Corrupt,
+                ItemErrorKind::Corrupt,
                 "its content has another digest",
             ));
         }
@@ -523,12 +521,12 @@ impl ImageStore for MemoryPlace {
         Ok(())
     }
 
-    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
         self.called(Call::new(Operation::Deletions, repository, &""))?;
         Ok(self.deletions)
     }
 
-    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
         self.called(Call::new(Operation::DeleteTag, repository, tag))?;
         Ok(self.delete(self.deletions.tags, repository, |contents| {
             contents.pushed.remove(tag);
@@ -540,7 +538,7 @@ impl ImageStore for MemoryPlace {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         self.called(Call::new(Operation::DeleteManifest, repository, digest))?;
         Ok(
             self.delete(self.deletions.manifests, repository, |contents| {
@@ -557,7 +555,7 @@ impl ImageStore for MemoryPlace {
         &self,
         repository: &Repository,
         _: &BTreeSet<Digest>,
-    ) -> Result<Swept, PlaceError> {
+    ) -> Result<Swept, ItemError> {
         self.called(Call::new(Operation::Sweep, repository, &""))?;
         Ok(Swept::ByItself)
     }

@@ -5,16 +5,15 @@
 //! kept). Knows nothing of configuration, selection or copying.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
+use crate::error::ItemError;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
-mod error;
 mod hub;
 pub mod layout;
 mod listing;
@@ -24,7 +23,6 @@ pub mod read_only;
 pub mod remote;
 mod verify;
 
-pub use error::{PlaceError, PlaceErrorKind};
 pub use verify::{read_config, verified};
 
 /// A place that images can be read from.
@@ -32,7 +30,7 @@ pub use verify::{read_config, verified};
 pub trait ImageSource: Send + Sync {
     /// Returns the tags of `repository` in no particular order, or `None` when the place says that
     /// there is no such repository. A listing that breaks off is an error, never a shorter list.
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError>;
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError>;
 
     /// Returns the tags of `repository` with the times they were pushed, or `None` when the place
     /// does not tell these. Costs more requests than [`tags`](ImageSource::tags); what it returns
@@ -40,17 +38,14 @@ pub trait ImageSource: Send + Sync {
     async fn push_dates(
         &self,
         _repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    ) -> Result<Option<Vec<TagSeen>>, ItemError> {
         Ok(None)
     }
 
     /// Returns the tags of `repository`, with the times they were pushed where the place tells
     /// them, or `None` when the place says that there is no such repository. Costs more requests
     /// than [`tags`](ImageSource::tags).
-    async fn dated_tags(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn dated_tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         match self.push_dates(repository).await? {
             Some(tags) => Ok(Some(tags)),
             None => self.tags(repository).await,
@@ -63,14 +58,14 @@ pub trait ImageSource: Send + Sync {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError>;
+    ) -> Result<Option<Resolved>, ItemError>;
 
     /// Returns a manifest, verified when asked for by digest, or `None` when there is none.
     async fn manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError>;
+    ) -> Result<Option<Manifest>, ItemError>;
 
     /// Returns the content of a blob from `from_offset` (in bytes) to its end. The stream is not
     /// verified; who keeps the content does that with [`verified`].
@@ -79,7 +74,7 @@ pub trait ImageSource: Send + Sync {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError>;
+    ) -> Result<BlobStream, ItemError>;
 
     /// Returns the manifests that have `subject` as their subject, as the place lists them by
     /// itself.
@@ -87,7 +82,7 @@ pub trait ImageSource: Send + Sync {
         &self,
         _repository: &Repository,
         _subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         Ok(Referrers::NotListed)
     }
 
@@ -97,7 +92,7 @@ pub trait ImageSource: Send + Sync {
     async fn repositories_beside(
         &self,
         _repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         Ok(None)
     }
 }
@@ -137,7 +132,7 @@ pub trait ImageStore: ImageSource {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError>;
+    ) -> Result<bool, ItemError>;
 
     /// Makes the blob part of `repository`: shared from the repository `mount_from` of the same
     /// place where that works, else by reading `content`. Nothing is kept when size or digest
@@ -148,7 +143,7 @@ pub trait ImageStore: ImageSource {
         descriptor: &Descriptor,
         content: &dyn Reopen,
         mount_from: Option<&Repository>,
-    ) -> Result<BlobPut, PlaceError>;
+    ) -> Result<BlobPut, ItemError>;
 
     /// Returns what [`has_blob`](ImageStore::has_blob) does, for who is about to store a manifest
     /// that refers to the blob: where clients remove what nothing refers to, it stays for an hour.
@@ -156,7 +151,7 @@ pub trait ImageStore: ImageSource {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.has_blob(repository, descriptor).await
     }
 
@@ -167,7 +162,7 @@ pub trait ImageStore: ImageSource {
         repository: &Repository,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), PlaceError>;
+    ) -> Result<(), ItemError>;
 
     /// Returns whether the manifest is there, for who is about to store an index that refers to it,
     /// or to give it a tag: where clients remove what nothing refers to, it stays for an hour with
@@ -176,7 +171,7 @@ pub trait ImageStore: ImageSource {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         Ok(self
             .resolve(repository, &Reference::Digest(digest.clone()))
             .await?
@@ -185,10 +180,10 @@ pub trait ImageStore: ImageSource {
 
     /// Returns what the place deletes. A registry is asked, at most once in a run, by deleting what
     /// cannot be there; in a run that only reads it is not asked.
-    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError>;
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError>;
 
     /// Deletes a tag, and neither the manifest that it names nor another tag of that.
-    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError>;
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError>;
 
     /// Deletes a manifest. With it goes every tag that names it on a registry; in a layout what has
     /// a name keeps it. What it refers to stays, and so does what refers to it.
@@ -196,7 +191,7 @@ pub trait ImageStore: ImageSource {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError>;
+    ) -> Result<Deletion, ItemError>;
 
     /// Removes the content that nothing refers to any more and that nobody has claimed or stored
     /// within an hour. The manifests in `keep` stay as those do that have a tag, with all that they
@@ -205,7 +200,7 @@ pub trait ImageStore: ImageSource {
         &self,
         _repository: &Repository,
         _keep: &BTreeSet<Digest>,
-    ) -> Result<Swept, PlaceError> {
+    ) -> Result<Swept, ItemError> {
         Ok(Swept::ByItself)
     }
 
@@ -289,13 +284,13 @@ impl TagSeen {
 }
 
 /// The bytes of a blob as they arrive.
-pub type BlobStream = BoxStream<'static, Result<Bytes, PlaceError>>;
+pub type BlobStream = BoxStream<'static, Result<Bytes, ItemError>>;
 
 /// Content that can be opened again at an offset, so that a broken upload goes on without starting
 /// over.
 #[async_trait]
 pub trait Reopen: Send + Sync {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError>;
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError>;
 }
 
 /// Content that is in memory already, such as a configuration or a generated layer.
@@ -303,7 +298,7 @@ pub struct InMemory(pub Bytes);
 
 #[async_trait]
 impl Reopen for InMemory {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let start = usize::try_from(from_offset)
             .unwrap_or(usize::MAX)
             .min(self.0.len());
@@ -348,5 +343,3 @@ fn beside(repository: &Repository, other: &Repository) -> bool {
         _ => false,
     }
 }
-
-type BoxError = Box<dyn Error + Send + Sync>;

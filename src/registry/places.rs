@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, Referrers,
-    Reopen, Resolved, Swept, TagSeen,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen, Resolved,
+    Swept, TagSeen,
 };
+use crate::error::ItemError;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 /// The places that a run speaks to.
@@ -29,14 +30,11 @@ impl Places {
 
 #[async_trait]
 impl ImageSource for Places {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.of(repository).tags(repository).await
     }
 
-    async fn push_dates(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.of(repository).push_dates(repository).await
     }
 
@@ -44,7 +42,7 @@ impl ImageSource for Places {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         self.of(repository).resolve(repository, reference).await
     }
 
@@ -52,7 +50,7 @@ impl ImageSource for Places {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         self.of(repository).manifest(repository, reference).await
     }
 
@@ -61,7 +59,7 @@ impl ImageSource for Places {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         self.of(repository)
             .blob(repository, descriptor, from_offset)
             .await
@@ -71,14 +69,14 @@ impl ImageSource for Places {
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         self.of(repository).referrers(repository, subject).await
     }
 
     async fn repositories_beside(
         &self,
         repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         self.of(repository).repositories_beside(repository).await
     }
 }
@@ -89,7 +87,7 @@ impl ImageStore for Places {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.of(repository).has_blob(repository, descriptor).await
     }
 
@@ -97,7 +95,7 @@ impl ImageStore for Places {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.of(repository).claim_blob(repository, descriptor).await
     }
 
@@ -107,7 +105,7 @@ impl ImageStore for Places {
         descriptor: &Descriptor,
         content: &dyn Reopen,
         mount_from: Option<&Repository>,
-    ) -> Result<BlobPut, PlaceError> {
+    ) -> Result<BlobPut, ItemError> {
         let mount_from = mount_from.filter(|from| repository.shares_blobs_with(from));
         self.of(repository)
             .put_blob(repository, descriptor, content, mount_from)
@@ -119,7 +117,7 @@ impl ImageStore for Places {
         repository: &Repository,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         self.of(repository)
             .put_manifest(repository, reference, manifest)
             .await
@@ -129,15 +127,15 @@ impl ImageStore for Places {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.of(repository).claim_manifest(repository, digest).await
     }
 
-    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
         self.of(repository).deletions(repository).await
     }
 
-    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
         self.of(repository).delete_tag(repository, tag).await
     }
 
@@ -145,7 +143,7 @@ impl ImageStore for Places {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         self.of(repository)
             .delete_manifest(repository, digest)
             .await
@@ -155,7 +153,7 @@ impl ImageStore for Places {
         &self,
         repository: &Repository,
         keep: &BTreeSet<Digest>,
-    ) -> Result<Swept, PlaceError> {
+    ) -> Result<Swept, ItemError> {
         self.of(repository).sweep(repository, keep).await
     }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind,
-    Referrers, Reopen, Resolved, Swept, TagSeen,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen, Resolved,
+    Swept, TagSeen,
 };
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 /// The place inside, without its writes.
@@ -23,14 +24,11 @@ impl ReadOnly {
 
 #[async_trait]
 impl ImageSource for ReadOnly {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.0.tags(repository).await
     }
 
-    async fn push_dates(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.0.push_dates(repository).await
     }
 
@@ -38,7 +36,7 @@ impl ImageSource for ReadOnly {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         self.0.resolve(repository, reference).await
     }
 
@@ -46,7 +44,7 @@ impl ImageSource for ReadOnly {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         self.0.manifest(repository, reference).await
     }
 
@@ -55,7 +53,7 @@ impl ImageSource for ReadOnly {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         self.0.blob(repository, descriptor, from_offset).await
     }
 
@@ -63,14 +61,14 @@ impl ImageSource for ReadOnly {
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         self.0.referrers(repository, subject).await
     }
 
     async fn repositories_beside(
         &self,
         repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         self.0.repositories_beside(repository).await
     }
 }
@@ -81,7 +79,7 @@ impl ImageStore for ReadOnly {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.0.has_blob(repository, descriptor).await
     }
 
@@ -91,7 +89,7 @@ impl ImageStore for ReadOnly {
         descriptor: &Descriptor,
         _: &dyn Reopen,
         _: Option<&Repository>,
-    ) -> Result<BlobPut, PlaceError> {
+    ) -> Result<BlobPut, ItemError> {
         Err(refused(
             repository,
             format!("write blob {}", descriptor.digest),
@@ -103,19 +101,19 @@ impl ImageStore for ReadOnly {
         repository: &Repository,
         reference: &Reference,
         _: &Manifest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         Err(refused(repository, format!("write manifest {reference}")))
     }
 
     /// A registry is not asked: that would be a deletion, if only of what is not there.
-    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
         match repository {
             Repository::Remote { .. } => Ok(Deletions::UNKNOWN),
             Repository::Layout { .. } => self.0.deletions(repository).await,
         }
     }
 
-    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
         Err(refused(repository, format!("delete tag {tag}")))
     }
 
@@ -123,7 +121,7 @@ impl ImageStore for ReadOnly {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         Err(refused(repository, format!("delete manifest {digest}")))
     }
 
@@ -131,7 +129,7 @@ impl ImageStore for ReadOnly {
         &self,
         repository: &Repository,
         _: &BTreeSet<Digest>,
-    ) -> Result<Swept, PlaceError> {
+    ) -> Result<Swept, ItemError> {
         Err(refused(
             repository,
             "remove what nothing refers to".to_owned(),
@@ -139,11 +137,11 @@ impl ImageStore for ReadOnly {
     }
 }
 
-fn refused(repository: &Repository, action: String) -> PlaceError {
-    PlaceError::at(
+fn refused(repository: &Repository, action: String) -> ItemError {
+    ItemError::at(
         repository,
         action,
-        PlaceErrorKind::ReadOnly,
+        ItemErrorKind::ReadOnly,
         "this run only reads",
     )
 }
@@ -184,14 +182,14 @@ mod tests {
             .await;
         assert_eq!(
             put.map_err(|error| error.kind),
-            Err(PlaceErrorKind::ReadOnly)
+            Err(ItemErrorKind::ReadOnly)
         );
         let put = place
             .put_manifest(&repository, &manifest.digest.clone().into(), &manifest)
             .await;
         assert_eq!(
             put.map_err(|error| error.kind),
-            Err(PlaceErrorKind::ReadOnly)
+            Err(ItemErrorKind::ReadOnly)
         );
         assert_eq!(
             (
@@ -207,19 +205,19 @@ mod tests {
             .await;
         assert_eq!(
             deleted.map_err(|error| error.kind),
-            Err(PlaceErrorKind::ReadOnly)
+            Err(ItemErrorKind::ReadOnly)
         );
         let deleted = place.delete_manifest(&repository, &manifest.digest).await;
         assert_eq!(
             deleted.map_err(|error| error.kind),
-            Err(PlaceErrorKind::ReadOnly)
+            Err(ItemErrorKind::ReadOnly)
         );
         assert_eq!(
             place
                 .sweep(&repository, &BTreeSet::new())
                 .await
                 .map_err(|error| error.kind),
-            Err(PlaceErrorKind::ReadOnly)
+            Err(ItemErrorKind::ReadOnly)
         );
         assert_eq!(
             place.deletions(&repository).await.expect("an answer"),

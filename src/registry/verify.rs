@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{BlobStream, ImageSource, PlaceError, PlaceErrorKind};
+use super::{BlobStream, ImageSource};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::image_config::MAX_IMAGE_CONFIG_BYTES;
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Hasher, Repository};
@@ -29,17 +30,17 @@ pub async fn read_config(
     source: &dyn ImageSource,
     repository: &Repository,
     config: &Descriptor,
-) -> Result<Bytes, PlaceError> {
+) -> Result<Bytes, ItemError> {
     if config.size > MAX_IMAGE_CONFIG_BYTES {
         let detail = format!(
             "the image configuration has {} bytes; more than {MAX_IMAGE_CONFIG_BYTES} are not read",
             config.size
         );
         let action = format!("read blob {}", config.digest);
-        return Err(PlaceError::new(
+        return Err(ItemError::new(
             repository.to_string(),
             action,
-            PlaceErrorKind::Malformed,
+            ItemErrorKind::Malformed,
             detail,
         ));
     }
@@ -146,7 +147,7 @@ struct State {
 }
 
 impl State {
-    async fn next(&mut self) -> Result<Option<Bytes>, PlaceError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ItemError> {
         let Some(mut hasher) = self.hasher.take() else {
             return Ok(None);
         };
@@ -206,7 +207,7 @@ impl State {
     }
 
     /// Checks the digest, and that nothing follows.
-    async fn finish(&mut self, hasher: Hasher) -> Result<(), PlaceError> {
+    async fn finish(&mut self, hasher: Hasher) -> Result<(), ItemError> {
         let found = hasher.finish();
         if found != self.descriptor.digest {
             return Err(self.corrupt(format!("its content has the digest {found}")));
@@ -219,18 +220,18 @@ impl State {
         Ok(())
     }
 
-    fn too_long(&self) -> PlaceError {
+    fn too_long(&self) -> ItemError {
         self.corrupt(format!(
             "it has more than the {} bytes that its descriptor says",
             self.descriptor.size
         ))
     }
 
-    fn corrupt(&self, detail: String) -> PlaceError {
-        PlaceError::new(
+    fn corrupt(&self, detail: String) -> ItemError {
+        ItemError::new(
             self.place.clone(),
             format!("read blob {}", self.descriptor.digest),
-            PlaceErrorKind::Corrupt,
+            ItemErrorKind::Corrupt,
             detail,
         )
     }
@@ -249,9 +250,9 @@ mod tests {
             .map(|chunk| Ok(Bytes::from_static(chunk)))
             .collect();
         let stream = verified(stream::iter(chunks).boxed(), descriptor, "here");
-        let read: Result<Vec<Bytes>, PlaceError> = stream.try_collect().await;
+        let read: Result<Vec<Bytes>, ItemError> = stream.try_collect().await;
         read.map(|chunks| chunks.concat())
-            .map_err(|error| error.detail)
+            .map_err(|error| error.cause)
     }
 
     fn descriptor(content: &[u8]) -> Descriptor {
@@ -318,10 +319,10 @@ mod tests {
             (99, 9),
         ] {
             let verifier = Verifier::new(&descriptor(&content), "here", 10);
-            let broken = stream::iter([Err(PlaceError::new(
+            let broken = stream::iter([Err(ItemError::new(
                 "here",
                 "read",
-                PlaceErrorKind::Unreachable,
+                ItemErrorKind::Unreachable,
                 "broke",
             ))]);
             let before: Vec<_> = verifier

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::ItemError;
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use crate::registry::{ImageSource, PlaceError, read_config};
+use crate::registry::{ImageSource, read_config};
 
 /// What an image says of itself. Annotations and labels are whatever its makers wrote, or
 /// inherited.
@@ -73,7 +74,7 @@ pub async fn look(
     repository: &Repository,
     reference: &Reference,
     like: Option<&Platform>,
-) -> Result<Option<ImageFacts>, PlaceError> {
+) -> Result<Option<ImageFacts>, ItemError> {
     let Some(mut manifest) = source.manifest(repository, reference).await? else {
         return Ok(None);
     };

@@ -8,9 +8,10 @@ use futures_util::future::{BoxFuture, Shared};
 use futures_util::{FutureExt, StreamExt, stream};
 
 use super::{PARALLEL_PARTS, PlatformFilter, Transfer};
+use crate::error::ItemError;
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository};
-use crate::registry::{BlobStream, ImageSource, PlaceError, Referrers, Resolved, TagSeen};
+use crate::registry::{BlobStream, ImageSource, Referrers, Resolved, TagSeen};
 
 /// A manifest on its way. What is not there or cannot be read is asked for again by who needs it.
 type Held = Shared<BoxFuture<'static, Option<Manifest>>>;
@@ -56,14 +57,11 @@ impl Ahead {
 
 #[async_trait]
 impl ImageSource for Ahead {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.source.tags(repository).await
     }
 
-    async fn push_dates(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.source.push_dates(repository).await
     }
 
@@ -71,7 +69,7 @@ impl ImageSource for Ahead {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         self.source.resolve(repository, reference).await
     }
 
@@ -79,7 +77,7 @@ impl ImageSource for Ahead {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         let held = self.held().remove(&(repository.clone(), reference.clone()));
         if let Some(held) = held
             && let Some(manifest) = held.await
@@ -94,7 +92,7 @@ impl ImageSource for Ahead {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         self.source.blob(repository, descriptor, from_offset).await
     }
 
@@ -102,14 +100,14 @@ impl ImageSource for Ahead {
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         self.source.referrers(repository, subject).await
     }
 
     async fn repositories_beside(
         &self,
         repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         self.source.repositories_beside(repository).await
     }
 }

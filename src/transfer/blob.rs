@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 
 use super::error::{CopyError, at};
 use super::{Copy, Transfer};
-use crate::error::Side;
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Descriptor, Repository};
 use crate::progress::{Event, Progress};
-use crate::registry::{BlobPut, BlobStream, ImageSource, PlaceError, PlaceErrorKind, Reopen};
+use crate::registry::{BlobPut, BlobStream, ImageSource, Reopen};
 
 impl Transfer {
     /// Makes `blob` part of the target repository. When another copy of the run is bringing it,
@@ -100,13 +100,13 @@ impl Transfer {
             // Content is verified where it is kept, but it is the source that it was wrong at;
             // unless it was right, and the target itself says that it stored something else.
             Err(mut error)
-                if error.kind == PlaceErrorKind::Corrupt
+                if error.kind == ItemErrorKind::Corrupt
                     && copy
                         .to
                         .host()
-                        .is_none_or(|host| error.place != host.as_str()) =>
+                        .is_none_or(|host| error.host != host.as_str()) =>
             {
-                error.place = place_of(copy.from);
+                error.host = place_of(copy.from);
                 Err(at(Side::Source)(error))
             }
             Err(error) if content.meter.failed.load(Ordering::Relaxed) => {
@@ -162,7 +162,7 @@ impl Meter {
 
 #[async_trait]
 impl Reopen for SourceBlob<'_> {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let opened = self.source.blob(self.from, self.blob, from_offset).await;
         self.meter.failed.store(opened.is_err(), Ordering::Relaxed);
         let meter = self.meter.clone();

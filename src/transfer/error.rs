@@ -2,10 +2,9 @@
 
 use thiserror::Error;
 
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::model::manifest::ManifestError;
 use crate::model::{Digest, Reference, Repository, Tag};
-use crate::registry::PlaceError;
 
 /// A failed copy. `Display` names the side; the cause is the source.
 #[derive(Debug, Error)]
@@ -14,7 +13,7 @@ pub enum CopyError {
     Place {
         side: Side,
         #[source]
-        error: PlaceError,
+        error: ItemError,
     },
     #[error("{side} has no {repository}{}", .reference.suffix())]
     Absent {
@@ -74,7 +73,7 @@ impl CopyError {
     /// the place.
     pub fn of_place(&self) -> Option<String> {
         match self {
-            CopyError::Place { error, .. } => error.of_place(),
+            CopyError::Place { error, .. } => error.shared(),
             _ => None,
         }
     }
@@ -92,6 +91,6 @@ impl CopyError {
     }
 }
 
-pub(super) fn at(side: Side) -> impl Fn(PlaceError) -> CopyError {
+pub(super) fn at(side: Side) -> impl Fn(ItemError) -> CopyError {
     move |error| CopyError::Place { side, error }
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use crate::error::Side;
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::lock::{into_inner, lock};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageSource, ImageStore, PlaceError, PlaceErrorKind};
+use crate::registry::{ImageSource, ImageStore};
 
 mod ahead;
 mod attachments;
@@ -338,7 +338,7 @@ impl Transfer {
         // A tag that may not be changed is no failure when it names this image already.
         let refused = matches!(
             error.kind,
-            PlaceErrorKind::Refused | PlaceErrorKind::Forbidden | PlaceErrorKind::Unsupported
+            ItemErrorKind::Refused | ItemErrorKind::Forbidden | ItemErrorKind::Unsupported
         );
         let found = if refused {
             self.target
@@ -545,7 +545,7 @@ impl Transfer {
                 self.put_child(copy, &manifest).await
             }
             Ok(None) if may_be_blob(child) => self.copy_blob(copy, child).await,
-            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => {
+            Err(error) if may_be_blob(child) && error.kind == ItemErrorKind::Malformed => {
                 self.copy_blob(copy, child).await
             }
             Ok(None) => Err(CopyError::ChildMissing {
@@ -572,7 +572,7 @@ impl Transfer {
             Err(CopyError::Place {
                 side: Side::Source,
                 error,
-            }) if error.kind == PlaceErrorKind::Absent && may_be_left_out(blob) => {
+            }) if error.kind == ItemErrorKind::Absent && may_be_left_out(blob) => {
                 copy.warn(format!(
                     "foreign layer {} is not at the source; its descriptor was kept",
                     blob.digest.short()
@@ -590,8 +590,8 @@ impl Transfer {
 
 /// Returns the error of putting an image, with what to do where the filter asked for something that
 /// not every registry takes.
-fn explained(error: PlaceError, root: &Manifest, filter: &PlatformFilter) -> PlaceError {
-    let refused = matches!(error.kind, PlaceErrorKind::Refused | PlaceErrorKind::Absent);
+fn explained(error: ItemError, root: &Manifest, filter: &PlatformFilter) -> ItemError {
+    let refused = matches!(error.kind, ItemErrorKind::Refused | ItemErrorKind::Absent);
     if refused && root.children().is_some() && !filter.trusts_an_index() {
         let hint = "some registries refuse an index without all of its platforms; use `platform_mode: rewrite`";
         return error.hinting(Some(hint.to_owned()));

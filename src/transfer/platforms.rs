@@ -7,13 +7,13 @@ use futures_util::future::BoxFuture;
 
 use super::error::{CopyError, at};
 use super::may_be_blob;
-use crate::error::Side;
+use crate::error::{ItemErrorKind, Side};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use crate::registry::{ImageSource, PlaceErrorKind, read_config};
+use crate::registry::{ImageSource, read_config};
 
 /// Which platforms of an image are copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,7 +256,7 @@ impl Selection<'_> {
                     digest: child.digest.clone(),
                 });
             }
-            Err(error) if may_be_blob(child) && error.kind == PlaceErrorKind::Malformed => {
+            Err(error) if may_be_blob(child) && error.kind == ItemErrorKind::Malformed => {
                 return Ok(Verdict::Keep);
             }
             Err(error) => return Err(at(Side::Source)(error)),

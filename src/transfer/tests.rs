@@ -9,9 +9,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::error::ItemErrorKind;
 use crate::model::Algorithm;
+use crate::registry::InMemory;
 use crate::registry::memory::{Fault, MemoryPlace, Operation, SparseIndexes};
-use crate::registry::{InMemory, PlaceErrorKind};
 
 /// Two places in memory and a transfer between them.
 struct World {
@@ -395,40 +396,40 @@ async fn what_is_at_the_target_is_not_read_again() {
 
 #[tokio::test]
 async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
-    let cases: [(Operation, PlaceErrorKind, Side, bool); 6] = [
+    let cases: [(Operation, ItemErrorKind, Side, bool); 6] = [
         (
             Operation::Blob,
-            PlaceErrorKind::Unreachable,
+            ItemErrorKind::Unreachable,
             Side::Source,
             true,
         ),
         (
             Operation::Manifest,
-            PlaceErrorKind::Forbidden,
+            ItemErrorKind::Forbidden,
             Side::Source,
             true,
         ),
         (
             Operation::PutBlob,
-            PlaceErrorKind::Refused,
+            ItemErrorKind::Refused,
             Side::Target,
             false,
         ),
         (
             Operation::PutBlob,
-            PlaceErrorKind::Corrupt,
+            ItemErrorKind::Corrupt,
             Side::Target,
             false,
         ),
         (
             Operation::PutManifest,
-            PlaceErrorKind::ServerError,
+            ItemErrorKind::ServerError,
             Side::Target,
             false,
         ),
         (
             Operation::HasBlob,
-            PlaceErrorKind::Unauthorized,
+            ItemErrorKind::Unauthorized,
             Side::Target,
             false,
         ),
@@ -494,7 +495,7 @@ async fn a_copy_that_fails_does_not_take_others_with_it() {
     let outcomes: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(outcomes, [false, true, false]);
     assert!(
-        matches!(&results[0], Err(CopyError::Place { side: Side::Source, error }) if error.kind == PlaceErrorKind::Absent)
+        matches!(&results[0], Err(CopyError::Place { side: Side::Source, error }) if error.kind == ItemErrorKind::Absent)
     );
     assert!(world.at_target(tag("good")).await.is_some());
 }
@@ -933,7 +934,7 @@ async fn a_tag_that_may_not_be_changed_is_no_failure_when_it_names_the_image_alr
         .expect("a copy");
     world.target.fail_when(|call| {
         (call.subject == "1.0" && call.operation == Operation::PutManifest)
-            .then_some(Fault::Error(PlaceErrorKind::Refused))
+            .then_some(Fault::Error(ItemErrorKind::Refused))
     });
     let world = world.later();
     world

@@ -177,7 +177,7 @@ Page
 Part
 -
 -
-PlaceError
+ItemError
 -
 Places
 -

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone, Utc};
 use imglife::config::{self, Config};
+use imglife::error::ItemErrorKind;
 use imglife::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Variables};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
-use imglife::registry::{ImageStore, InMemory, PlaceErrorKind};
+use imglife::registry::{ImageStore, InMemory};
 use imglife::steps::Trouble;
 use imglife::steps::sync::{Action, CopyReason, Places, Plan, Scope, observe, plan};
 use serde::Deserialize;
@@ -86,16 +87,16 @@ async fn place(world: World) -> MemoryPlace {
         if unreadable.contains(&(repository.clone(), call.subject.clone()))
             && call.operation != Operation::Tags
         {
-            return Some(Fault::Error(PlaceErrorKind::Absent));
+            return Some(Fault::Error(ItemErrorKind::Absent));
         }
         if world.listings_fail.contains(&repository) && call.operation == Operation::Tags {
-            return Some(Fault::Error(PlaceErrorKind::Unreachable));
+            return Some(Fault::Error(ItemErrorKind::Unreachable));
         }
         world.failures.get(&repository).map(|kind| {
             Fault::Error(match kind.as_str() {
-                "unreachable" => PlaceErrorKind::Unreachable,
-                "server error" => PlaceErrorKind::ServerError,
-                "forbidden" => PlaceErrorKind::Forbidden,
+                "unreachable" => ItemErrorKind::Unreachable,
+                "server error" => ItemErrorKind::ServerError,
+                "forbidden" => ItemErrorKind::Forbidden,
                 other => panic!("no kind of failure: {other}"),
             })
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
-use super::reader::Context;
+use super::reader::CheckContext;
 use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{

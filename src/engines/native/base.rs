@@ -6,12 +6,13 @@ use futures_util::TryStreamExt;
 use thiserror::Error;
 
 use super::config::{Config, ConfigError};
+use crate::error::ItemError;
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageReference, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use crate::registry::{ImageStore, PlaceError, verified};
+use crate::registry::{ImageStore, verified};
 
 /// The largest configuration that is read, in bytes.
 const MAX_IMAGE_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
@@ -19,7 +20,7 @@ const MAX_IMAGE_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 #[derive(Debug, Error)]
 pub(super) enum BaseError {
     #[error("the base {0} cannot be read")]
-    Place(ImageReference, #[source] PlaceError),
+    Place(ImageReference, #[source] ItemError),
     #[error("there is no base {0}")]
     Absent(ImageReference),
     #[error("the base {image} is incomplete: {digest} is not there")]

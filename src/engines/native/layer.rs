@@ -17,9 +17,10 @@ use tempfile::{SpooledTempFile, spooled_tempfile};
 
 use super::folder::open;
 use super::plan::{Content, Entry, Kind, Plan};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Hasher};
-use crate::registry::{BlobStream, InMemory, PlaceError, PlaceErrorKind, Reopen};
+use crate::registry::{BlobStream, InMemory, Reopen};
 
 /// How much of a packed layer is kept in memory, in bytes; larger ones go to a temporary file.
 const IN_MEMORY: usize = 4 * 1024 * 1024;
@@ -233,7 +234,7 @@ impl<W: Write> Write for Hashing<W> {
 
 #[async_trait]
 impl Reopen for &Layer {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let file = match &self.content {
             Stored::Memory(bytes) => return InMemory(bytes.clone()).open(from_offset).await,
             Stored::File(file) => file.clone(),
@@ -246,10 +247,10 @@ impl Reopen for &Layer {
                 Ok((piece, file))
             });
             let unreadable = |error: io::Error| {
-                PlaceError::new(
+                ItemError::new(
                     "temporary files",
                     "read a layer",
-                    PlaceErrorKind::Storage,
+                    ItemErrorKind::Storage,
                     error.to_string(),
                 )
             };

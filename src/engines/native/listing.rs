@@ -11,8 +11,9 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::tar_reader::{TarReader, malformed, unpacked};
 use super::tree::{Attributes, Change, Listing, Node};
 use crate::cache::Cache;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Repository};
-use crate::registry::{ImageStore, PlaceError, PlaceErrorKind, verified};
+use crate::registry::{ImageStore, verified};
 
 /// What the cache calls them; another name makes them anew.
 const KIND: &str = "layer-listings-1";
@@ -35,7 +36,7 @@ pub(super) async fn listing(
     cache: &Cache,
     repository: &Repository,
     layer: &Descriptor,
-) -> Result<Listing, PlaceError> {
+) -> Result<Listing, ItemError> {
     if let Some(listing) = cached(cache, layer) {
         return Ok(listing);
     }
@@ -48,14 +49,14 @@ pub(super) async fn listing(
     let read =
         tokio::task::spawn_blocking(move || read(BufReader::with_capacity(64 * 1024, reader)))
             .await;
-    let unreadable = |error: io::Error| match error.downcast::<PlaceError>() {
+    let unreadable = |error: io::Error| match error.downcast::<ItemError>() {
         Ok(error) => error,
         Err(error) => {
             let action = format!("list the layer {} of {repository}", layer.digest.short());
-            PlaceError::at(
+            ItemError::at(
                 repository,
                 action,
-                PlaceErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 error.to_string(),
             )
         }

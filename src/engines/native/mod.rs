@@ -18,8 +18,9 @@ use super::{BuildRequest, Built, Engine, EngineError, EngineName};
 use crate::cache::Cache;
 use crate::dockerfile::instructions::{Action, Setting, Step, steps};
 use crate::dockerfile::{other_base, refused};
+use crate::error::ItemError;
 use crate::model::{Descriptor, Digest, Repository};
-use crate::registry::{ImageStore, PlaceError};
+use crate::registry::ImageStore;
 
 mod archive;
 mod base;
@@ -382,7 +383,7 @@ fn base_fault(error: BaseError) -> EngineError {
     }
 }
 
-fn place_fault(error: PlaceError) -> EngineError {
+fn place_fault(error: ItemError) -> EngineError {
     let hint = error.hint();
     caused(error, hint)
 }

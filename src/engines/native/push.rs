@@ -12,11 +12,10 @@ use super::layer::Layer;
 use super::plan::Plan;
 use super::{fault, place_fault};
 use crate::engines::{BuildRequest, EngineError};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository};
-use crate::registry::{
-    BlobStream, ImageSource, ImageStore, InMemory, PlaceError, PlaceErrorKind, Reopen,
-};
+use crate::registry::{BlobStream, ImageSource, ImageStore, InMemory, Reopen};
 
 /// Blobs that are worked on at once; hosts have limits of their own.
 const PARALLEL: usize = 8;
@@ -77,7 +76,7 @@ impl Push<'_> {
                 .await
             {
                 // Its users fetch it from its addresses.
-                Err(error) if error.kind == PlaceErrorKind::Absent && !layer.urls.is_empty() => {
+                Err(error) if error.kind == ItemErrorKind::Absent && !layer.urls.is_empty() => {
                     Ok(())
                 }
                 result => result.map(drop),
@@ -121,7 +120,7 @@ impl Push<'_> {
             .map_err(place_fault)
     }
 
-    async fn put(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<(), PlaceError> {
+    async fn put(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<(), ItemError> {
         if !self.store.has_blob(self.target(), descriptor).await? {
             self.store
                 .put_blob(self.target(), descriptor, content, None)
@@ -203,7 +202,7 @@ struct FromBase<'a> {
 
 #[async_trait]
 impl Reopen for FromBase<'_> {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         ImageSource::blob(self.store, self.from, self.layer, from_offset).await
     }
 }

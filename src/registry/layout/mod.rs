@@ -17,9 +17,10 @@ use futures_util::stream::try_unfold;
 use tempfile::NamedTempFile;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind,
-    Referrers, Reopen, Resolved, Swept, TagSeen, verified,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen, Resolved,
+    Swept, TagSeen, verified,
 };
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::{Descriptor, Digest, Hasher, Manifest, Reference, Repository, Tag};
 
@@ -56,7 +57,7 @@ pub struct Layouts {
 
 #[async_trait]
 impl ImageSource for Layouts {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         let operation = Operation::new(repository, "list tags")?;
         operation
             .run(|operation| Ok(operation.index()?.map(|index| index.tags())))
@@ -67,7 +68,7 @@ impl ImageSource for Layouts {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         let operation = Operation::new(repository, format!("resolve {reference}"))?;
         let reference = reference.clone();
         operation
@@ -86,7 +87,7 @@ impl ImageSource for Layouts {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         let operation = Operation::new(repository, format!("read manifest {reference}"))?;
         let reference = reference.clone();
         operation
@@ -99,13 +100,13 @@ impl ImageSource for Layouts {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         let operation = Operation::new(repository, format!("read blob {}", descriptor.digest))?;
         let wanted = descriptor.clone();
         let file = operation
             .run(move |operation| {
                 let Some(mut file) = operation.open_blob(&wanted)? else {
-                    return Err(operation.error(PlaceErrorKind::Absent, "it is not there"));
+                    return Err(operation.error(ItemErrorKind::Absent, "it is not there"));
                 };
                 file.seek(SeekFrom::Start(from_offset)).map_err(|error| {
                     operation.storage(&operation.blob_path(&wanted.digest), error)
@@ -145,7 +146,7 @@ impl ImageSource for Layouts {
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         let operation = Operation::new(repository, format!("look for what refers to {subject}"))?;
         let (subjects, subject) = (Arc::clone(&self.subjects), subject.clone());
         operation
@@ -160,7 +161,7 @@ impl ImageSource for Layouts {
     async fn repositories_beside(
         &self,
         repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         let operation = Operation::new(repository, "list the layouts beside it")?;
         operation
             .run(|operation| neighbours::beside(operation).map(Some))
@@ -174,7 +175,7 @@ impl ImageStore for Layouts {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         let operation = Operation::new(repository, format!("look for blob {}", descriptor.digest))?;
         let descriptor = descriptor.clone();
         operation
@@ -186,7 +187,7 @@ impl ImageStore for Layouts {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         let operation = Operation::new(repository, format!("claim blob {}", descriptor.digest))?;
         let descriptor = descriptor.clone();
         operation
@@ -200,7 +201,7 @@ impl ImageStore for Layouts {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         let operation = Operation::new(repository, format!("claim manifest {digest}"))?;
         let reference = Reference::Digest(digest.clone());
         let digest = digest.clone();
@@ -219,7 +220,7 @@ impl ImageStore for Layouts {
         descriptor: &Descriptor,
         content: &dyn Reopen,
         mount_from: Option<&Repository>,
-    ) -> Result<BlobPut, PlaceError> {
+    ) -> Result<BlobPut, ItemError> {
         let operation = Operation::new(repository, format!("write blob {}", descriptor.digest))?;
         let from = mount_from.and_then(|from| {
             Operation::new(from, format!("share blob {}", descriptor.digest)).ok()
@@ -275,7 +276,7 @@ impl ImageStore for Layouts {
         repository: &Repository,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         let operation = Operation::new(repository, format!("write manifest {reference}"))?;
         let (reference, manifest) = (reference.clone(), manifest.clone());
         operation
@@ -283,11 +284,11 @@ impl ImageStore for Layouts {
             .await
     }
 
-    async fn deletions(&self, _: &Repository) -> Result<Deletions, PlaceError> {
+    async fn deletions(&self, _: &Repository) -> Result<Deletions, ItemError> {
         Ok(Deletions::ALL)
     }
 
-    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
         let tag = tag.clone();
         delete(repository, format!("delete tag {tag}"), move |index| {
             index.remove_tag(&tag)
@@ -300,7 +301,7 @@ impl ImageStore for Layouts {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         let digest = digest.clone();
         delete(
             repository,
@@ -314,7 +315,7 @@ impl ImageStore for Layouts {
         &self,
         repository: &Repository,
         keep: &BTreeSet<Digest>,
-    ) -> Result<Swept, PlaceError> {
+    ) -> Result<Swept, ItemError> {
         let operation = Operation::new(repository, "remove what nothing refers to")?;
         let keep = keep.clone();
         operation
@@ -328,7 +329,7 @@ async fn delete(
     repository: &Repository,
     action: String,
     remove: impl FnOnce(&mut Index) -> Result<Deletion, EntryError> + Send + 'static,
-) -> Result<Deletion, PlaceError> {
+) -> Result<Deletion, ItemError> {
     let operation = Operation::new(repository, action)?;
     operation
         .run(move |operation| {
@@ -350,8 +351,8 @@ async fn delete(
 fn claim(
     operation: &Operation,
     digest: &Digest,
-    is_there: impl Fn() -> Result<bool, PlaceError>,
-) -> Result<bool, PlaceError> {
+    is_there: impl Fn() -> Result<bool, ItemError>,
+) -> Result<bool, ItemError> {
     if !is_there()? {
         return Ok(false);
     }
@@ -359,9 +360,9 @@ fn claim(
     Ok(is_there()? && writer.renew(digest))
 }
 
-fn untold(operation: &Operation, error: EntryError) -> PlaceError {
+fn untold(operation: &Operation, error: EntryError) -> ItemError {
     operation
-        .error(PlaceErrorKind::Malformed, "its `index.json` does not tell")
+        .error(ItemErrorKind::Malformed, "its `index.json` does not tell")
         .caused_by(error)
 }
 
@@ -373,7 +374,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn append(mut self, operation: &Operation, pieces: &[Bytes]) -> Result<Incoming, PlaceError> {
+    fn append(mut self, operation: &Operation, pieces: &[Bytes]) -> Result<Incoming, ItemError> {
         for piece in pieces {
             self.file
                 .write_all(piece)
@@ -385,7 +386,7 @@ impl Incoming {
 
 /// Returns the entry of `index.json` for a tag, or `None` when there is none or its manifest is
 /// gone.
-fn entry(operation: &Operation, tag: &Tag) -> Result<Option<Descriptor>, PlaceError> {
+fn entry(operation: &Operation, tag: &Tag) -> Result<Option<Descriptor>, ItemError> {
     let Some(index) = operation.index()? else {
         return Ok(None);
     };
@@ -395,7 +396,7 @@ fn entry(operation: &Operation, tag: &Tag) -> Result<Option<Descriptor>, PlaceEr
     Ok(operation.open_blob(&entry)?.map(|_| entry))
 }
 
-fn manifest(operation: &Operation, reference: &Reference) -> Result<Option<Manifest>, PlaceError> {
+fn manifest(operation: &Operation, reference: &Reference) -> Result<Option<Manifest>, ItemError> {
     let (digest, media_type) = match reference {
         Reference::Tag(tag) => match entry(operation, tag)? {
             Some(entry) => (entry.digest, Some(entry.media_type)),
@@ -422,18 +423,18 @@ fn manifest(operation: &Operation, reference: &Reference) -> Result<Option<Manif
             Ok(None)
         }
         Err(error) => Err(operation
-            .error(PlaceErrorKind::Malformed, "")
+            .error(ItemErrorKind::Malformed, "")
             .caused_by(error)),
     }
 }
 
-fn check_digest(operation: &Operation, digest: &Digest, bytes: &[u8]) -> Result<(), PlaceError> {
+fn check_digest(operation: &Operation, digest: &Digest, bytes: &[u8]) -> Result<(), ItemError> {
     let found = Digest::of(digest.algorithm(), bytes);
     if found == *digest {
         return Ok(());
     }
     Err(operation.error(
-        PlaceErrorKind::Corrupt,
+        ItemErrorKind::Corrupt,
         format!("instead of {digest} its content has the digest {found}"),
     ))
 }
@@ -442,13 +443,13 @@ fn put_manifest(
     operation: &Operation,
     reference: &Reference,
     manifest: &Manifest,
-) -> Result<(), PlaceError> {
+) -> Result<(), ItemError> {
     check_digest(operation, &manifest.digest, &manifest.bytes)?;
     if let Reference::Digest(digest) = reference
         && *digest != manifest.digest
     {
         return Err(operation.error(
-            PlaceErrorKind::Refused,
+            ItemErrorKind::Refused,
             format!("the manifest has the digest {}", manifest.digest),
         ));
     }
@@ -457,7 +458,7 @@ fn put_manifest(
         let may_be_elsewhere = blob.is_foreign_layer() || !blob.urls.is_empty();
         if !may_be_elsewhere && !operation.has(blob)? {
             return Err(operation.error(
-                PlaceErrorKind::Refused,
+                ItemErrorKind::Refused,
                 format!("its blob {} is not there", blob.digest),
             ));
         }
@@ -483,7 +484,7 @@ fn share(
     operation: &Operation,
     from: &Operation,
     descriptor: &Descriptor,
-) -> Result<bool, PlaceError> {
+) -> Result<bool, ItemError> {
     let source = from.blob_path(&descriptor.digest);
     // A link to a symbolic link would be one again.
     let is_file = fs::symlink_metadata(&source)

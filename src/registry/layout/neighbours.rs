@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::operation::{Operation, WORKSHOP};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::Repository;
-use crate::registry::{PlaceError, PlaceErrorKind};
 
 /// How far below a directory layouts are looked for.
 const DEEPEST: usize = 16;
@@ -15,7 +15,7 @@ const MOST_DIRECTORIES: usize = 100_000;
 
 /// Returns the layouts below the directory that the one of `operation` is in, in order. Symbolic
 /// links are not followed.
-pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, PlaceError> {
+pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, ItemError> {
     let Some(parent) = operation.directory.parent() else {
         return Ok(Vec::new());
     };
@@ -53,7 +53,7 @@ pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, PlaceErro
                 "there are more than {MOST_DIRECTORIES} directories below {}",
                 parent.display()
             );
-            return Err(operation.error(PlaceErrorKind::Refused, detail));
+            return Err(operation.error(ItemErrorKind::Refused, detail));
         }
     }
     found.sort();

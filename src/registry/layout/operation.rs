@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::index::Index;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Digest, Repository};
-use crate::registry::{PlaceError, PlaceErrorKind};
 
 /// The directory inside a layout in which only imglife works: locks and files that are not whole
 /// yet.
@@ -38,7 +38,7 @@ impl Operation {
     pub(super) fn new(
         repository: &Repository,
         action: impl Into<String>,
-    ) -> Result<Operation, PlaceError> {
+    ) -> Result<Operation, ItemError> {
         let action = action.into();
         match repository {
             Repository::Layout { directory } => Ok(Operation {
@@ -46,10 +46,10 @@ impl Operation {
                 directory: directory.clone(),
                 action,
             }),
-            Repository::Remote { .. } => Err(PlaceError::at(
+            Repository::Remote { .. } => Err(ItemError::at(
                 repository,
                 action,
-                PlaceErrorKind::Unsupported,
+                ItemErrorKind::Unsupported,
                 "it is no OCI image layout directory",
             )),
         }
@@ -58,23 +58,23 @@ impl Operation {
     /// Runs `work` on a thread where it may block.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Operation) -> Result<T, PlaceError> + Send + 'static,
-    ) -> Result<T, PlaceError> {
+        work: impl FnOnce(&Operation) -> Result<T, ItemError> + Send + 'static,
+    ) -> Result<T, ItemError> {
         let operation = self.clone();
         match tokio::task::spawn_blocking(move || work(&operation)).await {
             Ok(result) => result,
             Err(error) => Err(self
-                .error(PlaceErrorKind::Storage, "the work was broken off")
+                .error(ItemErrorKind::Storage, "the work was broken off")
                 .caused_by(error)),
         }
     }
 
-    pub(super) fn error(&self, kind: PlaceErrorKind, detail: impl Into<String>) -> PlaceError {
-        PlaceError::at(&self.repository, &self.action, kind, detail)
+    pub(super) fn error(&self, kind: ItemErrorKind, detail: impl Into<String>) -> ItemError {
+        ItemError::at(&self.repository, &self.action, kind, detail)
     }
 
-    pub(super) fn storage(&self, path: &Path, error: io::Error) -> PlaceError {
-        self.error(PlaceErrorKind::Storage, path.display().to_string())
+    pub(super) fn storage(&self, path: &Path, error: io::Error) -> ItemError {
+        self.error(ItemErrorKind::Storage, path.display().to_string())
             .caused_by(error)
     }
 
@@ -98,7 +98,7 @@ impl Operation {
 
     /// Returns whether the directory is a layout; not, when it does not exist or is empty. Anything
     /// else in it is an error.
-    pub(super) fn is_layout(&self) -> Result<bool, PlaceError> {
+    pub(super) fn is_layout(&self) -> Result<bool, ItemError> {
         if self.has_marker()? {
             return Ok(true);
         }
@@ -112,16 +112,16 @@ impl Operation {
         }
         let detail =
             "the directory has other content and no `oci-layout` file: it is no OCI image layout";
-        Err(self.error(PlaceErrorKind::Malformed, detail))
+        Err(self.error(ItemErrorKind::Malformed, detail))
     }
 
-    fn has_marker(&self) -> Result<bool, PlaceError> {
+    fn has_marker(&self) -> Result<bool, ItemError> {
         let Some(text) = self.read(&self.marker_path(), LARGEST_MARKER)? else {
             return Ok(false);
         };
         let marker: Marker = serde_json::from_slice(&text).map_err(|error| {
             self.error(
-                PlaceErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 "its `oci-layout` file cannot be read",
             )
             .caused_by(error)
@@ -129,14 +129,14 @@ impl Operation {
         let version = marker.image_layout_version;
         if version.split('.').next() != Some("1") {
             let detail = format!("its image layout version is {version}; only 1.x is understood");
-            return Err(self.error(PlaceErrorKind::Unsupported, detail));
+            return Err(self.error(ItemErrorKind::Unsupported, detail));
         }
         Ok(true)
     }
 
     /// Returns whether something is in the directory that imglife does not put there before the
     /// marker.
-    fn has_other_content(&self) -> Result<bool, PlaceError> {
+    fn has_other_content(&self) -> Result<bool, ItemError> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             entries => entries.map_err(|error| self.storage(&self.directory, error))?,
@@ -155,7 +155,7 @@ impl Operation {
 
     /// Returns `index.json`, or `None` when the directory is no layout yet. A layout without one
     /// has no tags: its first writer may have been stopped before it got there.
-    pub(super) fn index(&self) -> Result<Option<Index>, PlaceError> {
+    pub(super) fn index(&self) -> Result<Option<Index>, ItemError> {
         if !self.is_layout()? {
             return Ok(None);
         }
@@ -163,7 +163,7 @@ impl Operation {
             return Ok(Some(Index::empty()));
         };
         let index = Index::parse(&text).map_err(|error| {
-            self.error(PlaceErrorKind::Malformed, "its `index.json` cannot be read")
+            self.error(ItemErrorKind::Malformed, "its `index.json` cannot be read")
                 .caused_by(error)
         })?;
         Ok(Some(index))
@@ -171,14 +171,14 @@ impl Operation {
 
     /// Returns the file at `path`, opened, and its size in bytes, or `None` when there is none.
     /// Only regular files are opened: a pipe of that name would block for ever.
-    fn open(&self, path: &Path) -> Result<Option<(File, u64)>, PlaceError> {
+    fn open(&self, path: &Path) -> Result<Option<(File, u64)>, ItemError> {
         let found = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             found => found.map_err(|error| self.storage(path, error))?,
         };
         if !found.is_file() {
             return Err(self.error(
-                PlaceErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 format!("{} is no regular file", path.display()),
             ));
         }
@@ -188,7 +188,7 @@ impl Operation {
 
     /// Returns the content of the file at `path`, or `None` when there is none. More than `limit`
     /// bytes are an error.
-    pub(super) fn read(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PlaceError> {
+    pub(super) fn read(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ItemError> {
         let Some((file, size)) = self.open(path)? else {
             return Ok(None);
         };
@@ -201,28 +201,28 @@ impl Operation {
                 "{} has more than the {limit} bytes that are read",
                 path.display()
             );
-            return Err(self.error(PlaceErrorKind::Malformed, detail));
+            return Err(self.error(ItemErrorKind::Malformed, detail));
         }
         Ok(Some(content))
     }
 
     /// Returns the file of a blob, opened, or `None` when there is none. Another size than the
     /// descriptor's is an error.
-    pub(super) fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<File>, PlaceError> {
+    pub(super) fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<File>, ItemError> {
         match self.open(&self.blob_path(&descriptor.digest))? {
             Some((_, size)) if size != descriptor.size => {
                 let detail = format!(
                     "the file of {} has {size} bytes instead of {}",
                     descriptor.digest, descriptor.size
                 );
-                Err(self.error(PlaceErrorKind::Corrupt, detail))
+                Err(self.error(ItemErrorKind::Corrupt, detail))
             }
             found => Ok(found.map(|(file, _)| file)),
         }
     }
 
     /// Returns whether the blob is there, with its size.
-    pub(super) fn has(&self, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+    pub(super) fn has(&self, descriptor: &Descriptor) -> Result<bool, ItemError> {
         let path = self.blob_path(&descriptor.digest);
         match fs::metadata(&path) {
             Ok(found) => Ok(found.is_file() && found.len() == descriptor.size),

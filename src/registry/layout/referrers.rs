@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use super::check_digest;
 use super::operation::Operation;
+use crate::error::ItemError;
 use crate::model::lock::lock;
 use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::{Descriptor, Digest, Manifest};
-use crate::registry::PlaceError;
 
 /// What the manifests that were read so far refer to as their subject. They cannot change, so each
 /// is read once.
@@ -32,7 +32,7 @@ impl Subjects {
         &self,
         operation: &Operation,
         subject: &Digest,
-    ) -> Result<Vec<Descriptor>, PlaceError> {
+    ) -> Result<Vec<Descriptor>, ItemError> {
         let Some(index) = operation.index()? else {
             return Ok(Vec::new());
         };
@@ -55,7 +55,7 @@ impl Subjects {
         &self,
         operation: &Operation,
         entry: &Descriptor,
-    ) -> Result<Option<Referrer>, PlaceError> {
+    ) -> Result<Option<Referrer>, ItemError> {
         if let Some(known) = lock(&self.0).get(&entry.digest) {
             return Ok(known.clone());
         }

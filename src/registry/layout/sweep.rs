@@ -17,10 +17,11 @@ use super::check_digest;
 use super::index::Index;
 use super::operation::{LARGEST_INDEX, Operation};
 use super::writer::Writer;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
-use crate::registry::{PlaceError, PlaceErrorKind, Swept};
+use crate::registry::Swept;
 
 /// How long a file is kept after it was written or claimed.
 const GRACE: Duration = Duration::from_secs(3_600);
@@ -33,7 +34,7 @@ struct Stored {
 }
 
 /// Removes what neither `index.json` nor a manifest in `keep` leads to.
-pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Swept, PlaceError> {
+pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Swept, ItemError> {
     // Without an index it may be one that is being made, or one that lost it.
     if !operation.is_layout()?
         || operation
@@ -76,7 +77,7 @@ pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Sw
 }
 
 /// Returns the files that are named as content is. Others are not known to be content.
-fn stored(operation: &Operation) -> Result<HashMap<Digest, Stored>, PlaceError> {
+fn stored(operation: &Operation) -> Result<HashMap<Digest, Stored>, ItemError> {
     let mut found = HashMap::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let directory = operation.blobs_path().join(algorithm.name());
@@ -133,7 +134,7 @@ enum Reading {
 
 impl Reached<'_> {
     /// Keeps what `root` names and all that it leads to.
-    fn follow(&mut self, root: &Descriptor, reading: Reading) -> Result<(), PlaceError> {
+    fn follow(&mut self, root: &Descriptor, reading: Reading) -> Result<(), ItemError> {
         let mut ahead = vec![root.clone()];
         while let Some(descriptor) = ahead.pop() {
             self.content.insert(descriptor.digest.clone());
@@ -156,7 +157,7 @@ fn read(
     operation: &Operation,
     named: &Descriptor,
     reading: Reading,
-) -> Result<Option<Manifest>, PlaceError> {
+) -> Result<Option<Manifest>, ItemError> {
     let is_manifest = media_type::ACCEPTED_MANIFESTS.contains(&named.media_type.as_str());
     let unknown = || not_understood(operation, &format!("the content of {}", named.digest));
     let path = operation.blob_path(&named.digest);
@@ -189,7 +190,7 @@ fn unnamed(digest: &Digest) -> Descriptor {
 }
 
 /// Removes files, each manifest before what it refers to.
-fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swept, PlaceError> {
+fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swept, ItemError> {
     let mut references = HashMap::new();
     for digest in files.keys() {
         let manifest = read(operation, &unnamed(digest), Reading::Lenient)?;
@@ -254,9 +255,9 @@ fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest
     order
 }
 
-fn not_understood(operation: &Operation, what: &str) -> PlaceError {
+fn not_understood(operation: &Operation, what: &str) -> ItemError {
     operation.error(
-        PlaceErrorKind::Malformed,
+        ItemErrorKind::Malformed,
         format!("nothing was removed, since {what} is not understood"),
     )
 }

@@ -540,7 +540,7 @@ async fn a_tag_is_deleted_and_no_other() {
         .await
         .expect_err("two images");
     assert!(
-        error.kind == PlaceErrorKind::Malformed
+        error.kind == ItemErrorKind::Malformed
             && crate::error::chain(&error).contains("several entries"),
         "{error}"
     );

@@ -54,7 +54,7 @@ impl Scratch {
             .expect("JSON")
     }
 
-    async fn put(&self, content: &'static [u8]) -> Result<BlobPut, PlaceError> {
+    async fn put(&self, content: &'static [u8]) -> Result<BlobPut, ItemError> {
         Layouts::default()
             .put_blob(
                 &self.repository,
@@ -123,7 +123,7 @@ impl Scratch {
     }
 }
 
-fn chain(error: &PlaceError) -> String {
+fn chain(error: &ItemError) -> String {
     crate::error::chain(error)
 }
 
@@ -315,8 +315,8 @@ async fn nothing_is_left_of_content_that_failed() {
     struct Failing(Vec<u8>);
     #[async_trait]
     impl Reopen for Failing {
-        async fn open(&self, _: u64) -> Result<BlobStream, PlaceError> {
-            let broken = PlaceError::new("source", "read", PlaceErrorKind::Unreachable, "broken");
+        async fn open(&self, _: u64) -> Result<BlobStream, ItemError> {
+            let broken = ItemError::new("source", "read", ItemErrorKind::Unreachable, "broken");
             Ok(stream::iter([Ok(Bytes::from(self.0.clone())), Err(broken)]).boxed())
         }
     }
@@ -333,7 +333,7 @@ async fn nothing_is_left_of_content_that_failed() {
         .await;
     assert_eq!(
         put.map_err(|error| error.kind),
-        Err(PlaceErrorKind::Unreachable)
+        Err(ItemErrorKind::Unreachable)
     );
     assert_eq!(scratch.names(WORKSHOP), ["index.lock", "writers.lock"]);
     assert_eq!(count_files(&scratch.path("blobs")), 0);
@@ -471,7 +471,7 @@ async fn damaged_content_is_found_and_can_be_written_anew() {
             .manifest(&scratch.repository, &reference)
             .await
             .expect_err("tampered content");
-        assert_eq!(error.kind, PlaceErrorKind::Corrupt, "{error}");
+        assert_eq!(error.kind, ItemErrorKind::Corrupt, "{error}");
     }
     scratch.put_image("1", b"layer").await;
     assert_eq!(
@@ -484,7 +484,7 @@ async fn damaged_content_is_found_and_can_be_written_anew() {
         .resolve(&scratch.repository, &tag("1"))
         .await
         .expect_err("another size");
-    assert_eq!(error.kind, PlaceErrorKind::Corrupt, "{error}");
+    assert_eq!(error.kind, ItemErrorKind::Corrupt, "{error}");
     fs::remove_file(&path).expect("to remove");
     assert_eq!(scratch.resolve(&tag("1")).await, Ok(None));
 
@@ -501,7 +501,7 @@ async fn damaged_content_is_found_and_can_be_written_anew() {
         .await
         .err()
         .expect("another size");
-    assert_eq!(error.kind, PlaceErrorKind::Corrupt, "{error}");
+    assert_eq!(error.kind, ItemErrorKind::Corrupt, "{error}");
     scratch.put(b"layer").await.expect("to write");
     assert_eq!(
         fs::read(scratch.blob_path(&layer.digest)).expect("the blob"),
@@ -592,7 +592,7 @@ async fn links_in_a_layout_do_not_lead_writes_out_of_it() {
         };
         let error = result.expect_err("a link");
         assert!(
-            error.kind == PlaceErrorKind::Refused && error.to_string().contains("symbolic link"),
+            error.kind == ItemErrorKind::Refused && error.to_string().contains("symbolic link"),
             "{link}: {error}"
         );
         assert_eq!(count_files(&outside), 0, "{link}");
@@ -686,7 +686,7 @@ async fn layers_that_may_not_be_handed_out_may_be_missing() {
         .await;
     assert_eq!(
         refused.map_err(|error| error.kind),
-        Err(PlaceErrorKind::Refused)
+        Err(ItemErrorKind::Refused)
     );
 }
 
@@ -727,5 +727,5 @@ async fn a_repository_of_a_registry_is_no_directory() {
         .tags(&repository)
         .await
         .expect_err("no directory");
-    assert_eq!(error.kind, PlaceErrorKind::Unsupported);
+    assert_eq!(error.kind, ItemErrorKind::Unsupported);
 }

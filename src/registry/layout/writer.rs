@@ -15,8 +15,8 @@ use tempfile::NamedTempFile;
 
 use super::index::Index;
 use super::operation::{LARGEST_INDEX, Operation, WORKSHOP};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::Digest;
-use crate::registry::{PlaceError, PlaceErrorKind};
 
 const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const TEMPORARY: &str = "incoming-";
@@ -33,7 +33,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Returns a writer for the directory of `operation`; makes a layout of it when it is missing
     /// or empty.
-    pub(super) fn open(operation: &Operation) -> Result<Writer, PlaceError> {
+    pub(super) fn open(operation: &Operation) -> Result<Writer, ItemError> {
         let is_layout = operation.is_layout()?;
         let (workshop, writers) = enter(operation)?;
         if writers.try_lock().is_ok() {
@@ -58,7 +58,7 @@ impl Writer {
 
     /// Returns the only writer for the layout of `operation`: others wait for it. `None` when there
     /// is another at this moment.
-    pub(super) fn alone(operation: &Operation) -> Result<Option<Writer>, PlaceError> {
+    pub(super) fn alone(operation: &Operation) -> Result<Option<Writer>, ItemError> {
         let (workshop, writers) = enter(operation)?;
         match writers.try_lock() {
             Ok(()) => sweep(&workshop),
@@ -74,7 +74,7 @@ impl Writer {
 
     /// Writes what makes a directory a layout. The marker comes first: without it the rest would be
     /// taken for foreign content.
-    fn create(&self) -> Result<(), PlaceError> {
+    fn create(&self) -> Result<(), ItemError> {
         let _alone = self.lock_index()?;
         if self.operation.is_layout()? {
             return Ok(());
@@ -86,7 +86,7 @@ impl Writer {
     }
 
     /// Returns a new file that vanishes when it is dropped before it was installed.
-    pub(super) fn temporary(&self) -> Result<NamedTempFile, PlaceError> {
+    pub(super) fn temporary(&self) -> Result<NamedTempFile, ItemError> {
         tempfile::Builder::new()
             .prefix(TEMPORARY)
             .rand_bytes(16)
@@ -97,7 +97,7 @@ impl Writer {
     }
 
     /// Returns the time by the clock that the times of files are by.
-    pub(super) fn now(&self) -> Result<SystemTime, PlaceError> {
+    pub(super) fn now(&self) -> Result<SystemTime, ItemError> {
         let file = self.temporary()?;
         let modified = file.as_file().metadata().and_then(|found| found.modified());
         modified.map_err(|error| self.operation.storage(file.path(), error))
@@ -128,7 +128,7 @@ impl Writer {
     }
 
     /// Gives a whole file its name, once its content is on the disk.
-    pub(super) fn install(&self, file: NamedTempFile, path: &Path) -> Result<(), PlaceError> {
+    pub(super) fn install(&self, file: NamedTempFile, path: &Path) -> Result<(), ItemError> {
         self.make_parent(path)?;
         file.as_file()
             .sync_all()
@@ -139,7 +139,7 @@ impl Writer {
     }
 
     /// Writes a small file as a whole.
-    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), PlaceError> {
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), ItemError> {
         let mut file = self.temporary()?;
         file.write_all(content)
             .map_err(|error| self.operation.storage(file.path(), error))?;
@@ -147,7 +147,7 @@ impl Writer {
     }
 
     /// Creates the directory that `path` is in.
-    pub(super) fn make_parent(&self, path: &Path) -> Result<(), PlaceError> {
+    pub(super) fn make_parent(&self, path: &Path) -> Result<(), ItemError> {
         match path.parent() {
             Some(parent) => {
                 fs::create_dir_all(parent).map_err(|error| self.operation.storage(parent, error))
@@ -161,7 +161,7 @@ impl Writer {
     pub(super) fn update_index(
         &self,
         change: impl FnOnce(&mut Index) -> bool,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         let _alone = self.lock_index()?;
         let mut index = self.operation.index()?.unwrap_or_else(Index::empty);
         if !change(&mut index) {
@@ -170,7 +170,7 @@ impl Writer {
         let text = index.into_bytes();
         if text.len() > LARGEST_INDEX {
             let detail = format!("`index.json` would have more than {LARGEST_INDEX} bytes");
-            return Err(self.operation.error(PlaceErrorKind::Refused, detail));
+            return Err(self.operation.error(ItemErrorKind::Refused, detail));
         }
         // What the entry refers to must outlive a power failure if the entry does.
         let blobs = self.operation.blobs_path();
@@ -181,7 +181,7 @@ impl Writer {
         self.sync(&self.operation.directory)
     }
 
-    fn lock_index(&self) -> Result<File, PlaceError> {
+    fn lock_index(&self) -> Result<File, ItemError> {
         let path = self.workshop.join("index.lock");
         let file = lock_file(&self.operation, &path)?;
         file.lock()
@@ -190,7 +190,7 @@ impl Writer {
     }
 
     /// Brings the names in a directory to the disk; nothing to do when there is no such directory.
-    fn sync(&self, directory: &Path) -> Result<(), PlaceError> {
+    fn sync(&self, directory: &Path) -> Result<(), ItemError> {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(self.operation.storage(directory, error))
@@ -202,7 +202,7 @@ impl Writer {
 
 /// Returns the workshop of a directory, which exists from then on, and the file by which writers
 /// are told apart.
-fn enter(operation: &Operation) -> Result<(PathBuf, File), PlaceError> {
+fn enter(operation: &Operation) -> Result<(PathBuf, File), ItemError> {
     let workshop = operation.directory.join(WORKSHOP);
     let blobs = operation.blobs_path();
     for path in [
@@ -218,7 +218,7 @@ fn enter(operation: &Operation) -> Result<(PathBuf, File), PlaceError> {
     Ok((workshop, writers))
 }
 
-fn lock_file(operation: &Operation, path: &Path) -> Result<File, PlaceError> {
+fn lock_file(operation: &Operation, path: &Path) -> Result<File, ItemError> {
     refuse_unless(operation, path, fs::Metadata::is_file)?;
     OpenOptions::new()
         .create(true)
@@ -234,14 +234,14 @@ fn refuse_unless(
     operation: &Operation,
     path: &Path,
     expected: impl FnOnce(&fs::Metadata) -> bool,
-) -> Result<(), PlaceError> {
+) -> Result<(), ItemError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !expected(&found) => {
             let detail = format!(
                 "nothing is written through {}: it is a symbolic link or not of its kind",
                 path.display()
             );
-            Err(operation.error(PlaceErrorKind::Refused, detail))
+            Err(operation.error(ItemErrorKind::Refused, detail))
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(operation.storage(path, error))

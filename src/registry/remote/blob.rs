@@ -7,19 +7,20 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::{RemoteRepository, is_not_found};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, TRANSFER_ENCODING,
 };
 use crate::http::{self, Client, Kind, Method, Place, Request, StatusCode, Tries};
 use crate::model::{Descriptor, Digest, Host, RepositoryPath};
-use crate::registry::{BlobStream, PlaceError, PlaceErrorKind};
+use crate::registry::BlobStream;
 
 const LOOK_UP: Kind = Kind("blob lookup");
 const READ: Kind = Kind("blob read");
 
 impl RemoteRepository<'_> {
     /// Returns whether the registry says that it has the blob, in its size where it tells one.
-    pub(super) async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, PlaceError> {
+    pub(super) async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, ItemError> {
         match self
             .http
             .send(self.request(
@@ -50,7 +51,7 @@ impl RemoteRepository<'_> {
         &self,
         descriptor: &Descriptor,
         offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         if offset > 0 && offset >= descriptor.size {
             return Ok(futures_util::stream::empty().boxed());
         }
@@ -135,7 +136,7 @@ struct Content {
 }
 
 impl Reading {
-    async fn next(&mut self) -> Result<Option<Bytes>, PlaceError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ItemError> {
         loop {
             let Some(content) = &mut self.content else {
                 self.open_again().await?;
@@ -170,7 +171,7 @@ impl Reading {
                     );
                     return Err(self.repository().wrong(
                         self.action(),
-                        PlaceErrorKind::Unreachable,
+                        ItemErrorKind::Unreachable,
                         detail,
                     ));
                 }
@@ -178,7 +179,7 @@ impl Reading {
         }
     }
 
-    async fn open_again(&mut self) -> Result<(), PlaceError> {
+    async fn open_again(&mut self) -> Result<(), ItemError> {
         let request = self
             .repository()
             .read_request(&self.descriptor, self.position);
@@ -193,7 +194,7 @@ impl Reading {
     }
 
     /// Waits for the next try, when there is one.
-    async fn wait_after(&mut self, error: http::Error) -> Result<(), PlaceError> {
+    async fn wait_after(&mut self, error: http::Error) -> Result<(), ItemError> {
         let waited = self.tries.after(error).await;
         waited.map_err(|error| {
             self.repository()
@@ -207,7 +208,7 @@ impl Reading {
         status: StatusCode,
         headers: &HeaderMap,
         stream: BoxStream<'static, Result<Bytes, http::Error>>,
-    ) -> Result<Content, PlaceError> {
+    ) -> Result<Content, ItemError> {
         let skip = match status {
             StatusCode::PARTIAL_CONTENT if range_start(headers) == Some(self.position) => 0,
             StatusCode::PARTIAL_CONTENT => {
@@ -217,7 +218,7 @@ impl Reading {
                 );
                 return Err(self.repository().wrong(
                     self.action(),
-                    PlaceErrorKind::Malformed,
+                    ItemErrorKind::Malformed,
                     detail,
                 ));
             }

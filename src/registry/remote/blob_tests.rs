@@ -61,7 +61,7 @@ fn ranges(fake: &Fake) -> Vec<usize> {
     fake.seen().iter().map(offset).collect()
 }
 
-async fn content_of(fake: &Fake, from: u64) -> Result<Vec<u8>, PlaceError> {
+async fn content_of(fake: &Fake, from: u64) -> Result<Vec<u8>, ItemError> {
     let (registry, repository) = registry_at(&fake.host());
     read(&registry, &repository, &descriptor(CONTENT), from).await
 }
@@ -97,7 +97,7 @@ async fn a_registry_that_cannot_skip_is_read_from_the_start_again() {
 async fn a_download_is_begun_five_times_in_all() {
     let fake = Fake::start(|seen| broken(CONTENT, offset(seen), 1, End::Cut)).await;
     let error = content_of(&fake, 0).await.expect_err("it always breaks");
-    let text = shown_as(PlaceErrorKind::Unreachable, &error);
+    let text = shown_as(ItemErrorKind::Unreachable, &error);
     assert!(
         text.contains("the content broke off") && text.contains("(tried 5 times)"),
         "{text}"
@@ -108,8 +108,8 @@ async fn a_download_is_begun_five_times_in_all() {
 #[tokio::test]
 async fn a_failure_to_go_on_that_cannot_pass_ends_a_download() {
     for (status, kind, requests) in [
-        (404, PlaceErrorKind::Absent, 2),
-        (503, PlaceErrorKind::ServerError, 5),
+        (404, ItemErrorKind::Absent, 2),
+        (503, ItemErrorKind::ServerError, 5),
     ] {
         let fake = Fake::start(move |seen| match seen.index {
             0 => broken(CONTENT, 0, 9, End::Cut),
@@ -137,7 +137,7 @@ async fn a_connection_that_ends_without_a_length_is_one_that_broke() {
     let error = read(&registry, &repository, &descriptor(CONTENT), 0)
         .await
         .expect_err("it is never whole");
-    let text = shown_as(PlaceErrorKind::Unreachable, &error);
+    let text = shown_as(ItemErrorKind::Unreachable, &error);
     assert!(
         text.contains("the content broke off after 12 of 23 bytes"),
         "{text}"

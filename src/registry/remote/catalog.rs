@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::{RemoteRepository, link};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Access, Kind, Method, Request, Target};
 use crate::model::Repository;
 use crate::registry::listing::{LARGEST_PAGE, Pages};
-use crate::registry::{PlaceError, PlaceErrorKind};
 
 const PAGE: usize = 1_000;
 const MOST_REPOSITORIES: usize = 100_000;
@@ -24,9 +24,9 @@ impl RemoteRepository<'_> {
     /// Returns all repositories of the host, page by page, or `None` when it does not tell them:
     /// the listing is an extension of CNCF distribution (`_catalog`), which many hosts lack and
     /// others give to administrators only.
-    pub(super) async fn catalog(&self) -> Result<Option<Vec<Repository>>, PlaceError> {
+    pub(super) async fn catalog(&self) -> Result<Option<Vec<Repository>>, ItemError> {
         let broken =
-            |detail: String| self.wrong("list its repositories", PlaceErrorKind::Malformed, detail);
+            |detail: String| self.wrong("list its repositories", ItemErrorKind::Malformed, detail);
         let access = || Access {
             path: Some(self.path.clone()),
             scopes: vec!["registry:catalog:*".to_owned()],

@@ -11,11 +11,12 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::dates::is_missing;
 use super::{RemoteRepository, is_not_found};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::ALLOW;
 use crate::http::{self, Kind, LogIn, Method, Refusal, Request, Target};
 use crate::model::lock::lock;
 use crate::model::{Digest, Host, Reference, Tag};
-use crate::registry::{Ability, Deletion, Deletions, PlaceError, PlaceErrorKind};
+use crate::registry::{Ability, Deletion, Deletions};
 
 const DELETE: Kind = Kind("delete");
 
@@ -75,14 +76,14 @@ impl Hosts {
 }
 
 impl RemoteRepository<'_> {
-    pub(super) async fn deletions(&self, hosts: &Hosts) -> Result<Deletions, PlaceError> {
+    pub(super) async fn deletions(&self, hosts: &Hosts) -> Result<Deletions, ItemError> {
         let abilities = hosts.of(self.host);
         let mut tags = abilities.tags.lock().await;
         if matches!(*tags, Tags::Unknown) {
             let nobodys: Tag = NO_TAG.parse().map_err(|error| {
                 self.wrong(
                     "ask whether tags can be deleted",
-                    PlaceErrorKind::Malformed,
+                    ItemErrorKind::Malformed,
                     "",
                 )
                 .caused_by(error)
@@ -106,11 +107,7 @@ impl RemoteRepository<'_> {
         })
     }
 
-    pub(super) async fn delete_tag(
-        &self,
-        hosts: &Hosts,
-        tag: &Tag,
-    ) -> Result<Deletion, PlaceError> {
+    pub(super) async fn delete_tag(&self, hosts: &Hosts, tag: &Tag) -> Result<Deletion, ItemError> {
         let abilities = hosts.of(self.host);
         let known = *abilities.tags.lock().await;
         match known {
@@ -135,7 +132,7 @@ impl RemoteRepository<'_> {
     }
 
     /// Deletes a tag by the first way that works, and notes which that is.
-    async fn learn(&self, tags: &mut Tags, tag: &Tag) -> Result<Deletion, PlaceError> {
+    async fn learn(&self, tags: &mut Tags, tag: &Tag) -> Result<Deletion, ItemError> {
         for way in WAYS {
             let deletion = match self.delete_by(way, tag).await {
                 Outcome::Deleted => Deletion::Done,
@@ -167,7 +164,7 @@ impl RemoteRepository<'_> {
         &self,
         hosts: &Hosts,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         let abilities = hosts.of(self.host);
         let mut ability = abilities.manifests.lock().await;
         match *ability {
@@ -188,7 +185,7 @@ impl RemoteRepository<'_> {
         &self,
         ability: &mut Ability,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         let reference = Reference::Digest(digest.clone());
         let deletion = match self.delete(&reference).await {
             Outcome::Deleted => Deletion::Done,
@@ -273,16 +270,16 @@ impl RemoteRepository<'_> {
 
     /// Returns whether something is there that the host says it is not: there are hosts whose "not
     /// found" means that they do not know how to delete.
-    async fn still_has(&self, reference: &Reference) -> Result<bool, PlaceError> {
+    async fn still_has(&self, reference: &Reference) -> Result<bool, ItemError> {
         Ok(self.resolve(reference).await?.is_some())
     }
 
-    fn undeleted(&self, reference: &Reference, error: http::Error) -> PlaceError {
+    fn undeleted(&self, reference: &Reference, error: http::Error) -> ItemError {
         let action = format!("delete {}", self.name(reference));
         match error.status().map(|status| status.as_u16()) {
             // It can do this, and will not do it here: some keep what an index refers to.
             Some(405) => self
-                .wrong(action, PlaceErrorKind::Refused, "")
+                .wrong(action, ItemErrorKind::Refused, "")
                 .caused_by(error),
             _ => self.failed(action, error),
         }

@@ -6,9 +6,10 @@ use futures_util::future::join_all;
 
 use super::RemoteRegistries;
 use crate::credentials::Credential;
+use crate::error::ItemErrorKind;
 use crate::http::testing::{Fake, Seen, basic, client, shown};
 use crate::model::{Digest, Repository, Tag};
-use crate::registry::{Ability, Deletion, Deletions, ImageSource, ImageStore, PlaceErrorKind};
+use crate::registry::{Ability, Deletion, Deletions, ImageSource, ImageStore};
 
 const PROBE: &str = "imglife-asks-whether-tags-can-be-deleted";
 
@@ -61,7 +62,7 @@ async fn delete_tags(
     registries: &RemoteRegistries,
     fake: &Fake,
     tags: &[&str],
-) -> Vec<Result<Deletion, PlaceErrorKind>> {
+) -> Vec<Result<Deletion, ItemErrorKind>> {
     let mut deletions = Vec::new();
     for name in tags {
         deletions.push(
@@ -320,13 +321,13 @@ async fn not_found_is_believed_only_when_it_is_so() {
 #[tokio::test]
 async fn a_refusal_is_an_error_and_not_an_ability_that_is_missing() {
     for (code, reason, kind) in [
-        (401, "UNAUTHORIZED", PlaceErrorKind::Unauthorized),
-        (403, "DENIED", PlaceErrorKind::Forbidden),
-        (405, "DENIED", PlaceErrorKind::Refused),
-        (409, "CONFLICT", PlaceErrorKind::Refused),
-        (412, "PRECONDITION", PlaceErrorKind::Refused),
-        (429, "TOOMANYREQUESTS", PlaceErrorKind::RateLimited),
-        (503, "UNAVAILABLE", PlaceErrorKind::ServerError),
+        (401, "UNAUTHORIZED", ItemErrorKind::Unauthorized),
+        (403, "DENIED", ItemErrorKind::Forbidden),
+        (405, "DENIED", ItemErrorKind::Refused),
+        (409, "CONFLICT", ItemErrorKind::Refused),
+        (412, "PRECONDITION", ItemErrorKind::Refused),
+        (429, "TOOMANYREQUESTS", ItemErrorKind::RateLimited),
+        (503, "UNAVAILABLE", ItemErrorKind::ServerError),
     ] {
         let fake = Fake::start(move |seen| {
             if seen.path.contains("/kept/") {
@@ -464,7 +465,7 @@ async fn harbors_tags_are_deleted_by_its_own_interface() {
         .await
         .expect_err("it is immutable");
     assert!(
-        error.kind == PlaceErrorKind::Refused && shown(&error).contains("PRECONDITION"),
+        error.kind == ItemErrorKind::Refused && shown(&error).contains("PRECONDITION"),
         "{}",
         shown(&error)
     );
@@ -472,7 +473,7 @@ async fn harbors_tags_are_deleted_by_its_own_interface() {
         .delete_tag(&at(&fake, "closed/app"), &tag("1"))
         .await
         .expect_err("it is closed");
-    assert_eq!(error.kind, PlaceErrorKind::Forbidden);
+    assert_eq!(error.kind, ItemErrorKind::Forbidden);
     // What is known stays known after such an answer.
     assert_eq!(
         registries.deletions(&nested).await.expect("an answer").tags,
@@ -551,7 +552,7 @@ async fn gitlabs_older_registries_delete_tags_by_an_interface_of_their_own() {
         .delete_tag(&repository, &tag("kept"))
         .await
         .expect_err("it is protected");
-    assert_eq!(error.kind, PlaceErrorKind::Forbidden);
+    assert_eq!(error.kind, ItemErrorKind::Forbidden);
     assert_eq!(
         (fake.count("/api/"), fake.count("/v2/group/app/manifests/")),
         (1, 4),
@@ -624,7 +625,7 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
                 0 => ([("link", "</p>; rel=next")], r#"{"repositories":["a"]}"#).into_response(),
                 _ => unknown_path(),
             },
-            Some(PlaceErrorKind::Absent),
+            Some(ItemErrorKind::Absent),
         ),
         (
             |_: &Seen| {
@@ -634,9 +635,9 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
                 )
                     .into_response()
             },
-            Some(PlaceErrorKind::Malformed),
+            Some(ItemErrorKind::Malformed),
         ),
-        (|_: &Seen| status(503), Some(PlaceErrorKind::ServerError)),
+        (|_: &Seen| status(503), Some(ItemErrorKind::ServerError)),
     ] as [(fn(&Seen) -> Response, _); 4]
     {
         let fake = Fake::start(answer).await;

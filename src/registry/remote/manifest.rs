@@ -1,13 +1,14 @@
 //! Looking up, reading and writing manifests.
 
 use super::{RemoteRepository, is_not_found, stated_digest};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use crate::http::{self, Body, Kind, Method, StatusCode};
 use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Digest, Manifest, Reference};
-use crate::registry::{PlaceError, PlaceErrorKind, Resolved};
+use crate::registry::Resolved;
 
 const LOOK_UP: Kind = Kind("manifest lookup");
 const READ: Kind = Kind("manifest read");
@@ -28,7 +29,7 @@ impl RemoteRepository<'_> {
     pub(super) async fn resolve(
         &self,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         let action = || format!("look up {}", self.name(reference));
         let answer = match self
             .http
@@ -54,14 +55,14 @@ impl RemoteRepository<'_> {
         };
         let digest = self
             .agreed(reference, stated)
-            .map_err(|detail| self.wrong(action(), PlaceErrorKind::Corrupt, detail))?;
+            .map_err(|detail| self.wrong(action(), ItemErrorKind::Corrupt, detail))?;
         Ok(Some(digest.into()))
     }
 
     async fn resolve_by_reading(
         &self,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         Ok(self
             .manifest(reference)
             .await?
@@ -73,9 +74,9 @@ impl RemoteRepository<'_> {
     pub(super) async fn manifest(
         &self,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         let action = || format!("read manifest {}", self.name(reference));
-        let corrupt = |detail: String| self.wrong(action(), PlaceErrorKind::Corrupt, detail);
+        let corrupt = |detail: String| self.wrong(action(), ItemErrorKind::Corrupt, detail);
         let mut request = self.manifest_request(Method::GET, reference, READ);
         request.limit = MAX_MANIFEST_BYTES;
         request.counted = true;
@@ -107,8 +108,8 @@ impl RemoteRepository<'_> {
             .map(Some)
             .map_err(|error| {
                 let kind = match error {
-                    ManifestError::SchemaOne => PlaceErrorKind::Unsupported,
-                    _ => PlaceErrorKind::Malformed,
+                    ManifestError::SchemaOne => ItemErrorKind::Unsupported,
+                    _ => ItemErrorKind::Malformed,
                 };
                 self.wrong(action(), kind, "").caused_by(error)
             })
@@ -118,14 +119,14 @@ impl RemoteRepository<'_> {
         &self,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         let action = format!("write manifest {}", self.name(reference));
         let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
             let detail = format!(
                 "its media type `{}` cannot be sent",
                 excerpt(&manifest.media_type, 120)
             );
-            self.wrong(&action, PlaceErrorKind::Malformed, detail)
+            self.wrong(&action, ItemErrorKind::Malformed, detail)
         })?;
         let request = || {
             let request = self.request(

@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::{
-    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, PlaceError, PlaceErrorKind,
-    Referrers, Reopen, Resolved, TagSeen, beside,
+    BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen, Resolved,
+    TagSeen, beside,
 };
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target, link};
 use crate::model::lock::lock;
 use crate::model::{
@@ -67,17 +68,17 @@ impl RemoteRegistries {
         }
     }
 
-    fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, PlaceError> {
+    fn at<'a>(&'a self, repository: &'a Repository) -> Result<RemoteRepository<'a>, ItemError> {
         match repository {
             Repository::Remote { host, path } => Ok(RemoteRepository {
                 http: &self.http,
                 host,
                 path,
             }),
-            Repository::Layout { .. } => Err(PlaceError::new(
+            Repository::Layout { .. } => Err(ItemError::new(
                 repository.to_string(),
                 "speak to it as a registry",
-                PlaceErrorKind::Unsupported,
+                ItemErrorKind::Unsupported,
                 "it is a directory",
             )),
         }
@@ -86,14 +87,11 @@ impl RemoteRegistries {
 
 #[async_trait]
 impl ImageSource for RemoteRegistries {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.at(repository)?.tags().await
     }
 
-    async fn push_dates(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.at(repository)?.push_dates(&self.interfaces).await
     }
 
@@ -101,7 +99,7 @@ impl ImageSource for RemoteRegistries {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         self.at(repository)?.resolve(reference).await
     }
 
@@ -109,7 +107,7 @@ impl ImageSource for RemoteRegistries {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         self.at(repository)?.manifest(reference).await
     }
 
@@ -118,7 +116,7 @@ impl ImageSource for RemoteRegistries {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         self.at(repository)?.blob(descriptor, from_offset).await
     }
 
@@ -126,7 +124,7 @@ impl ImageSource for RemoteRegistries {
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Referrers, PlaceError> {
+    ) -> Result<Referrers, ItemError> {
         let at = self.at(repository)?;
         if subject.algorithm() != Algorithm::Sha256 {
             // What a registry says of a rare kind of digest does not tell what it can do for the
@@ -145,7 +143,7 @@ impl ImageSource for RemoteRegistries {
                 let found = at.referrers(subject).await?;
                 let is_kept = found != Referrers::NotListed;
                 first = Some(found);
-                Ok::<bool, PlaceError>(is_kept)
+                Ok::<bool, ItemError>(is_kept)
             })
             .await?;
         match (first, is_kept) {
@@ -158,7 +156,7 @@ impl ImageSource for RemoteRegistries {
     async fn repositories_beside(
         &self,
         repository: &Repository,
-    ) -> Result<Option<Vec<Repository>>, PlaceError> {
+    ) -> Result<Option<Vec<Repository>>, ItemError> {
         let all = self.at(repository)?.catalog().await?;
         Ok(all.map(|all| {
             all.into_iter()
@@ -174,7 +172,7 @@ impl ImageStore for RemoteRegistries {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, ItemError> {
         self.at(repository)?.has_blob(descriptor).await
     }
 
@@ -184,7 +182,7 @@ impl ImageStore for RemoteRegistries {
         descriptor: &Descriptor,
         content: &dyn Reopen,
         mount_from: Option<&Repository>,
-    ) -> Result<BlobPut, PlaceError> {
+    ) -> Result<BlobPut, ItemError> {
         let mount_from = match mount_from {
             Some(from) if from.shares_blobs_with(repository) && from != repository => {
                 Some(upload::MountFrom {
@@ -204,15 +202,15 @@ impl ImageStore for RemoteRegistries {
         repository: &Repository,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         self.at(repository)?.put_manifest(reference, manifest).await
     }
 
-    async fn deletions(&self, repository: &Repository) -> Result<Deletions, PlaceError> {
+    async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
         self.at(repository)?.deletions(&self.deletes).await
     }
 
-    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, PlaceError> {
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
         self.at(repository)?.delete_tag(&self.deletes, tag).await
     }
 
@@ -220,7 +218,7 @@ impl ImageStore for RemoteRegistries {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Deletion, PlaceError> {
+    ) -> Result<Deletion, ItemError> {
         self.at(repository)?
             .delete_manifest(&self.deletes, digest)
             .await
@@ -258,24 +256,25 @@ impl RemoteRepository<'_> {
         format!("{}{}", self.path, reference.suffix())
     }
 
-    fn failed(&self, action: impl Into<String>, error: http::Error) -> PlaceError {
+    fn failed(&self, action: impl Into<String>, error: http::Error) -> ItemError {
         self.failed_in(action, error, "")
     }
 
-    fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> PlaceError {
-        let hint = error.hint();
-        PlaceError::new(self.host.as_str(), action, kind_of(&error), detail)
+    fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> ItemError {
+        let (hint, shared) = (error.hint(), error.of_host());
+        ItemError::new(self.host.as_str(), action, kind_of(&error), detail)
             .hinting(hint)
+            .sharing(shared)
             .caused_by(error)
     }
 
     fn wrong(
         &self,
         action: impl Into<String>,
-        kind: PlaceErrorKind,
+        kind: ItemErrorKind,
         detail: impl Into<String>,
-    ) -> PlaceError {
-        PlaceError::new(self.host.as_str(), action, kind, detail)
+    ) -> ItemError {
+        ItemError::new(self.host.as_str(), action, kind, detail)
     }
 
     /// Returns an error when an answer states a digest for what was sent that is not its digest.
@@ -284,12 +283,12 @@ impl RemoteRepository<'_> {
         action: &str,
         answer: &http::Answer,
         digest: &Digest,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), ItemError> {
         match stated_digest(answer) {
             Some(stated) if stated.algorithm() == digest.algorithm() && stated != *digest => {
                 Err(self.wrong(
                     action,
-                    PlaceErrorKind::Corrupt,
+                    ItemErrorKind::Corrupt,
                     format!("the registry stored {stated} instead of {digest}"),
                 ))
             }
@@ -311,33 +310,33 @@ fn is_not_found(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
 }
 
-pub(super) fn kind_of(error: &http::Error) -> PlaceErrorKind {
+pub(super) fn kind_of(error: &http::Error) -> ItemErrorKind {
     match error {
         http::Error::Refused(refusal) => match refusal.status.as_u16() {
-            _ if error.has_code("DIGEST_INVALID") => PlaceErrorKind::Corrupt,
-            401 => PlaceErrorKind::Unauthorized,
-            403 => PlaceErrorKind::Forbidden,
-            404 => PlaceErrorKind::Absent,
-            405 => PlaceErrorKind::Unsupported,
-            429 => PlaceErrorKind::RateLimited,
-            _ if error.has_code("UNSUPPORTED") => PlaceErrorKind::Unsupported,
-            500.. => PlaceErrorKind::ServerError,
-            _ => PlaceErrorKind::Refused,
+            _ if error.has_code("DIGEST_INVALID") => ItemErrorKind::Corrupt,
+            401 => ItemErrorKind::Unauthorized,
+            403 => ItemErrorKind::Forbidden,
+            404 => ItemErrorKind::Absent,
+            405 => ItemErrorKind::Unsupported,
+            429 => ItemErrorKind::RateLimited,
+            _ if error.has_code("UNSUPPORTED") => ItemErrorKind::Unsupported,
+            500.. => ItemErrorKind::ServerError,
+            _ => ItemErrorKind::Refused,
         },
         http::Error::TokenServer(error) => match kind_of(error) {
             // What was asked for may well be there.
-            PlaceErrorKind::Absent | PlaceErrorKind::Unsupported => PlaceErrorKind::Refused,
+            ItemErrorKind::Absent | ItemErrorKind::Unsupported => ItemErrorKind::Refused,
             kind => kind,
         },
-        http::Error::Connection { .. } | http::Error::Stalled { .. } => PlaceErrorKind::Unreachable,
+        http::Error::Connection { .. } | http::Error::Stalled { .. } => ItemErrorKind::Unreachable,
         http::Error::Unauthorized { .. }
         | http::Error::StaleToken { .. }
-        | http::Error::Credential(_) => PlaceErrorKind::Unauthorized,
+        | http::Error::Credential(_) => ItemErrorKind::Unauthorized,
         http::Error::TooLarge { .. }
         | http::Error::Malformed { .. }
-        | http::Error::Misled { .. } => PlaceErrorKind::Malformed,
+        | http::Error::Misled { .. } => ItemErrorKind::Malformed,
         http::Error::Address { .. }
         | http::Error::Setup { .. }
-        | http::Error::Certificate { .. } => PlaceErrorKind::Unreachable,
+        | http::Error::Certificate { .. } => ItemErrorKind::Unreachable,
     }
 }

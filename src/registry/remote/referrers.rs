@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::{RemoteRepository, link};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::CONTENT_TYPE;
 use crate::http::{self, Answer, Kind, Method, Target};
 use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest};
+use crate::registry::Referrers;
 use crate::registry::listing::Pages;
-use crate::registry::{PlaceError, PlaceErrorKind, Referrers};
 
 const REFERRERS: Kind = Kind("referrers");
 
@@ -30,9 +31,9 @@ struct Page {
 impl RemoteRepository<'_> {
     /// Returns what refers to `subject`, page by page, or that the registry has no such listing
     /// (distribution specification, "Listing Referrers").
-    pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers, PlaceError> {
+    pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers, ItemError> {
         let action = || format!("list what refers to {}@{subject}", self.path);
-        let broken = |detail: &str| self.wrong(action(), PlaceErrorKind::Malformed, detail);
+        let broken = |detail: &str| self.wrong(action(), ItemErrorKind::Malformed, detail);
         let mut pages = Pages::new();
         let mut listed: Vec<Descriptor> = Vec::new();
         let mut known = HashSet::new();
@@ -173,7 +174,7 @@ mod tests {
             .expect("a repository")
     }
 
-    async fn asked(fake: &Fake) -> Result<Referrers, PlaceError> {
+    async fn asked(fake: &Fake) -> Result<Referrers, ItemError> {
         let registries =
             RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
         registries.referrers(&at(fake, "a"), &subject()).await
@@ -346,7 +347,7 @@ mod tests {
             let fake =
                 Fake::start(move |_| ([("content-type", media_type::OCI_INDEX)], body)).await;
             let error = asked(&fake).await.expect_err("it is broken");
-            assert_eq!(error.kind, PlaceErrorKind::Malformed, "{body}");
+            assert_eq!(error.kind, ItemErrorKind::Malformed, "{body}");
         }
     }
 
@@ -390,16 +391,16 @@ mod tests {
         let fake = Fake::start(move |_| long.clone()).await;
         assert_eq!(
             asked(&fake).await.expect_err("too large").kind,
-            PlaceErrorKind::Malformed
+            ItemErrorKind::Malformed
         );
     }
 
     #[tokio::test]
     async fn a_refusal_is_not_taken_for_a_registry_without_the_listing() {
         for (status, kind) in [
-            (401, PlaceErrorKind::Unauthorized),
-            (403, PlaceErrorKind::Forbidden),
-            (500, PlaceErrorKind::ServerError),
+            (401, ItemErrorKind::Unauthorized),
+            (403, ItemErrorKind::Forbidden),
+            (500, ItemErrorKind::ServerError),
         ] {
             let fake = Fake::start(move |_| refused(status, "X")).await;
             let registries = RemoteRegistries::new(Arc::new(client([&fake.host()], basic())));

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+use crate::error::ItemError;
 use crate::model::lock::lock;
-use crate::registry::{BlobStream, PlaceError};
+use crate::registry::BlobStream;
 
 /// Content that is sent in one request or in parts, one after the other. Dropped, it is closed,
 /// also when a request that was given up still holds a part: the download behind it ends with it.
@@ -21,7 +22,7 @@ struct State {
     /// What was read beyond the end of a part.
     rest: Bytes,
     taken: u64,
-    failure: Option<PlaceError>,
+    failure: Option<ItemError>,
     reader: Option<Waker>,
 }
 
@@ -60,7 +61,7 @@ impl Source {
     }
 
     /// Returns why reading the content failed, when it was that.
-    pub(super) fn failure(&self) -> Option<PlaceError> {
+    pub(super) fn failure(&self) -> Option<ItemError> {
         lock(&self.0).failure.take()
     }
 }
@@ -92,7 +93,7 @@ impl State {
             match ready!(stream.poll_next_unpin(context)) {
                 Some(Ok(chunk)) => self.rest = chunk,
                 Some(Err(error)) => {
-                    let told = io::Error::other(error.detail.clone());
+                    let told = io::Error::other(error.cause.clone());
                     self.failure = Some(error);
                     self.stream = None;
                     return Poll::Ready(Some(Err(told)));
@@ -114,7 +115,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::registry::PlaceErrorKind;
+    use crate::error::ItemErrorKind;
 
     async fn read(
         mut part: BoxStream<'static, Result<Bytes, io::Error>>,
@@ -139,12 +140,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_told_to_the_request_and_kept_for_the_error() {
-        let error = PlaceError::new("there", "read", PlaceErrorKind::Corrupt, "it is wrong");
+        let error = ItemError::new("there", "read", ItemErrorKind::Corrupt, "it is wrong");
         let source = Source::new(stream::iter([Ok("abc".into()), Err(error)]).boxed());
         assert_eq!(read(source.part(5)).await, Err("it is wrong".to_owned()));
         assert_eq!(
             source.failure().map(|error| error.kind),
-            Some(PlaceErrorKind::Corrupt)
+            Some(ItemErrorKind::Corrupt)
         );
     }
 

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::{RemoteRepository, is_not_found, link};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Kind, Method, Target};
 use crate::model::Tag;
+use crate::registry::TagSeen;
 use crate::registry::listing::{LARGEST_PAGE, MOST_TAGS, Pages};
-use crate::registry::{PlaceError, PlaceErrorKind, TagSeen};
 
 /// Tags asked for at once: the most that Amazon's registry allows.
 const PAGE: usize = 1_000;
@@ -23,9 +24,9 @@ struct Page {
 
 impl RemoteRepository<'_> {
     /// Returns all tags, page by page, or `None` when the registry knows no such repository.
-    pub(super) async fn tags(&self) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    pub(super) async fn tags(&self) -> Result<Option<Vec<TagSeen>>, ItemError> {
         let action = || format!("list the tags of {}", self.path);
-        let broken = |detail: String| self.wrong(action(), PlaceErrorKind::Malformed, detail);
+        let broken = |detail: String| self.wrong(action(), ItemErrorKind::Malformed, detail);
         let mut pages = Pages::new();
         let mut tags = Vec::new();
         let mut names = HashSet::new();

@@ -63,7 +63,7 @@ fn not_found(code: &str) -> Response {
 }
 
 /// Returns what is shown of an error, once its kind was checked.
-pub(super) fn shown_as(kind: PlaceErrorKind, error: &PlaceError) -> String {
+pub(super) fn shown_as(kind: ItemErrorKind, error: &ItemError) -> String {
     let text = shown(error);
     assert_eq!(error.kind, kind, "{text}");
     text
@@ -71,7 +71,7 @@ pub(super) fn shown_as(kind: PlaceErrorKind, error: &PlaceError) -> String {
 
 // Tags
 
-async fn tags_of(fake: &Fake) -> Result<Option<Vec<String>>, PlaceError> {
+async fn tags_of(fake: &Fake) -> Result<Option<Vec<String>>, ItemError> {
     let (registry, repository) = registry(fake);
     let tags = registry.tags(&repository).await?;
     Ok(tags.map(|tags| tags.into_iter().map(|seen| seen.tag.to_string()).collect()))
@@ -118,9 +118,9 @@ async fn no_repository_and_no_tags_are_told_apart() {
     let fake = Fake::start(|_| not_found("NAME_UNKNOWN")).await;
     assert_eq!(tags_of(&fake).await.expect("an answer"), None);
     for (status, kind) in [
-        (401, PlaceErrorKind::Unauthorized),
-        (403, PlaceErrorKind::Forbidden),
-        (400, PlaceErrorKind::Refused),
+        (401, ItemErrorKind::Unauthorized),
+        (403, ItemErrorKind::Forbidden),
+        (400, ItemErrorKind::Refused),
     ] {
         let fake = Fake::start(move |_| StatusCode::from_u16(status).expect("a status")).await;
         shown_as(kind, &tags_of(&fake).await.expect_err("it fails"));
@@ -154,7 +154,7 @@ async fn a_listing_that_cannot_be_whole_is_an_error() {
     assert_eq!(other.seen().len(), 0);
     let fake = Fake::start(|_| "<html>").await;
     shown_as(
-        PlaceErrorKind::Malformed,
+        ItemErrorKind::Malformed,
         &tags_of(&fake).await.expect_err("no listing"),
     );
 }
@@ -336,7 +336,7 @@ async fn a_limited_lookup_never_becomes_a_read() {
         .resolve(&repository, &tag("1"))
         .await
         .expect_err("limited");
-    shown_as(PlaceErrorKind::RateLimited, &error);
+    shown_as(ItemErrorKind::RateLimited, &error);
     assert_eq!(methods(&fake), ["HEAD"; 5]);
 }
 
@@ -393,14 +393,14 @@ async fn a_token_server_that_is_not_there_does_not_mean_that_nothing_is() {
     .await;
     let (registry, repository) = registry(&fake);
     shown_as(
-        PlaceErrorKind::Refused,
+        ItemErrorKind::Refused,
         &registry
             .resolve(&repository, &tag("1"))
             .await
             .expect_err("no token"),
     );
     shown_as(
-        PlaceErrorKind::Refused,
+        ItemErrorKind::Refused,
         &registry.tags(&repository).await.expect_err("no token"),
     );
 }
@@ -436,7 +436,7 @@ async fn what_is_not_there_is_none() {
             .err()
             .expect("an error")
             .kind,
-        PlaceErrorKind::Absent
+        ItemErrorKind::Absent
     );
 }
 
@@ -461,7 +461,7 @@ async fn digests_that_lie_are_found_out() {
             .await
             .expect_err("it lies");
         assert!(
-            shown_as(PlaceErrorKind::Corrupt, &error)
+            shown_as(ItemErrorKind::Corrupt, &error)
                 .contains(&format!("its bytes have the digest {right}, not {wrong}"))
         );
     }
@@ -471,7 +471,7 @@ async fn digests_that_lie_are_found_out() {
         .resolve(&repository, &Reference::Digest(right))
         .await
         .expect_err("it lies");
-    shown_as(PlaceErrorKind::Corrupt, &error);
+    shown_as(ItemErrorKind::Corrupt, &error);
 }
 
 #[tokio::test]
@@ -508,17 +508,17 @@ async fn manifests_that_cannot_be_copied_are_named() {
     for (body, kind, reason) in [
         (
             r#"{"schemaVersion":1}"#.to_owned(),
-            PlaceErrorKind::Unsupported,
+            ItemErrorKind::Unsupported,
             "schema 1",
         ),
         (
             " ".repeat(4 * 1024 * 1024 + 1),
-            PlaceErrorKind::Malformed,
+            ItemErrorKind::Malformed,
             "more than 4194304 bytes",
         ),
         (
             "<html>".to_owned(),
-            PlaceErrorKind::Malformed,
+            ItemErrorKind::Malformed,
             "the content is not a manifest",
         ),
     ] {
@@ -561,12 +561,12 @@ async fn a_manifest_is_written_in_its_exact_bytes_and_type() {
         .put_manifest(&repository, &tag("lied"), &manifest)
         .await
         .expect_err("another was stored");
-    shown_as(PlaceErrorKind::Corrupt, &error);
+    shown_as(ItemErrorKind::Corrupt, &error);
     let error = registry
         .put_manifest(&repository, &tag("fixed"), &manifest)
         .await
         .expect_err("it was refused");
-    assert!(shown_as(PlaceErrorKind::Refused, &error).contains("TAG_INVALID: tag is immutable"));
+    assert!(shown_as(ItemErrorKind::Refused, &error).contains("TAG_INVALID: tag is immutable"));
     let seen = fake.seen();
     assert_eq!(
         (seen[0].line(), seen[1].line()),
@@ -588,7 +588,7 @@ pub(super) async fn read(
     repository: &Repository,
     descriptor: &Descriptor,
     offset: u64,
-) -> Result<Vec<u8>, PlaceError> {
+) -> Result<Vec<u8>, ItemError> {
     let chunks: Vec<_> = registry
         .blob(repository, descriptor, offset)
         .await?
@@ -643,7 +643,7 @@ async fn a_blob_is_read_from_an_offset_whether_the_registry_can_or_not() {
     let error = read(&registry, &repository(&fake.host(), "able"), &blob, 5)
         .await
         .expect_err("the range lies");
-    shown_as(PlaceErrorKind::Malformed, &error);
+    shown_as(ItemErrorKind::Malformed, &error);
 }
 
 #[tokio::test]
@@ -705,7 +705,7 @@ async fn a_blob_of_another_size_is_not_the_blob() {
     );
     let forbidden: Repository = format!("{}/no", fake.host()).parse().expect("a repository");
     shown_as(
-        PlaceErrorKind::Forbidden,
+        ItemErrorKind::Forbidden,
         &registry
             .has_blob(&forbidden, &descriptor(b"abc"))
             .await
@@ -737,7 +737,7 @@ async fn put(
     content: &dyn Reopen,
     descriptor: &Descriptor,
     mount_from: Option<&str>,
-) -> Result<BlobPut, PlaceError> {
+) -> Result<BlobPut, ItemError> {
     let (registry, target) = registry(fake);
     let from = mount_from.map(|path| repository(&fake.host(), path));
     registry
@@ -921,7 +921,7 @@ async fn a_mount_of_something_else_is_found_out() {
     let wrong = Digest::sha256(b"other").to_string();
     let fake = Fake::start(move |_| (StatusCode::CREATED, [(CONTENT_DIGEST, wrong.clone())])).await;
     shown_as(
-        PlaceErrorKind::Corrupt,
+        ItemErrorKind::Corrupt,
         &put(&fake, &content(), &descriptor(CONTENT), Some("b"))
             .await
             .expect_err("it lies"),
@@ -931,24 +931,24 @@ async fn a_mount_of_something_else_is_found_out() {
 /// Content that is opened again with each try: a list of what each try gets.
 struct Tries {
     opened: AtomicUsize,
-    streams: Vec<Vec<Result<&'static [u8], PlaceErrorKind>>>,
+    streams: Vec<Vec<Result<&'static [u8], ItemErrorKind>>>,
 }
 
 #[async_trait]
 impl Reopen for Tries {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         assert_eq!(from_offset, 0);
         let chunks = self.streams[self.opened.fetch_add(1, Ordering::SeqCst)].clone();
         let chunks = chunks.into_iter().map(|chunk| {
             chunk
                 .map(Into::into)
-                .map_err(|kind| PlaceError::new("source.example", "read", kind, "broke"))
+                .map_err(|kind| ItemError::new("source.example", "read", kind, "broke"))
         });
         Ok(futures_util::stream::iter(chunks).boxed())
     }
 }
 
-fn tries(streams: Vec<Vec<Result<&'static [u8], PlaceErrorKind>>>) -> Tries {
+fn tries(streams: Vec<Vec<Result<&'static [u8], ItemErrorKind>>>) -> Tries {
     Tries {
         opened: AtomicUsize::new(0),
         streams,
@@ -969,7 +969,7 @@ async fn wrong_content_is_never_sent_whole_and_the_upload_is_cancelled() {
         let error = put(&fake, &content, &blob, None)
             .await
             .expect_err("it is wrong");
-        shown_as(PlaceErrorKind::Corrupt, &error);
+        shown_as(ItemErrorKind::Corrupt, &error);
         assert_eq!(fake.lines().last().map(String::as_str), Some(CANCELLED));
         assert!(
             fake.seen()
@@ -982,7 +982,7 @@ async fn wrong_content_is_never_sent_whole_and_the_upload_is_cancelled() {
     let error = put(&fake, &tries(vec![vec![Ok(b"x")]]), &descriptor(b""), None)
         .await
         .expect_err("it is wrong");
-    shown_as(PlaceErrorKind::Corrupt, &error);
+    shown_as(ItemErrorKind::Corrupt, &error);
 }
 
 #[tokio::test]
@@ -991,14 +991,14 @@ async fn a_source_that_breaks_off_fails_the_upload_at_once() {
     let fake = Fake::start(plain_registry).await;
     let content = tries(vec![vec![
         Ok(&CONTENT[..4]),
-        Err(PlaceErrorKind::Unreachable),
+        Err(ItemErrorKind::Unreachable),
     ]]);
     let error = put(&fake, &content, &descriptor(CONTENT), None)
         .await
         .expect_err("it never comes whole");
     assert_eq!(
-        (error.place.as_str(), error.kind),
-        ("source.example", PlaceErrorKind::Unreachable)
+        (error.host.as_str(), error.kind),
+        ("source.example", ItemErrorKind::Unreachable)
     );
     assert_eq!(fake.lines().last().map(String::as_str), Some(CANCELLED));
 }
@@ -1075,7 +1075,7 @@ async fn a_token_that_expires_before_the_content_is_taken_is_replaced_once() {
             result.expect("it is stored");
         } else {
             shown_as(
-                PlaceErrorKind::Unauthorized,
+                ItemErrorKind::Unauthorized,
                 &result.expect_err("it is refused for good"),
             );
         }
@@ -1127,7 +1127,7 @@ async fn an_answer_before_the_content_was_sent_is_read() {
         .await
         .expect_err("it is refused");
     assert!(
-        shown_as(PlaceErrorKind::Refused, &error).contains("413 Payload Too Large: too large"),
+        shown_as(ItemErrorKind::Refused, &error).contains("413 Payload Too Large: too large"),
         "{}",
         shown(&error)
     );
@@ -1139,7 +1139,7 @@ async fn refusals_of_uploads_say_why() {
     let error = put(&fake, &content(), &descriptor(CONTENT), None)
         .await
         .expect_err("it is refused");
-    shown_as(PlaceErrorKind::Absent, &error);
+    shown_as(ItemErrorKind::Absent, &error);
     assert!(
         error
             .hint()
@@ -1158,7 +1158,7 @@ async fn refusals_of_uploads_say_why() {
     let error = put(&fake, &content(), &descriptor(CONTENT), None)
         .await
         .expect_err("it is refused");
-    assert!(shown_as(PlaceErrorKind::Corrupt, &error).contains("?_state=***&x=***&digest=sha256:"));
+    assert!(shown_as(ItemErrorKind::Corrupt, &error).contains("?_state=***&x=***&digest=sha256:"));
     let fake = Fake::start(|seen| {
         if seen.method == "PUT" {
             StatusCode::ACCEPTED.into_response()
@@ -1168,14 +1168,14 @@ async fn refusals_of_uploads_say_why() {
     })
     .await;
     shown_as(
-        PlaceErrorKind::Malformed,
+        ItemErrorKind::Malformed,
         &put(&fake, &content(), &descriptor(CONTENT), None)
             .await
             .expect_err("it was not stored"),
     );
     let fake = Fake::start(|_| StatusCode::ACCEPTED).await;
     shown_as(
-        PlaceErrorKind::Malformed,
+        ItemErrorKind::Malformed,
         &put(&fake, &content(), &descriptor(CONTENT), None)
             .await
             .expect_err("there is no address"),
@@ -1235,7 +1235,7 @@ pub(super) struct Elsewhere<'a> {
 
 #[async_trait]
 impl Reopen for Elsewhere<'_> {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         self.registry
             .blob(&self.repository, &self.descriptor, from_offset)
             .await
@@ -1283,7 +1283,7 @@ async fn a_directory_is_no_registry() {
     let (registry, _) = registry(&fake);
     let directory: Repository = "ocidir://x".parse().expect("a repository");
     shown_as(
-        PlaceErrorKind::Unsupported,
+        ItemErrorKind::Unsupported,
         &registry.tags(&directory).await.expect_err("a directory"),
     );
 }

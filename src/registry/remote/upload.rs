@@ -13,11 +13,12 @@ use futures_util::StreamExt;
 use super::session::{Session, Status};
 use super::source::Source;
 use super::{RemoteRepository, scope};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Body, Kind, Method, StatusCode};
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Host, RepositoryPath};
 use crate::registry::verify::Verifier;
-use crate::registry::{BlobPut, PlaceError, PlaceErrorKind, Reopen};
+use crate::registry::{BlobPut, Reopen};
 
 const START: Kind = Kind("upload start");
 const UPLOAD: Kind = Kind("upload");
@@ -65,10 +66,10 @@ enum Broken {
     /// A request.
     Request(http::Error),
     /// The registry cannot be sent this blob in parts.
-    Parts(PlaceError),
+    Parts(ItemError),
     /// Something that another try does not change: the content, or what was tried often enough
     /// already.
-    Final(PlaceError),
+    Final(ItemError),
 }
 
 /// How content is sent.
@@ -104,7 +105,7 @@ impl RemoteRepository<'_> {
         content: &dyn Reopen,
         mount_from: Option<MountFrom<'_>>,
         part: u64,
-    ) -> Result<BlobPut, PlaceError> {
+    ) -> Result<BlobPut, ItemError> {
         let action = format!("upload blob {}", self.blob_name(&descriptor.digest));
         let session = match mount_from {
             Some(from) => match self.mount(descriptor, &from, &action).await? {
@@ -140,7 +141,7 @@ impl RemoteRepository<'_> {
         descriptor: &Descriptor,
         from: &MountFrom<'_>,
         action: &str,
-    ) -> Result<Mount, PlaceError> {
+    ) -> Result<Mount, ItemError> {
         if from.failed.are_too_many(self.host) {
             return Ok(Mount::Declined);
         }
@@ -186,7 +187,7 @@ impl RemoteRepository<'_> {
         }
     }
 
-    async fn start(&self, action: &str) -> Result<Session, PlaceError> {
+    async fn start(&self, action: &str) -> Result<Session, ItemError> {
         let answer = self
             .http
             .send(self.request(Method::POST, "blobs/uploads/", START, "pull,push"))
@@ -202,7 +203,7 @@ impl RemoteRepository<'_> {
         Session::opened(self, &answer).ok_or_else(|| {
             self.wrong(
                 action,
-                PlaceErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 "the registry opened an upload and did not say where",
             )
         })
@@ -220,7 +221,7 @@ fn is_of_mounting(error: &http::Error) -> bool {
 }
 
 impl Upload<'_> {
-    async fn run(mut self) -> Result<(), PlaceError> {
+    async fn run(mut self) -> Result<(), ItemError> {
         let tries = self.repository.http.tries(self.repository.host, UPLOAD);
         let mut tries = tries.map_err(|error| self.repository.failed(self.action, error))?;
         let mut logged_in_again = false;
@@ -259,7 +260,7 @@ impl Upload<'_> {
 
     /// Decides how to go on after a request failed. Returns the failure when it is to be judged by
     /// itself, and as an error when another try is worth it in any case.
-    async fn react(&mut self, error: http::Error) -> Result<http::Error, PlaceError> {
+    async fn react(&mut self, error: http::Error) -> Result<http::Error, ItemError> {
         if error.can_pass() {
             match self.way {
                 Way::Whole => self.way = Way::Parts,
@@ -370,7 +371,7 @@ impl Upload<'_> {
     }
 
     /// Returns the content from `offset` on, or `None` when there is none.
-    async fn open(&self, offset: u64) -> Result<Option<Source>, PlaceError> {
+    async fn open(&self, offset: u64) -> Result<Option<Source>, ItemError> {
         if offset > 0 && offset == self.descriptor.size {
             return Ok(None);
         }
@@ -417,7 +418,7 @@ impl Upload<'_> {
                         let detail = "the registry acknowledged content before it was sent";
                         return Err(Broken::Parts(repository.wrong(
                             self.action,
-                            PlaceErrorKind::Malformed,
+                            ItemErrorKind::Malformed,
                             detail,
                         )));
                     }
@@ -433,7 +434,7 @@ impl Upload<'_> {
             let detail = "the registry took the content and did not store it";
             return Err(Broken::Final(repository.wrong(
                 self.action,
-                PlaceErrorKind::Malformed,
+                ItemErrorKind::Malformed,
                 detail,
             )));
         }

@@ -139,7 +139,7 @@ impl Server {
             .count()
     }
 
-    async fn put(&self, content: &dyn Reopen) -> Result<BlobPut, PlaceError> {
+    async fn put(&self, content: &dyn Reopen) -> Result<BlobPut, ItemError> {
         let credential = if self.state.lock().expect("the lock").ways.asks_for_tokens {
             basic()
         } else {
@@ -382,7 +382,7 @@ struct Pieces {
 
 #[async_trait]
 impl Reopen for Pieces {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         self.opened.lock().expect("the lock").push(from_offset);
         let rest = &CONTENT[usize::try_from(from_offset).expect("an offset")..];
         Ok(
@@ -626,7 +626,7 @@ async fn a_request_that_is_too_large_is_sent_in_parts() {
     ]))
     .await;
     shown_as(
-        PlaceErrorKind::Refused,
+        ItemErrorKind::Refused,
         &server
             .put(&Pieces::default())
             .await
@@ -666,7 +666,7 @@ async fn a_token_that_expires_within_an_upload_costs_no_session() {
         .put(&Pieces::default())
         .await
         .expect_err("it is refused twice");
-    shown_as(PlaceErrorKind::Unauthorized, &error);
+    shown_as(ItemErrorKind::Unauthorized, &error);
     assert_eq!(server.open_sessions(), 0);
 }
 
@@ -712,7 +712,7 @@ struct Changing(Mutex<Vec<Vec<u8>>>);
 
 #[async_trait]
 impl Reopen for Changing {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let content = self.0.lock().expect("the lock").remove(0);
         InMemory(content.into()).open(from_offset).await
     }
@@ -725,7 +725,7 @@ async fn content_that_changes_is_never_committed() {
     let server = Server::start(ways(&[("PUT", Fault::Cut(23))])).await;
     let content = Changing(Mutex::new(vec![CONTENT.to_vec(), other]));
     let error = server.put(&content).await.expect_err("it changed");
-    shown_as(PlaceErrorKind::Corrupt, &error);
+    shown_as(ItemErrorKind::Corrupt, &error);
     let requests = server.lines();
     assert_eq!(
         (

@@ -6,13 +6,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::cache::Cache;
+use crate::error::ItemErrorKind;
 use crate::model::{Algorithm, BuildRecord, Clock, ImageReference, Manifest, Variables};
 use crate::packages::memory::{Call, MemoryFiles};
-use crate::packages::{
-    PackageErrorKind, PackageFiles, Prefix, ReadOnlyFiles, Reading, Records, Unreadable,
-};
+use crate::packages::{PackageFiles, Prefix, ReadOnlyFiles, Reading, Records, Unreadable};
+use crate::registry::ImageStore;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
-use crate::registry::{ImageStore, PlaceErrorKind};
 use crate::steps::Mode;
 use crate::steps::shard::Only;
 
@@ -165,10 +164,10 @@ async fn only_what_a_listed_repository_does_not_have_is_gone() {
 
     for operation in [Operation::Tags, Operation::Resolve] {
         for kind in [
-            PlaceErrorKind::Unauthorized,
-            PlaceErrorKind::Forbidden,
-            PlaceErrorKind::Unreachable,
-            PlaceErrorKind::ServerError,
+            ItemErrorKind::Unauthorized,
+            ItemErrorKind::Forbidden,
+            ItemErrorKind::Unreachable,
+            ItemErrorKind::ServerError,
         ] {
             let place = registry(&["apps/web:1.1"]).await;
             place
@@ -242,7 +241,7 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
     .await;
     assert_eq!((report.removed.len(), files.paths().len()), (0, 4));
 
-    files.fail(Call::Delete, PackageErrorKind::Forbidden);
+    files.fail(Call::Delete, ItemErrorKind::Forbidden);
     let report = execute(planned.clone(), &purge).await;
     assert_eq!(
         (

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::{BuildConfig, BuildImage};
-use crate::registry::PlaceError;
+use crate::error::ItemError;
 use crate::steps::Trouble;
 use crate::steps::shard::{Only, Shard};
 
@@ -94,8 +94,8 @@ pub fn names(image: &BuildImage) -> Vec<String> {
     vec![image.name.clone(), image.repository.to_string()]
 }
 
-fn trouble_of_place(error: &PlaceError) -> Trouble {
-    Trouble::of(error, error.hint()).shared(error.of_place())
+fn trouble_of_place(error: &ItemError) -> Trouble {
+    Trouble::of(error, error.hint()).shared(error.shared())
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::model::{BuildRecord, Digest, ImageReference, Repository};
-use crate::packages::{PackageError, Records};
+use crate::packages::Records;
 
 mod arguments;
 mod compare;
@@ -90,7 +90,7 @@ async fn records_of(
     records: &Records,
     project: &str,
     base: Option<&KnownBase>,
-) -> Result<Vec<BuildRecord>, PackageError> {
+) -> Result<Vec<BuildRecord>, ItemError> {
     let users = base
         .iter()
         .flat_map(|base| &base.users)

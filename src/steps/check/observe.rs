@@ -10,13 +10,13 @@ use crate::config::{
     ConfigErrors, DEFAULT_NAME, EolTarget, ForeignConfig, SourceText, load_foreign,
 };
 use crate::eol::{DataError, Table};
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::forge::{Forge, ForgeError};
 use crate::model::eol::{Cycle, Phase};
 use crate::model::inventory::InvalidInventory;
 use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag, Variables};
-use crate::packages::{DataFile, PackageError, Records};
-use crate::registry::{ImageSource, PlaceError};
+use crate::packages::{DataFile, Records};
+use crate::registry::ImageSource;
 
 /// An inventory older than this is told to be old, in days.
 const STALE_AFTER: i64 = 14;
@@ -47,7 +47,7 @@ pub struct Branch<'a> {
 #[derive(Debug, Error)]
 pub enum CheckError {
     #[error(transparent)]
-    Packages(PackageError),
+    Packages(ItemError),
     #[error("the inventory in {place} cannot be used")]
     Inventory {
         place: String,
@@ -60,7 +60,7 @@ pub enum CheckError {
     #[error("{name} cannot be used")]
     EolData { name: String, source: DataError },
     #[error(transparent)]
-    Place(PlaceError),
+    Place(ItemError),
     #[error("nothing is known of the bases: {0}")]
     NoSource(String),
     #[error(

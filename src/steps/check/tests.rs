@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::cache::Cache;
 use crate::config::SourceText;
-use crate::error::Exit;
+use crate::error::{Exit, ItemErrorKind};
 use crate::forge::{Forge, ForgeError};
 use crate::model::{Algorithm, Clock, Inventory, Manifest, Variables};
 use crate::packages::memory::{Call, MemoryFiles};
-use crate::packages::{DataFile, PackageErrorKind, Prefix};
+use crate::packages::{DataFile, Prefix};
 use crate::registry::ImageStore;
 use crate::registry::memory::MemoryPlace;
 use crate::report::codequality::Severity;
@@ -548,9 +548,7 @@ async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_r
 #[tokio::test]
 async fn a_store_that_fails_or_holds_junk_fails_the_check() {
     let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
-    setting
-        .files
-        .fail(Call::List, PackageErrorKind::Unreachable);
+    setting.files.fail(Call::List, ItemErrorKind::Unreachable);
     assert!(matches!(
         observe(&image(BASE), None, &setting.sources()).await,
         Err(CheckError::Packages(_))

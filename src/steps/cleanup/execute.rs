@@ -17,11 +17,11 @@ use super::reasons::KeepReason;
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
 use super::repository_reader::item_error;
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::registry::{Deletion, ImageStore, PlaceError, Referrers, Swept};
+use crate::registry::{Deletion, ImageStore, Referrers, Swept};
 use crate::steps::{Mode, Trouble};
 use crate::transfer::Transfer;
 
@@ -378,7 +378,7 @@ impl Executor<'_> {
         &self,
         repository: &Repository,
         part: &Digest,
-    ) -> Result<Option<Deletion>, PlaceError> {
+    ) -> Result<Option<Deletion>, ItemError> {
         if self.execution.cancel.is_cancelled() {
             return Ok(None);
         }
@@ -530,7 +530,7 @@ impl Executor<'_> {
         &self,
         repository: &Repository,
         group: &DeletionGroup,
-    ) -> Result<BTreeMap<Digest, Digest>, PlaceError> {
+    ) -> Result<BTreeMap<Digest, Digest>, ItemError> {
         let mut found = BTreeMap::new();
         let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
         for _ in 0..MAX_INDEX_NESTING {

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::labels;
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, read_config};
+use crate::registry::{ImageSource, read_config};
 use crate::transfer::Memory;
 
 /// Digest of an image and of every manifest below it.
@@ -61,7 +62,7 @@ pub(super) async fn read(
     source: &dyn ImageSource,
     repository: &Repository,
     reference: &Reference,
-) -> Result<Option<(ManifestTree, DateSource)>, PlaceError> {
+) -> Result<Option<(ManifestTree, DateSource)>, ItemError> {
     let Some(root) = source.manifest(repository, reference).await? else {
         return Ok(None);
     };
@@ -91,10 +92,10 @@ pub(super) async fn read(
     {
         let action = format!("read manifest {}", reference.as_str());
         let detail = format!("its indexes are nested deeper than {MAX_INDEX_NESTING} levels");
-        return Err(PlaceError::at(
+        return Err(ItemError::at(
             repository,
             action,
-            PlaceErrorKind::Malformed,
+            ItemErrorKind::Malformed,
             detail,
         ));
     }
@@ -137,7 +138,7 @@ pub(super) async fn created(
     repository: &Repository,
     date_source: &DateSource,
     memory: &dyn Memory,
-) -> Result<Option<DateTime<Utc>>, PlaceError> {
+) -> Result<Option<DateTime<Utc>>, ItemError> {
     let Some(digest) = date_source.digest() else {
         return Ok(match date_source {
             DateSource::Annotation(created) => Some(*created),
@@ -165,7 +166,7 @@ async fn follow(
     source: &dyn ImageSource,
     repository: &Repository,
     mut date_source: DateSource,
-) -> Result<CreationDate, PlaceError> {
+) -> Result<CreationDate, ItemError> {
     for _ in 0..=MAX_INDEX_NESTING {
         date_source = match date_source {
             DateSource::Annotation(created) => return Ok(CreationDate::Found(created)),

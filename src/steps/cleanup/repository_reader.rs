@@ -11,9 +11,9 @@ use super::policy::attachment_subject;
 use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
+use crate::error::ItemError;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::Event;
-use crate::registry::PlaceError;
 use crate::steps::Trouble;
 
 /// Manifests of a repository that are read concurrently; each host has its own limit as well.
@@ -226,6 +226,6 @@ impl RepositoryReader<'_> {
 }
 
 /// Returns the error for the report.
-pub(super) fn item_error(error: &PlaceError) -> Trouble {
-    Trouble::of(error, error.hint()).shared(error.of_place())
+pub(super) fn item_error(error: &ItemError) -> Trouble {
+    Trouble::of(error, error.hint()).shared(error.shared())
 }

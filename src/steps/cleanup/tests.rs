@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::Config;
-use crate::error::Exit;
+use crate::error::{Exit, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::packages::{Reading, Unreadable};
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
-use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory, PlaceErrorKind};
+use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory};
 use crate::steps::{Mode, Trouble};
 
 mod foreseeing;

@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::model::env;
 use crate::model::record::InvalidRecord;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
-use crate::packages::{PackageError, Records, tell_of_leftovers};
-use crate::registry::{ImageSource, PlaceError};
+use crate::packages::{Records, tell_of_leftovers};
+use crate::registry::ImageSource;
 use crate::report::{Block, Document, Summary, SummaryRow};
 
 mod detect;
@@ -68,11 +68,11 @@ pub enum RegisterError {
     #[error("{0} does not tell its platforms")]
     NoPlatforms(ImageReference),
     #[error(transparent)]
-    Place(PlaceError),
+    Place(ItemError),
     #[error("the record cannot be written")]
     Record(#[source] InvalidRecord),
     #[error(transparent)]
-    Packages(PackageError),
+    Packages(ItemError),
 }
 
 impl RegisterError {

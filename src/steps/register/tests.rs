@@ -2,10 +2,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::error::ItemErrorKind;
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
-use crate::registry::{ImageStore, InMemory, PlaceErrorKind};
+use crate::registry::{ImageStore, InMemory};
 
 const BASE: &str = "r.example/bases/alpine:3.21.3-core1.0.0";
 const MIRROR: &str = "r.example/mirrors/alpine:3.21.3";
@@ -444,7 +445,7 @@ async fn a_base_that_cannot_be_read_is_recorded_all_the_same() {
     app().single(&place).await;
     let repository = image(BASE).repository;
     place.fail_when(move |call| {
-        (call.repository == repository).then_some(Fault::Error(PlaceErrorKind::Forbidden))
+        (call.repository == repository).then_some(Fault::Error(ItemErrorKind::Forbidden))
     });
     assert_eq!(
         base(&place).await,
@@ -459,7 +460,7 @@ async fn an_image_that_is_not_there_or_cannot_be_read_is_not_recorded() {
         registered(&request(), &place).await,
         Err(RegisterError::NoImage(_))
     ));
-    place.fail_when(|_| Some(Fault::Error(PlaceErrorKind::Unauthorized)));
+    place.fail_when(|_| Some(Fault::Error(ItemErrorKind::Unauthorized)));
     assert!(matches!(
         registered(&request(), &place).await,
         Err(RegisterError::Place(_))

@@ -16,7 +16,7 @@ mod tests;
 
 pub use inventory::inventory;
 pub use markers::{BEGIN, END, MarkerError, replaced};
-pub use observe::{ObserveError, World, observe};
+pub use observe::{World, observe};
 pub use page::page;
 pub use plan::{ApplicationRow, Condemned, ImageRow, State, StatusReport, Verdict, plan};
 pub use report::{FailOn, Written};

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use thiserror::Error;
 
 use crate::config::{Config, SyncEntry};
+use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
-use crate::packages::{PackageError, Records, Unreadable};
+use crate::packages::{Records, Unreadable};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageSource, PlaceError, TagSeen};
+use crate::registry::{ImageSource, TagSeen};
 use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed, ranks_by_push};
 use crate::steps::lineage::identities_offline;
@@ -34,25 +34,6 @@ pub struct World {
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Why there is no report.
-#[derive(Debug, Error)]
-pub enum ObserveError {
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    #[error(transparent)]
-    Packages(#[from] PackageError),
-}
-
-impl ObserveError {
-    /// Returns what the user can do, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            ObserveError::Place(error) => error.hint(),
-            ObserveError::Packages(error) => error.hint(),
-        }
-    }
-}
-
 /// Looks at everything. Without `images` no registry is asked, without `records` there are none.
 /// What cannot be read fails the whole: a report that leaves something out would be a wrong one.
 pub async fn observe(
@@ -60,7 +41,7 @@ pub async fn observe(
     images: Option<&dyn ImageSource>,
     records: Option<&Records>,
     progress: &dyn Progress,
-) -> Result<World, ObserveError> {
+) -> Result<World, ItemError> {
     let seen = async {
         match images {
             Some(images) => look(config, images, progress).await,
@@ -78,7 +59,7 @@ pub async fn observe(
                 });
                 Ok(records.all().await?)
             }
-            None => Ok::<_, ObserveError>(Default::default()),
+            None => Ok::<_, ItemError>(Default::default()),
         }
     };
     let (mut world, reading) = futures_util::try_join!(seen, recorded)?;
@@ -98,7 +79,7 @@ async fn look(
     config: &Config,
     images: &dyn ImageSource,
     progress: &dyn Progress,
-) -> Result<World, ObserveError> {
+) -> Result<World, ItemError> {
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
     let bases = config.build.iter().flat_map(|build| &build.images);
     let repositories: BTreeSet<&Repository> = entries
@@ -118,7 +99,7 @@ async fn look(
         } else {
             images.tags(repository).await
         };
-        Ok::<_, ObserveError>((repository.clone(), listing?.unwrap_or_default()))
+        Ok::<_, ItemError>((repository.clone(), listing?.unwrap_or_default()))
     });
     let listings: BTreeMap<Repository, Vec<TagSeen>> =
         listings.buffer_unordered(IN_FLIGHT).try_collect().await?;
@@ -143,7 +124,7 @@ async fn look(
         let found = images
             .resolve(&image.repository, &Reference::Tag(tag))
             .await?;
-        Ok::<_, ObserveError>(found.map(|found| (image, found.digest)))
+        Ok::<_, ItemError>(found.map(|found| (image, found.digest)))
     });
     let digests: Vec<Option<(ImageReference, Digest)>> =
         digests.buffer_unordered(IN_FLIGHT).try_collect().await?;

@@ -10,10 +10,10 @@ use super::select::{Rejected, Selected, needs_dates, ranks_by_date, select};
 use super::variants::{Naming, Namings, may_be_variant, namings};
 use super::{Places, Scope, platform_filter};
 use crate::config::{SyncConfig, SyncEntry, TagSelection};
-use crate::error::Side;
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, TagSeen};
+use crate::registry::{ImageSource, TagSeen};
 use crate::steps::Trouble;
 use crate::transfer::{CompletenessRequest, CopyError, Lag, Looks, PlatformFilter, RefreshRequest};
 
@@ -508,7 +508,7 @@ impl<'a> Sources<'a> {
 
 fn listed(
     repository: &Repository,
-    tags: Result<Option<Vec<TagSeen>>, PlaceError>,
+    tags: Result<Option<Vec<TagSeen>>, ItemError>,
 ) -> Result<Vec<TagSeen>, Trouble> {
     match tags {
         Ok(Some(tags)) => Ok(tags),
@@ -589,8 +589,8 @@ async fn look_up_tags(
         match found {
             Ok(Some(_)) => drop(there.insert(tag)),
             Ok(None) => {}
-            Err(error) if error.kind == PlaceErrorKind::Forbidden => {}
-            Err(error) if error.kind == PlaceErrorKind::Unauthorized => return Err(refusal.clone()),
+            Err(error) if error.kind == ItemErrorKind::Forbidden => {}
+            Err(error) if error.kind == ItemErrorKind::Unauthorized => return Err(refusal.clone()),
             Err(error) => return Err(trouble(Side::Target, &error)),
         }
     }
@@ -615,7 +615,7 @@ async fn list_target(
         Err(error)
             if matches!(
                 error.kind,
-                PlaceErrorKind::Unauthorized | PlaceErrorKind::Forbidden
+                ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden
             ) =>
         {
             Ok(Listing::Refused(trouble(Side::Target, &error)))
@@ -688,6 +688,6 @@ async fn expected_digest(
         .map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))
 }
 
-fn trouble(side: Side, error: &PlaceError) -> Trouble {
-    Trouble::at(side, error, error.hint()).shared(error.of_place())
+fn trouble(side: Side, error: &ItemError) -> Trouble {
+    Trouble::at(side, error, error.hint()).shared(error.shared())
 }

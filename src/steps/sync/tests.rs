@@ -16,7 +16,7 @@ use crate::command::{
     Runner,
 };
 use crate::config::{PatternSelection, SortBy, TagPattern};
-use crate::error::Exit;
+use crate::error::{Exit, ItemError, ItemErrorKind};
 use crate::hooks::HookRunner;
 use crate::model::hook::{Hook, HookCommand};
 use crate::model::{
@@ -24,9 +24,7 @@ use crate::model::{
 };
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::read_only::ReadOnly;
-use crate::registry::{
-    BlobStream, ImageSource, InMemory, PlaceError, PlaceErrorKind, Resolved, TagSeen,
-};
+use crate::registry::{BlobStream, ImageSource, InMemory, Resolved, TagSeen};
 use crate::steps::Mode;
 use crate::transfer::forgetful;
 
@@ -302,7 +300,7 @@ async fn a_tag_that_fails_does_not_stop_the_others_and_the_exit_tells() {
     }
     let lost = Digest::sha256(b"1.1").to_string();
     world.source.fail_when(move |call| {
-        (call.subject == lost).then_some(Fault::Error(PlaceErrorKind::ServerError))
+        (call.subject == lost).then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     let report = world.run(Mode::Apply).await;
     assert_eq!(
@@ -607,7 +605,7 @@ async fn a_target_that_may_not_be_listed_is_looked_at_tag_by_tag() {
     }
     let theirs = put(&world.target, &mirror(), "1.0", "somebody else's").await;
     world.target.fail_when(|call| {
-        (call.operation == Operation::Tags).then_some(Fault::Error(PlaceErrorKind::Forbidden))
+        (call.operation == Operation::Tags).then_some(Fault::Error(ItemErrorKind::Forbidden))
     });
     let report = world.run(Mode::Apply).await;
     assert_eq!(
@@ -629,7 +627,7 @@ async fn a_login_that_is_not_accepted_fails_the_entry_before_anything_is_planned
     world.target.fail_when(move |call| {
         refused
             .contains(&call.operation)
-            .then_some(Fault::Error(PlaceErrorKind::Unauthorized))
+            .then_some(Fault::Error(ItemErrorKind::Unauthorized))
     });
     let report = world.run(Mode::DryRun).await;
     assert_eq!(
@@ -672,7 +670,7 @@ struct Waiting {
 
 #[async_trait]
 impl ImageSource for Waiting {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
         self.place.tags(repository).await
     }
 
@@ -680,7 +678,7 @@ impl ImageSource for Waiting {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Resolved>, PlaceError> {
+    ) -> Result<Option<Resolved>, ItemError> {
         self.place.resolve(repository, reference).await
     }
 
@@ -688,7 +686,7 @@ impl ImageSource for Waiting {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, PlaceError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         tokio::task::yield_now().await;
         self.place.manifest(repository, reference).await
     }
@@ -698,7 +696,7 @@ impl ImageSource for Waiting {
         repository: &Repository,
         descriptor: &Descriptor,
         from_offset: u64,
-    ) -> Result<BlobStream, PlaceError> {
+    ) -> Result<BlobStream, ItemError> {
         let needed = self
             .images
             .min(self.blobs.fetch_add(1, Ordering::Relaxed) + 2);
@@ -767,7 +765,7 @@ async fn manifests_are_read_while_the_images_before_are_copied_each_once() {
 #[tokio::test]
 async fn what_cannot_be_read_ends_reading_ahead() {
     let fails = |call: &Call| {
-        (call.operation == Operation::Manifest).then_some(Fault::Error(PlaceErrorKind::ServerError))
+        (call.operation == Operation::Manifest).then_some(Fault::Error(ItemErrorKind::ServerError))
     };
     let (world, report) = copy_ten(|source| source.fail_when(fails)).await;
     let asked = world.source.count(Operation::Manifest);

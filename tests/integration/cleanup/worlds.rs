@@ -12,13 +12,14 @@ use std::path::Path;
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone as _, Utc};
 use imglife::config::{self, Config};
+use imglife::error::ItemErrorKind;
 use imglife::model::media_type;
 use imglife::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use imglife::packages::{Reading, Unreadable};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
-use imglife::registry::{Ability, Deletions, ImageStore, InMemory, PlaceErrorKind};
+use imglife::registry::{Ability, Deletions, ImageStore, InMemory};
 use imglife::steps::Trouble;
 use imglife::steps::cleanup::{
     CleanupPolicy, CleanupScope, DeletionMethod, ObservedRecords, Observer, Plan, observe, plan,
@@ -176,7 +177,7 @@ impl World {
         let unreadable = self.unreadable.clone();
         place.fail_when(move |call| {
             let fails = call.operation == Operation::Manifest && unreadable.contains(&call.subject);
-            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+            fails.then_some(Fault::Error(ItemErrorKind::ServerError))
         });
         place.clear_calls();
         place

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use imglife::error::{ItemError, ItemErrorKind};
 use imglife::model::media_type;
 use imglife::model::{
     Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag,
@@ -14,8 +15,7 @@ use imglife::model::{
 use imglife::registry::layout::Layouts;
 use imglife::registry::memory::{MemoryPlace, SparseIndexes};
 use imglife::registry::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageStore, InMemory, PlaceError,
-    PlaceErrorKind, Reopen, Swept,
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageStore, InMemory, Reopen, Swept,
 };
 use serde_json::{Value, json};
 
@@ -159,10 +159,7 @@ async fn what_is_not_there_is_told_as_absent(place: &Place<'_>) {
             .expect("an answer")
     );
     let read = read(place, &repository, &unknown, 0).await;
-    assert_eq!(
-        read.map_err(|error| error.kind),
-        Err(PlaceErrorKind::Absent)
-    );
+    assert_eq!(read.map_err(|error| error.kind), Err(ItemErrorKind::Absent));
 
     // The same in a repository that exists.
     put_image(place, &repository, &tag("there"), b"absent").await;
@@ -246,7 +243,7 @@ async fn wrong_content_is_refused_and_not_kept(place: &Place<'_>) {
             .await;
         assert_eq!(
             put.map_err(|error| error.kind),
-            Err(PlaceErrorKind::Corrupt),
+            Err(ItemErrorKind::Corrupt),
             "{wrong:?}"
         );
         assert!(
@@ -909,7 +906,7 @@ async fn read(
     repository: &Repository,
     descriptor: &Descriptor,
     offset: u64,
-) -> Result<Vec<u8>, PlaceError> {
+) -> Result<Vec<u8>, ItemError> {
     let pieces: Vec<Bytes> = place
         .store
         .blob(repository, descriptor, offset)
@@ -939,14 +936,14 @@ struct Breaking {
 
 #[async_trait::async_trait]
 impl Reopen for Breaking {
-    async fn open(&self, from_offset: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let start = usize::try_from(from_offset)
             .expect("an offset")
             .min(self.after);
-        let broken = PlaceError::new(
+        let broken = ItemError::new(
             "source",
             "read",
-            PlaceErrorKind::Unreachable,
+            ItemErrorKind::Unreachable,
             "the connection broke",
         );
         Ok(stream::iter([Ok(self.content.slice(start..self.after)), Err(broken)]).boxed())
@@ -958,7 +955,7 @@ struct Stalling(Bytes);
 
 #[async_trait::async_trait]
 impl Reopen for Stalling {
-    async fn open(&self, _: u64) -> Result<BlobStream, PlaceError> {
+    async fn open(&self, _: u64) -> Result<BlobStream, ItemError> {
         Ok(stream::iter([Ok(self.0.clone())])
             .chain(stream::pending())
             .boxed())
@@ -970,11 +967,11 @@ struct NeverOpened;
 
 #[async_trait::async_trait]
 impl Reopen for NeverOpened {
-    async fn open(&self, _: u64) -> Result<BlobStream, PlaceError> {
-        Err(PlaceError::new(
+    async fn open(&self, _: u64) -> Result<BlobStream, ItemError> {
+        Err(ItemError::new(
             "source",
             "read",
-            PlaceErrorKind::Refused,
+            ItemErrorKind::Refused,
             "the content was asked for",
         ))
     }

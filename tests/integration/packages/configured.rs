@@ -2,8 +2,9 @@
 
 use imglife::app::{self, Mode};
 use imglife::config;
+use imglife::error::ItemErrorKind;
 use imglife::model::{Clock, Variables};
-use imglife::packages::{Deletion, PackageErrorKind, Records};
+use imglife::packages::{Deletion, Records};
 use imglife::process::{Process, Stream};
 use tempfile::TempDir;
 
@@ -42,7 +43,7 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
             .await
             .expect_err("it only reads")
             .kind,
-        PackageErrorKind::ReadOnly
+        ItemErrorKind::ReadOnly
     );
     let real = records(&directory, yaml, variables, Mode::Apply);
     for revision in ["one", "two"] {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use imglife::credentials::Forge;
-use imglife::error::chain;
+use imglife::error::{ItemErrorKind, chain};
 use imglife::packages::gitea::{GiteaPackages, GiteaPlace};
-use imglife::packages::{PackageErrorKind, PackageFiles, Scope};
+use imglife::packages::{PackageFiles, Scope};
 
 use super::{client, file, holds_for, package, prefix, put, record, records};
 use crate::support::gitea::{Gitea, JOB, OWNER, REPOSITORY, Rules, TOKEN};
@@ -97,7 +97,7 @@ async fn a_file_of_another_content_under_the_name_is_a_conflict() {
         .put(&name, "one".into())
         .await
         .expect_err("a conflict");
-    assert_eq!(error.kind, PackageErrorKind::Refused);
+    assert_eq!(error.kind, ItemErrorKind::Refused);
     assert!(chain(&error).contains("409 Conflict"), "{}", chain(&error));
 }
 
@@ -110,7 +110,7 @@ async fn a_jobs_own_token_is_told_not_to_suffice() {
         .await
         .expect_err("it may not");
     let hint = error.hint().unwrap_or_default();
-    assert_eq!(error.kind, PackageErrorKind::Forbidden);
+    assert_eq!(error.kind, ItemErrorKind::Forbidden);
     assert!(
         hint.contains("`write:package`")
             && hint.contains("cannot publish packages")
@@ -121,7 +121,7 @@ async fn a_jobs_own_token_is_told_not_to_suffice() {
         .list(&Scope::AllRecords(prefix()))
         .await
         .expect_err("it may not");
-    assert_eq!(anonymous.kind, PackageErrorKind::Unauthorized);
+    assert_eq!(anonymous.kind, ItemErrorKind::Unauthorized);
     assert!(!format!("{error:?} {anonymous:?}").contains("hunter2"));
 }
 
@@ -134,7 +134,7 @@ async fn an_owner_that_may_not_be_seen_has_no_empty_listing() {
         Scope::Package(package("r.example/a")),
     ] {
         let error = place.list(&scope).await.expect_err("not empty");
-        assert_eq!(error.kind, PackageErrorKind::Absent);
+        assert_eq!(error.kind, ItemErrorKind::Absent);
         assert!(
             error
                 .hint()
@@ -164,7 +164,7 @@ async fn a_page_or_package_that_fails_fails_the_listing() {
             .list(&Scope::AllRecords(prefix()))
             .await
             .expect_err("half a listing");
-        assert_eq!(error.kind, PackageErrorKind::ServerError, "{broken}");
+        assert_eq!(error.kind, ItemErrorKind::ServerError, "{broken}");
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use imglife::credentials::Forge;
-use imglife::error::chain;
+use imglife::error::{ItemError, ItemErrorKind, chain};
 use imglife::http::Settings;
 use imglife::packages::gitlab::GitlabPackages;
-use imglife::packages::{PackageError, PackageErrorKind, PackageFiles, Scope};
+use imglife::packages::{PackageFiles, Scope};
 
 use super::{client, client_with, file, holds_for, package, prefix, put, record, records};
 use crate::support::gitlab::{
@@ -130,7 +130,7 @@ async fn gitlab_that_does_not_count_keeps_the_contract() {
     .await;
 }
 
-fn kind_and_hint(error: &PackageError) -> (PackageErrorKind, String) {
+fn kind_and_hint(error: &ItemError) -> (ItemErrorKind, String) {
     let text = format!("{} {error:?}", chain(error));
     assert!(!text.contains("hunter2"), "{text}");
     (error.kind, error.hint().unwrap_or_default())
@@ -143,17 +143,17 @@ async fn missing_permissions_are_told_with_what_is_needed() {
     for (token, expected, needed) in [
         (
             "",
-            PackageErrorKind::Absent,
+            ItemErrorKind::Absent,
             "set GITLAB_TOKEN to a token with the scope `api`",
         ),
         (
             "glpat-unknown-hunter2",
-            PackageErrorKind::Unauthorized,
+            ItemErrorKind::Unauthorized,
             "GITLAB_TOKEN is wrong, has ended, or may not do this: it needs the scope `api`",
         ),
         (
             OTHER_JOB,
-            PackageErrorKind::Forbidden,
+            ItemErrorKind::Forbidden,
             "allowlist of project 42",
         ),
     ] {
@@ -189,7 +189,7 @@ async fn who_may_not_delete_still_replaces_records() {
         records.put(&record(&image, "one")).await.expect("written");
         let put = records.put(&record(&image, "two")).await.expect("written");
         let (kind, hint) = kind_and_hint(&put.left_behind.expect("it may not delete"));
-        assert_eq!(kind, PackageErrorKind::Forbidden);
+        assert_eq!(kind, ItemErrorKind::Forbidden);
         assert!(hint.contains("Maintainer to delete"), "{hint}");
         let reading = records.all().await.expect("a reading");
         assert!(
@@ -229,7 +229,7 @@ async fn a_page_that_fails_fails_the_listing() {
             .list(&Scope::AllRecords(prefix()))
             .await
             .expect_err("half a listing");
-        assert_eq!(error.kind, PackageErrorKind::ServerError);
+        assert_eq!(error.kind, ItemErrorKind::ServerError);
         assert!(
             chain(&error).contains("500 Internal Server Error (tried 5 times)"),
             "{}",
@@ -384,7 +384,7 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
         .list(&Scope::AllRecords(prefix()))
         .await
         .expect_err("nobody answers");
-    assert_eq!(error.kind, PackageErrorKind::Unreachable);
+    assert_eq!(error.kind, ItemErrorKind::Unreachable);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"))
         .parse()
@@ -406,7 +406,7 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
         .await
         .expect_err("nothing is said");
     assert!(
-        error.kind == PackageErrorKind::Unreachable && began.elapsed() < Duration::from_secs(20),
+        error.kind == ItemErrorKind::Unreachable && began.elapsed() < Duration::from_secs(20),
         "{error}"
     );
     for answer in ["", "{}", "[1]", "[{\"id\":\"x\"}]", "<html>"] {
@@ -415,6 +415,6 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
             .list(&Scope::AllRecords(prefix()))
             .await
             .expect_err("nonsense");
-        assert_eq!(error.kind, PackageErrorKind::Malformed, "{answer}");
+        assert_eq!(error.kind, ItemErrorKind::Malformed, "{answer}");
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use imglife::credentials::NoCredentials;
-use imglife::error::chain;
+use imglife::error::{ItemErrorKind, chain};
 use imglife::http::{Client, Settings, Url};
 use imglife::model::{Clock, Secret};
 use imglife::packages::s3::{Bucket, Keys, S3Files};
-use imglife::packages::{PackageErrorKind, PackageFiles, Prefix, Scope};
+use imglife::packages::{PackageFiles, Prefix, Scope};
 
 use super::{file, holds_for, package, prefix, put, time};
 use crate::support::liar::{Liar, typed};
@@ -55,21 +55,21 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
             "missing",
             ACCESS_KEY,
             SECRET_KEY,
-            PackageErrorKind::Absent,
+            ItemErrorKind::Absent,
             "make the bucket missing",
         ),
         (
             "records",
             ACCESS_KEY,
             "other-hunter2",
-            PackageErrorKind::Unauthorized,
+            ItemErrorKind::Unauthorized,
             "AWS_SECRET_ACCESS_KEY",
         ),
         (
             "records",
             "nobody",
             SECRET_KEY,
-            PackageErrorKind::Unauthorized,
+            ItemErrorKind::Unauthorized,
             "AWS_ACCESS_KEY_ID",
         ),
     ] {
@@ -159,12 +159,7 @@ async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
             );
         } else {
             let error = result.expect_err("half a listing");
-            assert_eq!(
-                error.kind,
-                PackageErrorKind::ServerError,
-                "{}",
-                chain(&error)
-            );
+            assert_eq!(error.kind, ItemErrorKind::ServerError, "{}", chain(&error));
         }
     }
     assert!(
@@ -194,7 +189,7 @@ async fn a_bucket_of_ones_own_needs_no_prefix_and_answers_must_make_sense() {
         .list(&Scope::AllRecords(prefix()))
         .await
         .expect_err("no listing");
-    assert_eq!(error.kind, PackageErrorKind::Malformed, "{}", chain(&error));
+    assert_eq!(error.kind, ItemErrorKind::Malformed, "{}", chain(&error));
 }
 
 #[tokio::test]
@@ -209,11 +204,6 @@ async fn a_server_that_is_down_is_an_error_in_time() {
         .list(&Scope::AllRecords(prefix()))
         .await
         .expect_err("nobody answers");
-    assert_eq!(
-        error.kind,
-        PackageErrorKind::Unreachable,
-        "{}",
-        chain(&error)
-    );
+    assert_eq!(error.kind, ItemErrorKind::Unreachable, "{}", chain(&error));
     assert!(began.elapsed() < Duration::from_secs(10));
 }

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::RemoteRepository;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Kind, Method, Request, StatusCode, Target};
 use crate::model::Host;
 use crate::model::lock::lock;
 use crate::registry::listing::{LARGEST_PAGE, Listing};
-use crate::registry::{PlaceError, PlaceErrorKind, TagSeen, hub};
+use crate::registry::{TagSeen, hub};
 
 mod interface;
 #[cfg(test)]
@@ -41,7 +42,7 @@ enum Outcome {
     /// The interface is there, or may be, and does not tell of this repository.
     Withheld,
     /// The host does not have this interface.
-    Missing(PlaceError),
+    Missing(ItemError),
 }
 
 impl Interfaces {
@@ -59,7 +60,7 @@ impl RemoteRepository<'_> {
     pub(super) async fn push_dates(
         &self,
         interfaces: &Interfaces,
-    ) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+    ) -> Result<Option<Vec<TagSeen>>, ItemError> {
         if self.host.is_docker_hub() {
             return hub::tags(self.http, self.path).await.map(Some);
         }
@@ -95,9 +96,9 @@ impl RemoteRepository<'_> {
         Ok(None)
     }
 
-    async fn dated_listing(&self, interface: Interface) -> Result<Outcome, PlaceError> {
+    async fn dated_listing(&self, interface: Interface) -> Result<Outcome, ItemError> {
         let action = || format!("list the tags of {} with their dates", self.path);
-        let wrong = |detail: &str| self.wrong(action(), PlaceErrorKind::Malformed, detail);
+        let wrong = |detail: &str| self.wrong(action(), ItemErrorKind::Malformed, detail);
         let mut listing = Listing::default();
         let mut position = Position {
             number: 1,

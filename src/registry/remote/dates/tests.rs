@@ -6,10 +6,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 
 use crate::credentials::Credential;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::testing::{Fake, Seen, basic, client, shown};
 use crate::model::{Host, Repository};
 use crate::registry::remote::RemoteRegistries;
-use crate::registry::{ImageSource, PlaceError, PlaceErrorKind, TagSeen};
+use crate::registry::{ImageSource, TagSeen};
 
 const HARBOR: &str = "/api/v2.0/";
 const GITLAB: &str = "/gitlab/v1/";
@@ -27,7 +28,7 @@ async fn dates_of(
     registries: &RemoteRegistries,
     fake: &Fake,
     path: &str,
-) -> Result<Option<Vec<TagSeen>>, PlaceError> {
+) -> Result<Option<Vec<TagSeen>>, ItemError> {
     registries.push_dates(&repository(&fake.host(), path)).await
 }
 
@@ -349,7 +350,7 @@ async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_date
     let error = dates_of(&registries, &fake, "open/app")
         .await
         .expect_err("it fails");
-    assert_eq!(error.kind, PlaceErrorKind::Malformed);
+    assert_eq!(error.kind, ItemErrorKind::Malformed);
     assert!(
         shown(&error).contains(
             "cannot list the tags of open/app with their dates: the answer is no list of tags"
@@ -362,8 +363,8 @@ async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_date
 #[tokio::test]
 async fn a_failure_that_can_pass_is_an_error() {
     for (status, kind) in [
-        (429, PlaceErrorKind::RateLimited),
-        (503, PlaceErrorKind::ServerError),
+        (429, ItemErrorKind::RateLimited),
+        (503, ItemErrorKind::ServerError),
     ] {
         let fake = Fake::start(move |_| StatusCode::from_u16(status).expect("a status")).await;
         let registries = registries(&fake, Credential::Anonymous);
@@ -382,10 +383,10 @@ async fn a_listing_that_breaks_off_is_an_error() {
     for (answer, kind) in [
         (
             r#"{"tags":[],"has_additional":true}"#,
-            PlaceErrorKind::Malformed,
+            ItemErrorKind::Malformed,
         ),
-        (r#"{"message":"error"}"#, PlaceErrorKind::Malformed),
-        ("", PlaceErrorKind::Absent),
+        (r#"{"message":"error"}"#, ItemErrorKind::Malformed),
+        ("", ItemErrorKind::Absent),
     ] {
         let fake = Fake::start(move |seen| match seen.path.as_str() {
             path if !path.starts_with(QUAY) => unknown_path(),

@@ -277,7 +277,7 @@ async fn what_cannot_be_seen_is_not_foreseen_to_go() {
     );
     for failing in [Operation::Manifest, Operation::PushDates] {
         sample.store.fail_when(move |call| {
-            (call.operation == failing).then_some(Fault::Error(PlaceErrorKind::ServerError))
+            (call.operation == failing).then_some(Fault::Error(ItemErrorKind::ServerError))
         });
         assert_eq!(
             preview_of(&sample, &open, &ObservedRecords::NotConfigured)

@@ -84,7 +84,7 @@ async fn parts_stay_when_an_index_could_not_be_deleted() {
     sample.old("2.0").await;
     sample.store.fail_when(|call| {
         let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     let config = mirror("keep_last: 1");
     let report = sample.run(&config, ObservedRecords::NotConfigured).await;
@@ -111,7 +111,7 @@ async fn what_was_deleted_before_something_failed_is_reported_as_deleted() {
     sample.tag("1.1", &digest, 365).await;
     sample.store.fail_when(|call| {
         let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
-        fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
+        fails.then_some(Fault::Error(ItemErrorKind::Forbidden))
     });
     let report = sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -271,7 +271,7 @@ async fn a_listing_that_fails_or_turns_empty_deletes_nothing() {
     sample.store.fail_when(|call| {
         let fails = matches!(call.operation, Operation::Tags | Operation::PushDates)
             && call.repository.to_string() == "r.example/m/a";
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     let report = sample.execute(&plan, Mode::Apply).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
@@ -400,7 +400,7 @@ async fn what_could_not_be_archived_is_not_deleted() {
     sample.store.fail_when(|call| {
         let fails = call.operation == Operation::PutManifest
             && call.repository.to_string() == "cold.example/x/m/a";
-        fails.then_some(Fault::Error(PlaceErrorKind::Forbidden))
+        fails.then_some(Fault::Error(ItemErrorKind::Forbidden))
     });
     let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
@@ -632,7 +632,7 @@ async fn what_refers_to_a_part_that_stays_stays() {
         } else {
             sample.store.fail_when(|call| {
                 let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
-                fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+                fails.then_some(Fault::Error(ItemErrorKind::ServerError))
             });
         }
         sample.execute(&plan, Mode::Apply).await;
@@ -740,7 +740,7 @@ async fn attachments_stay_with_a_part_that_could_not_be_deleted() {
     let part = child.to_string();
     sample.store.fail_when(move |call| {
         let fails = call.operation == Operation::DeleteManifest && call.subject == part;
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -893,7 +893,7 @@ async fn a_part_with_a_tag_of_its_own_stays_when_its_index_could_not_be_deleted(
                 Operation::DeleteTag | Operation::DeleteManifest
             );
             let fails = fails && (call.subject == "1.0" || call.subject == of_index);
-            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+            fails.then_some(Fault::Error(ItemErrorKind::ServerError))
         });
         sample
             .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -921,7 +921,7 @@ async fn what_an_attachment_leads_to_goes_after_it() {
     let failing = list.clone();
     sample.store.fail_when(move |call| {
         let fails = call.operation == Operation::DeleteTag && call.subject == failing;
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     let config = mirror("keep_last: 1");
     sample.run(&config, ObservedRecords::NotConfigured).await;

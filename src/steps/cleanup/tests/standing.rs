@@ -233,7 +233,7 @@ async fn what_sync_selects_is_kept_and_all_when_that_is_not_known() {
     sample.store.fail_when(|call| {
         let fails =
             call.operation == Operation::Tags && call.repository.to_string() == "up.example/a";
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     assert!(matches!(
         sample.reason(&config, "3.0").await,
@@ -632,7 +632,7 @@ async fn what_cannot_be_read_is_kept() {
     let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
     let fault = |call: &Call| {
         let fails = call.operation == Operation::Manifest && call.subject == "1.0";
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     };
     sample.store.fail_when(fault);
     let config = mirror("keep_last: 1");
@@ -1022,8 +1022,7 @@ async fn no_more_than_the_allowed_share_is_deleted() {
 async fn nothing_goes_where_it_cannot_be_told_how() {
     let sample = Sample::mirror(&["1.0", "2.0"]).await;
     sample.store.fail_when(|call| {
-        (call.operation == Operation::Deletions)
-            .then_some(Fault::Error(PlaceErrorKind::ServerError))
+        (call.operation == Operation::Deletions).then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     let report = sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -1180,7 +1179,7 @@ async fn what_a_record_names_and_cannot_be_read_may_lead_to_anything() {
         let unreadable = pinned.to_string();
         sample.store.fail_when(move |call| {
             let fails = call.operation == Operation::Manifest && call.subject == unreadable;
-            fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+            fails.then_some(Fault::Error(ItemErrorKind::ServerError))
         });
         let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&pinned));
         sample
@@ -1218,7 +1217,7 @@ async fn attachments_stay_while_it_is_not_known_whether_their_image_is_there() {
     let failing = untagged.to_string();
     sample.store.fail_when(move |call| {
         let fails = call.operation == Operation::Resolve && call.subject == failing;
-        fails.then_some(Fault::Error(PlaceErrorKind::ServerError))
+        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     assert_eq!(
         sample.reason(&mirror("keep_last: 1"), &signature).await,

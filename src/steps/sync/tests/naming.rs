@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::SystemRunner;
 use crate::config::{PatternSelection, SortBy, TagPattern};
+use crate::error::ItemErrorKind;
 use crate::hooks::HookRunner;
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::progress::silent;
+use crate::registry::InMemory;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
-use crate::registry::{InMemory, PlaceErrorKind};
 use crate::steps::Mode;
 use crate::steps::sync::*;
 
@@ -262,8 +263,7 @@ async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
         .to_vec();
     assert_eq!(selected(&place, entries()).await, (expected, 1, 1));
     place.fail_when(|call| {
-        (call.operation == Operation::PushDates)
-            .then_some(Fault::Error(PlaceErrorKind::ServerError))
+        (call.operation == Operation::PushDates).then_some(Fault::Error(ItemErrorKind::ServerError))
     });
     let (texts, _, _) = selected(&place, entries()).await;
     let fails = texts
@@ -399,7 +399,7 @@ async fn a_fixed_tag_is_normalized_too() {
     assert_eq!(listings, 0, "a tag with a version needs no listing");
     place.fail_when(|call| {
         let fails = call.operation == Operation::Tags && call.repository == repository(SOURCE);
-        fails.then_some(Fault::Error(PlaceErrorKind::Unreachable))
+        fails.then_some(Fault::Error(ItemErrorKind::Unreachable))
     });
     let failed = planned(&place, [fixed("alpine3.21")]).await;
     assert!(
@@ -437,7 +437,7 @@ async fn candidates_are_bounded_and_a_failing_lookup_fails_the_item() {
     );
     assert_eq!(place.count(Operation::Resolve), 51);
     place.fail_when(|call| {
-        (call.subject == "1.0.79-alpine").then_some(Fault::Error(PlaceErrorKind::RateLimited))
+        (call.subject == "1.0.79-alpine").then_some(Fault::Error(ItemErrorKind::RateLimited))
     });
     assert!(
         planned(&place, [alpine()]).await[0]

@@ -5,6 +5,10 @@
 use std::error::Error;
 use std::fmt;
 
+mod item;
+
+pub use item::{ItemError, ItemErrorKind};
+
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
