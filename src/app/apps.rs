@@ -118,7 +118,7 @@ pub(super) fn purge(
         let observe = async {
             let reading = records.all().await.map_err(failure)?;
             warn_of_unreadable(&reading);
-            let places = image_places(
+            let stores = image_places(
                 &config,
                 reading
                     .records
@@ -127,11 +127,11 @@ pub(super) fn purge(
                 surroundings,
                 Mode::DryRun,
             )?;
-            let images = options.orphans.then_some(&*places as _);
+            let images = options.orphans.then_some(&stores);
             let world = apps::observe(reading.clone(), options.project.as_deref(), images).await;
-            Ok((world, places))
+            Ok((world, stores))
         };
-        let (world, images) = tokio::select! {
+        let (world, stores) = tokio::select! {
             world = observe => world?,
             () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the records; none was removed")),
         };
@@ -140,7 +140,7 @@ pub(super) fn purge(
             plan,
             &Purge {
                 records: &records,
-                images: &*images,
+                stores: &stores,
                 mode: options.mode,
                 cancel: &cancel,
             },

@@ -205,9 +205,9 @@ async fn run_step(
             .iter()
             .flat_map(|image| [&image.repository, &image.mirror_image])
     };
-    let store = image_places(config, repositories(), surroundings, mode)?;
+    let stores = image_places(config, repositories(), surroundings, mode)?;
     let world = tokio::select! {
-        world = build::observe(config, build, scope, &*store, &*surroundings.progress) => world,
+        world = build::observe(config, build, scope, &stores, &*surroundings.progress) => world,
         () = cancel.cancelled() => {
             tracing::warn!("stopped while looking at the registries; nothing was changed");
             return Ok(BuildReport::stopped(options.mode, began.elapsed()));
@@ -235,8 +235,8 @@ async fn run_step(
     };
     let execution = Execution {
         mode,
-        engines: engines(config, build, &store, surroundings).await?,
-        store,
+        engines: engines(config, build, &stores, surroundings).await?,
+        stores,
         progress: surroundings.progress.clone(),
         hooks: HookRunner::new(runner, process.variables.clone(), config.directory.clone()),
         cancel,

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -23,7 +22,7 @@ use crate::model::text::excerpt;
 use crate::model::{ImageReference, Repository};
 use crate::packages::Records;
 use crate::process::Process;
-use crate::registry::ImageStore;
+use crate::registry::ImageStores;
 use crate::report::{codequality, dotenv};
 use crate::steps::check::{
     self, Branch, CheckError, CheckReport, Known, LatestError, Location, Sources,
@@ -405,7 +404,7 @@ struct Found {
     repository: Option<BaseRepository>,
     configuration: Option<SourceText>,
     eol_data: Option<(String, Bytes)>,
-    images: Option<Arc<dyn ImageStore>>,
+    stores: Option<ImageStores>,
 }
 
 impl Found {
@@ -447,7 +446,7 @@ impl Found {
                 documents::read(location, config, process).await?,
             ));
         }
-        let images = if options.probe {
+        let stores = if options.probe {
             Some(image_places(
                 config,
                 repository.into_iter(),
@@ -462,7 +461,7 @@ impl Found {
             repository: base_repository(config, process)?,
             configuration,
             eol_data,
-            images,
+            stores,
         })
     }
 
@@ -478,7 +477,7 @@ impl Found {
                 .eol_data
                 .as_ref()
                 .map(|(name, bytes)| (name.as_str(), bytes.as_ref())),
-            images: self.images.as_deref().map(|images| images as _),
+            stores: self.stores.as_ref(),
             now: process.clock.now(),
         }
     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::{lacks, load_configuration};
-use super::memory::Remembered;
+use super::digest_cache::UserDigestCache;
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
@@ -135,7 +135,7 @@ async fn cleanup(
         .chain(sources)
         .chain(archives)
         .collect();
-    let store = image_places(config, repositories.iter(), surroundings, options.mode)?;
+    let stores = image_places(config, repositories.iter(), surroundings, options.mode)?;
     let now = options
         .now
         .unwrap_or_else(|| surroundings.process.clock.now());
@@ -148,10 +148,10 @@ async fn cleanup(
     );
     let watch = RecordWatch::new(config, &source, options.force);
     let world = async {
-        let memory = Remembered::of("cleanup", &surroundings.process, options.mode);
+        let cache = UserDigestCache::of("cleanup", &surroundings.process, options.mode);
         let observer = Observer {
-            store: &*store,
-            memory: &memory,
+            stores: &stores,
+            cache: &cache,
             progress: &*surroundings.progress,
             now,
         };
@@ -178,7 +178,7 @@ async fn cleanup(
     let plan = cleanup::plan(&world, &policy);
     let execution = CleanupExecution {
         mode: options.mode,
-        store,
+        stores,
         records: &watch,
         progress: surroundings.progress.clone(),
         cancel,

@@ -12,19 +12,19 @@ use crate::engines::native::Native;
 use crate::engines::{Engine, Login, OwnBuilder, Programs};
 use crate::error::Failure;
 use crate::model::{Host, Repository, RepositoryPath};
-use crate::registry::ImageStore;
+use crate::registry::ImageStores;
 
 /// Returns the engines: the native one, then programs in the order in which they are chosen.
 /// Programs get the logins of the hosts that the images of the configuration are on, and no others.
 pub(super) async fn engines(
     config: &Config,
     build: &BuildConfig,
-    store: &Arc<dyn ImageStore>,
+    stores: &ImageStores,
     surroundings: &Surroundings,
 ) -> Result<Vec<Arc<dyn Engine>>, Failure> {
     let variables = &surroundings.process.variables;
     let native: Arc<dyn Engine> =
-        Arc::new(Native::new(Arc::clone(store), Cache::user(variables, true)));
+        Arc::new(Native::new(stores.clone(), Cache::user(variables, true)));
     let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
     let repositories = build
         .images

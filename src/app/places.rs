@@ -11,20 +11,17 @@ use crate::error::Failure;
 use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls, Url};
 use crate::model::{Host, Repository};
 use crate::process::Process;
-use crate::registry::ImageStore;
 use crate::registry::layout::Layouts;
-use crate::registry::places::Places;
-use crate::registry::read_only::ReadOnly;
 use crate::registry::remote::RemoteRegistries;
+use crate::registry::{ImageStore, ImageStores};
 
-/// Returns the places that `repositories` are in, as one. In a mode that changes nothing it refuses
-/// every write.
+/// Returns the stores that hold `repositories`. In a dry run they are read-only.
 pub(super) fn image_places<'a>(
     config: &Config,
     repositories: impl Iterator<Item = &'a Repository>,
     surroundings: &Surroundings,
     mode: Mode,
-) -> Result<Arc<dyn ImageStore>, Failure> {
+) -> Result<ImageStores, Failure> {
     let settings = settings(config, surroundings);
     let login_host = |host: &Host| {
         settings
@@ -42,13 +39,13 @@ pub(super) fn image_places<'a>(
         hint.into_iter().fold(failure, Failure::hint)
     })?;
     let client = client(settings, &surroundings.process);
-    let places = Places {
-        remote: Arc::new(RemoteRegistries::new(Arc::new(client))),
-        layouts: Arc::new(Layouts::default()),
-    };
+    let stores = ImageStores::new(
+        Arc::new(RemoteRegistries::new(Arc::new(client))),
+        Arc::new(Layouts::default()),
+    );
     Ok(match mode {
-        Mode::Apply => Arc::new(places),
-        Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(Arc::new(places))),
+        Mode::Apply => stores,
+        Mode::List | Mode::DryRun => stores.read_only(),
     })
 }
 

@@ -115,15 +115,13 @@ pub(super) fn run(
         let began = Instant::now();
         let work = async {
             let world = if request.needs_image() {
-                let places = image_places(
+                let stores = image_places(
                     &config,
                     register::repositories(request),
                     surroundings,
                     Mode::DryRun,
                 )?;
-                register::observe(request, &*places)
-                    .await
-                    .map_err(failure)?
+                register::observe(request, &stores).await.map_err(failure)?
             } else {
                 World::default()
             };

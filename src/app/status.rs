@@ -8,8 +8,8 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::configuration::{lacks, load_configuration, tells_records};
+use super::digest_cache::UserDigestCache;
 use super::eol::{judge, table_at_hand};
-use super::memory::Remembered;
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
@@ -178,11 +178,10 @@ async fn observe(
         .iter()
         .flat_map(|build| &build.images)
         .map(|image| &image.repository);
-    let images = (!options.offline)
+    let stores = (!options.offline)
         .then(|| image_places(config, mirrors.chain(bases), surroundings, Mode::DryRun))
         .transpose()?;
-    let source = images.as_deref().map(|images| images as _);
-    let world = status::observe(config, source, records, &*surroundings.progress)
+    let world = status::observe(config, stores.as_ref(), records, &*surroundings.progress)
         .await
         .map_err(|error| {
             let hint = error.hint();
@@ -195,14 +194,14 @@ async fn observe(
             file.problem
         );
     }
-    let Some(store) = images.as_deref() else {
+    let Some(stores) = &stores else {
         return Ok((world, Condemned::new()));
     };
     let process = &surroundings.process;
-    let memory = Remembered::of("cleanup", process, Mode::Apply);
+    let cache = UserDigestCache::of("cleanup", process, Mode::Apply);
     let observer = Observer {
-        store,
-        memory: &memory,
+        stores,
+        cache: &cache,
         progress: &*surroundings.progress,
         now: process.clock.now(),
     };

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::{lacks, load_configuration};
-use super::memory::Remembered;
+use super::digest_cache::UserDigestCache;
 use super::places::image_places;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Output, Shard, Surroundings, runtime};
@@ -125,11 +125,11 @@ async fn sync(
         .entries
         .iter()
         .flat_map(|entry| [&entry.source, &entry.target]);
-    let store = image_places(config, repositories, surroundings, mode)?;
-    let memory = Arc::new(Remembered::of("sync", process, mode));
+    let stores = image_places(config, repositories, surroundings, mode)?;
+    let memory = Arc::new(UserDigestCache::of("sync", process, mode));
     let places = Places {
-        source: store.clone(),
-        target: store,
+        source: stores.clone(),
+        target: stores,
         memory,
     };
     let now = process.clock.now();

@@ -2,16 +2,17 @@
 //! asked, and fails on demand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen,
-    Resolved, Swept, TagSeen, beside, verified,
+    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, ImageStores,
+    Referrers, Reopen, Resolved, Swept, TagSeen, beside, verified,
 };
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::lock::lock;
@@ -77,9 +78,12 @@ pub struct MemoryPlace {
     repositories: Mutex<HashMap<Repository, Contents>>,
     calls: Mutex<Vec<Call>>,
     hook: Mutex<Option<Hook>>,
+    delay: Mutex<Option<Delay>>,
 }
 
 type Hook = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
+
+type Delay = Box<dyn Fn(&Call) -> BoxFuture<'static, ()> + Send + Sync>;
 
 #[derive(Default)]
 struct Contents {
@@ -98,6 +102,7 @@ impl Default for MemoryPlace {
             repositories: Mutex::default(),
             calls: Mutex::default(),
             hook: Mutex::default(),
+            delay: Mutex::default(),
         }
     }
 }
@@ -108,6 +113,11 @@ impl MemoryPlace {
             sparse_indexes,
             ..MemoryPlace::default()
         }
+    }
+
+    /// Returns stores in which this store holds every repository.
+    pub fn stores(self: &Arc<Self>) -> ImageStores {
+        ImageStores::single(self.clone())
     }
 
     /// Returns the place as one that deletes only this.
@@ -128,6 +138,14 @@ impl MemoryPlace {
     /// Asks `hook` before each call whether it is to fail. Replaces an earlier hook.
     pub fn fail_when(&self, hook: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));
+    }
+
+    /// Waits before each call for the future that `delay` returns. Replaces an earlier delay.
+    pub fn delay_by(
+        &self,
+        delay: impl Fn(&Call) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        *lock(&self.delay) = Some(Box::new(delay));
     }
 
     /// Returns the calls so far, those that failed included, in their order.
@@ -191,7 +209,11 @@ impl MemoryPlace {
 
     /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at
     /// once.
-    fn called(&self, call: Call) -> Result<Option<usize>, ItemError> {
+    async fn called(&self, call: Call) -> Result<Option<usize>, ItemError> {
+        let delay = lock(&self.delay).as_ref().map(|delay| delay(&call));
+        if let Some(delay) = delay {
+            delay.await;
+        }
         let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));
         let result = match fault {
             Some(Fault::Error(kind)) => Err(failure(&call, kind, "as the test wants")),
@@ -313,14 +335,16 @@ impl Contents {
 #[async_trait]
 impl ImageSource for MemoryPlace {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
-        self.called(Call::new(Operation::Tags, repository, &""))?;
+        self.called(Call::new(Operation::Tags, repository, &""))
+            .await?;
         Ok(self.read(repository, |contents| {
             Some(contents.tags.keys().cloned().map(TagSeen::named).collect())
         }))
     }
 
     async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
-        self.called(Call::new(Operation::PushDates, repository, &""))?;
+        self.called(Call::new(Operation::PushDates, repository, &""))
+            .await?;
         Ok(self.read(repository, Contents::dated))
     }
 
@@ -329,7 +353,8 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Resolved>, ItemError> {
-        self.called(Call::new(Operation::Resolve, repository, reference))?;
+        self.called(Call::new(Operation::Resolve, repository, reference))
+            .await?;
         Ok(self
             .read(repository, |contents| contents.manifest(reference))
             .map(|manifest| manifest.digest.into()))
@@ -340,7 +365,8 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Manifest>, ItemError> {
-        self.called(Call::new(Operation::Manifest, repository, reference))?;
+        self.called(Call::new(Operation::Manifest, repository, reference))
+            .await?;
         Ok(self.read(repository, |contents| contents.manifest(reference)))
     }
 
@@ -360,7 +386,7 @@ impl ImageSource for MemoryPlace {
             "the connection broke, as the test wants",
         );
         let absent = failure(&call, ItemErrorKind::Absent, "it is not there");
-        let break_after = self.called(call)?;
+        let break_after = self.called(call).await?;
         let content = self
             .read(repository, |contents| {
                 contents.blobs.get(&descriptor.digest).cloned()
@@ -381,12 +407,32 @@ impl ImageSource for MemoryPlace {
         Ok(stream::iter(pieces).boxed())
     }
 
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ItemError> {
+        self.called(Call::new(
+            Operation::HasBlob,
+            repository,
+            &descriptor.digest,
+        ))
+        .await?;
+        Ok(self
+            .read(repository, |contents| {
+                contents.blobs.get(&descriptor.digest).map(Bytes::len)
+            })
+            .map(|size| size as u64)
+            == Some(descriptor.size))
+    }
+
     async fn referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Referrers, ItemError> {
-        self.called(Call::new(Operation::Referrers, repository, subject))?;
+        self.called(Call::new(Operation::Referrers, repository, subject))
+            .await?;
         if !self.lists_referrers {
             return Ok(Referrers::NotListed);
         }
@@ -413,7 +459,8 @@ impl ImageSource for MemoryPlace {
         &self,
         repository: &Repository,
     ) -> Result<Option<Vec<Repository>>, ItemError> {
-        self.called(Call::new(Operation::Repositories, repository, &""))?;
+        self.called(Call::new(Operation::Repositories, repository, &""))
+            .await?;
         let mut found: Vec<Repository> = lock(&self.repositories)
             .keys()
             .filter(|other| beside(repository, other))
@@ -426,24 +473,6 @@ impl ImageSource for MemoryPlace {
 
 #[async_trait]
 impl ImageStore for MemoryPlace {
-    async fn has_blob(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-    ) -> Result<bool, ItemError> {
-        self.called(Call::new(
-            Operation::HasBlob,
-            repository,
-            &descriptor.digest,
-        ))?;
-        Ok(self
-            .read(repository, |contents| {
-                contents.blobs.get(&descriptor.digest).map(Bytes::len)
-            })
-            .map(|size| size as u64)
-            == Some(descriptor.size))
-    }
-
     async fn put_blob(
         &self,
         repository: &Repository,
@@ -455,7 +484,7 @@ impl ImageStore for MemoryPlace {
             mount_from: mount_from.cloned(),
             ..Call::new(Operation::PutBlob, repository, &descriptor.digest)
         };
-        self.called(call)?;
+        self.called(call).await?;
         let shared = mount_from.and_then(|from| {
             self.read(from, |contents| {
                 contents.blobs.get(&descriptor.digest).cloned()
@@ -484,7 +513,7 @@ impl ImageStore for MemoryPlace {
     ) -> Result<(), ItemError> {
         let call = Call::new(Operation::PutManifest, repository, reference);
         let refused = |detail: String| failure(&call, ItemErrorKind::Refused, detail);
-        self.called(call.clone())?;
+        self.called(call.clone()).await?;
         if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest {
             return Err(failure(
                 &call,
@@ -522,12 +551,14 @@ impl ImageStore for MemoryPlace {
     }
 
     async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
-        self.called(Call::new(Operation::Deletions, repository, &""))?;
+        self.called(Call::new(Operation::Deletions, repository, &""))
+            .await?;
         Ok(self.deletions)
     }
 
     async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
-        self.called(Call::new(Operation::DeleteTag, repository, tag))?;
+        self.called(Call::new(Operation::DeleteTag, repository, tag))
+            .await?;
         Ok(self.delete(self.deletions.tags, repository, |contents| {
             contents.pushed.remove(tag);
             contents.tags.remove(tag).is_some()
@@ -539,7 +570,8 @@ impl ImageStore for MemoryPlace {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Deletion, ItemError> {
-        self.called(Call::new(Operation::DeleteManifest, repository, digest))?;
+        self.called(Call::new(Operation::DeleteManifest, repository, digest))
+            .await?;
         Ok(
             self.delete(self.deletions.manifests, repository, |contents| {
                 contents.tags.retain(|_, named| named != digest);
@@ -556,7 +588,8 @@ impl ImageStore for MemoryPlace {
         repository: &Repository,
         _: &BTreeSet<Digest>,
     ) -> Result<Swept, ItemError> {
-        self.called(Call::new(Operation::Sweep, repository, &""))?;
+        self.called(Call::new(Operation::Sweep, repository, &""))
+            .await?;
         Ok(Swept::ByItself)
     }
 }

@@ -18,11 +18,11 @@ mod hub;
 pub mod layout;
 mod listing;
 pub mod memory;
-pub mod places;
-pub mod read_only;
 pub mod remote;
+mod stores;
 mod verify;
 
+pub use stores::ImageStores;
 pub use verify::{read_config, verified};
 
 /// A place that images can be read from.
@@ -76,6 +76,13 @@ pub trait ImageSource: Send + Sync {
         from_offset: u64,
     ) -> Result<BlobStream, ItemError>;
 
+    /// Returns whether `repository` holds the blob, whole.
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ItemError>;
+
     /// Returns the manifests that have `subject` as their subject, as the place lists them by
     /// itself.
     async fn referrers(
@@ -118,7 +125,7 @@ pub enum Referrers {
     Listed(Vec<Descriptor>),
     /// Those that the place came across without keeping such lists: to them those are added that
     /// clients list.
-    Noticed(Vec<Descriptor>),
+    Partial(Vec<Descriptor>),
     /// The place keeps no such lists. Clients then keep one in an index under the tag that
     /// [`Tag::of_referrers`] gives.
     NotListed,
@@ -127,13 +134,6 @@ pub enum Referrers {
 /// A place that images can also be written to.
 #[async_trait]
 pub trait ImageStore: ImageSource {
-    /// Returns whether `repository` holds the blob, whole.
-    async fn has_blob(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-    ) -> Result<bool, ItemError>;
-
     /// Makes the blob part of `repository`: shared from the repository `mount_from` of the same
     /// place where that works, else by reading `content`. Nothing is kept when size or digest
     /// differ from the descriptor's, or when the future is dropped.

@@ -1,8 +1,12 @@
-//! What is attached to an image: signatures, SBOMs, attestations.
+//! Copying attachments of an image: signatures, SBOMs, attestations.
 //!
-//! They come in two forms: manifests with the image as their subject, which a registry lists by
-//! itself or clients list in an index under a tag; and images under cosign's tags. Both are found
-//! by the digest that they are attached to.
+//! They have two forms:
+//!
+//! - manifests with the image as their subject, listed by the registry or, by clients, in an index
+//!   under a tag
+//! - images under cosign's tags
+//!
+//! Both are found by the digest of their subject.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -10,10 +14,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
+use super::context::{ImageCopy, Transfer};
+use super::descriptors::{is_index_type, may_be_blob};
+use super::digest_cache::AttachedImage;
 use super::error::{CopyError, at};
-use super::memory::AttachedImage;
-use super::platforms::Kept;
-use super::{Copy, Transfer, is_index_type, may_be_blob};
+use super::platforms::KeptChildren;
 use crate::error::Side;
 use crate::model::labels;
 use crate::model::manifest::{MAX_INDEX_NESTING, ManifestError};
@@ -23,32 +28,22 @@ use crate::model::{
 };
 use crate::registry::Referrers;
 
-/// Whether attachments are copied, and what is known of them.
-#[derive(Clone, Copy, Debug)]
-pub enum Attachments<'a> {
-    LeftOut,
-    /// With the tags that the source was seen to have, or at least those that attachments can have.
-    Copied {
-        source_tags: &'a BTreeSet<Tag>,
-    },
-}
-
-/// Attachments that are being copied for one image.
-struct Attaching<'a> {
+/// Attachments of one image that are being copied.
+struct AttachmentCopy<'a> {
     source_tags: &'a BTreeSet<Tag>,
-    /// What was looked at already: a subject may be named by its own attachment.
+    /// Subjects that were handled already. An attachment may refer to its own subject again.
     visited: HashSet<Digest>,
     copied: usize,
 }
 
 impl Transfer {
-    /// Returns an image at the target with all that something can be attached to: itself, and the
-    /// manifests below it that are kept.
-    pub(super) async fn attached_to(
+    /// Returns an image at the target with all digests that attachments can refer to: the image
+    /// itself and the kept manifests below it.
+    pub(super) async fn attached_image(
         &self,
         to: &Repository,
         root: &Manifest,
-        kept: &Kept,
+        kept: &KeptChildren,
     ) -> Result<AttachedImage, CopyError> {
         let mut subjects = BTreeSet::from([root.digest.clone()]);
         let mut indexes = vec![root.clone()];
@@ -58,16 +53,11 @@ impl Transfer {
                 .iter()
                 .filter_map(Manifest::children)
                 .flatten()
-                .filter(|child| kept.keeps(&child.digest))
+                .filter(|child| kept.contains(&child.digest))
             {
                 if subjects.insert(child.digest.clone()) && is_index_type(&child.media_type) {
                     let reference = Reference::Digest(child.digest.clone());
-                    nested.extend(
-                        self.target
-                            .manifest(to, &reference)
-                            .await
-                            .map_err(at(Side::Target))?,
-                    );
+                    nested.extend(self.target_manifest(to, &reference).await?);
                 }
             }
             indexes = nested;
@@ -79,22 +69,26 @@ impl Transfer {
         })
     }
 
-    /// Returns what the source has attached to `image`, but not to `rewritten`, which is no digest
-    /// of the source's: what signs the index that it was made of signs other bytes.
+    /// Returns the attachments that the source has for `image`.
+    ///
+    /// `rewritten` is the digest of an index that this run rewrote. The source has no attachments
+    /// for it: a signature of the original index signs other bytes.
     pub(super) async fn find_attachments(
         &self,
-        copy: &Copy<'_>,
+        copy: &ImageCopy<'_>,
         image: &AttachedImage,
         rewritten: Option<&Digest>,
         source_tags: &BTreeSet<Tag>,
-    ) -> Result<Found, CopyError> {
-        let mut found = Found::new();
+    ) -> Result<FoundAttachments, CopyError> {
+        let mut found = FoundAttachments::new();
         for subject in image
             .subjects
             .iter()
             .filter(|subject| rewritten != Some(subject))
         {
-            let attached = self.attached_at_source(copy, subject, source_tags).await?;
+            let attached = self
+                .attachments_at_source(copy, subject, source_tags)
+                .await?;
             if !attached.is_empty() {
                 found.insert(subject.clone(), attached);
             }
@@ -102,46 +96,46 @@ impl Transfer {
         Ok(found)
     }
 
-    /// Copies what was found, and returns how many attachments are at the target with it.
-    pub(super) async fn copy_found(
+    /// Copies attachments, and returns the number of attachments that are then at the target.
+    pub(super) async fn copy_attachments(
         &self,
-        copy: &Copy<'_>,
-        found: Found,
+        copy: &ImageCopy<'_>,
+        found: FoundAttachments,
         source_tags: &BTreeSet<Tag>,
     ) -> Result<usize, CopyError> {
-        let mut attaching = Attaching {
+        let mut attachments = AttachmentCopy {
             source_tags,
             visited: HashSet::new(),
             copied: 0,
         };
         for (subject, attached) in found {
-            self.attach(copy, &mut attaching, &subject, attached, 0)
+            self.attach(copy, &mut attachments, &subject, attached, 0)
                 .await?;
         }
-        Ok(attaching.copied)
+        Ok(attachments.copied)
     }
 
-    pub(super) async fn attached_at_source(
+    /// Returns the attachments that the source has for one subject.
+    pub(super) async fn attachments_at_source(
         &self,
-        copy: &Copy<'_>,
+        copy: &ImageCopy<'_>,
         subject: &Digest,
         source_tags: &BTreeSet<Tag>,
-    ) -> Result<Attached, CopyError> {
-        let (mut referrers, lists_all) = match self
-            .source
+    ) -> Result<SubjectAttachments, CopyError> {
+        let source = self.source.of(copy.from);
+        let (mut referrers, lists_all) = match source
             .referrers(copy.from, subject)
             .await
             .map_err(at(Side::Source))?
         {
             Referrers::Listed(referrers) => (referrers, true),
-            Referrers::Noticed(referrers) => (referrers, false),
+            Referrers::Partial(referrers) => (referrers, false),
             Referrers::NotListed => (Vec::new(), false),
         };
         let tag = Tag::of_referrers(subject);
         if !lists_all && source_tags.contains(&tag) {
             let listed = self
-                .source
-                .manifest(copy.from, &Reference::Tag(tag))
+                .source_manifest(copy.from, &Reference::Tag(tag))
                 .await
                 .map_err(at(Side::Source))?;
             referrers.extend(
@@ -153,30 +147,30 @@ impl Transfer {
                     .cloned(),
             );
         }
-        let mut known = HashSet::new();
-        referrers.retain(|referrer| known.insert(referrer.digest.clone()));
+        let mut unique = HashSet::new();
+        referrers.retain(|referrer| unique.insert(referrer.digest.clone()));
         let cosign_tags = Tag::of_cosign(subject)
             .into_iter()
             .filter(|tag| source_tags.contains(tag))
             .collect();
-        Ok(Attached {
+        Ok(SubjectAttachments {
             referrers,
             cosign_tags,
         })
     }
 
-    /// Copies the attachments of one subject, what is attached to them, and makes the target list
+    /// Copies the attachments of one subject and their own attachments, and makes the target list
     /// them.
     fn attach<'a>(
         &'a self,
-        copy: &'a Copy<'a>,
-        attaching: &'a mut Attaching<'_>,
+        copy: &'a ImageCopy<'a>,
+        attachments: &'a mut AttachmentCopy<'_>,
         subject: &'a Digest,
-        attached: Attached,
+        attached: SubjectAttachments,
         depth: usize,
     ) -> BoxFuture<'a, Result<(), CopyError>> {
         Box::pin(async move {
-            if !attaching.visited.insert(subject.clone()) {
+            if !attachments.visited.insert(subject.clone()) {
                 return Ok(());
             }
             if depth >= MAX_INDEX_NESTING {
@@ -184,11 +178,11 @@ impl Transfer {
                     digest: subject.clone(),
                 });
             }
-            let everything = Kept::default();
-            let mut brought = Vec::new();
+            let everything = KeptChildren::default();
+            let mut copied = Vec::new();
             for referrer in &attached.referrers {
                 match self.copy_child(copy, referrer, &everything, depth).await {
-                    // Lists that clients keep outlive what they list.
+                    // A list that clients keep may name deleted manifests.
                     Err(CopyError::ChildMissing { digest, .. }) if digest == referrer.digest => {
                         copy.warn(format!(
                             "source lists {digest} as attached to {}, but does not have it; it was left out",
@@ -198,118 +192,122 @@ impl Transfer {
                     }
                     result => result?,
                 }
-                brought.push(referrer);
-                self.attach_further(copy, attaching, &referrer.digest, depth)
+                copied.push(referrer);
+                self.attach_further(copy, attachments, &referrer.digest, depth)
                     .await?;
             }
-            if !brought.is_empty() {
-                self.list_at_target(copy, subject, &brought).await?;
+            if !copied.is_empty() {
+                self.list_at_target(copy, subject, &copied).await?;
             }
             for tag in &attached.cosign_tags {
-                let manifest = self.read(copy.from, &Reference::Tag(tag.clone())).await?;
-                match self.standing(copy.from, copy.to, tag, &manifest).await? {
-                    Standing::Behind => {
+                let reference = Reference::Tag(tag.clone());
+                let manifest = self.required_source_manifest(copy.from, &reference).await?;
+                let state = self
+                    .cosign_tag_state(copy.from, copy.to, tag, &manifest)
+                    .await?;
+                match state {
+                    CosignTagState::Outdated => {
                         self.copy_parts(copy, &manifest, &everything, depth).await?;
-                        self.target
-                            .put_manifest(copy.to, &Reference::Tag(tag.clone()), &manifest)
-                            .await
-                            .map_err(at(Side::Target))?;
+                        self.put_manifest(copy.to, &reference, &manifest).await?;
                     }
-                    Standing::Same => {}
-                    Standing::More => {
-                        attaching.copied += 1;
+                    CosignTagState::Same => {}
+                    CosignTagState::Superset => {
+                        attachments.copied += 1;
                         continue;
                     }
-                    Standing::Own { warning } => {
+                    CosignTagState::Diverged { warning } => {
                         copy.warn(warning);
                         continue;
                     }
                 }
-                attaching.copied += 1;
-                self.attach_further(copy, attaching, &manifest.digest, depth)
+                attachments.copied += 1;
+                self.attach_further(copy, attachments, &manifest.digest, depth)
                     .await?;
             }
-            attaching.copied += brought.len();
+            attachments.copied += copied.len();
             Ok(())
         })
     }
 
-    /// Returns how what the target has under one of cosign's tags stands to what the source has.
-    /// Who signs mirrored images adds to it there, and no copy may take that away.
-    pub(super) async fn standing(
+    /// Compares one of cosign's tags at the target with the source.
+    ///
+    /// Users sign mirrored images at the target too, and a copy must not remove their signatures.
+    pub(super) async fn cosign_tag_state(
         &self,
         from: &Repository,
         to: &Repository,
         tag: &Tag,
         theirs: &Manifest,
-    ) -> Result<Standing, CopyError> {
-        if self.ledger.is_absent(to) {
-            return Ok(Standing::Behind);
+    ) -> Result<CosignTagState, CopyError> {
+        if self.state.is_absent(to) {
+            return Ok(CosignTagState::Outdated);
         }
         let found = self
-            .target
-            .manifest(to, &Reference::Tag(tag.clone()))
-            .await
-            .map_err(at(Side::Target))?;
+            .target_manifest(to, &Reference::Tag(tag.clone()))
+            .await?;
         let Some(ours) = found else {
-            return Ok(Standing::Behind);
+            return Ok(CosignTagState::Outdated);
         };
         if ours.digest == theirs.digest {
-            return Ok(Standing::Same);
+            return Ok(CosignTagState::Same);
         }
         let (at_target, at_source) = (statements(&ours), statements(theirs));
         if at_target.is_subset(&at_source) {
-            return Ok(Standing::Behind);
+            return Ok(CosignTagState::Outdated);
         }
         if at_source.is_subset(&at_target) {
-            return Ok(Standing::More);
+            return Ok(CosignTagState::Superset);
         }
-        // What the source had before it came from there.
+        // A manifest that the source still has by digest is an older one that was copied from it.
         let before = self
             .source
+            .of(from)
             .resolve(from, &Reference::Digest(ours.digest.clone()))
             .await
             .map_err(at(Side::Source))?;
         if before.is_some() {
-            return Ok(Standing::Behind);
+            return Ok(CosignTagState::Outdated);
         }
         let warning = format!(
             "{to}:{tag} has what {from}:{tag} does not have, and lacks some of it; it was kept ({} at the target, {} at the source). To take \
              the source's, delete the tag at the target and run sync again, then sign anew",
             ours.digest, theirs.digest
         );
-        Ok(Standing::Own { warning })
+        Ok(CosignTagState::Diverged { warning })
     }
 
-    /// Copies what is attached to an attachment, such as the signature of an SBOM.
+    /// Copies the attachments of an attachment, such as the signature of an SBOM.
     async fn attach_further(
         &self,
-        copy: &Copy<'_>,
-        attaching: &mut Attaching<'_>,
+        copy: &ImageCopy<'_>,
+        attachments: &mut AttachmentCopy<'_>,
         attachment: &Digest,
         depth: usize,
     ) -> Result<(), CopyError> {
         let further = self
-            .attached_at_source(copy, attachment, attaching.source_tags)
+            .attachments_at_source(copy, attachment, attachments.source_tags)
             .await?;
         if further.is_empty() {
             return Ok(());
         }
-        self.attach(copy, attaching, attachment, further, depth + 1)
+        self.attach(copy, attachments, attachment, further, depth + 1)
             .await
     }
 
-    /// Makes sure that the target lists `referrers` for `subject`: by itself, or in the index that
-    /// clients keep, to which only what is missing is added (distribution specification, "Pushing
-    /// Manifests with Subject").
+    /// Makes sure that the target lists `referrers` for `subject`.
+    ///
+    /// Either the registry lists them by itself, or they are in the index that clients keep. Only
+    /// missing entries are added to that index (distribution specification, "Pushing Manifests with
+    /// Subject").
     async fn list_at_target(
         &self,
-        copy: &Copy<'_>,
+        copy: &ImageCopy<'_>,
         subject: &Digest,
         referrers: &[&Descriptor],
     ) -> Result<(), CopyError> {
         if let Referrers::Listed(_) = self
             .target
+            .of(copy.to)
             .referrers(copy.to, subject)
             .await
             .map_err(at(Side::Target))?
@@ -321,21 +319,17 @@ impl Transfer {
             subject: subject.clone(),
             error,
         };
-        let alone = self.ledger.alone_with(copy.to, subject);
-        let _alone = alone.lock().await;
-        let present = self
-            .target
-            .manifest(copy.to, &reference)
-            .await
-            .map_err(at(Side::Target))?;
+        let lock = self.state.referrers_lock(copy.to, subject);
+        let _locked = lock.lock().await;
+        let present = self.target_manifest(copy.to, &reference).await?;
         let mut list = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX });
-        let mut known = HashSet::new();
+        let mut listed = HashSet::new();
         if let Some(present) = &present {
             let Some(entries) = present.children() else {
                 copy.warn(format!("target has an image where the list of what is attached to {} belongs; it was kept", subject.short()));
                 return Ok(());
             };
-            known.extend(entries.iter().map(|entry| &entry.digest));
+            listed.extend(entries.iter().map(|entry| &entry.digest));
             list = serde_json::from_slice(&present.bytes)
                 .map_err(|error| unlistable(ManifestError::Malformed(error)))?;
         }
@@ -346,9 +340,9 @@ impl Transfer {
         let before = entries.len();
         for referrer in referrers
             .iter()
-            .filter(|referrer| !known.contains(&referrer.digest))
+            .filter(|referrer| !listed.contains(&referrer.digest))
         {
-            entries.push(json!(self.described(copy, referrer).await?));
+            entries.push(json!(self.index_entry(copy, referrer).await?));
         }
         if entries.len() == before {
             return Ok(());
@@ -356,47 +350,40 @@ impl Transfer {
         list["manifests"] = entries.into();
         let index = Manifest::parse(Bytes::from(list.to_string()), None, Algorithm::Sha256)
             .map_err(unlistable)?;
-        self.target
-            .put_manifest(copy.to, &reference, &index)
-            .await
-            .map_err(at(Side::Target))
+        self.put_manifest(copy.to, &reference, &index).await
     }
 
-    /// Returns the entry for a referrer that is at the target, complete whatever the source's list
-    /// left out.
-    async fn described(
+    /// Returns the index entry for a referrer that is at the target. It is complete even if the
+    /// list of the source left fields out.
+    async fn index_entry(
         &self,
-        copy: &Copy<'_>,
+        copy: &ImageCopy<'_>,
         referrer: &Descriptor,
     ) -> Result<Descriptor, CopyError> {
         if may_be_blob(referrer) {
             return Ok(referrer.clone());
         }
         let reference = Reference::Digest(referrer.digest.clone());
-        let manifest = self
-            .target
-            .manifest(copy.to, &reference)
-            .await
-            .map_err(at(Side::Target))?;
+        let manifest = self.target_manifest(copy.to, &reference).await?;
         Ok(manifest.map_or_else(|| referrer.clone(), |manifest| manifest.referrer()))
     }
 }
 
-/// How an image of attachments at the target stands to the one at the source.
-pub(super) enum Standing {
-    /// It is not there, or all of it is in the other, or it is what the source had before.
-    Behind,
+/// One of cosign's tags at the target, compared with the source.
+pub(super) enum CosignTagState {
+    /// The target has no such tag, a subset of the source, or an older image of the source.
+    Outdated,
     Same,
-    /// It has all of the other, and something of its own.
-    More,
-    /// It has something of its own, and lacks something.
-    Own {
+    /// The target has everything of the source and more.
+    Superset,
+    /// The target has content of its own and lacks some of the source.
+    Diverged {
         warning: String,
     },
 }
 
-/// Returns what an image of attachments states, each by its digest and, where one payload is signed
-/// by several, the signature.
+/// Returns the statements of an attachment image: their digests, each with its signature, because
+/// several signatures can share one payload.
 fn statements(manifest: &Manifest) -> BTreeSet<(&Digest, Option<&String>)> {
     let statements = match &manifest.content {
         ManifestContent::Index { children } => children,
@@ -413,16 +400,16 @@ fn statements(manifest: &Manifest) -> BTreeSet<(&Digest, Option<&String>)> {
         .collect()
 }
 
-/// What the source has attached to an image, by what it is attached to.
-pub(super) type Found = BTreeMap<Digest, Attached>;
+/// Attachments of an image at the source, by subject.
+pub(super) type FoundAttachments = BTreeMap<Digest, SubjectAttachments>;
 
-/// What the source has for one subject.
-pub(super) struct Attached {
+/// Attachments that the source has for one subject.
+pub(super) struct SubjectAttachments {
     pub(super) referrers: Vec<Descriptor>,
     pub(super) cosign_tags: Vec<Tag>,
 }
 
-impl Attached {
+impl SubjectAttachments {
     fn is_empty(&self) -> bool {
         self.referrers.is_empty() && self.cosign_tags.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Bringing one blob to the target: found, mounted, or streamed, each once in a run.
+//! Copying one blob to the target, once in a run: found there, mounted, or uploaded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,48 +6,48 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 
+use super::context::{ImageCopy, Transfer};
 use super::error::{CopyError, at};
-use super::{Copy, Transfer};
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Descriptor, Repository};
 use crate::progress::{Event, Progress};
 use crate::registry::{BlobPut, BlobStream, ImageSource, Reopen};
 
 impl Transfer {
-    /// Makes `blob` part of the target repository. When another copy of the run is bringing it,
-    /// waits for that.
+    /// Makes `blob` part of the target repository. If another copy of the run is doing that, waits
+    /// for it.
     pub(super) async fn deliver(
         &self,
-        copy: &Copy<'_>,
+        copy: &ImageCopy<'_>,
         blob: &Descriptor,
     ) -> Result<(), CopyError> {
-        let once = self.ledger.blob(copy.to, &blob.digest);
-        let mut brought = false;
+        let once = self.state.blob(copy.to, &blob.digest);
+        let mut delivered = false;
         once.get_or_try_init(|| {
-            brought = true;
-            self.bring(copy, blob)
+            delivered = true;
+            self.find_or_put(copy, blob)
         })
         .await?;
-        if !brought {
+        if !delivered {
             self.skipped(copy, blob);
         }
         Ok(())
     }
 
-    async fn bring(&self, copy: &Copy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
-        let holder = self.ledger.holder(copy.to, &blob.digest);
-        if !self.ledger.is_absent(copy.to)
+    async fn find_or_put(&self, copy: &ImageCopy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
+        let location = self.state.location(copy.to, &blob.digest);
+        if !self.state.is_absent(copy.to)
             && self
-                .target
+                .writable_target(copy.to)?
                 .claim_blob(copy.to, blob)
                 .await
                 .map_err(at(Side::Target))?
         {
-            holder.set(copy.to);
+            location.set(copy.to);
             self.skipped(copy, blob);
             return Ok(());
         }
-        let mount_from = holder.get().or_else(|| {
+        let mount_from = location.get().or_else(|| {
             copy.from
                 .shares_blobs_with(copy.to)
                 .then(|| copy.from.clone())
@@ -55,27 +55,27 @@ impl Transfer {
         if let Some(from) = mount_from {
             return self.put(copy, blob, Some(&from)).await;
         }
-        let first = holder.first.lock().await;
-        if let Some(from) = holder.get() {
-            drop(first);
+        let first_upload = location.first_upload.lock().await;
+        if let Some(from) = location.get() {
+            drop(first_upload);
             return self.put(copy, blob, Some(&from)).await;
         }
         self.put(copy, blob, None).await?;
-        holder.set(copy.to);
+        location.set(copy.to);
         Ok(())
     }
 
     async fn put(
         &self,
-        copy: &Copy<'_>,
+        copy: &ImageCopy<'_>,
         blob: &Descriptor,
         mount_from: Option<&Repository>,
     ) -> Result<(), CopyError> {
         let content = SourceBlob {
-            source: &self.source,
+            source: self.source.of(copy.from),
             from: copy.from,
             blob,
-            meter: Arc::new(Meter {
+            meter: Arc::new(ReadMeter {
                 progress: self.progress.clone(),
                 item: copy.item.to_owned(),
                 read: AtomicU64::new(0),
@@ -83,7 +83,7 @@ impl Transfer {
             }),
         };
         let put = self
-            .target
+            .writable_target(copy.to)?
             .put_blob(copy.to, blob, &content, mount_from)
             .await;
         match put {
@@ -97,8 +97,8 @@ impl Transfer {
                 content.meter.advance_to(blob.size);
                 Ok(())
             }
-            // Content is verified where it is kept, but it is the source that it was wrong at;
-            // unless it was right, and the target itself says that it stored something else.
+            // The target verifies content, but wrong content is the source's fault. The exception
+            // is a target that reports that it stored something else.
             Err(mut error)
                 if error.kind == ItemErrorKind::Corrupt
                     && copy
@@ -116,7 +116,7 @@ impl Transfer {
         }
     }
 
-    fn skipped(&self, copy: &Copy<'_>, blob: &Descriptor) {
+    fn skipped(&self, copy: &ImageCopy<'_>, blob: &Descriptor) {
         copy.skipped.fetch_add(blob.size, Ordering::Relaxed);
         self.progress.event(Event::Moved {
             item: copy.item,
@@ -131,24 +131,24 @@ fn place_of(repository: &Repository) -> String {
         .map_or_else(|| repository.to_string(), ToString::to_string)
 }
 
-/// A blob at the source, opened when the target asks for it.
+/// A blob at the source, opened when the target reads it.
 struct SourceBlob<'a> {
-    source: &'a Arc<dyn ImageSource>,
+    source: &'a dyn ImageSource,
     from: &'a Repository,
     blob: &'a Descriptor,
-    meter: Arc<Meter>,
+    meter: Arc<ReadMeter>,
 }
 
-/// Tells progress what was read, each byte once however often the content is opened again.
-struct Meter {
+/// Reports read bytes as progress, each once, however often the content is opened again.
+struct ReadMeter {
     progress: Arc<dyn Progress>,
     item: String,
     read: AtomicU64,
-    /// Whether it was the source that failed last, not the target.
+    /// True if the source failed last, and not the target.
     failed: AtomicBool,
 }
 
-impl Meter {
+impl ReadMeter {
     fn advance_to(&self, position: u64) {
         let before = self.read.fetch_max(position, Ordering::Relaxed);
         if position > before {

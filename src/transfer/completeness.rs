@@ -1,8 +1,7 @@
-//! Whether everything that an image at the target refers to is really there, and bringing what is
-//! not.
+//! Finding and repairing missing parts of images at the target.
 //!
-//! A registry can lose parts of an image whose tag still resolves: by a clean-up gone wrong, or a
-//! proxy that never had them.
+//! A registry can lack parts of an image whose tag still resolves: after a faulty cleanup, or behind
+//! a proxy that never had them.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -10,58 +9,63 @@ use std::sync::Mutex;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
+use super::context::{ImageCopy, PARALLEL_PARTS, Transfer};
+use super::descriptors::{may_be_blob, may_be_left_out};
 use super::error::{CopyError, at};
-use super::platforms::{self, Kept, PlatformFilter};
-use super::{Copied, Copy, PARALLEL_PARTS, Tally, Transfer, may_be_blob, may_be_left_out};
+use super::platform_filter::PlatformFilter;
+use super::platforms::{self, KeptChildren};
+use super::request::{CopiedBytes, CopiedImage};
 use crate::error::Side;
 use crate::model::lock::lock;
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
-/// An image at the target that is looked into.
+/// An image at the target to check.
 pub struct CompletenessRequest<'a> {
-    /// How progress names it.
+    /// Name of the item in progress events.
     pub item: &'a str,
-    /// Where what is missing is brought from.
+    /// Repository that missing parts are copied from.
     pub from: &'a Repository,
     pub to: &'a Repository,
     pub tag: &'a Tag,
     pub filter: &'a PlatformFilter,
 }
 
-/// What the walk does with something that is missing.
+/// Action for a missing part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OnMissing {
-    Note,
-    Bring,
+    Report,
+    Repair,
 }
 
-/// A walk through one image. Indexes may name the same things any number of times: each is looked
-/// at once.
-struct Walk<'a> {
-    copy: Copy<'a>,
-    kept: Kept,
-    then: OnMissing,
+/// A walk through one image. Indexes may list the same content any number of times; each digest is
+/// checked once.
+struct CompletenessWalk<'a> {
+    copy: ImageCopy<'a>,
+    kept: KeptChildren,
+    on_missing: OnMissing,
     manifests: Mutex<HashSet<Digest>>,
     blobs: Mutex<HashSet<Digest>>,
 }
 
 impl Transfer {
-    /// Returns the digests of what the image refers to, directly or not, and the target does not
-    /// have. Reads only the target.
-    pub async fn missing(
+    /// Returns the digests that the image refers to, directly or not, and that the target lacks.
+    /// Only reads the target.
+    pub async fn missing_parts(
         &self,
         request: &CompletenessRequest<'_>,
     ) -> Result<Vec<Digest>, CopyError> {
-        self.walk(request, OnMissing::Note)
+        self.walk(request, OnMissing::Report)
             .await
             .map(|(_, _, missing)| missing)
     }
 
-    /// Brings what the image refers to and the target does not have from the source, by digest. The
-    /// tag is not touched.
-    pub async fn repair(&self, request: &CompletenessRequest<'_>) -> Result<Copied, CopyError> {
-        let (digest, tally, missing) = self.walk(request, OnMissing::Bring).await?;
+    /// Copies missing parts of the image from the source, by digest. The tag does not change.
+    pub async fn repair(
+        &self,
+        request: &CompletenessRequest<'_>,
+    ) -> Result<CopiedImage, CopyError> {
+        let (digest, bytes, missing) = self.walk(request, OnMissing::Repair).await?;
         let warnings = missing.first().map(|first| {
             format!(
                 "missing parts: {}, the first is {}",
@@ -69,10 +73,10 @@ impl Transfer {
                 first.short()
             )
         });
-        Ok(Copied {
+        Ok(CopiedImage {
             source_digest: digest.clone(),
             digest,
-            tally,
+            bytes,
             attachments: 0,
             warnings: warnings.into_iter().collect(),
         })
@@ -81,35 +85,37 @@ impl Transfer {
     async fn walk(
         &self,
         request: &CompletenessRequest<'_>,
-        then: OnMissing,
-    ) -> Result<(Digest, Tally, Vec<Digest>), CopyError> {
-        let root = self.root_at_target(request.to, request.tag).await?;
+        on_missing: OnMissing,
+    ) -> Result<(Digest, CopiedBytes, Vec<Digest>), CopyError> {
+        let root = self
+            .required_target_manifest(request.to, Reference::Tag(request.tag.clone()))
+            .await?;
         let digest = root.digest.clone();
-        let copy = Copy::new(request.item, request.from, request.to, request.filter);
-        // A rewritten index has only what is wanted. One that was left sparse has more, and what
-        // that is can be read at the source.
+        let copy = ImageCopy::new(request.item, request.from, request.to, request.filter);
+        // A rewritten index has only the wanted platforms. A sparse one lists more; reading the
+        // source shows which of them are wanted.
         let kept = match request.filter {
             PlatformFilter::Only { .. } if !request.filter.trusts_an_index() => {
-                platforms::apply(&*self.source, request.from, root.clone(), request.filter)
+                platforms::apply(self, request.from, root.clone(), request.filter)
                     .await?
                     .kept
             }
-            _ => Kept::default(),
+            _ => KeptChildren::default(),
         };
-        let walk = Walk {
+        let walk = CompletenessWalk {
             copy,
             kept,
-            then,
+            on_missing,
             manifests: Mutex::default(),
             blobs: Mutex::default(),
         };
-        let missing = self.look_into(&walk, &root, 0).await?;
-        Ok((digest, walk.copy.tally(), missing))
+        let missing = self.check_manifest(&walk, &root, 0).await?;
+        Ok((digest, walk.copy.bytes(), missing))
     }
 
-    fn look_into<'a>(
+    fn check_manifest<'a>(
         &'a self,
-        walk: &'a Walk<'a>,
+        walk: &'a CompletenessWalk<'a>,
         manifest: &'a Manifest,
         depth: usize,
     ) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
@@ -123,15 +129,15 @@ impl Transfer {
                 ManifestContent::Index { children } => {
                     let children = children
                         .iter()
-                        .filter(|child| walk.kept.keeps(&child.digest));
+                        .filter(|child| walk.kept.contains(&child.digest));
                     children
-                        .map(|child| self.look_at_child(walk, child, depth).boxed())
+                        .map(|child| self.check_child(walk, child, depth).boxed())
                         .collect()
                 }
                 ManifestContent::Image { .. } => manifest
                     .blobs()
                     .into_iter()
-                    .map(|blob| self.look_at_blob(walk, blob).boxed())
+                    .map(|blob| self.check_blob(walk, blob).boxed())
                     .collect(),
             };
             let missing: Vec<Vec<Digest>> = stream::iter(parts)
@@ -143,9 +149,9 @@ impl Transfer {
         .boxed()
     }
 
-    async fn look_at_child(
+    async fn check_child(
         &self,
-        walk: &Walk<'_>,
+        walk: &CompletenessWalk<'_>,
         child: &Descriptor,
         depth: usize,
     ) -> Result<Vec<Digest>, CopyError> {
@@ -153,17 +159,12 @@ impl Transfer {
             return Ok(Vec::new());
         }
         let reference = Reference::Digest(child.digest.clone());
-        match self
-            .target
-            .manifest(walk.copy.to, &reference)
-            .await
-            .map_err(at(Side::Target))?
-        {
-            Some(manifest) => self.look_into(walk, &manifest, depth + 1).await,
-            None if may_be_blob(child) => self.look_at_blob(walk, child).await,
+        match self.target_manifest(walk.copy.to, &reference).await? {
+            Some(manifest) => self.check_manifest(walk, &manifest, depth + 1).await,
+            None if may_be_blob(child) => self.check_blob(walk, child).await,
             None => {
-                if walk.then == OnMissing::Bring {
-                    self.bring_child(&walk.copy, child, &walk.kept, depth)
+                if walk.on_missing == OnMissing::Repair {
+                    self.copy_missing_child(&walk.copy, child, &walk.kept, depth)
                         .await?;
                 }
                 Ok(vec![child.digest.clone()])
@@ -171,9 +172,9 @@ impl Transfer {
         }
     }
 
-    async fn look_at_blob(
+    async fn check_blob(
         &self,
-        walk: &Walk<'_>,
+        walk: &CompletenessWalk<'_>,
         blob: &Descriptor,
     ) -> Result<Vec<Digest>, CopyError> {
         if may_be_left_out(blob) || !first_time(&walk.blobs, &blob.digest) {
@@ -181,19 +182,21 @@ impl Transfer {
         }
         if self
             .target
+            .of(walk.copy.to)
             .has_blob(walk.copy.to, blob)
             .await
             .map_err(at(Side::Target))?
         {
             return Ok(Vec::new());
         }
-        if walk.then == OnMissing::Bring {
+        if walk.on_missing == OnMissing::Repair {
             self.copy_blob(&walk.copy, blob).await?;
         }
         Ok(vec![blob.digest.clone()])
     }
 }
 
-fn first_time(looked_at: &Mutex<HashSet<Digest>>, digest: &Digest) -> bool {
-    lock(looked_at).insert(digest.clone())
+/// Records a digest. Returns true if it was not recorded before.
+fn first_time(visited: &Mutex<HashSet<Digest>>, digest: &Digest) -> bool {
+    lock(visited).insert(digest.clone())
 }

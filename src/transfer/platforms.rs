@@ -1,72 +1,41 @@
-//! The platform filter: which entries of an index are kept, and the index that results.
+//! Applying a platform filter to an image: the entries of an index that are kept, and the index
+//! that results.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::context::Transfer;
+use super::descriptors::may_be_blob;
 use super::error::{CopyError, at};
-use super::may_be_blob;
+use super::platform_filter::{PlatformFilter, PlatformFilterMode};
 use crate::error::{ItemErrorKind, Side};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use crate::registry::{ImageSource, read_config};
-
-/// Which platforms of an image are copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlatformFilter {
-    /// Every entry, bytes untouched.
-    All,
-    Only {
-        platforms: Vec<Platform>,
-        mode: PlatformFilterMode,
-    },
-}
-
-/// What becomes of an index of which only some entries are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlatformFilterMode {
-    /// A new index with the kept entries; the same entries always give the same bytes.
-    Rewrite,
-    /// The index as it is, its other children missing.
-    Sparse,
-}
-
-impl PlatformFilter {
-    /// Returns whether an index at the target proves that the children wanted by this filter are
-    /// there too.
-    pub(super) fn trusts_an_index(&self) -> bool {
-        !matches!(
-            self,
-            PlatformFilter::Only {
-                mode: PlatformFilterMode::Sparse,
-                ..
-            }
-        )
-    }
-}
+use crate::registry::read_config;
 
 /// An image after the filter.
-pub(super) struct Filtered {
+pub(super) struct FilteredImage {
     pub(super) root: Manifest,
-    pub(super) kept: Kept,
+    pub(super) kept: KeptChildren,
     pub(super) warnings: Vec<String>,
 }
 
-/// Which children of the indexes of an image are copied, and what nested indexes were rewritten to.
+/// Children of the indexes of an image that are copied, and the nested indexes that were rewritten.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct KeptChildren {
     /// `None` keeps all.
     digests: Option<HashSet<Digest>>,
-    /// By the digest in the rewritten parent.
+    /// Rewritten indexes by their digest in the rewritten parent.
     rewritten: HashMap<Digest, Manifest>,
 }
 
-impl Kept {
-    pub(super) fn keeps(&self, digest: &Digest) -> bool {
+impl KeptChildren {
+    pub(super) fn contains(&self, digest: &Digest) -> bool {
         self.digests
             .as_ref()
             .is_none_or(|digests| digests.contains(digest))
@@ -77,29 +46,30 @@ impl Kept {
     }
 }
 
-/// Applies `filter` to the image `root` of the repository `from`. Reads from the source only what
-/// it needs to know platforms that the index does not tell.
+/// Applies `filter` to the image `root` of the repository `from`.
+///
+/// Reads from the source only to find platforms that the index does not state.
 pub(super) async fn apply(
-    source: &dyn ImageSource,
+    transfer: &Transfer,
     from: &Repository,
     root: Manifest,
     filter: &PlatformFilter,
-) -> Result<Filtered, CopyError> {
+) -> Result<FilteredImage, CopyError> {
     let PlatformFilter::Only { platforms, mode } = filter else {
-        return Ok(Filtered {
+        return Ok(FilteredImage {
             root,
-            kept: Kept::default(),
+            kept: KeptChildren::default(),
             warnings: Vec::new(),
         });
     };
-    let mut selection = Selection {
-        source,
+    let mut selection = PlatformSelection {
+        transfer,
         from,
         platforms,
         mode: *mode,
         kept: HashSet::new(),
         rewritten: HashMap::new(),
-        verdicts: HashMap::new(),
+        decisions: HashMap::new(),
         found: Vec::new(),
     };
     let root = selection.manifest(root, 0).await?;
@@ -124,9 +94,9 @@ pub(super) async fn apply(
             missing.join(", ")
         )]
     };
-    Ok(Filtered {
+    Ok(FilteredImage {
         root,
-        kept: Kept {
+        kept: KeptChildren {
             digests: Some(selection.kept),
             rewritten: selection.rewritten,
         },
@@ -134,36 +104,38 @@ pub(super) async fn apply(
     })
 }
 
-struct Selection<'a> {
-    source: &'a dyn ImageSource,
+struct PlatformSelection<'a> {
+    transfer: &'a Transfer,
     from: &'a Repository,
     platforms: &'a [Platform],
     mode: PlatformFilterMode,
     kept: HashSet<Digest>,
     rewritten: HashMap<Digest, Manifest>,
-    /// What was found out by reading. Indexes may name the same manifest any number of times.
-    verdicts: HashMap<Digest, Verdict>,
-    /// Every platform that was seen, wanted or not.
+    /// Decisions that needed a request, because indexes may list a manifest any number of times.
+    decisions: HashMap<Digest, ChildDecision>,
+    /// Every platform of the image, wanted or not.
     found: Vec<Platform>,
 }
 
-/// What is done with an entry of an index.
+/// Treatment of an entry of an index.
 #[derive(Clone)]
-enum Verdict {
+enum ChildDecision {
     Keep,
     Drop,
-    /// Keep it as the nested index that is left of it.
+    /// Keep the entry, with the nested index that the filter leaves of it.
     Replace(Box<Manifest>),
 }
 
-impl Selection<'_> {
+impl PlatformSelection<'_> {
     fn wants(&mut self, platform: &Platform) -> bool {
         self.found.push(platform.clone());
         self.platforms.iter().any(|wanted| wanted.matches(platform))
     }
 
-    /// Returns what is left of a manifest. An image that is not wanted is returned as it is:
-    /// whether anything was wanted is judged at the end.
+    /// Returns a manifest as the filter leaves it.
+    ///
+    /// An image of an unwanted platform is returned unchanged. The caller checks at the end if any
+    /// platform was wanted.
     fn manifest(
         &mut self,
         manifest: Manifest,
@@ -179,14 +151,14 @@ impl Selection<'_> {
                     digest: manifest.digest.clone(),
                 });
             }
-            let mut verdicts = Vec::with_capacity(children.len());
+            let mut decisions = Vec::with_capacity(children.len());
             for child in children {
-                verdicts.push(self.child(child, depth).await?);
+                decisions.push(self.child(child, depth).await?);
             }
             let kept: HashSet<&str> = children
                 .iter()
-                .zip(&verdicts)
-                .filter(|(_, verdict)| !matches!(verdict, Verdict::Drop))
+                .zip(&decisions)
+                .filter(|(_, decision)| !matches!(decision, ChildDecision::Drop))
                 .map(|(child, _)| child.digest.as_str())
                 .collect();
             let attests_to_kept: Vec<bool> = children
@@ -197,59 +169,68 @@ impl Selection<'_> {
                         .is_some_and(|subject| kept.contains(subject))
                 })
                 .collect();
-            for (verdict, attests) in verdicts.iter_mut().zip(attests_to_kept) {
+            for (decision, attests) in decisions.iter_mut().zip(attests_to_kept) {
                 if attests {
-                    *verdict = Verdict::Keep;
+                    *decision = ChildDecision::Keep;
                 }
             }
-            let changed = verdicts
+            let changed = decisions
                 .iter()
-                .any(|verdict| !matches!(verdict, Verdict::Keep));
-            for (child, verdict) in children.iter().zip(&verdicts) {
-                match verdict {
-                    Verdict::Keep => self.kept.insert(child.digest.clone()),
-                    Verdict::Replace(nested) => {
+                .any(|decision| !matches!(decision, ChildDecision::Keep));
+            for (child, decision) in children.iter().zip(&decisions) {
+                match decision {
+                    ChildDecision::Keep => self.kept.insert(child.digest.clone()),
+                    ChildDecision::Replace(nested) => {
                         self.rewritten
                             .insert(nested.digest.clone(), (**nested).clone());
                         self.kept.insert(nested.digest.clone())
                     }
-                    Verdict::Drop => false,
+                    ChildDecision::Drop => false,
                 };
             }
             match self.mode {
-                PlatformFilterMode::Rewrite if changed => rewrite(&manifest, &verdicts),
+                PlatformFilterMode::Rewrite if changed => rewrite(&manifest, &decisions),
                 _ => Ok(manifest),
             }
         })
     }
 
-    async fn child(&mut self, child: &Descriptor, depth: usize) -> Result<Verdict, CopyError> {
-        if child.attests_to().is_some() {
-            return Ok(Verdict::Drop);
-        }
-        if let Some(platform) = &child.platform {
-            let wanted = !platform.is_unknown() && self.wants(platform);
-            return Ok(if wanted { Verdict::Keep } else { Verdict::Drop });
-        }
-        // Without a platform in the index, what the entry is of stands further inside, or nowhere:
-        // then it is for all.
-        if let Some(verdict) = self.verdicts.get(&child.digest) {
-            return Ok(verdict.clone());
-        }
-        let verdict = self.look_inside(child, depth).await?;
-        self.verdicts.insert(child.digest.clone(), verdict.clone());
-        Ok(verdict)
-    }
-
-    async fn look_inside(
+    async fn child(
         &mut self,
         child: &Descriptor,
         depth: usize,
-    ) -> Result<Verdict, CopyError> {
+    ) -> Result<ChildDecision, CopyError> {
+        if child.attests_to().is_some() {
+            return Ok(ChildDecision::Drop);
+        }
+        if let Some(platform) = &child.platform {
+            let wanted = !platform.is_unknown() && self.wants(platform);
+            return Ok(if wanted {
+                ChildDecision::Keep
+            } else {
+                ChildDecision::Drop
+            });
+        }
+        // An entry without a platform may state it in its manifest or configuration. If it does
+        // not, the entry is for all platforms.
+        if let Some(decision) = self.decisions.get(&child.digest) {
+            return Ok(decision.clone());
+        }
+        let decision = self.inspect(child, depth).await?;
+        self.decisions
+            .insert(child.digest.clone(), decision.clone());
+        Ok(decision)
+    }
+
+    async fn inspect(
+        &mut self,
+        child: &Descriptor,
+        depth: usize,
+    ) -> Result<ChildDecision, CopyError> {
         let reference = Reference::Digest(child.digest.clone());
-        let manifest = match self.source.manifest(self.from, &reference).await {
+        let manifest = match self.transfer.source_manifest(self.from, &reference).await {
             Ok(Some(manifest)) => manifest,
-            Ok(None) if may_be_blob(child) => return Ok(Verdict::Keep),
+            Ok(None) if may_be_blob(child) => return Ok(ChildDecision::Keep),
             Ok(None) => {
                 return Err(CopyError::ChildMissing {
                     repository: self.from.clone(),
@@ -257,23 +238,27 @@ impl Selection<'_> {
                 });
             }
             Err(error) if may_be_blob(child) && error.kind == ItemErrorKind::Malformed => {
-                return Ok(Verdict::Keep);
+                return Ok(ChildDecision::Keep);
             }
             Err(error) => return Err(at(Side::Source)(error)),
         };
         if manifest.children().is_none() {
             let wanted = self.image_is_wanted(&manifest).await?;
-            return Ok(if wanted { Verdict::Keep } else { Verdict::Drop });
+            return Ok(if wanted {
+                ChildDecision::Keep
+            } else {
+                ChildDecision::Drop
+            });
         }
         let nested = self.manifest(manifest, depth + 1).await?;
         Ok(match nested.children() {
-            Some([]) => Verdict::Drop,
-            _ if nested.digest == child.digest => Verdict::Keep,
-            _ => Verdict::Replace(Box::new(nested)),
+            Some([]) => ChildDecision::Drop,
+            _ if nested.digest == child.digest => ChildDecision::Keep,
+            _ => ChildDecision::Replace(Box::new(nested)),
         })
     }
 
-    /// Returns whether the image is of a wanted platform, or of none.
+    /// Returns true if the image is for a wanted platform, or states none.
     async fn image_is_wanted(&mut self, image: &Manifest) -> Result<bool, CopyError> {
         let ManifestContent::Image {
             config: Some(config),
@@ -288,7 +273,8 @@ impl Selection<'_> {
         ) {
             return Ok(true);
         }
-        let bytes = read_config(self.source, self.from, config)
+        let source = self.transfer.source.of(self.from);
+        let bytes = read_config(source, self.from, config)
             .await
             .map_err(at(Side::Source))?;
         let platform = ImageConfig::parse(&bytes)
@@ -298,8 +284,8 @@ impl Selection<'_> {
     }
 }
 
-/// Returns the index with only the entries that are kept, everything else as it stood.
-fn rewrite(index: &Manifest, verdicts: &[Verdict]) -> Result<Manifest, CopyError> {
+/// Returns the index with only the kept entries. All other content stays unchanged.
+fn rewrite(index: &Manifest, decisions: &[ChildDecision]) -> Result<Manifest, CopyError> {
     let failed = |error| CopyError::NotRewritable {
         digest: index.digest.clone(),
         error,
@@ -309,19 +295,18 @@ fn rewrite(index: &Manifest, verdicts: &[Verdict]) -> Result<Manifest, CopyError
         .get_mut("manifests")
         .and_then(serde_json::Value::as_array_mut)
     {
-        let kept =
-            entries
-                .drain(..)
-                .zip(verdicts)
-                .filter_map(|(mut entry, verdict)| match verdict {
-                    Verdict::Keep => Some(entry),
-                    Verdict::Drop => None,
-                    Verdict::Replace(nested) => {
-                        entry["digest"] = nested.digest.as_str().into();
-                        entry["size"] = nested.bytes.len().into();
-                        Some(entry)
-                    }
-                });
+        let kept = entries
+            .drain(..)
+            .zip(decisions)
+            .filter_map(|(mut entry, decision)| match decision {
+                ChildDecision::Keep => Some(entry),
+                ChildDecision::Drop => None,
+                ChildDecision::Replace(nested) => {
+                    entry["digest"] = nested.digest.as_str().into();
+                    entry["size"] = nested.bytes.len().into();
+                    Some(entry)
+                }
+            });
         let kept: Vec<serde_json::Value> = kept.collect();
         *entries = kept;
     }

@@ -1,121 +1,128 @@
-//! Attachments of images that are at the target already: signatures are added, and change, after
-//! the image was copied.
+//! Attachments of images that are at the target already. Signatures are added and changed after an
+//! image was copied.
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::attachments::Standing;
+use super::attachments::CosignTagState;
+use super::context::{ImageCopy, Transfer};
+use super::digest_cache::{AttachedImage, attached_key};
 use super::error::{CopyError, at};
-use super::memory::{AttachedImage, attached_image};
-use super::platforms::{Kept, PlatformFilter};
-use super::{Copied, Copy, Transfer};
+use super::platform_filter::PlatformFilter;
+use super::platforms::KeptChildren;
+use super::request::CopiedImage;
 use crate::error::Side;
 use crate::model::{Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::Referrers;
 
-/// An image at the target whose attachments are looked after.
+/// An image at the target whose attachments are kept up to date.
 pub struct RefreshRequest<'a> {
-    /// How progress names it.
+    /// Name of the item in progress events.
     pub item: &'a str,
     pub from: &'a Repository,
     pub to: &'a Repository,
-    /// Its tag at the target.
+    /// Tag of the image at the target.
     pub tag: &'a Tag,
-    /// The digest that the tag has there, where that is known.
+    /// Digest of the tag at the target, if known.
     pub digest: Option<&'a Digest>,
-    /// The tags of the source that attachments can have.
+    /// Tags of the source that can be attachment tags.
     pub source_tags: &'a BTreeSet<Tag>,
-    /// The tags that the target has.
+    /// Tags of the target.
     pub target_tags: &'a BTreeSet<Tag>,
-    pub looks: Looks,
+    pub check: AttachmentCheck,
 }
 
-/// How closely attachments are looked at.
+/// Depth of the check for new attachments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looks {
-    /// Only whether the source's listing has tags for attachments that were not there before. Costs
-    /// nothing where it has none, or where an earlier run is remembered.
-    AtListings,
-    /// Also whether attachments changed, and at those that the registry lists.
-    AtEach,
+pub enum AttachmentCheck {
+    /// Compare tag listings only: has the source new attachment tags? Costs no request if the
+    /// source has none, or if the cache has the image.
+    TagListings,
+    /// Also compare the content of attachment tags and the referrers that the registries list.
+    Content,
 }
 
-/// What was found of an image's attachments at the target.
+/// State of an image's attachments at the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Whether the source has some that the target lacks and takes.
-    pub is_behind: bool,
-    /// What the target lacks, and does not take.
+pub struct AttachmentState {
+    /// True if the source has attachments that the target lacks and accepts.
+    pub is_outdated: bool,
+    /// Attachments that the target lacks and that cannot be copied.
     pub warnings: Vec<String>,
 }
 
-impl Lag {
-    const BEHIND: Lag = Lag {
-        is_behind: true,
+impl AttachmentState {
+    const OUTDATED: AttachmentState = AttachmentState {
+        is_outdated: true,
         warnings: Vec::new(),
     };
 }
 
 impl Transfer {
-    /// Returns whether the source has attachments of the image that the target lacks. Writes
-    /// nothing.
-    pub async fn attachments_lag(&self, request: &RefreshRequest<'_>) -> Result<Lag, CopyError> {
-        if request.looks == Looks::AtListings && request.source_tags.is_empty() {
-            return Ok(Lag::default());
+    /// Reports if the source has attachments of the image that the target lacks. Only reads.
+    pub async fn attachment_state(
+        &self,
+        request: &RefreshRequest<'_>,
+    ) -> Result<AttachmentState, CopyError> {
+        if request.check == AttachmentCheck::TagListings && request.source_tags.is_empty() {
+            return Ok(AttachmentState::default());
         }
-        let image = self.attached_image(request).await?;
-        let unseen = |tag: &Tag| !image.handled.contains(tag) && !request.target_tags.contains(tag);
-        if image.tags_in(request.source_tags).iter().any(unseen) {
-            return Ok(Lag::BEHIND);
+        let image = self.cached_image(request).await?;
+        let is_new = |tag: &Tag| !image.handled.contains(tag) && !request.target_tags.contains(tag);
+        if image.tags_in(request.source_tags).iter().any(is_new) {
+            return Ok(AttachmentState::OUTDATED);
         }
-        if request.looks == Looks::AtListings {
-            return Ok(Lag::default());
+        if request.check == AttachmentCheck::TagListings {
+            return Ok(AttachmentState::default());
         }
-        let mut lag = Lag::default();
+        let mut state = AttachmentState::default();
         for subject in &image.subjects {
             if self
-                .subject_is_behind(request, subject, &mut lag.warnings)
+                .is_outdated(request, subject, &mut state.warnings)
                 .await?
             {
-                return Ok(Lag::BEHIND);
+                return Ok(AttachmentState::OUTDATED);
             }
         }
-        Ok(lag)
+        Ok(state)
     }
 
-    /// Copies what is attached to the image. Its tag is not touched.
+    /// Copies the attachments of the image. The tag of the image does not change.
     pub async fn refresh_attachments(
         &self,
         request: &RefreshRequest<'_>,
-    ) -> Result<Copied, CopyError> {
+    ) -> Result<CopiedImage, CopyError> {
         let filter = PlatformFilter::All;
-        let copy = Copy::new(request.item, request.from, request.to, &filter);
-        let root = self.root_at_target(request.to, request.tag).await?;
+        let copy = ImageCopy::new(request.item, request.from, request.to, &filter);
+        let root = self
+            .required_target_manifest(request.to, Reference::Tag(request.tag.clone()))
+            .await?;
         let image = self
-            .attached_to(request.to, &root, &Kept::default())
+            .attached_image(request.to, &root, &KeptChildren::default())
             .await?;
         let found = self
             .find_attachments(&copy, &image, None, request.source_tags)
             .await?;
-        let attachments = self.copy_found(&copy, found, request.source_tags).await?;
-        self.remember_attachments(
+        let attachments = self
+            .copy_attachments(&copy, found, request.source_tags)
+            .await?;
+        self.cache_attachments(
             request.from,
             request.to,
             request.tag,
             image,
             request.source_tags,
         );
-        Ok(Copied {
+        Ok(CopiedImage {
             source_digest: root.digest.clone(),
             digest: root.digest,
-            tally: copy.tally(),
+            bytes: copy.bytes(),
             attachments,
             warnings: copy.into_warnings(),
         })
     }
 
-    /// Notes for later runs that the attachments of an image were copied as far as `source_tags`
-    /// tells of them.
-    pub(super) fn remember_attachments(
+    /// Records in the cache that the attachments of an image in `source_tags` were copied.
+    pub(super) fn cache_attachments(
         &self,
         from: &Repository,
         to: &Repository,
@@ -124,48 +131,47 @@ impl Transfer {
         source_tags: &BTreeSet<Tag>,
     ) {
         image.handled = image.tags_in(source_tags);
-        self.memory
-            .remember(&attached_image(from, to, tag), &image.to_string());
+        self.cache
+            .put(&attached_key(from, to, tag), &image.to_string());
     }
 
-    async fn attached_image(
-        &self,
-        request: &RefreshRequest<'_>,
-    ) -> Result<AttachedImage, CopyError> {
-        let key = attached_image(request.from, request.to, request.tag);
-        let remembered = self
-            .memory
-            .recall(&key)
+    async fn cached_image(&self, request: &RefreshRequest<'_>) -> Result<AttachedImage, CopyError> {
+        let key = attached_key(request.from, request.to, request.tag);
+        let cached = self
+            .cache
+            .get(&key)
             .and_then(|text| text.parse::<AttachedImage>().ok());
         if let Some(image) =
-            remembered.filter(|image| request.digest.is_none_or(|digest| image.root == *digest))
+            cached.filter(|image| request.digest.is_none_or(|digest| image.root == *digest))
         {
             return Ok(image);
         }
-        let root = self.root_at_target(request.to, request.tag).await?;
-        let mut image = self
-            .attached_to(request.to, &root, &Kept::default())
+        let root = self
+            .required_target_manifest(request.to, Reference::Tag(request.tag.clone()))
             .await?;
-        // What the target has by now was handled; what it lacks is found by that.
+        let mut image = self
+            .attached_image(request.to, &root, &KeptChildren::default())
+            .await?;
+        // Attachment tags at the target were copied. Those that it lacks are new.
         image.handled = image
             .tags_in(request.source_tags)
             .into_iter()
             .filter(|tag| request.target_tags.contains(tag))
             .collect();
-        self.memory.remember(&key, &image.to_string());
+        self.cache.put(&key, &image.to_string());
         Ok(image)
     }
 
-    async fn subject_is_behind(
+    async fn is_outdated(
         &self,
         request: &RefreshRequest<'_>,
         subject: &Digest,
         warnings: &mut Vec<String>,
     ) -> Result<bool, CopyError> {
         let filter = PlatformFilter::All;
-        let copy = Copy::new(request.item, request.from, request.to, &filter);
+        let copy = ImageCopy::new(request.item, request.from, request.to, &filter);
         let attached = self
-            .attached_at_source(&copy, subject, request.source_tags)
+            .attachments_at_source(&copy, subject, request.source_tags)
             .await?;
         if !attached.referrers.is_empty() {
             let present = self.referrers_at_target(request.to, subject).await?;
@@ -180,14 +186,16 @@ impl Transfer {
         for tag in attached.cosign_tags {
             let reference = Reference::Tag(tag.clone());
             let (source, target) = futures_util::join!(
-                self.source.resolve(request.from, &reference),
-                self.target.resolve(request.to, &reference)
+                self.source
+                    .of(request.from)
+                    .resolve(request.from, &reference),
+                self.target.of(request.to).resolve(request.to, &reference)
             );
             let (source, target) = (
                 source.map_err(at(Side::Source))?,
                 target.map_err(at(Side::Target))?,
             );
-            // One that upstream took back meanwhile is not behind.
+            // A tag that upstream has deleted since is not outdated.
             let Some(source) = source.filter(|source| {
                 target
                     .as_ref()
@@ -196,15 +204,15 @@ impl Transfer {
                 continue;
             };
             let theirs = self
-                .read(request.from, &Reference::Digest(source.digest))
+                .required_source_manifest(request.from, &Reference::Digest(source.digest))
                 .await?;
             match self
-                .standing(request.from, request.to, &tag, &theirs)
+                .cosign_tag_state(request.from, request.to, &tag, &theirs)
                 .await?
             {
-                Standing::Behind => return Ok(true),
-                Standing::Same | Standing::More => {}
-                Standing::Own { warning } => warnings.push(warning),
+                CosignTagState::Outdated => return Ok(true),
+                CosignTagState::Same | CosignTagState::Superset => {}
+                CosignTagState::Diverged { warning } => warnings.push(warning),
             }
         }
         Ok(false)
@@ -217,6 +225,7 @@ impl Transfer {
     ) -> Result<HashSet<Digest>, CopyError> {
         let mut listed = match self
             .target
+            .of(to)
             .referrers(to, subject)
             .await
             .map_err(at(Side::Target))?
@@ -227,15 +236,11 @@ impl Transfer {
                     .map(|referrer| referrer.digest)
                     .collect());
             }
-            Referrers::Noticed(referrers) => referrers,
+            Referrers::Partial(referrers) => referrers,
             Referrers::NotListed => Vec::new(),
         };
         let reference = Reference::Tag(Tag::of_referrers(subject));
-        let list = self
-            .target
-            .manifest(to, &reference)
-            .await
-            .map_err(at(Side::Target))?;
+        let list = self.target_manifest(to, &reference).await?;
         listed.extend(
             list.as_ref()
                 .and_then(Manifest::children)

@@ -3,16 +3,19 @@ mod completeness;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::error::ItemErrorKind;
+use crate::error::{ItemErrorKind, Side};
 use crate::model::Algorithm;
-use crate::registry::InMemory;
+use crate::model::media_type;
+use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::memory::{Fault, MemoryPlace, Operation, SparseIndexes};
+use crate::registry::{ImageSource, ImageStore, InMemory};
 
 /// Two places in memory and a transfer between them.
 struct World {
@@ -30,7 +33,7 @@ fn world_with(sparse_indexes: SparseIndexes) -> World {
         Arc::new(MemoryPlace::new(SparseIndexes::Allowed)),
         Arc::new(MemoryPlace::new(sparse_indexes)),
     );
-    let transfer = Transfer::new(source.clone(), target.clone(), crate::progress::silent());
+    let transfer = Transfer::new(source.stores(), target.stores(), crate::progress::silent());
     World {
         source,
         target,
@@ -123,7 +126,7 @@ impl World {
         self.manifest(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children }), name).await
     }
 
-    async fn copy(&self, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
+    async fn copy(&self, name: &str, filter: &PlatformFilter) -> Result<CopiedImage, CopyError> {
         self.copy_to(&mirror(), name, filter).await
     }
 
@@ -132,7 +135,7 @@ impl World {
         to: &Repository,
         name: &str,
         filter: &PlatformFilter,
-    ) -> Result<Copied, CopyError> {
+    ) -> Result<CopiedImage, CopyError> {
         let (from, tag) = (upstream(), tag(name));
         let reference = Reference::Tag(tag.clone());
         self.transfer
@@ -142,9 +145,9 @@ impl World {
                 reference,
                 to,
                 tag: &tag,
-                expected: Expected::Nothing,
+                expected: ExpectedTag::Absent,
                 filter,
-                attachments: Attachments::LeftOut,
+                attachments: Attachments::Skip,
             })
             .await
     }
@@ -237,17 +240,17 @@ async fn what_was_read_ahead_is_not_read_again() {
         tag("1.0").into(),
         only(&["linux/amd64"], PlatformFilterMode::Rewrite),
     );
-    let upcoming = Upcoming {
+    let upcoming = UpcomingCopy {
         from: &from,
         reference: &reference,
         to: &to,
         filter: &filter,
     };
     // Children can be at a target that exists.
-    assert!(world.transfer.look_ahead(&upcoming).await);
+    assert!(world.transfer.prefetch(&upcoming).await);
     assert_eq!(world.source.count(Operation::Manifest), 1);
-    world.transfer.note_absent_target(&to);
-    assert!(world.transfer.look_ahead(&upcoming).await);
+    world.transfer.record_absent_target(&to);
+    assert!(world.transfer.prefetch(&upcoming).await);
     assert_eq!(
         world.source.count(Operation::Manifest),
         2,
@@ -287,7 +290,7 @@ async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() 
             .map(|name| world.copy_to(to, name, &filter))
             .collect::<Vec<_>>()
     });
-    let copied: Vec<Copied> = join_all(copies)
+    let copied: Vec<CopiedImage> = join_all(copies)
         .await
         .into_iter()
         .map(|copied| copied.expect("a copy"))
@@ -304,15 +307,15 @@ async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() 
         .filter(|call| call.mount_from.is_some())
         .count();
     assert!(mounts > 0);
-    let unique: u64 = copied.iter().map(|copied| copied.tally.moved).sum();
+    let unique: u64 = copied.iter().map(|copied| copied.bytes.moved).sum();
     let sizes = "base".len()
         + "tools".len()
         + 6 * "layer of 0".len()
         + r#"{"os":"linux","architecture":"amd64"}"#.len();
     assert_eq!(unique, sizes as u64);
     assert!(
-        copied.iter().any(|copied| copied.tally.mounted > 0)
-            && copied.iter().any(|copied| copied.tally.skipped > 0)
+        copied.iter().any(|copied| copied.bytes.mounted > 0)
+            && copied.iter().any(|copied| copied.bytes.skipped > 0)
     );
 }
 
@@ -321,7 +324,7 @@ async fn nothing_is_looked_for_in_a_repository_that_does_not_exist() {
     let world = world();
     let image = world.image("linux/amd64", &["base"], None).await;
     world.index(&[image], Some("1.0")).await;
-    world.transfer.note_absent_target(&mirror());
+    world.transfer.record_absent_target(&mirror());
     world
         .copy("1.0", &PlatformFilter::All)
         .await
@@ -355,7 +358,7 @@ async fn a_second_tag_of_the_same_image_costs_two_requests() {
         (world.source.calls().len(), world.target.calls().len()),
         (1, 1)
     );
-    assert_eq!(copied.tally, Tally::default());
+    assert_eq!(copied.bytes, CopiedBytes::default());
 }
 
 #[tokio::test]
@@ -373,8 +376,8 @@ async fn what_is_at_the_target_is_not_read_again() {
     // A later run, which remembers nothing.
     let later = World {
         transfer: Transfer::new(
-            world.source.clone(),
-            world.target.clone(),
+            world.source.stores(),
+            world.target.stores(),
             crate::progress::silent(),
         ),
         ..world
@@ -915,8 +918,8 @@ impl World {
     fn later(self) -> World {
         World {
             transfer: Transfer::new(
-                self.source.clone(),
-                self.target.clone(),
+                self.source.stores(),
+                self.target.stores(),
                 crate::progress::silent(),
             ),
             ..self
@@ -960,7 +963,11 @@ async fn a_tag_that_came_up_during_a_long_copy_is_left_alone() {
         ("1.0", false, false),
     ] {
         let mut world = world();
-        world.transfer.long_copy = if is_long { Duration::ZERO } else { LONG_COPY };
+        world.transfer.long_copy = if is_long {
+            Duration::ZERO
+        } else {
+            context::LONG_COPY
+        };
         let (wanted, other) = (
             world.image("linux/amd64", &["a"], Some("1.0")).await,
             world.image("linux/amd64", &["b"], Some("2.0")).await,

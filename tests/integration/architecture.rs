@@ -32,7 +32,6 @@ const STILL_WITH_CIRCLES: &[&str] = &[
     "http",
     "registry",
     "steps/eol",
-    "transfer",
 ];
 
 #[test]
@@ -123,7 +122,6 @@ Forge
 Found
 -
 -
-Held
 -
 Hook
 -
@@ -179,7 +177,6 @@ Part
 -
 ItemError
 -
-Places
 -
 -
 Position

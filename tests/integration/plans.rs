@@ -209,9 +209,9 @@ async fn every_world_is_planned_as_expected() {
         let place = Arc::new(place(world).await);
         place.clear_calls();
         let places = Places {
-            source: place.clone(),
-            target: place.clone(),
-            memory: imglife::transfer::forgetful(),
+            source: place.stores(),
+            target: place.stores(),
+            memory: imglife::transfer::no_cache(),
         };
         let seen = observe(
             sync,

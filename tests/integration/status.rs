@@ -82,8 +82,8 @@ fn manifest(content: &str) -> (Manifest, Descriptor) {
 async fn place(
     tags: &BTreeMap<String, BTreeMap<String, String>>,
     lost: &BTreeSet<String>,
-) -> MemoryPlace {
-    let place = MemoryPlace::default();
+) -> Arc<MemoryPlace> {
+    let place = Arc::new(MemoryPlace::default());
     for (repository, tags) in tags {
         let at: Repository = repository.parse().expect("a repository");
         for (tag, content) in tags {
@@ -151,7 +151,8 @@ async fn every_world_is_reported_as_expected() {
         for given in &given.records {
             records.put(&record(given)).await.expect("a record");
         }
-        let source = (!given.offline).then_some(&images as _);
+        let stores = images.stores();
+        let source = (!given.offline).then_some(&stores);
         let world = observe(
             &config,
             source,
@@ -180,11 +181,11 @@ async fn every_world_is_reported_as_expected() {
             calendar,
         };
         images.clear_calls();
-        let (memory, progress) = (imglife::transfer::forgetful(), imglife::progress::silent());
+        let (cache, progress) = (imglife::transfer::no_cache(), imglife::progress::silent());
         let now = given.today.and_time(NaiveTime::MIN).and_utc();
         let observer = Observer {
-            store: &images,
-            memory: &*memory,
+            stores: &stores,
+            cache: &*cache,
             progress: &*progress,
             now,
         };

@@ -12,7 +12,7 @@ use crate::model::media_type;
 use crate::model::{
     Descriptor, Digest, ImageReference, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use crate::registry::{ImageStore, verified};
+use crate::registry::{ImageSource, verified};
 
 /// The largest configuration that is read, in bytes.
 const MAX_IMAGE_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
@@ -60,7 +60,7 @@ pub(super) struct Base {
 
 /// An image to read.
 pub(super) struct BaseImage<'a> {
-    pub(super) store: &'a dyn ImageStore,
+    pub(super) store: &'a dyn ImageSource,
     pub(super) image: &'a ImageReference,
     pub(super) created: DateTime<Utc>,
 }

@@ -13,7 +13,7 @@ use super::tree::{Attributes, Change, Listing, Node};
 use crate::cache::Cache;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Repository};
-use crate::registry::{ImageStore, verified};
+use crate::registry::{ImageSource, verified};
 
 /// What the cache calls them; another name makes them anew.
 const KIND: &str = "layer-listings-1";
@@ -32,7 +32,7 @@ const LONGEST_USERS: u64 = 1024 * 1024;
 
 /// Returns the listing of a layer of `repository`.
 pub(super) async fn listing(
-    store: &dyn ImageStore,
+    store: &dyn ImageSource,
     cache: &Cache,
     repository: &Repository,
     layer: &Descriptor,

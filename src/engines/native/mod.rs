@@ -3,8 +3,7 @@
 //!
 //! Owns what a Dockerfile of one stage without `RUN` means: which files come to where in each
 //! platform's image, what its configuration says, and that the same inputs give the same digest.
-//! Images are read and written through the traits of `registry`; base and target are reached
-//! through one store.
+//! Images are read and written through the traits of `registry`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -20,7 +19,7 @@ use crate::dockerfile::instructions::{Action, Setting, Step, steps};
 use crate::dockerfile::{other_base, refused};
 use crate::error::ItemError;
 use crate::model::{Descriptor, Digest, Repository};
-use crate::registry::ImageStore;
+use crate::registry::ImageStores;
 
 mod archive;
 mod base;
@@ -51,15 +50,15 @@ const ANOTHER_ENGINE: &str = "choose another engine for this image (`engine: bui
 
 /// Builds images by itself.
 pub struct Native {
-    store: Arc<dyn ImageStore>,
+    stores: ImageStores,
     cache: Cache,
 }
 
 impl Native {
-    /// Returns an engine that reads bases from `store` and pushes to it, and keeps the listings of
-    /// layers in `cache`.
-    pub fn new(store: Arc<dyn ImageStore>, cache: Cache) -> Native {
-        Native { store, cache }
+    /// Returns an engine that reads bases from `stores` and pushes to them, and keeps the listings
+    /// of layers in `cache`.
+    pub fn new(stores: ImageStores, cache: Cache) -> Native {
+        Native { stores, cache }
     }
 }
 
@@ -129,7 +128,7 @@ impl Engine for Native {
             })
         };
         let base_image = BaseImage {
-            store: &*self.store,
+            store: self.stores.of(&request.base.repository),
             image: &request.base,
             created: request.created,
         };
@@ -160,7 +159,7 @@ impl Engine for Native {
         }
         check_base(request)?;
         let push = Push {
-            store: self.store.clone(),
+            stores: self.stores.clone(),
             request,
         };
         let base_layers: Vec<Descriptor> = drafts
@@ -254,9 +253,10 @@ impl Native {
             .map(|layer| (&layer.digest, layer))
             .collect();
         let listings = layers.into_values().map(|layer| async move {
-            let listing = listing::listing(&*self.store, &self.cache, repository, layer)
-                .await
-                .map_err(place_fault)?;
+            let listing =
+                listing::listing(self.stores.of(repository), &self.cache, repository, layer)
+                    .await
+                    .map_err(place_fault)?;
             Ok((layer.digest.clone(), listing))
         });
         stream::iter(listings.collect::<Vec<_>>())

@@ -1,7 +1,6 @@
 //! Pushing what was built: blobs, then the manifest of each platform, then the index, the tag last.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use crate::engines::{BuildRequest, EngineError};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository};
-use crate::registry::{BlobStream, ImageSource, ImageStore, InMemory, Reopen};
+use crate::registry::{BlobStream, ImageSource, ImageStore, ImageStores, InMemory, Reopen};
 
 /// Blobs that are worked on at once; hosts have limits of their own.
 const PARALLEL: usize = 8;
@@ -38,13 +37,17 @@ impl Image {
 }
 
 pub(super) struct Push<'a> {
-    pub(super) store: Arc<dyn ImageStore>,
+    pub(super) stores: ImageStores,
     pub(super) request: &'a BuildRequest,
 }
 
 impl Push<'_> {
     fn target(&self) -> &Repository {
         &self.request.repository
+    }
+
+    fn target_store(&self) -> Result<&dyn ImageStore, ItemError> {
+        self.stores.writable(self.target())
     }
 
     /// Makes the layers of the base part of the target: shared within a place, else copied.
@@ -62,16 +65,16 @@ impl Push<'_> {
             .collect();
         let puts = layers.into_values().map(|layer| async move {
             let shared = from.shares_blobs_with(self.target()).then_some(from);
-            if shared.is_none() && self.store.has_blob(self.target(), &layer).await? {
+            let store = self.target_store()?;
+            if shared.is_none() && store.has_blob(self.target(), &layer).await? {
                 return Ok(());
             }
             let content = FromBase {
-                store: &*self.store,
+                store: self.stores.of(from),
                 from,
                 layer: &layer,
             };
-            match self
-                .store
+            match store
                 .put_blob(self.target(), &layer, &content, shared)
                 .await
             {
@@ -121,8 +124,9 @@ impl Push<'_> {
     }
 
     async fn put(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<(), ItemError> {
-        if !self.store.has_blob(self.target(), descriptor).await? {
-            self.store
+        let store = self.target_store()?;
+        if !store.has_blob(self.target(), descriptor).await? {
+            store
                 .put_blob(self.target(), descriptor, content, None)
                 .await?;
         }
@@ -151,7 +155,7 @@ impl Push<'_> {
         }
         let puts = manifests.iter().map(|manifest| async move {
             let reference = Reference::Digest(manifest.digest.clone());
-            self.store
+            self.target_store()?
                 .put_manifest(self.target(), &reference, manifest)
                 .await
         });
@@ -182,9 +186,10 @@ impl Push<'_> {
     }
 
     async fn tag(&self, tag: &Reference, manifest: &Manifest) -> Result<Digest, EngineError> {
-        if let Err(error) = self.store.put_manifest(self.target(), tag, manifest).await {
+        let store = self.target_store().map_err(place_fault)?;
+        if let Err(error) = store.put_manifest(self.target(), tag, manifest).await {
             // A tag that may not be changed is no failure when it names this image already.
-            let found = self.store.resolve(self.target(), tag).await.ok().flatten();
+            let found = store.resolve(self.target(), tag).await.ok().flatten();
             if found.is_none_or(|found| found.digest != manifest.digest) {
                 return Err(place_fault(error));
             }
@@ -195,7 +200,7 @@ impl Push<'_> {
 
 /// A layer of the base, opened when the target asks for it.
 struct FromBase<'a> {
-    store: &'a dyn ImageStore,
+    store: &'a dyn ImageSource,
     from: &'a Repository,
     layer: &'a Descriptor,
 }
@@ -203,6 +208,6 @@ struct FromBase<'a> {
 #[async_trait]
 impl Reopen for FromBase<'_> {
     async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
-        ImageSource::blob(self.store, self.from, self.layer, from_offset).await
+        self.store.blob(self.from, self.layer, from_offset).await
     }
 }

@@ -142,6 +142,18 @@ impl ImageSource for Layouts {
         )))
     }
 
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ItemError> {
+        let operation = Operation::new(repository, format!("look for blob {}", descriptor.digest))?;
+        let descriptor = descriptor.clone();
+        operation
+            .run(move |operation| operation.has(&descriptor))
+            .await
+    }
+
     async fn referrers(
         &self,
         repository: &Repository,
@@ -153,7 +165,7 @@ impl ImageSource for Layouts {
             .run(move |operation| {
                 subjects
                     .referrers(operation, &subject)
-                    .map(Referrers::Noticed)
+                    .map(Referrers::Partial)
             })
             .await
     }
@@ -171,18 +183,6 @@ impl ImageSource for Layouts {
 
 #[async_trait]
 impl ImageStore for Layouts {
-    async fn has_blob(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-    ) -> Result<bool, ItemError> {
-        let operation = Operation::new(repository, format!("look for blob {}", descriptor.digest))?;
-        let descriptor = descriptor.clone();
-        operation
-            .run(move |operation| operation.has(&descriptor))
-            .await
-    }
-
     async fn claim_blob(
         &self,
         repository: &Repository,

@@ -11,9 +11,9 @@ use super::writer::Writer;
 use super::*;
 use crate::model::Algorithm;
 use crate::model::media_type;
-use crate::registry::InMemory;
 use crate::registry::memory::{self, MemoryPlace, SparseIndexes};
-use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
+use crate::registry::{ImageStores, InMemory};
+use crate::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -696,13 +696,13 @@ async fn what_refers_to_an_image_is_found_by_the_entries_of_the_index() {
     let found = find(&image.digest).await;
     assert_eq!(
         found,
-        Referrers::Noticed(vec![tagged.referrer(), signature.referrer()])
+        Referrers::Partial(vec![tagged.referrer(), signature.referrer()])
     );
     assert_eq!(
         tagged.referrer().artifact_type.as_deref(),
         Some("application/vnd.example.config")
     );
-    assert_eq!(find(&unlisted.digest).await, Referrers::Noticed(Vec::new()));
+    assert_eq!(find(&unlisted.digest).await, Referrers::Partial(Vec::new()));
 
     // Each is read once; what arrives later is seen.
     fs::write(scratch.file(&signature.digest), "not read again").expect("to write");
@@ -710,7 +710,7 @@ async fn what_refers_to_an_image_is_found_by_the_entries_of_the_index() {
     fs::write(scratch.file(&damaged.digest), &damaged.bytes).expect("to write");
     assert_eq!(
         find(&image.digest).await,
-        Referrers::Noticed(vec![
+        Referrers::Partial(vec![
             tagged.referrer(),
             signature.referrer(),
             damaged.referrer()
@@ -725,7 +725,7 @@ async fn what_refers_to_an_image_is_found_by_the_entries_of_the_index() {
             .referrers(&nowhere, &image.digest)
             .await
             .expect("an answer"),
-        Referrers::Noticed(Vec::new())
+        Referrers::Partial(Vec::new())
     );
 }
 
@@ -800,19 +800,19 @@ async fn a_copy_into_a_layout_that_is_swept_meanwhile_is_whole() {
             None
         });
         let transfer = Transfer::new(
-            source.clone(),
-            Arc::new(scratch.layouts.clone()),
+            source.stores(),
+            ImageStores::single(Arc::new(scratch.layouts.clone())),
             crate::progress::silent(),
         );
         let (filter, name) = (PlatformFilter::All, tag("1"));
-        let (reference, attachments) = (name.clone().into(), Attachments::LeftOut);
+        let (reference, attachments) = (name.clone().into(), Attachments::Skip);
         let request = CopyRequest {
             item: "1",
             from: &from,
             reference,
             to: &scratch.repository,
             tag: &name,
-            expected: Expected::Nothing,
+            expected: ExpectedTag::Absent,
             filter: &filter,
             attachments,
         };

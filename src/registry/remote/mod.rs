@@ -120,6 +120,14 @@ impl ImageSource for RemoteRegistries {
         self.at(repository)?.blob(descriptor, from_offset).await
     }
 
+    async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ItemError> {
+        self.at(repository)?.has_blob(descriptor).await
+    }
+
     async fn referrers(
         &self,
         repository: &Repository,
@@ -168,14 +176,6 @@ impl ImageSource for RemoteRegistries {
 
 #[async_trait]
 impl ImageStore for RemoteRegistries {
-    async fn has_blob(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-    ) -> Result<bool, ItemError> {
-        self.at(repository)?.has_blob(descriptor).await
-    }
-
     async fn put_blob(
         &self,
         repository: &Repository,

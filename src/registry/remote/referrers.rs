@@ -184,7 +184,7 @@ mod tests {
     /// listing.
     async fn numbers(fake: &Fake) -> Option<Vec<usize>> {
         match asked(fake).await.expect("an answer") {
-            Referrers::NotListed | Referrers::Noticed(_) => None,
+            Referrers::NotListed | Referrers::Partial(_) => None,
             Referrers::Listed(listed) => {
                 assert!(
                     listed

@@ -14,7 +14,7 @@ use super::list::NoRecord;
 use crate::error::{Exit, chain};
 use crate::model::{BuildRecord, ImageReference, Reference, Repository, TagVersion};
 use crate::packages::{Deletion, Reading, Records, Unreadable};
-use crate::registry::ImageSource;
+use crate::registry::{ImageSource, ImageStores};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
 
@@ -46,9 +46,9 @@ pub struct World {
 pub async fn observe(
     reading: Reading,
     project: Option<&str>,
-    images: Option<&dyn ImageSource>,
+    stores: Option<&ImageStores>,
 ) -> World {
-    let Some(source) = images else {
+    let Some(stores) = stores else {
         return World {
             reading,
             existence: BTreeMap::new(),
@@ -68,7 +68,7 @@ pub async fn observe(
     let looked_at = stream::iter(
         repositories
             .into_iter()
-            .map(|(repository, images)| look(source, repository, images)),
+            .map(|(repository, images)| look(stores.of(repository), repository, images)),
     );
     let found: Vec<Vec<(ImageReference, Existence)>> =
         looked_at.buffer_unordered(AT_ONCE).collect().await;
@@ -220,7 +220,7 @@ pub struct Failed {
 pub struct Purge<'a> {
     pub records: &'a Records,
     /// Where images are looked for once more before the record of one that was gone is removed.
-    pub images: &'a dyn ImageSource,
+    pub stores: &'a ImageStores,
     pub mode: Mode,
     /// Once it is set, nothing new is removed.
     pub cancel: &'a CancellationToken,
@@ -242,7 +242,8 @@ impl Purge<'_> {
             };
             if let (Reason::Orphan, Some(tag)) = (reason, &record.image.tag) {
                 match self
-                    .images
+                    .stores
+                    .of(&record.image.repository)
                     .resolve(&record.image.repository, &Reference::from(tag.clone()))
                     .await
                 {

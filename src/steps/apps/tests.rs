@@ -129,8 +129,8 @@ fn the_newest_of_each_repository_stay_by_time_and_then_by_version() {
 }
 
 /// A registry that has these images.
-async fn registry(images: &[&str]) -> MemoryPlace {
-    let place = MemoryPlace::default();
+async fn registry(images: &[&str]) -> Arc<MemoryPlace> {
+    let place = Arc::new(MemoryPlace::default());
     for name in images {
         let named = image(&format!("r.example/{name}"));
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
@@ -151,7 +151,7 @@ async fn registry(images: &[&str]) -> MemoryPlace {
 async fn only_what_a_listed_repository_does_not_have_is_gone() {
     // Nothing is known of the repository of the shop.
     let place = registry(&["apps/web:1.1"]).await;
-    let world = observe(reading(), None, Some(&place)).await;
+    let world = observe(reading(), None, Some(&place.stores())).await;
     let gone = ["r.example/apps/web:1.0", "r.example/apps/web:1.2"]
         .map(|image| (image.to_owned(), Reason::Orphan));
     assert_eq!(removals(&world, None, None), gone);
@@ -172,7 +172,7 @@ async fn only_what_a_listed_repository_does_not_have_is_gone() {
             let place = registry(&["apps/web:1.1"]).await;
             place
                 .fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
-            let world = observe(reading(), Some("team/web"), Some(&place)).await;
+            let world = observe(reading(), Some("team/web"), Some(&place.stores())).await;
             assert_eq!(removals(&world, None, None), [], "{operation:?} {kind:?}");
             assert!(!plan(&world, None, Some("team/web")).unknown.is_empty());
         }
@@ -206,10 +206,10 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
         ..World::default()
     };
     let planned = plan(&world, Some(0), None);
-    let (never, images) = (CancellationToken::new(), MemoryPlace::default());
+    let (never, images) = (CancellationToken::new(), Arc::new(MemoryPlace::default()));
     let purge = Purge {
         records: &records,
-        images: &images,
+        stores: &images.stores(),
         mode: Mode::Apply,
         cancel: &never,
     };
@@ -270,7 +270,7 @@ async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
     let world = observe(
         records.all().await.expect("to read"),
         None,
-        Some(&registry(&["apps/web:9"]).await),
+        Some(&registry(&["apps/web:9"]).await.stores()),
     )
     .await;
     let planned = plan(&world, None, None);
@@ -282,7 +282,7 @@ async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
         planned,
         &Purge {
             records: &records,
-            images: &images,
+            stores: &images.stores(),
             mode: Mode::Apply,
             cancel: &never,
         },

@@ -20,14 +20,14 @@ use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::Placeholder;
 use crate::model::{Digest, ImageReference, Reference, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::registry::ImageStore;
+use crate::registry::ImageStores;
 use crate::steps::hooks::{HookReport, run_hook};
 use crate::steps::{Mode, Trouble};
 
 /// How and with what a plan is carried out.
 pub struct Execution {
     pub mode: Mode,
-    pub store: Arc<dyn ImageStore>,
+    pub stores: ImageStores,
     pub engines: Vec<Arc<dyn Engine>>,
     pub progress: Arc<dyn Progress>,
     pub hooks: HookRunner,
@@ -80,7 +80,7 @@ pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &Execution) ->
     );
     report.interrupted = execution.cancel.is_cancelled();
     if report.interrupted {
-        execution.store.settle().await;
+        execution.stores.settle().await;
     }
     report
 }
@@ -167,8 +167,8 @@ impl Run<'_> {
                 return Outcome::Failed(trouble);
             }
             if outcome == Outcome::Built {
-                report.size =
-                    size::of_image(&*self.execution.store, &image.repository, &digest).await;
+                let store = self.execution.stores.of(&image.repository);
+                report.size = size::of_image(store, &image.repository, &digest).await;
                 report.hooks = self.hooks(image, &identity.tag, &digest).await;
             }
         }
@@ -365,7 +365,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let found =
-            super::observe::published(&*self.execution.store, &image.repository, tag).await?;
+            super::observe::published(&self.execution.stores, &image.repository, tag).await?;
         match (found, replaces) {
             (None, None) => Ok(None),
             (Some(found), Some(replaces)) if found.digest == *replaces => Ok(None),
@@ -398,7 +398,8 @@ impl Run<'_> {
         if item.aliases.is_empty() {
             return Ok(());
         }
-        let store = &self.execution.store;
+        let store = self.execution.stores.writable(&image.repository);
+        let store = store.map_err(|error| trouble_of_place(&error))?;
         let manifest = store
             .manifest(&image.repository, &Reference::Digest(digest.clone()))
             .await

@@ -15,7 +15,7 @@ use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other
 use crate::model::labels;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageStore, TagSeen};
+use crate::registry::{ImageStores, TagSeen};
 use crate::steps::Trouble;
 use crate::steps::image::look;
 use crate::steps::sync::newest;
@@ -83,18 +83,21 @@ pub async fn observe(
     config: &Config,
     build: &BuildConfig,
     scope: &Scope,
-    store: &dyn ImageStore,
+    stores: &ImageStores,
     progress: &dyn Progress,
 ) -> World {
     let in_scope = scope.images(build);
     let wanted = with_bases(build, &in_scope);
-    let identities = identify(config, build, &wanted, store, progress).await;
+    let identities = identify(config, build, &wanted, stores, progress).await;
     let looks = wanted.iter().map(|&position| {
         let (identity, is_meant) = (&identities[position], in_scope.contains(&position));
         async move {
             (
                 position,
-                look_at(config, build, position, identity, is_meant, store, progress).await,
+                look_at(
+                    config, build, position, identity, is_meant, stores, progress,
+                )
+                .await,
             )
         }
     });
@@ -111,17 +114,20 @@ pub async fn identify(
     config: &Config,
     build: &BuildConfig,
     wanted: &BTreeSet<usize>,
-    store: &dyn ImageStore,
+    stores: &ImageStores,
     progress: &dyn Progress,
 ) -> Vec<Result<Identity, Trouble>> {
-    let mirror_tags = stream::iter(wanted)
-        .filter_map(|&position| async move { Some((position, mirror(config, build, position)?)) })
-        .map(
-            |(position, entry)| async move { (position, newest_tag(entry, store, progress).await) },
-        )
-        .buffer_unordered(PARALLEL_LOOKS)
-        .collect::<BTreeMap<_, _>>()
-        .await;
+    let mirror_tags =
+        stream::iter(wanted)
+            .filter_map(
+                |&position| async move { Some((position, mirror(config, build, position)?)) },
+            )
+            .map(|(position, entry)| async move {
+                (position, newest_tag(entry, stores, progress).await)
+            })
+            .buffer_unordered(PARALLEL_LOOKS)
+            .collect::<BTreeMap<_, _>>()
+            .await;
     identities(build, &mirror_tags)
 }
 
@@ -162,7 +168,7 @@ pub fn mirror<'a>(
 /// Returns the newest of the tags at a mirror that its entry selects.
 async fn newest_tag(
     entry: &SyncEntry,
-    store: &dyn ImageStore,
+    stores: &ImageStores,
     progress: &dyn Progress,
 ) -> Result<Tag, Trouble> {
     if let TagSelection::Fixed(tag) = &entry.selection {
@@ -171,6 +177,7 @@ async fn newest_tag(
     progress.event(Event::Observing {
         what: &format!("tags of {}", entry.target),
     });
+    let store = stores.of(&entry.target);
     let listing = if ranks_by_push(entry) {
         store.dated_tags(&entry.target).await
     } else {
@@ -219,7 +226,7 @@ async fn look_at(
     position: usize,
     identity: &Result<Identity, Trouble>,
     in_scope: bool,
-    store: &dyn ImageStore,
+    stores: &ImageStores,
     progress: &dyn Progress,
 ) -> Seen {
     let image = &build.images[position];
@@ -241,7 +248,8 @@ async fn look_at(
         .await
         .map_err(DraftError::Wrong);
     let digest_of = async |repository: &Repository, tag: &Tag| {
-        let found = store
+        let found = stores
+            .of(repository)
             .resolve(repository, &Reference::Tag(tag.clone()))
             .await;
         found
@@ -260,7 +268,7 @@ async fn look_at(
     };
     let (base_digest, published, aliases) = futures_util::join!(
         digest_of(&identity.base, &identity.base_tag),
-        published(store, &image.repository, &identity.tag),
+        published(stores, &image.repository, &identity.tag),
         aliases
     );
     Seen {
@@ -273,10 +281,11 @@ async fn look_at(
 }
 
 pub(super) async fn published(
-    store: &dyn ImageStore,
+    stores: &ImageStores,
     repository: &Repository,
     tag: &Tag,
 ) -> Result<Option<Published>, Trouble> {
+    let store = stores.of(repository);
     let facts = look(store, repository, &Reference::Tag(tag.clone()), None)
         .await
         .map_err(|error| trouble_of_place(&error))?;

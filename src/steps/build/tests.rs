@@ -178,7 +178,7 @@ impl World {
             config,
             build,
             &Scope::default(),
-            &*self.store,
+            &self.store.stores(),
             &*crate::progress::silent(),
         )
         .await;
@@ -189,7 +189,7 @@ impl World {
         let (plan, _) = self.plan(config, forced).await;
         let execution = Execution {
             mode,
-            store: self.store.clone(),
+            stores: self.store.stores(),
             engines: [Some(&self.engine), self.program.as_ref()]
                 .into_iter()
                 .flatten()
@@ -1025,7 +1025,7 @@ async fn what_an_image_is_made_of_is_the_same_in_another_checkout() {
             &config,
             build,
             &Scope::default(),
-            &*world.store,
+            &world.store.stores(),
             &*crate::progress::silent(),
         )
         .await;

@@ -50,7 +50,7 @@ pub async fn observe(
     let of_base = known.base(&base.repository);
     let found = of_base.and_then(|of_base| compare(base, of_base).found);
     // The inventory is of its time; the registry knows better where it may be asked.
-    let told = match (&base.tag, sources.images) {
+    let told = match (&base.tag, sources.stores) {
         (Some(tag), Some(images)) => digest_now(images, &base.repository, tag).await,
         _ => None,
     };

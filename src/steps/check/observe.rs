@@ -16,7 +16,7 @@ use crate::model::eol::{Cycle, Phase};
 use crate::model::inventory::InvalidInventory;
 use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag, Variables};
 use crate::packages::{DataFile, Records};
-use crate::registry::ImageSource;
+use crate::registry::ImageStores;
 
 /// An inventory older than this is told to be old, in days.
 const STALE_AFTER: i64 = 14;
@@ -32,7 +32,7 @@ pub struct Sources<'a> {
     /// The end-of-life data that were named, with the name.
     pub eol_data: Option<(&'a str, &'a [u8])>,
     /// Where tags may be asked for when nothing else knows.
-    pub images: Option<&'a dyn ImageSource>,
+    pub stores: Option<&'a ImageStores>,
     pub now: DateTime<Utc>,
 }
 
@@ -95,11 +95,11 @@ pub async fn known(
 ) -> Result<Known, CheckError> {
     match documented(sources, asked).await {
         Ok(mut known) => {
-            if let Some((source, asked)) = sources.images.zip(asked)
+            if let Some((stores, asked)) = sources.stores.zip(asked)
                 && known
                     .base(&asked.repository)
                     .is_none_or(|base| base.tags.is_empty() || !base.is_told(asked))
-                && let Some(mut base) = listed(source, &asked.repository).await?
+                && let Some(mut base) = listed(stores, &asked.repository).await?
             {
                 base.asked = known.base(&asked.repository).and_then(|told| told.asked);
                 known
@@ -111,12 +111,12 @@ pub async fn known(
             Ok(known)
         }
         Err(CheckError::NoSource(reason)) => {
-            let (source, asked) = match (sources.images, asked) {
-                (Some(source), Some(asked)) => (source, asked),
+            let (stores, asked) = match (sources.stores, asked) {
+                (Some(stores), Some(asked)) => (stores, asked),
                 (Some(_), None) => return Err(CheckError::NotProbed(reason)),
                 (None, _) => return Err(CheckError::NoSource(reason)),
             };
-            let base = listed(source, &asked.repository).await?;
+            let base = listed(stores, &asked.repository).await?;
             Ok(Known {
                 source: Source::Registry,
                 bases: base.into_iter().collect(),
@@ -128,21 +128,23 @@ pub async fn known(
 }
 
 async fn listed(
-    source: &dyn ImageSource,
+    stores: &ImageStores,
     repository: &Repository,
 ) -> Result<Option<KnownBase>, CheckError> {
-    let tags = source.tags(repository).await.map_err(CheckError::Place)?;
+    let tags = stores.of(repository).tags(repository).await;
+    let tags = tags.map_err(CheckError::Place)?;
     Ok(tags.map(|tags| KnownBase::of_listing(repository, &tags)))
 }
 
 /// Returns the digest that a tag names now, where the registry may be asked; `None` where that
 /// fails, which is told.
 pub async fn digest_now(
-    source: &dyn ImageSource,
+    stores: &ImageStores,
     repository: &Repository,
     tag: &Tag,
 ) -> Option<Digest> {
-    match source
+    match stores
+        .of(repository)
         .resolve(repository, &Reference::from(tag.clone()))
         .await
     {

@@ -130,7 +130,7 @@ impl Setting {
             }),
             configuration: None,
             eol_data: None,
-            images: None,
+            stores: None,
             now: self.now,
         }
     }
@@ -241,7 +241,7 @@ async fn an_unknown_base_is_a_warning_and_never_outdated() {
 #[tokio::test]
 async fn the_registry_is_asked_what_a_tag_names_where_it_may_be() {
     let setting = Setting::with_inventory("2026-11-20T08:00:00Z").await;
-    let place = MemoryPlace::default();
+    let place = Arc::new(MemoryPlace::default());
     let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
     let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
     let named = image(BASE);
@@ -261,7 +261,7 @@ async fn the_registry_is_asked_what_a_tag_names_where_it_may_be() {
         &base,
         None,
         &Sources {
-            images: Some(&place),
+            stores: Some(&place.stores()),
             ..setting.sources()
         },
     )
@@ -441,7 +441,7 @@ async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
         Err(CheckError::NoSource(_))
     ));
     let sources = Sources {
-        images: Some(&place),
+        stores: Some(&place.stores()),
         ..setting.sources()
     };
     setting.record("other", "r.example/apps/web:1.0", 1).await;
@@ -459,13 +459,13 @@ async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     );
 }
 
-async fn place_with(tags: &[&str]) -> MemoryPlace {
-    let place = MemoryPlace::default();
+async fn place_with(tags: &[&str]) -> Arc<MemoryPlace> {
+    let place = Arc::new(MemoryPlace::default());
     for tag in tags {
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
         let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
         let tag: crate::model::Tag = tag.parse().expect("a tag");
-        ImageStore::put_manifest(&place, &image(BASE).repository, &tag.into(), &manifest)
+        ImageStore::put_manifest(&*place, &image(BASE).repository, &tag.into(), &manifest)
             .await
             .expect("to write");
     }
@@ -506,7 +506,7 @@ async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_r
         );
 
         let sources = Sources {
-            images: Some(&place),
+            stores: Some(&place.stores()),
             ..setting.sources()
         };
         let world = observe(&image(OLD), None, &sources).await.expect("a check");

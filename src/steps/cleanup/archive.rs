@@ -1,7 +1,6 @@
 //! Copies images to the archive before they are deleted.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,13 +8,13 @@ use super::plan::{DeletionGroup, RepositoryPlan};
 use super::recheck::{CurrentState, Recheck};
 use super::repository_reader::item_error;
 use crate::model::{Digest, ImageReference, Reference, Repository, Tag};
-use crate::registry::ImageStore;
+use crate::registry::ImageStores;
 use crate::steps::Trouble;
-use crate::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
+use crate::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
 
 /// Copies images to their archive.
 pub(super) struct Archiver {
-    pub(super) store: Arc<dyn ImageStore>,
+    pub(super) stores: ImageStores,
     pub(super) transfer: Transfer,
     pub(super) cancel: CancellationToken,
 }
@@ -99,9 +98,11 @@ impl Archiver {
             reference: Reference::Digest(group.digest.clone()),
             to: &target.repository,
             tag: target_tag,
-            expected: existing.as_ref().map_or(Expected::Nothing, Expected::Image),
+            expected: existing
+                .as_ref()
+                .map_or(ExpectedTag::Absent, ExpectedTag::Image),
             filter: &PlatformFilter::All,
-            attachments: Attachments::Copied {
+            attachments: Attachments::Copy {
                 source_tags: &attachment_tags,
             },
         };
@@ -127,7 +128,8 @@ impl Archiver {
         tag: &Tag,
     ) -> Result<Option<Digest>, Trouble> {
         let found = self
-            .store
+            .stores
+            .of(repository)
             .resolve(repository, &Reference::Tag(tag.clone()))
             .await;
         Ok(found

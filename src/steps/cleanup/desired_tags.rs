@@ -102,7 +102,7 @@ pub(super) async fn identities(
                 config,
                 build,
                 &(0..build.images.len()).collect(),
-                observer.store,
+                observer.stores,
                 observer.progress,
             )
             .await
@@ -125,7 +125,7 @@ pub(super) async fn selections(
         .map(|&position| &sync.entries[position])
         .collect();
     let selected =
-        sync::selections(&entries, observer.store, observer.progress, observer.now).await;
+        sync::selections(&entries, observer.stores, observer.progress, observer.now).await;
     positions
         .into_iter()
         .zip(

@@ -21,7 +21,7 @@ use crate::error::{ItemError, chain};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::registry::{Deletion, ImageStore, Referrers, Swept};
+use crate::registry::{Deletion, ImageStores, Referrers, Swept};
 use crate::steps::{Mode, Trouble};
 use crate::transfer::Transfer;
 
@@ -38,7 +38,7 @@ const MIN_BATCH: usize = 64;
 /// Mode and resources of an execution.
 pub struct CleanupExecution<'a> {
     pub mode: Mode,
-    pub store: Arc<dyn ImageStore>,
+    pub stores: ImageStores,
     pub records: &'a RecordWatch<'a>,
     pub progress: Arc<dyn Progress>,
     /// After cancellation no new work starts; work in flight is completed.
@@ -47,18 +47,18 @@ pub struct CleanupExecution<'a> {
 
 /// Carries out `plan` and returns what happened to each tag.
 pub async fn execute(plan: &Plan, execution: &CleanupExecution<'_>) -> CleanupOutcome {
-    let store = execution.store.clone();
+    let stores = execution.stores.clone();
     let executor = Executor {
         plan,
         execution,
         recheck: Recheck {
-            store: store.clone(),
+            stores: stores.clone(),
             records: execution.records,
             pinned: &plan.pinned,
         },
         archiver: Archiver {
-            store: store.clone(),
-            transfer: Transfer::new(store.clone(), store, execution.progress.clone()),
+            stores: stores.clone(),
+            transfer: Transfer::new(stores.clone(), stores, execution.progress.clone()),
             cancel: execution.cancel.clone(),
         },
     };
@@ -77,7 +77,7 @@ pub async fn execute(plan: &Plan, execution: &CleanupExecution<'_>) -> CleanupOu
         .await;
     let is_interrupted = execution.cancel.is_cancelled();
     if is_interrupted {
-        execution.store.settle().await;
+        execution.stores.settle().await;
     }
     CleanupOutcome {
         mode: execution.mode,
@@ -148,8 +148,9 @@ impl Executor<'_> {
             .cloned()
             .chain(pinned(records.records().iter()))
             .collect();
-        self.execution
-            .store
+        let store = self.execution.stores.writable(&planned.repository);
+        store
+            .map_err(|error| item_error(&error))?
             .sweep(&planned.repository, &keep)
             .await
             .map_err(|error| item_error(&error))
@@ -383,7 +384,8 @@ impl Executor<'_> {
             return Ok(None);
         }
         self.execution
-            .store
+            .stores
+            .writable(repository)?
             .delete_manifest(repository, part)
             .await
             .map(Some)
@@ -454,7 +456,6 @@ impl Executor<'_> {
         deletion: &mut GroupDeletion,
     ) -> Result<Option<KeepReason>, Trouble> {
         let repository = &planned.repository;
-        let store = &self.execution.store;
         if let Some(reason) = state.keep_reason(planned, group) {
             return Ok(Some(reason));
         }
@@ -487,6 +488,8 @@ impl Executor<'_> {
             DeletionMethod::Manifest => true,
             DeletionMethod::TagsThenManifest => needed_by == NeededBy::Nothing,
         };
+        let store = self.execution.stores.writable(repository);
+        let store = store.map_err(|error| item_error(&error))?;
         if deletes_manifest {
             deletion.referrers = self
                 .referrers(repository, group)
@@ -531,13 +534,14 @@ impl Executor<'_> {
         repository: &Repository,
         group: &DeletionGroup,
     ) -> Result<BTreeMap<Digest, Digest>, ItemError> {
+        let store = self.execution.stores.of(repository);
         let mut found = BTreeMap::new();
         let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
         for _ in 0..MAX_INDEX_NESTING {
             let mut next = Vec::new();
             for subject in open {
-                let listed = match self.execution.store.referrers(repository, &subject).await? {
-                    Referrers::Listed(listed) | Referrers::Noticed(listed) => listed,
+                let listed = match store.referrers(repository, &subject).await? {
+                    Referrers::Listed(listed) | Referrers::Partial(listed) => listed,
                     Referrers::NotListed => Vec::new(),
                 };
                 let referrers = listed.into_iter().map(|referrer| referrer.digest);

@@ -12,7 +12,7 @@ use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
 use crate::registry::{ImageSource, read_config};
-use crate::transfer::Memory;
+use crate::transfer::DigestCache;
 
 /// Digest of an image and of every manifest below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,12 +132,12 @@ enum CreationDate {
 
 /// Returns the creation date in an image's annotations or labels.
 ///
-/// Dates of content are cached in `memory`, by digest.
+/// Dates of content are cached in `cache`, by digest.
 pub(super) async fn created(
     source: &dyn ImageSource,
     repository: &Repository,
     date_source: &DateSource,
-    memory: &dyn Memory,
+    cache: &dyn DigestCache,
 ) -> Result<Option<DateTime<Utc>>, ItemError> {
     let Some(digest) = date_source.digest() else {
         return Ok(match date_source {
@@ -146,16 +146,16 @@ pub(super) async fn created(
         });
     };
     let key = format!("created 1 {digest}");
-    if let Some(text) = memory.recall(&key) {
+    if let Some(text) = cache.get(&key) {
         return Ok(parse_time(&text));
     }
     match follow(source, repository, date_source.clone()).await? {
         CreationDate::Found(created) => {
-            memory.remember(&key, &created.to_rfc3339());
+            cache.put(&key, &created.to_rfc3339());
             Ok(Some(created))
         }
         CreationDate::Missing => {
-            memory.remember(&key, "");
+            cache.put(&key, "");
             Ok(None)
         }
         CreationDate::ContentMissing => Ok(None),

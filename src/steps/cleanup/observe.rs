@@ -151,7 +151,8 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
         observer.progress.event(Event::Observing {
             what: &format!("repositories next to {repository}"),
         });
-        match observer.store.repositories_beside(repository).await {
+        let store = observer.stores.of(repository);
+        match store.repositories_beside(repository).await {
             Ok(found) => orphans.extend(
                 found
                     .into_iter()

@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 
 use crate::progress::Progress;
-use crate::registry::ImageStore;
-use crate::transfer::Memory;
+use crate::registry::ImageStores;
+use crate::transfer::DigestCache;
 
-/// Store, cache, progress and time of an observation.
+/// Stores, cache, progress and time of an observation.
 #[derive(Clone, Copy)]
 pub struct Observer<'a> {
-    pub store: &'a dyn ImageStore,
+    pub stores: &'a ImageStores,
     /// Creation dates that earlier runs read.
-    pub memory: &'a dyn Memory,
+    pub cache: &'a dyn DigestCache,
     pub progress: &'a dyn Progress,
     pub now: DateTime<Utc>,
 }

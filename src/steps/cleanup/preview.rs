@@ -166,7 +166,8 @@ async fn read_undecided(
     let missing = match repository.role {
         RepositoryRole::Base | RepositoryRole::Archive { .. } => MissingDates::Unread,
         RepositoryRole::Mirror => {
-            match reader.observer.store.push_dates(&name).await {
+            let store = reader.observer.stores.of(&name);
+            match store.push_dates(&name).await {
                 Ok(dates) => {
                     let dates: BTreeMap<Tag, _> = dates
                         .into_iter()
@@ -239,7 +240,7 @@ async fn absent(
     repository: &Repository,
     tags: &BTreeSet<Tag>,
 ) -> BTreeSet<Tag> {
-    let store = reader.observer.store;
+    let store = reader.observer.stores.of(repository);
     let lookups = tags.iter().map(|tag| async move {
         let found = store.resolve(repository, &tag.clone().into()).await;
         (tag, found)

@@ -14,7 +14,7 @@ use super::record_watch::RecordWatch;
 use super::repository_reader::item_error;
 use super::world::ObservedRecords;
 use crate::model::{Digest, Reference, Tag};
-use crate::registry::ImageStore;
+use crate::registry::ImageStores;
 use crate::steps::Trouble;
 
 /// Tags that are looked up concurrently; each host has its own limit as well.
@@ -22,7 +22,7 @@ const CONCURRENT_LOOKUPS: usize = 8;
 
 /// Compares a repository and the records with the plan.
 pub(super) struct Recheck<'a> {
-    pub(super) store: Arc<dyn ImageStore>,
+    pub(super) stores: ImageStores,
     pub(super) records: &'a RecordWatch<'a>,
     /// Digests that records named when the plan was made.
     pub(super) pinned: &'a BTreeSet<Digest>,
@@ -75,7 +75,8 @@ impl Recheck<'_> {
         deletes_manifests: bool,
         expected: ExpectedListing,
     ) -> Result<CurrentState, Trouble> {
-        let (store, repository) = (&self.store, &planned.repository);
+        let repository = &planned.repository;
+        let store = self.stores.of(repository);
         let listing = store
             .tags(repository)
             .await
@@ -96,8 +97,7 @@ impl Recheck<'_> {
         }
         let mut claimed = BTreeSet::new();
         for tag in changed {
-            let read =
-                manifest_tree::read(&**store, repository, &Reference::Tag(tag.clone())).await;
+            let read = manifest_tree::read(store, repository, &Reference::Tag(tag.clone())).await;
             if let Some((tree, _)) = read.map_err(|error| item_error(&error))? {
                 claimed.extend(ManifestTree::digests(&tree).cloned());
             }
@@ -131,7 +131,8 @@ impl Recheck<'_> {
             .filter(|(tag, _)| tags.contains(*tag))
             .map(|(tag, digest)| async move {
                 let found = self
-                    .store
+                    .stores
+                    .of(&planned.repository)
                     .resolve(&planned.repository, &Reference::Tag(tag.clone()))
                     .await
                     .map_err(|error| item_error(&error))?;
@@ -168,7 +169,8 @@ impl Recheck<'_> {
             .filter(is_new)
         {
             let reference = Reference::Digest((*digest).clone());
-            let read = manifest_tree::read(&*self.store, &planned.repository, &reference).await;
+            let store = self.stores.of(&planned.repository);
+            let read = manifest_tree::read(store, &planned.repository, &reference).await;
             if let Some((tree, _)) = read.map_err(|error| item_error(&error))? {
                 recorded.extend(ManifestTree::digests(&tree).cloned());
             }
@@ -195,7 +197,8 @@ impl Recheck<'_> {
             .filter(|(tag, _)| state.tags.contains(tag))
         {
             let found = self
-                .store
+                .stores
+                .of(&planned.repository)
                 .resolve(&planned.repository, &Reference::Tag(tag.clone()))
                 .await;
             match found.map_err(|error| item_error(&error))? {

@@ -38,10 +38,11 @@ impl RepositoryReader<'_> {
             what: &format!("tags of {name}"),
         });
         // The date of a base is in its images, that of an archived image in its tag.
+        let store = self.observer.stores.of(&name);
         let listing = if repository.role == RepositoryRole::Mirror {
-            self.observer.store.dated_tags(&name).await
+            store.dated_tags(&name).await
         } else {
-            self.observer.store.tags(&name).await
+            store.tags(&name).await
         };
         let listing = match listing {
             Ok(listing) => listing.unwrap_or_default(),
@@ -74,7 +75,7 @@ impl RepositoryReader<'_> {
                 .await;
         }
         if needs_deletions(&repository, self.protections, self.observer.now) {
-            match self.observer.store.deletions(&name).await {
+            match self.observer.stores.deletions(&name).await {
                 Ok(deletions) => repository.deletions = deletions,
                 Err(error) => repository.error = Some(item_error(&error)),
             }
@@ -90,7 +91,7 @@ impl RepositoryReader<'_> {
         date: Option<DateTime<Utc>>,
     ) -> (ObservedTag, DateSource) {
         let read = manifest_tree::read(
-            self.observer.store,
+            self.observer.stores.of(repository),
             repository,
             &Reference::Tag(tag.clone()),
         )
@@ -122,9 +123,10 @@ impl RepositoryReader<'_> {
             .map(|digest| (*digest).clone())
             .collect();
         let name = &repository.repository;
-        let reads = unknown.into_iter().map(|digest| async move {
-            manifest_tree::read(self.observer.store, name, &digest.into()).await
-        });
+        let store = self.observer.stores.of(name);
+        let reads = unknown
+            .into_iter()
+            .map(|digest| async move { manifest_tree::read(store, name, &digest.into()).await });
         let read: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
             .buffer_unordered(CONCURRENT_MANIFESTS)
             .collect()
@@ -151,13 +153,14 @@ impl RepositoryReader<'_> {
             .filter(|tag| !known.contains(tag))
             .collect();
         let name = &repository.repository;
+        let store = self.observer.stores.of(name);
         let lookups = unknown.into_iter().filter_map(|tag| {
             // A tag holds only the beginning of a longer digest.
             let digest: Digest = format!("sha256:{}", tag.as_str().strip_prefix("sha256-")?)
                 .parse()
                 .ok()?;
             Some(async move {
-                let found = self.observer.store.resolve(name, &digest.into()).await;
+                let found = store.resolve(name, &digest.into()).await;
                 (tag, found)
             })
         });
@@ -194,13 +197,13 @@ impl RepositoryReader<'_> {
             .filter_map(|date_source| Some((date_source.digest()?, date_source)))
             .collect();
         let (observer, name) = (self.observer, &repository.repository);
+        let store = observer.stores.of(name);
         let reads = distinct
             .into_iter()
             .map(|(digest, date_source)| async move {
                 // An image whose date cannot be read has no age, so rules by age keep it.
                 let created =
-                    manifest_tree::created(observer.store, name, date_source, observer.memory)
-                        .await;
+                    manifest_tree::created(store, name, date_source, observer.cache).await;
                 (digest, created.ok().flatten())
             });
         let dates: BTreeMap<&Digest, Option<DateTime<Utc>>> =

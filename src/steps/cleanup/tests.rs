@@ -194,10 +194,11 @@ impl Sample {
     }
 
     async fn world(&self, config: &Config, records: ObservedRecords) -> World {
-        let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
+        let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+        let stores = self.store.stores();
         let observer = Observer {
-            store: &*self.store,
-            memory: &*memory,
+            stores: &stores,
+            cache: &*cache,
             progress: &*progress,
             now: now(),
         };
@@ -243,7 +244,7 @@ impl Sample {
         watch.max_age = std::time::Duration::ZERO;
         let execution = CleanupExecution {
             mode,
-            store: self.store.clone(),
+            stores: self.store.stores(),
             records: &watch,
             progress,
             cancel,
@@ -319,12 +320,12 @@ impl RecordsSource for ObservedRecords {
 #[derive(Default)]
 struct Notes(std::sync::Mutex<std::collections::BTreeMap<String, String>>);
 
-impl crate::transfer::Memory for Notes {
-    fn recall(&self, key: &str) -> Option<String> {
+impl crate::transfer::DigestCache for Notes {
+    fn get(&self, key: &str) -> Option<String> {
         self.0.lock().expect("the notes").get(key).cloned()
     }
 
-    fn remember(&self, key: &str, text: &str) {
+    fn put(&self, key: &str, text: &str) {
         self.0
             .lock()
             .expect("the notes")

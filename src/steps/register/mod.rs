@@ -16,7 +16,7 @@ use crate::model::env;
 use crate::model::record::InvalidRecord;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
 use crate::packages::{Records, tell_of_leftovers};
-use crate::registry::ImageSource;
+use crate::registry::ImageStores;
 use crate::report::{Block, Document, Summary, SummaryRow};
 
 mod detect;
@@ -94,13 +94,13 @@ impl RegisterError {
 }
 
 /// Looks at the image, and at the base that it names.
-pub async fn observe(request: &Request, source: &dyn ImageSource) -> Result<World, RegisterError> {
+pub async fn observe(request: &Request, stores: &ImageStores) -> Result<World, RegisterError> {
     let mut world = World::default();
     if !request.needs_image() {
         return Ok(world);
     }
     let found = look(
-        source,
+        stores.of(&request.image.repository),
         &request.image.repository,
         &named(&request.image),
         None,
@@ -115,7 +115,7 @@ pub async fn observe(request: &Request, source: &dyn ImageSource) -> Result<Worl
     };
     let inherited_from = subject.inherited_from();
     if let Some(parent) = &inherited_from {
-        world.parent = looked_up(source, &parent.base, &facts).await;
+        world.parent = looked_up(stores, &parent.base, &facts).await;
     }
     let base = request.base.clone().or_else(|| {
         subject
@@ -125,7 +125,7 @@ pub async fn observe(request: &Request, source: &dyn ImageSource) -> Result<Worl
     if let Some(base) = base.filter(|base| base.digest.is_none()) {
         world.base = match &inherited_from {
             Some(parent) if same_image(&parent.base, &base) => world.parent.clone(),
-            _ => looked_up(source, &base, &facts).await,
+            _ => looked_up(stores, &base, &facts).await,
         };
     }
     world.image = Some(facts);
@@ -135,12 +135,12 @@ pub async fn observe(request: &Request, source: &dyn ImageSource) -> Result<Worl
 /// Returns what an image says of itself that `facts` may stand on. That it cannot be read is no
 /// failure: less is known then.
 async fn looked_up(
-    source: &dyn ImageSource,
+    stores: &ImageStores,
     image: &ImageReference,
     facts: &ImageFacts,
 ) -> Option<ImageFacts> {
     match look(
-        source,
+        stores.of(&image.repository),
         &image.repository,
         &named(image),
         facts.config.platform.as_ref(),

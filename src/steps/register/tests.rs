@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -6,7 +8,7 @@ use crate::error::ItemErrorKind;
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
-use crate::registry::{ImageStore, InMemory};
+use crate::registry::{ImageSource, ImageStore, InMemory};
 
 const BASE: &str = "r.example/bases/alpine:3.21.3-core1.0.0";
 const MIRROR: &str = "r.example/mirrors/alpine:3.21.3";
@@ -178,12 +180,12 @@ fn request() -> Request {
     }
 }
 
-async fn registered(request: &Request, place: &MemoryPlace) -> Result<Plan, RegisterError> {
-    plan(request, &observe(request, place).await?)
+async fn registered(request: &Request, place: &Arc<MemoryPlace>) -> Result<Plan, RegisterError> {
+    plan(request, &observe(request, &place.stores()).await?)
 }
 
 /// Returns the base, what named it, and whether its digest is known.
-async fn base(place: &MemoryPlace) -> (String, String, bool) {
+async fn base(place: &Arc<MemoryPlace>) -> (String, String, bool) {
     let Plan { record, origin } = registered(&request(), place).await.expect("a record");
     (
         record.base.expect("a base").to_string(),
@@ -197,8 +199,8 @@ fn told(base: &str, origin: &str) -> (String, String, bool) {
 }
 
 /// A place with a mirror and a base on it, whose manifest has annotations or not.
-async fn place(annotations: Texts<'static>) -> (MemoryPlace, Digest) {
-    let place = MemoryPlace::default();
+async fn place(annotations: Texts<'static>) -> (Arc<MemoryPlace>, Digest) {
+    let place = Arc::new(MemoryPlace::default());
     Built::new(MIRROR, &["m"]).single(&place).await;
     let digest = Built::new(BASE, &["m", "b"])
         .labels(OF_BASE)
@@ -214,7 +216,7 @@ fn app() -> Built<'static> {
 
 #[tokio::test]
 async fn the_mirror_below_a_base_that_cannot_be_read_is_not_taken_for_the_base() {
-    let place = MemoryPlace::default();
+    let place = Arc::new(MemoryPlace::default());
     let inherited = ("BASE_IMAGE_REF", MIRROR);
     app()
         .labels(&[inherited])
@@ -325,7 +327,7 @@ async fn annotations_that_were_inherited_whole_are_those_of_the_base() {
 
 #[tokio::test]
 async fn a_label_that_the_template_of_the_base_sets_is_inherited_as_well() {
-    let place = MemoryPlace::default();
+    let place = Arc::new(MemoryPlace::default());
     let with_reference = Built::new(BASE, &["m", "b"])
         .labels(OF_BASE)
         .labels(&[("BASE_IMAGE_REF", MIRROR)]);
@@ -339,7 +341,7 @@ async fn a_label_that_the_template_of_the_base_sets_is_inherited_as_well() {
 
 #[tokio::test]
 async fn other_bases_are_known_by_the_standard_label_unless_it_was_inherited() {
-    let place = MemoryPlace::default();
+    let place = Arc::new(MemoryPlace::default());
     let name = "org.opencontainers.image.base.name";
     Built::new(MIRROR, &["m"]).single(&place).await;
     Built::new(APP, &["m", "a"])
@@ -455,7 +457,7 @@ async fn a_base_that_cannot_be_read_is_recorded_all_the_same() {
 
 #[tokio::test]
 async fn an_image_that_is_not_there_or_cannot_be_read_is_not_recorded() {
-    let place = MemoryPlace::default();
+    let place = Arc::new(MemoryPlace::default());
     assert!(matches!(
         registered(&request(), &place).await,
         Err(RegisterError::NoImage(_))
@@ -469,7 +471,7 @@ async fn an_image_that_is_not_there_or_cannot_be_read_is_not_recorded() {
 
 #[tokio::test]
 async fn nothing_is_asked_when_everything_is_given() {
-    let place = MemoryPlace::default();
+    let place = Arc::new(MemoryPlace::default());
     let digest = Digest::sha256(b"");
     let base = image(&format!("{BASE}@{digest}"));
     let all = Request {

@@ -10,7 +10,7 @@ use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
 use crate::packages::{Records, Unreadable};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageSource, TagSeen};
+use crate::registry::{ImageStores, TagSeen};
 use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed, ranks_by_push};
 use crate::steps::lineage::identities_offline;
@@ -38,13 +38,13 @@ pub struct World {
 /// What cannot be read fails the whole: a report that leaves something out would be a wrong one.
 pub async fn observe(
     config: &Config,
-    images: Option<&dyn ImageSource>,
+    stores: Option<&ImageStores>,
     records: Option<&Records>,
     progress: &dyn Progress,
 ) -> Result<World, ItemError> {
     let seen = async {
-        match images {
-            Some(images) => look(config, images, progress).await,
+        match stores {
+            Some(stores) => look(config, stores, progress).await,
             None => Ok(World {
                 identities: identities_offline(config),
                 ..World::default()
@@ -77,7 +77,7 @@ pub async fn observe(
 
 async fn look(
     config: &Config,
-    images: &dyn ImageSource,
+    stores: &ImageStores,
     progress: &dyn Progress,
 ) -> Result<World, ItemError> {
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
@@ -95,9 +95,9 @@ async fn look(
             .iter()
             .any(|entry: &SyncEntry| entry.target == *repository && ranks_by_push(entry));
         let listing = if by_push {
-            images.dated_tags(repository).await
+            stores.of(repository).dated_tags(repository).await
         } else {
-            images.tags(repository).await
+            stores.of(repository).tags(repository).await
         };
         Ok::<_, ItemError>((repository.clone(), listing?.unwrap_or_default()))
     });
@@ -121,7 +121,8 @@ async fn look(
         let Some(tag) = image.tag.clone() else {
             return Ok(None);
         };
-        let found = images
+        let found = stores
+            .of(&image.repository)
             .resolve(&image.repository, &Reference::Tag(tag))
             .await?;
         Ok::<_, ItemError>(found.map(|found| (image, found.digest)))

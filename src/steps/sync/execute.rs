@@ -22,8 +22,8 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::steps::{Mode, Trouble};
 use crate::transfer::{
-    Attachments, CompletenessRequest, Copied, CopyError, CopyRequest, Expected, Looks,
-    RefreshRequest, Transfer, Upcoming,
+    AttachmentCheck, Attachments, CompletenessRequest, CopiedImage, CopyError, CopyRequest,
+    ExpectedTag, RefreshRequest, Transfer, UpcomingCopy,
 };
 
 /// How many images that one tag had on one day are kept.
@@ -44,7 +44,7 @@ pub struct Execution {
 pub async fn execute(sync: &SyncConfig, plan: &Plan, execution: &Execution) -> SyncReport {
     let transfer = execution.places.transfer(execution.progress.clone());
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
-        transfer.note_absent_target(&sync.entries[planned.position].target);
+        transfer.record_absent_target(&sync.entries[planned.position].target);
     }
     let run = Run {
         sync,
@@ -126,7 +126,7 @@ impl Run<'_> {
             done
         };
         let (mut done, ()): (Vec<(usize, usize, ItemReport)>, ()) =
-            tokio::join!(copies, self.look_ahead(upcoming, &pace));
+            tokio::join!(copies, self.prefetch(upcoming, &pace));
         done.sort_by_key(|(order, _, _)| *order);
         let mut by_entry: Vec<Vec<ItemReport>> = plan.entries.iter().map(|_| Vec::new()).collect();
         for (_, at, item) in done {
@@ -137,7 +137,7 @@ impl Run<'_> {
 
     /// Reads the manifests of images before their copies begin, until one cannot be read: what is
     /// wrong then shall be met once.
-    async fn look_ahead(&self, work: &[(usize, &EntryPlan, &Item)], pace: &Pace) {
+    async fn prefetch(&self, work: &[(usize, &EntryPlan, &Item)], pace: &Pace) {
         let failed = &AtomicBool::new(false);
         let turns =
             stream::iter(work.iter().enumerate()).then(|(order, (_, planned, item))| async move {
@@ -166,13 +166,13 @@ impl Run<'_> {
                 };
                 let entry = &self.sync.entries[planned.position];
                 let filter = platform_filter(entry);
-                let upcoming = Upcoming {
+                let upcoming = UpcomingCopy {
                     from: &entry.source,
                     reference: &reference,
                     to: &entry.target,
                     filter: &filter,
                 };
-                if !self.transfer.look_ahead(&upcoming).await {
+                if !self.transfer.prefetch(&upcoming).await {
                     failed.store(true, Ordering::Relaxed);
                 }
             });
@@ -210,7 +210,7 @@ impl Run<'_> {
         };
         let report = match result {
             Some(Ok(copied)) => {
-                let detail = Bytes::from(copied.tally).words();
+                let detail = Bytes::from(copied.bytes).words();
                 progress.event(Event::Finished {
                     item: &name,
                     outcome: ItemOutcome::Done { detail: &detail },
@@ -218,7 +218,7 @@ impl Run<'_> {
                 ItemReport {
                     digest: Some(copied.digest),
                     source_digest: Some(copied.source_digest),
-                    bytes: copied.tally.into(),
+                    bytes: copied.bytes.into(),
                     attachments: copied.attachments,
                     warnings: [item.warnings.clone(), copied.warnings].concat(),
                     ..ItemReport::new(item, Outcome::Copied)
@@ -255,7 +255,7 @@ impl Run<'_> {
         item: &Item,
         reason: &CopyReason,
         name: &str,
-    ) -> Result<Copied, Trouble> {
+    ) -> Result<CopiedImage, Trouble> {
         let entry = &self.sync.entries[planned.position];
         let tag = &item.target_tag;
         let filter = platform_filter(entry);
@@ -265,20 +265,20 @@ impl Run<'_> {
                 let reference = source
                     .clone()
                     .map_or_else(|| Reference::Tag(item.tag.clone()), Reference::Digest);
-                (reference, Expected::Nothing)
+                (reference, ExpectedTag::Absent)
             }
             CopyReason::Changed {
                 source,
                 replaces,
                 wanted,
             } => {
-                let expected = Expected::Image(replaces);
+                let expected = ExpectedTag::Image(replaces);
                 let found = self
                     .transfer
-                    .names_already(&entry.target, tag, expected, wanted)
+                    .is_tagged(&entry.target, tag, expected, wanted)
                     .await;
                 if found.map_err(|error| trouble(&error))? {
-                    return Ok(Copied::found(source, wanted));
+                    return Ok(CopiedImage::by_another_run(source, wanted));
                 }
                 // Before anything else, so that nothing comes between the last look at the tag and
                 // its move.
@@ -310,7 +310,7 @@ impl Run<'_> {
                     digest: None,
                     source_tags,
                     target_tags: &BTreeSet::new(),
-                    looks: Looks::AtEach,
+                    check: AttachmentCheck::Content,
                 };
                 return self
                     .transfer
@@ -320,9 +320,9 @@ impl Run<'_> {
             }
         };
         let attachments = if entry.referrers {
-            Attachments::Copied { source_tags }
+            Attachments::Copy { source_tags }
         } else {
-            Attachments::LeftOut
+            Attachments::Skip
         };
         let to = &entry.target;
         let request = CopyRequest {
@@ -370,6 +370,7 @@ impl Run<'_> {
                 .execution
                 .places
                 .target
+                .of(target)
                 .resolve(target, &Reference::Tag(kept.clone()))
                 .await;
             match found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))? {
@@ -378,7 +379,7 @@ impl Run<'_> {
                 None => {
                     return self
                         .transfer
-                        .tag_again(target, replaces, &kept)
+                        .retag(target, replaces, &kept)
                         .await
                         .map_err(|error| trouble(&error));
                 }

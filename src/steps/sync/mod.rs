@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::config::{PlatformMode, SyncConfig, SyncEntry, TagSelection};
 use crate::progress::Progress;
-use crate::registry::{ImageSource, ImageStore};
+use crate::registry::ImageStores;
 use crate::steps::shard::{Only, Shard};
-use crate::transfer::{Memory, PlatformFilter, PlatformFilterMode, Transfer};
+use crate::transfer::{DigestCache, PlatformFilter, PlatformFilterMode, Transfer};
 
 mod execute;
 mod exports;
@@ -30,16 +30,16 @@ pub use variants::Naming;
 /// Where a sync reads from and writes to.
 #[derive(Clone)]
 pub struct Places {
-    pub source: Arc<dyn ImageSource>,
-    pub target: Arc<dyn ImageStore>,
+    pub source: ImageStores,
+    pub target: ImageStores,
     /// What earlier runs found out.
-    pub memory: Arc<dyn Memory>,
+    pub memory: Arc<dyn DigestCache>,
 }
 
 impl Places {
     fn transfer(&self, progress: Arc<dyn Progress>) -> Transfer {
         Transfer::new(self.source.clone(), self.target.clone(), progress)
-            .with_memory(self.memory.clone())
+            .with_cache(self.memory.clone())
     }
 }
 

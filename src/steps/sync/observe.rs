@@ -13,9 +13,12 @@ use crate::config::{SyncConfig, SyncEntry, TagSelection};
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageSource, TagSeen};
+use crate::registry::{ImageStores, TagSeen};
 use crate::steps::Trouble;
-use crate::transfer::{CompletenessRequest, CopyError, Lag, Looks, PlatformFilter, RefreshRequest};
+use crate::transfer::{
+    AttachmentCheck, AttachmentState, CompletenessRequest, CopyError, PlatformFilter,
+    RefreshRequest,
+};
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
 const PARALLEL_LOOKS: usize = 32;
@@ -46,7 +49,7 @@ pub struct ObservedEntry {
     pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
     /// Whether upstream has attachments of an image at the target that the target lacks, by
     /// selected tag.
-    pub attachments: BTreeMap<Tag, Result<Lag, Trouble>>,
+    pub attachments: BTreeMap<Tag, Result<AttachmentState, Trouble>>,
 }
 
 impl ObservedEntry {
@@ -119,7 +122,7 @@ pub async fn observe(
         list_target(places, progress, repository)
     });
     let (sources, targets) =
-        futures_util::join!(Sources::list(&*places.source, progress, &entries), targets);
+        futures_util::join!(Sources::list(&places.source, progress, &entries), targets);
     let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
         let selected = sources.select(entry, now);
@@ -144,7 +147,7 @@ pub async fn observe(
         .filter(|&at| std::future::ready(entries[at].os_normalize))
         .map(|at| {
             let (entry, sources, selected) = (entries[at], &sources, &observed[at].selected);
-            async move { (at, name(&*places.source, sources, entry, selected).await) }
+            async move { (at, name(&places.source, sources, entry, selected).await) }
         })
         .buffer_unordered(PARALLEL_LOOKS)
         .collect()
@@ -200,7 +203,7 @@ pub async fn observe(
 /// Targets are not looked at.
 pub async fn selections(
     entries: &[&SyncEntry],
-    source: &dyn ImageSource,
+    source: &ImageStores,
     progress: &dyn Progress,
     now: DateTime<Utc>,
 ) -> Vec<Result<BTreeSet<Tag>, Trouble>> {
@@ -265,7 +268,7 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&SyncEntry]
                 tag: &target_tag,
                 filter: &filter,
             };
-            let missing = transfer.missing(&request).await;
+            let missing = transfer.missing_parts(&request).await;
             (
                 at,
                 tag,
@@ -329,14 +332,14 @@ async fn look_at_attachments(
                 digest,
                 source_tags,
                 target_tags,
-                looks: if entry.check_digest {
-                    Looks::AtEach
+                check: if entry.check_digest {
+                    AttachmentCheck::Content
                 } else {
-                    Looks::AtListings
+                    AttachmentCheck::TagListings
                 },
             };
             let transfer = &transfer;
-            looks.push(async move { (at, tag.clone(), transfer.attachments_lag(&request).await) });
+            looks.push(async move { (at, tag.clone(), transfer.attachment_state(&request).await) });
         }
     }
     let found: Vec<_> = stream::iter(looks)
@@ -405,7 +408,7 @@ struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     async fn list(
-        source: &dyn ImageSource,
+        source: &ImageStores,
         progress: &dyn Progress,
         entries: &[&'a SyncEntry],
     ) -> Sources<'a> {
@@ -423,13 +426,14 @@ impl<'a> Sources<'a> {
             progress.event(Event::Observing {
                 what: &format!("tags of {repository}"),
             });
-            listed(repository, source.tags(repository).await)
+            listed(repository, source.of(repository).tags(repository).await)
         });
         let dated = list(dated.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing {
                 what: &format!("push dates of {repository}"),
             });
-            listed(repository, source.dated_tags(repository).await)
+            let tags = source.of(repository).dated_tags(repository);
+            listed(repository, tags.await)
         });
         let (plain, dated) = futures_util::join!(plain, dated);
         let ranked =
@@ -448,6 +452,7 @@ impl<'a> Sources<'a> {
                 what: &format!("push dates of {repository}"),
             });
             source
+                .of(repository)
                 .push_dates(repository)
                 .await
                 .map_err(|error| trouble(Side::Source, &error))
@@ -536,7 +541,7 @@ fn listed(
 
 /// Returns what the selected tags of an entry that only name an OS variant are stored under.
 async fn name(
-    source: &dyn ImageSource,
+    source: &ImageStores,
     sources: &Sources<'_>,
     entry: &SyncEntry,
     selected: &Result<Selected, Rejected>,
@@ -548,7 +553,10 @@ async fn name(
         return Namings::new();
     }
     match sources.of(entry) {
-        Ok(listing) => namings(source, &entry.source, listing, &selected.tags).await,
+        Ok(listing) => {
+            let source = source.of(&entry.source);
+            namings(source, &entry.source, listing, &selected.tags).await
+        }
         // Only a fixed tag is selected without its listing.
         Err(trouble) => selected
             .tags
@@ -576,6 +584,7 @@ async fn look_up_tags(
     let looks = stream::iter(tags.collect::<BTreeSet<Tag>>()).map(|tag| async move {
         let found = places
             .target
+            .of(&entry.target)
             .resolve(&entry.target, &Reference::Tag(tag.clone()))
             .await;
         (tag, found)
@@ -605,7 +614,7 @@ async fn list_target(
     progress.event(Event::Observing {
         what: &format!("tags of {repository}"),
     });
-    match places.target.tags(repository).await {
+    match places.target.of(repository).tags(repository).await {
         Ok(Some(tags)) => Ok(Listing::Tags(
             tags.into_iter().map(|seen| seen.tag).collect(),
         )),
@@ -637,6 +646,7 @@ async fn compare(
         let reference = Reference::Tag(tag.clone());
         let found = places
             .source
+            .of(&entry.source)
             .resolve(&entry.source, &reference)
             .await
             .map_err(|error| trouble(Side::Source, &error))?;
@@ -656,6 +666,7 @@ async fn compare(
         let reference = Reference::Tag(seen.target_tag(tag).clone());
         let found = places
             .target
+            .of(&entry.target)
             .resolve(&entry.target, &reference)
             .await
             .map_err(|error| trouble(Side::Target, &error))?;

@@ -246,7 +246,7 @@ fn unless_incomplete(entry: &SyncEntry, seen: &ObservedEntry, tag: &Tag) -> Acti
         }),
         Some(Err(trouble)) => Action::Fail(trouble.clone()),
         _ => match seen.attachments.get(tag) {
-            Some(Ok(lag)) if lag.is_behind => Action::Copy(CopyReason::Attachments),
+            Some(Ok(lag)) if lag.is_outdated => Action::Copy(CopyReason::Attachments),
             Some(Err(trouble)) if entry.check_digest || seen.attachment_tags.is_ok() => {
                 Action::Fail(trouble.clone())
             }

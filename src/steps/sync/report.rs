@@ -13,7 +13,7 @@ use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::hooks::HookReport;
 use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
-use crate::transfer::Tally;
+use crate::transfer::CopiedBytes;
 
 /// The result of a sync.
 #[derive(Clone, Debug, Serialize)]
@@ -72,12 +72,12 @@ impl Bytes {
     }
 }
 
-impl From<Tally> for Bytes {
-    fn from(tally: Tally) -> Bytes {
+impl From<CopiedBytes> for Bytes {
+    fn from(copied: CopiedBytes) -> Bytes {
         Bytes {
-            bytes_moved: tally.moved,
-            bytes_mounted: tally.mounted,
-            bytes_skipped: tally.skipped,
+            bytes_moved: copied.moved,
+            bytes_mounted: copied.mounted,
+            bytes_skipped: copied.skipped,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone, Utc};
+use futures_util::FutureExt;
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
@@ -16,17 +17,16 @@ use crate::command::{
     Runner,
 };
 use crate::config::{PatternSelection, SortBy, TagPattern};
-use crate::error::{Exit, ItemError, ItemErrorKind};
+use crate::error::{Exit, ItemErrorKind};
 use crate::hooks::HookRunner;
 use crate::model::hook::{Hook, HookCommand};
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
-use crate::registry::read_only::ReadOnly;
-use crate::registry::{BlobStream, ImageSource, InMemory, Resolved, TagSeen};
+use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
-use crate::transfer::forgetful;
+use crate::transfer::no_cache;
 
 /// A runner that notes what it is asked to run.
 #[derive(Default)]
@@ -160,14 +160,15 @@ async fn put(place: &MemoryPlace, repository: &Repository, name: &str, content: 
 
 impl World {
     async fn run(&self, mode: Mode) -> SyncReport {
-        let target: Arc<dyn ImageStore> = match mode {
-            Mode::Apply => self.target.clone(),
-            Mode::List | Mode::DryRun => Arc::new(ReadOnly::new(self.target.clone())),
+        let target = self.target.stores();
+        let target = match mode {
+            Mode::Apply => target,
+            Mode::List | Mode::DryRun => target.read_only(),
         };
         let places = Places {
-            source: self.source.clone(),
+            source: self.source.stores(),
             target,
-            memory: forgetful(),
+            memory: no_cache(),
         };
         let seen = observe(
             &self.sync,
@@ -370,9 +371,9 @@ async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
     put(&world.source, &upstream(), "stable", "new").await;
     put(&world.target, &mirror(), "stable", "old").await;
     let places = Places {
-        source: world.source.clone(),
-        target: world.target.clone(),
-        memory: forgetful(),
+        source: world.source.stores(),
+        target: world.target.stores(),
+        memory: no_cache(),
     };
     let seen = observe(
         &world.sync,
@@ -450,9 +451,9 @@ async fn a_tag_that_another_run_moved_to_where_it_is_wanted_is_done() {
     put(&world.source, &upstream(), "stable", "new").await;
     put(&world.target, &mirror(), "stable", "old").await;
     let places = Places {
-        source: world.source.clone(),
-        target: world.target.clone(),
-        memory: forgetful(),
+        source: world.source.stores(),
+        target: world.target.stores(),
+        memory: no_cache(),
     };
     let seen = observe(
         &world.sync,
@@ -661,55 +662,34 @@ async fn a_pattern_that_selects_nothing_still_shows_what_each_rule_left_out() {
     );
 }
 
-/// A source that gives no blob of an image before the manifest of the next one was read.
-struct Waiting {
-    place: Arc<MemoryPlace>,
-    images: usize,
-    blobs: AtomicUsize,
-}
-
-#[async_trait]
-impl ImageSource for Waiting {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
-        self.place.tags(repository).await
-    }
-
-    async fn resolve(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Result<Option<Resolved>, ItemError> {
-        self.place.resolve(repository, reference).await
-    }
-
-    async fn manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Result<Option<Manifest>, ItemError> {
-        tokio::task::yield_now().await;
-        self.place.manifest(repository, reference).await
-    }
-
-    async fn blob(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-        from_offset: u64,
-    ) -> Result<BlobStream, ItemError> {
-        let needed = self
-            .images
-            .min(self.blobs.fetch_add(1, Ordering::Relaxed) + 2);
-        let read = async {
-            while self.place.count(Operation::Manifest) < needed {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+/// Makes `source` return no blob before it read the manifest of the next of `images` images.
+fn require_prefetch(source: &MemoryPlace, images: usize) {
+    let (manifests, blobs) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    source.delay_by(move |call| {
+        let manifests = Arc::clone(&manifests);
+        match call.operation {
+            Operation::Manifest => async move {
+                tokio::task::yield_now().await;
+                manifests.fetch_add(1, Ordering::Relaxed);
             }
-        };
-        tokio::time::timeout(Duration::from_secs(20), read)
-            .await
-            .expect("the next manifest is read");
-        self.place.blob(repository, descriptor, from_offset).await
-    }
+            .boxed(),
+            Operation::Blob => {
+                let needed = images.min(blobs.fetch_add(1, Ordering::Relaxed) + 2);
+                let read = async move {
+                    while manifests.load(Ordering::Relaxed) < needed {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                async move {
+                    tokio::time::timeout(Duration::from_secs(20), read)
+                        .await
+                        .expect("the next manifest is read");
+                }
+                .boxed()
+            }
+            _ => async {}.boxed(),
+        }
+    });
 }
 
 /// Copies ten images one after the other from a source that waits for what is read ahead.
@@ -725,15 +705,10 @@ async fn copy_ten(prepare: impl Fn(&MemoryPlace)) -> (World, SyncReport) {
         )
         .await;
     }
-    let source = Arc::new(Waiting {
-        place: world.source.clone(),
-        images: 10,
-        blobs: AtomicUsize::new(0),
-    });
     let places = Places {
-        source,
-        target: world.target.clone(),
-        memory: forgetful(),
+        source: world.source.stores(),
+        target: world.target.stores(),
+        memory: no_cache(),
     };
     let seen = observe(
         &world.sync,
@@ -745,6 +720,7 @@ async fn copy_ten(prepare: impl Fn(&MemoryPlace)) -> (World, SyncReport) {
     .await;
     let plan = plan(&world.sync, &seen);
     world.source.clear_calls();
+    require_prefetch(&world.source, 10);
     prepare(&world.source);
     let report = world.execute(&plan, places, Mode::Apply).await;
     (world, report)

@@ -16,7 +16,7 @@ async fn signature(world: &World, subject: &Value, content: &str) -> Value {
 
 fn with_places(source: MemoryPlace, target: MemoryPlace) -> World {
     let (source, target) = (Arc::new(source), Arc::new(target));
-    let transfer = Transfer::new(source.clone(), target.clone(), crate::progress::silent());
+    let transfer = Transfer::new(source.stores(), target.stores(), crate::progress::silent());
     World {
         source,
         target,
@@ -26,7 +26,11 @@ fn with_places(source: MemoryPlace, target: MemoryPlace) -> World {
 
 impl World {
     /// Copies a tag with everything attached to it.
-    async fn copy_whole(&self, name: &str, filter: &PlatformFilter) -> Result<Copied, CopyError> {
+    async fn copy_whole(
+        &self,
+        name: &str,
+        filter: &PlatformFilter,
+    ) -> Result<CopiedImage, CopyError> {
         let source_tags = self
             .source
             .tags(&upstream())
@@ -36,7 +40,7 @@ impl World {
         let source_tags = source_tags.into_iter().map(|seen| seen.tag).collect();
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let reference = Reference::Tag(tag.clone());
-        let attachments = Attachments::Copied {
+        let attachments = Attachments::Copy {
             source_tags: &source_tags,
         };
         self.transfer
@@ -46,7 +50,7 @@ impl World {
                 reference,
                 to: &to,
                 tag: &tag,
-                expected: Expected::Nothing,
+                expected: ExpectedTag::Absent,
                 filter,
                 attachments,
             })
@@ -151,8 +155,8 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
     let world = World {
         target: sparse.target.clone(),
         transfer: Transfer::new(
-            world.source.clone(),
-            sparse.target,
+            world.source.stores(),
+            sparse.target.stores(),
             crate::progress::silent(),
         ),
         ..world
@@ -388,8 +392,8 @@ async fn a_chain_of_attachments_is_followed_only_so_far() {
     }
     let other = World {
         transfer: Transfer::new(
-            world.source.clone(),
-            world.target.clone(),
+            world.source.stores(),
+            world.target.stores(),
             crate::progress::silent(),
         ),
         ..world
@@ -400,28 +404,28 @@ async fn a_chain_of_attachments_is_followed_only_so_far() {
     ));
 }
 
-/// A memory that lasts as long as the test.
+/// A cache that lasts as long as the test.
 #[derive(Default)]
-struct Notes(std::sync::Mutex<HashMap<String, String>>);
+struct TestCache(std::sync::Mutex<HashMap<String, String>>);
 
-impl Memory for Notes {
-    fn recall(&self, key: &str) -> Option<String> {
-        self.0.lock().expect("the notes").get(key).cloned()
+impl DigestCache for TestCache {
+    fn get(&self, key: &str) -> Option<String> {
+        self.0.lock().expect("the lock").get(key).cloned()
     }
 
-    fn remember(&self, key: &str, text: &str) {
+    fn put(&self, key: &str, text: &str) {
         self.0
             .lock()
-            .expect("the notes")
+            .expect("the lock")
             .insert(key.to_owned(), text.to_owned());
     }
 }
 
 impl World {
-    fn remembering(self, notes: &Arc<Notes>) -> World {
+    fn with_cache(self, cache: &Arc<TestCache>) -> World {
         let world = self.later();
         World {
-            transfer: world.transfer.with_memory(notes.clone()),
+            transfer: world.transfer.with_cache(cache.clone()),
             ..world
         }
     }
@@ -438,9 +442,9 @@ impl World {
         tags.into_iter().map(|seen| seen.tag).collect()
     }
 
-    /// Returns whether attachments are behind, the requests that looking costs on top of the
-    /// listings, and what a refresh brings.
-    async fn refresh(&self, name: &str, looks: Looks) -> (bool, usize, usize) {
+    /// Returns if attachments are outdated, the number of requests that the check needs besides the
+    /// listings, and the number of attachments that a refresh copies.
+    async fn refresh(&self, name: &str, check: AttachmentCheck) -> (bool, usize, usize) {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let (source_tags, target_tags) = (
             World::tags_of(&self.source, &from).await,
@@ -457,14 +461,14 @@ impl World {
             digest: None,
             source_tags: &source_tags,
             target_tags: &target_tags,
-            looks,
+            check,
         };
         let behind = self
             .transfer
-            .attachments_lag(&request)
+            .attachment_state(&request)
             .await
             .expect("a look")
-            .is_behind;
+            .is_outdated;
         let cost = self.source.calls().len() + self.target.calls().len();
         let brought = if behind {
             self.transfer
@@ -481,8 +485,8 @@ impl World {
 
 #[tokio::test]
 async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
-    let notes = Arc::<Notes>::default();
-    let world = world().remembering(&notes);
+    let cache = Arc::<TestCache>::default();
+    let world = world().with_cache(&cache);
     let child = world.image("linux/amd64", &["a"], None).await;
     let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
     let [unrelated, ..] = Tag::of_cosign(&Digest::sha256(b"other"));
@@ -493,9 +497,9 @@ async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
         .copy_whole("1.0", &PlatformFilter::All)
         .await
         .expect("a copy");
-    let world = world.remembering(&notes);
+    let world = world.with_cache(&cache);
     assert_eq!(
-        world.refresh("1.0", Looks::AtListings).await,
+        world.refresh("1.0", AttachmentCheck::TagListings).await,
         (false, 0, 0),
         "attachments of other images cost nothing"
     );
@@ -506,24 +510,30 @@ async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
             .image("unknown/unknown", &[tag.as_str()], Some(tag.as_str()))
             .await;
     }
-    assert_eq!(world.refresh("1.0", Looks::AtListings).await, (true, 0, 2));
+    assert_eq!(
+        world.refresh("1.0", AttachmentCheck::TagListings).await,
+        (true, 0, 2)
+    );
     assert!(
         world.at_target(signature).await.is_some() && world.at_target(of_child).await.is_some()
     );
     assert_eq!(
-        world.refresh("1.0", Looks::AtListings).await,
+        world.refresh("1.0", AttachmentCheck::TagListings).await,
         (false, 0, 0),
         "nothing is left to do"
     );
     // Without the memory what is there is read from the target, once.
-    let (behind, cost, _) = world.later().refresh("1.0", Looks::AtListings).await;
+    let (behind, cost, _) = world
+        .later()
+        .refresh("1.0", AttachmentCheck::TagListings)
+        .await;
     assert_eq!((behind, cost), (false, 1));
 }
 
 #[tokio::test]
 async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
-    let notes = Arc::<Notes>::default();
-    let world = world().remembering(&notes);
+    let cache = Arc::<TestCache>::default();
+    let world = world().with_cache(&cache);
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let [signature, ..] = Tag::of_cosign(&digest(&image));
     world
@@ -533,8 +543,8 @@ async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
         .copy_whole("1.0", &PlatformFilter::All)
         .await
         .expect("a copy");
-    let world = world.remembering(&notes);
-    let (behind, cost, _) = world.refresh("1.0", Looks::AtEach).await;
+    let world = world.with_cache(&cache);
+    let (behind, cost, _) = world.refresh("1.0", AttachmentCheck::Content).await;
     assert_eq!(
         (behind, cost),
         (false, 3),
@@ -548,10 +558,10 @@ async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
         )
         .await;
     assert!(
-        !world.refresh("1.0", Looks::AtListings).await.0,
+        !world.refresh("1.0", AttachmentCheck::TagListings).await.0,
         "listings do not tell"
     );
-    assert_eq!(world.refresh("1.0", Looks::AtEach).await.2, 1);
+    assert_eq!(world.refresh("1.0", AttachmentCheck::Content).await.2, 1);
     assert_eq!(
         world.at_target(signature).await.map(|found| found.digest),
         Some(digest(&changed))
@@ -576,8 +586,8 @@ async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at
             .await
             .expect("a copy");
         let added = signature(&world, &image, "later").await;
-        assert!(!world.refresh("1.0", Looks::AtListings).await.0);
-        let (behind, _, brought) = world.refresh("1.0", Looks::AtEach).await;
+        assert!(!world.refresh("1.0", AttachmentCheck::TagListings).await.0);
+        let (behind, _, brought) = world.refresh("1.0", AttachmentCheck::Content).await;
         assert_eq!(
             (behind, brought),
             (true, 1),
@@ -585,7 +595,7 @@ async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at
         );
         assert!(world.at_target(digest(&added)).await.is_some());
         assert!(
-            !world.refresh("1.0", Looks::AtEach).await.0,
+            !world.refresh("1.0", AttachmentCheck::Content).await.0,
             "nothing is left to do"
         );
     }
@@ -721,7 +731,7 @@ async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
         // The same when the image is there and only what is attached to it is looked at.
         world.sign_at_target(&signature, &at_target).await;
         let world = world.later();
-        let (behind, _, brought) = world.refresh("1.0", Looks::AtEach).await;
+        let (behind, _, brought) = world.refresh("1.0", AttachmentCheck::Content).await;
         assert_eq!((behind, brought), (!stays, usize::from(!stays)), "{case}");
         assert_eq!(
             world.at_target(signature).await.map(|found| found.digest),

@@ -11,10 +11,10 @@ impl World {
             tag: &tag,
             filter,
         };
-        self.transfer.missing(&request).await.expect("a look")
+        self.transfer.missing_parts(&request).await.expect("a look")
     }
 
-    async fn repair(&self, name: &str, filter: &PlatformFilter) -> Copied {
+    async fn repair(&self, name: &str, filter: &PlatformFilter) -> CopiedImage {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let request = CompletenessRequest {
             item: name,
@@ -49,7 +49,7 @@ async fn what_a_target_lost_is_found_and_brought_again() {
         "looking reads only the target"
     );
     let repaired = world.repair("1.0", &filter).await;
-    assert_eq!((repaired.digest, repaired.tally.moved), (digest_before, 1));
+    assert_eq!((repaired.digest, repaired.bytes.moved), (digest_before, 1));
     assert_eq!(
         repaired.warnings,
         [format!(

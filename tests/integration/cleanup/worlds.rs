@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone as _, Utc};
@@ -146,7 +147,7 @@ impl World {
             .expect("a manifest");
     }
 
-    async fn place(&self) -> MemoryPlace {
+    async fn place(&self) -> Arc<MemoryPlace> {
         let place = MemoryPlace::default().deleting(match self.deletes {
             Deletes::All => Deletions::ALL,
             Deletes::Digests => Deletions {
@@ -180,7 +181,7 @@ impl World {
             fails.then_some(Fault::Error(ItemErrorKind::ServerError))
         });
         place.clear_calls();
-        place
+        Arc::new(place)
     }
 
     fn records(&self) -> ObservedRecords {
@@ -324,10 +325,11 @@ async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met()
             .single()
             .expect("a time");
         let place = world.place().await;
-        let (memory, progress) = (imglife::transfer::forgetful(), imglife::progress::silent());
+        let (cache, progress) = (imglife::transfer::no_cache(), imglife::progress::silent());
+        let stores = place.stores();
         let observer = Observer {
-            store: &place,
-            memory: &*memory,
+            stores: &stores,
+            cache: &*cache,
             progress: &*progress,
             now,
         };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use imglife::http::{Client, Settings};
 use imglife::model::{Clock, Digest, Reference, Tag};
-use imglife::registry::ImageStore;
+use imglife::registry::ImageStores;
 use imglife::registry::remote::RemoteRegistries;
-use imglife::transfer::{Attachments, CopyRequest, Expected, PlatformFilter, Transfer};
+use imglife::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
 
 use super::{
     ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene,
@@ -22,7 +22,7 @@ pub(super) fn variable(host: &str, name: &str) -> String {
 }
 
 /// Returns a client that loses patience soon, for places that stall.
-fn impatient(hosts: [&str; 2]) -> Arc<dyn ImageStore> {
+fn impatient(hosts: [&str; 2]) -> ImageStores {
     let settings = Settings {
         insecure: hosts
             .into_iter()
@@ -33,11 +33,8 @@ fn impatient(hosts: [&str; 2]) -> Arc<dyn ImageStore> {
         ..Settings::default()
     };
     let clock = Clock::fixed(chrono::DateTime::UNIX_EPOCH);
-    Arc::new(RemoteRegistries::new(Arc::new(Client::new(
-        settings,
-        Arc::new(Alice),
-        clock,
-    ))))
+    let client = Client::new(settings, Arc::new(Alice), clock);
+    ImageStores::single(Arc::new(RemoteRegistries::new(Arc::new(client))))
 }
 
 #[tokio::test]
@@ -98,9 +95,9 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
             reference: Reference::Tag(tag.clone()),
             to: &format!("{to}/app").parse().expect("a repository"),
             tag: &tag,
-            expected: Expected::Nothing,
+            expected: ExpectedTag::Absent,
             filter: &PlatformFilter::All,
-            attachments: Attachments::LeftOut,
+            attachments: Attachments::Skip,
         };
         let result = tokio::time::timeout(PATIENCE, transfer.copy(request))
             .await

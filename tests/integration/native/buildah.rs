@@ -38,7 +38,7 @@ async fn buildah(place: &Place, dockerfile: &str) -> images::Read {
         ))
         .succeeds();
     read(
-        &*place.store,
+        place.stores.of(&target),
         &target,
         &Reference::Tag("1".parse().expect("a tag")),
         "linux/amd64",
@@ -98,7 +98,7 @@ async fn same_as_buildah(place: &Place, instructions: &str) {
     let built = place.built(&dockerfile, &["linux/amd64"]).await;
     let repository = place.registry.repository("bases/app");
     let native = read(
-        &*place.store,
+        place.stores.of(&repository),
         &repository,
         &Reference::Digest(built.digest),
         "linux/amd64",
@@ -245,7 +245,7 @@ async fn what_is_written_for_other_builders_is_built_by_them() {
         ))
         .succeeds();
     let built = read(
-        &*place.store,
+        place.stores.of(&place.registry.repository("bases/app")),
         &place.registry.repository("bases/app"),
         &Reference::Tag("1-core1.0.0".parse().expect("a tag")),
         "linux/amd64",

@@ -10,7 +10,7 @@ use imglife::model::media_type;
 use imglife::model::{
     Descriptor, Digest, Manifest, ManifestContent, Platform, Reference, Repository,
 };
-use imglife::registry::ImageStore;
+use imglife::registry::ImageSource;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
@@ -126,7 +126,7 @@ pub(crate) fn base(platforms: &[&str]) -> Graph {
 
 /// Returns what a tag or digest holds: of an index, the image for `platform`.
 pub(super) async fn read(
-    store: &dyn ImageStore,
+    store: &dyn ImageSource,
     repository: &Repository,
     reference: &Reference,
     platform: &str,
@@ -202,7 +202,11 @@ pub(super) async fn read(
     }
 }
 
-async fn blob(store: &dyn ImageStore, repository: &Repository, descriptor: &Descriptor) -> Vec<u8> {
+async fn blob(
+    store: &dyn ImageSource,
+    repository: &Repository,
+    descriptor: &Descriptor,
+) -> Vec<u8> {
     let stream = store.blob(repository, descriptor, 0).await.expect("a blob");
     stream
         .try_collect::<Vec<_>>()

@@ -12,9 +12,8 @@ use imglife::cache::Cache;
 use imglife::engines::native::Native;
 use imglife::engines::{Attestations, BuildRequest, Built, Engine as _, EngineError};
 use imglife::model::{ImageReference, Manifest, Reference, Repository};
-use imglife::registry::ImageStore;
+use imglife::registry::ImageStores;
 use imglife::registry::layout::Layouts;
-use imglife::registry::places::Places;
 use serde_json::{Value, json};
 
 use crate::registries::client;
@@ -40,7 +39,7 @@ const FOUR: [&str; 4] = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s3
 struct Place {
     world: World,
     registry: Registry,
-    store: Arc<dyn ImageStore>,
+    stores: ImageStores,
 }
 
 /// Puts a request, with its Dockerfile, on another base.
@@ -55,19 +54,16 @@ fn place_on(request: &mut BuildRequest, change: impl FnOnce(&mut ImageReference)
 
 impl Place {
     async fn new(registry: Registry, graph: &Graph) -> Place {
-        let store: Arc<dyn ImageStore> = Arc::new(Places {
-            remote: Arc::new(client(&registry)),
-            layouts: Arc::new(Layouts::default()),
-        });
-        graph
-            .publish(&*store, &registry.repository("mirrors/base"))
-            .await;
+        let stores = ImageStores::new(Arc::new(client(&registry)), Arc::new(Layouts::default()));
+        let mirror = registry.repository("mirrors/base");
+        let store = stores.writable(&mirror).expect("write access");
+        graph.publish(store, &mirror).await;
         let world = World::new();
         fs::create_dir(world.path("folder")).expect("a folder");
         Place {
             world,
             registry,
-            store,
+            stores,
         }
     }
 
@@ -85,7 +81,7 @@ impl Place {
                 .collect(),
             true,
         );
-        Native::new(self.store.clone(), cache)
+        Native::new(self.stores.clone(), cache)
     }
 
     fn request(&self, dockerfile: &str, platforms: &[&str]) -> BuildRequest {
@@ -129,7 +125,8 @@ impl Place {
 
     async fn manifest(&self, repository: &Repository) -> Manifest {
         let reference = Reference::Tag("1-core1".parse().expect("a tag"));
-        self.store
+        self.stores
+            .of(repository)
             .manifest(repository, &reference)
             .await
             .expect("an answer")
@@ -169,7 +166,7 @@ async fn builds_for_four_platforms(registry: Registry) {
     assert_eq!(platforms, FOUR);
     for platform in FOUR {
         let image = read(
-            &*place.store,
+            place.stores.of(&repository),
             &repository,
             &Reference::Digest(built.digest.clone()),
             platform,
@@ -297,7 +294,10 @@ async fn bases_and_targets_may_be_elsewhere() {
         place.engine().build(&request).await.expect("built").digest,
         here.digest
     );
-    base(&FOUR).publish(&*place.store, &layout("base")).await;
+    let local = place.stores.writable(&layout("base"));
+    base(&FOUR)
+        .publish(local.expect("write access"), &layout("base"))
+        .await;
     place_on(&mut request, |base| base.repository = layout("base"));
     request.repository = layout("two");
     assert_eq!(
@@ -305,7 +305,7 @@ async fn bases_and_targets_may_be_elsewhere() {
         here.digest
     );
     let image = read(
-        &*place.store,
+        place.stores.of(&layout("two")),
         &layout("two"),
         &Reference::Digest(here.digest),
         "linux/arm64",
@@ -325,7 +325,7 @@ async fn one_platform_is_one_manifest_and_no_files_are_no_layers() {
         .await;
     let repository = place.registry.repository("bases/app");
     let image = read(
-        &*place.store,
+        place.stores.of(&repository),
         &repository,
         &Reference::Digest(built.digest),
         "linux/arm64",
@@ -514,7 +514,8 @@ async fn a_large_file_takes_little_memory() {
     assert!(grown < 220 * 1024, "{grown} KiB");
     let repository = place.registry.repository("bases/app");
     let manifest = place
-        .store
+        .stores
+        .of(&repository)
         .manifest(&repository, &Reference::Digest(built.digest))
         .await
         .expect("an answer")
@@ -542,13 +543,13 @@ async fn a_build_that_is_dropped_leaves_no_tag_and_the_next_one_is_the_same() {
     let undisturbed = place.built(TEMPLATE, &FOUR).await.digest;
     for millis in [1, 5, 10, 20, 40] {
         place.registry.wipe();
-        base(&FOUR)
-            .publish(&*place.store, &place.registry.repository("mirrors/base"))
-            .await;
+        let mirror = place.registry.repository("mirrors/base");
+        let store = place.stores.writable(&mirror).expect("write access");
+        base(&FOUR).publish(store, &mirror).await;
         let dropped =
             tokio::time::timeout(Duration::from_millis(millis), place.build(TEMPLATE, &FOUR)).await;
         if dropped.is_err() {
-            place.store.settle().await;
+            place.stores.settle().await;
         }
         assert_eq!(
             place.built(TEMPLATE, &FOUR).await.digest,
@@ -590,7 +591,7 @@ async fn a_debian_base_is_built_upon() {
         began.elapsed()
     );
     let image = read(
-        &*place.store,
+        place.stores.of(&request.repository),
         &request.repository,
         &Reference::Digest(built.digest),
         platform,

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::registry::TagSeen;
-use crate::registry::read_only::ReadOnly;
 use crate::steps::build;
 
 const BASES: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '3.20' }] }
@@ -30,10 +29,11 @@ async fn listings(sample: &Sample, config: &Config) -> BTreeMap<Repository, Vec<
 
 /// Returns what is preview_of, and leaves the calls that it took.
 async fn preview_of(sample: &Sample, config: &Config, records: &ObservedRecords) -> CleanupPreview {
-    let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
+    let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+    let stores = sample.store.stores();
     let observer = Observer {
-        store: &*sample.store,
-        memory: &*memory,
+        stores: &stores,
+        cache: &*cache,
         progress: &*progress,
         now: now(),
     };
@@ -68,11 +68,11 @@ async fn condemned(
     config: &Config,
     records: &ObservedRecords,
 ) -> BTreeSet<(Repository, Tag)> {
-    let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
-    let store = ReadOnly::new(sample.store.clone());
+    let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+    let stores = sample.store.stores().read_only();
     let observer = Observer {
-        store: &store,
-        memory: &*memory,
+        stores: &stores,
+        cache: &*cache,
         progress: &*progress,
         now: now(),
     };

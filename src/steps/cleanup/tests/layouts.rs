@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::*;
+use crate::registry::ImageStores;
 use crate::registry::layout::Layouts;
 
 /// A layout, whose files are all so old that nothing but a reference keeps them.
@@ -101,10 +102,11 @@ impl Layout {
     }
 
     async fn world(&self, records: ObservedRecords) -> World {
-        let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
+        let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+        let stores = ImageStores::single(self.store.clone());
         let observer = Observer {
-            store: &*self.store,
-            memory: &*memory,
+            stores: &stores,
+            cache: &*cache,
             progress: &*progress,
             now: now(),
         };
@@ -126,7 +128,7 @@ impl Layout {
         let watch = RecordWatch::new(&self.config, records, false);
         let execution = CleanupExecution {
             mode: Mode::Apply,
-            store: self.store.clone(),
+            stores: ImageStores::single(self.store.clone()),
             records: &watch,
             progress,
             cancel,

@@ -61,10 +61,11 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
     let part = sample.image("part", json!({})).await;
     let index = sample.index(&[&part]).await;
     sample.tag("1.0", &index, 365).await;
-    let (memory, progress) = (crate::transfer::forgetful(), crate::progress::silent());
+    let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+    let stores = sample.store.stores();
     let observer = Observer {
-        store: &*sample.store,
-        memory: &*memory,
+        stores: &stores,
+        cache: &*cache,
         progress: &*progress,
         now: now(),
     };
@@ -272,7 +273,7 @@ async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
         let execution = CleanupExecution {
             mode: Mode::Apply,
-            store: sample.store.clone(),
+            stores: sample.store.stores(),
             records: &watch,
             progress,
             cancel,

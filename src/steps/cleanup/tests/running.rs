@@ -515,7 +515,7 @@ async fn nothing_new_is_deleted_once_the_run_is_stopped() {
     let watch = RecordWatch::new(&config, &ObservedRecords::NotConfigured, false);
     let execution = CleanupExecution {
         mode: Mode::Apply,
-        store: sample.store.clone(),
+        stores: sample.store.stores(),
         records: &watch,
         progress,
         cancel,

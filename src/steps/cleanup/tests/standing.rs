@@ -395,9 +395,10 @@ async fn ages_are_asked_for_where_they_matter_and_once_for_the_same_content() {
     }
     let notes = Notes::default();
     let progress = crate::progress::silent();
+    let stores = sample.store.stores();
     let observer = Observer {
-        store: &*sample.store,
-        memory: &notes,
+        stores: &stores,
+        cache: &notes,
         progress: &*progress,
         now: now(),
     };

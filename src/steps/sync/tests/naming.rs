@@ -16,8 +16,8 @@ use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::progress::silent;
-use crate::registry::InMemory;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
 use crate::steps::sync::*;
 
@@ -145,9 +145,9 @@ async fn upstream(tags: &str) -> Arc<MemoryPlace> {
 
 fn places(place: &Arc<MemoryPlace>) -> Places {
     Places {
-        source: place.clone(),
-        target: place.clone(),
-        memory: crate::transfer::forgetful(),
+        source: place.stores(),
+        target: place.stores(),
+        memory: crate::transfer::no_cache(),
     }
 }
 

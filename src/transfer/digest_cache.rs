@@ -1,39 +1,40 @@
-//! What a run may remember of earlier ones.
+//! Facts that follow from digests, kept for later runs.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::platforms::{PlatformFilter, PlatformFilterMode};
+use super::platform_filter::{PlatformFilter, PlatformFilterMode};
 use crate::model::{Digest, Repository, Tag};
 
-/// Remembers what follows from digests, so that it need not be found out again. May forget at any
-/// time.
-pub trait Memory: Send + Sync {
-    fn recall(&self, key: &str) -> Option<String>;
+/// A cache of facts that follow from digests. It may drop an entry at any time.
+pub trait DigestCache: Send + Sync {
+    fn get(&self, key: &str) -> Option<String>;
 
-    fn remember(&self, key: &str, text: &str);
+    fn put(&self, key: &str, text: &str);
 }
 
-/// Returns a memory that forgets everything at once.
-pub fn forgetful() -> Arc<dyn Memory> {
-    struct Forgetful;
+/// Returns a cache that keeps nothing.
+pub fn no_cache() -> Arc<dyn DigestCache> {
+    struct NoCache;
 
-    impl Memory for Forgetful {
-        fn recall(&self, _: &str) -> Option<String> {
+    impl DigestCache for NoCache {
+        fn get(&self, _: &str) -> Option<String> {
             None
         }
 
-        fn remember(&self, _: &str, _: &str) {}
+        fn put(&self, _: &str, _: &str) {}
     }
 
-    Arc::new(Forgetful)
+    Arc::new(NoCache)
 }
 
-/// Returns the key of what `filter` makes of the index `source`, or `None` where that is the index
-/// itself. The number stands for the way in which indexes are rewritten.
-pub(super) fn rewritten(source: &Digest, filter: &PlatformFilter) -> Option<String> {
+/// Returns the cache key of the digest that `filter` gives the index `source`, or `None` if the
+/// filter does not change the index.
+///
+/// The number in the key is the version of the rewriting algorithm.
+pub(super) fn rewritten_key(source: &Digest, filter: &PlatformFilter) -> Option<String> {
     let PlatformFilter::Only {
         platforms,
         mode: PlatformFilterMode::Rewrite,
@@ -46,13 +47,13 @@ pub(super) fn rewritten(source: &Digest, filter: &PlatformFilter) -> Option<Stri
     Some(format!("rewritten 1 {source} {}", platforms.join(" ")))
 }
 
-/// Returns the key of the attachments of an image at the target.
-pub(super) fn attached_image(from: &Repository, to: &Repository, tag: &Tag) -> String {
+/// Returns the cache key of the attachments of an image at the target.
+pub(super) fn attached_key(from: &Repository, to: &Repository, tag: &Tag) -> String {
     format!("attached 1 {from} {to}:{tag}")
 }
 
-/// An image at the target, what can be attached to it, and the source's tags with attachments that
-/// were copied.
+/// An image at the target, the digests that attachments can refer to, and the attachment tags of
+/// the source that were copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AttachedImage {
     pub(super) root: Digest,
@@ -61,7 +62,7 @@ pub(super) struct AttachedImage {
 }
 
 impl AttachedImage {
-    /// Returns those of `tags` that hold attachments of the image.
+    /// Returns the subset of `tags` that hold attachments of the image.
     pub(super) fn tags_in(&self, tags: &BTreeSet<Tag>) -> BTreeSet<Tag> {
         let possible = self.subjects.iter().flat_map(|subject| {
             Tag::of_cosign(subject)

@@ -1,0 +1,199 @@
+//! The transfer of a run and the copies that are in progress, which all other files work on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::digest_cache::{DigestCache, no_cache};
+use super::error::{CopyError, at};
+use super::platform_filter::PlatformFilter;
+use super::prefetch::Prefetch;
+use super::request::CopiedBytes;
+use super::state::{OncePerRun, TransferState};
+use crate::error::{ItemError, Side};
+use crate::model::lock::{into_inner, lock};
+use crate::model::{Digest, Manifest, Reference, Repository};
+use crate::progress::Progress;
+use crate::registry::{ImageStore, ImageStores};
+
+/// Number of blobs and children of one image that are copied at once. Hosts have their own limits.
+pub(super) const PARALLEL_PARTS: usize = 4;
+
+/// Duration of a copy after which a tag that was absent is checked again before it is set. Shorter
+/// copies save the request.
+pub(super) const LONG_COPY: Duration = Duration::from_secs(5);
+
+/// Copies images between stores.
+///
+/// One transfer serves a whole run: it keeps track of the content that is at the target already.
+pub struct Transfer {
+    pub(super) source: ImageStores,
+    pub(super) target: ImageStores,
+    pub(super) prefetch: Prefetch,
+    pub(super) state: TransferState,
+    pub(super) cache: Arc<dyn DigestCache>,
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) began: Instant,
+    pub(super) long_copy: Duration,
+}
+
+impl Transfer {
+    /// Returns a transfer without a cache from earlier runs.
+    pub fn new(source: ImageStores, target: ImageStores, progress: Arc<dyn Progress>) -> Transfer {
+        Transfer {
+            source,
+            target,
+            prefetch: Prefetch::default(),
+            state: TransferState::default(),
+            cache: no_cache(),
+            progress,
+            began: Instant::now(),
+            long_copy: LONG_COPY,
+        }
+    }
+
+    /// Returns the transfer with a cache from earlier runs.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<dyn DigestCache>) -> Transfer {
+        Transfer { cache, ..self }
+    }
+
+    /// Records that the repository does not exist at the target, so that content is not searched
+    /// for in it.
+    pub fn record_absent_target(&self, repository: &Repository) {
+        self.state.record_absent(repository);
+    }
+
+    /// Returns a manifest of the source, from the prefetched ones if it is there.
+    pub(super) async fn source_manifest(
+        &self,
+        from: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, ItemError> {
+        if let Some(manifest) = self.prefetch.take(from, reference).await {
+            return Ok(Some(manifest));
+        }
+        self.source.of(from).manifest(from, reference).await
+    }
+
+    /// Returns a manifest of the source. Fails if it is absent.
+    pub(super) async fn required_source_manifest(
+        &self,
+        from: &Repository,
+        reference: &Reference,
+    ) -> Result<Manifest, CopyError> {
+        self.source_manifest(from, reference)
+            .await
+            .map_err(at(Side::Source))?
+            .ok_or_else(|| CopyError::Absent {
+                side: Side::Source,
+                repository: from.clone(),
+                reference: reference.clone(),
+            })
+    }
+
+    /// Returns the manifest of `reference` at the target, or `None` if it is absent.
+    pub(super) async fn target_manifest(
+        &self,
+        to: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, CopyError> {
+        self.target
+            .of(to)
+            .manifest(to, reference)
+            .await
+            .map_err(at(Side::Target))
+    }
+
+    /// Returns the manifest of `reference` at the target. Fails if it is absent.
+    pub(super) async fn required_target_manifest(
+        &self,
+        to: &Repository,
+        reference: Reference,
+    ) -> Result<Manifest, CopyError> {
+        let manifest = self.target_manifest(to, &reference).await?;
+        manifest.ok_or_else(|| CopyError::Absent {
+            side: Side::Target,
+            repository: to.clone(),
+            reference,
+        })
+    }
+
+    /// Returns the store of a target repository, for writing.
+    pub(super) fn writable_target(&self, to: &Repository) -> Result<&dyn ImageStore, CopyError> {
+        self.target.writable(to).map_err(at(Side::Target))
+    }
+
+    /// Stores a manifest at the target.
+    pub(super) async fn put_manifest(
+        &self,
+        to: &Repository,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<(), CopyError> {
+        self.writable_target(to)?
+            .put_manifest(to, reference, manifest)
+            .await
+            .map_err(at(Side::Target))
+    }
+}
+
+/// A copy in progress, with the amounts that all its parts have counted so far.
+pub(super) struct ImageCopy<'a> {
+    pub(super) item: &'a str,
+    pub(super) from: &'a Repository,
+    pub(super) to: &'a Repository,
+    pub(super) filter: &'a PlatformFilter,
+    pub(super) moved: AtomicU64,
+    pub(super) mounted: AtomicU64,
+    pub(super) skipped: AtomicU64,
+    /// Indexes that the target may have without all of their children, so that their presence does
+    /// not prove that they were copied.
+    indexes: Mutex<HashMap<Digest, OncePerRun>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl<'a> ImageCopy<'a> {
+    pub(super) fn new(
+        item: &'a str,
+        from: &'a Repository,
+        to: &'a Repository,
+        filter: &'a PlatformFilter,
+    ) -> ImageCopy<'a> {
+        ImageCopy {
+            item,
+            from,
+            to,
+            filter,
+            moved: AtomicU64::new(0),
+            mounted: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            indexes: Mutex::default(),
+            warnings: Mutex::default(),
+        }
+    }
+
+    pub(super) fn index(&self, digest: &Digest) -> OncePerRun {
+        lock(&self.indexes)
+            .entry(digest.clone())
+            .or_default()
+            .clone()
+    }
+
+    pub(super) fn warn(&self, warning: String) {
+        lock(&self.warnings).push(warning);
+    }
+
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        into_inner(self.warnings)
+    }
+
+    pub(super) fn bytes(&self) -> CopiedBytes {
+        CopiedBytes {
+            moved: self.moved.load(Ordering::Relaxed),
+            mounted: self.mounted.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
+        }
+    }
+}
