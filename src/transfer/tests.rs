@@ -1,5 +1,9 @@
-mod attached;
+//! Copies between two stores in memory.
+
+mod attachments;
 mod completeness;
+mod nesting;
+mod platforms;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +21,7 @@ use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::memory::{Fault, MemoryPlace, Operation, SparseIndexes};
 use crate::registry::{ImageSource, ImageStore, InMemory};
 
-/// Two places in memory and a transfer between them.
+/// Two stores in memory and a transfer between them.
 struct World {
     source: Arc<MemoryPlace>,
     target: Arc<MemoryPlace>,
@@ -75,12 +79,11 @@ impl World {
         self.source
             .put_blob(&upstream(), &descriptor, &InMemory(bytes), None)
             .await
-            .expect("the source takes the blob");
+            .expect("the source accepts the blob");
         serde_json::to_value(descriptor).expect("a descriptor")
     }
 
-    /// Puts a manifest at the source, by digest and under `name` when there is one, and returns its
-    /// descriptor.
+    /// Puts a manifest at the source, by digest or by the tag `name`, and returns its descriptor.
     async fn manifest(&self, content: Value, name: Option<&str>) -> Value {
         let manifest = Manifest::parse(Bytes::from(content.to_string()), None, Algorithm::Sha256)
             .expect("a manifest");
@@ -91,7 +94,7 @@ impl World {
         self.source
             .put_manifest(&upstream(), &reference, &manifest)
             .await
-            .expect("the source takes the manifest");
+            .expect("the source accepts the manifest");
         serde_json::to_value(manifest.descriptor()).expect("a descriptor")
     }
 
@@ -156,10 +159,10 @@ impl World {
         self.target
             .manifest(&mirror(), &reference.into())
             .await
-            .expect("the target answers")
+            .expect("a response of the target")
     }
 
-    /// Returns how often each blob was read from the source.
+    /// Returns the number of reads of each blob from the source.
     fn reads(&self) -> HashMap<String, usize> {
         let mut reads = HashMap::new();
         for call in self
@@ -183,7 +186,7 @@ fn digest(descriptor: &Value) -> Digest {
 }
 
 #[tokio::test]
-async fn an_image_arrives_bit_for_bit_parts_first_and_tag_last() {
+async fn copy_transfers_exact_bytes_parts_first_and_tag_last() {
     let world = world();
     let (amd64, arm64) = (
         world.image("linux/amd64", &["base", "a"], None).await,
@@ -205,9 +208,8 @@ async fn an_image_arrives_bit_for_bit_parts_first_and_tag_last() {
         world.source.manifest(&upstream(), &tag("1.0").into()).await,
         world.at_target(tag("1.0")).await,
     );
-    assert_eq!(source.expect("the source answers"), target);
-    // The place in memory is strict: it refuses what refers to something missing. Beyond that, the
-    // tag comes last.
+    assert_eq!(source.expect("a response of the source"), target);
+    // The store in memory rejects manifests with missing parts. In addition, the tag must be last.
     let calls = world.target.calls();
     let tagged: Vec<usize> = calls
         .iter()
@@ -227,7 +229,7 @@ async fn an_image_arrives_bit_for_bit_parts_first_and_tag_last() {
 }
 
 #[tokio::test]
-async fn what_was_read_ahead_is_not_read_again() {
+async fn prefetched_manifests_are_used_once() {
     let world = world();
     let (amd64, arm64) = (
         world.image("linux/amd64", &["a"], None).await,
@@ -246,7 +248,7 @@ async fn what_was_read_ahead_is_not_read_again() {
         to: &to,
         filter: &filter,
     };
-    // Children can be at a target that exists.
+    // A target that exists may have the children.
     assert!(world.transfer.prefetch(&upcoming).await);
     assert_eq!(world.source.count(Operation::Manifest), 1);
     world.transfer.record_absent_target(&to);
@@ -254,11 +256,11 @@ async fn what_was_read_ahead_is_not_read_again() {
     assert_eq!(
         world.source.count(Operation::Manifest),
         2,
-        "the index is there, and one platform is wanted"
+        "the index was prefetched, and one platform is wanted"
     );
     world.copy("1.0", &filter).await.expect("a copy");
     assert_eq!(world.source.count(Operation::Manifest), 2);
-    // Each is handed out once: memory does not grow with the run.
+    // Each is used once: memory does not grow with the run.
     world
         .copy_to(&repository("registry.example.com/other"), "1.0", &filter)
         .await
@@ -267,7 +269,7 @@ async fn what_was_read_ahead_is_not_read_again() {
 }
 
 #[tokio::test]
-async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() {
+async fn copy_uploads_each_blob_once_in_a_run() {
     let world = world();
     let filter = PlatformFilter::All;
     let mut names = Vec::new();
@@ -320,7 +322,7 @@ async fn each_blob_crosses_the_wire_once_in_a_run_however_many_images_need_it() 
 }
 
 #[tokio::test]
-async fn nothing_is_looked_for_in_a_repository_that_does_not_exist() {
+async fn copy_to_an_absent_repository_sends_no_lookups() {
     let world = world();
     let image = world.image("linux/amd64", &["base"], None).await;
     world.index(&[image], Some("1.0")).await;
@@ -339,7 +341,7 @@ async fn nothing_is_looked_for_in_a_repository_that_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_second_tag_of_the_same_image_costs_two_requests() {
+async fn copy_of_a_second_tag_of_the_same_image_sends_two_requests() {
     let world = world();
     let image = world.image("linux/amd64", &["base"], None).await;
     world.index(std::slice::from_ref(&image), Some("1.0")).await;
@@ -362,7 +364,7 @@ async fn a_second_tag_of_the_same_image_costs_two_requests() {
 }
 
 #[tokio::test]
-async fn what_is_at_the_target_is_not_read_again() {
+async fn copy_does_not_read_content_that_the_target_has() {
     let world = world();
     let shared = world.image("linux/amd64", &["base"], None).await;
     world
@@ -373,7 +375,7 @@ async fn what_is_at_the_target_is_not_read_again() {
         .await
         .expect("a copy");
     world.source.clear_calls();
-    // A later run, which remembers nothing.
+    // A later run without a cache.
     let later = World {
         transfer: Transfer::new(
             world.source.stores(),
@@ -398,7 +400,7 @@ async fn what_is_at_the_target_is_not_read_again() {
 }
 
 #[tokio::test]
-async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
+async fn failed_copy_names_its_side_and_does_not_set_the_tag() {
     let cases: [(Operation, ItemErrorKind, Side, bool); 6] = [
         (
             Operation::Blob,
@@ -441,12 +443,12 @@ async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
         let world = world();
         let image = world.image("linux/amd64", &["base"], None).await;
         world.index(&[image], Some("1.0")).await;
-        let place = if at_source {
+        let store = if at_source {
             &world.source
         } else {
             &world.target
         };
-        place.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
+        store.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
         let error = world
             .copy("1.0", &PlatformFilter::All)
             .await
@@ -456,13 +458,13 @@ async fn a_failed_copy_names_its_side_and_leaves_the_tag_alone() {
             matches!(&error, CopyError::Place { error, .. } if error.kind == kind),
             "{operation:?}: {error:?}"
         );
-        place.fail_when(|_| None);
+        store.fail_when(|_| None);
         assert_eq!(world.at_target(tag("1.0")).await, None, "{operation:?}");
     }
 }
 
 #[tokio::test]
-async fn content_that_breaks_off_or_lies_is_the_sources_fault() {
+async fn truncated_content_is_an_error_of_the_source() {
     let world = world();
     let image = world
         .image("linux/amd64", &["a layer of some length"], None)
@@ -480,7 +482,7 @@ async fn content_that_breaks_off_or_lies_is_the_sources_fault() {
 }
 
 #[tokio::test]
-async fn a_copy_that_fails_does_not_take_others_with_it() {
+async fn failed_copy_does_not_fail_other_copies() {
     let world = world();
     let good = world.image("linux/amd64", &["shared"], None).await;
     world.index(&[good], Some("good")).await;
@@ -504,209 +506,7 @@ async fn a_copy_that_fails_does_not_take_others_with_it() {
 }
 
 #[tokio::test]
-async fn only_wanted_platforms_and_their_attestations_are_kept_the_same_way_each_time() {
-    let world = world();
-    let (amd64, arm64, s390x) = (
-        world.image("linux/amd64", &["a"], None).await,
-        world.image("linux/arm64/v8", &["b"], None).await,
-        world.image("linux/s390x", &["c"], None).await,
-    );
-    let (of_amd64, of_s390x) = (
-        world.attestation(&amd64).await,
-        world.attestation(&s390x).await,
-    );
-    world
-        .index(
-            &[
-                s390x.clone(),
-                amd64.clone(),
-                of_s390x.clone(),
-                arm64.clone(),
-                of_amd64.clone(),
-            ],
-            Some("1.0"),
-        )
-        .await;
-    let filter = only(
-        &["linux/amd64", "linux/arm64", "linux/riscv64"],
-        PlatformFilterMode::Rewrite,
-    );
-    let copied = world.copy("1.0", &filter).await.expect("a copy");
-    assert_eq!(
-        copied.warnings,
-        ["platform linux/riscv64 is missing upstream"]
-    );
-    assert_ne!(copied.digest, copied.source_digest);
-    let kept = world.at_target(tag("1.0")).await.expect("the tag");
-    let children: Vec<Digest> = kept
-        .children()
-        .expect("an index")
-        .iter()
-        .map(|child| child.digest.clone())
-        .collect();
-    assert_eq!(
-        children,
-        [digest(&amd64), digest(&arm64), digest(&of_amd64)]
-    );
-    assert_eq!(world.at_target(digest(&s390x)).await, None);
-    let expected = world
-        .transfer
-        .expected_digest(&upstream(), &copied.source_digest, &filter)
-        .await
-        .expect("a digest");
-    assert_eq!(expected, copied.digest);
-}
-
-#[tokio::test]
-async fn an_index_of_which_everything_is_kept_keeps_its_bytes() {
-    let world = world();
-    let amd64 = world.image("linux/amd64", &["a"], None).await;
-    world.index(&[amd64], Some("1.0")).await;
-    let copied = world
-        .copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite))
-        .await
-        .expect("a copy");
-    assert_eq!(copied.digest, copied.source_digest);
-}
-
-#[tokio::test]
-async fn without_any_wanted_platform_the_copy_fails_and_says_what_there_is() {
-    let world = world();
-    let (amd64, windows) = (
-        world.image("linux/amd64", &["a"], None).await,
-        world.image("windows/amd64", &["b"], None).await,
-    );
-    world.index(&[amd64, windows], Some("1.0")).await;
-    world.image("linux/amd64", &["a"], Some("single")).await;
-    for name in ["1.0", "single"] {
-        let error = world
-            .copy(name, &only(&["linux/s390x"], PlatformFilterMode::Rewrite))
-            .await
-            .expect_err("nothing is wanted");
-        assert!(
-            error
-                .to_string()
-                .starts_with("source has none of the platforms linux/s390x; it has linux/amd64"),
-            "{error}"
-        );
-        assert_eq!(world.at_target(tag(name)).await, None);
-    }
-}
-
-#[tokio::test]
-async fn a_single_image_is_copied_when_its_configuration_matches() {
-    let world = world();
-    world.image("linux/arm64/v8", &["a"], Some("single")).await;
-    let copied = world
-        .copy(
-            "single",
-            &only(&["linux/arm64"], PlatformFilterMode::Rewrite),
-        )
-        .await
-        .expect("a copy");
-    assert_eq!(copied.digest, copied.source_digest);
-}
-
-#[tokio::test]
-async fn an_artifact_without_a_platform_is_for_all_platforms() {
-    let world = world();
-    let config = world
-        .blob("application/vnd.example.chart.config", "{}")
-        .await;
-    let chart = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/vnd.example.chart", "config": config, "layers": [] });
-    let chart = world.manifest(chart, Some("chart")).await;
-    let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
-    world.copy("chart", &filter).await.expect("a copy");
-    // Within an index it stays beside the kept platforms.
-    let (amd64, arm64) = (
-        world.image("linux/amd64", &["a"], None).await,
-        world.image("linux/arm64", &["b"], None).await,
-    );
-    world
-        .index(&[chart.clone(), amd64.clone(), arm64], Some("mixed"))
-        .await;
-    world.copy("mixed", &filter).await.expect("a copy");
-    let kept = world.at_target(tag("mixed")).await.expect("the tag");
-    let children: Vec<Digest> = kept
-        .children()
-        .expect("an index")
-        .iter()
-        .map(|child| child.digest.clone())
-        .collect();
-    assert_eq!(children, [digest(&chart), digest(&amd64)]);
-}
-
-#[tokio::test]
-async fn platforms_are_found_inside_entries_that_do_not_tell_them() {
-    let world = world();
-    let (mut amd64, mut arm64) = (
-        world.image("linux/amd64", &["a"], None).await,
-        world.image("linux/arm64", &["b"], None).await,
-    );
-    for entry in [&mut amd64, &mut arm64] {
-        entry
-            .as_object_mut()
-            .expect("a descriptor")
-            .remove("platform");
-    }
-    let nested = world.index(&[amd64.clone(), arm64.clone()], None).await;
-    let dropped = world.index(std::slice::from_ref(&arm64), None).await;
-    world.index(&[nested, dropped, arm64], Some("nested")).await;
-    let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
-    let copied = world.copy("nested", &filter).await.expect("a copy");
-    let outer = world
-        .at_target(copied.digest)
-        .await
-        .expect("the outer index");
-    let [inner] = outer.children().expect("an index") else {
-        panic!("one entry is left: {outer:?}")
-    };
-    let inner = world
-        .at_target(inner.digest.clone())
-        .await
-        .expect("the inner index");
-    let children: Vec<Digest> = inner
-        .children()
-        .expect("an index")
-        .iter()
-        .map(|child| child.digest.clone())
-        .collect();
-    assert_eq!(children, [digest(&amd64)]);
-}
-
-#[tokio::test]
-async fn a_sparse_index_keeps_its_bytes_and_takes_another_platform_later() {
-    let world = world_with(SparseIndexes::Allowed);
-    let (amd64, arm64) = (
-        world.image("linux/amd64", &["a"], None).await,
-        world.image("linux/arm64", &["b"], None).await,
-    );
-    let nested = world.index(std::slice::from_ref(&arm64), None).await;
-    world.index(&[amd64.clone(), nested], Some("1.0")).await;
-    let copied = world
-        .copy("1.0", &only(&["linux/amd64"], PlatformFilterMode::Sparse))
-        .await
-        .expect("a copy");
-    assert_eq!(copied.digest, copied.source_digest);
-    assert!(
-        world.at_target(digest(&amd64)).await.is_some()
-            && world.at_target(digest(&arm64)).await.is_none()
-    );
-    world
-        .copy(
-            "1.0",
-            &only(&["linux/amd64", "linux/arm64"], PlatformFilterMode::Sparse),
-        )
-        .await
-        .expect("a copy");
-    assert!(
-        world.at_target(digest(&arm64)).await.is_some(),
-        "the platform that was added is there"
-    );
-}
-
-#[tokio::test]
-async fn a_foreign_layer_is_copied_when_it_is_there_and_else_left_out_with_a_warning() {
+async fn missing_foreign_layer_is_left_out_with_a_warning() {
     let world = world();
     let config = world.blob(media_type::OCI_CONFIG, "{}").await;
     let mut foreign = world
@@ -732,7 +532,7 @@ async fn a_foreign_layer_is_copied_when_it_is_there_and_else_left_out_with_a_war
             .target
             .has_blob(&mirror(), &Descriptor::new("x", blob.clone(), 7))
             .await
-            .expect("the target answers")
+            .expect("a response of the target")
     );
 
     world.source.lose_blob(&upstream(), &blob);
@@ -753,13 +553,13 @@ async fn a_foreign_layer_is_copied_when_it_is_there_and_else_left_out_with_a_war
             .target
             .manifest(&elsewhere, &tag("1.0").into())
             .await
-            .expect("the target answers")
+            .expect("a response of the target")
             .is_some()
     );
 }
 
 #[tokio::test]
-async fn a_plain_blob_in_an_index_is_copied_as_one() {
+async fn plain_blob_in_an_index_is_copied_as_a_blob() {
     let world = world_with(SparseIndexes::Allowed);
     let cache = world
         .blob("application/vnd.buildkit.cacheconfig.v0", "cache")
@@ -781,122 +581,14 @@ async fn a_plain_blob_in_an_index_is_copied_as_one() {
                 .target
                 .has_blob(&mirror(), &blob)
                 .await
-                .expect("the target answers"),
+                .expect("a response of the target"),
             "{content}"
         );
     }
 }
 
 #[tokio::test]
-async fn what_indexes_name_again_and_again_is_read_once() {
-    let world = world();
-    let mut inner = world.image("linux/amd64", &["a"], None).await;
-    inner
-        .as_object_mut()
-        .expect("a descriptor")
-        .remove("platform");
-    for depth in 0..3 {
-        let name = format!("depth-{depth}");
-        inner = world.index(&vec![inner; 10], Some(&name)).await;
-    }
-    world.source.clear_calls();
-    world
-        .copy(
-            "depth-2",
-            &only(&["linux/amd64"], PlatformFilterMode::Rewrite),
-        )
-        .await
-        .expect("a copy");
-    assert!(
-        world.source.count(Operation::Manifest) < 20,
-        "{} manifests were read",
-        world.source.count(Operation::Manifest)
-    );
-    world.target.clear_calls();
-    assert_eq!(world.missing("depth-2", &PlatformFilter::All).await, []);
-    assert!(
-        world.target.count(Operation::Manifest) < 20,
-        "{} manifests were read",
-        world.target.count(Operation::Manifest)
-    );
-    world.target.lose_blob(&mirror(), &Digest::sha256(b"a"));
-    assert_eq!(
-        world.missing("depth-2", &PlatformFilter::All).await,
-        [Digest::sha256(b"a")]
-    );
-}
-
-#[tokio::test]
-async fn indexes_that_list_the_same_are_copied_once_where_the_target_may_have_a_part_only() {
-    let world = world();
-    let mut level = Vec::new();
-    for layer in ["a", "b", "c", "d"] {
-        level.push(world.image("linux/amd64", &[layer], None).await);
-    }
-    for _ in 0..3 {
-        let mut next = Vec::new();
-        for _ in 0..level.len() {
-            level.rotate_left(1);
-            let mut index = world.index(&level, None).await;
-            index
-                .as_object_mut()
-                .expect("a descriptor")
-                .remove("platform");
-            next.push(index);
-        }
-        level = next;
-    }
-    world.index(&level, Some("1")).await;
-    world.source.clear_calls();
-    world
-        .copy("1", &only(&["linux/amd64"], PlatformFilterMode::Sparse))
-        .await
-        .expect("a copy");
-    // Once to choose platforms, once to copy.
-    assert!(
-        world.source.count(Operation::Manifest) <= 2 * 17,
-        "{} manifests were read",
-        world.source.count(Operation::Manifest)
-    );
-}
-
-#[tokio::test]
-async fn indexes_nested_too_deep_are_refused_with_and_without_a_filter() {
-    let world = world();
-    let mut inner = world.image("linux/amd64", &["a"], None).await;
-    inner
-        .as_object_mut()
-        .expect("a descriptor")
-        .remove("platform");
-    for depth in 0..5 {
-        let name = format!("depth-{}", depth + 1);
-        inner = world.index(&[inner], Some(&name)).await;
-    }
-    for filter in [
-        PlatformFilter::All,
-        only(&["linux/amd64"], PlatformFilterMode::Rewrite),
-    ] {
-        assert!(
-            matches!(
-                world.copy("depth-5", &filter).await,
-                Err(CopyError::TooDeep { .. })
-            ),
-            "{filter:?}"
-        );
-    }
-    for filter in [
-        PlatformFilter::All,
-        only(&["linux/amd64"], PlatformFilterMode::Rewrite),
-    ] {
-        world
-            .copy("depth-4", &filter)
-            .await
-            .expect("four levels are copied");
-    }
-}
-
-#[tokio::test]
-async fn a_source_that_lacks_a_child_is_told_as_incomplete() {
+async fn missing_child_at_the_source_is_an_error() {
     let world = world();
     let absent = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"absent"), "size": 6 });
     world.index(&[absent], Some("1.0")).await;
@@ -914,7 +606,7 @@ async fn a_source_that_lacks_a_child_is_told_as_incomplete() {
 }
 
 impl World {
-    /// Returns the world as a later run meets it, which remembers nothing.
+    /// Returns the world with the transfer of a later run, without a cache.
     fn later(self) -> World {
         World {
             transfer: Transfer::new(
@@ -928,7 +620,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_tag_that_may_not_be_changed_is_no_failure_when_it_names_the_image_already() {
+async fn immutable_tag_that_names_the_image_is_no_error() {
     let world = world();
     world.image("linux/amd64", &["a"], Some("1.0")).await;
     world
@@ -956,7 +648,7 @@ async fn a_tag_that_may_not_be_changed_is_no_failure_when_it_names_the_image_alr
 }
 
 #[tokio::test]
-async fn a_tag_that_came_up_during_a_long_copy_is_left_alone() {
+async fn tag_that_appears_during_a_long_copy_is_not_overwritten() {
     for (name, is_long, theirs) in [
         ("2.0", true, true),
         ("1.0", true, false),
@@ -980,22 +672,22 @@ async fn a_tag_that_came_up_during_a_long_copy_is_left_alone() {
             world.target.clone(),
             digest(if theirs { &other } else { &wanted }),
         );
-        // Whoever asked for the copy had not seen it.
+        // The plan of the copy does not know this tag.
         target.move_tag(&mirror(), &tag("1.0"), &found);
         target.clear_calls();
         let copied = world.copy("1.0", &PlatformFilter::All).await;
-        let looks = target
+        let lookups = target
             .calls()
             .iter()
             .filter(|call| call.subject == "1.0" && call.operation == Operation::Resolve)
             .count();
-        assert_eq!(looks, usize::from(is_long), "{name}");
+        assert_eq!(lookups, usize::from(is_long), "{name}");
         assert_eq!(
             world.at_target(tag("1.0")).await.map(|found| found.digest),
             Some(found)
         );
         match copied {
-            Ok(copied) => assert!(!theirs && copied.warnings.len() == looks, "{copied:?}"),
+            Ok(copied) => assert!(!theirs && copied.warnings.len() == lookups, "{copied:?}"),
             Err(CopyError::Moved { from: None, to, .. }) => {
                 assert_eq!((theirs, to), (true, digest(&other)));
             }

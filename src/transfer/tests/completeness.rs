@@ -1,7 +1,9 @@
+//! Missing parts of images at the target.
+
 use super::*;
 
 impl World {
-    /// Returns what a look into a tag at the target finds missing.
+    /// Returns the missing parts of a tag at the target.
     pub(super) async fn missing(&self, name: &str, filter: &PlatformFilter) -> Vec<Digest> {
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let request = CompletenessRequest {
@@ -11,7 +13,10 @@ impl World {
             tag: &tag,
             filter,
         };
-        self.transfer.missing_parts(&request).await.expect("a look")
+        self.transfer
+            .missing_parts(&request)
+            .await
+            .expect("missing parts")
     }
 
     async fn repair(&self, name: &str, filter: &PlatformFilter) -> CopiedImage {
@@ -28,7 +33,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_a_target_lost_is_found_and_brought_again() {
+async fn repair_copies_lost_parts() {
     let filter = PlatformFilter::All;
     let world = world();
     let (amd64, arm64) = (
@@ -46,7 +51,7 @@ async fn what_a_target_lost_is_found_and_brought_again() {
     assert_eq!(
         world.source.calls().len(),
         0,
-        "looking reads only the target"
+        "finding missing parts only reads the target"
     );
     let repaired = world.repair("1.0", &filter).await;
     assert_eq!((repaired.digest, repaired.bytes.moved), (digest_before, 1));
@@ -61,7 +66,7 @@ async fn what_a_target_lost_is_found_and_brought_again() {
 }
 
 #[tokio::test]
-async fn a_lost_blob_below_a_rewritten_index_is_brought_without_moving_the_tag() {
+async fn repair_below_a_rewritten_index_does_not_move_the_tag() {
     let filter = only(&["linux/amd64"], PlatformFilterMode::Rewrite);
     let world = world();
     let (amd64, arm64) = (
@@ -70,7 +75,7 @@ async fn a_lost_blob_below_a_rewritten_index_is_brought_without_moving_the_tag()
     );
     world.index(&[amd64, arm64], Some("1.0")).await;
     let copied = world.copy("1.0", &filter).await.expect("a copy");
-    // Upstream moved on; what is missing still has its digest there.
+    // Upstream moved the tag, but still has the old content by digest.
     let other = world.image("linux/amd64", &["newer"], None).await;
     world.index(&[other], Some("1.0")).await;
     world.target.lose_blob(&mirror(), &Digest::sha256(b"a"));
@@ -81,7 +86,7 @@ async fn a_lost_blob_below_a_rewritten_index_is_brought_without_moving_the_tag()
 }
 
 #[tokio::test]
-async fn in_a_sparse_index_only_what_is_wanted_counts_as_missing() {
+async fn missing_parts_of_a_sparse_index_are_limited_to_wanted_platforms() {
     let world = world_with(SparseIndexes::Allowed);
     let (amd64, arm64) = (
         world.image("linux/amd64", &["a"], None).await,

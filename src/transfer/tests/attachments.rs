@@ -1,3 +1,5 @@
+//! Copies of attachments.
+
 use super::*;
 
 /// Puts a signature of `subject` at the source, and returns its descriptor.
@@ -14,7 +16,7 @@ async fn signature(world: &World, subject: &Value, content: &str) -> Value {
     world.manifest(content, None).await
 }
 
-fn with_places(source: MemoryPlace, target: MemoryPlace) -> World {
+fn world_of(source: MemoryPlace, target: MemoryPlace) -> World {
     let (source, target) = (Arc::new(source), Arc::new(target));
     let transfer = Transfer::new(source.stores(), target.stores(), crate::progress::silent());
     World {
@@ -25,8 +27,8 @@ fn with_places(source: MemoryPlace, target: MemoryPlace) -> World {
 }
 
 impl World {
-    /// Copies a tag with everything attached to it.
-    async fn copy_whole(
+    /// Copies a tag with its attachments.
+    async fn copy_with_attachments(
         &self,
         name: &str,
         filter: &PlatformFilter,
@@ -35,9 +37,9 @@ impl World {
             .source
             .tags(&upstream())
             .await
-            .expect("the source answers")
+            .expect("a response of the source")
             .unwrap_or_default();
-        let source_tags = source_tags.into_iter().map(|seen| seen.tag).collect();
+        let source_tags = source_tags.into_iter().map(|listed| listed.tag).collect();
         let (from, to, tag) = (upstream(), mirror(), tag(name));
         let reference = Reference::Tag(tag.clone());
         let attachments = Attachments::Copy {
@@ -57,8 +59,8 @@ impl World {
             .await
     }
 
-    /// Returns what the index that clients keep lists for a subject at the target.
-    async fn fallback(&self, subject: &Value) -> Vec<Descriptor> {
+    /// Returns the referrers of a subject in the index that clients keep at the target.
+    async fn client_list(&self, subject: &Value) -> Vec<Descriptor> {
         let list = self.at_target(Tag::of_referrers(&digest(subject))).await;
         list.and_then(|list| list.children().map(<[Descriptor]>::to_vec))
             .unwrap_or_default()
@@ -66,10 +68,10 @@ impl World {
 }
 
 #[tokio::test]
-async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along() {
+async fn signatures_of_the_image_its_children_and_signatures_are_copied() {
     for target_lists in [true, false] {
         let target = MemoryPlace::default();
-        let world = with_places(
+        let world = world_of(
             MemoryPlace::default().listing_referrers(),
             if target_lists {
                 target.listing_referrers()
@@ -85,7 +87,7 @@ async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along(
         );
         let of_signature = signature(&world, &of_child, "countersigned").await;
         let copied = world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy");
         assert_eq!(copied.attachments, 3);
@@ -99,13 +101,13 @@ async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along(
                 .target
                 .referrers(&mirror(), &digest(subject))
                 .await
-                .expect("the target answers")
+                .expect("a response of the target")
             {
                 crate::registry::Referrers::Listed(listed) => listed,
-                _ => world.fallback(subject).await,
+                _ => world.client_list(subject).await,
             };
             let [entry] = &listed[..] else {
-                panic!("one attachment is listed: {listed:?}")
+                panic!("expected one attachment: {listed:?}")
             };
             assert_eq!(entry.digest, digest(attached));
             assert_eq!(
@@ -129,7 +131,7 @@ async fn signatures_of_an_image_its_children_and_of_other_signatures_come_along(
 }
 
 #[tokio::test]
-async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_target() {
+async fn referrers_index_of_clients_is_read_at_the_source_and_extended_at_the_target() {
     let world = world();
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let ours = signature(&world, &image, "upstream").await;
@@ -137,7 +139,7 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
     listed["artifactType"] = json!("application/vnd.example.signature");
     let list = Tag::of_referrers(&digest(&image));
     world.index(&[listed], Some(list.as_str())).await;
-    // Somebody signed the mirror already.
+    // The mirror has a signature of its own.
     let theirs = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] });
     let theirs = Manifest::parse(Bytes::from(theirs.to_string()), None, Algorithm::Sha256)
         .expect("a manifest");
@@ -145,7 +147,7 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
         .target
         .put_manifest(&mirror(), &theirs.digest.clone().into(), &theirs)
         .await
-        .expect("the target takes it");
+        .expect("the target accepts it");
     let mut entry = json!(theirs.descriptor());
     entry["data"] = json!("e30=");
     let present = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry], "annotations": { "kept": "by us" } });
@@ -165,10 +167,10 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
         .target
         .put_manifest(&mirror(), &Reference::Tag(list.clone()), &present)
         .await
-        .expect("the target takes it");
+        .expect("the target accepts it");
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy")
             .attachments,
@@ -182,24 +184,24 @@ async fn the_list_that_clients_keep_is_read_at_the_source_and_added_to_at_the_ta
     assert_eq!(
         written["manifests"],
         json!([entry, complete]),
-        "what was there is kept, and what the source left out is filled in"
+        "existing entries are kept, and missing fields are added"
     );
     assert_eq!(written["annotations"], json!({ "kept": "by us" }));
-    // Nothing is missing any more.
+    // The second copy adds no entry.
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy")
             .attachments,
         1
     );
-    assert_eq!(world.fallback(&image).await.len(), 2);
+    assert_eq!(world.client_list(&image).await.len(), 2);
 }
 
 #[tokio::test]
-async fn an_image_where_the_list_belongs_is_kept() {
-    let world = with_places(
+async fn image_under_the_tag_of_the_referrers_index_is_kept() {
+    let world = world_of(
         MemoryPlace::default().listing_referrers(),
         MemoryPlace::default(),
     );
@@ -213,9 +215,9 @@ async fn an_image_where_the_list_belongs_is_kept() {
         .target
         .put_manifest(&mirror(), &Reference::Tag(list.clone()), &other)
         .await
-        .expect("the target takes it");
+        .expect("the target accepts it");
     let copied = world
-        .copy_whole("1.0", &PlatformFilter::All)
+        .copy_with_attachments("1.0", &PlatformFilter::All)
         .await
         .expect("a copy");
     assert!(
@@ -231,8 +233,7 @@ async fn an_image_where_the_list_belongs_is_kept() {
 }
 
 #[tokio::test]
-async fn what_a_list_names_twice_is_copied_once_and_what_the_source_lost_is_left_out_with_a_warning()
- {
+async fn duplicate_referrers_are_copied_once_and_missing_ones_are_left_out() {
     let world = world_with(SparseIndexes::Allowed);
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let ours = signature(&world, &image, "there").await;
@@ -244,19 +245,19 @@ async fn what_a_list_names_twice_is_copied_once_and_what_the_source_lost_is_left
         )
         .await;
     let copied = world
-        .copy_whole("1.0", &PlatformFilter::All)
+        .copy_with_attachments("1.0", &PlatformFilter::All)
         .await
         .expect("a copy");
     assert_eq!(copied.attachments, 1);
     let [warning] = &copied.warnings[..] else {
-        panic!("one warning: {:?}", copied.warnings)
+        panic!("expected one warning: {:?}", copied.warnings)
     };
     assert!(
         warning.contains(Digest::sha256(b"deleted").as_str()),
         "{warning}"
     );
     let listed: Vec<Digest> = world
-        .fallback(&image)
+        .client_list(&image)
         .await
         .into_iter()
         .map(|entry| entry.digest)
@@ -265,7 +266,7 @@ async fn what_a_list_names_twice_is_copied_once_and_what_the_source_lost_is_left
 }
 
 #[tokio::test]
-async fn the_signature_of_an_sbom_comes_along_with_it() {
+async fn signature_of_an_sbom_is_copied() {
     let world = world();
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let [.., sbom] = Tag::of_cosign(&digest(&image));
@@ -278,7 +279,7 @@ async fn the_signature_of_an_sbom_comes_along_with_it() {
         .await;
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy")
             .attachments,
@@ -288,7 +289,7 @@ async fn the_signature_of_an_sbom_comes_along_with_it() {
 }
 
 #[tokio::test]
-async fn cosign_tags_come_along_with_the_image_and_its_children() {
+async fn cosign_tags_of_the_image_and_its_children_are_copied() {
     let world = world();
     let child = world.image("linux/amd64", &["a"], None).await;
     let index = world.index(std::slice::from_ref(&child), Some("1.0")).await;
@@ -302,7 +303,7 @@ async fn cosign_tags_come_along_with_the_image_and_its_children() {
     }
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy")
             .attachments,
@@ -319,8 +320,8 @@ async fn cosign_tags_come_along_with_the_image_and_its_children() {
 }
 
 #[tokio::test]
-async fn what_signs_a_rewritten_index_is_left_out_and_what_signs_its_children_is_not() {
-    let world = with_places(
+async fn signatures_of_a_rewritten_index_are_left_out_and_those_of_its_children_copied() {
+    let world = world_of(
         MemoryPlace::default().listing_referrers(),
         MemoryPlace::default().listing_referrers(),
     );
@@ -337,7 +338,7 @@ async fn what_signs_a_rewritten_index_is_left_out_and_what_signs_its_children_is
         signature(&world, &arm64, "arm64").await,
     );
     let copied = world
-        .copy_whole("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite))
+        .copy_with_attachments("1.0", &only(&["linux/amd64"], PlatformFilterMode::Rewrite))
         .await
         .expect("a copy");
     assert_eq!(copied.attachments, 1);
@@ -347,8 +348,8 @@ async fn what_signs_a_rewritten_index_is_left_out_and_what_signs_its_children_is
 }
 
 #[tokio::test]
-async fn a_signature_that_cannot_be_copied_keeps_the_tag_from_moving() {
-    let world = with_places(
+async fn tag_is_not_set_if_a_signature_cannot_be_copied() {
+    let world = world_of(
         MemoryPlace::default().listing_referrers(),
         MemoryPlace::default().listing_referrers(),
     );
@@ -359,7 +360,7 @@ async fn a_signature_that_cannot_be_copied_keeps_the_tag_from_moving() {
         .lose_blob(&upstream(), &Digest::sha256(b"lost"));
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect_err("the copy fails")
             .side(),
@@ -369,8 +370,8 @@ async fn a_signature_that_cannot_be_copied_keeps_the_tag_from_moving() {
 }
 
 #[tokio::test]
-async fn a_chain_of_attachments_is_followed_only_so_far() {
-    let world = with_places(
+async fn chain_of_attachments_that_is_too_long_is_an_error() {
+    let world = world_of(
         MemoryPlace::default().listing_referrers(),
         MemoryPlace::default().listing_referrers(),
     );
@@ -381,7 +382,7 @@ async fn a_chain_of_attachments_is_followed_only_so_far() {
     }
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy")
             .attachments,
@@ -399,7 +400,9 @@ async fn a_chain_of_attachments_is_followed_only_so_far() {
         ..world
     };
     assert!(matches!(
-        other.copy_whole("1.0", &PlatformFilter::All).await,
+        other
+            .copy_with_attachments("1.0", &PlatformFilter::All)
+            .await,
         Err(CopyError::TooDeep { .. })
     ));
 }
@@ -431,15 +434,15 @@ impl World {
     }
 
     async fn tags_of(
-        place: &MemoryPlace,
+        store: &MemoryPlace,
         repository: &Repository,
     ) -> std::collections::BTreeSet<Tag> {
-        let tags = place
+        let tags = store
             .tags(repository)
             .await
             .expect("a listing")
             .unwrap_or_default();
-        tags.into_iter().map(|seen| seen.tag).collect()
+        tags.into_iter().map(|listed| listed.tag).collect()
     }
 
     /// Returns if attachments are outdated, the number of requests that the check needs besides the
@@ -463,14 +466,14 @@ impl World {
             target_tags: &target_tags,
             check,
         };
-        let behind = self
+        let is_outdated = self
             .transfer
             .attachment_state(&request)
             .await
-            .expect("a look")
+            .expect("a state")
             .is_outdated;
         let cost = self.source.calls().len() + self.target.calls().len();
-        let brought = if behind {
+        let copied = if is_outdated {
             self.transfer
                 .refresh_attachments(&request)
                 .await
@@ -479,12 +482,12 @@ impl World {
         } else {
             0
         };
-        (behind, cost, brought)
+        (is_outdated, cost, copied)
     }
 }
 
 #[tokio::test]
-async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
+async fn new_signature_tag_is_found_in_the_listing_and_copied_once() {
     let cache = Arc::<TestCache>::default();
     let world = world().with_cache(&cache);
     let child = world.image("linux/amd64", &["a"], None).await;
@@ -494,14 +497,14 @@ async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
         .image("unknown/unknown", &["unrelated"], Some(unrelated.as_str()))
         .await;
     world
-        .copy_whole("1.0", &PlatformFilter::All)
+        .copy_with_attachments("1.0", &PlatformFilter::All)
         .await
         .expect("a copy");
     let world = world.with_cache(&cache);
     assert_eq!(
         world.refresh("1.0", AttachmentCheck::TagListings).await,
         (false, 0, 0),
-        "attachments of other images cost nothing"
+        "attachments of other images need no request"
     );
     let [signature, ..] = Tag::of_cosign(&digest(&index));
     let [of_child, ..] = Tag::of_cosign(&digest(&child));
@@ -520,18 +523,18 @@ async fn a_signature_that_is_added_later_is_found_by_the_listing_alone_once() {
     assert_eq!(
         world.refresh("1.0", AttachmentCheck::TagListings).await,
         (false, 0, 0),
-        "nothing is left to do"
+        "everything is copied"
     );
-    // Without the memory what is there is read from the target, once.
-    let (behind, cost, _) = world
+    // Without a cache, the image is read from the target once.
+    let (is_outdated, cost, _) = world
         .later()
         .refresh("1.0", AttachmentCheck::TagListings)
         .await;
-    assert_eq!((behind, cost), (false, 1));
+    assert_eq!((is_outdated, cost), (false, 1));
 }
 
 #[tokio::test]
-async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
+async fn changed_signature_is_found_by_the_content_check() {
     let cache = Arc::<TestCache>::default();
     let world = world().with_cache(&cache);
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
@@ -540,15 +543,15 @@ async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
         .image("unknown/unknown", &["first"], Some(signature.as_str()))
         .await;
     world
-        .copy_whole("1.0", &PlatformFilter::All)
+        .copy_with_attachments("1.0", &PlatformFilter::All)
         .await
         .expect("a copy");
     let world = world.with_cache(&cache);
-    let (behind, cost, _) = world.refresh("1.0", AttachmentCheck::Content).await;
+    let (is_outdated, cost, _) = world.refresh("1.0", AttachmentCheck::Content).await;
     assert_eq!(
-        (behind, cost),
+        (is_outdated, cost),
         (false, 3),
-        "the registry is asked for referrers, the signature's digest on both sides"
+        "the referrers of the source and the digest of the signature on both sides"
     );
     let changed = world
         .image(
@@ -559,7 +562,7 @@ async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
         .await;
     assert!(
         !world.refresh("1.0", AttachmentCheck::TagListings).await.0,
-        "listings do not tell"
+        "listings do not show changes"
     );
     assert_eq!(world.refresh("1.0", AttachmentCheck::Content).await.2, 1);
     assert_eq!(
@@ -569,10 +572,10 @@ async fn a_signature_that_changed_is_found_when_each_is_looked_at() {
 }
 
 #[tokio::test]
-async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at() {
+async fn referrers_of_the_registry_are_found_by_the_content_check() {
     for target_lists in [true, false] {
         let target = MemoryPlace::default();
-        let world = with_places(
+        let world = world_of(
             MemoryPlace::default().listing_referrers(),
             if target_lists {
                 target.listing_referrers()
@@ -582,28 +585,28 @@ async fn referrers_that_only_the_registry_lists_are_found_when_each_is_looked_at
         );
         let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy");
         let added = signature(&world, &image, "later").await;
         assert!(!world.refresh("1.0", AttachmentCheck::TagListings).await.0);
-        let (behind, _, brought) = world.refresh("1.0", AttachmentCheck::Content).await;
+        let (is_outdated, _, copied) = world.refresh("1.0", AttachmentCheck::Content).await;
         assert_eq!(
-            (behind, brought),
+            (is_outdated, copied),
             (true, 1),
             "the target lists: {target_lists}"
         );
         assert!(world.at_target(digest(&added)).await.is_some());
         assert!(
             !world.refresh("1.0", AttachmentCheck::Content).await.0,
-            "nothing is left to do"
+            "everything is copied"
         );
     }
 }
 
 #[tokio::test]
-async fn what_is_attached_below_nested_indexes_comes_along() {
-    let world = with_places(
+async fn attachments_below_nested_indexes_are_copied() {
+    let world = world_of(
         MemoryPlace::default().listing_referrers(),
         MemoryPlace::default().listing_referrers(),
     );
@@ -618,7 +621,7 @@ async fn what_is_attached_below_nested_indexes_comes_along() {
     );
     assert_eq!(
         world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy")
             .attachments,
@@ -630,14 +633,14 @@ async fn what_is_attached_below_nested_indexes_comes_along() {
 }
 
 impl World {
-    /// Signs an image at the target with these statements, under `tag`.
+    /// Stores a signature with these statements at the target, under `tag`.
     async fn sign_at_target(&self, tag: &Tag, statements: &[(&str, &str)]) -> Digest {
         self.sign(&self.target, &mirror(), tag, statements).await
     }
 
     async fn sign(
         &self,
-        place: &MemoryPlace,
+        store: &MemoryPlace,
         at: &Repository,
         tag: &Tag,
         statements: &[(&str, &str)],
@@ -656,7 +659,7 @@ impl World {
                 Digest::sha256(content.as_bytes()),
                 content.len() as u64,
             );
-            place
+            store
                 .put_blob(at, &blob, &InMemory(Bytes::from(content)), None)
                 .await
                 .expect("a blob");
@@ -670,7 +673,7 @@ impl World {
         let text = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": described });
         let manifest = Manifest::parse(Bytes::from(text.to_string()), None, Algorithm::Sha256)
             .expect("a manifest");
-        place
+        store
             .put_manifest(at, &tag.clone().into(), &manifest)
             .await
             .expect("a signature");
@@ -679,16 +682,16 @@ impl World {
 }
 
 #[tokio::test]
-async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
+async fn signatures_made_at_the_mirror_are_never_removed() {
     let (ours, theirs, later) = (("ours", "1"), ("theirs", "1"), ("theirs", "2"));
-    // What the target has, what the source has, whether the target's stays, and whether that is
-    // warned of.
+    // Statements at the target and at the source; true if the image of the target stays; true if
+    // there is a warning.
     for (at_target, at_source, stays, warns) in [
         (vec![theirs, ours], vec![theirs], true, false),
         (vec![ours, theirs, later], vec![later, theirs], true, false),
         (vec![ours], vec![theirs], true, true),
         (vec![theirs, ours], vec![theirs, later], true, true),
-        // One payload, signed by two.
+        // One payload with two signatures.
         (vec![theirs], vec![later], true, true),
         (vec![theirs], vec![theirs, later], false, false),
         (vec![], vec![theirs], false, false),
@@ -702,7 +705,7 @@ async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
             .await;
         let target_has = world.sign_at_target(&signature, &at_target).await;
         let copied = world
-            .copy_whole("1.0", &PlatformFilter::All)
+            .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect("a copy");
         assert_eq!(
@@ -728,11 +731,15 @@ async fn signatures_that_somebody_made_at_the_mirror_are_never_taken_away() {
             Some(expected.clone()),
             "{case}"
         );
-        // The same when the image is there and only what is attached to it is looked at.
+        // The same if the image is up to date and only its attachments are checked.
         world.sign_at_target(&signature, &at_target).await;
         let world = world.later();
-        let (behind, _, brought) = world.refresh("1.0", AttachmentCheck::Content).await;
-        assert_eq!((behind, brought), (!stays, usize::from(!stays)), "{case}");
+        let (is_outdated, _, copied) = world.refresh("1.0", AttachmentCheck::Content).await;
+        assert_eq!(
+            (is_outdated, copied),
+            (!stays, usize::from(!stays)),
+            "{case}"
+        );
         assert_eq!(
             world.at_target(signature).await.map(|found| found.digest),
             Some(expected),
