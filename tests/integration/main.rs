@@ -14,6 +14,8 @@ mod cleanup;
 #[cfg(test)]
 mod commit_push;
 #[cfg(test)]
+mod commit_subjects;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod demo;
