@@ -1,8 +1,10 @@
-# The image for CI jobs: imglife with git, CA certificates and the clients of the build engines. `.ci/release build` makes what it
-# copies; `docker buildx build --platform linux/amd64,linux/arm64 .` or `buildah build .` makes the image.
+# Image for CI jobs: imglife with git, CA certificates and the clients of the build engines.
 #
-# Any Debian will do as the base. PACKAGES leaves out what is not needed: `ca-certificates git` is enough where nothing is built, or by
-# the native engine.
+# To build it, run `.ci/release build`, then `buildah build .` or
+# `docker buildx build --platform linux/amd64,linux/arm64 .`.
+#
+# BASE_IMAGE can be any Debian. PACKAGES can be shorter: `ca-certificates git` is enough for jobs
+# that build nothing, or only with the native engine.
 ARG BASE_IMAGE=docker.io/library/debian:13-slim
 FROM ${BASE_IMAGE}
 
@@ -11,10 +13,11 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${PACKAGES} \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log \
-    # Jobs run as root, since CI servers make the checkout as whom they like; who may not be root is this user.
+    # Jobs run as root, since CI servers own the checkout as any user. Servers that forbid root can
+    # use this user.
     && useradd --uid 1000 --create-home --shell /bin/sh imglife
 
-# Buildah works without privileges like this; a runner that can do more says so by variables of its own.
+# With these settings buildah needs no privileges. A runner that allows more can set others.
 ENV BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 
 ARG TARGETARCH
@@ -22,7 +25,7 @@ COPY --chmod=755 dist/imglife-linux-${TARGETARCH} /usr/local/bin/imglife
 
 CMD ["imglife", "--help"]
 
-# Last, since they differ with each version.
+# At the end, since each version changes them: the layers above stay in the cache.
 ARG VERSION=0.0.0
 ARG REVISION=
 ARG SOURCE=

@@ -1,9 +1,13 @@
 #!/bin/sh
-# Makes the templates' default image that of a version, before the version is tagged: GitLab reads a component as it is at its tag, and
-# before GitLab 18.7 a template cannot know its own version. From 18.7 on it could, but not for what is no released version.
+# Sets the default image of the templates to that of VERSION. Run it before the version is tagged:
+# GitLab reads a component as it is at its tag. Before GitLab 18.7 a template cannot determine its
+# own version; from 18.7 on it can, but only if that version is released.
 #
-# set-version.sh VERSION [PROJECT]          PROJECT is the path of the components' project in the container registry,
-# set-version.sh --check VERSION [PROJECT]  platform/imglife-components unless given. --check changes nothing.
+# usage: set-version.sh VERSION [PROJECT]
+#        set-version.sh --check VERSION [PROJECT]   change nothing; fail if something would change
+#
+# PROJECT is the path of the components' project in the container registry. The default is
+# platform/imglife-components.
 set -eu
 cd "$(dirname "$0")"
 
@@ -15,13 +19,13 @@ fi
 version=${1:-} project=${2:-platform/imglife-components}
 case $version in
 '' | *[!0-9A-Za-z.-]*)
-    echo "set-version: \`$version\` is no version" >&2
+    echo "set-version: \`$version\` is not a version" >&2
     exit 2
     ;;
 esac
 case $project in
 '' | *[!0-9a-z_./-]*)
-    echo "set-version: \`$project\` is no path in a container registry" >&2
+    echo "set-version: \`$project\` is not a path in a container registry" >&2
     exit 2
     ;;
 esac

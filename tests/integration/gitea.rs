@@ -1,7 +1,7 @@
 //! `imglife` against a real Gitea: images in its container registry, records in its packages.
 //!
-//! The other tests of Gitea use a server of their own that can be told to fail
-//! (`support/gitea.rs`); this one shows that it behaves as Gitea does.
+//! The other tests of Gitea use a fake that can fail on request (`support/gitea.rs`). This one shows
+//! that the fake behaves as Gitea does.
 
 use std::io::Write as _;
 

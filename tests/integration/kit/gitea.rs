@@ -538,7 +538,7 @@ fn a_program_that_is_not_what_was_named_is_not_put_on_the_path() {
     for (outcome, said) in [
         (
             setup(&url, &other, TOKEN),
-            "what is at the url has another checksum: ",
+            "the download has another checksum: ",
         ),
         (
             setup(&url, "", TOKEN),
@@ -554,17 +554,17 @@ fn a_program_that_is_not_what_was_named_is_not_put_on_the_path() {
         ),
         (
             setup("http://127.0.0.1:1/imglife", &other, TOKEN),
-            "where the url does not lead",
+            "but the url leads to another server",
         ),
         (
             setup(&url, &other, "a\" --output /x"),
-            "the token has characters that no token has",
+            "the token contains invalid characters",
         ),
         (
             setup("--config=/etc/passwd", &other, ""),
-            "the url is no address of the web",
+            "the url does not start with https:// or http://",
         ),
-        (setup("", &other, ""), "there is a sha256 but no url"),
+        (setup("", &other, ""), "sha256 is set, but url is not"),
         (setup("", "", ""), "imglife is not on the path"),
     ] {
         assert!(

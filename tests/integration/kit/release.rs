@@ -60,13 +60,13 @@ fn a_tag_is_released_when_everything_agrees_on_its_version() {
     for (arguments, said) in [
         (
             "check v1.2.2",
-            "the tag is v1.2.2, but Cargo.toml says 1.2.3",
+            "the tag is v1.2.2, but the version in Cargo.toml is 1.2.3",
         ),
-        ("check 1.2.3", "the tag is `1.2.3`, and not `v1.2.3`"),
-        ("check 'v1.2.3;touch HOSTILE'", "is no version"),
-        ("notes 9.9.9", "CHANGELOG.md says nothing of 9.9.9"),
+        ("check 1.2.3", "the tag is `1.2.3`, expected `v1.2.3`"),
+        ("check 'v1.2.3;touch HOSTILE'", "is not a version"),
+        ("notes 9.9.9", "CHANGELOG.md has no section for 9.9.9"),
         ("notes", "takes one argument"),
-        ("deploy", "say which part"),
+        ("deploy", "unknown part"),
     ] {
         let outcome = world.shell(&format!(".ci/release {arguments}"));
         assert!(
@@ -290,7 +290,7 @@ fn components_are_pushed_to_a_project_of_their_own_when_they_name_the_image_of_t
     assert!(
         publish(version, "platform/$(touch HOSTILE)")
             .stderr
-            .contains("is no path of a project")
+            .contains("is not a path of a project")
     );
     assert!(!world.path("HOSTILE").exists());
 }
