@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests need and this machine lacks. Quick and silent when nothing is missing.
+# Installs what the tests need and this machine lacks. Prints nothing if nothing is missing.
 #
 # usage: tests/setup.sh [all|bench]
 #
@@ -45,7 +45,7 @@ quietly() {
     return 1
 }
 
-# How to become root: empty for root itself, `sudo -n` where that works, `no` elsewhere.
+# Prefix of commands that need root: empty for root itself, `sudo -n` if that works, else `no`.
 if [ "$(id -u)" -eq 0 ]; then
     as_root=
 elif sudo -n true 2> /dev/null; then
@@ -171,7 +171,9 @@ if ! is_registered; then
         echo "    $register_emulator"
         exit 1
     fi
+    # shellcheck disable=SC2086 # both are lists of words
     [ -e "$binfmt/register" ] || quietly $as_root $mount_binfmt || true
+    # shellcheck disable=SC2086 # $as_root is a list of words
     if [ -e "$binfmt/register" ] && { is_registered || quietly $as_root sh -c "$register_emulator"; }; then
         say "registered the emulator of $emulated"
     else
@@ -218,7 +220,7 @@ install_python_tools() {
     fi
 }
 
-# The link `node` beside gitlab-ci-local leads to the Node that runs it.
+# The link `node` in its directory leads to the Node that runs gitlab-ci-local.
 pipelines=$cache/gitlab-ci-local
 install_gitlab_ci_local() {
     rm -rf "$pipelines"
@@ -307,8 +309,8 @@ build registries/crane github.com/google/go-containerregistry/cmd/crane
 build tools/actionlint github.com/rhysd/actionlint/cmd/actionlint
 if [ "$mode" = all ]; then
     build registries/distribution github.com/distribution/distribution/v3/cmd/registry
-    # Builders for the modes `dind` and `buildkit` of GitLab's component. Buildx must be told its
-    # version when it is built.
+    # Builders for the modes `dind` and `buildkit` of GitLab's component. The version of
+    # buildx is set when it is built.
     buildx=$(version_of tools/buildkit github.com/docker/buildx)
     build tools/buildkit github.com/docker/buildx/cmd/buildx docker-buildx \
         "-ldflags=-X=github.com/docker/buildx/version.Version=$buildx"
