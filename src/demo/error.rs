@@ -12,7 +12,7 @@ use crate::model::reference::InvalidName;
 
 /// Reason why the sample world could not be created.
 #[derive(Debug, Error)]
-pub enum DemoError {
+pub(super) enum DemoError {
     #[error("cannot publish the sample image {image}")]
     Publish {
         image: Box<ImageReference>,

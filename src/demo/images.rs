@@ -27,33 +27,33 @@ const MODIFIED: u64 = 1_735_689_600;
 
 /// An image for several platforms.
 #[derive(Clone, Debug)]
-pub struct SampleImage {
-    pub created: DateTime<Utc>,
-    pub platforms: Vec<Platform>,
+pub(super) struct SampleImage {
+    pub(super) created: DateTime<Utc>,
+    pub(super) platforms: Vec<Platform>,
     /// From the bottom up.
-    pub layers: Vec<SampleLayer>,
+    pub(super) layers: Vec<SampleLayer>,
     /// As `NAME=value`.
-    pub environment: Vec<String>,
-    pub command: Vec<String>,
-    pub labels: BTreeMap<String, String>,
+    pub(super) environment: Vec<String>,
+    pub(super) command: Vec<String>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// A layer. Images with the same layer share it.
 #[derive(Clone, Debug)]
-pub struct SampleLayer {
+pub(super) struct SampleLayer {
     /// `created_by` of the layer in the image history.
-    pub made_by: String,
-    pub files: Vec<SampleFile>,
+    pub(super) made_by: String,
+    pub(super) files: Vec<SampleFile>,
 }
 
 /// A file of a layer; its parent directories are added.
 #[derive(Clone, Debug)]
-pub enum SampleFile {
+pub(super) enum SampleFile {
     Text {
         path: String,
         content: String,
     },
-    /// Stands in for a program: content of `size` bytes that differs between versions and
+    /// Placeholder for a program: content of `size` bytes that differs between versions and
     /// platforms. It cannot be executed.
     Program {
         path: String,
@@ -76,7 +76,7 @@ struct PackedLayer {
 
 impl SampleImage {
     /// Writes the image to `repository` under each of `tags`. Returns the descriptor of its index.
-    pub async fn publish(
+    pub(super) async fn publish(
         &self,
         store: &dyn ImageStore,
         repository: &Repository,

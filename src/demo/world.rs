@@ -52,7 +52,7 @@ const FILES: [WorldFile; 8] = [
 /// `imglife.yaml` that mirrors the images to `mirrors/` and builds the templates to `bases/`,
 /// end-of-life data, and an application image. An existing world is completed. Fails with
 /// [`DemoError::Occupied`] if a file exists and differs.
-pub async fn write_world(
+pub(super) async fn write_world(
     store: &dyn ImageStore,
     directory: &Path,
     today: NaiveDate,
