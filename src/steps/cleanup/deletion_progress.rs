@@ -15,7 +15,7 @@ pub(super) struct DeletionProgress {
     /// Digests that must stay: below images that could not be deleted, or that something names by
     /// now.
     pub(super) needed: BTreeSet<Digest>,
-    /// Those of `needed` that a record names by now.
+    /// Part of `needed` that a record names by now.
     pub(super) recorded: BTreeSet<Digest>,
     pub(super) has_begun: bool,
 }
@@ -23,7 +23,7 @@ pub(super) struct DeletionProgress {
 /// Reason why a digest must stay.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum NeededBy {
-    /// Nothing needs it.
+    /// The digest can be deleted.
     Nothing,
     /// A tag that is new or was moved, or an image that could not be deleted.
     Image,

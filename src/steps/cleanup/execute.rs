@@ -357,7 +357,7 @@ impl Executor<'_> {
                 Ok(Some(Deletion::Done)) => outcome.parts += 1,
                 Ok(Some(_)) => {}
                 Ok(None) => drop(progress.needed.insert(part.clone())),
-                // Nothing refers to the part any more, so it only takes space.
+                // The part is unreferenced now, so it only occupies disk space.
                 Err(error) => {
                     outcome.warnings.push(format!(
                         "the untagged manifest {} was not deleted: {}",

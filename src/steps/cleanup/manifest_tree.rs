@@ -56,7 +56,7 @@ impl DateSource {
 /// Returns the image that `reference` names and the source of its creation date; `None` if it does
 /// not exist.
 ///
-/// Takes one request, and one more for each nested index. Fails if indexes are nested deeper than
+/// Sends one request, and one more for each nested index. Fails if indexes are nested deeper than
 /// [`MAX_INDEX_NESTING`].
 pub(super) async fn read(
     source: &dyn ImageSource,
@@ -121,7 +121,7 @@ fn may_be_index(entry: &Descriptor) -> bool {
             .any(|prefix| media_type.starts_with(prefix))
 }
 
-/// Result of looking for a creation date.
+/// Result of reading a creation date.
 enum CreationDate {
     Found(DateTime<Utc>),
     /// The content has no date.

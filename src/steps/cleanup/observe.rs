@@ -62,7 +62,7 @@ pub async fn observe(
 
 /// Returns `world` with another reading of the records, and the images that they name in addition.
 ///
-/// Observation can take minutes, and applications are registered meanwhile.
+/// Observation can last minutes, and applications may be registered during that time.
 pub async fn observe_records(
     mut world: World,
     config: &Config,

@@ -49,13 +49,13 @@ pub struct DeletionGroup {
     pub method: DeletionMethod,
     /// Digests of all manifests below the image.
     pub below: BTreeSet<Digest>,
-    /// Those of `below` that nothing else needs. They are deleted after all images.
+    /// Part of `below` that nothing else needs, which is deleted after all images.
     pub parts: BTreeSet<Digest>,
     /// Image that each tag is copied to first.
     pub archive: BTreeMap<Tag, ImageReference>,
 }
 
-/// How an image is deleted.
+/// Way to delete an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeletionMethod {
     /// Only its tags: something else needs the manifest, or the store deletes no manifests.

@@ -1,4 +1,4 @@
-//! Protections: records and settings that keep a tag, whatever its age or rank. Pure.
+//! Protections: records and settings that keep a tag, independent of its age and rank. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,5 +1,5 @@
-//! Build records that stay current while a cleanup runs, because applications are registered
-//! meanwhile.
+//! Build records that stay current during a cleanup, because applications may be registered while
+//! it runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use super::world::ObservedRecords;
 use crate::config::Config;
 use crate::steps::Trouble;
 
-/// Maximum age of a reading before something is deleted. Where reading takes longer, twice the time
-/// that it took.
+/// Maximum age of a reading before something is deleted, or twice the duration of the reading if
+/// that is longer.
 const MAX_READING_AGE: Duration = Duration::from_secs(5);
 
 /// Reads the build records.

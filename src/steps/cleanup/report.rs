@@ -33,7 +33,7 @@ pub struct CleanupReport {
     pub kept: Vec<KeptTag>,
     /// Deleted tags; in the dry modes, tags to delete.
     pub deleted: Vec<DeletedTag>,
-    /// Those of the deleted tags that were copied to an archive, or are to be.
+    /// Deleted tags that were copied to an archive; in the dry modes, tags to copy.
     pub archived: Vec<ArchivedTag>,
     pub failed: Vec<FailedTag>,
     /// Errors of whole repositories.

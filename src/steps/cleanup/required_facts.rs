@@ -20,7 +20,7 @@ pub(super) enum MissingDates {
 }
 
 /// Returns the tags of a mirror or base that may be deleted, and those whose dates are needed to
-/// rank them. Every other tag is kept, whatever its image and its date are.
+/// rank them. Every other tag is kept for any image and date.
 pub(super) fn undecided_tags<'a>(
     repository: &'a ObservedRepository,
     protections: &RecordProtections<'_>,

@@ -1,4 +1,4 @@
-//! Repositories that a cleanup covers, taken from the configuration.
+//! Repositories of the configuration that a cleanup covers.
 
 use std::collections::BTreeSet;
 

@@ -19,12 +19,18 @@ use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory};
 use crate::steps::{Mode, Trouble};
 
-mod foreseeing;
+mod archiving;
+mod concurrent_changes;
+mod deletions;
+mod dependents;
+mod late_records;
 mod layouts;
-mod property;
-mod registering;
-mod running;
-mod standing;
+mod limits;
+mod preview;
+mod protections;
+mod random_worlds;
+mod repository_names;
+mod retention;
 
 const DIGEST_ONLY: Deletions = Deletions {
     tags: Ability::Missing,
@@ -61,7 +67,7 @@ fn config(yaml: &str) -> Config {
     crate::config::load(&source, Path::new("/"), &Variables::default()).expect("a configuration")
 }
 
-/// A mirror of which `sync` wants nothing but the tag `9`.
+/// Configuration of a mirror of which `sync` selects only the tag `9`.
 const MIRROR: &str =
     "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '9' }] }\n";
 
@@ -69,29 +75,57 @@ fn mirror(rules: &str) -> Config {
     config(&format!("{MIRROR}retention: {{ {rules} }}\n"))
 }
 
-/// Images in memory, and what is done to them.
-struct Sample {
+const BASES: &str = "sync: { entries: [{ source: up.example/alpine, target: r.example/m/alpine, tag: '3.20' }] }
+build:
+  registry: r.example/bases
+  core_version: 1.0.0
+  images:
+    - { name: alpine, folder: alpine, type: core, mirror_image: r.example/m/alpine, mirror_tag: '3.20', aliases: ['3.20', stable] }
+    - { name: alpine, folder: alpine, type: core, mirror_image: r.example/m/alpine, mirror_tag: '3.19' }
+";
+
+fn bases(rules: &str) -> Config {
+    config(&format!("{BASES}retention: {{ {rules} }}"))
+}
+
+/// Returns a configuration of one mirror with two entries, each with its own rules.
+fn two_rules(one: &str, other: &str) -> Config {
+    let entry = |tag, rules| {
+        format!(
+            "{{ source: up.example/a, target: r.example/m/a, tag: '{tag}', retention: {{ {rules} }} }}"
+        )
+    };
+    config(&format!(
+        "sync: {{ entries: [{}, {}] }}\nretention: {{}}",
+        entry("8", one),
+        entry("9", other)
+    ))
+}
+
+/// A repository in a store in memory.
+struct SampleRepository {
     store: Arc<MemoryPlace>,
     at: Repository,
 }
 
-impl Sample {
-    fn new(at: &str, deletions: Deletions) -> Sample {
-        Sample {
+impl SampleRepository {
+    fn new(at: &str, deletions: Deletions) -> SampleRepository {
+        SampleRepository {
             store: Arc::new(MemoryPlace::default().deleting(deletions)),
             at: repository(at),
         }
     }
 
-    /// A mirror with these tags, oldest first, each with an image of its own that is a year old.
-    async fn mirror(tags: &[&str]) -> Sample {
-        let sample = Sample::new("r.example/m/a", Deletions::ALL);
+    /// Returns a mirror with these tags, oldest first, each with its own image of a year ago.
+    async fn mirror(tags: &[&str]) -> SampleRepository {
+        let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
         for name in tags {
             sample.old(name).await;
         }
         sample
     }
 
+    /// Writes an image of a year ago under the tag `name`.
     async fn old(&self, name: &str) -> Digest {
         let digest = self.image(name, json!({})).await;
         self.tag(name, &digest, 365).await;
@@ -122,7 +156,7 @@ impl Sample {
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [] })).await
     }
 
-    /// Puts what refers to a manifest, as a signature does.
+    /// Writes a referrer of a manifest, such as a signature.
     async fn referrer(&self, subject: &Digest) -> Digest {
         let config = Descriptor::new(
             "application/vnd.oci.empty.v1+json",
@@ -150,7 +184,7 @@ impl Sample {
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children })).await
     }
 
-    /// Puts an index of one manifest, which it says is of this type.
+    /// Writes an index with one manifest, listed with the media type `kind`.
     async fn index_of(&self, kind: &str, child: &Digest) -> Digest {
         let children = json!([{ "mediaType": kind, "digest": child, "size": 1 }]);
         self.put(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children })).await
@@ -189,7 +223,7 @@ impl Sample {
         self.store
             .resolve(&self.at, &digest.clone().into())
             .await
-            .expect("to look")
+            .expect("to resolve")
             .is_some()
     }
 
@@ -224,12 +258,12 @@ impl Sample {
     }
 
     async fn execute(&self, plan: &Plan, mode: Mode) -> CleanupReport {
-        self.execute_beside(plan, mode, &ObservedRecords::NotConfigured)
+        self.execute_with_records(plan, mode, &ObservedRecords::NotConfigured)
             .await
     }
 
-    /// Executes a plan while the records are these.
-    async fn execute_beside(
+    /// Executes a plan while the record store has `records`.
+    async fn execute_with_records(
         &self,
         plan: &Plan,
         mode: Mode,
@@ -252,7 +286,7 @@ impl Sample {
         CleanupReport::new(plan, execute(plan, &execution).await)
     }
 
-    /// Returns why a tag stays by the plan; `None` when it goes.
+    /// Returns the reason why the plan keeps a tag; `None` if it deletes the tag.
     async fn reason(&self, config: &Config, name: &str) -> Option<KeepReason> {
         let plan = self.plan(config, ObservedRecords::NotConfigured).await;
         reason(&plan, &self.at, name)
@@ -278,14 +312,14 @@ fn reason(plan: &Plan, at: &Repository, name: &str) -> Option<KeepReason> {
         .iter()
         .find(|(kept, _, _)| kept.as_str() == name)
         .map(|(_, _, reason)| reason.clone());
-    let goes = planned
+    let is_deleted = planned
         .groups
         .iter()
         .flat_map(|group| &group.tags)
         .any(|(tag, _)| tag.as_str() == name);
     assert!(
-        kept.is_some() != goes,
-        "{name} is neither kept nor condemned, or both"
+        kept.is_some() != is_deleted,
+        "{name} is neither kept nor deleted, or both"
     );
     kept
 }
@@ -294,7 +328,7 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// The record of an application on this base.
+/// Returns the record of an application with this base.
 fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> BuildRecord {
     let text = json!({
         "image": image, "base": base, "base_digest": base_digest, "project": "p", "built_at": "2026-01-01T00:00:00Z"
@@ -316,19 +350,19 @@ impl RecordsSource for ObservedRecords {
     }
 }
 
-/// What a run notes for the next.
+/// A cache between runs.
 #[derive(Default)]
-struct Notes(std::sync::Mutex<std::collections::BTreeMap<String, String>>);
+struct SharedCache(std::sync::Mutex<std::collections::BTreeMap<String, String>>);
 
-impl crate::transfer::DigestCache for Notes {
+impl crate::transfer::DigestCache for SharedCache {
     fn get(&self, key: &str) -> Option<String> {
-        self.0.lock().expect("the notes").get(key).cloned()
+        self.0.lock().expect("the cache").get(key).cloned()
     }
 
     fn put(&self, key: &str, text: &str) {
         self.0
             .lock()
-            .expect("the notes")
+            .expect("the cache")
             .insert(key.to_owned(), text.to_owned());
     }
 }

@@ -1,4 +1,4 @@
-//! What a run does to OCI layouts, on a disk: what is swept, and what is not.
+//! Cleanup of OCI layouts on a disk, with the sweep of unreferenced files.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -9,16 +9,16 @@ use super::*;
 use crate::registry::ImageStores;
 use crate::registry::layout::Layouts;
 
-/// A layout, whose files are all so old that nothing but a reference keeps them.
-struct Layout {
+/// A layout whose files are old enough to be swept.
+struct SampleLayout {
     directory: tempfile::TempDir,
     store: Arc<Layouts>,
     at: Repository,
     config: Config,
 }
 
-impl Layout {
-    fn new() -> Layout {
+impl SampleLayout {
+    fn new() -> SampleLayout {
         let directory = tempfile::tempdir().expect("a directory");
         let at = Repository::Layout {
             directory: directory.path().to_owned(),
@@ -27,7 +27,7 @@ impl Layout {
         let config = config(&format!(
             "sync: {{ entries: [{entry}] }}\nretention: {{ keep_last: 1 }}\n"
         ));
-        Layout {
+        SampleLayout {
             directory,
             store: Arc::new(Layouts::default()),
             at,
@@ -73,7 +73,7 @@ impl Layout {
         self.put(name, text).await
     }
 
-    /// Adds an entry as other tools write them.
+    /// Adds an entry to the index as other tools do.
     fn add_entry(&self, manifest: &Manifest, name: Option<&str>) {
         let path = self.directory.path().join("index.json");
         let mut document: Value =
@@ -118,11 +118,15 @@ impl Layout {
     }
 
     async fn execute(&self, plan: &Plan) -> CleanupReport {
-        self.execute_beside(plan, &ObservedRecords::NotConfigured)
+        self.execute_with_records(plan, &ObservedRecords::NotConfigured)
             .await
     }
 
-    async fn execute_beside(&self, plan: &Plan, records: &dyn RecordsSource) -> CleanupReport {
+    async fn execute_with_records(
+        &self,
+        plan: &Plan,
+        records: &dyn RecordsSource,
+    ) -> CleanupReport {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
         let watch = RecordWatch::new(&self.config, records, false);
@@ -150,15 +154,15 @@ impl Layout {
 }
 
 #[tokio::test]
-async fn what_records_name_by_digest_is_not_swept() {
-    let layout = Layout::new();
+async fn recorded_digests_are_not_swept() {
+    let layout = SampleLayout::new();
     layout.image(Some("1.0"), "one", None).await;
     layout.image(Some("2.0"), "two", None).await;
     let mut named = Vec::new();
     for content in ["base", "moved", "elsewhere", "own"] {
         named.push(layout.image(None, content, None).await.digest);
     }
-    layout.image(None, "nobody's", None).await;
+    layout.image(None, "unreferenced", None).await;
     let at = &layout.at;
     let records = records(vec![
         record(
@@ -195,21 +199,21 @@ async fn what_records_name_by_digest_is_not_swept() {
             .iter()
             .all(|content| layout.has_content(content))
     );
-    assert!(!layout.has_content("one") && !layout.has_content("nobody's"));
+    assert!(!layout.has_content("one") && !layout.has_content("unreferenced"));
 }
 
 #[tokio::test]
-async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
-    let layout = Layout::new();
+async fn nothing_is_swept_while_records_are_unknown() {
+    let layout = SampleLayout::new();
     layout.image(Some("1.0"), "one", None).await;
     layout.image(Some("2.0"), "two", None).await;
-    layout.image(None, "nobody's", None).await;
+    layout.image(None, "unreferenced", None).await;
     let plan = layout
         .plan(ObservedRecords::Failed(Trouble::new("no")))
         .await;
     layout.execute(&plan).await;
-    assert!(layout.has_content("one") && layout.has_content("nobody's"));
-    // Nor while what they name cannot be read.
+    assert!(layout.has_content("one") && layout.has_content("unreferenced"));
+    // The sweep is also skipped while a recorded image cannot be read.
     let pinned = layout.image(None, "pinned", None).await;
     fs::write(
         layout
@@ -227,12 +231,12 @@ async fn nothing_is_swept_while_it_is_not_known_what_records_name() {
     );
     let plan = layout.plan(records(vec![named])).await;
     assert_eq!(layout.execute(&plan).await.exit(), Exit::Failed);
-    assert!(layout.has_content("pinned") && layout.has_content("nobody's"));
+    assert!(layout.has_content("pinned") && layout.has_content("unreferenced"));
 }
 
 #[tokio::test]
-async fn what_was_registered_after_the_plan_is_not_swept() {
-    let layout = Layout::new();
+async fn image_registered_after_the_plan_is_not_swept() {
+    let layout = SampleLayout::new();
     for name in ["1.0", "2.0"] {
         layout.image(Some(name), name, None).await;
     }
@@ -245,14 +249,14 @@ async fn what_was_registered_after_the_plan_is_not_swept() {
     );
     assert_eq!(
         layout
-            .execute_beside(&plan, &records(vec![named]))
+            .execute_with_records(&plan, &records(vec![named]))
             .await
             .exit(),
         Exit::Done
     );
     assert!(layout.has_content("pinned") && !layout.has_content("1.0"));
     let report = layout
-        .execute_beside(
+        .execute_with_records(
             &plan,
             &ObservedRecords::Failed(Trouble::new("the host is down")),
         )
@@ -264,12 +268,12 @@ async fn what_was_registered_after_the_plan_is_not_swept() {
 }
 
 #[tokio::test]
-async fn nothing_is_swept_when_too_much_would_go_or_nothing_has_a_tag() {
-    let layout = Layout::new();
-    layout.image(None, "nobody's", None).await;
+async fn nothing_is_swept_above_max_delete_percent_or_without_tags() {
+    let layout = SampleLayout::new();
+    layout.image(None, "unreferenced", None).await;
     let plan = layout.plan(ObservedRecords::NotConfigured).await;
     layout.execute(&plan).await;
-    assert!(layout.has_content("nobody's"), "without any tag");
+    assert!(layout.has_content("unreferenced"), "without any tag");
     for (name, content) in [("1.0", "one"), ("1.1", "two"), ("2.0", "three")] {
         layout.image(Some(name), content, None).await;
     }
@@ -288,18 +292,18 @@ async fn nothing_is_swept_when_too_much_would_go_or_nothing_has_a_tag() {
         (Exit::Failed, 0),
         "{report:?}"
     );
-    assert!(layout.has_content("nobody's"), "too many");
+    assert!(layout.has_content("unreferenced"), "too many");
     layout.execute(&super::plan(&world, &policy())).await;
     assert!(
-        !layout.has_content("nobody's")
+        !layout.has_content("unreferenced")
             && !layout.has_content("one")
             && layout.has_content("three")
     );
 }
 
 #[tokio::test]
-async fn names_that_are_no_tags_keep_an_image_with_all_that_is_attached() {
-    let layout = Layout::new();
+async fn names_that_are_not_tags_keep_an_image_and_its_attachments() {
+    let layout = SampleLayout::new();
     let named = layout.image(Some("1.0"), "named", None).await;
     layout.add_entry(&named, Some("1.0+build5"));
     layout.add_entry(&named, Some("team/rel"));
@@ -307,7 +311,7 @@ async fn names_that_are_no_tags_keep_an_image_with_all_that_is_attached() {
     let unnamed = layout.image(Some("1.1"), "unnamed", None).await;
     layout.add_entry(&unnamed, None);
     let late = layout.image(Some("1.2"), "late", None).await;
-    for (content, subject) in [("signature", &named), ("gone", &unnamed)] {
+    for (content, subject) in [("signature", &named), ("deleted", &unnamed)] {
         let referrer = layout.image(None, content, Some(subject)).await;
         layout.add_entry(&referrer, None);
     }
@@ -337,5 +341,5 @@ async fn names_that_are_no_tags_keep_an_image_with_all_that_is_attached() {
             .all(|content| layout.has_content(content)),
         "{index}"
     );
-    assert!(!layout.has_content("unnamed") && !layout.has_content("gone"));
+    assert!(!layout.has_content("unnamed") && !layout.has_content("deleted"));
 }

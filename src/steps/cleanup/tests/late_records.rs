@@ -1,36 +1,36 @@
-//! What others register while a clean-up runs.
+//! Applications that are registered while a cleanup runs.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-const KINDS: [Deletions; 2] = [Deletions::ALL, DIGEST_ONLY];
+const DELETION_KINDS: [Deletions; 2] = [Deletions::ALL, DIGEST_ONLY];
 
-/// Records of which only the first readings are empty.
-struct Late {
+/// A record store whose first readings are empty.
+struct LateRecords {
     empty: usize,
     records: Mutex<ObservedRecords>,
     read: AtomicUsize,
 }
 
-impl Late {
-    fn after(empty: usize, records: ObservedRecords) -> Late {
-        Late {
+impl LateRecords {
+    fn after(empty: usize, records: ObservedRecords) -> LateRecords {
+        LateRecords {
             empty,
             records: Mutex::new(records),
             read: AtomicUsize::new(0),
         }
     }
 
-    /// Returns records that are there from the first reading on.
-    fn now(record: BuildRecord) -> Late {
-        Late::after(0, records(vec![record]))
+    /// Returns a store that has the record from the first reading on.
+    fn now(record: BuildRecord) -> LateRecords {
+        LateRecords::after(0, records(vec![record]))
     }
 }
 
 #[async_trait::async_trait]
-impl RecordsSource for Late {
+impl RecordsSource for LateRecords {
     async fn read(&self) -> ObservedRecords {
         let is_empty = self.read.fetch_add(1, Ordering::SeqCst) < self.empty;
         if is_empty {
@@ -41,9 +41,9 @@ impl RecordsSource for Late {
     }
 }
 
-/// Returns what names an image as its base in each way: by tag, by its digest, by that of a part,
-/// and in another repository.
-fn ways(name: &str, digest: &Digest, part: &Digest) -> Vec<BuildRecord> {
+/// Returns a record for each way to name an image: as the base by tag, by digest, by the digest of a
+/// part or in another repository, and as the image of the record.
+fn records_naming(name: &str, digest: &Digest, part: &Digest) -> Vec<BuildRecord> {
     let (app, at) = ("r.example/apps/a:1", "r.example:443/m/a");
     vec![
         record(app, Some(&format!("{at}:{name}")), None),
@@ -55,9 +55,9 @@ fn ways(name: &str, digest: &Digest, part: &Digest) -> Vec<BuildRecord> {
 }
 
 #[tokio::test]
-async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
+async fn image_registered_during_observation_is_kept() {
     let config = mirror("keep_last: 1");
-    let sample = Sample::mirror(&["2.0"]).await;
+    let sample = SampleRepository::mirror(&["2.0"]).await;
     let part = sample.image("part", json!({})).await;
     let index = sample.index(&[&part]).await;
     sample.tag("1.0", &index, 365).await;
@@ -69,7 +69,7 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
         progress: &*progress,
         now: now(),
     };
-    for named in ways("1.0", &index, &part) {
+    for named in records_naming("1.0", &index, &part) {
         for (first, second) in [(vec![], vec![named.clone()]), (vec![named.clone()], vec![])] {
             let world = sample.world(&config, records(first)).await;
             let world = observe_records(world, &config, records(second), observer).await;
@@ -80,7 +80,7 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
             );
         }
     }
-    // What has no tag any more is looked at, so that its parts stay.
+    // An image without a tag is read, so that its parts are kept.
     let untagged = sample
         .index(&[&part, &sample.image("own", json!({})).await])
         .await;
@@ -92,7 +92,7 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
     let world = sample.world(&config, records(Vec::new())).await;
     let world = observe_records(world, &config, records(vec![named]), observer).await;
     assert!(plan(&world, &policy()).repositories[0].live.contains(&part));
-    // What cannot be read then stops all of it.
+    // A failed second reading stops the cleanup.
     let world = sample.world(&config, records(Vec::new())).await;
     let world = observe_records(
         world,
@@ -112,10 +112,10 @@ async fn what_is_registered_while_repositories_are_looked_at_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_registered_after_the_plan_is_kept() {
-    for deletions in KINDS {
+async fn image_registered_after_the_plan_is_kept() {
+    for deletions in DELETION_KINDS {
         for way in 0..5 {
-            let sample = Sample::new("r.example/m/a", deletions);
+            let sample = SampleRepository::new("r.example/m/a", deletions);
             let part = sample.old("1.0-amd64").await;
             let index = sample.index(&[&part]).await;
             sample.tag("1.0", &index, 365).await;
@@ -130,9 +130,9 @@ async fn what_is_registered_after_the_plan_is_kept() {
                 .plan(&mirror("keep_last: 1"), records(Vec::new()))
                 .await;
             assert_eq!(plan.deletions().count(), 4);
-            let named = ways("1.0", &index, &part).swap_remove(way);
+            let named = records_naming("1.0", &index, &part).swap_remove(way);
             let report = sample
-                .execute_beside(&plan, Mode::Apply, &Late::now(named))
+                .execute_with_records(&plan, Mode::Apply, &LateRecords::now(named))
                 .await;
             assert_eq!(report.exit(), Exit::Done, "{deletions:?} {way} {report:?}");
             let left = sample.tags().await;
@@ -161,9 +161,9 @@ async fn what_is_registered_after_the_plan_is_kept() {
 }
 
 #[tokio::test]
-async fn what_an_image_without_a_tag_leads_to_stays_when_it_is_registered() {
-    for deletions in KINDS {
-        let sample = Sample::new("r.example/m/a", deletions);
+async fn parts_of_an_untagged_image_are_kept_when_it_is_registered() {
+    for deletions in DELETION_KINDS {
+        let sample = SampleRepository::new("r.example/m/a", deletions);
         let (shared, own) = (
             sample.old("1.0").await,
             sample.image("own", json!({})).await,
@@ -182,7 +182,7 @@ async fn what_an_image_without_a_tag_leads_to_stays_when_it_is_registered() {
             Some(&untagged),
         );
         let report = sample
-            .execute_beside(&plan, Mode::Apply, &Late::now(named))
+            .execute_with_records(&plan, Mode::Apply, &LateRecords::now(named))
             .await;
         assert_eq!(report.exit(), Exit::Done, "{deletions:?} {report:?}");
         assert!(
@@ -193,8 +193,8 @@ async fn what_an_image_without_a_tag_leads_to_stays_when_it_is_registered() {
 }
 
 #[tokio::test]
-async fn a_long_run_reads_the_records_on_the_way() {
-    let sample = Sample::new("r.example/m/a", Deletions::ALL);
+async fn long_run_reads_the_records_again() {
+    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
     for version in 0..131 {
         sample.old(&format!("1.{version}")).await;
     }
@@ -209,12 +209,12 @@ async fn a_long_run_reads_the_records_on_the_way() {
         Some(&format!("r.example/m/a:{last}")),
         None,
     );
-    let late = Late::after(1, records(vec![named]));
-    let report = sample.execute_beside(&plan, Mode::Apply, &late).await;
+    let late = LateRecords::after(1, records(vec![named]));
+    let report = sample.execute_with_records(&plan, Mode::Apply, &late).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Done, 129));
     assert!(sample.tags().await.contains(last.as_str()));
-    // Where they were read a moment ago, they are not read again.
-    let late = Late::after(0, records(Vec::new()));
+    // A recent reading is reused.
+    let late = LateRecords::after(0, records(Vec::new()));
     let config = config(MIRROR);
     let watch = RecordWatch::new(&config, &late, false);
     watch.read().await;
@@ -225,7 +225,7 @@ async fn a_long_run_reads_the_records_on_the_way() {
 }
 
 #[tokio::test]
-async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
+async fn deletions_stop_when_the_records_become_unreadable() {
     let unreadable = vec![Unreadable {
         file: "f".to_owned(),
         problem: "it is no record".to_owned(),
@@ -241,16 +241,16 @@ async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
         ),
         (partly, "it is no record"),
     ] {
-        let sample = Sample::new("r.example/m/a", Deletions::ALL);
+        let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
         for version in 0..131 {
             sample.old(&format!("1.{version}")).await;
         }
         let plan = sample
             .plan(&mirror("keep_last: 1"), records(Vec::new()))
             .await;
-        // By the second batch, and readable again afterwards.
-        let late = Late::after(1, lost);
-        let report = sample.execute_beside(&plan, Mode::Apply, &late).await;
+        // The reading before the second batch fails, later ones succeed.
+        let late = LateRecords::after(1, lost);
+        let report = sample.execute_with_records(&plan, Mode::Apply, &late).await;
         assert_eq!(
             (report.exit(), report.totals.deleted, report.totals.errors),
             (Exit::Failed, 65, 65),
@@ -267,7 +267,7 @@ async fn nothing_more_is_deleted_when_the_records_cannot_be_read_any_more() {
             (sample.tags().await.len(), late.read.load(Ordering::SeqCst)),
             (66, 2)
         );
-        // By force with those that are there.
+        // A forced run goes on with the records that could be read.
         let config = config(MIRROR);
         let watch = RecordWatch::new(&config, &late, true);
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());

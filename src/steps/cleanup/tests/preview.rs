@@ -1,5 +1,4 @@
-//! What a clean-up would do, told by few requests: the same that it does, and no more looked at
-//! than that takes.
+//! The preview has the same deletions as a cleanup, with as few requests as possible.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +8,14 @@ use super::*;
 use crate::registry::TagSeen;
 use crate::steps::build;
 
-const BASES: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '3.20' }] }
+const PREVIEW_CONFIG: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '3.20' }] }
 build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: a, folder: a, type: core, mirror_image: r.example/m/a, aliases: [stable] }] }
 ";
 
-async fn listings(sample: &Sample, config: &Config) -> BTreeMap<Repository, Vec<TagSeen>> {
+async fn listings(
+    sample: &SampleRepository,
+    config: &Config,
+) -> BTreeMap<Repository, Vec<TagSeen>> {
     let mut listings = BTreeMap::new();
     for target in targets(config) {
         let listing = sample
@@ -27,8 +29,12 @@ async fn listings(sample: &Sample, config: &Config) -> BTreeMap<Repository, Vec<
     listings
 }
 
-/// Returns what is preview_of, and leaves the calls that it took.
-async fn preview_of(sample: &Sample, config: &Config, records: &ObservedRecords) -> CleanupPreview {
+/// Returns the preview. The store has the calls that it took.
+async fn preview_of(
+    sample: &SampleRepository,
+    config: &Config,
+    records: &ObservedRecords,
+) -> CleanupPreview {
     let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
     let stores = sample.store.stores();
     let observer = Observer {
@@ -62,9 +68,9 @@ async fn preview_of(sample: &Sample, config: &Config, records: &ObservedRecords)
     .await
 }
 
-/// Returns what a clean-up that only reads would delete.
-async fn condemned(
-    sample: &Sample,
+/// Returns the deletions of a real plan on a read-only store.
+async fn planned_deletions(
+    sample: &SampleRepository,
     config: &Config,
     records: &ObservedRecords,
 ) -> BTreeSet<(Repository, Tag)> {
@@ -91,8 +97,8 @@ async fn condemned(
 }
 
 #[tokio::test]
-async fn nothing_is_asked_where_names_tell_enough() {
-    let sample = Sample::mirror(&["1.0", "2.0", "9", "latest"]).await;
+async fn preview_sends_no_request_if_names_decide() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "9", "latest"]).await;
     let none = ObservedRecords::NotConfigured;
     for rules in [
         "keep_last: 3",
@@ -118,7 +124,7 @@ async fn nothing_is_asked_where_names_tell_enough() {
         (CleanupPreview::default(), 0),
         "by the name of a record"
     );
-    // Only the tag that goes is read, and it is looked whether those before it are there.
+    // Only the tag to delete is read, and the existence of the newer tags is checked.
     let found = preview_of(
         &sample,
         &mirror("keep_last: 2, max_delete_percent: 100"),
@@ -149,10 +155,10 @@ async fn nothing_is_asked_where_names_tell_enough() {
 }
 
 #[tokio::test]
-async fn tags_that_name_nothing_displace_no_other() {
+async fn preview_ignores_tags_without_manifest() {
     let none = ObservedRecords::NotConfigured;
-    let sample = Sample::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
-    let goes = |names: &[&str]| {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0", "4.0"]).await;
+    let expected = |names: &[&str]| {
         names
             .iter()
             .map(|name| (sample.at.clone(), tag(name)))
@@ -161,26 +167,26 @@ async fn tags_that_name_nothing_displace_no_other() {
     let rules = mirror("keep_last: 2, max_delete_percent: 100");
     assert_eq!(
         preview_of(&sample, &rules, &none).await.deletions,
-        goes(&["1.0", "2.0"])
+        expected(&["1.0", "2.0"])
     );
-    let ghost = sample.old("4.0").await;
-    sample.store.lose_manifest(&sample.at, &ghost);
+    let missing = sample.old("4.0").await;
+    sample.store.lose_manifest(&sample.at, &missing);
     assert_eq!(
         preview_of(&sample, &rules, &none).await.deletions,
-        goes(&["1.0"])
+        expected(&["1.0"])
     );
-    let ghost = sample.old("3.0").await;
-    sample.store.lose_manifest(&sample.at, &ghost);
+    let missing = sample.old("3.0").await;
+    sample.store.lose_manifest(&sample.at, &missing);
     assert_eq!(
         preview_of(&sample, &rules, &none).await.deletions,
-        goes(&[])
+        expected(&[])
     );
-    // Nor do they count for the share that goes.
-    let sample = Sample::mirror(&["1.0", "2.0", "latest"]).await;
+    // They do not count for the deleted share either.
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "latest"]).await;
     let rules = mirror("keep_last: 1, max_delete_percent: 34");
     assert_eq!(preview_of(&sample, &rules, &none).await.deletions.len(), 1);
-    let ghost = sample.old("latest").await;
-    sample.store.lose_manifest(&sample.at, &ghost);
+    let missing = sample.old("latest").await;
+    sample.store.lose_manifest(&sample.at, &missing);
     assert_eq!(
         preview_of(&sample, &rules, &none).await.deletions,
         BTreeSet::new()
@@ -188,8 +194,8 @@ async fn tags_that_name_nothing_displace_no_other() {
 }
 
 #[tokio::test]
-async fn what_goes_goes_by_every_name_of_its_place() {
-    let sample = Sample::mirror(&["1.0", "2.0"]).await;
+async fn preview_has_deletions_under_every_name_of_a_repository() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
     let entry = |host: &str| format!("{{ source: up.example/a, target: '{host}/m/a', tag: '9' }}");
     let hosts = "hosts: { cache.example: { endpoint: 'https://r.example' } }";
     let entries = [
@@ -210,12 +216,12 @@ async fn what_goes_goes_by_every_name_of_its_place() {
 }
 
 #[tokio::test]
-async fn nothing_is_foreseen_while_the_guard_holds_or_too_much_would_go() {
-    let sample = Sample::new("r.example/bases/a", Deletions::ALL);
+async fn preview_is_empty_after_a_failed_safety_check_or_above_max_delete_percent() {
+    let sample = SampleRepository::new("r.example/bases/a", Deletions::ALL);
     for name in ["3.10-core1.0.0", "3.11-core1.0.0", "3.12-core1.0.0"] {
         sample.old(name).await;
     }
-    let config = config(&format!("{BASES}retention: {{ keep_last: 1 }}"));
+    let config = config(&format!("{PREVIEW_CONFIG}retention: {{ keep_last: 1 }}"));
     let unreadable = vec![Unreadable {
         file: "f".to_owned(),
         problem: "it is no record".to_owned(),
@@ -229,11 +235,11 @@ async fn nothing_is_foreseen_while_the_guard_holds_or_too_much_would_go() {
         records: vec![on_base.clone()],
         unreadable,
     });
-    for guarded in [ObservedRecords::NotConfigured, records(Vec::new()), partly] {
+    for records in [ObservedRecords::NotConfigured, records(Vec::new()), partly] {
         assert_eq!(
-            preview_of(&sample, &config, &guarded).await,
+            preview_of(&sample, &config, &records).await,
             CleanupPreview::default(),
-            "{guarded:?}"
+            "{records:?}"
         );
         assert_eq!(sample.store.calls(), []);
     }
@@ -247,8 +253,8 @@ async fn nothing_is_foreseen_while_the_guard_holds_or_too_much_would_go() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_seen_is_not_foreseen_to_go() {
-    let sample = Sample::mirror(&["1.0", "2.0", "3.0"]).await;
+async fn preview_keeps_tags_that_cannot_be_read() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
     let open = config(
         "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag_regex: '[0-9.]+', keep_last: 1 }] }\nretention: { keep_last: 2 }",
     );
@@ -258,17 +264,17 @@ async fn what_cannot_be_seen_is_not_foreseen_to_go() {
             && found.warnings[0].contains("there is no repository up.example/a"),
         "{found:?}"
     );
-    let up = Sample {
+    let up = SampleRepository {
         store: sample.store.clone(),
         at: repository("up.example/a"),
     };
     up.old("3.0").await;
-    let goes = BTreeSet::from([(sample.at.clone(), tag("1.0"))]);
+    let expected = BTreeSet::from([(sample.at.clone(), tag("1.0"))]);
     assert_eq!(
         preview_of(&sample, &open, &ObservedRecords::NotConfigured)
             .await
             .deletions,
-        goes
+        expected
     );
     assert_eq!(
         sample.store.count(Operation::Tags),
@@ -290,22 +296,22 @@ async fn what_cannot_be_seen_is_not_foreseen_to_go() {
 }
 
 #[derive(Clone, Debug)]
-struct Dice {
+struct PreviewWorld {
     is_base: bool,
-    /// Name, age in days of its label, whether it is within an index; the age in days of its push.
+    /// Name, age of the created label in days, true if it is in an index, age of the push in days.
     tags: Vec<(&'static str, Option<i64>, bool, Option<i64>)>,
-    /// Tags that name nothing.
+    /// Positions of tags without a manifest.
     lost: Vec<usize>,
     keep_last: usize,
     min_keep: usize,
     max_age_days: Option<u32>,
     any: bool,
     percent: u8,
-    /// Tags that records name, by the tag or by the digest.
+    /// Positions of tags that records name, and true if by digest.
     recorded: Vec<(usize, bool)>,
 }
 
-fn dice() -> impl Strategy<Value = Dice> {
+fn worlds() -> impl Strategy<Value = PreviewWorld> {
     let names = vec![
         "3.20",
         "3.20-core1.0.0",
@@ -351,7 +357,7 @@ fn dice() -> impl Strategy<Value = Dice> {
                 (keep_last, min_keep, max_age_days, any),
                 percent,
                 recorded,
-            )| Dice {
+            )| PreviewWorld {
                 is_base,
                 tags,
                 lost,
@@ -365,9 +371,9 @@ fn dice() -> impl Strategy<Value = Dice> {
         )
 }
 
-async fn check(dice: Dice) {
-    let sample = Sample::new(
-        if dice.is_base {
+async fn check(world: PreviewWorld) {
+    let sample = SampleRepository::new(
+        if world.is_base {
             "r.example/bases/a"
         } else {
             "r.example/m/a"
@@ -375,7 +381,7 @@ async fn check(dice: Dice) {
         Deletions::ALL,
     );
     let mut digests = Vec::new();
-    for (name, age, in_index, pushed) in &dice.tags {
+    for (name, age, in_index, pushed) in &world.tags {
         let created = age.map(|days| (now() - TimeDelta::days(days)).to_rfc3339());
         let labels = created.map_or(
             json!({}),
@@ -405,25 +411,25 @@ async fn check(dice: Dice) {
         }
         digests.push(digest);
     }
-    for position in &dice.lost {
+    for position in &world.lost {
         sample
             .store
             .lose_manifest(&sample.at, &digests[position % digests.len()]);
     }
-    let age = dice
+    let age = world
         .max_age_days
         .map_or_else(String::new, |days| format!("max_age_days: {days}, "));
-    let any = if dice.any { "match: any, " } else { "" };
+    let any = if world.any { "match: any, " } else { "" };
     let config = config(&format!(
-        "{BASES}retention: {{ {age}{any}keep_last: {}, min_keep: {}, max_delete_percent: {} }}",
-        dice.keep_last, dice.min_keep, dice.percent
+        "{PREVIEW_CONFIG}retention: {{ {age}{any}keep_last: {}, min_keep: {}, max_delete_percent: {} }}",
+        world.keep_last, world.min_keep, world.percent
     ));
-    let named = dice.recorded.iter().map(|(position, by_digest)| {
+    let named = world.recorded.iter().map(|(position, by_digest)| {
         let at = position % digests.len();
         let base = format!(
             "{}:{}",
             sample.at,
-            if *by_digest { "gone" } else { dice.tags[at].0 }
+            if *by_digest { "gone" } else { world.tags[at].0 }
         );
         record(
             "r.example/apps/a:1",
@@ -432,16 +438,16 @@ async fn check(dice: Dice) {
         )
     });
     let records = records(named.collect());
-    let expected = condemned(&sample, &config, &records).await;
+    let expected = planned_deletions(&sample, &config, &records).await;
     let found = preview_of(&sample, &config, &records).await;
-    assert_eq!(found.deletions, expected, "{dice:?}");
+    assert_eq!(found.deletions, expected, "{world:?}");
     assert!(
         sample.store.count(Operation::Tags) == 0 && sample.store.count(Operation::PushDates) <= 1
     );
-    // Of an image within an index the index, the image and its configuration.
+    // At most an index, an image and its configuration for each tag.
     assert!(
         sample.store.count(Operation::Manifest) + sample.store.count(Operation::Blob)
-            <= 3 * dice.tags.len()
+            <= 3 * world.tags.len()
     );
 }
 
@@ -449,8 +455,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_foreseen_is_what_a_clean_up_does(dice in dice()) {
+    fn preview_equals_the_plan_of_a_cleanup(world in worlds()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(check(dice));
+        runtime.block_on(check(world));
     }
 }

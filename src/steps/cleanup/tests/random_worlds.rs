@@ -1,4 +1,4 @@
-//! Random worlds: whatever the rules, nothing goes that anything needs.
+//! Random worlds: no rules delete an image that anything needs.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,21 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A world in a few numbers, so that it shrinks well.
+/// A world as a few numbers, so that failing cases shrink well.
 #[derive(Clone, Debug)]
-struct Dice {
-    /// Of each index the leaves it is made of, as bits.
+struct RandomWorld {
+    /// Images in each index, as bits.
     indexes: Vec<u8>,
-    /// The image and the age in days of each tag `1.<position>`: leaves first, then indexes.
+    /// Image and age in days of each tag `1.<position>`. Images are numbered before indexes.
     tags: Vec<(usize, i64)>,
-    /// Images with a signature, and images with a list of referrers.
+    /// Images with a signature or a referrers list.
     signed: Vec<usize>,
-    /// Images that records name by digest, and tags that they name.
+    /// Images that records name by digest.
     pinned: Vec<usize>,
+    /// Tags that records name.
     recorded: Vec<usize>,
     excluded: Vec<usize>,
-    /// The tag that a configured image is built on.
+    /// Tag that a configured image is built on.
     used: usize,
     keep_last: usize,
     min_keep: usize,
@@ -33,7 +34,7 @@ const LEAVES: usize = 4;
 const INDEXES: usize = 3;
 const SELECTED: &str = "1.2";
 
-fn dice() -> impl Strategy<Value = Dice> {
+fn worlds() -> impl Strategy<Value = RandomWorld> {
     let image = 0..LEAVES + INDEXES;
     let world = (
         prop::collection::vec(1_u8..16, INDEXES),
@@ -57,7 +58,7 @@ fn dice() -> impl Strategy<Value = Dice> {
         |(world, rules, deletes_tags, deletes_manifests)| {
             let (indexes, tags, signed, pinned, recorded) = world;
             let ((excluded, used), keep_last, min_keep, max_age_days, any) = rules;
-            Dice {
+            RandomWorld {
                 indexes,
                 tags,
                 signed,
@@ -76,7 +77,7 @@ fn dice() -> impl Strategy<Value = Dice> {
     )
 }
 
-impl Dice {
+impl RandomWorld {
     fn config(&self) -> Config {
         let age = self
             .max_age_days
@@ -99,7 +100,7 @@ impl Dice {
         ))
     }
 
-    async fn sample(&self) -> (Sample, Vec<Digest>) {
+    async fn sample(&self) -> (SampleRepository, Vec<Digest>) {
         let ability = |has| {
             if has {
                 Ability::Present
@@ -111,7 +112,7 @@ impl Dice {
             tags: ability(self.deletes_tags),
             manifests: ability(self.deletes_manifests),
         };
-        let sample = Sample::new("r.example/m/a", deletions);
+        let sample = SampleRepository::new("r.example/m/a", deletions);
         let mut images = Vec::new();
         for leaf in 0..LEAVES {
             images.push(sample.image(&format!("leaf {leaf}"), json!({})).await);
@@ -169,33 +170,33 @@ impl Dice {
     }
 }
 
-/// Returns what each tag names.
-async fn named(sample: &Sample) -> BTreeMap<String, Digest> {
+/// Returns the digest of each tag.
+async fn digests_by_tag(sample: &SampleRepository) -> BTreeMap<String, Digest> {
     let mut named = BTreeMap::new();
     for name in sample.tags().await {
         let found = sample
             .store
             .resolve(&sample.at, &tag(&name).into())
             .await
-            .expect("to look");
+            .expect("to resolve");
         named.insert(name, found.expect("an image").digest);
     }
     named
 }
 
-/// Returns a digest with all that it leads to; panics when something of it is missing.
-async fn whole(sample: &Sample, digest: &Digest) -> BTreeSet<Digest> {
+/// Returns a digest with those below it. Panics if a manifest is missing.
+async fn complete_tree(sample: &SampleRepository, digest: &Digest) -> BTreeSet<Digest> {
     let manifest = sample
         .store
         .manifest(&sample.at, &digest.clone().into())
         .await
         .expect("to read");
-    let manifest = manifest.unwrap_or_else(|| panic!("{digest} is gone"));
+    let manifest = manifest.unwrap_or_else(|| panic!("{digest} is missing"));
     let mut all = BTreeSet::from([digest.clone()]);
     for child in manifest.children().unwrap_or_default() {
         assert!(
             sample.has(&child.digest).await,
-            "{} of {digest} is gone",
+            "{} of {digest} is missing",
             child.digest
         );
         all.insert(child.digest.clone());
@@ -203,74 +204,74 @@ async fn whole(sample: &Sample, digest: &Digest) -> BTreeSet<Digest> {
     all
 }
 
-async fn check(dice: Dice) {
-    let (sample, images) = dice.sample().await;
-    let before = named(&sample).await;
+async fn check(world: RandomWorld) {
+    let (sample, images) = world.sample().await;
+    let before = digests_by_tag(&sample).await;
     let mut leads_to = BTreeMap::new();
     for (name, digest) in &before {
-        leads_to.insert(name.clone(), whole(&sample, digest).await);
+        leads_to.insert(name.clone(), complete_tree(&sample, digest).await);
     }
-    let records = dice.records(&images);
-    let report = sample.run(&dice.config(), records.clone()).await;
+    let records = world.records(&images);
+    let report = sample.run(&world.config(), records.clone()).await;
     assert_eq!(report.exit(), Exit::Done, "{report:?}");
-    let after = named(&sample).await;
-    // What somebody needs is there, and names what it named.
-    let mut versions: Vec<usize> = (0..dice.tags.len()).collect();
+    let after = digests_by_tag(&sample).await;
+    // Needed tags exist with the same digest.
+    let mut versions: Vec<usize> = (0..world.tags.len()).collect();
     versions.sort_unstable_by(|one, other| other.cmp(one));
-    let pinned: BTreeSet<&Digest> = dice.pinned.iter().map(|image| &images[*image]).collect();
-    for (position, (_, days)) in dice.tags.iter().enumerate() {
+    let pinned: BTreeSet<&Digest> = world.pinned.iter().map(|image| &images[*image]).collect();
+    for (position, (_, days)) in world.tags.iter().enumerate() {
         let name = format!("1.{position}");
-        let is_old = dice.max_age_days.map(|limit| *days > i64::from(limit));
+        let is_old = world.max_age_days.map(|limit| *days > i64::from(limit));
         let is_beyond = versions
             .iter()
             .position(|version| *version == position)
             .expect("a rank")
-            >= dice.keep_last;
-        let rules_keep = if dice.any {
+            >= world.keep_last;
+        let rules_keep = if world.any {
             !is_beyond && is_old != Some(true)
         } else {
             !is_beyond || is_old == Some(false)
         };
         let needed = rules_keep
             || name == SELECTED
-            || dice.excluded.contains(&position)
-            || position == dice.used
-            || dice.recorded.contains(&position)
+            || world.excluded.contains(&position)
+            || position == world.used
+            || world.recorded.contains(&position)
             || *days == 0
             || versions
                 .iter()
-                .take(dice.min_keep)
+                .take(world.min_keep)
                 .any(|kept| *kept == position)
             || leads_to[&name].iter().any(|digest| pinned.contains(digest));
         if needed {
             assert_eq!(after.get(&name), before.get(&name), "{name} {report:?}");
-        } else if dice.deletes_tags {
+        } else if world.deletes_tags {
             assert_eq!(after.get(&name), None, "{name} {report:?}");
         }
     }
-    // Whatever is left is whole, with its attachments.
-    let mut alive = BTreeSet::new();
+    // Remaining images are complete, with their attachments.
+    let mut live = BTreeSet::new();
     for (name, digest) in &after {
         assert_eq!(before.get(name), Some(digest));
-        alive.extend(whole(&sample, digest).await);
+        live.extend(complete_tree(&sample, digest).await);
     }
-    for image in &dice.pinned {
-        alive.extend(whole(&sample, &images[*image]).await);
+    for image in &world.pinned {
+        live.extend(complete_tree(&sample, &images[*image]).await);
     }
     for (name, digest) in before.iter().filter(|(name, _)| tag(name).is_attachment()) {
-        let subject = alive
+        let subject = live
             .iter()
             .find(|digest| name.starts_with(Tag::of_referrers(digest).as_str()));
         if subject.is_some() {
             assert_eq!(
                 after.get(name),
                 Some(digest),
-                "an attachment of {subject:?} is gone"
+                "an attachment of {subject:?} is missing"
             );
         }
     }
-    // What is reported is what happened.
-    let gone: BTreeSet<&String> = before
+    // The report has exactly the deleted tags.
+    let deleted: BTreeSet<&String> = before
         .keys()
         .filter(|name| !after.contains_key(*name))
         .collect();
@@ -282,11 +283,11 @@ async fn check(dice: Dice) {
             .collect::<BTreeSet<_>>()
             .iter()
             .collect::<BTreeSet<_>>(),
-        gone
+        deleted
     );
-    // The second run has nothing to do.
+    // A second run changes nothing.
     sample.store.clear_calls();
-    let again = sample.run(&dice.config(), records.clone()).await;
+    let again = sample.run(&world.config(), records.clone()).await;
     let reads = [
         Operation::Deletions,
         Operation::Tags,
@@ -306,48 +307,48 @@ async fn check(dice: Dice) {
         (Exit::Done, 0, Vec::new()),
         "{again:?}"
     );
-    assert_eq!(named(&sample).await, after);
-    // Kinder rules delete nothing that these keep.
-    for kinder in [
-        Dice {
-            keep_last: dice.keep_last + 1,
-            ..dice.clone()
+    assert_eq!(digests_by_tag(&sample).await, after);
+    // Rules that keep more delete nothing that these rules keep.
+    for lenient in [
+        RandomWorld {
+            keep_last: world.keep_last + 1,
+            ..world.clone()
         },
-        Dice {
-            min_keep: dice.min_keep + 1,
-            ..dice.clone()
+        RandomWorld {
+            min_keep: world.min_keep + 1,
+            ..world.clone()
         },
-        Dice {
-            max_age_days: dice.max_age_days.map(|days| days * 2),
-            ..dice.clone()
+        RandomWorld {
+            max_age_days: world.max_age_days.map(|days| days * 2),
+            ..world.clone()
         },
-        Dice {
+        RandomWorld {
             any: false,
-            ..dice.clone()
+            ..world.clone()
         },
-        Dice {
-            max_age_days: dice.max_age_days.filter(|_| !dice.any),
-            ..dice.clone()
+        RandomWorld {
+            max_age_days: world.max_age_days.filter(|_| !world.any),
+            ..world.clone()
         },
-        Dice {
-            excluded: [dice.excluded.clone(), vec![1]].concat(),
-            ..dice.clone()
+        RandomWorld {
+            excluded: [world.excluded.clone(), vec![1]].concat(),
+            ..world.clone()
         },
-        Dice {
-            recorded: [dice.recorded.clone(), vec![0]].concat(),
-            ..dice.clone()
+        RandomWorld {
+            recorded: [world.recorded.clone(), vec![0]].concat(),
+            ..world.clone()
         },
-        Dice {
-            pinned: [dice.pinned.clone(), vec![LEAVES]].concat(),
-            ..dice.clone()
+        RandomWorld {
+            pinned: [world.pinned.clone(), vec![LEAVES]].concat(),
+            ..world.clone()
         },
     ] {
-        let (other, _) = kinder.sample().await;
-        other.run(&kinder.config(), kinder.records(&images)).await;
-        let left = named(&other).await;
+        let (other, _) = lenient.sample().await;
+        other.run(&lenient.config(), lenient.records(&images)).await;
+        let left = digests_by_tag(&other).await;
         assert!(
             after.keys().all(|name| left.contains_key(name)),
-            "{kinder:?} deletes what {dice:?} keeps"
+            "{lenient:?} deletes a tag that {world:?} keeps"
         );
     }
 }
@@ -356,8 +357,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_goes_that_anything_needs(dice in dice()) {
+    fn needed_images_are_never_deleted(world in worlds()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(check(dice));
+        runtime.block_on(check(world));
     }
 }

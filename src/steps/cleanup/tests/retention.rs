@@ -1,0 +1,427 @@
+//! Retention rules: rank and age.
+
+use super::*;
+
+#[tokio::test]
+async fn keep_last_keeps_the_newest_versions() {
+    let sample = SampleRepository::mirror(&["10.0", "1.0", "2.0", "1.10", "1.9"]).await;
+    let report = sample
+        .run(&mirror("keep_last: 3"), ObservedRecords::NotConfigured)
+        .await;
+    assert_eq!(report.exit(), Exit::Done, "{report:?}");
+    assert_eq!(sample.tags().await, names(&["10.0", "2.0", "1.10"]));
+    assert_eq!(
+        (
+            report.totals.examined,
+            report.totals.deleted,
+            report.totals.kept
+        ),
+        (5, 2, 3)
+    );
+}
+
+#[tokio::test]
+async fn tags_without_version_are_ranked_by_date() {
+    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    for (name, days) in [("zebra", 400), ("apple", 300), ("mango", 200)] {
+        sample
+            .tag(name, &sample.image(name, json!({})).await, days)
+            .await;
+    }
+    // Attachments have no rank.
+    let newest = sample.old("1.0").await;
+    sample
+        .tag(
+            Tag::of_cosign(&newest)[0].as_str(),
+            &sample.image("signature", json!({})).await,
+            100,
+        )
+        .await;
+    sample
+        .run(&mirror("keep_last: 3"), ObservedRecords::NotConfigured)
+        .await;
+    assert_eq!(
+        sample.tags().await,
+        names(&["1.0", "apple", "mango", Tag::of_cosign(&newest)[0].as_str()])
+    );
+}
+
+#[tokio::test]
+async fn min_keep_keeps_the_newest_tags() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
+    let config = mirror("keep_last: 0, min_keep: 2");
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::MinKeep)
+    );
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+    // The largest `min_keep` of several rules applies.
+    let config = two_rules("keep_last: 0, min_keep: 2", "keep_last: 0, min_keep: 1");
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::MinKeep)
+    );
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+}
+
+#[tokio::test]
+async fn latest_has_no_rank() {
+    let sample = SampleRepository::mirror(&["1.0", "latest", "abc"]).await;
+    let config = mirror("keep_last: 1, min_keep: 0");
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::KeepLast)
+    );
+    assert_eq!(sample.reason(&config, "abc").await, None);
+    sample.tag("latest", &sample.old("latest").await, 10).await;
+    assert_eq!(
+        sample
+            .reason(&mirror("keep_last: 2, min_keep: 0"), "abc")
+            .await,
+        Some(KeepReason::KeepLast)
+    );
+}
+
+#[tokio::test]
+async fn tags_younger_than_a_day_are_kept() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(23));
+    assert_eq!(
+        sample.reason(&mirror("keep_last: 1"), "1.0").await,
+        Some(KeepReason::Young)
+    );
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() + TimeDelta::hours(5));
+    assert_eq!(
+        sample.reason(&mirror("keep_last: 1"), "1.0").await,
+        Some(KeepReason::Young)
+    );
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::hours(24));
+    assert_eq!(sample.reason(&mirror("keep_last: 1"), "1.0").await, None);
+}
+
+#[tokio::test]
+async fn match_combines_rank_and_age() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
+    let all = mirror("keep_last: 1, max_age_days: 30");
+    assert_eq!(
+        sample.reason(&all, "1.0").await,
+        Some(KeepReason::NotOldEnough)
+    );
+    assert_eq!(sample.reason(&all, "2.0").await, None);
+    // A tag of exactly that age is not older.
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(30));
+    assert_eq!(
+        sample.reason(&all, "1.0").await,
+        Some(KeepReason::NotOldEnough)
+    );
+    sample.store.date_tag(
+        &sample.at,
+        &tag("1.0"),
+        now() - TimeDelta::days(30) - TimeDelta::seconds(1),
+    );
+    assert_eq!(sample.reason(&all, "1.0").await, None);
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), now() - TimeDelta::days(10));
+    let any = mirror("keep_last: 2, max_age_days: 30, match: any");
+    assert_eq!(sample.reason(&any, "1.0").await, None);
+    assert_eq!(sample.reason(&any, "2.0").await, None);
+    assert_eq!(sample.reason(&any, "3.0").await, Some(KeepReason::MinKeep));
+    let any = mirror("keep_last: 3, max_age_days: 30, match: any");
+    assert_eq!(sample.reason(&any, "1.0").await, Some(KeepReason::KeepLast));
+}
+
+#[tokio::test]
+async fn unknown_or_impossible_dates_are_no_age() {
+    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    for name in ["1.0", "2.0", "3.0"] {
+        sample.old(name).await;
+    }
+    sample
+        .store
+        .date_tag(&sample.at, &tag("1.0"), DateTime::UNIX_EPOCH);
+    let config = mirror("keep_last: 1, max_age_days: 30");
+    assert_eq!(
+        sample.reason(&config, "1.0").await,
+        Some(KeepReason::AgeUnknown)
+    );
+    assert_eq!(
+        sample
+            .reason(&mirror("keep_last: 1, max_age_days: 30, match: any"), "1.0")
+            .await,
+        None
+    );
+    assert_eq!(
+        sample
+            .reason(&mirror("keep_last: 3, max_age_days: 30, match: any"), "1.0")
+            .await,
+        Some(KeepReason::KeepLast)
+    );
+}
+
+#[tokio::test]
+async fn base_age_is_read_from_labels() {
+    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let made = |time: &str| json!({ "org.opencontainers.image.created": time });
+    for (name, labels) in [
+        ("3.10-core1.0.0", made("2025-01-01T00:00:00Z")),
+        ("3.11-core1.0.0", made("2026-02-20T00:00:00Z")),
+        ("3.12-core1.0.0", made("1970-01-01T00:00:00Z")),
+        ("3.13-core1.0.0", json!({})),
+        ("3.14-core1.0.0", made("2026-02-28T12:00:00Z")),
+    ] {
+        let digest = sample.image(name, labels).await;
+        let index = sample.index(&[&digest]).await;
+        sample.tag(name, &index, 365).await;
+    }
+    let all = bases("keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false");
+    assert_eq!(sample.reason(&all, "3.10-core1.0.0").await, None);
+    assert_eq!(
+        sample.reason(&all, "3.11-core1.0.0").await,
+        Some(KeepReason::NotOldEnough)
+    );
+    assert_eq!(
+        sample.reason(&all, "3.12-core1.0.0").await,
+        Some(KeepReason::AgeUnknown)
+    );
+    assert_eq!(
+        sample.reason(&all, "3.13-core1.0.0").await,
+        Some(KeepReason::AgeUnknown)
+    );
+    assert_eq!(
+        sample.reason(&all, "3.14-core1.0.0").await,
+        Some(KeepReason::Young)
+    );
+}
+
+#[tokio::test]
+async fn recorded_tag_without_version_is_ranked_by_date() {
+    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    for (name, month) in [("apple", 1), ("mango", 2), ("zebra", 3)] {
+        let labels =
+            json!({ "org.opencontainers.image.created": format!("2025-0{month}-01T00:00:00Z") });
+        sample
+            .tag(name, &sample.image(name, labels).await, 365)
+            .await;
+    }
+    let named = record(
+        "r.example/apps/a:1",
+        Some("r.example/bases/alpine:zebra"),
+        None,
+    );
+    let plan = sample
+        .plan(&bases("keep_last: 2, min_keep: 0"), records(vec![named]))
+        .await;
+    assert_eq!(
+        reason(&plan, &sample.at, "mango"),
+        Some(KeepReason::KeepLast)
+    );
+    assert_eq!(reason(&plan, &sample.at, "apple"), None);
+}
+
+#[tokio::test]
+async fn dates_are_read_only_where_needed_and_once_for_shared_content() {
+    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let image = sample
+        .image(
+            "shared",
+            json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" }),
+        )
+        .await;
+    for version in 0..10 {
+        let other = sample.image(&format!("other {version}"), json!({})).await;
+        let name = format!("3.{version}-core1.0.0");
+        sample
+            .tag(&name, &sample.index(&[&image, &other]).await, 365)
+            .await;
+    }
+    let cache = SharedCache::default();
+    let stores = sample.store.stores();
+    let progress = crate::progress::silent();
+    let observer = Observer {
+        stores: &stores,
+        cache: &cache,
+        progress: &*progress,
+        now: now(),
+    };
+    let config = bases("keep_last: 5, max_age_days: 30, require_records: false");
+    // The index of each tag, then the shared image and configuration, which the second run has in
+    // the cache.
+    for expected in [(11, 1), (10, 0)] {
+        sample.store.clear_calls();
+        let world = observe(
+            &config,
+            &CleanupScope::default(),
+            ObservedRecords::NotConfigured,
+            observer,
+        )
+        .await;
+        assert_eq!(plan(&world, &policy()).deletions().count(), 5);
+        assert_eq!(
+            (
+                sample.store.count(Operation::Manifest),
+                sample.store.count(Operation::Blob)
+            ),
+            expected
+        );
+    }
+}
+
+#[tokio::test]
+async fn tags_without_manifest_have_no_rank_and_block_nothing() {
+    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+        let sample = SampleRepository::new("r.example/m/a", deletions);
+        for name in ["1.0", "1.1", "1.2", "1.3"] {
+            sample.old(name).await;
+        }
+        for name in ["2.0", "2.1", "2.2"] {
+            let missing = sample.old(name).await;
+            sample.store.lose_manifest(&sample.at, &missing);
+        }
+        let config = mirror("keep_last: 3");
+        assert_eq!(
+            sample.reason(&config, "2.0").await,
+            Some(KeepReason::Absent)
+        );
+        assert_eq!(
+            sample.reason(&config, "1.1").await,
+            Some(KeepReason::KeepLast),
+            "{deletions:?}"
+        );
+        assert_eq!(sample.reason(&config, "1.0").await, None, "{deletions:?}");
+        // One of four is deleted, not one of seven.
+        let plan = plan(
+            &sample.world(&config, ObservedRecords::NotConfigured).await,
+            &CleanupPolicy {
+                max_delete_percent: Some(24),
+                ..policy()
+            },
+        );
+        assert_eq!(
+            reason(&plan, &sample.at, "1.0"),
+            Some(KeepReason::TooMany),
+            "{deletions:?}"
+        );
+        let report = sample.run(&config, ObservedRecords::NotConfigured).await;
+        assert_eq!(
+            (report.exit(), report.totals.deleted),
+            (Exit::Done, 1),
+            "{report:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn replaced_images_have_no_rank_and_are_deleted_by_age_or_with_their_tag() {
+    // Replaced on January 31, so their age counts from February 1: 28 days.
+    let pins = [
+        "3.0-replaced.20260131",
+        "3.0-replaced.20260131.2",
+        "0.9-replaced.20260131",
+    ];
+    let sample = SampleRepository::mirror(&[
+        "3.0",
+        "2.1",
+        "2.0",
+        pins[0],
+        pins[1],
+        pins[2],
+        "3.0-replaced.20260227",
+    ])
+    .await;
+    let reasons = async |rules: &str, name: &str| sample.reason(&mirror(rules), name).await;
+    for (rules, name, expected) in [
+        ("keep_last: 2", "2.1", Some(KeepReason::KeepLast)),
+        ("keep_last: 2", "2.0", None),
+        (
+            "keep_last: 0, min_keep: 2",
+            "2.1",
+            Some(KeepReason::MinKeep),
+        ),
+        (
+            "keep_last: 2",
+            pins[0],
+            Some(KeepReason::ReplacedBy(tag("3.0"))),
+        ),
+        (
+            "keep_last: 2",
+            pins[1],
+            Some(KeepReason::ReplacedBy(tag("3.0"))),
+        ),
+        // Its tag does not exist.
+        ("keep_last: 2", pins[2], None),
+        (
+            "keep_last: 2, max_age_days: 28",
+            pins[0],
+            Some(KeepReason::NotOldEnough),
+        ),
+        (
+            "keep_last: 2, max_age_days: 28, match: any",
+            pins[2],
+            Some(KeepReason::NotOldEnough),
+        ),
+        ("keep_last: 2, max_age_days: 27", pins[0], None),
+        ("keep_last: 2, max_age_days: 27", pins[1], None),
+        (
+            "keep_last: 2, max_age_days: 0",
+            "3.0-replaced.20260227",
+            None,
+        ),
+    ] {
+        assert_eq!(reasons(rules, name).await, expected, "{rules}: {name}");
+    }
+    let young = SampleRepository::mirror(&["3.0", "0.9-replaced.20260228"]).await;
+    assert_eq!(
+        young
+            .reason(&mirror("keep_last: 1"), "0.9-replaced.20260228")
+            .await,
+        Some(KeepReason::Young)
+    );
+    // It is deleted with its tag.
+    let sample = SampleRepository::mirror(&["3.0", "2.0", "2.0-replaced.20260131"]).await;
+    sample
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
+        .await;
+    assert_eq!(sample.tags().await, names(&["3.0"]));
+}
+
+#[tokio::test]
+async fn tag_is_deleted_only_if_all_rules_delete_it() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
+    let yaml = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '8', retention: { keep_last: 2 } }, \
+                { source: up.example/a, target: r.example/m/a, tag: '9' }] }\nretention: { keep_last: 1 }";
+    let config = config(yaml);
+    assert_eq!(
+        sample.reason(&config, "2.0").await,
+        Some(KeepReason::KeepLast)
+    );
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+}
+
+#[tokio::test]
+async fn unknown_ages_are_noted_once_for_each_repository() {
+    let dated = SampleRepository::mirror(&["1.0", "1.1", "2.0"]).await;
+    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    for name in ["1.0", "1.1", "1.1-replaced.20200101", "2.0"] {
+        let digest = sample.image(name, json!({})).await;
+        sample.store.move_tag(&sample.at, &tag(name), &digest);
+    }
+    for (sample, count) in [(sample, 1), (dated, 0)] {
+        let report = sample
+            .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
+            .await;
+        let note = "r.example/m/a: the age of 2 of the tags to delete is unknown, so the 24-hour protection does not apply to them";
+        assert_eq!(report.notes, vec![note; count]);
+    }
+}
