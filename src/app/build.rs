@@ -26,7 +26,7 @@ use crate::model::text::excerpt;
 use crate::process::Process;
 use crate::report::junit;
 use crate::steps::build::{self, BuildReport, ChildMode, Execution, Occasion, Scope, World};
-use crate::steps::eol::{Judge, parts_of_image};
+use crate::steps::eol::{EolAssessor, products_of_image};
 use crate::steps::shard::Only;
 
 /// What a build was asked to do.
@@ -286,7 +286,7 @@ async fn ends(
     if build
         .images
         .iter()
-        .all(|image| parts_of_image(image, config).is_empty())
+        .all(|image| products_of_image(image, config).is_empty())
     {
         return Ok(HashMap::new());
     }
@@ -304,10 +304,10 @@ async fn ends(
         today: surroundings.process.clock.now().date_naive(),
         warn_days: config.lifecycle.warn_days,
     };
-    let judge = Judge {
+    let assessor = EolAssessor {
         table: &table,
         phase: config.lifecycle.phase,
         calendar,
     };
-    Ok(build::ends(config, build, world, &judge))
+    Ok(build::ends(config, build, world, &assessor))
 }

@@ -23,7 +23,7 @@ use crate::model::{BuildRecord, Secret};
 use crate::notify::{Messenger, NotifyError, Service, Webhook, address};
 use crate::packages::{self, Records};
 use crate::process::Process;
-use crate::steps::eol::{self, Judge, NotifyReport, ReadError, UpdateReport};
+use crate::steps::eol::{self, EolAssessor, NotifyReport, ReadError, UpdateReport};
 
 /// What an update of the end-of-life data was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub(super) fn list(
         };
         let report = eol::list(
             &config,
-            &judge(&config, &table, process),
+            &assessor(&config, &table, process),
             options.within_days,
             recorded.as_deref(),
         );
@@ -157,7 +157,7 @@ pub(super) fn notify(
         };
         let messages = eol::notices(
             &config,
-            &judge(&config, &table, process),
+            &assessor(&config, &table, process),
             &recorded,
             &config.lifecycle.notify_at_days,
         );
@@ -241,13 +241,17 @@ async fn recorded(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
     Ok(reading.records)
 }
 
-/// Returns what tells how images stand today.
-pub(super) fn judge<'a>(config: &Config, table: &'a Table, process: &Process) -> Judge<'a> {
+/// Returns the assessor of images as of today.
+pub(super) fn assessor<'a>(
+    config: &Config,
+    table: &'a Table,
+    process: &Process,
+) -> EolAssessor<'a> {
     let calendar = Calendar {
         today: process.clock.now().date_naive(),
         warn_days: config.lifecycle.warn_days,
     };
-    Judge {
+    EolAssessor {
         table,
         phase: config.lifecycle.phase,
         calendar,

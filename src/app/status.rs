@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::configuration::{lacks, load_configuration, tells_records};
 use super::digest_cache::UserDigestCache;
-use super::eol::{judge, table_at_hand};
+use super::eol::{assessor, table_at_hand};
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
@@ -21,7 +21,9 @@ use crate::process::Process;
 use crate::report::text::{Style, draw};
 use crate::report::{json, junit, openmetrics};
 use crate::steps::cleanup::{Observer, PreviewInput, preview};
-use crate::steps::status::{self, Condemned, MarkerError, StatusReport, World, Written};
+use crate::steps::status::{
+    self, ExpectedDeletions, MarkerError, PageOutcome, StatusReport, World,
+};
 
 pub use crate::steps::status::FailOn;
 
@@ -115,14 +117,14 @@ pub(super) fn run(
     );
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
-        let (world, condemned) = tokio::select! {
-            seen = observe(&config, options, records.as_ref(), surroundings) => seen?,
+        let (world, deletions) = tokio::select! {
+            observed = observe(&config, options, records.as_ref(), surroundings) => observed?,
             () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the registries; nothing was written")),
         };
         let table = table_at_hand(&config, surroundings).await?;
         let now = process.clock.now();
-        let judge = judge(&config, &table, process);
-        let report = status::plan(&config, &world, &judge, &condemned);
+        let assessor = assessor(&config, &table, process);
+        let report = status::plan(&config, &world, &assessor, &deletions);
         let text = drawn(&report, &config, options.form)?;
         surroundings.record("status", &report)?;
         match target {
@@ -130,7 +132,7 @@ pub(super) fn run(
             Some(target) => {
                 let name = target.name.clone();
                 let written = target.write(&text, options)?;
-                surroundings.note(written == Written::Written, []);
+                surroundings.note(written == PageOutcome::Written, []);
                 let summary = report.summary(&name, written, began.elapsed());
                 surroundings.print(&draw(
                     &summary,
@@ -150,7 +152,7 @@ pub(super) fn run(
             }),
         ];
         if let Some(records) = records.as_ref().filter(|_| options.publish) {
-            let inventory = status::inventory(&config, &world, &judge, now)
+            let inventory = status::inventory(&config, &world, &assessor, now)
                 .to_bytes()
                 .map_err(Failure::failed)?;
             records
@@ -170,7 +172,7 @@ async fn observe(
     options: &StatusOptions,
     records: Option<&Records>,
     surroundings: &Surroundings,
-) -> Result<(World, Condemned), Failure> {
+) -> Result<(World, ExpectedDeletions), Failure> {
     let entries = config.sync.iter().flat_map(|sync| &sync.entries);
     let mirrors = entries.flat_map(|entry| [&entry.source, &entry.target]);
     let bases = config
@@ -195,7 +197,7 @@ async fn observe(
         );
     }
     let Some(stores) = &stores else {
-        return Ok((world, Condemned::new()));
+        return Ok((world, ExpectedDeletions::new()));
     };
     let process = &surroundings.process;
     let cache = UserDigestCache::of("cleanup", process, Mode::Apply);
@@ -278,13 +280,13 @@ impl Target {
     }
 
     /// Writes the file whole or not at all; not when it is the same already.
-    fn write(self, report: &str, options: &StatusOptions) -> Result<Written, Failure> {
+    fn write(self, report: &str, options: &StatusOptions) -> Result<PageOutcome, Failure> {
         let content = self.content(report, options)?;
         if self.before.as_ref() == Some(&content) {
-            return Ok(Written::Unchanged);
+            return Ok(PageOutcome::Unchanged);
         }
         self.file.write(&content)?;
-        Ok(Written::Written)
+        Ok(PageOutcome::Written)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What stands on what: how images stand that are referred to by repository and tag, be they
-//! current or of an earlier time. Pure.
+//! Lineage: the configured mirror or base that a reference belongs to, current or older, with its
+//! end-of-life assessment. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,54 +9,55 @@ use crate::model::inventory::InventoryProduct;
 use crate::model::{ImageReference, Repository, Tag, TagVersion};
 use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed};
-use crate::steps::eol::{Finding, Judge, Judgement, Part, Versions, parts_of_image};
+use crate::steps::eol::{
+    EolAssessor, ImageAssessment, ImageProduct, ProductAssessment, Versions, products_of_image,
+};
 
-/// The mirrors and bases of a configuration, found by what refers to them.
+/// Mirrors and bases of a configuration, by repository.
 #[derive(Debug)]
 pub struct Lineage<'a> {
     config: &'a Config,
-    /// What each base is called now, by the positions of the images.
+    /// Current identity of each base, by the position of the image.
     identities: &'a [Result<Identity, Trouble>],
     bases: HashMap<&'a Repository, Vec<usize>>,
     mirrors: HashMap<&'a Repository, Vec<&'a SyncEntry>>,
 }
 
-/// How an image stands that somebody refers to.
+/// EolStatus of an image that something refers to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Referred {
+pub struct ReferencedImage {
     pub currency: Currency,
-    pub judgement: Judgement,
-    /// What the inventory tells of it.
+    pub assessment: ImageAssessment,
+    /// Products for the inventory.
     pub ends: Vec<InventoryProduct>,
 }
 
-/// Whether a base is one of those that the configuration builds now.
+/// Comparison of a base with those that the configuration builds now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Currency {
     Current,
     Outdated,
-    /// It is a mirror, or which tags are built now cannot be told.
-    Untold,
+    /// The image is a mirror, or the current tags are unknown.
+    Unknown,
 }
 
-/// Returns what each base of the configuration is called, as far as that is told without asking a
-/// registry.
+/// Returns the current identity of each base, as far as it is known without a request.
 pub fn identities_offline(config: &Config) -> Vec<Result<Identity, Trouble>> {
     let Some(build) = &config.build else {
         return Vec::new();
     };
-    let told = |position| {
+    let mirror_tag = |position| {
         let entry = mirror(config, build, position)?;
         let tag = match &entry.selection {
             TagSelection::Fixed(_) => newest_listed(entry, &[]),
             TagSelection::Pattern(_) => Err(Trouble::new(format!(
-                "which tag of {} is the newest is not known without asking",
+                "the newest tag of {} is unknown without a request",
                 entry.target
             ))),
         };
         Some((position, tag))
     };
-    let mirror_tags: BTreeMap<_, _> = (0..build.images.len()).filter_map(told).collect();
+    let mirror_tags: BTreeMap<_, _> = (0..build.images.len()).filter_map(mirror_tag).collect();
     identities(build, &mirror_tags)
 }
 
@@ -78,14 +79,14 @@ impl<'a> Lineage<'a> {
         }
     }
 
-    /// Returns the bases of the configuration with what they are called now, in its order.
+    /// Returns the bases with their current identities, in the order of the configuration.
     pub fn all_bases(
         &self,
     ) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
         images(self.config).iter().zip(self.identities)
     }
 
-    /// Returns the same without development images, which no report shows.
+    /// Returns the bases without development images, which no report shows.
     pub fn bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
         self.all_bases()
             .filter(|(image, _)| image.image_type != ImageType::SpecialDevelopment)
@@ -96,7 +97,7 @@ impl<'a> Lineage<'a> {
         self.mirrors.get(repository).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the entry that a tag of a mirror is of. One that no entry selects any more is of the
+    /// Returns the entry that a tag of a mirror belongs to: the one that selects it, otherwise the
     /// first.
     pub fn entry(&self, repository: &Repository, tag: &Tag) -> Option<&'a SyncEntry> {
         let entries = self.entries(repository);
@@ -111,40 +112,49 @@ impl<'a> Lineage<'a> {
             .copied()
     }
 
-    /// Returns how the image `repository:tag` stands; `None` when the configuration has no such
-    /// repository.
-    pub fn image(&self, repository: &Repository, tag: &Tag, judge: &Judge<'_>) -> Option<Referred> {
+    /// Returns the status of the image `repository:tag`; `None` if the repository is not configured.
+    pub fn image(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        assessor: &EolAssessor<'_>,
+    ) -> Option<ReferencedImage> {
         if let Some(positions) = self.bases.get(repository) {
-            return Some(self.base(positions, tag, judge));
+            return Some(self.base(positions, tag, assessor));
         }
         let entry = self.entry(repository, tag)?;
         let versions = Versions::Tags(vec![tag.as_str()]);
-        let parts: Vec<Part<'_>> = entry
+        let products: Vec<ImageProduct<'_>> = entry
             .lifecycle
             .iter()
-            .map(|lifecycle| Part {
+            .map(|lifecycle| ImageProduct {
                 lifecycle,
                 versions: versions.clone(),
             })
             .collect();
-        Some(Referred::of(Currency::Untold, &parts, judge))
+        Some(ReferencedImage::of(Currency::Unknown, &products, assessor))
     }
 
-    /// Returns how the image stands that a record names; without a tag it is not known.
-    pub fn reference(&self, reference: &ImageReference, judge: &Judge<'_>) -> Option<Referred> {
+    /// Returns the status of the image that a record names, which is unknown without a tag; `None`
+    /// if the repository is not configured.
+    pub fn reference(
+        &self,
+        reference: &ImageReference,
+        assessor: &EolAssessor<'_>,
+    ) -> Option<ReferencedImage> {
         match &reference.tag {
-            Some(tag) => self.image(&reference.repository, tag, judge),
+            Some(tag) => self.image(&reference.repository, tag, assessor),
             None if self.bases.contains_key(&reference.repository) => {
-                Some(Referred::unknown(Currency::Outdated))
+                Some(ReferencedImage::unknown(Currency::Outdated))
             }
             None if self.mirrors.contains_key(&reference.repository) => {
-                Some(Referred::unknown(Currency::Untold))
+                Some(ReferencedImage::unknown(Currency::Unknown))
             }
             None => None,
         }
     }
 
-    fn base(&self, positions: &[usize], tag: &Tag, judge: &Judge<'_>) -> Referred {
+    fn base(&self, positions: &[usize], tag: &Tag, assessor: &EolAssessor<'_>) -> ReferencedImage {
         let all = images(self.config);
         let current = positions.iter().copied().find_map(|position| {
             let identity = self.identities.get(position)?.as_ref().ok()?;
@@ -156,18 +166,19 @@ impl<'a> Lineage<'a> {
                 mirror_tag: Some(identity.base_tag.clone()),
                 ..all[position].clone()
             };
-            return Referred::of(Currency::Current, &parts_of(&image, self.config), judge);
+            let products = products_of(&image, self.config);
+            return ReferencedImage::of(Currency::Current, &products, assessor);
         }
-        let is_told = positions
+        let is_known = positions
             .iter()
             .all(|&position| self.identities.get(position).is_some_and(Result::is_ok));
-        let currency = if is_told {
+        let currency = if is_known {
             Currency::Outdated
         } else {
-            Currency::Untold
+            Currency::Unknown
         };
         let version = TagVersion::of(tag.as_str());
-        let likeness = |position: &usize| {
+        let shared_numbers = |position: &usize| {
             let identity = self
                 .identities
                 .get(*position)
@@ -176,58 +187,61 @@ impl<'a> Lineage<'a> {
                 TagVersion::of(identity.tag.as_str()).shared_numbers(&version)
             })
         };
-        let Some(likest) = positions.iter().copied().rev().max_by_key(likeness) else {
-            return Referred::unknown(currency);
+        let Some(closest) = positions.iter().copied().rev().max_by_key(shared_numbers) else {
+            return ReferencedImage::unknown(currency);
         };
-        let mut parts = parts_of(&all[likest], self.config);
-        for part in &mut parts {
-            part.versions = Versions::Tags(vec![tag.as_str()]);
+        let mut products = products_of(&all[closest], self.config);
+        for product in &mut products {
+            product.versions = Versions::Tags(vec![tag.as_str()]);
         }
-        Referred::of(currency, &parts, judge)
+        ReferencedImage::of(currency, &products, assessor)
     }
 }
 
-impl Referred {
-    fn of(currency: Currency, parts: &[Part<'_>], judge: &Judge<'_>) -> Referred {
-        let judgement = judge.image(parts);
-        let accepted = |finding: &Finding| {
-            let of_product = parts
+impl ReferencedImage {
+    fn of(
+        currency: Currency,
+        products: &[ImageProduct<'_>],
+        assessor: &EolAssessor<'_>,
+    ) -> ReferencedImage {
+        let assessment = assessor.image(products);
+        let accepted = |assessed: &ProductAssessment| {
+            products
                 .iter()
-                .find(|part| part.lifecycle.product == finding.product)?;
-            of_product
+                .find(|product| product.lifecycle.product == assessed.product)?
                 .lifecycle
                 .accept
                 .as_ref()
                 .map(|accept| accept.until)
         };
-        let ends = judgement.findings.iter().map(|finding| InventoryProduct {
-            product: finding.product.to_string(),
-            cycle: finding.cycle.clone(),
-            ends: ends(&finding.standing),
-            accepted_until: accepted(finding),
+        let ends = assessment.products.iter().map(|assessed| InventoryProduct {
+            product: assessed.product.to_string(),
+            cycle: assessed.cycle.clone(),
+            ends: end(&assessed.assessment),
+            accepted_until: accepted(assessed),
         });
-        Referred {
+        ReferencedImage {
             currency,
             ends: ends.collect(),
-            judgement,
+            assessment,
         }
     }
 
-    fn unknown(currency: Currency) -> Referred {
-        let judgement = Judgement {
-            standing: EolAssessment::UNKNOWN,
-            findings: Vec::new(),
+    fn unknown(currency: Currency) -> ReferencedImage {
+        let assessment = ImageAssessment {
+            overall: EolAssessment::UNKNOWN,
+            products: Vec::new(),
         };
-        Referred {
+        ReferencedImage {
             currency,
-            judgement,
+            assessment,
             ends: Vec::new(),
         }
     }
 }
 
-fn ends(standing: &EolAssessment) -> Option<SupportEnd> {
-    match (standing.date, standing.status) {
+fn end(assessment: &EolAssessment) -> Option<SupportEnd> {
+    match (assessment.date, assessment.status) {
         (Some(date), _) => Some(SupportEnd::On(date)),
         (None, EolStatus::Expired | EolStatus::Accepted) => Some(SupportEnd::Ended),
         (None, EolStatus::Supported | EolStatus::Warning) => Some(SupportEnd::NotEnded),
@@ -235,12 +249,12 @@ fn ends(standing: &EolAssessment) -> Option<SupportEnd> {
     }
 }
 
-/// Returns what a base consists of. Development images are not looked after.
-fn parts_of<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
+/// Returns the products of a base. Development images are not tracked.
+fn products_of<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<ImageProduct<'a>> {
     if image.image_type == ImageType::SpecialDevelopment {
         Vec::new()
     } else {
-        parts_of_image(image, config)
+        products_of_image(image, config)
     }
 }
 

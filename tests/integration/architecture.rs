@@ -31,7 +31,6 @@ const STILL_WITH_CIRCLES: &[&str] = &[
     "git",
     "http",
     "registry",
-    "steps/eol",
 ];
 
 #[test]
@@ -111,7 +110,6 @@ Failed
 -
 Fault
 -
-Finding
 -
 Folder
 -
@@ -142,7 +140,6 @@ Known
 -
 ListForm
 -
-ListReport
 -
 Listing
 -
@@ -172,10 +169,8 @@ PackageFile
 -
 Page
 -
-Part
 -
 -
-ItemError
 -
 -
 -
@@ -214,7 +209,6 @@ Scope
 Seen
 -
 -
-Selection
 -
 Server
 -
@@ -258,7 +252,6 @@ Verdict
 -
 Way
 -
-Written
 ";
 
 #[test]

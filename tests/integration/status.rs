@@ -24,7 +24,7 @@ use imglife::packages::{Prefix, Reading, Records};
 use imglife::registry::memory::{MemoryPlace, Operation};
 use imglife::registry::{ImageStore, InMemory};
 use imglife::steps::cleanup::{Observer, PreviewInput, preview};
-use imglife::steps::eol::Judge;
+use imglife::steps::eol::EolAssessor;
 use imglife::steps::status::{observe, page, plan};
 use serde::Deserialize;
 
@@ -175,7 +175,7 @@ async fn every_world_is_reported_as_expected() {
             today: given.today,
             warn_days: config.lifecycle.warn_days,
         };
-        let judge = Judge {
+        let assessor = EolAssessor {
             table: &table,
             phase: config.lifecycle.phase,
             calendar,
@@ -198,7 +198,7 @@ async fn every_world_is_reported_as_expected() {
             identities: &world.identities,
             records: Some(&reading),
         };
-        let condemned = preview(&config, input, observer).await.deletions;
+        let deletions = preview(&config, input, observer).await.deletions;
         // What names tell is not asked for.
         let looked_at = images
             .calls()
@@ -206,15 +206,22 @@ async fn every_world_is_reported_as_expected() {
             .filter(|call| call.operation == Operation::Manifest)
             .count();
         assert!(
-            looked_at <= 2 * condemned.len(),
-            "{condemned:?} {:?}",
+            looked_at <= 2 * deletions.len(),
+            "{deletions:?} {:?}",
             images.calls()
         );
-        let text =
-            page(&plan(&config, &world, &judge, &condemned), &config.status).expect("a page");
+        let text = page(
+            &plan(&config, &world, &assessor, &deletions),
+            &config.status,
+        )
+        .expect("a page");
         assert_eq!(
             text,
-            page(&plan(&config, &world, &judge, &condemned), &config.status).expect("a page")
+            page(
+                &plan(&config, &world, &assessor, &deletions),
+                &config.status
+            )
+            .expect("a page")
         );
         if update {
             std::fs::write(case.join("page.md"), &text).expect("to write the page");

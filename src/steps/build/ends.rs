@@ -1,4 +1,4 @@
-//! When images end, with the tags that they are really built on.
+//! End-of-life dates of images, by the tags that they are actually built on.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use chrono::NaiveDate;
 
 use super::observe::World;
 use crate::config::{BuildConfig, BuildImage, Config};
-use crate::steps::eol::{Judge, parts_of_image};
+use crate::steps::eol::{EolAssessor, products_of_image};
 
-/// Returns the days on which images end, by their positions, where that is known.
+/// Returns the end-of-life date of each image that has one, by its position.
 pub fn ends(
     config: &Config,
     build: &BuildConfig,
     world: &World,
-    judge: &Judge<'_>,
+    assessor: &EolAssessor<'_>,
 ) -> HashMap<usize, NaiveDate> {
     let end = |position: &usize| {
         let identity = world.identities[*position].as_ref().ok()?;
@@ -21,7 +21,7 @@ pub fn ends(
             mirror_tag: Some(identity.base_tag.clone()),
             ..build.images[*position].clone()
         };
-        let date = judge.image(&parts_of_image(&image, config)).date()?;
+        let date = assessor.image(&products_of_image(&image, config)).date()?;
         Some((*position, date))
     };
     world.images.keys().filter_map(end).collect()

@@ -9,7 +9,7 @@ use crate::model::eol::{Calendar, EolAssessment};
 use crate::model::inventory::InventoryUser;
 use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersion};
 use crate::registry::TagSeen;
-use crate::steps::eol::{Judge, Versions, parts_of_image, version};
+use crate::steps::eol::{EolAssessor, Versions, products_of_image, version};
 
 /// Where it is known from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,18 +220,18 @@ impl Configured<'_> {
             today: self.now.date_naive(),
             warn_days: lifecycle.warn_days,
         };
-        let judge = Judge {
+        let assessor = EolAssessor {
             table,
             phase: lifecycle.phase,
             calendar,
         };
-        let mut parts = parts_of_image(image, self.config);
+        let mut products = products_of_image(image, self.config);
         if let Some(tag) = tag {
-            for part in &mut parts {
-                part.versions = Versions::Tags(vec![tag.as_str()]);
+            for product in &mut products {
+                product.versions = Versions::Tags(vec![tag.as_str()]);
             }
         }
-        judge.image(&parts).standing
+        assessor.image(&products).overall
     }
 }
 

@@ -1,4 +1,4 @@
-//! `eol list`: what is looked after, and when it ends.
+//! `eol list`: tracked images with their end-of-life dates.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -6,73 +6,74 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use super::judge::{Finding, Judge};
-use super::{bases, mirrors};
+use super::assess::{EolAssessor, ProductAssessment};
+use super::tracked_images::{bases, mirrors};
 use crate::config::Config;
 use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{BuildRecord, ImageReference};
 use crate::report::{Block, Cell, Document, Table, Tone};
 use crate::steps::lineage::{Lineage, identities_offline};
 
-/// What is looked after, the soonest end first.
+/// Report of `eol list`, earliest end first.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ListReport {
+pub struct EolListReport {
     pub today: NaiveDate,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within_days: Option<u32>,
     #[serde(skip)]
     pub warn_days: u32,
-    pub cycles: Vec<Row>,
-    /// Images of which the configuration says no product.
+    pub cycles: Vec<EolListRow>,
+    /// Images without `lifecycle`.
     pub without_lifecycle: Vec<String>,
 }
 
-/// A cycle, and the images that are of it.
+/// A release cycle and its images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Row {
+pub struct EolListRow {
     pub product: String,
-    /// `None` when it is not known.
+    /// `None` if it is unknown.
     pub cycle: Option<String>,
-    /// The last day before it is over.
+    /// Last day of support.
     pub date: Option<NaiveDate>,
     pub days_left: Option<i64>,
     pub status: EolStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<NaiveDate>,
-    /// Why nothing is known.
+    /// Reason why the status is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     pub images: Vec<String>,
-    /// The applications that stand on these; `None` when they were not asked for.
+    /// Applications built on these images; `None` if they were not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applications: Option<Vec<String>>,
 }
 
-/// Returns what the configuration looks after, of that only what ends `within_days` when given.
-/// What is not known is always listed: it could end any day. With `records` the applications are
-/// listed too, and the older bases that they stand on.
+/// Returns the tracked images, with `within_days` only those that end within that many days.
+///
+/// Images with an unknown status are always listed, because they may end any day. With `records`
+/// the list has applications as well, and the older bases that they are built on.
 pub fn list(
     config: &Config,
-    judge: &Judge<'_>,
+    assessor: &EolAssessor<'_>,
     within_days: Option<u32>,
     records: Option<&[BuildRecord]>,
-) -> ListReport {
-    let mut rows: Vec<Row> = Vec::new();
+) -> EolListReport {
+    let mut rows: Vec<EolListRow> = Vec::new();
     let mut without_lifecycle = Vec::new();
     for tracked in mirrors(config).into_iter().chain(bases(config)) {
         let name = tracked.to_string();
-        if tracked.parts.is_empty() {
+        if tracked.products.is_empty() {
             without_lifecycle.push(name);
             continue;
         }
-        for finding in judge.image(&tracked.parts).findings {
-            let row = Row::of(finding);
+        for product in assessor.image(&tracked.products).products {
+            let row = EolListRow::of(product);
             match rows.iter_mut().find(|known| known.is_like(&row)) {
                 Some(known) if known.images.contains(&name) => {}
                 Some(known) => known.images.push(name.clone()),
-                None => rows.push(Row {
+                None => rows.push(EolListRow {
                     images: vec![name.clone()],
                     ..row
                 }),
@@ -80,7 +81,7 @@ pub fn list(
         }
     }
     if let Some(records) = records {
-        add_applications(&mut rows, config, judge, records);
+        add_applications(&mut rows, config, assessor, records);
     }
     if let Some(days) = within_days {
         rows.retain(|row| match row.status {
@@ -89,28 +90,28 @@ pub fn list(
             _ => row.days_left.is_some_and(|left| left <= i64::from(days)),
         });
     }
-    rows.sort_by(Row::order);
-    let judged = judge.calendar;
-    ListReport {
-        today: judged.today,
+    rows.sort_by(EolListRow::order);
+    let calendar = assessor.calendar;
+    EolListReport {
+        today: calendar.today,
         within_days,
-        warn_days: judged.warn_days,
+        warn_days: calendar.warn_days,
         cycles: rows,
         without_lifecycle,
     }
 }
 
 fn add_applications(
-    rows: &mut Vec<Row>,
+    rows: &mut Vec<EolListRow>,
     config: &Config,
-    judge: &Judge<'_>,
+    assessor: &EolAssessor<'_>,
     records: &[BuildRecord],
 ) {
     rows.iter_mut()
         .for_each(|row| row.applications = Some(Vec::new()));
     let identities = identities_offline(config);
     let lineage = Lineage::new(config, &identities);
-    // Many stand on the same base.
+    // Many applications have the same base.
     let mut of_base: BTreeMap<&ImageReference, Vec<String>> = BTreeMap::new();
     for record in records {
         if let Some(base) = &record.base {
@@ -123,16 +124,16 @@ fn add_applications(
     for (base, applications) in of_base {
         let Some(tag) = &base.tag else { continue };
         let repository = base.repository.resolved_below(&config.directory);
-        let Some(referred) = lineage.image(&repository, tag, judge) else {
+        let Some(referenced) = lineage.image(&repository, tag, assessor) else {
             continue;
         };
-        for finding in referred.judgement.findings {
-            let row = Row::of(finding);
+        for product in referenced.assessment.products {
+            let row = EolListRow::of(product);
             let known = rows
                 .iter()
                 .position(|known| known.is_like(&row))
                 .unwrap_or_else(|| {
-                    rows.push(Row {
+                    rows.push(EolListRow {
                         images: vec![format!("{repository}:{tag}")],
                         ..row
                     });
@@ -151,31 +152,30 @@ fn add_applications(
     });
 }
 
-impl Row {
-    fn of(finding: Finding) -> Row {
+impl EolListRow {
+    fn of(assessed: ProductAssessment) -> EolListRow {
         let EolAssessment {
             status,
             date,
             days_left,
             accepted_until,
-        } = finding.standing;
-        let product = finding.product.to_string();
-        Row {
-            product,
-            cycle: finding.cycle,
+        } = assessed.assessment;
+        EolListRow {
+            product: assessed.product.to_string(),
+            cycle: assessed.cycle,
             date,
             days_left,
             status,
             accepted_until,
-            problem: finding.problem,
+            problem: assessed.problem,
             images: Vec::new(),
             applications: None,
         }
     }
 
-    /// Returns whether two rows say the same of their images.
-    fn is_like(&self, other: &Row) -> bool {
-        let of = |row: &Row| {
+    /// Returns true if two rows differ only in their images and applications.
+    fn is_like(&self, other: &EolListRow) -> bool {
+        let key = |row: &EolListRow| {
             (
                 row.product.clone(),
                 row.cycle.clone(),
@@ -185,12 +185,12 @@ impl Row {
                 row.problem.clone(),
             )
         };
-        of(self) == of(other)
+        key(self) == key(other)
     }
 
-    /// Orders by urgency: what is over, by date; what has none; what nothing is known of.
-    fn order(&self, other: &Row) -> Ordering {
-        let rank = |row: &Row| match (row.status, row.date) {
+    /// Orders by urgency: by date, then without a date, then unknown.
+    fn order(&self, other: &EolListRow) -> Ordering {
+        let rank = |row: &EolListRow| match (row.status, row.date) {
             (EolStatus::Unknown, _) => (2, None),
             (_, Some(date)) => (0, Some(date)),
             (EolStatus::Expired, None) => (0, None),
@@ -202,22 +202,22 @@ impl Row {
     }
 }
 
-impl ListReport {
-    /// Returns the report for people.
+impl EolListReport {
+    /// Returns the report as text.
     pub fn document(&self) -> Document {
         let mut columns = ["Product", "Cycle", "Ends", "Days left", "Status", "Images"]
             .map(str::to_owned)
             .to_vec();
         let has_applications = self.cycles.iter().any(|row| row.applications.is_some());
         columns.extend(has_applications.then(|| "Applications".to_owned()));
-        let rows: Vec<Vec<Cell>> = self.cycles.iter().flat_map(|row| self.drawn(row)).collect();
+        let rows: Vec<Vec<Cell>> = self.cycles.iter().flat_map(|row| self.cells(row)).collect();
         let mut lines: Vec<String> = Vec::new();
         for row in self
             .cycles
             .iter()
             .filter(|row| row.status == EolStatus::Unknown)
         {
-            let problem = row.problem.as_deref().unwrap_or("nothing is known");
+            let problem = row.problem.as_deref().unwrap_or("the status is unknown");
             lines.extend(
                 row.images
                     .iter()
@@ -226,7 +226,7 @@ impl ListReport {
         }
         if !self.without_lifecycle.is_empty() {
             lines.push(format!(
-                "without `lifecycle`, so nothing is known of: {}",
+                "without `lifecycle`, so not tracked: {}",
                 self.without_lifecycle.join(", ")
             ));
         }
@@ -234,7 +234,7 @@ impl ListReport {
             let when = self
                 .within_days
                 .map_or_else(String::new, |days| format!(" within {days} days"));
-            lines.insert(0, format!("nothing that is looked after ends{when}"));
+            lines.insert(0, format!("no tracked product reaches end of life{when}"));
             return Document {
                 blocks: vec![Block::Lines(lines)],
             };
@@ -250,8 +250,8 @@ impl ListReport {
         Document { blocks }
     }
 
-    /// Returns a line for each image and application; what they have in common stands in the first.
-    fn drawn(&self, row: &Row) -> Vec<Vec<Cell>> {
+    /// Returns a line for each image and application. Common cells are in the first line only.
+    fn cells(&self, row: &EolListRow) -> Vec<Vec<Cell>> {
         let ends = match (row.date, row.status) {
             (Some(date), _) => date.to_string(),
             (None, EolStatus::Unknown) => "?".to_owned(),

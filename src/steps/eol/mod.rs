@@ -1,23 +1,29 @@
-//! `eol update`, `eol list` and `eol notify`, and what other commands ask about ends of life.
+//! `eol update`, `eol list` and `eol notify`, and the end-of-life assessment of images that other
+//! commands use.
 //!
-//! `tracked` says which products the images of a configuration are of, and by which tags; `judge`
-//! says how an image stands by the data at hand. `update` brings the data up to date, `list` shows
-//! what they mean, `notices` who is to be told. Only `update` asks anybody.
+//! `tracked_images` has the products in the images of a configuration, and `assess` their
+//! end-of-life status by the existing data. `list` shows it, and `notices` sends notifications.
+//! `observe`, `plan`, `execute` and `report` update the data; only they request new data.
 
-mod judge;
+mod assess;
+mod execute;
 mod list;
 mod notices;
+mod observe;
+mod plan;
 mod report;
 #[cfg(test)]
 mod tests;
-mod tracked;
-mod update;
+mod tracked_images;
 
-pub use judge::{Finding, Judge, Judgement};
-pub use list::{ListReport, Row, list};
-pub use notices::{Delivery, DeliveryOutcome, Notified, NotifyReport, notices, notify};
-pub use report::{FileOutcome, ProductOutcome, ProductReport, Totals, UpdateReport};
-pub use tracked::{
-    Part, Tier, Tracked, Versions, bases, mirrors, parts_of_image, products, version,
+pub use assess::{EolAssessor, ImageAssessment, ProductAssessment};
+pub use execute::execute;
+pub use list::{EolListReport, EolListRow, list};
+pub use notices::{Delivery, DeliveryOutcome, MessageReport, NotifyReport, notices, notify};
+pub use observe::{ProductLookup, ReadError, World, observe, read};
+pub use plan::{Plan, ProductChange, ProductOutcome, plan};
+pub use report::{FileOutcome, ProductReport, UpdateReport, UpdateTotals};
+pub use tracked_images::{
+    ImageProduct, Tier, TrackedImage, Versions, bases, mirrors, products, products_of_image,
+    version,
 };
-pub use update::{Answer, Plan, ReadError, World, execute, observe, plan, read};

@@ -1,4 +1,4 @@
-//! `eol notify`: which images are told of today, to whom, and what became of it.
+//! `eol notify`: the messages of a day, and their delivery.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{Finding, Judge};
-use super::{bases, mirrors};
+use super::assess::{EolAssessor, ProductAssessment};
+use super::tracked_images::{bases, mirrors};
 use crate::config::Config;
 use crate::error::Exit;
 use crate::model::eol::EolStatus;
@@ -17,11 +17,11 @@ use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
 use crate::steps::lineage::{Lineage, identities_offline};
 
-/// Returns the messages of the day, by image: about what ends in one of `at_days`, or ended any
-/// number of weeks ago. What is accepted is not told of.
+/// Returns the messages of the day, one for each image with a product that ends in exactly one of
+/// `at_days` days, or that ended a whole number of weeks ago. Accepted ends are left out.
 pub fn notices(
     config: &Config,
-    judge: &Judge<'_>,
+    assessor: &EolAssessor<'_>,
     records: &[BuildRecord],
     at_days: &[u32],
 ) -> Vec<Message> {
@@ -29,7 +29,7 @@ pub fn notices(
     let mut of_repository: HashMap<&Repository, Vec<String>> = HashMap::new();
     let tracked: Vec<_> = mirrors(config).into_iter().chain(bases(config)).collect();
     for image in &tracked {
-        let ends = due(&judge.image(&image.parts).findings, at_days);
+        let ends = due(&assessor.image(&image.products).products, at_days);
         if !ends.is_empty() {
             let name = image.to_string();
             of_repository
@@ -52,10 +52,10 @@ pub fn notices(
         let Some(base) = &record.base else { continue };
         let repository = base.repository.resolved_below(&config.directory);
         let Some(tag) = &base.tag else { continue };
-        let Some(referred) = lineage.image(&repository, tag, judge) else {
+        let Some(referenced) = lineage.image(&repository, tag, assessor) else {
             continue;
         };
-        let ends = due(&referred.judgement.findings, at_days);
+        let ends = due(&referenced.assessment.products, at_days);
         if ends.is_empty() {
             continue;
         }
@@ -72,7 +72,7 @@ pub fn notices(
             })
             .cloned()
             .collect();
-        // An older image than those that are configured has a message of its own.
+        // An image that is older than the configured ones gets its own message.
         let names = if same.is_empty() {
             vec![format!("{repository}:{tag}")]
         } else {
@@ -96,8 +96,8 @@ pub fn notices(
     messages
 }
 
-/// Returns what is told of today, the soonest first.
-fn due(findings: &[Finding], at_days: &[u32]) -> Vec<End> {
+/// Returns the ends that a message of today is about, earliest first.
+fn due(products: &[ProductAssessment], at_days: &[u32]) -> Vec<End> {
     let is_day = |left: i64| {
         if left < 0 {
             left % 7 == 0
@@ -105,16 +105,17 @@ fn due(findings: &[Finding], at_days: &[u32]) -> Vec<End> {
             at_days.iter().any(|days| i64::from(*days) == left)
         }
     };
-    let mut ends: Vec<End> = findings
+    let mut ends: Vec<End> = products
         .iter()
-        .filter(|finding| finding.standing.status != EolStatus::Accepted)
-        .filter_map(|finding| {
-            let (date, days_left) = finding.standing.date.zip(finding.standing.days_left)?;
-            let cycle = finding.cycle.clone()?;
+        .filter(|product| product.assessment.status != EolStatus::Accepted)
+        .filter_map(|product| {
+            let assessment = &product.assessment;
+            let (date, days_left) = assessment.date.zip(assessment.days_left)?;
+            let cycle = product.cycle.clone()?;
             is_day(days_left).then(|| End {
                 date,
                 days_left,
-                product: finding.product.to_string(),
+                product: product.product.to_string(),
                 cycle,
             })
         })
@@ -123,24 +124,25 @@ fn due(findings: &[Finding], at_days: &[u32]) -> Vec<End> {
     ends
 }
 
-/// What became of the messages of a day.
+/// Report of `eol notify`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NotifyReport {
     pub dry_run: bool,
     #[serde(rename = "durationSeconds", serialize_with = "crate::steps::seconds")]
     pub duration: Duration,
-    pub messages: Vec<Notified>,
+    pub messages: Vec<MessageReport>,
 }
 
+/// A message and its deliveries.
 #[derive(Clone, Debug, Serialize)]
-pub struct Notified {
+pub struct MessageReport {
     #[serde(flatten)]
     pub message: Message,
     pub deliveries: Vec<Delivery>,
 }
 
-/// What became of a message at one messenger.
+/// Delivery of a message by one messenger.
 #[derive(Clone, Debug, Serialize)]
 pub struct Delivery {
     pub to: &'static str,
@@ -154,11 +156,12 @@ pub struct Delivery {
 pub enum DeliveryOutcome {
     Sent,
     Failed,
-    /// A dry run, or one that was stopped.
+    /// The run is a dry run or was stopped.
     NotSent,
 }
 
-/// Sends each message to each messenger, one after another: chat services do not take many at once.
+/// Sends each message with each messenger, one after another because chat services have low rate
+/// limits.
 pub async fn notify(
     messages: Vec<Message>,
     messengers: &[Box<dyn Messenger>],
@@ -187,7 +190,7 @@ pub async fn notify(
                 cause,
             });
         }
-        notified.push(Notified {
+        notified.push(MessageReport {
             message,
             deliveries,
         });
@@ -208,6 +211,7 @@ impl NotifyReport {
             .count()
     }
 
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         if self.count(DeliveryOutcome::Failed) > 0 {
             Exit::Failed
@@ -216,7 +220,7 @@ impl NotifyReport {
         }
     }
 
-    /// Returns the report for people.
+    /// Returns the report as text.
     pub fn document(&self) -> Document {
         let columns = ["Image", "Ends", "Applications", "To", "Outcome"]
             .map(str::to_owned)

@@ -1,31 +1,31 @@
-//! What became of each product, for people and for machines.
+//! The report of `eol update`: the outcome of each product, as text and as JSON.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::update::Plan;
+use super::plan::{Plan, ProductChange, ProductOutcome};
 use crate::error::Exit;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::problems::{self, Problem};
 use crate::steps::{Mode, Trouble, seconds};
 
-/// How many changes of a product people are told; machines are told all.
-const TOLD_CHANGES: usize = 4;
+/// Maximum number of changes of a product in the text. The JSON has all.
+const MAX_SHOWN_CHANGES: usize = 4;
 
-/// The result of an update.
+/// Report of an update.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateReport {
     pub dry_run: bool,
-    /// The run was stopped before anything was known.
+    /// True if the run was stopped before the data was read.
     pub interrupted: bool,
     #[serde(rename = "durationSeconds", serialize_with = "seconds")]
     pub duration: Duration,
-    /// Where the data are kept.
+    /// Name of the data file.
     pub file: String,
     pub file_outcome: FileOutcome,
-    pub totals: Totals,
+    pub totals: UpdateTotals,
     pub products: Vec<ProductReport>,
     /// Products that are in the file and not in the configuration.
     pub others: Vec<String>,
@@ -33,7 +33,7 @@ pub struct UpdateReport {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Totals {
+pub struct UpdateTotals {
     pub products: usize,
     pub added: usize,
     pub updated: usize,
@@ -46,7 +46,7 @@ pub struct Totals {
 #[serde(rename_all = "camelCase")]
 pub enum FileOutcome {
     Unchanged,
-    /// To be written, in a run that changes nothing.
+    /// It would be written; the run changes nothing.
     Planned,
     Written,
 }
@@ -54,26 +54,14 @@ pub enum FileOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductReport {
-    /// What it is kept under.
+    /// Name in the data.
     pub product: String,
     pub outcome: ProductOutcome,
-    /// How many cycles are known of it now.
+    /// Number of cycles in the new data.
     pub cycles: usize,
     pub changes: Vec<String>,
     #[serde(flatten)]
-    pub trouble: Option<Trouble>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProductOutcome {
-    Added,
-    Updated,
-    Unchanged,
-    /// No product was found for an image whose configuration names none.
-    Untracked,
-    /// What was known of it is kept.
-    Failed,
+    pub error: Option<Trouble>,
 }
 
 impl ProductOutcome {
@@ -95,9 +83,9 @@ impl UpdateReport {
         file: String,
         file_outcome: FileOutcome,
     ) -> UpdateReport {
-        let mut totals = Totals {
+        let mut totals = UpdateTotals {
             products: plan.products.len(),
-            ..Totals::default()
+            ..UpdateTotals::default()
         };
         for product in &plan.products {
             *match product.outcome {
@@ -115,12 +103,12 @@ impl UpdateReport {
             file,
             file_outcome,
             totals,
-            products: plan.products,
+            products: plan.products.into_iter().map(ProductReport::from).collect(),
             others: plan.others,
         }
     }
 
-    /// Returns the report of a run that was stopped before anything was known.
+    /// Returns the report of a run that was stopped before the data was read.
     pub fn stopped(mode: Mode, file: String, duration: Duration) -> UpdateReport {
         let plan = Plan {
             products: Vec::new(),
@@ -134,7 +122,7 @@ impl UpdateReport {
         }
     }
 
-    /// Returns how the command ends on this report.
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         if self.totals.failed > 0 {
             Exit::Failed
@@ -143,8 +131,7 @@ impl UpdateReport {
         }
     }
 
-    /// Returns the report for people: the products that have news, what went wrong, and the
-    /// numbers.
+    /// Returns the report as text: changed products, errors and totals.
     pub fn document(&self) -> Document {
         let mut table = Table {
             title: None,
@@ -161,9 +148,9 @@ impl UpdateReport {
             table.rows.push(vec![
                 Cell::plain(&product.product),
                 Cell::toned(words, tone),
-                Cell::plain(product.told_changes()),
+                Cell::plain(product.shown_changes()),
             ]);
-            if let Some(trouble) = &product.trouble {
+            if let Some(error) = &product.error {
                 let severity = if product.outcome == ProductOutcome::Failed {
                     "error"
                 } else {
@@ -171,7 +158,7 @@ impl UpdateReport {
                 };
                 problems.push(Problem {
                     severity,
-                    ..Problem::error("products", &product.product, trouble)
+                    ..Problem::error("products", &product.product, error)
                 });
             }
         }
@@ -187,7 +174,7 @@ impl UpdateReport {
     }
 
     fn summary(&self) -> Summary {
-        let Totals {
+        let UpdateTotals {
             products,
             added,
             updated,
@@ -228,20 +215,32 @@ impl UpdateReport {
     }
 }
 
+impl From<ProductChange> for ProductReport {
+    fn from(change: ProductChange) -> ProductReport {
+        ProductReport {
+            product: change.product,
+            outcome: change.outcome,
+            cycles: change.cycles,
+            changes: change.changes,
+            error: change.error,
+        }
+    }
+}
+
 impl ProductReport {
-    fn told_changes(&self) -> String {
+    fn shown_changes(&self) -> String {
         match (self.outcome, self.changes.len()) {
             (ProductOutcome::Added, _) => format!(
                 "{} {}",
                 self.cycles,
                 if self.cycles == 1 { "cycle" } else { "cycles" }
             ),
-            (ProductOutcome::Failed, _) if self.cycles > 0 => "what is known is kept".to_owned(),
-            (_, ..=TOLD_CHANGES) => self.changes.join("; "),
+            (ProductOutcome::Failed, _) if self.cycles > 0 => "existing data is kept".to_owned(),
+            (_, ..=MAX_SHOWN_CHANGES) => self.changes.join("; "),
             (_, count) => format!(
                 "{}; and {} more",
-                self.changes[..TOLD_CHANGES].join("; "),
-                count - TOLD_CHANGES
+                self.changes[..MAX_SHOWN_CHANGES].join("; "),
+                count - MAX_SHOWN_CHANGES
             ),
         }
     }

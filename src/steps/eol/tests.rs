@@ -1,11 +1,12 @@
-//! What is tracked, how it stands, and what an update changes, from configurations as people write
-//! them.
+//! Tracked images, their assessment, and updates, from configurations.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::update::{Answer, World, plan};
-use super::{FileOutcome, Judge, ListReport, UpdateReport, bases, list, mirrors, products};
+use super::{
+    EolAssessor, EolListReport, FileOutcome, ProductLookup, UpdateReport, World, bases, list,
+    mirrors, plan, products,
+};
 use crate::config::{Config, SourceText, load};
 use crate::eol::Table;
 use crate::model::Variables;
@@ -57,48 +58,48 @@ fn table() -> Table {
     Table::read(DATA.as_bytes()).expect("data")
 }
 
-fn judge(table: &Table) -> Judge<'_> {
+fn assessor(table: &Table) -> EolAssessor<'_> {
     let calendar = Calendar {
         today: "2026-11-21".parse().expect("a date"),
         warn_days: 30,
     };
-    Judge {
+    EolAssessor {
         table,
         phase: Phase::EndOfLife,
         calendar,
     }
 }
 
-fn listed(config: &Config, within_days: Option<u32>) -> ListReport {
-    list(config, &judge(&table()), within_days, None)
+fn listed(config: &Config, within_days: Option<u32>) -> EolListReport {
+    list(config, &assessor(&table()), within_days, None)
 }
 
-/// Returns how the first base of a configuration stands.
+/// Returns the assessment of the first base of a configuration.
 fn base(entries: &[&str], images: &[&str]) -> (EolStatus, String) {
     let (config, table) = (config(entries, images), table());
-    let judgement = judge(&table).image(&bases(&config)[0].parts);
-    let cycles = judgement.findings.iter().map(|finding| {
+    let assessment = assessor(&table).image(&bases(&config)[0].products);
+    let cycles = assessment.products.iter().map(|product| {
         format!(
             "{}:{}",
-            finding.product,
-            finding.cycle.as_deref().unwrap_or("?")
+            product.product,
+            product.cycle.as_deref().unwrap_or("?")
         )
     });
-    let date = judgement
+    let date = assessment
         .date()
         .map(|date| date.to_string())
         .unwrap_or_default();
     (
-        judgement.standing.status,
+        assessment.overall.status,
         format!("{} {date}", cycles.collect::<Vec<_>>().join(" ")),
     )
 }
 
 #[test]
-fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
+fn base_has_its_own_lifecycle_or_inherits_that_of_its_base() {
     let golang = "tag: 1.22.3-alpine3.24, lifecycle: [{ product: go }, { product: alpine, extract: 'alpine(.*)' }]";
     let shown = |status, text: &str| (status, text.to_owned());
-    // Inherited, by the mirror's tag although the version is another text.
+    // Inherited, by the mirror's tag although `version` differs.
     let inherits = base(
         &[golang],
         &["name: a, type: core, mirror_image: r.example/m0, version: '1.22'"],
@@ -124,7 +125,7 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
         &["name: a, type: core, mirror_image: r.example/m0, lifecycle: []"],
     );
     assert_eq!(nothing, shown(EolStatus::Unknown, " "));
-    // On another base, down to its mirror.
+    // Inherited from another base or its mirror.
     let images = [
         "name: top, type: core, mirror_image: r.example/bases/go, mirror_tag: 1.22.3-alpine3.24-core1.0.0",
         "name: go, type: core, mirror_image: r.example/m1, mirror_tag: 1.26.7",
@@ -143,24 +144,24 @@ fn a_base_has_its_own_lifecycle_or_that_of_what_it_is_built_on() {
         base(&[golang], &[top, &below]),
         shown(EolStatus::Warning, "go:1.22 2026-12-10")
     );
-    let untold = base(
+    let unknown = base(
         &["tag_regex: '.*'"],
         &["name: a, type: core, mirror_image: r.example/m0"],
     );
-    assert_eq!(untold, shown(EolStatus::Unknown, " "));
+    assert_eq!(unknown, shown(EolStatus::Unknown, " "));
 }
 
 #[test]
-fn acceptance_and_phase_are_the_images_own() {
+fn acceptance_and_phase_apply_to_their_image() {
     let with = |rest: &str| {
         let config = config(
             &[&format!("tag: '8.1', lifecycle: {{ product: rhel{rest} }}")],
             &[],
         );
         let table = table();
-        judge(&table)
-            .image(&mirrors(&config)[0].parts)
-            .standing
+        assessor(&table)
+            .image(&mirrors(&config)[0].products)
+            .overall
             .status
     };
     assert_eq!(with(""), EolStatus::Expired);
@@ -176,7 +177,7 @@ fn acceptance_and_phase_are_the_images_own() {
 }
 
 #[test]
-fn only_what_is_looked_after_has_its_product_asked_for() {
+fn products_are_those_of_tracked_images() {
     let config = config(
         &["tag: '3', lifecycle: {}", "tag: '3'"],
         &[
@@ -209,7 +210,7 @@ fn everything() -> Config {
 }
 
 #[test]
-fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
+fn list_starts_with_ended_cycles_and_warns_about_unknown_ones() {
     let text = draw(&listed(&everything(), None).document(), Style::default());
     insta::assert_snapshot!(text, @"
     Product  Cycle  Ends        Days left  Status                     Images
@@ -224,8 +225,8 @@ fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
     rust     ?      ?                      unknown                    r.example/m5:1
 
     warning: r.example/m4:edge: alpine: no release cycle matches the start of the tag `edge`
-    warning: r.example/m5:1: rust: there are no data of this product
-    without `lifecycle`, so nothing is known of: r.example/m6:7
+    warning: r.example/m5:1: rust: there is no end-of-life data of this product
+    without `lifecycle`, so not tracked: r.example/m6:7
     ");
     let text = draw(
         &listed(&everything(), Some(10)).document(),
@@ -241,16 +242,19 @@ fn the_list_begins_with_what_is_over_and_names_what_nothing_is_known_of() {
     rust     ?      ?                      unknown                    r.example/m5:1
 
     warning: r.example/m4:edge: alpine: no release cycle matches the start of the tag `edge`
-    warning: r.example/m5:1: rust: there are no data of this product
-    without `lifecycle`, so nothing is known of: r.example/m6:7
+    warning: r.example/m5:1: rust: there is no end-of-life data of this product
+    without `lifecycle`, so not tracked: r.example/m6:7
     ");
     let nothing = config(&["tag: 1.26.7, lifecycle: { product: go }"], &[]);
     let text = draw(&listed(&nothing, Some(90)).document(), Style::default());
-    assert_eq!(text, "nothing that is looked after ends within 90 days\n");
+    assert_eq!(
+        text,
+        "no tracked product reaches end of life within 90 days\n"
+    );
 }
 
 #[test]
-fn the_list_for_programs_has_null_for_what_is_not_known() {
+fn list_json_has_null_for_unknown_values() {
     let listed = listed(
         &config(
             &[
@@ -294,18 +298,18 @@ fn the_list_for_programs_has_null_for_what_is_not_known() {
     "#);
 }
 
-fn updated(data: &str, answers: &[(&str, Answer)]) -> (UpdateReport, Option<String>) {
+fn updated(data: &str, lookups: &[(&str, ProductLookup)]) -> (UpdateReport, Option<String>) {
     let table = Table::read(data.as_bytes()).expect("data");
-    let answers: BTreeMap<_, _> = answers
+    let lookups: BTreeMap<_, _> = lookups
         .iter()
-        .map(|(name, answer)| {
+        .map(|(name, lookup)| {
             (
                 crate::model::lifecycle::Product::Named(name.parse().expect("a name")),
-                answer.clone(),
+                lookup.clone(),
             )
         })
         .collect();
-    let plan = plan(&World { table, answers });
+    let plan = plan(&World { table, lookups });
     let written = plan.table.as_ref().map(Table::write);
     (
         UpdateReport::new(
@@ -318,17 +322,17 @@ fn updated(data: &str, answers: &[(&str, Answer)]) -> (UpdateReport, Option<Stri
     )
 }
 
-fn cycles(yaml: &str) -> Answer {
+fn cycles(yaml: &str) -> ProductLookup {
     let table = Table::read(format!("x: [{yaml}]").as_bytes()).expect("data");
-    Answer::Cycles(table.products().next().expect("a product").1.to_vec())
+    ProductLookup::Cycles(table.products().next().expect("a product").1.to_vec())
 }
 
 #[test]
-fn an_update_keeps_what_it_cannot_renew_and_tells_what_changed() {
-    let answers = [
+fn update_keeps_existing_data_after_an_error_and_lists_changes() {
+    let lookups = [
         (
             "alpine",
-            Answer::Failed(Trouble::new("the connection failed").hint("wait")),
+            ProductLookup::Failed(Trouble::new("the connection failed").hint("wait")),
         ),
         (
             "go",
@@ -343,14 +347,17 @@ fn an_update_keeps_what_it_cannot_renew_and_tells_what_changed() {
             ),
         ),
         ("rust", cycles("{ cycle: '1.98', eol: false }")),
-        ("what", Answer::Untracked(Trouble::new("nobody knows"))),
+        (
+            "what",
+            ProductLookup::Untracked(Trouble::new("nobody knows")),
+        ),
     ];
-    let (report, written) = updated(DATA, &answers);
+    let (report, written) = updated(DATA, &lookups);
     insta::assert_snapshot!(draw(&report.document(), Style::default()), @"
     Product  Result     Changes
-    alpine   failed     what is known is kept
-    go       updated    1.27 is new, ends: no date; 1.26 ends: 2027-02-01, was: no date; 1.22 is gone
-    rhel     updated    news of releases: 8
+    alpine   failed     existing data is kept
+    go       updated    1.27 added, end of life: no date; 1.26 end of life: 2027-02-01, was: no date; 1.22 removed
+    rhel     updated    release data changed: 8
     rust     added      1 cycle
     what     untracked
 
@@ -387,12 +394,12 @@ fn an_update_keeps_what_it_cannot_renew_and_tells_what_changed() {
 }
 
 #[test]
-fn without_news_nothing_is_written_whatever_the_file_looks_like() {
+fn update_without_changes_writes_nothing() {
     let (report, written) = updated(
         "{\"go\": [{\"cycle\": \"1\", \"eol\": false, \"link\": \"x\"}]}",
         &[("go", cycles("{ cycle: '1', eol: false }"))],
     );
     assert_eq!((report.totals.unchanged, written), (1, None));
-    let (report, written) = updated("", &[("go", Answer::Failed(Trouble::new("no")))]);
+    let (report, written) = updated("", &[("go", ProductLookup::Failed(Trouble::new("no")))]);
     assert_eq!((report.totals.failed, written), (1, None));
 }

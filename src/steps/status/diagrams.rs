@@ -1,34 +1,35 @@
-//! The pictures of the report, in Mermaid: what stands on what, and what ends when.
+//! The diagrams of the report, in Mermaid: lineage and timeline.
 //!
-//! Gitea's older versions draw no source of more than 5,000 characters, and Mermaid itself stops at
-//! 500 edges: what is larger is parted.
+//! Older versions of Gitea reject a source of more than 5,000 characters, and Mermaid more than 500
+//! edges, so larger diagrams are split.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use chrono::{Datelike, NaiveDate};
 
-use super::plan::{CycleKey, Family, Member, StatusReport, Users, Verdict};
+use super::plan::{BaseFamily, CycleKey, CycleUsers, FamilyMember, RowStatus, StatusReport};
 use crate::model::TagVersion;
 use crate::report::markdown::{label, task};
 
-/// The longest source, in characters.
-const LONGEST: usize = 4_800;
-/// The most edges of one picture; far more than anybody reads.
-const MOST_EDGES: usize = 120;
-/// Applications that are drawn on one image; the others are counted.
-const MOST_APPLICATIONS: usize = 8;
-/// The most bars of one picture.
-const MOST_BARS: usize = 40;
-/// The longest line of a label, in characters.
-const LONGEST_LABEL: usize = 36;
+/// Maximum length of a source, in characters.
+const MAX_SOURCE_CHARS: usize = 4_800;
+/// Maximum number of edges in a diagram, so that it stays readable.
+const MAX_EDGES: usize = 120;
+/// Maximum number of applications drawn for an image; the others are counted.
+const MAX_APPLICATIONS: usize = 8;
+/// Maximum number of bars in a diagram.
+const MAX_BARS: usize = 40;
+/// Maximum length of a line in a label, in characters.
+const MAX_LABEL_CHARS: usize = 36;
 
-/// The longest name of a section that does not run into the bars, in characters.
-const LONGEST_SECTION: usize = 12;
+/// Maximum length of a section name that does not overlap the bars, in characters.
+const MAX_SECTION_CHARS: usize = 12;
 
-/// A picture, and what it shows in a few words.
+/// A diagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Diagram {
+    /// Names of the bases or products in it.
     pub(super) about: Vec<String>,
     pub(super) source: String,
 }
@@ -41,20 +42,20 @@ const STYLES: &str = "  classDef mirror fill:#f3f4f6,stroke:#9ca3af,color:#37415
   classDef unknown fill:#f5f5f4,stroke:#78716c,color:#292524,stroke-dasharray:4
 ";
 
-/// An image in a picture: the same one whoever stands on it.
-struct Node<'a> {
+/// An image in a diagram.
+struct DiagramNode<'a> {
     id: String,
     repository: &'a str,
     version: &'a str,
     class: &'static str,
 }
 
-/// Returns the pictures of what stands on what, in the order of the bases.
+/// Returns the lineage diagrams, in the order of the bases.
 pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
-    let nodes = Nodes::of(report);
+    let nodes = DiagramNodes::of(report);
     let mut diagrams: Vec<(Diagram, usize)> = Vec::new();
     for (name, family) in &report.families {
-        let mut members: Vec<(&String, &Member)> = family.members.iter().collect();
+        let mut members: Vec<(&String, &FamilyMember)> = family.members.iter().collect();
         members.sort_by_cached_key(|(version, _)| std::cmp::Reverse(TagVersion::of(version)));
         for (version, member) in members {
             let Some(node) = nodes.images.get(&format!("{name}:{version}")) else {
@@ -62,8 +63,9 @@ pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
             };
             let (piece, edges) = piece(node, nodes.below(family, member), member);
             let fits = |(diagram, drawn): &&mut (Diagram, usize)| {
-                diagram.source.chars().count() + piece.chars().count() + STYLES.len() <= LONGEST
-                    && *drawn + edges <= MOST_EDGES
+                diagram.source.chars().count() + piece.chars().count() + STYLES.len()
+                    <= MAX_SOURCE_CHARS
+                    && *drawn + edges <= MAX_EDGES
             };
             match diagrams.last_mut().filter(fits) {
                 Some((diagram, drawn)) => {
@@ -92,27 +94,27 @@ pub(super) fn lineage(report: &StatusReport) -> Vec<Diagram> {
         .collect()
 }
 
-/// The images that others stand on.
-struct Nodes<'a> {
-    /// By repository and version.
-    images: BTreeMap<String, Node<'a>>,
-    /// Mirrors by repository: which of its versions a base stands on is told by the base's own.
-    mirrors: BTreeMap<&'a str, Node<'a>>,
+/// Images that other images are built on.
+struct DiagramNodes<'a> {
+    /// Bases, by `repository:version`.
+    images: BTreeMap<String, DiagramNode<'a>>,
+    /// Mirrors, by repository. The version of the base includes that of the mirror.
+    mirrors: BTreeMap<&'a str, DiagramNode<'a>>,
 }
 
-impl<'a> Nodes<'a> {
-    fn of(report: &'a StatusReport) -> Nodes<'a> {
-        let mut nodes = Nodes {
+impl<'a> DiagramNodes<'a> {
+    fn of(report: &'a StatusReport) -> DiagramNodes<'a> {
+        let mut nodes = DiagramNodes {
             images: BTreeMap::new(),
             mirrors: BTreeMap::new(),
         };
         for (number, (repository, family)) in report.families.iter().enumerate() {
             for (position, (version, member)) in family.members.iter().enumerate() {
-                let node = Node {
+                let node = DiagramNode {
                     id: format!("f{number}m{position}"),
                     repository,
                     version,
-                    class: class(member.verdict),
+                    class: class(member.status),
                 };
                 nodes.images.insert(format!("{repository}:{version}"), node);
             }
@@ -125,7 +127,7 @@ impl<'a> Nodes<'a> {
         {
             if !nodes.images.contains_key(below) {
                 let (id, repository) = (format!("b{}", nodes.mirrors.len()), repository_of(below));
-                nodes.mirrors.entry(repository).or_insert(Node {
+                nodes.mirrors.entry(repository).or_insert(DiagramNode {
                     id,
                     repository,
                     version: "",
@@ -136,9 +138,9 @@ impl<'a> Nodes<'a> {
         nodes
     }
 
-    /// Returns what a member of a family stands on. The mirror of all that are built now is that of
-    /// the older ones too.
-    fn below(&self, family: &Family, member: &Member) -> Option<&Node<'a>> {
+    /// Returns the image that a member of a family is built on. An older member has the mirror of
+    /// the current ones, if they have the same.
+    fn below(&self, family: &BaseFamily, member: &FamilyMember) -> Option<&DiagramNode<'a>> {
         if let Some(below) = &member.built_on {
             return self
                 .images
@@ -159,43 +161,48 @@ impl<'a> Nodes<'a> {
     }
 }
 
-/// Returns the repository of an image that is named with its tag.
+/// Returns the repository of a reference with a tag.
 fn repository_of(image: &str) -> &str {
     image
         .rsplit_once(':')
         .map_or(image, |(repository, _)| repository)
 }
 
-/// Returns an image with what it stands on and what stands on it, and the number of edges.
-fn piece(node: &Node<'_>, below: Option<&Node<'_>>, member: &Member) -> (String, usize) {
-    let mut most = MOST_APPLICATIONS;
+/// Returns the source of an image with the image below it and its applications, and the number of
+/// edges.
+fn piece(
+    node: &DiagramNode<'_>,
+    below: Option<&DiagramNode<'_>>,
+    member: &FamilyMember,
+) -> (String, usize) {
+    let mut limit = MAX_APPLICATIONS;
     loop {
-        let drawn = drawn(node, below, member, most);
-        // Names of many characters that must be written as numbers.
-        if most == 0 || drawn.0.chars().count() + STYLES.len() + 20 <= LONGEST {
+        let drawn = draw_piece(node, below, member, limit);
+        // Names can be long, because some characters are written as numeric references.
+        if limit == 0 || drawn.0.chars().count() + STYLES.len() + 20 <= MAX_SOURCE_CHARS {
             return drawn;
         }
-        most /= 2;
+        limit /= 2;
     }
 }
 
-fn drawn(
-    image: &Node<'_>,
-    below: Option<&Node<'_>>,
-    member: &Member,
-    most: usize,
+fn draw_piece(
+    image: &DiagramNode<'_>,
+    below: Option<&DiagramNode<'_>>,
+    member: &FamilyMember,
+    limit: usize,
 ) -> (String, usize) {
     let mut text = String::new();
     let mut edges = 0;
-    let mut draw = |node: &Node<'_>, from: Option<&str>| {
+    let mut draw = |node: &DiagramNode<'_>, from: Option<&str>| {
         let (first, second) = (
-            label(last_two(node.repository), LONGEST_LABEL),
-            label(node.version, LONGEST_LABEL),
+            label(last_two(node.repository), MAX_LABEL_CHARS),
+            label(node.version, MAX_LABEL_CHARS),
         );
         let parted = if second.is_empty() { "" } else { "<br/>" };
         let from = from.map(|from| format!("{from} --> ")).unwrap_or_default();
         edges += usize::from(!from.is_empty());
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _done = writeln!(
             text,
             "  {from}{}[\"{first}{parted}{second}\"]:::{}",
@@ -206,12 +213,13 @@ fn drawn(
         draw(below, None);
     }
     draw(image, below.map(|below| below.id.as_str()));
-    // When not all have a place, those that need attention have one.
-    let mut applications: Vec<(&String, &(usize, Verdict))> = member.applications.iter().collect();
-    if applications.len() > most {
-        applications.sort_by_key(|(name, (_, verdict))| (*verdict, *name));
+    // With more applications than the limit, those with the worst status are drawn.
+    let mut applications: Vec<(&String, &(usize, RowStatus))> =
+        member.applications.iter().collect();
+    if applications.len() > limit {
+        applications.sort_by_key(|(name, (_, status))| (*status, *name));
     }
-    for (number, (application, (versions, verdict))) in applications.iter().take(most).enumerate() {
+    for (number, (application, (versions, status))) in applications.iter().take(limit).enumerate() {
         let version = if *versions > 1 {
             format!("{versions} versions")
         } else {
@@ -219,20 +227,20 @@ fn drawn(
         };
         let id = format!("{}a{number}", image.id);
         draw(
-            &Node {
+            &DiagramNode {
                 id,
                 repository: application,
                 version: &version,
-                class: class(*verdict),
+                class: class(*status),
             },
             Some(&image.id),
         );
     }
-    let rest = applications.get(most..).unwrap_or_default();
+    let rest = applications.get(limit..).unwrap_or_default();
     if let Some((_, (_, worst))) = rest.first() {
         let (id, repository) = (format!("{}more", image.id), &format!("{} more", rest.len()));
         draw(
-            &Node {
+            &DiagramNode {
                 id,
                 repository,
                 version: "",
@@ -244,17 +252,17 @@ fn drawn(
     (text, edges)
 }
 
-fn class(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ok | Verdict::Accepted => "ok",
-        Verdict::Warning | Verdict::Expiring => "warning",
-        Verdict::Expired => "expired",
-        Verdict::Outdated => "outdated",
-        Verdict::Untracked | Verdict::Orphan | Verdict::Missing => "unknown",
+fn class(status: RowStatus) -> &'static str {
+    match status {
+        RowStatus::Ok | RowStatus::Accepted => "ok",
+        RowStatus::Warning | RowStatus::Expiring => "warning",
+        RowStatus::Expired => "expired",
+        RowStatus::Outdated => "outdated",
+        RowStatus::Untracked | RowStatus::Orphan | RowStatus::Missing => "unknown",
     }
 }
 
-/// Returns the host that a repository is at, when its name begins with one.
+/// Returns the host in the name of a repository, if it starts with one.
 pub(super) fn host(name: &str) -> Option<&str> {
     let (host, _) = name.split_once('/')?;
     let is_host =
@@ -262,14 +270,14 @@ pub(super) fn host(name: &str) -> Option<&str> {
     is_host.then_some(host)
 }
 
-/// Returns a repository without its host, which all have in common most of the time.
+/// Returns the name of a repository without its host, which is usually the same for all.
 pub(super) fn without_host(name: &str) -> &str {
     let name = name.strip_prefix("ocidir://").unwrap_or(name);
     host(name).map_or(name, |host| &name[host.len() + 1..])
 }
 
-/// Returns the last two parts of a repository's path: more breaks lines, and the tables have it
-/// whole.
+/// Returns the last two components of a repository's path, so that labels fit on one line. The
+/// tables have the whole path.
 fn last_two(name: &str) -> &str {
     let name = without_host(name);
     name.rmatch_indices('/')
@@ -277,17 +285,17 @@ fn last_two(name: &str) -> &str {
         .map_or(name, |(slash, _)| &name[slash + 1..])
 }
 
-/// What ends when.
+/// Diagrams of release cycles by their end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Timeline {
     pub(super) diagrams: Vec<Diagram>,
-    /// What ended before the pictures begin, by product and cycle.
+    /// Cycles that ended before the first year, as `product cycle`.
     pub(super) earlier: Vec<String>,
-    /// The year that they begin with.
+    /// First year of the diagrams.
     pub(super) from_year: i32,
 }
 
-/// Returns the pictures of what ends when: from the year before on, five years ahead.
+/// Returns the timeline: from the beginning of last year, six years long.
 pub(super) fn timeline(report: &StatusReport) -> Timeline {
     let from_year = report.today.year() - 1;
     let bounds = NaiveDate::from_ymd_opt(from_year, 1, 1).zip(NaiveDate::from_ymd_opt(
@@ -310,12 +318,12 @@ pub(super) fn timeline(report: &StatusReport) -> Timeline {
                 .push(format!("{} {}", key.product, key.cycle));
             continue;
         }
-        let section = format!("  section {}\n", task(&key.product, LONGEST_SECTION));
+        let section = format!("  section {}\n", task(&key.product, MAX_SECTION_CHARS));
         let bar = bar(key, *users, start, last);
         let fits = |diagram: &&mut Diagram| {
             diagram.source.chars().count() + section.chars().count() + bar.chars().count()
-                <= LONGEST
-                && bars < MOST_BARS
+                <= MAX_SOURCE_CHARS
+                && bars < MAX_BARS
         };
         if let Some(diagram) = timeline.diagrams.last_mut().filter(fits) {
             if diagram.about.last() != Some(&key.product) {
@@ -337,22 +345,22 @@ pub(super) fn timeline(report: &StatusReport) -> Timeline {
     timeline
 }
 
-fn bar(key: &CycleKey, users: Users, start: NaiveDate, last: NaiveDate) -> String {
-    let tag = match key.verdict {
-        Verdict::Expired => "crit, ",
-        Verdict::Warning => "active, ",
-        Verdict::Accepted => "done, ",
+fn bar(key: &CycleKey, users: CycleUsers, start: NaiveDate, last: NaiveDate) -> String {
+    let tag = match key.status {
+        RowStatus::Expired => "crit, ",
+        RowStatus::Warning => "active, ",
+        RowStatus::Accepted => "done, ",
         _ => "",
     };
-    let is_cut = key.product.chars().count() > LONGEST_SECTION;
+    let is_cut = key.product.chars().count() > MAX_SECTION_CHARS;
     let cycle = if is_cut {
         format!("{} {}", key.product, key.cycle)
     } else {
         key.cycle.clone()
     };
-    let cycle = task(&cycle, LONGEST_LABEL);
-    // A task must not begin with a word of the language.
-    let guard = if cycle.starts_with(|first: char| first.is_ascii_digit()) {
+    let cycle = task(&cycle, MAX_LABEL_CHARS);
+    // A task must not start with a Mermaid keyword.
+    let prefix = if cycle.starts_with(|first: char| first.is_ascii_digit()) {
         ""
     } else {
         "· "
@@ -364,7 +372,7 @@ fn bar(key: &CycleKey, users: Users, start: NaiveDate, last: NaiveDate) -> Strin
     };
     let used = count(users.images, "image") + &count(users.applications, "application");
     format!(
-        "  {guard}{cycle} until {}{used} :{tag}{start}, {}\n",
+        "  {prefix}{cycle} until {}{used} :{tag}{start}, {}\n",
         key.date,
         key.date.min(last)
     )

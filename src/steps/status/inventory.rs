@@ -1,4 +1,4 @@
-//! The inventory that `check` reads in the pipelines of applications.
+//! The inventory, which `check` reads in the pipelines of applications.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use super::observe::World;
 use crate::config::Config;
 use crate::model::inventory::{InventoryBase, InventoryTag, InventoryUser};
 use crate::model::{ImageReference, Inventory, Repository, Tag, TagVersion};
-use crate::steps::eol::Judge;
+use crate::steps::eol::EolAssessor;
 use crate::steps::lineage::{Currency, Lineage};
 
-/// Returns the bases with the tags that are published and those that records name, the newest
+/// Returns the inventory: all bases with the tags that are published or that records name, newest
 /// first.
 pub fn inventory(
     config: &Config,
     world: &World,
-    judge: &Judge<'_>,
+    assessor: &EolAssessor<'_>,
     time: DateTime<Utc>,
 ) -> Inventory {
     let lineage = Lineage::new(config, &world.identities);
@@ -66,7 +66,7 @@ pub fn inventory(
         }
     }
     let base_tag = |repository: &Repository, tag: &Tag| {
-        let referred = lineage.image(repository, tag, judge)?;
+        let referenced = lineage.image(repository, tag, assessor)?;
         let aliases = aliases
             .get(&(repository, tag))
             .into_iter()
@@ -75,13 +75,13 @@ pub fn inventory(
         let names = std::iter::once(tag).chain(aliases.clone());
         Some(InventoryTag {
             tag: tag.clone(),
-            current: referred.currency == Currency::Current,
+            current: referenced.currency == Currency::Current,
             aliases: aliases.cloned().collect(),
             digest: world
                 .digests
                 .get(&ImageReference::tagged(repository.clone(), tag.clone()))
                 .cloned(),
-            eol: referred.ends,
+            eol: referenced.ends,
             users: names
                 .filter_map(|name| users.get(&(repository, name)))
                 .flatten()
@@ -100,5 +100,5 @@ pub fn inventory(
                 .collect(),
         }
     });
-    Inventory::new(time, judge.calendar.warn_days, bases.collect())
+    Inventory::new(time, assessor.calendar.warn_days, bases.collect())
 }

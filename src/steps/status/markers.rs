@@ -1,26 +1,27 @@
-//! The report within a file that people write in as well.
+//! The report between markers in a file that also has other text.
 
 use thiserror::Error;
 
-/// The line before the report.
+/// Line before the report.
 pub const BEGIN: &str = "<!-- imglife:begin -->";
-/// The line after it.
+/// Line after the report.
 pub const END: &str = "<!-- imglife:end -->";
 
-/// Why the report has no place in a file. The number is that of a line, from 1.
+/// Reason why the report cannot be inserted into a file. Line numbers start at 1.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum MarkerError {
     #[error("`{BEGIN}` in line {0} is not followed by `{END}`")]
     NotEnded(usize),
     #[error("`{END}` in line {0} has no `{BEGIN}` before it")]
     NotBegun(usize),
-    #[error("`{BEGIN}` stands in line {0} and again in line {1}")]
+    #[error("`{BEGIN}` is in line {0} and again in line {1}")]
     Twice(usize, usize),
 }
 
-/// Returns `text` with the report `block`, which has its markers, in the place of the one before;
-/// at the end when there is none. All else stays as it is, to the byte. A marker counts when it is
-/// alone in its line.
+/// Returns `text` with the earlier report replaced by `block`, which includes the markers. Without
+/// an earlier report, `block` is appended.
+///
+/// All other bytes stay the same. A marker counts only if it is alone on its line.
 pub fn replaced(text: &str, block: &str) -> Result<String, MarkerError> {
     let mut found: Option<(usize, usize, Option<usize>)> = None;
     let mut offset = 0;
@@ -54,7 +55,7 @@ mod tests {
     const BLOCK: &str = "<!-- imglife:begin -->\nnew\n<!-- imglife:end -->\n";
 
     #[test]
-    fn only_what_is_between_the_markers_is_replaced() {
+    fn replaced_changes_only_the_text_between_the_markers() {
         let text = "# Ours\r\ntext `<!-- imglife:begin -->`\n  <!-- imglife:begin -->\r\nold\n<!-- imglife:end -->\n\n## More";
         let expected = format!("# Ours\r\ntext `<!-- imglife:begin -->`\n{BLOCK}\n## More");
         assert_eq!(replaced(text, BLOCK), Ok(expected.clone()));
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_markers_gets_the_block_appended() {
+    fn replaced_appends_the_block_without_markers() {
         assert_eq!(replaced("", BLOCK).as_deref(), Ok(BLOCK));
         let appended = replaced("# Ours", BLOCK).expect("a place");
         assert_eq!(appended, format!("# Ours\n\n{BLOCK}"));
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_that_make_no_pair_are_refused_and_not_guessed_about() {
+    fn replaced_rejects_unpaired_markers() {
         let (begin, end) = (BEGIN, END);
         assert_eq!(
             replaced(&format!("a\n{begin}\nb"), BLOCK),
@@ -104,7 +105,7 @@ mod tests {
                 assert_eq!(
                     replaced(&once, BLOCK),
                     Ok(once.clone()),
-                    "what is replaced once stays"
+                    "replacing twice changes nothing"
                 );
             }
         });

@@ -1,8 +1,8 @@
-//! `status`: what there is, who stands on it, and when it ends.
+//! `status`: mirrors, bases and applications with their end-of-life status.
 //!
-//! `observe` reads tags and records, `plan` tells how everything stands, `page` makes Markdown of
-//! it with the diagrams of `diagrams`, `markers` puts that into a file, and `inventory` makes what
-//! `check` reads. The same world gives the same bytes.
+//! `observe` reads tags and records, and `plan` derives the rows. `page` renders them as Markdown
+//! with the diagrams of `diagrams`, `markers` inserts the page into a file, and `inventory` is the
+//! data that `check` reads. The same world gives the same bytes.
 
 mod diagrams;
 mod inventory;
@@ -18,5 +18,7 @@ pub use inventory::inventory;
 pub use markers::{BEGIN, END, MarkerError, replaced};
 pub use observe::{World, observe};
 pub use page::page;
-pub use plan::{ApplicationRow, Condemned, ImageRow, State, StatusReport, Verdict, plan};
-pub use report::{FailOn, Written};
+pub use plan::{
+    ApplicationRow, ExpectedDeletions, ImageRow, RowState, RowStatus, StatusReport, plan,
+};
+pub use report::{FailOn, PageOutcome};

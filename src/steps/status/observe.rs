@@ -1,5 +1,5 @@
-//! What the report is made of: the tags of mirrors and bases, the digests of current bases, and all
-//! records. Reads only.
+//! Observation: the tags of mirrors and bases, the digests of current bases, and all records. Reads
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,36 +15,37 @@ use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed, ranks_by_push};
 use crate::steps::lineage::identities_offline;
 
-/// Requests under way at once, over all hosts; each host has its own limit besides.
-const IN_FLIGHT: usize = 16;
+/// Maximum number of concurrent requests to all hosts; each host has its own limit as well.
+const MAX_CONCURRENT_REQUESTS: usize = 16;
 
-/// What was seen.
+/// Everything that was read.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    /// The tags of each mirror and base, attachments left out; `None` when nobody was asked.
+    /// Tags of each mirror and base, without attachments; `None` if no registry was read.
     pub tags: Option<BTreeMap<Repository, Vec<Tag>>>,
-    /// The same as they were listed, attachments included.
+    /// Complete listings of the same repositories, with attachments.
     pub listings: BTreeMap<Repository, Vec<TagSeen>>,
-    /// What each base is called now, by the positions of the images.
+    /// Current identity of each base, by the position of the image.
     pub identities: Vec<Result<Identity, Trouble>>,
-    /// What the tags of current bases name.
+    /// Digests of the current bases.
     pub digests: BTreeMap<ImageReference, Digest>,
     pub records: Vec<BuildRecord>,
-    /// Files that stand where records stand and are none.
+    /// Files in the record store that are not valid records.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Looks at everything. Without `images` no registry is asked, without `records` there are none.
-/// What cannot be read fails the whole: a report that leaves something out would be a wrong one.
+/// Reads everything. Without `stores` no registry is read, and without `records` no record.
+///
+/// Fails if anything cannot be read, because an incomplete report would be wrong.
 pub async fn observe(
     config: &Config,
     stores: Option<&ImageStores>,
     records: Option<&Records>,
     progress: &dyn Progress,
 ) -> Result<World, ItemError> {
-    let seen = async {
+    let observed = async {
         match stores {
-            Some(stores) => look(config, stores, progress).await,
+            Some(stores) => read_images(config, stores, progress).await,
             None => Ok(World {
                 identities: identities_offline(config),
                 ..World::default()
@@ -62,12 +63,11 @@ pub async fn observe(
             None => Ok::<_, ItemError>(Default::default()),
         }
     };
-    let (mut world, reading) = futures_util::try_join!(seen, recorded)?;
+    let (mut world, reading) = futures_util::try_join!(observed, recorded)?;
     world.records = reading.records;
     world.unreadable = reading.unreadable;
     for record in &mut world.records {
-        // A layout is referred to by a path relative to the configuration, as in the configuration
-        // itself.
+        // Records name layouts by paths relative to the configuration, as the configuration does.
         if let Some(base) = &mut record.base {
             base.repository = base.repository.resolved_below(&config.directory);
         }
@@ -75,7 +75,7 @@ pub async fn observe(
     Ok(world)
 }
 
-async fn look(
+async fn read_images(
     config: &Config,
     stores: &ImageStores,
     progress: &dyn Progress,
@@ -101,8 +101,10 @@ async fn look(
         };
         Ok::<_, ItemError>((repository.clone(), listing?.unwrap_or_default()))
     });
-    let listings: BTreeMap<Repository, Vec<TagSeen>> =
-        listings.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let listings: BTreeMap<Repository, Vec<TagSeen>> = listings
+        .buffer_unordered(MAX_CONCURRENT_REQUESTS)
+        .try_collect()
+        .await?;
     let identities = identities_of(config, &listings);
     let current = config
         .build
@@ -111,10 +113,10 @@ async fn look(
         .zip(&identities)
         .filter_map(|(image, identity)| {
             let tag = &identity.as_ref().ok()?.tag;
-            // What the listing does not have need not be asked for.
+            // A tag that is not listed needs no request.
             let is_listed = listings
                 .get(&image.repository)
-                .is_some_and(|listing| listing.iter().any(|seen| seen.tag == *tag));
+                .is_some_and(|listing| listing.iter().any(|listed| listed.tag == *tag));
             is_listed.then(|| ImageReference::tagged(image.repository.clone(), tag.clone()))
         });
     let digests = stream::iter(current.collect::<BTreeSet<_>>()).map(|image| async move {
@@ -127,12 +129,14 @@ async fn look(
             .await?;
         Ok::<_, ItemError>(found.map(|found| (image, found.digest)))
     });
-    let digests: Vec<Option<(ImageReference, Digest)>> =
-        digests.buffer_unordered(IN_FLIGHT).try_collect().await?;
+    let digests: Vec<Option<(ImageReference, Digest)>> = digests
+        .buffer_unordered(MAX_CONCURRENT_REQUESTS)
+        .try_collect()
+        .await?;
     let tags = |listing: &[TagSeen]| {
         listing
             .iter()
-            .map(|seen| seen.tag.clone())
+            .map(|listed| listed.tag.clone())
             .filter(|tag| !tag.is_attachment())
             .collect()
     };
@@ -150,7 +154,7 @@ async fn look(
     })
 }
 
-/// Returns what each base is called now, by what its mirror has.
+/// Returns the current identity of each base, by the tags of its mirror.
 fn identities_of(
     config: &Config,
     listings: &BTreeMap<Repository, Vec<TagSeen>>,

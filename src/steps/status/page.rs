@@ -1,4 +1,4 @@
-//! The report as a page of Markdown.
+//! The report as a Markdown page.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::diagrams::{Diagram, host, lineage, timeline, without_host};
 use super::markers::{BEGIN, END};
-use super::plan::{ApplicationRow, ImageRow, State, StatusReport, Verdict};
-use super::report::overview;
+use super::plan::{ApplicationRow, ImageRow, RowState, RowStatus, StatusReport};
+use super::report::{counts, overview};
 use crate::config::StatusConfig;
 use crate::model::Platform;
 use crate::report::markdown::{code, words};
@@ -15,57 +15,57 @@ use crate::template::{TemplateError, page as render};
 
 const TEMPLATE: &str = include_str!("../../../templates/status.md");
 
-/// Of a table with more rows those that need no attention are folded up.
-const LONG: usize = 60;
+/// Maximum number of visible rows. In a longer table, rows that need no attention are folded.
+const MAX_VISIBLE_ROWS: usize = 60;
 
-const LEGEND: &str = "Grey: mirrors. Green: supported. Yellow: ends soon. Red: expired. Blue: outdated. Dashed: not known, or not there.";
+const LEGEND: &str = "Grey: mirrors. Green: supported. Yellow: ends soon. Red: expired. Blue: outdated. Dashed: unknown, or not found.";
 
 #[derive(Serialize)]
-struct Page<'a> {
+struct StatusPage<'a> {
     title: String,
     overview: String,
-    /// Said of names without a host.
+    /// Host of names that are shown without one.
     host: Option<String>,
-    tables: [Table; 3],
-    pictures: Vec<Picture>,
+    tables: [PageTable; 3],
+    sections: Vec<DiagramSection>,
     client_zone: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Table {
+struct PageTable {
     title: &'static str,
     columns: &'static [&'static str],
-    /// What is shown at once: all, or of a long table what needs attention.
+    /// Visible rows.
     rows: Vec<Vec<String>>,
-    folded: Option<Folded>,
-    /// What is said instead of a table without rows.
+    folded: Option<FoldedRows>,
+    /// Text instead of a table without rows.
     empty: &'static str,
 }
 
-/// Rows that are shown when somebody asks for them.
+/// Rows that are hidden until the reader expands them.
 #[derive(Serialize)]
-struct Folded {
+struct FoldedRows {
     summary: String,
     rows: Vec<Vec<String>>,
 }
 
 #[derive(Serialize)]
-struct Picture {
+struct DiagramSection {
     title: &'static str,
-    diagrams: Vec<Drawn>,
+    diagrams: Vec<PageDiagram>,
     note: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Drawn {
+struct PageDiagram {
     source: String,
     folded: Option<String>,
 }
 
-/// Returns the page between its markers. Of the same report it is always the same.
+/// Returns the page between its markers. The same report always gives the same page.
 pub fn page(report: &StatusReport, settings: &StatusConfig) -> Result<String, TemplateError> {
-    let names = Names::of(report);
-    let page = Page {
+    let names = TableNames::of(report);
+    let page = StatusPage {
         title: words(settings.title.as_deref().unwrap_or("Container images")),
         overview: overview(report),
         host: names.host.map(code),
@@ -86,7 +86,7 @@ pub fn page(report: &StatusReport, settings: &StatusConfig) -> Result<String, Te
             ),
             applications(report, &names),
         ],
-        pictures: pictures(report, settings),
+        sections: diagram_sections(report, settings),
         client_zone: settings
             .client_zone
             .as_deref()
@@ -94,19 +94,19 @@ pub fn page(report: &StatusReport, settings: &StatusConfig) -> Result<String, Te
             .filter(|zone| !zone.is_empty()),
     };
     let text = render("templates/status.md", TEMPLATE, page)?;
-    // A free text could hold markers; then the next run would not find the end.
+    // The configured text could contain markers, and the next run would find the wrong end.
     let text = text.replace(BEGIN, "").replace(END, "");
     Ok(format!("{BEGIN}\n{}\n{END}\n", text.trim()))
 }
 
-/// How images are named in the tables: without the host that most of them have, so that the last
-/// columns stay in sight.
-struct Names<'a> {
+/// Shortens names in the tables by the host that most of them have, so that the last columns stay
+/// visible.
+struct TableNames<'a> {
     host: Option<&'a str>,
 }
 
-impl<'a> Names<'a> {
-    fn of(report: &'a StatusReport) -> Names<'a> {
+impl<'a> TableNames<'a> {
+    fn of(report: &'a StatusReport) -> TableNames<'a> {
         let images = report
             .mirrors
             .iter()
@@ -121,7 +121,7 @@ impl<'a> Names<'a> {
         for host in names.iter().filter_map(|name| host(name)) {
             *counts.entry(host).or_default() += 1;
         }
-        Names {
+        TableNames {
             host: counts
                 .into_iter()
                 .find(|(_, count)| 2 * count > names.len())
@@ -141,9 +141,9 @@ fn images(
     title: &'static str,
     rows: &[ImageRow],
     report: &StatusReport,
-    names: &Names<'_>,
+    names: &TableNames<'_>,
     empty: &'static str,
-) -> Table {
+) -> PageTable {
     let cells = |row: &ImageRow| {
         let aliases: Vec<String> = row
             .aliases
@@ -167,17 +167,17 @@ fn images(
         .iter()
         .map(|row| (row.state.status, cells(row)))
         .collect();
-    let (rows, folded) = parted(rows, "images", report);
-    Table {
+    let (rows, folded) = split_rows(rows, "images", report);
+    PageTable {
         title,
-        columns: &["Image", "Version", "Platforms", "EOL", "Status"],
+        columns: &["Image", "Version", "Platforms", "EOL", "StatusConfig"],
         rows,
         folded,
         empty,
     }
 }
 
-fn applications(report: &StatusReport, names: &Names<'_>) -> Table {
+fn applications(report: &StatusReport, names: &TableNames<'_>) -> PageTable {
     let cells = |row: &ApplicationRow| {
         vec![
             names.cell(&row.application),
@@ -196,8 +196,8 @@ fn applications(report: &StatusReport, names: &Names<'_>) -> Table {
         .iter()
         .map(|row| (row.state.status, cells(row)))
         .collect();
-    let (rows, folded) = parted(rows, "applications", report);
-    Table {
+    let (rows, folded) = split_rows(rows, "applications", report);
+    PageTable {
         title: "Applications",
         columns: &[
             "Application",
@@ -206,7 +206,7 @@ fn applications(report: &StatusReport, names: &Names<'_>) -> Table {
             "Base",
             "Built",
             "EOL",
-            "Status",
+            "StatusConfig",
         ],
         rows,
         folded,
@@ -214,43 +214,42 @@ fn applications(report: &StatusReport, names: &Names<'_>) -> Table {
     }
 }
 
-/// Returns the rows that are shown at once, and those that are folded up. Of a long table those are
-/// shown that need attention, unless they are too many as well.
-fn parted(
-    rows: Vec<(Verdict, Vec<String>)>,
+/// Splits rows into visible and folded ones. In a long table, rows that need attention are visible,
+/// unless there are too many of them as well.
+fn split_rows(
+    rows: Vec<(RowStatus, Vec<String>)>,
     of: &str,
     report: &StatusReport,
-) -> (Vec<Vec<String>>, Option<Folded>) {
-    let needs_attention = |verdict: Verdict| !matches!(verdict, Verdict::Ok | Verdict::Accepted);
+) -> (Vec<Vec<String>>, Option<FoldedRows>) {
+    let needs_attention =
+        |status: RowStatus| !matches!(status, RowStatus::Ok | RowStatus::Accepted);
     let urgent = rows
         .iter()
-        .filter(|(verdict, _)| needs_attention(*verdict))
+        .filter(|(status, _)| needs_attention(*status))
         .count();
-    let is_folded =
-        |verdict: Verdict| rows.len() > LONG && (urgent > LONG || !needs_attention(verdict));
-    let verdicts: Vec<Verdict> = rows
+    let is_folded = |status: RowStatus| {
+        rows.len() > MAX_VISIBLE_ROWS && (urgent > MAX_VISIBLE_ROWS || !needs_attention(status))
+    };
+    let statuses: Vec<RowStatus> = rows
         .iter()
-        .map(|(verdict, _)| *verdict)
-        .filter(|verdict| is_folded(*verdict))
+        .map(|(status, _)| *status)
+        .filter(|status| is_folded(*status))
         .collect();
-    let told = super::report::counts(verdicts.iter().copied(), report.warn_days)
+    let counted = counts(statuses.iter().copied(), report.warn_days)
         .join(" · ")
         .replace('<', "&lt;");
-    let summary = format!("{} {of}: {told}", verdicts.len());
-    let is_folded: Vec<bool> = rows
-        .iter()
-        .map(|(verdict, _)| is_folded(*verdict))
-        .collect();
+    let summary = format!("{} {of}: {counted}", statuses.len());
+    let is_folded: Vec<bool> = rows.iter().map(|(status, _)| is_folded(*status)).collect();
     let (folded, shown): (Vec<_>, Vec<_>) = rows
         .into_iter()
         .zip(is_folded)
         .partition(|(_, is_folded)| *is_folded);
-    let cells = |rows: Vec<((Verdict, Vec<String>), bool)>| {
+    let cells = |rows: Vec<((RowStatus, Vec<String>), bool)>| {
         rows.into_iter()
             .map(|((_, cells), _)| cells)
             .collect::<Vec<_>>()
     };
-    let folded = (!folded.is_empty()).then(|| Folded {
+    let folded = (!folded.is_empty()).then(|| FoldedRows {
         summary,
         rows: cells(folded),
     });
@@ -261,7 +260,7 @@ fn platforms(platforms: &[Platform]) -> String {
     if platforms.is_empty() {
         return "all".to_owned();
     }
-    // Nearly all are Linux's; what is the same everywhere tells nothing.
+    // Almost all platforms are Linux, so the prefix `linux/` is left out if all are.
     let is_linux = platforms.iter().all(|platform| platform.os == "linux");
     let name = |platform: &Platform| {
         let name = platform.to_string();
@@ -274,36 +273,36 @@ fn platforms(platforms: &[Platform]) -> String {
     platforms.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn eol(state: State) -> String {
+fn eol(state: RowState) -> String {
     match (state.status, state.eol_date) {
-        (Verdict::Expired, _) => "❌ EOL".to_owned(),
+        (RowStatus::Expired, _) => "❌ EOL".to_owned(),
         (_, Some(date)) => date.to_string(),
-        (Verdict::Ok, None) => "no date".to_owned(),
+        (RowStatus::Ok, None) => "no date".to_owned(),
         (_, None) => "—".to_owned(),
     }
 }
 
-fn status(state: State, warn_days: u32) -> String {
+fn status(state: RowState, warn_days: u32) -> String {
     match (state.status, state.accepted_until) {
-        (Verdict::Accepted, Some(until)) => {
+        (RowStatus::Accepted, Some(until)) => {
             format!("{} until {until}", state.status.words(warn_days))
         }
-        // A less-than sign before a space begins nothing.
+        // `<` before a space does not start a tag, so it needs no escape.
         (status, _) => status.words(warn_days),
     }
 }
 
-fn pictures(report: &StatusReport, settings: &StatusConfig) -> Vec<Picture> {
-    let mut pictures = Vec::new();
+fn diagram_sections(report: &StatusReport, settings: &StatusConfig) -> Vec<DiagramSection> {
+    let mut sections = Vec::new();
     let lineage = if settings.graph {
         lineage(report)
     } else {
         Vec::new()
     };
     if !lineage.is_empty() {
-        pictures.push(Picture {
+        sections.push(DiagramSection {
             title: "Lineage",
-            diagrams: drawn(lineage, "bases"),
+            diagrams: page_diagrams(lineage, "bases"),
             note: Some(LEGEND.to_owned()),
         });
     }
@@ -321,18 +320,18 @@ fn pictures(report: &StatusReport, settings: &StatusConfig) -> Vec<Picture> {
                 earlier.join(", ")
             )
         });
-        pictures.push(Picture {
+        sections.push(DiagramSection {
             title: "Timeline",
-            diagrams: drawn(timeline.diagrams, "products"),
+            diagrams: page_diagrams(timeline.diagrams, "products"),
             note,
         });
     }
-    pictures
+    sections
 }
 
-/// Returns one picture as it is, several folded up: a page that draws dozens of them at once is
-/// slow.
-fn drawn(diagrams: Vec<Diagram>, of: &str) -> Vec<Drawn> {
+/// Returns a single diagram visible, and several folded, because a page that draws dozens of
+/// diagrams at once is slow.
+fn page_diagrams(diagrams: Vec<Diagram>, of: &str) -> Vec<PageDiagram> {
     let is_single = diagrams.len() == 1;
     let summary = |about: &[String]| match about {
         [] => String::new(),
@@ -349,14 +348,14 @@ fn drawn(diagrams: Vec<Diagram>, of: &str) -> Vec<Drawn> {
     let folded = |about: &[String]| (!is_single).then(|| summary(about));
     diagrams
         .into_iter()
-        .map(|diagram| Drawn {
+        .map(|diagram| PageDiagram {
             folded: folded(&diagram.about),
             source: diagram.source,
         })
         .collect()
 }
 
-/// Returns text as code where Markdown is not read.
+/// Returns text as code in HTML, where Markdown does not apply.
 fn code_in_html(text: &str) -> String {
     format!("<code>{}</code>", words(text))
 }

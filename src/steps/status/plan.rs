@@ -1,4 +1,4 @@
-//! How everything stands: the rows of the three tables, and what the diagrams show. Pure.
+//! The report: the rows of the three tables, and the data of the diagrams. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::model::{BuildRecord, Digest, ImageReference, Platform, Repository, Ta
 use crate::registry::TagSeen;
 use crate::steps::Trouble;
 use crate::steps::build::Identity;
-use crate::steps::eol::{Finding, Judge, mirrors, parts_of_image};
-use crate::steps::lineage::{Currency, Lineage, Referred};
+use crate::steps::eol::{EolAssessor, ProductAssessment, mirrors, products_of_image};
+use crate::steps::lineage::{Currency, Lineage, ReferencedImage};
 use crate::steps::sync::newest;
 
-/// The images that `cleanup` would remove.
-pub type Condemned = BTreeSet<(Repository, Tag)>;
+/// Images that `cleanup` would delete.
+pub type ExpectedDeletions = BTreeSet<(Repository, Tag)>;
 
-/// How everything stands on a day.
+/// EolStatus of everything on a day.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusReport {
@@ -30,34 +30,34 @@ pub struct StatusReport {
     pub mirrors: Vec<ImageRow>,
     pub bases: Vec<ImageRow>,
     pub applications: Vec<ApplicationRow>,
-    /// What is built on what, by base.
+    /// Lineage of the images, by base.
     #[serde(skip)]
-    pub families: BTreeMap<String, Family>,
-    /// The release cycles that anything is of.
+    pub families: BTreeMap<String, BaseFamily>,
+    /// Release cycles in use.
     #[serde(skip)]
-    pub cycles: BTreeMap<CycleKey, Users>,
+    pub cycles: BTreeMap<CycleKey, CycleUsers>,
 }
 
-/// An image of the platform team.
+/// A mirror or a base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageRow {
     pub image: String,
-    /// A tag; or which tags are selected, when nobody was asked.
+    /// Tag; if no registry was read, the configured selection.
     pub version: String,
-    /// Floating tags that name the same image.
+    /// Aliases that name the same image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<Tag>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// Empty: all that upstream has.
+    /// Platforms; empty for all platforms of the upstream image.
     #[serde(serialize_with = "as_texts")]
     pub platforms: Vec<Platform>,
     #[serde(flatten)]
-    pub state: State,
+    pub state: RowState,
 }
 
-/// An application, as its record has it.
+/// An application, from its record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplicationRow {
@@ -67,70 +67,70 @@ pub struct ApplicationRow {
     pub base: Option<String>,
     pub built_at: DateTime<Utc>,
     #[serde(flatten)]
-    pub state: State,
+    pub state: RowState,
 }
 
-/// How an image stands.
+/// EolStatus of a row with its dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct State {
-    pub status: Verdict,
-    /// The last day before its end.
+pub struct RowState {
+    pub status: RowStatus,
+    /// Last day of support.
     pub eol_date: Option<NaiveDate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<NaiveDate>,
 }
 
-/// What it comes down to; of several, the first of these that holds.
+/// EolStatus of a row. If several apply, the first of these counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// A record whose base is not configured.
+pub enum RowStatus {
+    /// Application whose base is not configured.
     Orphan,
-    /// Configured, and not there.
+    /// Configured, but not found.
     Missing,
     Expired,
-    /// It ends soon.
+    /// Support ends soon.
     Warning,
-    /// An application whose base is not among those that are built now.
+    /// Application whose base is not one of the current images.
     Outdated,
-    /// Cleanup would remove it.
+    /// `cleanup` would delete it.
     Expiring,
-    /// Nothing is known of its end.
+    /// The end-of-life date is unknown.
     Untracked,
     Accepted,
     Ok,
 }
 
-/// A base, or a mirror that applications are built on directly.
+/// A base, or a mirror that applications are directly built on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Family {
-    /// By version.
-    pub members: BTreeMap<String, Member>,
+pub struct BaseFamily {
+    /// Images by version.
+    pub members: BTreeMap<String, FamilyMember>,
 }
 
-/// An image that others are built on.
+/// An image that applications are built on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub verdict: Verdict,
-    /// The image that it is built on itself.
+pub struct FamilyMember {
+    pub status: RowStatus,
+    /// Image that it is built on.
     pub built_on: Option<String>,
-    /// The applications on it, with how many of their versions, and the worst of these.
-    pub applications: BTreeMap<String, (usize, Verdict)>,
+    /// Applications built on it, each with the number of versions and their worst status.
+    pub applications: BTreeMap<String, (usize, RowStatus)>,
 }
 
-/// A release cycle of a product, and how it stands.
+/// A release cycle of a product and its status.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CycleKey {
     pub product: String,
     pub date: NaiveDate,
     pub cycle: String,
-    pub verdict: Verdict,
+    pub status: RowStatus,
 }
 
-/// What is of a cycle.
+/// Numbers of images and applications in a cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Users {
+pub struct CycleUsers {
     pub images: usize,
     pub applications: usize,
 }
@@ -139,28 +139,28 @@ fn as_texts<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::O
     serializer.collect_seq(platforms.iter().map(ToString::to_string))
 }
 
-/// Returns how everything stands by `judge`.
+/// Returns the report on `world`.
 pub fn plan(
     config: &Config,
     world: &World,
-    judge: &Judge<'_>,
-    condemned: &Condemned,
+    assessor: &EolAssessor<'_>,
+    deletions: &ExpectedDeletions,
 ) -> StatusReport {
     let lineage = Lineage::new(config, &world.identities);
     let report = StatusReport {
-        today: judge.calendar.today,
-        warn_days: judge.calendar.warn_days,
+        today: assessor.calendar.today,
+        warn_days: assessor.calendar.warn_days,
         mirrors: Vec::new(),
         bases: Vec::new(),
         applications: Vec::new(),
         families: BTreeMap::new(),
         cycles: BTreeMap::new(),
     };
-    let mut planner = Planner {
+    let mut planner = StatusPlanner {
         config,
         world,
-        judge,
-        condemned,
+        assessor,
+        deletions,
         lineage,
         report,
     };
@@ -176,22 +176,22 @@ pub fn plan(
     planner.report
 }
 
-/// A base of the configuration, and what it is called now.
-type Current<'a> = (&'a BuildImage, &'a Result<Identity, Trouble>);
+/// A base of the configuration and its current identity.
+type CurrentBase<'a> = (&'a BuildImage, &'a Result<Identity, Trouble>);
 
-/// What a record says of its base: a reference, and a digest when it has one.
-type Named<'a> = (&'a ImageReference, Option<&'a Digest>);
+/// Base in a record: its reference, and its digest if the record has one.
+type RecordedBase<'a> = (&'a ImageReference, Option<&'a Digest>);
 
-struct Planner<'a> {
+struct StatusPlanner<'a> {
     config: &'a Config,
     world: &'a World,
-    judge: &'a Judge<'a>,
-    condemned: &'a Condemned,
+    assessor: &'a EolAssessor<'a>,
+    deletions: &'a ExpectedDeletions,
     lineage: Lineage<'a>,
     report: StatusReport,
 }
 
-impl Planner<'_> {
+impl StatusPlanner<'_> {
     fn mirrors(&mut self, tags: &BTreeMap<Repository, Vec<Tag>>) {
         let entries = self
             .config
@@ -202,18 +202,18 @@ impl Planner<'_> {
         for repository in targets {
             let found = tags.get(repository).map_or(&[][..], Vec::as_slice);
             for entry in self.lineage.entries(repository) {
-                if let Some(version) = lacking(entry, found) {
+                if let Some(version) = missing_selection(entry, found) {
                     let row = self.row(
                         repository,
                         version,
                         entry.platforms.clone().unwrap_or_default(),
-                        State::of(Verdict::Missing),
+                        RowState::of(RowStatus::Missing),
                     );
                     self.report.mirrors.push(row);
                 }
             }
             for tag in newest_first(found.iter()) {
-                let Some(referred) = self.lineage.image(repository, tag, self.judge) else {
+                let Some(referenced) = self.lineage.image(repository, tag, self.assessor) else {
                     continue;
                 };
                 let platforms = self
@@ -221,10 +221,10 @@ impl Planner<'_> {
                     .entry(repository, tag)
                     .and_then(|entry| entry.platforms.clone())
                     .unwrap_or_default();
-                let state = self.state(repository, tag, &referred);
+                let state = self.state(repository, tag, &referenced);
                 self.count(
-                    &referred.judgement.findings,
-                    Users {
+                    &referenced.assessment.products,
+                    CycleUsers {
                         images: 1,
                         applications: 0,
                     },
@@ -236,7 +236,7 @@ impl Planner<'_> {
     }
 
     fn bases(&mut self, tags: &BTreeMap<Repository, Vec<Tag>>) {
-        let mut current: BTreeMap<&Repository, Vec<Current<'_>>> = BTreeMap::new();
+        let mut current: BTreeMap<&Repository, Vec<CurrentBase<'_>>> = BTreeMap::new();
         for (image, identity) in self.lineage.bases() {
             current
                 .entry(&image.repository)
@@ -255,7 +255,7 @@ impl Planner<'_> {
                     repository,
                     version,
                     image.platforms.clone(),
-                    State::of(Verdict::Missing),
+                    RowState::of(RowStatus::Missing),
                 );
                 self.report.bases.push(row);
             }
@@ -268,7 +268,7 @@ impl Planner<'_> {
                 images.iter().any(|(image, _)| image.aliases.contains(tag)) && built(tag).is_none()
             };
             for tag in newest_first(listed.iter().filter(|tag| !is_alias(tag))) {
-                let Some(referred) = self.lineage.image(repository, tag, self.judge) else {
+                let Some(referenced) = self.lineage.image(repository, tag, self.assessor) else {
                     continue;
                 };
                 let image = built(tag).map(|(image, _)| image);
@@ -279,10 +279,10 @@ impl Planner<'_> {
                     .iter()
                     .flat_map(|image| &image.aliases)
                     .filter(|alias| listed.contains(alias));
-                let state = self.state(repository, tag, &referred);
+                let state = self.state(repository, tag, &referenced);
                 self.count(
-                    &referred.judgement.findings,
-                    Users {
+                    &referenced.assessment.products,
+                    CycleUsers {
                         images: 1,
                         applications: 0,
                     },
@@ -307,7 +307,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Makes the rows of what is configured.
+    /// Adds the configured images as rows.
     fn offline(&mut self) {
         let entries = self
             .config
@@ -315,10 +315,10 @@ impl Planner<'_> {
             .as_ref()
             .map_or(&[][..], |sync| &sync.entries);
         for (entry, tracked) in entries.iter().zip(mirrors(self.config)) {
-            let judgement = self.judge.image(&tracked.parts);
+            let assessment = self.assessor.image(&tracked.products);
             self.count(
-                &judgement.findings,
-                Users {
+                &assessment.products,
+                CycleUsers {
                     images: 1,
                     applications: 0,
                 },
@@ -328,16 +328,16 @@ impl Planner<'_> {
                 &entry.target,
                 selection(entry),
                 platforms,
-                State::by(&judgement.standing),
+                RowState::by(&assessment.overall),
             );
             self.report.mirrors.push(row);
         }
-        let bases: Vec<Current<'_>> = self.lineage.bases().collect();
+        let bases: Vec<CurrentBase<'_>> = self.lineage.bases().collect();
         for (image, identity) in bases {
-            let judgement = self.judge.image(&parts_of_image(image, self.config));
+            let assessment = self.assessor.image(&products_of_image(image, self.config));
             self.count(
-                &judgement.findings,
-                Users {
+                &assessment.products,
+                CycleUsers {
                     images: 1,
                     applications: 0,
                 },
@@ -350,7 +350,7 @@ impl Planner<'_> {
                 &image.repository,
                 version,
                 image.platforms.clone(),
-                State::by(&judgement.standing),
+                RowState::by(&assessment.overall),
             );
             self.report.bases.push(ImageRow {
                 aliases: image.aliases.clone(),
@@ -368,47 +368,48 @@ impl Planner<'_> {
         });
     }
 
-    /// Makes the members of the families that are built now.
+    /// Adds the current bases to their families.
     fn families(&mut self) {
-        let bases: Vec<Current<'_>> = self.lineage.bases().collect();
+        let bases: Vec<CurrentBase<'_>> = self.lineage.bases().collect();
         for (image, identity) in bases {
             let Ok(identity) = identity else { continue };
-            let Some(referred) = self
-                .lineage
-                .image(&image.repository, &identity.tag, self.judge)
+            let Some(referenced) =
+                self.lineage
+                    .image(&image.repository, &identity.tag, self.assessor)
             else {
                 continue;
             };
             let built_on = Some(format!(
                 "{}:{}",
-                self.shown(&identity.base),
+                self.display_name(&identity.base),
                 identity.base_tag
             ));
             let is_missing = self.world.tags.as_ref().is_some_and(|tags| {
                 let listed = tags.get(&image.repository);
                 listed.is_none_or(|listed| !listed.contains(&identity.tag))
             });
-            let verdict = if is_missing {
-                Verdict::Missing
+            let status = if is_missing {
+                RowStatus::Missing
             } else {
-                State::by(&referred.judgement.standing).status
+                RowState::by(&referenced.assessment.overall).status
             };
-            let member = Member {
-                verdict,
+            let member = FamilyMember {
+                status,
                 built_on,
                 applications: BTreeMap::new(),
             };
             let family = self
                 .report
                 .families
-                .entry(self.shown(&image.repository))
+                .entry(self.display_name(&image.repository))
                 .or_default();
             family.members.insert(identity.tag.to_string(), member);
         }
     }
 
     fn applications(&mut self) {
-        let mut known: HashMap<Named<'_>, Option<(ImageReference, Referred)>> = HashMap::new();
+        let mut resolved: HashMap<RecordedBase<'_>, Option<(ImageReference, ReferencedImage)>> =
+            HashMap::new();
         let mut current: HashMap<(&Repository, &Digest), &ImageReference> = HashMap::new();
         for (image, digest) in &self.world.digests {
             current.insert((&image.repository, digest), image);
@@ -425,49 +426,49 @@ impl Planner<'_> {
         for record in records {
             let found = record.base.as_ref().and_then(|base| {
                 let digest = base.digest.as_ref().or(record.base_digest.as_ref());
-                let found = known.entry((base, digest)).or_insert_with(|| {
-                    let mut referred = self.lineage.reference(base, self.judge)?;
-                    // What the current tags name was not asked.
+                let found = resolved.entry((base, digest)).or_insert_with(|| {
+                    let mut referenced = self.lineage.reference(base, self.assessor)?;
+                    // The digests of the current tags were not read.
                     if self.world.tags.is_none() && base.tag.is_none() {
-                        referred.currency = Currency::Untold;
+                        referenced.currency = Currency::Unknown;
                     }
-                    // What goes by another tag, or by none, can be one of the current images all
-                    // the same.
+                    // An image with another tag, or without one, can still be a current image.
                     let same = digest.and_then(|digest| current.get(&(&base.repository, digest)));
-                    match same.filter(|_| referred.currency == Currency::Outdated) {
-                        Some(same) => {
-                            Some(((*same).clone(), self.lineage.reference(same, self.judge)?))
-                        }
-                        None => Some((base.clone(), referred)),
+                    match same.filter(|_| referenced.currency == Currency::Outdated) {
+                        Some(same) => Some((
+                            (*same).clone(),
+                            self.lineage.reference(same, self.assessor)?,
+                        )),
+                        None => Some((base.clone(), referenced)),
                     }
                 });
                 found.clone()
             });
             let state = match &found {
-                None => State::of(Verdict::Orphan),
-                Some((_, referred)) => {
-                    let state = State::by(&referred.judgement.standing);
-                    let outdated = if referred.currency == Currency::Outdated {
-                        Verdict::Outdated
+                None => RowState::of(RowStatus::Orphan),
+                Some((_, referenced)) => {
+                    let state = RowState::by(&referenced.assessment.overall);
+                    let outdated = if referenced.currency == Currency::Outdated {
+                        RowStatus::Outdated
                     } else {
-                        Verdict::Ok
+                        RowStatus::Ok
                     };
-                    State {
+                    RowState {
                         status: state.status.min(outdated),
                         ..state
                     }
                 }
             };
-            let application = self.shown(&record.image.repository);
-            if let Some((base, referred)) = &found {
+            let application = self.display_name(&record.image.repository);
+            if let Some((base, referenced)) = &found {
                 self.count(
-                    &referred.judgement.findings,
-                    Users {
+                    &referenced.assessment.products,
+                    CycleUsers {
                         images: 0,
                         applications: 1,
                     },
                 );
-                self.descend(base, referred, &application, state.status);
+                self.add_to_family(base, referenced, &application, state.status);
             }
             self.report.applications.push(ApplicationRow {
                 application,
@@ -485,38 +486,41 @@ impl Planner<'_> {
         }
     }
 
-    /// Puts an application below the image that it stands on.
-    fn descend(
+    /// Adds an application to the image that it is built on.
+    fn add_to_family(
         &mut self,
         base: &ImageReference,
-        referred: &Referred,
+        referenced: &ReferencedImage,
         application: &str,
-        verdict: Verdict,
+        status: RowStatus,
     ) {
-        let version = base
-            .tag
-            .as_ref()
-            .map_or_else(|| "?".to_owned(), |tag| self.called(&base.repository, tag));
+        let version = base.tag.as_ref().map_or_else(
+            || "?".to_owned(),
+            |tag| self.current_tag(&base.repository, tag),
+        );
         let family = self
             .report
             .families
-            .entry(shown(&base.repository, &self.config.directory))
+            .entry(display_name(&base.repository, &self.config.directory))
             .or_default();
-        let of_base = State::by(&referred.judgement.standing).status;
-        let member = family.members.entry(version).or_insert_with(|| Member {
-            verdict: of_base,
-            built_on: None,
-            applications: BTreeMap::new(),
-        });
+        let base_status = RowState::by(&referenced.assessment.overall).status;
+        let member = family
+            .members
+            .entry(version)
+            .or_insert_with(|| FamilyMember {
+                status: base_status,
+                built_on: None,
+                applications: BTreeMap::new(),
+            });
         let users = member
             .applications
             .entry(application.to_owned())
-            .or_insert((0, verdict));
-        *users = (users.0 + 1, users.1.min(verdict));
+            .or_insert((0, status));
+        *users = (users.0 + 1, users.1.min(status));
     }
 
-    /// Returns the tag of the image that goes by `tag`, which can be an alias.
-    fn called(&self, repository: &Repository, tag: &Tag) -> String {
+    /// Returns the tag of the image that `tag` names, which can be an alias.
+    fn current_tag(&self, repository: &Repository, tag: &Tag) -> String {
         let mut bases = self
             .lineage
             .bases()
@@ -525,12 +529,12 @@ impl Planner<'_> {
         identity.map_or_else(|| tag.to_string(), |identity| identity.tag.to_string())
     }
 
-    fn state(&self, repository: &Repository, tag: &Tag, referred: &Referred) -> State {
-        let state = State::by(&referred.judgement.standing);
-        let is_condemned = self.condemned.contains(&(repository.clone(), tag.clone()));
-        State {
-            status: if is_condemned {
-                state.status.min(Verdict::Expiring)
+    fn state(&self, repository: &Repository, tag: &Tag, referenced: &ReferencedImage) -> RowState {
+        let state = RowState::by(&referenced.assessment.overall);
+        let is_deleted = self.deletions.contains(&(repository.clone(), tag.clone()));
+        RowState {
+            status: if is_deleted {
+                state.status.min(RowStatus::Expiring)
             } else {
                 state.status
             },
@@ -538,18 +542,18 @@ impl Planner<'_> {
         }
     }
 
-    /// Remembers which cycles are in use; those without a date have no place in time.
-    fn count(&mut self, findings: &[Finding], users: Users) {
-        for finding in findings {
-            let (Some(cycle), Some(date)) = (&finding.cycle, finding.standing.date) else {
+    /// Counts the cycles that are in use and have a date.
+    fn count(&mut self, products: &[ProductAssessment], users: CycleUsers) {
+        for product in products {
+            let (Some(cycle), Some(date)) = (&product.cycle, product.assessment.date) else {
                 continue;
             };
-            let verdict = State::by(&finding.standing).status;
+            let status = RowState::by(&product.assessment).status;
             let key = CycleKey {
-                product: finding.product.to_string(),
+                product: product.product.to_string(),
                 date,
                 cycle: cycle.clone(),
-                verdict,
+                status,
             };
             let counted = self.report.cycles.entry(key).or_default();
             counted.images += users.images;
@@ -562,10 +566,10 @@ impl Planner<'_> {
         repository: &Repository,
         version: String,
         platforms: Vec<Platform>,
-        state: State,
+        state: RowState,
     ) -> ImageRow {
         ImageRow {
-            image: self.shown(repository),
+            image: self.display_name(repository),
             version,
             aliases: Vec::new(),
             digest: None,
@@ -574,8 +578,8 @@ impl Planner<'_> {
         }
     }
 
-    fn shown(&self, repository: &Repository) -> String {
-        shown(repository, &self.config.directory)
+    fn display_name(&self, repository: &Repository) -> String {
+        display_name(repository, &self.config.directory)
     }
 
     fn reference(&self, reference: &ImageReference) -> String {
@@ -589,37 +593,37 @@ impl Planner<'_> {
             .as_ref()
             .map(|digest| format!("@{}", digest.short()))
             .unwrap_or_default();
-        format!("{}{tag}{digest}", self.shown(&reference.repository))
+        format!("{}{tag}{digest}", self.display_name(&reference.repository))
     }
 }
 
-impl State {
-    fn of(status: Verdict) -> State {
-        State {
+impl RowState {
+    fn of(status: RowStatus) -> RowState {
+        RowState {
             status,
             eol_date: None,
             accepted_until: None,
         }
     }
 
-    fn by(standing: &EolAssessment) -> State {
-        let status = match standing.status {
-            EolStatus::Supported => Verdict::Ok,
-            EolStatus::Warning => Verdict::Warning,
-            EolStatus::Expired => Verdict::Expired,
-            EolStatus::Accepted => Verdict::Accepted,
-            EolStatus::Unknown => Verdict::Untracked,
+    fn by(assessment: &EolAssessment) -> RowState {
+        let status = match assessment.status {
+            EolStatus::Supported => RowStatus::Ok,
+            EolStatus::Warning => RowStatus::Warning,
+            EolStatus::Expired => RowStatus::Expired,
+            EolStatus::Accepted => RowStatus::Accepted,
+            EolStatus::Unknown => RowStatus::Untracked,
         };
-        State {
+        RowState {
             status,
-            eol_date: standing.date,
-            accepted_until: standing.accepted_until,
+            eol_date: assessment.date,
+            accepted_until: assessment.accepted_until,
         }
     }
 }
 
-/// Returns what an entry mirrors, when none of it is there.
-fn lacking(entry: &SyncEntry, listed: &[Tag]) -> Option<String> {
+/// Returns the selection of an entry if no listed tag matches it.
+fn missing_selection(entry: &SyncEntry, listed: &[Tag]) -> Option<String> {
     let is_there = match &entry.selection {
         TagSelection::Fixed(tag) => listed.contains(tag),
         TagSelection::Pattern(pattern) => {
@@ -630,7 +634,7 @@ fn lacking(entry: &SyncEntry, listed: &[Tag]) -> Option<String> {
     (!is_there).then(|| selection(entry))
 }
 
-/// Returns what an entry mirrors.
+/// Returns the tag or the pattern of an entry.
 fn selection(entry: &SyncEntry) -> String {
     match &entry.selection {
         TagSelection::Fixed(tag) => tag.to_string(),
@@ -644,9 +648,9 @@ fn newest_first<'a>(tags: impl Iterator<Item = &'a Tag>) -> Vec<&'a Tag> {
     tags
 }
 
-/// Returns the name of a repository; that of a layout relative to the configuration, so that the
-/// report is the same on all machines.
-fn shown(repository: &Repository, directory: &Path) -> String {
+/// Returns the name of a repository. A layout is named relative to the configuration, so that the
+/// report is the same on every machine.
+fn display_name(repository: &Repository, directory: &Path) -> String {
     match repository {
         Repository::Layout { directory: path } => {
             let relative = path.strip_prefix(directory).unwrap_or(path).to_path_buf();

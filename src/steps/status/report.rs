@@ -1,92 +1,92 @@
-//! The report in a few words, and for machines: JUnit, OpenMetrics, the exit code.
+//! Summary, `JUnit` report, `OpenMetrics` and exit code of the report.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::plan::{State, StatusReport, Verdict};
+use super::plan::{ImageRow, RowState, RowStatus, StatusReport};
 use crate::error::Exit;
 use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
 use crate::report::openmetrics::{MetricFamily, MetricKind, MetricSample};
 use crate::report::{Block, Document, Summary, SummaryRow, Tone};
 
-/// How many images are named that violate a policy; the report itself has all.
-const NAMED: usize = 5;
+/// Maximum number of images in a message about a violated policy; the report has all.
+const MAX_NAMED: usize = 5;
 
-/// What ends a run with another exit code.
+/// Policy that changes the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailOn {
-    /// Something ends soon, or is over.
+    /// Fails if support of an image ends soon or has ended.
     Warning,
-    /// Something is over.
+    /// Fails if support of an image has ended.
     Expired,
 }
 
-/// What became of the file.
+/// Outcome of writing the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum PageOutcome {
     Written,
-    /// It was the same already.
+    /// The file already had the same content.
     Unchanged,
 }
 
-impl Verdict {
-    /// Returns what is said of it in a table.
+impl RowStatus {
+    /// Returns the text for tables.
     pub fn words(self, warn_days: u32) -> String {
         match self {
-            Verdict::Ok => "✅ OK".to_owned(),
-            Verdict::Warning => format!("⚠️ < {warn_days} days"),
-            Verdict::Expired => "❌ Expired".to_owned(),
-            Verdict::Outdated => "⬆️ Outdated".to_owned(),
-            Verdict::Expiring => "🧹 Expiring".to_owned(),
-            Verdict::Accepted => "🤝 Accepted".to_owned(),
-            Verdict::Untracked => "❔ Untracked".to_owned(),
-            Verdict::Orphan => "👻 Orphan".to_owned(),
-            Verdict::Missing => "🚫 Missing".to_owned(),
+            RowStatus::Ok => "✅ OK".to_owned(),
+            RowStatus::Warning => format!("⚠️ < {warn_days} days"),
+            RowStatus::Expired => "❌ Expired".to_owned(),
+            RowStatus::Outdated => "⬆️ Outdated".to_owned(),
+            RowStatus::Expiring => "🧹 Expiring".to_owned(),
+            RowStatus::Accepted => "🤝 Accepted".to_owned(),
+            RowStatus::Untracked => "❔ Untracked".to_owned(),
+            RowStatus::Orphan => "👻 Orphan".to_owned(),
+            RowStatus::Missing => "🚫 Missing".to_owned(),
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Expired => "expired",
-            Verdict::Outdated => "outdated",
-            Verdict::Expiring => "expiring",
-            Verdict::Accepted => "accepted",
-            Verdict::Untracked => "untracked",
-            Verdict::Orphan => "orphan",
-            Verdict::Missing => "missing",
+            RowStatus::Ok => "ok",
+            RowStatus::Warning => "warning",
+            RowStatus::Expired => "expired",
+            RowStatus::Outdated => "outdated",
+            RowStatus::Expiring => "expiring",
+            RowStatus::Accepted => "accepted",
+            RowStatus::Untracked => "untracked",
+            RowStatus::Orphan => "orphan",
+            RowStatus::Missing => "missing",
         }
     }
 
     fn tone(self) -> Tone {
         match self {
-            Verdict::Ok | Verdict::Accepted => Tone::Good,
-            Verdict::Expired | Verdict::Missing => Tone::Bad,
+            RowStatus::Ok | RowStatus::Accepted => Tone::Good,
+            RowStatus::Expired | RowStatus::Missing => Tone::Bad,
             _ => Tone::Warning,
         }
     }
 }
 
-/// Returns how often there is what, the best first.
-fn counted(states: impl Iterator<Item = Verdict>) -> Vec<(Verdict, usize)> {
-    let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
-    for verdict in states {
-        *counts.entry(verdict).or_default() += 1;
+/// Returns the number of rows with each status, best first.
+fn counted(states: impl Iterator<Item = RowStatus>) -> Vec<(RowStatus, usize)> {
+    let mut counts: BTreeMap<RowStatus, usize> = BTreeMap::new();
+    for status in states {
+        *counts.entry(status).or_default() += 1;
     }
     counts.into_iter().rev().collect()
 }
 
-/// Returns how often there is what, in words.
-pub(super) fn counts(states: impl Iterator<Item = Verdict>, warn_days: u32) -> Vec<String> {
+/// Returns the number of rows with each status as text.
+pub(super) fn counts(states: impl Iterator<Item = RowStatus>, warn_days: u32) -> Vec<String> {
     counted(states)
         .into_iter()
-        .map(|(verdict, count)| format!("{} {count}", verdict.words(warn_days)))
+        .map(|(status, count)| format!("{} {count}", status.words(warn_days)))
         .collect()
 }
 
-/// Returns the report in one line of Markdown.
+/// Returns a summary in one or two lines of Markdown.
 pub(super) fn overview(report: &StatusReport) -> String {
     let count = |count: usize, one: &str, many: &str| {
         format!("**{count}** {}", if count == 1 { one } else { many })
@@ -99,7 +99,7 @@ pub(super) fn overview(report: &StatusReport) -> String {
     let states = counted(report.states().map(|(_, _, state)| state.status));
     let states: Vec<String> = states
         .into_iter()
-        .map(|(verdict, count)| format!("{} **{count}**", verdict.words(report.warn_days)))
+        .map(|(status, count)| format!("{} **{count}**", status.words(report.warn_days)))
         .collect();
     if states.is_empty() {
         tables.join(" · ")
@@ -109,8 +109,8 @@ pub(super) fn overview(report: &StatusReport) -> String {
 }
 
 impl StatusReport {
-    /// Returns everything that is shown, by its name.
-    fn states(&self) -> impl Iterator<Item = (&str, &str, State)> {
+    /// Returns name, version and state of each row.
+    fn states(&self) -> impl Iterator<Item = (&str, &str, RowState)> {
         let images = self
             .mirrors
             .iter()
@@ -132,66 +132,65 @@ impl StatusReport {
         }
     }
 
-    /// Returns what violates the policy that was asked for.
+    /// Returns the violations of the policy as messages.
     pub fn violations(&self, fail_on: Option<FailOn>) -> Vec<String> {
-        let of = |verdict: Verdict| -> Vec<String> {
+        let of = |status: RowStatus| -> Vec<String> {
             self.states()
-                .filter(|(_, _, state)| state.status == verdict)
+                .filter(|(_, _, state)| state.status == status)
                 .map(|(name, version, _)| format!("{name}:{version}"))
                 .collect()
         };
-        let told = |names: Vec<String>, words: &str| {
-            let rest = names.len().saturating_sub(NAMED);
+        let message = |names: Vec<String>, text: &str| {
+            let rest = names.len().saturating_sub(MAX_NAMED);
             let more = if rest > 0 {
                 format!(" and {rest} more")
             } else {
                 String::new()
             };
             (!names.is_empty())
-                .then(|| format!("{words}: {}{more}", names[..names.len() - rest].join(", ")))
+                .then(|| format!("{text}: {}{more}", names[..names.len() - rest].join(", ")))
         };
-        let expired = fail_on.and_then(|_| told(of(Verdict::Expired), "support has ended"));
+        let expired = fail_on.and_then(|_| message(of(RowStatus::Expired), "support has ended"));
         let ending = fail_on.filter(|fail_on| *fail_on == FailOn::Warning);
         let ending = ending.and_then(|_| {
-            told(
-                of(Verdict::Warning),
+            message(
+                of(RowStatus::Warning),
                 &format!("support ends in less than {} days", self.warn_days),
             )
         });
         expired.into_iter().chain(ending).collect()
     }
 
-    /// Returns what is said on a terminal of a report that went into a file.
-    pub fn summary(&self, file: &Path, written: Written, duration: Duration) -> Document {
-        let row = |label: &str, states: Vec<Verdict>| {
+    /// Returns the summary on the terminal when the page was written to a file.
+    pub fn summary(&self, file: &Path, outcome: PageOutcome, duration: Duration) -> Document {
+        let row = |label: &str, states: Vec<RowStatus>| {
             let mut row = SummaryRow::new(label, states.len());
             row.children = counted(states.into_iter())
                 .into_iter()
-                .map(|(verdict, count)| {
-                    let words = verdict.words(self.warn_days);
+                .map(|(status, count)| {
+                    let words = status.words(self.warn_days);
                     let label = words
                         .split_once(' ')
                         .map_or(words.as_str(), |(_, label)| label);
                     SummaryRow {
-                        tone: verdict.tone(),
+                        tone: status.tone(),
                         ..SummaryRow::new(label, count)
                     }
                 })
                 .collect();
             row
         };
-        let images = |rows: &[super::plan::ImageRow]| {
-            rows.iter().map(|row| row.state.status).collect::<Vec<_>>()
-        };
+        let images =
+            |rows: &[ImageRow]| rows.iter().map(|row| row.state.status).collect::<Vec<_>>();
         let applications = self
             .applications
             .iter()
             .map(|row| row.state.status)
             .collect();
         let mut file = SummaryRow::new("File", file.display());
-        file.extra = Some(match written {
-            Written::Written => "written".to_owned(),
-            Written::Unchanged => "unchanged".to_owned(),
+        file.extra = Some(match outcome {
+            PageOutcome::Written => "written".to_owned(),
+            PageOutcome::Unchanged => "unchanged".to_owned(),
         });
         let rows = vec![
             row("Mirrors", images(&self.mirrors)),
@@ -209,36 +208,34 @@ impl StatusReport {
         }
     }
 
-    /// Returns a case for each row. What `fail_on` names has failed; without, what is over. What
-    /// nothing is known of is skipped.
+    /// Returns a test case for each row. Rows fail by `fail_on`, or without it if support has ended.
+    /// Rows with an unknown status are skipped.
     pub fn test_suite(&self, fail_on: Option<FailOn>) -> TestSuite {
-        let case = |name: String, classname: &str, state: State| {
+        let case = |name: String, classname: &str, state: RowState| {
             let words = state.status.words(self.warn_days);
             let fails = match fail_on {
                 Some(FailOn::Warning) => {
-                    matches!(state.status, Verdict::Expired | Verdict::Warning)
+                    matches!(state.status, RowStatus::Expired | RowStatus::Warning)
                 }
-                Some(FailOn::Expired) | None => state.status == Verdict::Expired,
+                Some(FailOn::Expired) | None => state.status == RowStatus::Expired,
             };
             let outcome = match state.status {
                 _ if fails => {
-                    let date = state
-                        .eol_date
-                        .map(|date| format!("its support ends on {date}"));
+                    let date = state.eol_date.map(|date| format!("support ends on {date}"));
                     CaseOutcome::Failed(CaseFailure {
                         message: words,
-                        text: date.unwrap_or_else(|| "its support has ended".to_owned()),
+                        text: date.unwrap_or_else(|| "support has ended".to_owned()),
                     })
                 }
-                Verdict::Untracked | Verdict::Orphan | Verdict::Missing => {
+                RowStatus::Untracked | RowStatus::Orphan | RowStatus::Missing => {
                     CaseOutcome::Skipped(words)
                 }
-                Verdict::Ok
-                | Verdict::Accepted
-                | Verdict::Expiring
-                | Verdict::Outdated
-                | Verdict::Warning
-                | Verdict::Expired => CaseOutcome::Passed,
+                RowStatus::Ok
+                | RowStatus::Accepted
+                | RowStatus::Expiring
+                | RowStatus::Outdated
+                | RowStatus::Warning
+                | RowStatus::Expired => CaseOutcome::Passed,
             };
             TestCase {
                 name,
@@ -247,7 +244,7 @@ impl StatusReport {
                 outcome,
             }
         };
-        let images = |rows: &[super::plan::ImageRow], class: &str| {
+        let images = |rows: &[ImageRow], class: &str| {
             rows.iter()
                 .map(|row| case(format!("{}:{}", row.image, row.version), class, row.state))
                 .collect::<Vec<_>>()
@@ -268,7 +265,7 @@ impl StatusReport {
         }
     }
 
-    /// Returns the numbers of the report.
+    /// Returns the metrics of the report.
     pub fn metrics(&self) -> Vec<MetricFamily> {
         let tables = [
             (
@@ -293,10 +290,10 @@ impl StatusReport {
         let counts = tables.into_iter().flat_map(|(table, states)| {
             counted(states.into_iter())
                 .into_iter()
-                .map(move |(verdict, count)| MetricSample {
+                .map(move |(status, count)| MetricSample {
                     labels: vec![
                         ("table", table.to_owned()),
-                        ("status", verdict.name().to_owned()),
+                        ("status", status.name().to_owned()),
                     ],
                     value: f64::from(u32::try_from(count).unwrap_or(u32::MAX)),
                 })
@@ -313,7 +310,7 @@ impl StatusReport {
                     ("image", row.image.clone()),
                     ("version", row.version.clone()),
                 ],
-                // Days of this and the next centuries are exact.
+                // `f64` represents these seconds exactly.
                 value: day as f64,
             })
         });

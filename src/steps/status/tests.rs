@@ -1,5 +1,4 @@
-//! The report of worlds that are made here: hostile ones, and large ones. What a world in a file
-//! gives is tested in `tests/status/`.
+//! Reports of generated worlds: hostile and large ones. Worlds in files are in `tests/status/`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,13 +8,13 @@ use proptest::prelude::*;
 
 use super::diagrams::{lineage, timeline};
 use super::observe::World;
-use super::plan::{Condemned, StatusReport, Verdict, plan};
+use super::plan::{ExpectedDeletions, RowStatus, StatusReport, plan};
 use super::{BEGIN, END, page};
 use crate::config::{self, Config, SourceText};
 use crate::eol::Table;
 use crate::model::eol::{Calendar, Phase};
 use crate::model::{BuildRecord, Variables};
-use crate::steps::eol::Judge;
+use crate::steps::eol::EolAssessor;
 use crate::steps::lineage::identities_offline;
 
 const DATA: &str = "alpine:\n- { cycle: '3.22', eol: 2027-05-01 }\n- { cycle: '3.21', eol: 2026-11-30 }\n- { cycle: '3.20', eol: 2026-04-01 }\n\
@@ -40,7 +39,7 @@ fn record(image: &str, project: &str, base: &str) -> BuildRecord {
 fn report(config: &Config, world: &World) -> StatusReport {
     let table = Table::read(DATA.as_bytes()).expect("data");
     let today: NaiveDate = "2026-11-21".parse().expect("a date");
-    let judge = Judge {
+    let assessor = EolAssessor {
         table: &table,
         phase: Phase::EndOfLife,
         calendar: Calendar {
@@ -48,10 +47,10 @@ fn report(config: &Config, world: &World) -> StatusReport {
             warn_days: 30,
         },
     };
-    plan(config, world, &judge, &Condemned::new())
+    plan(config, world, &assessor, &ExpectedDeletions::new())
 }
 
-/// Returns a configuration of this many bases, each on a mirror of its own.
+/// Returns a configuration of `count` bases, each on its own mirror.
 fn bases(count: usize, extra: &str) -> Config {
     let mut text = format!(
         "status: {{ graph: true, timeline: true, client_zone: {extra:?} }}\nsync:\n  entries:\n"
@@ -71,7 +70,7 @@ fn bases(count: usize, extra: &str) -> Config {
     config(&text)
 }
 
-/// Returns what is there when everything is published that is configured.
+/// Returns a world in which everything in the configuration is published.
 fn published(config: &Config, records: Vec<BuildRecord>) -> World {
     let identities = identities_offline(config);
     let mut tags = std::collections::BTreeMap::new();
@@ -93,7 +92,7 @@ fn published(config: &Config, records: Vec<BuildRecord>) -> World {
     }
 }
 
-/// Returns the sources of the diagrams of a page.
+/// Returns the sources of the diagrams in a page.
 fn diagrams(page: &str) -> Vec<&str> {
     page.split("```mermaid\n")
         .skip(1)
@@ -102,7 +101,7 @@ fn diagrams(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn ten_thousand_records_are_reported_in_time_the_same_each_time_and_in_diagrams_that_are_drawn() {
+fn page_of_ten_thousand_records_is_fast_and_stable_and_its_diagrams_stay_within_limits() {
     let config = bases(300, "");
     let records: Vec<BuildRecord> = (0..10_000)
         .map(|number| {
@@ -117,7 +116,7 @@ fn ten_thousand_records_are_reported_in_time_the_same_each_time_and_in_diagrams_
     let text = page(&first, &config.status).expect("a page");
     let took = began.elapsed();
     println!("10,000 records: {took:.2?}, {} bytes", text.len());
-    // Without optimisation and beside other tests; two seconds are what a release build has.
+    // Generous for a debug build next to other tests; a release build takes less than two seconds.
     assert!(took.as_secs() < 20, "{took:?}");
     assert_eq!(
         text,
@@ -136,7 +135,7 @@ fn ten_thousand_records_are_reported_in_time_the_same_each_time_and_in_diagrams_
         assert!(source.chars().count() < 5_000, "{source}");
         assert!(source.matches(" --> ").count() < 500);
     }
-    // All 300 bases are in one of them.
+    // Each of the 300 bases is in one of them.
     let drawn: usize = lineage(&first)
         .iter()
         .map(|diagram| diagram.about.len())
@@ -149,7 +148,7 @@ fn ten_thousand_records_are_reported_in_time_the_same_each_time_and_in_diagrams_
 }
 
 #[test]
-fn text_of_strangers_stays_text() {
+fn page_escapes_untrusted_text() {
     let config = bases(1, "");
     let names = [
         "@all",
@@ -179,7 +178,7 @@ fn text_of_strangers_stays_text() {
     for row in rows {
         assert_eq!(row.matches(" | ").count(), 6, "{row}");
         assert!(!row.contains("<s") && !row.contains("<!"), "{row}");
-        // Mentions and links are within code.
+        // Mentions and links are in code spans.
         assert!(!row.contains(" @all") && !row.contains(" !["), "{row}");
     }
     assert_eq!(
@@ -189,7 +188,7 @@ fn text_of_strangers_stays_text() {
 }
 
 #[test]
-fn a_free_text_cannot_end_the_report() {
+fn page_removes_markers_from_the_configured_text() {
     let config = bases(1, "ours\n<!-- imglife:end -->\nmore <b>bold</b>");
     let text = page(
         &report(&config, &published(&config, Vec::new())),
@@ -201,7 +200,7 @@ fn a_free_text_cannot_end_the_report() {
 }
 
 #[test]
-fn a_diagram_of_hostile_names_stays_small_and_in_its_labels() {
+fn diagrams_escape_and_shorten_untrusted_names() {
     let config = config(
         "sync: { entries: [{ source: u.example/a, target: r.example/m, tag: section, lifecycle: { product: house, extract: full } }] }",
     );
@@ -224,8 +223,8 @@ fn a_diagram_of_hostile_names_stays_small_and_in_its_labels() {
             );
         }
     }
-    assert_eq!(report.applications[0].state.status, Verdict::Ok);
-    // A word of the language at the beginning of a task would be taken for it.
+    assert_eq!(report.applications[0].state.status, RowStatus::Ok);
+    // A Mermaid keyword at the start of a task would be interpreted.
     let bars = &timeline(&report).diagrams[0].source;
     assert!(
         bars.contains(
@@ -237,7 +236,7 @@ fn a_diagram_of_hostile_names_stays_small_and_in_its_labels() {
 
 proptest! {
     #[test]
-    fn whatever_the_project_is_called_a_row_has_its_seven_cells(project in "\\PC{1,40}|[`|<>&#;\"\\\\\\[\\]{}%\n@!~$*_ a]{1,40}") {
+    fn row_has_seven_cells_for_any_project_name(project in "\\PC{1,40}|[`|<>&#;\"\\\\\\[\\]{}%\n@!~$*_ a]{1,40}") {
         prop_assume!(!project.trim().is_empty());
         let config = bases(1, "");
         let world = published(&config, vec![record("r.example/a:1", &project, "r.example/platform/bases/p0:3.20.1-core1.0.0")]);
@@ -248,7 +247,7 @@ proptest! {
 }
 
 #[test]
-fn development_images_are_in_the_inventory_without_an_end_and_in_no_table() {
+fn development_images_are_only_in_the_inventory_and_have_no_end() {
     let config = config(
         "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: 3.21.1, lifecycle: { product: alpine } }] }\n\
          build:\n  core_version: 1.0.0\n  registry: r.example/bases\n  images:\n    \
@@ -260,12 +259,12 @@ fn development_images_are_in_the_inventory_without_an_end_and_in_no_table() {
         today: "2026-11-21".parse().expect("a date"),
         warn_days: 30,
     };
-    let judge = Judge {
+    let assessor = EolAssessor {
         table: &table,
         phase: Phase::EndOfLife,
         calendar,
     };
-    let inventory = super::inventory(&config, &world, &judge, chrono::DateTime::UNIX_EPOCH);
+    let inventory = super::inventory(&config, &world, &assessor, chrono::DateTime::UNIX_EPOCH);
     let tag = &inventory.bases[0].tags[0];
     assert_eq!(
         (tag.tag.as_str(), tag.current, tag.eol.len()),

@@ -1,5 +1,5 @@
-//! The images of a configuration, the products that they are of, and the tags that name their
-//! cycles.
+//! Images of the configuration whose end of life is tracked, with their products and the tags that
+//! name the release cycles.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,27 +10,27 @@ use crate::config::{
 use crate::model::lifecycle::Product;
 use crate::model::{Repository, Tag};
 
-/// An image whose end of life is looked after.
+/// An image whose end of life is tracked.
 #[derive(Clone, Debug)]
-pub struct Tracked<'a> {
+pub struct TrackedImage<'a> {
     pub tier: Tier,
     pub repository: &'a Repository,
-    /// What is known of its tag: the mirror's, or the version that a base is built of.
+    /// Tag of a mirror, or version of a base; `None` if it is unknown.
     pub tag: Option<&'a str>,
-    /// What it consists of; all of it must be supported. Empty when nothing is known.
-    pub parts: Vec<Part<'a>>,
+    /// Products in the image, all of which must be supported. Empty if none is known.
+    pub products: Vec<ImageProduct<'a>>,
 }
 
-/// Where in its life an image is.
+/// Kind of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     Mirror,
     Base,
 }
 
-impl fmt::Display for Tracked<'_> {
-    /// Writes a mirror's reference, with `*` for tags that are selected; a base's repository and
-    /// the version that it is built of.
+impl fmt::Display for TrackedImage<'_> {
+    /// Writes the reference of a mirror, with `*` for tags selected by a pattern, or the repository
+    /// and version of a base.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.tier, self.tag) {
             (Tier::Mirror, tag) => write!(formatter, "{}:{}", self.repository, tag.unwrap_or("*")),
@@ -40,55 +40,54 @@ impl fmt::Display for Tracked<'_> {
     }
 }
 
-/// A product within an image.
+/// A product in an image.
 #[derive(Clone, Debug)]
-pub struct Part<'a> {
+pub struct ImageProduct<'a> {
     pub lifecycle: &'a ImageLifecycle,
     pub versions: Versions<'a>,
 }
 
-/// What names the cycle.
+/// Tags that name the release cycle.
 #[derive(Clone, Debug)]
 pub enum Versions<'a> {
-    /// Tags of the same image; the first that names a known cycle counts.
+    /// Tags of the same image; the first that matches a known cycle counts.
     Tags(Vec<&'a str>),
-    /// Whatever tags are selected: they are not known without asking a registry.
+    /// Tags that a pattern selects, which are unknown without a listing.
     Selected(&'a PatternSelection),
 }
 
 /// Returns the mirrors, in the order of the configuration.
-pub fn mirrors(config: &Config) -> Vec<Tracked<'_>> {
+pub fn mirrors(config: &Config) -> Vec<TrackedImage<'_>> {
     entries(config)
         .iter()
-        .map(|entry| Tracked {
+        .map(|entry| TrackedImage {
             tier: Tier::Mirror,
             repository: &entry.target,
             tag: fixed_tag(entry),
-            parts: parts_of_entry(entry, None),
+            products: products_of_entry(entry, None),
         })
         .collect()
 }
 
-/// Returns the bases, in the order of the configuration. Development images are not looked after.
-pub fn bases(config: &Config) -> Vec<Tracked<'_>> {
-    let looked_after = images(config)
+/// Returns the bases, in the order of the configuration. Development images are not tracked.
+pub fn bases(config: &Config) -> Vec<TrackedImage<'_>> {
+    images(config)
         .iter()
-        .filter(|image| image.image_type != ImageType::SpecialDevelopment);
-    looked_after
-        .map(|image| Tracked {
+        .filter(|image| image.image_type != ImageType::SpecialDevelopment)
+        .map(|image| TrackedImage {
             tier: Tier::Base,
             repository: &image.repository,
             tag: version(image, config),
-            parts: parts_of_image(image, config),
+            products: products_of_image(image, config),
         })
         .collect()
 }
 
-/// Returns the products of everything that is looked after.
+/// Returns the products of all tracked images.
 pub fn products(config: &Config) -> BTreeSet<&Product> {
     let all = mirrors(config).into_iter().chain(bases(config));
-    all.flat_map(|tracked| tracked.parts)
-        .map(|part| &part.lifecycle.product)
+    all.flat_map(|tracked| tracked.products)
+        .map(|product| &product.lifecycle.product)
         .collect()
 }
 
@@ -107,8 +106,8 @@ fn fixed_tag(entry: &SyncEntry) -> Option<&str> {
     }
 }
 
-/// Returns what a mirror consists of, of the tag that an image names or of those that are selected.
-fn parts_of_entry<'a>(entry: &'a SyncEntry, tag: Option<&'a Tag>) -> Vec<Part<'a>> {
+/// Returns the products of a mirror, by `tag` or by the tags that the entry selects.
+fn products_of_entry<'a>(entry: &'a SyncEntry, tag: Option<&'a Tag>) -> Vec<ImageProduct<'a>> {
     let versions = match (tag, &entry.selection) {
         (Some(tag), _) | (None, TagSelection::Fixed(tag)) => Versions::Tags(vec![tag.as_str()]),
         (None, TagSelection::Pattern(pattern)) => Versions::Selected(pattern),
@@ -116,33 +115,33 @@ fn parts_of_entry<'a>(entry: &'a SyncEntry, tag: Option<&'a Tag>) -> Vec<Part<'a
     entry
         .lifecycle
         .iter()
-        .map(|lifecycle| Part {
+        .map(|lifecycle| ImageProduct {
             lifecycle,
             versions: versions.clone(),
         })
         .collect()
 }
 
-/// Returns what a base consists of: what it says itself, else what the next below it does that says
-/// anything, down to the mirror.
-pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part<'a>> {
+/// Returns the products of a base: its own `lifecycle`, or that of the nearest image below it that
+/// has one, down to the mirror.
+pub fn products_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<ImageProduct<'a>> {
     let mut image = image;
-    // Images that are built on one another in a circle are refused with the configuration.
+    // The configuration is rejected if images are built on each other in a circle.
     for _ in images(config) {
         let mirror = mirror(image, config);
         if let Some(own) = &image.lifecycle {
             let versions = versions_of_image(image, mirror);
             return own
                 .iter()
-                .map(|lifecycle| Part {
+                .map(|lifecycle| ImageProduct {
                     lifecycle,
                     versions: versions.clone(),
                 })
                 .collect();
         }
-        // What it inherits counts by the mirror's tag: the version of a base can be any text.
+        // Inherited products use the mirror's tag, because the version of a base can be any text.
         if let Some(mirror) = mirror {
-            return parts_of_entry(mirror, image.mirror_tag.as_ref());
+            return products_of_entry(mirror, image.mirror_tag.as_ref());
         }
         let Some(below) = below(image, config) else {
             break;
@@ -152,7 +151,7 @@ pub fn parts_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<Part
     Vec::new()
 }
 
-/// Returns the entry that the image is built on, of several one that says what it consists of.
+/// Returns the sync entry that the image is built on, preferably one with `lifecycle`.
 fn mirror<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a SyncEntry> {
     let candidates = || {
         entries(config)
@@ -164,7 +163,7 @@ fn mirror<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a SyncEntry> {
         .or_else(|| candidates().next())
 }
 
-/// Returns what names the cycles of what a base says of itself.
+/// Returns the tags for the products of a base's own `lifecycle`.
 fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a SyncEntry>) -> Versions<'a> {
     let own = image
         .version
@@ -178,14 +177,15 @@ fn versions_of_image<'a>(image: &'a BuildImage, mirror: Option<&'a SyncEntry>) -
     }
 }
 
-/// Returns the image that another is built on, of several versions the one that its tag is of.
+/// Returns the configured image that `image` is built on, preferably the version that its tag
+/// starts with.
 fn below<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a BuildImage> {
     let candidates = || {
         images(config)
             .iter()
             .filter(|other| other.repository == image.mirror_image)
     };
-    let is_of_tag = |other: &&BuildImage| {
+    let has_version_of_tag = |other: &&BuildImage| {
         let version = version(other, config);
         image
             .mirror_tag
@@ -193,12 +193,14 @@ fn below<'a>(image: &BuildImage, config: &'a Config) -> Option<&'a BuildImage> {
             .zip(version)
             .is_some_and(|(tag, version)| tag.as_str().starts_with(version))
     };
-    candidates().find(is_of_tag).or_else(|| candidates().next())
+    candidates()
+        .find(has_version_of_tag)
+        .or_else(|| candidates().next())
 }
 
-/// Returns the version that a base is built of, where the configuration tells it.
+/// Returns the version of a base; `None` if the configuration does not set it.
 pub fn version<'a>(image: &'a BuildImage, config: &'a Config) -> Option<&'a str> {
-    let of_mirror = || {
+    let mirror_tag = || {
         entries(config)
             .iter()
             .find(|entry| entry.target == image.mirror_image)
@@ -208,5 +210,5 @@ pub fn version<'a>(image: &'a BuildImage, config: &'a Config) -> Option<&'a str>
         .version
         .as_deref()
         .or_else(|| image.mirror_tag.as_ref().map(Tag::as_str))
-        .or_else(of_mirror)
+        .or_else(mirror_tag)
 }

@@ -1,0 +1,23 @@
+//! Execution of `eol update`: writes the data.
+
+use super::plan::Plan;
+use super::report::{FileOutcome, UpdateReport};
+use crate::eol::{DataPlace, PlaceError};
+use crate::steps::Mode;
+
+/// Writes the new data, unless it is unchanged or the run changes nothing.
+pub async fn execute(
+    plan: Plan,
+    mode: Mode,
+    place: &dyn DataPlace,
+) -> Result<UpdateReport, PlaceError> {
+    let file = match (&plan.table, mode) {
+        (None, _) => FileOutcome::Unchanged,
+        (Some(table), Mode::Apply) => {
+            place.write(table.write().as_bytes()).await?;
+            FileOutcome::Written
+        }
+        (Some(_), Mode::DryRun | Mode::List) => FileOutcome::Planned,
+    };
+    Ok(UpdateReport::new(plan, mode, place.name(), file))
+}

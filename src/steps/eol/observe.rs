@@ -1,0 +1,108 @@
+//! Observation for `eol update`: the existing data, and the current release cycles of each product.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::tracked_images::products;
+use crate::config::Config;
+use crate::eol::{DataError, DataPlace, PlaceError, Products, Table};
+use crate::model::eol::Cycle;
+use crate::model::lifecycle::Product;
+use crate::progress::{Event, Progress};
+use crate::steps::Trouble;
+
+/// Existing data and current release cycles.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub table: Table,
+    pub lookups: BTreeMap<Product, ProductLookup>,
+}
+
+/// Result of looking up a product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProductLookup {
+    Cycles(Vec<Cycle>),
+    /// No product has these images.
+    Untracked(Trouble),
+    Failed(Trouble),
+}
+
+/// Reason why the existing data cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("there is no {place}")]
+    Missing { place: String },
+    #[error("cannot parse {place}")]
+    Data { place: String, source: DataError },
+}
+
+/// Returns the existing data. Fails with [`ReadError::Missing`] if there is none.
+pub async fn read(place: &dyn DataPlace) -> Result<Table, ReadError> {
+    let bytes = place.read().await?.ok_or_else(|| ReadError::Missing {
+        place: place.name(),
+    })?;
+    Table::read(&bytes).map_err(|source| ReadError::Data {
+        place: place.name(),
+        source,
+    })
+}
+
+/// Returns the existing data and the cycles of each configured product.
+///
+/// Without `client` no request is sent, and the cycles are those of the existing data.
+pub async fn observe(
+    config: &Config,
+    place: &dyn DataPlace,
+    client: Option<&dyn Products>,
+    progress: &Arc<dyn Progress>,
+) -> Result<World, ReadError> {
+    let table = match (read(place).await, client) {
+        // There is no file before the first update.
+        (Err(ReadError::Missing { .. }), Some(_)) => Table::default(),
+        (result, _) => result?,
+    };
+    let lookups = products(config).into_iter().map(|product| {
+        let table = &table;
+        async move {
+            let lookup = match client {
+                Some(client) => request(product, client, progress).await,
+                None => existing(product, table, place),
+            };
+            (product.clone(), lookup)
+        }
+    });
+    // The client limits concurrent requests.
+    let lookups = join_all(lookups).await.into_iter().collect();
+    Ok(World { table, lookups })
+}
+
+async fn request(
+    product: &Product,
+    client: &dyn Products,
+    progress: &Arc<dyn Progress>,
+) -> ProductLookup {
+    progress.event(Event::Observing {
+        what: &format!("end-of-life data of {product}"),
+    });
+    let error = match client.cycles(product).await {
+        Ok(cycles) => return ProductLookup::Cycles(cycles),
+        Err(error) => error,
+    };
+    let item_error = Trouble::of(&error, error.hint()).shared(error.of_host());
+    if error.is_untracked() {
+        ProductLookup::Untracked(item_error)
+    } else {
+        ProductLookup::Failed(item_error)
+    }
+}
+
+fn existing(product: &Product, table: &Table, place: &dyn DataPlace) -> ProductLookup {
+    match table.cycles(product) {
+        Some(cycles) => ProductLookup::Cycles(cycles.to_vec()),
+        None => ProductLookup::Failed(Trouble::new(format!("{} has no `{product}`", place.name()))),
+    }
+}
