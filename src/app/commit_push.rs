@@ -12,14 +12,15 @@ use crate::command::{Runner, SystemRunner};
 use crate::credentials::{self, Credential, ForgeCredentials};
 use crate::error::{Exit, Failure};
 use crate::forge::MergeRequest;
-use crate::git::{Checkout, Discovery, Identity, Login, Remote, Workshop};
+use crate::git::{Checkout, CommitIdentity, Discovery, GitCredential, Remote, ScratchRepository};
 use crate::http::{Url, host_of};
 use crate::model::env;
 use crate::model::text::excerpt;
 use crate::model::{Secret, Variables};
 use crate::process::Process;
 use crate::steps::commit_push::{
-    self, Access, CommitPushError, Guard, Message, Outcome, Request, Target, side_branch,
+    self, BranchCheck, CommitMessage, CommitPushError, CommitPushOutcome, CommitPushRequest,
+    PushTarget, RemoteAccess, side_branch,
 };
 
 /// What `git commit-push` was asked to do.
@@ -45,10 +46,10 @@ pub(super) fn run(
     global: &Global,
     surroundings: &Surroundings,
 ) -> Result<Exit, Failure> {
-    let message = Message::new(&options.message, options.skip_ci)
+    let message = CommitMessage::new(&options.message, options.skip_ci)
         .map_err(|error| Failure::usage(error).hint("give one with `--message`"))?;
     let author = match &options.author {
-        Some(text) => Some(Identity::parse(text).ok_or_else(|| {
+        Some(text) => Some(CommitIdentity::parse(text).ok_or_else(|| {
             Failure::usage(format!("`--author {}` is no author", excerpt(text, 80)))
                 .hint("write it as in `--author \"Ada Lovelace <ada@example.com>\"`")
         })?),
@@ -64,8 +65,8 @@ pub(super) fn run(
 
 async fn commit_push(
     options: &CommitPushOptions,
-    message: Message,
-    author: Option<Identity>,
+    message: CommitMessage,
+    author: Option<CommitIdentity>,
     global: &Global,
     surroundings: &Surroundings,
 ) -> Result<Exit, Failure> {
@@ -77,11 +78,11 @@ async fn commit_push(
         job.ca_file = configured_authorities(&job.url, global, process).or(job.ca_file.take());
     }
     let discovery = if job.is_some() {
-        Discovery::Given
+        Discovery::AnyOwner
     } else {
-        Discovery::Careful
+        Discovery::CheckOwner
     };
-    let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
+    let own = |error: crate::git::GitError| failure(error.into(), RemoteAccess::Own);
     let checkout = Checkout::open(
         Arc::clone(&runner),
         variables,
@@ -94,7 +95,7 @@ async fn commit_push(
         .files(&process.directory, &options.paths)
         .await
         .map_err(own)?;
-    let (branch, guard) = branch(options, job.as_ref(), &checkout).await?;
+    let (branch, branch_check) = branch(options, job.as_ref(), &checkout).await?;
     let forge = if options.merge_request {
         Some(merge_requests(
             job.as_ref(),
@@ -111,15 +112,15 @@ async fn commit_push(
     let tracked = (job.is_none() && options.remote.is_none()).then_some(branch.as_str());
     let base = checkout.base(tracked).await.map_err(own)?;
     let target = if options.merge_request {
-        Target::Side(side_branch(&branch, &files))
+        PushTarget::Side(side_branch(&branch, &files))
     } else {
-        Target::Branch
+        PushTarget::Branch
     };
-    let request = Request {
+    let request = CommitPushRequest {
         files,
         branch,
         target,
-        guard,
+        branch_check,
         message,
         author: author.unwrap_or_else(|| committer.clone()),
         committer,
@@ -127,15 +128,17 @@ async fn commit_push(
         base,
     };
     let settings = checkout.settings().await.map_err(own)?;
-    let workshop = Workshop::create(runner, variables, &checkout, remote, &settings)
+    let scratch = ScratchRepository::create(runner, variables, &checkout, remote, &settings)
         .await
         .map_err(own)?;
-    let report = commit_push::execute(&request, &checkout, &workshop)
+    let report = commit_push::execute(&request, &checkout, &scratch)
         .await
         .map_err(|error| failure(error, access))?;
     surroundings.print(&(report.lines().join("\n") + "\n"))?;
-    if let (Some(forge), Outcome::Pushed { branch, .. } | Outcome::SideCurrent { branch }) =
-        (forge, &report.outcome)
+    if let (
+        Some(forge),
+        CommitPushOutcome::Pushed { branch, .. } | CommitPushOutcome::SideCurrent { branch },
+    ) = (forge, &report.outcome)
     {
         let wanted = merge_request(&request, branch);
         let opened = forge.open(&wanted).await.map_err(|error| {
@@ -164,7 +167,7 @@ fn configured_authorities(server: &str, global: &Global, process: &Process) -> O
     Some(process.directory.join(file).to_string_lossy().into_owned())
 }
 
-fn merge_request(request: &Request, source: &str) -> MergeRequest {
+fn merge_request(request: &CommitPushRequest, source: &str) -> MergeRequest {
     let paths = request
         .files
         .iter()
@@ -186,7 +189,7 @@ async fn branch(
     options: &CommitPushOptions,
     job: Option<&Repository>,
     checkout: &Checkout,
-) -> Result<(String, Guard), Failure> {
+) -> Result<(String, BranchCheck), Failure> {
     let of_job = job.and_then(|job| job.branch.clone());
     let branch = match (&options.branch, job) {
         (Some(branch), _) => branch.clone(),
@@ -195,7 +198,7 @@ async fn branch(
                 .hint("run it in a pipeline of a branch, or name one with `--branch`")
         })?,
         (None, None) => {
-            let own = |error: crate::git::GitError| failure(error.into(), Access::Own);
+            let own = |error: crate::git::GitError| failure(error.into(), RemoteAccess::Own);
             let local = checkout.branch().await.map_err(own)?;
             let local = local.ok_or_else(|| {
                 Failure::usage("no branch is checked out")
@@ -210,13 +213,13 @@ async fn branch(
             excerpt(&branch, 200)
         )));
     }
-    let guard = match job {
+    let branch_check = match job {
         Some(job) if !options.merge_request && of_job.as_ref() != Some(&branch) => {
-            Guard::NotDefault(job.default_branch.clone())
+            BranchCheck::NotDefault(job.default_branch.clone())
         }
-        _ => Guard::Free,
+        _ => BranchCheck::Unrestricted,
     };
-    Ok((branch, guard))
+    Ok((branch, branch_check))
 }
 
 /// Returns whether `name` is one that git takes for a branch (git-check-ref-format).
@@ -241,14 +244,14 @@ async fn remote(
     job: Option<&Repository>,
     checkout: &Checkout,
     variables: &Variables,
-) -> Result<(Remote, Access), Failure> {
+) -> Result<(Remote, RemoteAccess), Failure> {
     let address = match (&options.remote, job) {
         (Some(address), _) => address.clone(),
         (None, Some(job)) => job.git_address(),
         (None, None) => checkout
             .origin()
             .await
-            .map_err(|error| failure(error.into(), Access::Own))?
+            .map_err(|error| failure(error.into(), RemoteAccess::Own))?
             .ok_or_else(|| {
                 Failure::usage("the repository has no remote `origin`")
                     .hint("name the one to push to with `--remote`")
@@ -262,7 +265,7 @@ async fn remote(
     }
     let (login, access) = match job {
         Some(job) => login(job, &address, variables),
-        None => (None, Access::Own),
+        None => (None, RemoteAccess::Own),
     };
     let is_server = job.is_some_and(|job| address.starts_with(&format!("{}/", job.url)));
     let ca_file = job
@@ -272,21 +275,25 @@ async fn remote(
 }
 
 /// Returns with what a push to the repository of a job is made.
-pub(super) fn access(job: &Repository, variables: &Variables) -> Access {
+pub(super) fn access(job: &Repository, variables: &Variables) -> RemoteAccess {
     login(job, &job.git_address(), variables).1
 }
 
 /// Returns the token that goes to `address`.
-fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Login>, Access) {
+fn login(
+    job: &Repository,
+    address: &str,
+    variables: &Variables,
+) -> (Option<GitCredential>, RemoteAccess) {
     let host = Url::parse(address)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
         .and_then(|url| host_of(&url));
     let Some(host) = host else {
-        return (None, Access::Own);
+        return (None, RemoteAccess::Own);
     };
     let login = |user: &str, password: &str| {
-        Some(Login {
+        Some(GitCredential {
             user: user.to_owned(),
             password: Secret::new(password),
         })
@@ -295,16 +302,19 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
         Ok(Credential::Header {
             name: "private-token",
             value,
-        }) => (login("oauth2", value.expose()), Access::GitlabToken),
+        }) => (login("oauth2", value.expose()), RemoteAccess::GitlabToken),
         Ok(Credential::Header {
             name: "job-token",
             value,
-        }) => (login("gitlab-ci-token", value.expose()), Access::GitlabJob),
+        }) => (
+            login("gitlab-ci-token", value.expose()),
+            RemoteAccess::GitlabJob,
+        ),
         Ok(Credential::Header { value, .. }) => {
             let access = if variables.get_filled(env::GITEA_TOKEN).is_some() {
-                Access::GiteaToken
+                RemoteAccess::GiteaToken
             } else {
-                Access::GiteaJob
+                RemoteAccess::GiteaJob
             };
             // Any name will do beside a token.
             (
@@ -318,14 +328,14 @@ fn login(job: &Repository, address: &str, variables: &Variables) -> (Option<Logi
         Ok(_) => (
             None,
             if job.server == Server::Gitlab {
-                Access::NoGitlab
+                RemoteAccess::NoGitlab
             } else {
-                Access::NoGitea
+                RemoteAccess::NoGitea
             },
         ),
         Err(error) => {
             tracing::warn!("{error}");
-            (None, Access::Own)
+            (None, RemoteAccess::Own)
         }
     }
 }
@@ -349,26 +359,29 @@ fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCr
 }
 
 /// Returns whom commits are made as: whose pipeline it is, else whom git takes the user for.
-async fn identity(job: Option<&Repository>, checkout: &Checkout) -> Result<Identity, Failure> {
+async fn identity(
+    job: Option<&Repository>,
+    checkout: &Checkout,
+) -> Result<CommitIdentity, Failure> {
     if let Some(identity) = job
         .and_then(|job| job.user.as_ref())
-        .and_then(|(name, email)| Identity::new(name, email))
+        .and_then(|(name, email)| CommitIdentity::new(name, email))
     {
         return Ok(identity);
     }
     let found = checkout
         .identity()
         .await
-        .map_err(|error| failure(error.into(), Access::Own))?;
+        .map_err(|error| failure(error.into(), RemoteAccess::Own))?;
     found
-        .or_else(|| Identity::new("imglife", "imglife@localhost"))
+        .or_else(|| CommitIdentity::new("imglife", "imglife@localhost"))
         .ok_or_else(|| {
             Failure::usage("nobody is known to commit as")
                 .hint("set `user.name` and `user.email` by `git config`")
         })
 }
 
-fn failure(error: CommitPushError, access: Access) -> Failure {
+fn failure(error: CommitPushError, access: RemoteAccess) -> Failure {
     let hint = error.hint(access);
     let failure = if error.is_usage() {
         Failure::usage(error)

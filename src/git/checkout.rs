@@ -1,4 +1,4 @@
-//! The work tree that files are committed from: read, never written.
+//! The work tree that files are committed from. Read only.
 
 use std::fs;
 use std::io;
@@ -7,45 +7,45 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::workshop::Workshop;
+use super::scratch_repository::ScratchRepository;
 use super::{
-    Call, Entry, Git, GitError, Identity, Kind, ObjectId, PATHS_AT_ONCE, PathProblem, tree_entries,
+    CommitIdentity, FileKind, Git, GitCall, GitError, MAX_PATHS_PER_CALL, ObjectId, PathProblem,
+    TreeEntry, tree_entries,
 };
 use crate::command::{ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::env;
 
-/// The largest directory that is committed, in files.
-const MOST_FILES: usize = 10_000;
+/// Maximum number of files in one directory to commit.
+const MAX_FILES: usize = 10_000;
 
-/// How the repository of a work tree is found.
+/// Ownership rule for finding the repository of a work tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discovery {
-    /// As git does: not where the directory belongs to somebody else.
-    Careful,
-    /// Wherever `.git` is: jobs of CI servers often run as another user than the one that made the
-    /// checkout.
-    Given,
+    /// Git's rule: refuse directories owned by another user.
+    CheckOwner,
+    /// Accept any owner: CI jobs often run as another user than the one that made the checkout.
+    AnyOwner,
 }
 
-/// A work tree and its repository.
+/// Work tree with its repository.
 pub struct Checkout {
     git: Git,
-    /// The root of the work tree, with links resolved.
+    /// Root of the work tree, with symbolic links resolved.
     root: PathBuf,
     object_format: String,
 }
 
-/// A file or link of the work tree that is to be committed.
+/// File or symbolic link of the work tree to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkFile {
-    /// Relative to the root, parted by slashes.
+    /// Path relative to the root, with slashes.
     pub path: String,
-    pub kind: Kind,
+    pub kind: FileKind,
 }
 
 impl Checkout {
-    /// Returns the work tree that `directory` is in.
+    /// Opens the work tree that contains `directory`.
     pub async fn open(
         runner: Arc<dyn Runner>,
         variables: &Variables,
@@ -53,7 +53,7 @@ impl Checkout {
         discovery: Discovery,
     ) -> Result<Checkout, GitError> {
         let mut git = Git::new(runner, variables, directory.to_owned());
-        if discovery == Discovery::Given
+        if discovery == Discovery::AnyOwner
             && let Some(root) = directory
                 .ancestors()
                 .find(|parent| fs::symlink_metadata(parent.join(".git")).is_ok())
@@ -63,13 +63,13 @@ impl Checkout {
                 .with(env::GIT_WORK_TREE, root.to_string_lossy());
         }
         let action = "find the work tree";
-        let said = git
-            .text(Call::new(
+        let output = git
+            .text(GitCall::new(
                 action,
                 ["rev-parse", "--show-object-format", "--show-toplevel"],
             ))
             .await?;
-        let (format, root) = said
+        let (format, root) = output
             .trim_end_matches('\n')
             .split_once('\n')
             .ok_or(GitError::Answer { action })?;
@@ -94,8 +94,8 @@ impl Checkout {
         &self.object_format
     }
 
-    /// Returns the files that `paths` name, each once, sorted; they are relative to `directory`. A
-    /// directory stands for the files below it that git does not ignore.
+    /// Returns the files at `paths` (relative to `directory`), sorted and without duplicates. A
+    /// directory means all files below it that git does not ignore.
     pub async fn files(
         &self,
         directory: &Path,
@@ -105,7 +105,7 @@ impl Checkout {
         for path in paths {
             let named = self.relative(&directory.join(path), path)?;
             let kind = self.kind(&named)?;
-            if kind == Kind::Other {
+            if kind == FileKind::Other {
                 files.extend(self.below(&named).await?);
             } else {
                 files.push(WorkFile { path: named, kind });
@@ -117,8 +117,8 @@ impl Checkout {
         Ok(files)
     }
 
-    /// Returns the path of what is at `whole`, relative to the root. Links on the way to it are
-    /// resolved; itself it may be one.
+    /// Returns the path of `whole` relative to the root. Symbolic links in parent directories are
+    /// resolved, the last component is not.
     fn relative(&self, whole: &Path, named: &Path) -> Result<String, GitError> {
         let problem = |problem| GitError::Path {
             path: named.to_string_lossy().into_owned(),
@@ -160,8 +160,8 @@ impl Checkout {
         }
     }
 
-    /// Returns what a path of the work tree is; a directory is `Other`.
-    fn kind(&self, path: &str) -> Result<Kind, GitError> {
+    /// Returns the kind of a path in the work tree; a directory is `Other`.
+    fn kind(&self, path: &str) -> Result<FileKind, GitError> {
         let problem = |problem| GitError::Path {
             path: path.to_owned(),
             problem,
@@ -186,7 +186,7 @@ impl Checkout {
         };
         if metadata.is_dir() {
             return if path.is_empty() || fs::symlink_metadata(whole.join(".git")).is_err() {
-                Ok(Kind::Other)
+                Ok(FileKind::Other)
             } else {
                 Err(problem(PathProblem::Repository))
             };
@@ -194,14 +194,14 @@ impl Checkout {
         if metadata.is_symlink() {
             let target = self.link_target(path)?;
             return if stays_within(path, &target) {
-                Ok(Kind::Symlink)
+                Ok(FileKind::Symlink)
             } else {
                 Err(problem(PathProblem::LeadsOut))
             };
         }
         match metadata.is_file() {
-            true if metadata.permissions().mode() & 0o100 != 0 => Ok(Kind::Executable),
-            true => Ok(Kind::File),
+            true if metadata.permissions().mode() & 0o100 != 0 => Ok(FileKind::Executable),
+            true => Ok(FileKind::File),
             false => Err(problem(PathProblem::Special)),
         }
     }
@@ -224,7 +224,7 @@ impl Checkout {
     /// Returns the files below a directory that git does not ignore.
     async fn below(&self, directory: &str) -> Result<Vec<WorkFile>, GitError> {
         let action = "list the files of a directory";
-        let call = Call::new(
+        let call = GitCall::new(
             action,
             [
                 "ls-files",
@@ -235,7 +235,7 @@ impl Checkout {
                 "--",
             ],
         );
-        let call = Call {
+        let call = GitCall {
             arguments: [
                 call.arguments.as_slice(),
                 &[if directory.is_empty() { "." } else { directory }],
@@ -243,23 +243,23 @@ impl Checkout {
             .concat(),
             ..call
         };
-        let said = self.git.text(call).await?;
+        let listing = self.git.text(call).await?;
         let mut files = Vec::new();
-        for path in said.split('\0').filter(|path| !path.is_empty()) {
+        for path in listing.split('\0').filter(|path| !path.is_empty()) {
             if path.chars().any(char::is_control) {
                 return Err(GitError::Path {
                     path: path.to_owned(),
                     problem: PathProblem::Name,
                 });
             }
-            // What ends in a slash is a repository of its own.
+            // A trailing slash marks a nested repository.
             let kind = match self.kind(path.trim_end_matches('/')) {
-                // What was deleted here stays on the branch.
+                // A file deleted from the work tree stays on the branch.
                 Err(GitError::Path {
                     problem: PathProblem::Missing,
                     ..
                 }) => continue,
-                Ok(Kind::Other) => {
+                Ok(FileKind::Other) => {
                     return Err(GitError::Path {
                         path: path.to_owned(),
                         problem: PathProblem::Repository,
@@ -271,27 +271,27 @@ impl Checkout {
                 path: path.to_owned(),
                 kind,
             });
-            if files.len() > MOST_FILES {
+            if files.len() > MAX_FILES {
                 return Err(GitError::TooMuch { action });
             }
         }
         Ok(files)
     }
 
-    /// Fails for files whose content a program of the configuration would have to change.
+    /// Fails for files with a `filter` attribute, since filters are not run.
     async fn check_filters(&self, files: &[WorkFile]) -> Result<(), GitError> {
         let action = "read the attributes of files";
         let paths: Vec<String> = files
             .iter()
-            .filter(|file| file.kind != Kind::Symlink)
+            .filter(|file| file.kind != FileKind::Symlink)
             .map(|file| file.path.clone())
             .collect();
-        for paths in paths.chunks(PATHS_AT_ONCE) {
-            let said = self
+        for paths in paths.chunks(MAX_PATHS_PER_CALL) {
+            let output = self
                 .git
-                .text(Call::new(action, ["check-attr", "-z", "filter"]).paths(paths))
+                .text(GitCall::new(action, ["check-attr", "-z", "filter"]).paths(paths))
                 .await?;
-            let parts: Vec<&str> = said.split('\0').collect();
+            let parts: Vec<&str> = output.split('\0').collect();
             for part in parts.chunks_exact(3) {
                 if !matches!(part[2], "unspecified" | "unset") {
                     let problem = PathProblem::Filter(part[2].to_owned());
@@ -305,29 +305,29 @@ impl Checkout {
         Ok(())
     }
 
-    /// Returns what `files` are as git stores them, in their order, with line ends as the
-    /// attributes say. Their content is then in the workshop.
+    /// Stores `files` in the scratch repository and returns their entries in the same order. Line
+    /// endings are converted by the attributes.
     pub async fn store(
         &self,
         files: &[WorkFile],
-        workshop: &Workshop,
-    ) -> Result<Vec<Entry>, GitError> {
+        scratch: &ScratchRepository,
+    ) -> Result<Vec<TreeEntry>, GitError> {
         let action = "read the files to commit";
         let git = self.git.clone().with(
             env::GIT_OBJECT_DIRECTORY,
-            workshop.objects().to_string_lossy(),
+            scratch.objects().to_string_lossy(),
         );
         let mut ids = Vec::new();
         let regular: Vec<String> = files
             .iter()
-            .filter(|file| file.kind != Kind::Symlink)
+            .filter(|file| file.kind != FileKind::Symlink)
             .map(|file| file.path.clone())
             .collect();
-        for paths in regular.chunks(PATHS_AT_ONCE) {
-            let said = git
-                .text(Call::new(action, ["hash-object", "-w"]).paths(paths))
+        for paths in regular.chunks(MAX_PATHS_PER_CALL) {
+            let output = git
+                .text(GitCall::new(action, ["hash-object", "-w"]).paths(paths))
                 .await?;
-            let found: Vec<ObjectId> = said.lines().filter_map(ObjectId::parse).collect();
+            let found: Vec<ObjectId> = output.lines().filter_map(ObjectId::parse).collect();
             if found.len() != paths.len() {
                 return Err(GitError::Answer { action });
             }
@@ -337,16 +337,16 @@ impl Checkout {
         let mut entries = Vec::with_capacity(files.len());
         for file in files {
             let id = match file.kind {
-                Kind::Symlink => {
+                FileKind::Symlink => {
                     git.object(
-                        Call::new(action, ["hash-object", "-w", "--stdin"])
+                        GitCall::new(action, ["hash-object", "-w", "--stdin"])
                             .stdin(self.link_target(&file.path)?),
                     )
                     .await?
                 }
                 _ => ids.next().ok_or(GitError::Answer { action })?,
             };
-            entries.push(Entry {
+            entries.push(TreeEntry {
                 kind: file.kind,
                 id,
             });
@@ -354,19 +354,20 @@ impl Checkout {
         Ok(entries)
     }
 
-    /// Returns whether the permissions of files mean something here.
+    /// Returns true if git tracks the executable bit here (`core.fileMode`).
     pub async fn has_permissions(&self) -> Result<bool, GitError> {
         Ok(self.configured("core.fileMode").await? != "false")
     }
 
-    /// Returns the commit that the work tree was checked out from; `None` before the first one.
-    /// Where `branch` of the remote `origin` is known here, commits that are not yet part of it do
-    /// not count.
+    /// Returns the commit that is checked out; `None` before the first commit.
+    ///
+    /// If `origin/{branch}` is known, returns the merge base with it, so that local commits that
+    /// were not pushed are ignored.
     pub async fn base(&self, branch: Option<&str>) -> Result<Option<ObjectId>, GitError> {
         let action = "read HEAD";
         let head = self
             .git
-            .run(Call::new(
+            .run(GitCall::new(
                 action,
                 ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"],
             ))
@@ -378,7 +379,7 @@ impl Checkout {
             let tracked = format!("refs/remotes/origin/{branch}");
             let common = self
                 .git
-                .run(Call::new(action, ["merge-base", "HEAD", &tracked]))
+                .run(GitCall::new(action, ["merge-base", "HEAD", &tracked]))
                 .await?;
             if let Some(common) = ObjectId::parse(common.stdout.text().trim()) {
                 return Ok(Some(common));
@@ -387,32 +388,35 @@ impl Checkout {
         Ok(Some(head))
     }
 
-    /// Returns what stands at `paths` in a commit of the checkout.
+    /// Returns the entries at `paths` in a commit of the checkout.
     pub async fn entries(
         &self,
         commit: &ObjectId,
         paths: &[String],
-    ) -> Result<Vec<(String, Entry)>, GitError> {
-        let action = "read the commit that is checked out";
+    ) -> Result<Vec<(String, TreeEntry)>, GitError> {
+        let action = "read the checked-out commit";
         let mut entries = Vec::new();
-        for paths in paths.chunks(PATHS_AT_ONCE) {
-            let said = self
+        for paths in paths.chunks(MAX_PATHS_PER_CALL) {
+            let output = self
                 .git
                 .text(
-                    Call::new(action, ["ls-tree", "-z", "--full-tree", commit.as_str()])
+                    GitCall::new(action, ["ls-tree", "-z", "--full-tree", commit.as_str()])
                         .paths(paths),
                 )
                 .await?;
-            entries.extend(tree_entries(&said).ok_or(GitError::Answer { action })?);
+            entries.extend(tree_entries(&output).ok_or(GitError::Answer { action })?);
         }
         Ok(entries)
     }
 
-    /// Returns the branch that is checked out; `None` when HEAD is detached.
+    /// Returns the current branch; `None` if HEAD is detached.
     pub async fn branch(&self) -> Result<Option<String>, GitError> {
         let output = self
             .git
-            .run(Call::new("read HEAD", ["symbolic-ref", "--quiet", "HEAD"]))
+            .run(GitCall::new(
+                "read HEAD",
+                ["symbolic-ref", "--quiet", "HEAD"],
+            ))
             .await?;
         Ok(output
             .stdout
@@ -422,7 +426,7 @@ impl Checkout {
             .map(str::to_owned))
     }
 
-    /// Returns the name that the branch `local` has at the remote `origin`.
+    /// Returns the name of the branch `local` at the remote `origin`.
     pub async fn remote_branch(&self, local: &str) -> Result<String, GitError> {
         let upstream = match self
             .configured(&format!("branch.{local}.remote"))
@@ -438,11 +442,11 @@ impl Checkout {
             .to_owned())
     }
 
-    /// Returns where the remote `origin` is pushed to; `None` when there is no such remote.
+    /// Returns the push address of the remote `origin`, if that remote exists.
     pub async fn origin(&self) -> Result<Option<String>, GitError> {
         let output = self
             .git
-            .run(Call::new(
+            .run(GitCall::new(
                 "read the remote",
                 ["remote", "get-url", "--push", "origin"],
             ))
@@ -451,34 +455,34 @@ impl Checkout {
         Ok((output.status == ProgramStatus::Exited(0) && !address.is_empty()).then_some(address))
     }
 
-    /// Returns whom git takes the user for; `None` when it does not know.
-    pub async fn identity(&self) -> Result<Option<Identity>, GitError> {
+    /// Returns the committer identity from git's configuration, if there is one.
+    pub async fn identity(&self) -> Result<Option<CommitIdentity>, GitError> {
         let output = self
             .git
-            .run(Call::new(
+            .run(GitCall::new(
                 "read the user's name",
                 ["var", "GIT_COMMITTER_IDENT"],
             ))
             .await?;
-        let said = output.stdout.text();
-        Ok(said
+        let text = output.stdout.text();
+        Ok(text
             .rsplit_once('>')
-            .and_then(|(identity, _)| Identity::parse(&format!("{identity}>"))))
+            .and_then(|(identity, _)| CommitIdentity::parse(&format!("{identity}>"))))
     }
 
-    /// Returns the settings of this repository alone that speaking to remotes depends on.
+    /// Returns the repository's own settings that affect calls to remotes.
     pub async fn settings(&self) -> Result<Vec<(String, String)>, GitError> {
         let sections = ["http.", "credential.", "url.", "ssh.", "protocol."];
         let keys = ["core.sshcommand", "core.askpass", "core.gitproxy"];
         let output = self
             .git
-            .run(Call::new(
+            .run(GitCall::new(
                 "read the settings",
                 ["config", "--local", "--includes", "-z", "--list"],
             ))
             .await?;
-        let said = output.stdout.text();
-        let pairs = said.split('\0').filter_map(|pair| pair.split_once('\n'));
+        let text = output.stdout.text();
+        let pairs = text.split('\0').filter_map(|pair| pair.split_once('\n'));
         let wanted = pairs.filter(|(key, _)| {
             keys.contains(key) || sections.iter().any(|section| key.starts_with(section))
         });
@@ -487,18 +491,18 @@ impl Checkout {
             .collect())
     }
 
-    /// Returns the value of a setting; empty when it is not set.
+    /// Returns the value of a setting; empty if it is not set.
     async fn configured(&self, key: &str) -> Result<String, GitError> {
         let output = self
             .git
-            .run(Call::new("read the settings", ["config", "--get", key]))
+            .run(GitCall::new("read the settings", ["config", "--get", key]))
             .await?;
         Ok(output.stdout.text().trim().to_owned())
     }
 }
 
-/// Returns whether a link at `path` that says `target` leads to something within the work tree, by
-/// its words.
+/// Returns true if the symbolic link at `path` with the text `target` stays inside the work tree.
+/// The file system is not consulted.
 fn stays_within(path: &str, target: &str) -> bool {
     let mut depth = path.split('/').count() - 1;
     for part in Path::new(target).components() {
@@ -521,7 +525,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_followed_by_their_words() {
+    fn stays_within_follows_link_text() {
         for (path, target, stays) in [
             ("a", "b/c", true),
             ("d/a", "../b", true),

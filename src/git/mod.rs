@@ -1,10 +1,9 @@
-//! Git, by its program: what a checkout is and holds, and commits that are made and pushed without
-//! touching it.
+//! Git, through the git program: reading a checkout, and making and pushing commits beside it.
 //!
-//! Owns how git is called: with which environment and configuration, and what its words mean. Only
-//! plumbing is used. The checkout is read and never written, neither its files nor its index,
-//! references or configuration; what is made is made in a [`Workshop`]. Which files are committed,
-//! and what becomes of them, is decided elsewhere.
+//! Owns the environment and configuration of every git call, and the interpretation of its output.
+//! Only plumbing commands are used. The checkout is never written: neither its files nor its index,
+//! references or configuration. New objects go to a [`ScratchRepository`]. The choice of files to
+//! commit is left to `steps::commit_push`.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,25 +19,27 @@ use crate::model::{Secret, Variables};
 
 mod checkout;
 mod remote;
-mod words;
-mod workshop;
+mod scratch_repository;
+mod stderr;
 
 pub use checkout::{Checkout, Discovery, WorkFile};
-pub use remote::{Identity, Login, Remote};
-pub use words::{Refusal, RefusalKind};
-pub use workshop::{Changer, Heads, NewCommit, Push, Pushed, TRAILER, Workshop};
+pub use remote::{CommitIdentity, GitCredential, Remote};
+pub use scratch_repository::{
+    Changer, NewCommit, Push, Pushed, RemoteHeads, ScratchRepository, TRAILER,
+};
+pub use stderr::{RemoteRefusal, RemoteRefusalKind};
 
-/// How long what needs no network may take.
-const LOCAL: Duration = Duration::from_secs(120);
+/// Time limit of a git call without network access.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long a conversation with a remote may take.
-const NETWORK: Duration = Duration::from_secs(600);
+/// Time limit of a git call that talks to a remote.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The most paths that are given to one call.
-const PATHS_AT_ONCE: usize = 500;
+/// Maximum number of paths in one git call.
+const MAX_PATHS_PER_CALL: usize = 500;
 
-/// Variables that would lead git elsewhere, or make it print what it was given.
-const DROPPED: [&str; 17] = [
+/// Variables removed from git's environment: they redirect git to other files or print its input.
+const REMOVED_VARIABLES: [&str; 17] = [
     env::GIT_DIR,
     env::GIT_WORK_TREE,
     env::GIT_COMMON_DIR,
@@ -58,12 +59,12 @@ const DROPPED: [&str; 17] = [
     env::LANGUAGE,
 ];
 
-/// The name of an object, as git writes it: hexadecimal.
+/// Object id in hexadecimal: 40 digits (SHA-1) or 64 (SHA-256).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectId(String);
 
 impl ObjectId {
-    /// Returns the object that `text` names whole.
+    /// Parses a complete object id; `None` for an abbreviated or malformed one.
     pub fn parse(text: &str) -> Option<ObjectId> {
         let is_hexadecimal = text
             .bytes()
@@ -75,145 +76,145 @@ impl ObjectId {
         &self.0
     }
 
-    /// Returns the beginning that people are shown.
+    /// Returns the first eight digits, for display.
     pub fn short(&self) -> &str {
         &self.0[..8]
     }
 }
 
-/// What a path of a tree is.
+/// Type of a tree entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     File,
     Executable,
     Symlink,
-    /// A directory, or another repository.
+    /// A directory or a submodule.
     Other,
 }
 
-impl Kind {
-    fn of_mode(mode: &str) -> Kind {
+impl FileKind {
+    fn of_mode(mode: &str) -> FileKind {
         match mode {
-            "100644" | "100664" => Kind::File,
-            "100755" => Kind::Executable,
-            "120000" => Kind::Symlink,
-            _ => Kind::Other,
+            "100644" | "100664" => FileKind::File,
+            "100755" => FileKind::Executable,
+            "120000" => FileKind::Symlink,
+            _ => FileKind::Other,
         }
     }
 
     fn mode(self) -> &'static str {
         match self {
-            Kind::File => "100644",
-            Kind::Executable => "100755",
-            Kind::Symlink => "120000",
-            Kind::Other => "040000",
+            FileKind::File => "100644",
+            FileKind::Executable => "100755",
+            FileKind::Symlink => "120000",
+            FileKind::Other => "040000",
         }
     }
 }
 
-/// What stands at a path of a tree.
+/// TreeEntry of a git tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub kind: Kind,
+pub struct TreeEntry {
+    pub kind: FileKind,
     pub id: ObjectId,
 }
 
-impl Entry {
-    /// Returns whether it has content that can be looked into.
+impl TreeEntry {
+    /// Returns true for a regular file, executable or not.
     pub fn is_file(&self) -> bool {
-        matches!(self.kind, Kind::File | Kind::Executable)
+        matches!(self.kind, FileKind::File | FileKind::Executable)
     }
 }
 
-/// Why git did not do what it was to do.
+/// Failure of a git call or of a path to commit.
 #[derive(Debug, Error)]
 pub enum GitError {
     #[error("git cannot be run")]
     Program(#[source] CommandError),
-    #[error("git cannot {action}{}", said(.words))]
+    #[error("git cannot {action}{}", joined(.lines))]
     Failed {
         action: &'static str,
-        words: Vec<String>,
+        lines: Vec<String>,
     },
-    #[error("git cannot {action}: it took too long")]
+    #[error("git cannot {action}: timed out")]
     TooLong { action: &'static str },
-    #[error("git cannot {action}: it says too much")]
+    #[error("git cannot {action}: its output is too large")]
     TooMuch { action: &'static str },
-    #[error("git cannot {action}: its answer is not understood")]
+    #[error("git cannot {action}: unexpected output")]
     Answer { action: &'static str },
-    #[error("cannot {action} {}{}", printable(.remote), said(&.refusal.words))]
+    #[error("cannot {action} {}{}", printable(.remote), joined(&.refusal.lines))]
     Remote {
         action: &'static str,
         remote: String,
-        refusal: Refusal,
+        refusal: RemoteRefusal,
     },
-    #[error("{} cannot be used for git's files", .directory.display())]
+    #[error("cannot use {} for temporary git files", .directory.display())]
     Temporary {
         directory: PathBuf,
         source: io::Error,
     },
-    #[error("{} cannot be read", printable(.path))]
+    #[error("cannot read {}", printable(.path))]
     Unreadable { path: String, source: io::Error },
     #[error("`{}` {problem}", printable(.path))]
     Path { path: String, problem: PathProblem },
 }
 
-/// Why a path cannot be committed.
+/// Reason why a path cannot be committed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PathProblem {
     #[error("does not exist")]
     Missing,
-    #[error("is outside of the work tree")]
+    #[error("is outside the work tree")]
     Outside,
-    #[error("is within git's own directory")]
+    #[error("is inside the .git directory")]
     Internal,
-    #[error("is a link that leads out of the work tree")]
+    #[error("is a symbolic link to a path outside the work tree")]
     LeadsOut,
-    #[error("is neither a file, a directory nor a link")]
+    #[error("is not a file, directory or symbolic link")]
     Special,
-    #[error("has a name that cannot be committed: only printable UTF-8 can")]
+    #[error("has a name that is not printable UTF-8")]
     Name,
-    #[error("is a repository of its own")]
+    #[error("is another git repository")]
     Repository,
-    #[error("goes through the filter `{}`, which is not run", printable(.0))]
+    #[error("uses the filter `{}`, which imglife does not run", printable(.0))]
     Filter(String),
 }
 
 impl GitError {
-    /// Returns whether what was asked for cannot be: nothing was done then.
+    /// Returns true for a usage error. Nothing was changed then.
     pub fn is_usage(&self) -> bool {
         matches!(self, GitError::Path { .. })
     }
 
-    /// Returns what the user can do, where it does not depend on who asks.
+    /// Returns a hint that is the same for every caller.
     pub fn hint(&self) -> Option<String> {
         match self {
-            GitError::Program(CommandError::Start { .. }) => Some("install git, so that it is on PATH".to_owned()),
+            GitError::Program(CommandError::Start { .. }) => Some("install git and put it on PATH".to_owned()),
             GitError::Path { problem: PathProblem::Missing, .. } => Some(
-                "files are removed from a branch by git itself, never by `commit-push`; if the file should be there, look at the step \
-                 that writes it"
+                "check the step that writes the file; `commit-push` never removes files from a branch, use git for that"
                     .to_owned(),
             ),
             GitError::Path { problem: PathProblem::Filter(_), .. } => {
-                Some("take the path out of `filter=` in .gitattributes, or commit it by git itself".to_owned())
+                Some("remove `filter=` for this path from .gitattributes, or commit it with git".to_owned())
             }
-            GitError::Failed { words, .. } if words.iter().any(|line| line.contains("dubious ownership")) => {
-                Some("the directory belongs to somebody else: see `safe.directory` in `git help config`".to_owned())
+            GitError::Failed { lines, .. } if lines.iter().any(|line| line.contains("dubious ownership")) => {
+                Some("another user owns the directory; add it to git's `safe.directory` setting".to_owned())
             }
             _ => None,
         }
     }
 }
 
-fn said(words: &[String]) -> String {
-    if words.is_empty() {
+/// Returns the lines joined for an error message, after a colon; empty without lines.
+fn joined(lines: &[String]) -> String {
+    if lines.is_empty() {
         String::new()
     } else {
-        format!(": {}", words.join("; "))
+        format!(": {}", lines.join("; "))
     }
 }
 
-/// How git is called: where, and with which environment.
+/// Working directory and environment of git calls.
 #[derive(Clone)]
 struct Git {
     runner: Arc<dyn Runner>,
@@ -221,49 +222,49 @@ struct Git {
     directory: PathBuf,
 }
 
-/// A call of git.
-struct Call<'a> {
-    /// What it is for, as in "git cannot read HEAD"; of a remote as in "cannot push to
-    /// <https://git.example>".
+/// One git call.
+struct GitCall<'a> {
+    /// Operation for error messages: "git cannot {action}", or "cannot {action} {remote}".
     action: &'static str,
     arguments: Vec<&'a str>,
     stdin: Option<String>,
     limit: Duration,
 }
 
-impl<'a> Call<'a> {
-    fn new<const N: usize>(action: &'static str, arguments: [&'a str; N]) -> Call<'a> {
-        Call {
+impl<'a> GitCall<'a> {
+    fn new<const N: usize>(action: &'static str, arguments: [&'a str; N]) -> GitCall<'a> {
+        GitCall {
             action,
             arguments: arguments.to_vec(),
             stdin: None,
-            limit: LOCAL,
+            limit: LOCAL_TIMEOUT,
         }
     }
 
-    fn paths(mut self, paths: &'a [String]) -> Call<'a> {
+    fn paths(mut self, paths: &'a [String]) -> GitCall<'a> {
         self.arguments.push("--");
         self.arguments.extend(paths.iter().map(String::as_str));
         self
     }
 
-    fn stdin(mut self, text: String) -> Call<'a> {
+    fn stdin(mut self, text: String) -> GitCall<'a> {
         self.stdin = Some(text);
         self
     }
 
-    fn over_network(mut self) -> Call<'a> {
-        self.limit = NETWORK;
+    fn over_network(mut self) -> GitCall<'a> {
+        self.limit = NETWORK_TIMEOUT;
         self
     }
 }
 
 impl Git {
-    /// Returns how git is called with a user's `variables`, cleared of what would lead it
-    /// elsewhere: no hook is run, nobody is asked for anything, and it speaks English.
+    /// Returns a caller with the user's `variables`, without those that redirect git.
+    ///
+    /// Git runs no hook, prompts for nothing and writes English messages.
     fn new(runner: Arc<dyn Runner>, variables: &Variables, directory: PathBuf) -> Git {
         let kept = |name: &str| {
-            !DROPPED.contains(&name)
+            !REMOVED_VARIABLES.contains(&name)
                 && !name.starts_with(env::GIT_TRACE)
                 && !name.starts_with("LC_")
         };
@@ -290,8 +291,8 @@ impl Git {
         ])
     }
 
-    /// Returns the same with further settings, which stand above those of all files. They are in
-    /// the environment only.
+    /// Adds settings that override all configuration files. They are passed in the environment
+    /// only.
     fn configured<'a>(mut self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Git {
         let mut count: usize = self
             .environment
@@ -314,15 +315,15 @@ impl Git {
         self
     }
 
-    /// Returns what git did, however it ended.
-    async fn run(&self, call: Call<'_>) -> Result<ProgramOutput, GitError> {
-        let Call {
+    /// Runs git and returns its output, whatever its exit status.
+    async fn run(&self, call: GitCall<'_>) -> Result<ProgramOutput, GitError> {
+        let GitCall {
             action,
             arguments,
             stdin,
             limit,
         } = call;
-        tracing::debug!(arguments = %words::Redaction::default().apply(&arguments.join(" ")), "git");
+        tracing::debug!(arguments = %stderr::OutputRedaction::default().apply(&arguments.join(" ")), "git");
         let command = ProgramCommand {
             program: "git".to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
@@ -341,36 +342,36 @@ impl Git {
         }
     }
 
-    /// Returns what git wrote to stdout, when it succeeded.
-    async fn text(&self, call: Call<'_>) -> Result<String, GitError> {
+    /// Runs git and returns its stdout. Fails unless git exits with 0.
+    async fn text(&self, call: GitCall<'_>) -> Result<String, GitError> {
         let action = call.action;
         let output = self.run(call).await?;
         if output.status != ProgramStatus::Exited(0) {
             return Err(GitError::Failed {
                 action,
-                words: words::of(&output.stderr.text(), &words::Redaction::default()),
+                lines: stderr::lines(&output.stderr.text(), &stderr::OutputRedaction::default()),
             });
         }
         String::from_utf8(output.stdout.bytes).map_err(|_| GitError::Answer { action })
     }
 
-    /// Returns the one object that git named.
-    async fn object(&self, call: Call<'_>) -> Result<ObjectId, GitError> {
+    /// Runs git and returns the object id it prints.
+    async fn object(&self, call: GitCall<'_>) -> Result<ObjectId, GitError> {
         let action = call.action;
         ObjectId::parse(self.text(call).await?.trim()).ok_or(GitError::Answer { action })
     }
 }
 
-/// Returns the entries of `git ls-tree -z` by path.
-fn tree_entries(text: &str) -> Option<Vec<(String, Entry)>> {
+/// Parses the output of `git ls-tree -z` into paths and entries.
+fn tree_entries(text: &str) -> Option<Vec<(String, TreeEntry)>> {
     let entry = |line: &str| {
         let (meta, path) = line.split_once('\t')?;
         let mut parts = meta.split(' ');
         let (mode, _, id) = (parts.next()?, parts.next()?, parts.next()?);
         Some((
             path.to_owned(),
-            Entry {
-                kind: Kind::of_mode(mode),
+            TreeEntry {
+                kind: FileKind::of_mode(mode),
                 id: ObjectId::parse(id)?,
             },
         ))

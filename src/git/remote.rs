@@ -1,4 +1,4 @@
-//! Where is pushed to, with what login, and as whom commits are made.
+//! Remote repositories, their credentials, and the identity of commits.
 
 use std::fmt;
 
@@ -6,58 +6,59 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::words::Redaction;
+use super::stderr::OutputRedaction;
 use crate::model::Secret;
 
-/// A repository that is fetched from and pushed to.
+/// Remote repository to fetch from and push to.
 #[derive(Clone)]
 pub struct Remote {
     address: String,
-    login: Option<Login>,
+    credential: Option<GitCredential>,
     ca_file: Option<String>,
 }
 
-/// What is presented over HTTP at once, at this address only.
+/// HTTP credential for one address. Sent with the first request.
 #[derive(Clone)]
-pub struct Login {
+pub struct GitCredential {
     pub user: String,
     pub password: Secret,
 }
 
-impl Login {
+impl GitCredential {
     fn basic(&self) -> String {
         STANDARD.encode(format!("{}:{}", self.user, self.password.expose()))
     }
 }
 
 impl Remote {
-    /// Returns the repository at `address`. A login that stands in there is taken out, so that it
-    /// is in no command line, and counts where there is no other. Without any it is up to git's own
-    /// configuration.
-    pub fn new(address: &str, login: Option<Login>) -> Remote {
+    /// Returns the repository at `address`.
+    ///
+    /// A credential in the address is removed from it, so that it never reaches a command line. It
+    /// is used if `credential` is `None`. Without any credential, git's configuration decides.
+    pub fn new(address: &str, credential: Option<GitCredential>) -> Remote {
         let mut remote = Remote {
             address: address.to_owned(),
-            login,
+            credential,
             ca_file: None,
         };
         if let Ok(mut url) = Url::parse(address)
             && matches!(url.scheme(), "http" | "https")
             && let Some(password) = url.password()
         {
-            let stored = Login {
+            let stored = GitCredential {
                 user: percent_decoded(url.username()),
                 password: Secret::new(percent_decoded(password)),
             };
-            // Web addresses have room for a login.
+            // Always succeeds for http and https URLs.
             if url.set_username("").is_ok() && url.set_password(None).is_ok() {
                 remote.address = url.into();
-                remote.login = remote.login.or(Some(stored));
+                remote.credential = remote.credential.or(Some(stored));
             }
         }
         remote
     }
 
-    /// Returns the same, its certificate checked by those of a PEM file instead of the system's.
+    /// Verifies the server's certificate against a PEM file instead of the system's store.
     #[must_use]
     pub fn trusting(mut self, ca_file: Option<String>) -> Remote {
         self.ca_file = ca_file;
@@ -68,23 +69,24 @@ impl Remote {
         &self.address
     }
 
-    pub(super) fn has_login(&self) -> bool {
-        self.login.is_some()
+    pub(super) fn has_credential(&self) -> bool {
+        self.credential.is_some()
     }
 
-    /// Returns git's settings for conversations with it. The login goes to this very address: it
-    /// stands above headers that are stored for the host, takes their place, and follows no
-    /// redirect.
+    /// Returns the git settings for calls to this remote.
+    ///
+    /// The credential is sent to this address only. It replaces stored headers for the host, and
+    /// redirects are not followed.
     pub(super) fn settings(&self) -> Vec<(String, String)> {
         let at = |name: &str| format!("http.{}.{name}", self.address);
         let mut settings = Vec::new();
-        if let Some(login) = &self.login {
+        if let Some(credential) = &self.credential {
             settings.extend([
-                // An empty one takes away those before it.
+                // An empty value clears earlier ones.
                 (at("extraHeader"), String::new()),
                 (
                     at("extraHeader"),
-                    format!("Authorization: Basic {}", login.basic()),
+                    format!("Authorization: Basic {}", credential.basic()),
                 ),
                 (at("followRedirects"), "false".to_owned()),
                 ("credential.helper".to_owned(), String::new()),
@@ -98,16 +100,16 @@ impl Remote {
         settings
     }
 
-    pub(super) fn redaction(&self) -> Redaction {
-        Redaction::new(
-            self.login
-                .iter()
-                .flat_map(|login| [login.basic(), login.password.expose().to_owned()]),
+    pub(super) fn redaction(&self) -> OutputRedaction {
+        OutputRedaction::new(
+            self.credential.iter().flat_map(|credential| {
+                [credential.basic(), credential.password.expose().to_owned()]
+            }),
         )
     }
 }
 
-/// Returns `text` with what is escaped in addresses as it was.
+/// Decodes percent-encoding; malformed escapes stay as they are.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -128,18 +130,18 @@ impl fmt::Display for Remote {
     }
 }
 
-/// A name and an address that commits are made under.
+/// Author or committer of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct CommitIdentity {
     name: String,
     email: String,
 }
 
-impl Identity {
-    /// Returns the identity of `name` and `email`; `None` when one of them is empty, too long, or
-    /// has characters that commits cannot hold.
-    pub fn new(name: &str, email: &str) -> Option<Identity> {
-        let fits = |text: &str| {
+impl CommitIdentity {
+    /// Returns an identity; `None` if name or address is empty, longer than 200 characters, or
+    /// contains characters that a commit header cannot hold.
+    pub fn new(name: &str, email: &str) -> Option<CommitIdentity> {
+        let is_valid = |text: &str| {
             !text.is_empty()
                 && text.chars().count() <= 200
                 && text.chars().any(char::is_alphanumeric)
@@ -149,21 +151,21 @@ impl Identity {
                 })
         };
         let (name, email) = (name.trim(), email.trim());
-        let is_fit = fits(name) && fits(email) && !email.contains(char::is_whitespace);
-        is_fit.then(|| Identity {
+        let are_valid = is_valid(name) && is_valid(email) && !email.contains(char::is_whitespace);
+        are_valid.then(|| CommitIdentity {
             name: name.to_owned(),
             email: email.to_owned(),
         })
     }
 
-    /// Returns what `Name <address>` names.
-    pub fn parse(text: &str) -> Option<Identity> {
+    /// Parses `Name <address>`.
+    pub fn parse(text: &str) -> Option<CommitIdentity> {
         let text = text.trim();
         if text.chars().any(char::is_control) {
             return None;
         }
         let (name, rest) = text.split_once('<')?;
-        Identity::new(name, rest.strip_suffix('>')?)
+        CommitIdentity::new(name, rest.strip_suffix('>')?)
     }
 
     pub fn name(&self) -> &str {
@@ -175,7 +177,7 @@ impl Identity {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for CommitIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} <{}>", self.name, self.email)
     }
@@ -186,8 +188,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_are_read_strictly() {
-        let parsed = Identity::parse(" CI Bot <ci@g.example> ").expect("an identity");
+    fn identity_rejects_malformed_text() {
+        let parsed = CommitIdentity::parse(" CI Bot <ci@g.example> ").expect("an identity");
         assert_eq!(
             (parsed.name(), parsed.email(), parsed.to_string().as_str()),
             ("CI Bot", "ci@g.example", "CI Bot <ci@g.example>")
@@ -205,18 +207,18 @@ mod tests {
             "A <a b@c>",
             ". <a@b>",
         ] {
-            assert_eq!(Identity::parse(text), None, "{text:?}");
+            assert_eq!(CommitIdentity::parse(text), None, "{text:?}");
         }
-        assert_eq!(Identity::new(&"x".repeat(201), "a@b"), None);
+        assert_eq!(CommitIdentity::new(&"x".repeat(201), "a@b"), None);
     }
 
     #[test]
-    fn a_login_is_for_its_address_only_and_is_not_shown() {
-        let login = Login {
+    fn credential_is_bound_to_its_address_and_redacted() {
+        let credential = GitCredential {
             user: "oauth2".to_owned(),
             password: Secret::new("hunter2"),
         };
-        let remote = Remote::new("https://a:b@g.example/t/b.git", Some(login));
+        let remote = Remote::new("https://a:b@g.example/t/b.git", Some(credential));
         assert_eq!(
             (remote.address(), remote.to_string().as_str()),
             ("https://g.example/t/b.git", "https://g.example/t/b.git")

@@ -19,7 +19,7 @@ use crate::model::env;
 use crate::model::text::excerpt;
 use crate::probe::{ProbeFinding, ProbeReport};
 use crate::process::Process;
-use crate::steps::commit_push::Access;
+use crate::steps::commit_push::RemoteAccess;
 use crate::steps::doctor::{Seen, engines, executes, hook_programs, is_on_path};
 
 /// The group of what is about the machine as a whole.
@@ -201,7 +201,7 @@ async fn git(process: &Process) -> Vec<ProbeFinding> {
     );
     findings.push(token(
         job.as_ref()
-            .map_or(Access::Own, |job| access(job, &process.variables)),
+            .map_or(RemoteAccess::Own, |job| access(job, &process.variables)),
         job.is_some(),
     ));
     findings
@@ -214,25 +214,25 @@ fn identity(told: &str) -> Option<String> {
 }
 
 /// Returns what is known of the login that a push is made with. Nothing is pushed to try it.
-fn token(access: Access, is_job: bool) -> ProbeFinding {
+fn token(access: RemoteAccess, is_job: bool) -> ProbeFinding {
     const CHECK: &str = "git.token";
     match access {
-        Access::GitlabToken => ProbeFinding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
+        RemoteAccess::GitlabToken => ProbeFinding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
             .fix("it needs the scope `write_repository` or `api`, and a role that may push to the branch"),
-        Access::GitlabJob => ProbeFinding::unknown(CHECK, "", "CI_JOB_TOKEN; whether it may push is the project's setting")
+        RemoteAccess::GitlabJob => ProbeFinding::unknown(CHECK, "", "CI_JOB_TOKEN; whether it may push is the project's setting")
             .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
-        Access::GiteaToken => ProbeFinding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
+        RemoteAccess::GiteaToken => ProbeFinding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
             .fix("it needs the scope `write:repository`, of a user who may push to the branch"),
-        Access::GiteaJob => ProbeFinding::unknown(CHECK, "", "GITHUB_TOKEN, the job's own, which was not tried")
+        RemoteAccess::GiteaJob => ProbeFinding::unknown(CHECK, "", "GITHUB_TOKEN, the job's own, which was not tried")
             .fix("where it may not push, give the job GITEA_TOKEN with the scope `write:repository`"),
-        Access::NoGitlab => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
+        RemoteAccess::NoGitlab => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
             .fix("set GITLAB_TOKEN (scope `write_repository`) in the project's settings (CI/CD > Variables)")
             .optional(),
-        Access::NoGitea => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
+        RemoteAccess::NoGitea => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
             .fix("give the job GITEA_TOKEN (scope `write:repository`) from a secret, such as IMGLIFE_GITEA_TOKEN")
             .optional(),
-        Access::Own if is_job => ProbeFinding::unknown(CHECK, "", "none goes to this server; git's own login is used, which was not tried"),
-        Access::Own => ProbeFinding::ok(CHECK, "", "none is used outside of CI; git's own login is, which was not tried"),
+        RemoteAccess::Own if is_job => ProbeFinding::unknown(CHECK, "", "none goes to this server; git's own login is used, which was not tried"),
+        RemoteAccess::Own => ProbeFinding::ok(CHECK, "", "none is used outside of CI; git's own login is, which was not tried"),
     }
 }
 

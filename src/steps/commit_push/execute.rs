@@ -1,54 +1,57 @@
-//! Making the commit and pushing it, again when somebody else was quicker.
+//! Makes the commit and pushes it; starts over if another push wins the race.
 
 use std::time::Duration;
 
-use super::judge::{Meanwhile, Named, Settled, Verdict, settle};
-use super::message::Message;
-use super::report::{CommitPushError, CommitPushReport, Note, Outcome};
+use super::merge::{BranchChanges, CommitFile, FileState, Resolution, resolve};
+use super::message::CommitMessage;
+use super::report::{CommitPushError, CommitPushNote, CommitPushOutcome, CommitPushReport};
 use crate::git::{
-    Changer, Checkout, Entry, GitError, Heads, Identity, Kind, NewCommit, ObjectId, Push, Pushed,
-    RefusalKind, WorkFile, Workshop,
+    Changer, Checkout, CommitIdentity, FileKind, GitError, NewCommit, ObjectId, Push, Pushed,
+    RemoteHeads, RemoteRefusalKind, ScratchRepository, TreeEntry, WorkFile,
 };
 use crate::model::Digest;
 
-/// How often a push is tried.
-const TRIES: u32 = 5;
+/// Maximum number of pushes.
+const MAX_TRIES: u32 = 5;
 
-/// The longest wait before the second try; it doubles with each.
+/// Maximum wait before the second try; doubles with each try.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// What is to be committed, and where to.
-pub struct Request {
+/// Files to commit, and the branch to push to.
+pub struct CommitPushRequest {
     pub files: Vec<WorkFile>,
     pub branch: String,
-    pub target: Target,
-    pub guard: Guard,
-    pub message: Message,
-    pub author: Identity,
-    pub committer: Identity,
+    pub target: PushTarget,
+    pub branch_check: BranchCheck,
+    pub message: CommitMessage,
+    pub author: CommitIdentity,
+    pub committer: CommitIdentity,
     pub signs_off: bool,
-    /// The commit that the work tree was checked out from.
+    /// Commit that the work tree was checked out from.
     pub base: Option<ObjectId>,
 }
 
-/// What is pushed to.
+/// Branch that receives the push.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum PushTarget {
     /// The branch itself.
     Branch,
-    /// A branch of ours beside it, of which a merge request can be made.
+    /// A separate branch owned by imglife, as the source of a merge request.
     Side(String),
 }
 
-/// Whether the default branch of the remote may be pushed to.
+/// Safety check for pushes to the default branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guard {
-    Free,
-    /// No: the pipeline is of something else. Its name, where it is known already.
+pub enum BranchCheck {
+    /// No restriction.
+    Unrestricted,
+    /// The pipeline is not of the default branch, so a push to it is refused. Holds the name of the
+    /// default branch if the CI server reports it.
     NotDefault(Option<String>),
 }
 
-/// Returns the branch beside `branch` that changes of `files` are pushed to: the same each time.
+/// Returns the source branch for merge requests that change `files` on `branch`. The name is
+/// deterministic.
 pub fn side_branch(branch: &str, files: &[WorkFile]) -> String {
     let paths = files
         .iter()
@@ -80,49 +83,49 @@ pub fn side_branch(branch: &str, files: &[WorkFile]) -> String {
     format!("imglife/{}-{}-{hash}", word(branch), word(first))
 }
 
-/// A run on its way.
-struct Run<'a> {
-    request: &'a Request,
-    workshop: &'a Workshop,
-    named: Vec<(String, Entry, Option<Entry>)>,
-    notes: Vec<Note>,
-    /// The last commit that was sent, whatever became of it.
+/// State of a run.
+struct CommitPushRun<'a> {
+    request: &'a CommitPushRequest,
+    scratch: &'a ScratchRepository,
+    files: Vec<(String, TreeEntry, Option<TreeEntry>)>,
+    notes: Vec<CommitPushNote>,
+    /// Last commit sent, whether or not the remote accepted it.
     sent: Option<ObjectId>,
 }
 
 /// Commits the files of `request` and pushes them.
 pub async fn execute(
-    request: &Request,
+    request: &CommitPushRequest,
     checkout: &Checkout,
-    workshop: &Workshop,
+    scratch: &ScratchRepository,
 ) -> Result<CommitPushReport, CommitPushError> {
     let paths: Vec<String> = request.files.iter().map(|file| file.path.clone()).collect();
-    let ours = checkout.store(&request.files, workshop).await?;
+    let ours = checkout.store(&request.files, scratch).await?;
     let base = match &request.base {
         Some(base) => checkout.entries(base, &paths).await?,
         None => Vec::new(),
     };
     let has_permissions = checkout.has_permissions().await?;
-    let named = paths.into_iter().zip(ours).map(|(path, mut ours)| {
+    let files = paths.into_iter().zip(ours).map(|(path, mut ours)| {
         let base = at(&base, &path);
         if !has_permissions && ours.is_file() {
             ours.kind = base
                 .as_ref()
                 .filter(|base| base.is_file())
-                .map_or(Kind::File, |base| base.kind);
+                .map_or(FileKind::File, |base| base.kind);
         }
         (path, ours, base)
     });
-    let mut run = Run {
+    let mut run = CommitPushRun {
         request,
-        workshop,
-        named: named.collect(),
+        scratch,
+        files: files.collect(),
         notes: Vec::new(),
         sent: None,
     };
     let mut wait = FIRST_WAIT;
     let mut last = None;
-    for number in 1..=TRIES {
+    for number in 1..=MAX_TRIES {
         match run.attempt().await {
             Ok(Some(outcome)) => {
                 return Ok(CommitPushReport {
@@ -131,50 +134,50 @@ pub async fn execute(
                 });
             }
             Ok(None) => {
-                tracing::info!(attempt = number, "the branch has moved meanwhile");
+                tracing::info!(attempt = number, "the branch moved in the meantime");
                 last = None;
             }
-            Err(CommitPushError::Git(error)) if can_pass(&error) => {
+            Err(CommitPushError::Git(error)) if is_transient(&error) => {
                 tracing::warn!(attempt = number, "{error}");
                 last = Some(error);
             }
             Err(error) => return Err(error),
         }
-        if number < TRIES {
+        if number < MAX_TRIES {
             tokio::time::sleep(wait.mul_f64(0.2 + 0.8 * fastrand::f64())).await;
             wait *= 2;
         }
     }
     Err(last.map_or_else(
-        || CommitPushError::Overtaken {
+        || CommitPushError::RaceLost {
             branch: request.branch.clone(),
-            tries: TRIES,
+            tries: MAX_TRIES,
         },
         CommitPushError::Git,
     ))
 }
 
-fn can_pass(error: &GitError) -> bool {
-    matches!(error, GitError::Remote { refusal, .. } if refusal.kind == RefusalKind::Passing)
+fn is_transient(error: &GitError) -> bool {
+    matches!(error, GitError::Remote { refusal, .. } if refusal.kind == RemoteRefusalKind::Transient)
 }
 
-fn at(entries: &[(String, Entry)], path: &str) -> Option<Entry> {
+fn at(entries: &[(String, TreeEntry)], path: &str) -> Option<TreeEntry> {
     entries
         .iter()
         .find(|(known, _)| known == path)
         .map(|(_, entry)| entry.clone())
 }
 
-impl Run<'_> {
-    /// Returns how it ended, or `None` when somebody else was quicker.
-    async fn attempt(&mut self) -> Result<Option<Outcome>, CommitPushError> {
-        let Request { branch, target, .. } = self.request;
+impl CommitPushRun<'_> {
+    /// Returns the outcome, or `None` if the branch moved in the meantime.
+    async fn attempt(&mut self) -> Result<Option<CommitPushOutcome>, CommitPushError> {
+        let CommitPushRequest { branch, target, .. } = self.request;
         self.notes.clear();
-        let asked: Vec<&str> = match target {
-            Target::Branch => vec![branch],
-            Target::Side(side) => vec![branch, side],
+        let branches: Vec<&str> = match target {
+            PushTarget::Branch => vec![branch],
+            PushTarget::Side(side) => vec![branch, side],
         };
-        let heads = self.workshop.heads(&asked).await?;
+        let heads = self.scratch.heads(&branches).await?;
         let tip = match &heads {
             Some(heads) => {
                 self.check_default(heads)?;
@@ -183,9 +186,9 @@ impl Run<'_> {
                         branch: branch.clone(),
                     });
                 }
-                Some(self.workshop.fetch(branch).await?)
+                Some(self.scratch.fetch(branch).await?)
             }
-            None if *target == Target::Branch => None,
+            None if *target == PushTarget::Branch => None,
             None => {
                 return Err(CommitPushError::NoBranch {
                     branch: branch.clone(),
@@ -193,8 +196,8 @@ impl Run<'_> {
             }
         };
         if let Some(sent) = self.sent.clone().filter(|sent| tip.as_ref() == Some(sent)) {
-            // It had arrived, though that was not heard.
-            return Ok(Some(Outcome::Pushed {
+            // The previous push arrived, but its answer was lost.
+            return Ok(Some(CommitPushOutcome::Pushed {
                 commit: sent,
                 branch: branch.clone(),
             }));
@@ -206,40 +209,40 @@ impl Run<'_> {
             let superseded = self
                 .notes
                 .iter()
-                .any(|note| matches!(note, Note::Superseded(_)));
+                .any(|note| matches!(note, CommitPushNote::Superseded(_)));
             return Ok(Some(if superseded {
-                Outcome::Superseded
+                CommitPushOutcome::Superseded
             } else {
-                Outcome::Nothing
+                CommitPushOutcome::Nothing
             }));
         }
-        let Some(tree) = self.workshop.tree(tip.as_ref(), &changes).await? else {
+        let Some(tree) = self.scratch.tree(tip.as_ref(), &changes).await? else {
             return Err(CommitPushError::Conflict {
                 paths: changes.into_iter().map(|(path, _)| path).collect(),
                 branch: branch.clone(),
             });
         };
         let side = match target {
-            Target::Branch => None,
-            Target::Side(side) => Some((
+            PushTarget::Branch => None,
+            PushTarget::Side(side) => Some((
                 side,
                 heads.as_ref().and_then(|heads| heads.commit(side)).cloned(),
             )),
         };
         if let Some((side, Some(_))) = &side {
-            let old = self.workshop.fetch(side).await?;
-            if !self.workshop.is_ours(&old).await? {
+            let old = self.scratch.fetch(side).await?;
+            if !self.scratch.is_own(&old).await? {
                 return Err(CommitPushError::ForeignSide {
                     branch: (*side).clone(),
                 });
             }
-            if self.workshop.tree_of(&old).await? == tree {
-                return Ok(Some(Outcome::SideCurrent {
+            if self.scratch.tree_of(&old).await? == tree {
+                return Ok(Some(CommitPushOutcome::SideCurrent {
                     branch: (*side).clone(),
                 }));
             }
         }
-        let Request {
+        let CommitPushRequest {
             author,
             committer,
             signs_off,
@@ -254,7 +257,7 @@ impl Run<'_> {
             author,
             committer,
         };
-        let commit = self.workshop.commit(&tree, &commit).await?;
+        let commit = self.scratch.commit(&tree, &commit).await?;
         self.sent = Some(commit.clone());
         let (onto, old) = side.map_or((branch, None), |(side, old)| (side, old));
         let push = Push {
@@ -262,17 +265,17 @@ impl Run<'_> {
             branch: onto,
             replaces: old.as_ref(),
         };
-        Ok(match self.workshop.push(&push).await? {
-            Pushed::Done => Some(Outcome::Pushed {
+        Ok(match self.scratch.push(&push).await? {
+            Pushed::Done => Some(CommitPushOutcome::Pushed {
                 commit,
                 branch: onto.clone(),
             }),
-            Pushed::Overtaken => None,
+            Pushed::Stale => None,
         })
     }
 
-    fn check_default(&self, heads: &Heads) -> Result<(), CommitPushError> {
-        let Guard::NotDefault(known) = &self.request.guard else {
+    fn check_default(&self, heads: &RemoteHeads) -> Result<(), CommitPushError> {
+        let BranchCheck::NotDefault(known) = &self.request.branch_check else {
             return Ok(());
         };
         match known.as_ref().or(heads.default.as_ref()) {
@@ -285,58 +288,60 @@ impl Run<'_> {
         }
     }
 
-    /// Returns what must be changed on the tip; `None` when the branch has moved meanwhile.
+    /// Returns the changes to make on the tip; `None` if the branch moved in the meantime.
     async fn changes(
         &mut self,
         tip: Option<&ObjectId>,
-    ) -> Result<Option<Vec<(String, Entry)>>, CommitPushError> {
-        let paths: Vec<String> = self.named.iter().map(|(path, ..)| path.clone()).collect();
-        let there = match tip {
-            Some(tip) => self.workshop.entries(tip, &paths).await?,
+    ) -> Result<Option<Vec<(String, TreeEntry)>>, CommitPushError> {
+        let paths: Vec<String> = self.files.iter().map(|(path, ..)| path.clone()).collect();
+        let at_tip = match tip {
+            Some(tip) => self.scratch.entries(tip, &paths).await?,
             None => Vec::new(),
         };
         let mut changes = Vec::new();
-        let mut disputed = Vec::new();
-        for (path, ours, base) in &self.named {
-            let named = Named {
+        let mut both_changed = Vec::new();
+        for (path, ours, base) in &self.files {
+            let named = CommitFile {
                 path: path.clone(),
                 ours: ours.clone(),
                 base: base.clone(),
-                tip: at(&there, path),
+                tip: at(&at_tip, path),
             };
-            match named.verdict() {
-                Verdict::Same => {}
-                Verdict::Untouched => self.notes.push(Note::Untouched(path.clone())),
-                Verdict::Ours => changes.push((path.clone(), ours.clone())),
-                Verdict::Disputed => disputed.push(named),
+            match named.state() {
+                FileState::Same => {}
+                FileState::UnchangedHere => {
+                    self.notes.push(CommitPushNote::UnchangedHere(path.clone()))
+                }
+                FileState::ChangedHere => changes.push((path.clone(), ours.clone())),
+                FileState::ChangedBoth => both_changed.push(named),
             }
         }
-        if disputed.is_empty() {
+        if both_changed.is_empty() {
             return Ok(Some(changes));
         }
         if let Some(tip) = tip
-            && self.workshop.fetch_history(&self.request.branch).await? != *tip
+            && self.scratch.fetch_history(&self.request.branch).await? != *tip
         {
             return Ok(None);
         }
         let mut conflicts = Vec::new();
-        for named in disputed {
+        for named in both_changed {
             let ours = self.text(Some(&named.ours)).await?;
             let theirs = self.text(named.tip.as_ref()).await?;
-            match settle(
+            match resolve(
                 ours.as_deref(),
                 theirs.as_deref(),
-                self.meanwhile(tip, &named.path).await?,
+                self.branch_changes(tip, &named.path).await?,
             ) {
-                Settled::Same => {}
-                Settled::Ours => changes.push((named.path, named.ours)),
-                Settled::Superseded => self.notes.push(Note::Superseded(named.path)),
-                Settled::Conflict => conflicts.push(named.path),
-                Settled::Merged(text) => {
-                    let id = self.workshop.put(text).await?;
+                Resolution::Same => {}
+                Resolution::Ours => changes.push((named.path, named.ours)),
+                Resolution::Superseded => self.notes.push(CommitPushNote::Superseded(named.path)),
+                Resolution::Conflict => conflicts.push(named.path),
+                Resolution::Merged(text) => {
+                    let id = self.scratch.put(text).await?;
                     let kind = named.tip.as_ref().map_or(named.ours.kind, |tip| tip.kind);
-                    self.notes.push(Note::Merged(named.path.clone()));
-                    changes.push((named.path, Entry { kind, id }));
+                    self.notes.push(CommitPushNote::Merged(named.path.clone()));
+                    changes.push((named.path, TreeEntry { kind, id }));
                 }
             }
         }
@@ -349,35 +354,35 @@ impl Run<'_> {
         })
     }
 
-    async fn text(&self, entry: Option<&Entry>) -> Result<Option<String>, CommitPushError> {
+    async fn text(&self, entry: Option<&TreeEntry>) -> Result<Option<String>, CommitPushError> {
         match entry.filter(|entry| entry.is_file()) {
-            Some(entry) => Ok(self.workshop.content(&entry.id).await?),
+            Some(entry) => Ok(self.scratch.content(&entry.id).await?),
             None => Ok(None),
         }
     }
 
-    /// Returns who changed `path` on the way to the tip.
-    async fn meanwhile(
+    /// Returns the authors of changes to `path` in the history of the tip.
+    async fn branch_changes(
         &self,
         tip: Option<&ObjectId>,
         path: &str,
-    ) -> Result<Meanwhile, CommitPushError> {
+    ) -> Result<BranchChanges, CommitPushError> {
         let Some(tip) = tip else {
-            return Ok(Meanwhile::default());
+            return Ok(BranchChanges::default());
         };
-        let changers = self.workshop.changers(tip, path).await?;
+        let changers = self.scratch.changers(tip, path).await?;
         let made_from = changers.iter().find_map(|changer| match changer {
             Changer::Ours(from) => Some(from.as_ref()),
             Changer::Other => None,
         });
         let (newer, older) = match (made_from.flatten(), &self.request.base) {
             (Some(from), Some(base)) => (
-                self.workshop.stands_on(from, base).await?,
-                from == base || self.workshop.stands_on(base, from).await?,
+                self.scratch.is_descendant(from, base).await?,
+                from == base || self.scratch.is_descendant(base, from).await?,
             ),
             _ => (false, false),
         };
-        Ok(Meanwhile {
+        Ok(BranchChanges {
             ours: matches!(changers.first(), Some(Changer::Ours(_))),
             newer,
             older,

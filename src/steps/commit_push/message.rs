@@ -1,47 +1,46 @@
-//! The message of a commit: what was said, and the trailers below it.
+//! Commit message and its trailers.
 
 use thiserror::Error;
 
-use crate::git::{Identity, ObjectId, TRAILER};
+use crate::git::{CommitIdentity, ObjectId, TRAILER};
 
-/// The longest message, in bytes.
-const LONGEST: usize = 32 * 1024;
+/// Maximum length of a message, in bytes.
+const MAX_LENGTH: usize = 32 * 1024;
 
-/// What servers skip pipelines for.
+/// Marker that makes CI servers skip the pipeline.
 const SKIP: &str = "[skip ci]";
 
-/// Why a text is no message.
+/// Reason why a text is not a valid message.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum MessageError {
+pub enum CommitMessageError {
     #[error("the message is empty")]
     Empty,
-    #[error("the message has more than {LONGEST} bytes")]
+    #[error("the message is longer than {MAX_LENGTH} bytes")]
     TooLong,
-    #[error("the message has control characters")]
+    #[error("the message contains control characters")]
     Control,
 }
 
-/// A message that was said, checked.
+/// Validated commit message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message(String);
+pub struct CommitMessage(String);
 
-impl Message {
-    /// Returns the message that `text` is; with `skip_ci` its first line says that no pipeline is
-    /// wanted.
-    pub fn new(text: &str, skip_ci: bool) -> Result<Message, MessageError> {
+impl CommitMessage {
+    /// Validates `text`. With `skip_ci`, `[skip ci]` is appended to the first line.
+    pub fn new(text: &str, skip_ci: bool) -> Result<CommitMessage, CommitMessageError> {
         let text = text.replace("\r\n", "\n");
         let text = text.trim();
         if text.is_empty() {
-            return Err(MessageError::Empty);
+            return Err(CommitMessageError::Empty);
         }
-        if text.len() > LONGEST {
-            return Err(MessageError::TooLong);
+        if text.len() > MAX_LENGTH {
+            return Err(CommitMessageError::TooLong);
         }
         if text
             .chars()
             .any(|character| character.is_control() && !matches!(character, '\n' | '\t'))
         {
-            return Err(MessageError::Control);
+            return Err(CommitMessageError::Control);
         }
         let (subject, rest) = text
             .split_once('\n')
@@ -52,10 +51,10 @@ impl Message {
             String::new()
         };
         let rest = rest.map_or_else(String::new, |rest| format!("\n{rest}"));
-        Ok(Message(format!("{}{skip}{rest}", subject.trim_end())))
+        Ok(CommitMessage(format!("{}{skip}{rest}", subject.trim_end())))
     }
 
-    /// Returns the first line, without what it says to servers.
+    /// Returns the first line without `[skip ci]`.
     pub fn title(&self) -> String {
         self.0
             .lines()
@@ -66,11 +65,10 @@ impl Message {
             .to_owned()
     }
 
-    /// Returns the message with its trailers: who signs it off, and the commit of the checkout that
-    /// it was made from.
+    /// Returns the message with its trailers: `Signed-off-by`, and the commit of the checkout.
     pub fn with_trailers(
         &self,
-        signed_off_by: Option<&Identity>,
+        signed_off_by: Option<&CommitIdentity>,
         base: Option<&ObjectId>,
     ) -> String {
         let is_trailer = |line: &str| {
@@ -104,13 +102,13 @@ mod tests {
     use super::*;
 
     fn message(text: &str, skip_ci: bool) -> String {
-        Message::new(text, skip_ci)
+        CommitMessage::new(text, skip_ci)
             .expect("a message")
-            .with_trailers(Identity::parse("A B <a@b>").as_ref(), None)
+            .with_trailers(CommitIdentity::parse("A B <a@b>").as_ref(), None)
     }
 
     #[test]
-    fn a_message_gets_its_trailers_in_one_block() {
+    fn trailers_form_one_block() {
         assert_eq!(
             message(" fix: it \n", false),
             "fix: it\n\nSigned-off-by: A B <a@b>\nImglife-Checkout: none\n"
@@ -130,24 +128,33 @@ mod tests {
     }
 
     #[test]
-    fn pipelines_are_skipped_by_the_first_line_once() {
+    fn skip_ci_is_added_once_to_the_first_line() {
         assert!(message("a", true).starts_with("a [skip ci]\n"));
         assert!(message("a\n\nb", true).starts_with("a [skip ci]\n\nb\n"));
         assert!(message("a [skip ci]", true).starts_with("a [skip ci]\n\n"));
-        assert_eq!(Message::new("a\nb", true).expect("a message").title(), "a");
+        assert_eq!(
+            CommitMessage::new("a\nb", true).expect("a message").title(),
+            "a"
+        );
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
-        assert_eq!(Message::new(" \n", false), Err(MessageError::Empty));
-        assert_eq!(Message::new("a\0b", false), Err(MessageError::Control));
+    fn message_rejects_empty_long_and_control_text() {
         assert_eq!(
-            Message::new("a\u{1b}[31m", false),
-            Err(MessageError::Control)
+            CommitMessage::new(" \n", false),
+            Err(CommitMessageError::Empty)
         );
         assert_eq!(
-            Message::new(&"x".repeat(LONGEST + 1), false),
-            Err(MessageError::TooLong)
+            CommitMessage::new("a\0b", false),
+            Err(CommitMessageError::Control)
+        );
+        assert_eq!(
+            CommitMessage::new("a\u{1b}[31m", false),
+            Err(CommitMessageError::Control)
+        );
+        assert_eq!(
+            CommitMessage::new(&"x".repeat(MAX_LENGTH + 1), false),
+            Err(CommitMessageError::TooLong)
         );
     }
 }

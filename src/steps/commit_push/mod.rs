@@ -1,16 +1,17 @@
-//! `git commit-push`: files of the work tree become a commit on a branch of the remote, whatever
-//! else the work tree, its index or its branch hold.
+//! `git commit-push`: commits files of the work tree to a branch of the remote.
 //!
-//! The commit is made on the tip as it is fetched. `judge` says what becomes of each file,
-//! `message` what the commit says; `execute` goes round until the remote takes it; `report` tells
-//! what was done, and what to allow where it was refused.
+//! The state of the work tree, its index and its branch does not matter: the commit is made on the
+//! fetched tip. `merge` decides about each file, `message` builds the commit message, `execute`
+//! repeats until the remote accepts the push, and `report` renders the result and the hints.
 
 mod execute;
-mod judge;
+mod merge;
 mod message;
 mod report;
 
-pub use execute::{Guard, Request, Target, execute, side_branch};
-pub use judge::{Meanwhile, Named, Settled, Verdict, settle};
-pub use message::{Message, MessageError};
-pub use report::{Access, CommitPushError, CommitPushReport, Note, Outcome};
+pub use execute::{BranchCheck, CommitPushRequest, PushTarget, execute, side_branch};
+pub use merge::{BranchChanges, CommitFile, FileState, Resolution, resolve};
+pub use message::{CommitMessage, CommitMessageError};
+pub use report::{
+    CommitPushError, CommitPushNote, CommitPushOutcome, CommitPushReport, RemoteAccess,
+};

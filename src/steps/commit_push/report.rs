@@ -1,108 +1,107 @@
-//! What was done, in few words, and what to allow where a remote refused.
+//! Result of a run, its errors, and hints for a refused push.
 
 use thiserror::Error;
 
-use super::message::MessageError;
-use crate::git::{GitError, ObjectId, RefusalKind};
+use super::message::CommitMessageError;
+use crate::git::{GitError, ObjectId, RemoteRefusalKind};
 use crate::model::text::{excerpt, printable};
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The branch has everything.
+pub enum CommitPushOutcome {
+    /// The branch is up to date.
     Nothing,
-    /// What the branch has is newer.
+    /// The branch has newer versions.
     Superseded,
-    Pushed {
-        commit: ObjectId,
-        branch: String,
-    },
-    /// The branch beside it has everything already.
-    SideCurrent {
-        branch: String,
-    },
+    /// A commit was pushed.
+    Pushed { commit: ObjectId, branch: String },
+    /// The source branch of the merge request is up to date.
+    SideCurrent { branch: String },
 }
 
-/// What became of a file, where that is not plain.
+/// Remark on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// It is as it was checked out; the branch has another.
-    Untouched(String),
-    /// Only the report in it was replaced: the rest is that of the branch.
+pub enum CommitPushNote {
+    /// Unchanged in the work tree; the branch has another version, which stays.
+    UnchangedHere(String),
+    /// Only the report between the markers was replaced in the version of the branch.
     Merged(String),
+    /// The branch has a newer version by imglife.
     Superseded(String),
 }
 
-/// What was done.
+/// Report of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitPushReport {
-    pub outcome: Outcome,
-    pub notes: Vec<Note>,
+    pub outcome: CommitPushOutcome,
+    pub notes: Vec<CommitPushNote>,
 }
 
 impl CommitPushReport {
-    /// Returns the report in lines; the last one says how it ended.
+    /// Renders the report; the last line is the outcome.
     pub fn lines(&self) -> Vec<String> {
         let name = |path: &String| excerpt(path, 200);
-        let note = |note: &Note| match note {
-            Note::Untouched(path) => format!(
-                "{}: not changed here; the branch has a newer one",
+        let note = |note: &CommitPushNote| match note {
+            CommitPushNote::UnchangedHere(path) => format!(
+                "{}: not changed here; the branch has a newer version",
                 name(path)
             ),
-            Note::Merged(path) => {
+            CommitPushNote::Merged(path) => {
                 format!(
-                    "{}: changed on the branch meanwhile; only the report between the markers was replaced",
+                    "{}: changed on the branch in the meantime; only the report between the markers was replaced",
                     name(path)
                 )
             }
-            Note::Superseded(path) => {
-                format!("{}: superseded by a newer commit of imglife", name(path))
+            CommitPushNote::Superseded(path) => {
+                format!("{}: superseded by a newer imglife commit", name(path))
             }
         };
         let end = match &self.outcome {
-            Outcome::Nothing => "nothing to commit".to_owned(),
-            Outcome::Superseded => "superseded, nothing to commit".to_owned(),
-            Outcome::Pushed { commit, branch } => {
+            CommitPushOutcome::Nothing => "nothing to commit".to_owned(),
+            CommitPushOutcome::Superseded => "superseded, nothing to commit".to_owned(),
+            CommitPushOutcome::Pushed { commit, branch } => {
                 format!("pushed {} to {}", commit.short(), printable(branch))
             }
-            Outcome::SideCurrent { branch } => format!("nothing new for {}", printable(branch)),
+            CommitPushOutcome::SideCurrent { branch } => {
+                format!("{} is up to date", printable(branch))
+            }
         };
         self.notes.iter().map(note).chain([end]).collect()
     }
 }
 
-/// With what a remote is spoken to.
+/// Credential used for the remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum RemoteAccess {
     GitlabToken,
     GitlabJob,
     GiteaToken,
-    /// The token of a job at Gitea.
+    /// Token of a Gitea job.
     GiteaJob,
-    /// No token is set, in a job of GitLab's.
+    /// No token, in a GitLab job.
     NoGitlab,
-    /// No token is set, in a job of Gitea's.
+    /// No token, in a Gitea job.
     NoGitea,
-    /// Whatever git itself is configured to.
+    /// Git's own configuration.
     Own,
 }
 
-/// Why nothing was pushed.
+/// Reason why nothing was pushed.
 #[derive(Debug, Error)]
 pub enum CommitPushError {
     #[error(transparent)]
     Git(#[from] GitError),
     #[error(transparent)]
-    Message(#[from] MessageError),
+    Message(#[from] CommitMessageError),
     #[error("the remote has no branch `{}`", printable(.branch))]
     NoBranch { branch: String },
     #[error("{} changed on {} since the checkout, so nothing was pushed", listed(.paths), printable(.branch))]
     Conflict { paths: Vec<String>, branch: String },
-    #[error("{} was changed by others {tries} times in a row while it was pushed to", printable(.branch))]
-    Overtaken { branch: String, tries: u32 },
-    #[error("`{}` is the default branch, and this pipeline is of another", printable(.branch))]
+    #[error("other pushes to `{}` won the race {tries} times in a row", printable(.branch))]
+    RaceLost { branch: String, tries: u32 },
+    #[error("this pipeline is not of the default branch `{}`, so it must not push to it", printable(.branch))]
     OtherPipeline { branch: String },
-    #[error("the branch `{}` has commits that are not imglife's", printable(.branch))]
+    #[error("the branch `{}` contains commits by other authors", printable(.branch))]
     ForeignSide { branch: String },
 }
 
@@ -122,7 +121,7 @@ fn listed(paths: &[String]) -> String {
 }
 
 impl CommitPushError {
-    /// Returns whether it was clear from the start that this cannot be done.
+    /// Returns true for a usage error. Nothing was changed then.
     pub fn is_usage(&self) -> bool {
         match self {
             CommitPushError::Git(error) => error.is_usage(),
@@ -131,73 +130,94 @@ impl CommitPushError {
         }
     }
 
-    /// Returns what the user can do, who speaks to the remote by `access`.
-    pub fn hint(&self, access: Access) -> Option<String> {
+    /// Returns a hint for a user who accesses the remote with `access`.
+    pub fn hint(&self, access: RemoteAccess) -> Option<String> {
         Some(match self {
             CommitPushError::Git(GitError::Remote { refusal, .. }) => return refused(refusal.kind, access).map(str::to_owned),
             CommitPushError::Git(error) => return error.hint(),
             CommitPushError::Message(_) => return None,
-            CommitPushError::NoBranch { .. } => "name one that is there with `--branch`".to_owned(),
+            CommitPushError::NoBranch { .. } => "set `--branch` to an existing branch".to_owned(),
             CommitPushError::Conflict { .. } => {
-                "somebody else's change would be lost: run the step that writes the file again, on the newest commit of the branch"
+                "check out the newest commit of the branch and run the step that writes the file again"
                     .to_owned()
             }
-            CommitPushError::Overtaken { .. } => "run it again; in GitLab, give the jobs that push a common `resource_group`".to_owned(),
-            CommitPushError::OtherPipeline { .. } => "run it in a pipeline of the default branch, or use `--merge-request`".to_owned(),
+            CommitPushError::RaceLost { .. } => "run the job again; in GitLab, set the same `resource_group` for all jobs that push".to_owned(),
+            CommitPushError::OtherPipeline { .. } => "run the job in a pipeline of the default branch, or pass `--merge-request`".to_owned(),
             CommitPushError::ForeignSide { branch } => {
-                format!("merge `{}` or delete it: it is imglife's own, and would be replaced", printable(branch))
+                format!("merge or delete `{}`; imglife owns this branch and replaces its content", printable(branch))
             }
         })
     }
 }
 
-/// Returns what to allow.
-fn refused(kind: RefusalKind, access: Access) -> Option<&'static str> {
+/// Returns the permission or setting that is missing.
+fn refused(kind: RemoteRefusalKind, access: RemoteAccess) -> Option<&'static str> {
     Some(match (kind, access) {
-        (RefusalKind::Protected, Access::GitlabToken | Access::GitlabJob | Access::NoGitlab) => {
+        (
+            RemoteRefusalKind::Protected,
+            RemoteAccess::GitlabToken | RemoteAccess::GitlabJob | RemoteAccess::NoGitlab,
+        ) => {
             "allow the user of the token or job to push: Settings > Repository > Protected branches > Allowed to push and merge; or use \
              `--merge-request`"
         }
-        (RefusalKind::Protected, _) => {
+        (RemoteRefusalKind::Protected, _) => {
             "allow the user of the token to push: Settings > Branches, the rule of this branch; or use `--merge-request`"
         }
         (
-            RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown,
-            Access::GitlabJob,
+            RemoteRefusalKind::Forbidden
+            | RemoteRefusalKind::Absent
+            | RemoteRefusalKind::Unauthenticated,
+            RemoteAccess::GitlabJob,
         ) => {
-            "jobs may push when the project allows it: Settings > CI/CD > Job token permissions > Allow Git push requests to the \
-             repository (GitLab 18.4 and later); otherwise set GITLAB_TOKEN to a token with the scope `write_repository` and the role \
-             that the branch asks for"
+            "allow job tokens to push: Settings > CI/CD > Job token permissions > Allow Git push requests to the \
+             repository (GitLab 18.4 and later); or set GITLAB_TOKEN to a token with the scope `write_repository` and the role \
+             that the branch requires"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent, Access::GitlabToken) => {
+        (RemoteRefusalKind::Forbidden | RemoteRefusalKind::Absent, RemoteAccess::GitlabToken) => {
             "GITLAB_TOKEN needs the scope `write_repository` and at least the role Developer in this project"
         }
-        (RefusalKind::Unknown, Access::GitlabToken) => {
-            "GITLAB_TOKEN is not taken: it is mistyped, expired or revoked, or lacks the scope `write_repository`"
+        (RemoteRefusalKind::Unauthenticated, RemoteAccess::GitlabToken) => {
+            "GITLAB_TOKEN was rejected: it is mistyped, expired or revoked, or lacks the scope `write_repository`"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent, Access::GiteaToken) => {
+        (RemoteRefusalKind::Forbidden | RemoteRefusalKind::Absent, RemoteAccess::GiteaToken) => {
             "GITEA_TOKEN needs the scope `write:repository`, and its user must be allowed to write to this repository"
         }
-        (RefusalKind::Unknown, Access::GiteaToken) => {
-            "GITEA_TOKEN is not taken: it is mistyped or was deleted"
+        (RemoteRefusalKind::Unauthenticated, RemoteAccess::GiteaToken) => {
+            "GITEA_TOKEN was rejected: it is mistyped or deleted"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::GiteaJob) => {
+        (
+            RemoteRefusalKind::Forbidden
+            | RemoteRefusalKind::Absent
+            | RemoteRefusalKind::Unauthenticated,
+            RemoteAccess::GiteaJob,
+        ) => {
             "give the job `permissions: contents: write`, or set GITEA_TOKEN to a token with the scope `write:repository`"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::NoGitlab) => {
-            "set GITLAB_TOKEN to a token with the scope `write_repository`"
+        (
+            RemoteRefusalKind::Forbidden
+            | RemoteRefusalKind::Absent
+            | RemoteRefusalKind::Unauthenticated,
+            RemoteAccess::NoGitlab,
+        ) => "set GITLAB_TOKEN to a token with the scope `write_repository`",
+        (
+            RemoteRefusalKind::Forbidden
+            | RemoteRefusalKind::Absent
+            | RemoteRefusalKind::Unauthenticated,
+            RemoteAccess::NoGitea,
+        ) => "set GITEA_TOKEN to a token with the scope `write:repository`",
+        (
+            RemoteRefusalKind::Forbidden
+            | RemoteRefusalKind::Absent
+            | RemoteRefusalKind::Unauthenticated,
+            RemoteAccess::Own,
+        ) => "make sure that `git push` works here without a prompt",
+        (RemoteRefusalKind::Moved, _) => {
+            "set the remote to the address that it redirects to; tokens are not sent to another address"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::NoGitea) => {
-            "set GITEA_TOKEN to a token with the scope `write:repository`"
+        (RemoteRefusalKind::Rule, _) => {
+            "check the push rules, hooks and branch protection of the server"
         }
-        (RefusalKind::Forbidden | RefusalKind::Absent | RefusalKind::Unknown, Access::Own) => {
-            "see that `git push` works here without asking for anything"
-        }
-        (RefusalKind::Moved, _) => "a token follows no redirect: set the address that it leads to",
-        (RefusalKind::Rule, _) => {
-            "the server's own rules refused it: look at its push rules, hooks and branch protection"
-        }
-        (RefusalKind::Passing | RefusalKind::Other, _) => return None,
+        (RemoteRefusalKind::Transient | RemoteRefusalKind::Other, _) => return None,
     })
 }
 
@@ -206,39 +226,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_says_how_it_ended() {
+    fn last_line_is_the_outcome() {
         let commit = ObjectId::parse(&"4f2a91c0".repeat(5)).expect("a name");
-        let pushed = Outcome::Pushed {
+        let pushed = CommitPushOutcome::Pushed {
             commit,
             branch: "main".to_owned(),
         };
         let report = CommitPushReport {
             outcome: pushed,
-            notes: vec![Note::Merged("README.md".to_owned())],
+            notes: vec![CommitPushNote::Merged("README.md".to_owned())],
         };
         assert_eq!(
             report.lines(),
             [
-                "README.md: changed on the branch meanwhile; only the report between the markers was replaced",
+                "README.md: changed on the branch in the meantime; only the report between the markers was replaced",
                 "pushed 4f2a91c0 to main"
             ]
         );
         let nothing = CommitPushReport {
-            outcome: Outcome::Nothing,
+            outcome: CommitPushOutcome::Nothing,
             notes: Vec::new(),
         };
         assert_eq!(nothing.lines(), ["nothing to commit"]);
     }
 
     #[test]
-    fn a_refusal_says_what_to_allow() {
+    fn hint_names_the_missing_permission() {
         let hint = |kind, access| refused(kind, access).unwrap_or_default();
-        assert!(hint(RefusalKind::Protected, Access::GitlabJob).contains("Protected branches"));
         assert!(
-            hint(RefusalKind::Forbidden, Access::GitlabJob).contains("Allow Git push requests")
+            hint(RemoteRefusalKind::Protected, RemoteAccess::GitlabJob)
+                .contains("Protected branches")
         );
-        assert!(hint(RefusalKind::Forbidden, Access::GitlabToken).contains("write_repository"));
-        assert!(hint(RefusalKind::Unknown, Access::NoGitea).contains("set GITEA_TOKEN"));
-        assert_eq!(hint(RefusalKind::Passing, Access::Own), "");
+        assert!(
+            hint(RemoteRefusalKind::Forbidden, RemoteAccess::GitlabJob)
+                .contains("Allow Git push requests")
+        );
+        assert!(
+            hint(RemoteRefusalKind::Forbidden, RemoteAccess::GitlabToken)
+                .contains("write_repository")
+        );
+        assert!(
+            hint(RemoteRefusalKind::Unauthenticated, RemoteAccess::NoGitea)
+                .contains("set GITEA_TOKEN")
+        );
+        assert_eq!(hint(RemoteRefusalKind::Transient, RemoteAccess::Own), "");
     }
 }

@@ -397,8 +397,9 @@ fn the_default_branch_is_not_pushed_to_from_other_pipelines() {
     for branch in ["feature", ""] {
         let said = push(&job(branch), &["--branch", "main", "README.md"]).exits(2);
         assert!(
-            said.stderr
-                .contains("`main` is the default branch, and this pipeline is of another"),
+            said.stderr.contains(
+                "this pipeline is not of the default branch `main`, so it must not push to it"
+            ),
             "{}",
             said.stderr
         );
@@ -458,7 +459,7 @@ fn a_merge_request_is_opened_once_and_kept_up_to_date() {
     assert_eq!(
         again,
         format!(
-            "nothing new for {side}\nthe merge request is open already: https://gitlab.example/team/base/-/merge_requests/1\n"
+            "{side} is up to date\nthe merge request is open already: https://gitlab.example/team/base/-/merge_requests/1\n"
         )
     );
     let world = world.file("README.md", "newer\n");
@@ -475,7 +476,7 @@ fn a_merge_request_is_opened_once_and_kept_up_to_date() {
     )
     .exits(1);
     assert!(
-        said.stderr.contains("has commits that are not imglife's"),
+        said.stderr.contains("contains commits by other authors"),
         "{}",
         said.stderr
     );

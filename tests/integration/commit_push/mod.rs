@@ -279,7 +279,7 @@ fn a_persons_edit_stays_around_a_report_between_markers() {
     bare.edit(&[("README.md", &format!("# Our images\n\n{old}\nAsk us.\n"))]);
     let said = push(&world, &["README.md"]).succeeds();
     assert!(
-        said.stdout.starts_with("README.md: changed on the branch meanwhile; only the report between the markers was replaced\npushed ")
+        said.stdout.starts_with("README.md: changed on the branch in the meantime; only the report between the markers was replaced\npushed ")
     );
     assert_eq!(
         bare.file("README.md"),
@@ -346,8 +346,9 @@ fn what_was_not_changed_here_does_not_undo_what_others_did() {
     bare.edit(&[("eol-data.yaml", "newer\n")]);
     let said = push(&world, &["eol-data.yaml", "README.md"]).succeeds();
     assert!(
-        said.stdout
-            .starts_with("eol-data.yaml: not changed here; the branch has a newer one\npushed "),
+        said.stdout.starts_with(
+            "eol-data.yaml: not changed here; the branch has a newer version\npushed "
+        ),
         "{}",
         said.stdout
     );
@@ -393,7 +394,7 @@ fn a_newer_commit_of_imglife_supersedes_an_older_run() {
     let said = push(&late, &["eol-data.yaml", "README.md"]).succeeds();
     assert_eq!(
         said.stdout,
-        "README.md: superseded by a newer commit of imglife\neol-data.yaml: superseded by a newer commit of imglife\nsuperseded, nothing to commit\n"
+        "README.md: superseded by a newer imglife commit\neol-data.yaml: superseded by a newer imglife commit\nsuperseded, nothing to commit\n"
     );
     assert_eq!(
         (bare.file("eol-data.yaml").as_str(), bare.file("README.md")),

@@ -60,7 +60,7 @@ fn who_is_always_overtaken_gives_up() {
     let said = push(&world, &["README.md"]).exits(1);
     assert!(
         said.stderr
-            .contains("main was changed by others 5 times in a row"),
+            .contains("other pushes to `main` won the race 5 times in a row"),
         "{}",
         said.stderr
     );

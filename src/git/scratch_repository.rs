@@ -1,5 +1,5 @@
-//! A repository of our own, for one run: the tip of a branch is fetched into it, commits are made
-//! on it and pushed from it.
+//! Temporary bare repository of one run. The tip of a branch is fetched into it, commits are made in
+//! it and pushed from it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,45 +8,45 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::words::{self, Redaction};
+use super::stderr::{self, OutputRedaction};
 use super::{
-    Call, Checkout, Entry, Git, GitError, Identity, ObjectId, PATHS_AT_ONCE, Remote, tree_entries,
+    Checkout, CommitIdentity, Git, GitCall, GitError, MAX_PATHS_PER_CALL, ObjectId, Remote,
+    TreeEntry, tree_entries,
 };
 use crate::command::{ProgramOutput, ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::env;
 
-/// How many commits are looked back at, where it must be known who changed a file.
-const HISTORY: &str = "500";
+/// Number of commits fetched to find the author of a change.
+const HISTORY_DEPTH: &str = "500";
 
-/// The largest file that is looked into, in bytes.
-const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+/// Maximum size of a file that is read for a three-way decision, in bytes.
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
-/// The trailer that tells a commit of ours, and the commit of the checkout that it was made from.
+/// Trailer of commits made by imglife. Its value is the commit of the checkout.
 pub const TRAILER: &str = "Imglife-Checkout";
 
-/// A repository below the directory for temporary files, removed when this is dropped.
-pub struct Workshop {
+/// Bare repository below `$TMPDIR`; removed on drop.
+pub struct ScratchRepository {
     directory: TempDir,
     git: Git,
-    /// How remotes are spoken to: within the root of the checkout, which their addresses may be
-    /// relative to.
+    /// Caller for remotes. Runs in the root of the checkout, since a remote address may be relative.
     network: Git,
     remote: Remote,
-    redaction: Redaction,
+    redaction: OutputRedaction,
 }
 
-/// The branches of a remote that matter.
+/// Branches of a remote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heads {
-    /// The branch that HEAD names there.
+pub struct RemoteHeads {
+    /// Default branch (HEAD of the remote).
     pub default: Option<String>,
-    /// The branches that were asked for and are there, with their commits.
+    /// Requested branches that exist, with their commits.
     pub found: Vec<(String, ObjectId)>,
 }
 
-impl Heads {
-    /// Returns the commit of a branch.
+impl RemoteHeads {
+    /// Returns the commit of a branch, if the branch exists.
     pub fn commit(&self, branch: &str) -> Option<&ObjectId> {
         self.found
             .iter()
@@ -55,50 +55,50 @@ impl Heads {
     }
 }
 
-/// A commit to make.
+/// Commit to create.
 pub struct NewCommit<'a> {
-    /// `None`: the first one of a repository.
+    /// `None` for the first commit of a repository.
     pub parent: Option<&'a ObjectId>,
     pub message: &'a str,
-    pub author: &'a Identity,
-    pub committer: &'a Identity,
+    pub author: &'a CommitIdentity,
+    pub committer: &'a CommitIdentity,
 }
 
-/// A push of one commit to one branch.
+/// Push of one commit to one branch.
 pub struct Push<'a> {
     pub commit: &'a ObjectId,
     pub branch: &'a str,
-    /// What is replaced, where the branch is one of ours and may lose commits.
+    /// Expected old commit for a forced update. Only for branches that imglife owns.
     pub replaces: Option<&'a ObjectId>,
 }
 
-/// What became of a push that the remote answered.
+/// Result of a push that the remote answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     Done,
-    /// The branch has moved meanwhile.
-    Overtaken,
+    /// Rejected: the branch moved in the meantime.
+    Stale,
 }
 
-/// Who changed a file.
+/// Author of a change to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changer {
-    /// A commit of ours, made from this commit of a checkout; `None` when there was none yet.
+    /// Imglife, from this commit of the checkout; `None` for an empty checkout.
     Ours(Option<ObjectId>),
-    /// Somebody else, or it is not known: the commit is the oldest that was fetched.
+    /// Another author, or unknown because the commit is the oldest fetched.
     Other,
 }
 
-impl Workshop {
-    /// Makes an empty repository that speaks to `remote`. Of the settings of the checkout itself
-    /// only `settings` hold in it.
+impl ScratchRepository {
+    /// Creates an empty repository that talks to `remote`. Only `settings` are taken over from the
+    /// configuration of the checkout.
     pub async fn create(
         runner: Arc<dyn Runner>,
         variables: &Variables,
         checkout: &Checkout,
         remote: Remote,
         settings: &[(String, String)],
-    ) -> Result<Workshop, GitError> {
+    ) -> Result<ScratchRepository, GitError> {
         let parent = variables
             .get_filled(env::TMPDIR)
             .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
@@ -113,7 +113,7 @@ impl Workshop {
         let path = directory.path().to_owned();
         let git = Git::new(runner, variables, path.clone());
         let format = format!("--object-format={}", checkout.object_format());
-        git.text(Call::new(
+        git.text(GitCall::new(
             "make a repository",
             ["init", "--quiet", "--bare", "--template=", &format, "."],
         ))
@@ -129,10 +129,11 @@ impl Workshop {
                 ("i18n.commitEncoding", "UTF-8"),
                 ("i18n.logOutputEncoding", "UTF-8"),
             ]);
-        // Rewritten, an address could hold somebody's login, which would then be seen in the list
-        // of processes.
-        let is_kept =
-            |key: &str| !key.starts_with("url.") || (!remote.has_login() && !key.contains('@'));
+        // `url.<base>.insteadOf` may add a credential to the address, which would then be visible in
+        // the process list.
+        let is_kept = |key: &str| {
+            !key.starts_with("url.") || (!remote.has_credential() && !key.contains('@'))
+        };
         let kept: Vec<(String, String)> = settings
             .iter()
             .filter(|(key, _)| is_kept(key))
@@ -148,16 +149,16 @@ impl Workshop {
             .iter()
             .any(|name| variables.get_filled(name).is_some());
         if !has_command && !settings.iter().any(|(key, _)| key == "core.sshcommand") {
-            // Nobody is there to answer.
+            // No terminal to prompt on.
             network = network.with(env::GIT_SSH_COMMAND, "ssh -oBatchMode=yes");
         }
-        if remote.has_login() {
-            // A login that is refused is not asked for anew.
+        if remote.has_credential() {
+            // Do not prompt after a rejected credential.
             network = network
                 .with(env::GIT_ASKPASS, "")
                 .with(env::SSH_ASKPASS, "");
         }
-        Ok(Workshop {
+        Ok(ScratchRepository {
             redaction: remote.redaction(),
             directory,
             git,
@@ -174,21 +175,21 @@ impl Workshop {
         &self.remote
     }
 
-    /// Returns what the remote has of `branches`; `None` when it has no branch at all.
-    pub async fn heads(&self, branches: &[&str]) -> Result<Option<Heads>, GitError> {
+    /// Lists `branches` at the remote; `None` if the remote is empty.
+    pub async fn heads(&self, branches: &[&str]) -> Result<Option<RemoteHeads>, GitError> {
         let action = "list the branches of";
         let references: Vec<String> = branches
             .iter()
             .map(|branch| format!("refs/heads/{branch}"))
             .collect();
-        let mut call = Call::new(
+        let mut call = GitCall::new(
             action,
             ["ls-remote", "--symref", "--", self.remote.address(), "HEAD"],
         )
         .over_network();
         call.arguments.extend(references.iter().map(String::as_str));
-        let mut heads = Heads::default();
-        for line in self.converse(call).await?.lines() {
+        let mut heads = RemoteHeads::default();
+        for line in self.call_remote(call).await?.lines() {
             let Some((left, name)) = line.split_once('\t') else {
                 continue;
             };
@@ -202,26 +203,26 @@ impl Workshop {
             }
         }
         if heads.found.is_empty() {
-            let call = Call::new(
+            let call = GitCall::new(
                 action,
                 ["ls-remote", "--heads", "--", self.remote.address()],
             )
             .over_network();
-            if self.converse(call).await?.trim().is_empty() {
+            if self.call_remote(call).await?.trim().is_empty() {
                 return Ok(None);
             }
         }
         Ok(Some(heads))
     }
 
-    /// Fetches the newest commit of a branch, with what is in it, and returns it.
+    /// Fetches the tip of a branch with its content (depth 1) and returns the commit.
     pub async fn fetch(&self, branch: &str) -> Result<ObjectId, GitError> {
         self.fetch_to(branch, "1").await
     }
 
-    /// Fetches the commits that led to the newest one of a branch, as many as are looked back at.
+    /// Fetches the history of a branch, up to [`HISTORY_DEPTH`] commits, and returns the tip.
     pub async fn fetch_history(&self, branch: &str) -> Result<ObjectId, GitError> {
-        self.fetch_to(branch, HISTORY).await
+        self.fetch_to(branch, HISTORY_DEPTH).await
     }
 
     async fn fetch_to(&self, branch: &str, depth: &str) -> Result<ObjectId, GitError> {
@@ -236,49 +237,49 @@ impl Workshop {
             "--no-recurse-submodules",
             "--no-auto-maintenance",
         ];
-        let mut call = Call::new("fetch from", options).over_network();
+        let mut call = GitCall::new("fetch from", options).over_network();
         call.arguments
             .extend([&depth, "--", self.remote.address(), &specification]);
-        self.converse(call).await?;
+        self.call_remote(call).await?;
         self.git
-            .object(Call::new(
-                "read what was fetched",
+            .object(GitCall::new(
+                "read the fetched commit",
                 ["rev-parse", "--verify", "--quiet", &reference],
             ))
             .await
     }
 
-    /// Returns what stands at `paths` in a commit, those that are there.
+    /// Returns the entries at `paths` in a commit. Missing paths are left out.
     pub async fn entries(
         &self,
         commit: &ObjectId,
         paths: &[String],
-    ) -> Result<Vec<(String, Entry)>, GitError> {
-        let action = "read what was fetched";
+    ) -> Result<Vec<(String, TreeEntry)>, GitError> {
+        let action = "read the fetched commit";
         let mut entries = Vec::new();
-        for paths in paths.chunks(PATHS_AT_ONCE) {
-            let said = self
+        for paths in paths.chunks(MAX_PATHS_PER_CALL) {
+            let output = self
                 .git
-                .text(Call::new(action, ["ls-tree", "-z", commit.as_str()]).paths(paths))
+                .text(GitCall::new(action, ["ls-tree", "-z", commit.as_str()]).paths(paths))
                 .await?;
-            entries.extend(tree_entries(&said).ok_or(GitError::Answer { action })?);
+            entries.extend(tree_entries(&output).ok_or(GitError::Answer { action })?);
         }
         Ok(entries)
     }
 
-    /// Returns the content of a file; `None` when it is no text, or too long to be looked into.
+    /// Returns the content of a blob; `None` if it is not UTF-8 or larger than [`MAX_FILE_SIZE`].
     pub async fn content(&self, id: &ObjectId) -> Result<Option<String>, GitError> {
-        let said = self
+        let output = self
             .git
-            .text(Call::new("read a file", ["unpack-file", id.as_str()]))
+            .text(GitCall::new("read a file", ["unpack-file", id.as_str()]))
             .await?;
-        let file = self.directory.path().join(said.trim());
+        let file = self.directory.path().join(output.trim());
         let unreadable = |source| GitError::Temporary {
             directory: file.clone(),
             source,
         };
         let length = fs::metadata(&file).map_err(unreadable)?.len();
-        let content = if length > LARGEST_FILE {
+        let content = if length > MAX_FILE_SIZE {
             None
         } else {
             String::from_utf8(fs::read(&file).map_err(unreadable)?).ok()
@@ -287,11 +288,11 @@ impl Workshop {
         Ok(content)
     }
 
-    /// Returns the file that `content` is, as it is.
+    /// Stores `content` as a blob, without filters.
     pub async fn put(&self, content: String) -> Result<ObjectId, GitError> {
         self.git
             .object(
-                Call::new(
+                GitCall::new(
                     "store a file",
                     ["hash-object", "-w", "--no-filters", "--stdin"],
                 )
@@ -300,15 +301,15 @@ impl Workshop {
             .await
     }
 
-    /// Returns who changed `path` in the commits that were fetched, from `tip` on back.
+    /// Returns the authors of changes to `path` in the fetched history, newest first.
     pub async fn changers(&self, tip: &ObjectId, path: &str) -> Result<Vec<Changer>, GitError> {
         let action = "read the history of a file";
         let format = format!("--format=%(trailers:key={TRAILER},valueonly,separator=%x2C)");
         let paths = [path.to_owned()];
-        let said = self
+        let output = self
             .git
             .text(
-                Call::new(
+                GitCall::new(
                     action,
                     ["rev-list", "--max-count=100", &format, tip.as_str()],
                 )
@@ -317,17 +318,17 @@ impl Workshop {
             .await?;
         let oldest = fs::read_to_string(self.directory.path().join("shallow")).unwrap_or_default();
         let mut changers = Vec::new();
-        let mut lines = said.lines().peekable();
+        let mut lines = output.lines().peekable();
         while let Some(commit) = lines.next() {
             let commit = commit
                 .strip_prefix("commit ")
                 .ok_or(GitError::Answer { action })?;
-            // Nothing, not even an empty line, stands for no trailer.
+            // Without a trailer git prints no line at all.
             let trailer = lines
                 .next_if(|line| !line.starts_with("commit "))
                 .unwrap_or_default();
             let is_whole = !oldest.lines().any(|line| line == commit);
-            // Ours comes last.
+            // Imglife's trailer is the last one.
             let from = trailer.rsplit(',').next().unwrap_or_default();
             changers.push(match (is_whole, from.trim()) {
                 (true, "none") => Changer::Ours(None),
@@ -340,25 +341,29 @@ impl Workshop {
         Ok(changers)
     }
 
-    /// Returns whether a commit is ours.
-    pub async fn is_ours(&self, commit: &ObjectId) -> Result<bool, GitError> {
+    /// Returns true if imglife made the commit.
+    pub async fn is_own(&self, commit: &ObjectId) -> Result<bool, GitError> {
         let format = format!("--format=%(trailers:key={TRAILER},valueonly,separator=%x2C)");
-        let said = self
+        let output = self
             .git
-            .text(Call::new(
+            .text(GitCall::new(
                 "read a commit",
                 ["rev-list", "--max-count=1", &format, commit.as_str()],
             ))
             .await?;
-        Ok(said
+        Ok(output
             .lines()
             .nth(1)
             .is_some_and(|trailer| !trailer.trim().is_empty()))
     }
 
-    /// Returns whether `newer` stands on `older`; `false` when one of them was not fetched.
-    pub async fn stands_on(&self, newer: &ObjectId, older: &ObjectId) -> Result<bool, GitError> {
-        let call = Call::new(
+    /// Returns true if `newer` is a descendant of `older`; false if either was not fetched.
+    pub async fn is_descendant(
+        &self,
+        newer: &ObjectId,
+        older: &ObjectId,
+    ) -> Result<bool, GitError> {
+        let call = GitCall::new(
             "compare commits",
             [
                 "merge-base",
@@ -370,23 +375,23 @@ impl Workshop {
         Ok(newer != older && self.git.run(call).await?.status == ProgramStatus::Exited(0))
     }
 
-    /// Returns the tree of `parent` with `changes` made to it. `None` when that would remove
-    /// something: a file stands where a directory is to be, or the other way round.
+    /// Returns the tree of `parent` with `changes` applied; `None` if that would delete a path
+    /// because a file replaces a directory or the other way round.
     pub async fn tree(
         &self,
         parent: Option<&ObjectId>,
-        changes: &[(String, Entry)],
+        changes: &[(String, TreeEntry)],
     ) -> Result<Option<ObjectId>, GitError> {
         let action = "make a tree";
         match parent {
             Some(parent) => {
                 self.git
-                    .text(Call::new(action, ["read-tree", parent.as_str()]))
+                    .text(GitCall::new(action, ["read-tree", parent.as_str()]))
                     .await?
             }
             None => {
                 self.git
-                    .text(Call::new(action, ["read-tree", "--empty"]))
+                    .text(GitCall::new(action, ["read-tree", "--empty"]))
                     .await?
             }
         };
@@ -395,13 +400,16 @@ impl Workshop {
             .map(|(path, entry)| format!("{} {} 0\t{path}\0", entry.kind.mode(), entry.id.as_str()))
             .collect();
         self.git
-            .text(Call::new(action, ["update-index", "-z", "--index-info"]).stdin(lines))
+            .text(GitCall::new(action, ["update-index", "-z", "--index-info"]).stdin(lines))
             .await?;
-        let tree = self.git.object(Call::new(action, ["write-tree"])).await?;
+        let tree = self
+            .git
+            .object(GitCall::new(action, ["write-tree"]))
+            .await?;
         let Some(parent) = parent else {
             return Ok(Some(tree));
         };
-        let call = Call::new(
+        let call = GitCall::new(
             action,
             [
                 "diff-tree",
@@ -417,29 +425,29 @@ impl Workshop {
         Ok(self.git.text(call).await?.is_empty().then_some(tree))
     }
 
-    /// Returns the tree of a commit.
+    /// Returns the tree id of a commit.
     pub async fn tree_of(&self, commit: &ObjectId) -> Result<ObjectId, GitError> {
         let tree = format!("{}^{{tree}}", commit.as_str());
         self.git
-            .object(Call::new(
+            .object(GitCall::new(
                 "read a commit",
                 ["rev-parse", "--verify", "--quiet", &tree],
             ))
             .await
     }
 
-    /// Makes a commit of a tree and returns it.
+    /// Creates a commit of a tree and returns its id.
     pub async fn commit(
         &self,
         tree: &ObjectId,
         commit: &NewCommit<'_>,
     ) -> Result<ObjectId, GitError> {
-        let mut call = Call::new("make a commit", ["commit-tree", tree.as_str(), "-F", "-"])
+        let mut call = GitCall::new("make a commit", ["commit-tree", tree.as_str(), "-F", "-"])
             .stdin(commit.message.to_owned());
         if let Some(parent) = commit.parent {
             call.arguments.extend(["-p", parent.as_str()]);
         }
-        let identified = |git: Git, role: &str, identity: &Identity| {
+        let identified = |git: Git, role: &str, identity: &CommitIdentity| {
             git.with(&format!("GIT_{role}_NAME"), identity.name())
                 .with(&format!("GIT_{role}_EMAIL"), identity.email())
         };
@@ -449,7 +457,7 @@ impl Workshop {
             .await
     }
 
-    /// Pushes, without running any hook of this machine.
+    /// Pushes without running local hooks.
     pub async fn push(&self, push: &Push<'_>) -> Result<Pushed, GitError> {
         let specification = format!("{}:refs/heads/{}", push.commit.as_str(), push.branch);
         let lease = push.replaces.map(|old| {
@@ -459,7 +467,7 @@ impl Workshop {
                 old.as_str()
             )
         });
-        let mut call = Call::new(
+        let mut call = GitCall::new(
             "push to",
             [
                 "push",
@@ -477,20 +485,20 @@ impl Workshop {
         if output.status == ProgramStatus::Exited(0) {
             return Ok(Pushed::Done);
         }
-        let said = output.stdout.text();
-        let reason = said.lines().find_map(|line| {
+        let stdout = output.stdout.text();
+        let reason = stdout.lines().find_map(|line| {
             line.strip_prefix("!\t")?
                 .split_once('\t')
                 .map(|(_, reason)| reason)
         });
         match reason {
-            Some(reason) if words::is_overtaken(reason) => Ok(Pushed::Overtaken),
+            Some(reason) if stderr::is_stale(reason) => Ok(Pushed::Stale),
             reason => Err(self.refused(action, &output, reason)),
         }
     }
 
-    /// Returns what a remote said, when it did what it was asked for.
-    async fn converse(&self, call: Call<'_>) -> Result<String, GitError> {
+    /// Runs a call to the remote and returns its stdout; fails unless it exits with 0.
+    async fn call_remote(&self, call: GitCall<'_>) -> Result<String, GitError> {
         let action = call.action;
         let output = self.network.run(call).await?;
         match output.status {
@@ -505,7 +513,7 @@ impl Workshop {
         output: &ProgramOutput,
         reason: Option<&str>,
     ) -> GitError {
-        let refusal = words::refusal(&output.stderr.text(), reason, &self.redaction);
+        let refusal = stderr::refusal(&output.stderr.text(), reason, &self.redaction);
         GitError::Remote {
             action,
             remote: self.remote.to_string(),

@@ -1,15 +1,15 @@
-//! What git and remotes say on stderr, made safe to show, and what it means.
+//! Interpretation of stderr of git and its remotes: redacted lines, and the kind of a refusal.
 
 use crate::model::text::{Masker, excerpt};
 
-/// The most lines that are shown.
-const MOST_LINES: usize = 8;
+/// Maximum number of lines shown.
+const MAX_LINES: usize = 8;
 
-/// The longest line that is shown, in characters.
-const LONGEST_LINE: usize = 240;
+/// Maximum length of a line shown, in characters.
+const MAX_LINE_LENGTH: usize = 240;
 
-/// How lines of git's begin that say nothing of the cause.
-const IDLE: [&str; 7] = [
+/// Beginnings of git's lines that do not name a cause.
+const UNINFORMATIVE: [&str; 7] = [
     "remote:",
     "hint:",
     "warning:",
@@ -19,19 +19,19 @@ const IDLE: [&str; 7] = [
     "error: failed to push some refs",
 ];
 
-/// Takes out of words what nobody may see.
+/// Redacts secrets from git's output.
 #[derive(Clone, Default)]
-pub(super) struct Redaction(Masker);
+pub(super) struct OutputRedaction(Masker);
 
-impl Redaction {
-    pub(super) fn new(secrets: impl IntoIterator<Item = String>) -> Redaction {
-        Redaction(Masker::new(secrets))
+impl OutputRedaction {
+    pub(super) fn new(secrets: impl IntoIterator<Item = String>) -> OutputRedaction {
+        OutputRedaction(Masker::new(secrets))
     }
 
-    /// Returns `text` without the secrets, and without what stands before an `@` in addresses.
+    /// Returns `text` without the secrets and without user information in URLs.
     pub(super) fn apply(&self, text: &str) -> String {
         let text = self.0.mask(text);
-        let mut safe = String::with_capacity(text.len());
+        let mut redacted = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while let Some((before, after)) = rest.split_once("://") {
             let end = after
@@ -39,64 +39,67 @@ impl Redaction {
                     character == '/' || character.is_whitespace() || character == '\''
                 })
                 .unwrap_or(after.len());
-            let (authority, behind) = after.split_at(end);
+            let (authority, remainder) = after.split_at(end);
             let host = authority
                 .rsplit_once('@')
                 .map_or(authority, |(_, host)| host);
-            safe.push_str(before);
-            safe.push_str("://");
-            safe.push_str(host);
-            rest = behind;
+            redacted.push_str(before);
+            redacted.push_str("://");
+            redacted.push_str(host);
+            rest = remainder;
         }
-        safe.push_str(rest);
-        safe
+        redacted.push_str(rest);
+        redacted
     }
 }
 
-/// Why a remote did not take something.
+/// Refusal by a remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub kind: RefusalKind,
-    /// What it said, safe to show.
-    pub words: Vec<String>,
+pub struct RemoteRefusal {
+    pub kind: RemoteRefusalKind,
+    /// Redacted lines of its output.
+    pub lines: Vec<String>,
 }
 
+/// Kind of a refusal, as far as its text tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
+pub enum RemoteRefusalKind {
     /// The branch is protected.
     Protected,
-    /// Who asks is known, and may not.
+    /// Authenticated, but permission is denied.
     Forbidden,
-    /// Who asks is not known.
-    Unknown,
-    /// There is no such repository, or not for who asks.
+    /// Authentication failed.
+    Unauthenticated,
+    /// The repository does not exist, or the user may not see it.
     Absent,
-    /// It leads to another address, where no token goes.
+    /// Redirect to another address, to which no credential is sent.
     Moved,
-    /// It may pass by itself.
-    Passing,
-    /// A rule of the server's own.
+    /// Network or server failure that may be temporary.
+    Transient,
+    /// A hook or rule of the server.
     Rule,
     Other,
 }
 
-/// Returns what git said on stderr, in few short lines: a remote's own words, or else git's.
-pub(super) fn of(stderr: &str, redaction: &Redaction) -> Vec<String> {
+/// Returns the informative lines of git's stderr, redacted, bounded in number and length.
+///
+/// Lines of the remote are preferred over git's own.
+pub(super) fn lines(stderr: &str, redaction: &OutputRedaction) -> Vec<String> {
     let redacted = redaction.apply(stderr);
-    let lines = || {
+    let all_lines = || {
         redacted
             .split(['\n', '\r'])
             .map(str::trim)
             .filter(|line| !line.is_empty())
     };
     let decoration = |line: &&str| line.chars().any(char::is_alphanumeric);
-    let mut remote: Vec<&str> = lines()
+    let mut remote: Vec<&str> = all_lines()
         .filter_map(|line| line.strip_prefix("remote:"))
         .map(str::trim)
         .filter(decoration)
         .collect();
     remote.dedup();
-    let idle = |line: &&str| IDLE.iter().any(|start| line.starts_with(start));
+    let uninformative = |line: &&str| UNINFORMATIVE.iter().any(|start| line.starts_with(start));
     let bare = |line: &'_ str| {
         ["fatal: ", "error: "]
             .iter()
@@ -104,34 +107,40 @@ pub(super) fn of(stderr: &str, redaction: &Redaction) -> Vec<String> {
             .unwrap_or(line)
             .to_owned()
     };
-    let git: Vec<String> = lines().filter(|line| !idle(line)).map(bare).collect();
+    let git: Vec<String> = all_lines()
+        .filter(|line| !uninformative(line))
+        .map(bare)
+        .collect();
     let chosen: Vec<String> = if remote.is_empty() {
-        git.into_iter().take(MOST_LINES).collect()
+        git.into_iter().take(MAX_LINES).collect()
     } else {
-        // What a server says of a refusal is in its own words; git adds the status.
+        // The remote gives its reason; git adds the HTTP status.
         let status = git
             .into_iter()
             .filter(|line| line.contains("returned error"));
         remote
             .into_iter()
-            .take(MOST_LINES)
+            .take(MAX_LINES)
             .map(str::to_owned)
             .chain(status.take(1))
             .collect()
     };
     chosen
         .iter()
-        .map(|line| excerpt(line, LONGEST_LINE))
+        .map(|line| excerpt(line, MAX_LINE_LENGTH))
         .collect()
 }
 
-/// Returns what a failed conversation with a remote means, by what was said on stderr and by the
-/// reason that `push --porcelain` gives.
-pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction) -> Refusal {
+/// Classifies the failure of a call to a remote by stderr and the reason in `push --porcelain`.
+pub(super) fn refusal(
+    stderr: &str,
+    reason: Option<&str>,
+    redaction: &OutputRedaction,
+) -> RemoteRefusal {
     let text = format!("{stderr}\n{}", reason.unwrap_or_default()).to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     let kind = if has(&["protected branch", "branch is protected"]) {
-        RefusalKind::Protected
+        RemoteRefusalKind::Protected
     } else if has(&[
         "authentication failed",
         "could not read username",
@@ -141,7 +150,7 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
         "host key verification failed",
         "http basic: access denied",
     ]) {
-        RefusalKind::Unknown
+        RemoteRefusalKind::Unauthenticated
     } else if has(&[
         "returned error: 403",
         "not allowed to push",
@@ -149,7 +158,7 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
         "you are not allowed",
         "permission to",
     ]) {
-        RefusalKind::Forbidden
+        RemoteRefusalKind::Forbidden
     } else if has(&[
         "returned error: 404",
         "repository not found",
@@ -158,14 +167,14 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
         "could not be found",
         "cannot find repository",
     ]) {
-        RefusalKind::Absent
+        RemoteRefusalKind::Absent
     } else if has(&[
         "returned error: 30",
         "unable to update url base from redirection",
     ]) {
-        RefusalKind::Moved
+        RemoteRefusalKind::Moved
     } else if has(&["hook declined", "remote rejected"]) || reason.is_some() {
-        RefusalKind::Rule
+        RemoteRefusalKind::Rule
     } else if has(&[
         "returned error: 5",
         "returned error: 429",
@@ -177,22 +186,21 @@ pub(super) fn refusal(stderr: &str, reason: Option<&str>, redaction: &Redaction)
         "rpc failed",
         "hung up unexpectedly",
     ]) {
-        RefusalKind::Passing
+        RemoteRefusalKind::Transient
     } else {
-        RefusalKind::Other
+        RemoteRefusalKind::Other
     };
-    let mut words = of(stderr, redaction);
-    if words.is_empty()
+    let mut lines = lines(stderr, redaction);
+    if lines.is_empty()
         && let Some(reason) = reason
     {
-        words.push(excerpt(&redaction.apply(reason), LONGEST_LINE));
+        lines.push(excerpt(&redaction.apply(reason), MAX_LINE_LENGTH));
     }
-    Refusal { kind, words }
+    RemoteRefusal { kind, lines }
 }
 
-/// Returns whether a push was rejected because somebody else was quicker, by the reason that `push
-/// --porcelain` gives.
-pub(super) fn is_overtaken(reason: &str) -> bool {
+/// Returns true if the reason in `push --porcelain` means that the branch moved in the meantime.
+pub(super) fn is_stale(reason: &str) -> bool {
     [
         "fetch first",
         "non-fast-forward",
@@ -214,8 +222,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logins_in_addresses_and_secrets_are_taken_out() {
-        let redaction = Redaction::new(["hunter2".to_owned()]);
+    fn redaction_removes_user_information_and_secrets() {
+        let redaction = OutputRedaction::new(["hunter2".to_owned()]);
         assert_eq!(
             redaction.apply("fatal: unable to access 'https://oauth2:glpat-x@g.example/a.git/': see http://b@c/ and hunter2"),
             "fatal: unable to access 'https://g.example/a.git/': see http://c/ and ***"
@@ -228,11 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_remote_are_few_and_safe() {
+    fn lines_of_a_remote_are_bounded_and_escaped() {
         let stderr = "remote: \nremote: ========\nremote: GitLab: You are not allowed to push code to protected branches on this project.\u{1b}[31m\n\
                       remote: ::error::x\nTo https://g.example/a.git\nerror: failed to push some refs to 'https://u:p@g.example/a.git'\n";
         assert_eq!(
-            of(stderr, &Redaction::default()),
+            lines(stderr, &OutputRedaction::default()),
             [
                 r"GitLab: You are not allowed to push code to protected branches on this project.\u{1b}[31m",
                 "::error::x"
@@ -240,22 +248,22 @@ mod tests {
         );
         let long = format!("remote: {}\n", "x".repeat(5000)).repeat(3)
             + &"remote: y\nremote: z\n".repeat(50);
-        let shown = of(&long, &Redaction::default());
+        let shown = lines(&long, &OutputRedaction::default());
         assert!(
-            shown.len() == MOST_LINES
+            shown.len() == MAX_LINES
                 && shown
                     .iter()
-                    .all(|line| line.chars().count() <= LONGEST_LINE + 1),
+                    .all(|line| line.chars().count() <= MAX_LINE_LENGTH + 1),
             "{shown:?}"
         );
         assert_eq!(
-            of("fatal: bad thing\n", &Redaction::default()),
+            lines("fatal: bad thing\n", &OutputRedaction::default()),
             ["bad thing"]
         );
         let ssh = "ssh: connect to host g.example port 22: Connection refused\nfatal: Could not read from remote repository.\n\nPlease make sure \
                    you have the correct access rights\nand the repository exists.\n";
         assert_eq!(
-            of(ssh, &Redaction::default()),
+            lines(ssh, &OutputRedaction::default()),
             [
                 "ssh: connect to host g.example port 22: Connection refused",
                 "Could not read from remote repository."
@@ -264,106 +272,109 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart() {
+    fn refusal_classifies_server_messages() {
         let kind = |stderr: &str, reason: Option<&str>| {
-            refusal(stderr, reason, &Redaction::default()).kind
+            refusal(stderr, reason, &OutputRedaction::default()).kind
         };
         let gitlab = "remote: GitLab: You are not allowed to push code to protected branches on this project.";
         assert_eq!(
             kind(gitlab, Some("pre-receive hook declined")),
-            RefusalKind::Protected
+            RemoteRefusalKind::Protected
         );
         assert_eq!(
             kind(
                 "remote: Gitea: Not allowed to push to protected branch main",
                 Some("pre-receive hook declined")
             ),
-            RefusalKind::Protected
+            RemoteRefusalKind::Protected
         );
         assert_eq!(
             kind("", Some("protected branch hook declined")),
-            RefusalKind::Protected
+            RemoteRefusalKind::Protected
         );
         let upload = "remote: You are not allowed to upload code.\nfatal: unable to access 'https://g/': The requested URL returned error: 403";
-        assert_eq!(kind(upload, None), RefusalKind::Forbidden);
+        assert_eq!(kind(upload, None), RemoteRefusalKind::Forbidden);
         assert_eq!(
             kind(
                 "fatal: could not read Username for 'https://g': terminal prompts disabled",
                 None
             ),
-            RefusalKind::Unknown
+            RemoteRefusalKind::Unauthenticated
         );
         assert_eq!(
             kind("fatal: Authentication failed for 'https://g/'", None),
-            RefusalKind::Unknown
+            RemoteRefusalKind::Unauthenticated
         );
         assert_eq!(
             kind("fatal: repository 'https://g/a.git/' not found", None),
-            RefusalKind::Absent
+            RemoteRefusalKind::Absent
         );
         assert_eq!(
             kind(
                 "remote: commit message must name a ticket",
                 Some("pre-receive hook declined")
             ),
-            RefusalKind::Rule
+            RemoteRefusalKind::Rule
         );
         assert_eq!(
             kind(
                 "fatal: unable to access 'https://g/': The requested URL returned error: 502",
                 None
             ),
-            RefusalKind::Passing
+            RemoteRefusalKind::Transient
         );
         assert_eq!(
             kind(
                 "fatal: unable to access 'https://g/': The requested URL returned error: 301",
                 None
             ),
-            RefusalKind::Moved
+            RemoteRefusalKind::Moved
         );
-        assert_eq!(kind("fatal: something else", None), RefusalKind::Other);
+        assert_eq!(
+            kind("fatal: something else", None),
+            RemoteRefusalKind::Other
+        );
         assert_eq!(
             refusal(
                 "",
                 Some("shallow update not allowed"),
-                &Redaction::default()
+                &OutputRedaction::default()
             )
-            .words,
+            .lines,
             ["shallow update not allowed"]
         );
         assert!(
-            is_overtaken("fetch first")
-                && is_overtaken("cannot lock ref 'refs/heads/main': is at 1 but expected 2")
+            is_stale("fetch first")
+                && is_stale("cannot lock ref 'refs/heads/main': is at 1 but expected 2")
         );
-        assert!(!is_overtaken("pre-receive hook declined"));
+        assert!(!is_stale("pre-receive hook declined"));
     }
 
     #[test]
-    fn fuzzing_words_of_git() {
+    fn fuzzing_stderr_of_git() {
         let seeds = [
             "remote: GitLab: You are not allowed to push code to protected branches\nTo https://a:b@git.example/x.git\n ! [remote rejected] main -> main (pre-receive hook declined)\nerror: failed to push some refs\n",
             "fatal: unable to access 'https://oauth2:hunter2@git.example/x/': The requested URL returned error: 403\r\n",
             "Administrator <root@gitlab.example>",
             "0123456789abcdef0123456789abcdef01234567",
         ];
-        let redaction = Redaction::new(["hunter2".to_owned()]);
-        crate::model::fuzz_tests::fuzz("words of git", &seeds, |input| {
+        let redaction = OutputRedaction::new(["hunter2".to_owned()]);
+        crate::model::fuzz_tests::fuzz("stderr of git", &seeds, |input| {
             let text = crate::model::fuzz_tests::text(input);
-            for said in [
+            for result in [
                 refusal(&text, None, &redaction),
                 refusal("", Some(&text), &redaction),
             ] {
-                for word in said.words {
+                for line in result.lines {
                     assert!(
-                        !word.contains("hunter2") && crate::model::text::printable(&word) == word,
-                        "{word}"
+                        !line.contains("hunter2") && crate::model::text::printable(&line) == line,
+                        "{line}"
                     );
                 }
             }
-            is_overtaken(&text);
+            is_stale(&text);
             drop((
-                crate::git::Identity::parse(&text),
+                crate::git::CommitIdentity::parse(&text),
                 crate::git::ObjectId::parse(&text),
                 crate::git::Remote::new(&text, None).to_string(),
             ));
