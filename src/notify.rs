@@ -15,7 +15,8 @@ use tracing::subscriber::NoSubscriber;
 
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
 use crate::http::{
-    Access, Body, Client, Error, Kind, LogIn, Method, Request, Target, Url, host_of,
+    AuthMode, Body, Client, Error, Method, Request, RequestAccess, RequestKind, RequestTarget, Url,
+    host_of,
 };
 use crate::model::media_type;
 use crate::model::text::printable;
@@ -90,7 +91,7 @@ pub enum NotifyError {
 pub struct Webhook {
     service: Service,
     host: Host,
-    target: Target,
+    target: RequestTarget,
     client: Arc<Client>,
 }
 
@@ -116,7 +117,7 @@ impl Webhook {
             .query()
             .map(|query| format!("?{query}"))
             .unwrap_or_default();
-        let target = Target::Path(format!("{}{query}", url.path()));
+        let target = RequestTarget::Path(format!("{}{query}", url.path()));
         Ok(Webhook {
             service,
             host,
@@ -144,11 +145,11 @@ impl Messenger for Webhook {
             Method::POST,
             &self.host,
             self.target.clone(),
-            Kind("notice"),
-            Access::default(),
+            RequestKind("notice"),
+            RequestAccess::default(),
         )
         .header(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
-        request.log_in = LogIn::Never;
+        request.auth_mode = AuthMode::Never;
         request.body = Body::Bytes(Bytes::from(body));
         // The client logs addresses, which is right everywhere else.
         let sent = self

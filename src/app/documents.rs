@@ -11,7 +11,9 @@ use super::records::settings;
 use crate::config::Config;
 use crate::credentials::NoCredentials;
 use crate::error::Failure;
-use crate::http::{Access, Client, Kind, LogIn, Method, Request, Target, Url, host_of};
+use crate::http::{
+    AuthMode, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, Url, host_of,
+};
 use crate::model::text::excerpt;
 use crate::process::Process;
 
@@ -66,7 +68,7 @@ pub(super) async fn read(
             )),
         );
     }
-    let target = Target::Path(format!(
+    let target = RequestTarget::Path(format!(
         "{}{}",
         url.path(),
         url.query()
@@ -77,10 +79,10 @@ pub(super) async fn read(
         Method::GET,
         &host,
         target,
-        Kind("document"),
-        Access::default(),
+        RequestKind("document"),
+        RequestAccess::default(),
     );
-    request.log_in = LogIn::Never;
+    request.auth_mode = AuthMode::Never;
     request.limit = LARGEST;
     let client = Client::new(
         settings(&[&url], config)?,

@@ -27,7 +27,7 @@ pub(super) fn image_places<'a>(
         settings
             .hosts
             .get(host)
-            .map_or_else(|| host.clone(), |rules| rules.login_host(host))
+            .map_or_else(|| host.clone(), |rules| rules.credential_host(host))
     };
     let logins: BTreeSet<Host> = repositories
         .filter_map(Repository::host)
@@ -51,10 +51,10 @@ pub(super) fn image_places<'a>(
 
 /// Returns the host that the credentials for `host` are looked up for.
 pub(super) fn login_host(config: &Config, host: &Host) -> Host {
-    config
-        .hosts
-        .get(host)
-        .map_or_else(|| host.clone(), |settings| rules(settings).login_host(host))
+    config.hosts.get(host).map_or_else(
+        || host.clone(),
+        |settings| rules(settings).credential_host(host),
+    )
 }
 
 /// Returns a client for the service at `address` of `host`. That it is configured with `http://` is

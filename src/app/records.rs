@@ -133,7 +133,7 @@ pub(super) fn token_variable(
     let host = host(url)?;
     let goes_to = config.hosts.get(&host).map_or_else(
         || host.clone(),
-        |settings| rules(settings).login_host(&host),
+        |settings| rules(settings).credential_host(&host),
     );
     ForgeCredentials::new(forge, process.variables.clone())
         .variable(&goes_to)
@@ -157,7 +157,7 @@ pub(super) fn forge_client(
         let goes_to = settings
             .hosts
             .get(&host)
-            .map_or_else(|| host.clone(), |rules| rules.login_host(&host));
+            .map_or_else(|| host.clone(), |rules| rules.credential_host(&host));
         credentials.find(&goes_to).map_err(|error| {
             let hint = error.hint.clone();
             hint.into_iter().fold(Failure::usage(error), Failure::hint)

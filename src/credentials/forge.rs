@@ -262,7 +262,7 @@ impl Credentials for ForgeCredentials {
         self.find(host)
     }
 
-    async fn origin(
+    async fn source(
         &self,
         host: &Host,
         _: Option<&RepositoryPath>,

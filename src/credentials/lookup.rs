@@ -301,7 +301,7 @@ impl Credentials for StandardCredentials {
             .map_or(Credential::Anonymous, |found| found.content))
     }
 
-    async fn origin(
+    async fn source(
         &self,
         host: &Host,
         path: Option<&RepositoryPath>,

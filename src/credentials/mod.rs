@@ -60,7 +60,7 @@ pub trait Credentials: Send + Sync {
 
     /// Returns where that credential comes from, in words that show nothing of it: variables, a
     /// file, a helper. `None` when there is none.
-    async fn origin(
+    async fn source(
         &self,
         host: &Host,
         path: Option<&RepositoryPath>,
@@ -80,7 +80,7 @@ impl Credentials for NoCredentials {
         Ok(Credential::Anonymous)
     }
 
-    async fn origin(
+    async fn source(
         &self,
         _: &Host,
         _: Option<&RepositoryPath>,

@@ -11,7 +11,10 @@ use super::api::{self, Identifier};
 use super::purl::is_of_images;
 use crate::cache::Cache;
 use crate::http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
-use crate::http::{self, Access, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url};
+use crate::http::{
+    self, AuthMode, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, StatusCode,
+    Url,
+};
 use crate::model::eol::Cycle;
 use crate::model::lifecycle::{Product, ProductName};
 use crate::model::media_type;
@@ -21,7 +24,7 @@ use crate::model::{Host, Repository};
 /// identifiers about as much.
 const LARGEST_ANSWER: usize = 3 << 20;
 
-const LOOK_UP: Kind = Kind("end-of-life data");
+const LOOK_UP: RequestKind = RequestKind("end-of-life data");
 
 /// Who knows the cycles of products.
 #[async_trait]
@@ -230,17 +233,23 @@ impl EndOfLifeDate {
             .cache
             .get("endoflife", &url)
             .and_then(|text| Kept::read(&text, read));
-        let target = Target::Path(format!(
+        let target = RequestTarget::Path(format!(
             "{}{path}",
             self.address.path().trim_end_matches('/')
         ));
-        let mut request = Request::new(Method::GET, &self.host, target, LOOK_UP, Access::default())
-            .header(ACCEPT, HeaderValue::from_static(media_type::JSON));
+        let mut request = Request::new(
+            Method::GET,
+            &self.host,
+            target,
+            LOOK_UP,
+            RequestAccess::default(),
+        )
+        .header(ACCEPT, HeaderValue::from_static(media_type::JSON));
         if let Some(kept) = &kept {
             request = request.header(IF_NONE_MATCH, kept.tag.clone());
         }
         request.limit = LARGEST_ANSWER;
-        request.log_in = LogIn::Never;
+        request.auth_mode = AuthMode::Never;
         let answer = match (self.http.send(request).await, kept) {
             (Err(error), Some(kept)) if error.status() == Some(StatusCode::NOT_MODIFIED) => {
                 return Ok(kept.value);

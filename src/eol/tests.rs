@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{DataError, DataFile, DataPlace, EndOfLifeDate, ProductError, Products, Table, api};
 use crate::cache::Cache;
 use crate::error::chain;
-use crate::http::testing::{Fake, Seen, basic, client};
+use crate::http::testing::{Fake, ReceivedRequest, basic, client};
 use crate::model::Variables;
 use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 use crate::model::fuzz_tests::{fuzz, text};
@@ -353,7 +353,7 @@ async fn ask(fake: &Fake, home: &Path, product: &Product) -> Result<String, Prod
 
 async fn asked(
     product: Product,
-    answer: impl Fn(&Seen) -> Response + Send + Sync + 'static,
+    answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
 ) -> (Result<String, String>, Vec<String>) {
     let home = tempfile::tempdir().expect("a directory");
     let fake = Fake::start(answer).await;
@@ -426,11 +426,13 @@ async fn version_0_is_asked_where_version_1_is_not() {
 #[tokio::test]
 async fn an_answer_that_has_not_changed_is_not_sent_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let fake = Fake::start(|seen: &Seen| match seen.header("if-none-match") {
-        Some("\"1\"") => StatusCode::NOT_MODIFIED.into_response(),
-        Some(other) => panic!("{other} was never given"),
-        None => (StatusCode::OK, [("etag", "\"1\"")], answer("go")).into_response(),
-    })
+    let fake = Fake::start(
+        |seen: &ReceivedRequest| match seen.header("if-none-match") {
+            Some("\"1\"") => StatusCode::NOT_MODIFIED.into_response(),
+            Some(other) => panic!("{other} was never given"),
+            None => (StatusCode::OK, [("etag", "\"1\"")], answer("go")).into_response(),
+        },
+    )
     .await;
     for _ in 0..2 {
         assert_eq!(
@@ -465,7 +467,7 @@ async fn an_answer_that_has_not_changed_is_not_sent_again() {
 
 #[tokio::test]
 async fn products_are_found_by_the_images_package_url_or_name() {
-    let serve = |seen: &Seen| match seen.path.as_str() {
+    let serve = |seen: &ReceivedRequest| match seen.path.as_str() {
         "/api/v1/identifiers/purl" => json(
             StatusCode::OK,
             r#"{"result": [{"identifier": "pkg:docker/library/golang", "product": {"name": "go"}},

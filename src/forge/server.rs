@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::LARGEST_FILE;
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
 use crate::http::{
-    Access, Body, Client, Error, Kind, LogIn, Method, Request, StatusCode, Target, Url,
+    AuthMode, Body, Client, Error, Method, Request, RequestAccess, RequestKind, RequestTarget,
+    StatusCode, Url,
 };
 use crate::model::Host;
 use crate::model::media_type;
 
-const KIND: Kind = Kind("forge");
+const KIND: RequestKind = RequestKind("forge");
 
 /// A server, and the client that speaks to it with its token.
 pub struct Server {
@@ -50,12 +51,12 @@ impl Server {
     }
 
     fn request(&self, method: Method, path: &str) -> Request {
-        let target = Target::Path(format!(
+        let target = RequestTarget::Path(format!(
             "{}{path}",
             self.address.path().trim_end_matches('/')
         ));
-        let mut request = Request::new(method, &self.host, target, KIND, Access::default());
-        request.log_in = LogIn::Header;
+        let mut request = Request::new(method, &self.host, target, KIND, RequestAccess::default());
+        request.auth_mode = AuthMode::Header;
         request.limit = LARGEST_FILE;
         request
     }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::*;
 use crate::credentials::Credential;
-use crate::http::testing::{Fake, SECRET, Seen, client};
+use crate::http::testing::{Fake, ReceivedRequest, SECRET, client};
 use crate::model::Secret;
 
 fn token(name: &'static str, value: &str) -> Credential {
@@ -37,7 +37,7 @@ fn gitlab(fake: &Fake, others: &[&Fake], credential: Credential) -> GitLab {
     }
 }
 
-fn project(seen: &Seen) -> Response {
+fn project(seen: &ReceivedRequest) -> Response {
     match seen.path.as_str() {
         "/api/v4/projects/7/repository/files/a%2Fimglife.yaml/raw?ref=release%2F1%3Fx" => "content".into_response(),
         "/api/v4/projects/7" => {
@@ -142,7 +142,7 @@ async fn a_token_does_not_follow_a_redirect_to_another_host() {
 
 #[tokio::test]
 async fn files_at_gitea_are_read_below_the_path_of_the_server() {
-    let fake = Fake::start(|seen: &Seen| match seen.path.as_str() {
+    let fake = Fake::start(|seen: &ReceivedRequest| match seen.path.as_str() {
         "/git/api/v1/repos/team/base/raw/a/imglife.yaml?ref=main" => "content".into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     })

@@ -1,19 +1,19 @@
-//! Logging in: what a host asks for, and the tokens it gave.
+//! Authentication at a host: the scheme that it asks for, and the tokens that it issued.
 //!
-//! Tokens are kept per set of scopes and fetched once, however many requests wait for them. Once a
-//! host has asked for a login, later requests bring it along; one that never asked is asked
-//! directly.
+//! Tokens are cached by their scopes. A token is fetched once, and parallel requests wait for it.
+//! Once a host has sent a challenge, later requests are authenticated at once; requests to a host
+//! that never sent one are not.
 //!
-//! Where credentials go: to the registry itself, and to the token server ("realm") that it names.
-//! Realms are commonly on other hosts (Docker Hub's, GitLab's), so the first realm that a host
-//! names in a run is taken as its own: the connection was verified as the host's, unless the user
-//! exempted the host from that. It must be https unless the registry itself is plain HTTP. A later
-//! answer that names another realm host is refused: whoever can make a registry send one header
-//! cannot collect credentials with it.
+//! Credentials are sent to the registry itself, and to the token server ("realm") that it names.
+//! Token servers are commonly on another host (Docker Hub's, GitLab's), so the first one that a host
+//! names in a run is trusted: the connection was verified as the host's, unless the user disabled
+//! that. It must be https unless the registry itself is plain HTTP. A later response that names
+//! another token server is rejected. Otherwise anybody who can make a registry send one header could
+//! collect credentials.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -23,86 +23,82 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Semaphore, SemaphorePermit};
 
 use super::challenge::{Challenge, challenge};
+use super::credential_checks::CredentialChecks;
 use super::error::Error;
-use super::host::HostState;
-use super::logins::Logins;
-use super::retry::Outage;
+use super::origin::HostOrigin;
+use super::outage::Outage;
 use super::token::{Token, sensitive};
 use crate::model::Secret;
 use crate::model::lock::lock;
 
-/// What is known of a host's way of logging in.
+const MAX_TOKEN_CONNECTIONS: usize = 1024;
+
+/// State of the authentication at a host.
 pub(super) struct Auth {
-    /// Held by the first request to a host, so that the others learn from its answer instead of
-    /// being refused each.
-    introduction: AsyncMutex<()>,
-    known: Mutex<Known>,
-    tokens: Mutex<HashMap<Vec<String>, Arc<AsyncMutex<Slot>>>>,
-    /// Whether a token of unknown kind turned out to be a password.
-    pub(super) is_password: AtomicBool,
-    /// Places among the connections to the token server. They are not those of the registry:
-    /// downloads may hold all of them until their uploads got a token. Who holds one waits for the
-    /// token server only.
-    places: Semaphore,
-    /// Counts the tokens that could not be had.
+    /// Held by the first request to a host. The others wait for its response, so that they know the
+    /// scheme and are not all rejected.
+    first_request: AsyncMutex<()>,
+    scheme: Mutex<AuthScheme>,
+    tokens: Mutex<HashMap<Vec<String>, Arc<AsyncMutex<TokenSlot>>>>,
+    /// True if a token of unknown kind is a password, not a refresh token.
+    token_is_password: AtomicBool,
+    /// Permits for connections to the token server. They are separate from those of the registry:
+    /// downloads may hold all of those until their uploads have a token.
+    token_permits: Semaphore,
+    /// Counts the tokens that could not be fetched.
     pub(super) outage: Outage,
-    pub(super) logins: Logins,
+    pub(super) credential_checks: CredentialChecks,
 }
 
+/// Authentication scheme of a host.
 #[derive(Clone, Default)]
-enum Known {
+pub(super) enum AuthScheme {
+    /// No response so far.
     #[default]
-    Nothing,
-    /// It answered without a login.
-    Open,
-    Basic,
-    Bearer(Arc<Realm>),
-}
-
-/// A token server.
-pub(super) struct Realm {
-    pub(super) url: Url,
-    pub(super) service: Option<String>,
-}
-
-/// A place for one token.
-#[derive(Default)]
-pub(super) enum Slot {
-    #[default]
-    Empty,
-    Token(Token),
-    /// The token server refused, with what it said: it is not asked again in this run.
-    Refused(String),
-    /// The token server failed at this time. Who waited for the token then has the same failure;
-    /// others ask again.
-    Failed(Arc<Error>, Instant),
-}
-
-/// How a host is to be logged in to.
-pub(super) enum Login {
-    /// It has not asked for one.
+    Unknown,
+    /// The host answered without a challenge.
     None,
     Basic,
     Bearer(Arc<Realm>),
 }
 
-/// What a request was sent with.
+/// Token server.
+pub(super) struct Realm {
+    pub(super) url: Url,
+    pub(super) service: Option<String>,
+}
+
+/// Cache slot of one token.
+#[derive(Default)]
+pub(super) enum TokenSlot {
+    #[default]
+    Empty,
+    Token(Token),
+    /// The token server rejected the request, with this detail: it is not asked again in this run.
+    Rejected(String),
+    /// The token server failed at this time. Requests that waited for the token then fail with the
+    /// same error; later ones ask again.
+    Failed(Arc<Error>, Instant),
+}
+
+/// Authorization of one request.
 pub(super) enum Authorization {
-    /// Nothing, since nothing was asked for so far.
-    NotAsked,
-    /// What there is; a refusal of it is final. `None` for anonymous.
+    /// None, since the host sent no challenge so far.
+    None,
+    /// The only possible header, so a rejection is final. `None` for anonymous.
     Fixed(Option<HeaderValue>),
-    /// The same with a user name and a password.
+    /// User name and password. A rejection is final.
     Password(HeaderValue),
     Token(Token),
-    /// A header of another name.
+    /// Header with a name of its own. A rejection is final.
     Named(HeaderName, HeaderValue),
 }
 
 impl Authorization {
+    /// Returns the header to send, if any.
     pub(super) fn header(&self) -> Option<(HeaderName, &HeaderValue)> {
         match self {
-            Authorization::NotAsked => None,
+            Authorization::None => None,
             Authorization::Fixed(value) => value.as_ref().map(|value| (AUTHORIZATION, value)),
             Authorization::Password(value) => Some((AUTHORIZATION, value)),
             Authorization::Token(token) => Some((AUTHORIZATION, &token.header)),
@@ -110,10 +106,11 @@ impl Authorization {
         }
     }
 
-    /// Returns whether another login would look the same: a refused request is not sent again.
+    /// Returns true if another try would send the same header, so that a rejection is final. A token
+    /// that was fetched before `began`, the start of the request, can be replaced.
     pub(super) fn is_final(&self, began: Instant) -> bool {
         match self {
-            Authorization::NotAsked => false,
+            Authorization::None => false,
             Authorization::Fixed(_) | Authorization::Password(_) | Authorization::Named(..) => true,
             Authorization::Token(token) => token.obtained >= began,
         }
@@ -121,139 +118,133 @@ impl Authorization {
 }
 
 impl Auth {
-    /// Returns what is known of a host that nobody spoke to, to whose token server at most
-    /// `connections` are made.
+    /// Returns the state before the first request, with at most `connections` to the token server.
     pub(super) fn new(connections: usize) -> Auth {
         Auth {
-            introduction: AsyncMutex::default(),
-            known: Mutex::default(),
+            first_request: AsyncMutex::default(),
+            scheme: Mutex::default(),
             tokens: Mutex::default(),
-            is_password: AtomicBool::default(),
-            places: Semaphore::new(connections.clamp(1, 1024)),
+            token_is_password: AtomicBool::default(),
+            token_permits: Semaphore::new(connections.clamp(1, MAX_TOKEN_CONNECTIONS)),
             outage: Outage::default(),
-            logins: Logins::default(),
+            credential_checks: CredentialChecks::default(),
         }
     }
 
-    /// Waits for a place among the connections to the token server.
-    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed, so there is always a place in the end.
-        self.places.acquire().await.ok()
+    /// Waits for a permit for a connection to the token server.
+    pub(super) async fn token_permit(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed, so `ok` is always `Some`.
+        self.token_permits.acquire().await.ok()
     }
 
-    /// Waits until the host is known, or returns a guard that makes the caller the one who
-    /// introduces it.
-    pub(super) async fn introduction(&self) -> Option<AsyncMutexGuard<'_, ()>> {
+    /// Waits until the scheme is known. Returns a guard if the caller sends the first request to the
+    /// host.
+    pub(super) async fn first_request(&self) -> Option<AsyncMutexGuard<'_, ()>> {
         if self.is_known() {
             return None;
         }
-        let guard = self.introduction.lock().await;
+        let guard = self.first_request.lock().await;
         (!self.is_known()).then_some(guard)
     }
 
     fn is_known(&self) -> bool {
-        !matches!(*self.known(), Known::Nothing)
+        !matches!(*self.locked_scheme(), AuthScheme::Unknown)
     }
 
-    pub(super) fn login(&self) -> Login {
-        match &*self.known() {
-            Known::Nothing | Known::Open => Login::None,
-            Known::Basic => Login::Basic,
-            Known::Bearer(realm) => Login::Bearer(Arc::clone(realm)),
-        }
+    /// Returns the scheme as far as it is known.
+    pub(super) fn scheme(&self) -> AuthScheme {
+        self.locked_scheme().clone()
     }
 
-    /// Notes that the host answered something other than a challenge.
+    /// Records that the host answered without a challenge.
     pub(super) fn answered(&self) {
-        let mut known = self.known();
-        if matches!(*known, Known::Nothing) {
-            *known = Known::Open;
+        let mut scheme = self.locked_scheme();
+        if matches!(*scheme, AuthScheme::Unknown) {
+            *scheme = AuthScheme::None;
         }
     }
 
-    /// Takes in what a refusal asks for. Fails when that is nothing that can be given, or not to be
-    /// trusted.
-    pub(super) fn learn(&self, headers: &HeaderMap, host: &HostState) -> Result<(), Error> {
+    /// Records the challenge in the headers of a 401 response. Fails when its scheme is not
+    /// supported, or its token server is not trusted.
+    pub(super) fn learn(&self, headers: &HeaderMap, origin: &HostOrigin) -> Result<(), Error> {
         let Some(challenge) = challenge(headers) else {
-            return if matches!(self.login(), Login::None) {
-                let detail = "it asks for a login without saying how".to_owned();
-                Err(Error::Unauthorized {
-                    host: host.credential_host.clone(),
-                    detail,
-                    origin: None,
-                })
-            } else {
-                Ok(())
+            return match self.scheme() {
+                AuthScheme::Unknown | AuthScheme::None => Err(Error::Unauthorized {
+                    host: origin.credential_host.clone(),
+                    detail: "it asks for a login without saying how".to_owned(),
+                    credential_source: None,
+                }),
+                AuthScheme::Basic | AuthScheme::Bearer(_) => Ok(()),
             };
         };
         let learned = match challenge {
-            Challenge::Basic => Known::Basic,
+            Challenge::Basic => AuthScheme::Basic,
             Challenge::Bearer { realm, service } => {
-                let url = realm_url(&realm, host)?;
-                if let Known::Bearer(known) = &*self.known()
+                let url = realm_url(&realm, origin)?;
+                if let AuthScheme::Bearer(known) = &*self.locked_scheme()
                     && known.url.origin() != url.origin()
                 {
-                    return Err(misled(
-                        host,
+                    return Err(origin.misled(
                         &url,
                         "it is not the token server that the host named before",
                     ));
                 }
-                Known::Bearer(Arc::new(Realm { url, service }))
+                AuthScheme::Bearer(Arc::new(Realm { url, service }))
             }
         };
-        let mut known = self.known();
-        // The first token server stays the known one, even when a later answer asks for another
-        // login.
-        if !matches!(*known, Known::Bearer(_)) || matches!(learned, Known::Bearer(_)) {
-            *known = learned;
+        let mut scheme = self.locked_scheme();
+        // The first token server is kept even when a later response asks for another scheme.
+        if !matches!(*scheme, AuthScheme::Bearer(_)) || matches!(learned, AuthScheme::Bearer(_)) {
+            *scheme = learned;
         }
         Ok(())
     }
 
-    /// Returns the place of the token for `scopes`. Who locks it may fill it; the others wait.
-    pub(super) fn slot(&self, scopes: &[String]) -> Arc<AsyncMutex<Slot>> {
+    /// Returns the cache slot of the token for `scopes`. The request that locks it may fill it; the
+    /// others wait.
+    pub(super) fn slot(&self, scopes: &[String]) -> Arc<AsyncMutex<TokenSlot>> {
         let mut tokens = lock(&self.tokens);
         Arc::clone(tokens.entry(scopes.to_vec()).or_default())
     }
 
-    /// Forgets a token that was refused, unless another took its place already.
-    pub(super) async fn forget(&self, scopes: &[String], refused: &Token) {
+    /// Removes a rejected token from the cache, unless it was replaced already.
+    pub(super) async fn forget(&self, scopes: &[String], rejected: &Token) {
         let slot = self.slot(scopes);
         let mut slot = slot.lock().await;
-        if matches!(&*slot, Slot::Token(token) if token.obtained == refused.obtained) {
-            *slot = Slot::Empty;
+        if matches!(&*slot, TokenSlot::Token(token) if token.obtained == rejected.obtained) {
+            *slot = TokenSlot::Empty;
         }
     }
 
-    pub(super) fn turned_out_to_be_a_password(&self) -> bool {
-        self.is_password.load(Ordering::Relaxed)
+    /// Returns true if a token of unknown kind is a password.
+    pub(super) fn token_is_password(&self) -> bool {
+        self.token_is_password.load(Ordering::Relaxed)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        lock(&self.known)
+    /// Records that a token of unknown kind is a password.
+    pub(super) fn set_token_is_password(&self) {
+        self.token_is_password.store(true, Ordering::Relaxed);
+    }
+
+    fn locked_scheme(&self) -> MutexGuard<'_, AuthScheme> {
+        lock(&self.scheme)
     }
 }
 
-fn realm_url(realm: &str, host: &HostState) -> Result<Url, Error> {
+/// Returns the URL of a token server. Fails when it is invalid or not https, unless the host itself
+/// is plain HTTP.
+fn realm_url(realm: &str, origin: &HostOrigin) -> Result<Url, Error> {
     let url = Url::parse(realm)
-        .map_err(|_| misled(host, &host.base, "its token server's address is no address"))?;
+        .map_err(|_| origin.misled(&origin.base, "its token server's address is no address"))?;
     match url.scheme() {
         "https" => Ok(url),
-        "http" if host.base.scheme() == "http" => Ok(url),
-        _ => Err(misled(host, &url, "a token server must be https")),
+        "http" if origin.base.scheme() == "http" => Ok(url),
+        _ => Err(origin.misled(&url, "a token server must be https")),
     }
 }
 
-fn misled(host: &HostState, url: &Url, reason: &'static str) -> Error {
-    Error::Misled {
-        host: host.name.clone(),
-        url: url.into(),
-        reason,
-    }
-}
-
-/// Returns the value of an `Authorization` header with a user name and a password (RFC 7617).
+/// Returns the `Authorization` header for a user name and a password (RFC 7617). `None` when they
+/// have characters that a header cannot have.
 pub(super) fn basic(username: &str, password: &Secret) -> Option<HeaderValue> {
     sensitive(format!(
         "Basic {}",

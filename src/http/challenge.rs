@@ -1,27 +1,28 @@
-//! `WWW-Authenticate`: how a host wants to be logged in to.
+//! `WWW-Authenticate`: the authentication that a host asks for.
 
 use http_auth::ChallengeRef;
 use http_auth::parser::ChallengeParser;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// A way to log in that is known here.
+/// Supported way to authenticate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
-    /// A token from `realm` (token authentication specification of CNCF distribution).
+    /// Token from the token server at `realm` (token authentication specification of CNCF
+    /// distribution).
     Bearer {
         realm: String,
         service: Option<String>,
     },
 }
 
-/// Returns the way to log in that the headers of an answer ask for; a token where there is a
-/// choice. `None` when they ask for nothing that is known.
+/// Returns the challenge in the headers of a response; `Bearer` if there is a choice. `None` when no
+/// challenge is supported.
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = false;
     for value in headers.get_all(WWW_AUTHENTICATE) {
         let Ok(text) = value.to_str() else { continue };
-        // What stands before an error in the syntax still counts.
+        // Challenges before a syntax error still count.
         for challenge in ChallengeParser::new(text).map_while(Result::ok) {
             if challenge.scheme.eq_ignore_ascii_case("bearer")
                 && let Some(realm) = parameter(&challenge, "realm")
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_preferred_in_whatever_order_and_number_of_headers() {
+    fn bearer_is_preferred_in_any_order_and_number_of_headers() {
         let token =
             r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
         assert_eq!(of(&[token]), bearer("https://a.example/token", Some("s")));
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_broken_is_left_out() {
+    fn unsupported_and_malformed_challenges_are_ignored() {
         assert_eq!(of(&[]), None);
         assert_eq!(of(&["Negotiate"]), None);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! How requests fail, told without secrets.
+//! Errors of requests, without secrets.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,20 +9,19 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
-use super::fault::{Fault, unreachable};
-use super::retry::{Verdict, classify};
+use super::fault::{Fault, FaultKind, unreachable};
 use crate::credentials::{CredentialError, variable_prefix};
 use crate::error::chain;
 use crate::model::Host;
 use crate::model::text::{Masker, excerpt, printable};
 
-/// Why a request did not succeed. No variant shows a credential, a header or the value of a query
-/// that could be a secret.
+/// Failure of a request. No variant shows a credential, a header or a query value that could be a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The host answered, with a status other than success.
+    /// The host answered with a status other than success.
     #[error("{0}")]
-    Refused(Box<Refusal>),
+    Refused(Box<ErrorResponse>),
     #[error("{method} {url}: the connection failed{}", after(*tries))]
     Connection {
         method: Method,
@@ -37,18 +36,20 @@ pub enum Error {
         limit: Duration,
         tries: u32,
     },
-    /// `origin` tells where the login is from that was refused; `None` when there was none.
+    /// The host rejected the request's credential, or needs one and none is configured.
     #[error("{host} refused access: {detail}")]
     Unauthorized {
         host: Host,
         detail: String,
-        origin: Option<String>,
+        /// Where the credential comes from (variables, file, helper); `None` if there is none.
+        credential_source: Option<String>,
     },
-    /// A token was refused when content was being sent with it; another may be taken.
+    /// The host rejected a token during an upload. The caller can send the content again, with a
+    /// new token.
     #[error("{host} refused a token that it had taken before")]
     StaleToken { host: Host },
-    /// The token server failed, after its own tries: what it answered says nothing of the request
-    /// that needed the token. All who waited for the token have the same failure.
+    /// The token server failed after all tries. Its response concerns the token, not the request
+    /// that needed it. All requests that waited for the token fail with the same error.
     #[error(transparent)]
     TokenServer(Arc<Error>),
     #[error(transparent)]
@@ -76,45 +77,58 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the status that the host answered with.
+    /// Returns the response status, `None` when no response with an error status arrived.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
-            Error::Refused(refusal) => Some(refusal.status),
+            Error::Refused(response) => Some(response.status),
             _ => None,
         }
     }
 
-    /// Returns whether the failure can pass by itself, so that another try is worth it.
-    pub fn can_pass(&self) -> bool {
-        classify(self) == Verdict::Retry
+    /// Returns true if the failure can pass by itself, so that another try is worthwhile: certain
+    /// statuses, and connections that failed, stalled or broke. A misconfigured connection (unknown
+    /// host, no TLS, untrusted certificate) is permanent.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Refused(response) => is_transient_status(response.status),
+            Error::Connection { source, .. } => match source.kind() {
+                FaultKind::NoSuchName
+                | FaultKind::NoTls
+                | FaultKind::Certificate
+                | FaultKind::Request => false,
+                FaultKind::NoNames | FaultKind::Other => true,
+            },
+            Error::Stalled { .. } => true,
+            _ => false,
+        }
     }
 
-    /// Returns whether no answer came at all.
-    pub(super) fn is_silence(&self) -> bool {
+    /// Returns true if no response arrived.
+    pub(super) fn is_without_response(&self) -> bool {
         matches!(self, Error::Connection { .. } | Error::Stalled { .. })
     }
 
-    /// Returns whether the host named `code` as a reason (error codes of the distribution
+    /// Returns true if the host reported `code` (error codes of the OCI distribution
     /// specification).
     pub fn has_code(&self, code: &str) -> bool {
-        matches!(self, Error::Refused(refusal) if refusal.problems.iter().any(|problem| problem.code == code))
+        matches!(self, Error::Refused(response) if response.errors.iter().any(|error| error.code == code))
     }
 
-    /// Returns the reasons that the host gave, safe to show; empty when it gave none.
+    /// Returns the reasons that the host gave, escaped for display; empty when it gave none.
     pub(super) fn reasons(&self) -> String {
         match self {
-            Error::Refused(refusal) => refusal.reasons(),
+            Error::Refused(response) => response.reasons(),
             _ => String::new(),
         }
     }
 
-    /// Returns what the user can do, where there is something.
+    /// Returns what the user can do about it, `None` when nothing can be suggested.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Unauthorized { host, origin: Some(origin), .. } => {
+            Error::Unauthorized { host, credential_source: Some(origin), .. } => {
                 Some(format!("check the login for {host}, which is from {origin}: is it right, has it run out, may it do this?"))
             }
-            Error::Unauthorized { host, origin: None, .. } => {
+            Error::Unauthorized { host, credential_source: None, .. } => {
                 let prefix = variable_prefix(host);
                 Some(format!(
                     "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may do this, or use `docker login {host}`"
@@ -125,9 +139,9 @@ impl Error {
             Error::Connection { url, source, .. } => Some(source.hint(&url.authority())),
             Error::Stalled { url, .. } => Some(unreachable(&url.authority())),
             Error::Certificate { host, .. } => Some(format!("`hosts.\"{host}\"` names it; it holds certificates, or a key, as PEM")),
-            Error::Refused(refusal) if refusal.excerpt.contains(TO_TLS_PORT) => Some(format!(
+            Error::Refused(response) if response.excerpt.contains(TO_TLS_PORT) => Some(format!(
                 "{0} speaks TLS: take it out of `registry.insecure_registries`, or write `https:` in its address",
-                refusal.url.authority()
+                response.url.authority()
             )),
             Error::Misled { reason: PLAIN_HTTP, url, .. } => {
                 Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
@@ -137,8 +151,8 @@ impl Error {
         }
     }
 
-    /// Returns what failed without what it failed for, when it would have failed so for anything at
-    /// the host.
+    /// Returns the failure without the request that it failed for, when any request to the host would
+    /// have failed in the same way; `None` otherwise.
     pub fn of_host(&self) -> Option<String> {
         match self {
             Error::Connection { url, source, .. } => Some(format!(
@@ -159,9 +173,10 @@ impl Error {
         }
     }
 
+    /// Sets the number of tries that the message shows.
     pub(super) fn set_tries(&mut self, count: u32) {
         match self {
-            Error::Refused(refusal) => refusal.tries = count,
+            Error::Refused(response) => response.tries = count,
             Error::Connection { tries, .. } | Error::Stalled { tries, .. } => *tries = count,
             _ => {}
         }
@@ -170,52 +185,61 @@ impl Error {
 
 pub(super) const PLAIN_HTTP: &str = "it is plain HTTP";
 
-/// What servers written in Go say to plain HTTP on a port for TLS.
+/// Answer of servers written in Go to plain HTTP on a TLS port.
 const TO_TLS_PORT: &str = "HTTP request to an HTTPS server";
 
-/// An answer other than success.
+/// Returns true if a response with this status is worth another try.
+pub(super) fn is_transient_status(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// Response with a status other than success.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ErrorResponse {
     pub method: Method,
     pub url: SafeUrl,
     pub status: StatusCode,
-    /// What the host gives as reasons; empty when it gives none in the form of the distribution
-    /// specification.
-    pub problems: Vec<Problem>,
-    /// The beginning of an answer of another form, safe to show.
+    /// Errors in the form of the OCI distribution specification; empty when the body has another
+    /// form.
+    pub errors: Vec<ReportedError>,
+    /// Beginning of a body of another form, escaped for display.
     pub excerpt: String,
-    /// How long the host asks to wait.
+    /// Time that the host asks to wait.
     pub retry_after: Option<Duration>,
-    /// Whether that is longer than the run may take, so that it was not waited for.
+    /// True if `retry_after` ends after the run's time limit, so that no try followed.
     pub beyond_deadline: bool,
     pub tries: u32,
 }
 
-/// A reason in a host's own words, less the secrets that it repeats. Its text is as it came.
+/// Error that a host reported, with secrets masked. The texts are untrusted: escape them for
+/// display.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Problem {
+pub struct ReportedError {
     pub code: String,
     pub message: String,
 }
 
-impl Refusal {
-    /// Returns the reasons in words, safe to show; empty when there are none.
+/// Reported errors that a message shows.
+const MAX_REASONS: usize = 3;
+
+impl ErrorResponse {
+    /// Returns the host's reasons, escaped for display; empty when there are none.
     pub fn reasons(&self) -> String {
-        if self.problems.is_empty() {
+        if self.errors.is_empty() {
             return self.excerpt.clone();
         }
         let texts: Vec<String> = self
-            .problems
+            .errors
             .iter()
-            .take(3)
-            .map(Problem::to_string)
+            .take(MAX_REASONS)
+            .map(ReportedError::to_string)
             .collect();
         texts.join("; ")
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
@@ -238,7 +262,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ReportedError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (code, message) = (excerpt(&self.code, 60), excerpt(&self.message, 300));
         match (code.is_empty(), message.is_empty()) {
@@ -249,25 +273,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Returns the reasons in the body of an error answer, or the beginning of the body when it is of
-/// another form, masked.
-pub(super) fn read_reasons(body: &[u8], masker: &Masker) -> (Vec<Problem>, String) {
+/// Returns the errors in the body of an error response, or the beginning of a body of another form,
+/// with secrets masked.
+pub(super) fn read_reasons(body: &[u8], masker: &Masker) -> (Vec<ReportedError>, String) {
     #[derive(Deserialize)]
     struct Envelope {
-        errors: Vec<Problem>,
+        errors: Vec<ReportedError>,
     }
     match serde_json::from_slice::<Envelope>(body) {
         Ok(envelope) if !envelope.errors.is_empty() => {
-            let masked = |problem: Problem| Problem {
-                code: masker.mask(&problem.code),
-                message: masker.mask(&problem.message),
+            let masked = |error: ReportedError| ReportedError {
+                code: masker.mask(&error.code),
+                message: masker.mask(&error.message),
             };
             (
                 envelope.errors.into_iter().map(masked).collect(),
                 String::new(),
             )
         }
-        // The pages that balancers and web sites answer with say less than their status.
+        // HTML pages of load balancers and web sites add nothing to the status.
         _ if body.trim_ascii_start().starts_with(b"<") => (Vec::new(), String::new()),
         _ => (
             Vec::new(),
@@ -284,13 +308,14 @@ fn after(tries: u32) -> String {
     }
 }
 
-/// An address that is safe to show: without user information, and without the values of queries
-/// that are not known to be harmless. Storage addresses carry signatures there, upload addresses
-/// their state.
+/// Redacted URL: without user information, and without query values except those of
+/// [`HARMLESS_PARAMETERS`]. The queries of storage URLs carry signatures, those of upload URLs their
+/// state.
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);
 
-const HARMLESS: [&str; 15] = [
+/// Query parameters whose values are shown.
+const HARMLESS_PARAMETERS: [&str; 15] = [
     "scope",
     "service",
     "n",
@@ -309,6 +334,7 @@ const HARMLESS: [&str; 15] = [
 ];
 
 impl SafeUrl {
+    /// Returns host and port, the port only when it is not the scheme's own.
     pub(super) fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         self.0
@@ -317,8 +343,8 @@ impl SafeUrl {
     }
 }
 
-/// How much of an address is shown, in characters.
-const LONGEST_ADDRESS: usize = 300;
+/// Longest host and path that are shown, in characters.
+const MAX_URL_LENGTH: usize = 300;
 
 impl From<&Url> for SafeUrl {
     fn from(url: &Url) -> SafeUrl {
@@ -328,16 +354,16 @@ impl From<&Url> for SafeUrl {
 
 impl fmt::Display for SafeUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A host or path from outside can be of any length.
+        // An untrusted host or path can have any length.
         let address = format!("{}{}", self.authority(), self.0.path());
         write!(
             formatter,
             "{}://{}",
             self.0.scheme(),
-            excerpt(&address, LONGEST_ADDRESS)
+            excerpt(&address, MAX_URL_LENGTH)
         )?;
         for (index, (name, value)) in self.0.query_pairs().enumerate() {
-            let value = if HARMLESS.contains(&&*name) {
+            let value = if HARMLESS_PARAMETERS.contains(&&*name) {
                 printable(&value).into_owned()
             } else {
                 "***".to_owned()
@@ -364,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_shown_without_their_secrets() {
+    fn safe_url_hides_user_information_and_query_values() {
         let url =
             Url::parse("https://alice:hunter2@r.example:5000/v2/a?X-Amz-Signature=hunter2&n=10&_state=hunter2#hunter2").expect("a URL");
         let safe = SafeUrl::from(&url);
@@ -376,12 +402,12 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_read_in_the_registries_form_or_as_text() {
-        let (problems, excerpt) = read_reasons(
+    fn reasons_are_read_from_json_errors_or_plain_text() {
+        let (errors, excerpt) = read_reasons(
             br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no\u001b[2J","detail":{"x":1}},{"message":"m"}]}"#,
             &Masker::default(),
         );
-        let shown: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let shown: Vec<String> = errors.iter().map(ReportedError::to_string).collect();
         assert_eq!(
             (shown, excerpt),
             (
@@ -402,6 +428,14 @@ mod tests {
     }
 
     #[test]
+    fn six_statuses_are_transient() {
+        let transient: Vec<u16> = (100..1000)
+            .filter(|code| is_transient_status(StatusCode::from_u16(*code).expect("a status")))
+            .collect();
+        assert_eq!(transient, [408, 429, 500, 502, 503, 504]);
+    }
+
+    #[test]
     fn fuzzing_reasons() {
         let seeds = [
             r#"{"errors":[{"code":"DENIED","message":"requested access","detail":{"a":[1]}},{"code":null}]}"#,
@@ -409,9 +443,9 @@ mod tests {
             "<html><h1>502 Bad Gateway</h1>",
         ];
         crate::model::fuzz_tests::fuzz("reasons", &seeds, |input| {
-            let (problems, text) = read_reasons(input, &Masker::default());
-            for shown in problems.iter().map(ToString::to_string).chain([text]) {
-                assert_eq!(printable(&shown), shown, "it can be shown as it is");
+            let (errors, text) = read_reasons(input, &Masker::default());
+            for shown in errors.iter().map(ToString::to_string).chain([text]) {
+                assert_eq!(printable(&shown), shown, "it is escaped");
             }
         });
     }

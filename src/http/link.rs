@@ -1,24 +1,26 @@
-//! `Link` headers (RFC 8288), as far as listings need them.
+//! `Link` headers (RFC 8288): the next page of a listing.
 
 use std::collections::HashSet;
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, LINK};
 
-use super::request::Answer;
+use super::request::Response;
 use crate::model::text::excerpt;
 
-/// Returns the address of the page that follows `answer`, or `None` when it is the last one, or
-/// says why it is not to be asked for. The pages so far are in `visited`.
-pub fn next_page(answer: &Answer, visited: &HashSet<Url>) -> Result<Option<Url>, String> {
-    let Some(link) = next(&answer.headers) else {
+/// Returns the URL of the page that follows `response`; `None` when it is the last one.
+///
+/// `visited` are the URLs of the pages so far. Fails with the reason when the URL is invalid, of
+/// another origin, or was visited.
+pub fn next_page(response: &Response, visited: &HashSet<Url>) -> Result<Option<Url>, String> {
+    let Some(link) = next(&response.headers) else {
         return Ok(None);
     };
-    let url = answer
+    let url = response
         .url
         .join(link)
         .map_err(|error| format!("the next page's address is none ({error})"))?;
-    if url.origin() != answer.url.origin() {
+    if url.origin() != response.url.origin() {
         let host = url
             .host_str()
             .map(|host| excerpt(host, 100))
@@ -34,7 +36,7 @@ pub fn next_page(answer: &Answer, visited: &HashSet<Url>) -> Result<Option<Url>,
     Ok(Some(url))
 }
 
-/// Returns the target of the first link to the next page, as it is written.
+/// Returns the target of the first link to the next page, unresolved.
 pub fn next(headers: &HeaderMap) -> Option<&str> {
     headers
         .get_all(LINK)
@@ -71,7 +73,7 @@ fn is_next(parameter: &str) -> bool {
             .any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
-/// Returns what stands before and after the first `separator` that is not within quotes.
+/// Returns the text before and after the first `separator` outside quotes.
 fn split_unquoted(text: &str, separator: char) -> (&str, &str) {
     let mut quoted = false;
     let end = text.find(|character| {
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_found_among_other_links() {
+    fn next_page_is_found_among_other_links() {
         let page = Some("/v2/a/tags/list?last=b&n=2".to_owned());
         assert_eq!(of(&[r#"</v2/a/tags/list?last=b&n=2>; rel="next""#]), page);
         assert_eq!(of(&["</v2/a/tags/list?last=b&n=2>;rel=next"]), page);

@@ -1,42 +1,63 @@
-//! The one HTTP client: every request of a run goes through here.
+//! The HTTP client: every request of a run goes through it.
 //!
-//! Owns connections and their limits per host, retry and back-off, authentication by challenge,
-//! redirects, bounds on what is read, and the redaction of what is shown. Knows neither registries
-//! nor packages: who asks says which scopes it needs.
+//! Owns the connections and their limits per host, retries and back-off, authentication by
+//! challenge, redirects, limits on response sizes, and redaction. Has no knowledge of registries or
+//! package servers: callers pass the token scopes that their requests need.
+//!
+//! Order of files, lower first. A file imports only files of earlier lines:
+//!
+//! 1. `fault`
+//! 2. `error`
+//! 3. `challenge`, `credential_checks`, `outage`, `permits`, `rate_limit`, `redaction`, `settings`,
+//!    `token`
+//! 4. `origin`, `quota`, `request`
+//! 5. `auth`, `link`
+//! 6. `host`
+//! 7. `connections`, `retry`
+//! 8. `client`
+//! 9. `authorize` and `inspect`, which add methods to the client
+//!
+//! Lock order within a host: first request, connection permit, token, token-server permit,
+//! credential check. No request waits for an earlier one of these while it holds a later one, and
+//! rate limits and pauses end by themselves, so requests cannot deadlock.
 
 mod auth;
+mod authorize;
 mod challenge;
 mod client;
+mod connections;
+mod credential_checks;
 mod error;
 mod fault;
 mod host;
+mod inspect;
 pub mod link;
-mod login;
-#[cfg(test)]
-mod login_tests;
-mod logins;
-mod look;
+mod origin;
+mod outage;
+mod permits;
 mod quota;
+mod rate_limit;
+mod redaction;
 mod request;
 mod retry;
-mod sent;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tls_tests;
 mod token;
 
 pub use crate::credentials::variable_prefix;
 pub use client::Client;
-pub use error::{Error, Problem, Refusal, SafeUrl};
+pub use error::{Error, ErrorResponse, ReportedError, SafeUrl};
 pub use fault::Fault;
-pub use look::Grants;
-pub use quota::Standing;
-pub use request::{Access, Answer, Body, Download, Kind, LogIn, Place, Relayed, Request, Target};
+pub use inspect::TokenGrants;
+pub use quota::QuotaStatus;
+pub use request::{
+    AuthMode, Body, Download, DownloadPermit, Request, RequestAccess, RequestKind, RequestTarget,
+    Response, SignedRequest,
+};
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode, Url};
-pub use retry::Tries;
+pub use retry::Retries;
 pub use settings::{ClientCertificate, HostRules, Settings, Tls, host_of};

@@ -1,4 +1,4 @@
-//! Quotas: how many requests a host says that it still answers.
+//! Request quotas: the number of requests that a host still answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,63 +6,59 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
-use super::host::Pace;
+use super::rate_limit::RateLimiter;
 use crate::model::lock::lock;
 
-/// Which share of a quota counts as little, as a divisor.
-const LITTLE: u64 = 10;
+/// A quota is low when at most one in this many requests is left.
+const LOW_DIVISOR: u64 = 10;
 
-/// How many requests count as few, whatever the quota.
-const FEW: u64 = 5;
+/// A quota is also low when at most this many requests are left.
+const LOW_REQUESTS: u64 = 5;
 
-/// The longest time between two counted requests. Docker Hub's own rate, one in minutes, would seem
-/// like a standstill.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest interval between requests of a low quota. At Docker Hub's own rate, one request in
+/// minutes, a run would seem to hang.
+const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The time between two counted requests when a host does not say which span of time its quota is
-/// for.
-const USUAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between requests of a low quota when the host does not report the quota's window.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is left of a host's quota, as the last answer told.
+/// State of a host's quota, as reported by its last response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct QuotaStatus {
     pub remaining: u64,
     pub limit: u64,
     window: Option<Duration>,
 }
 
-impl Standing {
-    /// Returns what `ratelimit-limit` and `ratelimit-remaining` tell (`100;w=21600`: a hundred in
-    /// six hours). `None` when they are missing, which means that there is no quota, or tell
-    /// nothing.
-    pub fn read(headers: &HeaderMap) -> Option<Standing> {
+impl QuotaStatus {
+    /// Reads `ratelimit-limit` and `ratelimit-remaining` (`100;w=21600` is a hundred in six hours).
+    /// Returns `None` when one of them is missing, which means that there is no quota, or invalid.
+    pub fn read(headers: &HeaderMap) -> Option<QuotaStatus> {
         let text = |name| headers.get(name)?.to_str().ok();
         let (remaining, _) = parse(text("ratelimit-remaining")?)?;
         let (limit, window) = parse(text("ratelimit-limit")?)?;
-        Some(Standing {
+        Some(QuotaStatus {
             remaining,
             limit,
             window,
         })
     }
 
-    /// Returns whether little of it is left.
+    /// Returns true if few requests are left.
     pub fn is_low(&self) -> bool {
-        self.remaining <= FEW.max(self.limit / LITTLE)
+        self.remaining <= LOW_REQUESTS.max(self.limit / LOW_DIVISOR)
     }
 
-    /// Returns the time between requests that makes them last, within bounds.
+    /// Returns the interval at which the quota is never used up, at most [`MAX_INTERVAL`].
     fn interval(&self) -> Duration {
         let rate = |window: Duration| {
             Duration::from_secs_f64(window.as_secs_f64() / self.limit.max(1) as f64)
         };
-        self.window
-            .map_or(USUAL_INTERVAL, rate)
-            .min(LONGEST_INTERVAL)
+        self.window.map_or(DEFAULT_INTERVAL, rate).min(MAX_INTERVAL)
     }
 }
 
-/// Returns the number at the beginning of a value, and the window in seconds that follows it.
+/// Returns the number at the beginning of a header value, and the window that follows it.
 fn parse(text: &str) -> Option<(u64, Option<Duration>)> {
     let first = text.split(',').next()?;
     let mut parts = first.split(';').map(str::trim);
@@ -74,29 +70,30 @@ fn parse(text: &str) -> Option<(u64, Option<Duration>)> {
     ))
 }
 
-/// How a host's quota is kept.
+/// Slows down requests to a host while its quota is low.
 #[derive(Default)]
 pub(super) struct Quota {
-    /// There while little is left.
-    pace: Mutex<Option<Arc<Pace>>>,
-    said: AtomicBool,
+    /// Set while the quota is low.
+    limiter: Mutex<Option<Arc<RateLimiter>>>,
+    /// True once a low quota was reported to the user.
+    is_reported: AtomicBool,
 }
 
 impl Quota {
-    /// Takes in how the quota stands. Returns whether little is left for the first time.
-    pub(super) fn note(&self, standing: Standing) -> bool {
-        let mut pace = lock(&self.pace);
-        if !standing.is_low() {
-            *pace = None;
+    /// Updates the state of the quota. Returns true if it is low for the first time.
+    pub(super) fn update(&self, status: QuotaStatus) -> bool {
+        let mut limiter = lock(&self.limiter);
+        if !status.is_low() {
+            *limiter = None;
             return false;
         }
-        pace.get_or_insert_with(|| Arc::new(Pace::every(standing.interval())));
-        !self.said.swap(true, Ordering::Relaxed)
+        limiter.get_or_insert_with(|| Arc::new(RateLimiter::every(status.interval())));
+        !self.is_reported.swap(true, Ordering::Relaxed)
     }
 
-    /// Returns what counted requests are slowed down by, while little is left.
-    pub(super) fn pace(&self) -> Option<Arc<Pace>> {
-        lock(&self.pace).clone()
+    /// Returns the rate limit for requests that use the quota; `None` unless it is low.
+    pub(super) fn limiter(&self) -> Option<Arc<RateLimiter>> {
+        lock(&self.limiter).clone()
     }
 }
 
@@ -104,11 +101,11 @@ impl Quota {
 mod tests {
     use super::*;
 
-    fn standing(remaining: &str, limit: &str) -> Option<Standing> {
+    fn status(remaining: &str, limit: &str) -> Option<QuotaStatus> {
         let header = |text: &str| text.parse().expect("a header");
         let names = ["ratelimit-remaining", "ratelimit-limit"]
             .map(reqwest::header::HeaderName::from_static);
-        Standing::read(
+        QuotaStatus::read(
             &names
                 .into_iter()
                 .zip([header(remaining), header(limit)])
@@ -117,19 +114,19 @@ mod tests {
     }
 
     #[test]
-    fn quotas_are_read_with_their_window_or_not_at_all() {
+    fn quota_status_reads_number_and_window_or_nothing() {
         let six_hours = Some(Duration::from_secs(21_600));
         assert_eq!(
-            standing("76;w=21600", "100;w=21600"),
-            Some(Standing {
+            status("76;w=21600", "100;w=21600"),
+            Some(QuotaStatus {
                 remaining: 76,
                 limit: 100,
                 window: six_hours
             })
         );
         assert_eq!(
-            standing("76", "100, 100;w=60"),
-            Some(Standing {
+            status("76", "100, 100;w=60"),
+            Some(QuotaStatus {
                 remaining: 76,
                 limit: 100,
                 window: None
@@ -142,28 +139,28 @@ mod tests {
             ("1", "lots"),
             ("99999999999999999999", "1"),
         ] {
-            assert_eq!(standing(remaining, limit), None, "{remaining} of {limit}");
+            assert_eq!(status(remaining, limit), None, "{remaining} of {limit}");
         }
-        assert_eq!(Standing::read(&HeaderMap::new()), None);
+        assert_eq!(QuotaStatus::read(&HeaderMap::new()), None);
     }
 
     #[test]
-    fn little_is_a_tenth_or_five_and_is_said_once() {
+    fn quota_is_low_at_a_tenth_or_five_and_reported_once() {
         let quota = Quota::default();
-        let note = |remaining: &str, limit: &str| {
-            let first = quota.note(standing(remaining, limit).expect("a quota"));
-            (first, quota.pace().map(|pace| pace.interval()))
+        let update = |remaining: &str, limit: &str| {
+            let first = quota.update(status(remaining, limit).expect("a quota"));
+            (first, quota.limiter().map(|limiter| limiter.interval()))
         };
         let slow = |seconds| Some(Duration::from_secs_f64(seconds));
-        assert_eq!(note("11;w=21600", "100;w=21600"), (false, None));
-        assert_eq!(note("10;w=21600", "100;w=21600"), (true, slow(10.0)));
-        assert_eq!(note("0;w=21600", "100;w=21600"), (false, slow(10.0)));
-        assert_eq!(note("100;w=21600", "100;w=21600"), (false, None));
-        assert_eq!(note("5;w=60", "20;w=60"), (false, slow(3.0)));
-        assert_eq!(note("6;w=60", "20;w=60"), (false, None));
-        assert_eq!(note("200", "2000"), (false, slow(1.0)));
-        assert_eq!(note("20", "0;w=0"), (false, None));
-        assert_eq!(note("0", "0;w=0"), (false, slow(0.0)));
+        assert_eq!(update("11;w=21600", "100;w=21600"), (false, None));
+        assert_eq!(update("10;w=21600", "100;w=21600"), (true, slow(10.0)));
+        assert_eq!(update("0;w=21600", "100;w=21600"), (false, slow(10.0)));
+        assert_eq!(update("100;w=21600", "100;w=21600"), (false, None));
+        assert_eq!(update("5;w=60", "20;w=60"), (false, slow(3.0)));
+        assert_eq!(update("6;w=60", "20;w=60"), (false, None));
+        assert_eq!(update("200", "2000"), (false, slow(1.0)));
+        assert_eq!(update("20", "0;w=0"), (false, None));
+        assert_eq!(update("0", "0;w=0"), (false, slow(0.0)));
     }
 
     #[test]
@@ -177,12 +174,12 @@ mod tests {
             let text = crate::model::fuzz_tests::text(input);
             parse(&text);
             if reqwest::header::HeaderValue::from_str(&text).is_ok() {
-                for standing in [standing(&text, "100;w=21600"), standing("3;w=21600", &text)]
+                for status in [status(&text, "100;w=21600"), status("3;w=21600", &text)]
                     .into_iter()
                     .flatten()
                 {
-                    standing.is_low();
-                    standing.interval();
+                    status.is_low();
+                    status.interval();
                 }
             }
         });

@@ -1,4 +1,4 @@
-//! Requests and answers as values.
+//! Requests and responses as values.
 
 use std::fmt;
 
@@ -8,33 +8,40 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
 use super::error::Error;
-use super::host::Permit;
+use super::permits::ConnectionPermit;
 use crate::model::{Host, RepositoryPath};
 
-/// The largest answer that is read unless a request says otherwise, in bytes.
-const USUAL_LIMIT: usize = 1024 * 1024;
+/// Largest response body that is read unless a request sets another limit, in bytes.
+const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 
-/// A request to a host.
+/// Request to a host.
 #[derive(Debug)]
 pub struct Request {
-    /// The host as references name it.
+    /// Host as image references name it.
     pub host: Host,
     pub method: Method,
-    pub target: Target,
+    pub target: RequestTarget,
     pub headers: HeaderMap,
     pub body: Body,
-    pub access: Access,
-    pub log_in: LogIn,
-    pub kind: Kind,
-    /// Whether hosts commonly count it against a quota. Slowed down when little of that is left.
-    pub counted: bool,
-    /// The largest answer that is read, in bytes.
+    pub access: RequestAccess,
+    pub auth_mode: AuthMode,
+    pub kind: RequestKind,
+    /// True if hosts commonly count the request against a quota. Such requests are slowed down while
+    /// the quota is low.
+    pub uses_quota: bool,
+    /// Largest response body that is read, in bytes.
     pub limit: usize,
 }
 
 impl Request {
     /// Returns a request without headers and body.
-    pub fn new(method: Method, host: &Host, target: Target, kind: Kind, access: Access) -> Request {
+    pub fn new(
+        method: Method,
+        host: &Host,
+        target: RequestTarget,
+        kind: RequestKind,
+        access: RequestAccess,
+    ) -> Request {
         Request {
             host: host.clone(),
             method,
@@ -42,10 +49,10 @@ impl Request {
             headers: HeaderMap::new(),
             body: Body::Empty,
             access,
-            log_in: LogIn::default(),
+            auth_mode: AuthMode::default(),
             kind,
-            counted: false,
-            limit: USUAL_LIMIT,
+            uses_quota: false,
+            limit: DEFAULT_BODY_LIMIT,
         }
     }
 
@@ -57,34 +64,33 @@ impl Request {
     }
 }
 
-/// A request that somebody else made, whole.
+/// Complete request that another library built and signed.
 #[derive(Debug)]
-pub struct Relayed {
+pub struct SignedRequest {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Bytes,
-    pub kind: Kind,
-    /// The largest answer that is read, in bytes.
+    pub kind: RequestKind,
+    /// Largest response body that is read, in bytes.
     pub limit: usize,
 }
 
-/// Where on a host a request goes.
+/// Target of a request on its host.
 #[derive(Clone, Debug)]
-pub enum Target {
-    /// Path and query below the host's address, with a leading slash.
+pub enum RequestTarget {
+    /// Path and query below the host's base URL, with a leading slash.
     Path(String),
-    /// An address that the host gave, in a `Location` or `Link`. Gets a credential only when it is
-    /// of the host's own origin.
+    /// URL from a `Location` or `Link` header of the host. Gets a credential only if it is of the
+    /// host's own origin.
     Url(Url),
 }
 
-/// What a request sends.
+/// Body of a request.
 pub enum Body {
     Empty,
     Bytes(Bytes),
-    /// Content as it comes. Such a request is tried once: only its maker can open the content
-    /// again.
+    /// Streamed content. Such a request is tried once: only the caller can open the content again.
     Stream {
         length: u64,
         content: BoxStream<'static, Result<Bytes, std::io::Error>>,
@@ -92,7 +98,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// Returns the body for one try. A stream is gone after that.
+    /// Returns the body for one try. A stream is taken out and leaves `Empty`.
     pub(super) fn take(&mut self) -> Body {
         match self {
             Body::Bytes(bytes) => Body::Bytes(bytes.clone()),
@@ -111,71 +117,74 @@ impl fmt::Debug for Body {
     }
 }
 
-/// What a request needs to be allowed, where the host hands out tokens.
+/// Permission that a request needs from a host with a token server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
-    /// The repository whose credential is taken, where credentials differ by path.
+pub struct RequestAccess {
+    /// Repository whose credential is used, where credentials differ by path.
     pub path: Option<RepositoryPath>,
-    /// Scopes such as `repository:team/app:pull`, the most important first: some token servers look
-    /// at one only.
+    /// Scopes such as `repository:team/app:pull`, the most important first: some token servers read
+    /// only one.
     pub scopes: Vec<String>,
 }
 
-/// How a request logs in.
+/// Authentication of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogIn {
-    /// As the host asks for it.
+pub enum AuthMode {
+    /// As the host's challenge asks for.
     #[default]
-    AsAsked,
-    /// With user name and password at once, where both are known: for interfaces that do not ask.
+    OnChallenge,
+    /// User name and password without a challenge, if both are known: for APIs that send none.
     Basic,
-    /// With the header that the credential is, at once; without when it is none.
+    /// The header that the credential consists of, without a challenge; none if the credential is
+    /// of another form.
     Header,
-    /// Not at all, whatever is asked for.
+    /// No authentication, even after a challenge.
     Never,
 }
 
-/// A kind of request: hosts limit kinds apart, so one that must wait does not hold up the others.
+/// Kind of request. Hosts limit the kinds separately, so a kind that must wait does not hold up the
+/// others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kind(pub &'static str);
+pub struct RequestKind(pub &'static str);
 
-/// A successful answer, read whole.
+/// Successful response, read completely.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// Where the answer came from, after redirects.
+    /// URL of the response, after redirects.
     pub url: Url,
     pub body: Bytes,
 }
 
-/// A successful answer whose content is yet to be read.
+/// Successful response whose content is still to be read.
 pub struct Download {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub content: BoxStream<'static, Result<Bytes, Error>>,
-    pub place: Place,
+    pub permit: DownloadPermit,
 }
 
-/// The place that a download has among its host's connections, until this and the content are
-/// dropped. With it the download can be begun again without waiting for others.
-pub struct Place(pub(super) Permit);
+/// Connection permit of a download, released when this and the content are dropped. With it the
+/// download can be reopened without waiting for another permit.
+pub struct DownloadPermit(pub(super) ConnectionPermit);
 
-impl Answer {
-    /// Returns the text of a header, when it is there and is text.
+impl Response {
+    /// Returns the text of a header. `None` when the header is missing or is not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Returns the address in `Location`, when there is one.
+    /// Returns the URL in `Location`, if there is one.
     pub fn location(&self) -> Option<Url> {
         join(&self.url, self.header(LOCATION.as_str())?)
     }
 }
 
-/// Returns the address that an answer from `base` leads to. A server behind a proxy often does not
-/// know that the proxy is spoken to with TLS and names itself with `http:`; that is taken for the
-/// `https:` it must be. Other hosts and ports stay as named.
+/// Resolves `location`, from a response of `base`. `None` when it is no URL.
+///
+/// A server behind a TLS proxy often redirects to its own `http:` URL. It is read as `https:` if
+/// host and port are those of `base`.
 pub(super) fn join(base: &Url, location: &str) -> Option<Url> {
     let mut url = base.join(location).ok()?;
     if base.scheme() == "https"
@@ -193,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_relative_or_absolute_and_never_lose_tls_on_their_own_host() {
+    fn join_resolves_urls_and_keeps_tls_on_the_same_host() {
         for (base, location, expected) in [
             (
                 "https://r.example/v2/a",
@@ -228,10 +237,7 @@ mod tests {
             ),
         ] {
             let base = base.parse().expect("a URL");
-            assert_eq!(
-                join(&base, location).expect("an address").as_str(),
-                expected
-            );
+            assert_eq!(join(&base, location).expect("a URL").as_str(), expected);
         }
         assert_eq!(
             join(&"https://r.example/".parse().expect("a URL"), "http://"),

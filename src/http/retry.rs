@@ -1,7 +1,11 @@
-//! What is tried again, when, and how often.
+//! Retries: the number of tries of a request and the waits between them.
+//!
+//! A transient failure (see [`Error::is_transient`]) is tried up to [`MAX_TRIES`] times, with
+//! exponential back-off and full jitter on top of the wait that the host asks for. Fewer tries are
+//! made when the host's name cannot be resolved or the server counts as down. No wait goes beyond
+//! the run's time limit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -12,69 +16,35 @@ use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use super::error::Error;
 use super::fault::FaultKind;
 use super::host::HostState;
-use super::request::Kind;
+use super::outage::Outage;
+use super::request::RequestKind;
 
-/// How often a request is tried in all.
-const TRIES: usize = 5;
+/// Tries of a request, the first one included.
+const MAX_TRIES: usize = 5;
 
-/// How often a request is tried in all when the host's name cannot be looked up: a resolver that
-/// hiccups answers soon, one that is set up wrong never does.
-const LOOK_UPS: u32 = 3;
+/// Tries of a request when name resolution fails: a resolver with a short problem recovers soon, a
+/// misconfigured one never.
+const MAX_RESOLUTION_TRIES: u32 = 3;
 
-/// How many requests in a row must have spent all their tries for a server to be taken to be down.
-const PATIENCE: u32 = 2;
+/// Longest delay between tries, without the wait that the host asks for.
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// Longest wait that is honoured; a host that asks for more means never.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What nobody waits for, whatever the deadline: who asks for more says never.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// Whether a failure can pass by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Retry,
-    Final,
-}
-
-/// Returns whether an answer with this status is worth another try.
-pub(super) fn classify_status(status: StatusCode) -> Verdict {
-    match status.as_u16() {
-        408 | 429 | 500 | 502 | 503 | 504 => Verdict::Retry,
-        _ => Verdict::Final,
-    }
-}
-
-/// Returns whether a failure is worth another try: the states above, and connections that could not
-/// be made or broke, unless the other side cannot be spoken to as it is set up.
-pub(super) fn classify(error: &Error) -> Verdict {
-    match error {
-        Error::Refused(refusal) => classify_status(refusal.status),
-        Error::Connection { source, .. } => match source.kind() {
-            FaultKind::NoSuchName
-            | FaultKind::NoTls
-            | FaultKind::Certificate
-            | FaultKind::Request => Verdict::Final,
-            FaultKind::NoNames | FaultKind::Other => Verdict::Retry,
-        },
-        Error::Stalled { .. } => Verdict::Retry,
-        _ => Verdict::Final,
-    }
-}
-
-/// Returns how long an answer asks to wait, by `Retry-After` or, as Docker Hub has it, the time in
-/// `X-Retry-After`.
+/// Returns the wait that a response asks for: in `Retry-After`, or at Docker Hub the time in
+/// `X-Retry-After`. `None` when there is neither.
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name| {
         headers
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
-    let asked = text(RETRY_AFTER.as_str()).and_then(|text| parse_retry_after(text, now));
-    asked.or_else(|| text("x-retry-after").and_then(|text| parse_retry_time(text, now)))
+    let wait = text(RETRY_AFTER.as_str()).and_then(|text| parse_retry_after(text, now));
+    wait.or_else(|| text("x-retry-after").and_then(|text| parse_retry_time(text, now)))
 }
 
-/// Returns how long a `Retry-After` asks to wait: seconds, or a date in one of the three forms of
-/// RFC 9110 section 5.6.7. `None` when it is none of these.
+/// Parses a `Retry-After`: seconds, or a date in one of the three forms of RFC 9110 section 5.6.7.
 fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
@@ -85,153 +55,138 @@ fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
         .map(|date| date.to_utc())
         .or_else(|_| obsolete("%A, %d-%b-%y %H:%M:%S GMT"))
         .or_else(|_| obsolete("%a %b %e %H:%M:%S %Y"));
-    Some(from(now, date.ok()?))
+    Some(until(now, date.ok()?))
 }
 
-/// Returns how long it is until a time in seconds since 1970. Smaller numbers than such a time can
-/// be are seconds to wait.
+/// Parses an `X-Retry-After`: a time in seconds since 1970. Numbers too small for such a time are
+/// seconds to wait.
 fn parse_retry_time(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     match text.trim().parse::<i64>() {
-        Ok(time @ 1_000_000_000..) => DateTime::from_timestamp(time, 0).map(|time| from(now, time)),
+        Ok(time @ 1_000_000_000..) => {
+            DateTime::from_timestamp(time, 0).map(|time| until(now, time))
+        }
         _ => parse_retry_after(text, now),
     }
 }
 
-fn from(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
+/// Returns the time from `now` until `time`; zero for a time in the past.
+fn until(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
     (time - now).to_std().unwrap_or(Duration::ZERO)
 }
 
-/// Counts the requests to a server that failed in a row, each after all its tries.
-#[derive(Default)]
-pub(super) struct Outage(AtomicU32);
-
-impl Outage {
-    fn failed(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Notes that the server did what it is there for.
-    pub(super) fn is_over(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// Returns whether the server is taken to be down: until it does what it is there for, requests
-    /// are tried once.
-    fn lasts(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= PATIENCE
-    }
-}
-
-/// Which server of a host is tried.
+/// Server that a request is sent to.
 #[derive(Clone, Copy)]
-enum Server {
-    /// It is down when it does not answer. It fails for one thing and does another.
-    Registry,
-    /// It does one thing, so it is down when it fails in any way that passes.
+enum RetriedServer {
+    /// The host itself. It is down when no response arrives: a failed request says nothing of other
+    /// requests.
+    Host,
+    /// The host's token server. It serves one purpose, so it is down on any transient failure.
     Tokens,
 }
 
-/// A wait that is told of, in seconds.
+/// Waits of at least this many seconds are logged as warnings.
 const LONG_WAIT: u64 = 10;
 
-/// Counts the tries of one request or blob and waits between them, with full jitter.
-pub struct Tries {
+/// Counts the tries of one request or blob and waits between them.
+pub struct Retries {
     host: Arc<HostState>,
-    kind: Kind,
-    server: Server,
+    kind: RequestKind,
+    server: RetriedServer,
     delays: ExponentialBackoff,
     deadline: Option<Instant>,
-    made: u32,
+    /// Tries so far, the current one included.
+    tries: u32,
 }
 
-impl Tries {
+impl Retries {
+    /// Returns the state of the first try. `first_delay` is the longest delay before the second try.
     pub(super) fn new(
         host: Arc<HostState>,
-        kind: Kind,
+        kind: RequestKind,
         first_delay: Duration,
         deadline: Option<Instant>,
-    ) -> Tries {
+    ) -> Retries {
         let delays = ExponentialBuilder::new()
             .with_min_delay(first_delay)
-            .with_max_delay(LONGEST_DELAY)
-            .with_max_times(TRIES - 1)
+            .with_max_delay(MAX_DELAY)
+            .with_max_times(MAX_TRIES - 1)
             .build();
-        Tries {
+        Retries {
             host,
             kind,
-            server: Server::Registry,
+            server: RetriedServer::Host,
             delays,
             deadline,
-            made: 1,
+            tries: 1,
         }
     }
 
     /// Returns the same for a request to the host's token server.
-    pub(super) fn for_tokens(self) -> Tries {
-        Tries {
-            server: Server::Tokens,
+    pub(super) fn for_tokens(self) -> Retries {
+        Retries {
+            server: RetriedServer::Tokens,
             ..self
         }
     }
 
-    /// Waits for the next try, or returns `error` when it cannot pass by itself, was the last
-    /// try's, or the wait would go beyond the run's deadline. When the host itself asks to wait,
-    /// all requests of the same kind to it do.
+    /// Waits for the next try. Returns `error` when it is permanent, when this was the last try, or
+    /// when the wait would go beyond the run's time limit.
+    ///
+    /// When the host asks to wait, all requests of the same kind to it wait.
     pub async fn after(&mut self, mut error: Error) -> Result<(), Error> {
-        let (asked, limited) = match &error {
-            Error::Refused(refusal) => (
-                refusal.retry_after,
-                refusal.status == StatusCode::TOO_MANY_REQUESTS,
+        let (retry_after, is_rate_limited) = match &error {
+            Error::Refused(response) => (
+                response.retry_after,
+                response.status == StatusCode::TOO_MANY_REQUESTS,
             ),
             _ => (None, false),
         };
-        let until = match classify(&error) {
-            Verdict::Retry if self.is_in_vain(&error) => None,
-            Verdict::Retry => self.next(asked.unwrap_or_default()),
-            Verdict::Final => None,
+        let next = if error.is_transient() && !self.is_hopeless(&error) {
+            self.next(retry_after.unwrap_or_default())
+        } else {
+            None
         };
-        let Some(until) = until else {
-            if let Some(outage) = self
-                .outage(&error)
-                .filter(|_| classify(&error) == Verdict::Retry)
-            {
-                outage.failed();
+        let Some(next) = next else {
+            if let Some(outage) = self.outage(&error).filter(|_| error.is_transient()) {
+                outage.record_failure();
             }
-            error.set_tries(self.made);
-            if let Error::Refused(refusal) = &mut error {
-                let until = asked.and_then(|asked| Instant::now().checked_add(asked));
-                refusal.beyond_deadline = until
+            error.set_tries(self.tries);
+            if let Error::Refused(response) = &mut error {
+                let end = retry_after.and_then(|wait| Instant::now().checked_add(wait));
+                response.beyond_deadline = end
                     .zip(self.deadline)
-                    .is_some_and(|(until, deadline)| until > deadline);
+                    .is_some_and(|(end, deadline)| end > deadline);
             }
             return Err(error);
         };
-        if limited || asked.is_some() {
-            self.host.hold(self.kind, until);
+        if is_rate_limited || retry_after.is_some() {
+            self.host.pause(self.kind, next);
         }
-        let seconds = until.saturating_duration_since(Instant::now()).as_secs();
+        let host = &self.host.origin.name;
+        let seconds = next.saturating_duration_since(Instant::now()).as_secs();
         if seconds >= LONG_WAIT {
-            // Without a word it would look as if the run hung.
-            tracing::warn!(host = %self.host.name, seconds, %error, "waiting, as the host asks");
+            // Without a message the run would seem to hang.
+            tracing::warn!(%host, seconds, %error, "waiting, as the host asks");
         } else {
-            tracing::debug!(host = %self.host.name, kind = self.kind.0, tries = self.made, %error, "trying again");
+            tracing::debug!(%host, kind = self.kind.0, tries = self.tries, %error, "trying again");
         }
-        self.wait_until(until).await;
+        self.wait_until(next).await;
         Ok(())
     }
 
-    /// Returns whether another try would be in vain, although what failed can pass.
-    fn is_in_vain(&self, error: &Error) -> bool {
-        let is_lookup = matches!(error, Error::Connection { source, .. } if source.kind() == FaultKind::NoNames);
-        (is_lookup && self.made >= LOOK_UPS) || self.outage(error).is_some_and(Outage::lasts)
+    /// Returns true if another try is not worthwhile although the failure is transient.
+    fn is_hopeless(&self, error: &Error) -> bool {
+        let is_resolution = matches!(error, Error::Connection { source, .. } if source.kind() == FaultKind::NoNames);
+        (is_resolution && self.tries >= MAX_RESOLUTION_TRIES)
+            || self.outage(error).is_some_and(Outage::is_ongoing)
     }
 
-    /// Returns the outage that a failure is part of, if it may be one.
+    /// Returns the outage that a failure counts for, if any.
     fn outage(&self, error: &Error) -> Option<&Outage> {
         match self.server {
-            Server::Registry => error.is_silence().then_some(&self.host.silence),
-            Server::Tokens => {
-                let failed = error.is_silence()
+            RetriedServer::Host => error.is_without_response().then_some(&self.host.outage),
+            RetriedServer::Tokens => {
+                let failed = error.is_without_response()
                     || error
                         .status()
                         .is_some_and(|status| status.is_server_error());
@@ -240,33 +195,34 @@ impl Tries {
         }
     }
 
-    /// Waits for the next try after something failed that is not the host's fault. Returns whether
-    /// there is one.
+    /// Waits for the next try after a failure that is not the host's fault. Returns false if this
+    /// was the last try.
     pub async fn pause(&mut self) -> bool {
         match self.next(Duration::ZERO) {
-            Some(until) => {
-                self.wait_until(until).await;
+            Some(next) => {
+                self.wait_until(next).await;
                 true
             }
             None => false,
         }
     }
 
-    fn next(&mut self, at_least: Duration) -> Option<Instant> {
-        if at_least > LONGEST_WAIT {
+    /// Returns the time of the next try, at least `min_wait` from now; `None` if there is none.
+    fn next(&mut self, min_wait: Duration) -> Option<Instant> {
+        if min_wait > MAX_RETRY_AFTER {
             return None;
         }
-        // On top of what the host asks for, or all that it asked at once would come back at once.
-        let delay = at_least.checked_add(self.delays.next()?.mul_f64(fastrand::f64()))?;
-        let until = Instant::now().checked_add(delay)?;
+        // Added to the host's wait, or all requests that it asked at once would return at once.
+        let delay = min_wait.checked_add(self.delays.next()?.mul_f64(fastrand::f64()))?;
+        let next = Instant::now().checked_add(delay)?;
         self.deadline
-            .is_none_or(|deadline| until <= deadline)
-            .then_some(until)
+            .is_none_or(|deadline| next <= deadline)
+            .then_some(next)
     }
 
-    async fn wait_until(&mut self, until: Instant) {
-        tokio::time::sleep_until(until.into()).await;
-        self.made += 1;
+    async fn wait_until(&mut self, time: Instant) {
+        tokio::time::sleep_until(time.into()).await;
+        self.tries += 1;
     }
 }
 
@@ -279,10 +235,10 @@ mod tests {
     use crate::http::fault::Fault;
     use crate::model::Host;
 
-    /// A resolver that gives this as its reason.
-    struct NoAnswer(&'static str);
+    /// Resolver that fails with this reason.
+    struct FailingResolver(&'static str);
 
-    impl reqwest::dns::Resolve for NoAnswer {
+    impl reqwest::dns::Resolve for FailingResolver {
         fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
             let reason = format!("failed to lookup address information: {}", self.0);
             Box::pin(async move { Err(reason.into()) })
@@ -290,8 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_no_host_has_is_asked_for_once_and_one_that_cannot_be_looked_up_three_times()
-     {
+    async fn unknown_host_is_tried_once_and_failed_name_resolution_three_times() {
         for (reason, expected) in [
             ("Name or service not known", 1),
             ("Temporary failure in name resolution", 3),
@@ -299,27 +254,22 @@ mod tests {
             let client = reqwest::Client::builder()
                 .no_proxy()
                 .tls_certs_only([])
-                .dns_resolver(Arc::new(NoAnswer(reason)));
+                .dns_resolver(Arc::new(FailingResolver(reason)));
             let client = client.build().expect("a client");
             let url: reqwest::Url = "http://registry.example/".parse().expect("a URL");
             let host: Host = "registry.example".parse().expect("a host");
             let state = Arc::new(HostState::new(&host, &Settings::default()).expect("a host"));
-            let mut tries = Tries::new(state, Kind("test"), Duration::from_millis(1), None);
+            let mut retries =
+                Retries::new(state, RequestKind("test"), Duration::from_millis(1), None);
             let error = loop {
-                let source = Fault::new(
-                    client
-                        .get(url.clone())
-                        .send()
-                        .await
-                        .expect_err("nobody answers"),
-                );
+                let sent = client.get(url.clone()).send().await;
                 let error = Error::Connection {
                     method: reqwest::Method::GET,
                     url: (&url).into(),
                     tries: 1,
-                    source,
+                    source: Fault::new(sent.expect_err("no address")),
                 };
-                if let Err(error) = tries.after(error).await {
+                if let Err(error) = retries.after(error).await {
                     break error;
                 }
             };
@@ -336,16 +286,6 @@ mod tests {
     }
 
     #[test]
-    fn of_all_statuses_six_are_tried_again() {
-        let retried: Vec<u16> = (100..1000)
-            .filter(|code| {
-                classify_status(StatusCode::from_u16(*code).expect("a status")) == Verdict::Retry
-            })
-            .collect();
-        assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
-    }
-
-    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z")
             .expect("a time")
@@ -359,7 +299,7 @@ mod tests {
         assert_eq!(
             parse("Fri, 06 Nov 2026 08:00:00 GMT"),
             Some(Duration::ZERO),
-            "a date that is over"
+            "a date in the past"
         );
         assert_eq!(
             parse("Friday, 06-Nov-26 08:50:07 GMT"),
@@ -379,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_hub_says_at_what_time_to_come_back() {
+    fn x_retry_after_is_a_time_or_seconds() {
         let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
         let wait = |headers: &[(&'static str, &str)]| {
             let headers = headers
@@ -415,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_times_to_come_back_at() {
+    fn fuzzing_retry_after() {
         let now = DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
         let seeds = [
             "120",
@@ -424,7 +364,7 @@ mod tests {
             "Fri Dec 31 23:59:59 1999",
             "1794000060",
         ];
-        crate::model::fuzz_tests::fuzz("times to come back at", &seeds, |input| {
+        crate::model::fuzz_tests::fuzz("retry after", &seeds, |input| {
             let Ok(value) = HeaderValue::from_bytes(input) else {
                 return;
             };

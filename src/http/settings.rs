@@ -1,4 +1,4 @@
-//! How to speak to which host, as values.
+//! Settings of the client and of each host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,23 +8,22 @@ use reqwest::Url;
 
 use crate::model::Host;
 
-/// Registries answer requests of one client side by side only up to a point.
-const USUAL_CONNECTIONS: usize = 8;
+/// Connections to a host. Registries answer a client's parallel requests only up to a point.
+const DEFAULT_CONNECTIONS: usize = 8;
 
-/// What the client must know of a run.
+/// Settings of the client.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub hosts: BTreeMap<Host, HostRules>,
-    /// Hosts spoken to over plain HTTP.
+    /// Hosts that are reached over plain HTTP.
     pub insecure: BTreeSet<Host>,
-    /// Connections to a host whose rules do not say.
+    /// Connections to a host without `max_connections`.
     pub connections: usize,
-    /// When the run must be over: no wait goes beyond it. `None`: waits are as long as hosts ask
-    /// for.
+    /// Time by which the run must end: no wait goes beyond it. `None` for no limit.
     pub deadline: Option<Instant>,
-    /// The longest first wait before a request is tried again; it doubles with each try.
+    /// Longest delay before the second try of a request; it doubles with each further try.
     pub retry_delay: Duration,
-    /// How long nothing may arrive before a connection counts as broken.
+    /// Time without any data after which a connection counts as broken.
     pub stall: Duration,
 }
 
@@ -33,7 +32,7 @@ impl Default for Settings {
         Settings {
             hosts: BTreeMap::new(),
             insecure: BTreeSet::new(),
-            connections: USUAL_CONNECTIONS,
+            connections: DEFAULT_CONNECTIONS,
             deadline: None,
             retry_delay: Duration::from_secs(1),
             stall: Duration::from_secs(60),
@@ -41,11 +40,11 @@ impl Default for Settings {
     }
 }
 
-/// How to speak to one host.
+/// Settings of one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostRules {
-    /// Where the host's requests go instead, with a path before theirs if it has one. `http://` is
-    /// permission enough.
+    /// URL that the host's requests go to instead; its path is put before theirs. `http://` needs no
+    /// further permission.
     pub endpoint: Option<Url>,
     pub tls: Tls,
     pub max_connections: Option<usize>,
@@ -53,9 +52,9 @@ pub struct HostRules {
 }
 
 impl HostRules {
-    /// Returns the host that the credentials for `name` are looked up for: that of the endpoint,
-    /// where one is set.
-    pub fn login_host(&self, name: &Host) -> Host {
+    /// Returns the host whose credentials are used for the host `name`: that of the endpoint, if one
+    /// is set.
+    pub fn credential_host(&self, name: &Host) -> Host {
         self.endpoint
             .as_ref()
             .and_then(host_of)
@@ -63,8 +62,8 @@ impl HostRules {
     }
 }
 
-/// Returns the host of an address as references would name it, `None` when it is not one that they
-/// can name.
+/// Returns the host of a URL as image references name it, with its port unless it is the scheme's
+/// own. `None` when the URL has no host that a reference can name.
 pub fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str()?;
     url.port()
@@ -73,16 +72,16 @@ pub fn host_of(url: &Url) -> Option<Host> {
         .ok()
 }
 
-/// What is special about a host's TLS. Hosts with equal values share connections' settings.
+/// TLS settings of a host. Hosts with equal settings share a connection pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
-    /// Certificates in PEM form that are trusted besides the system's.
+    /// PEM file of certificates that are trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
     pub client_certificate: Option<ClientCertificate>,
     pub insecure_skip_verify: bool,
 }
 
-/// A client certificate and its key, both PEM files.
+/// Client certificate and its key, both PEM files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientCertificate {
     pub certificate: PathBuf,

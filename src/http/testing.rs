@@ -1,4 +1,4 @@
-//! A server on loopback that answers as a test says and remembers what it was asked.
+//! Test server on loopback: answers as the test defines and records the requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -19,22 +19,22 @@ use crate::credentials::{Credential, CredentialError, Credentials};
 use crate::model::lock::lock;
 use crate::model::{Clock, Host, RepositoryPath, Secret};
 
-/// What every secret in these tests contains, and no error may.
+/// Part of every secret in these tests. No error may contain it.
 pub(crate) const SECRET: &str = "hunter2";
 
-/// A request as a server saw it.
+/// Request that the server received.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// How many requests came before it.
+    /// Number of earlier requests.
     pub(crate) index: usize,
 }
 
-impl Seen {
+impl ReceivedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(name)
@@ -54,23 +54,24 @@ impl Seen {
     }
 }
 
+/// Fake server on loopback.
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Fake {
     pub(crate) async fn start<R: IntoResponse>(
-        answer: impl Fn(&Seen) -> R + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> R + Send + Sync + 'static,
     ) -> Fake {
         Fake::start_slow(Duration::ZERO, answer).await
     }
 
-    /// Starts a server that takes `delay` for each answer.
+    /// Starts a server that answers each request after `delay`.
     pub(crate) async fn start_slow<R: IntoResponse>(
         delay: Duration,
-        answer: impl Fn(&Seen) -> R + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> R + Send + Sync + 'static,
     ) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -82,24 +83,24 @@ impl Fake {
         listener: L,
         address: SocketAddr,
         delay: Duration,
-        answer: impl Fn(&Seen) -> R + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> R + Send + Sync + 'static,
     ) -> Fake
     where
         L: axum::serve::Listener,
         L::Addr: std::fmt::Debug,
         R: IntoResponse,
     {
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let (answer, known) = (Arc::new(answer), Arc::clone(&seen));
+        let requests: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let (answer, received) = (Arc::new(answer), Arc::clone(&requests));
         let service = axum::Router::new().fallback(move |request: Request| {
-            let (answer, known) = (Arc::clone(&answer), Arc::clone(&known));
-            async move { respond(request, &*answer, &known, delay).await }
+            let (answer, received) = (Arc::clone(&answer), Arc::clone(&received));
+            async move { respond(request, &*answer, &received, delay).await }
         });
         let task =
             tokio::spawn(async move { axum::serve(listener, service).await.expect("it serves") });
         Fake {
             address,
-            seen,
+            requests,
             task,
         }
     }
@@ -108,15 +109,17 @@ impl Fake {
         self.address.to_string().parse().expect("a host")
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        lock(&self.seen).clone()
+    /// Returns the requests so far.
+    pub(crate) fn seen(&self) -> Vec<ReceivedRequest> {
+        lock(&self.requests).clone()
     }
 
+    /// Returns method and path of each request so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.seen().iter().map(Seen::line).collect()
+        self.seen().iter().map(ReceivedRequest::line).collect()
     }
 
-    /// Returns how many requests had a path that begins like this.
+    /// Returns the number of requests whose path begins with `path`.
     pub(crate) fn count(&self, path: &str) -> usize {
         self.seen()
             .iter()
@@ -133,35 +136,35 @@ impl Drop for Fake {
 
 async fn respond<R: IntoResponse>(
     request: Request,
-    answer: &impl Fn(&Seen) -> R,
-    known: &Mutex<Vec<Seen>>,
+    answer: &impl Fn(&ReceivedRequest) -> R,
+    received: &Mutex<Vec<ReceivedRequest>>,
     delay: Duration,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let seen = {
-        let mut known = lock(known);
+        let mut received = lock(received);
         let path = parts
             .uri
             .path_and_query()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let seen = Seen {
+        let seen = ReceivedRequest {
             method: parts.method.to_string(),
             path,
             headers: parts.headers,
             body,
-            index: known.len(),
+            index: received.len(),
         };
-        known.push(seen.clone());
+        received.push(seen.clone());
         seen
     };
     tokio::time::sleep(delay).await;
     answer(&seen).into_response()
 }
 
-/// Starts a server that reads the beginning of a request, writes `answer` as it is, and closes.
-/// Counts nothing, checks nothing.
+/// Starts a server that reads the beginning of a request, writes `answer`, and closes the
+/// connection after `open_for`.
 pub(crate) async fn raw_server(answer: &'static [u8], open_for: Duration) -> Host {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -179,11 +182,11 @@ pub(crate) async fn raw_server(answer: &'static [u8], open_for: Duration) -> Hos
     address.to_string().parse().expect("a host")
 }
 
-/// The same credential for every host.
-pub(crate) struct Always(pub(crate) Credential);
+/// Same credential for every host.
+pub(crate) struct FixedCredential(pub(crate) Credential);
 
 #[async_trait]
-impl Credentials for Always {
+impl Credentials for FixedCredential {
     async fn credential(
         &self,
         _: &Host,
@@ -192,7 +195,7 @@ impl Credentials for Always {
         Ok(self.0.clone())
     }
 
-    async fn origin(
+    async fn source(
         &self,
         _: &Host,
         _: Option<&RepositoryPath>,
@@ -215,7 +218,7 @@ pub(crate) fn quick() -> Settings {
     }
 }
 
-/// Returns a client that speaks to `hosts` over plain HTTP.
+/// Returns a client that reaches `hosts` over plain HTTP.
 pub(crate) fn client<'a>(
     hosts: impl IntoIterator<Item = &'a Host>,
     credential: Credential,
@@ -232,7 +235,7 @@ pub(crate) fn client_with<'a>(
     let now = DateTime::parse_from_rfc3339("2026-11-06T08:49:37Z").expect("a time");
     Client::new(
         settings,
-        Arc::new(Always(credential)),
+        Arc::new(FixedCredential(credential)),
         Clock::fixed(now.to_utc()),
     )
 }
@@ -248,15 +251,15 @@ pub(crate) fn limited(host: &Host, max_connections: usize) -> Settings {
     }
 }
 
-/// Returns all that can be shown of an error, after checking that no secret is in it.
+/// Returns the text of an error, after checking that it contains no secret in any form.
 pub(crate) fn shown(error: &(dyn std::error::Error + 'static)) -> String {
     let text = crate::error::chain(error);
     for text in [&text, &format!("{error:?}"), &format!("{error:#?}")] {
-        assert!(!text.contains(SECRET), "a secret is shown: {text}");
-        // "alice:hunter2" as Basic has it
+        assert!(!text.contains(SECRET), "contains a secret: {text}");
+        // "alice:hunter2" in base64
         assert!(
             !text.contains("YWxpY2U6aHVudGVyMg"),
-            "a secret is shown: {text}"
+            "contains a secret: {text}"
         );
     }
     text

@@ -1,19 +1,21 @@
-//! Bearer tokens: what a token server answers, and how long that holds.
+//! Bearer tokens: the token server's response, and the lifetime of a token.
 
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-/// How long a token holds that does not say (token authentication specification of CNCF
-/// distribution), and one that says less: those who say 0 would be asked for a token for each
-/// request. One that ends sooner is replaced once it is refused.
-const USUAL_LIFE: u64 = 60;
+/// Lifetime in seconds of a token whose response has no `expires_in` (token authentication
+/// specification of CNCF distribution), and shortest lifetime that is believed. A server that
+/// reports 0 would otherwise be asked for a token before each request. A token that expires earlier
+/// is replaced once it is rejected.
+const MIN_LIFETIME: u64 = 60;
 
-/// How long before its end a token is no longer used, at most; shorter for short-lived ones.
-const LONGEST_MARGIN: Duration = Duration::from_secs(30);
+/// Longest time before its expiry at which a token is replaced. A short-lived token is replaced
+/// later.
+const MAX_MARGIN: Duration = Duration::from_secs(30);
 
-/// A token as it is sent.
+/// Token with the header that sends it.
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) header: HeaderValue,
@@ -22,44 +24,46 @@ pub(super) struct Token {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
 }
 
 impl Token {
-    /// Returns the token in a token server's answer. The error quotes nothing of it.
+    /// Returns the token in a token server's response. The error quotes nothing of it.
     pub(super) fn parse(body: &[u8], obtained: Instant) -> Result<Token, &'static str> {
-        let answer: Answer = serde_json::from_slice(body)
+        let response: TokenResponse = serde_json::from_slice(body)
             .map_err(|_| "the token server's answer is not of the known form")?;
-        let token = answer
+        let token = response
             .token
-            .or(answer.access_token)
+            .or(response.access_token)
             .filter(|token| !token.is_empty())
             .ok_or("the token server's answer has no token")?;
         let header = bearer(&token).ok_or("the token server's token cannot be sent")?;
-        let life = Duration::from_secs(answer.expires_in.unwrap_or_default().max(USUAL_LIFE));
+        let lifetime =
+            Duration::from_secs(response.expires_in.unwrap_or_default().max(MIN_LIFETIME));
         Ok(Token {
             header,
             obtained,
-            usable_for: life.saturating_sub(LONGEST_MARGIN.min(life / 4)),
+            usable_for: lifetime.saturating_sub(MAX_MARGIN.min(lifetime / 4)),
         })
     }
 
-    /// Returns whether the token can still be sent.
+    /// Returns true if the token does not expire soon.
     pub(super) fn is_usable(&self) -> bool {
         self.obtained.elapsed() < self.usable_for
     }
 }
 
-/// Returns the value of an `Authorization` header with a token, or `None` when the token has
-/// characters that headers cannot have.
+/// Returns the `Authorization` header for a token. `None` when the token has characters that a
+/// header cannot have.
 pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
     sensitive(format!("Bearer {token}"))
 }
 
-/// Returns `text` as a header that is shown nowhere.
+/// Returns `text` as a header value whose debug output is redacted. `None` when the text has
+/// characters that a header cannot have.
 pub(super) fn sensitive(text: String) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
@@ -70,27 +74,30 @@ pub(super) fn sensitive(text: String) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    fn life(body: &str) -> Result<Duration, &'static str> {
+    fn usable_for(body: &str) -> Result<Duration, &'static str> {
         Token::parse(body.as_bytes(), Instant::now()).map(|token| token.usable_for)
     }
 
     #[test]
-    fn a_token_is_used_until_shortly_before_its_end() {
+    fn token_is_usable_until_shortly_before_its_expiry() {
         assert_eq!(
-            life(r#"{"token":"t","expires_in":300}"#),
+            usable_for(r#"{"token":"t","expires_in":300}"#),
             Ok(Duration::from_secs(270))
         );
-        assert_eq!(life(r#"{"access_token":"t"}"#), Ok(Duration::from_secs(45)));
+        assert_eq!(
+            usable_for(r#"{"access_token":"t"}"#),
+            Ok(Duration::from_secs(45))
+        );
         for too_short in [0, 1, 59] {
             assert_eq!(
-                life(&format!(r#"{{"token":"t","expires_in":{too_short}}}"#)),
+                usable_for(&format!(r#"{{"token":"t","expires_in":{too_short}}}"#)),
                 Ok(Duration::from_secs(45))
             );
         }
     }
 
     #[test]
-    fn an_answer_without_a_token_is_an_error_that_quotes_nothing() {
+    fn response_without_a_token_is_an_error_that_quotes_nothing() {
         for body in [
             "",
             "[]",
@@ -99,7 +106,7 @@ mod tests {
             r#"{"token":"hunter2\n"}"#,
             r#"{"token":["hunter2"]}"#,
         ] {
-            assert!(!life(body).expect_err(body).contains("hunter2"));
+            assert!(!usable_for(body).expect_err(body).contains("hunter2"));
         }
     }
 

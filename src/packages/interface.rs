@@ -10,12 +10,12 @@ use super::LARGEST_FILE;
 use super::settled::{Seen, settled};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{
-    self, Access, Answer, Body, Client, Kind, LogIn, Method, Request, StatusCode, Target, Url,
-    host_of, link,
+    self, AuthMode, Body, Client, Method, Request, RequestAccess, RequestKind, RequestTarget,
+    Response, StatusCode, Url, host_of, link,
 };
 use crate::model::Host;
 
-const PACKAGES: Kind = Kind("packages");
+const PACKAGES: RequestKind = RequestKind("packages");
 
 /// The largest page that is read, in bytes: a hundred packages or files with what is told of their
 /// pipelines.
@@ -65,16 +65,16 @@ impl Interface {
         let mut request = Request::new(
             method,
             &self.host,
-            Target::Path(format!("{}{path}", self.base)),
+            RequestTarget::Path(format!("{}{path}", self.base)),
             PACKAGES,
-            Access::default(),
+            RequestAccess::default(),
         );
-        request.log_in = LogIn::Header;
+        request.auth_mode = AuthMode::Header;
         request
     }
 
     /// Sends a request that is tried again.
-    pub(super) async fn send(&self, method: Method, path: &str) -> Result<Answer, http::Error> {
+    pub(super) async fn send(&self, method: Method, path: &str) -> Result<Response, http::Error> {
         self.http.send(self.request(method, path)).await
     }
 
@@ -83,20 +83,20 @@ impl Interface {
         &self,
         method: Method,
         path: &str,
-    ) -> Result<Answer, http::Error> {
+    ) -> Result<Response, http::Error> {
         self.http.send_once(self.request(method, path)).await
     }
 
     /// Returns the answer to a GET without a login, whatever its status.
-    pub(super) async fn look(&self, path: &str) -> Result<Answer, http::Error> {
+    pub(super) async fn look(&self, path: &str) -> Result<Response, http::Error> {
         self.http
-            .look(&self.host, &format!("{}{path}", self.base))
+            .inspect(&self.host, &format!("{}{path}", self.base))
             .await
     }
 
     /// Returns by how many seconds the clock of who answered is ahead.
-    pub(super) fn ahead(&self, answer: &Answer) -> Option<i64> {
-        self.http.ahead(answer)
+    pub(super) fn ahead(&self, answer: &Response) -> Option<i64> {
+        self.http.clock_offset(answer)
     }
 
     /// Returns today's date.
@@ -247,7 +247,7 @@ enum Failed {
 
 /// Returns whether a page is the last one: by its links, of which one that stands alone may have
 /// none; else by the number of all entries, which large listings do not tell; else by being empty.
-fn is_last(answer: &Answer, length: usize, seen: usize) -> bool {
+fn is_last(answer: &Response, length: usize, seen: usize) -> bool {
     if link::next(&answer.headers).is_some() {
         return false;
     }

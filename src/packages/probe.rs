@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::interface::Interface;
 use crate::error::{ItemError, ItemErrorKind, chain};
-use crate::http::{self, Answer, Method, StatusCode};
+use crate::http::{self, Method, Response, StatusCode};
 use crate::probe::{ProbeFinding, ProbeReport};
 
 pub(super) const REACHABLE: &str = "packages.reachable";
@@ -175,7 +175,7 @@ impl Interface {
         &self,
         path: &str,
     ) -> Result<Option<T>, http::Error> {
-        let answer: Answer = self.send_once(Method::GET, path).await?;
+        let answer: Response = self.send_once(Method::GET, path).await?;
         Ok(serde_json::from_slice(&answer.body).ok())
     }
 }

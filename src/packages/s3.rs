@@ -29,13 +29,13 @@ use super::probe;
 use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageFiles, Scope};
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
-use crate::http::{self, Client, Kind, Method, Relayed, Url};
+use crate::http::{self, Client, Method, RequestKind, SignedRequest, Url};
 use crate::model::Secret;
 use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
-const OBJECTS: Kind = Kind("objects");
+const OBJECTS: RequestKind = RequestKind("objects");
 
 /// The most pages of 1,000 objects that a listing is followed for.
 const MOST_PAGES: usize = 10_000;
@@ -320,9 +320,9 @@ impl PackageFiles for S3Files {
         if let Some(endpoint) = &self.bucket.endpoint
             && let Some(host) = http::host_of(endpoint)
         {
-            match self.http.look(&host, "/").await {
+            match self.http.inspect(&host, "/").await {
                 Ok(answer) => {
-                    look.ahead = self.http.ahead(&answer);
+                    look.ahead = self.http.clock_offset(&answer);
                     look.findings
                         .push(ProbeFinding::ok(probe::REACHABLE, "", "answers"));
                 }
@@ -426,7 +426,7 @@ impl HttpConnector for Connector {
                 .ok_or_else(|| ConnectorError::user("the request cannot be sent".into()))?;
             let sent = async {
                 let answer = http
-                    .relay(request)
+                    .send_signed(request)
                     .await
                     .map_err(|error| ConnectorError::other(error.into(), None))?;
                 response(answer)
@@ -442,7 +442,7 @@ impl HttpConnector for Connector {
     }
 }
 
-fn relayed(request: &HttpRequest) -> Option<Relayed> {
+fn relayed(request: &HttpRequest) -> Option<SignedRequest> {
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers() {
         // Those that the client sets by itself, to the same.
@@ -452,7 +452,7 @@ fn relayed(request: &HttpRequest) -> Option<Relayed> {
             headers.append(HeaderName::try_from(name).ok()?, value);
         }
     }
-    Some(Relayed {
+    Some(SignedRequest {
         method: Method::try_from(request.method()).ok()?,
         url: Url::parse(request.uri()).ok()?,
         headers,
@@ -462,7 +462,7 @@ fn relayed(request: &HttpRequest) -> Option<Relayed> {
     })
 }
 
-fn response(answer: http::Answer) -> Option<HttpResponse> {
+fn response(answer: http::Response) -> Option<HttpResponse> {
     let mut response = HttpResponse::new(
         StatusCode::try_from(answer.status.as_u16()).ok()?,
         SdkBody::from(answer.body),

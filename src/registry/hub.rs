@@ -9,7 +9,9 @@ use super::TagSeen;
 use super::listing::{LARGEST_PAGE, Listing, time};
 use super::remote::kind_of;
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Access, Client, Kind, LogIn, Method, Request, Target};
+use crate::http::{
+    self, AuthMode, Client, Method, Request, RequestAccess, RequestKind, RequestTarget,
+};
 use crate::model::{Host, RepositoryPath};
 
 /// The service's host, and the key of its settings.
@@ -19,7 +21,7 @@ const HOST: &str = "hub.docker.com";
 /// tags").
 const PAGE: usize = 100;
 
-const LISTING: Kind = Kind("tag service");
+const LISTING: RequestKind = RequestKind("tag service");
 
 /// A page of tags, as in Docker Hub's API reference, "List repository tags".
 #[derive(Deserialize)]
@@ -53,12 +55,18 @@ pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<Tag
     let mut listing = Listing::default();
     for number in 1_usize.. {
         // The pages are counted, since `next` leads past an endpoint that is set.
-        let target = Target::Path(format!(
+        let target = RequestTarget::Path(format!(
             "/v2/namespaces/{namespace}/repositories/{name}/tags?page_size={PAGE}&page={number}"
         ));
-        let mut request = Request::new(Method::GET, &host, target, LISTING, Access::default());
+        let mut request = Request::new(
+            Method::GET,
+            &host,
+            target,
+            LISTING,
+            RequestAccess::default(),
+        );
         request.limit = LARGEST_PAGE;
-        request.log_in = LogIn::Never;
+        request.auth_mode = AuthMode::Never;
         let answer = http
             .send(request)
             .await
@@ -120,7 +128,7 @@ mod tests {
     use axum::response::{IntoResponse, Response};
 
     use super::*;
-    use crate::http::testing::{Fake, Seen, basic, client_with, quick, shown};
+    use crate::http::testing::{Fake, ReceivedRequest, basic, client_with, quick, shown};
     use crate::http::{HostRules, Settings};
     use crate::model::Repository;
     use crate::registry::ImageSource;
@@ -156,7 +164,7 @@ mod tests {
     }
 
     async fn tags_by(
-        answer: impl Fn(&Seen) -> Response + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
     ) -> (Result<Vec<TagSeen>, ItemError>, Fake) {
         let (service, cache) = (
             Fake::start(answer).await,

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use chrono::{DateTime, TimeZone, Utc};
 
 use super::TagSeen;
-use crate::http::Answer;
+use crate::http::Response;
 use crate::model::Tag;
 
 /// The largest page that is read, in bytes. Pages have at most 1,000 tags, but their images are
@@ -59,7 +59,7 @@ impl Pages {
     }
 
     /// Begins a page, or says why it is one too many.
-    pub(super) fn begin(&mut self, answer: &Answer) -> Result<(), String> {
+    pub(super) fn begin(&mut self, answer: &Response) -> Result<(), String> {
         // Addresses of pages are kept too.
         self.begin_with(answer.body.len() + answer.url.as_str().len())
     }
@@ -135,7 +135,7 @@ impl Default for Listing {
 
 impl Listing {
     /// Begins a page, or says why it is one too many.
-    pub(super) fn begin_page(&mut self, answer: &Answer) -> Result<(), String> {
+    pub(super) fn begin_page(&mut self, answer: &Response) -> Result<(), String> {
         self.pages.begin(answer)
     }
 

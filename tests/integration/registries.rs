@@ -37,7 +37,7 @@ impl Credentials for Alice {
         })
     }
 
-    async fn origin(
+    async fn source(
         &self,
         _: &Host,
         _: Option<&RepositoryPath>,

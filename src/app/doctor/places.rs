@@ -149,7 +149,7 @@ async fn image_host(
     let mut origins = BTreeSet::new();
     let mut problem = None;
     for path in wanted.keys() {
-        match credentials.origin(login, Some(path)).await {
+        match credentials.source(login, Some(path)).await {
             Ok(origin) => origins.extend(origin),
             Err(error) => problem = Some(error),
         }
@@ -204,9 +204,9 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeRe
             "/v2/namespaces/{namespace}/repositories/{}/tags?page_size=1&page=1",
             name.replace('/', "%2F")
         );
-        findings.push(match http.look(&host, &address).await {
+        findings.push(match http.inspect(&host, &address).await {
             Ok(answer) => {
-                ahead = http.ahead(&answer);
+                ahead = http.clock_offset(&answer);
                 if answer.status.is_success() { ProbeFinding::ok("oci.dates", path.as_str(), "told") } else { ProbeFinding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
                     "it tells dates of public repositories only, and not too often; without it, leave out `sort: date` and `min_age`",
                 ) }
@@ -311,7 +311,7 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeRepor
     };
     let http = service_client(config, surroundings, &host, address);
     let mut look = match http
-        .look(
+        .inspect(
             &host,
             &format!("{}/v1/", address.path().trim_end_matches('/')),
         )
@@ -319,7 +319,7 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeRepor
     {
         Ok(answer) => ProbeReport {
             findings: vec![ProbeFinding::ok(CHECK, host.as_str(), "answers")],
-            ahead: http.ahead(&answer),
+            ahead: http.clock_offset(&answer),
         },
         Err(error) => {
             let other = "name a copy by `lifecycle.api_url`, or keep the data file by hand with `eol_provider: local`";

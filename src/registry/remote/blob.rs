@@ -11,12 +11,14 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, TRANSFER_ENCODING,
 };
-use crate::http::{self, Client, Kind, Method, Place, Request, StatusCode, Tries};
+use crate::http::{
+    self, Client, DownloadPermit, Method, Request, RequestKind, Retries, StatusCode,
+};
 use crate::model::{Descriptor, Digest, Host, RepositoryPath};
 use crate::registry::BlobStream;
 
-const LOOK_UP: Kind = Kind("blob lookup");
-const READ: Kind = Kind("blob read");
+const LOOK_UP: RequestKind = RequestKind("blob lookup");
+const READ: RequestKind = RequestKind("blob read");
 
 impl RemoteRepository<'_> {
     /// Returns whether the registry says that it has the blob, in its size where it tells one.
@@ -61,7 +63,7 @@ impl RemoteRepository<'_> {
         let mut reading = Reading {
             tries: self
                 .http
-                .tries(self.host, READ)
+                .retries(self.host, READ)
                 .map_err(|error| self.failed(self.read_action(descriptor), error))?,
             http: Arc::clone(self.http),
             host: self.host.clone(),
@@ -69,7 +71,7 @@ impl RemoteRepository<'_> {
             descriptor: descriptor.clone(),
             position: offset,
             content: None,
-            place: download.place,
+            place: download.permit,
         };
         reading.content =
             Some(reading.accept(download.status, &download.headers, download.content)?);
@@ -119,10 +121,10 @@ struct Reading {
     path: RepositoryPath,
     descriptor: Descriptor,
     position: u64,
-    tries: Tries,
+    tries: Retries,
     /// `None` between a connection that broke and the next.
     content: Option<Content>,
-    place: Place,
+    place: DownloadPermit,
 }
 
 /// What one connection brings.
@@ -183,7 +185,7 @@ impl Reading {
         let request = self
             .repository()
             .read_request(&self.descriptor, self.position);
-        match self.http.open_again(request, &self.place).await {
+        match self.http.reopen(request, &self.place).await {
             Ok(download) => {
                 self.content =
                     Some(self.accept(download.status, &download.headers, download.content)?);

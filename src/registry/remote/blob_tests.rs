@@ -13,7 +13,7 @@ use super::tests::{Elsewhere, descriptor, read, registry_at, repository, shown_a
 use super::*;
 use crate::credentials::Credential;
 use crate::http::Settings;
-use crate::http::testing::{Fake, Seen, client_with, limited, raw_server};
+use crate::http::testing::{Fake, ReceivedRequest, client_with, limited, raw_server};
 
 const CONTENT: &[u8] = b"some content of a layer";
 
@@ -50,7 +50,7 @@ fn broken(content: &[u8], offset: usize, length: usize, end: End) -> Response {
     answer
 }
 
-fn offset(seen: &Seen) -> usize {
+fn offset(seen: &ReceivedRequest) -> usize {
     let range = seen
         .header("range")
         .map(|range| range["bytes=".len()..].trim_end_matches('-').to_owned());

@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::{RemoteRepository, link};
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Access, Kind, Method, Request, Target};
+use crate::http::{self, Method, Request, RequestAccess, RequestKind, RequestTarget};
 use crate::model::Repository;
 use crate::registry::listing::{LARGEST_PAGE, Pages};
 
 const PAGE: usize = 1_000;
 const MOST_REPOSITORIES: usize = 100_000;
 
-const CATALOG: Kind = Kind("catalog");
+const CATALOG: RequestKind = RequestKind("catalog");
 
 #[derive(Deserialize)]
 struct Page {
@@ -27,7 +27,7 @@ impl RemoteRepository<'_> {
     pub(super) async fn catalog(&self) -> Result<Option<Vec<Repository>>, ItemError> {
         let broken =
             |detail: String| self.wrong("list its repositories", ItemErrorKind::Malformed, detail);
-        let access = || Access {
+        let access = || RequestAccess {
             path: Some(self.path.clone()),
             scopes: vec!["registry:catalog:*".to_owned()],
         };
@@ -35,7 +35,7 @@ impl RemoteRepository<'_> {
         let mut found = Vec::new();
         let mut names = HashSet::new();
         let mut visited = HashSet::new();
-        let mut target = Target::Path(format!("/v2/_catalog?n={PAGE}"));
+        let mut target = RequestTarget::Path(format!("/v2/_catalog?n={PAGE}"));
         loop {
             let mut request = Request::new(Method::GET, self.host, target, CATALOG, access());
             request.limit = LARGEST_PAGE;
@@ -81,7 +81,7 @@ impl RemoteRepository<'_> {
             target = match link::next_page(&answer, &visited).map_err(broken)? {
                 Some(url) if !is_empty => {
                     pages.check_next().map_err(broken)?;
-                    Target::Url(url)
+                    RequestTarget::Url(url)
                 }
                 _ => {
                     pages.tell_left_out(self.host);

@@ -13,12 +13,12 @@ use super::dates::is_missing;
 use super::{RemoteRepository, is_not_found};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::ALLOW;
-use crate::http::{self, Kind, LogIn, Method, Refusal, Request, Target};
+use crate::http::{self, AuthMode, ErrorResponse, Method, Request, RequestKind, RequestTarget};
 use crate::model::lock::lock;
 use crate::model::{Digest, Host, Reference, Tag};
 use crate::registry::{Ability, Deletion, Deletions};
 
-const DELETE: Kind = Kind("delete");
+const DELETE: RequestKind = RequestKind("delete");
 
 /// A tag that nobody has: what a host answers when it is deleted tells whether it deletes tags.
 const NO_TAG: &str = "imglife-asks-whether-tags-can-be-deleted";
@@ -217,12 +217,12 @@ impl RemoteRepository<'_> {
                 let mut request = Request::new(
                     Method::DELETE,
                     self.host,
-                    Target::Path(path),
+                    RequestTarget::Path(path),
                     DELETE,
                     self.access(ACTIONS),
                 );
                 // Tokens of the registry are not taken there.
-                request.log_in = LogIn::Basic;
+                request.auth_mode = AuthMode::Basic;
                 match self.http.send(request).await {
                     Ok(_) => Outcome::Deleted,
                     Err(http::Error::Refused(refusal)) if is_harbors(&refusal) => {
@@ -287,8 +287,8 @@ impl RemoteRepository<'_> {
 }
 
 fn outcome(
-    sent: Result<http::Answer, http::Error>,
-    is_missing: impl FnOnce(&Refusal) -> bool,
+    sent: Result<http::Response, http::Error>,
+    is_missing: impl FnOnce(&ErrorResponse) -> bool,
 ) -> Outcome {
     match sent {
         Ok(_) => Outcome::Deleted,
@@ -302,15 +302,15 @@ fn outcome(
 
 /// Returns whether a host says that it does not delete such things at all (distribution
 /// specification, "Content Management": 400 or 405 where that is disabled).
-fn is_unsupported(refusal: &Refusal, reference: &Reference) -> bool {
-    let has_code = |code: &str| refusal.problems.iter().any(|problem| problem.code == code);
+fn is_unsupported(refusal: &ErrorResponse, reference: &Reference) -> bool {
+    let has_code = |code: &str| refusal.errors.iter().any(|error| error.code == code);
     match refusal.status.as_u16() {
         _ if has_code("UNSUPPORTED") => true,
         // zot says so of a manifest that an index refers to.
         405 => !has_code("DENIED"),
         // Version 2 of CNCF distribution takes a tag for a digest that is none.
         400 => {
-            refusal.problems.is_empty()
+            refusal.errors.is_empty()
                 || (matches!(reference, Reference::Tag(_)) && has_code("DIGEST_INVALID"))
         }
         501 => true,
@@ -320,7 +320,7 @@ fn is_unsupported(refusal: &Refusal, reference: &Reference) -> bool {
 
 /// Returns whether a refusal has the form of Harbor's API, rather than that of a host that does not
 /// know the path.
-fn is_harbors(refusal: &Refusal) -> bool {
+fn is_harbors(refusal: &ErrorResponse) -> bool {
     let codes = [
         "NOT_FOUND",
         "UNAUTHORIZED",
@@ -329,9 +329,9 @@ fn is_harbors(refusal: &Refusal) -> bool {
         "CONFLICT",
     ];
     refusal
-        .problems
+        .errors
         .iter()
-        .any(|problem| codes.contains(&problem.code.as_str()))
+        .any(|error| codes.contains(&error.code.as_str()))
 }
 
 fn is_refused_login(error: &http::Error) -> bool {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::RemoteRegistries;
 use crate::credentials::Credential;
 use crate::error::ItemErrorKind;
-use crate::http::testing::{Fake, Seen, basic, client, shown};
+use crate::http::testing::{Fake, ReceivedRequest, basic, client, shown};
 use crate::model::{Digest, Repository, Tag};
 use crate::registry::{Ability, Deletion, Deletions, ImageSource, ImageStore};
 
@@ -415,7 +415,7 @@ async fn a_token_is_asked_for_that_allows_to_delete() {
 }
 
 /// A Harbor: its registry does not delete tags, its API does.
-fn harbor(seen: &Seen) -> Response {
+fn harbor(seen: &ReceivedRequest) -> Response {
     let is_alice = seen.authorization() == Some("Basic YWxpY2U6aHVudGVyMg==");
     match (seen.method.as_str(), seen.path.as_str()) {
         ("DELETE", path) if path.starts_with("/v2/") && path.contains("/sha256:") => {
@@ -611,7 +611,7 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
     }
     for (answer, kind) in [
         (
-            |seen: &Seen| {
+            |seen: &ReceivedRequest| {
                 if seen.index == 0 {
                     [("link", "</p>; rel=next")].into_response()
                 } else {
@@ -621,14 +621,14 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
             None,
         ),
         (
-            |seen: &Seen| match seen.index {
+            |seen: &ReceivedRequest| match seen.index {
                 0 => ([("link", "</p>; rel=next")], r#"{"repositories":["a"]}"#).into_response(),
                 _ => unknown_path(),
             },
             Some(ItemErrorKind::Absent),
         ),
         (
-            |_: &Seen| {
+            |_: &ReceivedRequest| {
                 (
                     [("link", "<http://elsewhere.example/p>; rel=next")],
                     r#"{"repositories":["a"]}"#,
@@ -637,8 +637,11 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
             },
             Some(ItemErrorKind::Malformed),
         ),
-        (|_: &Seen| status(503), Some(ItemErrorKind::ServerError)),
-    ] as [(fn(&Seen) -> Response, _); 4]
+        (
+            |_: &ReceivedRequest| status(503),
+            Some(ItemErrorKind::ServerError),
+        ),
+    ] as [(fn(&ReceivedRequest) -> Response, _); 4]
     {
         let fake = Fake::start(answer).await;
         let told = registries(&fake, Credential::Anonymous)

@@ -3,16 +3,16 @@
 use super::{RemoteRepository, is_not_found, stated_digest};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use crate::http::{self, Body, Kind, Method, StatusCode};
+use crate::http::{self, Body, Method, RequestKind, StatusCode};
 use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Digest, Manifest, Reference};
 use crate::registry::Resolved;
 
-const LOOK_UP: Kind = Kind("manifest lookup");
-const READ: Kind = Kind("manifest read");
-const WRITE: Kind = Kind("manifest write");
+const LOOK_UP: RequestKind = RequestKind("manifest lookup");
+const READ: RequestKind = RequestKind("manifest read");
+const WRITE: RequestKind = RequestKind("manifest write");
 
 /// How often a registry that does not know what was just put is asked again. When two runs put the
 /// same content at once, Debian's registry empties its link for a moment before it writes it again.
@@ -79,7 +79,7 @@ impl RemoteRepository<'_> {
         let corrupt = |detail: String| self.wrong(action(), ItemErrorKind::Corrupt, detail);
         let mut request = self.manifest_request(Method::GET, reference, READ);
         request.limit = MAX_MANIFEST_BYTES;
-        request.counted = true;
+        request.uses_quota = true;
         let answer = match self.http.send(request).await {
             Ok(answer) => answer,
             Err(error) if is_not_found(&error) => return Ok(None),
@@ -142,7 +142,7 @@ impl RemoteRepository<'_> {
         };
         let mut tries = self
             .http
-            .tries(self.host, WRITE)
+            .retries(self.host, WRITE)
             .map_err(|error| self.failed(&action, error))?;
         let mut again = 0;
         loop {
@@ -160,7 +160,12 @@ impl RemoteRepository<'_> {
         }
     }
 
-    fn manifest_request(&self, method: Method, reference: &Reference, kind: Kind) -> http::Request {
+    fn manifest_request(
+        &self,
+        method: Method,
+        reference: &Reference,
+        kind: RequestKind,
+    ) -> http::Request {
         let mut request = self.request(method, &format!("manifests/{reference}"), kind, "pull");
         for accepted in media_type::ACCEPTED_MANIFESTS {
             request

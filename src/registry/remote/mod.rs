@@ -14,7 +14,9 @@ use super::{
     TagSeen, beside,
 };
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Access, Client, Kind, Method, Request, StatusCode, Target, link};
+use crate::http::{
+    self, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, StatusCode, link,
+};
 use crate::model::lock::lock;
 use crate::model::{
     Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, RepositoryPath, Tag,
@@ -225,7 +227,7 @@ impl ImageStore for RemoteRegistries {
     }
 
     async fn settle(&self) {
-        self.http.settle().await;
+        self.http.finish_cleanup().await;
     }
 }
 
@@ -239,13 +241,13 @@ struct RemoteRepository<'a> {
 
 impl RemoteRepository<'_> {
     /// Returns a request for `rest` below the repository.
-    fn request(&self, method: Method, rest: &str, kind: Kind, actions: &str) -> Request {
-        let target = Target::Path(format!("/v2/{}/{rest}", self.path));
+    fn request(&self, method: Method, rest: &str, kind: RequestKind, actions: &str) -> Request {
+        let target = RequestTarget::Path(format!("/v2/{}/{rest}", self.path));
         Request::new(method, self.host, target, kind, self.access(actions))
     }
 
-    fn access(&self, actions: &str) -> Access {
-        Access {
+    fn access(&self, actions: &str) -> RequestAccess {
+        RequestAccess {
             path: Some(self.path.clone()),
             scopes: vec![scope(self.path, actions)],
         }
@@ -281,7 +283,7 @@ impl RemoteRepository<'_> {
     fn check_stored(
         &self,
         action: &str,
-        answer: &http::Answer,
+        answer: &http::Response,
         digest: &Digest,
     ) -> Result<(), ItemError> {
         match stated_digest(answer) {
@@ -302,7 +304,7 @@ fn scope(path: &RepositoryPath, actions: &str) -> String {
 }
 
 /// Returns the digest that an answer states, or `None` when it states none that can be one.
-fn stated_digest(answer: &http::Answer) -> Option<Digest> {
+fn stated_digest(answer: &http::Response) -> Option<Digest> {
     answer.header(CONTENT_DIGEST)?.trim().parse().ok()
 }
 

@@ -11,12 +11,15 @@ use serde::Deserialize;
 
 use super::{RemoteRegistries, RemoteRepository, is_not_found};
 use crate::error::chain;
-use crate::http::{self, Access, Grants, Kind, Method, Request, Standing, StatusCode, Target};
+use crate::http::{
+    self, Method, QuotaStatus, Request, RequestAccess, RequestKind, RequestTarget, StatusCode,
+    TokenGrants,
+};
 use crate::model::{Digest, Host, RepositoryPath};
 use crate::probe::{ProbeFinding, ProbeReport, RequiredAccess};
 use crate::registry::Referrers;
 
-const LOOK: Kind = Kind("look");
+const LOOK: RequestKind = RequestKind("look");
 
 /// The way in of the distribution API, where registries say whether they want a login.
 const ENTRANCE: &str = "/v2/";
@@ -47,13 +50,13 @@ impl RemoteRegistries {
         wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
         has_login: bool,
     ) -> ProbeReport {
-        let answer = match self.http.look(host, ENTRANCE).await {
+        let answer = match self.http.inspect(host, ENTRANCE).await {
             Ok(answer) => answer,
             Err(error) => return vec![self.unreachable(host, &error).await].into(),
         };
         let mut look = ProbeReport {
             findings: Vec::new(),
-            ahead: self.http.ahead(&answer),
+            ahead: self.http.clock_offset(&answer),
         };
         let scheme = self
             .http
@@ -134,7 +137,7 @@ impl RemoteRegistries {
     async fn speaks_otherwise(&self, host: &Host) -> Option<String> {
         if !self
             .http
-            .speaks_the_other_scheme(host, ENTRANCE)
+            .answers_on_other_scheme(host, ENTRANCE)
             .await
             .unwrap_or(false)
         {
@@ -172,9 +175,9 @@ impl RemoteRegistries {
         let request = Request::new(
             Method::GET,
             host,
-            Target::Path(ENTRANCE.to_owned()),
+            RequestTarget::Path(ENTRANCE.to_owned()),
             LOOK,
-            Access {
+            RequestAccess {
                 path,
                 scopes: Vec::new(),
             },
@@ -207,8 +210,8 @@ impl RemoteRegistries {
 
     async fn gives_tokens(&self, host: &Host) -> bool {
         !matches!(
-            self.http.grants(host, &Access::default()).await,
-            Ok(Grants::NotAsked | Grants::Untold)
+            self.http.grants(host, &RequestAccess::default()).await,
+            Ok(TokenGrants::NoChallenge | TokenGrants::Unknown)
         )
     }
 }
@@ -281,7 +284,7 @@ impl RemoteRepository<'_> {
         seen
     }
 
-    async fn grants(&self, actions: &str) -> Result<Grants, http::Error> {
+    async fn grants(&self, actions: &str) -> Result<TokenGrants, http::Error> {
         self.http.grants(self.host, &self.access(actions)).await
     }
 
@@ -289,7 +292,7 @@ impl RemoteRepository<'_> {
         &self,
         check: &'static str,
         action: &str,
-        granted: Result<Grants, http::Error>,
+        granted: Result<TokenGrants, http::Error>,
         has_login: bool,
     ) -> ProbeFinding {
         let granted = match granted {
@@ -390,7 +393,7 @@ impl RemoteRepository<'_> {
             }
             Err(_) => return None,
         };
-        let standing = Standing::read(headers)?;
+        let standing = QuotaStatus::read(headers)?;
         let detail = format!("{} of {} pulls left", standing.remaining, standing.limit);
         Some(if standing.is_low() {
             ProbeFinding::wrong("oci.quota", "", detail)

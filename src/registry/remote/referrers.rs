@@ -7,14 +7,14 @@ use serde::Deserialize;
 use super::{RemoteRepository, link};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::CONTENT_TYPE;
-use crate::http::{self, Answer, Kind, Method, Target};
+use crate::http::{self, Method, RequestKind, RequestTarget, Response};
 use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest};
 use crate::registry::Referrers;
 use crate::registry::listing::Pages;
 
-const REFERRERS: Kind = Kind("referrers");
+const REFERRERS: RequestKind = RequestKind("referrers");
 
 /// The most referrers of one manifest that are read.
 const MOST_REFERRERS: usize = 10_000;
@@ -97,7 +97,7 @@ impl RemoteRepository<'_> {
             request = http::Request::new(
                 Method::GET,
                 self.host,
-                Target::Url(url),
+                RequestTarget::Url(url),
                 REFERRERS,
                 self.access("pull"),
             );
@@ -105,7 +105,7 @@ impl RemoteRepository<'_> {
     }
 }
 
-fn says_index(answer: &Answer) -> bool {
+fn says_index(answer: &Response) -> bool {
     let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
     content_type
         .split(';')

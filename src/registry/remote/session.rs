@@ -10,13 +10,15 @@ use tokio::runtime::Handle;
 
 use super::RemoteRepository;
 use crate::http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
-use crate::http::{self, Access, Body, Client, Kind, Method, Request, Target, Url};
+use crate::http::{
+    self, Body, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, Url,
+};
 use crate::model::media_type;
 use crate::model::{Digest, Host};
 
-const UPLOAD: Kind = Kind("upload");
-const STATUS: Kind = Kind("upload status");
-const CANCEL: Kind = Kind("upload cancel");
+const UPLOAD: RequestKind = RequestKind("upload");
+const STATUS: RequestKind = RequestKind("upload status");
+const CANCEL: RequestKind = RequestKind("upload cancel");
 
 const BYTES: HeaderValue = HeaderValue::from_static(media_type::OCTET_STREAM);
 
@@ -42,7 +44,7 @@ pub(super) struct Session {
 struct Canceller {
     http: Arc<Client>,
     host: Host,
-    access: Access,
+    access: RequestAccess,
 }
 
 /// What a registry says of an upload that broke.
@@ -59,7 +61,7 @@ impl Session {
     /// Returns the session that `answer` opened, or `None` when it does not say where.
     pub(super) fn opened(
         repository: &RemoteRepository<'_>,
-        answer: &http::Answer,
+        answer: &http::Response,
     ) -> Option<Session> {
         // Some registries count cancelling as deleting.
         let access = repository.access("pull,push,delete");
@@ -111,7 +113,7 @@ impl Session {
         repository: &RemoteRepository<'_>,
         digest: &Digest,
         body: Body,
-    ) -> Result<http::Answer, http::Error> {
+    ) -> Result<http::Response, http::Error> {
         // What the address has in its query is the registry's, and stays as it is.
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("digest", digest.as_str());
@@ -135,7 +137,7 @@ impl Session {
                 Ok(reached(&answer.headers).map_or(Status::Unknown, Status::Reached))
             }
             Err(error) if super::is_not_found(&error) => Ok(Status::Gone),
-            Err(error) if error.status().is_some() && !error.can_pass() => Ok(Status::Unknown),
+            Err(error) if error.status().is_some() && !error.is_transient() => Ok(Status::Unknown),
             Err(error) => Err(error),
         }
     }
@@ -152,18 +154,23 @@ impl Session {
         }
     }
 
-    fn follow(&mut self, answer: &http::Answer) {
+    fn follow(&mut self, answer: &http::Response) {
         if let Some(url) = answer.location() {
             self.url = url;
         }
     }
 }
 
-fn request(repository: &RemoteRepository<'_>, method: Method, url: Url, kind: Kind) -> Request {
+fn request(
+    repository: &RemoteRepository<'_>,
+    method: Method,
+    url: Url,
+    kind: RequestKind,
+) -> Request {
     Request::new(
         method,
         repository.host,
-        Target::Url(url),
+        RequestTarget::Url(url),
         kind,
         repository.access("pull,push"),
     )
@@ -175,7 +182,7 @@ impl Drop for Session {
             && Handle::try_current().is_ok()
         {
             let http = Arc::clone(&canceller.http);
-            http.tidy_up(canceller.cancel(self.url.clone()));
+            http.spawn_cleanup(canceller.cancel(self.url.clone()));
         }
     }
 }
@@ -186,7 +193,7 @@ impl Canceller {
         let request = Request::new(
             Method::DELETE,
             &self.host,
-            Target::Url(url),
+            RequestTarget::Url(url),
             CANCEL,
             self.access,
         );

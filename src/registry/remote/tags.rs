@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{RemoteRepository, is_not_found, link};
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Kind, Method, Target};
+use crate::http::{self, Method, RequestKind, RequestTarget};
 use crate::model::Tag;
 use crate::registry::TagSeen;
 use crate::registry::listing::{LARGEST_PAGE, MOST_TAGS, Pages};
@@ -14,7 +14,7 @@ use crate::registry::listing::{LARGEST_PAGE, MOST_TAGS, Pages};
 /// Tags asked for at once: the most that Amazon's registry allows.
 const PAGE: usize = 1_000;
 
-const LISTING: Kind = Kind("listing");
+const LISTING: RequestKind = RequestKind("listing");
 
 #[derive(Deserialize)]
 struct Page {
@@ -70,7 +70,7 @@ impl RemoteRepository<'_> {
                     http::Request::new(
                         Method::GET,
                         self.host,
-                        Target::Url(url),
+                        RequestTarget::Url(url),
                         LISTING,
                         self.access("pull"),
                     )

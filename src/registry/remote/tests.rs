@@ -10,7 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::credentials::Credential;
 use crate::http::Settings;
-use crate::http::testing::{Fake, SECRET, Seen, basic, client, client_with, limited, quick, shown};
+use crate::http::testing::{
+    Fake, ReceivedRequest, SECRET, basic, client, client_with, limited, quick, shown,
+};
 use crate::model::Algorithm;
 use crate::model::media_type;
 use crate::registry::InMemory;
@@ -160,7 +162,7 @@ async fn a_listing_that_cannot_be_whole_is_an_error() {
 }
 
 /// Answers with `body` and a link to another page each time.
-fn and_more(seen: &Seen, body: String) -> Response {
+fn and_more(seen: &ReceivedRequest, body: String) -> Response {
     (
         [("link", format!("<?page={}>; rel=\"next\"", seen.index))],
         body,
@@ -244,7 +246,7 @@ async fn a_full_page_without_a_link_is_asked_on_from() {
 
 const MANIFEST: &str = r#"{ "schemaVersion": 2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[] }"#;
 
-fn manifest_answer(digest: Option<String>) -> impl Fn(&Seen) -> Response {
+fn manifest_answer(digest: Option<String>) -> impl Fn(&ReceivedRequest) -> Response {
     move |_| {
         let mut response = (
             [(
@@ -719,7 +721,7 @@ const CONTENT: &[u8] = b"some content of a layer";
 
 /// Answers as a registry does: opens uploads at a relative address with state in its query, and
 /// takes what is put there.
-fn plain_registry(seen: &Seen) -> Response {
+fn plain_registry(seen: &ReceivedRequest) -> Response {
     match seen.method.as_str() {
         "POST" => (
             StatusCode::ACCEPTED,

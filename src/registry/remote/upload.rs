@@ -14,14 +14,14 @@ use super::session::{Session, Status};
 use super::source::Source;
 use super::{RemoteRepository, scope};
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Body, Kind, Method, StatusCode};
+use crate::http::{self, Body, Method, RequestKind, StatusCode};
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Host, RepositoryPath};
 use crate::registry::verify::Verifier;
 use crate::registry::{BlobPut, Reopen};
 
-const START: Kind = Kind("upload start");
-const UPLOAD: Kind = Kind("upload");
+const START: RequestKind = RequestKind("upload start");
+const UPLOAD: RequestKind = RequestKind("upload");
 
 /// How much a part has at least, in bytes, unless it is the last: what may have to be sent again.
 pub(super) const PART: u64 = 16 * 1024 * 1024;
@@ -153,7 +153,7 @@ impl RemoteRepository<'_> {
         );
         let mut tries = self
             .http
-            .tries(self.host, START)
+            .retries(self.host, START)
             .map_err(|error| self.failed(action, error))?;
         loop {
             let mut request = self.request(Method::POST, &rest, START, "pull,push");
@@ -222,7 +222,7 @@ fn is_of_mounting(error: &http::Error) -> bool {
 
 impl Upload<'_> {
     async fn run(mut self) -> Result<(), ItemError> {
-        let tries = self.repository.http.tries(self.repository.host, UPLOAD);
+        let tries = self.repository.http.retries(self.repository.host, UPLOAD);
         let mut tries = tries.map_err(|error| self.repository.failed(self.action, error))?;
         let mut logged_in_again = false;
         let error = loop {
@@ -261,7 +261,7 @@ impl Upload<'_> {
     /// Decides how to go on after a request failed. Returns the failure when it is to be judged by
     /// itself, and as an error when another try is worth it in any case.
     async fn react(&mut self, error: http::Error) -> Result<http::Error, ItemError> {
-        if error.can_pass() {
+        if error.is_transient() {
             match self.way {
                 Way::Whole => self.way = Way::Parts,
                 Way::Parts => {}
@@ -390,7 +390,7 @@ impl Upload<'_> {
         session: &mut Session,
         offset: u64,
         source: Option<&Source>,
-    ) -> Result<http::Answer, Broken> {
+    ) -> Result<http::Response, Broken> {
         let repository = &self.repository;
         let size = self.descriptor.size;
         let body = match (source, self.way) {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::http::link;
-use crate::http::{Answer, LogIn, Refusal};
+use crate::http::{AuthMode, ErrorResponse, Response};
 use crate::model::{Host, RepositoryPath};
 use crate::registry::listing::{Listing, time, unix_time};
 
@@ -82,26 +82,26 @@ impl Interface {
     }
 
     /// Returns the ways to log in, the first that is tried first.
-    pub(super) fn log_ins(self) -> &'static [LogIn] {
+    pub(super) fn auth_modes(self) -> &'static [AuthMode] {
         match self {
             // Tokens of the registry are not taken here. The password is sent only when public
             // projects are not all.
-            Interface::Harbor => &[LogIn::Never, LogIn::Basic],
-            Interface::Gitlab => &[LogIn::AsAsked],
+            Interface::Harbor => &[AuthMode::Never, AuthMode::Basic],
+            Interface::Gitlab => &[AuthMode::OnChallenge],
             // It takes tokens of its own kind, which registry logins are not: public repositories
             // only.
-            Interface::Quay => &[LogIn::Never],
+            Interface::Quay => &[AuthMode::Never],
         }
     }
 
     /// Returns whether a refusal has the interface's own form, rather than that of a host that does
     /// not know the path.
-    pub(super) fn is_own(self, refusal: &Refusal) -> bool {
+    pub(super) fn is_own(self, refusal: &ErrorResponse) -> bool {
         let has_code = |codes: &[&str]| {
             refusal
-                .problems
+                .errors
                 .iter()
-                .any(|problem| codes.contains(&problem.code.as_str()))
+                .any(|error| codes.contains(&error.code.as_str()))
         };
         match self {
             Interface::Harbor => has_code(&["NOT_FOUND", "UNAUTHORIZED", "FORBIDDEN"]),
@@ -115,7 +115,7 @@ impl Interface {
     /// Adds the tags of a page to `listing`. Fails when it has another form.
     pub(super) fn read(
         self,
-        answer: &Answer,
+        answer: &Response,
         listing: &mut Listing,
     ) -> Result<Page, serde_json::Error> {
         match self {
@@ -216,7 +216,7 @@ struct QuayTag {
     manifest_digest: Option<String>,
 }
 
-fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, serde_json::Error> {
+fn parse<T: DeserializeOwned>(answer: &Response) -> Result<T, serde_json::Error> {
     serde_json::from_slice(&answer.body)
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Kind, Method, Request, StatusCode, Target};
+use crate::http::{self, Method, Request, RequestKind, RequestTarget, StatusCode};
 use crate::model::Host;
 use crate::model::lock::lock;
 use crate::registry::listing::{LARGEST_PAGE, Listing};
@@ -24,7 +24,7 @@ mod tests;
 
 use interface::{Interface, Position};
 
-const DATES: Kind = Kind("push dates");
+const DATES: RequestKind = RequestKind("push dates");
 
 /// What hosts were found to have so far.
 #[derive(Default)]
@@ -104,8 +104,8 @@ impl RemoteRepository<'_> {
             number: 1,
             last: None,
         };
-        let mut log_ins = interface.log_ins().iter().copied();
-        let mut log_in = log_ins.next().unwrap_or_default();
+        let mut auth_modes = interface.auth_modes().iter().copied();
+        let mut auth_mode = auth_modes.next().unwrap_or_default();
         loop {
             let is_first = position.number == 1;
             let Some(path) = interface.path(self.path, &position) else {
@@ -114,17 +114,18 @@ impl RemoteRepository<'_> {
             let mut request = Request::new(
                 Method::GET,
                 self.host,
-                Target::Path(path),
+                RequestTarget::Path(path),
                 DATES,
                 self.access("pull"),
             );
             request.limit = LARGEST_PAGE;
-            request.log_in = log_in;
+            request.auth_mode = auth_mode;
             let answer = match self.http.send(request).await {
                 Ok(answer) => answer,
-                Err(error) if is_first && is_withheld(interface, &error) => match log_ins.next() {
+                Err(error) if is_first && is_withheld(interface, &error) => match auth_modes.next()
+                {
                     Some(other) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
-                        log_in = other;
+                        auth_mode = other;
                         continue;
                     }
                     _ => {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::credentials::Credential;
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::testing::{Fake, Seen, basic, client, shown};
+use crate::http::testing::{Fake, ReceivedRequest, basic, client, shown};
 use crate::model::{Host, Repository};
 use crate::registry::remote::RemoteRegistries;
 use crate::registry::{ImageSource, TagSeen};
@@ -68,7 +68,7 @@ fn refusal(status: u16, code: &str) -> Response {
 }
 
 /// A Harbor whose project `open` is public.
-fn harbor(seen: &Seen) -> Response {
+fn harbor(seen: &ReceivedRequest) -> Response {
     if !seen.path.starts_with(HARBOR) {
         return unknown_path();
     }
@@ -147,7 +147,7 @@ async fn harbors_private_projects_are_asked_with_the_password_of_the_host() {
 }
 
 /// GitLab's registry with its token server.
-fn gitlab(seen: &Seen) -> Response {
+fn gitlab(seen: &ReceivedRequest) -> Response {
     if seen.path.starts_with("/jwt/auth") {
         return r#"{"token":"t"}"#.into_response();
     }
@@ -213,7 +213,7 @@ async fn gitlabs_registry_tells_dates_to_who_may_pull() {
     );
 }
 
-fn quay(seen: &Seen) -> Response {
+fn quay(seen: &ReceivedRequest) -> Response {
     let entry = |name: &str, start: &str| {
         format!(
             r#"{{"name":"{name}","reversion":false,{start}"manifest_digest":"{}","is_manifest_list":true}}"#,

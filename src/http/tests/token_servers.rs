@@ -1,18 +1,21 @@
-//! Token servers that fail, and logins that are refused.
+//! Token servers that fail, and credentials that they reject.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
+use axum::response::Response;
 use futures_util::future::join_all;
 
-use super::testing::{Fake, basic, client, client_with, limited, quick, shown};
-use super::tests::{challenge, fail, get, registry_with_tokens, send, unauthorized};
-use super::{Client, Error, LogIn, Settings};
+use super::{challenge, fail, get, registry_with_tokens, send, unauthorized};
 use crate::credentials::Credential;
-use crate::model::Host;
+use crate::http::testing::{
+    Fake, ReceivedRequest, SECRET, basic, client, client_with, limited, quick, shown,
+};
+use crate::http::{AuthMode, Client, Error, Settings};
+use crate::model::{Host, Secret};
 
 async fn with_scope(client: &Client, host: &Host, scope: usize) -> Result<(), Error> {
     let mut request = get(host, "/a");
@@ -36,7 +39,195 @@ async fn registry_without_tokens(status: u16, is_down: Arc<AtomicBool>) -> Fake 
 }
 
 #[tokio::test]
-async fn all_who_wait_for_a_token_have_the_same_failure() {
+async fn token_server_that_rejects_is_asked_once() {
+    let fake = Fake::start(|seen| {
+        if seen.path.starts_with("/token") {
+            StatusCode::UNAUTHORIZED.into_response()
+        } else {
+            challenge(seen)
+        }
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], basic()));
+    for error in join_all((0..5).map(|_| fail(&client, &host, "/a"))).await {
+        assert!(
+            matches!(error, Error::Unauthorized { .. }),
+            "{}",
+            shown(&error)
+        );
+    }
+    assert_eq!(fake.count("/token"), 1);
+}
+
+#[tokio::test]
+async fn failing_token_server_is_named_and_is_no_rejection() {
+    let fake = Fake::start(|seen| {
+        if seen.path.starts_with("/token") {
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        } else {
+            challenge(seen)
+        }
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], basic()));
+    let error = fail(&client, &host, "/a").await;
+    assert!(
+        shown(&error).contains("/token?service=s&scope=repository:a:pull was answered with 503"),
+        "{}",
+        shown(&error)
+    );
+    assert!(
+        shown(&error).contains("(tried 5 times)"),
+        "{}",
+        shown(&error)
+    );
+    assert_eq!((error.status(), fake.count("/token")), (None, 5));
+}
+
+#[tokio::test]
+async fn token_server_is_retried() {
+    let failures = AtomicUsize::new(2);
+    let fake = Fake::start(move |seen| match seen.path.starts_with("/token") {
+        true if failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok() =>
+        {
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+        true => r#"{"token":"t"}"#.into_response(),
+        false if seen.authorization() == Some("Bearer t") => "ok".into_response(),
+        false => challenge(seen),
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], basic()));
+    send(&client, &host, "/a").await.expect("an answer");
+    assert_eq!((fake.count("/token"), fake.count("/a")), (3, 2));
+}
+
+#[tokio::test]
+async fn refresh_token_is_exchanged_by_post() {
+    let fake = Fake::start(|seen| match seen.path.as_str() {
+        "/token" if seen.method == "POST" => r#"{"access_token":"t"}"#.into_response(),
+        _ if seen.authorization() == Some("Bearer t") => "ok".into_response(),
+        _ => challenge(seen),
+    })
+    .await;
+    let (host, client) = (
+        fake.host(),
+        client(
+            [&fake.host()],
+            Credential::RefreshToken {
+                token: Secret::new(SECRET),
+            },
+        ),
+    );
+    send(&client, &host, "/a").await.expect("an answer");
+    let post = fake
+        .seen()
+        .into_iter()
+        .find(|seen| seen.method == "POST")
+        .expect("a token request");
+    assert_eq!(
+        post.body,
+        format!(
+            "grant_type=refresh_token&service=s&client_id=imglife&scope=repository%3Aa%3Apull&refresh_token={SECRET}"
+        )
+    );
+    assert_eq!(
+        post.header("content-type"),
+        Some("application/x-www-form-urlencoded")
+    );
+}
+
+#[tokio::test]
+async fn token_of_unknown_kind_is_a_password_when_the_exchange_fails() {
+    for status in [400, 401, 404, 405] {
+        let fake = Fake::start(move |seen| {
+            if seen.method == "POST" {
+                StatusCode::from_u16(status)
+                    .expect("a status")
+                    .into_response()
+            } else if seen.authorization() == Some("Basic dG9rZW46aHVudGVyMg==") {
+                r#"{"token":"t"}"#.into_response()
+            } else if seen.authorization() == Some("Bearer t") {
+                "ok".into_response()
+            } else {
+                challenge(seen)
+            }
+        })
+        .await;
+        let token = Credential::RefreshTokenOrPassword {
+            username: "token".to_owned(),
+            token: Secret::new(SECRET),
+        };
+        let (host, client) = (fake.host(), client([&fake.host()], token));
+        for scope in ["x", "y"] {
+            let mut request = get(&host, "/a");
+            request.access.scopes = vec![scope.to_owned()];
+            client.send(request).await.expect("an answer");
+        }
+        assert_eq!(
+            fake.seen()
+                .iter()
+                .filter(|seen| seen.method == "POST")
+                .count(),
+            1,
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn second_token_server_gets_no_credential() {
+    let other = Fake::start(|_| r#"{"token":"t"}"#).await;
+    let address = other.address;
+    let fake = Fake::start(move |seen| match seen.path.as_str() {
+        "/second" => unauthorized(&format!(r#"Bearer realm="http://{address}/token""#)),
+        path if path.starts_with("/token") => r#"{"token":"t"}"#.into_response(),
+        _ if seen.authorization().is_some() => "ok".into_response(),
+        _ => challenge(seen),
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host(), &other.host()], basic()));
+    send(&client, &host, "/first").await.expect("an answer");
+    let error = fail(&client, &host, "/second").await;
+    assert!(
+        shown(&error).contains("it is not the token server that the host named before"),
+        "{}",
+        shown(&error)
+    );
+    assert_eq!(other.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn plain_http_token_server_is_for_plain_http_registries_only() {
+    let secure: Host = "r.example".parse().expect("a host");
+    let plain: Host = "p.example".parse().expect("a host");
+    let client = client([&plain], basic());
+    let headers = |realm: &str| {
+        let value = format!(r#"Bearer realm="{realm}""#)
+            .parse()
+            .expect("a header");
+        [(reqwest::header::WWW_AUTHENTICATE, value)]
+            .into_iter()
+            .collect()
+    };
+    let learn = |host: &Host, realm: &str| {
+        let state = client.host(host).expect("a host");
+        state.auth.learn(&headers(realm), &state.origin)
+    };
+    assert!(learn(&plain, "http://auth.example/token").is_ok());
+    assert!(learn(&secure, "http://auth.example/token").is_err());
+    assert!(learn(&secure, "file:///etc/passwd").is_err());
+    assert!(learn(&secure, "no address").is_err());
+    assert!(learn(&secure, "https://auth.example/token").is_ok());
+    assert!(learn(&secure, "https://auth.example.evil/token").is_err());
+}
+
+#[tokio::test]
+async fn requests_waiting_for_a_token_share_its_failure() {
     let fake = registry_without_tokens(503, Arc::new(AtomicBool::new(true))).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     for error in join_all((0..6).map(|_| fail(&client, &host, "/a"))).await {
@@ -50,7 +241,7 @@ async fn all_who_wait_for_a_token_have_the_same_failure() {
 }
 
 #[tokio::test]
-async fn a_token_server_that_is_down_is_tried_once_until_it_gives_a_token() {
+async fn token_server_that_is_down_is_tried_once_until_it_issues_a_token() {
     let is_down = Arc::new(AtomicBool::new(true));
     let fake = registry_without_tokens(503, Arc::clone(&is_down)).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
@@ -75,7 +266,7 @@ async fn a_token_server_that_is_down_is_tried_once_until_it_gives_a_token() {
 }
 
 #[tokio::test]
-async fn many_repositories_do_not_each_wait_for_a_token_server_that_is_down() {
+async fn outage_limits_the_tries_of_a_token_server() {
     let fake = registry_without_tokens(500, Arc::new(AtomicBool::new(true))).await;
     let settings = Settings {
         retry_delay: Duration::from_millis(200),
@@ -87,7 +278,7 @@ async fn many_repositories_do_not_each_wait_for_a_token_server_that_is_down() {
 }
 
 #[tokio::test]
-async fn no_more_tokens_are_asked_for_at_once_than_the_limit() {
+async fn connection_limit_bounds_parallel_token_requests() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counts = (Arc::clone(&now), Arc::clone(&most));
     let service = axum::Router::new().fallback(move |request: axum::extract::Request| {
@@ -130,7 +321,7 @@ async fn no_more_tokens_are_asked_for_at_once_than_the_limit() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_said_to_end_at_once_is_used_all_the_same() {
+async fn token_that_expires_at_once_is_cached() {
     let fake = registry_with_tokens(0).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     for _ in 0..3 {
@@ -142,7 +333,7 @@ async fn a_token_that_is_said_to_end_at_once_is_used_all_the_same() {
 /// Asks for many repositories, at once and then one after the other. Returns how often the password
 /// was sent.
 async fn passwords_sent(
-    answer: impl Fn(&super::testing::Seen) -> Response + Send + Sync + 'static,
+    answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
 ) -> usize {
     let fake = Fake::start_slow(Duration::from_millis(2), answer).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
@@ -150,7 +341,7 @@ async fn passwords_sent(
     for scope in 20..40 {
         answers.push(with_scope(&client, &host, scope).await);
         let mut request = get(&host, "/a");
-        request.log_in = LogIn::Basic;
+        request.auth_mode = AuthMode::Basic;
         answers.push(client.send(request).await.map(drop));
     }
     for answer in answers {
@@ -178,7 +369,7 @@ async fn passwords_sent(
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_sent_three_times_and_not_for_each_repository() {
+async fn wrong_password_is_sent_three_times() {
     let refused = || {
         (
             StatusCode::UNAUTHORIZED,
@@ -201,7 +392,7 @@ async fn a_wrong_password_is_sent_three_times_and_not_for_each_repository() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_for_some_repositories_only_goes_on_for_others() {
+async fn credential_rejected_for_some_repositories_works_for_others() {
     let fake = Fake::start(|seen| {
         let is_refused = seen.path.starts_with("/token")
             && !seen.path.contains("%3A0%3A")

@@ -1,7 +1,7 @@
-//! Looking at a host: whether it answers, in which scheme, what time it has, and what its token
-//! server would let one do.
+//! Inspection of a host: reachability, URL scheme, clock, and the actions that its token server
+//! grants.
 //!
-//! Everything is asked for once, by GET.
+//! Each inspection sends one GET, without retries.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,34 +10,34 @@ use reqwest::header::{DATE, HeaderMap};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
-use super::auth::Login;
-use super::client::{Client, Sending};
+use super::auth::AuthScheme;
+use super::client::{Client, OutgoingRequest};
 use super::error::Error;
 use super::fault::FaultKind;
 use super::host::HostState;
-use super::request::{Access, Answer, Body, Target};
+use super::request::{Body, RequestAccess, RequestTarget, Response};
 use crate::model::Host;
 
-/// The largest answer that is read, in bytes.
-const LARGEST: usize = 1024 * 1024;
+/// Longest response body that is read, in bytes.
+const MAX_BODY: usize = 1024 * 1024;
 
-/// What a host lets one do, as far as its tokens tell.
+/// Actions that a host grants, according to its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grants {
-    /// It has not asked for a login.
-    NotAsked,
-    /// It takes passwords and tells nothing beforehand.
-    Untold,
-    /// A token that it gave says so: the actions on the repository that was asked about.
+pub enum TokenGrants {
+    /// The host sent no challenge.
+    NoChallenge,
+    /// The host's tokens do not list actions, or it has no tokens.
+    Unknown,
+    /// Actions on the requested repository that a token of the host lists.
     Actions(Vec<String>),
 }
 
-impl Grants {
-    /// Returns whether an action is allowed; `None` where nothing tells.
+impl TokenGrants {
+    /// Returns true if an action is granted; `None` when that is unknown.
     pub fn allow(&self, action: &str) -> Option<bool> {
         match self {
-            Grants::NotAsked | Grants::Untold => None,
-            Grants::Actions(actions) => Some(
+            TokenGrants::NoChallenge | TokenGrants::Unknown => None,
+            TokenGrants::Actions(actions) => Some(
                 actions
                     .iter()
                     .any(|granted| granted == action || granted == "*"),
@@ -47,24 +47,24 @@ impl Grants {
 }
 
 impl Client {
-    /// Returns the address that requests to `host` go to.
+    /// Returns the base URL of requests to `host`.
     pub fn address(&self, host: &Host) -> Result<Url, Error> {
-        Ok(self.host(host)?.base.clone())
+        Ok(self.host(host)?.origin.base.clone())
     }
 
-    /// Returns the answer to a GET of `path`, whatever its status. Nobody logs in for it.
-    pub async fn look(&self, host: &Host, path: &str) -> Result<Answer, Error> {
+    /// Returns the response to a GET of `path`, of any status. Sends no credential.
+    pub async fn inspect(&self, host: &Host, path: &str) -> Result<Response, Error> {
         let state = self.host(host)?;
-        let url = state.url(&Target::Path(path.to_owned()))?;
-        let response = self.sent_bare(&state, url).await?;
-        self.collect(&Method::GET, response, LARGEST).await
+        let url = state.url(&RequestTarget::Path(path.to_owned()))?;
+        let response = self.get(&state, url).await?;
+        self.read_response(&Method::GET, response, MAX_BODY).await
     }
 
-    /// Returns whether the host speaks HTTPS where it is set up for plain HTTP, or the other way
-    /// round.
-    pub async fn speaks_the_other_scheme(&self, host: &Host, path: &str) -> Result<bool, Error> {
+    /// Returns true if the host answers over HTTPS although plain HTTP is configured, or the other
+    /// way round.
+    pub async fn answers_on_other_scheme(&self, host: &Host, path: &str) -> Result<bool, Error> {
         let state = self.host(host)?;
-        let mut url = state.url(&Target::Path(path.to_owned()))?;
+        let mut url = state.url(&RequestTarget::Path(path.to_owned()))?;
         let other = if url.scheme() == "http" {
             "https"
         } else {
@@ -73,8 +73,8 @@ impl Client {
         if url.set_scheme(other).is_err() {
             return Ok(false);
         }
-        Ok(match self.sent_bare(&state, url).await {
-            // What servers with TLS answer to plain HTTP.
+        Ok(match self.get(&state, url).await {
+            // TLS servers answer 400 to plain HTTP.
             Ok(response) => response.status() != StatusCode::BAD_REQUEST,
             Err(Error::Connection { source, .. }) => {
                 other == "https" && source.kind() == FaultKind::Certificate
@@ -83,11 +83,11 @@ impl Client {
         })
     }
 
-    async fn sent_bare(&self, host: &HostState, url: Url) -> Result<reqwest::Response, Error> {
+    async fn get(&self, host: &HostState, url: Url) -> Result<reqwest::Response, Error> {
         let headers = HeaderMap::new();
         self.follow(
             host,
-            Sending {
+            OutgoingRequest {
                 method: &Method::GET,
                 url,
                 headers: &headers,
@@ -98,14 +98,14 @@ impl Client {
         .await
     }
 
-    /// Returns what a token for `access` allows on the repository of its first scope. `host` must
-    /// have been sent a request before: it tells by that whether it wants tokens at all.
-    pub async fn grants(&self, host: &Host, access: &Access) -> Result<Grants, Error> {
+    /// Returns the actions that a token for `access` grants on the repository of its first scope.
+    /// Requires an earlier request to `host`: its response shows if the host uses tokens.
+    pub async fn grants(&self, host: &Host, access: &RequestAccess) -> Result<TokenGrants, Error> {
         let state = self.host(host)?;
-        match state.auth.login() {
-            Login::None => return Ok(Grants::NotAsked),
-            Login::Basic => return Ok(Grants::Untold),
-            Login::Bearer(_) => {}
+        match state.auth.scheme() {
+            AuthScheme::Unknown | AuthScheme::None => return Ok(TokenGrants::NoChallenge),
+            AuthScheme::Basic => return Ok(TokenGrants::Unknown),
+            AuthScheme::Bearer(_) => {}
         }
         let authorization = self.authorization(&state, access).await?;
         let header = authorization
@@ -120,18 +120,18 @@ impl Client {
             .map(String::as_str)
             .and_then(repository_of)
             .unwrap_or_default();
-        Ok(actions(token, repository).map_or(Grants::Untold, Grants::Actions))
+        Ok(actions(token, repository).map_or(TokenGrants::Unknown, TokenGrants::Actions))
     }
 
-    /// Returns the time of this machine.
+    /// Returns the current time of this machine.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
-    /// Returns by how many seconds the clock of who answered is ahead of this machine's, where the
-    /// answer tells.
-    pub fn ahead(&self, answer: &Answer) -> Option<i64> {
-        let date = DateTime::parse_from_rfc2822(answer.header(DATE.as_str())?).ok()?;
+    /// Returns the seconds by which the host's clock is ahead of this machine's; `None` when the
+    /// response has no valid `Date`.
+    pub fn clock_offset(&self, response: &Response) -> Option<i64> {
+        let date = DateTime::parse_from_rfc2822(response.header(DATE.as_str())?).ok()?;
         Some((date.to_utc() - self.clock.now()).num_seconds())
     }
 }
@@ -144,16 +144,16 @@ fn repository_of(scope: &str) -> Option<&str> {
         .map(|(path, _)| path)
 }
 
-/// Returns the actions that a token allows on a repository (token specification of CNCF
-/// distribution, claim `access`); `None` where the token is of another kind. Its signature is the
-/// registry's matter.
+/// Returns the actions that a token grants on a repository (token specification of CNCF
+/// distribution, claim `access`); `None` when the token has another form. Only the registry can
+/// verify the signature.
 fn actions(token: &str, repository: &str) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct Claims {
-        access: Option<Vec<Entry>>,
+        access: Option<Vec<GrantClaim>>,
     }
     #[derive(Deserialize)]
-    struct Entry {
+    struct GrantClaim {
         #[serde(rename = "type", default)]
         kind: String,
         #[serde(default)]
@@ -168,13 +168,12 @@ fn actions(token: &str, repository: &str) -> Option<Vec<String>> {
         return None;
     }
     let claims: Claims = serde_json::from_value(object.into()).ok()?;
-    let entries = claims.access.unwrap_or_default();
-    let of_repository = entries
-        .into_iter()
-        .filter(|entry| entry.kind == "repository" && entry.name == repository);
+    let grants = claims.access.unwrap_or_default();
     Some(
-        of_repository
-            .flat_map(|entry| entry.actions.unwrap_or_default())
+        grants
+            .into_iter()
+            .filter(|grant| grant.kind == "repository" && grant.name == repository)
+            .flat_map(|grant| grant.actions.unwrap_or_default())
             .collect(),
     )
 }
@@ -188,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_allows_is_read_from_it() {
+    fn grants_are_read_from_the_claims_of_a_token() {
         let claims = r#"{"access":[{"type":"repository","name":"a/b","actions":["pull","push"]},{"type":"repository","name":"c","actions":["*"]}]}"#;
         let of = |repository: &str| {
-            Grants::Actions(actions(&token(claims), repository).expect("actions"))
+            TokenGrants::Actions(actions(&token(claims), repository).expect("actions"))
         };
         assert_eq!(
             (of("a/b").allow("push"), of("a/b").allow("delete")),
@@ -219,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_what_tokens_allow() {
+    fn fuzzing_token_claims() {
         let seeds = [
             r#"{"access":[{"type":"repository","name":"a/b","actions":["pull","push"]}],"exp":1}"#,
         ];
-        crate::model::fuzz_tests::fuzz("what tokens allow", &seeds, |input| {
+        crate::model::fuzz_tests::fuzz("token claims", &seeds, |input| {
             drop((
                 actions(&token(&crate::model::fuzz_tests::text(input)), "a/b"),
                 actions(&crate::model::fuzz_tests::text(input), "a/b"),

@@ -1,4 +1,4 @@
-//! TLS as hosts are set up for it, against real servers with certificates made for each test.
+//! TLS settings of hosts, against TLS servers with certificates made for each test.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,14 +15,15 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use super::testing::{Fake, client_with, quick, shown};
-use super::{
-    Access, Answer, ClientCertificate, Error, HostRules, Kind, Request, Settings, Target, Tls,
-};
 use crate::credentials::Credential;
+use crate::http::testing::{Fake, client_with, quick, shown};
+use crate::http::{
+    ClientCertificate, Error, HostRules, Request, RequestAccess, RequestKind, RequestTarget,
+    Response, Settings, Tls,
+};
 use crate::model::Host;
 
-/// Speaks TLS to whoever connects. Handshakes that fail are not told.
+/// Accepts TLS connections. Handshakes that fail are skipped.
 struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -46,7 +47,7 @@ impl axum::serve::Listener for TlsListener {
     }
 }
 
-/// A certificate authority of one's own, and a directory for its files.
+/// Private certificate authority, and a directory for its files.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -84,7 +85,7 @@ impl Authority {
         )
     }
 
-    /// Writes a certificate for a client and its key.
+    /// Writes a client certificate and its key.
     fn client(&self) -> ClientCertificate {
         let (certificate, key) = self.sign("imglife", ExtendedKeyUsagePurpose::ClientAuth);
         let pair = ClientCertificate {
@@ -97,8 +98,8 @@ impl Authority {
         pair
     }
 
-    /// Starts a server whose certificate is for `name`. With `clients` it only speaks to those that
-    /// the authority signed.
+    /// Starts a server whose certificate is for `name`. With `clients` it requires a client
+    /// certificate of the authority.
     async fn serve(&self, name: &str, clients: bool) -> Fake {
         let (certificate, key) = self.sign(name, ExtendedKeyUsagePurpose::ServerAuth);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
@@ -134,11 +135,11 @@ impl Authority {
     }
 }
 
-async fn ask(host: &Host, rules: HostRules) -> Result<Answer, Error> {
-    ask_for(host, "/a", rules).await
+async fn get(host: &Host, rules: HostRules) -> Result<Response, Error> {
+    get_path(host, "/a", rules).await
 }
 
-async fn ask_for(host: &Host, path: &str, rules: HostRules) -> Result<Answer, Error> {
+async fn get_path(host: &Host, path: &str, rules: HostRules) -> Result<Response, Error> {
     let settings = Settings {
         hosts: [(host.clone(), rules)].into(),
         ..quick()
@@ -148,9 +149,9 @@ async fn ask_for(host: &Host, path: &str, rules: HostRules) -> Result<Answer, Er
         .send(Request::new(
             Method::GET,
             host,
-            Target::Path(path.to_owned()),
-            Kind("test"),
-            Access::default(),
+            RequestTarget::Path(path.to_owned()),
+            RequestKind("test"),
+            RequestAccess::default(),
         ))
         .await
 }
@@ -163,12 +164,12 @@ fn with(tls: Tls) -> HostRules {
 }
 
 #[tokio::test]
-async fn an_authority_of_ones_own_is_trusted_where_it_is_set() {
+async fn configured_authority_is_trusted() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
-    let error = ask(&fake.host(), HostRules::default())
+    let error = get(&fake.host(), HostRules::default())
         .await
-        .expect_err("nobody knows the authority");
+        .expect_err("the authority is unknown");
     assert!(
         error.hint().expect("a hint").contains(".ca_file"),
         "{}",
@@ -176,7 +177,7 @@ async fn an_authority_of_ones_own_is_trusted_where_it_is_set() {
     );
     assert!(
         !shown(&error).contains("tried"),
-        "it is not tried again: {}",
+        "it is not retried: {}",
         shown(&error)
     );
     let tls = Tls {
@@ -184,22 +185,22 @@ async fn an_authority_of_ones_own_is_trusted_where_it_is_set() {
         ..Tls::default()
     };
     assert_eq!(
-        ask(&fake.host(), with(tls.clone()))
+        get(&fake.host(), with(tls.clone()))
             .await
             .expect("an answer")
             .body,
         "ok"
     );
-    // It vouches for the name as well.
+    // The name is verified as well.
     let misnamed = authority.serve("other.example", false).await;
-    ask(&misnamed.host(), with(tls))
+    get(&misnamed.host(), with(tls))
         .await
-        .expect_err("it is another's certificate");
+        .expect_err("a certificate for another name");
     assert_eq!((fake.seen().len(), misnamed.seen().len()), (1, 0));
 }
 
 #[tokio::test]
-async fn files_that_are_no_certificates_are_named() {
+async fn invalid_certificate_files_are_named() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
     std::fs::write(authority.file("empty.crt"), "").expect("to write");
@@ -252,41 +253,41 @@ async fn files_that_are_no_certificates_are_named() {
             "client.crt",
         ),
     ] {
-        let error = ask(&fake.host(), with(tls)).await.expect_err(name);
+        let error = get(&fake.host(), with(tls)).await.expect_err(name);
         assert!(shown(&error).contains(name), "{name}: {}", shown(&error));
     }
 }
 
 #[tokio::test]
-async fn certificates_are_not_looked_at_where_that_is_set() {
+async fn insecure_skip_verify_accepts_any_certificate() {
     let fake = Authority::new().serve("other.example", false).await;
     let tls = Tls {
         insecure_skip_verify: true,
         ..Tls::default()
     };
     assert_eq!(
-        ask(&fake.host(), with(tls)).await.expect("an answer").body,
+        get(&fake.host(), with(tls)).await.expect("an answer").body,
         "ok"
     );
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_the_host_it_is_set_for() {
+async fn client_certificate_is_sent_to_its_host() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", true).await;
     let without = Tls {
         ca_file: Some(authority.file("ca.crt")),
         ..Tls::default()
     };
-    ask(&fake.host(), with(without.clone()))
+    get(&fake.host(), with(without.clone()))
         .await
-        .expect_err("it asks for a certificate");
+        .expect_err("a client certificate is required");
     let tls = Tls {
         client_certificate: Some(authority.client()),
         ..without
     };
     assert_eq!(
-        ask(&fake.host(), with(tls)).await.expect("an answer").body,
+        get(&fake.host(), with(tls)).await.expect("an answer").body,
         "ok"
     );
     let stranger = Authority::new();
@@ -295,14 +296,14 @@ async fn a_client_certificate_is_shown_to_the_host_it_is_set_for() {
         client_certificate: Some(stranger.client()),
         insecure_skip_verify: false,
     };
-    ask(&fake.host(), with(tls))
+    get(&fake.host(), with(tls))
         .await
-        .expect_err("it is signed by somebody else");
+        .expect_err("it is signed by another authority");
     assert_eq!(fake.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn an_endpoint_is_spoken_to_by_the_rules_of_the_host_it_stands_for() {
+async fn endpoint_uses_the_settings_of_its_host() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
     let rules = HostRules {
@@ -318,19 +319,19 @@ async fn an_endpoint_is_spoken_to_by_the_rules_of_the_host_it_stands_for() {
         ..HostRules::default()
     };
     let host: Host = "docker.io".parse().expect("a host");
-    assert_eq!(ask(&host, rules).await.expect("an answer").body, "ok");
+    assert_eq!(get(&host, rules).await.expect("an answer").body, "ok");
     assert_eq!(fake.lines(), ["GET /cache/a"]);
     let plain = Fake::start(|_| "ok").await;
     let rules = HostRules {
         endpoint: Some(format!("http://{}", plain.address).parse().expect("a URL")),
         ..HostRules::default()
     };
-    assert_eq!(ask(&host, rules).await.expect("an answer").body, "ok");
+    assert_eq!(get(&host, rules).await.expect("an answer").body, "ok");
     assert_eq!(plain.lines(), ["GET /a"]);
 }
 
 #[tokio::test]
-async fn a_redirect_that_forgets_tls_on_its_own_host_is_followed_with_it() {
+async fn redirect_to_plain_http_on_the_same_host_keeps_tls() {
     let authority = Authority::new();
     let fake = authority.serve("127.0.0.1", false).await;
     let tls = Tls {
@@ -338,7 +339,7 @@ async fn a_redirect_that_forgets_tls_on_its_own_host_is_followed_with_it() {
         ..Tls::default()
     };
     assert_eq!(
-        ask_for(&fake.host(), "/redirect", with(tls))
+        get_path(&fake.host(), "/redirect", with(tls))
             .await
             .expect("an answer")
             .body,

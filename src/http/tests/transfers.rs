@@ -1,0 +1,165 @@
+//! Bodies: uploads, downloads, signed requests.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use futures_util::StreamExt;
+use reqwest::Method;
+
+use super::{KIND, get};
+use crate::credentials::Credential;
+use crate::http::testing::{Fake, basic, client, client_with, limited};
+use crate::http::{Body, Download, Error, SignedRequest};
+
+#[tokio::test]
+async fn signed_request_is_sent_unchanged_and_retried() {
+    let fake = Fake::start(|seen| match (seen.path.as_str(), seen.index) {
+        (_, 0) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        ("/moved", _) => (StatusCode::FOUND, [("location", "/other")]).into_response(),
+        ("/down", _) => StatusCode::BAD_GATEWAY.into_response(),
+        _ => (StatusCode::NOT_FOUND, "<Code>NoSuchKey</Code>").into_response(),
+    })
+    .await;
+    let client = client([], basic());
+    let send = |path: &str| {
+        let headers = [("authorization", "AWS4-HMAC-SHA256 x")].map(|(name, value)| {
+            (
+                axum::http::HeaderName::from_static(name),
+                axum::http::HeaderValue::from_static(value),
+            )
+        });
+        let url = format!("http://{}{path}", fake.address)
+            .parse()
+            .expect("a URL");
+        client.send_signed(SignedRequest {
+            method: Method::PUT,
+            url,
+            headers: headers.into_iter().collect(),
+            body: "abc".into(),
+            kind: KIND,
+            limit: 100,
+        })
+    };
+    let answer = send("/key?list-type=2").await.expect("an answer");
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body[..]),
+        (404, &b"<Code>NoSuchKey</Code>"[..])
+    );
+    assert_eq!(
+        send("/moved").await.expect("an answer").status.as_u16(),
+        302
+    );
+    assert!(matches!(send("/down").await, Err(Error::Refused(refusal)) if refusal.tries == 5));
+    assert_eq!(fake.count("/key?list-type=2"), 2);
+    assert!(
+        fake.seen()
+            .iter()
+            .all(|seen| &seen.body[..] == b"abc"
+                && seen.authorization() == Some("AWS4-HMAC-SHA256 x"))
+    );
+}
+
+#[tokio::test]
+async fn response_beyond_the_limit_is_an_error() {
+    let fake = Fake::start(|seen| {
+        if seen.path == "/ok" {
+            vec![b'x'; 1000]
+        } else {
+            vec![b'x'; 1001]
+        }
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    for (path, fits) in [("/ok", true), ("/large", false)] {
+        let mut request = get(&host, path);
+        request.limit = 1000;
+        assert_eq!(client.send(request).await.is_ok(), fits);
+    }
+}
+
+#[tokio::test]
+async fn reopened_download_keeps_its_permit() {
+    let fake = Fake::start(|_| vec![b'x'; 10]).await;
+    let (host, client) = (
+        fake.host(),
+        client_with(
+            limited(&fake.host(), 2),
+            [&fake.host()],
+            Credential::Anonymous,
+        ),
+    );
+    let Download {
+        content, permit, ..
+    } = client.open(get(&host, "/a")).await.expect("a download");
+    drop(content);
+    let waits =
+        tokio::time::timeout(Duration::from_millis(100), client.open(get(&host, "/b"))).await;
+    assert!(waits.is_err(), "the permit is held");
+    let again = tokio::time::timeout(
+        Duration::from_secs(5),
+        client.reopen(get(&host, "/c"), &permit),
+    )
+    .await;
+    let again = again.expect("it does not wait").expect("a download");
+    drop((again, permit));
+    client
+        .open(get(&host, "/d"))
+        .await
+        .expect("the permit is free");
+}
+
+#[tokio::test]
+async fn unread_download_holds_its_permit_until_dropped() {
+    let fake = Fake::start(|_| vec![b'x'; 10]).await;
+    let (host, client) = (
+        fake.host(),
+        client_with(
+            limited(&fake.host(), 2),
+            [&fake.host()],
+            Credential::Anonymous,
+        ),
+    );
+    let first = client.open(get(&host, "/a")).await.expect("a download");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), client.open(get(&host, "/b")))
+            .await
+            .is_err()
+    );
+    drop(first);
+    let mut second = client.open(get(&host, "/c")).await.expect("a download");
+    while second.content.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn streamed_body_is_sent_with_its_length_and_once() {
+    let fake = Fake::start(|seen| {
+        if seen.path == "/bad" {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::CREATED
+        }
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    for path in ["/good", "/bad"] {
+        let mut request = get(&host, path);
+        request.method = Method::PUT;
+        let chunks = [Ok("abc".into()), Ok("de".into())];
+        request.body = Body::Stream {
+            length: 5,
+            content: futures_util::stream::iter(chunks).boxed(),
+        };
+        assert_eq!(client.send(request).await.is_ok(), path == "/good");
+    }
+    let seen = fake.seen();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(
+        (
+            seen[0].header("content-length"),
+            seen[0].header("transfer-encoding"),
+            &seen[0].body[..]
+        ),
+        (Some("5"), None, &b"abcde"[..])
+    );
+}
