@@ -11,7 +11,7 @@ use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::error::{Exit, Failure, ItemError};
 use crate::model::reference::LAYOUT_PREFIX;
 use crate::packages::Reading;
-use crate::steps::apps::{self, ListFilter, ListReport, Purge};
+use crate::steps::apps::{self, AppListReport, ListFilter, PurgeExecution};
 use crate::steps::shard::Only;
 
 /// What a list of records was asked to show.
@@ -73,7 +73,7 @@ pub(super) fn list(
     runtime::read(surroundings.deadline, async move {
         let reading = records.all().await.map_err(failure)?;
         warn_of_unreadable(&reading);
-        let report: ListReport = apps::list(reading, &filter);
+        let report: AppListReport = apps::list(reading, &filter);
         match options.output {
             ListOutput::Text => surroundings.report(
                 Output::Text,
@@ -138,7 +138,7 @@ pub(super) fn purge(
         let plan = apps::plan(&world, options.keep, options.project.as_deref());
         let mut report = apps::execute(
             plan,
-            &Purge {
+            &PurgeExecution {
                 records: &records,
                 stores: &stores,
                 mode: options.mode,

@@ -15,7 +15,7 @@ use crate::error::{Exit, Failure};
 use crate::model::text::excerpt;
 use crate::model::{ImageReference, Platform};
 use crate::process::Process;
-use crate::steps::register::{self, RegisterError, Request, World};
+use crate::steps::register::{self, RegisterError, RegisterRequest, World};
 
 /// What a registration was asked to do, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct RegisterOptions {
 impl RegisterOptions {
     /// Returns what is to be recorded, completed by what the CI server tells. Fails when something
     /// is missing or not of its form.
-    fn request(&self, process: &Process) -> Result<Request, Failure> {
+    fn request(&self, process: &Process) -> Result<RegisterRequest, Failure> {
         let ci = Build::of(&process.variables);
         if self.image.tag.is_none() {
             return Err(
@@ -63,7 +63,7 @@ impl RegisterOptions {
         for (name, value) in ci.fields {
             fields.entry(name).or_insert(Value::from(value));
         }
-        Ok(Request {
+        Ok(RegisterRequest {
             image: self.image.resolved_below(&process.directory),
             base: self
                 .base

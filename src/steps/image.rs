@@ -1,4 +1,4 @@
-//! An image at its place, as far as it tells what it was built on.
+//! Labels, annotations and configuration of an image, which name its base.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,22 @@ use crate::model::{
 };
 use crate::registry::{ImageSource, read_config};
 
-/// What an image says of itself. Annotations and labels are whatever its makers wrote, or
-/// inherited.
+/// Metadata of an image. Annotations and labels can be inherited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// What the reference names: an index or a manifest.
+    /// Digest of the index or manifest that the reference names.
     pub digest: Digest,
-    /// The images of its index, attestations left out; empty without an index.
+    /// Images in its index without attestations; empty without an index.
     pub children: Vec<Descriptor>,
-    /// Of the index; empty without one.
+    /// Annotations of the index; empty without one.
     pub index_annotations: BTreeMap<String, String>,
-    /// Of the manifest: that of the platform asked for, else the first image of the index.
+    /// Annotations of the manifest: that of the requested platform, else the first in the index.
     pub annotations: BTreeMap<String, String>,
     pub config: ImageConfig,
 }
 
 impl ImageFacts {
-    /// Returns an annotation: that of the index goes before that of the manifest.
+    /// Returns an annotation of the index, else of the manifest. Empty values do not count.
     pub fn annotation(&self, name: &str) -> Option<&str> {
         [&self.index_annotations, &self.annotations]
             .into_iter()
@@ -46,7 +45,7 @@ impl ImageFacts {
             .map(String::as_str)
     }
 
-    /// Returns the platforms that the index names.
+    /// Returns the platforms in the index.
     pub fn platforms(&self) -> Vec<Platform> {
         let mut platforms: Vec<Platform> = Vec::new();
         for platform in self
@@ -61,15 +60,15 @@ impl ImageFacts {
         platforms
     }
 
-    /// Returns whether `digest` names this image or one of its index.
+    /// Returns true if `digest` is that of this image or of an image in its index.
     pub fn has(&self, digest: &Digest) -> bool {
         self.digest == *digest || self.children.iter().any(|child| child.digest == *digest)
     }
 }
 
-/// Returns what the image says of itself, or `None` when it is not there. Of an index the image of
-/// the platform `like` is looked at, else the first.
-pub async fn look(
+/// Reads the metadata of an image; `None` if it does not exist. In an index, the image of the
+/// platform `like` is read, else the first.
+pub async fn read_facts(
     source: &dyn ImageSource,
     repository: &Repository,
     reference: &Reference,
@@ -101,7 +100,7 @@ pub async fn look(
         let Some(child) = of_platform.or(children.first()) else {
             return Ok(Some(facts));
         };
-        // An index that lacks one of its images is as good as an image that is not there.
+        // An index with a missing image is treated like a missing image.
         let Some(next) = source
             .manifest(repository, &child.digest.clone().into())
             .await?
@@ -121,7 +120,7 @@ pub async fn look(
         )
     {
         let bytes = read_config(source, repository, config).await?;
-        // What is no configuration says nothing.
+        // A blob that is not an image configuration has no labels.
         facts.config = ImageConfig::parse(&bytes).unwrap_or_default();
     }
     Ok(Some(facts))

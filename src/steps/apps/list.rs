@@ -1,4 +1,4 @@
-//! The list of records.
+//! `app list`: the list of records.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,39 +8,41 @@ use crate::packages::{Reading, Unreadable};
 use crate::report::{Block, Cell, Document, Table};
 use crate::steps::shard::Only;
 
-/// Which records are listed.
+/// Filter of the listed records.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     pub project: Option<String>,
-    /// By the names of the base.
+    /// Patterns for the base.
     pub base: Only,
 }
 
-/// The records that were asked for.
+/// Report of `app list`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ListReport {
+pub struct AppListReport {
     pub records: Vec<BuildRecord>,
-    /// Files that are no records.
-    pub unreadable: Vec<NoRecord>,
+    /// Files that are not valid records.
+    pub unreadable: Vec<InvalidRecordFile>,
 }
 
+/// A file in the record store that is not a valid record.
+
 #[derive(Clone, Debug, Serialize)]
-pub struct NoRecord {
+pub struct InvalidRecordFile {
     pub file: String,
     pub problem: String,
 }
 
-impl From<Unreadable> for NoRecord {
-    fn from(unreadable: Unreadable) -> NoRecord {
-        NoRecord {
+impl From<Unreadable> for InvalidRecordFile {
+    fn from(unreadable: Unreadable) -> InvalidRecordFile {
+        InvalidRecordFile {
             file: unreadable.file,
             problem: unreadable.problem,
         }
     }
 }
 
-/// Returns the records that `filter` asks for.
-pub fn list(reading: Reading, filter: &ListFilter) -> ListReport {
+/// Returns the records that match `filter`.
+pub fn list(reading: Reading, filter: &ListFilter) -> AppListReport {
     let mut records = reading.records;
     records.retain(|record| {
         let names = record.base.as_ref().map(names).unwrap_or_default();
@@ -50,14 +52,18 @@ pub fn list(reading: Reading, filter: &ListFilter) -> ListReport {
             .is_none_or(|project| record.project == *project)
             && filter.base.has(&names)
     });
-    ListReport {
+    AppListReport {
         records,
-        unreadable: reading.unreadable.into_iter().map(NoRecord::from).collect(),
+        unreadable: reading
+            .unreadable
+            .into_iter()
+            .map(InvalidRecordFile::from)
+            .collect(),
     }
 }
 
-/// Returns the names by which a base is known: with its tag and without, whole and by its last
-/// part.
+/// Returns the names of a base that patterns match: with and without tag, complete and by the last
+/// path component.
 fn names(base: &ImageReference) -> Vec<String> {
     let repository = base.repository.to_string();
     let with_tag = base.tag.as_ref().map(|tag| format!("{repository}:{tag}"));
@@ -79,7 +85,7 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-impl ListReport {
+impl AppListReport {
     fn columns(is_detailed: bool) -> Vec<&'static str> {
         let mut columns = vec!["Application", "Project", "Base", "Built"];
         if is_detailed {
@@ -119,14 +125,14 @@ impl ListReport {
         })
     }
 
-    /// Returns the list for people.
+    /// Returns the list as text.
     pub fn document(&self, is_detailed: bool) -> Document {
         if self.records.is_empty() {
             return Document {
                 blocks: vec![Block::Lines(vec!["no records".to_owned()])],
             };
         }
-        let columns = ListReport::columns(is_detailed)
+        let columns = AppListReport::columns(is_detailed)
             .into_iter()
             .map(str::to_owned)
             .collect();
@@ -143,9 +149,9 @@ impl ListReport {
         }
     }
 
-    /// Returns the list as a table for spreadsheets.
+    /// Returns the list as CSV for spreadsheets.
     pub fn csv(&self, is_detailed: bool) -> String {
-        let columns = ListReport::columns(is_detailed)
+        let columns = AppListReport::columns(is_detailed)
             .into_iter()
             .map(|column| column.to_lowercase().replace(' ', "_"))
             .collect();

@@ -1,10 +1,12 @@
-//! `app list` and `app purge`: what is recorded of applications, and which records are no longer of
-//! use.
+//! `app list` and `app purge`: lists the records of applications, and deletes obsolete ones.
 
 mod list;
 mod purge;
 #[cfg(test)]
 mod tests;
 
-pub use list::{ListFilter, ListReport, list};
-pub use purge::{Existence, Plan, Purge, PurgeReport, Reason, World, execute, observe, plan};
+pub use list::{AppListReport, InvalidRecordFile, ListFilter, list};
+pub use purge::{
+    FailedRecord, ImageExistence, Plan, PurgeExecution, PurgeReason, PurgeReport, RecordRemoval,
+    World, execute, observe, plan,
+};

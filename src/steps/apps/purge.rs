@@ -1,7 +1,7 @@
-//! Which records are no longer of use, and their removal.
+//! `app purge`: deletes obsolete records.
 //!
-//! A record may be all that keeps a base from being cleaned up, so it goes only when it is surely
-//! of no use: whatever cannot be told keeps it.
+//! A record may be all that protects a base from `cleanup`, so it is deleted only if it is
+//! certainly obsolete. If anything about it is unknown, it is kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::list::NoRecord;
+use super::list::InvalidRecordFile;
 use crate::error::{Exit, chain};
 use crate::model::{BuildRecord, ImageReference, Reference, Repository, TagVersion};
 use crate::packages::{Deletion, Reading, Records, Unreadable};
@@ -18,31 +18,31 @@ use crate::registry::{ImageSource, ImageStores};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
 
-/// Repositories that are looked at, and records that are removed, at once.
-const AT_ONCE: usize = 8;
+/// Maximum number of repositories that are listed concurrently, and of records that are deleted
+/// concurrently.
+const MAX_CONCURRENT: usize = 8;
 
-/// Whether an image is at its registry.
+/// ImageExistence of an image at its registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Existence {
-    There,
-    /// The registry lists the repository, and says that it has no such image.
-    Gone,
-    /// The registry has no such repository, or not for this login: nobody can tell.
+pub enum ImageExistence {
+    Exists,
+    /// The registry lists the repository, and the image does not exist.
+    Missing,
+    /// The repository does not exist, or these credentials may not see it.
     NotListed,
-    /// Asking failed, for this reason.
+    /// The lookup failed, for this reason.
     Unknown(String),
 }
 
-/// The records, and what became of their images.
+/// Records and the existence of their images.
 #[derive(Debug, Default)]
 pub struct World {
     pub reading: Reading,
-    /// Empty when it was not asked for.
-    pub existence: BTreeMap<ImageReference, Existence>,
+    /// Existence of the images; empty if it was not read.
+    pub existence: BTreeMap<ImageReference, ImageExistence>,
 }
 
-/// Reads the records, and with `images` looks whether the images of those that `project` names are
-/// there.
+/// Returns the records, and with `stores` the existence of the images of those of `project`.
 pub async fn observe(
     reading: Reading,
     project: Option<&str>,
@@ -65,40 +65,41 @@ pub async fn observe(
             .or_default()
             .push(&record.image);
     }
-    let looked_at = stream::iter(
+    let lookups = stream::iter(
         repositories
             .into_iter()
-            .map(|(repository, images)| look(stores.of(repository), repository, images)),
+            .map(|(repository, images)| read_existence(stores.of(repository), repository, images)),
     );
-    let found: Vec<Vec<(ImageReference, Existence)>> =
-        looked_at.buffer_unordered(AT_ONCE).collect().await;
+    let found: Vec<Vec<(ImageReference, ImageExistence)>> =
+        lookups.buffer_unordered(MAX_CONCURRENT).collect().await;
     let existence = found.into_iter().flatten().collect();
     World { reading, existence }
 }
 
-async fn look(
+async fn read_existence(
     source: &dyn ImageSource,
     repository: &Repository,
     images: Vec<&ImageReference>,
-) -> Vec<(ImageReference, Existence)> {
+) -> Vec<(ImageReference, ImageExistence)> {
     let listing = source.tags(repository).await;
     let mut found = Vec::new();
     for image in images {
         let existence = match (&listing, &image.tag) {
-            (Err(error), _) => {
-                Existence::Unknown(format!("its repository cannot be listed: {}", chain(error)))
-            }
-            (Ok(None), _) | (_, None) => Existence::NotListed,
-            (Ok(Some(tags)), Some(tag)) if tags.iter().any(|seen| seen.tag == *tag) => {
-                Existence::There
+            (Err(error), _) => ImageExistence::Unknown(format!(
+                "its repository cannot be listed: {}",
+                chain(error)
+            )),
+            (Ok(None), _) | (_, None) => ImageExistence::NotListed,
+            (Ok(Some(tags)), Some(tag)) if tags.iter().any(|listed| listed.tag == *tag) => {
+                ImageExistence::Exists
             }
             (Ok(Some(_)), Some(tag)) => match source
                 .resolve(repository, &Reference::from(tag.clone()))
                 .await
             {
-                Ok(None) => Existence::Gone,
-                Ok(Some(_)) => Existence::There,
-                Err(error) => Existence::Unknown(chain(&error)),
+                Ok(None) => ImageExistence::Missing,
+                Ok(Some(_)) => ImageExistence::Exists,
+                Err(error) => ImageExistence::Unknown(chain(&error)),
             },
         };
         found.push((image.clone(), existence));
@@ -110,28 +111,28 @@ fn is_of(record: &BuildRecord, project: Option<&str>) -> bool {
     project.is_none_or(|project| record.project == project)
 }
 
-/// Why a record goes.
+/// Reason why a record is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// Others of its repository are newer, as many as are kept.
+pub enum PurgeReason {
+    /// The repository has enough newer records.
     Older,
-    /// Its image is gone.
+    /// Its image does not exist.
     Orphan,
 }
 
-/// Which records go, and which could not be looked after.
+/// Records to delete, and records that are kept because something is unknown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub examined: usize,
-    pub removals: Vec<(BuildRecord, Reason)>,
-    /// Images of which it could not be found out whether they are there.
+    pub removals: Vec<(BuildRecord, PurgeReason)>,
+    /// Images whose existence is unknown, with the reason.
     pub unknown: Vec<(ImageReference, String)>,
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Returns which records go: of each repository all but the `keep` newest, and those of images that
-/// are gone.
+/// Returns the plan: deletes the records of missing images, and in each repository all but the
+/// `keep` newest.
 pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
     let mut repositories: BTreeMap<&Repository, Vec<&BuildRecord>> = BTreeMap::new();
     let examined: Vec<&BuildRecord> = world
@@ -146,14 +147,14 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
             .or_default()
             .push(record);
     }
-    let mut removals: BTreeMap<&ImageReference, (&BuildRecord, Reason)> = BTreeMap::new();
+    let mut removals: BTreeMap<&ImageReference, (&BuildRecord, PurgeReason)> = BTreeMap::new();
     for record in &examined {
-        if world.existence.get(&record.image) == Some(&Existence::Gone) {
-            removals.insert(&record.image, (record, Reason::Orphan));
+        if world.existence.get(&record.image) == Some(&ImageExistence::Missing) {
+            removals.insert(&record.image, (record, PurgeReason::Orphan));
         }
     }
     for records in repositories.values_mut() {
-        // What goes anyway takes no place among the newest.
+        // Records of missing images do not count among the newest.
         records.retain(|record| !removals.contains_key(&record.image));
         records.sort_by_cached_key(|record| {
             let version = record
@@ -167,14 +168,14 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
         removals.extend(
             older
                 .iter()
-                .map(|record| (&record.image, (*record, Reason::Older))),
+                .map(|record| (&record.image, (*record, PurgeReason::Older))),
         );
     }
     let unknown = world
         .existence
         .iter()
         .filter_map(|(image, existence)| match existence {
-            Existence::Unknown(reason) => Some((image.clone(), reason.clone())),
+            ImageExistence::Unknown(reason) => Some((image.clone(), reason.clone())),
             _ => None,
         });
     Plan {
@@ -188,7 +189,7 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
     }
 }
 
-/// What became of the records.
+/// Report of `app purge`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgeReport {
@@ -196,51 +197,57 @@ pub struct PurgeReport {
     #[serde(rename = "durationSeconds", serialize_with = "crate::steps::seconds")]
     pub duration: Duration,
     pub examined: usize,
-    /// Or in the dry mode those that would be.
-    pub removed: Vec<Removal>,
-    pub failed: Vec<Failed>,
-    /// Records that stay since it is not known whether their image is there.
-    pub unknown: Vec<Failed>,
-    pub unreadable: Vec<NoRecord>,
+    /// Deleted records; in a dry run, records to delete.
+    pub removed: Vec<RecordRemoval>,
+    pub failed: Vec<FailedRecord>,
+    /// Records that are kept because the existence of their image is unknown.
+    pub unknown: Vec<FailedRecord>,
+    pub unreadable: Vec<InvalidRecordFile>,
 }
 
+/// A deleted record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Removal {
+pub struct RecordRemoval {
     pub image: ImageReference,
-    pub reason: Reason,
+    pub reason: PurgeReason,
 }
 
+/// A record that was not deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failed {
+pub struct FailedRecord {
     pub image: ImageReference,
     pub cause: String,
 }
 
-/// How and with what a plan is carried out.
-pub struct Purge<'a> {
+/// Mode and resources of an execution.
+pub struct PurgeExecution<'a> {
     pub records: &'a Records,
-    /// Where images are looked for once more before the record of one that was gone is removed.
+    /// Registries in which a missing image is looked up again before its record is deleted.
     pub stores: &'a ImageStores,
     pub mode: Mode,
-    /// Once it is set, nothing new is removed.
+    /// After cancellation, no further record is deleted.
     pub cancel: &'a CancellationToken,
 }
 
-impl Purge<'_> {
-    /// Removes a record. Returns `None` when it stays: the run is stopped, or it is of use again
-    /// since it was looked at.
-    async fn remove(&self, record: BuildRecord, reason: Reason) -> Option<Result<Removal, Failed>> {
+impl PurgeExecution<'_> {
+    /// Deletes a record. Returns `None` if it is kept: the run was stopped, or the image or record
+    /// was written again after the plan was made.
+    async fn remove(
+        &self,
+        record: BuildRecord,
+        reason: PurgeReason,
+    ) -> Option<Result<RecordRemoval, FailedRecord>> {
         if self.mode == Mode::Apply {
             if self.cancel.is_cancelled() {
                 return None;
             }
             let failed = |cause| {
-                Some(Err(Failed {
+                Some(Err(FailedRecord {
                     image: record.image.clone(),
                     cause,
                 }))
             };
-            if let (Reason::Orphan, Some(tag)) = (reason, &record.image.tag) {
+            if let (PurgeReason::Orphan, Some(tag)) = (reason, &record.image.tag) {
                 match self
                     .stores
                     .of(&record.image.repository)
@@ -249,7 +256,10 @@ impl Purge<'_> {
                 {
                     Ok(None) => {}
                     Ok(Some(_)) => {
-                        tracing::info!("{} was pushed meanwhile; its record stays", record.image);
+                        tracing::info!(
+                            "{} was pushed in the meantime; its record is kept",
+                            record.image
+                        );
                         return None;
                     }
                     Err(error) => return failed(chain(&error)),
@@ -259,7 +269,7 @@ impl Purge<'_> {
                 Ok(Deletion::Done | Deletion::Absent) => {}
                 Ok(Deletion::Replaced) => {
                     tracing::info!(
-                        "{} was registered meanwhile; its record stays",
+                        "{} was registered in the meantime; its record is kept",
                         record.image
                     );
                     return None;
@@ -267,15 +277,15 @@ impl Purge<'_> {
                 Err(error) => return failed(chain(&error)),
             }
         }
-        Some(Ok(Removal {
+        Some(Ok(RecordRemoval {
             image: record.image,
             reason,
         }))
     }
 }
 
-/// Removes what the plan names; in the dry mode nothing.
-pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
+/// Deletes the records of the plan; in a dry run none.
+pub async fn execute(plan: Plan, purge: &PurgeExecution<'_>) -> PurgeReport {
     let Plan {
         examined,
         removals,
@@ -286,7 +296,7 @@ pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
     let remove = |(record, reason)| purge.remove(record, reason);
     let results: Vec<_> = stream::iter(removals)
         .map(remove)
-        .buffered(AT_ONCE)
+        .buffered(MAX_CONCURRENT)
         .collect()
         .await;
     let mut report = PurgeReport {
@@ -297,9 +307,12 @@ pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
         failed: Vec::new(),
         unknown: unknown
             .into_iter()
-            .map(|(image, cause)| Failed { image, cause })
+            .map(|(image, cause)| FailedRecord { image, cause })
             .collect(),
-        unreadable: unreadable.into_iter().map(NoRecord::from).collect(),
+        unreadable: unreadable
+            .into_iter()
+            .map(InvalidRecordFile::from)
+            .collect(),
     };
     for result in results.into_iter().flatten() {
         match result {
@@ -311,7 +324,7 @@ pub async fn execute(plan: Plan, purge: &Purge<'_>) -> PurgeReport {
 }
 
 impl PurgeReport {
-    /// Returns the exit code that follows.
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         if self.failed.is_empty() && self.unknown.is_empty() {
             Exit::Done
@@ -320,13 +333,13 @@ impl PurgeReport {
         }
     }
 
-    /// Returns the report for people.
+    /// Returns the report as text.
     pub fn document(&self) -> Document {
         let mut rows = Vec::new();
         for removal in &self.removed {
             let reason = match removal.reason {
-                Reason::Older => "older than those that are kept",
-                Reason::Orphan => "the image is gone",
+                PurgeReason::Older => "older than the kept records",
+                PurgeReason::Orphan => "the image does not exist",
             };
             let word = if self.dry_run {
                 "to be removed"

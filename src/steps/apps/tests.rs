@@ -56,7 +56,7 @@ fn listed(project: Option<&str>, base: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn records_are_narrowed_by_project_and_by_base_in_every_spelling() {
+fn list_filters_by_project_and_by_every_name_of_the_base() {
     assert_eq!(listed(None, &[]).len(), 4);
     assert_eq!(listed(Some("team/shop"), &[]), ["r.example/apps/shop:2.0"]);
     for base in [
@@ -77,7 +77,7 @@ fn records_are_narrowed_by_project_and_by_base_in_every_spelling() {
 }
 
 #[test]
-fn a_list_is_a_table_and_a_sheet_without_formulas() {
+fn list_is_rendered_as_a_table_and_as_csv_without_formulas() {
     let report = list(reading(), &ListFilter::default());
     let text = crate::report::text::draw(
         &report.document(false),
@@ -99,8 +99,12 @@ fn a_list_is_a_table_and_a_sheet_without_formulas() {
     assert_eq!(report.unreadable.len(), 1);
 }
 
-/// Returns what would go, with the reason.
-fn removals(world: &World, keep: Option<usize>, project: Option<&str>) -> Vec<(String, Reason)> {
+/// Returns the images whose records the plan deletes, with the reasons.
+fn removals(
+    world: &World,
+    keep: Option<usize>,
+    project: Option<&str>,
+) -> Vec<(String, PurgeReason)> {
     plan(world, keep, project)
         .removals
         .into_iter()
@@ -109,26 +113,26 @@ fn removals(world: &World, keep: Option<usize>, project: Option<&str>) -> Vec<(S
 }
 
 #[test]
-fn the_newest_of_each_repository_stay_by_time_and_then_by_version() {
+fn keep_keeps_the_newest_records_by_time_then_version() {
     let world = World {
         reading: reading(),
         ..World::default()
     };
     assert_eq!(
         removals(&world, Some(2), None),
-        [("r.example/apps/web:1.0".to_owned(), Reason::Older)]
+        [("r.example/apps/web:1.0".to_owned(), PurgeReason::Older)]
     );
     let older = ["r.example/apps/web:1.0", "r.example/apps/web:1.1"]
-        .map(|image| (image.to_owned(), Reason::Older));
+        .map(|image| (image.to_owned(), PurgeReason::Older));
     assert_eq!(removals(&world, Some(1), None), older);
     assert_eq!(
         removals(&world, Some(0), Some("team/shop")),
-        [("r.example/apps/shop:2.0".to_owned(), Reason::Older)]
+        [("r.example/apps/shop:2.0".to_owned(), PurgeReason::Older)]
     );
     assert_eq!(removals(&world, None, None), []);
 }
 
-/// A registry that has these images.
+/// Returns a registry with these images.
 async fn registry(images: &[&str]) -> Arc<MemoryPlace> {
     let place = Arc::new(MemoryPlace::default());
     for name in images {
@@ -148,17 +152,17 @@ async fn registry(images: &[&str]) -> Arc<MemoryPlace> {
 }
 
 #[tokio::test]
-async fn only_what_a_listed_repository_does_not_have_is_gone() {
-    // Nothing is known of the repository of the shop.
+async fn image_is_missing_only_if_its_repository_is_listed() {
+    // The repository of the shop is not listed.
     let place = registry(&["apps/web:1.1"]).await;
     let world = observe(reading(), None, Some(&place.stores())).await;
     let gone = ["r.example/apps/web:1.0", "r.example/apps/web:1.2"]
-        .map(|image| (image.to_owned(), Reason::Orphan));
+        .map(|image| (image.to_owned(), PurgeReason::Orphan));
     assert_eq!(removals(&world, None, None), gone);
     assert_eq!(
         removals(&world, Some(1), None),
         gone,
-        "what is gone takes no place among the newest"
+        "records of missing images do not count among the newest"
     );
     assert!(plan(&world, None, None).unknown.is_empty());
 
@@ -180,7 +184,7 @@ async fn only_what_a_listed_repository_does_not_have_is_gone() {
 }
 
 #[tokio::test]
-async fn without_orphans_no_registry_is_asked() {
+async fn existence_is_not_read_without_orphans() {
     assert!(observe(reading(), None, None).await.existence.is_empty());
 }
 
@@ -195,7 +199,7 @@ async fn records_in(files: Arc<dyn PackageFiles>) -> Records {
 }
 
 #[tokio::test]
-async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_nothing() {
+async fn failed_deletion_does_not_stop_the_others_and_dry_run_deletes_nothing() {
     let files = Arc::new(MemoryFiles::default());
     let records = records_in(files.clone()).await;
     for record in reading().records {
@@ -207,7 +211,7 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
     };
     let planned = plan(&world, Some(0), None);
     let (never, images) = (CancellationToken::new(), Arc::new(MemoryPlace::default()));
-    let purge = Purge {
+    let purge = PurgeExecution {
         records: &records,
         stores: &images.stores(),
         mode: Mode::Apply,
@@ -217,7 +221,7 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
     let read_only = records_in(Arc::new(ReadOnlyFiles::new(files.clone()))).await;
     let dry = execute(
         planned.clone(),
-        &Purge {
+        &PurgeExecution {
             records: &read_only,
             mode: Mode::DryRun,
             ..purge
@@ -233,7 +237,7 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
     stopped.cancel();
     let report = execute(
         planned.clone(),
-        &Purge {
+        &PurgeExecution {
             cancel: &stopped,
             ..purge
         },
@@ -257,7 +261,7 @@ async fn a_removal_that_fails_does_not_stop_the_others_and_a_dry_run_removes_not
 }
 
 #[tokio::test]
-async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
+async fn records_of_images_that_were_registered_or_pushed_again_are_kept() {
     let records = records_in(Arc::new(MemoryFiles::default())).await;
     let (pushed, gone, registered) = (
         record("apps/web:1.0", "a:1", "p", 1),
@@ -280,7 +284,7 @@ async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
     let (never, images) = (CancellationToken::new(), registry(&["apps/web:1.0"]).await);
     let report = execute(
         planned,
-        &Purge {
+        &PurgeExecution {
             records: &records,
             stores: &images.stores(),
             mode: Mode::Apply,
@@ -291,9 +295,9 @@ async fn what_was_registered_or_pushed_since_it_was_looked_at_stays() {
     assert_eq!(
         (report.removed, report.failed),
         (
-            vec![purge::Removal {
+            vec![purge::RecordRemoval {
                 image: gone.image,
-                reason: Reason::Orphan
+                reason: PurgeReason::Orphan
             }],
             Vec::new()
         )

@@ -17,7 +17,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStores, TagSeen};
 use crate::steps::Trouble;
-use crate::steps::image::look;
+use crate::steps::image::read_facts;
 use crate::steps::sync::newest;
 
 /// Look-ups under way at once, over all hosts; each host has its own limit besides.
@@ -286,7 +286,7 @@ pub(super) async fn published(
     tag: &Tag,
 ) -> Result<Option<Published>, Trouble> {
     let store = stores.of(repository);
-    let facts = look(store, repository, &Reference::Tag(tag.clone()), None)
+    let facts = read_facts(store, repository, &Reference::Tag(tag.clone()), None)
         .await
         .map_err(|error| trouble_of_place(&error))?;
     Ok(facts.map(|facts| Published {

@@ -1,71 +1,70 @@
-//! Which base an image stands on, by what it says of itself. Pure.
+//! Detection of an image's base by its labels and annotations. Pure.
 //!
-//! Labels are inherited through `FROM`: an image without labels of its own carries those of its
-//! base, and with them the name of what the base was built from, which is one tier too low.
-//! Annotations are inherited by buildah and by older kaniko. So whatever names a base counts only
-//! unless it was inherited, and that imglife's own bases name themselves (`imglife.ref`) tells
-//! both: what was inherited from, and that it is the base.
+//! Labels are inherited through `FROM`: an image without its own labels has those of its base,
+//! which name the image below the base. buildah and older versions of kaniko also inherit
+//! annotations. So a label or annotation counts only if it was not inherited. Bases built by
+//! imglife name themselves (`imglife.ref`): an inherited `imglife.ref` is the base.
 
 use crate::model::labels;
 use crate::model::{Digest, ImageReference, Platform};
 
 use crate::steps::image::ImageFacts;
 
-/// What named the base.
+/// Origin of the base's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum BaseOrigin {
     Flag,
     Annotation(&'static str),
     Label(&'static str),
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for BaseOrigin {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Origin::Flag => formatter.write_str("--base"),
-            Origin::Annotation(name) => write!(formatter, "annotation {name}"),
-            Origin::Label(name) => write!(formatter, "label {name}"),
+            BaseOrigin::Flag => formatter.write_str("--base"),
+            BaseOrigin::Annotation(name) => write!(formatter, "annotation {name}"),
+            BaseOrigin::Label(name) => write!(formatter, "label {name}"),
         }
     }
 }
 
-impl serde::Serialize for Origin {
+impl serde::Serialize for BaseOrigin {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// A base, and what named it.
+/// A base and the origin of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detected {
+pub struct DetectedBase {
     pub base: ImageReference,
-    pub origin: Origin,
+    pub origin: BaseOrigin,
 }
 
-/// The image that is looked at.
+/// The image whose base is detected.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct RegisteredImage<'a> {
     pub image: &'a ImageReference,
     pub facts: &'a ImageFacts,
-    /// The commit that the image is said to be built from.
+    /// Commit that the image was built from, according to the user.
     pub revision: &'a str,
 }
 
-impl Subject<'_> {
-    /// Returns the image that annotations or labels were inherited from: an imglife base that names
-    /// itself, and is not this image.
-    pub fn inherited_from(&self) -> Option<Detected> {
+impl RegisteredImage<'_> {
+    /// Returns the image that labels or annotations were inherited from: a base built by imglife,
+    /// whose `imglife.ref` is not this image.
+    pub fn inherited_from(&self) -> Option<DetectedBase> {
         let label = self
             .facts
             .label(labels::OWN_REFERENCE)
-            .map(|text| (text, Origin::Label(labels::OWN_REFERENCE)));
+            .map(|text| (text, BaseOrigin::Label(labels::OWN_REFERENCE)));
         let annotation = self
             .facts
             .annotation(labels::OWN_REFERENCE)
-            .map(|text| (text, Origin::Annotation(labels::OWN_REFERENCE)));
+            .map(|text| (text, BaseOrigin::Annotation(labels::OWN_REFERENCE)));
         let named = [label, annotation].into_iter().flatten();
         let parsed = named.filter_map(|(text, origin)| {
-            Some(Detected {
+            Some(DetectedBase {
                 base: reference(text)?,
                 origin,
             })
@@ -75,44 +74,44 @@ impl Subject<'_> {
             .find(|named| !same_image(&named.base, self.image))
     }
 
-    /// Returns the base that the image names. `parent` is what the image that was inherited from
-    /// says of itself, where it can be read.
-    pub fn base(&self, parent: Option<&ImageFacts>) -> Option<Detected> {
+    /// Returns the base that the image names. `parent` is the image that labels were inherited
+    /// from; `None` if it cannot be read.
+    pub fn base(&self, parent: Option<&ImageFacts>) -> Option<DetectedBase> {
         let own = |name, value: Option<&str>| {
             reference(value.filter(|value| !is_inherited(name, value, parent))?)
         };
         let inherited = self.inherited_from();
-        // What cannot be compared may be the base's, and name what that stands on.
-        let is_told = |base: &ImageReference| match (&inherited, parent) {
+        // Without the parent, a label may be inherited and name the image below the base.
+        let is_plausible = |base: &ImageReference| match (&inherited, parent) {
             (Some(inherited), None) => same_image(base, &inherited.base),
             _ => true,
         };
-        let annotation = |name| own(name, self.facts.annotation(name)).filter(is_told);
-        let label = |name| own(name, self.facts.label(name)).filter(is_told);
+        let annotation = |name| own(name, self.facts.annotation(name)).filter(is_plausible);
+        let label = |name| own(name, self.facts.label(name)).filter(is_plausible);
         annotation(labels::BASE_NAME)
-            .map(|base| Detected {
+            .map(|base| DetectedBase {
                 base,
-                origin: Origin::Annotation(labels::BASE_NAME),
+                origin: BaseOrigin::Annotation(labels::BASE_NAME),
             })
             .or_else(|| {
-                Some(Detected {
+                Some(DetectedBase {
                     base: label(labels::BASE_IMAGE_REF)?,
-                    origin: Origin::Label(labels::BASE_IMAGE_REF),
+                    origin: BaseOrigin::Label(labels::BASE_IMAGE_REF),
                 })
             })
             .or_else(|| inherited.clone())
             .or_else(|| {
-                let base = label(labels::BASE_NAME).filter(|_| !self.labels_are_of_another())?;
-                Some(Detected {
+                let base = label(labels::BASE_NAME).filter(|_| !self.has_inherited_labels())?;
+                Some(DetectedBase {
                     base,
-                    origin: Origin::Label(labels::BASE_NAME),
+                    origin: BaseOrigin::Label(labels::BASE_NAME),
                 })
             })
     }
 
-    /// Returns whether the labels were inherited from an image that does not name itself: they say
-    /// that they are a base's, or that they were written for another commit.
-    pub fn labels_are_of_another(&self) -> bool {
+    /// Returns true if the labels were inherited from an image without `imglife.ref`: they are
+    /// those of a base, or of another commit.
+    pub fn has_inherited_labels(&self) -> bool {
         let names_itself = self
             .facts
             .label(labels::OWN_REFERENCE)
@@ -128,10 +127,10 @@ impl Subject<'_> {
         other_commit || self.facts.label(labels::TIER) == Some(labels::TIER_BASE)
     }
 
-    /// Returns the platforms that the image says it has: in its own words, else those of its index,
+    /// Returns the platforms of the image: by its own label or annotation, else those of its index,
     /// else that of its configuration.
     pub fn platforms(&self, parent: Option<&ImageFacts>) -> Vec<Platform> {
-        // What cannot be compared may be the base's, so what the image is made of counts.
+        // Without the parent, a label may be inherited, so the image itself counts.
         let comparable = self.inherited_from().is_none() || parent.is_some();
         let own =
             |value: Option<&str>| {
@@ -149,9 +148,10 @@ impl Subject<'_> {
             })
     }
 
-    /// Returns the digest of the base that the image was built on, where that is known. `now` is
-    /// what the base's reference names today: of an index that is the index, whichever digest the
-    /// builder wrote down.
+    /// Returns the digest of the base that the image was built on; `None` if it is unknown.
+    ///
+    /// `now` is the image that the reference of the base names now. If it is an index, its digest
+    /// is returned, even if the builder recorded the digest of one platform.
     pub fn base_digest(&self, base: &ImageReference, now: Option<&ImageFacts>) -> Option<Digest> {
         if base.digest.is_some() {
             return base.digest.clone();
@@ -181,14 +181,14 @@ impl Subject<'_> {
     }
 }
 
-/// Returns whether the image that was inherited from says the same.
+/// Returns true if the parent has the same label or annotation.
 fn is_inherited(name: &str, value: &str, parent: Option<&ImageFacts>) -> bool {
     parent
         .is_some_and(|parent| [parent.annotation(name), parent.label(name)].contains(&Some(value)))
 }
 
 fn reference(text: &str) -> Option<ImageReference> {
-    // Builders name an empty base so; as a reference it would be an image of Docker Hub.
+    // Builders use this name for an empty base. As a reference it would be an image of Docker Hub.
     let text = text.trim();
     if text == "scratch" {
         None
@@ -197,12 +197,12 @@ fn reference(text: &str) -> Option<ImageReference> {
     }
 }
 
-/// Returns whether both name the same image, digests aside.
+/// Returns true if both references have the same repository and tag.
 pub fn same_image(one: &ImageReference, other: &ImageReference) -> bool {
     one.repository == other.repository && one.tag == other.tag
 }
 
-/// Returns whether both name a commit that may be the same: one may be the beginning of the other.
+/// Returns true if one commit is a prefix of the other.
 fn same_commit(one: &str, other: &str) -> bool {
     let (one, other) = (
         one.trim().to_ascii_lowercase(),
@@ -211,8 +211,8 @@ fn same_commit(one: &str, other: &str) -> bool {
     one.starts_with(&other) || other.starts_with(&one)
 }
 
-/// Returns the platforms in `text`, parted by blanks or commas, or `None` when it holds none or
-/// something else.
+/// Returns the platforms in `text`, separated by white space or commas; `None` if there is none or
+/// one is invalid.
 pub fn parse_platforms(text: &str) -> Option<Vec<Platform>> {
     let parts = text
         .split(|character: char| character.is_whitespace() || character == ',')

@@ -1,7 +1,7 @@
-//! `register`: the record of what an application image was built on.
+//! `register`: writes the build record of an application image.
 //!
-//! `observe` looks at the image where something must be found out, `plan` makes the record,
-//! `execute` writes it. What names a base is told by `detect`.
+//! `observe` reads the image if base or platforms are not given, `plan` makes the record, and
+//! `execute` writes it. `detect` finds the base in labels and annotations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,17 +23,17 @@ mod detect;
 #[cfg(test)]
 mod tests;
 
-pub use crate::steps::image::{ImageFacts, look};
-pub use detect::{Detected, Origin, Subject, parse_platforms, same_image};
+pub use crate::steps::image::{ImageFacts, read_facts};
+pub use detect::{BaseOrigin, DetectedBase, RegisteredImage, parse_platforms, same_image};
 
-/// What is to be recorded.
+/// Data of the record.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// With a tag.
+pub struct RegisterRequest {
+    /// Image with a tag.
     pub image: ImageReference,
-    /// `None`: what the image names.
+    /// Base; `None` to detect it.
     pub base: Option<ImageReference>,
-    /// Empty: what the image has.
+    /// Platforms; empty to read them from the image.
     pub platforms: Vec<Platform>,
     pub revision: String,
     pub project: String,
@@ -41,31 +41,31 @@ pub struct Request {
     pub built_at: DateTime<Utc>,
 }
 
-impl Request {
-    /// Returns whether the image must be looked at.
+impl RegisterRequest {
+    /// Returns true if the image must be read.
     pub fn needs_image(&self) -> bool {
         self.base.is_none() || self.platforms.is_empty()
     }
 }
 
-/// What was found at the registries; nothing where nothing had to be.
+/// Images that were read; empty if none was needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
     pub image: Option<ImageFacts>,
-    /// The image that labels or annotations were inherited from.
+    /// Image from which labels or annotations were inherited.
     pub parent: Option<ImageFacts>,
-    /// What the base's reference names today.
+    /// Image that the reference of the base names now.
     pub base: Option<ImageFacts>,
 }
 
-/// Why there is no record.
+/// Reason why there is no record.
 #[derive(Debug, Error)]
 pub enum RegisterError {
     #[error("there is no image {0}")]
     NoImage(ImageReference),
-    #[error("{0} does not tell which base it was built from")]
+    #[error("{0} has no label or annotation that names its base")]
     NoBase(ImageReference),
-    #[error("{0} does not tell its platforms")]
+    #[error("the platforms of {0} are unknown")]
     NoPlatforms(ImageReference),
     #[error(transparent)]
     Place(ItemError),
@@ -76,16 +76,16 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
-    /// Returns what the user can do.
+    /// Returns what the user can do; `None` if there is no suggestion.
     pub fn hint(&self) -> Option<String> {
         match self {
-            RegisterError::NoImage(_) => Some("register an image after it was pushed, or give `--base` and `--platform`".to_owned()),
+            RegisterError::NoImage(_) => Some("push the image before registering it, or pass `--base` and `--platform`".to_owned()),
             RegisterError::NoBase(_) => Some(
-                "give it with `--base REF`, or build the image with the flags that `imglife base-args REF` prints; labels that the image \
-                 has inherited do not count"
+                "pass `--base REF`, or build the image with the flags that `imglife base-args REF` prints; labels inherited from the base \
+                 do not count"
                     .to_owned(),
             ),
-            RegisterError::NoPlatforms(_) => Some("give them with `--platform linux/amd64`".to_owned()),
+            RegisterError::NoPlatforms(_) => Some("pass them, for example `--platform linux/amd64`".to_owned()),
             RegisterError::Place(error) => error.hint(),
             RegisterError::Packages(error) => error.hint(),
             RegisterError::Record(_) => None,
@@ -93,29 +93,32 @@ impl RegisterError {
     }
 }
 
-/// Looks at the image, and at the base that it names.
-pub async fn observe(request: &Request, stores: &ImageStores) -> Result<World, RegisterError> {
+/// Reads the image, and the base that it names.
+pub async fn observe(
+    request: &RegisterRequest,
+    stores: &ImageStores,
+) -> Result<World, RegisterError> {
     let mut world = World::default();
     if !request.needs_image() {
         return Ok(world);
     }
-    let found = look(
+    let found = read_facts(
         stores.of(&request.image.repository),
         &request.image.repository,
-        &named(&request.image),
+        &manifest_reference(&request.image),
         None,
     )
     .await
     .map_err(RegisterError::Place)?;
     let facts = found.ok_or_else(|| RegisterError::NoImage(request.image.clone()))?;
-    let subject = Subject {
+    let subject = RegisteredImage {
         image: &request.image,
         facts: &facts,
         revision: &request.revision,
     };
     let inherited_from = subject.inherited_from();
     if let Some(parent) = &inherited_from {
-        world.parent = looked_up(stores, &parent.base, &facts).await;
+        world.parent = read_base(stores, &parent.base, &facts).await;
     }
     let base = request.base.clone().or_else(|| {
         subject
@@ -125,43 +128,42 @@ pub async fn observe(request: &Request, stores: &ImageStores) -> Result<World, R
     if let Some(base) = base.filter(|base| base.digest.is_none()) {
         world.base = match &inherited_from {
             Some(parent) if same_image(&parent.base, &base) => world.parent.clone(),
-            _ => looked_up(stores, &base, &facts).await,
+            _ => read_base(stores, &base, &facts).await,
         };
     }
     world.image = Some(facts);
     Ok(world)
 }
 
-/// Returns what an image says of itself that `facts` may stand on. That it cannot be read is no
-/// failure: less is known then.
-async fn looked_up(
+/// Reads an image that may be the base of `facts`. An error is logged and treated like a missing
+/// image.
+async fn read_base(
     stores: &ImageStores,
     image: &ImageReference,
     facts: &ImageFacts,
 ) -> Option<ImageFacts> {
-    match look(
+    match read_facts(
         stores.of(&image.repository),
         &image.repository,
-        &named(image),
+        &manifest_reference(image),
         facts.config.platform.as_ref(),
     )
     .await
     {
         Ok(Some(found)) => Some(found),
         Ok(None) => {
-            tracing::warn!(%image, "the base is not there any more; its digest is not recorded");
+            tracing::warn!(%image, "the base was not found, so its digest is not recorded");
             None
         }
         Err(error) => {
-            tracing::warn!(%image, "the base cannot be looked at, its digest is not recorded: {}", chain(&error));
+            tracing::warn!(%image, "the base cannot be read, so its digest is not recorded: {}", chain(&error));
             None
         }
     }
 }
 
-/// Returns what names the manifest of an image; without tag and digest that is `latest`, as for
-/// builders.
-fn named(image: &ImageReference) -> Reference {
+/// Returns the reference of an image's manifest: `latest` without tag and digest, as in builders.
+fn manifest_reference(image: &ImageReference) -> Reference {
     match (&image.digest, &image.tag) {
         (Some(digest), _) => digest.clone().into(),
         (None, Some(tag)) => tag.clone().into(),
@@ -169,29 +171,30 @@ fn named(image: &ImageReference) -> Reference {
     }
 }
 
-/// A record, and how it came about.
+/// A record and the origin of its base.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub record: BuildRecord,
-    pub origin: Origin,
+    pub origin: BaseOrigin,
 }
 
 /// Returns the record of the image.
-pub fn plan(request: &Request, world: &World) -> Result<Plan, RegisterError> {
+pub fn plan(request: &RegisterRequest, world: &World) -> Result<Plan, RegisterError> {
     let image = &request.image;
-    let subject = world.image.as_ref().map(|facts| Subject {
+    let subject = world.image.as_ref().map(|facts| RegisteredImage {
         image,
         facts,
         revision: &request.revision,
     });
     let detected = match &request.base {
-        Some(base) => Some(Detected {
+        Some(base) => Some(DetectedBase {
             base: base.clone(),
-            origin: Origin::Flag,
+            origin: BaseOrigin::Flag,
         }),
         None => subject.and_then(|subject| subject.base(world.parent.as_ref())),
     };
-    let Detected { base, origin } = detected.ok_or_else(|| RegisterError::NoBase(image.clone()))?;
+    let DetectedBase { base, origin } =
+        detected.ok_or_else(|| RegisterError::NoBase(image.clone()))?;
     let platforms = match subject {
         Some(subject) if request.platforms.is_empty() => subject.platforms(world.parent.as_ref()),
         _ => request.platforms.clone(),
@@ -212,8 +215,8 @@ pub fn plan(request: &Request, world: &World) -> Result<Plan, RegisterError> {
             digest: None,
             ..image.clone()
         },
-        // Where there is a tag, the digest stands apart, so that all records of one base name it
-        // the same.
+        // With a tag, the digest is a separate field, so that all records of a base have the same
+        // reference.
         base: Some(if base.tag.is_some() {
             ImageReference {
                 digest: None,
@@ -233,18 +236,18 @@ pub fn plan(request: &Request, world: &World) -> Result<Plan, RegisterError> {
     Ok(Plan { record, origin })
 }
 
-/// What was recorded.
+/// Report of `register`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterReport {
     #[serde(rename = "durationSeconds", serialize_with = "crate::steps::seconds")]
     pub duration: Duration,
     pub record: BuildRecord,
-    /// What named the base.
-    pub base_from: Origin,
+    /// Origin of the base.
+    pub base_from: BaseOrigin,
 }
 
-/// Writes the record, in the place of an older one of the same tag.
+/// Writes the record, which replaces an older one of the same tag.
 pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, RegisterError> {
     plan.record.to_bytes().map_err(RegisterError::Record)?;
     let put = records
@@ -262,7 +265,7 @@ pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, Re
 }
 
 impl RegisterReport {
-    /// Returns what later jobs may want to know, by the names of variables.
+    /// Returns the variables for later jobs.
     pub fn outputs(&self) -> Vec<(&'static str, String)> {
         let of = |name, value: Option<String>| value.map(|value| (name, value));
         let BuildRecord {
@@ -282,7 +285,7 @@ impl RegisterReport {
         outputs.into_iter().flatten().collect()
     }
 
-    /// Returns the report for people.
+    /// Returns the report as text.
     pub fn document(&self) -> Document {
         let rows = vec![
             SummaryRow::new("Project", &self.record.project),
@@ -301,8 +304,8 @@ impl RegisterReport {
     }
 }
 
-/// Returns the repositories that a registration may speak to before it knows the base.
-pub fn repositories(request: &Request) -> impl Iterator<Item = &Repository> {
+/// Returns the repositories that are known before the base is detected.
+pub fn repositories(request: &RegisterRequest) -> impl Iterator<Item = &Repository> {
     std::iter::once(&request.image)
         .chain(&request.base)
         .map(|image| &image.repository)

@@ -16,8 +16,8 @@ const APP: &str = "r.example/apps/web:1.2.0";
 
 type Texts<'a> = &'a [(&'a str, &'a str)];
 
-/// What `imglife build` writes on a base, as labels and where the engine can as annotations.
-const OF_BASE: Texts<'static> = &[
+/// Labels that `imglife build` writes to a base, and annotations if the engine supports them.
+const BASE_LABELS: Texts<'static> = &[
     ("imglife.ref", BASE),
     ("imglife.tier", "base"),
     ("imglife.platforms", "linux/amd64 linux/arm64"),
@@ -29,17 +29,17 @@ fn image(text: &str) -> ImageReference {
     text.parse().expect("a reference")
 }
 
-/// An image as a builder leaves it.
-struct Built<'a> {
+/// An image as a builder writes it.
+struct BuiltImage<'a> {
     name: &'a str,
     labels: Vec<(&'a str, &'a str)>,
     annotations: Vec<(&'a str, &'a str)>,
     layers: &'a [&'a str],
 }
 
-impl<'a> Built<'a> {
-    fn new(name: &'a str, layers: &'a [&'a str]) -> Built<'a> {
-        Built {
+impl<'a> BuiltImage<'a> {
+    fn new(name: &'a str, layers: &'a [&'a str]) -> BuiltImage<'a> {
+        BuiltImage {
             name,
             labels: Vec::new(),
             annotations: Vec::new(),
@@ -47,15 +47,15 @@ impl<'a> Built<'a> {
         }
     }
 
-    fn labels(mut self, labels: Texts<'a>) -> Built<'a> {
-        // A later label replaces an earlier one, as an own one does an inherited.
+    fn labels(mut self, labels: Texts<'a>) -> BuiltImage<'a> {
+        // A later label replaces an earlier one, as an own label replaces an inherited one.
         self.labels
             .retain(|(name, _)| !labels.iter().any(|(other, _)| other == name));
         self.labels.extend(labels);
         self
     }
 
-    fn annotations(mut self, annotations: Texts<'a>) -> Built<'a> {
+    fn annotations(mut self, annotations: Texts<'a>) -> BuiltImage<'a> {
         self.annotations
             .retain(|(name, _)| !annotations.iter().any(|(other, _)| other == name));
         self.annotations.extend(annotations);
@@ -119,7 +119,7 @@ impl<'a> Built<'a> {
         )
     }
 
-    /// Puts it as a single manifest.
+    /// Writes it as a single manifest.
     async fn single(self, place: &MemoryPlace) -> Digest {
         let descriptor = self.manifest(place, "linux/amd64").await;
         let named = image(self.name);
@@ -139,7 +139,7 @@ impl<'a> Built<'a> {
         descriptor.digest
     }
 
-    /// Puts it as an index of these platforms, with an attestation each, as BuildKit does.
+    /// Writes it as an index of these platforms, each with an attestation, as BuildKit does.
     async fn index(
         self,
         place: &MemoryPlace,
@@ -149,7 +149,7 @@ impl<'a> Built<'a> {
         let mut children = Vec::new();
         for platform in platforms {
             let child = self.manifest(place, platform).await;
-            let attestation = Built::new(self.name, &["attestation"])
+            let attestation = BuiltImage::new(self.name, &["attestation"])
                 .manifest(place, "unknown/unknown")
                 .await;
             let of = [(
@@ -168,8 +168,8 @@ impl<'a> Built<'a> {
     }
 }
 
-fn request() -> Request {
-    Request {
+fn request() -> RegisterRequest {
+    RegisterRequest {
         image: image(APP),
         base: None,
         platforms: Vec::new(),
@@ -180,11 +180,14 @@ fn request() -> Request {
     }
 }
 
-async fn registered(request: &Request, place: &Arc<MemoryPlace>) -> Result<Plan, RegisterError> {
+async fn registered(
+    request: &RegisterRequest,
+    place: &Arc<MemoryPlace>,
+) -> Result<Plan, RegisterError> {
     plan(request, &observe(request, &place.stores()).await?)
 }
 
-/// Returns the base, what named it, and whether its digest is known.
+/// Returns the base, the origin of its name, and true if its digest is known.
 async fn base(place: &Arc<MemoryPlace>) -> (String, String, bool) {
     let Plan { record, origin } = registered(&request(), place).await.expect("a record");
     (
@@ -194,38 +197,38 @@ async fn base(place: &Arc<MemoryPlace>) -> (String, String, bool) {
     )
 }
 
-fn told(base: &str, origin: &str) -> (String, String, bool) {
+fn detected(base: &str, origin: &str) -> (String, String, bool) {
     (base.to_owned(), origin.to_owned(), true)
 }
 
-/// A place with a mirror and a base on it, whose manifest has annotations or not.
+/// Returns a store with a mirror and a base with these annotations.
 async fn place(annotations: Texts<'static>) -> (Arc<MemoryPlace>, Digest) {
     let place = Arc::new(MemoryPlace::default());
-    Built::new(MIRROR, &["m"]).single(&place).await;
-    let digest = Built::new(BASE, &["m", "b"])
-        .labels(OF_BASE)
+    BuiltImage::new(MIRROR, &["m"]).single(&place).await;
+    let digest = BuiltImage::new(BASE, &["m", "b"])
+        .labels(BASE_LABELS)
         .annotations(annotations)
         .single(&place)
         .await;
     (place, digest)
 }
 
-fn app() -> Built<'static> {
-    Built::new(APP, &["m", "b", "a"]).labels(OF_BASE)
+fn app() -> BuiltImage<'static> {
+    BuiltImage::new(APP, &["m", "b", "a"]).labels(BASE_LABELS)
 }
 
 #[tokio::test]
-async fn the_mirror_below_a_base_that_cannot_be_read_is_not_taken_for_the_base() {
+async fn mirror_below_an_unreadable_base_is_not_detected_as_the_base() {
     let place = Arc::new(MemoryPlace::default());
     let inherited = ("BASE_IMAGE_REF", MIRROR);
     app()
         .labels(&[inherited])
-        .annotations(OF_BASE)
+        .annotations(BASE_LABELS)
         .single(&place)
         .await;
     let Plan { record, .. } = registered(&request(), &place).await.expect("a record");
     assert_eq!(record.base, Some(image(BASE)));
-    // What both say holds.
+    // An own annotation that agrees with the inherited label counts.
     let own = ("org.opencontainers.image.base.name", BASE);
     app().annotations(&[own]).single(&place).await;
     let Plan { record, origin } = registered(&request(), &place).await.expect("a record");
@@ -239,10 +242,10 @@ async fn the_mirror_below_a_base_that_cannot_be_read_is_not_taken_for_the_base()
 }
 
 #[tokio::test]
-async fn docker_and_buildkit_images_without_own_labels_are_known_by_the_label_they_inherited() {
+async fn inherited_reference_label_is_the_base_of_docker_and_buildkit_images() {
     let (place, digest) = place(&[]).await;
     app().single(&place).await;
-    assert_eq!(base(&place).await, told(BASE, "label imglife.ref"));
+    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
     app().index(&place, &["linux/amd64"], &[]).await;
     let plan = registered(&request(), &place).await.expect("a record");
     assert_eq!(
@@ -258,22 +261,22 @@ async fn docker_and_buildkit_images_without_own_labels_are_known_by_the_label_th
 }
 
 #[tokio::test]
-async fn own_labels_name_the_base() {
+async fn own_label_names_the_base() {
     let (place, _) = place(&[]).await;
     app()
         .labels(&[("BASE_IMAGE_REF", BASE)])
         .single(&place)
         .await;
-    assert_eq!(base(&place).await, told(BASE, "label BASE_IMAGE_REF"));
+    assert_eq!(base(&place).await, detected(BASE, "label BASE_IMAGE_REF"));
     app()
         .labels(&[("org.opencontainers.image.base.name", BASE)])
         .single(&place)
         .await;
-    assert_eq!(base(&place).await, told(BASE, "label imglife.ref"));
+    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
 }
 
 #[tokio::test]
-async fn annotations_name_the_base_those_of_the_index_first() {
+async fn index_annotation_names_the_base_before_manifest_annotation() {
     let (place, _) = place(&[]).await;
     let name = "org.opencontainers.image.base.name";
     app()
@@ -282,7 +285,7 @@ async fn annotations_name_the_base_those_of_the_index_first() {
         .await;
     assert_eq!(
         base(&place).await,
-        told(BASE, "annotation org.opencontainers.image.base.name")
+        detected(BASE, "annotation org.opencontainers.image.base.name")
     );
     app()
         .annotations(&[(name, MIRROR)])
@@ -292,15 +295,15 @@ async fn annotations_name_the_base_those_of_the_index_first() {
 }
 
 #[tokio::test]
-async fn buildah_names_the_base_itself_beside_the_annotations_it_inherits() {
-    let (place, digest) = place(OF_BASE).await;
+async fn buildah_annotations_name_the_base_among_inherited_ones() {
+    let (place, digest) = place(BASE_LABELS).await;
     let written = digest.to_string();
     let own = [
         ("org.opencontainers.image.base.name", BASE),
         ("org.opencontainers.image.base.digest", written.as_str()),
     ];
-    let built = app().annotations(OF_BASE);
-    Built {
+    let built = app().annotations(BASE_LABELS);
+    BuiltImage {
         annotations: [&built.annotations[..3], &own].concat(),
         ..built
     }
@@ -319,40 +322,40 @@ async fn buildah_names_the_base_itself_beside_the_annotations_it_inherits() {
 }
 
 #[tokio::test]
-async fn annotations_that_were_inherited_whole_are_those_of_the_base() {
-    let (place, _) = place(OF_BASE).await;
-    app().annotations(OF_BASE).single(&place).await;
-    assert_eq!(base(&place).await, told(BASE, "label imglife.ref"));
+async fn inherited_annotations_do_not_count() {
+    let (place, _) = place(BASE_LABELS).await;
+    app().annotations(BASE_LABELS).single(&place).await;
+    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
 }
 
 #[tokio::test]
-async fn a_label_that_the_template_of_the_base_sets_is_inherited_as_well() {
+async fn label_set_by_the_template_of_the_base_does_not_count() {
     let place = Arc::new(MemoryPlace::default());
-    let with_reference = Built::new(BASE, &["m", "b"])
-        .labels(OF_BASE)
+    let with_reference = BuiltImage::new(BASE, &["m", "b"])
+        .labels(BASE_LABELS)
         .labels(&[("BASE_IMAGE_REF", MIRROR)]);
     with_reference.single(&place).await;
     app()
         .labels(&[("BASE_IMAGE_REF", MIRROR)])
         .single(&place)
         .await;
-    assert_eq!(base(&place).await, told(BASE, "label imglife.ref"));
+    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
 }
 
 #[tokio::test]
-async fn other_bases_are_known_by_the_standard_label_unless_it_was_inherited() {
+async fn standard_label_names_other_bases_unless_inherited() {
     let place = Arc::new(MemoryPlace::default());
     let name = "org.opencontainers.image.base.name";
-    Built::new(MIRROR, &["m"]).single(&place).await;
-    Built::new(APP, &["m", "a"])
+    BuiltImage::new(MIRROR, &["m"]).single(&place).await;
+    BuiltImage::new(APP, &["m", "a"])
         .labels(&[(name, MIRROR)])
         .single(&place)
         .await;
     assert_eq!(
         base(&place).await,
-        told(MIRROR, "label org.opencontainers.image.base.name")
+        detected(MIRROR, "label org.opencontainers.image.base.name")
     );
-    Built::new(APP, &["m", "a"])
+    BuiltImage::new(APP, &["m", "a"])
         .labels(&[
             (name, MIRROR),
             ("org.opencontainers.image.revision", "4F2A"),
@@ -364,7 +367,7 @@ async fn other_bases_are_known_by_the_standard_label_unless_it_was_inherited() {
         ("org.opencontainers.image.revision", "77aa"),
         ("imglife.tier", "base"),
     ] {
-        Built::new(APP, &["m", "x", "a"])
+        BuiltImage::new(APP, &["m", "x", "a"])
             .labels(&[(name, MIRROR), inherited])
             .single(&place)
             .await;
@@ -380,10 +383,10 @@ async fn other_bases_are_known_by_the_standard_label_unless_it_was_inherited() {
 }
 
 #[tokio::test]
-async fn an_image_that_names_itself_is_told_by_its_own_labels() {
+async fn own_labels_of_an_image_with_its_own_reference_count() {
     let (place, _) = place(&[]).await;
     let plan = registered(
-        &Request {
+        &RegisterRequest {
             image: image(BASE),
             ..request()
         },
@@ -398,7 +401,7 @@ async fn an_image_that_names_itself_is_told_by_its_own_labels() {
 }
 
 #[tokio::test]
-async fn platforms_are_its_own_words_or_those_of_the_index_or_of_the_configuration() {
+async fn platforms_come_from_label_then_index_then_configuration() {
     let (place, _) = place(&[]).await;
     let platforms = async || {
         let plan = registered(&request(), &place).await.expect("a record");
@@ -428,11 +431,11 @@ async fn platforms_are_its_own_words_or_those_of_the_index_or_of_the_configurati
 }
 
 #[tokio::test]
-async fn a_base_that_moved_since_the_build_is_recorded_without_the_digest_it_has_now() {
+async fn base_that_was_moved_is_recorded_without_its_current_digest() {
     let (place, _) = place(&[]).await;
     app().single(&place).await;
-    Built::new(BASE, &["m", "b2"])
-        .labels(OF_BASE)
+    BuiltImage::new(BASE, &["m", "b2"])
+        .labels(BASE_LABELS)
         .single(&place)
         .await;
     assert_eq!(
@@ -442,7 +445,7 @@ async fn a_base_that_moved_since_the_build_is_recorded_without_the_digest_it_has
 }
 
 #[tokio::test]
-async fn a_base_that_cannot_be_read_is_recorded_all_the_same() {
+async fn unreadable_base_is_recorded_without_digest() {
     let (place, _) = place(&[]).await;
     app().single(&place).await;
     let repository = image(BASE).repository;
@@ -456,7 +459,7 @@ async fn a_base_that_cannot_be_read_is_recorded_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_not_there_or_cannot_be_read_is_not_recorded() {
+async fn missing_or_unreadable_image_is_not_recorded() {
     let place = Arc::new(MemoryPlace::default());
     assert!(matches!(
         registered(&request(), &place).await,
@@ -470,11 +473,11 @@ async fn an_image_that_is_not_there_or_cannot_be_read_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_when_everything_is_given() {
+async fn no_request_is_sent_if_base_and_platforms_are_given() {
     let place = Arc::new(MemoryPlace::default());
     let digest = Digest::sha256(b"");
     let base = image(&format!("{BASE}@{digest}"));
-    let all = Request {
+    let all = RegisterRequest {
         base: Some(base),
         platforms: vec!["linux/amd64".parse().expect("a platform")],
         ..request()
@@ -492,7 +495,7 @@ async fn nothing_is_asked_when_everything_is_given() {
 }
 
 #[tokio::test]
-async fn hostile_names_are_passed_over() {
+async fn invalid_names_are_ignored() {
     let (place, _) = place(&[]).await;
     app()
         .annotations(&[

@@ -124,9 +124,7 @@ fn the_base_of_a_dockerfile_is_checked_by_the_base_repository() {
     );
     let outcome = world.imglife(["latest", "golang"]).exits(1);
     assert!(
-        outcome
-            .stderr
-            .contains("name one of r.example/bases/alpine"),
+        outcome.stderr.contains("use one of r.example/bases/alpine"),
         "{}",
         outcome.stderr
     );

@@ -247,7 +247,8 @@ async fn an_image_is_registered_listed_and_purged() {
         .succeeds()
         .stdout;
     assert!(
-        dry.contains("App purge [dry-run]") && dry.contains("to be removed  the image is gone"),
+        dry.contains("App purge [dry-run]")
+            && dry.contains("to be removed  the image does not exist"),
         "{dry}"
     );
     assert_eq!(recorded(&world).len(), 2);
@@ -373,7 +374,9 @@ async fn what_cannot_be_recorded_is_refused_and_nothing_is_written() {
     }
     let outcome = world.imglife(["register", "--image", &plain]).exits(1);
     assert!(
-        outcome.stderr.contains("does not tell which base")
+        outcome
+            .stderr
+            .contains("has no label or annotation that names its base")
             && outcome.stderr.contains("--base REF"),
         "{}",
         outcome.stderr
