@@ -20,7 +20,7 @@ use crate::model::text::excerpt;
 use crate::probe::{ProbeFinding, ProbeReport};
 use crate::process::Process;
 use crate::steps::commit_push::RemoteAccess;
-use crate::steps::doctor::{Seen, engines, executes, hook_programs, is_on_path};
+use crate::steps::doctor::{DetectedEngine, engines, executes, hook_programs, is_on_path};
 
 /// The group of what is about the machine as a whole.
 pub(super) const MACHINE: &str = "This machine";
@@ -79,12 +79,12 @@ async fn look_at_engines(build: Option<&BuildConfig>, process: &Process) -> Prob
         own_builder: None,
     }
     .engines();
-    let mut seen = vec![Seen {
+    let mut seen = vec![DetectedEngine {
         name: EngineName::Native,
         version: Ok("part of imglife, needs nothing".to_owned()),
     }];
     let asked = programs.iter().map(|engine| async {
-        Seen {
+        DetectedEngine {
             name: engine.name(),
             version: engine.available().await,
         }

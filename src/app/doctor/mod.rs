@@ -16,7 +16,7 @@ use crate::config::{self, Config, ConfigErrors, DEFAULT_NAME};
 use crate::error::{Exit, Failure};
 use crate::probe::{ProbeFinding, ProbeReport};
 use crate::progress::{Event, ItemOutcome};
-use crate::steps::doctor::{DoctorReport, Group, clock};
+use crate::steps::doctor::{DoctorGroup, DoctorReport, clock};
 
 /// What is looked at side by side.
 const IN_FLIGHT: usize = 12;
@@ -81,7 +81,7 @@ pub(super) fn run(
             tasks.extend(places::tasks(config, surroundings));
         }
         tasks.extend(machine::tasks(config.as_ref(), surroundings));
-        let mut groups = vec![Group {
+        let mut groups = vec![DoctorGroup {
             name: "Configuration".to_owned(),
             checks: findings,
         }];
@@ -91,7 +91,7 @@ pub(super) fn run(
             ahead.extend(look.ahead.map(|seconds| (group.clone(), seconds)));
             match groups.iter_mut().find(|known| known.name == group) {
                 Some(known) => known.checks.extend(look.findings),
-                None => groups.push(Group {
+                None => groups.push(DoctorGroup {
                     name: group,
                     checks: look.findings,
                 }),

@@ -1,19 +1,21 @@
-//! Whether this machine's clock is right, by those of others.
+//! Check of this machine's clock against those of servers.
 
 use crate::probe::ProbeFinding;
 
 const CHECK: &str = "machine.clock";
 
-/// How many seconds clocks may differ: certificates, signatures of requests and the times of
-/// records are compared with it.
-const TOLERANCE: u64 = 60;
+/// Maximum difference between clocks, in seconds. Certificates, signed requests and the times of
+/// records depend on the clock.
+const MAX_DIFFERENCE: u64 = 60;
 
-/// Returns how this machine's clock stands, by how many seconds those of servers are ahead. Where
-/// most differ it is this one that is wrong, where few do it is theirs.
+/// Returns the finding about this machine's clock. `ahead` has the number of seconds by which each
+/// server's clock is ahead.
+///
+/// If most servers differ, this clock is wrong, otherwise theirs.
 pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
     let off: Vec<&(String, i64)> = ahead
         .iter()
-        .filter(|(_, seconds)| seconds.unsigned_abs() > TOLERANCE)
+        .filter(|(_, seconds)| seconds.unsigned_abs() > MAX_DIFFERENCE)
         .collect();
     let named = |servers: &[&(String, i64)]| {
         let shown: Vec<&str> = servers
@@ -30,12 +32,12 @@ pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
     };
     let Some((_, first)) = off.first() else {
         return match ahead.len() {
-            0 => ProbeFinding::unknown(CHECK, "", "no server was asked that tells its time"),
+            0 => ProbeFinding::unknown(CHECK, "", "no server reported its time"),
             count => ProbeFinding::ok(
                 CHECK,
                 "",
                 format!(
-                    "within {TOLERANCE} s of {count} server{}",
+                    "within {MAX_DIFFERENCE} s of {count} server{}",
                     if count == 1 { "" } else { "s" }
                 ),
             ),
@@ -44,22 +46,22 @@ pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
     if off.len() * 2 > ahead.len() {
         let way = if *first > 0 { "behind" } else { "ahead of" };
         return ProbeFinding::wrong(CHECK, "", format!("{} {way} {}", span(*first), named(&off)))
-            .fix("set this machine's clock, and keep it right by NTP (`timedatectl set-ntp true`); in a container it is the host's");
+            .fix("set the clock and enable NTP (`timedatectl set-ntp true`); in a container, do this on the host");
     }
     ProbeFinding::wrong(
         CHECK,
         "",
         format!(
-            "right by most servers; {} differs by {}",
+            "agrees with most servers; {} differs by {}",
             named(&off),
             span(*first)
         ),
     )
-    .fix("tell those who run that server")
+    .fix("report it to the administrator of that server")
     .optional()
 }
 
-/// Returns an amount of seconds in words, without its sign.
+/// Returns a number of seconds as text, without its sign.
 fn span(seconds: i64) -> String {
     match seconds.unsigned_abs() {
         seconds @ 0..120 => format!("{seconds} seconds"),
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_that_most_servers_contradict_is_this_machines() {
+    fn clock_is_wrong_if_most_servers_differ() {
         assert_eq!(of(&[]).state, ProbeState::Unknown);
         assert_eq!(of(&[0, -60, 60]).state, ProbeState::Ok);
         let behind = of(&[300, 299, 0]);
@@ -96,7 +98,7 @@ mod tests {
         let theirs = of(&[0, 90_000, 1]);
         assert!(
             !theirs.is_problem()
-                && theirs.detail == "right by most servers; server1 differs by 25 hours",
+                && theirs.detail == "agrees with most servers; server1 differs by 25 hours",
             "{theirs:?}"
         );
         assert_eq!(of(&[i64::MIN, i64::MAX]).state, ProbeState::Wrong);

@@ -1,5 +1,4 @@
-//! What follows from the engines and emulators that a machine has, for the images of a
-//! configuration.
+//! Findings about the engines and emulators of a machine, for the images of a configuration.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +10,14 @@ const AVAILABLE: &str = "engine.available";
 const CHOICE: &str = "engine.choice";
 const EMULATOR: &str = "engine.emulator";
 
-/// An engine as it was found: its version, or why it cannot be used.
-pub struct Seen {
+/// An engine with its version, or the reason why it cannot be used.
+pub struct DetectedEngine {
     pub name: EngineName,
     pub version: Result<String, EngineError>,
 }
 
-/// Returns whether an image takes an engine that runs programs, by the text of its template: it has
-/// `RUN` or several stages, or attestations are asked for.
+/// Returns true if an image needs an engine that runs programs: its template has `RUN` or several
+/// stages, or attestations are configured.
 pub fn executes(image: &BuildImage, template: &str) -> bool {
     let first_words = || {
         template
@@ -33,23 +32,25 @@ pub fn executes(image: &BuildImage, template: &str) -> bool {
     image.sbom || image.provenance != ProvenanceMode::Off || count("RUN") > 0 || count("FROM") > 1
 }
 
-/// Returns how the engines stand. `executing` are the positions of the images that take one which
-/// runs programs. `elsewhere` says that programs run on another machine, whose emulators are not
-/// seen.
+/// Returns the findings about engines and emulators.
+///
+/// `executing` has the positions of the images that need an engine which runs programs. With
+/// `is_remote` these run on another machine, whose emulators cannot be checked.
 pub fn engines(
     build: Option<&BuildConfig>,
-    seen: &[Seen],
+    detected: &[DetectedEngine],
     executing: &BTreeSet<usize>,
     emulators: &Emulators,
-    elsewhere: bool,
+    is_remote: bool,
 ) -> Vec<ProbeFinding> {
     let named = build.and_then(|build| name(build.engine));
     let usable = |name: EngineName| {
-        seen.iter()
-            .any(|seen| seen.name == name && seen.version.is_ok())
+        detected
+            .iter()
+            .any(|engine| engine.name == name && engine.version.is_ok())
     };
     let program = EngineName::PROGRAMS.into_iter().find(|name| usable(*name));
-    let mut findings: Vec<ProbeFinding> = seen
+    let mut findings: Vec<ProbeFinding> = detected
         .iter()
         .map(|engine| {
             let about = engine.name.to_string();
@@ -95,17 +96,17 @@ pub fn engines(
             ProbeFinding::missing(
                 CHOICE,
                 "",
-                format!("auto finds no engine for {executed}, which `RUN`, a second stage or attestations call for"),
+                format!("auto finds no engine for {executed}, which needs one for `RUN`, several stages or attestations"),
             )
-            .fix("install buildah, podman, or docker with buildx; a template without them is built by imglife itself (native)"),
+            .fix("install buildah, podman, or docker with buildx; templates without these need no engine (native)"),
         ),
         (EngineChoice::Native, _) if !executed.is_empty() => Some(
             ProbeFinding::wrong(
                 CHOICE,
                 "",
-                format!("native builds neither `RUN` nor a second stage nor attestations, which {executed} asks for"),
+                format!("native does not support `RUN`, several stages or attestations, which {executed} needs"),
             )
-            .fix("set `build.engine` to `auto`, or take that out"),
+            .fix("set `build.engine: auto`, or remove these from the template"),
         ),
         (EngineChoice::Native | EngineChoice::Buildx | EngineChoice::Docker | EngineChoice::Buildah | EngineChoice::Podman, _) => None,
     });
@@ -116,11 +117,11 @@ pub fn engines(
         .collect();
     for platform in platforms {
         let about = platform.to_string();
-        findings.push(match (elsewhere, emulators.run(platform)) {
-            (true, _) => ProbeFinding::unknown(EMULATOR, about, "the builder is on another machine, and may have its own"),
+        findings.push(match (is_remote, emulators.run(platform)) {
+            (true, _) => ProbeFinding::unknown(EMULATOR, about, "the builder is on another machine, whose emulators cannot be checked"),
             (false, Some(true)) => ProbeFinding::ok(EMULATOR, about, "runs here"),
-            (false, None) => ProbeFinding::unknown(EMULATOR, about, "what is registered with the kernel cannot be seen here, as in most containers"),
-            (false, Some(false)) => ProbeFinding::missing(EMULATOR, about, "this machine runs no programs of it").fix(
+            (false, None) => ProbeFinding::unknown(EMULATOR, about, "the emulators registered with the kernel cannot be read, as in most containers"),
+            (false, Some(false)) => ProbeFinding::missing(EMULATOR, about, "no emulator is installed").fix(
                 "install emulators (Debian: qemu-user-static; elsewhere `docker run --privileged --rm tonistiigi/binfmt --install all`), or \
                  build for fewer platforms",
             ),

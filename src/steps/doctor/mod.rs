@@ -1,7 +1,8 @@
-//! `doctor`: whether what the configuration needs is there, right, and allowed.
+//! `doctor`: checks that everything the configuration needs exists, works and is permitted.
 //!
-//! Owns what is needed of which place, what follows from what was seen, and the report. Places look
-//! at themselves (`probe`).
+//! `needs` lists the access that the configuration needs, `engines`, `programs` and `clock` assess
+//! the machine, and `report` has the findings. Registries and record stores probe themselves
+//! (`probe`).
 
 mod clock;
 mod engines;
@@ -12,7 +13,7 @@ mod report;
 mod tests;
 
 pub use clock::clock;
-pub use engines::{Seen, engines, executes};
+pub use engines::{DetectedEngine, engines, executes};
 pub use needs::{Needs, needs};
 pub use programs::{hook_programs, is_on_path};
-pub use report::{DoctorReport, Group};
+pub use report::{DoctorGroup, DoctorReport};

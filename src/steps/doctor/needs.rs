@@ -1,4 +1,4 @@
-//! What a configuration needs of the places that hold images.
+//! Access to registries and layouts that a configuration needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use crate::model::{Host, Repository, RepositoryPath};
 use crate::probe::RequiredAccess;
 use crate::steps::cleanup;
 
-/// What is needed, by place.
+/// Required access, by store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub hosts: BTreeMap<Host, BTreeMap<RepositoryPath, RequiredAccess>>,
     /// Image layout directories.
     pub layouts: Vec<(Repository, RequiredAccess)>,
-    /// Repositories on Docker Hub whose tags must be told with their dates.
+    /// Repositories on Docker Hub whose push dates are needed.
     pub dated: BTreeSet<RepositoryPath>,
 }
 
 impl Needs {
-    fn add(&mut self, repository: &Repository, wanted: RequiredAccess) {
+    fn add(&mut self, repository: &Repository, access: RequiredAccess) {
         match repository {
             Repository::Remote { host, path } => {
                 let known = self
@@ -27,21 +27,21 @@ impl Needs {
                     .or_default()
                     .entry(path.clone())
                     .or_default();
-                *known = known.and(wanted);
+                *known = known.and(access);
             }
             Repository::Layout { .. } => match self
                 .layouts
                 .iter_mut()
                 .find(|(known, _)| known == repository)
             {
-                Some((_, known)) => *known = known.and(wanted),
-                None => self.layouts.push((repository.clone(), wanted)),
+                Some((_, known)) => *known = known.and(access),
+                None => self.layouts.push((repository.clone(), access)),
             },
         }
     }
 }
 
-/// Returns what a configuration needs.
+/// Returns the access that a configuration needs.
 pub fn needs(config: &Config) -> Needs {
     let mut needs = Needs::default();
     let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
@@ -92,16 +92,16 @@ pub fn needs(config: &Config) -> Needs {
         }
     }
     for image in images {
-        // What this configuration makes itself need not be there before the first run.
-        let made = entries
+        // Images that this configuration creates need not exist before the first run.
+        let mut created = entries
             .iter()
             .map(|entry| &entry.target)
             .chain(images.iter().map(|image| &image.repository));
-        let is_made = made.into_iter().any(|made| *made == image.mirror_image);
+        let is_created = created.any(|repository| *repository == image.mirror_image);
         needs.add(
             &image.mirror_image,
             RequiredAccess {
-                source: !is_made,
+                source: !is_created,
                 ..RequiredAccess::default()
             },
         );

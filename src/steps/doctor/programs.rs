@@ -1,4 +1,4 @@
-//! The programs that hooks name.
+//! Programs that hooks run.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,16 +7,16 @@ use crate::config::{Config, HookCommand};
 use crate::model::Variables;
 use crate::model::env;
 
-/// Words that a shell line can begin with and that are no programs (POSIX, "Shell Command
-/// Language", and common built-ins).
+/// Words at the start of a shell line that are not programs (POSIX, "Shell Command Language", and
+/// common built-ins).
 const SHELL_WORDS: [&str; 30] = [
     ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "eval", "exec", "exit",
     "export", "for", "if", "local", "read", "readonly", "return", "set", "shift", "source", "test",
     "times", "trap", "ulimit", "umask", "unset", "until", "while",
 ];
 
-/// Returns the programs that the hooks of a configuration begin with, as far as that can be seen
-/// without a shell.
+/// Returns the first program of each hook in a configuration, as far as it is known without a
+/// shell.
 pub fn hook_programs(config: &Config) -> BTreeSet<String> {
     let sync = config.sync.iter().flat_map(|sync| {
         sync.entries
@@ -47,7 +47,7 @@ pub fn hook_programs(config: &Config) -> BTreeSet<String> {
     programs
 }
 
-/// Returns the program that a shell line begins with; `None` where only a shell can tell.
+/// Returns the first program of a shell line; `None` if only a shell can determine it.
 fn first_word(line: &str) -> Option<&str> {
     let word = line.split_whitespace().next()?.trim_end_matches(';');
     let is_plain =
@@ -55,8 +55,8 @@ fn first_word(line: &str) -> Option<&str> {
     (word.chars().all(is_plain) && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
-/// Returns whether a program is found: in `PATH`, or where its name says when that has a slash,
-/// relative to `directory`.
+/// Returns true if a program is found in `PATH`, or if its name has a slash, at that path relative
+/// to `directory`.
 pub fn is_on_path(program: &str, variables: &Variables, directory: &Path) -> bool {
     let runs = |path: &Path| {
         rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
@@ -66,7 +66,7 @@ pub fn is_on_path(program: &str, variables: &Variables, directory: &Path) -> boo
     }
     variables.get_filled(env::PATH).is_some_and(|path| {
         path.split(':')
-            .any(|place| runs(&directory.join(place).join(program)))
+            .any(|entry| runs(&directory.join(entry).join(program)))
     })
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_of_a_line_is_its_first_word_unless_only_a_shell_knows() {
+    fn first_word_is_the_program_unless_a_shell_is_needed() {
         for (line, expected) in [
             ("cosign sign {{ image }}", Some("cosign")),
             ("  ./notify.sh; true", Some("./notify.sh")),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_looked_for_where_a_shell_would() {
+    fn programs_are_found_like_in_a_shell() {
         let here = Path::new("/");
         let path = |path: &str| [("PATH", path)].into_iter().collect::<Variables>();
         assert!(

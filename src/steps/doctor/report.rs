@@ -1,4 +1,4 @@
-//! What was found, for people and programs.
+//! The report of `doctor`.
 
 use std::time::Duration;
 
@@ -8,29 +8,30 @@ use crate::error::Exit;
 use crate::probe::{ProbeFinding, ProbeState};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 
-/// How many of those that stand alike are named.
-const MOST_NAMED: usize = 3;
+/// Maximum number of subjects with the same finding that are named.
+const MAX_NAMED: usize = 3;
 
-/// Findings that belong together: about a host, the machine, the configuration.
+/// Findings about a host, the machine or the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub struct DoctorGroup {
     pub name: String,
     pub checks: Vec<ProbeFinding>,
 }
 
-/// What was found.
+/// Report of `doctor`.
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorReport {
-    /// How many things that are needed are missing or wrong.
+    /// Number of findings about something that is needed and is missing or wrong.
     pub problems: usize,
-    pub groups: Vec<Group>,
+    pub groups: Vec<DoctorGroup>,
     #[serde(skip)]
     pub duration: Duration,
 }
 
 impl DoctorReport {
-    pub fn new(groups: Vec<Group>, duration: Duration) -> DoctorReport {
-        let groups: Vec<Group> = groups
+    /// Returns the report on `groups`, without empty ones.
+    pub fn new(groups: Vec<DoctorGroup>, duration: Duration) -> DoctorReport {
+        let groups: Vec<DoctorGroup> = groups
             .into_iter()
             .filter(|group| !group.checks.is_empty())
             .collect();
@@ -46,6 +47,7 @@ impl DoctorReport {
         }
     }
 
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         if self.problems == 0 {
             Exit::Done
@@ -54,8 +56,8 @@ impl DoctorReport {
         }
     }
 
-    /// Returns the report for people: a table for each group, what to do below what is not as it
-    /// must be, and the counts.
+    /// Returns the report as text: a table for each group, with suggestions below findings that
+    /// need one, and the totals.
     pub fn document(&self) -> Document {
         let mut blocks: Vec<Block> = self
             .groups
@@ -69,7 +71,7 @@ impl DoctorReport {
     fn summary(&self) -> Summary {
         let all = || self.groups.iter().flat_map(|group| &group.checks);
         let row = |word: &str, tone| {
-            let count = all().filter(|finding| shown(finding).0 == word).count();
+            let count = all().filter(|finding| state(finding).0 == word).count();
             let mut label = word.to_owned();
             label[..1].make_ascii_uppercase();
             SummaryRow {
@@ -94,9 +96,9 @@ impl DoctorReport {
     }
 }
 
-/// Returns the word for how something stands, and its colour. What is not as it might be and is not
+/// Returns the state of a finding as a word, with its colour. A missing or wrong thing that is not
 /// needed is a note.
-fn shown(finding: &ProbeFinding) -> (&'static str, Tone) {
+fn state(finding: &ProbeFinding) -> (&'static str, Tone) {
     match finding.state {
         ProbeState::Ok => ("ok", Tone::Good),
         ProbeState::Unknown => ("unknown", Tone::Quiet),
@@ -106,11 +108,11 @@ fn shown(finding: &ProbeFinding) -> (&'static str, Tone) {
     }
 }
 
-fn table(group: &Group) -> Table {
+fn table(group: &DoctorGroup) -> Table {
     let mut rows = Vec::new();
-    let mut told: Vec<&ProbeFinding> = Vec::new();
+    let mut shown: Vec<&ProbeFinding> = Vec::new();
     for finding in &group.checks {
-        let is_alike = |other: &ProbeFinding| {
+        let is_same = |other: &ProbeFinding| {
             ProbeFinding {
                 about: String::new(),
                 ..finding.clone()
@@ -119,20 +121,20 @@ fn table(group: &Group) -> Table {
                 ..other.clone()
             }
         };
-        if told.iter().any(|other| is_alike(other)) {
+        if shown.iter().any(|other| is_same(other)) {
             continue;
         }
-        told.push(finding);
-        let alike: Vec<&str> = group
+        shown.push(finding);
+        let subjects: Vec<&str> = group
             .checks
             .iter()
-            .filter(|other| is_alike(other))
+            .filter(|other| is_same(other))
             .map(|other| other.about.as_str())
             .collect();
-        let (word, tone) = shown(finding);
+        let (word, tone) = state(finding);
         rows.push(vec![
             Cell::toned(format!("  {word}"), tone),
-            Cell::plain(label(finding.check, &alike)),
+            Cell::plain(label(finding.check, &subjects)),
             Cell::plain(&finding.detail),
         ]);
         if let Some(fix) = finding
@@ -154,11 +156,11 @@ fn table(group: &Group) -> Table {
     }
 }
 
-/// Returns what a row is about: the check's own word, and of what.
+/// Returns the label of a row: the name of the check and its subjects.
 fn label(check: &str, about: &[&str]) -> String {
     let (room, word) = check.split_once('.').unwrap_or(("", check));
     let word = match (room, word) {
-        // Their names say it all.
+        // The name of the engine is enough.
         ("engine", "available") => String::new(),
         ("git" | "docker" | "hook", word) => format!("{room} {word}"),
         (_, word) => word.to_owned(),
@@ -170,13 +172,13 @@ fn label(check: &str, about: &[&str]) -> String {
         .collect();
     match named.len() {
         0 => word,
-        count if count <= MOST_NAMED => format!("{word} {}", named.join(", "))
+        count if count <= MAX_NAMED => format!("{word} {}", named.join(", "))
             .trim_start()
             .to_owned(),
         count => format!(
             "{word} {} and {} more",
-            named[..MOST_NAMED].join(", "),
-            count - MOST_NAMED
+            named[..MAX_NAMED].join(", "),
+            count - MAX_NAMED
         ),
     }
 }
@@ -187,7 +189,7 @@ mod tests {
     use crate::report::text::{Style, draw};
 
     #[test]
-    fn what_stands_alike_is_one_line_and_what_to_do_stands_below() {
+    fn equal_findings_share_a_line_and_suggestions_follow() {
         let pull = |path: &str| ProbeFinding::ok("oci.pull", path, "allowed");
         let checks = vec![
             ProbeFinding::ok("oci.reachable", "", "answers by https"),
@@ -206,11 +208,11 @@ mod tests {
         ];
         let report = DoctorReport::new(
             vec![
-                Group {
+                DoctorGroup {
                     name: "registry.example".to_owned(),
                     checks,
                 },
-                Group {
+                DoctorGroup {
                     name: "empty".to_owned(),
                     checks: Vec::new(),
                 },

@@ -30,7 +30,7 @@ retention: { keep_last: 2, archive: { enabled: true, registry: archive.example/o
 ";
 
 #[test]
-fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
+fn needs_combine_every_use_of_a_repository() {
     let needs = needs(&config(EVERYTHING));
     let of = |host: &str, path: &str| {
         let host = needs
@@ -54,7 +54,7 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
             ..nothing
         }
     );
-    // It is a source of a build, and made by the sync before that.
+    // The source of a build that an earlier sync creates.
     assert_eq!(
         of("r.example", "mirror/alpine"),
         RequiredAccess {
@@ -91,7 +91,7 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
         needs
             .layouts
             .iter()
-            .map(|(_, wanted)| *wanted)
+            .map(|(_, access)| *access)
             .collect::<Vec<_>>(),
         [RequiredAccess {
             push: true,
@@ -113,16 +113,16 @@ fn each_repository_is_needed_for_all_that_the_configuration_does_with_it() {
             .hosts
             .values()
             .flat_map(|host| host.values())
-            .any(|wanted| wanted.delete)
+            .any(|access| access.delete)
     );
 }
 
-fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<ProbeFinding> {
+fn engine_findings(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<ProbeFinding> {
     let config = config(&EVERYTHING.replace(
         "  core_version",
         &format!("  engine: {choice}\n  core_version"),
     ));
-    let seen: Vec<Seen> = [EngineName::Native]
+    let detected: Vec<DetectedEngine> = [EngineName::Native]
         .into_iter()
         .chain(EngineName::PROGRAMS)
         .map(|name| {
@@ -132,12 +132,12 @@ fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<P
             } else {
                 Err(EngineError::new(name, "not installed").hint("install it"))
             };
-            Seen { name, version }
+            DetectedEngine { name, version }
         })
         .collect();
     engines(
         config.build.as_ref(),
-        &seen,
+        &detected,
         &executing.iter().copied().collect::<BTreeSet<_>>(),
         &Emulators::here(),
         true,
@@ -145,7 +145,7 @@ fn of_engines(choice: &str, executing: &[usize], usable: &[EngineName]) -> Vec<P
 }
 
 #[test]
-fn an_engine_is_needed_only_for_what_native_does_not_build() {
+fn engine_is_needed_only_for_images_that_native_does_not_support() {
     let problems = |findings: &[ProbeFinding]| {
         findings
             .iter()
@@ -159,26 +159,29 @@ fn an_engine_is_needed_only_for_what_native_does_not_build() {
             .find(|finding| finding.check == "engine.choice")
             .map(|finding| finding.detail.clone())
     };
-    let native = of_engines("auto", &[], &[]);
+    let native = engine_findings("auto", &[], &[]);
     assert_eq!(
         (problems(&native).len(), choice(&native).as_deref()),
         (0, Some("auto: native for alpine, tool"))
     );
-    let mixed = of_engines("auto", &[1], &[EngineName::Podman, EngineName::Buildah]);
+    let mixed = engine_findings("auto", &[1], &[EngineName::Podman, EngineName::Buildah]);
     assert_eq!(
         (problems(&mixed).len(), choice(&mixed).as_deref()),
         (0, Some("auto: buildah for tool, native for alpine"))
     );
-    assert_eq!(problems(&of_engines("auto", &[1], &[])), ["engine.choice"]);
     assert_eq!(
-        problems(&of_engines("native", &[1], &[EngineName::Buildah])),
+        problems(&engine_findings("auto", &[1], &[])),
         ["engine.choice"]
     );
     assert_eq!(
-        problems(&of_engines("podman", &[], &[EngineName::Buildah])),
+        problems(&engine_findings("native", &[1], &[EngineName::Buildah])),
+        ["engine.choice"]
+    );
+    assert_eq!(
+        problems(&engine_findings("podman", &[], &[EngineName::Buildah])),
         ["engine.available"]
     );
-    let elsewhere = of_engines("auto", &[0], &[EngineName::Buildx]);
+    let elsewhere = engine_findings("auto", &[0], &[EngineName::Buildx]);
     assert!(
         elsewhere
             .iter()
@@ -188,7 +191,7 @@ fn an_engine_is_needed_only_for_what_native_does_not_build() {
 }
 
 #[test]
-fn a_template_with_run_a_second_stage_or_attestations_takes_a_program() {
+fn run_stages_and_attestations_need_an_engine() {
     let config = config(EVERYTHING);
     let mut image = config.build.expect("a build").images.remove(0);
     for (template, expected) in [
