@@ -25,7 +25,7 @@ use crate::process::Process;
 use crate::registry::ImageStores;
 use crate::report::{codequality, dotenv};
 use crate::steps::check::{
-    self, Branch, CheckError, CheckReport, Known, LatestError, Location, Sources,
+    self, BaseCheckReport, CheckError, CheckSources, ForgeBranch, KnownBases, LatestError, Location,
 };
 
 pub use crate::steps::check::Policy;
@@ -141,7 +141,7 @@ fn checked(
         .or_else(|| ci::project(&process.variables));
     runtime::run(surroundings.deadline, |cancel| async move {
         let report = match base {
-            Base::Scratch => CheckReport::of_scratch(location, options.policy),
+            Base::Scratch => BaseCheckReport::of_scratch(location, options.policy),
             Base::Image(base) => {
                 let work = async {
                     let found = Found::find(
@@ -159,7 +159,7 @@ fn checked(
                     world = work => world?,
                     () = cancel.cancelled() => return Err(Failure::failed("stopped before anything was known")),
                 };
-                CheckReport::new(base, location, &world, options.policy)
+                BaseCheckReport::new(base, location, &world, options.policy)
             }
         };
         surroundings.note(false, report.variables());
@@ -316,7 +316,7 @@ pub(super) fn latest(
             surroundings,
         )
         .await?;
-        let known: Known = check::known(&found.sources(process), asked.as_ref())
+        let known: KnownBases = check::known(&found.sources(process), asked.as_ref())
             .await
             .map_err(failure)?;
         known
@@ -332,7 +332,7 @@ pub(super) fn latest(
         known
             .base(&latest.repository)
             .into_iter()
-            .flat_map(|base| &base.untold)
+            .flat_map(|base| &base.unknown_tags)
             .for_each(|warning| tracing::warn!("{warning}"));
         match options.output {
             Output::Text => surroundings.print(&format!("{latest}\n"))?,
@@ -465,10 +465,10 @@ impl Found {
         })
     }
 
-    fn sources(&self, process: &Process) -> Sources<'_> {
-        Sources {
+    fn sources(&self, process: &Process) -> CheckSources<'_> {
+        CheckSources {
             records: self.records.as_ref(),
-            forge: self.repository.as_ref().map(|repository| Branch {
+            forge: self.repository.as_ref().map(|repository| ForgeBranch {
                 forge: &*repository.forge,
                 reference: &repository.reference,
             }),

@@ -1,4 +1,4 @@
-//! What tells a build which base it stands on.
+//! Build arguments that record the base of an image.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 use crate::model::ImageReference;
 use crate::model::labels;
 
-/// Labels and annotations that name a base, by the image specification's names ("Pre-Defined
-/// Annotation Keys").
+/// Labels and annotations of a base (OCI image specification, "Pre-Defined Annotation Keys").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BaseArguments {
     pub labels: BTreeMap<&'static str, String>,
-    /// For manifests. BuildKit refuses annotations for an index where a build makes none.
+    /// Annotations of manifests. BuildKit rejects annotations of an index if the build creates
+    /// none.
     pub annotations: BTreeMap<&'static str, String>,
 }
 
-/// Returns what names `base`, with its digest apart.
+/// Returns the arguments for `base`, with its digest separate from its name.
 pub fn base_arguments(base: &ImageReference) -> BaseArguments {
     let name = ImageReference {
         digest: if base.tag.is_some() {
@@ -39,8 +39,10 @@ pub fn base_arguments(base: &ImageReference) -> BaseArguments {
 }
 
 impl BaseArguments {
-    /// Returns the flags for a build, such that `$(...)` splits them rightly: `None` when a value
-    /// has characters that a shell takes for something else, quotes being of no use there.
+    /// Returns the flags for a build; `None` if a value has characters that a shell would
+    /// interpret.
+    ///
+    /// The output is meant for `$(...)`, in which quotes have no effect.
     pub fn flags(&self) -> Option<String> {
         let is_plain = |byte: u8| {
             byte.is_ascii_alphanumeric()
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_survive_a_shell_or_are_not_given() {
+    fn flags_are_safe_in_a_shell_or_missing() {
         let of = |text: &str| base_arguments(&text.parse().expect("a reference"));
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(

@@ -1,28 +1,28 @@
-//! Whether there is a newer base than the one that is used. Pure.
+//! Comparison of a base with the known bases. Pure.
 //!
-//! What is built now is current: platform teams keep several lines at once (3.20 and 3.21), and
-//! whoever uses the newest image of one of them is up to date. An image that is not built any more
-//! is outdated when there is a newer one to move to; that is the one whose version is likest to its
-//! own, so that nobody is told to change lines who need not. Where only a registry's tags are
-//! known, nobody says which of them are current: then what counts is the line of the tag itself,
-//! which is all of its version but the last number.
+//! Images that are built now are current. Platform teams maintain several lines at once (3.20 and
+//! 3.21), and the newest image of any of them is up to date. An image that is no longer built is
+//! outdated if there is a newer one: the current image with the closest version, so that no
+//! unnecessary change of lines is suggested. If only the tags at the registry are known, none of
+//! them is known to be current, and the image is compared with its own line: tags whose versions
+//! differ only in the last number.
 
 use super::known::{KnownBase, KnownTag};
 use crate::model::{ImageReference, Tag, TagVersion};
 
-/// How a base compares to what is known.
+/// Result of comparing a base with the known bases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison<'a> {
-    /// What is known of the very tag.
+    /// The compared tag itself; `None` if it is not known.
     pub found: Option<&'a KnownTag>,
-    /// The newest tag to use in its place, which may be itself.
+    /// Newest tag to use instead, which can be the tag itself.
     pub latest: Option<Tag>,
-    /// `None` when that cannot be told.
+    /// `None` if it is unknown.
     pub up_to_date: Option<bool>,
     pub warnings: Vec<String>,
 }
 
-/// Returns how `base` compares to what is known of its repository.
+/// Compares `base` with the known tags of its repository.
 pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a> {
     let named = base
         .tag
@@ -47,32 +47,32 @@ pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a
     }
     let Some(tag) = named.or_else(|| found.map(|found| found.tag.clone())) else {
         return unknown(format!(
-            "{base} names a digest without a tag, and it is that of no known tag"
+            "{base} has a digest without a tag, and no known tag has this digest"
         ));
     };
     let version = TagVersion::of(tag.as_str());
     if !version.is_version() {
         return unknown(format!(
-            "the tag `{tag}` is no version, so nothing is newer or older"
+            "the tag `{tag}` is not a version and cannot be compared"
         ));
     }
-    // What is not known may be newer, or be the very tag.
-    if !known.untold.is_empty() {
+    // An unknown tag may be newer, or be the compared tag.
+    if !known.unknown_tags.is_empty() {
         return Comparison {
             found,
-            warnings: known.untold.clone(),
+            warnings: known.unknown_tags.clone(),
             ..Comparison::default()
         };
     }
     let is_configured = known.tags.iter().any(|tag| tag.current);
     let latest = if is_configured {
-        likest(known, &version)
+        closest(known, &version)
     } else {
         newest_of_line(known, &version)
     };
     match latest {
         None => unknown(format!(
-            "no version of {} is known that `{tag}` could be compared to",
+            "no known version of {} can be compared with `{tag}`",
             known.repository
         )),
         Some(latest) if TagVersion::of(latest.as_str()) > version => Comparison {
@@ -83,8 +83,8 @@ pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a
         },
         Some(latest) => {
             let is_older = latest != &tag;
-            let warnings = is_older
-                .then(|| format!("`{tag}` is newer than `{latest}`, the newest that is known"));
+            let warnings =
+                is_older.then(|| format!("`{tag}` is newer than `{latest}`, the newest known tag"));
             Comparison {
                 found,
                 latest: Some(latest.clone()),
@@ -95,8 +95,9 @@ pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a
     }
 }
 
-/// Returns the current tag whose version has most in common with `version`, the newest of several.
-fn likest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
+/// Returns the current tag whose version has the most leading numbers in common with `version`, the
+/// newest of several.
+fn closest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     let current: Vec<&KnownTag> = known.tags.iter().filter(|tag| tag.current).collect();
     let of_flavour: Vec<&KnownTag> = current
         .iter()
@@ -114,7 +115,7 @@ fn likest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     best.map(|tag| &tag.tag)
 }
 
-/// Returns the newest tag of the same line and flavour; a pre-release only where `version` is one.
+/// Returns the newest tag of the same line and flavour; a pre-release only if `version` is one.
 fn newest_of_line<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     let fits = |tag: &&KnownTag| {
         let other = tag.version();
@@ -130,7 +131,7 @@ fn newest_of_line<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a 
         .map(|tag| &tag.tag)
 }
 
-/// Returns the newest tag of a base, of those that are built now where that is known.
+/// Returns the newest tag of a base: of the current tags if they are known, otherwise of all.
 pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
     let is_configured = known.tags.iter().any(|tag| tag.current);
     let fits = |tag: &&KnownTag| {
@@ -139,7 +140,7 @@ pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
             || !is_configured
                 && version.is_version()
                 && !version.is_pre_release()
-                && !is_put_aside(&tag.tag))
+                && !is_old_image(&tag.tag))
             && line.is_none_or(|line| version.is_on_line(line))
     };
     known
@@ -150,13 +151,13 @@ pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
         .map(|tag| &tag.tag)
 }
 
-/// Returns whether a tag has the form of those that `sync` and `cleanup` keep old images under.
-fn is_put_aside(tag: &Tag) -> bool {
-    let form = |word: &str| {
+/// Returns true if a tag has the form in which `sync` and `cleanup` keep old images.
+fn is_old_image(tag: &Tag) -> bool {
+    let has_day_after = |word: &str| {
         let after = tag.as_str().rsplit_once(word).map(|(_, date)| date);
         after.is_some_and(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    form("-archived.") || form("-replaced.")
+    has_day_after("-archived.") || has_day_after("-replaced.")
 }
 
 #[cfg(test)]
@@ -171,7 +172,7 @@ mod tests {
             aliases: Vec::new(),
             current,
             digest: Some(Digest::sha256(text.as_bytes())),
-            standing: EolAssessment::UNKNOWN,
+            assessment: EolAssessment::UNKNOWN,
         }
     }
 
@@ -179,14 +180,14 @@ mod tests {
         KnownBase {
             repository: "r.example/bases/x".parse().expect("a repository"),
             tags,
-            untold: Vec::new(),
-            asked: None,
+            unknown_tags: Vec::new(),
+            requested: None,
             users: Vec::new(),
         }
     }
 
-    /// Returns whether it is up to date, the newest, and how many warnings there are.
-    fn told(known: &KnownBase, reference: &str) -> (Option<bool>, String, usize) {
+    /// Returns `up_to_date`, the latest tag, and the number of warnings.
+    fn compared(known: &KnownBase, reference: &str) -> (Option<bool>, String, usize) {
         let reference = format!("r.example/bases/x{reference}")
             .parse()
             .expect("a reference");
@@ -206,98 +207,107 @@ mod tests {
     }
 
     #[test]
-    fn whoever_uses_the_newest_of_a_line_that_is_built_is_up_to_date() {
+    fn newest_image_of_a_maintained_line_is_up_to_date() {
         let known = base(vec![
             tag("3.20.6-core1.1.0", true),
             tag("3.21.3-core1.1.0", true),
             tag("3.20.5-core1.0.0", false),
         ]);
         assert_eq!(
-            told(&known, ":3.20.6-core1.1.0"),
+            compared(&known, ":3.20.6-core1.1.0"),
             is(true, "3.20.6-core1.1.0")
         );
         assert_eq!(
-            told(&known, ":3.21.3-core1.1.0"),
+            compared(&known, ":3.21.3-core1.1.0"),
             is(true, "3.21.3-core1.1.0")
         );
         assert_eq!(
-            told(&known, ":3.20.5-core1.0.0"),
+            compared(&known, ":3.20.5-core1.0.0"),
             is(false, "3.20.6-core1.1.0"),
             "of its own line"
         );
         assert_eq!(
-            told(&known, ":3.20.6-core1.0.0"),
+            compared(&known, ":3.20.6-core1.0.0"),
             is(false, "3.20.6-core1.1.0"),
             "an older core"
         );
         assert_eq!(
-            told(&known, ":3.19.1-core1.0.0"),
+            compared(&known, ":3.19.1-core1.0.0"),
             is(false, "3.21.3-core1.1.0"),
-            "a line that is built no more"
+            "a line that is no longer built"
         );
-        assert_eq!(told(&known, ":2.7-core1"), is(false, "3.21.3-core1.1.0"));
+        assert_eq!(
+            compared(&known, ":2.7-core1"),
+            is(false, "3.21.3-core1.1.0")
+        );
     }
 
     #[test]
-    fn what_is_newer_than_all_that_is_known_is_not_outdated() {
+    fn tag_newer_than_all_known_tags_is_not_outdated() {
         let known = base(vec![tag("3.21.3-core1.0.0", true)]);
         assert_eq!(
-            told(&known, ":3.21.4-core1.0.0"),
+            compared(&known, ":3.21.4-core1.0.0"),
             (Some(true), "3.21.3-core1.0.0".to_owned(), 1)
         );
-        assert_eq!(told(&known, ":4.0.0-core1.0.0").0, Some(true));
+        assert_eq!(compared(&known, ":4.0.0-core1.0.0").0, Some(true));
     }
 
     #[test]
-    fn lines_are_as_wide_as_the_products_versions() {
+    fn lines_follow_the_version_scheme_of_the_product() {
         let known = base(vec![tag("20.12.0-core1", true), tag("22.1.0-core1", true)]);
-        assert_eq!(told(&known, ":20.11.1-core1"), is(false, "20.12.0-core1"));
-        assert_eq!(told(&known, ":18.19.0-core1"), is(false, "22.1.0-core1"));
+        assert_eq!(
+            compared(&known, ":20.11.1-core1"),
+            is(false, "20.12.0-core1")
+        );
+        assert_eq!(
+            compared(&known, ":18.19.0-core1"),
+            is(false, "22.1.0-core1")
+        );
     }
 
     #[test]
-    fn flavours_do_not_replace_one_another() {
+    fn flavours_are_compared_separately() {
         let known = base(vec![
             tag("1.22.9-bookworm-core1", true),
             tag("1.22.4-alpine3.21-core1", true),
         ]);
         assert_eq!(
-            told(&known, ":1.22.3-alpine3.20-core1"),
+            compared(&known, ":1.22.3-alpine3.20-core1"),
             is(false, "1.22.4-alpine3.21-core1")
         );
         assert_eq!(
-            told(&known, ":1.22.3-core1"),
+            compared(&known, ":1.22.3-core1"),
             is(false, "1.22.9-bookworm-core1"),
-            "a flavour that is built no more"
+            "a flavour that is no longer built"
         );
     }
 
     #[test]
-    fn aliases_and_digests_name_what_is_built() {
+    fn aliases_and_digests_match_current_images() {
         let floating = KnownTag {
             aliases: vec![Tag::latest()],
             ..tag("3.21.3-core1.0.0", true)
         };
         let known = base(vec![floating, tag("3.21.2-core1.0.0", false)]);
-        assert_eq!(told(&known, ":latest"), is(true, "3.21.3-core1.0.0"));
-        assert_eq!(told(&known, ""), is(true, "3.21.3-core1.0.0"));
+        assert_eq!(compared(&known, ":latest"), is(true, "3.21.3-core1.0.0"));
+        assert_eq!(compared(&known, ""), is(true, "3.21.3-core1.0.0"));
         assert_eq!(
-            told(&known, &format!("@{}", Digest::sha256(b"3.21.3-core1.0.0"))),
+            compared(&known, &format!("@{}", Digest::sha256(b"3.21.3-core1.0.0"))),
             is(true, "3.21.3-core1.0.0")
         );
         assert_eq!(
-            told(&known, &format!("@{}", Digest::sha256(b"3.21.2-core1.0.0"))),
+            compared(&known, &format!("@{}", Digest::sha256(b"3.21.2-core1.0.0"))),
             is(false, "3.21.3-core1.0.0")
         );
         assert_eq!(
-            told(&known, &format!("@{}", Digest::sha256(b""))),
+            compared(&known, &format!("@{}", Digest::sha256(b""))),
             (None, String::new(), 1)
         );
-        assert_eq!(told(&known, ":edge"), (None, String::new(), 1));
+        assert_eq!(compared(&known, ":edge"), (None, String::new(), 1));
     }
 
     #[test]
-    fn without_knowing_what_is_current_only_the_line_of_the_tag_counts() {
+    fn listing_is_compared_within_the_line_of_the_tag() {
         let tags = [
             "3.20.6-core1",
             "3.21.3-core1",
@@ -308,13 +318,13 @@ mod tests {
             "3.21.7-dev-core1",
         ];
         let known = base(tags.map(|text| tag(text, false)).to_vec());
-        assert_eq!(told(&known, ":3.21.3-core1"), is(false, "3.21.4-core1"));
-        assert_eq!(told(&known, ":3.21.4-core1"), is(true, "3.21.4-core1"));
-        assert_eq!(told(&known, ":3.20.6-core1"), is(true, "3.20.6-core1"));
+        assert_eq!(compared(&known, ":3.21.3-core1"), is(false, "3.21.4-core1"));
+        assert_eq!(compared(&known, ":3.21.4-core1"), is(true, "3.21.4-core1"));
+        assert_eq!(compared(&known, ":3.20.6-core1"), is(true, "3.20.6-core1"));
         assert_eq!(
-            told(&known, ":3.19.1-core1").0,
+            compared(&known, ":3.19.1-core1").0,
             None,
-            "its line has no tags any more"
+            "its line has no tags"
         );
         assert_eq!(newest(&known, None).map(Tag::as_str), Some("3.21.4-core1"));
         assert_eq!(
@@ -325,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_one_that_is_built() {
+    fn newest_is_a_current_tag() {
         let known = base(vec![
             tag("3.20.6-core1", true),
             tag("3.21.3-core1", true),

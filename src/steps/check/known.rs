@@ -1,5 +1,4 @@
-//! The bases that are known, wherever from: an inventory, a configuration, or a registry's listing.
-//! Pure.
+//! Known bases, from an inventory, a configuration or the listing of a registry. Pure.
 
 use chrono::{DateTime, Utc};
 
@@ -11,52 +10,54 @@ use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersio
 use crate::registry::TagSeen;
 use crate::steps::eol::{EolAssessor, Versions, products_of_image, version};
 
-/// Where it is known from.
+/// Source of the known bases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum BaseSource {
     Inventory {
         time: DateTime<Utc>,
     },
-    /// The configuration of the base repository, by its name.
+    /// Configuration of the base repository.
     Configuration {
         name: String,
     },
-    /// The tags of the registry.
+    /// Listing of the registry.
     Registry,
 }
 
-/// Bases, and what was left out of them.
+/// Known bases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    pub source: Source,
+pub struct KnownBases {
+    pub source: BaseSource,
     pub bases: Vec<KnownBase>,
     pub warnings: Vec<String>,
 }
 
+/// A base with its known tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownBase {
     pub repository: Repository,
     pub tags: Vec<KnownTag>,
-    /// Why it is not known what some of its images are called now, of each.
-    pub untold: Vec<String>,
-    /// How the tag stands that was asked for, where it is known without being one of `tags`.
-    pub asked: Option<EolAssessment>,
-    /// Who is known to stand on it; not all who do.
+    /// For each image whose current tag is unknown, the reason.
+    pub unknown_tags: Vec<String>,
+    /// Assessment of the requested tag, if it is not one of `tags`.
+    pub requested: Option<EolAssessment>,
+    /// Applications that are known to use the base; there may be more.
     pub users: Vec<InventoryUser>,
 }
 
+/// A tag of a base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTag {
     pub tag: Tag,
     pub aliases: Vec<Tag>,
-    /// Whether it is built now.
+    /// True if the image is one of the current builds.
     pub current: bool,
     pub digest: Option<Digest>,
-    pub standing: EolAssessment,
+    pub assessment: EolAssessment,
 }
 
 impl KnownTag {
-    /// Returns whether the image goes by `tag`.
+    /// Returns true if `tag` is the tag or an alias of the image.
     pub fn has_name(&self, tag: &Tag) -> bool {
         self.tag == *tag || self.aliases.contains(tag)
     }
@@ -66,9 +67,9 @@ impl KnownTag {
     }
 }
 
-impl Known {
-    /// Returns the bases of an inventory. `today` decides on how they stand.
-    pub fn of_inventory(inventory: &Inventory, now: DateTime<Utc>) -> Known {
+impl KnownBases {
+    /// Returns the bases of an inventory, assessed as of `now`.
+    pub fn of_inventory(inventory: &Inventory, now: DateTime<Utc>) -> KnownBases {
         let calendar = Calendar {
             today: now.date_naive(),
             warn_days: inventory.warn_days,
@@ -83,11 +84,11 @@ impl Known {
                     aliases: tag.aliases.clone(),
                     current: tag.current,
                     digest: tag.digest.clone(),
-                    standing: tag.assess(calendar),
+                    assessment: tag.assess(calendar),
                 })
                 .collect(),
-            untold: Vec::new(),
-            asked: None,
+            unknown_tags: Vec::new(),
+            requested: None,
             users: base
                 .tags
                 .iter()
@@ -95,8 +96,8 @@ impl Known {
                 .cloned()
                 .collect(),
         });
-        Known {
-            source: Source::Inventory {
+        KnownBases {
+            source: BaseSource::Inventory {
                 time: inventory.time,
             },
             bases: bases.collect(),
@@ -104,7 +105,7 @@ impl Known {
         }
     }
 
-    /// Returns the base that lives at `repository`.
+    /// Returns the base in `repository`.
     pub fn base(&self, repository: &Repository) -> Option<&KnownBase> {
         self.bases
             .iter()
@@ -112,22 +113,22 @@ impl Known {
     }
 }
 
-/// A configuration as the source of what is known.
+/// A configuration as the source of known bases.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Configured<'a> {
+pub(super) struct ConfiguredBases<'a> {
     pub name: &'a str,
     pub config: &'a Config,
-    /// `None`: there are no end-of-life data.
+    /// End-of-life data; `None` if there is none.
     pub table: Option<&'a Table>,
     pub now: DateTime<Utc>,
 }
 
-impl Configured<'_> {
-    /// Returns the bases of the configuration. How `asked` stands, which may be an older image, is
-    /// found out as well.
-    pub(super) fn known(&self, asked: Option<&ImageReference>) -> Known {
-        let mut known = Known {
-            source: Source::Configuration {
+impl ConfiguredBases<'_> {
+    /// Returns the bases of the configuration, with the assessment of the `requested` image, which
+    /// can be an older one.
+    pub(super) fn known(&self, requested: Option<&ImageReference>) -> KnownBases {
+        let mut known = KnownBases {
+            source: BaseSource::Configuration {
                 name: self.name.to_owned(),
             },
             bases: Vec::new(),
@@ -148,15 +149,15 @@ impl Configured<'_> {
                     aliases: image.aliases.clone(),
                     current: true,
                     digest: None,
-                    standing: self.standing(image, None),
+                    assessment: self.assessment(image, None),
                 }),
                 Err(reason) => known.bases[position]
-                    .untold
+                    .unknown_tags
                     .push(format!("{}: {}: {reason}", self.name, image.name)),
             }
         }
         if let Some((repository, tag)) =
-            asked.and_then(|asked| Some((&asked.repository, asked.tag.as_ref()?)))
+            requested.and_then(|image| Some((&image.repository, image.tag.as_ref()?)))
             && let Some(base) = known
                 .bases
                 .iter_mut()
@@ -164,7 +165,7 @@ impl Configured<'_> {
             && !base.tags.iter().any(|known| known.has_name(tag))
         {
             let version = TagVersion::of(tag.as_str());
-            let likest = self
+            let closest = self
                 .images()
                 .iter()
                 .filter(|image| image.repository == *repository)
@@ -173,7 +174,7 @@ impl Configured<'_> {
                         TagVersion::of(other.as_str()).shared_numbers(&version)
                     })
                 });
-            base.asked = likest.map(|image| self.standing(image, Some(tag)));
+            base.requested = closest.map(|image| self.assessment(image, Some(tag)));
         }
         known
     }
@@ -185,16 +186,17 @@ impl Configured<'_> {
             .map_or(&[], |build| &build.images)
     }
 
-    /// Returns the tag that an image is published under, or why it is not known.
+    /// Returns the tag of an image, or the reason why it is unknown.
     fn tag(&self, image: &BuildImage) -> Result<Tag, String> {
         let format = self
             .config
             .build
             .as_ref()
             .map_or("", |build| &build.tag_format);
-        let version = version(image, self.config)
-            .ok_or("its version is not known without asking a registry, which `--probe` does")?;
-        let tag = rendered(
+        let version = version(image, self.config).ok_or(
+            "its version is unknown without `--probe`, which lists the tags at the registry",
+        )?;
+        let tag = render(
             format,
             &[
                 ("version", version),
@@ -202,13 +204,13 @@ impl Configured<'_> {
                 ("name", &image.name),
             ],
         );
-        let tag = tag.ok_or_else(|| format!("`tag_format: {format}` is not understood here"))?;
+        let tag = tag.ok_or_else(|| format!("`tag_format: {format}` is not supported here"))?;
         tag.parse().map_err(|error| format!("{error}"))
     }
 
-    /// Returns how an image stands, or how another tag of it does.
-    fn standing(&self, image: &BuildImage, tag: Option<&Tag>) -> EolAssessment {
-        // Development images are not looked after.
+    /// Returns the assessment of an image, or of another tag of it.
+    fn assessment(&self, image: &BuildImage, tag: Option<&Tag>) -> EolAssessment {
+        // Development images are not tracked.
         let Some(table) = self
             .table
             .filter(|_| image.image_type != ImageType::SpecialDevelopment)
@@ -235,9 +237,8 @@ impl Configured<'_> {
     }
 }
 
-/// Returns `format` with its placeholders replaced, or `None` when there is more in it than
-/// placeholders.
-fn rendered(format: &str, values: &[(&str, &str)]) -> Option<String> {
+/// Returns `format` with its placeholders replaced; `None` if it has other template syntax.
+fn render(format: &str, values: &[(&str, &str)]) -> Option<String> {
     let mut text = String::new();
     let mut rest = format;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -253,18 +254,17 @@ fn rendered(format: &str, values: &[(&str, &str)]) -> Option<String> {
 }
 
 impl KnownBase {
-    /// Returns what a registry's listing tells: every tag that is a version, none of them known to
-    /// be current.
-    pub fn of_listing(repository: &Repository, tags: &[TagSeen]) -> KnownBase {
+    /// Returns a base with the tags of a listing, none of which is known to be current.
+    pub fn from_listing(repository: &Repository, tags: &[TagSeen]) -> KnownBase {
         let tags = tags
             .iter()
-            .filter(|seen| !seen.tag.is_attachment())
-            .map(|seen| KnownTag {
-                tag: seen.tag.clone(),
+            .filter(|listed| !listed.tag.is_attachment())
+            .map(|listed| KnownTag {
+                tag: listed.tag.clone(),
                 aliases: Vec::new(),
                 current: false,
-                digest: seen.digest.clone(),
-                standing: EolAssessment::UNKNOWN,
+                digest: listed.digest.clone(),
+                assessment: EolAssessment::UNKNOWN,
             });
         KnownBase {
             tags: tags.collect(),
@@ -272,16 +272,15 @@ impl KnownBase {
         }
     }
 
-    /// Returns whether what is built now is known as far as it matters to `asked`: all of it, or
-    /// that `asked` is among it.
-    pub fn is_told(&self, asked: &ImageReference) -> bool {
-        let is_asked =
-            |known: &&KnownTag| asked.tag.as_ref().is_some_and(|tag| known.has_name(tag));
-        self.untold.is_empty()
+    /// Returns true if the known tags are enough to check `image`: all current tags are known, or
+    /// `image` is one of them.
+    pub fn covers(&self, image: &ImageReference) -> bool {
+        let has_tag = |known: &&KnownTag| image.tag.as_ref().is_some_and(|tag| known.has_name(tag));
+        self.unknown_tags.is_empty()
             || self
                 .tags
                 .iter()
-                .find(is_asked)
+                .find(has_tag)
                 .is_some_and(|known| known.current)
     }
 
@@ -289,8 +288,8 @@ impl KnownBase {
         KnownBase {
             repository: repository.clone(),
             tags: Vec::new(),
-            untold: Vec::new(),
-            asked: None,
+            unknown_tags: Vec::new(),
+            requested: None,
             users: Vec::new(),
         }
     }
@@ -301,13 +300,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_of_a_tag_format_are_replaced_and_nothing_else_is_tried() {
+    fn render_replaces_placeholders_and_rejects_other_syntax() {
         let values = [
             ("version", "3.21.3"),
             ("core_version", "1.0.0"),
             ("name", "alpine"),
         ];
-        let of = |format: &str| rendered(format, &values);
+        let of = |format: &str| render(format, &values);
         assert_eq!(
             of("{{ version }}-core{{ core_version }}").as_deref(),
             Some("3.21.3-core1.0.0")

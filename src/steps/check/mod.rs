@@ -1,8 +1,8 @@
-//! `check`: is the base of an application current, and alive? Also what `latest` and `base-args`
-//! are asked for.
+//! `check`: compares the base of an application with the current bases and their end-of-life dates.
+//! Also `latest` and `base-args`.
 //!
-//! `observe` finds out what is known of bases, `compare` says whether there is a newer one,
-//! `report` what follows from it. Writes nothing anywhere.
+//! `observe` reads the known bases, `compare` finds a newer one, and `report` has the findings.
+//! This step writes no data.
 
 use std::collections::BTreeSet;
 
@@ -23,42 +23,42 @@ mod tests;
 
 pub use arguments::{BaseArguments, base_arguments};
 pub use compare::{Comparison, compare, newest};
-pub use known::{Known, KnownBase, KnownTag, Source};
-pub use observe::{Branch, CheckError, Sources, digest_now, known};
-pub use report::{CheckReport, Location, Policy, Rebuilt};
+pub use known::{BaseSource, KnownBase, KnownBases, KnownTag};
+pub use observe::{CheckError, CheckSources, ForgeBranch, digest_now, known};
+pub use report::{BaseCheckReport, Location, Policy, Rebuilt};
 
-/// Everything that a check is decided by.
+/// Data that a check is based on.
 #[derive(Clone, Debug)]
 pub struct World {
-    pub known: Known,
-    /// What the base's tag names now, where that is known.
+    pub known: KnownBases,
+    /// Current digest of the base's tag; `None` if it is unknown.
     pub digest_now: Option<Digest>,
-    /// The time of the inventory that says so; `None` when it was the registry.
+    /// Time of the inventory that has this digest; `None` if it comes from the registry.
     pub digest_of: Option<DateTime<Utc>>,
-    /// The digest of the base that the project's newest image on it was built from.
+    /// Digest of the base that the newest image of the project was built on.
     pub built_on: Option<Digest>,
     pub warnings: Vec<String>,
 }
 
-/// Looks at what is known of `base`, and at what `project` built on it last.
+/// Reads what is known about `base`, and the last build of `project` on it.
 pub async fn observe(
     base: &ImageReference,
     project: Option<&str>,
-    sources: &Sources<'_>,
+    sources: &CheckSources<'_>,
 ) -> Result<World, CheckError> {
     let known = known(sources, Some(base)).await?;
-    let of_base = known.base(&base.repository);
-    let found = of_base.and_then(|of_base| compare(base, of_base).found);
-    // The inventory is of its time; the registry knows better where it may be asked.
-    let told = match (&base.tag, sources.stores) {
+    let known_base = known.base(&base.repository);
+    let found = known_base.and_then(|known_base| compare(base, known_base).found);
+    // The registry is more up to date than the inventory.
+    let resolved = match (&base.tag, sources.stores) {
         (Some(tag), Some(images)) => digest_now(images, &base.repository, tag).await,
         _ => None,
     };
-    let digest_of = match (&told, &known.source) {
-        (None, Source::Inventory { time }) => Some(*time),
+    let digest_of = match (&resolved, &known.source) {
+        (None, BaseSource::Inventory { time }) => Some(*time),
         _ => None,
     };
-    let digest_now = told.or_else(|| found.and_then(|found| found.digest.clone()));
+    let digest_now = resolved.or_else(|| found.and_then(|found| found.digest.clone()));
     let mut world = World {
         known,
         digest_now,
@@ -66,7 +66,7 @@ pub async fn observe(
         built_on: None,
         warnings: Vec::new(),
     };
-    // A pinned base is what the reference says, whatever was built before.
+    // A pinned base does not depend on earlier builds.
     if let (Some(project), Some(records), None, Some(_)) =
         (project, sources.records, &base.digest, &world.digest_now)
     {
@@ -76,7 +76,7 @@ pub async fn observe(
                     .and_then(|record| record.base_digest.clone());
             }
             Err(error) => world.warnings.push(format!(
-                "whether the base was rebuilt since the last build is not known: {}",
+                "cannot check if the base was rebuilt since the last build: {}",
                 chain(&error)
             )),
         }
@@ -84,8 +84,10 @@ pub async fn observe(
     Ok(world)
 }
 
-/// Returns the records that those of a project are among. Where the inventory names its images,
-/// only their records are read: all of them can be thousands.
+/// Returns records that include those of a project.
+///
+/// If the inventory lists images of the project, only their records are read, because there can be
+/// thousands of records.
 async fn records_of(
     records: &Records,
     project: &str,
@@ -106,7 +108,7 @@ async fn records_of(
     Ok(found)
 }
 
-/// Returns the newest record of a project's images on a base.
+/// Returns the newest record of a project with this base.
 fn newest_on<'a>(
     records: &'a [BuildRecord],
     project: &str,
@@ -125,7 +127,7 @@ fn newest_on<'a>(
         .max_by_key(|record| record.built_at)
 }
 
-/// Why there is no base of a name, or no single one.
+/// Reason why the newest image of a base cannot be determined.
 #[derive(Debug, Error)]
 pub enum LatestError {
     #[error("there is no base `{name}`")]
@@ -137,42 +139,42 @@ pub enum LatestError {
         repository: Repository,
         line: Option<String>,
     },
-    #[error("the newest version of {repository} is not known: {reason}")]
-    Untold {
+    #[error("the newest version of {repository} is unknown: {reason}")]
+    Unknown {
         repository: Repository,
         reason: String,
     },
 }
 
 impl LatestError {
-    /// Returns what the user can do, where there is something.
+    /// Returns what the user can do; `None` if there is no suggestion.
     pub fn hint(&self) -> Option<String> {
         match self {
             LatestError::NoBase { known, .. } | LatestError::Several { known, .. }
                 if !known.is_empty() =>
             {
-                Some(format!("name one of {}", known.join(", ")))
+                Some(format!("use one of {}", known.join(", ")))
             }
-            LatestError::Untold { repository, .. } => Some(format!(
-                "ask the registry: `imglife latest {repository} --probe`"
+            LatestError::Unknown { repository, .. } => Some(format!(
+                "run `imglife latest {repository} --probe` to list the tags at the registry"
             )),
             _ => None,
         }
     }
 }
 
-/// Returns the newest image of the base `name`: a repository, or the last part of one.
+/// Returns the newest image of the base `name`, which is a repository or its last path component.
 pub fn latest(
-    known: &Known,
+    known: &KnownBases,
     name: &str,
     line: Option<&str>,
 ) -> Result<ImageReference, LatestError> {
-    let whole: Option<Repository> = name.parse().ok();
-    let goes_by = |base: &&KnownBase| {
+    let repository: Option<Repository> = name.parse().ok();
+    let has_name = |base: &&KnownBase| {
         let text = base.repository.to_string();
-        Some(&base.repository) == whole.as_ref() || text.rsplit('/').next() == Some(name)
+        Some(&base.repository) == repository.as_ref() || text.rsplit('/').next() == Some(name)
     };
-    let found: Vec<&KnownBase> = known.bases.iter().filter(goes_by).collect();
+    let found: Vec<&KnownBase> = known.bases.iter().filter(has_name).collect();
     let names = |bases: &mut dyn Iterator<Item = &KnownBase>| {
         bases.map(|base| base.repository.to_string()).collect()
     };
@@ -183,12 +185,12 @@ pub fn latest(
         }),
         [base] => newest(base, line)
             .map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone()))
-            .ok_or_else(|| match base.untold.as_slice() {
+            .ok_or_else(|| match base.unknown_tags.as_slice() {
                 [] => LatestError::NoVersion {
                     repository: base.repository.clone(),
                     line: line.map(str::to_owned),
                 },
-                reasons => LatestError::Untold {
+                reasons => LatestError::Unknown {
                     repository: base.repository.clone(),
                     reason: reasons.join("; "),
                 },

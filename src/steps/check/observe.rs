@@ -1,11 +1,11 @@
-//! What is known of bases, from the first source that has it.
+//! Reads the known bases from the first source that has them.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 use thiserror::Error;
 
-use super::known::{Configured, Known, KnownBase, Source};
+use super::known::{BaseSource, ConfiguredBases, KnownBase, KnownBases};
 use crate::config::{
     ConfigErrors, DEFAULT_NAME, EolTarget, ForeignConfig, SourceText, load_foreign,
 };
@@ -18,107 +18,107 @@ use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag
 use crate::packages::{DataFile, Records};
 use crate::registry::ImageStores;
 
-/// An inventory older than this is told to be old, in days.
-const STALE_AFTER: i64 = 14;
+/// Age of an inventory from which on a warning is added, in days.
+const MAX_INVENTORY_AGE: i64 = 14;
 
-/// Where to look. What is given by hand goes before what is found.
+/// Sources of the known bases. Explicit ones take precedence.
 #[derive(Clone, Copy)]
-pub struct Sources<'a> {
+pub struct CheckSources<'a> {
     pub records: Option<&'a Records>,
-    /// The base repository, where it is at a forge.
-    pub forge: Option<Branch<'a>>,
-    /// The configuration that was named.
+    /// Base repository at a forge.
+    pub forge: Option<ForgeBranch<'a>>,
+    /// Explicit configuration.
     pub configuration: Option<&'a SourceText>,
-    /// The end-of-life data that were named, with the name.
+    /// Explicit end-of-life data: name and content.
     pub eol_data: Option<(&'a str, &'a [u8])>,
-    /// Where tags may be asked for when nothing else knows.
+    /// Registries whose tags are listed if no other source has the base.
     pub stores: Option<&'a ImageStores>,
     pub now: DateTime<Utc>,
 }
 
 /// A repository at a forge, and the branch that is read.
 #[derive(Clone, Copy)]
-pub struct Branch<'a> {
+pub struct ForgeBranch<'a> {
     pub forge: &'a dyn Forge,
     pub reference: &'a str,
 }
 
-/// Why nothing is known.
+/// Reason why the bases are unknown.
 #[derive(Debug, Error)]
 pub enum CheckError {
     #[error(transparent)]
     Packages(ItemError),
-    #[error("the inventory in {place} cannot be used")]
+    #[error("the inventory in {place} is invalid")]
     Inventory {
         place: String,
         source: InvalidInventory,
     },
     #[error(transparent)]
     Forge(ForgeError),
-    #[error("{name} cannot be used")]
+    #[error("{name} is invalid")]
     Configuration { name: String, source: ConfigErrors },
-    #[error("{name} cannot be used")]
+    #[error("{name} is invalid")]
     EolData { name: String, source: DataError },
     #[error(transparent)]
     Place(ItemError),
-    #[error("nothing is known of the bases: {0}")]
+    #[error("the bases are unknown: {0}")]
     NoSource(String),
-    #[error(
-        "nothing is known of the bases, and the registry cannot be asked for a name alone: {0}"
-    )]
+    #[error("the bases are unknown, and a registry cannot be searched by a short name: {0}")]
     NotProbed(String),
 }
 
 impl CheckError {
-    /// Returns what the user can do, where there is something.
+    /// Returns what the user can do; `None` if there is no suggestion.
     pub fn hint(&self) -> Option<String> {
         match self {
             CheckError::Packages(error) => error.hint(),
             CheckError::Forge(error) => error.hint(),
             CheckError::Place(error) => error.hint(),
             CheckError::NoSource(_) => Some(
-                "run `imglife status --publish` in the base repository, name its configuration with `--config-url`, or ask the registry with \
-                 `--probe`"
+                "run `imglife status --publish` in the base repository, pass its configuration with `--config-url`, or list the tags at the \
+                 registry with `--probe`"
                     .to_owned(),
             ),
-            CheckError::NotProbed(_) => Some("give the whole repository, as in `registry.example.com/bases/alpine`".to_owned()),
-            CheckError::Inventory { .. } => Some("publish it anew with `imglife status --publish`, with this version".to_owned()),
+            CheckError::NotProbed(_) => Some("pass the full repository, such as `registry.example.com/bases/alpine`".to_owned()),
+            CheckError::Inventory { .. } => Some("run `imglife status --publish` with this version of imglife".to_owned()),
             CheckError::Configuration { .. } | CheckError::EolData { .. } => None,
         }
     }
 }
 
-/// Returns what is known of bases. `asked` is the image that it is asked for, if it is one.
+/// Returns the known bases. `requested` is the image to check; `None` for `latest`.
 pub async fn known(
-    sources: &Sources<'_>,
-    asked: Option<&ImageReference>,
-) -> Result<Known, CheckError> {
-    match documented(sources, asked).await {
+    sources: &CheckSources<'_>,
+    requested: Option<&ImageReference>,
+) -> Result<KnownBases, CheckError> {
+    match documented(sources, requested).await {
         Ok(mut known) => {
-            if let Some((stores, asked)) = sources.stores.zip(asked)
+            if let Some((stores, requested)) = sources.stores.zip(requested)
                 && known
-                    .base(&asked.repository)
-                    .is_none_or(|base| base.tags.is_empty() || !base.is_told(asked))
-                && let Some(mut base) = listed(stores, &asked.repository).await?
+                    .base(&requested.repository)
+                    .is_none_or(|base| base.tags.is_empty() || !base.covers(requested))
+                && let Some(mut base) = listed(stores, &requested.repository).await?
             {
-                base.asked = known.base(&asked.repository).and_then(|told| told.asked);
+                base.requested = known
+                    .base(&requested.repository)
+                    .and_then(|known| known.requested);
                 known
                     .bases
                     .retain(|other| other.repository != base.repository);
                 known.bases.push(base);
-                known.source = Source::Registry;
+                known.source = BaseSource::Registry;
             }
             Ok(known)
         }
         Err(CheckError::NoSource(reason)) => {
-            let (stores, asked) = match (sources.stores, asked) {
-                (Some(stores), Some(asked)) => (stores, asked),
+            let (stores, requested) = match (sources.stores, requested) {
+                (Some(stores), Some(requested)) => (stores, requested),
                 (Some(_), None) => return Err(CheckError::NotProbed(reason)),
                 (None, _) => return Err(CheckError::NoSource(reason)),
             };
-            let base = listed(stores, &asked.repository).await?;
-            Ok(Known {
-                source: Source::Registry,
+            let base = listed(stores, &requested.repository).await?;
+            Ok(KnownBases {
+                source: BaseSource::Registry,
                 bases: base.into_iter().collect(),
                 warnings: Vec::new(),
             })
@@ -133,11 +133,10 @@ async fn listed(
 ) -> Result<Option<KnownBase>, CheckError> {
     let tags = stores.of(repository).tags(repository).await;
     let tags = tags.map_err(CheckError::Place)?;
-    Ok(tags.map(|tags| KnownBase::of_listing(repository, &tags)))
+    Ok(tags.map(|tags| KnownBase::from_listing(repository, &tags)))
 }
 
-/// Returns the digest that a tag names now, where the registry may be asked; `None` where that
-/// fails, which is told.
+/// Returns the current digest of a tag at the registry; `None` after an error, which is logged.
 pub async fn digest_now(
     stores: &ImageStores,
     repository: &Repository,
@@ -151,7 +150,7 @@ pub async fn digest_now(
         Ok(found) => found.map(|descriptor| descriptor.digest),
         Err(error) => {
             tracing::warn!(
-                "whether {repository}:{tag} was rebuilt is not known: {}",
+                "cannot check if {repository}:{tag} was rebuilt: {}",
                 chain(&error)
             );
             None
@@ -159,13 +158,14 @@ pub async fn digest_now(
     }
 }
 
-/// Returns what somebody wrote down: in the inventory, or in the configuration.
+/// Returns the bases of the explicit configuration, the inventory, or the configuration at the
+/// forge.
 async fn documented(
-    sources: &Sources<'_>,
-    asked: Option<&ImageReference>,
-) -> Result<Known, CheckError> {
+    sources: &CheckSources<'_>,
+    requested: Option<&ImageReference>,
+) -> Result<KnownBases, CheckError> {
     if let Some(source) = sources.configuration {
-        return configured(sources, source, &Variables::default(), asked).await;
+        return configured(sources, source, &Variables::default(), requested).await;
     }
     if let Some(records) = sources.records
         && let Some(data) = records
@@ -178,25 +178,25 @@ async fn documented(
             place: records.place(),
             source,
         })?;
-        // Who names end-of-life data wants them to count.
+        // Explicit end-of-life data replaces that of the inventory.
         if let Some((name, bytes)) = sources.eol_data {
             let table = Table::read(bytes).map_err(|source| CheckError::EolData {
                 name: name.to_owned(),
                 source,
             })?;
-            end_by(&mut inventory, &table);
+            set_ends(&mut inventory, &table);
         }
-        let mut known = Known::of_inventory(&inventory, sources.now);
+        let mut known = KnownBases::of_inventory(&inventory, sources.now);
         let age = sources.now - inventory.time;
-        if age > Duration::days(STALE_AFTER) {
+        if age > Duration::days(MAX_INVENTORY_AGE) {
             known.warnings.push(format!(
-                "the inventory is {} days old; newer bases may not be in it",
+                "the inventory is {} days old and may not have newer bases",
                 age.num_days()
             ));
         }
         return Ok(known);
     }
-    let Some(Branch { forge, reference }) = sources.forge else {
+    let Some(ForgeBranch { forge, reference }) = sources.forge else {
         return Err(CheckError::NoSource("no inventory is published".to_owned()));
     };
     let file = forge
@@ -206,7 +206,7 @@ async fn documented(
     let Some(file) = file else {
         let (name, scope) = (forge.name(), forge.scope());
         let reason = format!(
-            "no inventory is published, and at {reference} of {name} there is no {DEFAULT_NAME}, or the token may not read it (scope `{scope}`)"
+            "no inventory is published, and {name} has no {DEFAULT_NAME} at {reference}, or the token lacks the scope `{scope}`"
         );
         return Err(CheckError::NoSource(reason));
     };
@@ -216,72 +216,69 @@ async fn documented(
         text: String::from_utf8_lossy(&file).into_owned(),
     };
     let variables = forge.variables().await.map_err(CheckError::Forge)?;
-    configured(sources, &source, &variables, asked).await
+    configured(sources, &source, &variables, requested).await
 }
 
-/// Takes the ends of an inventory from `table`, where that has the cycle. The phase that its team
-/// judges by is not known.
-fn end_by(inventory: &mut Inventory, table: &Table) {
+/// Replaces the end-of-life dates in an inventory by those of `table`, for cycles that the table
+/// has. The phase that the base repository configures is unknown, so the end of life counts.
+fn set_ends(inventory: &mut Inventory, table: &Table) {
     let cycles: BTreeMap<&str, &[Cycle]> = table.products().collect();
-    for part in inventory
+    for product in inventory
         .bases
         .iter_mut()
         .flat_map(|base| &mut base.tags)
         .flat_map(|tag| &mut tag.eol)
     {
         let cycle = cycles
-            .get(part.product.as_str())
+            .get(product.product.as_str())
             .into_iter()
             .copied()
             .flatten();
-        let cycle = part
+        let cycle = product
             .cycle
             .as_ref()
             .and_then(|name| cycle.into_iter().find(|cycle| cycle.name == *name));
-        part.ends = cycle.map_or(part.ends, |cycle| cycle.support_end(Phase::EndOfLife));
+        product.ends = cycle.map_or(product.ends, |cycle| cycle.support_end(Phase::EndOfLife));
     }
 }
 
 async fn configured(
-    sources: &Sources<'_>,
+    sources: &CheckSources<'_>,
     source: &SourceText,
     variables: &Variables,
-    asked: Option<&ImageReference>,
-) -> Result<Known, CheckError> {
-    let wrong = |error| CheckError::Configuration {
+    requested: Option<&ImageReference>,
+) -> Result<KnownBases, CheckError> {
+    let invalid = |error| CheckError::Configuration {
         name: source.name.clone(),
         source: error,
     };
-    let ForeignConfig {
-        config,
-        skipped: left_out,
-    } = load_foreign(source, variables).map_err(wrong)?;
-    let mut warnings: Vec<String> = left_out
+    let ForeignConfig { config, skipped } = load_foreign(source, variables).map_err(invalid)?;
+    let mut warnings: Vec<String> = skipped
         .into_iter()
-        .map(|item| format!("not understood: {item}"))
+        .map(|item| format!("skipped: {item}"))
         .collect();
     let table = match eol_data(sources, &config).await {
         Ok(table) => table,
         Err(error @ CheckError::EolData { .. }) if sources.eol_data.is_some() => return Err(error),
         Err(error) => {
-            warnings.push(format!("there are no end-of-life data: {}", chain(&error)));
+            warnings.push(format!("there is no end-of-life data: {}", chain(&error)));
             None
         }
     };
-    let configured = Configured {
+    let configured = ConfiguredBases {
         name: &source.name,
         config: &config,
         table: table.as_ref(),
         now: sources.now,
     };
-    let mut known = configured.known(asked);
+    let mut known = configured.known(requested);
     known.warnings.extend(warnings);
     Ok(known)
 }
 
-/// Returns the end-of-life data that go with a configuration.
+/// Returns the end-of-life data of a configuration.
 async fn eol_data(
-    sources: &Sources<'_>,
+    sources: &CheckSources<'_>,
     config: &crate::config::Config,
 ) -> Result<Option<Table>, CheckError> {
     let (name, bytes) = if let Some((name, bytes)) = sources.eol_data {
@@ -299,7 +296,7 @@ async fn eol_data(
             format!("the end-of-life data in {}", records.place()),
             data.bytes.to_vec(),
         )
-    } else if let Some(Branch { forge, reference }) =
+    } else if let Some(ForgeBranch { forge, reference }) =
         sources.forge.filter(|_| sources.configuration.is_none())
     {
         let path = config.lifecycle.data_file.to_string_lossy();

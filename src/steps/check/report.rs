@@ -1,11 +1,11 @@
-//! What a check found, in every form that it is told in.
+//! The report of a check, in all its formats.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::World;
 use super::compare::{Comparison, compare};
-use super::known::Source;
+use super::known::BaseSource;
 use crate::ci::annotations::{Annotation, Level};
 use crate::error::Exit;
 use crate::model::env;
@@ -14,14 +14,14 @@ use crate::model::{Digest, ImageReference};
 use crate::report::codequality::{Issue, Severity};
 use crate::report::{Block, Cell, Document, Table, Tone};
 
-/// Whether the image under the base's tag is another one by now.
+/// Comparison of the base's tag with an earlier digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebuilt {
     Unknown,
     No,
-    /// Than that which the project built on last. The next build takes the new one by itself.
+    /// The digest differs from that of the project's last build. The next build uses the new one.
     SinceLastBuild,
-    /// Than that which the reference pins. No build takes the new one.
+    /// The digest differs from the pinned one. Builds keep using the pinned one.
     SincePinned,
 }
 
@@ -47,7 +47,7 @@ impl Rebuilt {
         }
     }
 
-    fn answer(self) -> Option<bool> {
+    fn value(self) -> Option<bool> {
         match self {
             Rebuilt::Unknown => None,
             Rebuilt::No => Some(false),
@@ -56,47 +56,48 @@ impl Rebuilt {
     }
 }
 
-/// Where the base is named.
+/// Location of the base in a Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// Relative to the working directory.
+    /// Path relative to the working directory.
     pub path: String,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
 }
 
-/// What makes a finding a violation.
+/// Policy that turns findings into violations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
+    /// True if findings are violations.
     pub strict: bool,
-    /// Fewer days left than this are a violation as well.
+    /// Minimum number of days until the end of life.
     pub max_days: Option<u32>,
-    /// Nothing is.
+    /// True if nothing is a violation.
     pub warn_only: bool,
 }
 
-/// The result of a check.
+/// Report of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckReport {
-    /// `None`: there is no base at all, `FROM scratch`.
+pub struct BaseCheckReport {
+    /// The base; `None` for `FROM scratch`.
     pub base: Option<ImageReference>,
     pub location: Option<Location>,
-    /// Where what is said is known from.
-    pub source: Option<Source>,
+    /// Source of the known bases.
+    pub source: Option<BaseSource>,
     pub latest: Option<ImageReference>,
-    /// `None` when that cannot be told.
+    /// `None` if it is unknown.
     pub up_to_date: Option<bool>,
     pub rebuilt: Rebuilt,
-    /// The time of the inventory that `rebuilt` is told by; `None` when the registry was asked.
+    /// Time of the inventory that `rebuilt` is based on; `None` if it is based on the registry.
     pub rebuilt_as_of: Option<DateTime<Utc>>,
-    pub standing: EolAssessment,
+    pub assessment: EolAssessment,
     pub warnings: Vec<String>,
     pub policy: Policy,
 }
 
 /// The report as JSON.
 #[derive(Serialize)]
-struct Json<'a> {
+struct CheckJson<'a> {
     base: String,
     latest: Option<&'a ImageReference>,
     up_to_date: Option<bool>,
@@ -107,40 +108,40 @@ struct Json<'a> {
     warnings: &'a [String],
 }
 
-impl Serialize for CheckReport {
+impl Serialize for BaseCheckReport {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let json = Json {
+        let json = CheckJson {
             base: self.name(),
             latest: self.latest.as_ref(),
             up_to_date: self.up_to_date,
-            rebuilt: self.rebuilt.answer(),
-            eol_date: self.standing.date,
-            eol_status: self.standing.status,
-            days_left: self.standing.days_left,
+            rebuilt: self.rebuilt.value(),
+            eol_date: self.assessment.date,
+            eol_status: self.assessment.status,
+            days_left: self.assessment.days_left,
             warnings: &self.warnings,
         };
         json.serialize(serializer)
     }
 }
 
-/// Something that the application's team should know, and how bad it is.
-struct Finding {
+/// A finding about the base.
+struct CheckFinding {
     rule: &'static str,
     title: &'static str,
     severity: Severity,
     message: String,
-    /// Whether `--strict` is violated by it.
+    /// True if it violates `--strict`.
     violates: bool,
 }
 
-impl CheckReport {
-    /// Returns what follows from `world` for `base`.
+impl BaseCheckReport {
+    /// Returns the report on `base`.
     pub fn new(
         base: ImageReference,
         location: Option<Location>,
         world: &World,
         policy: Policy,
-    ) -> CheckReport {
+    ) -> BaseCheckReport {
         let known = world.known.base(&base.repository);
         let comparison = known.map(|known| compare(&base, known));
         let mut warnings = world.known.warnings.clone();
@@ -149,23 +150,20 @@ impl CheckReport {
             found,
             latest,
             up_to_date,
-            warnings: of_comparison,
+            warnings: comparison_warnings,
         } = comparison.unwrap_or_else(|| Comparison {
-            warnings: vec![format!(
-                "{} is not among the bases that are known",
-                base.repository
-            )],
+            warnings: vec![format!("{} is not a known base", base.repository)],
             ..Comparison::default()
         });
-        warnings.extend(of_comparison);
-        CheckReport {
+        warnings.extend(comparison_warnings);
+        BaseCheckReport {
             latest: latest.map(|tag| ImageReference::tagged(base.repository.clone(), tag)),
             up_to_date,
             rebuilt: Rebuilt::of(&base, world),
             rebuilt_as_of: world.digest_of,
-            standing: known
-                .and_then(|known| known.asked)
-                .or(found.map(|found| found.standing))
+            assessment: known
+                .and_then(|known| known.requested)
+                .or(found.map(|found| found.assessment))
                 .unwrap_or(EolAssessment::UNKNOWN),
             warnings,
             location,
@@ -175,9 +173,9 @@ impl CheckReport {
         }
     }
 
-    /// Returns the report of an image that stands on nothing.
-    pub fn of_scratch(location: Option<Location>, policy: Policy) -> CheckReport {
-        CheckReport {
+    /// Returns the report on an image without a base.
+    pub fn of_scratch(location: Option<Location>, policy: Policy) -> BaseCheckReport {
+        BaseCheckReport {
             base: None,
             location,
             source: None,
@@ -185,18 +183,18 @@ impl CheckReport {
             up_to_date: None,
             rebuilt: Rebuilt::Unknown,
             rebuilt_as_of: None,
-            standing: EolAssessment::UNKNOWN,
-            warnings: vec!["the image is built from scratch: there is no base to check".to_owned()],
+            assessment: EolAssessment::UNKNOWN,
+            warnings: vec!["the image is built from scratch and has no base".to_owned()],
             policy,
         }
     }
 
-    /// Returns which inventory a digest is known from, as an insertion.
+    /// Returns a parenthesis about the inventory that the digest comes from.
     fn as_of(&self) -> String {
         let time = self
             .rebuilt_as_of
             .map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
-        time.map(|time| format!(" (by the inventory of {time})"))
+        time.map(|time| format!(" (according to the inventory of {time})"))
             .unwrap_or_default()
     }
 
@@ -206,7 +204,7 @@ impl CheckReport {
             .map_or_else(|| "scratch".to_owned(), ToString::to_string)
     }
 
-    /// Returns the exit code that follows.
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         if self.violations().is_empty() {
             Exit::Done
@@ -215,7 +213,7 @@ impl CheckReport {
         }
     }
 
-    /// Returns what violates the policy that was asked for, with what to do.
+    /// Returns the violations of the policy as messages.
     pub fn violations(&self) -> Vec<String> {
         if !self.policy.strict || self.policy.warn_only {
             return Vec::new();
@@ -227,7 +225,7 @@ impl CheckReport {
             .collect()
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    fn findings(&self) -> Vec<CheckFinding> {
         let mut findings = Vec::new();
         let base = self.name();
         if self.up_to_date == Some(false) {
@@ -237,7 +235,7 @@ impl CheckReport {
                 .map(ToString::to_string)
                 .unwrap_or_default();
             let message = format!("{base} is outdated: use {latest}");
-            findings.push(Finding {
+            findings.push(CheckFinding {
                 rule: "imglife/outdated-base",
                 title: "Outdated base",
                 severity: Severity::Minor,
@@ -247,10 +245,10 @@ impl CheckReport {
         }
         if self.rebuilt == Rebuilt::SincePinned {
             let message = format!(
-                "{base} was rebuilt: its tag names another digest than the one that is pinned{}: pin that",
+                "{base} was rebuilt: its tag has another digest than the pinned one{}; update the pinned digest",
                 self.as_of()
             );
-            findings.push(Finding {
+            findings.push(CheckFinding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",
                 severity: Severity::Minor,
@@ -260,10 +258,10 @@ impl CheckReport {
         }
         if self.rebuilt == Rebuilt::SinceLastBuild {
             let message = format!(
-                "{base} was rebuilt since the last build of this project{}: build it again to use the new one",
+                "{base} was rebuilt since the last build of this project{}; run the build again to use it",
                 self.as_of()
             );
-            findings.push(Finding {
+            findings.push(CheckFinding {
                 rule: "imglife/rebuilt-base",
                 title: "Rebuilt base",
                 severity: Severity::Info,
@@ -271,30 +269,30 @@ impl CheckReport {
                 violates: false,
             });
         }
-        let too_near = self.too_near();
-        let end = match self.standing.status {
+        let ends_too_soon = self.ends_too_soon();
+        let end = match self.assessment.status {
             EolStatus::Expired => Some((Severity::Critical, true)),
-            EolStatus::Warning => Some((Severity::Major, too_near)),
-            _ if too_near => Some((Severity::Major, true)),
+            EolStatus::Warning => Some((Severity::Major, ends_too_soon)),
+            _ if ends_too_soon => Some((Severity::Major, true)),
             _ => None,
         };
         if let Some((severity, violates)) = end {
-            let asked = self
+            let limit = self
                 .policy
                 .max_days
-                .filter(|_| too_near && self.standing.status != EolStatus::Expired);
-            let asked = asked
-                .map(|days| format!(", and {days} are asked for"))
+                .filter(|_| ends_too_soon && self.assessment.status != EolStatus::Expired);
+            let limit = limit
+                .map(|days| format!(", fewer than the required {days}"))
                 .unwrap_or_default();
-            // Which to use instead of an outdated one is said already.
-            let is_to_move = violates && self.up_to_date != Some(false);
-            let advice = if is_to_move {
-                ": move to a base of a version that is supported for longer"
+            // The finding about an outdated base already has a suggestion.
+            let needs_advice = violates && self.up_to_date != Some(false);
+            let advice = if needs_advice {
+                "; use a base version with longer support"
             } else {
                 ""
             };
-            let message = format!("{base}: {}{asked}{advice}", self.end_in_words());
-            findings.push(Finding {
+            let message = format!("{base}: {}{limit}{advice}", self.end_text());
+            findings.push(CheckFinding {
                 rule: "imglife/end-of-life",
                 title: "End of life",
                 severity,
@@ -303,8 +301,8 @@ impl CheckReport {
             });
         }
         if self.up_to_date.is_none() && self.base.is_some() {
-            let message = format!("whether {base} is current is not known");
-            findings.push(Finding {
+            let message = format!("cannot check if {base} is current");
+            findings.push(CheckFinding {
                 rule: "imglife/unknown-base",
                 title: "Unknown base",
                 severity: Severity::Info,
@@ -315,39 +313,38 @@ impl CheckReport {
         findings
     }
 
-    /// Returns whether fewer days are left than the policy asks for. What was accepted is not
-    /// counted.
-    fn too_near(&self) -> bool {
+    /// Returns true if fewer days are left than `max_days`, unless the end is accepted.
+    fn ends_too_soon(&self) -> bool {
         let limit = self.policy.max_days.map(i64::from);
-        self.standing.status != EolStatus::Accepted
+        self.assessment.status != EolStatus::Accepted
             && limit
-                .zip(self.standing.days_left)
+                .zip(self.assessment.days_left)
                 .is_some_and(|(limit, left)| left < limit)
     }
 
-    fn end_in_words(&self) -> String {
+    fn end_text(&self) -> String {
         let date = self
-            .standing
+            .assessment
             .date
             .map(|date| format!(" on {date}"))
             .unwrap_or_default();
-        match (self.standing.status, self.standing.days_left) {
-            (EolStatus::Unknown, _) => "its end of life is not known".to_owned(),
-            (EolStatus::Expired, _) => format!("its support has ended{date}"),
+        match (self.assessment.status, self.assessment.days_left) {
+            (EolStatus::Unknown, _) => "its end of life is unknown".to_owned(),
+            (EolStatus::Expired, _) => format!("support ended{date}"),
             (EolStatus::Accepted, _) => {
                 let until = self
-                    .standing
+                    .assessment
                     .accepted_until
                     .map(|until| format!(" until {until}"))
                     .unwrap_or_default();
-                format!("its support ends{date}, which is accepted{until}")
+                format!("support ends{date}, which is accepted{until}")
             }
-            (_, Some(left)) => format!("its support ends{date}, in {left} days"),
-            (_, None) => "it is supported, without a date".to_owned(),
+            (_, Some(left)) => format!("support ends{date}, in {left} days"),
+            (_, None) => "supported, without an end date".to_owned(),
         }
     }
 
-    /// Returns the report for people.
+    /// Returns the report as text.
     pub fn document(&self) -> Document {
         let place = self
             .location
@@ -359,32 +356,32 @@ impl CheckReport {
             (Some(false), Some(latest)) => {
                 Cell::toned(format!("outdated: use {latest}"), Tone::Warning)
             }
-            _ => Cell::toned("not known", Tone::Quiet),
+            _ => Cell::toned("unknown", Tone::Quiet),
         };
         let rebuilt = match self.rebuilt {
-            Rebuilt::Unknown => Cell::toned("not known", Tone::Quiet),
+            Rebuilt::Unknown => Cell::toned("unknown", Tone::Quiet),
             Rebuilt::No => Cell::toned("no", Tone::Good),
             Rebuilt::SinceLastBuild => {
                 Cell::toned("yes, since the last build of this project", Tone::Plain)
             }
             Rebuilt::SincePinned => Cell::toned(
-                "yes, the tag names another digest than the pinned one",
+                "yes, the tag has another digest than the pinned one",
                 Tone::Warning,
             ),
         };
-        let tone = match self.standing.status {
-            EolStatus::Supported if !self.too_near() => Tone::Good,
+        let tone = match self.assessment.status {
+            EolStatus::Supported if !self.ends_too_soon() => Tone::Good,
             EolStatus::Supported | EolStatus::Warning => Tone::Warning,
             EolStatus::Expired => Tone::Bad,
             EolStatus::Accepted => Tone::Plain,
             EolStatus::Unknown => Tone::Quiet,
         };
-        let known_from = self.source.as_ref().map(|source| match source {
-            Source::Inventory { time } => {
+        let source = self.source.as_ref().map(|source| match source {
+            BaseSource::Inventory { time } => {
                 format!("the inventory of {}", time.format("%Y-%m-%d %H:%M UTC"))
             }
-            Source::Configuration { name } => name.clone(),
-            Source::Registry => "the tags of the registry".to_owned(),
+            BaseSource::Configuration { name } => name.clone(),
+            BaseSource::Registry => "the tags of the registry".to_owned(),
         });
         let mut rows = vec![
             vec![
@@ -395,12 +392,10 @@ impl CheckReport {
             vec![Cell::plain("Rebuilt"), rebuilt],
             vec![
                 Cell::plain("End of life"),
-                Cell::toned(self.end_in_words(), tone),
+                Cell::toned(self.end_text(), tone),
             ],
         ];
-        rows.extend(
-            known_from.map(|known_from| vec![Cell::plain("Known from"), Cell::plain(known_from)]),
-        );
+        rows.extend(source.map(|source| vec![Cell::plain("Source"), Cell::plain(source)]));
         let table = Table {
             title: Some("Check".to_owned()),
             columns: Vec::new(),
@@ -418,7 +413,7 @@ impl CheckReport {
 
     /// Returns the findings as issues of a code quality report.
     pub fn issues(&self) -> Vec<Issue> {
-        let Location { path, line } = self.place();
+        let Location { path, line } = self.finding_location();
         let subject = self
             .base
             .clone()
@@ -443,7 +438,7 @@ impl CheckReport {
 
     /// Returns the findings and warnings as annotations.
     pub fn annotations(&self) -> Vec<Annotation> {
-        let Location { path, line } = self.place();
+        let Location { path, line } = self.finding_location();
         let annotation = |level, title: &str, message| Annotation {
             level,
             path: path.clone(),
@@ -452,7 +447,7 @@ impl CheckReport {
             message,
         };
         let findings = self.findings();
-        let of_findings = findings.into_iter().map(|finding| {
+        let findings = findings.into_iter().map(|finding| {
             let level = match finding.severity {
                 Severity::Info => Level::Notice,
                 _ if finding.violates && self.exit() == Exit::PolicyViolated => Level::Error,
@@ -460,30 +455,29 @@ impl CheckReport {
             };
             annotation(level, finding.title, finding.message)
         });
-        let of_warnings = self
+        let warnings = self
             .warnings
             .iter()
             .map(|warning| annotation(Level::Notice, "imglife check", warning.clone()));
-        of_findings.chain(of_warnings).collect()
+        findings.chain(warnings).collect()
     }
 
-    /// Returns the line that findings are shown at: where the base is named, as far as that is
-    /// known.
-    fn place(&self) -> Location {
+    /// Returns the location of findings: that of the base, or the first line of `Dockerfile`.
+    fn finding_location(&self) -> Location {
         self.location.clone().unwrap_or_else(|| Location {
             path: "Dockerfile".to_owned(),
             line: 1,
         })
     }
 
-    /// Returns the variables that later jobs may read.
+    /// Returns the variables for later jobs.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
-        let answer = |answer: Option<bool>| {
-            answer
-                .map_or("unknown", |answer| if answer { "true" } else { "false" })
+        let text = |value: Option<bool>| {
+            value
+                .map_or("unknown", |value| if value { "true" } else { "false" })
                 .to_owned()
         };
-        let status = match self.standing.status {
+        let status = match self.assessment.status {
             EolStatus::Supported => "ok",
             EolStatus::Warning => "warning",
             EolStatus::Expired => "expired",
@@ -499,11 +493,11 @@ impl CheckReport {
                     .map(ToString::to_string)
                     .unwrap_or_default(),
             ),
-            (env::IMGLIFE_UP_TO_DATE, answer(self.up_to_date)),
-            (env::IMGLIFE_REBUILT, answer(self.rebuilt.answer())),
+            (env::IMGLIFE_UP_TO_DATE, text(self.up_to_date)),
+            (env::IMGLIFE_REBUILT, text(self.rebuilt.value())),
             (
                 env::IMGLIFE_EOL_DATE,
-                self.standing
+                self.assessment
                     .date
                     .map(|date| date.to_string())
                     .unwrap_or_default(),
@@ -511,7 +505,7 @@ impl CheckReport {
             (env::IMGLIFE_EOL_STATUS, status.to_owned()),
             (
                 env::IMGLIFE_DAYS_LEFT,
-                self.standing
+                self.assessment
                     .days_left
                     .map(|days| days.to_string())
                     .unwrap_or_default(),

@@ -82,16 +82,16 @@ impl Forge for BaseRepository {
     }
 }
 
-/// What a check is made with.
-struct Setting {
+/// Record store, base repository and time of a check.
+struct CheckSetting {
     files: Arc<MemoryFiles>,
     records: Records,
     forge: BaseRepository,
     now: DateTime<Utc>,
 }
 
-impl Setting {
-    fn new(files: &[(&'static str, &'static str)]) -> Setting {
+impl CheckSetting {
+    fn new(files: &[(&'static str, &'static str)]) -> CheckSetting {
         let place = Arc::new(MemoryFiles::default());
         let now = at("2026-11-21T08:00:00Z");
         let cache = Cache::user(&Variables::default(), false);
@@ -101,7 +101,7 @@ impl Setting {
             cache,
             Clock::fixed(now),
         );
-        Setting {
+        CheckSetting {
             files: place,
             records,
             forge: BaseRepository {
@@ -111,8 +111,8 @@ impl Setting {
         }
     }
 
-    async fn with_inventory(time: &str) -> Setting {
-        let setting = Setting::new(&[]);
+    async fn with_inventory(time: &str) -> CheckSetting {
+        let setting = CheckSetting::new(&[]);
         setting
             .records
             .write_data(DataFile::Inventory, inventory(time).into())
@@ -121,10 +121,10 @@ impl Setting {
         setting
     }
 
-    fn sources(&self) -> Sources<'_> {
-        Sources {
+    fn sources(&self) -> CheckSources<'_> {
+        CheckSources {
             records: Some(&self.records),
-            forge: Some(Branch {
+            forge: Some(ForgeBranch {
                 forge: &self.forge,
                 reference: "main",
             }),
@@ -135,11 +135,11 @@ impl Setting {
         }
     }
 
-    async fn check(&self, base: &str, policy: Policy) -> CheckReport {
+    async fn check(&self, base: &str, policy: Policy) -> BaseCheckReport {
         let world = observe(&image(base), Some("team/web"), &self.sources())
             .await
             .expect("a check");
-        CheckReport::new(image(base), None, &world, policy)
+        BaseCheckReport::new(image(base), None, &world, policy)
     }
 
     async fn record(&self, base_digest: &str, image: &str, day: u32) {
@@ -160,13 +160,13 @@ const STRICT: Policy = Policy {
     warn_only: false,
 };
 
-fn json(report: &CheckReport) -> String {
+fn json(report: &BaseCheckReport) -> String {
     serde_json::to_string(report).expect("JSON")
 }
 
 #[tokio::test]
-async fn the_inventory_tells_what_is_current_and_when_it_ends() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn check_uses_the_inventory() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     let report = setting.check(BASE, STRICT).await;
     let expected = r#"{"base":"r.example/bases/alpine:3.21.3-core1.0.0","latest":"r.example/bases/alpine:3.21.3-core1.0.0","up_to_date":true,"rebuilt":null,"eol_date":"2026-12-01","eol_status":"warning","days_left":10,"warnings":[]}"#;
     assert_eq!(
@@ -182,8 +182,8 @@ async fn the_inventory_tells_what_is_current_and_when_it_ends() {
 }
 
 #[tokio::test]
-async fn findings_violate_only_the_policy_that_was_asked_for() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn findings_violate_only_the_requested_policy() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     let exit = async |base: &str, policy: Policy| setting.check(base, policy).await.exit();
     let days = |max_days| Policy {
         max_days: Some(max_days),
@@ -226,21 +226,21 @@ async fn findings_violate_only_the_policy_that_was_asked_for() {
     assert_eq!(
         exit("r.example/other:1", STRICT).await,
         Exit::Done,
-        "what is not known is not outdated"
+        "an unknown base is not outdated"
     );
 }
 
 #[tokio::test]
-async fn an_unknown_base_is_a_warning_and_never_outdated() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn unknown_base_is_a_warning_and_not_outdated() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     let report = setting.check("docker.io/library/alpine:3.21", STRICT).await;
     assert_eq!((report.up_to_date, report.warnings.len()), (None, 1));
-    assert!(json(&report).contains(r#""eol_status":"unknown","days_left":null,"warnings":["docker.io/library/alpine is not among"#));
+    assert!(json(&report).contains(r#""eol_status":"unknown","days_left":null,"warnings":["docker.io/library/alpine is not a known base"#));
 }
 
 #[tokio::test]
-async fn the_registry_is_asked_what_a_tag_names_where_it_may_be() {
-    let setting = Setting::with_inventory("2026-11-20T08:00:00Z").await;
+async fn current_digest_comes_from_the_registry_if_allowed() {
+    let setting = CheckSetting::with_inventory("2026-11-20T08:00:00Z").await;
     let place = Arc::new(MemoryPlace::default());
     let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
     let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
@@ -257,33 +257,33 @@ async fn the_registry_is_asked_what_a_tag_names_where_it_may_be() {
         digest: Some(manifest.digest.clone()),
         ..named
     };
-    let asked = observe(
+    let probed = observe(
         &base,
         None,
-        &Sources {
+        &CheckSources {
             stores: Some(&place.stores()),
             ..setting.sources()
         },
     )
     .await
     .expect("a check");
-    assert_eq!(asked.digest_now, Some(manifest.digest));
-    let report = CheckReport::new(base.clone(), None, &asked, STRICT);
+    assert_eq!(probed.digest_now, Some(manifest.digest));
+    let report = BaseCheckReport::new(base.clone(), None, &probed, STRICT);
     assert_eq!((report.rebuilt, report.exit()), (Rebuilt::No, Exit::Done));
-    let told = observe(&base, None, &setting.sources())
+    let offline = observe(&base, None, &setting.sources())
         .await
         .expect("a check");
-    let report = CheckReport::new(base, None, &told, STRICT);
+    let report = BaseCheckReport::new(base, None, &offline, STRICT);
     let issues = format!("{:?}", report.issues());
     assert!(
-        issues.contains("than the one that is pinned (by the inventory of 2026-11-20T08:00:00Z)"),
+        issues.contains("than the pinned one (according to the inventory of 2026-11-20T08:00:00Z)"),
         "{issues}"
     );
 }
 
 #[tokio::test]
-async fn a_rebuilt_tag_is_told_by_the_projects_newest_record() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn rebuilt_compares_with_the_newest_record_of_the_project() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     setting.record("old", "r.example/apps/web:1.0", 1).await;
     let report = setting.check(BASE, STRICT).await;
     assert_eq!(
@@ -295,10 +295,10 @@ async fn a_rebuilt_tag_is_told_by_the_projects_newest_record() {
 }
 
 #[tokio::test]
-async fn an_old_inventory_is_told_to_be_old() {
+async fn old_inventory_adds_a_warning() {
     for (time, warnings) in [("2026-11-07T08:00:00Z", 0), ("2026-11-07T07:59:59Z", 1)] {
         assert_eq!(
-            Setting::with_inventory(time)
+            CheckSetting::with_inventory(time)
                 .await
                 .check(BASE, STRICT)
                 .await
@@ -311,11 +311,16 @@ async fn an_old_inventory_is_told_to_be_old() {
 }
 
 #[tokio::test]
-async fn without_an_inventory_the_base_repository_tells() {
-    let setting = Setting::new(&[("imglife.yaml", CONFIGURATION), ("eol-data.yaml", EOL_DATA)]);
+async fn check_uses_the_base_repository_without_an_inventory() {
+    let setting =
+        CheckSetting::new(&[("imglife.yaml", CONFIGURATION), ("eol-data.yaml", EOL_DATA)]);
     let report = setting.check(BASE, STRICT).await;
     assert_eq!(
-        (report.up_to_date, report.standing.days_left, report.exit()),
+        (
+            report.up_to_date,
+            report.assessment.days_left,
+            report.exit()
+        ),
         (Some(true), Some(10), Exit::Done)
     );
     assert!(
@@ -325,7 +330,7 @@ async fn without_an_inventory_the_base_repository_tells() {
     );
     let report = setting.check(OLD, STRICT).await;
     assert_eq!(
-        (report.up_to_date, report.standing.days_left),
+        (report.up_to_date, report.assessment.days_left),
         (Some(false), Some(-234)),
         "its own cycle"
     );
@@ -340,20 +345,20 @@ async fn without_an_inventory_the_base_repository_tells() {
         .check("r.example/bases/dev:3.20.1-core1.0.0", STRICT)
         .await;
     assert_eq!(
-        (development.up_to_date, development.standing.days_left),
+        (development.up_to_date, development.assessment.days_left),
         (Some(true), None),
-        "nobody looks after its end"
+        "development images are not tracked"
     );
-    let without_data = Setting::new(&[("imglife.yaml", CONFIGURATION)]);
+    let without_data = CheckSetting::new(&[("imglife.yaml", CONFIGURATION)]);
     assert_eq!(
-        without_data.check(BASE, STRICT).await.standing.days_left,
+        without_data.check(BASE, STRICT).await.assessment.days_left,
         None
     );
 }
 
 #[tokio::test]
-async fn a_named_configuration_goes_before_the_inventory() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn explicit_configuration_takes_precedence_over_the_inventory() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     let text = CONFIGURATION
         .replace("$CI_REGISTRY_IMAGE", "r.example")
         .replace("3.21.3", "3.22.0");
@@ -361,7 +366,7 @@ async fn a_named_configuration_goes_before_the_inventory() {
         name: "named".to_owned(),
         text,
     };
-    let sources = Sources {
+    let sources = CheckSources {
         configuration: Some(&source),
         eol_data: Some(("data", EOL_DATA.as_bytes())),
         ..setting.sources()
@@ -369,17 +374,17 @@ async fn a_named_configuration_goes_before_the_inventory() {
     let world = observe(&image(BASE), None, &sources)
         .await
         .expect("a check");
-    let report = CheckReport::new(image(BASE), None, &world, STRICT);
+    let report = BaseCheckReport::new(image(BASE), None, &world, STRICT);
     assert_eq!(
         report.latest,
         Some(image("r.example/bases/alpine:3.22.0-core1.0.0"))
     );
-    assert_eq!(report.standing.days_left, Some(10));
+    assert_eq!(report.assessment.days_left, Some(10));
     let broken = SourceText {
         name: "named".to_owned(),
         text: "[".to_owned(),
     };
-    let sources = Sources {
+    let sources = CheckSources {
         configuration: Some(&broken),
         ..setting.sources()
     };
@@ -390,8 +395,8 @@ async fn a_named_configuration_goes_before_the_inventory() {
 }
 
 #[tokio::test]
-async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
-    let setting = Setting::new(&[]);
+async fn explicit_end_of_life_data_replaces_that_of_the_inventory() {
+    let setting = CheckSetting::new(&[]);
     let text = inventory("2026-11-20T00:00:00Z").replace(
         r#""ends":"2026-12-01""#,
         r#""cycle":"3.21","ends":"2026-12-01""#,
@@ -402,7 +407,7 @@ async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
         .await
         .expect("to write");
     let data = "alpine:\n  - { cycle: '3.21', eol: 2026-11-30 }\n";
-    let sources = Sources {
+    let sources = CheckSources {
         eol_data: Some(("data", data.as_bytes())),
         forge: None,
         ..setting.sources()
@@ -411,18 +416,18 @@ async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
         let world = observe(&image(base), None, &sources)
             .await
             .expect("a check");
-        assert!(matches!(world.known.source, Source::Inventory { .. }));
-        CheckReport::new(image(base), None, &world, STRICT)
-            .standing
+        assert!(matches!(world.known.source, BaseSource::Inventory { .. }));
+        BaseCheckReport::new(image(base), None, &world, STRICT)
+            .assessment
             .days_left
     };
     assert_eq!(days_left(BASE).await, Some(9));
     assert_eq!(
         days_left(OLD).await,
         Some(-234),
-        "what they say nothing of is as the inventory has it"
+        "cycles that the data does not have keep the date of the inventory"
     );
-    let sources = Sources {
+    let sources = CheckSources {
         eol_data: Some(("data", b"[")),
         ..sources
     };
@@ -433,14 +438,14 @@ async fn named_end_of_life_data_count_in_the_place_of_the_inventorys() {
 }
 
 #[tokio::test]
-async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
+async fn tags_are_listed_only_with_probe_and_without_another_source() {
     let place = place_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
-    let setting = Setting::new(&[]);
+    let setting = CheckSetting::new(&[]);
     assert!(matches!(
         observe(&image(BASE), None, &setting.sources()).await,
         Err(CheckError::NoSource(_))
     ));
-    let sources = Sources {
+    let sources = CheckSources {
         stores: Some(&place.stores()),
         ..setting.sources()
     };
@@ -448,10 +453,14 @@ async fn the_registry_is_asked_only_when_allowed_and_nothing_else_knows() {
     let world = observe(&image(BASE), Some("team/web"), &sources)
         .await
         .expect("a check");
-    let report = CheckReport::new(image(BASE), None, &world, STRICT);
+    let report = BaseCheckReport::new(image(BASE), None, &world, STRICT);
     assert_eq!(
         (report.up_to_date, report.rebuilt, report.source),
-        (Some(false), Rebuilt::SinceLastBuild, Some(Source::Registry))
+        (
+            Some(false),
+            Rebuilt::SinceLastBuild,
+            Some(BaseSource::Registry)
+        )
     );
     assert_eq!(
         report.latest,
@@ -473,7 +482,7 @@ async fn place_with(tags: &[&str]) -> Arc<MemoryPlace> {
 }
 
 #[tokio::test]
-async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_registry_knows_it() {
+async fn base_without_a_configured_version_is_unknown_without_probe() {
     let place = place_with(&["3.20.1-core1.0.0", "3.20.2-core1.0.0"]).await;
     let mirror = "sync: { entries: [{ source: docker.io/library/alpine, target: r.example/mirrors/alpine, tag_regex: '3.*' }] }\n";
     let without_tag: &'static str = format!(
@@ -484,42 +493,42 @@ async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_r
     let another = "    - { name: alpine, folder: b, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.21.3, lifecycle: { product: alpine } }\n";
     let partly: &'static str = format!("{without_tag}{another}").leak();
     for text in [without_tag, partly] {
-        let setting = Setting::new(&[("imglife.yaml", text), ("eol-data.yaml", EOL_DATA)]);
+        let setting = CheckSetting::new(&[("imglife.yaml", text), ("eol-data.yaml", EOL_DATA)]);
         let report = setting.check(OLD, STRICT).await;
         assert_eq!(
             (report.up_to_date, report.latest.clone(), report.exit()),
             (None, None, Exit::PolicyViolated),
-            "its support has ended"
+            "support has ended"
         );
         assert!(
             report
                 .warnings
                 .iter()
-                .any(|warning| warning.contains("alpine: its version is not known")),
+                .any(|warning| warning.contains("alpine: its version is unknown")),
             "{:?}",
             report.warnings
         );
         assert_eq!(
-            report.standing.days_left,
+            report.assessment.days_left,
             Some(-234),
-            "its cycle is known all the same"
+            "its cycle is known"
         );
 
-        let sources = Sources {
+        let sources = CheckSources {
             stores: Some(&place.stores()),
             ..setting.sources()
         };
         let world = observe(&image(OLD), None, &sources).await.expect("a check");
-        let report = CheckReport::new(image(OLD), None, &world, STRICT);
+        let report = BaseCheckReport::new(image(OLD), None, &world, STRICT);
         assert_eq!(
             (report.up_to_date, report.source.clone()),
-            (Some(false), Some(Source::Registry))
+            (Some(false), Some(BaseSource::Registry))
         );
         assert_eq!(
             report.latest,
             Some(image("r.example/bases/alpine:3.20.2-core1.0.0"))
         );
-        assert_eq!(report.standing.days_left, Some(-234));
+        assert_eq!(report.assessment.days_left, Some(-234));
         assert!(
             !report
                 .warnings
@@ -529,25 +538,27 @@ async fn a_base_whose_newest_version_no_configuration_tells_is_unknown_and_the_r
             report.warnings
         );
     }
-    let setting = Setting::new(&[("imglife.yaml", partly)]);
+    let setting = CheckSetting::new(&[("imglife.yaml", partly)]);
     assert_eq!(
         setting.check(BASE, STRICT).await.up_to_date,
         Some(true),
-        "what is built now needs no listing"
+        "current images need no listing"
     );
-    let setting = Setting::new(&[("imglife.yaml", without_tag)]);
+    let setting = CheckSetting::new(&[("imglife.yaml", without_tag)]);
     let known = known(&setting.sources(), None).await.expect("known");
     let error = latest(&known, "alpine", None).expect_err("no version");
-    assert!(matches!(error, LatestError::Untold { .. }));
+    assert!(matches!(error, LatestError::Unknown { .. }));
     assert_eq!(
         error.hint().as_deref(),
-        Some("ask the registry: `imglife latest r.example/bases/alpine --probe`")
+        Some(
+            "run `imglife latest r.example/bases/alpine --probe` to list the tags at the registry"
+        )
     );
 }
 
 #[tokio::test]
-async fn a_store_that_fails_or_holds_junk_fails_the_check() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn check_fails_if_the_record_store_fails_or_is_invalid() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     setting.files.fail(Call::List, ItemErrorKind::Unreachable);
     assert!(matches!(
         observe(&image(BASE), None, &setting.sources()).await,
@@ -566,9 +577,9 @@ async fn a_store_that_fails_or_holds_junk_fails_the_check() {
 }
 
 #[tokio::test]
-async fn findings_are_told_to_ci_servers() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
-    let report = CheckReport {
+async fn findings_are_rendered_for_ci_servers() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
+    let report = BaseCheckReport {
         location: Some(Location {
             path: "docker/Dockerfile".to_owned(),
             line: 7,
@@ -582,13 +593,13 @@ async fn findings_are_told_to_ci_servers() {
         .collect();
     insta::assert_snapshot!(commands, @r"
     ::error file=docker/Dockerfile,line=7,title=Outdated base::r.example/bases/alpine:3.20.1-core1.0.0 is outdated: use r.example/bases/alpine:3.21.3-core1.0.0
-    ::error file=docker/Dockerfile,line=7,title=End of life::r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01
+    ::error file=docker/Dockerfile,line=7,title=End of life::r.example/bases/alpine:3.20.1-core1.0.0: support ended on 2026-04-01
     ");
     assert_eq!(
         report.violations(),
         [
             "r.example/bases/alpine:3.20.1-core1.0.0 is outdated: use r.example/bases/alpine:3.21.3-core1.0.0",
-            "r.example/bases/alpine:3.20.1-core1.0.0: its support has ended on 2026-04-01"
+            "r.example/bases/alpine:3.20.1-core1.0.0: support ended on 2026-04-01"
         ]
     );
     let near = setting
@@ -600,10 +611,10 @@ async fn findings_are_told_to_ci_servers() {
             },
         )
         .await;
-    let near_words = "its support ends on 2026-12-01, in 10 days, and 11 are asked for: move to a base of a version that is supported for longer";
+    let near_words = "support ends on 2026-12-01, in 10 days, fewer than the required 11; use a base version with longer support";
     assert_eq!(near.violations(), [format!("{BASE}: {near_words}")]);
     assert!(
-        CheckReport {
+        BaseCheckReport {
             policy: Policy::default(),
             ..near
         }
@@ -636,18 +647,18 @@ async fn findings_are_told_to_ci_servers() {
     Check
     Base         r.example/bases/alpine:3.20.1-core1.0.0 (docker/Dockerfile:7)
     Version      outdated: use r.example/bases/alpine:3.21.3-core1.0.0
-    Rebuilt      not known
-    End of life  its support has ended on 2026-04-01
-    Known from   the inventory of 2026-11-20 00:00 UTC
+    Rebuilt      unknown
+    End of life  support ended on 2026-04-01
+    Source       the inventory of 2026-11-20 00:00 UTC
     ");
-    let scratch = CheckReport::of_scratch(None, STRICT);
+    let scratch = BaseCheckReport::of_scratch(None, STRICT);
     assert_eq!((scratch.exit(), scratch.issues().len()), (Exit::Done, 0));
     assert!(json(&scratch).starts_with(r#"{"base":"scratch","latest":null"#));
 }
 
 #[tokio::test]
-async fn the_newest_of_a_name_is_found_or_what_there_is_is_told() {
-    let setting = Setting::with_inventory("2026-11-20T00:00:00Z").await;
+async fn latest_finds_a_base_by_name_or_lists_the_known_ones() {
+    let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     let known = known(&setting.sources(), None).await.expect("known");
     for name in ["alpine", "r.example/bases/alpine"] {
         assert_eq!(
@@ -667,7 +678,7 @@ async fn the_newest_of_a_name_is_found_or_what_there_is_is_told() {
     let error = latest(&known, "golang", None).expect_err("no base");
     assert_eq!(
         error.hint().as_deref(),
-        Some("name one of r.example/bases/alpine")
+        Some("use one of r.example/bases/alpine")
     );
     let mut twice = known.clone();
     twice.bases.push(KnownBase {
@@ -681,6 +692,6 @@ async fn the_newest_of_a_name_is_found_or_what_there_is_is_told() {
 }
 
 #[test]
-fn what_is_written_into_these_tests_is_an_inventory() {
+fn inventory_of_these_tests_is_valid() {
     Inventory::parse(inventory("2026-11-20T00:00:00Z").as_bytes()).expect("an inventory");
 }
