@@ -112,7 +112,8 @@ impl<'a> Lineage<'a> {
             .copied()
     }
 
-    /// Returns the status of the image `repository:tag`; `None` if the repository is not configured.
+    /// Returns the status of the image `repository:tag`; `None` if the repository is not
+    /// configured.
     pub fn image(
         &self,
         repository: &Repository,

@@ -350,7 +350,7 @@ impl RecordsSource for ObservedRecords {
     }
 }
 
-/// A cache between runs.
+/// A cache that several runs share.
 #[derive(Default)]
 struct SharedCache(std::sync::Mutex<std::collections::BTreeMap<String, String>>);
 

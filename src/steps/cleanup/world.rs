@@ -21,7 +21,7 @@ pub struct World {
     pub records: Vec<ObservedRecords>,
     pub has_bases: bool,
     /// Repositories that records may name as a base: all bases and mirrors, in scope or not, under
-    /// their canonical names ([`Config::place`]).
+    /// their canonical names ([`Config::canonical`]).
     pub configured: BTreeSet<Repository>,
     /// True if the safety check stops the run when there is no record at all.
     pub require_records: bool,
@@ -31,7 +31,7 @@ pub struct World {
 }
 
 impl World {
-    /// Returns a world in which only the records are known.
+    /// Returns a world with only the records.
     pub(super) fn new(config: &Config, records: ObservedRecords) -> World {
         let require_records = config
             .retention
@@ -72,8 +72,8 @@ pub enum ObservedRecords {
 }
 
 impl ObservedRecords {
-    /// Returns the records with canonical repository names ([`Config::place`]). Paths of layouts
-    /// are relative to the directory of the configuration.
+    /// Returns the records with canonical repository names ([`Config::canonical`]). Paths of
+    /// layouts are relative to the directory of the configuration.
     pub(super) fn resolved(mut self, config: &Config) -> ObservedRecords {
         if let ObservedRecords::Read(reading) = &mut self {
             for record in &mut reading.records {

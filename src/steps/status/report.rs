@@ -208,8 +208,8 @@ impl StatusReport {
         }
     }
 
-    /// Returns a test case for each row. Rows fail by `fail_on`, or without it if support has ended.
-    /// Rows with an unknown status are skipped.
+    /// Returns a test case for each row. Rows fail by `fail_on`, or without it if support has
+    /// ended. Rows with an unknown status are skipped.
     pub fn test_suite(&self, fail_on: Option<FailOn>) -> TestSuite {
         let case = |name: String, classname: &str, state: RowState| {
             let words = state.status.words(self.warn_days);

@@ -41,8 +41,8 @@ impl RecordsSource for LateRecords {
     }
 }
 
-/// Returns a record for each way to name an image: as the base by tag, by digest, by the digest of a
-/// part or in another repository, and as the image of the record.
+/// Returns a record for each way to name an image: as the base by tag, by digest, by the digest of
+/// a part or in another repository, and as the image of the record.
 fn records_naming(name: &str, digest: &Digest, part: &Digest) -> Vec<BuildRecord> {
     let (app, at) = ("r.example/apps/a:1", "r.example:443/m/a");
     vec![
