@@ -48,7 +48,6 @@ const STILL_DOUBLE: &str = "
 -
 Action
 -
-Answer
 -
 -
 -
@@ -58,13 +57,11 @@ Arguments
 Base
 -
 -
-Branch
 -
 -
 Call
 -
 -
-CheckReport
 -
 Checkout
 -
@@ -96,7 +93,6 @@ Execution
 -
 ExpandError
 -
-Failed
 -
 -
 Fault
@@ -114,7 +110,6 @@ Found
 -
 Hook
 -
-Identity
 -
 Interface
 -
@@ -135,14 +130,11 @@ ListForm
 Listing
 -
 -
-Login
 -
 -
 Made
 -
-Message
 -
-Named
 -
 -
 Node
@@ -180,9 +172,7 @@ Reader
 -
 Reading
 -
-Reason
 -
-Refusal
 -
 -
 Remote
@@ -206,9 +196,7 @@ Session
 -
 Source
 -
-Sources
 -
-Standing
 -
 State
 -
@@ -218,11 +206,9 @@ Step
 -
 Stored
 -
-Subject
 -
 Table
 -
-Target
 -
 Told
 -
@@ -235,7 +221,6 @@ Values
 -
 Variables
 -
-Verdict
 -
 -
 -

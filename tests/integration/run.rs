@@ -593,7 +593,7 @@ fn a_policy_that_is_violated_is_told_by_the_exit_code_and_still_committed() {
     let strict = bases
         .run(&format!("check -- --strict --base {}", base.trim()))
         .exits(3);
-    let ended = "its support has ended on 2020-05-01: move to a base of a version that is supported for longer";
+    let ended = "support ended on 2020-05-01; use a base version with longer support";
     assert!(
         strict.stderr.contains(ended) && strict.stdout.starts_with("Check\n"),
         "{strict:?}"
