@@ -10,7 +10,7 @@ use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::error::{Exit, Failure, ItemError};
 use crate::model::reference::LAYOUT_PREFIX;
-use crate::packages::Reading;
+use crate::packages::RecordSet;
 use crate::steps::apps::{self, AppListReport, ListFilter, PurgeExecution};
 use crate::steps::shard::Only;
 
@@ -152,7 +152,7 @@ pub(super) fn purge(
     })
 }
 
-fn warn_of_unreadable(reading: &Reading) {
+fn warn_of_unreadable(reading: &RecordSet) {
     for file in &reading.unreadable {
         tracing::warn!(
             "{} is no record and is passed over: {}",

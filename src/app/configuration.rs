@@ -49,7 +49,7 @@ pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
 
 /// Returns whether the configuration says where the build records are.
 pub(super) fn tells_records(config: &Config) -> bool {
-    config::suffices(config)
+    config::readiness(config)
         .iter()
         .any(|(command, enough)| *command == "register" && enough.is_ok())
 }
@@ -80,7 +80,7 @@ pub(super) fn check(
     if config.file.is_none() && config.registry.is_none() {
         return Err(lacks("configuration", &config, process));
     }
-    let commands: Vec<Readiness> = config::suffices(&config)
+    let commands: Vec<Readiness> = config::readiness(&config)
         .into_iter()
         .map(|(command, enough)| Readiness {
             command,

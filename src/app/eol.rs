@@ -345,13 +345,13 @@ impl DataPackage {
 #[async_trait]
 impl DataPlace for DataPackage {
     fn name(&self) -> String {
-        format!("the end-of-life data in {}", self.0.place())
+        format!("the end-of-life data in {}", self.0.store_name())
     }
 
     async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
         let data = self
             .0
-            .read_data(packages::DataFile::EndOfLife)
+            .read_data(packages::DataFileKind::EndOfLife)
             .await
             .map_err(|error| self.error("read", error))?;
         Ok(data.map(|data| data.bytes.into()))
@@ -359,7 +359,7 @@ impl DataPlace for DataPackage {
 
     async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError> {
         self.0
-            .write_data(packages::DataFile::EndOfLife, bytes.to_vec().into())
+            .write_data(packages::DataFileKind::EndOfLife, bytes.to_vec().into())
             .await
             .map_err(|error| self.error("write", error))
     }

@@ -13,9 +13,9 @@ use crate::http::{Client, Settings, Url, host_of};
 use crate::model::Host;
 use crate::model::env;
 use crate::packages::directory::DirectoryFiles;
-use crate::packages::gitea::{GiteaPackages, GiteaPlace};
+use crate::packages::gitea::{GiteaLocation, GiteaPackages};
 use crate::packages::gitlab::GitlabPackages;
-use crate::packages::{PackageFiles, Prefix, ReadOnlyFiles, Records};
+use crate::packages::{Prefix, ReadOnlyFiles, RecordStore, Records};
 use crate::process::Process;
 
 /// Requests for records in flight to one host, unless its settings say otherwise.
@@ -42,7 +42,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
             "set it in {DEFAULT_NAME}, or by IMGLIFE_REGISTRY_{variable}"
         ))
     };
-    let files: Arc<dyn PackageFiles> = match provider {
+    let files: Arc<dyn RecordStore> = match provider {
         RegistryProvider::Gitlab {
             url,
             api_url,
@@ -80,7 +80,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 .hint("correct `registry.owner` or `registry.repo`"));
             }
             let http = forge_client(Forge::Gitea, &[url, api_url], config, process)?;
-            let place = GiteaPlace {
+            let place = GiteaLocation {
                 url: url.clone(),
                 api_url: api_url.clone(),
                 owner: owner.clone(),
@@ -207,10 +207,10 @@ fn s3(
     region: &str,
     config: &Config,
     process: &Process,
-) -> Result<Arc<dyn PackageFiles>, Failure> {
+) -> Result<Arc<dyn RecordStore>, Failure> {
     use crate::credentials::NoCredentials;
     use crate::model::Secret;
-    use crate::packages::s3::{Bucket, Keys, S3Files};
+    use crate::packages::s3::{S3Bucket, S3Files, S3Keys};
 
     let urls: Vec<&Url> = endpoint.into_iter().collect();
     let settings = settings(&urls, config)?;
@@ -225,12 +225,12 @@ fn s3(
     let get = |name| process.variables.get_filled(name);
     let keys = get(env::AWS_ACCESS_KEY_ID)
         .zip(get(env::AWS_SECRET_ACCESS_KEY))
-        .map(|(id, secret)| Keys {
+        .map(|(id, secret)| S3Keys {
             id: id.to_owned(),
             secret: Secret::new(secret),
             session_token: get(env::AWS_SESSION_TOKEN).map(Secret::new),
         });
-    let bucket = Bucket {
+    let bucket = S3Bucket {
         endpoint,
         name: bucket.to_owned(),
         region: region.to_owned(),
@@ -250,7 +250,7 @@ fn s3(
     _: &str,
     _: &Config,
     _: &Process,
-) -> Result<Arc<dyn PackageFiles>, Failure> {
+) -> Result<Arc<dyn RecordStore>, Failure> {
     Err(Failure::usage(
         "this program was built without S3 (cargo feature `s3`)",
     ))
@@ -283,7 +283,7 @@ mod tests {
             crate::app::configuration::load_configuration(&crate::app::Global::default(), &process)
                 .expect("a configuration");
         match records(&config, &process, Mode::Apply) {
-            Ok(records) => records.place(),
+            Ok(records) => records.store_name(),
             Err(failure) => {
                 assert_eq!(failure.exit, Exit::Usage);
                 format!("{}; {}", chain(&*failure.error), failure.hints.join("; "))

@@ -16,7 +16,7 @@ use super::report_files::ReportFile;
 use super::{Global, Mode, Surroundings, runtime};
 use crate::config::Config;
 use crate::error::{Exit, Failure, ItemError};
-use crate::packages::{DataFile, Reading, Records};
+use crate::packages::{DataFileKind, RecordSet, Records};
 use crate::process::Process;
 use crate::report::text::{Style, draw};
 use crate::report::{json, junit, openmetrics};
@@ -156,7 +156,7 @@ pub(super) fn run(
                 .to_bytes()
                 .map_err(Failure::failed)?;
             records
-                .write_data(DataFile::Inventory, inventory.into())
+                .write_data(DataFileKind::Inventory, inventory.into())
                 .await
                 .map_err(packages_failure)?;
         }
@@ -207,7 +207,7 @@ async fn observe(
         progress: &*surroundings.progress,
         now: process.clock.now(),
     };
-    let reading = records.map(|_| Reading {
+    let reading = records.map(|_| RecordSet {
         records: world.records.clone(),
         unreadable: world.unreadable.clone(),
     });

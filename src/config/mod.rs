@@ -23,6 +23,7 @@ mod expand;
 mod foreign;
 mod keywords;
 mod raw;
+mod readiness;
 mod schema;
 mod settings;
 mod show;
@@ -33,6 +34,7 @@ mod table;
 pub use check::load;
 pub use errors::{ConfigErrors, ConfigFinding, Span};
 pub use foreign::{ForeignConfig, load_foreign};
+pub use readiness::readiness;
 pub use schema::schema;
 pub use settings::{
     ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificate, Config, EngineChoice,
@@ -41,7 +43,7 @@ pub use settings::{
     RetentionConfig, RetentionMatch, SortBy, StatusConfig, SyncConfig, SyncEntry, TagExclusion,
     TagSelection,
 };
-pub use show::{show, suffices};
+pub use show::show;
 pub use source::{DEFAULT_NAME, OpenError, find, open, read};
 pub use source_text::SourceText;
 

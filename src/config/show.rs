@@ -1,458 +1,534 @@
-//! The configuration as it is in effect: written back as YAML, and which commands it is enough for.
+//! `config show`: the configuration in effect as YAML.
+//!
+//! The key table decides which keys are written, their order, and which values are escaped. The
+//! typed sections only return the value of each key.
 
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::keywords::Keyword;
 use super::table::{ROOT, SectionSpec, Shape};
 use super::{
-    BuildConfig, BuildImage, Config, Extract, Hook, HookCommand, HostSettings, ImageLifecycle,
-    LifecycleConfig, RegistryConfig, RegistryProvider, RetentionConfig, SyncConfig, SyncEntry,
-    TagExclusion, TagSelection,
+    ArchiveConfig, BuildConfig, BuildImage, Config, Extract, Hook, HookCommand, HostSettings,
+    ImageLifecycle, LifecycleConfig, RegistryConfig, RegistryProvider, RetentionConfig,
+    StatusConfig, SyncConfig, SyncEntry, TagExclusion, TagSelection,
 };
+use crate::model::Host;
+use crate::model::eol::Acceptance;
 use crate::model::lifecycle::Product;
 
-/// Returns the configuration in effect as YAML: defaults and variables filled in, paths absolute.
-/// Read again, it says the same.
+/// Returns the configuration in effect as YAML, with defaults and variables filled in and absolute
+/// paths. Reading it again gives the same configuration.
 pub fn show(config: &Config) -> String {
-    let mut shown = Map::new();
-    if let Some(registry) = &config.registry {
-        shown.insert("registry".to_owned(), shown_registry(registry, config));
-    }
-    if config.registry.is_none() && !config.insecure_registries.is_empty() {
-        shown.insert(
-            "registry".to_owned(),
-            json!({ "insecure_registries": texts(&config.insecure_registries) }),
-        );
-    }
-    if !config.hosts.is_empty() {
-        let hosts: Map<String, Value> = config
-            .hosts
-            .iter()
-            .map(|(host, settings)| (host.to_string(), host_settings(settings)))
-            .collect();
-        shown.insert("hosts".to_owned(), Value::Object(hosts));
-    }
-    shown.extend(
-        config
-            .sync
-            .as_ref()
-            .map(|sync| ("sync".to_owned(), shown_sync(sync))),
-    );
-    shown.extend(
-        config
-            .build
-            .as_ref()
-            .map(|build| ("build".to_owned(), shown_build(build))),
-    );
-    shown.extend(
-        config
-            .retention
-            .as_ref()
-            .map(|rules| ("retention".to_owned(), retention(rules))),
-    );
-    shown.insert("lifecycle".to_owned(), lifecycle(&config.lifecycle));
-    let status = &config.status;
-    let status = [
-        ("title", json!(status.title)),
-        ("client_zone", json!(status.client_zone)),
-        ("graph", json!(status.graph)),
-        ("timeline", json!(status.timeline)),
-    ];
-    shown.insert("status".to_owned(), given(status));
-    let mut shown = Value::Object(shown);
-    escape(&mut shown, &ROOT);
     // Maps with texts as keys always serialise.
-    serde_saphyr::to_string(&shown).unwrap_or_default()
+    serde_saphyr::to_string(&rendered(&ROOT, config)).unwrap_or_default()
 }
 
-/// Returns a mapping of what is given.
-fn given<const N: usize>(pairs: [(&str, Value); N]) -> Value {
-    pairs
-        .into_iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect::<Map<_, _>>()
-        .into()
+/// A typed section of the configuration.
+trait TypedSection {
+    /// Returns the value of a key of the section; `None` if it is not set, or if the sections below
+    /// have inherited it.
+    fn value(&self, key: &str) -> Option<KeyValue<'_>>;
 }
 
-fn path(path: &Path) -> Value {
-    json!(path.to_string_lossy())
+/// Value of a key.
+enum KeyValue<'a> {
+    Plain(Value),
+    Section(Box<dyn TypedSection + 'a>),
+    Sections(Vec<Box<dyn TypedSection + 'a>>),
+    /// Sections by keys that the user chose.
+    SectionMap(Vec<(String, Box<dyn TypedSection + 'a>)>),
 }
 
-/// Returns texts of all `items`.
-fn texts<T: ToString>(items: &[T]) -> Value {
-    items.iter().map(ToString::to_string).collect()
-}
-
-fn word<T: Keyword>(value: T) -> Value {
-    match value.keyword() {
-        "true" => json!(true),
-        "false" => json!(false),
-        word => json!(word),
+impl<T: TypedSection> TypedSection for &T {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        (**self).value(key)
     }
 }
 
-fn duration(duration: Duration) -> Value {
-    json!(format!("{}s", duration.as_secs()))
-}
-
-fn shown_registry(registry: &RegistryConfig, config: &Config) -> Value {
-    let url = |url: &Option<url::Url>| json!(url.as_ref().map(url::Url::as_str));
-    let mut shown = match &registry.provider {
-        RegistryProvider::Gitlab {
-            url: instance,
-            api_url,
-            project_id,
-            config_ref,
-        } => given([
-            ("provider", json!("gitlab")),
-            ("url", url(instance)),
-            ("api_url", url(api_url)),
-            ("project_id", json!(project_id)),
-            ("config_ref", json!(config_ref)),
-        ]),
-        RegistryProvider::Gitea {
-            url: instance,
-            api_url,
-            owner,
-            repo,
-            config_ref,
-        } => given([
-            ("provider", json!("gitea")),
-            ("url", url(instance)),
-            ("api_url", url(api_url)),
-            ("owner", json!(owner)),
-            ("repo", json!(repo)),
-            ("config_ref", json!(config_ref)),
-        ]),
-        RegistryProvider::S3 {
-            endpoint,
-            bucket,
-            region,
-        } => given([
-            ("provider", json!("s3")),
-            ("url", url(endpoint)),
-            ("bucket", json!(bucket)),
-            ("region", json!(region)),
-        ]),
-        RegistryProvider::File { directory } => {
-            given([("provider", json!("file")), ("path", path(directory))])
-        }
-    };
-    if let Some(prefix) = &registry.prefix {
-        shown["prefix"] = json!(prefix);
-    }
-    shown["insecure_registries"] = texts(&config.insecure_registries);
-    shown
-}
-
-fn host_settings(settings: &HostSettings) -> Value {
-    let certificate = settings.client_certificate.as_ref();
-    given([
-        (
-            "endpoint",
-            json!(settings.endpoint.as_ref().map(url::Url::as_str)),
-        ),
-        (
-            "ca_file",
-            settings.ca_file.as_deref().map_or(Value::Null, path),
-        ),
-        (
-            "client_cert",
-            certificate.map_or(Value::Null, |pair| path(&pair.certificate)),
-        ),
-        (
-            "client_key",
-            certificate.map_or(Value::Null, |pair| path(&pair.key)),
-        ),
-        ("insecure_skip_verify", json!(settings.insecure_skip_verify)),
-        ("max_connections", json!(settings.max_connections)),
-        ("requests_per_second", json!(settings.requests_per_second)),
-    ])
-}
-
-fn shown_sync(sync: &SyncConfig) -> Value {
-    json!({
-        "parallelism": sync.parallelism,
-        "hooks": { "post_sync": hooks(&sync.post_sync) },
-        "entries": sync.entries.iter().map(entry).collect::<Vec<_>>(),
-    })
-}
-
-fn entry(entry: &SyncEntry) -> Value {
-    let mut shown = match &entry.selection {
-        TagSelection::Fixed(tag) => given([
-            ("source", json!(entry.source.to_string())),
-            ("target", json!(entry.target.to_string())),
-            ("tag", json!(tag.as_str())),
-        ]),
-        TagSelection::Pattern(pattern) => given([
-            ("source", json!(entry.source.to_string())),
-            ("target", json!(entry.target.to_string())),
-            ("tag_regex", json!(pattern.tag_regex.text)),
-            (
-                "exclude_regex",
-                json!(pattern.exclude_regex.as_ref().map(|pattern| &pattern.text)),
-            ),
-            ("min_age", pattern.min_age.map_or(Value::Null, duration)),
-            ("keep_last", json!(pattern.keep_last)),
-            ("sort", word(pattern.sort)),
-            ("min_tags", json!(pattern.min_tags)),
-        ]),
-    };
-    shown["check_digest"] = json!(entry.check_digest);
-    shown["keep_replaced"] = json!(entry.keep_replaced);
-    if let Some(platforms) = &entry.platforms {
-        shown["platforms"] = texts(platforms);
-    }
-    shown["platform_mode"] = word(entry.platform_mode);
-    shown["referrers"] = json!(entry.referrers);
-    shown["os_normalize"] = json!(entry.os_normalize);
-    shown["lifecycle"] = entry.lifecycle.iter().map(product).collect();
-    if let Some(rules) = &entry.retention {
-        shown["retention"] = retention(rules);
-    }
-    shown["hooks"] = json!({ "post_sync": hooks(&entry.post_sync) });
-    shown
-}
-
-fn hooks(hooks: &[Hook]) -> Value {
-    let hook = |hook: &Hook| {
-        let command = match &hook.command {
-            HookCommand::Shell(line) => json!(line),
-            HookCommand::Program(words) => json!(words),
-        };
-        json!({ "cmd": command, "timeout": duration(hook.timeout), "continue_on_error": hook.continue_on_error })
-    };
-    hooks.iter().map(hook).collect()
-}
-
-fn shown_build(build: &BuildConfig) -> Value {
-    given([
-        ("core_version", json!(build.core_version)),
-        ("registry", json!(build.registry.to_string())),
-        ("engine", word(build.engine)),
-        ("builder", json!(build.builder)),
-        ("tag_format", json!(build.tag_format)),
-        ("on_base_change", word(build.on_base_change)),
-        ("parallelism", json!(build.parallelism)),
-        (
-            "hooks",
-            json!({ "post_image_build": hooks(&build.post_image_build) }),
-        ),
-        ("images", build.images.iter().map(image).collect()),
-    ])
-}
-
-fn image(image: &BuildImage) -> Value {
-    given([
-        ("name", json!(image.name)),
-        ("folder", path(&image.folder)),
-        ("tmpl", json!(image.template)),
-        ("type", word(image.image_type)),
-        ("mirror_image", json!(image.mirror_image.to_string())),
-        (
-            "mirror_tag",
-            json!(image.mirror_tag.as_ref().map(|tag| tag.as_str())),
-        ),
-        ("version", json!(image.version)),
-        ("core_version", json!(image.core_version)),
-        ("args", json!(image.args)),
-        ("aliases", texts(&image.aliases)),
-        ("platforms", texts(&image.platforms)),
-        ("sbom", json!(image.sbom)),
-        ("provenance", word(image.provenance)),
-        (
-            "hooks",
-            json!({ "post_image_build": hooks(&image.post_image_build) }),
-        ),
-        (
-            "retention",
-            image.retention.as_ref().map_or(Value::Null, retention),
-        ),
-        (
-            "lifecycle",
-            image
-                .lifecycle
-                .as_ref()
-                .map_or(Value::Null, |own| own.iter().map(product).collect()),
-        ),
-    ])
-}
-
-fn retention(rules: &RetentionConfig) -> Value {
-    let exclusion = |exclusion: &TagExclusion| match exclusion {
-        TagExclusion::Exact(tag) => tag.clone(),
-        TagExclusion::Pattern(pattern) => format!("/{}/", pattern.text),
-    };
-    let archive = match &rules.archive {
-        Some(archive) => {
-            json!({ "enabled": true, "registry": archive.registry.to_string(), "keep_days": archive.keep_days })
-        }
-        None => json!({ "enabled": false }),
-    };
-    given([
-        ("keep_last", json!(rules.keep_last)),
-        ("max_age_days", json!(rules.max_age_days)),
-        ("match", word(rules.match_mode)),
-        (
-            "exclude_tags",
-            rules.exclude_tags.iter().map(exclusion).collect(),
-        ),
-        ("min_keep", json!(rules.min_keep)),
-        ("max_delete_percent", json!(rules.max_delete_percent)),
-        ("require_records", json!(rules.require_records)),
-        ("archive", archive),
-    ])
-}
-
-fn product(product: &ImageLifecycle) -> Value {
-    let extract = match &product.extract {
-        Extract::LongestPrefix => None,
-        Extract::Major => Some("major"),
-        Extract::Minor => Some("minor"),
-        Extract::Patch => Some("patch"),
-        Extract::Full => Some("full"),
-        Extract::Pattern(pattern) => Some(pattern.text.as_str()),
-    };
-    let accept = product.accept.as_ref();
-    let name = match &product.product {
-        Product::Named(name) => Some(name),
-        Product::OfImages(_) => None,
-    };
-    given([
-        (
-            "product",
-            name.map_or(Value::Null, |name| json!(name.as_str())),
-        ),
-        ("extract", json!(extract)),
-        ("phase", product.phase.map_or(Value::Null, word)),
-        (
-            "accept",
-            accept.map_or(
-                Value::Null,
-                |accept| json!({ "until": accept.until.to_string(), "reason": accept.reason }),
-            ),
-        ),
-    ])
-}
-
-fn lifecycle(lifecycle: &LifecycleConfig) -> Value {
-    let notify = [
-        ("slack_webhook_env", json!(lifecycle.slack_webhook_variable)),
-        ("webhook_env", json!(lifecycle.webhook_variable)),
-        ("at_days", json!(lifecycle.notify_at_days)),
-    ];
-    given([
-        ("eol_provider", word(lifecycle.provider)),
-        ("eol_target", word(lifecycle.target)),
-        ("eol_data_file", path(&lifecycle.data_file)),
-        ("api_url", json!(lifecycle.api_url.as_str())),
-        ("warn_days", json!(lifecycle.warn_days)),
-        ("phase", word(lifecycle.phase)),
-        ("notify", given(notify)),
-    ])
-}
-
-/// Doubles the dollars where reading would expand variables.
-fn escape(value: &mut Value, section: &SectionSpec) {
-    let Value::Object(pairs) = value else { return };
-    for (name, value) in pairs.iter_mut() {
-        let Some(key) = section.key(name) else {
-            continue;
-        };
-        match (&key.shape, value) {
-            (Shape::Section(section), value) => escape(value, section),
-            (
-                Shape::List(Shape::Section(section)) | Shape::OneOrMore(section),
-                Value::Array(items),
-            ) => {
-                items.iter_mut().for_each(|item| escape(item, section));
+/// Returns the keys of a section that are set, in the order of the table.
+fn rendered(spec: &SectionSpec, section: &dyn TypedSection) -> Value {
+    let mut pairs = Map::new();
+    for key in spec.keys {
+        let value = match (section.value(key.name), &key.shape) {
+            (Some(KeyValue::Plain(mut value)), _) => {
+                if key.expanded {
+                    escape_dollars(&mut value);
+                }
+                value
             }
-            (Shape::Map(Shape::Section(section)), Value::Object(items)) => {
-                items.values_mut().for_each(|item| escape(item, section));
+            (Some(KeyValue::Section(section)), Shape::Section(spec)) => rendered(spec, &*section),
+            (
+                Some(KeyValue::Sections(sections)),
+                Shape::List(Shape::Section(spec)) | Shape::OneOrMore(spec),
+            ) => sections
+                .iter()
+                .map(|section| rendered(spec, &**section))
+                .collect(),
+            (Some(KeyValue::SectionMap(sections)), Shape::Map(Shape::Section(spec))) => sections
+                .iter()
+                .map(|(name, section)| (name.clone(), rendered(spec, &**section)))
+                .collect::<Map<_, _>>()
+                .into(),
+            (value, _) => {
+                debug_assert!(value.is_none(), "`{}` has another shape", key.name);
+                continue;
             }
-            (_, value) if key.expanded => double_dollars(value),
-            _ => {}
-        }
+        };
+        pairs.insert(key.name.to_owned(), value);
     }
+    pairs.into()
 }
 
-fn double_dollars(value: &mut Value) {
+/// Doubles the dollars, so that reading does not expand them as variables.
+fn escape_dollars(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.replace('$', "$$"),
-        Value::Array(items) => items.iter_mut().for_each(double_dollars),
-        Value::Object(pairs) => pairs.values_mut().for_each(double_dollars),
+        Value::Array(items) => items.iter_mut().for_each(escape_dollars),
+        Value::Object(pairs) => pairs.values_mut().for_each(escape_dollars),
         _ => {}
     }
 }
 
-/// Returns for each command that needs a configuration whether this one is enough, or what it
-/// lacks.
-pub fn suffices(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
-    let needs = |is_there: bool, reason: &str| {
-        if is_there {
-            Ok(())
-        } else {
-            Err(reason.to_owned())
-        }
-    };
-    let entries = config.sync.as_ref().map_or(&[][..], |sync| &sync.entries);
-    let images = config.build.as_ref().map_or(&[][..], |build| &build.images);
-    let has_products = entries.iter().any(|entry| !entry.lifecycle.is_empty())
-        || images
-            .iter()
-            .flat_map(|image| &image.lifecycle)
-            .any(|own| !own.is_empty());
-    let products = || needs(has_products, "no image has a `lifecycle`");
-    let records = || records(config.registry.as_ref());
-    let mirrors = needs(!entries.is_empty(), "`sync.entries` lists no mirror");
-    let bases = needs(!images.is_empty(), "`build.images` lists no image");
-    let either = || {
-        needs(
-            !entries.is_empty() || !images.is_empty(),
-            "neither `sync.entries` nor `build.images` lists anything",
-        )
-    };
-    let uploads = config.lifecycle.target == super::EolTarget::PackageRegistry;
-    let webhook = config.lifecycle.slack_webhook_variable.is_some()
-        || config.lifecycle.webhook_variable.is_some();
-    vec![
-        ("sync", mirrors),
-        ("build", bases),
-        (
-            "eol update",
-            products().and_then(|()| if uploads { records() } else { Ok(()) }),
-        ),
-        ("eol list", products()),
-        (
-            "eol notify",
-            products().and_then(|()| needs(webhook, "`lifecycle.notify` names no webhook")),
-        ),
-        ("status", either()),
-        (
-            "cleanup",
-            needs(config.retention.is_some(), "there is no `retention`").and_then(|()| either()),
-        ),
-        ("register", records()),
-        ("check", records()),
-        ("app", records()),
-    ]
+/// Returns a value without sections. An option that is `None` is not set.
+fn plain(value: impl Serialize) -> Option<KeyValue<'static>> {
+    let value = serde_json::to_value(value).ok()?;
+    (!value.is_null()).then_some(KeyValue::Plain(value))
 }
 
-fn records(registry: Option<&RegistryConfig>) -> Result<(), String> {
-    let missing = match registry.map(|registry| &registry.provider) {
-        None => return Err("there is no `registry`".to_owned()),
-        Some(
-            RegistryProvider::Gitlab { url: None, .. } | RegistryProvider::Gitea { url: None, .. },
-        ) => "url",
-        Some(RegistryProvider::Gitlab {
-            project_id: None, ..
-        }) => "project_id",
-        Some(_) => return Ok(()),
-    };
-    Err(format!("`registry.{missing}` is missing"))
+fn path(path: &Path) -> Option<KeyValue<'static>> {
+    plain(path.to_string_lossy())
+}
+
+fn texts<T: ToString>(items: &[T]) -> Option<KeyValue<'static>> {
+    plain(items.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn url(url: Option<&url::Url>) -> Option<KeyValue<'static>> {
+    plain(url.map(url::Url::as_str))
+}
+
+fn keyword<T: Keyword>(value: T) -> Option<KeyValue<'static>> {
+    plain(match value.keyword() {
+        "true" => json!(true),
+        "false" => json!(false),
+        keyword => json!(keyword),
+    })
+}
+
+fn duration(duration: Duration) -> Option<KeyValue<'static>> {
+    plain(format!("{}s", duration.as_secs()))
+}
+
+fn section<'a>(section: impl TypedSection + 'a) -> Option<KeyValue<'a>> {
+    Some(KeyValue::Section(Box::new(section)))
+}
+
+fn sections<'a, T: TypedSection + 'a>(
+    sections: impl IntoIterator<Item = T>,
+) -> Option<KeyValue<'a>> {
+    Some(KeyValue::Sections(
+        sections
+            .into_iter()
+            .map(|section| Box::new(section) as Box<dyn TypedSection + 'a>)
+            .collect(),
+    ))
+}
+
+impl TypedSection for Config {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "registry" if self.registry.is_none() && self.insecure_registries.is_empty() => None,
+            "registry" => section(RegistrySection {
+                registry: self.registry.as_ref(),
+                insecure: &self.insecure_registries,
+            }),
+            "hosts" if self.hosts.is_empty() => None,
+            "hosts" => Some(KeyValue::SectionMap(
+                self.hosts
+                    .iter()
+                    .map(|(host, settings)| {
+                        let settings: Box<dyn TypedSection + '_> = Box::new(settings);
+                        (host.to_string(), settings)
+                    })
+                    .collect(),
+            )),
+            "sync" => section(self.sync.as_ref()?),
+            "build" => section(self.build.as_ref()?),
+            "retention" => section(self.retention.as_ref()?),
+            "lifecycle" => section(&self.lifecycle),
+            "status" => section(&self.status),
+            _ => None,
+        }
+    }
+}
+
+/// The section `registry`, which also holds the hosts that are contacted over plain HTTP.
+struct RegistrySection<'a> {
+    registry: Option<&'a RegistryConfig>,
+    insecure: &'a [Host],
+}
+
+impl TypedSection for RegistrySection<'_> {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        if key == "insecure_registries" {
+            return texts(self.insecure);
+        }
+        let registry = self.registry?;
+        if key == "prefix" {
+            return plain(&registry.prefix);
+        }
+        match (&registry.provider, key) {
+            (RegistryProvider::Gitlab { .. }, "provider") => plain("gitlab"),
+            (RegistryProvider::Gitea { .. }, "provider") => plain("gitea"),
+            (RegistryProvider::S3 { .. }, "provider") => plain("s3"),
+            (RegistryProvider::File { .. }, "provider") => plain("file"),
+            (
+                RegistryProvider::Gitlab { url: value, .. }
+                | RegistryProvider::Gitea { url: value, .. },
+                "url",
+            )
+            | (
+                RegistryProvider::S3 {
+                    endpoint: value, ..
+                },
+                "url",
+            )
+            | (
+                RegistryProvider::Gitlab { api_url: value, .. }
+                | RegistryProvider::Gitea { api_url: value, .. },
+                "api_url",
+            ) => url(value.as_ref()),
+            (RegistryProvider::Gitlab { project_id, .. }, "project_id") => plain(project_id),
+            (RegistryProvider::Gitea { owner, .. }, "owner") => plain(owner),
+            (RegistryProvider::Gitea { repo, .. }, "repo") => plain(repo),
+            (
+                RegistryProvider::Gitlab { config_ref, .. }
+                | RegistryProvider::Gitea { config_ref, .. },
+                "config_ref",
+            ) => plain(config_ref),
+            (RegistryProvider::S3 { bucket, .. }, "bucket") => plain(bucket),
+            (RegistryProvider::S3 { region, .. }, "region") => plain(region),
+            (RegistryProvider::File { directory }, "path") => path(directory),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for HostSettings {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "endpoint" => url(self.endpoint.as_ref()),
+            "ca_file" => path(self.ca_file.as_deref()?),
+            "client_cert" => path(&self.client_certificate.as_ref()?.certificate),
+            "client_key" => path(&self.client_certificate.as_ref()?.key),
+            "insecure_skip_verify" => plain(self.insecure_skip_verify),
+            "max_connections" => plain(self.max_connections),
+            "requests_per_second" => plain(self.requests_per_second),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for SyncConfig {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "parallelism" => plain(self.parallelism),
+            "hooks" => section(HooksSection(&self.post_sync)),
+            "entries" => sections(&self.entries),
+            // The entries have inherited `platforms`.
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for SyncEntry {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match (key, &self.selection) {
+            ("source", _) => plain(self.source.to_string()),
+            ("target", _) => plain(self.target.to_string()),
+            ("tag", TagSelection::Fixed(tag)) => plain(tag.as_str()),
+            ("tag_regex", TagSelection::Pattern(pattern)) => plain(&pattern.tag_regex.text),
+            ("exclude_regex", TagSelection::Pattern(pattern)) => {
+                plain(&pattern.exclude_regex.as_ref()?.text)
+            }
+            ("min_age", TagSelection::Pattern(pattern)) => duration(pattern.min_age?),
+            ("keep_last", TagSelection::Pattern(pattern)) => plain(pattern.keep_last),
+            ("sort", TagSelection::Pattern(pattern)) => keyword(pattern.sort),
+            ("min_tags", TagSelection::Pattern(pattern)) => plain(pattern.min_tags),
+            ("check_digest", _) => plain(self.check_digest),
+            ("keep_replaced", _) => plain(self.keep_replaced),
+            ("platforms", _) => texts(self.platforms.as_ref()?),
+            ("platform_mode", _) => keyword(self.platform_mode),
+            ("referrers", _) => plain(self.referrers),
+            ("os_normalize", _) => plain(self.os_normalize),
+            ("lifecycle", _) => sections(&self.lifecycle),
+            ("retention", _) => section(self.retention.as_ref()?),
+            ("hooks", _) => section(HooksSection(&self.post_sync)),
+            _ => None,
+        }
+    }
+}
+
+/// A section `hooks`. Each such section has one key.
+struct HooksSection<'a>(&'a [Hook]);
+
+impl TypedSection for HooksSection<'_> {
+    fn value(&self, _: &str) -> Option<KeyValue<'_>> {
+        sections(self.0)
+    }
+}
+
+impl TypedSection for Hook {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match (key, &self.command) {
+            ("cmd", HookCommand::Shell(line)) => plain(line),
+            ("cmd", HookCommand::Program(words)) => plain(words),
+            ("timeout", _) => duration(self.timeout),
+            ("continue_on_error", _) => plain(self.continue_on_error),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for BuildConfig {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "core_version" => plain(&self.core_version),
+            "registry" => plain(self.registry.to_string()),
+            "engine" => keyword(self.engine),
+            "builder" => plain(&self.builder),
+            "tag_format" => plain(&self.tag_format),
+            "on_base_change" => keyword(self.on_base_change),
+            "parallelism" => plain(self.parallelism),
+            "hooks" => section(HooksSection(&self.post_image_build)),
+            "images" => sections(&self.images),
+            // The images have inherited `platforms`, `sbom` and `provenance`.
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for BuildImage {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "name" => plain(&self.name),
+            "folder" => path(&self.folder),
+            "tmpl" => plain(&self.template),
+            "type" => keyword(self.image_type),
+            "mirror_image" => plain(self.mirror_image.to_string()),
+            "mirror_tag" => plain(self.mirror_tag.as_ref().map(ToString::to_string)),
+            "version" => plain(&self.version),
+            "core_version" => plain(&self.core_version),
+            "args" => plain(&self.args),
+            "aliases" => texts(&self.aliases),
+            "platforms" => texts(&self.platforms),
+            "sbom" => plain(self.sbom),
+            "provenance" => keyword(self.provenance),
+            "hooks" => section(HooksSection(&self.post_image_build)),
+            "retention" => section(self.retention.as_ref()?),
+            "lifecycle" => sections(self.lifecycle.as_ref()?),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for RetentionConfig {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        let exclusion = |exclusion: &TagExclusion| match exclusion {
+            TagExclusion::Exact(tag) => tag.clone(),
+            TagExclusion::Pattern(pattern) => format!("/{}/", pattern.text),
+        };
+        match key {
+            "keep_last" => plain(self.keep_last),
+            "max_age_days" => plain(self.max_age_days),
+            "match" => keyword(self.match_mode),
+            "exclude_tags" => plain(self.exclude_tags.iter().map(exclusion).collect::<Vec<_>>()),
+            "min_keep" => plain(self.min_keep),
+            "max_delete_percent" => plain(self.max_delete_percent),
+            "require_records" => plain(self.require_records),
+            "archive" => section(ArchiveSection(self.archive.as_ref())),
+            _ => None,
+        }
+    }
+}
+
+/// The section `retention.archive`; `None` if the archive is disabled.
+struct ArchiveSection<'a>(Option<&'a ArchiveConfig>);
+
+impl TypedSection for ArchiveSection<'_> {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "enabled" => plain(self.0.is_some()),
+            "registry" => plain(self.0?.registry.to_string()),
+            "keep_days" => plain(self.0?.keep_days),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for ImageLifecycle {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "product" => match &self.product {
+                Product::Named(name) => plain(name.as_str()),
+                Product::OfImages(_) => None,
+            },
+            // `track` is another name of the same key.
+            "extract" => match &self.extract {
+                Extract::LongestPrefix => None,
+                Extract::Major => plain("major"),
+                Extract::Minor => plain("minor"),
+                Extract::Patch => plain("patch"),
+                Extract::Full => plain("full"),
+                Extract::Pattern(pattern) => plain(&pattern.text),
+            },
+            "phase" => keyword(self.phase?),
+            "accept" => section(self.accept.as_ref()?),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for Acceptance {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "until" => plain(self.until.to_string()),
+            "reason" => plain(&self.reason),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for LifecycleConfig {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "eol_provider" => keyword(self.provider),
+            "eol_target" => keyword(self.target),
+            "eol_data_file" => path(&self.data_file),
+            "api_url" => url(Some(&self.api_url)),
+            "warn_days" => plain(self.warn_days),
+            "phase" => keyword(self.phase),
+            "notify" => section(NotifySection(self)),
+            _ => None,
+        }
+    }
+}
+
+/// The section `lifecycle.notify`.
+struct NotifySection<'a>(&'a LifecycleConfig);
+
+impl TypedSection for NotifySection<'_> {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "slack_webhook_env" => plain(&self.0.slack_webhook_variable),
+            "webhook_env" => plain(&self.0.webhook_variable),
+            "at_days" => plain(&self.0.notify_at_days),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for StatusConfig {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        match key {
+            "title" => plain(&self.title),
+            "client_zone" => plain(&self.client_zone),
+            "graph" => plain(self.graph),
+            "timeline" => plain(self.timeline),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::table::SECTIONS;
+    use crate::config::{SourceText, load};
+
+    /// Keys that are not written, because the sections below have inherited their values, or because
+    /// another key has the same meaning.
+    const NOT_WRITTEN: [(&str, &str); 5] = [
+        ("sync", "platforms"),
+        ("build", "platforms"),
+        ("build", "sbom"),
+        ("build", "provenance"),
+        ("an image's lifecycle", "track"),
+    ];
+
+    fn config(text: &str) -> Config {
+        let variables = [
+            ("CI_PROJECT_ID", "42"),
+            ("CI_REGISTRY", "registry.example.com/team"),
+            ("UPSTREAM", "docker.io"),
+            ("KEEP", "3"),
+            ("BUILDER", "big"),
+        ];
+        let source = SourceText {
+            name: "imglife.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        load(
+            &source,
+            Path::new("/project"),
+            &variables.into_iter().collect(),
+        )
+        .unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+    }
+
+    /// Adds the keys in `value` to `written`, each with the name of its section.
+    fn collect(
+        spec: &SectionSpec,
+        value: &Value,
+        written: &mut BTreeSet<(&'static str, &'static str)>,
+    ) {
+        for (name, value) in value.as_object().expect("a section") {
+            let key = spec.key(name).expect("a key of the section");
+            written.insert((spec.name, key.name));
+            match &key.shape {
+                Shape::Section(spec) => collect(spec, value, written),
+                Shape::List(Shape::Section(spec)) | Shape::OneOrMore(spec) => value
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .for_each(|item| collect(spec, item, written)),
+                Shape::Map(Shape::Section(spec)) => value
+                    .as_object()
+                    .expect("a mapping")
+                    .values()
+                    .for_each(|item| collect(spec, item, written)),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn show_writes_every_key_of_the_table_that_is_set() {
+        let mut written = BTreeSet::new();
+        for text in [
+            include_str!("check/everything.yaml"),
+            "registry: { provider: gitea, url: 'https://gitea.example', owner: a, repo: b }",
+            "registry: { provider: s3, bucket: b, region: eu-west-1, url: 'http://garage:3900' }",
+            "registry: { provider: file, path: records }",
+        ] {
+            collect(&ROOT, &rendered(&ROOT, &config(text)), &mut written);
+        }
+        let missing: Vec<_> = SECTIONS
+            .iter()
+            .flat_map(|spec| spec.keys.iter().map(|key| (spec.name, key.name)))
+            .filter(|key| !written.contains(key) && !NOT_WRITTEN.contains(key))
+            .collect();
+        assert_eq!(missing, []);
+        let needless: Vec<_> = NOT_WRITTEN
+            .iter()
+            .filter(|key| written.contains(key))
+            .collect();
+        assert!(needless.is_empty(), "{needless:?}");
+    }
 }

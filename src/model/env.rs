@@ -1,6 +1,6 @@
 //! Names of environment variables, each with its meaning and who sets it.
 //!
-//! The table below is the one place for these names. The reference in `docs/configuration.md` and
+//! The table below is the only definition of these names. The reference in `docs/configuration.md` and
 //! the check for misspelt variables are made from it. Values are read from
 //! [`Variables`](super::Variables).
 
@@ -39,7 +39,7 @@ pub struct EnvironmentVariable {
     pub set_by: SetBy,
 }
 
-/// Who sets a variable.
+/// Party that sets a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
     /// The user, in a shell or in the settings of the CI server.
@@ -255,7 +255,7 @@ variables! {
         GITHUB_EVENT_NAME: Actions,
         /// Path of a file that describes the event, with the default branch.
         GITHUB_EVENT_PATH: Actions,
-        /// Path of the file that takes the outputs of the step.
+        /// Path of the file for the outputs of the step.
         GITHUB_OUTPUT: Actions,
         /// Full ref of the workflow: a branch, a tag or a pull request.
         GITHUB_REF: Actions,
@@ -275,7 +275,7 @@ variables! {
         GITHUB_SERVER_URL: Actions,
         /// Commit of the workflow, for labels and build records.
         GITHUB_SHA: Actions,
-        /// Path of the file that takes the summary of the job.
+        /// Path of the file for the summary of the job.
         GITHUB_STEP_SUMMARY: Actions,
         /// Token of the job. Used to push commits if `GITEA_TOKEN` is not set.
         GITHUB_TOKEN: Actions,
@@ -299,9 +299,9 @@ variables! {
         ALL_PROXY: User,
         /// Hosts that are reached without a proxy, separated by commas. In lower case too.
         NO_PROXY: User,
-        /// File with the certificates to trust, in place of those of the system.
+        /// File with the certificates to trust. Replaces those of the system.
         SSL_CERT_FILE: User,
-        /// Directory with the certificates to trust, in place of those of the system.
+        /// Directory with the certificates to trust. Replaces those of the system.
         SSL_CERT_DIR: User,
         /// Home directory: docker's configuration, podman's configuration, the cache.
         HOME: System,
@@ -311,7 +311,7 @@ variables! {
         TMPDIR: System,
         /// Directory of the cache. `~/.cache` when not set.
         XDG_CACHE_HOME: System,
-        /// No colours, whatever its value.
+        /// Disables colours, with any value.
         NO_COLOR: User,
         /// Type of the terminal. With `dumb`, output has no colours and no progress bars.
         TERM: System,
@@ -332,15 +332,15 @@ variables! {
     "Results for later jobs" {
         /// Result of `imglife run`.
         IMGLIFE_RESULT: Imglife,
-        /// Whether `imglife run` changed anything: `true` or `false`.
+        /// `true` if `imglife run` changed anything, otherwise `false`.
         IMGLIFE_CHANGED: Imglife,
         /// Base image that `check` or `register` detected.
         IMGLIFE_BASE: Imglife,
         /// Newest release of the base image.
         IMGLIFE_LATEST: Imglife,
-        /// Whether the image is built on the newest release: `true`, `false` or `unknown`.
+        /// `true` if the image is built on the newest release, otherwise `false` or `unknown`.
         IMGLIFE_UP_TO_DATE: Imglife,
-        /// Whether the base image was rebuilt under the same tag since: `true`, `false` or
+        /// `true` if the base image was rebuilt under the same tag since, otherwise `false` or
         /// `unknown`.
         IMGLIFE_REBUILT: Imglife,
         /// End-of-life date of the base image.
@@ -355,7 +355,7 @@ variables! {
         IMGLIFE_CHILD_TAGS: User,
         /// Mode of a child pipeline: `native` or `buildah`.
         IMGLIFE_CHILD_MODE: User,
-        /// How long GitLab keeps the reports of a child pipeline, such as `7 days`.
+        /// Time for which GitLab keeps the reports of a child pipeline, such as `7 days`.
         IMGLIFE_CHILD_KEEP: User,
         /// Names of the images that `build` is limited to, one a line, like `--only`.
         IMGLIFE_BUILD_ONLY: User,

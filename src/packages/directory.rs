@@ -1,7 +1,7 @@
-//! A directory on this machine as a place: `<prefix>/records/<repository>/<file>`.
+//! A record store in a local directory: `<prefix>/records/<repository>/<file>`.
 //!
-//! A file appears under its name whole and on the disk, or not at all. Readers take no lock. Only
-//! writing makes directories.
+//! A file appears under its name complete and synced to disk, or not at all. Readers take no lock.
+//! Only writes create directories.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,40 +10,40 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::consistent_read::{ListingRead, read_consistently};
 use super::probe;
-use super::settled::{Seen, settled};
-use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageFiles, Scope};
+use super::{FileListing, FileName, ListedFile, MAX_FILE_SIZE, PackageScope, RecordStore};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::files;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport, check_writable_directory};
 
-/// Packages as directories.
+/// Record store with a directory for each package.
 #[derive(Clone, Debug)]
 pub struct DirectoryFiles {
     directory: PathBuf,
 }
 
 impl DirectoryFiles {
-    /// Returns the place in `directory`, which need not exist.
+    /// Returns the store in `directory`, which need not exist.
     pub fn new(directory: PathBuf) -> DirectoryFiles {
         DirectoryFiles { directory }
     }
 
     fn failed(&self, action: impl Into<String>, path: &Path, error: io::Error) -> ItemError {
         let detail = format!("at {}", path.display());
-        ItemError::new(self.place(), action, ItemErrorKind::Storage, detail).caused_by(error)
+        ItemError::new(self.name(), action, ItemErrorKind::Storage, detail).caused_by(error)
     }
 
-    /// Runs `work` where it may block.
+    /// Runs blocking `work` on a thread for it.
     async fn blocking<T: Send + 'static>(
         &self,
         action: &str,
         work: impl FnOnce(&DirectoryFiles) -> Result<T, ItemError> + Send + 'static,
     ) -> Result<T, ItemError> {
-        let place = self.clone();
-        let result = tokio::task::spawn_blocking(move || work(&place)).await;
+        let store = self.clone();
+        let result = tokio::task::spawn_blocking(move || work(&store)).await;
         result.map_err(|error| {
-            ItemError::new(self.place(), action, ItemErrorKind::Storage, "").caused_by(error)
+            ItemError::new(self.name(), action, ItemErrorKind::Storage, "").caused_by(error)
         })?
     }
 
@@ -51,23 +51,24 @@ impl DirectoryFiles {
         let path = self.directory.join(name.path());
         let failed = |path: &Path, error| self.failed(format!("write {name}"), path, error);
         let parent = path.parent().unwrap_or(&self.directory);
-        make_directories(parent).map_err(|error| failed(parent, error))?;
-        // The content is as public as the directory.
+        create_directories(parent).map_err(|error| failed(parent, error))?;
+        // The permissions of the directory decide who may read.
         files::replace(&path, 0o666, content).map_err(|error| failed(&path, error))?;
-        // The new name must be on the disk before an older file's is gone from it.
+        // The new name must be on disk before older files are deleted.
         sync(parent).map_err(|error| failed(parent, error))
     }
 
     fn read(&self, name: &FileName) -> Result<Option<Bytes>, ItemError> {
         let path = self.directory.join(name.path());
         let mut content = Vec::new();
-        match File::open(&path)
-            .and_then(|file| file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut content))
-        {
-            Ok(_) if content.len() > LARGEST_FILE => {
-                let detail = format!("it has more than {LARGEST_FILE} bytes");
+        match File::open(&path).and_then(|file| {
+            file.take(MAX_FILE_SIZE as u64 + 1)
+                .read_to_end(&mut content)
+        }) {
+            Ok(_) if content.len() > MAX_FILE_SIZE => {
+                let detail = format!("it is larger than {MAX_FILE_SIZE} bytes");
                 Err(ItemError::new(
-                    self.place(),
+                    self.name(),
                     format!("read {name}"),
                     ItemErrorKind::Malformed,
                     detail,
@@ -79,12 +80,12 @@ impl DirectoryFiles {
         }
     }
 
-    fn read_listing(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    fn read_listing(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         let base = self.directory.join(scope.directory());
-        let mut listing = Listing::default();
+        let mut listing = FileListing::default();
         match scope {
-            Scope::Package(_) => self.read_directory(scope, &base, "", &mut listing)?,
-            Scope::AllRecords(_) => {
+            PackageScope::Package(_) => self.read_directory(scope, &base, "", &mut listing)?,
+            PackageScope::AllRecords(_) => {
                 for (name, is_directory) in self.entries(&base)? {
                     if is_directory {
                         self.read_directory(scope, &base, &format!("{name}/"), &mut listing)?;
@@ -100,10 +101,10 @@ impl DirectoryFiles {
 
     fn read_directory(
         &self,
-        scope: &Scope,
+        scope: &PackageScope,
         base: &Path,
         below: &str,
-        listing: &mut Listing,
+        listing: &mut FileListing,
     ) -> Result<(), ItemError> {
         for (name, is_directory) in self.entries(&base.join(below))? {
             match scope.file(&format!("{below}{name}")) {
@@ -116,8 +117,8 @@ impl DirectoryFiles {
         Ok(())
     }
 
-    /// Returns the names in a directory with whether they are directories; none when it does not
-    /// exist.
+    /// Returns the entries of a directory: each name, and true for directories. Empty if the
+    /// directory does not exist.
     fn entries(&self, directory: &Path) -> Result<Vec<(String, bool)>, ItemError> {
         let failed = |error| self.failed("list the files", directory, error);
         let entries = match fs::read_dir(directory) {
@@ -153,37 +154,37 @@ impl DirectoryFiles {
 }
 
 #[async_trait]
-impl PackageFiles for DirectoryFiles {
-    fn place(&self) -> String {
+impl RecordStore for DirectoryFiles {
+    fn name(&self) -> String {
         self.directory.display().to_string()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
         let name = file.clone();
-        self.blocking("write a file", move |place| place.write(&name, &content))
+        self.blocking("write a file", move |store| store.write(&name, &content))
             .await
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         let name = file.clone();
-        self.blocking("read a file", move |place| place.read(&name))
+        self.blocking("read a file", move |store| store.read(&name))
             .await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         let read = || async {
             let scope = scope.clone();
-            let what = self
-                .blocking("list the files", move |place| place.read_listing(&scope))
+            let content = self
+                .blocking("list the files", move |store| store.read_listing(&scope))
                 .await?;
-            Ok(Seen {
-                what,
-                at_once: false,
+            Ok(ListingRead {
+                content,
+                is_atomic: false,
             })
         };
-        settled(read).await?.ok_or_else(|| {
+        read_consistently(read).await?.ok_or_else(|| {
             ItemError::new(
-                self.place(),
+                self.name(),
                 "list the files",
                 ItemErrorKind::Unsettled,
                 "they change faster than they can be listed",
@@ -192,28 +193,30 @@ impl PackageFiles for DirectoryFiles {
     }
 
     async fn probe(&self, _: ProbeCredential) -> ProbeReport {
-        let place = self.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let read = match place.directory.read_dir() {
+        let store = self.clone();
+        let probed = tokio::task::spawn_blocking(move || {
+            let read = match store.directory.read_dir() {
                 Err(error) if !is_absent(&error) => {
-                    let detail = format!("{} cannot be read: {error}", place.directory.display());
+                    let detail = format!("cannot read {}: {error}", store.directory.display());
                     ProbeFinding::wrong(probe::READ, "", detail)
-                        .fix("give this user the right to read it, or correct `registry.path`")
+                        .fix("give this user permission to read it, or correct `registry.path`")
                 }
-                Err(_) => ProbeFinding::ok(probe::READ, "", "not there yet: nothing was recorded"),
+                Err(_) => {
+                    ProbeFinding::ok(probe::READ, "", "does not exist yet: no record was written")
+                }
                 Ok(_) => ProbeFinding::ok(probe::READ, "", "allowed"),
             };
             vec![
                 read,
-                check_writable_directory(probe::WRITE, "", &place.directory),
+                check_writable_directory(probe::WRITE, "", &store.directory),
             ]
         });
-        looked.await.unwrap_or_default().into()
+        probed.await.unwrap_or_default().into()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         let name = file.name.clone();
-        self.blocking("delete a file", move |place| place.remove(&name))
+        self.blocking("delete a file", move |store| store.remove(&name))
             .await
     }
 }
@@ -222,8 +225,8 @@ fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Makes a directory and those above it, and brings their names to the disk.
-fn make_directories(directory: &Path) -> io::Result<()> {
+/// Creates a directory and its parents, and syncs their names to disk.
+fn create_directories(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -231,7 +234,7 @@ fn make_directories(directory: &Path) -> io::Result<()> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     {
-        make_directories(parent)?;
+        create_directories(parent)?;
         match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => return sync(parent),
@@ -247,39 +250,39 @@ fn sync(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::{Contents, Encoded, FileKey, PackageName, Prefix};
+    use crate::packages::{EncodedName, FileKey, PackageContents, PackageName, Prefix};
 
     fn name(tag: &str) -> FileName {
         let package = PackageName {
             prefix: "imglife".parse().expect("a prefix"),
-            contents: Contents::RecordsOf(Encoded::of("r.example/a")),
+            contents: PackageContents::RecordsOf(EncodedName::of("r.example/a")),
         };
         let now = chrono::DateTime::from_timestamp(1_794_000_000, 0).expect("a time");
         FileName {
             package,
-            file: FileKey::new(Encoded::of(tag), b"content", now, None),
+            file: FileKey::new(EncodedName::of(tag), b"content", now, None),
         }
     }
 
     #[tokio::test]
-    async fn reading_makes_no_directory() {
+    async fn reading_creates_no_directory() {
         let parent = tempfile::tempdir().expect("a directory");
-        let place = DirectoryFiles::new(parent.path().join("a/b"));
-        let all = Scope::AllRecords("imglife".parse().expect("a prefix"));
+        let store = DirectoryFiles::new(parent.path().join("a/b"));
+        let all = PackageScope::AllRecords("imglife".parse().expect("a prefix"));
         assert_eq!(
-            place.list(&all).await.expect("a listing"),
-            Listing::default()
+            store.list(&all).await.expect("a listing"),
+            FileListing::default()
         );
-        assert_eq!(place.get(&name("1")).await.expect("an answer"), None);
-        place
-            .delete(&FileSeen {
+        assert_eq!(store.get(&name("1")).await.expect("an answer"), None);
+        store
+            .delete(&ListedFile {
                 name: name("1"),
                 ids: None,
             })
             .await
             .expect("nothing to delete");
         assert_eq!(fs::read_dir(parent.path()).expect("a directory").count(), 0);
-        place
+        store
             .put(&name("1"), Bytes::from_static(b"content"))
             .await
             .expect("written");
@@ -293,10 +296,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_others_put_there_is_told_and_what_is_being_written_is_not() {
+    async fn list_reports_foreign_entries_but_no_temporary_files() {
         let parent = tempfile::tempdir().expect("a directory");
-        let place = DirectoryFiles::new(parent.path().to_owned());
-        place
+        let store = DirectoryFiles::new(parent.path().to_owned());
+        store
             .put(&name("1"), Bytes::from_static(b"content"))
             .await
             .expect("written");
@@ -311,13 +314,15 @@ mod tests {
         ] {
             fs::write(records.join(file), "").expect("a file");
         }
-        let listing = place
-            .list(&Scope::AllRecords("imglife".parse().expect("a prefix")))
+        let listing = store
+            .list(&PackageScope::AllRecords(
+                "imglife".parse().expect("a prefix"),
+            ))
             .await
             .expect("a listing");
         assert_eq!(
             listing.files,
-            [FileSeen {
+            [ListedFile {
                 name: name("1"),
                 ids: None
             }]
@@ -330,23 +335,23 @@ mod tests {
         ]
         .map(|path| format!("imglife/records/{path}"));
         assert_eq!(listing.foreign, foreign);
-        let none = place
-            .list(&Scope::AllRecords(Prefix::none()))
+        let none = store
+            .list(&PackageScope::AllRecords(Prefix::none()))
             .await
             .expect("a listing");
-        assert_eq!(none, Listing::default());
+        assert_eq!(none, FileListing::default());
     }
 
     #[tokio::test]
-    async fn a_directory_that_cannot_be_read_is_an_error_and_not_empty() {
+    async fn unreadable_directory_is_an_error() {
         let parent = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(parent.path().join("imglife/records")).expect("a directory");
-        // A loop of links: neither missing nor a directory, for root as well.
+        // A loop of links cannot be read, not even by root.
         std::os::unix::fs::symlink("loop", parent.path().join("imglife/records/loop"))
             .expect("a link");
-        let place = DirectoryFiles::new(parent.path().join("imglife/records/loop"));
-        let error = place
-            .list(&Scope::AllRecords(Prefix::none()))
+        let store = DirectoryFiles::new(parent.path().join("imglife/records/loop"));
+        let error = store
+            .list(&PackageScope::AllRecords(Prefix::none()))
             .await
             .expect_err("no listing");
         assert_eq!(error.kind, ItemErrorKind::Storage);

@@ -1,9 +1,13 @@
-//! Generic packages of Gitea and Forgejo, of one owner.
+//! A record store in the generic packages of one owner on Gitea or Forgejo.
 //!
-//! What is relied on (`routers/api/packages/generic`, `routers/api/v1/packages` of Gitea): a file
-//! that exists is refused with 409; names are compared without case; each version of a package is
-//! an entry of the listing, whose pages are smaller than asked for where the server says so; a
-//! version goes with its last file.
+//! Relies on this behaviour (`routers/api/packages/generic` and `routers/api/v1/packages` of
+//! Gitea):
+//!
+//! - a file that exists is rejected with 409;
+//! - names are compared without case;
+//! - each version of a package is an entry of the listing;
+//! - pages may be smaller than requested;
+//! - a version is deleted with its last file.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -13,83 +17,84 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
-use super::interface::{Interface, encoded};
+use super::forge_api::{ForgeApi, encoded};
 use super::probe;
-use super::{FileName, FileSeen, Listing, PackageFiles, PackageName, Scope};
+use super::{FileListing, FileName, ListedFile, PackageName, PackageScope, RecordStore};
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::lock::lock;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
-/// Packages whose files are listed at once.
-const IN_FLIGHT: usize = 16;
+/// Most packages whose files are listed at a time.
+const MAX_CONCURRENT_LISTINGS: usize = 16;
 
-/// How often everything is listed anew since a package was deleted meanwhile.
-const ROUNDS: usize = 4;
+/// Number of times that everything is listed because a package was deleted during the listing.
+const MAX_LISTINGS: usize = 4;
 
 const LIST: &str = "list the packages";
 
-/// Where the packages of an owner are.
+/// Location of the packages of an owner.
 #[derive(Clone, Debug)]
-pub struct GiteaPlace {
-    /// The instance, below which packages are.
+pub struct GiteaLocation {
+    /// URL of the server, below which files are read and written.
     pub url: Url,
-    /// Where its API is.
+    /// URL of the server's API.
     pub api_url: Url,
     pub owner: String,
-    /// The repository that packages are shown with.
+    /// Repository that the packages are linked to.
     pub repository: Option<String>,
 }
 
-/// Generic packages of an owner.
+/// Record store in the generic packages of an owner.
 pub struct GiteaPackages {
-    files: Interface,
-    api: Interface,
+    files: ForgeApi,
+    api: ForgeApi,
     owner: String,
     repository: Option<String>,
-    /// Packages that were linked to the repository in this run, or cannot be.
+    /// Packages that this run tried to link to the repository.
     linked: Mutex<HashSet<PackageName>>,
 }
 
+/// A version of a package in a listing.
 #[derive(Deserialize)]
-struct Version {
+struct GiteaPackageVersion {
     name: String,
     version: String,
     #[serde(rename = "type")]
     kind: String,
 }
 
-/// The users that the tokens of jobs belong to, in Gitea and in Forgejo.
+/// Users that the tokens of jobs belong to, in Gitea and in Forgejo.
 const JOB_USERS: [&str; 2] = ["gitea-actions", "forgejo-actions"];
 
 #[derive(Deserialize)]
-struct User {
+struct GiteaUser {
     login: String,
 }
 
 #[derive(Deserialize)]
-struct PackageFile {
+struct GiteaPackageFile {
     name: String,
 }
 
 impl GiteaPackages {
-    /// Returns the packages at `place`. Requests bring the header that `http` has as credential.
-    pub fn new(http: Arc<Client>, place: &GiteaPlace) -> Result<GiteaPackages, ItemError> {
-        let GiteaPlace {
+    /// Returns the packages at `location`. Requests use the credentials of `http`.
+    pub fn new(http: Arc<Client>, location: &GiteaLocation) -> Result<GiteaPackages, ItemError> {
+        let GiteaLocation {
             url,
             api_url,
             owner,
             repository,
-        } = place;
+        } = location;
         let permissions = format!(
-            "set GITEA_TOKEN to the token of a user who may publish packages of {owner}, with the scope `write:package` (to read, \
-             `read:package`); the token that a job of Gitea Actions is given cannot publish packages, and since no secret may be named \
-             GITEA_*, the job takes the token from a secret of another name"
+            "set GITEA_TOKEN to a token of a user who may publish packages of {owner}, with the scope `write:package` (to read, \
+             `read:package`); the token of a job of Gitea Actions cannot publish packages, and a secret cannot be named GITEA_*, so \
+             store the token in a secret with another name"
         );
         let name = format!("{}, owner {owner}", url.as_str().trim_end_matches('/'));
         Ok(GiteaPackages {
-            files: Interface::new(Arc::clone(&http), url, name.clone(), permissions.clone())?,
-            api: Interface::new(http, api_url, name, permissions)?,
+            files: ForgeApi::new(Arc::clone(&http), url, name.clone(), permissions.clone())?,
+            api: ForgeApi::new(http, api_url, name, permissions)?,
             owner: encoded(owner),
             repository: repository.as_deref().map(encoded),
             linked: Mutex::default(),
@@ -106,22 +111,25 @@ impl GiteaPackages {
         )
     }
 
-    /// Returns the packages in `scope`, and what only looks like one.
-    async fn packages(&self, scope: &Scope) -> Result<(Vec<PackageName>, Vec<String>), ItemError> {
+    /// Returns the packages in `scope`, and the names of foreign ones among them.
+    async fn packages(
+        &self,
+        scope: &PackageScope,
+    ) -> Result<(Vec<PackageName>, Vec<String>), ItemError> {
         let path = format!(
             "/api/v1/packages/{}?type=generic&q={}&limit=50",
             self.owner,
             encoded(&scope.flat())
         );
-        let found = self.api.list(LIST, &path, |entry: Version| {
+        let found = self.api.list(LIST, &path, |entry: GiteaPackageVersion| {
             let package = scope
                 .package(&entry.name, &entry.version)
                 .filter(|_| entry.kind == "generic")?;
             Some(package.map_err(|_| format!("{}/{}", entry.name, entry.version)))
         });
         let Some(entries) = found.await? else {
-            let detail = "the owner is not there, or may not be seen";
-            let error = self.api.wrong(LIST, ItemErrorKind::Absent, detail);
+            let detail = "the owner does not exist or is not visible";
+            let error = self.api.error(LIST, ItemErrorKind::Absent, detail);
             return Err(error.hinting(Some(self.api.permissions.clone())));
         };
         let (mut packages, mut foreign) = (Vec::new(), Vec::new());
@@ -134,7 +142,7 @@ impl GiteaPackages {
         Ok((packages, foreign))
     }
 
-    /// Returns the files of a package; `None` when there is no such package.
+    /// Returns the files of a package; `None` if the package does not exist.
     async fn files_of(
         &self,
         package: PackageName,
@@ -149,10 +157,10 @@ impl GiteaPackages {
         let Some(body) = self.api.get(&action, &path).await? else {
             return Ok((package, None));
         };
-        let files: Vec<PackageFile> = serde_json::from_slice(&body).map_err(|error| {
-            let detail = "the answer is not of the form it must have";
+        let files: Vec<GiteaPackageFile> = serde_json::from_slice(&body).map_err(|error| {
+            let detail = "the response is malformed";
             self.api
-                .wrong(&action, ItemErrorKind::Malformed, detail)
+                .error(&action, ItemErrorKind::Malformed, detail)
                 .caused_by(error)
         })?;
         Ok((
@@ -161,12 +169,12 @@ impl GiteaPackages {
         ))
     }
 
-    /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
-    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, ItemError> {
-        let mut listing = Listing::default();
+    /// Returns the files in `scope`; `None` if a package was deleted during the listing.
+    async fn try_list(&self, scope: &PackageScope) -> Result<Option<FileListing>, ItemError> {
+        let mut listing = FileListing::default();
         let packages = match scope {
-            Scope::Package(package) => vec![package.clone()],
-            Scope::AllRecords(_) => {
+            PackageScope::Package(package) => vec![package.clone()],
+            PackageScope::AllRecords(_) => {
                 let (packages, foreign) = self.packages(scope).await?;
                 listing.foreign = foreign;
                 packages
@@ -174,15 +182,14 @@ impl GiteaPackages {
         };
         let mut found = stream::iter(packages)
             .map(|package| self.files_of(package))
-            .buffer_unordered(IN_FLIGHT);
+            .buffer_unordered(MAX_CONCURRENT_LISTINGS);
         while let Some((package, files)) = found.try_next().await? {
             match files {
                 Some(files) => files
                     .iter()
                     .for_each(|file| listing.add(&package, file, None)),
-                // An owner that may not be seen has no packages either; the listing tells one from
-                // the other.
-                None if matches!(scope, Scope::Package(_))
+                // An invisible owner has no packages either, but listing its packages fails.
+                None if matches!(scope, PackageScope::Package(_))
                     && self.packages(scope).await?.0.is_empty() => {}
                 None => return Ok(None),
             }
@@ -192,7 +199,8 @@ impl GiteaPackages {
         Ok(Some(listing))
     }
 
-    /// Shows a package with its repository. It is as good without, and servers before 1.24 cannot.
+    /// Links a package to its repository, which only affects how the forge shows it. Servers before
+    /// version 1.24 cannot do this.
     async fn link(&self, package: &PackageName) {
         let Some(repository) = &self.repository else {
             return;
@@ -207,7 +215,7 @@ impl GiteaPackages {
         );
         match self.api.send_once(Method::POST, &path).await {
             Ok(_) => {}
-            // Not known to this server, no such repository, or linked already.
+            // Unsupported by the server, no such repository, or linked already.
             Err(error)
                 if matches!(
                     error.status().map(|status| status.as_u16()),
@@ -217,16 +225,16 @@ impl GiteaPackages {
                 tracing::debug!(package = package.flat(), %error, "the package was not linked to its repository");
             }
             Err(error) => {
-                tracing::warn!(package = package.flat(), %error, "the package could not be linked to its repository");
+                tracing::warn!(package = package.flat(), %error, "cannot link the package to its repository");
             }
         }
     }
 }
 
 #[async_trait]
-impl PackageFiles for GiteaPackages {
-    fn place(&self) -> String {
-        self.files.place.clone()
+impl RecordStore for GiteaPackages {
+    fn name(&self) -> String {
+        self.files.store.clone()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
@@ -243,8 +251,8 @@ impl PackageFiles for GiteaPackages {
             .await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
-        for _ in 0..ROUNDS {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
+        for _ in 0..MAX_LISTINGS {
             if let Some(listing) = self.try_list(scope).await? {
                 return Ok(listing);
             }
@@ -252,51 +260,52 @@ impl PackageFiles for GiteaPackages {
         Err(self.api.unsettled(LIST))
     }
 
-    async fn probe(&self, login: ProbeCredential) -> ProbeReport {
-        let mut look = match self.api.reach("/api/v1/version").await {
-            Ok(look) => look,
+    async fn probe(&self, credential: ProbeCredential) -> ProbeReport {
+        let mut report = match self.api.reach("/api/v1/version").await {
+            Ok(report) => report,
             Err(finding) => return vec![finding].into(),
         };
         let mut scopes = None;
-        if login.variable.is_some() {
-            match self.api.document::<User>("/api/v1/user").await {
+        if credential.variable.is_some() {
+            match self.api.document::<GiteaUser>("/api/v1/user").await {
                 Ok(user) => {
                     let user = user.map(|user| user.login).unwrap_or_default();
                     if JOB_USERS.contains(&user.as_str()) {
                         let finding = ProbeFinding::wrong(
                             probe::TOKEN,
                             "",
-                            "GITEA_TOKEN is the job's own, which cannot publish packages",
+                            "GITEA_TOKEN is the token of the job, which cannot publish packages",
                         );
-                        look.findings.push(finding.fix(&self.api.permissions));
-                        return look;
+                        report.findings.push(finding.fix(&self.api.permissions));
+                        return report;
                     }
-                    look.findings.push(ProbeFinding::ok(
+                    report.findings.push(ProbeFinding::ok(
                         probe::TOKEN,
                         "",
-                        format!("valid; of {user}"),
+                        format!("valid; belongs to {user}"),
                     ));
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
                     let finding = ProbeFinding::wrong(
                         probe::TOKEN,
                         "",
-                        "the server does not take GITEA_TOKEN: it is wrong, or was deleted",
+                        "the server rejected GITEA_TOKEN: it is invalid or was deleted",
                     );
-                    look.findings.push(finding.fix(&self.api.permissions));
-                    return look;
+                    report.findings.push(finding.fix(&self.api.permissions));
+                    return report;
                 }
                 Err(error) => match probe::gitea_scopes(&error) {
-                    Some(told) => {
-                        look.findings.push(ProbeFinding::ok(
+                    Some(found) => {
+                        report.findings.push(ProbeFinding::ok(
                             probe::TOKEN,
                             "",
-                            format!("valid; {}", told.join(", ")),
+                            format!("valid; {}", found.join(", ")),
                         ));
-                        scopes = Some(told);
+                        scopes = Some(found);
                     }
                     None => {
-                        look.findings
+                        report
+                            .findings
                             .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
                     }
                 },
@@ -309,41 +318,48 @@ impl PackageFiles for GiteaPackages {
         if let Err(error) = self.api.send_once(Method::GET, &list).await {
             let absent = probe::is(&error, StatusCode::NOT_FOUND);
             let error = self.api.failed(LIST, error);
-            look.findings.push(if absent {
+            report.findings.push(if absent {
                 ProbeFinding::wrong(
                     probe::PROJECT,
                     "",
-                    "there is no such owner, or it may not be seen",
+                    "the owner does not exist or is not visible",
                 )
                 .fix(format!(
                     "correct `registry.owner`; {}",
                     self.api.permissions
                 ))
             } else {
-                probe::of_error(probe::READ, &error, login.variable.is_some())
+                probe::of_error(probe::READ, &error, credential.variable.is_some())
             });
-            return look;
+            return report;
         }
-        look.findings
+        report
+            .findings
             .push(ProbeFinding::ok(probe::READ, "", "allowed"));
-        look.findings.push(match (login.variable, scopes) {
-            (None, _) => {
-                ProbeFinding::missing(probe::WRITE, "", "GITEA_TOKEN is not set, and strangers do not write").fix(&self.api.permissions)
-            }
-            (_, Some(scopes)) if !probe::gitea_may_write(&scopes) => {
-                ProbeFinding::wrong(probe::WRITE, "", "the token has not the scope `write:package`").fix(&self.api.permissions)
-            }
-            (_, Some(_)) => ProbeFinding::ok(probe::WRITE, "", "allowed, by the token's scope"),
+        report.findings.push(match (credential.variable, scopes) {
+            (None, _) => ProbeFinding::missing(
+                probe::WRITE,
+                "",
+                "GITEA_TOKEN is not set, and writing needs a token",
+            )
+            .fix(&self.api.permissions),
+            (_, Some(scopes)) if !probe::gitea_may_write(&scopes) => ProbeFinding::wrong(
+                probe::WRITE,
+                "",
+                "the token lacks the scope `write:package`",
+            )
+            .fix(&self.api.permissions),
+            (_, Some(_)) => ProbeFinding::ok(probe::WRITE, "", "allowed by the scope of the token"),
             (_, None) => ProbeFinding::unknown(
                 probe::WRITE,
                 "",
-                "the server does not tell the token's scopes: it takes `write:package`, and the first write shows it",
+                "the server does not report the scopes of the token; writing needs `write:package`",
             ),
         });
-        look
+        report
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         self.files
             .delete(&format!("delete {}", file.name), &self.file(&file.name))
             .await

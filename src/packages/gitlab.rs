@@ -1,9 +1,12 @@
-//! GitLab's generic packages, in one project.
+//! A record store in the generic packages of one GitLab project.
 //!
-//! What is relied on (`lib/api/generic_packages.rb`, `lib/api/project_packages.rb`,
-//! `lib/api/package_files.rb` of GitLab): a second file of a name is added or refused, and names
-//! here never repeat; names are searched for loosely; pages tell no totals above 10,000 entries; a
-//! download may lead to a storage on another host, where the token does not go.
+//! Relies on this behaviour (`lib/api/generic_packages.rb`, `lib/api/project_packages.rb` and
+//! `lib/api/package_files.rb` of GitLab):
+//!
+//! - a second file with the same name is added or rejected; imglife never repeats a name;
+//! - a search for a package name also finds similar names;
+//! - pages have no totals above 10,000 entries;
+//! - a download may redirect to a storage on another host, which does not get the token.
 
 use std::sync::Arc;
 
@@ -12,45 +15,48 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
-use super::interface::{Interface, encoded};
+use super::forge_api::{ForgeApi, encoded};
 use super::probe::{self, GitlabProject};
-use super::{FileName, FileSeen, Ids, Listing, PackageFiles, PackageName, Scope};
+use super::{
+    FileListing, FileName, GitlabFileIds, ListedFile, PackageName, PackageScope, RecordStore,
+};
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::env;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
-/// Packages whose files are listed at once.
-const IN_FLIGHT: usize = 16;
+/// Most packages whose files are listed at a time.
+const MAX_CONCURRENT_LISTINGS: usize = 16;
 
-/// How often everything is listed anew since a package was deleted meanwhile.
-const ROUNDS: usize = 4;
+/// Number of times that everything is listed because a package was deleted during the listing.
+const MAX_LISTINGS: usize = 4;
 
 const LIST: &str = "list the packages";
 
-/// Generic packages of a project.
+/// Record store in the generic packages of a project.
 pub struct GitlabPackages {
-    interface: Interface,
+    api: ForgeApi,
     project: u64,
 }
 
+/// A package in a listing.
 #[derive(Deserialize)]
-struct Package {
+struct GitlabPackage {
     id: u64,
     name: String,
-    /// Missing in packages of some other types.
+    /// `None` in packages of some other types.
     version: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct PackageFile {
+struct GitlabPackageFile {
     id: u64,
     file_name: String,
 }
 
 impl GitlabPackages {
-    /// Returns the packages of `project` at the instance `url`. Requests bring the header that
-    /// `http` has as credential, which is that of the variable `token`.
+    /// Returns the packages of `project` on the GitLab server at `url`. Requests use the
+    /// credentials of `http`; `token` is the variable that they come from.
     pub fn new(
         http: Arc<Client>,
         url: &Url,
@@ -65,21 +71,22 @@ impl GitlabPackages {
                 "set GITLAB_TOKEN to a token with the scope `api` (to read, `read_api`), whose user has {roles}"
             ),
             Some(env::CI_JOB_TOKEN) => format!(
-                "GitLab says so, with 401, 403 or 404, where CI_JOB_TOKEN may not do this: put the job's project on the job token allowlist of \
-                 project {project}, and see that who runs the job has {roles}"
+                "GitLab responds with 401, 403 or 404 if CI_JOB_TOKEN lacks permission: add the job's project to the job token allowlist of \
+                 project {project}, and give the user who runs the job {roles}"
             ),
             Some(token) => format!(
-                "GitLab says so, with 401, 403 or 404, where {token} is wrong, has ended, or may not do this: it needs the scope `api` (to \
+                "GitLab responds with 401, 403 or 404 if {token} is invalid, expired or lacks permission: it needs the scope `api` (to \
                  read, `read_api`), and its user {roles}"
             ),
         };
-        let place = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
+        let store = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
         Ok(GitlabPackages {
-            interface: Interface::new(http, url, place, permissions)?,
+            api: ForgeApi::new(http, url, store, permissions)?,
             project,
         })
     }
 
+    /// Returns a hint about the role that the user of a token needs.
     fn role(&self) -> String {
         format!(
             "its user needs the role Developer in project {} to write, Maintainer to delete",
@@ -101,41 +108,41 @@ impl GitlabPackages {
         )
     }
 
-    /// Returns what is in `scope`; `None` when a package was deleted in the meantime.
-    async fn try_list(&self, scope: &Scope) -> Result<Option<Listing>, ItemError> {
+    /// Returns the files in `scope`; `None` if a package was deleted during the listing.
+    async fn try_list(&self, scope: &PackageScope) -> Result<Option<FileListing>, ItemError> {
         let path = format!(
             "{}?package_type=generic&package_name={}&per_page=100",
             self.packages(),
             encoded(&scope.flat())
         );
-        let found = self.interface.list(LIST, &path, |package: Package| {
+        let found = self.api.list(LIST, &path, |package: GitlabPackage| {
             let version = package.version.unwrap_or_default();
-            let known = scope.package(&package.name, &version)?;
+            let name = scope.package(&package.name, &version)?;
             Some((
                 package.id,
-                known.map_err(|_| format!("{}/{version}", package.name)),
+                name.map_err(|_| format!("{}/{version}", package.name)),
             ))
         });
         let Some(packages) = found.await? else {
-            let detail = "the project is not there, or may not be seen";
-            let error = self.interface.wrong(LIST, ItemErrorKind::Absent, detail);
-            return Err(error.hinting(Some(self.interface.permissions.clone())));
+            let detail = "the project does not exist or is not visible";
+            let error = self.api.error(LIST, ItemErrorKind::Absent, detail);
+            return Err(error.hinting(Some(self.api.permissions.clone())));
         };
-        let mut listing = Listing::default();
-        let mut known = Vec::new();
+        let mut listing = FileListing::default();
+        let mut found_packages = Vec::new();
         for (id, package) in packages {
             match package {
-                Ok(package) => known.push((id, package)),
+                Ok(package) => found_packages.push((id, package)),
                 Err(foreign) => listing.foreign.push(foreign),
             }
         }
-        let mut files = stream::iter(known)
+        let mut files = stream::iter(found_packages)
             .map(|(id, package)| self.files(id, package))
-            .buffer_unordered(IN_FLIGHT);
+            .buffer_unordered(MAX_CONCURRENT_LISTINGS);
         while let Some((id, package, files)) = files.try_next().await? {
             let Some(files) = files else { return Ok(None) };
             for (file, name) in files {
-                listing.add(&package, &name, Some(Ids { package: id, file }));
+                listing.add(&package, &name, Some(GitlabFileIds { package: id, file }));
             }
         }
         drop(files);
@@ -151,8 +158,8 @@ impl GitlabPackages {
         let path = format!("{}/{id}/package_files?per_page=100", self.packages());
         let action = format!("list the files of {}", package.flat());
         let files = self
-            .interface
-            .list(&action, &path, |file: PackageFile| {
+            .api
+            .list(&action, &path, |file: GitlabPackageFile| {
                 Some((file.id, file.file_name))
             })
             .await?;
@@ -161,173 +168,173 @@ impl GitlabPackages {
 }
 
 #[async_trait]
-impl PackageFiles for GitlabPackages {
-    fn place(&self) -> String {
-        self.interface.place.clone()
+impl RecordStore for GitlabPackages {
+    fn name(&self) -> String {
+        self.api.store.clone()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
-        self.interface
+        self.api
             .put(&format!("write {file}"), &self.file(file), content)
             .await
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
-        self.interface
+        self.api
             .get(&format!("read {file}"), &self.file(file))
             .await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
-        for _ in 0..ROUNDS {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
+        for _ in 0..MAX_LISTINGS {
             if let Some(listing) = self.try_list(scope).await? {
                 return Ok(listing);
             }
         }
-        Err(self.interface.unsettled(LIST))
+        Err(self.api.unsettled(LIST))
     }
 
-    async fn probe(&self, login: ProbeCredential) -> ProbeReport {
-        let mut look = match self.interface.reach("/api/v4/version").await {
-            Ok(look) => look,
+    async fn probe(&self, credential: ProbeCredential) -> ProbeReport {
+        let mut report = match self.api.reach("/api/v4/version").await {
+            Ok(report) => report,
             Err(finding) => return vec![finding].into(),
         };
         let mut token = None;
-        match login.variable {
-            Some(env::CI_JOB_TOKEN) => match self
-                .interface
-                .document::<serde_json::Value>("/api/v4/job")
-                .await
-            {
-                Ok(_) => {
-                    look.findings.push(ProbeFinding::ok(
-                        probe::TOKEN,
-                        "",
-                        "valid while the job runs",
-                    ));
+        match credential.variable {
+            Some(env::CI_JOB_TOKEN) => {
+                match self.api.document::<serde_json::Value>("/api/v4/job").await {
+                    Ok(_) => {
+                        report.findings.push(ProbeFinding::ok(
+                            probe::TOKEN,
+                            "",
+                            "valid while the job runs",
+                        ));
+                    }
+                    Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
+                        let finding =
+                            ProbeFinding::wrong(probe::TOKEN, "", "GitLab rejected CI_JOB_TOKEN");
+                        report.findings.push(finding.fix("use CI_JOB_TOKEN only while its job runs, or set GITLAB_TOKEN to a token with the scope `api`"));
+                        return report;
+                    }
+                    Err(error) => {
+                        report
+                            .findings
+                            .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                    }
                 }
-                Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
-                    let finding =
-                        ProbeFinding::wrong(probe::TOKEN, "", "GitLab does not take CI_JOB_TOKEN");
-                    look.findings.push(finding.fix("use it within its own job only, or set GITLAB_TOKEN to a token with the scope `api`"));
-                    return look;
-                }
-                Err(error) => {
-                    look.findings
-                        .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
-                }
-            },
+            }
             Some(_) => match self
-                .interface
+                .api
                 .document::<probe::GitlabToken>("/api/v4/personal_access_tokens/self")
                 .await
             {
-                Ok(told) => {
-                    look.findings.push(told.as_ref().map_or_else(
+                Ok(found) => {
+                    report.findings.push(found.as_ref().map_or_else(
                         || {
                             ProbeFinding::unknown(
                                 probe::TOKEN,
                                 "",
-                                "GitLab's answer about it is not understood",
+                                "the response of GitLab about the token is malformed",
                             )
                         },
-                        |told| told.finding(self.interface.today()),
+                        |found| found.finding(self.api.today()),
                     ));
-                    token = told;
+                    token = found;
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
                     let finding = ProbeFinding::wrong(
                         probe::TOKEN,
                         "",
-                        "GitLab does not take GITLAB_TOKEN: it is wrong, has ended, or was revoked",
+                        "GitLab rejected GITLAB_TOKEN: it is invalid, expired or revoked",
                     );
-                    look.findings.push(finding.fix(format!(
-                        "make a token with the scope `api`, and set GITLAB_TOKEN to it; {}",
+                    report.findings.push(finding.fix(format!(
+                        "create a token with the scope `api` and set GITLAB_TOKEN to it; {}",
                         self.role()
                     )));
-                    return look;
+                    return report;
                 }
                 Err(error) => {
-                    look.findings
+                    report
+                        .findings
                         .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
                 }
             },
             None => {}
         }
         let project = match (
-            login.variable,
-            self.interface
+            credential.variable,
+            self.api
                 .document::<GitlabProject>(&format!("/api/v4/projects/{}", self.project))
                 .await,
         ) {
             (_, Ok(project)) => {
                 let project = project.unwrap_or_default();
-                look.findings
+                report
+                    .findings
                     .push(ProbeFinding::ok(probe::PROJECT, "", project.name()));
                 Some(project)
             }
-            // A job's token may read the packages of a project that it may not ask about.
+            // A job token may read the packages of a project without permission to read the
+            // project.
             (Some(env::CI_JOB_TOKEN), Err(_)) => None,
             (_, Err(error)) if probe::is(&error, StatusCode::NOT_FOUND) => {
-                let detail = format!(
-                    "there is no project {}, or it may not be seen",
-                    self.project
-                );
+                let detail = format!("project {} does not exist or is not visible", self.project);
                 let finding = ProbeFinding::wrong(probe::PROJECT, "", detail);
-                look.findings.push(finding.fix(format!(
+                report.findings.push(finding.fix(format!(
                     "correct `registry.project_id` (in GitLab: Settings, General); {}",
                     self.role()
                 )));
-                return look;
+                return report;
             }
             (_, Err(_)) => None,
         };
         let list = format!("{}?package_type=generic&per_page=1", self.packages());
-        if let Err(error) = self.interface.send_once(Method::GET, &list).await {
-            let error = self.interface.failed(LIST, error);
-            look.findings.push(probe::of_error(
+        if let Err(error) = self.api.send_once(Method::GET, &list).await {
+            let error = self.api.failed(LIST, error);
+            report.findings.push(probe::of_error(
                 probe::READ,
                 &error,
-                login.variable.is_some(),
+                credential.variable.is_some(),
             ));
-            return look;
+            return report;
         }
-        look.findings
+        report
+            .findings
             .push(ProbeFinding::ok(probe::READ, "", "allowed"));
-        match login.variable {
+        match credential.variable {
             None => {
                 let fix = format!(
                     "set GITLAB_TOKEN to a token with the scope `api`; {}",
                     self.role()
                 );
-                look.findings.push(
+                report.findings.push(
                     ProbeFinding::missing(
                         probe::WRITE,
                         "",
-                        "no token is set, and strangers do not write",
+                        "no token is set, and writing needs one",
                     )
                     .fix(fix),
                 );
             }
-            Some(_) => look.findings.extend(
+            Some(_) => report.findings.extend(
                 project
                     .unwrap_or_default()
                     .rights(token.as_ref(), self.project),
             ),
         }
-        look
+        report
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         let action = format!("delete {}", file.name);
-        let Some(Ids { package, file }) = file.ids else {
-            return Err(self.interface.wrong(
+        let Some(GitlabFileIds { package, file }) = file.ids else {
+            return Err(self.api.error(
                 &action,
                 ItemErrorKind::Refused,
-                "it was not listed here",
+                "it was not listed by this store",
             ));
         };
-        self.interface
+        self.api
             .delete(
                 &action,
                 &format!("{}/{package}/package_files/{file}", self.packages()),

@@ -1,9 +1,9 @@
-//! How packages and files are called, so that every place takes the names and tells them apart.
+//! Names of packages and files that are valid and distinct in every record store.
 //!
-//! Names consist of `a-z`, `0-9`, `.`, `_` and `-`; a file's parts are joined by `+`, which no name
-//! has. No two names are equal in a comparison that ignores case, since there is no upper case. The
-//! rules of GitLab and Gitea for package and file names (`lib/gitlab/regex/packages.rb`;
-//! `routers/api/packages/generic`) allow all of them.
+//! Names consist of `a-z`, `0-9`, `.`, `_` and `-`. The parts of a file name are joined by `+`,
+//! which occurs in no part. There are no upper-case letters, so names also differ where case is
+//! ignored. The rules of GitLab and Gitea for package and file names
+//! (`lib/gitlab/regex/packages.rb`; `routers/api/packages/generic`) allow all of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,91 +14,95 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use crate::model::Digest;
 use crate::model::reference::InvalidName;
 
-/// The longest encoded name, in characters. With time, hash and prefix it stays below the 255 that
-/// file systems and forges allow.
-const LONGEST_NAME: usize = 200;
+/// Longest encoded name, in characters. With time, hash and prefix, a file name stays below the 255
+/// characters that file systems and forges allow.
+const MAX_NAME_LENGTH: usize = 200;
 
-/// How much of a longer name is kept, so that people recognise it.
-const KEPT_OF_LONG_NAMES: usize = 100;
+/// Length of the readable start of a shortened name, in characters.
+const SHORTENED_START_LENGTH: usize = 100;
 
-/// What stands between the beginning of a long name and its digest. Encoded names never have it:
-/// hexadecimal digits follow `_`.
-const LONG_NAME: &str = "_x";
+/// Separator between the start of a shortened name and its digest. It never occurs in an encoded
+/// name, in which hexadecimal digits follow `_`.
+const SHORTENED_SEPARATOR: &str = "_x";
 
-/// The longest prefix, in characters when encoded.
-const LONGEST_PREFIX: usize = 50;
+/// Longest encoded prefix, in characters.
+const MAX_PREFIX_LENGTH: usize = 50;
 
-/// What records are called below where no prefix is set and names need one.
+/// Prefix of package names if no prefix is configured.
 const DEFAULT_PREFIX: &str = "imglife";
 
-/// The version of the packages that hold records.
+/// Version of the packages that hold records, and their directory in paths.
 const RECORDS: &str = "records";
 
-/// The version of the package that holds data files, and the word for it in paths.
+/// Version of the package that holds data files, and its directory in paths.
 const DATA: &str = "data";
 
-const TIME_FORM: &str = "%Y%m%dt%H%M%S%.6fz";
+/// Format of the time in file names.
+const TIME_FORMAT: &str = "%Y%m%dt%H%M%S%.6fz";
 
-/// How many hexadecimal digits of a file's SHA-256 its name has.
+/// Number of hexadecimal digits of the content's SHA-256 in a file name.
 const HASH_LENGTH: usize = 16;
 
-/// A text as it appears in names. The encoding is reversible: `/` becomes `__`, and a byte that is
-/// neither `a-z`, `0-9`, `-` nor an inner single `.` becomes `_` and two hexadecimal digits.
-/// Results of more than 200 characters become their beginning, `_x` and the SHA-256 of the text;
-/// what they stand for is told by the content of the files.
+/// A text encoded for names.
+///
+/// The encoding is reversible: `/` becomes `__`, and a byte that is neither `a-z`, `0-9`, `-` nor
+/// an inner single `.` becomes `_` and two hexadecimal digits. A result of more than 200 characters
+/// is shortened to its start, `_x` and the SHA-256 of the text; the original text is then only
+/// known from the content of the files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Encoded(String);
+pub struct EncodedName(String);
 
-impl Encoded {
-    /// Returns `text` encoded.
-    pub fn of(text: &str) -> Encoded {
+impl EncodedName {
+    /// Encodes `text`.
+    pub fn of(text: &str) -> EncodedName {
         let name = encode(text);
-        if name.len() <= LONGEST_NAME {
-            return Encoded(name);
+        if name.len() <= MAX_NAME_LENGTH {
+            return EncodedName(name);
         }
-        let mut start = &name[..KEPT_OF_LONG_NAMES];
-        while ends_within_an_escape(start) {
+        let mut start = &name[..SHORTENED_START_LENGTH];
+        while ends_in_underscore(start) {
             start = &start[..start.len() - 1];
         }
-        Encoded(format!(
-            "{start}{LONG_NAME}{}",
+        EncodedName(format!(
+            "{start}{SHORTENED_SEPARATOR}{}",
             Digest::sha256(text.as_bytes()).hex()
         ))
     }
 
+    /// Returns the encoded text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the text that was encoded; `None` for one that was too long to be kept.
+    /// Returns the original text; `None` if the name was shortened.
     pub fn decode(&self) -> Option<String> {
         decode(&self.0)
     }
 }
 
-impl FromStr for Encoded {
+impl FromStr for EncodedName {
     type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Encoded, InvalidName> {
-        let is_long = || {
-            let (start, digest) = text.rsplit_once(LONG_NAME)?;
-            let is_start = start.len() <= KEPT_OF_LONG_NAMES
+    fn from_str(text: &str) -> Result<EncodedName, InvalidName> {
+        let is_shortened = || {
+            let (start, digest) = text.rsplit_once(SHORTENED_SEPARATOR)?;
+            let is_start = start.len() <= SHORTENED_START_LENGTH
                 && start
                     .bytes()
                     .all(|byte| is_plain(byte) || matches!(byte, b'.' | b'_'));
             Some(
                 is_start
-                    && !ends_within_an_escape(start)
+                    && !ends_in_underscore(start)
                     && digest.len() == 64
                     && digest.bytes().all(is_hexadecimal),
             )
         };
-        let is_short = || {
-            text.len() <= LONGEST_NAME
+        let is_whole = || {
+            text.len() <= MAX_NAME_LENGTH
                 && decode(text).is_some_and(|decoded| encode(&decoded) == text)
         };
-        if !text.is_empty() && (is_short() || is_long() == Some(true)) {
-            return Ok(Encoded(text.to_owned()));
+        if !text.is_empty() && (is_whole() || is_shortened() == Some(true)) {
+            return Ok(EncodedName(text.to_owned()));
         }
         Err(InvalidName {
             text: text.to_owned(),
@@ -108,15 +112,15 @@ impl FromStr for Encoded {
     }
 }
 
-impl fmt::Display for Encoded {
+impl fmt::Display for EncodedName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
 }
 
-/// Returns whether the end of `name` may be that of half an escape, or a whole `__`: with what
-/// follows it could read as another.
-fn ends_within_an_escape(name: &str) -> bool {
+/// Returns true if one of the last two characters of `name` is `_`. Such an end may be an
+/// incomplete escape, or a `__` that would read differently with what follows.
+fn ends_in_underscore(name: &str) -> bool {
     name.bytes().rev().take(2).any(|byte| byte == b'_')
 }
 
@@ -135,7 +139,7 @@ fn encode(text: &str) -> String {
         let is_inner = index > 0 && index + 1 < bytes.len();
         match byte {
             b'/' => name.push_str("__"),
-            // Servers and file systems give a meaning to `..`, and to dots at the ends.
+            // Servers and file systems treat `..` and dots at the ends specially.
             b'.' if is_inner && bytes[index - 1] != b'.' => name.push('.'),
             _ if is_plain(byte) => name.push(char::from(byte)),
             _ => name.push_str(&format!("_{byte:02x}")),
@@ -173,23 +177,23 @@ fn decode(name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What all names of one installation begin with (`registry.prefix`).
+/// Prefix of all names of one installation (`registry.prefix`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix(Option<Arc<str>>);
 
 impl Prefix {
-    /// Returns no prefix, where several installations never meet.
+    /// Returns the empty prefix, for stores that installations do not share.
     pub fn none() -> Prefix {
         Prefix(None)
     }
 
-    /// Returns the prefix of package names. It has no `.`, so that none is the beginning of
-    /// another's names.
+    /// Returns the prefix of package names. It has no `.`, so that no prefix is the start of
+    /// another.
     fn flat(&self) -> String {
         encode(self.0.as_deref().unwrap_or(DEFAULT_PREFIX)).replace('.', "_2e")
     }
 
-    /// Returns the beginning of paths, with a slash at its end unless it is empty.
+    /// Returns the start of paths, with a trailing slash unless it is empty.
     fn path(&self) -> String {
         self.0
             .as_ref()
@@ -215,14 +219,14 @@ impl FromStr for Prefix {
         };
         if !text.split('/').all(fits) {
             return Err(invalid(
-                "it consists of letters, digits, `.`, `_` and `-`, in parts between `/`".to_owned(),
+                "use letters, digits, `.`, `_` and `-`, in parts separated by `/`".to_owned(),
             ));
         }
         let prefix = Prefix(Some(text.into()));
         match prefix.flat().len() {
-            0..=LONGEST_PREFIX => Ok(prefix),
+            0..=MAX_PREFIX_LENGTH => Ok(prefix),
             length => Err(invalid(format!(
-                "it may have {LONGEST_PREFIX} characters, where all but `a-z`, `0-9` and `-` count as three; it has {length}"
+                "it has {length} characters, and {MAX_PREFIX_LENGTH} are allowed; all but `a-z`, `0-9` and `-` count as three"
             ))),
         }
     }
@@ -232,88 +236,96 @@ impl FromStr for Prefix {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackageName {
     pub prefix: Prefix,
-    pub contents: Contents,
+    pub contents: PackageContents,
 }
 
+/// Content of a package.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Contents {
-    RecordsOf(Encoded),
+pub enum PackageContents {
+    /// Records of the images of one repository.
+    RecordsOf(EncodedName),
     Data,
 }
 
 impl PackageName {
-    /// Returns the package's name where packages are not in directories:
-    /// `imglife.registry.example__apps__web`, and `imglife` for data files.
+    /// Returns the name of the package in a package registry, such as
+    /// `imglife.registry.example__apps__web`, or `imglife` for data files.
     pub fn flat(&self) -> String {
         match &self.contents {
-            Contents::RecordsOf(repository) => format!("{}.{repository}", self.prefix.flat()),
-            Contents::Data => self.prefix.flat(),
+            PackageContents::RecordsOf(repository) => {
+                format!("{}.{repository}", self.prefix.flat())
+            }
+            PackageContents::Data => self.prefix.flat(),
         }
     }
 
-    /// Returns the package's version.
+    /// Returns the version of the package in a package registry.
     pub fn version(&self) -> &'static str {
         match self.contents {
-            Contents::RecordsOf(_) => RECORDS,
-            Contents::Data => DATA,
+            PackageContents::RecordsOf(_) => RECORDS,
+            PackageContents::Data => DATA,
         }
     }
 
-    /// Returns the directory that the package is where packages are in directories, with a slash at
-    /// its end: `imglife/records/registry.example__apps__web/`.
+    /// Returns the directory of the package in a directory or bucket, with a trailing slash:
+    /// `imglife/records/registry.example__apps__web/`.
     pub fn directory(&self) -> String {
         match &self.contents {
-            Contents::RecordsOf(repository) => {
+            PackageContents::RecordsOf(repository) => {
                 format!("{}{RECORDS}/{repository}/", self.prefix.path())
             }
-            Contents::Data => format!("{}{DATA}/", self.prefix.path()),
+            PackageContents::Data => format!("{}{DATA}/", self.prefix.path()),
         }
     }
 }
 
-/// What is listed at once.
+/// Packages that one listing covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum PackageScope {
     /// All packages with records.
     AllRecords(Prefix),
     Package(PackageName),
 }
 
-impl Scope {
-    /// Returns what the names of all packages in the scope begin with, or are.
+impl PackageScope {
+    /// Returns the common start of the names of all packages in the scope, or the name of the only
+    /// one.
     pub fn flat(&self) -> String {
         match self {
-            Scope::AllRecords(prefix) => format!("{}.", prefix.flat()),
-            Scope::Package(package) => package.flat(),
+            PackageScope::AllRecords(prefix) => format!("{}.", prefix.flat()),
+            PackageScope::Package(package) => package.flat(),
         }
     }
 
-    /// Returns whether a package is in the scope.
+    /// Returns true if a package is in the scope.
     pub fn contains(&self, package: &PackageName) -> bool {
         match self {
-            Scope::AllRecords(prefix) => {
-                package.prefix == *prefix && matches!(package.contents, Contents::RecordsOf(_))
+            PackageScope::AllRecords(prefix) => {
+                package.prefix == *prefix
+                    && matches!(package.contents, PackageContents::RecordsOf(_))
             }
-            Scope::Package(only) => only == package,
+            PackageScope::Package(only) => only == package,
         }
     }
 
-    /// Returns the directory that everything in the scope is below, with a slash at its end.
+    /// Returns the directory of the scope, with a trailing slash.
     pub fn directory(&self) -> String {
         match self {
-            Scope::AllRecords(prefix) => format!("{}{RECORDS}/", prefix.path()),
-            Scope::Package(package) => package.directory(),
+            PackageScope::AllRecords(prefix) => format!("{}{RECORDS}/", prefix.path()),
+            PackageScope::Package(package) => package.directory(),
         }
     }
 
-    /// Returns the package in the scope that has this name and version: `None` for a package of
-    /// somebody else's, an error for one that looks like one with records and has a name that none
-    /// can have.
+    /// Returns the package of the scope with this name and version.
+    ///
+    /// Returns `None` for a package that is not in the scope, and an error for one that looks like
+    /// a package of records but has an invalid name.
     pub fn package(&self, name: &str, version: &str) -> Option<Result<PackageName, InvalidName>> {
         match self {
-            Scope::Package(package) => (package.flat() == name && package.version() == version)
+            PackageScope::Package(package) => (package.flat() == name
+                && package.version() == version)
                 .then(|| Ok(package.clone())),
-            Scope::AllRecords(prefix) if version == RECORDS => {
+            PackageScope::AllRecords(prefix) if version == RECORDS => {
                 let repository = name.strip_prefix(&self.flat())?;
                 Some(
                     repository
@@ -321,16 +333,21 @@ impl Scope {
                         .map(|repository| records_of(prefix, repository)),
                 )
             }
-            Scope::AllRecords(_) => None,
+            PackageScope::AllRecords(_) => None,
         }
     }
 
-    /// Returns the package and the file's name in what stands after the scope's directory in a
-    /// path: `None` for something else's path, an error as [`package`](Scope::package) has it.
+    /// Returns the package and the file name in `path`, which is relative to the directory of the
+    /// scope.
+    ///
+    /// Returns `None` for a path outside of the scope, and an error as
+    /// [`package`](PackageScope::package) does.
     pub fn file<'a>(&self, path: &'a str) -> Option<Result<(PackageName, &'a str), InvalidName>> {
         match self {
-            Scope::Package(package) => (!path.contains('/')).then(|| Ok((package.clone(), path))),
-            Scope::AllRecords(prefix) => {
+            PackageScope::Package(package) => {
+                (!path.contains('/')).then(|| Ok((package.clone(), path)))
+            }
+            PackageScope::AllRecords(prefix) => {
                 let (repository, file) = path
                     .split_once('/')
                     .filter(|(_, file)| !file.contains('/'))?;
@@ -344,28 +361,29 @@ impl Scope {
     }
 }
 
-fn records_of(prefix: &Prefix, repository: Encoded) -> PackageName {
+fn records_of(prefix: &Prefix, repository: EncodedName) -> PackageName {
     PackageName {
         prefix: prefix.clone(),
-        contents: Contents::RecordsOf(repository),
+        contents: PackageContents::RecordsOf(repository),
     }
 }
 
-/// The name of a file, which nothing else is ever written under: what it is about, when it was
-/// written, and the beginning of its content's SHA-256. Files about the same are ordered by time,
-/// then hash; the last one counts.
+/// Name of a file: its subject, the time it was written, and the start of its content's SHA-256.
+///
+/// No two files ever get the same name. Files with the same subject are ordered by time, then hash,
+/// and the last one counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileKey {
-    pub subject: Encoded,
+    pub subject: EncodedName,
     time: DateTime<Utc>,
     hash: String,
 }
 
 impl FileKey {
-    /// Returns the name of a file with `content` that is written at `now`, and is later than
-    /// `newest`.
+    /// Returns the name of a file with `content`. Its time is `now`, or just after `newest` if that
+    /// is later.
     pub fn new(
-        subject: Encoded,
+        subject: EncodedName,
         content: &[u8],
         now: DateTime<Utc>,
         newest: Option<DateTime<Utc>>,
@@ -379,14 +397,13 @@ impl FileKey {
         }
     }
 
-    /// Returns when the file was written, by the clock of who wrote it, or just after the newest
-    /// one before it.
+    /// Returns the time in the name: the writer's clock, or just after the previous file.
     pub fn time(&self) -> DateTime<Utc> {
         self.time
     }
 
-    /// Returns whether `content` is what was written under this name.
-    pub fn is_of(&self, content: &[u8]) -> bool {
+    /// Returns true if the hash in the name is that of `content`.
+    pub fn matches(&self, content: &[u8]) -> bool {
         hash(content) == self.hash
     }
 }
@@ -401,7 +418,7 @@ impl fmt::Display for FileKey {
             formatter,
             "{}+{}+{}.json",
             self.subject,
-            self.time.format(TIME_FORM),
+            self.time.format(TIME_FORMAT),
             self.hash
         )
     }
@@ -414,7 +431,7 @@ impl FromStr for FileKey {
         let parse = || {
             let mut parts = text.strip_suffix(".json")?.split('+');
             let (subject, time, hash) = (parts.next()?, parts.next()?, parts.next()?);
-            let time = NaiveDateTime::parse_from_str(time, TIME_FORM)
+            let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT)
                 .ok()?
                 .and_utc();
             let key = FileKey {
@@ -430,7 +447,7 @@ impl FromStr for FileKey {
         };
         parse().ok_or_else(|| InvalidName {
             text: text.to_owned(),
-            expected: "a file of records or data",
+            expected: "a record or data file",
             reason: "their names are `<name>+<time>+<hash>.json`".to_owned(),
         })
     }
@@ -444,7 +461,7 @@ pub struct FileName {
 }
 
 impl FileName {
-    /// Returns the path of the file where packages are in directories.
+    /// Returns the path of the file in a directory or bucket.
     pub fn path(&self) -> String {
         format!("{}{}", self.package.directory(), self.file)
     }
@@ -467,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn names_can_be_read_by_people() {
+    fn encoded_names_are_readable() {
         for (text, name) in [
             (
                 "registry.example:5000/apps/web",
@@ -480,29 +497,29 @@ mod tests {
             ("1+2", "1_2b2"),
             ("é", "_c3_a9"),
         ] {
-            assert_eq!(Encoded::of(text).as_str(), name);
+            assert_eq!(EncodedName::of(text).as_str(), name);
         }
     }
 
     #[test]
-    fn long_names_keep_their_beginning_and_differ_by_digest() {
+    fn long_names_are_shortened_and_differ_by_digest() {
         let (one, other) = (
             format!("{}a", "r".repeat(200)),
             format!("{}b", "r".repeat(200)),
         );
-        let (one, other) = (Encoded::of(&one), Encoded::of(&other));
+        let (one, other) = (EncodedName::of(&one), EncodedName::of(&other));
         assert_ne!(one, other);
         assert_eq!((one.as_str().len(), one.decode()), (166, None));
         assert!(one.as_str().starts_with(&"r".repeat(100)));
-        assert_eq!(one.as_str().parse::<Encoded>(), Ok(one));
+        assert_eq!(one.as_str().parse::<EncodedName>(), Ok(one));
         assert_eq!(
-            Encoded::of(&"r".repeat(200)).decode(),
+            EncodedName::of(&"r".repeat(200)).decode(),
             Some("r".repeat(200))
         );
     }
 
     #[test]
-    fn a_long_name_is_never_that_of_another_text() {
+    fn shortened_name_is_never_the_name_of_another_text() {
         for slashes in 95..104 {
             let long = format!(
                 "{}{}{}",
@@ -510,18 +527,18 @@ mod tests {
                 "/".repeat(5),
                 "r".repeat(200)
             );
-            let name = Encoded::of(&long);
+            let name = EncodedName::of(&long);
             assert_eq!(
                 (name.decode(), name.as_str().parse()),
                 (None, Ok(name)),
                 "{slashes}"
             );
         }
-        assert_eq!(Encoded::of(&"/".repeat(300)).as_str().len(), 66);
+        assert_eq!(EncodedName::of(&"/".repeat(300)).as_str().len(), 66);
     }
 
     #[test]
-    fn a_name_that_nothing_is_encoded_as_is_refused() {
+    fn parsing_rejects_names_that_no_text_encodes_to() {
         for text in [
             "",
             "A",
@@ -540,20 +557,20 @@ mod tests {
             "é",
             &"a".repeat(201),
         ] {
-            assert!(text.parse::<Encoded>().is_err(), "{text}");
+            assert!(text.parse::<EncodedName>().is_err(), "{text}");
         }
         assert!(
             format!("{}_x{}", "R".repeat(100), "0".repeat(64))
-                .parse::<Encoded>()
+                .parse::<EncodedName>()
                 .is_err()
         );
     }
 
     #[test]
-    fn installations_with_similar_prefixes_never_share_a_package() {
+    fn packages_of_similar_prefixes_differ() {
         let package = |prefix: &str, repository: &str| {
             let prefix: Prefix = prefix.parse().expect("a prefix");
-            records_of(&prefix, Encoded::of(repository))
+            records_of(&prefix, EncodedName::of(repository))
         };
         let (one, other) = (
             package("team", "x.registry.example/a"),
@@ -574,7 +591,7 @@ mod tests {
         );
         let data = |prefix: Prefix| PackageName {
             prefix,
-            contents: Contents::Data,
+            contents: PackageContents::Data,
         };
         assert_eq!(
             (
@@ -593,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_that_lead_elsewhere_or_are_too_long_are_refused() {
+    fn parsing_rejects_prefixes_that_are_unsafe_or_too_long() {
         for text in [
             "",
             "/",
@@ -613,10 +630,10 @@ mod tests {
     }
 
     #[test]
-    fn packages_of_others_are_passed_over_and_broken_ones_told() {
+    fn scope_ignores_foreign_packages_and_rejects_broken_names() {
         let prefix: Prefix = "imglife".parse().expect("a prefix");
-        let all = Scope::AllRecords(prefix.clone());
-        let package = records_of(&prefix, Encoded::of("r.example/a"));
+        let all = PackageScope::AllRecords(prefix.clone());
+        let package = records_of(&prefix, EncodedName::of("r.example/a"));
         assert_eq!(
             all.package("imglife.r.example__a", "records"),
             Some(Ok(package.clone()))
@@ -628,7 +645,7 @@ mod tests {
             all.package("imglife.R", "records")
                 .is_some_and(|package| package.is_err())
         );
-        let one = Scope::Package(package.clone());
+        let one = PackageScope::Package(package.clone());
         assert_eq!(
             one.package("imglife.r.example__a", "records"),
             Some(Ok(package.clone()))
@@ -646,9 +663,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_later_than_the_newest_whatever_the_clock_says() {
+    fn new_file_is_later_than_the_newest_despite_the_clock() {
         let now = time("2026-11-21T07:25:46.123456789Z");
-        let file = |newest| FileKey::new(Encoded::of("1.0"), b"content", now, newest).to_string();
+        let file =
+            |newest| FileKey::new(EncodedName::of("1.0"), b"content", now, newest).to_string();
         assert_eq!(
             file(None),
             "1.0+20261121t072546.123456z+ed7002b439e9ac84.json"
@@ -665,21 +683,26 @@ mod tests {
     }
 
     #[test]
-    fn the_last_file_is_that_of_the_latest_time_then_hash() {
+    fn file_keys_are_ordered_by_time_then_hash() {
         let parse = |text: &str| text.parse::<FileKey>().expect("a file");
         let first = parse("1.0+20261121t072546.000000z+ffffffffffffffff.json");
         let second = parse("1.0+20261121t072546.000001z+0000000000000000.json");
         let third = parse("1.0+20261121t072546.000001z+0000000000000001.json");
         assert!(first < second && second < third);
         assert!(
-            !first.is_of(b"content")
-                && FileKey::new(Encoded::of("a"), b"x", time("2026-01-01T00:00:00Z"), None)
-                    .is_of(b"x")
+            !first.matches(b"content")
+                && FileKey::new(
+                    EncodedName::of("a"),
+                    b"x",
+                    time("2026-01-01T00:00:00Z"),
+                    None
+                )
+                .matches(b"x")
         );
     }
 
     #[test]
-    fn other_files_are_told_apart() {
+    fn parsing_rejects_other_file_names() {
         for text in [
             "",
             "1.0.json",
@@ -699,12 +722,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_is_found_again_in_its_name(text in "\\PC{1,60}|[a-zA-Z0-9._/:-]{1,80}") {
-            let name = Encoded::of(&text);
+        fn encoding_is_reversible(text in "\\PC{1,60}|[a-zA-Z0-9._/:-]{1,80}") {
+            let name = EncodedName::of(&text);
             prop_assert!(name.as_str().bytes().all(|byte| is_plain(byte) || matches!(byte, b'.' | b'_')), "{}", name);
             prop_assert!(!name.as_str().contains("..") && !name.as_str().starts_with('.') && !name.as_str().ends_with('.'));
-            prop_assert_eq!(name.as_str().parse::<Encoded>(), Ok(name.clone()));
-            if encode(&text).len() <= LONGEST_NAME {
+            prop_assert_eq!(name.as_str().parse::<EncodedName>(), Ok(name.clone()));
+            if encode(&text).len() <= MAX_NAME_LENGTH {
                 prop_assert_eq!(name.decode(), Some(text));
             } else {
                 prop_assert_eq!(name.decode(), None);
@@ -713,14 +736,14 @@ mod tests {
 
         #[test]
         fn different_texts_have_names_that_differ_in_more_than_case(one in "[aA.:/_é-]{1,6}", other in "[aA.:/_é-]{1,6}") {
-            let same = Encoded::of(&one).as_str().eq_ignore_ascii_case(Encoded::of(&other).as_str());
+            let same = EncodedName::of(&one).as_str().eq_ignore_ascii_case(EncodedName::of(&other).as_str());
             prop_assert_eq!(one == other, same);
         }
 
         #[test]
-        fn any_name_is_a_name_or_an_error(text in "\\PC{0,60}|[a-f0-9_.x]{0,40}", name in "\\PC{0,60}|[a-z0-9+.]{0,40}(\\+[0-9tz.]{0,25}){0,2}\\.json") {
-            if let Ok(encoded) = text.parse::<Encoded>() && let Some(decoded) = encoded.decode() {
-                prop_assert_eq!(Encoded::of(&decoded), encoded);
+        fn parsing_never_panics_and_round_trips(text in "\\PC{0,60}|[a-f0-9_.x]{0,40}", name in "\\PC{0,60}|[a-z0-9+.]{0,40}(\\+[0-9tz.]{0,25}){0,2}\\.json") {
+            if let Ok(encoded) = text.parse::<EncodedName>() && let Some(decoded) = encoded.decode() {
+                prop_assert_eq!(EncodedName::of(&decoded), encoded);
             }
             if let Ok(file) = name.parse::<FileKey>() {
                 prop_assert_eq!(file.to_string(), name);
@@ -730,7 +753,7 @@ mod tests {
         #[test]
         fn file_names_fit_into_a_file_system(tag in "[A-Za-z0-9_.-]{128}", seconds in 0_i64..4_102_444_800) {
             let now = DateTime::from_timestamp(seconds, 0).expect("a time");
-            let file = FileKey::new(Encoded::of(&tag), b"", now, None);
+            let file = FileKey::new(EncodedName::of(&tag), b"", now, None);
             prop_assert!(file.to_string().len() <= 255);
             prop_assert_eq!(file.to_string().parse(), Ok(file));
         }
@@ -739,7 +762,7 @@ mod tests {
     #[test]
     fn fuzzing_names_of_files() {
         let key = FileKey::new(
-            Encoded::of("1.0+X"),
+            EncodedName::of("1.0+X"),
             b"content",
             time("2026-11-21T07:00:00Z"),
             None,
@@ -753,21 +776,21 @@ mod tests {
         ];
         crate::model::fuzz_tests::fuzz("names of files", &seeds, |input| {
             let text = crate::model::fuzz_tests::text(input);
-            // What is a name is written as one.
+            // A valid name is written as it was read.
             if let Ok(key) = text.parse::<FileKey>() {
                 assert_eq!(key.to_string(), text);
             }
-            if let Ok(encoded) = text.parse::<Encoded>() {
+            if let Ok(encoded) = text.parse::<EncodedName>() {
                 assert_eq!(encoded.as_str(), text);
                 if let Some(decoded) = encoded.decode() {
-                    assert_eq!(Encoded::of(&decoded), encoded);
+                    assert_eq!(EncodedName::of(&decoded), encoded);
                 }
             }
             let prefix = text.parse::<Prefix>().unwrap_or_else(|_| Prefix::none());
-            let scope = Scope::AllRecords(prefix);
+            let scope = PackageScope::AllRecords(prefix);
             drop((scope.file(&text), scope.package(&text, "records")));
-            // Whatever is encoded can be part of a path.
-            let encoded = Encoded::of(&text);
+            // An encoded text is one part of a path.
+            let encoded = EncodedName::of(&text);
             assert!(
                 !encoded.as_str().contains('/') && !encoded.as_str().starts_with('.'),
                 "{encoded}"

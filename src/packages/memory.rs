@@ -1,4 +1,4 @@
-//! A place in memory, for tests of what stands on records.
+//! A record store in memory, for tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -6,44 +6,44 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{FileName, FileSeen, Listing, PackageFiles, PackageName, Scope};
+use super::{FileListing, FileName, ListedFile, PackageName, PackageScope, RecordStore};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::lock::lock;
 use crate::probe::{ProbeCredential, ProbeReport};
 
-/// A call of the trait, for what shall fail.
+/// A method of [`RecordStore`], to count calls and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum StoreCall {
     Put,
     Get,
     List,
     Delete,
 }
 
-/// Files in memory. Calls can be made to fail, and foreign files put between the others.
+/// Files in memory. Tests can make calls fail and insert foreign files.
 #[derive(Default)]
-pub struct MemoryFiles(Mutex<State>);
+pub struct MemoryFiles(Mutex<MemoryFilesState>);
 
 #[derive(Default)]
-struct State {
-    /// By package and name of the file, so that names of others fit as well.
+struct MemoryFilesState {
+    /// Content by package and file name. Names that imglife does not write are allowed.
     files: BTreeMap<(PackageName, String), Bytes>,
-    failing: Vec<(Call, ItemErrorKind)>,
-    calls: Vec<Call>,
+    failing: Vec<(StoreCall, ItemErrorKind)>,
+    calls: Vec<StoreCall>,
 }
 
 impl MemoryFiles {
-    /// Lets every call of this kind fail from now on.
-    pub fn fail(&self, call: Call, kind: ItemErrorKind) {
+    /// Makes every further call of this kind fail.
+    pub fn fail(&self, call: StoreCall, kind: ItemErrorKind) {
         self.state().failing.push((call, kind));
     }
 
-    /// Lets all calls succeed again.
+    /// Makes all calls succeed again.
     pub fn recover(&self) {
         self.state().failing.clear();
     }
 
-    /// Puts a file of any name and content into a package.
+    /// Inserts a file with any name and content into a package.
     pub fn insert(&self, package: &PackageName, file: &str, content: impl Into<Bytes>) {
         self.state()
             .files
@@ -59,8 +59,8 @@ impl MemoryFiles {
             .collect()
     }
 
-    /// Returns how often a call was made.
-    pub fn count(&self, call: Call) -> usize {
+    /// Returns the number of calls of this kind.
+    pub fn count(&self, call: StoreCall) -> usize {
         self.state()
             .calls
             .iter()
@@ -68,23 +68,23 @@ impl MemoryFiles {
             .count()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryFilesState> {
         lock(&self.0)
     }
 
     fn called(
         &self,
-        call: Call,
+        call: StoreCall,
         action: impl FnOnce() -> String,
-    ) -> Result<MutexGuard<'_, State>, ItemError> {
+    ) -> Result<MutexGuard<'_, MemoryFilesState>, ItemError> {
         let mut state = self.state();
         state.calls.push(call);
         match state.failing.iter().find(|(failing, _)| *failing == call) {
             Some((_, kind)) => Err(ItemError::new(
-                self.place(),
+                self.name(),
                 action(),
                 *kind,
-                "it was told to fail",
+                "the test made it fail",
             )),
             None => Ok(state),
         }
@@ -92,13 +92,13 @@ impl MemoryFiles {
 }
 
 #[async_trait]
-impl PackageFiles for MemoryFiles {
-    fn place(&self) -> String {
+impl RecordStore for MemoryFiles {
+    fn name(&self) -> String {
         "memory".to_owned()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
-        let mut state = self.called(Call::Put, || format!("write {file}"))?;
+        let mut state = self.called(StoreCall::Put, || format!("write {file}"))?;
         state
             .files
             .insert((file.package.clone(), file.file.to_string()), content);
@@ -106,16 +106,16 @@ impl PackageFiles for MemoryFiles {
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
-        let state = self.called(Call::Get, || format!("read {file}"))?;
+        let state = self.called(StoreCall::Get, || format!("read {file}"))?;
         Ok(state
             .files
             .get(&(file.package.clone(), file.file.to_string()))
             .cloned())
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
-        let state = self.called(Call::List, || "list the files".to_owned())?;
-        let mut listing = Listing::default();
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
+        let state = self.called(StoreCall::List, || "list the files".to_owned())?;
+        let mut listing = FileListing::default();
         for (package, file) in state.files.keys() {
             if scope.contains(package) {
                 listing.add(package, file, None);
@@ -129,8 +129,8 @@ impl PackageFiles for MemoryFiles {
         ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
-        let mut state = self.called(Call::Delete, || format!("delete {}", file.name))?;
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
+        let mut state = self.called(StoreCall::Delete, || format!("delete {}", file.name))?;
         state
             .files
             .remove(&(file.name.package.clone(), file.name.file.to_string()));

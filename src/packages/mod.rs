@@ -1,8 +1,9 @@
-//! Places that hold build records and data files: package registries, object stores, directories.
+//! Record stores: package registries, object stores and directories that hold build records and
+//! data files.
 //!
-//! Owns how files are named, written, replaced and read back ([`Records`]), and the places
-//! themselves. A place knows four calls and nothing of records; what a record says belongs to
-//! `model`, what follows from it to the steps.
+//! Owns how files are named, written, replaced and read ([`Records`]), and the stores themselves. A
+//! [`RecordStore`] only puts, gets, lists and deletes files. The content of records belongs to
+//! `model`, the decisions based on them to the steps.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,70 +11,73 @@ use bytes::Bytes;
 use crate::error::ItemError;
 use crate::probe::{ProbeCredential, ProbeReport};
 
+mod consistent_read;
 pub mod directory;
-
+mod forge_api;
 pub mod gitea;
 pub mod gitlab;
-mod interface;
-mod kept;
 mod keys;
 pub mod memory;
 mod probe;
 mod read_only;
+mod record_cache;
 mod records;
 #[cfg(test)]
 mod records_tests;
 #[cfg(feature = "s3")]
 pub mod s3;
-mod settled;
 
-pub use keys::{Contents, Encoded, FileKey, FileName, PackageName, Prefix, Scope};
+pub use keys::{
+    EncodedName, FileKey, FileName, PackageContents, PackageName, PackageScope, Prefix,
+};
 pub use read_only::ReadOnlyFiles;
-pub use records::{Data, DataFile, Deletion, Put, Reading, Records, Unreadable, tell_of_leftovers};
+pub use records::{
+    DataFileContent, DataFileKind, RecordDeletion, RecordSet, Records, UnreadableFile,
+    WrittenRecord, log_leftover_files,
+};
 
-/// The largest file that is read, in bytes: data files are larger than records.
-pub const LARGEST_FILE: usize = 16 * 1024 * 1024;
+/// Largest file that is read, in bytes. Data files are larger than records.
+pub const MAX_FILE_SIZE: usize = 16 * 1024 * 1024;
 
-/// A place that holds files in packages. Files never change: they are written once under their
-/// name, read, deleted.
+/// A store of files in packages. Files never change: a name is written once, read and deleted.
 #[async_trait]
-pub trait PackageFiles: Send + Sync {
-    /// Returns the place's name, for messages and to keep apart what was read from different
-    /// places. Shows no credential.
-    fn place(&self) -> String;
+pub trait RecordStore: Send + Sync {
+    /// Returns the name of the store, without credentials. It appears in messages and separates the
+    /// cached content of different stores.
+    fn name(&self) -> String;
 
-    /// Writes a file. When it is there already with the same content, that is a success: an answer
-    /// may have been lost.
+    /// Writes a file. Succeeds if the file exists with the same content, because the response to an
+    /// earlier attempt may have been lost.
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError>;
 
-    /// Returns a file's content, or `None` when it is not there (any more).
+    /// Returns the content of a file; `None` if it does not exist.
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError>;
 
-    /// Returns the files in `scope`: all of them, or an error. What was there before and after the
-    /// call is in it.
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError>;
+    /// Returns all files in `scope`, or an error. A file that exists before and after the call is
+    /// always included.
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError>;
 
-    /// Returns what a look at the place finds: whether it answers, and lets one read, write and
-    /// delete, as far as that can be known without doing so.
+    /// Checks that the store responds and that the credential may read, write and delete, as far as
+    /// that can be found out without changing anything.
     async fn probe(&self, login: ProbeCredential) -> ProbeReport;
 
-    /// Deletes a file that a listing had. One that is gone by now is no error.
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError>;
+    /// Deletes a listed file. Succeeds if the file no longer exists.
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError>;
 }
 
-/// What a place has in a scope.
+/// Files of a store in a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    pub files: Vec<FileSeen>,
-    /// What stands where files stand and has a name that none of them can have.
+pub struct FileListing {
+    pub files: Vec<ListedFile>,
+    /// Names of entries that imglife cannot have written.
     pub foreign: Vec<String>,
 }
 
-impl Listing {
-    /// Adds what has this name in a package.
-    fn add(&mut self, package: &PackageName, file: &str, ids: Option<Ids>) {
+impl FileListing {
+    /// Adds the file `file` of a package; as foreign, if the name is not valid.
+    fn add(&mut self, package: &PackageName, file: &str, ids: Option<GitlabFileIds>) {
         match file.parse() {
-            Ok(file) => self.files.push(FileSeen {
+            Ok(file) => self.files.push(ListedFile {
                 name: FileName {
                     package: package.clone(),
                     file,
@@ -84,7 +88,7 @@ impl Listing {
         }
     }
 
-    /// Brings the listing into one order, whatever order the place had.
+    /// Sorts the listing and removes duplicates.
     fn sort(&mut self) {
         self.files.sort();
         self.files.dedup();
@@ -93,17 +97,17 @@ impl Listing {
     }
 }
 
-/// A file as a listing has it.
+/// A file in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileSeen {
+pub struct ListedFile {
     pub name: FileName,
-    /// What the place deletes it by, where that is not its name.
-    pub ids: Option<Ids>,
+    /// IDs by which GitLab deletes the file; `None` for other stores, which use the name.
+    pub ids: Option<GitlabFileIds>,
 }
 
-/// The numbers by which GitLab knows a file.
+/// IDs of a file and its package in GitLab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ids {
+pub struct GitlabFileIds {
     pub package: u64,
     pub file: u64,
 }

@@ -1,13 +1,12 @@
-//! Looking at places that hold packages: what GitLab, Gitea and S3 tell of a token without it being
-//! used.
+//! Probing of record stores: what GitLab, Gitea and S3 report about a token without a write.
 //!
-//! What is relied on: GitLab's API ("Get details on a personal access token": scopes and expiry;
-//! "Get a single project": the roles in `permissions`; "Get the job of a job token"); Gitea's
-//! refusal of a scope, which names those that the token has.
+//! Relies on GitLab's API ("Get details on a personal access token": scopes and expiry date; "Get a
+//! single project": the roles in `permissions`; "Get the job of a job token"), and on Gitea's error
+//! for a missing scope, which lists the scopes of the token.
 
 use serde::Deserialize;
 
-use super::interface::Interface;
+use super::forge_api::ForgeApi;
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{self, Method, Response, StatusCode};
 use crate::probe::{ProbeFinding, ProbeReport};
@@ -19,10 +18,10 @@ pub(super) const READ: &str = "packages.read";
 pub(super) const WRITE: &str = "packages.write";
 pub(super) const DELETE: &str = "packages.delete";
 
-/// How soon before its end a token is told to end, in days.
-const SOON: i64 = 14;
+/// Number of days before its expiry date from which a token is reported as expiring.
+const EXPIRY_WARNING_DAYS: i64 = 14;
 
-/// A personal, group or project access token, as it is told of itself.
+/// Details of a personal, group or project access token.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct GitlabToken {
     #[serde(default)]
@@ -30,21 +29,21 @@ pub(super) struct GitlabToken {
     expires_at: Option<chrono::NaiveDate>,
 }
 
-/// The roles in a project, as numbers that grow with them.
+/// A project, with the roles of the token's user in it.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct GitlabProject {
     path_with_namespace: Option<String>,
-    permissions: Option<Roles>,
+    permissions: Option<GitlabRoles>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Roles {
-    project_access: Option<Role>,
-    group_access: Option<Role>,
+struct GitlabRoles {
+    project_access: Option<GitlabRole>,
+    group_access: Option<GitlabRole>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Role {
+struct GitlabRole {
     access_level: u32,
 }
 
@@ -60,6 +59,7 @@ impl GitlabToken {
         !self.may_write()
     }
 
+    /// Returns the finding about the validity of the token.
     pub(super) fn finding(&self, today: chrono::NaiveDate) -> ProbeFinding {
         let scopes = if self.scopes.is_empty() {
             "no scope".to_owned()
@@ -71,21 +71,22 @@ impl GitlabToken {
         };
         let days = (end - today).num_days();
         let detail = format!("valid until {end}; {scopes}");
-        if days > SOON {
+        if days > EXPIRY_WARNING_DAYS {
             return ProbeFinding::ok(TOKEN, "", detail);
         }
         ProbeFinding::wrong(TOKEN, "", format!("{detail}: {days} days left"))
-            .fix("make a new token, and set GITLAB_TOKEN to it")
+            .fix("create a new token and set GITLAB_TOKEN to it")
             .optional()
     }
 }
 
 impl GitlabProject {
+    /// Returns the path of the project for a finding.
     pub(super) fn name(&self) -> &str {
-        self.path_with_namespace.as_deref().unwrap_or("it is there")
+        self.path_with_namespace.as_deref().unwrap_or("exists")
     }
 
-    /// Returns the number of the highest role, `None` where none is told.
+    /// Returns the number of the highest role; `None` if GitLab reports no role.
     fn role(&self) -> Option<u32> {
         let roles = self.permissions.as_ref()?;
         [&roles.project_access, &roles.group_access]
@@ -95,73 +96,78 @@ impl GitlabProject {
             .max()
     }
 
-    /// Returns what a token lets its owner do besides reading.
+    /// Returns the findings about writing and deleting with a token.
     pub(super) fn rights(&self, token: Option<&GitlabToken>, project: u64) -> [ProbeFinding; 2] {
-        let may = |check: &'static str, what: &str, needed: u32, role: &str| {
+        let check_right = |check: &'static str, verb: &str, needed: u32, role: &str| {
             if token.is_some_and(GitlabToken::is_read_only) {
-                return ProbeFinding::wrong(check, "", format!("the token has not the scope `api`, which it takes to {what}"))
-                    .fix("make a token with the scope `api`, and set GITLAB_TOKEN to it: there is no scope for packages alone");
+                return ProbeFinding::wrong(check, "", format!("the token lacks the scope `api`, which is needed to {verb}"))
+                    .fix("create a token with the scope `api` and set GITLAB_TOKEN to it; there is no scope for packages only");
             }
             match (self.role(), token) {
                 (Some(level), _) if level < needed => {
-                    ProbeFinding::wrong(check, "", format!("the token's role in project {project} is below {role}, which it takes to {what}"))
-                        .fix(format!("give the token's user the role {role} in project {project}, or make the token with that role"))
+                    ProbeFinding::wrong(check, "", format!("the role of the token in project {project} is below {role}, which is needed to {verb}"))
+                        .fix(format!("give the user of the token the role {role} in project {project}, or create the token with that role"))
                 }
-                (Some(_), Some(_)) => ProbeFinding::ok(check, "", "allowed, by scope and role"),
-                _ => ProbeFinding::unknown(check, "", format!("GitLab does not tell what the token may do: the first time to {what} shows it")),
+                (Some(_), Some(_)) => ProbeFinding::ok(check, "", "allowed by scope and role"),
+                _ => ProbeFinding::unknown(check, "", format!("GitLab does not report if the token may {verb}")),
             }
         };
         [
-            may(WRITE, "write", DEVELOPER, "Developer"),
-            may(DELETE, "delete", MAINTAINER, "Maintainer").optional(),
+            check_right(WRITE, "write", DEVELOPER, "Developer"),
+            check_right(DELETE, "delete", MAINTAINER, "Maintainer").optional(),
         ]
     }
 }
 
-/// Returns the scopes that Gitea says a token has, in its refusal of another
-/// (`required=[read:user], token scope=write:package`).
+/// Returns the scopes of a token from Gitea's error for a missing scope
+/// (`required=[read:user], token scope=write:package`); `None` for other errors.
 pub(super) fn gitea_scopes(error: &http::Error) -> Option<Vec<String>> {
     let http::Error::Refused(refusal) = error else {
         return None;
     };
-    let (_, told) = refusal.excerpt.split_once("token scope=")?;
-    let told = told.split(['"', '\\', '}', ' ']).next()?;
+    let (_, scopes) = refusal.excerpt.split_once("token scope=")?;
+    let scopes = scopes.split(['"', '\\', '}', ' ']).next()?;
     Some(
-        told.split(',')
+        scopes
+            .split(',')
             .map(|scope| scope.trim().to_owned())
             .filter(|scope| !scope.is_empty())
             .collect(),
     )
 }
 
-/// Returns whether scopes allow to write packages.
+/// Returns true if the scopes allow writing packages.
 pub(super) fn gitea_may_write(scopes: &[String]) -> bool {
     scopes
         .iter()
         .any(|scope| scope == "all" || scope == "write:package")
 }
 
-/// Returns the finding that something of the place could not be done, as what the error says.
-pub(super) fn of_error(check: &'static str, error: &ItemError, has_login: bool) -> ProbeFinding {
-    let made = if error.kind == ItemErrorKind::Unauthorized && !has_login {
+/// Returns the finding about a failed operation on the store.
+pub(super) fn of_error(
+    check: &'static str,
+    error: &ItemError,
+    has_credential: bool,
+) -> ProbeFinding {
+    let finding = if error.kind == ItemErrorKind::Unauthorized && !has_credential {
         ProbeFinding::missing
     } else {
         ProbeFinding::wrong
     };
     ProbeFinding {
         fix: error.hint(),
-        ..made(check, "", &chain(error))
+        ..finding(check, "", &chain(error))
     }
 }
 
-impl Interface {
-    /// Returns whether the interface answers, and the time it has; on failure, the finding that
-    /// ends the look.
+impl ForgeApi {
+    /// Checks that the server responds, and compares its clock. The error is the finding that ends
+    /// the probe.
     pub(super) async fn reach(&self, path: &str) -> Result<ProbeReport, ProbeFinding> {
-        match self.look(path).await {
+        match self.inspect(path).await {
             Ok(answer) => Ok(ProbeReport {
-                findings: vec![ProbeFinding::ok(REACHABLE, "", "answers")],
-                ahead: self.ahead(&answer),
+                findings: vec![ProbeFinding::ok(REACHABLE, "", "responds")],
+                ahead: self.clock_ahead(&answer),
             }),
             Err(error) => Err(ProbeFinding {
                 fix: Some(unreachable_fix(&error)),
@@ -170,7 +176,7 @@ impl Interface {
         }
     }
 
-    /// Returns the document at `path`, asked for once; `None` when it is of another form.
+    /// Reads the document at `path` without retries; `None` if it is malformed.
     pub(super) async fn document<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
@@ -180,14 +186,15 @@ impl Interface {
     }
 }
 
+/// Returns advice for a server that does not respond.
 pub(super) fn unreachable_fix(error: &http::Error) -> String {
-    let names = "see that `registry.url` and `registry.api_url` are right";
+    let names = "check `registry.url` and `registry.api_url`";
     error
         .hint()
         .map_or_else(|| names.to_owned(), |hint| format!("{names}; {hint}"))
 }
 
-/// Returns whether an error is that status.
+/// Returns true if the server responded with `status`.
 pub(super) fn is(error: &http::Error, status: StatusCode) -> bool {
     error.status() == Some(status)
 }
@@ -197,16 +204,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scope_and_role_say_what_a_gitlab_token_may_do() {
+    fn rights_follow_from_scope_and_role() {
         let token = |scopes: &str| GitlabToken {
             scopes: scopes.split(' ').map(str::to_owned).collect(),
             expires_at: None,
         };
         let project = |level: Option<u32>| GitlabProject {
             path_with_namespace: None,
-            permissions: level.map(|access_level| Roles {
+            permissions: level.map(|access_level| GitlabRoles {
                 project_access: None,
-                group_access: Some(Role { access_level }),
+                group_access: Some(GitlabRole { access_level }),
             }),
         };
         let states = |level, scopes: &str| {
@@ -223,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_ends_soon_is_told_of() {
+    fn finding_warns_of_a_token_that_expires_soon() {
         let day = |text: &str| text.parse::<chrono::NaiveDate>().expect("a date");
         let token = GitlabToken {
             scopes: vec!["api".to_owned()],

@@ -1,37 +1,38 @@
-//! A place that can only be read: what runs that must change nothing are given, so that a forgotten
-//! branch is an error.
+//! A read-only record store for dry runs. A write is an error, even if a step forgets to check for
+//! the dry run.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{FileName, FileSeen, Listing, PackageFiles, Scope};
+use super::{FileListing, FileName, ListedFile, PackageScope, RecordStore};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::probe::{ProbeCredential, ProbeReport};
 
-/// The place inside, without its writes.
-pub struct ReadOnlyFiles(Arc<dyn PackageFiles>);
+/// Wrapper of a store that rejects writes and deletions.
+pub struct ReadOnlyFiles(Arc<dyn RecordStore>);
 
 impl ReadOnlyFiles {
-    pub fn new(place: Arc<dyn PackageFiles>) -> ReadOnlyFiles {
-        ReadOnlyFiles(place)
+    /// Returns a read-only view of `store`.
+    pub fn new(store: Arc<dyn RecordStore>) -> ReadOnlyFiles {
+        ReadOnlyFiles(store)
     }
 
     fn refused(&self, action: String) -> ItemError {
         ItemError::new(
-            self.place(),
+            self.name(),
             action,
             ItemErrorKind::ReadOnly,
-            "this run only reads",
+            "this run is read-only",
         )
     }
 }
 
 #[async_trait]
-impl PackageFiles for ReadOnlyFiles {
-    fn place(&self) -> String {
-        self.0.place()
+impl RecordStore for ReadOnlyFiles {
+    fn name(&self) -> String {
+        self.0.name()
     }
 
     async fn put(&self, file: &FileName, _: Bytes) -> Result<(), ItemError> {
@@ -42,7 +43,7 @@ impl PackageFiles for ReadOnlyFiles {
         self.0.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         self.0.list(scope).await
     }
 
@@ -50,7 +51,7 @@ impl PackageFiles for ReadOnlyFiles {
         self.0.probe(login).await
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         Err(self.refused(format!("delete {}", file.name)))
     }
 }

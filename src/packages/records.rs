@@ -1,9 +1,8 @@
-//! Build records and data files above any place that holds files: how they are replaced without a
-//! gap, and what of it readers see.
+//! Build records and data files in a record store, and how they are replaced without a gap.
 //!
-//! To replace is to write a new file and then to delete those before it. Until they are gone
-//! readers see both and take the last. What two writers leave behind at once has one last file as
-//! well.
+//! Replacing writes a new file and then deletes the earlier ones. Until they are deleted, readers
+//! see all of them and use the last. If two writers write at once, both files stay, and every
+//! reader uses the same one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +12,10 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::kept::{Kept, Known};
+use super::record_cache::{CachedPackage, RecordMemory};
 use super::{
-    Contents, Encoded, FileKey, FileName, FileSeen, PackageFiles, PackageName, Prefix, Scope,
+    EncodedName, FileKey, FileName, ListedFile, PackageContents, PackageName, PackageScope, Prefix,
+    RecordStore,
 };
 use crate::cache::Cache;
 use crate::error::{ItemError, ItemErrorKind, chain};
@@ -23,152 +23,156 @@ use crate::model::text::printable;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
 use crate::probe::{ProbeCredential, ProbeReport};
 
-/// Requests for files in flight.
-const IN_FLIGHT: usize = 16;
+/// Most requests for files at a time.
+const MAX_CONCURRENT_READS: usize = 16;
 
-/// How often a package is listed anew since files of it were replaced before they could be read.
-const ROUNDS: usize = 8;
+/// Number of times that a package is listed because its files were replaced before they were read.
+const MAX_LISTINGS: usize = 8;
 
-/// The records and data files of one installation. Clones share everything.
+/// The records and data files of one installation. Clones share their state.
 #[derive(Clone)]
 pub struct Records {
-    files: Arc<dyn PackageFiles>,
+    files: Arc<dyn RecordStore>,
     prefix: Prefix,
     cache: Cache,
-    known: Arc<Known>,
+    memory: Arc<RecordMemory>,
     clock: Clock,
     requests: Arc<Semaphore>,
 }
 
-/// What was read.
+/// Records that were read from a store.
 #[derive(Clone, Debug, Default)]
-pub struct Reading {
-    /// The newest record of each image, by image.
+pub struct RecordSet {
+    /// Newest record of each image, sorted by image.
     pub records: Vec<BuildRecord>,
-    /// Files that stand where records stand and are none, by name.
-    pub unreadable: Vec<Unreadable>,
+    /// Files among the records that are not valid records, sorted by name.
+    pub unreadable: Vec<UnreadableFile>,
 }
 
-/// A file that is no record.
+/// A file that is not a valid record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unreadable {
-    /// Its path, safe to show.
+pub struct UnreadableFile {
+    /// Path of the file, escaped for display.
     pub file: String,
-    /// What is wrong with it, in a few words.
+    /// Short description of the problem, escaped for display.
     pub problem: String,
 }
 
-/// Says that what was there before could not be deleted. It does no harm, and tokens that may write
-/// often may not delete.
-pub fn tell_of_leftovers(what: &str, error: &ItemError) {
-    let stays = format!("{what} is stored; what it replaces stays there and is not read any more");
+/// Logs that earlier files could not be deleted.
+///
+/// They do no harm, because readers ignore them. Tokens that may write often may not delete, so a
+/// missing permission is logged as information only.
+pub fn log_leftover_files(what: &str, error: &ItemError) {
+    let stored = format!("{what} is stored; earlier versions were not deleted and are ignored");
     match error.kind {
         ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden => {
-            tracing::info!("{stays}, since the token may not delete packages");
+            tracing::info!("{stored}: the token has no permission to delete packages");
         }
-        _ => tracing::warn!("{stays}: {}", chain(error)),
+        _ => tracing::warn!("{stored}: {}", chain(error)),
     }
 }
 
-/// What came of writing a record.
+/// Result of writing a record.
 #[derive(Debug)]
-pub struct Put {
-    /// The path of the file that was written.
+pub struct WrittenRecord {
+    /// Path of the file that was written.
     pub file: String,
-    /// The record that was there before.
+    /// Record that was replaced; `None` if there was none.
     pub previous: Option<BuildRecord>,
-    /// Why files of earlier records could not be deleted. Readers do not take them; the next write
-    /// tries again.
-    pub left_behind: Option<ItemError>,
+    /// Error that kept earlier files from being deleted. Readers ignore those files, and the next
+    /// write tries to delete them again.
+    pub cleanup_error: Option<ItemError>,
 }
 
-/// What came of deleting a record.
+/// Result of deleting a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
+pub enum RecordDeletion {
+    /// The record was deleted.
     Done,
-    /// It was gone already.
+    /// The record did not exist.
     Absent,
-    /// Another record of the image is there, which stays.
+    /// The image has another record by now, which was not deleted.
     Replaced,
 }
 
-/// A file that is kept beside the records.
+/// Kind of a data file, which is stored next to the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DataFile {
+pub enum DataFileKind {
     EndOfLife,
     Inventory,
 }
 
-/// A data file as it was read.
+/// Content of a data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Data {
+pub struct DataFileContent {
     pub bytes: Bytes,
-    /// When it was written, as its name says.
+    /// Time at which it was written, from its name.
     pub written_at: DateTime<Utc>,
 }
 
-impl DataFile {
-    fn subject(self) -> Encoded {
-        Encoded::of(match self {
-            DataFile::EndOfLife => "eol-data",
-            DataFile::Inventory => "inventory",
+impl DataFileKind {
+    fn subject(self) -> EncodedName {
+        EncodedName::of(match self {
+            DataFileKind::EndOfLife => "eol-data",
+            DataFileKind::Inventory => "inventory",
         })
     }
 
-    fn what(self) -> &'static str {
+    /// Returns the name for messages.
+    fn label(self) -> &'static str {
         match self {
-            DataFile::EndOfLife => "the end-of-life data",
-            DataFile::Inventory => "the inventory",
+            DataFileKind::EndOfLife => "the end-of-life data",
+            DataFileKind::Inventory => "the inventory",
         }
     }
 }
 
 impl Records {
-    /// Returns the records below `prefix` in `files`. What is read is not read again, nor by later
-    /// runs as far as `cache` keeps it; files are dated by `clock`.
-    pub fn new(
-        files: Arc<dyn PackageFiles>,
-        prefix: Prefix,
-        cache: Cache,
-        clock: Clock,
-    ) -> Records {
+    /// Returns the records below `prefix` in the store `files`.
+    ///
+    /// A file is fetched once in this run, and not again by later runs while `cache` has it. New
+    /// files get the time of `clock`.
+    pub fn new(files: Arc<dyn RecordStore>, prefix: Prefix, cache: Cache, clock: Clock) -> Records {
         Records {
             files,
             prefix,
             cache,
-            known: Arc::default(),
+            memory: Arc::default(),
             clock,
-            requests: Arc::new(Semaphore::new(IN_FLIGHT)),
+            requests: Arc::new(Semaphore::new(MAX_CONCURRENT_READS)),
         }
     }
 
-    /// Returns the name of the place that they are in, for messages.
-    pub fn place(&self) -> String {
-        self.files.place()
+    /// Returns the name of the store, for messages.
+    pub fn store_name(&self) -> String {
+        self.files.name()
     }
 
-    /// Returns what a look at the place finds.
+    /// Checks the store without changing it, see [`RecordStore::probe`].
     pub async fn probe(&self, login: ProbeCredential) -> ProbeReport {
         self.files.probe(login).await
     }
 
-    /// Returns the newest record of every image: all of them, or an error.
-    pub async fn all(&self) -> Result<Reading, ItemError> {
-        self.read(&Scope::AllRecords(self.prefix.clone())).await
-    }
-
-    /// Returns the newest records of the images of one repository: all of them, or an error.
-    pub async fn of(&self, repository: &Repository) -> Result<Reading, ItemError> {
-        self.read(&Scope::Package(self.package_of(repository)))
+    /// Returns the newest record of every image. Fails if one cannot be read.
+    pub async fn all(&self) -> Result<RecordSet, ItemError> {
+        self.read(&PackageScope::AllRecords(self.prefix.clone()))
             .await
     }
 
-    /// Writes a record, then removes the files of earlier ones of the same tag. Fields of the
-    /// earlier record that neither this version nor `record` knows are kept.
-    pub async fn put(&self, record: &BuildRecord) -> Result<Put, ItemError> {
+    /// Returns the newest records of the images in one repository. Fails if one cannot be read.
+    pub async fn of(&self, repository: &Repository) -> Result<RecordSet, ItemError> {
+        self.read(&PackageScope::Package(self.package_of(repository)))
+            .await
+    }
+
+    /// Writes a record, then deletes the earlier ones of the same tag.
+    ///
+    /// Unknown fields of the earlier record, written by a newer version of imglife, are preserved
+    /// unless `record` has them too.
+    pub async fn put(&self, record: &BuildRecord) -> Result<WrittenRecord, ItemError> {
         let name = self.name_of(&record.image)?;
-        let seen = self.files_about(&name).await?;
-        let previous = match seen.last() {
+        let existing = self.files_about(&name).await?;
+        let previous = match existing.last() {
             Some(last) => self.record_in(&last.name).await?,
             None => None,
         };
@@ -181,56 +185,59 @@ impl Records {
         }
         let bytes = record.to_bytes().map_err(|error| {
             ItemError::new(
-                self.place(),
+                self.store_name(),
                 format!("write the record of {}", record.image),
                 ItemErrorKind::Malformed,
                 "",
             )
             .caused_by(error)
         })?;
-        let (file, left_behind) = self.replace(name, &seen, bytes.into()).await?;
-        Ok(Put {
+        let (file, cleanup_error) = self.replace(name, &existing, bytes.into()).await?;
+        Ok(WrittenRecord {
             file: file.to_string(),
             previous,
-            left_behind,
+            cleanup_error,
         })
     }
 
-    /// Removes a record with all its files, unless another took its place since it was read.
-    pub async fn delete(&self, record: &BuildRecord) -> Result<Deletion, ItemError> {
+    /// Deletes all files of a record, unless it was replaced since it was read.
+    pub async fn delete(&self, record: &BuildRecord) -> Result<RecordDeletion, ItemError> {
         let files = self.files_about(&self.name_of(&record.image)?).await?;
         let Some(last) = files.last() else {
-            return Ok(Deletion::Absent);
+            return Ok(RecordDeletion::Absent);
         };
         if self.record_in(&last.name).await?.as_ref() != Some(record) {
-            return Ok(Deletion::Replaced);
+            return Ok(RecordDeletion::Replaced);
         }
-        // What is written from now on is not among them. The last one goes last: stopped on the
-        // way, it is still there, and not one that it had replaced.
+        // The newest file is deleted last: if this stops halfway, the current record remains, not
+        // one that it replaced. Files that are written from now on are not in the list.
         for file in &files {
             self.files.delete(file).await?;
         }
-        Ok(Deletion::Done)
+        Ok(RecordDeletion::Done)
     }
 
-    /// Returns a data file, or `None` when there is none.
-    pub async fn read_data(&self, file: DataFile) -> Result<Option<Data>, ItemError> {
+    /// Returns the content of a data file; `None` if it does not exist.
+    pub async fn read_data(
+        &self,
+        file: DataFileKind,
+    ) -> Result<Option<DataFileContent>, ItemError> {
         let subject = self.data(file);
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_LISTINGS {
             let Some(last) = self.files_about(&subject).await?.pop() else {
                 return Ok(None);
             };
             let Some(bytes) = self.files.get(&last.name).await? else {
                 continue;
             };
-            if !last.name.file.is_of(&bytes) {
+            if !last.name.file.matches(&bytes) {
                 return Err(self.error(
                     format!("read {}", last.name),
                     ItemErrorKind::Malformed,
-                    NOT_AS_WRITTEN,
+                    HASH_MISMATCH,
                 ));
             }
-            return Ok(Some(Data {
+            return Ok(Some(DataFileContent {
                 bytes,
                 written_at: last.name.file.time(),
             }));
@@ -238,21 +245,21 @@ impl Records {
         Err(self.unsettled(&subject.package))
     }
 
-    /// Writes a data file in the place of the one before.
-    pub async fn write_data(&self, file: DataFile, bytes: Bytes) -> Result<(), ItemError> {
+    /// Writes a data file, then deletes the earlier one.
+    pub async fn write_data(&self, file: DataFileKind, bytes: Bytes) -> Result<(), ItemError> {
         let subject = self.data(file);
-        let seen = self.files_about(&subject).await?;
-        if let (_, Some(error)) = self.replace(subject, &seen, bytes).await? {
-            tell_of_leftovers(file.what(), &error);
+        let existing = self.files_about(&subject).await?;
+        if let (_, Some(error)) = self.replace(subject, &existing, bytes).await? {
+            log_leftover_files(file.label(), &error);
         }
         Ok(())
     }
 
-    /// Returns the files about a subject, the last one last.
-    async fn files_about(&self, subject: &Subject) -> Result<Vec<FileSeen>, ItemError> {
+    /// Returns the files with a subject, sorted by age, the newest last.
+    async fn files_about(&self, subject: &RecordSubject) -> Result<Vec<ListedFile>, ItemError> {
         let mut files = self
             .files
-            .list(&Scope::Package(subject.package.clone()))
+            .list(&PackageScope::Package(subject.package.clone()))
             .await?
             .files;
         files.retain(|file| file.name.file.subject == subject.name);
@@ -260,42 +267,42 @@ impl Records {
         Ok(files)
     }
 
-    /// Writes a file after those that were seen, which are then deleted. Returns its name, and why
-    /// one was not deleted.
+    /// Writes a file and then deletes the `existing` ones. Returns the name of the file, and the
+    /// error if a file was not deleted.
     async fn replace(
         &self,
-        subject: Subject,
-        seen: &[FileSeen],
+        subject: RecordSubject,
+        existing: &[ListedFile],
         bytes: Bytes,
     ) -> Result<(FileName, Option<ItemError>), ItemError> {
-        let newest = seen.last().map(|file| file.name.file.time());
+        let newest = existing.last().map(|file| file.name.file.time());
         let file = FileKey::new(subject.name, &bytes, self.clock.now(), newest);
         let name = FileName {
             package: subject.package,
             file,
         };
         self.files.put(&name, bytes).await?;
-        let mut problem = None;
-        for file in seen {
-            // Who may write may often not delete. The record counts all the same.
-            problem = self.files.delete(file).await.err().or(problem);
+        let mut cleanup_error = None;
+        for file in existing {
+            // Credentials that may write often may not delete. The new file counts anyway.
+            cleanup_error = self.files.delete(file).await.err().or(cleanup_error);
         }
-        Ok((name, problem))
+        Ok((name, cleanup_error))
     }
 
-    /// Returns the record in a file; `None` when that is gone or no record.
+    /// Returns the record in a file; `None` if the file does not exist or is not a valid record.
     async fn record_in(&self, name: &FileName) -> Result<Option<BuildRecord>, ItemError> {
         let content = self.files.get(name).await?;
         Ok(content.and_then(|content| record(name, &content).ok()))
     }
 
-    async fn read(&self, scope: &Scope) -> Result<Reading, ItemError> {
+    async fn read(&self, scope: &PackageScope) -> Result<RecordSet, ItemError> {
         let listing = self.files.list(scope).await?;
         let foreign = listing
             .foreign
             .iter()
-            .map(|file| Unreadable::new(file, "it has no name that records have"));
-        let mut reading = Reading {
+            .map(|file| UnreadableFile::new(file, "its name is not that of a record"));
+        let mut reading = RecordSet {
             records: Vec::new(),
             unreadable: foreign.collect(),
         };
@@ -308,7 +315,7 @@ impl Records {
         }
         let mut readings = stream::iter(packages)
             .map(|(package, files)| self.read_package(package, files))
-            .buffer_unordered(IN_FLIGHT);
+            .buffer_unordered(MAX_CONCURRENT_READS);
         while let Some(package) = readings.try_next().await? {
             reading.records.extend(package.records);
             reading.unreadable.extend(package.unreadable);
@@ -321,20 +328,20 @@ impl Records {
         Ok(reading)
     }
 
-    /// Returns what the last file about each tag holds.
+    /// Returns the record in the newest file of each tag.
     async fn read_package(
         &self,
         package: PackageName,
         mut files: Vec<FileKey>,
-    ) -> Result<Reading, ItemError> {
-        for _ in 0..ROUNDS {
-            if let Some(reading) = self.read_last(&package, files).await? {
+    ) -> Result<RecordSet, ItemError> {
+        for _ in 0..MAX_LISTINGS {
+            if let Some(reading) = self.read_newest(&package, files).await? {
                 return Ok(reading);
             }
-            // A file was replaced between the listing and now.
+            // A file was replaced after it was listed.
             files = self
                 .files
-                .list(&Scope::Package(package.clone()))
+                .list(&PackageScope::Package(package.clone()))
                 .await?
                 .files
                 .into_iter()
@@ -344,43 +351,44 @@ impl Records {
         Err(self.unsettled(&package))
     }
 
-    /// Returns what the last one of these files about each tag holds; `None` when one of them is
-    /// gone.
-    async fn read_last(
+    /// Returns the record in the newest of these files for each tag; `None` if one of them does not
+    /// exist any more.
+    async fn read_newest(
         &self,
         package: &PackageName,
         mut files: Vec<FileKey>,
-    ) -> Result<Option<Reading>, ItemError> {
+    ) -> Result<Option<RecordSet>, ItemError> {
         files.sort();
-        let last: BTreeMap<Encoded, FileKey> = files
+        let newest: BTreeMap<EncodedName, FileKey> = files
             .into_iter()
             .map(|file| (file.subject.clone(), file))
             .collect();
-        let mut kept = Kept::open(&self.cache, &self.known, &self.place(), package);
-        let (known, unknown): (Vec<FileKey>, Vec<FileKey>) = last
+        let mut package_cache =
+            CachedPackage::open(&self.cache, &self.memory, &self.store_name(), package);
+        let (cached, missing): (Vec<FileKey>, Vec<FileKey>) = newest
             .into_values()
-            .partition(|file| kept.get(file).is_some());
-        let mut contents: Vec<(FileKey, Bytes)> = Vec::with_capacity(known.len() + unknown.len());
-        for file in known {
-            let content = kept
+            .partition(|file| package_cache.get(file).is_some());
+        let mut contents: Vec<(FileKey, Bytes)> = Vec::with_capacity(cached.len() + missing.len());
+        for file in cached {
+            let content = package_cache
                 .get(&file)
                 .map(|text| Bytes::copy_from_slice(text.as_bytes()));
             contents.extend(content.map(|content| (file, content)));
         }
-        let mut fetched = stream::iter(unknown)
+        let mut fetched = stream::iter(missing)
             .map(|file| self.fetch(package, file))
-            .buffer_unordered(IN_FLIGHT);
-        let mut is_whole = true;
+            .buffer_unordered(MAX_CONCURRENT_READS);
+        let mut is_complete = true;
         while let Some((file, content)) = fetched.try_next().await? {
             match content {
                 Some(content) => contents.push((file, content)),
-                None => is_whole = false,
+                None => is_complete = false,
             }
         }
         drop(fetched);
-        let mut reading = Reading::default();
+        let mut reading = RecordSet::default();
         for (file, content) in contents {
-            kept.add(&file, &content);
+            package_cache.add(&file, &content);
             let name = FileName {
                 package: package.clone(),
                 file,
@@ -389,11 +397,11 @@ impl Records {
                 Ok(record) => reading.records.push(record),
                 Err(problem) => reading
                     .unreadable
-                    .push(Unreadable::new(&name.path(), problem)),
+                    .push(UnreadableFile::new(&name.path(), problem)),
             }
         }
-        kept.close();
-        Ok(is_whole.then_some(reading))
+        package_cache.close();
+        Ok(is_complete.then_some(reading))
     }
 
     async fn fetch(
@@ -401,7 +409,7 @@ impl Records {
         package: &PackageName,
         file: FileKey,
     ) -> Result<(FileKey, Option<Bytes>), ItemError> {
-        // The semaphore is never closed, so there is always a permit in the end.
+        // The semaphore is never closed, so this always gets a permit.
         let _permit = self.requests.acquire().await.ok();
         let name = FileName {
             package: package.clone(),
@@ -414,11 +422,11 @@ impl Records {
     fn package_of(&self, repository: &Repository) -> PackageName {
         PackageName {
             prefix: self.prefix.clone(),
-            contents: Contents::RecordsOf(Encoded::of(&repository.to_string())),
+            contents: PackageContents::RecordsOf(EncodedName::of(&repository.to_string())),
         }
     }
 
-    fn name_of(&self, image: &ImageReference) -> Result<Subject, ItemError> {
+    fn name_of(&self, image: &ImageReference) -> Result<RecordSubject, ItemError> {
         let untagged = || {
             self.error(
                 format!("name the record of {image}"),
@@ -427,24 +435,24 @@ impl Records {
             )
         };
         let tag = image.tag.as_ref().ok_or_else(untagged)?;
-        Ok(Subject {
+        Ok(RecordSubject {
             package: self.package_of(&image.repository),
-            name: Encoded::of(tag.as_str()),
+            name: EncodedName::of(tag.as_str()),
         })
     }
 
-    fn data(&self, file: DataFile) -> Subject {
-        Subject {
+    fn data(&self, file: DataFileKind) -> RecordSubject {
+        RecordSubject {
             package: PackageName {
                 prefix: self.prefix.clone(),
-                contents: Contents::Data,
+                contents: PackageContents::Data,
             },
             name: file.subject(),
         }
     }
 
     fn error(&self, action: String, kind: ItemErrorKind, detail: &str) -> ItemError {
-        ItemError::new(self.place(), action, kind, detail)
+        ItemError::new(self.store_name(), action, kind, detail)
     }
 
     fn unsettled(&self, package: &PackageName) -> ItemError {
@@ -452,32 +460,33 @@ impl Records {
         self.error(
             action,
             ItemErrorKind::Unsettled,
-            "its files are replaced faster than they can be read",
+            "its files change faster than they can be read",
         )
     }
 }
 
-const NOT_AS_WRITTEN: &str = "its content is not what was written under its name";
+const HASH_MISMATCH: &str = "its content does not match the hash in its name";
 
-/// What a file is about, in its package.
-struct Subject {
+/// Subject of files, and the package that they are in.
+struct RecordSubject {
     package: PackageName,
-    name: Encoded,
+    name: EncodedName,
 }
 
-/// Returns the record in a file's content, or what is wrong with it.
+/// Parses the record in `content` and checks that it belongs into the file `name`. The error
+/// describes the problem for people.
 fn record(name: &FileName, content: &[u8]) -> Result<BuildRecord, String> {
-    if !name.file.is_of(content) {
-        return Err(NOT_AS_WRITTEN.to_owned());
+    if !name.file.matches(content) {
+        return Err(HASH_MISMATCH.to_owned());
     }
     let record = BuildRecord::parse(content).map_err(|error| chain(&error))?;
     let is_own = name.package.contents
-        == Contents::RecordsOf(Encoded::of(&record.image.repository.to_string()))
+        == PackageContents::RecordsOf(EncodedName::of(&record.image.repository.to_string()))
         && record
             .image
             .tag
             .as_ref()
-            .is_some_and(|tag| Encoded::of(tag.as_str()) == name.file.subject);
+            .is_some_and(|tag| EncodedName::of(tag.as_str()) == name.file.subject);
     if is_own {
         Ok(record)
     } else {
@@ -488,9 +497,9 @@ fn record(name: &FileName, content: &[u8]) -> Result<BuildRecord, String> {
     }
 }
 
-impl Unreadable {
-    fn new(file: &str, problem: impl Into<String>) -> Unreadable {
-        Unreadable {
+impl UnreadableFile {
+    fn new(file: &str, problem: impl Into<String>) -> UnreadableFile {
+        UnreadableFile {
             file: printable(file).into_owned(),
             problem: printable(&problem.into()).into_owned(),
         }

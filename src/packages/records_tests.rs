@@ -1,4 +1,4 @@
-//! Records over a place in memory.
+//! Tests of [`Records`] with a store in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::memory::{Call, MemoryFiles};
+use super::memory::{MemoryFiles, StoreCall};
 use super::{
-    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles,
-    PackageName, Prefix, ReadOnlyFiles, Records, Scope,
+    DataFileKind, EncodedName, FileKey, FileListing, FileName, ListedFile, PackageContents,
+    PackageName, PackageScope, Prefix, ReadOnlyFiles, RecordDeletion, RecordStore, Records,
 };
 use crate::cache::Cache;
 use crate::error::{ItemError, ItemErrorKind};
@@ -41,7 +41,7 @@ fn world_with(cache: Cache) -> World {
     }
 }
 
-fn records(files: Arc<dyn PackageFiles>, cache: Cache, now: &Arc<AtomicI64>) -> Records {
+fn records(files: Arc<dyn RecordStore>, cache: Cache, now: &Arc<AtomicI64>) -> Records {
     let now = Arc::clone(now);
     let clock = Clock::new(move || {
         DateTime::from_timestamp(now.load(Ordering::Relaxed), 0).expect("a time")
@@ -67,13 +67,13 @@ fn repository(text: &str) -> Repository {
 fn package(repository: &str) -> PackageName {
     PackageName {
         prefix: "imglife".parse().expect("a prefix"),
-        contents: Contents::RecordsOf(Encoded::of(repository)),
+        contents: PackageContents::RecordsOf(EncodedName::of(repository)),
     }
 }
 
 fn file(tag: &str, content: &[u8], seconds: i64) -> String {
     let time: DateTime<Utc> = DateTime::from_timestamp(seconds, 0).expect("a time");
-    FileKey::new(Encoded::of(tag), content, time, None).to_string()
+    FileKey::new(EncodedName::of(tag), content, time, None).to_string()
 }
 
 async fn shown(records: &Records) -> Vec<(String, String)> {
@@ -91,7 +91,7 @@ fn pair(image: &str, revision: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn records_are_found_by_image_and_by_repository() {
+async fn records_are_listed_by_image_and_by_repository() {
     let World { records, .. } = world();
     for (image, revision) in [
         ("r.example/b:1", "b1"),
@@ -129,7 +129,7 @@ async fn records_are_found_by_image_and_by_repository() {
 }
 
 #[tokio::test]
-async fn a_record_is_replaced_and_its_earlier_files_go() {
+async fn put_replaces_a_record_and_deletes_its_earlier_files() {
     let World {
         records,
         files,
@@ -139,8 +139,8 @@ async fn a_record_is_replaced_and_its_earlier_files_go() {
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
-    assert!(first.previous.is_none() && first.left_behind.is_none());
-    // Another machine's clock.
+    assert!(first.previous.is_none() && first.cleanup_error.is_none());
+    // The clock of another machine.
     now.store(START - 3600, Ordering::Relaxed);
     let second = records
         .put(&record("r.example/a:1", "two"))
@@ -161,19 +161,19 @@ async fn a_record_is_replaced_and_its_earlier_files_go() {
 }
 
 #[tokio::test]
-async fn a_writer_that_may_not_delete_replaces_all_the_same() {
+async fn put_replaces_a_record_without_permission_to_delete() {
     let World { records, files, .. } = world();
     records
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
-    files.fail(Call::Delete, ItemErrorKind::Forbidden);
+    files.fail(StoreCall::Delete, ItemErrorKind::Forbidden);
     let put = records
         .put(&record("r.example/a:1", "two"))
         .await
         .expect("written");
     assert_eq!(
-        put.left_behind.map(|error| error.kind),
+        put.cleanup_error.map(|error| error.kind),
         Some(ItemErrorKind::Forbidden)
     );
     assert_eq!(
@@ -192,21 +192,24 @@ async fn a_writer_that_may_not_delete_replaces_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_leaves_the_record_as_it_was() {
+async fn failed_put_leaves_the_record_unchanged() {
     let World { records, files, .. } = world();
     records
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
-    files.fail(Call::Put, ItemErrorKind::Unreachable);
+    files.fail(StoreCall::Put, ItemErrorKind::Unreachable);
     assert!(records.put(&record("r.example/a:1", "two")).await.is_err());
-    assert_eq!((files.paths().len(), files.count(Call::Delete)), (1, 0));
+    assert_eq!(
+        (files.paths().len(), files.count(StoreCall::Delete)),
+        (1, 0)
+    );
     files.recover();
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
 }
 
 #[tokio::test]
-async fn a_deletion_that_breaks_off_leaves_the_last_record() {
+async fn interrupted_delete_leaves_the_newest_record() {
     let World { records, files, .. } = world();
     files.insert(
         &package("r.example/a"),
@@ -218,27 +221,30 @@ async fn a_deletion_that_breaks_off_leaves_the_last_record() {
         &file("1", &bytes("new"), START),
         bytes("new"),
     );
-    let broken = Arc::new(Breaking {
+    let failing = Arc::new(FailingDeletes {
         inside: files.clone(),
         deletions: AtomicI64::new(1),
     });
-    let over_it = self::records(
-        broken,
+    let failing_records = self::records(
+        failing,
         Cache::user(&Variables::default(), true),
         &Arc::new(AtomicI64::new(START)),
     );
     let new = record("r.example/a:1", "new");
-    assert!(over_it.delete(&new).await.is_err());
+    assert!(failing_records.delete(&new).await.is_err());
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "new")]);
-    assert_eq!(records.delete(&new).await.expect("deleted"), Deletion::Done);
+    assert_eq!(
+        records.delete(&new).await.expect("deleted"),
+        RecordDeletion::Done
+    );
     assert!(
         files.paths().is_empty()
-            && records.delete(&new).await.expect("nothing there") == Deletion::Absent
+            && records.delete(&new).await.expect("nothing there") == RecordDeletion::Absent
     );
 }
 
 #[tokio::test]
-async fn a_record_that_was_replaced_since_it_was_read_is_not_deleted() {
+async fn delete_keeps_a_record_that_was_replaced_since() {
     let World { records, files, .. } = world();
     let read = record("r.example/a:1", "one");
     records.put(&read).await.expect("written");
@@ -247,8 +253,8 @@ async fn a_record_that_was_replaced_since_it_was_read_is_not_deleted() {
         .await
         .expect("written");
     assert_eq!(
-        records.delete(&read).await.expect("an answer"),
-        Deletion::Replaced
+        records.delete(&read).await.expect("no error"),
+        RecordDeletion::Replaced
     );
     assert_eq!(
         (files.paths().len(), shown(&records).await),
@@ -260,16 +266,16 @@ fn bytes(revision: &str) -> Vec<u8> {
     record("r.example/a:1", revision).to_bytes().expect("bytes")
 }
 
-/// A place that lets only so many deletions through.
-struct Breaking {
+/// A store that fails after a number of deletions.
+struct FailingDeletes {
     inside: Arc<MemoryFiles>,
     deletions: AtomicI64,
 }
 
 #[async_trait]
-impl PackageFiles for Breaking {
-    fn place(&self) -> String {
-        self.inside.place()
+impl RecordStore for FailingDeletes {
+    fn name(&self) -> String {
+        self.inside.name()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
@@ -280,7 +286,7 @@ impl PackageFiles for Breaking {
         self.inside.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         self.inside.list(scope).await
     }
 
@@ -288,12 +294,12 @@ impl PackageFiles for Breaking {
         crate::probe::ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         if self.deletions.fetch_sub(1, Ordering::Relaxed) > 0 {
             return self.inside.delete(file).await;
         }
         Err(ItemError::new(
-            self.place(),
+            self.name(),
             "delete",
             ItemErrorKind::Unreachable,
             "",
@@ -302,7 +308,7 @@ impl PackageFiles for Breaking {
 }
 
 #[tokio::test]
-async fn of_two_writers_at_once_every_reader_takes_the_same() {
+async fn readers_agree_after_two_simultaneous_writes() {
     let World {
         files,
         records,
@@ -312,8 +318,8 @@ async fn of_two_writers_at_once_every_reader_takes_the_same() {
         .put(&record("r.example/a:1", "before"))
         .await
         .expect("written");
-    // Both have seen only the first file when they write.
-    let one = Arc::new(Waiting {
+    // Both have listed only the first file when they write.
+    let one = Arc::new(SimultaneousWrites {
         inside: files.clone(),
         barrier: tokio::sync::Barrier::new(2),
     });
@@ -347,16 +353,16 @@ async fn of_two_writers_at_once_every_reader_takes_the_same() {
     );
 }
 
-/// A place where two writers write at the same moment.
-struct Waiting {
+/// A store in which two writers write at the same time.
+struct SimultaneousWrites {
     inside: Arc<MemoryFiles>,
     barrier: tokio::sync::Barrier,
 }
 
 #[async_trait]
-impl PackageFiles for Waiting {
-    fn place(&self) -> String {
-        self.inside.place()
+impl RecordStore for SimultaneousWrites {
+    fn name(&self) -> String {
+        self.inside.name()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
@@ -368,7 +374,7 @@ impl PackageFiles for Waiting {
         self.inside.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         self.inside.list(scope).await
     }
 
@@ -376,13 +382,13 @@ impl PackageFiles for Waiting {
         crate::probe::ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         self.inside.delete(file).await
     }
 }
 
 #[tokio::test]
-async fn a_record_that_is_replaced_while_it_is_read_is_read_anew() {
+async fn record_that_is_replaced_during_the_read_is_read_again() {
     let World {
         files,
         records,
@@ -392,7 +398,7 @@ async fn a_record_that_is_replaced_while_it_is_read_is_read_anew() {
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
-    let slow = Arc::new(Overtaken {
+    let slow = Arc::new(ReplacedWhileRead {
         inside: files.clone(),
         writer: records.clone(),
     });
@@ -400,16 +406,16 @@ async fn a_record_that_is_replaced_while_it_is_read_is_read_anew() {
     assert_eq!(shown(&reader).await, [pair("r.example/a:1", "two")]);
 }
 
-/// A place in which a record is replaced between listing and reading.
-struct Overtaken {
+/// A store in which a record is replaced between listing and reading.
+struct ReplacedWhileRead {
     inside: Arc<MemoryFiles>,
     writer: Records,
 }
 
 #[async_trait]
-impl PackageFiles for Overtaken {
-    fn place(&self) -> String {
-        self.inside.place()
+impl RecordStore for ReplacedWhileRead {
+    fn name(&self) -> String {
+        self.inside.name()
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
@@ -420,9 +426,9 @@ impl PackageFiles for Overtaken {
         self.inside.get(file).await
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         let listing = self.inside.list(scope).await?;
-        if matches!(scope, Scope::AllRecords(_)) {
+        if matches!(scope, PackageScope::AllRecords(_)) {
             self.writer.put(&record("r.example/a:1", "two")).await?;
         }
         Ok(listing)
@@ -432,13 +438,13 @@ impl PackageFiles for Overtaken {
         crate::probe::ProbeReport::default()
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         self.inside.delete(file).await
     }
 }
 
 #[tokio::test]
-async fn what_is_no_record_is_told_and_passed_over() {
+async fn unreadable_files_are_reported_and_skipped() {
     let World { records, files, .. } = world();
     records
         .put(&record("r.example/a:1", "one"))
@@ -452,22 +458,22 @@ async fn what_is_no_record_is_told_and_passed_over() {
     files.insert(&package, &file("4", &other, START), other);
     let reading = records.all().await.expect("a reading");
     assert_eq!(reading.records.len(), 1);
-    let told: Vec<String> = reading
+    let reported: Vec<String> = reading
         .unreadable
         .iter()
         .map(|file| format!("{} {}", &file.file[29..31], file.problem))
         .collect();
     let expected = [
         "2+ the JSON is not a build record: missing field `image` at line 1 column 2",
-        "3+ its content is not what was written under its name",
+        "3+ its content does not match the hash in its name",
         "4+ it is the record of another image, r.example/b:1",
-        "no it has no name that records have",
+        "no its name is not that of a record",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[tokio::test]
-async fn fields_of_a_newer_version_outlive_a_write_by_this_one() {
+async fn put_preserves_fields_of_newer_versions() {
     let World { records, files, .. } = world();
     let newer = br#"{"image":"r.example/a:1","project":"p","built_at":"2026-11-01T10:00:00Z","colour":"blue","size":1}"#;
     files.insert(
@@ -490,7 +496,7 @@ async fn fields_of_a_newer_version_outlive_a_write_by_this_one() {
 }
 
 #[tokio::test]
-async fn a_file_is_fetched_once_and_only_the_last_of_a_tag() {
+async fn each_newest_file_is_fetched_once() {
     let home = tempfile::tempdir().expect("a directory");
     let cache = |writes| {
         Cache::user(
@@ -523,19 +529,19 @@ async fn a_file_is_fetched_once_and_only_the_last_of_a_tag() {
         );
     }
     assert_eq!(
-        (shown(&records).await.len(), files.count(Call::Get)),
+        (shown(&records).await.len(), files.count(StoreCall::Get)),
         (20, 20)
     );
     assert_eq!(
-        (shown(&records).await.len(), files.count(Call::Get)),
+        (shown(&records).await.len(), files.count(StoreCall::Get)),
         (20, 20)
     );
-    // A run that only reads has it from the cache as well; what is new is fetched.
+    // A read-only run uses the cache too, and fetches only the new file.
     records
         .put(&record("r.example/a1:1", "new"))
         .await
         .expect("written");
-    let fetched = files.count(Call::Get);
+    let fetched = files.count(StoreCall::Get);
     let reader = self::records(
         Arc::new(ReadOnlyFiles::new(files.clone())),
         cache(false),
@@ -546,11 +552,11 @@ async fn a_file_is_fetched_once_and_only_the_last_of_a_tag() {
             .await
             .contains(&pair("r.example/a1:1", "new"))
     );
-    assert_eq!(files.count(Call::Get), fetched + 1);
+    assert_eq!(files.count(StoreCall::Get), fetched + 1);
 }
 
 #[tokio::test]
-async fn a_run_fetches_a_file_once_also_without_a_cache() {
+async fn file_is_fetched_once_without_a_cache() {
     let World { files, records, .. } = world();
     records
         .put(&record("r.example/a:1", "one"))
@@ -560,7 +566,7 @@ async fn a_run_fetches_a_file_once_also_without_a_cache() {
         (
             shown(&records).await.len(),
             shown(&records.clone()).await.len(),
-            files.count(Call::Get)
+            files.count(StoreCall::Get)
         ),
         (1, 1, 1)
     );
@@ -569,13 +575,13 @@ async fn a_run_fetches_a_file_once_also_without_a_cache() {
         .await
         .expect("written");
     assert_eq!(
-        (shown(&records).await.len(), files.count(Call::Get)),
+        (shown(&records).await.len(), files.count(StoreCall::Get)),
         (2, 2)
     );
 }
 
 #[tokio::test]
-async fn what_was_changed_in_the_cache_is_fetched_again() {
+async fn modified_cache_entries_are_fetched_again() {
     let home = tempfile::tempdir().expect("a directory");
     let cache = Cache::user(
         &[("HOME", home.path().to_string_lossy())]
@@ -593,21 +599,21 @@ async fn what_was_changed_in_the_cache_is_fetched_again() {
         .await
         .expect("written");
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
-    let kept = std::fs::read_dir(home.path().join(".cache/imglife/records"))
+    let entry = std::fs::read_dir(home.path().join(".cache/imglife/records"))
         .expect("a cache")
         .next()
         .expect("a file")
         .expect("a file");
-    let text = std::fs::read_to_string(kept.path()).expect("text");
+    let text = std::fs::read_to_string(entry.path()).expect("text");
     assert!(text.contains("r.example/bases/alpine"));
     std::fs::write(
-        kept.path(),
+        entry.path(),
         text.replace("r.example/bases/alpine", "r.example/bases/debian"),
     )
     .expect("written");
     let records = self::records(files.clone(), cache, &now);
     assert_eq!(shown(&records).await, [pair("r.example/a:1", "one")]);
-    assert_eq!(files.count(Call::Get), 2);
+    assert_eq!(files.count(StoreCall::Get), 2);
     assert_eq!(
         records.all().await.expect("a reading").records[0].base,
         Some(image("r.example/bases/alpine:3.21"))
@@ -615,7 +621,7 @@ async fn what_was_changed_in_the_cache_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_run_that_only_reads_writes_nothing() {
+async fn read_only_store_rejects_writes() {
     let World {
         files,
         records,
@@ -645,17 +651,21 @@ async fn a_run_that_only_reads_writes_nothing() {
         ItemErrorKind::ReadOnly
     );
     assert_eq!(
-        kind(reader.write_data(DataFile::Inventory, Bytes::new()).await),
+        kind(
+            reader
+                .write_data(DataFileKind::Inventory, Bytes::new())
+                .await
+        ),
         ItemErrorKind::ReadOnly
     );
     assert_eq!(
-        (shown(&reader).await, files.count(Call::Delete)),
+        (shown(&reader).await, files.count(StoreCall::Delete)),
         (vec![pair("r.example/a:1", "one")], 0)
     );
 }
 
 #[tokio::test]
-async fn an_image_without_a_tag_has_no_record() {
+async fn invalid_records_are_rejected() {
     let World { files, records, .. } = world();
     let error = records
         .delete(&BuildRecord {
@@ -665,7 +675,7 @@ async fn an_image_without_a_tag_has_no_record() {
         .await
         .expect_err("no tag");
     assert_eq!(
-        (error.kind, files.count(Call::List)),
+        (error.kind, files.count(StoreCall::List)),
         (ItemErrorKind::Malformed, 0)
     );
     let mut untagged = record("r.example/a:1", "x");
@@ -674,40 +684,40 @@ async fn an_image_without_a_tag_has_no_record() {
         records.put(&untagged).await.expect_err("no tag").kind,
         ItemErrorKind::Malformed
     );
-    let mut nobodys = record("r.example/a:1", "x");
-    nobodys.project = String::new();
-    let error = records.put(&nobodys).await.expect_err("no project");
+    let mut without_project = record("r.example/a:1", "x");
+    without_project.project = String::new();
+    let error = records.put(&without_project).await.expect_err("no project");
     assert_eq!(
         crate::error::chain(&error),
         "memory: cannot write the record of r.example/a:1: the `project` is empty"
     );
-    assert_eq!(files.count(Call::Put), 0);
+    assert_eq!(files.count(StoreCall::Put), 0);
 }
 
 #[tokio::test]
-async fn data_files_are_replaced_like_records_and_are_none() {
+async fn data_files_are_replaced_but_not_listed_as_records() {
     let World { files, records, .. } = world();
     assert_eq!(
         records
-            .read_data(DataFile::EndOfLife)
+            .read_data(DataFileKind::EndOfLife)
             .await
-            .expect("an answer"),
+            .expect("no error"),
         None
     );
     for text in ["one", "two"] {
         records
-            .write_data(DataFile::EndOfLife, Bytes::from(text))
+            .write_data(DataFileKind::EndOfLife, Bytes::from(text))
             .await
             .expect("written");
     }
     records
-        .write_data(DataFile::Inventory, Bytes::from_static(b"all"))
+        .write_data(DataFileKind::Inventory, Bytes::from_static(b"all"))
         .await
         .expect("written");
     let data = records
-        .read_data(DataFile::EndOfLife)
+        .read_data(DataFileKind::EndOfLife)
         .await
-        .expect("an answer")
+        .expect("no error")
         .expect("data");
     assert_eq!(
         (&data.bytes[..], data.written_at.timestamp_micros()),
@@ -717,14 +727,14 @@ async fn data_files_are_replaced_like_records_and_are_none() {
     files.insert(
         &PackageName {
             prefix: "imglife".parse().expect("a prefix"),
-            contents: Contents::Data,
+            contents: PackageContents::Data,
         },
         &file("inventory", b"x", START + 100),
         "y",
     );
     assert_eq!(
         records
-            .read_data(DataFile::Inventory)
+            .read_data(DataFileKind::Inventory)
             .await
             .expect_err("changed")
             .kind,
@@ -733,15 +743,15 @@ async fn data_files_are_replaced_like_records_and_are_none() {
 }
 
 #[tokio::test]
-async fn a_listing_that_fails_fails_everything() {
+async fn all_fails_if_the_listing_or_a_file_fails() {
     let World { files, records, .. } = world();
     records
         .put(&record("r.example/a:1", "one"))
         .await
         .expect("written");
     for (call, kind) in [
-        (Call::List, ItemErrorKind::Forbidden),
-        (Call::Get, ItemErrorKind::Unreachable),
+        (StoreCall::List, ItemErrorKind::Forbidden),
+        (StoreCall::Get, ItemErrorKind::Unreachable),
     ] {
         files.fail(call, kind);
         assert_eq!(records.all().await.expect_err("it fails").kind, kind);
@@ -750,7 +760,7 @@ async fn a_listing_that_fails_fails_everything() {
 }
 
 #[tokio::test]
-async fn prefixes_keep_installations_apart() {
+async fn prefixes_separate_installations() {
     let World { files, records, .. } = world();
     let clock = Clock::fixed(DateTime::from_timestamp(START, 0).expect("a time"));
     let cache = Cache::user(&Variables::default(), true);

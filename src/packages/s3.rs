@@ -1,8 +1,8 @@
-//! A bucket of AWS S3 or of a server that speaks like it.
+//! A record store in a bucket of AWS S3 or of a compatible server.
 //!
-//! The AWS SDK finds credentials, signs and reads answers. What it sends goes through the one
-//! client, which tries again as for every other host; the SDK's own retries are off. Nothing relies
-//! on conditional writes: not all servers know them, and no name is written twice.
+//! The AWS SDK finds credentials, signs requests and parses responses. The crate's HTTP client
+//! sends the requests and retries them as for every other host; the SDK's own retries are off.
+//! Conditional writes are not used: not all servers support them, and no name is written twice.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::probe;
-use super::{FileName, FileSeen, LARGEST_FILE, Listing, PackageFiles, Scope};
+use super::{FileListing, FileName, ListedFile, MAX_FILE_SIZE, PackageScope, RecordStore};
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Method, RequestKind, SignedRequest, Url};
@@ -35,42 +35,43 @@ use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
+/// Kind of these requests in logs and limits.
 const OBJECTS: RequestKind = RequestKind("objects");
 
-/// The most pages of 1,000 objects that a listing is followed for.
-const MOST_PAGES: usize = 10_000;
+/// Most pages of a listing. Each page has up to 1,000 objects.
+const MAX_PAGES: usize = 10_000;
 
-/// Where a bucket is.
+/// Location of a bucket, and the access key for it.
 #[derive(Clone, Debug)]
-pub struct Bucket {
-    /// The server, when it is not AWS. The bucket is then the first part of the path.
+pub struct S3Bucket {
+    /// URL of a server other than AWS. The bucket is then the first part of the path.
     pub endpoint: Option<Url>,
     pub name: String,
     pub region: String,
-    /// `None`: as the SDK finds them (variables, profiles, single sign-on, web identities,
-    /// container and instance metadata).
-    pub keys: Option<Keys>,
+    /// Access key; `None` to use the credentials that the SDK finds (variables, profiles, single
+    /// sign-on, web identities, container and instance metadata).
+    pub keys: Option<S3Keys>,
 }
 
-/// An access key that was given.
+/// A configured access key.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub struct S3Keys {
     pub id: String,
     pub secret: Secret,
     pub session_token: Option<Secret>,
 }
 
-/// Objects in a bucket: `<prefix>/records/<repository>/<file>`.
+/// Record store in a bucket: `<prefix>/records/<repository>/<file>`.
 pub struct S3Files {
     http: Arc<Client>,
-    bucket: Bucket,
+    bucket: S3Bucket,
     sdk: OnceCell<Sdk>,
 }
 
 impl S3Files {
-    /// Returns the objects in `bucket`, which is spoken to by `http`. Credentials are looked for
-    /// with the first request.
-    pub fn new(http: Arc<Client>, bucket: Bucket) -> S3Files {
+    /// Returns the store in `bucket`. Requests are sent by `http`. Credentials are resolved with
+    /// the first request.
+    pub fn new(http: Arc<Client>, bucket: S3Bucket) -> S3Files {
         S3Files {
             http,
             bucket,
@@ -81,13 +82,13 @@ impl S3Files {
     async fn sdk(&self) -> &Sdk {
         self.sdk
             .get_or_init(|| async {
-                let Bucket {
+                let S3Bucket {
                     endpoint,
                     region,
                     keys,
                     ..
                 } = &self.bucket;
-                let http = SharedHttpClient::new(Sender(Arc::clone(&self.http)));
+                let http = SharedHttpClient::new(SdkHttpClient(Arc::clone(&self.http)));
                 let region = Region::new(region.clone());
                 let loader = aws_config::defaults(BehaviorVersion::latest())
                     .http_client(http)
@@ -99,7 +100,7 @@ impl S3Files {
                 let shared = loader.load().await;
                 let mut config = aws_sdk_s3::config::Builder::from(&shared)
                     .retry_config(RetryConfig::disabled())
-                    // Servers other than AWS mostly know no checksums in trailers.
+                    // Most servers other than AWS do not support checksums in trailers.
                     .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                     .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
                 if let Some(endpoint) = endpoint {
@@ -130,7 +131,7 @@ impl S3Files {
         let kind = match (error, status) {
             (SdkError::ServiceError(_), Some(200..300)) => ItemErrorKind::Malformed,
             (SdkError::ServiceError(_), Some(401)) => ItemErrorKind::Unauthorized,
-            (SdkError::ServiceError(_), Some(400 | 403)) if UNKNOWN_KEYS.contains(&code) => {
+            (SdkError::ServiceError(_), Some(400 | 403)) if REJECTED_KEY_CODES.contains(&code) => {
                 ItemErrorKind::Unauthorized
             }
             (SdkError::ServiceError(_), Some(403)) => ItemErrorKind::Forbidden,
@@ -144,7 +145,7 @@ impl S3Files {
                     ItemErrorKind::Malformed
                 }
                 Some(_) => ItemErrorKind::Unreachable,
-                // Nothing was sent: there was nothing to sign with.
+                // The request was not sent: there are no credentials to sign it with.
                 None => ItemErrorKind::Unauthorized,
             },
             _ => ItemErrorKind::Unreachable,
@@ -157,21 +158,21 @@ impl S3Files {
         let hint = sent
             .and_then(http::Error::hint)
             .or_else(|| self.hint(kind, code));
-        ItemError::new(self.place(), action, kind, excerpt(&detail, 500)).hinting(hint)
+        ItemError::new(self.name(), action, kind, excerpt(&detail, 500)).hinting(hint)
     }
 
     fn hint(&self, kind: ItemErrorKind, code: &str) -> Option<String> {
         let bucket = &self.bucket.name;
         match kind {
             ItemErrorKind::Unauthorized => Some(
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if there is one), or let the AWS SDK find \
-                 credentials in another of its ways (a profile, a role of the job or machine)"
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for a temporary key), or provide credentials in \
+                 another way that the AWS SDK supports (a profile, a role of the job or machine)"
                     .to_owned(),
             ),
             ItemErrorKind::Forbidden => Some(format!(
                 "the access key needs s3:ListBucket on the bucket {bucket}, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
             )),
-            ItemErrorKind::Absent => Some(format!("make the bucket {bucket}, or correct `registry.bucket`")),
+            ItemErrorKind::Absent => Some(format!("create the bucket {bucket}, or correct `registry.bucket`")),
             ItemErrorKind::Refused
                 if matches!(code, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") =>
             {
@@ -182,8 +183,8 @@ impl S3Files {
     }
 }
 
-/// What servers call an access key, or a signature by it, that they do not take.
-const UNKNOWN_KEYS: [&str; 6] = [
+/// Error codes for an access key, or a signature with it, that the server rejected.
+const REJECTED_KEY_CODES: [&str; 6] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
@@ -196,7 +197,7 @@ fn chain_of(error: &http::Error) -> String {
     chain(error)
 }
 
-impl Keys {
+impl S3Keys {
     fn credentials(&self) -> Credentials {
         let session = self
             .session_token
@@ -213,8 +214,8 @@ impl Keys {
 }
 
 #[async_trait]
-impl PackageFiles for S3Files {
-    fn place(&self) -> String {
+impl RecordStore for S3Files {
+    fn name(&self) -> String {
         match &self.bucket.endpoint {
             Some(endpoint) => format!(
                 "{}/{}",
@@ -256,7 +257,7 @@ impl PackageFiles for S3Files {
                 Ok(content) => Ok(Some(content.into_bytes())),
                 Err(error) => {
                     Err(
-                        ItemError::new(self.place(), action, ItemErrorKind::Malformed, "")
+                        ItemError::new(self.name(), action, ItemErrorKind::Malformed, "")
                             .caused_by(error),
                     )
                 }
@@ -272,12 +273,12 @@ impl PackageFiles for S3Files {
         }
     }
 
-    async fn list(&self, scope: &Scope) -> Result<Listing, ItemError> {
+    async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         const LIST: &str = "list the objects";
         let malformed =
-            |detail: &str| ItemError::new(self.place(), LIST, ItemErrorKind::Malformed, detail);
-        let (directory, mut listing, mut token) = (scope.directory(), Listing::default(), None);
-        for _ in 0..MOST_PAGES {
+            |detail: &str| ItemError::new(self.name(), LIST, ItemErrorKind::Malformed, detail);
+        let (directory, mut listing, mut token) = (scope.directory(), FileListing::default(), None);
+        for _ in 0..MAX_PAGES {
             let request = self
                 .sdk()
                 .await
@@ -290,7 +291,7 @@ impl PackageFiles for S3Files {
                 .await
                 .map_err(|error| self.failed(LIST, &error))?;
             for key in page.contents().iter().filter_map(|object| object.key()) {
-                // Consoles make objects that stand for directories.
+                // Web consoles create objects that represent directories.
                 let Some(path) = key
                     .strip_prefix(&directory)
                     .filter(|path| !path.is_empty() && !path.ends_with('/'))
@@ -308,23 +309,28 @@ impl PackageFiles for S3Files {
                     listing.sort();
                     return Ok(listing);
                 }
-                (true, None) => return Err(malformed("it goes on, without saying where")),
+                (true, None) => {
+                    return Err(malformed(
+                        "the listing is incomplete and has no continuation token",
+                    ));
+                }
                 (true, Some(_)) => {}
             }
         }
-        Err(malformed("it has no end"))
+        Err(malformed("the listing has no end"))
     }
 
     async fn probe(&self, _: ProbeCredential) -> ProbeReport {
-        let mut look = ProbeReport::default();
+        let mut report = ProbeReport::default();
         if let Some(endpoint) = &self.bucket.endpoint
             && let Some(host) = http::host_of(endpoint)
         {
             match self.http.inspect(&host, "/").await {
                 Ok(answer) => {
-                    look.ahead = self.http.clock_offset(&answer);
-                    look.findings
-                        .push(ProbeFinding::ok(probe::REACHABLE, "", "answers"));
+                    report.ahead = self.http.clock_offset(&answer);
+                    report
+                        .findings
+                        .push(ProbeFinding::ok(probe::REACHABLE, "", "responds"));
                 }
                 Err(error) => {
                     let fix = probe::unreachable_fix(&error);
@@ -343,30 +349,30 @@ impl PackageFiles for S3Files {
             .await
         {
             Ok(_) => {
-                look.findings.push(ProbeFinding::ok(
+                report.findings.push(ProbeFinding::ok(
                     probe::READ,
                     "",
-                    "the keys are taken, and may list the bucket",
+                    "the access key is valid and may list the bucket",
                 ));
-                look.findings.push(ProbeFinding::unknown(
+                report.findings.push(ProbeFinding::unknown(
                     probe::WRITE,
                     "",
-                    "S3 tells nothing beforehand: the first write shows it",
+                    "S3 does not report write permission before a write",
                 ));
             }
             Err(error) => {
                 let error = self.failed("list the objects", &error);
-                look.findings.push(probe::of_error(
+                report.findings.push(probe::of_error(
                     probe::READ,
                     &error,
                     self.bucket.keys.is_some(),
                 ));
             }
         }
-        look
+        report
     }
 
-    async fn delete(&self, file: &FileSeen) -> Result<(), ItemError> {
+    async fn delete(&self, file: &ListedFile) -> Result<(), ItemError> {
         let action = format!("delete {}", file.name);
         let sent = self
             .sdk()
@@ -380,24 +386,24 @@ impl PackageFiles for S3Files {
     }
 }
 
-/// The one client, as the SDK wants it.
-struct Sender(Arc<Client>);
+/// Adapter of the crate's HTTP client for the SDK.
+struct SdkHttpClient(Arc<Client>);
 
-impl fmt::Debug for Sender {
+impl fmt::Debug for SdkHttpClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Sender")
+        formatter.write_str("SdkHttpClient")
     }
 }
 
-impl HttpClient for Sender {
+impl HttpClient for SdkHttpClient {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector {
+        SharedHttpConnector::new(SdkConnector {
             http: Arc::clone(&self.0),
-            patience: settings
+            timeout: settings
                 .connect_timeout()
                 .zip(settings.read_timeout())
                 .map(|(connect, read)| connect + read),
@@ -405,22 +411,23 @@ impl HttpClient for Sender {
     }
 }
 
-struct Connector {
+/// Connector that sends requests of the SDK with one timeout.
+struct SdkConnector {
     http: Arc<Client>,
-    /// How long the SDK waits, where it says so: it looks for credentials at addresses that only
-    /// some machines answer at.
-    patience: Option<Duration>,
+    /// Timeout that the SDK sets. It searches credentials at addresses that respond on some
+    /// machines only.
+    timeout: Option<Duration>,
 }
 
-impl fmt::Debug for Connector {
+impl fmt::Debug for SdkConnector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Connector")
+        formatter.write_str("SdkConnector")
     }
 }
 
-impl HttpConnector for Connector {
+impl HttpConnector for SdkConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (http, patience) = (Arc::clone(&self.http), self.patience);
+        let (http, timeout) = (Arc::clone(&self.http), self.timeout);
         HttpConnectorFuture::new(async move {
             let request = relayed(&request)
                 .ok_or_else(|| ConnectorError::user("the request cannot be sent".into()))?;
@@ -430,10 +437,10 @@ impl HttpConnector for Connector {
                     .await
                     .map_err(|error| ConnectorError::other(error.into(), None))?;
                 response(answer)
-                    .ok_or_else(|| ConnectorError::user("the answer cannot be read".into()))
+                    .ok_or_else(|| ConnectorError::user("the response is malformed".into()))
             };
-            match patience {
-                Some(patience) => tokio::time::timeout(patience, sent)
+            match timeout {
+                Some(timeout) => tokio::time::timeout(timeout, sent)
                     .await
                     .map_err(|error| ConnectorError::timeout(error.into()))?,
                 None => sent.await,
@@ -445,7 +452,7 @@ impl HttpConnector for Connector {
 fn relayed(request: &HttpRequest) -> Option<SignedRequest> {
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers() {
-        // Those that the client sets by itself, to the same.
+        // The client sets these two headers itself, to the same values.
         if !matches!(name, "host" | "content-length") {
             let mut value = HeaderValue::try_from(value).ok()?;
             value.set_sensitive(true);
@@ -458,7 +465,7 @@ fn relayed(request: &HttpRequest) -> Option<SignedRequest> {
         headers,
         body: Bytes::copy_from_slice(request.body().bytes()?),
         kind: OBJECTS,
-        limit: LARGEST_FILE,
+        limit: MAX_FILE_SIZE,
     })
 }
 

@@ -85,7 +85,7 @@ impl Cell {
     }
 }
 
-/// Meaning of a text that a colour can show. The text must say it as well.
+/// Meaning of a text that a colour can show. The text alone must be sufficient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     #[default]

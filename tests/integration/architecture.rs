@@ -59,7 +59,6 @@ Base
 -
 -
 -
-Call
 -
 -
 -
@@ -74,11 +73,8 @@ Config
 -
 Content
 -
-Contents
 -
-DataFile
 -
-Deletion
 -
 Draft
 -
@@ -111,11 +107,9 @@ Found
 Hook
 -
 -
-Interface
 -
 Item
 -
-Kept
 -
 -
 Kind
@@ -147,7 +141,6 @@ Outcome
 -
 -
 -
-PackageFile
 -
 Page
 -

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::endoflife::EndOfLife;
+use crate::support::fake_server::{FakeServer, ReceivedRequest, typed};
 use crate::support::gitea::{self, Gitea};
 use crate::support::gitlab::{self, Gitlab};
-use crate::support::liar::{Asked, Liar, typed};
 use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 use crate::support::servers::Server;
@@ -275,16 +275,16 @@ fn what_a_token_allows_is_known_without_a_push() {
 /// Starts a registry whose tokens allow some actions, and answers otherwise by `answer`.
 fn granting(
     actions: &'static [&'static str],
-    answer: impl Fn(&Asked) -> Response + Send + Sync + 'static,
-) -> Liar {
+    answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
+) -> FakeServer {
     let claims = json!({ "access": [{ "type": "repository", "name": "mirror/a", "actions": actions }, { "type": "repository", "name": "up/a", "actions": ["pull"] }] });
     let token = format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    Liar::start(move |asked| {
-        let host = asked.headers[header::HOST].to_str().expect("text");
-        if asked.path.starts_with("/token") {
+    FakeServer::start(move |received| {
+        let host = received.headers[header::HOST].to_str().expect("text");
+        if received.path.starts_with("/token") {
             return typed("application/json", json!({ "token": token }).to_string());
         }
-        if !asked.headers.contains_key(header::AUTHORIZATION) {
+        if !received.headers.contains_key(header::AUTHORIZATION) {
             let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
             return (
                 StatusCode::UNAUTHORIZED,
@@ -292,7 +292,7 @@ fn granting(
             )
                 .into_response();
         }
-        answer(asked)
+        answer(received)
     })
 }
 
@@ -317,21 +317,21 @@ fn a_login_that_may_only_read_is_told_what_it_lacks() {
     report.says("oci.push", "mirror/a", "wrong", "`write_registry`");
     assert!(
         registry
-            .asked()
+            .requests()
             .iter()
-            .all(|asked| matches!(asked.method.as_str(), "GET" | "HEAD"))
+            .all(|received| matches!(received.method.as_str(), "GET" | "HEAD"))
     );
 }
 
 #[test]
 fn what_is_left_of_a_quota_is_told_and_is_no_failure() {
-    let registry = Liar::start(|asked| {
+    let registry = FakeServer::start(|received| {
         let body = typed("application/json", r#"{"tags":["1"]}"#);
         let quota = [
             ("ratelimit-limit", "100;w=21600"),
             ("ratelimit-remaining", "3;w=21600"),
         ];
-        if asked.method == "HEAD" {
+        if received.method == "HEAD" {
             (quota, body).into_response()
         } else {
             body
@@ -438,7 +438,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
 
 #[test]
 fn a_clock_that_is_wrong_is_told_of() {
-    let registry = Liar::start(|_| {
+    let registry = FakeServer::start(|_| {
         (
             [(header::DATE, "Thu, 01 Jan 2015 00:00:00 GMT")],
             typed("application/json", r#"{"tags":null}"#),
@@ -458,7 +458,7 @@ fn a_clock_that_is_wrong_is_told_of() {
 
 #[test]
 fn what_servers_say_moves_no_cursor_and_has_an_end() {
-    let registry = Liar::start(|asked| match asked.path.as_str() {
+    let registry = FakeServer::start(|received| match received.path.as_str() {
         "/v2/" => typed("application/json", "{}"),
         _ => (
             StatusCode::FORBIDDEN,
@@ -514,17 +514,17 @@ fn a_registry_that_lists_what_refers_to_images_is_known_by_that() {
 
 /// Starts a GitLab that tells of tokens.
 fn gitlab_that_tells(scopes: &'static [&'static str], level: u32) -> Gitlab {
-    Gitlab::start_with(gitlab::Rules::default(), move |asked| {
-        let token = asked
+    Gitlab::start_with(gitlab::Rules::default(), move |received| {
+        let token = received
             .headers
             .get("private-token")
             .map(|value| value.to_str().expect("text"));
         let is_known = matches!(token, Some(gitlab::MAINTAINER | gitlab::DEVELOPER));
-        let job = asked
+        let job = received
             .headers
             .get("job-token")
             .map(|value| value.to_str().expect("text"));
-        Some(match asked.path.as_str() {
+        Some(match received.path.as_str() {
             "/api/v4/version" => StatusCode::UNAUTHORIZED.into_response(),
             "/api/v4/personal_access_tokens/self" if is_known => {
                 typed("application/json", json!({ "id": 1, "scopes": scopes, "expires_at": "2099-01-01", "active": true }).to_string())
@@ -587,7 +587,7 @@ fn the_tokens_of_gitlab_are_judged_by_scope_and_role() {
     );
     let narrow = gitlab_that_tells(&["read_api"], 40);
     let report = Report::of(&gitlab_world(&narrow, 42).variable("GITLAB_TOKEN", gitlab::DEVELOPER));
-    report.says("packages.write", "", "wrong", "no scope for packages alone");
+    report.says("packages.write", "", "wrong", "no scope for packages only");
     let reporter = gitlab_that_tells(&["api"], 20);
     let report =
         Report::of(&gitlab_world(&reporter, 42).variable("GITLAB_TOKEN", gitlab::DEVELOPER));
@@ -601,9 +601,9 @@ fn the_tokens_of_gitlab_are_judged_by_scope_and_role() {
         assert!(
             server
                 .server
-                .asked()
+                .requests()
                 .iter()
-                .all(|asked| asked.method == "GET")
+                .all(|received| received.method == "GET")
         );
     }
 }
@@ -646,8 +646,8 @@ fn a_job_of_gitlab_has_its_token_and_the_allowlist() {
 
 #[test]
 fn the_tokens_of_gitea_are_judged_by_what_the_server_tells() {
-    let server = Gitea::start_with(gitea::Rules::default(), |asked| {
-        let token = asked
+    let server = Gitea::start_with(gitea::Rules::default(), |received| {
+        let token = received
             .headers
             .get(header::AUTHORIZATION)
             .map(|value| value.to_str().expect("text").to_owned())
@@ -666,7 +666,7 @@ fn the_tokens_of_gitea_are_judged_by_what_the_server_tells() {
                 .into_response()
         };
         Some(
-            match (asked.path.as_str(), token.trim_start_matches("token ")) {
+            match (received.path.as_str(), token.trim_start_matches("token ")) {
                 ("/api/v1/version", _) => typed("application/json", "{}"),
                 ("/api/v1/user", gitea::TOKEN) => told("write:package,read:repository"),
                 ("/api/v1/user", gitea::JOB) => told("read:package"),
@@ -717,9 +717,9 @@ fn the_tokens_of_gitea_are_judged_by_what_the_server_tells() {
     assert!(
         server
             .server
-            .asked()
+            .requests()
             .iter()
-            .all(|asked| asked.method == "GET")
+            .all(|received| received.method == "GET")
     );
 }
 
@@ -748,7 +748,7 @@ fn a_bucket_is_reached_with_the_right_keys_only() {
         ("ok", "unknown")
     );
     of("records", "hunter2-wrong").says("packages.read", "", "wrong", "AWS_SECRET_ACCESS_KEY");
-    of("nothing", SECRET_KEY).says("packages.read", "", "wrong", "make the bucket nothing");
+    of("nothing", SECRET_KEY).says("packages.read", "", "wrong", "create the bucket nothing");
 }
 
 #[test]

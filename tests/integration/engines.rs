@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::registries::client;
-use crate::support::engines::{Found, found};
+use crate::support::engines::{TestEngine, found};
 use crate::support::images::Graph;
 use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::rootfs::{debian_image, small_debian_image};
@@ -33,11 +33,11 @@ struct Bench {
     registry: Registry,
     home: TempDir,
     variables: Variables,
-    found: Found,
+    found: TestEngine,
 }
 
 impl Bench {
-    async fn new(found: Found, base: Graph) -> Bench {
+    async fn new(found: TestEngine, base: Graph) -> Bench {
         let registry = Registry::builder().htpasswd().start();
         two_platforms(base)
             .publish(&client(&registry), &registry.repository("mirror/debian"))

@@ -79,16 +79,16 @@ fn thirty_products_arrive_past_whatever_happens_and_a_second_update_changes_noth
         .filter_map(|line| line.strip_suffix(':'))
         .collect();
     assert!(order.is_sorted(), "{order:?}");
-    let asked = api.asked().len();
+    let received = api.requests().len();
     // A request for each product; one more for each step of a move, each failure, and the missing
     // version 1.
     assert_eq!(
-        asked,
+        received,
         31 + 3 + 3 + 1,
         "{:?}",
-        api.asked()
+        api.requests()
             .iter()
-            .map(|asked| &asked.path)
+            .map(|received| &received.path)
             .collect::<Vec<_>>()
     );
 
@@ -109,21 +109,21 @@ fn thirty_products_arrive_past_whatever_happens_and_a_second_update_changes_noth
         modified,
         "written again"
     );
-    let asked = api.asked().split_off(asked);
+    let received = api.requests().split_off(received);
     assert!(
-        asked
+        received
             .iter()
-            .all(|asked| asked.headers.contains_key("user-agent")
-                && !asked.headers.contains_key("authorization"))
+            .all(|received| received.headers.contains_key("user-agent")
+                && !received.headers.contains_key("authorization"))
     );
-    let known = asked
+    let known = received
         .iter()
-        .filter(|asked| asked.headers.contains_key("if-none-match"))
+        .filter(|received| received.headers.contains_key("if-none-match"))
         .count();
     assert!(
         known >= 31,
         "of {} requests, {known} said what is known",
-        asked.len()
+        received.len()
     );
 }
 

@@ -14,8 +14,8 @@ use axum::response::IntoResponse as _;
 use regex::Regex;
 
 use super::support::endoflife::EndOfLife;
+use super::support::fake_server::{FakeServer, typed};
 use super::support::gitlab::{self, Gitlab};
-use super::support::liar::{Liar, typed};
 use super::support::registry::{PASSWORD, Registry, USER};
 use super::support::tokens::TokenRules;
 use super::support::world::{Outcome, World};
@@ -466,9 +466,9 @@ fn logins_that_are_refused() {
         .imglife(["sync"])
         .succeeds();
 
-    let refusing = Liar::start(|asked| {
-        match asked.method.as_str() {
-        "GET" | "HEAD" if asked.path == "/v2/" => typed("application/json", "{}"),
+    let refusing = FakeServer::start(|received| {
+        match received.method.as_str() {
+        "GET" | "HEAD" if received.path == "/v2/" => typed("application/json", "{}"),
         "GET" | "HEAD" => (
             StatusCode::NOT_FOUND,
             typed("application/json", r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#),

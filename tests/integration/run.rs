@@ -338,7 +338,7 @@ fn only_the_default_branch_publishes_unless_it_is_told_to() {
     let bases = Bases::new("", SCHEDULE);
     bases.run("eol-update --push always").succeeds();
     assert_eq!(bases.commits().len(), 2);
-    assert!(!bases.api.asked().is_empty());
+    assert!(!bases.api.requests().is_empty());
     // What is hinted at is an option that `run` has.
     let tag = [
         ("GITLAB_CI", "true"),

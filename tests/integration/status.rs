@@ -20,7 +20,7 @@ use imglife::model::{
     Algorithm, BuildRecord, Clock, Descriptor, Digest, Manifest, Reference, Repository, Variables,
 };
 use imglife::packages::directory::DirectoryFiles;
-use imglife::packages::{Prefix, Reading, Records};
+use imglife::packages::{Prefix, RecordSet, Records};
 use imglife::registry::memory::{MemoryPlace, Operation};
 use imglife::registry::{ImageStore, InMemory};
 use imglife::steps::cleanup::{Observer, PreviewInput, preview};
@@ -29,8 +29,8 @@ use imglife::steps::status::{observe, page, plan};
 use serde::Deserialize;
 
 use crate::registries::client;
+use crate::support::fake_server::{FakeServer, typed};
 use crate::support::images::{Flavour, Graph};
-use crate::support::liar::{Liar, typed};
 use crate::support::proxy::{ALWAYS, Fault, Proxy, Rule};
 use crate::support::registry::{Mark, Registry};
 use crate::support::servers::Server;
@@ -189,7 +189,7 @@ async fn every_world_is_reported_as_expected() {
             progress: &*progress,
             now,
         };
-        let reading = Reading {
+        let reading = RecordSet {
             records: world.records.clone(),
             unreadable: world.unreadable.clone(),
         };
@@ -504,8 +504,8 @@ fn ends_are_listed_with_the_applications_they_concern() {
 
 #[test]
 fn people_are_told_on_the_day_and_the_address_is_never_shown() {
-    let hook = Liar::start(|asked| {
-        if asked.path.contains("broken") {
+    let hook = FakeServer::start(|received| {
+        if received.path.contains("broken") {
             axum::http::StatusCode::NOT_FOUND.into_response()
         } else {
             typed("text/plain", Bytes::from("ok"))
@@ -542,7 +542,7 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
     assert!(
         dry.stdout.contains("[dry-run]")
             && dry.stdout.contains("not sent")
-            && hook.asked().is_empty(),
+            && hook.requests().is_empty(),
         "{}",
         dry.stdout
     );
@@ -550,12 +550,12 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
     let sent = world
         .imglife(["eol", "notify", "--log-level", "trace"])
         .succeeds();
-    let asked = hook.asked();
+    let received = hook.requests();
     // A message for the mirror and one for the base, each to both.
-    assert_eq!(asked.len(), 4, "{}", sent.stdout);
-    let bodies: Vec<_> = asked
+    assert_eq!(received.len(), 4, "{}", sent.stdout);
+    let bodies: Vec<_> = received
         .iter()
-        .map(|asked| json(&String::from_utf8_lossy(&asked.body)))
+        .map(|received| json(&String::from_utf8_lossy(&received.body)))
         .collect();
     let base = bodies
         .iter()
@@ -573,11 +573,9 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
         chat.is_some_and(|text| text.contains("alpine 3.21 ends today")),
         "{bodies:?}"
     );
-    assert!(
-        asked
-            .iter()
-            .all(|asked| asked.method == "POST" && !asked.headers.contains_key("authorization"))
-    );
+    assert!(received.iter().all(
+        |received| received.method == "POST" && !received.headers.contains_key("authorization")
+    ));
 
     let broken = world.variable(
         "OUR_HOOK",

@@ -167,7 +167,7 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding>
                 .fix("name one with `--config PATH` or IMGLIFE_CONFIG; `imglife demo` shows one"),
         ];
     };
-    let (enough, lacking): (Vec<_>, Vec<_>) = config::suffices(config)
+    let (enough, lacking): (Vec<_>, Vec<_>) = config::readiness(config)
         .into_iter()
         .partition(|(_, enough)| enough.is_ok());
     let names = |commands: &[(&'static str, Result<(), String>)]| {

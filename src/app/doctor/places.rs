@@ -21,7 +21,7 @@ use crate::credentials::{CredentialError, Credentials, StandardCredentials, chec
 use crate::error::{Failure, chain};
 use crate::http::{self, Settings, Url};
 use crate::model::{Host, Repository, RepositoryPath};
-use crate::packages::{DataFile, Records};
+use crate::packages::{DataFileKind, Records};
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport, ProbeState, RequiredAccess};
 use crate::registry::layout::Layouts;
 use crate::registry::remote::RemoteRegistries;
@@ -228,7 +228,7 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
         Ok(records) => records,
         Err(failure) => return vec![of_failure("packages.configuration", "", &failure)].into(),
     };
-    let place = ProbeFinding::ok("packages.place", "", records.place());
+    let place = ProbeFinding::ok("packages.place", "", records.store_name());
     let variable = match token_variable(config, process) {
         Ok(variable) => variable,
         Err(failure) => return vec![place, of_failure(CHECK, "", &failure)].into(),
@@ -275,7 +275,7 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
 
 async fn inventory(records: &Records, now: DateTime<Utc>) -> ProbeFinding {
     const CHECK: &str = "packages.inventory";
-    match records.read_data(DataFile::Inventory).await {
+    match records.read_data(DataFileKind::Inventory).await {
         Ok(Some(data)) => {
             let days = (now - data.written_at).num_days();
             let finding = format!("{} days old", days.max(0));

@@ -141,7 +141,7 @@ impl StepOptions {
             // They need no file, and say by themselves what is missing.
             StepOptions::Check(_) | StepOptions::Register(_) => return None,
         };
-        config::suffices(config)
+        config::readiness(config)
             .into_iter()
             .find(|(name, _)| *name == command)
             .and_then(|(_, enough)| enough.err())

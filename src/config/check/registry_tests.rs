@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::tests::{findings_of, loaded};
-use crate::config::{show, suffices};
+use crate::config::{readiness, show};
 
 #[test]
 fn registry_rejects_keys_of_other_providers() {
@@ -63,7 +63,7 @@ fn insecure_registries_alone_configure_no_package_registry() {
         ["a.test", "b.test"]
     );
     let lacks = |name: &str| {
-        suffices(&config)
+        readiness(&config)
             .into_iter()
             .find(|(command, _)| *command == name)
             .expect("the command")

@@ -12,7 +12,7 @@ use super::{check, load};
 use crate::config::table::SECTIONS;
 use crate::config::{
     Config, ConfigErrors, Extract, HookCommand, ProvenanceMode, RegistryProvider, SourceText,
-    TagExclusion, TagSelection, raw, show, suffices,
+    TagExclusion, TagSelection, raw, readiness, show,
 };
 use crate::model::Variables;
 
@@ -521,7 +521,7 @@ fn entry_retention_works_without_general_retention() {
 #[test]
 fn full_configuration_is_complete_for_every_command() {
     let config = loaded(EVERYTHING, &EVERYTHING_VARIABLES);
-    for (command, result) in suffices(&config) {
+    for (command, result) in readiness(&config) {
         assert_eq!(result, Ok(()), "{command}");
     }
 }

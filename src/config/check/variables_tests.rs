@@ -5,7 +5,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 
 use super::tests::{entry, image, loaded, read};
-use crate::config::{Config, RegistryProvider, suffices};
+use crate::config::{Config, RegistryProvider, readiness};
 use crate::model::Variables;
 
 #[test]
@@ -96,7 +96,7 @@ fn variables_alone_configure_a_package_registry() {
     .into_iter()
     .collect();
     let config = Config::from_variables(&variables, Path::new("/project")).expect("valid");
-    let lacking: Vec<String> = suffices(&config)
+    let lacking: Vec<String> = readiness(&config)
         .into_iter()
         .filter_map(|(name, result)| result.err().map(|reason| format!("{name}: {reason}")))
         .collect();

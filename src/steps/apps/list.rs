@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{BuildRecord, ImageReference, Platform};
-use crate::packages::{Reading, Unreadable};
+use crate::packages::{RecordSet, UnreadableFile};
 use crate::report::{Block, Cell, Document, Table};
 use crate::steps::shard::Only;
 
@@ -32,8 +32,8 @@ pub struct InvalidRecordFile {
     pub problem: String,
 }
 
-impl From<Unreadable> for InvalidRecordFile {
-    fn from(unreadable: Unreadable) -> InvalidRecordFile {
+impl From<UnreadableFile> for InvalidRecordFile {
+    fn from(unreadable: UnreadableFile) -> InvalidRecordFile {
         InvalidRecordFile {
             file: unreadable.file,
             problem: unreadable.problem,
@@ -42,7 +42,7 @@ impl From<Unreadable> for InvalidRecordFile {
 }
 
 /// Returns the records that match `filter`.
-pub fn list(reading: Reading, filter: &ListFilter) -> AppListReport {
+pub fn list(reading: RecordSet, filter: &ListFilter) -> AppListReport {
     let mut records = reading.records;
     records.retain(|record| {
         let names = record.base.as_ref().map(names).unwrap_or_default();

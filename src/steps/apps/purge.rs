@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::list::InvalidRecordFile;
 use crate::error::{Exit, chain};
 use crate::model::{BuildRecord, ImageReference, Reference, Repository, TagVersion};
-use crate::packages::{Deletion, Reading, Records, Unreadable};
+use crate::packages::{RecordDeletion, RecordSet, Records, UnreadableFile};
 use crate::registry::{ImageSource, ImageStores};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
@@ -37,14 +37,14 @@ pub enum ImageExistence {
 /// Records and the existence of their images.
 #[derive(Debug, Default)]
 pub struct World {
-    pub reading: Reading,
+    pub reading: RecordSet,
     /// Existence of the images; empty if it was not read.
     pub existence: BTreeMap<ImageReference, ImageExistence>,
 }
 
 /// Returns the records, and with `stores` the existence of the images of those of `project`.
 pub async fn observe(
-    reading: Reading,
+    reading: RecordSet,
     project: Option<&str>,
     stores: Option<&ImageStores>,
 ) -> World {
@@ -128,7 +128,7 @@ pub struct Plan {
     pub removals: Vec<(BuildRecord, PurgeReason)>,
     /// Images whose existence is unknown, with the reason.
     pub unknown: Vec<(ImageReference, String)>,
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<UnreadableFile>,
 }
 
 /// Returns the plan: deletes the records of missing images, and in each repository all but the
@@ -266,8 +266,8 @@ impl PurgeExecution<'_> {
                 }
             }
             match self.records.delete(&record).await {
-                Ok(Deletion::Done | Deletion::Absent) => {}
-                Ok(Deletion::Replaced) => {
+                Ok(RecordDeletion::Done | RecordDeletion::Absent) => {}
+                Ok(RecordDeletion::Replaced) => {
                     tracing::info!(
                         "{} was registered in the meantime; its record is kept",
                         record.image

@@ -8,8 +8,8 @@ use super::*;
 use crate::cache::Cache;
 use crate::error::ItemErrorKind;
 use crate::model::{Algorithm, BuildRecord, Clock, ImageReference, Manifest, Variables};
-use crate::packages::memory::{Call, MemoryFiles};
-use crate::packages::{PackageFiles, Prefix, ReadOnlyFiles, Reading, Records, Unreadable};
+use crate::packages::memory::{MemoryFiles, StoreCall};
+use crate::packages::{Prefix, ReadOnlyFiles, RecordSet, RecordStore, Records, UnreadableFile};
 use crate::registry::ImageStore;
 use crate::registry::memory::{Fault, MemoryPlace, Operation};
 use crate::steps::Mode;
@@ -26,16 +26,16 @@ fn record(name: &str, base: &str, project: &str, day: u32) -> BuildRecord {
     BuildRecord::parse(text.as_bytes()).expect("a record")
 }
 
-fn reading() -> Reading {
+fn reading() -> RecordSet {
     let records = vec![
         record("apps/shop:2.0", "golang:1.22.3-core1", "team/shop", 3),
         record("apps/web:1.0", "alpine:3.19.1-core1", "team/web", 1),
         record("apps/web:1.1", "alpine:3.21.3-core1", "team/web", 2),
         record("apps/web:1.2", "alpine:3.21.3-core1", "team/web", 2),
     ];
-    Reading {
+    RecordSet {
         records,
-        unreadable: vec![Unreadable {
+        unreadable: vec![UnreadableFile {
             file: "x".to_owned(),
             problem: "it is no JSON".to_owned(),
         }],
@@ -188,7 +188,7 @@ async fn existence_is_not_read_without_orphans() {
     assert!(observe(reading(), None, None).await.existence.is_empty());
 }
 
-async fn records_in(files: Arc<dyn PackageFiles>) -> Records {
+async fn records_in(files: Arc<dyn RecordStore>) -> Records {
     let cache = Cache::user(&Variables::default(), false);
     Records::new(
         files,
@@ -245,7 +245,7 @@ async fn failed_deletion_does_not_stop_the_others_and_dry_run_deletes_nothing() 
     .await;
     assert_eq!((report.removed.len(), files.paths().len()), (0, 4));
 
-    files.fail(Call::Delete, ItemErrorKind::Forbidden);
+    files.fail(StoreCall::Delete, ItemErrorKind::Forbidden);
     let report = execute(planned.clone(), &purge).await;
     assert_eq!(
         (

@@ -15,7 +15,7 @@ use crate::forge::{Forge, ForgeError};
 use crate::model::eol::{Cycle, Phase};
 use crate::model::inventory::InvalidInventory;
 use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag, Variables};
-use crate::packages::{DataFile, Records};
+use crate::packages::{DataFileKind, Records};
 use crate::registry::ImageStores;
 
 /// Age of an inventory from which on a warning is added, in days.
@@ -169,13 +169,13 @@ async fn documented(
     }
     if let Some(records) = sources.records
         && let Some(data) = records
-            .read_data(DataFile::Inventory)
+            .read_data(DataFileKind::Inventory)
             .await
             .map_err(CheckError::Packages)?
     {
         let inventory = Inventory::parse(&data.bytes);
         let mut inventory = inventory.map_err(|source| CheckError::Inventory {
-            place: records.place(),
+            place: records.store_name(),
             source,
         })?;
         // Explicit end-of-life data replaces that of the inventory.
@@ -288,12 +288,12 @@ async fn eol_data(
             return Ok(None);
         };
         let data = records
-            .read_data(DataFile::EndOfLife)
+            .read_data(DataFileKind::EndOfLife)
             .await
             .map_err(CheckError::Packages)?;
         let Some(data) = data else { return Ok(None) };
         (
-            format!("the end-of-life data in {}", records.place()),
+            format!("the end-of-life data in {}", records.store_name()),
             data.bytes.to_vec(),
         )
     } else if let Some(ForgeBranch { forge, reference }) =

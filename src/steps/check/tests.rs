@@ -10,8 +10,8 @@ use crate::config::SourceText;
 use crate::error::{Exit, ItemErrorKind};
 use crate::forge::{Forge, ForgeError};
 use crate::model::{Algorithm, Clock, Inventory, Manifest, Variables};
-use crate::packages::memory::{Call, MemoryFiles};
-use crate::packages::{DataFile, Prefix};
+use crate::packages::memory::{MemoryFiles, StoreCall};
+use crate::packages::{DataFileKind, Prefix};
 use crate::registry::ImageStore;
 use crate::registry::memory::MemoryPlace;
 use crate::report::codequality::Severity;
@@ -115,7 +115,7 @@ impl CheckSetting {
         let setting = CheckSetting::new(&[]);
         setting
             .records
-            .write_data(DataFile::Inventory, inventory(time).into())
+            .write_data(DataFileKind::Inventory, inventory(time).into())
             .await
             .expect("to write");
         setting
@@ -403,7 +403,7 @@ async fn explicit_end_of_life_data_replaces_that_of_the_inventory() {
     );
     setting
         .records
-        .write_data(DataFile::Inventory, text.into())
+        .write_data(DataFileKind::Inventory, text.into())
         .await
         .expect("to write");
     let data = "alpine:\n  - { cycle: '3.21', eol: 2026-11-30 }\n";
@@ -559,7 +559,9 @@ async fn base_without_a_configured_version_is_unknown_without_probe() {
 #[tokio::test]
 async fn check_fails_if_the_record_store_fails_or_is_invalid() {
     let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
-    setting.files.fail(Call::List, ItemErrorKind::Unreachable);
+    setting
+        .files
+        .fail(StoreCall::List, ItemErrorKind::Unreachable);
     assert!(matches!(
         observe(&image(BASE), None, &setting.sources()).await,
         Err(CheckError::Packages(_))
@@ -567,7 +569,7 @@ async fn check_fails_if_the_record_store_fails_or_is_invalid() {
     setting.files.recover();
     setting
         .records
-        .write_data(DataFile::Inventory, Bytes::from("{}"))
+        .write_data(DataFileKind::Inventory, Bytes::from("{}"))
         .await
         .expect("to write");
     assert!(matches!(

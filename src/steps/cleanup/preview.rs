@@ -23,7 +23,7 @@ use super::world::{
 };
 use crate::config::Config;
 use crate::model::{Repository, Tag};
-use crate::packages::Reading;
+use crate::packages::RecordSet;
 use crate::registry::TagSeen;
 use crate::steps::Trouble;
 use crate::steps::build::Identity;
@@ -36,7 +36,7 @@ pub struct PreviewInput<'a> {
     /// Identity of each base, by the position of the image.
     pub identities: &'a [Result<Identity, Trouble>],
     /// `None` if the configuration names no record store.
-    pub records: Option<&'a Reading>,
+    pub records: Option<&'a RecordSet>,
 }
 
 /// Tags that a cleanup would delete.

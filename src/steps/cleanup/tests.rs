@@ -14,7 +14,7 @@ use crate::model::media_type;
 use crate::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
-use crate::packages::{Reading, Unreadable};
+use crate::packages::{RecordSet, UnreadableFile};
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory};
 use crate::steps::{Mode, Trouble};
@@ -337,7 +337,7 @@ fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> Buil
 }
 
 fn records(records: Vec<BuildRecord>) -> ObservedRecords {
-    ObservedRecords::Read(Reading {
+    ObservedRecords::Read(RecordSet {
         records,
         unreadable: Vec::new(),
     })

@@ -9,7 +9,7 @@ use super::manifest_tree::ManifestTree;
 use super::targets::{CleanupTarget, targets};
 use crate::config::{Config, RetentionConfig};
 use crate::model::{BuildRecord, Repository, Tag};
-use crate::packages::Reading;
+use crate::packages::RecordSet;
 use crate::registry::Deletions;
 use crate::steps::Trouble;
 
@@ -65,7 +65,7 @@ impl World {
 /// Result of reading the build records.
 #[derive(Clone, Debug)]
 pub enum ObservedRecords {
-    Read(Reading),
+    Read(RecordSet),
     Failed(Trouble),
     /// The configuration names no record store.
     NotConfigured,

@@ -15,7 +15,7 @@ use crate::error::{ItemError, chain};
 use crate::model::env;
 use crate::model::record::InvalidRecord;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
-use crate::packages::{Records, tell_of_leftovers};
+use crate::packages::{Records, log_leftover_files};
 use crate::registry::ImageStores;
 use crate::report::{Block, Document, Summary, SummaryRow};
 
@@ -254,8 +254,8 @@ pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, Re
         .put(&plan.record)
         .await
         .map_err(RegisterError::Packages)?;
-    if let Some(error) = put.left_behind {
-        tell_of_leftovers("the record", &error);
+    if let Some(error) = put.cleanup_error {
+        log_leftover_files("the record", &error);
     }
     Ok(RegisterReport {
         duration: Duration::ZERO,

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::config::{Config, SyncEntry};
 use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
-use crate::packages::{Records, Unreadable};
+use crate::packages::{Records, UnreadableFile};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStores, TagSeen};
 use crate::steps::Trouble;
@@ -31,7 +31,7 @@ pub struct World {
     pub digests: BTreeMap<ImageReference, Digest>,
     pub records: Vec<BuildRecord>,
     /// Files in the record store that are not valid records.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<UnreadableFile>,
 }
 
 /// Reads everything. Without `stores` no registry is read, and without `records` no record.
@@ -56,7 +56,7 @@ pub async fn observe(
         match records {
             Some(records) => {
                 progress.event(Event::Observing {
-                    what: &format!("records in {}", records.place()),
+                    what: &format!("records in {}", records.store_name()),
                 });
                 Ok(records.all().await?)
             }

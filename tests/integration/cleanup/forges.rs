@@ -9,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use imglife::model::{Digest, Manifest};
 
 use super::set;
+use crate::support::fake_server::{FakeServer, ReceivedRequest, absent, tags, typed};
 use crate::support::images::{Content, Flavour, Graph};
-use crate::support::liar::{Asked, Liar, absent, tags, typed};
 use crate::support::registry::{PASSWORD, USER};
 use crate::support::world::World;
 use crate::sync::json;
@@ -73,8 +73,8 @@ impl Store {
             .contains_key(digest)
     }
 
-    fn answer(&self, asked: &Asked) -> Response {
-        let (method, path) = (asked.method.as_str(), asked.path.as_str());
+    fn answer(&self, received: &ReceivedRequest) -> Response {
+        let (method, path) = (received.method.as_str(), received.path.as_str());
         let rest = path.strip_prefix(&format!("/v2/{}/", self.path));
         if let Some(reference) = rest.and_then(|rest| rest.strip_prefix("manifests/")) {
             return self.manifest(method, reference);
@@ -97,7 +97,7 @@ impl Store {
                     self.harbor(
                         method,
                         rest,
-                        asked
+                        received
                             .headers
                             .get("authorization")
                             .is_some_and(|login| login == LOGIN),
@@ -234,7 +234,7 @@ fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
         }
         let store = Store::of(kind, &graph);
         let serving = Arc::clone(&store);
-        let registry = Liar::start(move |asked| serving.answer(asked));
+        let registry = FakeServer::start(move |received| serving.answer(received));
         let host = registry.host();
         let variable = |name: &str| format!("IMGLIFE_{}_{name}", host.replace(['.', ':'], "_"));
         // Ages are asked for too: what the registry's own interface tells is old enough.
@@ -267,24 +267,24 @@ fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
                 && !store.has(&old.digest)
                 && !store.has(&own.digest)
         );
-        let asked = registry.asked();
+        let received = registry.requests();
         let own_way = if kind == Kind::Harbor {
             "/artifacts/1.1/tags/1.1"
         } else {
             "/tags/reference/1.1"
         };
         assert!(
-            asked
+            received
                 .iter()
-                .any(|asked| asked.method == "DELETE" && asked.path.ends_with(own_way)),
+                .any(|received| received.method == "DELETE" && received.path.ends_with(own_way)),
             "{own_way}"
         );
         // What the host can do is learnt once, by what nobody has: no real tag is deleted the
         // standard's way.
-        let standard: Vec<&String> = asked
+        let standard: Vec<&String> = received
             .iter()
-            .filter(|asked| asked.method == "DELETE")
-            .map(|asked| &asked.path)
+            .filter(|received| received.method == "DELETE")
+            .map(|received| &received.path)
             .filter(|path| path.contains("/manifests/"))
             .collect();
         let by_tag: Vec<_> = standard

@@ -18,7 +18,7 @@ use imglife::model::media_type;
 use imglife::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
-use imglife::packages::{Reading, Unreadable};
+use imglife::packages::{RecordSet, UnreadableFile};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
 use imglife::registry::{Ability, Deletions, ImageStore, InMemory};
 use imglife::steps::Trouble;
@@ -197,12 +197,12 @@ impl World {
         });
         let broken = self.broken_records.iter();
         let unreadable = broken
-            .map(|file| Unreadable {
+            .map(|file| UnreadableFile {
                 file: file.clone(),
                 problem: "it is no record".to_owned(),
             })
             .collect();
-        ObservedRecords::Read(Reading {
+        ObservedRecords::Read(RecordSet {
             records: read.collect(),
             unreadable,
         })

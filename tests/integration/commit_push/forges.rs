@@ -3,10 +3,10 @@
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 
+use super::super::support::fake_server::FakeServer;
 use super::super::support::gitea::{self, Gitea};
 use super::super::support::gitlab::{self, DEVELOPER, Gitlab, JOB};
 use super::super::support::internet::Internet;
-use super::super::support::liar::Liar;
 use super::*;
 
 /// A `git` in front of the real one that writes down how it is called.
@@ -19,11 +19,11 @@ pub(crate) fn gitlab(bare: &Bare, logins: &[&str]) -> Gitlab {
         bare.root().to_owned(),
         logins.iter().map(ToString::to_string).collect::<Vec<_>>(),
     );
-    Gitlab::start_with(gitlab::Rules::default(), move |asked| {
-        asked
+    Gitlab::start_with(gitlab::Rules::default(), move |received| {
+        received
             .path
             .starts_with("/team/")
-            .then(|| Bare::answer(&root, &logins, asked))
+            .then(|| Bare::answer(&root, &logins, received))
     })
 }
 
@@ -197,16 +197,16 @@ fn a_token_that_is_refused_is_not_shown_and_told_how_to_mend() {
     }
     // A job's token may fetch where it may not push.
     let root = bare.root().to_owned();
-    let gitlab = Gitlab::start_with(gitlab::Rules::default(), move |asked| {
-        if asked.path.contains("receive-pack") {
+    let gitlab = Gitlab::start_with(gitlab::Rules::default(), move |received| {
+        if received.path.contains("receive-pack") {
             return Some(
                 (StatusCode::FORBIDDEN, "You are not allowed to upload code.").into_response(),
             );
         }
-        asked
+        received
             .path
             .starts_with("/team/")
-            .then(|| Bare::answer(&root, &[format!("gitlab-ci-token:{JOB}")], asked))
+            .then(|| Bare::answer(&root, &[format!("gitlab-ci-token:{JOB}")], received))
     });
     let world = bare
         .checkout_in(
@@ -225,14 +225,14 @@ fn a_token_that_is_refused_is_not_shown_and_told_how_to_mend() {
 
 #[test]
 fn a_token_goes_neither_to_another_host_nor_after_a_redirect() {
-    let other = Liar::start(|_| StatusCode::NOT_FOUND.into_response());
+    let other = FakeServer::start(|_| StatusCode::NOT_FOUND.into_response());
     let elsewhere = other.host();
-    let leading = Liar::start(move |asked| {
+    let leading = FakeServer::start(move |received| {
         (
             StatusCode::FOUND,
             [(
                 header::LOCATION,
-                format!("http://{elsewhere}{}", asked.path),
+                format!("http://{elsewhere}{}", received.path),
             )],
         )
             .into_response()
@@ -246,7 +246,9 @@ fn a_token_goes_neither_to_another_host_nor_after_a_redirect() {
         )
         .file("README.md", "new\n");
     push(&world, &["README.md"]).exits(1);
-    assert!(leading.asked()[0].headers.contains_key("authorization") && other.asked().is_empty());
+    assert!(
+        leading.requests()[0].headers.contains_key("authorization") && other.requests().is_empty()
+    );
     push(
         &world,
         &[
@@ -257,11 +259,11 @@ fn a_token_goes_neither_to_another_host_nor_after_a_redirect() {
     )
     .exits(1);
     assert!(
-        !other.asked().is_empty()
+        !other.requests().is_empty()
             && other
-                .asked()
+                .requests()
                 .iter()
-                .all(|asked| !asked.headers.contains_key("authorization"))
+                .all(|received| !received.headers.contains_key("authorization"))
     );
 }
 
@@ -330,9 +332,9 @@ fn over_ssh_git_pushes_by_the_program_and_the_keys_that_the_user_has() {
         .succeeds();
     push(&world, &["README.md"]).succeeds();
     assert_eq!(bare.file("README.md"), "new\n");
-    let asked =
+    let received =
         std::fs::read_to_string(world.home().join("asked")).expect("what ssh was asked for");
-    let mut services: Vec<&str> = asked
+    let mut services: Vec<&str> = received
         .lines()
         .filter_map(|line| line.split("git@git.example.com ").nth(1))
         .collect();
@@ -343,11 +345,11 @@ fn over_ssh_git_pushes_by_the_program_and_the_keys_that_the_user_has() {
             format!("git-upload-pack '{path}'"),
             format!("git-receive-pack '{path}'")
         ],
-        "{asked}"
+        "{received}"
     );
     assert!(
-        asked.lines().all(|line| line.contains("-p 2222")),
-        "{asked}"
+        received.lines().all(|line| line.contains("-p 2222")),
+        "{received}"
     );
 }
 
@@ -498,16 +500,16 @@ fn a_job_of_gitea_pushes_and_opens_a_pull_request() {
         bare.root().to_owned(),
         vec![format!("x-access-token:{}", gitea::TOKEN)],
     );
-    let gitea = Gitea::start_with(gitea::Rules::default(), move |asked| {
+    let gitea = Gitea::start_with(gitea::Rules::default(), move |received| {
         let path =
-            asked
+            received
                 .path
                 .strip_prefix(&format!("/{}/{}.git", gitea::OWNER, gitea::REPOSITORY))?;
-        let asked = super::super::support::liar::Asked {
+        let received = super::super::support::fake_server::ReceivedRequest {
             path: format!("/team/base.git{path}"),
-            ..asked.clone()
+            ..received.clone()
         };
-        Some(Bare::answer(&root, &logins, &asked))
+        Some(Bare::answer(&root, &logins, &received))
     });
     let job = |variable: &str, reference: &str| {
         let world = World::new()

@@ -10,8 +10,8 @@ use imglife::registry::remote::RemoteRegistries;
 use imglife::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
 
 use super::{
-    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, Proxy, Registry, Rule, Scene,
-    Seen, World, causes, client, configuration, image, report,
+    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, ProxiedRequest, Proxy, Registry,
+    Rule, Scene, World, causes, client, configuration, image, report,
 };
 use crate::registries::Alice;
 use crate::support::registry::{PASSWORD, USER};
@@ -420,7 +420,7 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
         .seen()
         .iter()
         .filter(|seen| seen.method == "PATCH")
-        .map(Seen::taken)
+        .map(ProxiedRequest::forwarded)
         .collect();
     assert_eq!(
         sent,

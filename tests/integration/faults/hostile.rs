@@ -26,7 +26,7 @@ use super::{Graph, LAYER_TYPE, PATIENCE, World};
 use crate::packages::prefix;
 use crate::status::small_world;
 use crate::support::endoflife::EndOfLife;
-use crate::support::liar::{Liar, tags, typed};
+use crate::support::fake_server::{FakeServer, tags, typed};
 
 /// What means something to somebody: to GitLab, to Actions, to a terminal, to readers of Markdown,
 /// Mermaid, HTML, YAML and spreadsheets.
@@ -431,9 +431,9 @@ async fn labels_and_annotations_of_strangers_do_nothing_wherever_they_are_shown(
 }
 
 /// Answers to whoever asks for anything.
-fn refusing(status: u16) -> Liar {
-    Liar::start(move |asked| {
-        if asked.path == "/v2/" {
+fn refusing(status: u16) -> FakeServer {
+    FakeServer::start(move |received| {
+        if received.path == "/v2/" {
             return typed("application/json", "{}");
         }
         let code = StatusCode::from_u16(status).expect("a status");
@@ -451,9 +451,9 @@ async fn errors_and_tags_of_strangers_do_nothing_wherever_they_are_shown() {
         .map(|active| (*active).to_owned())
         .chain([evil()])
         .collect();
-    let listing = Liar::start(move |asked| {
+    let listing = FakeServer::start(move |received| {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if asked.path.contains("/tags/list") {
+        if received.path.contains("/tags/list") {
             tags(&names)
         } else {
             refused()

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::connections::variable;
 use super::{Duration, Flavour, Graph, LAYER_TYPE, Registry, World, client, configuration, image};
+use crate::support::fake_server::{FakeServer, ReceivedRequest, absent, endless, tags, typed};
 use crate::support::images::{refused_manifests, too_deep};
-use crate::support::liar::{Asked, Liar, absent, endless, tags, typed};
 use crate::support::registry::{PASSWORD, USER};
 use crate::support::tokens::TokenRules;
 use crate::support::world::Outcome;
@@ -100,15 +100,17 @@ fn with_header(response: Response, name: HeaderName, value: &str) -> Response {
     ([(name, value.to_owned())], response).into_response()
 }
 
-fn is_listing(asked: &Asked) -> bool {
-    asked.path.contains("/tags/list")
+fn is_listing(received: &ReceivedRequest) -> bool {
+    received.path.contains("/tags/list")
 }
 
-/// Returns a liar that lists the tag `1.0` and has this answer for manifests.
-fn with_manifest(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Liar {
-    Liar::start(move |asked| match asked.path.as_str() {
-        _ if is_listing(asked) => tags(&["1.0"]),
-        path if path.contains("/manifests/") => answer(asked),
+/// Returns a fake server that lists the tag `1.0` and has this answer for manifests.
+fn with_manifest(
+    answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
+) -> FakeServer {
+    FakeServer::start(move |received| match received.path.as_str() {
+        _ if is_listing(received) => tags(&["1.0"]),
+        path if path.contains("/manifests/") => answer(received),
         _ => absent(),
     })
 }
@@ -120,16 +122,16 @@ fn a_listing_without_an_end_is_broken_off() {
             .map(|number| format!("1.{page}.{number}"))
             .collect::<Vec<_>>()
     };
-    let page_of = |asked: &Asked| {
-        asked
+    let page_of = |received: &ReceivedRequest| {
+        received
             .path
             .split("page=")
             .nth(1)
             .and_then(|text| text.parse().ok())
             .unwrap_or(0_usize)
     };
-    let liar = Liar::start(move |asked| {
-        let page = page_of(asked);
+    let fake = FakeServer::start(move |received| {
+        let page = page_of(received);
         let names = names(page);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         with_header(
@@ -138,7 +140,7 @@ fn a_listing_without_an_end_is_broken_off() {
             &format!("</v2/app/tags/list?page={}>; rel=\"next\"", page + 1),
         )
     });
-    let Measured { outcome, peak } = sync_from(&liar.host(), "tag_regex: '.*'");
+    let Measured { outcome, peak } = sync_from(&fake.host(), "tag_regex: '.*'");
     let outcome = outcome.exits(1);
     assert!(
         outcome.stdout.contains("there are more than 1000000 tags"),
@@ -150,12 +152,12 @@ fn a_listing_without_an_end_is_broken_off() {
 
 #[test]
 fn listings_that_are_none_are_refused_by_name() {
-    let other = Liar::start(|_| tags(&["1.0"]));
+    let other = FakeServer::start(|_| tags(&["1.0"]));
     let away = format!(
         "<http://{}/v2/app/tags/list?last=1.0>; rel=\"next\"",
         other.host()
     );
-    type Answer = Box<dyn Fn(&Asked) -> Response + Send + Sync>;
+    type Answer = Box<dyn Fn(&ReceivedRequest) -> Response + Send + Sync>;
     let next = |link: String| -> Answer {
         Box::new(move |_| with_header(tags(&["1.0"]), header::LINK, &link))
     };
@@ -215,17 +217,17 @@ fn listings_that_are_none_are_refused_by_name() {
         ),
     ];
     for (what, answer, cause) in cases {
-        let liar = Liar::start(answer);
+        let fake = FakeServer::start(answer);
         println!("{what}");
-        fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
+        fails(sync_from(&fake.host(), "tag_regex: '.*'"), cause);
         assert!(
-            liar.asked().len() < 10,
+            fake.requests().len() < 10,
             "{what}: {} requests",
-            liar.asked().len()
+            fake.requests().len()
         );
     }
     assert!(
-        other.asked().is_empty(),
+        other.requests().is_empty(),
         "no page is read from another host"
     );
 }
@@ -239,9 +241,9 @@ fn manifests_that_are_none_are_refused_by_name() {
         } else {
             cause
         };
-        let liar =
+        let fake =
             with_manifest(move |_| typed(&content.descriptor.media_type, content.bytes.clone()));
-        fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
+        fails(sync_from(&fake.host(), "tag_regex: '.*'"), cause);
     }
     let index = |text: &'static str| with_manifest(move |_| typed(media_type::OCI_INDEX, text));
     let lie = Digest::sha256(b"something else");
@@ -252,7 +254,7 @@ fn manifests_that_are_none_are_refused_by_name() {
             lie.as_str(),
         )
     };
-    for (liar, cause) in [
+    for (fake, cause) in [
         (
             with_manifest(move |_| stated()),
             "its bytes have the digest",
@@ -283,14 +285,14 @@ fn manifests_that_are_none_are_refused_by_name() {
             "cannot read manifest app:1.0",
         ),
     ] {
-        fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
+        fails(sync_from(&fake.host(), "tag_regex: '.*'"), cause);
     }
 }
 
-/// Returns a liar that serves a graph, with blobs as `blob` answers.
-fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'static) -> Liar {
-    Liar::start(move |asked| {
-        let last = asked.path.rsplit('/').next().unwrap_or_default();
+/// Returns a fake server that serves a graph, with blobs as `blob` answers.
+fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'static) -> FakeServer {
+    FakeServer::start(move |received| {
+        let last = received.path.rsplit('/').next().unwrap_or_default();
         let tag = graph
             .tags
             .iter()
@@ -301,12 +303,12 @@ fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'sta
             .manifests
             .iter()
             .find(|content| Some(&content.descriptor.digest) == tag.or(digest.as_ref()));
-        match (is_listing(asked), manifest, digest) {
+        match (is_listing(received), manifest, digest) {
             (true, _, _) => tags(&["1.0"]),
-            (_, Some(content), _) if asked.path.contains("/manifests/") => {
+            (_, Some(content), _) if received.path.contains("/manifests/") => {
                 typed(&content.descriptor.media_type, content.bytes.clone())
             }
-            (_, _, Some(digest)) if asked.path.contains("/blobs/") => blob(&digest),
+            (_, _, Some(digest)) if received.path.contains("/blobs/") => blob(&digest),
             _ => absent(),
         }
     })
@@ -316,24 +318,24 @@ fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'sta
 fn indexes_without_an_end_are_left_after_a_few() {
     let mut deep = too_deep();
     deep.tags[0].0 = "1.0".parse().expect("a tag");
-    let liar = serving(deep, |_| absent());
+    let fake = serving(deep, |_| absent());
     fails(
-        sync_from(&liar.host(), "tag_regex: '.*'"),
+        sync_from(&fake.host(), "tag_regex: '.*'"),
         "indexes are nested deeper than 4",
     );
-    assert!(liar.asked().len() < 20);
+    assert!(fake.requests().len() < 20);
     // A digest cannot be part of what it is of, so an index that claims to hold itself serves other
     // bytes than it says.
     let itself = Descriptor::new(media_type::OCI_INDEX, Digest::sha256(b"itself"), 400);
     let index =
         json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [itself] })
             .to_string();
-    let liar = with_manifest(move |_| typed(media_type::OCI_INDEX, index.clone()));
+    let fake = with_manifest(move |_| typed(media_type::OCI_INDEX, index.clone()));
     fails(
-        sync_from(&liar.host(), "tag_regex: '.*'"),
+        sync_from(&fake.host(), "tag_regex: '.*'"),
         "its bytes have the digest",
     );
-    assert!(liar.asked().len() < 20);
+    assert!(fake.requests().len() < 20);
 }
 
 #[test]
@@ -354,9 +356,9 @@ fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
         })
     };
     for size in [1_000_000, (1 << 30) - 1] {
-        let liar = with_layer(size);
+        let fake = with_layer(size);
         fails(
-            sync_from(&liar.host(), "tag_regex: '.*'"),
+            sync_from(&fake.host(), "tag_regex: '.*'"),
             &format!("it has more than the {size} bytes that its descriptor says"),
         );
     }
@@ -395,7 +397,7 @@ fn a_header_without_measure_is_an_error_in_bounded_time() {
     std::thread::scope(|threads| {
         for challenge in challenges {
             threads.spawn(move || {
-                let liar = Liar::start(move |_| {
+                let fake = FakeServer::start(move |_| {
                     with_header(
                         StatusCode::UNAUTHORIZED.into_response(),
                         header::WWW_AUTHENTICATE,
@@ -403,20 +405,20 @@ fn a_header_without_measure_is_an_error_in_bounded_time() {
                     )
                 });
                 fails(
-                    sync_from(&liar.host(), "tag_regex: '.*'"),
+                    sync_from(&fake.host(), "tag_regex: '.*'"),
                     "cannot list the tags of app",
                 );
             });
         }
     });
-    let liar = Liar::start(|_| {
+    let fake = FakeServer::start(|_| {
         with_header(
             tags(&["1.0"]),
             header::LINK,
             &"</a>; rel=x, ".repeat(10_000),
         )
     });
-    sync_from(&liar.host(), "tag_regex: '.*'").outcome.exits(1);
+    sync_from(&fake.host(), "tag_regex: '.*'").outcome.exits(1);
 }
 
 #[tokio::test]
@@ -451,8 +453,8 @@ async fn a_secure_registry_cannot_send_a_password_to_a_token_server_over_plain_h
 
 #[test]
 fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
-    let thief = Liar::start(|_| typed("application/json", r#"{"token":"stolen"}"#));
-    let honest = Liar::start(|_| typed("application/json", r#"{"token":"first"}"#));
+    let thief = FakeServer::start(|_| typed("application/json", r#"{"token":"stolen"}"#));
+    let honest = FakeServer::start(|_| typed("application/json", r#"{"token":"first"}"#));
     let (first, second) = [&honest, &thief]
         .map(|server| {
             format!(
@@ -461,9 +463,13 @@ fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
             )
         })
         .into();
-    let liar = Liar::start(move |asked| {
-        let realm = if is_listing(asked) { &first } else { &second };
-        if asked.headers.contains_key(header::AUTHORIZATION) && is_listing(asked) {
+    let fake = FakeServer::start(move |received| {
+        let realm = if is_listing(received) {
+            &first
+        } else {
+            &second
+        };
+        if received.headers.contains_key(header::AUTHORIZATION) && is_listing(received) {
             tags(&["1.0"])
         } else {
             with_header(
@@ -474,16 +480,16 @@ fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
         }
     });
     fails(
-        sync_from(&liar.host(), "tag_regex: '.*'"),
+        sync_from(&fake.host(), "tag_regex: '.*'"),
         "it is not the token server that the host named before",
     );
     assert!(
         honest
-            .asked()
+            .requests()
             .iter()
-            .any(|asked| asked.headers.contains_key(header::AUTHORIZATION))
+            .any(|received| received.headers.contains_key(header::AUTHORIZATION))
     );
-    assert!(thief.asked().is_empty(), "{:?}", thief.asked());
+    assert!(thief.requests().is_empty(), "{:?}", thief.requests());
 }
 
 #[test]
@@ -518,16 +524,16 @@ fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
         ),
     ];
     for (answer, cause) in cases {
-        let server = Liar::start(move |_| answer());
+        let server = FakeServer::start(move |_| answer());
         let challenge = format!("Bearer realm=\"http://{}/token\"", server.host());
-        let liar = Liar::start(move |_| {
+        let fake = FakeServer::start(move |_| {
             with_header(
                 StatusCode::UNAUTHORIZED.into_response(),
                 header::WWW_AUTHENTICATE,
                 &challenge,
             )
         });
-        fails(sync_from(&liar.host(), "tag_regex: '.*'"), cause);
+        fails(sync_from(&fake.host(), "tag_regex: '.*'"), cause);
     }
 }
 
@@ -538,10 +544,10 @@ async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
     graph
         .publish(&client(&upstream), &upstream.repository("app"))
         .await;
-    let other = Liar::start(|_| StatusCode::CREATED.into_response());
+    let other = FakeServer::start(|_| StatusCode::CREATED.into_response());
     let location = format!("http://{}/upload", other.host());
-    let target = Liar::start(move |asked| match asked.method.as_str() {
-        _ if !asked.headers.contains_key(header::AUTHORIZATION) => with_header(
+    let target = FakeServer::start(move |received| match received.method.as_str() {
+        _ if !received.headers.contains_key(header::AUTHORIZATION) => with_header(
             StatusCode::UNAUTHORIZED.into_response(),
             header::WWW_AUTHENTICATE,
             "Basic realm=\"x\"",
@@ -569,14 +575,14 @@ async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
         run(strict).await.expect("a run"),
         "which is not followed: it is plain HTTP",
     );
-    assert!(other.asked().is_empty());
+    assert!(other.requests().is_empty());
     run(text).await.expect("a run").outcome.succeeds();
     assert!(
-        !other.asked().is_empty()
+        !other.requests().is_empty()
             && other
-                .asked()
+                .requests()
                 .iter()
-                .all(|asked| !asked.headers.contains_key(header::AUTHORIZATION))
+                .all(|received| !received.headers.contains_key(header::AUTHORIZATION))
     );
 }
 
@@ -591,7 +597,7 @@ async fn nothing_is_asked_for_compressed_nor_unpacked_on_the_way() {
     let child = graph.image(Flavour::Oci, "linux/amd64", &[layer]);
     graph.tag("1.0", &child);
     let blobs = graph.blobs.clone();
-    let liar = serving(graph.clone(), move |digest| {
+    let fake = serving(graph.clone(), move |digest| {
         let blob = blobs
             .iter()
             .find(|blob| blob.descriptor.digest == *digest)
@@ -604,12 +610,12 @@ async fn nothing_is_asked_for_compressed_nor_unpacked_on_the_way() {
     });
     let target = Registry::plain();
     let entry = (
-        format!("{}/app", liar.host()),
+        format!("{}/app", fake.host()),
         format!("{}/app", target.host()),
         "tag_regex: '.*'",
     );
-    let text = configuration(&[liar.host(), target.host()], &[entry]);
-    let host = liar.host();
+    let text = configuration(&[fake.host(), target.host()], &[entry]);
+    let host = fake.host();
     let measured = tokio::task::spawn_blocking(move || sync(&host, &text))
         .await
         .expect("a run");
@@ -624,14 +630,14 @@ async fn nothing_is_asked_for_compressed_nor_unpacked_on_the_way() {
     graph
         .assert_published(&client(&target), &target.repository("app"))
         .await;
-    for asked in liar.asked() {
+    for received in fake.requests() {
         assert_eq!(
-            asked
+            received
                 .headers
                 .get(header::ACCEPT_ENCODING)
                 .and_then(|value| value.to_str().ok()),
             Some("identity"),
-            "{asked:?}"
+            "{received:?}"
         );
     }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::registries::client;
 use crate::support::images::{Flavour, Graph};
-use crate::support::proxy::{ALWAYS, Fault, Proxy, Rule, Seen};
+use crate::support::proxy::{ALWAYS, Fault, ProxiedRequest, Proxy, Rule};
 use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 

@@ -11,7 +11,7 @@ use crate::support::proxy::ALWAYS;
 
 /// Waits until the proxy was asked for something whose path has this in it.
 async fn is_asked(proxy: &Proxy, method: &str, part: &str) {
-    let asked = async {
+    let received = async {
         while !proxy
             .seen()
             .iter()
@@ -20,7 +20,7 @@ async fn is_asked(proxy: &Proxy, method: &str, part: &str) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked)
+    tokio::time::timeout(PATIENCE, received)
         .await
         .unwrap_or_else(|_| panic!("never asked: {method} {part}"));
 }

@@ -18,9 +18,9 @@ use super::{Proxy, Registry, World, client};
 use crate::commit_push::forges::{gitlab, gitlab_job};
 use crate::native::images::base;
 use crate::support::endoflife::EndOfLife;
+use crate::support::fake_server::{FakeServer, ReceivedRequest, typed};
 use crate::support::git::Bare;
 use crate::support::gitlab::{JOB, MAINTAINER};
-use crate::support::liar::{Asked, Liar, typed};
 use crate::support::registry::{PASSWORD, USER};
 use crate::support::seaweed::ACCESS_KEY;
 use crate::support::tokens::TokenRules;
@@ -344,7 +344,7 @@ async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
         .await;
     let api = EndOfLife::start();
     api.product("app", &[("1", Some(&today()))]);
-    let hooks = Liar::start(|_| typed("text/plain", "ok"));
+    let hooks = FakeServer::start(|_| typed("text/plain", "ok"));
     let bare = Bare::with(&[("README.md", "old\n")]);
     let forge = gitlab(&bare, &[&format!("oauth2:{MAINTAINER}")]);
     let address = forge.url();
@@ -386,17 +386,17 @@ async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
         })
         .collect();
     assert!(
-        !tokens.is_empty() && !hooks.asked().is_empty(),
+        !tokens.is_empty() && !hooks.requests().is_empty(),
         "the registry was logged in to, and the message sent"
     );
     assert_untold(&told, &[secrets.all(), tokens].concat());
     // Nor is it in an address, but that of the webhooks, which is one.
     let addresses = forge
         .server
-        .asked()
+        .requests()
         .into_iter()
-        .chain(api.asked())
-        .map(|asked| asked.path)
+        .chain(api.requests())
+        .map(|received| received.path)
         .chain(proxy.seen().into_iter().map(|seen| seen.path));
     assert_untold(
         &Told::from([(
@@ -409,13 +409,13 @@ async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
 
 /// Answers with all that it was told, as proxies do that somebody debugs, in the forms that errors
 /// have.
-fn repeating(asked: &Asked) -> axum::response::Response {
-    let mut told: Vec<String> = asked
+fn repeating(received: &ReceivedRequest) -> axum::response::Response {
+    let mut told: Vec<String> = received
         .headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
         .collect();
-    let logins = asked
+    let logins = received
         .headers
         .get_all(header::AUTHORIZATION)
         .iter()
@@ -425,10 +425,10 @@ fn repeating(asked: &Asked) -> axum::response::Response {
                 .ok()
         });
     told.extend(logins.map(|login| String::from_utf8_lossy(&login).into_owned()));
-    told.push(format!("{} {}", asked.method, asked.path));
-    told.push(String::from_utf8_lossy(&asked.body).into_owned());
+    told.push(format!("{} {}", received.method, received.path));
+    told.push(String::from_utf8_lossy(&received.body).into_owned());
     let told = told.join("; ");
-    let status = if asked.headers.contains_key(header::AUTHORIZATION) {
+    let status = if received.headers.contains_key(header::AUTHORIZATION) {
         StatusCode::FORBIDDEN
     } else {
         StatusCode::UNAUTHORIZED
@@ -445,7 +445,7 @@ fn repeating(asked: &Asked) -> axum::response::Response {
 
 #[test]
 fn servers_that_repeat_secrets_do_not_bring_them_into_what_runs_print_or_write() {
-    let server = Liar::start(repeating);
+    let server = FakeServer::start(repeating);
     let (host, address) = (server.host(), format!("http://{}", server.host()));
     let bare = Bare::with(&[("README.md", "old\n")]);
     let places = Places {
@@ -473,8 +473,12 @@ fn servers_that_repeat_secrets_do_not_bring_them_into_what_runs_print_or_write()
         "{ends:?}"
     );
     assert_untold(&told, &secrets.all());
-    let asked = server.asked();
-    let told_to = |name: &str| asked.iter().any(|asked| asked.headers.contains_key(name));
+    let received = server.requests();
+    let told_to = |name: &str| {
+        received
+            .iter()
+            .any(|received| received.headers.contains_key(name))
+    };
     assert!(
         told_to("authorization") && told_to("private-token"),
         "it was told something"

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::runner::copy;
+use crate::support::fake_server::{FakeServer, ReceivedRequest, typed};
 use crate::support::kit::{follows_schema, project};
-use crate::support::liar::{Asked, Liar, typed};
 use crate::support::world::World;
 use crate::sync::json as parsed;
 
@@ -184,8 +184,8 @@ fn a_release_at_gitea_has_each_file_once_also_when_it_is_repeated() {
     }
     let kept = Arc::new(Mutex::new(Kept::default()));
     let answering = Arc::clone(&kept);
-    let server = Liar::start(move |asked: &Asked| -> Response {
-        if asked
+    let server = FakeServer::start(move |received: &ReceivedRequest| -> Response {
+        if received
             .headers
             .get("authorization")
             .is_none_or(|token| token != "token hunter2")
@@ -194,13 +194,13 @@ fn a_release_at_gitea_has_each_file_once_also_when_it_is_repeated() {
         }
         let mut kept = answering.lock().expect("no panic");
         let answer = |value: Value| typed("application/json", value.to_string());
-        match (asked.method.as_str(), asked.path.as_str()) {
+        match (received.method.as_str(), received.path.as_str()) {
             ("GET", "/api/v1/repos/team/imglife/releases/tags/v1.2.3") => match &kept.release {
                 Some(_) => answer(json!({ "id": 7 })),
                 None => (StatusCode::NOT_FOUND, "{}").into_response(),
             },
             ("POST", "/api/v1/repos/team/imglife/releases") => {
-                kept.release = Some(serde_json::from_slice(&asked.body).expect("JSON"));
+                kept.release = Some(serde_json::from_slice(&received.body).expect("JSON"));
                 answer(json!({ "id": 7 }))
             }
             ("GET", "/api/v1/repos/team/imglife/releases/7/assets") => answer(
@@ -297,23 +297,26 @@ fn components_are_pushed_to_a_project_of_their_own_when_they_name_the_image_of_t
 
 #[test]
 fn files_of_a_release_at_gitlab_are_generic_packages() {
-    let server = Liar::start(|_| StatusCode::CREATED.into_response());
+    let server = FakeServer::start(|_| StatusCode::CREATED.into_response());
     let world = workshop()
         .variable("CI_API_V4_URL", format!("http://{}/api/v4", server.host()))
         .variable("CI_PROJECT_ID", "7")
         .variable("CI_JOB_TOKEN", "hunter2");
     world.shell(".ci/release upload-gitlab 1.2.3").succeeds();
-    let asked = server.asked();
-    let paths: Vec<&str> = asked.iter().map(|asked| asked.path.as_str()).collect();
+    let received = server.requests();
+    let paths: Vec<&str> = received
+        .iter()
+        .map(|received| received.path.as_str())
+        .collect();
     let at = |name: &str| format!("/api/v4/projects/7/packages/generic/imglife/1.2.3/{name}");
     assert_eq!(
         paths,
         [at("imglife-1.2.3.cdx.json"), at("imglife-linux-amd64")]
     );
     assert!(
-        asked
+        received
             .iter()
-            .all(|asked| asked.method == "PUT" && asked.headers["job-token"] == "hunter2")
+            .all(|received| received.method == "PUT" && received.headers["job-token"] == "hunter2")
     );
-    assert_eq!(&asked[1].body[..], b"a program");
+    assert_eq!(&received[1].body[..], b"a program");
 }

@@ -19,8 +19,8 @@ const EOL_DATA: &str =
 
 /// Returns a GitLab with the repository of the bases.
 fn gitlab() -> Gitlab {
-    Gitlab::start_with(Rules::default(), |asked| {
-        let path = asked.path.strip_prefix("/api/v4/projects/42")?;
+    Gitlab::start_with(Rules::default(), |received| {
+        let path = received.path.strip_prefix("/api/v4/projects/42")?;
         match path {
             "" => Some(r#"{"path_with_namespace":"org/base","container_registry_image_prefix":"r.example"}"#.into_response()),
             "/repository/files/imglife.yaml/raw?ref=main" => Some(CONFIGURATION.into_response()),
@@ -132,8 +132,8 @@ fn the_base_of_a_dockerfile_is_checked_by_the_base_repository() {
 
 #[test]
 fn what_cannot_be_checked_fails_unless_only_warnings_are_wanted() {
-    let gitlab = Gitlab::start_with(Rules::default(), |asked| {
-        asked
+    let gitlab = Gitlab::start_with(Rules::default(), |received| {
+        received
             .path
             .contains("/repository/")
             .then(|| StatusCode::FORBIDDEN.into_response())

@@ -1,10 +1,10 @@
-//! From a configuration to records, as commands go.
+//! Records through a configuration file, as commands use them.
 
 use imglife::app::{self, Mode};
 use imglife::config;
 use imglife::error::ItemErrorKind;
 use imglife::model::{Clock, Variables};
-use imglife::packages::{Deletion, Records};
+use imglife::packages::{RecordDeletion, Records};
 use imglife::process::{Process, Stream};
 use tempfile::TempDir;
 
@@ -31,8 +31,8 @@ fn records(directory: &TempDir, yaml: &str, variables: &[(&str, &str)], mode: Mo
     app::records(&config, &process, mode).expect("records")
 }
 
-/// Fails where a record that one run writes is not found by the next, or a run that only reads
-/// leaves a trace.
+/// Fails the test if a run does not find the record of an earlier run, or if a dry run changes
+/// anything.
 pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
     let directory = tempfile::tempdir().expect("a directory");
     let image = "registry.example/apps/web:1.0";
@@ -41,7 +41,7 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
     assert_eq!(
         dry.put(&record(image, "one"))
             .await
-            .expect_err("it only reads")
+            .expect_err("a dry run")
             .kind,
         ItemErrorKind::ReadOnly
     );
@@ -55,7 +55,7 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
     );
     assert!(
         !directory.path().join("home").exists(),
-        "a run that only reads kept something"
+        "a dry run wrote to the cache"
     );
     assert_eq!(
         real.all().await.expect("a reading").records,
@@ -69,13 +69,13 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
     );
     assert_eq!(
         real.delete(&record(image, "two")).await.expect("deleted"),
-        Deletion::Done
+        RecordDeletion::Done
     );
     assert_eq!(real.all().await.expect("a reading").records, []);
 }
 
 #[tokio::test]
-async fn gitlab_is_reached_with_the_token_that_is_there() {
+async fn gitlab_uses_the_available_token() {
     let server = Gitlab::start(gitlab::Rules::default());
     let (host, port) = (
         server.url().host_str().expect("a host").to_owned(),
@@ -108,12 +108,12 @@ async fn gitlab_is_reached_with_the_token_that_is_there() {
         .put(&record("registry.example/apps/web:1.0", "one"))
         .await
         .expect("written");
-    let last = server.server.asked().pop().expect("a request");
+    let last = server.server.requests().pop().expect("a request");
     assert!(last.headers.contains_key("job-token") && !last.headers.contains_key("private-token"));
 }
 
 #[tokio::test]
-async fn gitea_is_reached_with_its_token() {
+async fn gitea_uses_its_token() {
     let server = Gitea::start(gitea::Rules::default());
     let yaml = format!(
         "registry: {{ provider: gitea, url: '{}', owner: {}, repo: {} }}",
@@ -126,12 +126,12 @@ async fn gitea_is_reached_with_its_token() {
 }
 
 #[tokio::test]
-async fn a_directory_is_beside_the_configuration() {
+async fn directory_is_next_to_the_configuration() {
     round_trip("registry: { provider: file }", &[]).await;
 }
 
 #[tokio::test]
-async fn variables_take_the_place_of_the_section() {
+async fn variables_override_the_section() {
     let server = Gitlab::start(gitlab::Rules::default());
     let url = server.url().to_string();
     let project = gitlab::PROJECT.to_string();

@@ -1,4 +1,4 @@
-//! Gitea's ways.
+//! Tests of the record store on Gitea.
 
 use std::sync::Arc;
 
@@ -6,32 +6,32 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use imglife::credentials::Forge;
 use imglife::error::{ItemErrorKind, chain};
-use imglife::packages::gitea::{GiteaPackages, GiteaPlace};
-use imglife::packages::{PackageFiles, Scope};
+use imglife::packages::gitea::{GiteaLocation, GiteaPackages};
+use imglife::packages::{PackageScope, RecordStore};
 
-use super::{client, file, holds_for, package, prefix, put, record, records};
+use super::{check_contract, client, file, package, prefix, put, record, records};
 use crate::support::gitea::{Gitea, JOB, OWNER, REPOSITORY, Rules, TOKEN};
 
-fn place_of(gitea: &Gitea, token: &str, owner: &str) -> GiteaPackages {
+fn store_of(gitea: &Gitea, token: &str, owner: &str) -> GiteaPackages {
     let url = gitea.url();
     let client = client(Forge::Gitea, &[&url], "GITEA_TOKEN", token);
-    let place = GiteaPlace {
+    let store = GiteaLocation {
         url: url.clone(),
         api_url: url,
         owner: owner.to_owned(),
         repository: Some(REPOSITORY.to_owned()),
     };
-    GiteaPackages::new(client, &place).expect("a place")
+    GiteaPackages::new(client, &store).expect("a store")
 }
 
-fn place(gitea: &Gitea) -> Arc<dyn PackageFiles> {
-    Arc::new(place_of(gitea, TOKEN, OWNER))
+fn store(gitea: &Gitea) -> Arc<dyn RecordStore> {
+    Arc::new(store_of(gitea, TOKEN, OWNER))
 }
 
 #[tokio::test]
-async fn gitea_keeps_the_contract() {
+async fn gitea_passes_the_contract() {
     let gitea = Gitea::start(Rules::default());
-    holds_for(place(&gitea)).await;
+    check_contract(store(&gitea)).await;
     assert!(
         gitea
             .linked()
@@ -42,9 +42,9 @@ async fn gitea_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn gitea_without_links_and_with_small_pages_keeps_the_contract() {
+async fn gitea_without_links_and_with_small_pages_passes_the_contract() {
     for (status, page) in [(404, 7), (405, 30)] {
-        holds_for(place(&Gitea::start(Rules {
+        check_contract(store(&Gitea::start(Rules {
             links: Err(status),
             page,
         })))
@@ -53,11 +53,11 @@ async fn gitea_without_links_and_with_small_pages_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn packages_are_linked_once_and_need_not_be() {
+async fn packages_are_linked_once_and_failures_are_ignored() {
     let gitea = Gitea::start(Rules::default());
-    let place = place(&gitea);
+    let store = store(&gitea);
     for tag in ["1", "2"] {
-        put(&*place, &package("r.example/a"), tag).await;
+        put(&*store, &package("r.example/a"), tag).await;
     }
     assert_eq!(
         gitea.linked().into_iter().collect::<Vec<_>>(),
@@ -66,9 +66,9 @@ async fn packages_are_linked_once_and_need_not_be() {
     assert_eq!(
         gitea
             .server
-            .asked()
+            .requests()
             .iter()
-            .filter(|asked| asked.method == "POST")
+            .filter(|received| received.method == "POST")
             .count(),
         1
     );
@@ -77,7 +77,7 @@ async fn packages_are_linked_once_and_need_not_be() {
         ..Rules::default()
     });
     put(
-        &place_of(&failing, TOKEN, OWNER),
+        &store_of(&failing, TOKEN, OWNER),
         &package("r.example/a"),
         "1",
     )
@@ -85,7 +85,7 @@ async fn packages_are_linked_once_and_need_not_be() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_content_under_the_name_is_a_conflict() {
+async fn put_of_other_content_is_a_conflict() {
     let gitea = Gitea::start(Rules::default());
     let name = file(&package("r.example/a"), "1", b"one");
     gitea.insert(
@@ -93,7 +93,7 @@ async fn a_file_of_another_content_under_the_name_is_a_conflict() {
         "records",
         [(name.file.to_string(), "other".into())],
     );
-    let error = place(&gitea)
+    let error = store(&gitea)
         .put(&name, "one".into())
         .await
         .expect_err("a conflict");
@@ -102,13 +102,13 @@ async fn a_file_of_another_content_under_the_name_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_jobs_own_token_is_told_not_to_suffice() {
+async fn hint_explains_that_the_job_token_cannot_publish() {
     let gitea = Gitea::start(Rules::default());
-    let place = place_of(&gitea, JOB, OWNER);
-    let error = place
+    let store = store_of(&gitea, JOB, OWNER);
+    let error = store
         .put(&file(&package("r.example/a"), "1", b""), "".into())
         .await
-        .expect_err("it may not");
+        .expect_err("no permission");
     let hint = error.hint().unwrap_or_default();
     assert_eq!(error.kind, ItemErrorKind::Forbidden);
     assert!(
@@ -117,23 +117,23 @@ async fn a_jobs_own_token_is_told_not_to_suffice() {
             && hint.contains("GITEA_*"),
         "{hint}"
     );
-    let anonymous = place_of(&gitea, "", OWNER)
-        .list(&Scope::AllRecords(prefix()))
+    let anonymous = store_of(&gitea, "", OWNER)
+        .list(&PackageScope::AllRecords(prefix()))
         .await
-        .expect_err("it may not");
+        .expect_err("no permission");
     assert_eq!(anonymous.kind, ItemErrorKind::Unauthorized);
     assert!(!format!("{error:?} {anonymous:?}").contains("hunter2"));
 }
 
 #[tokio::test]
-async fn an_owner_that_may_not_be_seen_has_no_empty_listing() {
+async fn invisible_owner_is_an_error() {
     let gitea = Gitea::start(Rules::default());
-    let place = place_of(&gitea, TOKEN, "somebody");
+    let store = store_of(&gitea, TOKEN, "somebody");
     for scope in [
-        Scope::AllRecords(prefix()),
-        Scope::Package(package("r.example/a")),
+        PackageScope::AllRecords(prefix()),
+        PackageScope::Package(package("r.example/a")),
     ] {
-        let error = place.list(&scope).await.expect_err("not empty");
+        let error = store.list(&scope).await.expect_err("not empty");
         assert_eq!(error.kind, ItemErrorKind::Absent);
         assert!(
             error
@@ -144,10 +144,10 @@ async fn an_owner_that_may_not_be_seen_has_no_empty_listing() {
 }
 
 #[tokio::test]
-async fn a_page_or_package_that_fails_fails_the_listing() {
+async fn failed_page_or_package_fails_the_listing() {
     for broken in ["page=2", "/imglife.r.example__p7/"] {
-        let gitea = Gitea::start_with(Rules::default(), move |asked| {
-            asked
+        let gitea = Gitea::start_with(Rules::default(), move |received| {
+            received
                 .path
                 .contains(broken)
                 .then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
@@ -160,21 +160,24 @@ async fn a_page_or_package_that_fails_fails_the_listing() {
                 [(file, "x".into())],
             );
         }
-        let error = place(&gitea)
-            .list(&Scope::AllRecords(prefix()))
+        let error = store(&gitea)
+            .list(&PackageScope::AllRecords(prefix()))
             .await
-            .expect_err("half a listing");
+            .expect_err("an incomplete listing");
         assert_eq!(error.kind, ItemErrorKind::ServerError, "{broken}");
     }
 }
 
 #[tokio::test]
-async fn a_package_that_goes_while_it_is_listed_is_not_there() {
+async fn package_that_is_deleted_during_the_listing_is_left_out() {
     let gitea = Arc::new(std::sync::OnceLock::<Gitea>::new());
-    let seen = gitea.clone();
-    let started = Gitea::start_with(Rules::default(), move |asked| {
-        if asked.path.ends_with("/imglife.r.example__p0/records/files") {
-            seen.get()?.remove("imglife.r.example__p0");
+    let shared = gitea.clone();
+    let started = Gitea::start_with(Rules::default(), move |received| {
+        if received
+            .path
+            .ends_with("/imglife.r.example__p0/records/files")
+        {
+            shared.get()?.remove("imglife.r.example__p0");
         }
         None
     });
@@ -193,7 +196,7 @@ async fn a_package_that_goes_while_it_is_listed_is_not_there() {
     let gitea = gitea.get_or_init(|| started);
     assert_eq!(gitea.files().len(), 3);
     assert_eq!(
-        records(place(gitea))
+        records(store(gitea))
             .all()
             .await
             .expect("a reading")

@@ -1,4 +1,4 @@
-//! GitLab's ways.
+//! Tests of the record store on GitLab.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use imglife::credentials::Forge;
 use imglife::error::{ItemError, ItemErrorKind, chain};
 use imglife::http::Settings;
 use imglife::packages::gitlab::GitlabPackages;
-use imglife::packages::{PackageFiles, Scope};
+use imglife::packages::{PackageScope, RecordStore};
 
-use super::{client, client_with, file, holds_for, package, prefix, put, record, records};
+use super::{check_contract, client, client_with, file, package, prefix, put, record, records};
+use crate::support::fake_server::{FakeServer, ReceivedRequest};
 use crate::support::gitlab::{
     DEVELOPER, Duplicates, Gitlab, JOB, MAINTAINER, OTHER_JOB, PROJECT, Rules,
 };
-use crate::support::liar::{Asked, Liar};
 
-fn place_with(gitlab: &Gitlab, token: &str) -> GitlabPackages {
+fn store_with(gitlab: &Gitlab, token: &str) -> GitlabPackages {
     let storage = format!("http://{}", gitlab.storage.host())
         .parse()
         .expect("a URL");
@@ -47,58 +47,58 @@ fn place_with(gitlab: &Gitlab, token: &str) -> GitlabPackages {
             Some("GITLAB_TOKEN"),
         ),
     };
-    GitlabPackages::new(client, &url, PROJECT, variable).expect("a place")
+    GitlabPackages::new(client, &url, PROJECT, variable).expect("a store")
 }
 
-fn place(gitlab: &Gitlab) -> Arc<dyn PackageFiles> {
-    Arc::new(place_with(gitlab, MAINTAINER))
+fn store(gitlab: &Gitlab) -> Arc<dyn RecordStore> {
+    Arc::new(store_with(gitlab, MAINTAINER))
 }
 
-/// Fails where a token came to the storage, or to the server in any way but its header.
+/// Fails the test if a token was sent to the storage, or to the server other than in its header.
 fn assert_tokens_stay(gitlab: &Gitlab) {
-    let shown = |asked: &Asked| format!("{} {:?}", asked.path, asked.headers);
-    for asked in gitlab.storage.asked() {
+    let shown = |received: &ReceivedRequest| format!("{} {:?}", received.path, received.headers);
+    for received in gitlab.storage.requests() {
         let headers = ["private-token", "job-token", "authorization", "cookie"];
         assert!(
             headers
                 .iter()
-                .all(|name| !asked.headers.contains_key(*name)),
+                .all(|name| !received.headers.contains_key(*name)),
             "{}",
-            shown(&asked)
+            shown(&received)
         );
         assert!(
-            !shown(&asked)
+            !shown(&received)
                 .replace("Signature=hunter2", "")
                 .contains("hunter2"),
             "{}",
-            shown(&asked)
+            shown(&received)
         );
     }
     assert!(
         gitlab
             .server
-            .asked()
+            .requests()
             .iter()
-            .all(|asked| !asked.path.contains("hunter2"))
+            .all(|received| !received.path.contains("hunter2"))
     );
 }
 
-async fn keeps_the_contract(rules: Rules) {
+async fn passes_the_contract(rules: Rules) {
     let gitlab = Gitlab::start(rules);
-    holds_for(place(&gitlab)).await;
+    check_contract(store(&gitlab)).await;
     assert_tokens_stay(&gitlab);
-    assert_eq!(rules.storage, !gitlab.storage.asked().is_empty());
+    assert_eq!(rules.storage, !gitlab.storage.requests().is_empty());
 }
 
 #[tokio::test]
-async fn gitlab_keeps_the_contract() {
-    keeps_the_contract(Rules::default()).await;
+async fn gitlab_passes_the_contract() {
+    passes_the_contract(Rules::default()).await;
 }
 
 #[tokio::test]
-async fn gitlab_that_refuses_duplicates_keeps_the_contract() {
+async fn gitlab_that_rejects_duplicates_passes_the_contract() {
     for status in [400, 403] {
-        keeps_the_contract(Rules {
+        passes_the_contract(Rules {
             duplicates: Duplicates::Refused(status),
             ..Rules::default()
         })
@@ -107,8 +107,8 @@ async fn gitlab_that_refuses_duplicates_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn gitlab_with_a_storage_elsewhere_keeps_the_contract_and_the_storage_sees_no_token() {
-    keeps_the_contract(Rules {
+async fn gitlab_with_a_storage_on_another_host_gets_no_token_there() {
+    passes_the_contract(Rules {
         storage: true,
         ..Rules::default()
     })
@@ -116,13 +116,13 @@ async fn gitlab_with_a_storage_elsewhere_keeps_the_contract_and_the_storage_sees
 }
 
 #[tokio::test]
-async fn gitlab_that_does_not_count_keeps_the_contract() {
-    keeps_the_contract(Rules {
+async fn gitlab_without_totals_passes_the_contract() {
+    passes_the_contract(Rules {
         counted: 10,
         ..Rules::default()
     })
     .await;
-    keeps_the_contract(Rules {
+    passes_the_contract(Rules {
         counted: 10,
         links: false,
         ..Rules::default()
@@ -137,9 +137,9 @@ fn kind_and_hint(error: &ItemError) -> (ItemErrorKind, String) {
 }
 
 #[tokio::test]
-async fn missing_permissions_are_told_with_what_is_needed() {
+async fn hint_names_the_missing_permission() {
     let gitlab = Gitlab::start(Rules::default());
-    put(&*place(&gitlab), &package("r.example/a"), "1").await;
+    put(&*store(&gitlab), &package("r.example/a"), "1").await;
     for (token, expected, needed) in [
         (
             "",
@@ -149,7 +149,7 @@ async fn missing_permissions_are_told_with_what_is_needed() {
         (
             "glpat-unknown-hunter2",
             ItemErrorKind::Unauthorized,
-            "GITLAB_TOKEN is wrong, has ended, or may not do this: it needs the scope `api`",
+            "GITLAB_TOKEN is invalid, expired or lacks permission: it needs the scope `api`",
         ),
         (
             OTHER_JOB,
@@ -157,16 +157,16 @@ async fn missing_permissions_are_told_with_what_is_needed() {
             "allowlist of project 42",
         ),
     ] {
-        let place = place_with(&gitlab, token);
+        let store = store_with(&gitlab, token);
         let (kind, hint) = kind_and_hint(
-            &place
-                .list(&Scope::AllRecords(prefix()))
+            &store
+                .list(&PackageScope::AllRecords(prefix()))
                 .await
                 .expect_err("no listing"),
         );
         assert_eq!(kind, expected, "{token}");
         assert!(hint.contains(needed), "{hint}");
-        let written = place
+        let written = store
             .put(
                 &file(&package("r.example/a"), "2", b""),
                 bytes::Bytes::new(),
@@ -181,14 +181,14 @@ async fn missing_permissions_are_told_with_what_is_needed() {
 }
 
 #[tokio::test]
-async fn who_may_not_delete_still_replaces_records() {
+async fn put_replaces_records_without_permission_to_delete() {
     let gitlab = Gitlab::start(Rules::default());
     for (name, token) in [("developer", DEVELOPER), ("job", JOB)] {
-        let records = records(Arc::new(place_with(&gitlab, token)));
+        let records = records(Arc::new(store_with(&gitlab, token)));
         let image = format!("r.example/{name}:1");
         records.put(&record(&image, "one")).await.expect("written");
         let put = records.put(&record(&image, "two")).await.expect("written");
-        let (kind, hint) = kind_and_hint(&put.left_behind.expect("it may not delete"));
+        let (kind, hint) = kind_and_hint(&put.cleanup_error.expect("no permission to delete"));
         assert_eq!(kind, ItemErrorKind::Forbidden);
         assert!(hint.contains("Maintainer to delete"), "{hint}");
         let reading = records.all().await.expect("a reading");
@@ -202,10 +202,10 @@ async fn who_may_not_delete_still_replaces_records() {
 }
 
 #[tokio::test]
-async fn a_page_that_fails_fails_the_listing() {
+async fn failed_page_fails_the_listing() {
     for broken in ["packages?", "package_files?"] {
-        let gitlab = Gitlab::start_with(Rules::default(), move |asked| {
-            (asked.path.contains(broken) && asked.path.contains("page=2"))
+        let gitlab = Gitlab::start_with(Rules::default(), move |received| {
+            (received.path.contains(broken) && received.path.contains("page=2"))
                 .then(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())
         });
         let files = (0..150).map(|number| {
@@ -225,10 +225,10 @@ async fn a_page_that_fails_fails_the_listing() {
                 [(file, "x".into())],
             );
         }
-        let error = place(&gitlab)
-            .list(&Scope::AllRecords(prefix()))
+        let error = store(&gitlab)
+            .list(&PackageScope::AllRecords(prefix()))
             .await
-            .expect_err("half a listing");
+            .expect_err("an incomplete listing");
         assert_eq!(error.kind, ItemErrorKind::ServerError);
         assert!(
             chain(&error).contains("500 Internal Server Error (tried 5 times)"),
@@ -239,11 +239,11 @@ async fn a_page_that_fails_fails_the_listing() {
 }
 
 #[tokio::test]
-async fn what_moves_between_pages_while_they_are_read_is_not_missed() {
-    // A register at work: each time the first page was read, the first file is replaced by one on
-    // the last page.
+async fn files_that_move_between_pages_are_listed() {
+    // Simulates a concurrent `register`: after the first page was read, the first file is replaced
+    // by one on the last page.
     let gitlab = Arc::new(std::sync::OnceLock::<Gitlab>::new());
-    let seen = gitlab.clone();
+    let shared = gitlab.clone();
     let moves = std::sync::atomic::AtomicUsize::new(0);
     let files: Vec<String> = (0..150)
         .map(|number| {
@@ -253,9 +253,9 @@ async fn what_moves_between_pages_while_they_are_read_is_not_missed() {
         })
         .collect();
     let first = files[0].clone();
-    let started = Gitlab::start_with(Rules::default(), move |asked| {
-        let gitlab = seen.get()?;
-        if asked.path.contains("package_files?per_page=100&page=2")
+    let started = Gitlab::start_with(Rules::default(), move |received| {
+        let gitlab = shared.get()?;
+        if received.path.contains("package_files?per_page=100&page=2")
             && moves.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0
         {
             gitlab.replace(&first, "records", &package("r.example/a").flat());
@@ -268,8 +268,8 @@ async fn what_moves_between_pages_while_they_are_read_is_not_missed() {
         files.into_iter().map(|file| (file, "x".into())),
     );
     let gitlab = gitlab.get_or_init(|| started);
-    let listing = place(gitlab)
-        .list(&Scope::AllRecords(prefix()))
+    let listing = store(gitlab)
+        .list(&PackageScope::AllRecords(prefix()))
         .await
         .expect("a listing");
     let subjects: std::collections::BTreeSet<String> = listing
@@ -281,7 +281,7 @@ async fn what_moves_between_pages_while_they_are_read_is_not_missed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_is_no_failure() {
+async fn put_succeeds_after_a_lost_response() {
     for duplicates in [Duplicates::Added, Duplicates::Refused(400)] {
         let asked_before = std::sync::atomic::AtomicBool::new(false);
         let inside = Arc::new(Gitlab::start(Rules {
@@ -289,15 +289,15 @@ async fn an_answer_that_was_lost_is_no_failure() {
             ..Rules::default()
         }));
         let beneath = inside.clone();
-        // The first upload arrives, and its answer does not.
+        // The first upload arrives, but its response is lost.
         let gitlab = Gitlab::start_with(
             Rules {
                 duplicates,
                 ..Rules::default()
             },
-            move |asked| {
-                let answer = beneath.forward(asked);
-                let is_first = asked.method == "PUT"
+            move |received| {
+                let answer = beneath.forward(received);
+                let is_first = received.method == "PUT"
                     && !asked_before.swap(true, std::sync::atomic::Ordering::Relaxed);
                 Some(if is_first {
                     StatusCode::BAD_GATEWAY.into_response()
@@ -306,7 +306,7 @@ async fn an_answer_that_was_lost_is_no_failure() {
                 })
             },
         );
-        let records = records(place(&gitlab));
+        let records = records(store(&gitlab));
         records
             .put(&record("r.example/a:1", "one"))
             .await
@@ -334,7 +334,7 @@ async fn an_answer_that_was_lost_is_no_failure() {
 }
 
 #[tokio::test]
-async fn what_is_no_record_is_told_by_its_name() {
+async fn foreign_files_are_listed_by_name() {
     let gitlab = Gitlab::start(Rules::default());
     gitlab.insert(
         "imglife.r.example__a",
@@ -351,8 +351,8 @@ async fn what_is_no_record_is_told_by_its_name() {
         "1.0",
         [("x".to_owned(), "hello".into())],
     );
-    let listing = place(&gitlab)
-        .list(&Scope::AllRecords(prefix()))
+    let listing = store(&gitlab)
+        .list(&PackageScope::AllRecords(prefix()))
         .await
         .expect("a listing");
     assert_eq!(
@@ -368,8 +368,8 @@ async fn what_is_no_record_is_told_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
-    let gone = Liar::start(|_| StatusCode::OK.into_response());
+async fn unreachable_slow_or_malformed_server_is_an_error_soon() {
+    let gone = FakeServer::start(|_| StatusCode::OK.into_response());
     let url = format!("http://{}", gone.host()).parse().expect("a URL");
     drop(gone);
     let down = GitlabPackages::new(
@@ -378,12 +378,12 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
         PROJECT,
         Some("GITLAB_TOKEN"),
     )
-    .expect("a place");
+    .expect("a store");
     let began = Instant::now();
     let error = down
-        .list(&Scope::AllRecords(prefix()))
+        .list(&PackageScope::AllRecords(prefix()))
         .await
-        .expect_err("nobody answers");
+        .expect_err("no server");
     assert_eq!(error.kind, ItemErrorKind::Unreachable);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"))
@@ -400,21 +400,21 @@ async fn a_server_that_is_down_slow_or_talks_nonsense_is_an_error_in_time() {
         &[&url],
         &[("GITLAB_TOKEN", MAINTAINER)],
     );
-    let silent = GitlabPackages::new(client, &url, PROJECT, Some("GITLAB_TOKEN")).expect("a place");
+    let silent = GitlabPackages::new(client, &url, PROJECT, Some("GITLAB_TOKEN")).expect("a store");
     let error = silent
-        .list(&Scope::AllRecords(prefix()))
+        .list(&PackageScope::AllRecords(prefix()))
         .await
-        .expect_err("nothing is said");
+        .expect_err("no response");
     assert!(
         error.kind == ItemErrorKind::Unreachable && began.elapsed() < Duration::from_secs(20),
         "{error}"
     );
     for answer in ["", "{}", "[1]", "[{\"id\":\"x\"}]", "<html>"] {
         let gitlab = Gitlab::start_with(Rules::default(), move |_| Some(answer.into_response()));
-        let error = place(&gitlab)
-            .list(&Scope::AllRecords(prefix()))
+        let error = store(&gitlab)
+            .list(&PackageScope::AllRecords(prefix()))
             .await
-            .expect_err("nonsense");
+            .expect_err("a malformed response");
         assert_eq!(error.kind, ItemErrorKind::Malformed, "{answer}");
     }
 }

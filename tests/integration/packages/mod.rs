@@ -1,4 +1,4 @@
-//! What holds for every place that records are in, and what is particular to each.
+//! Contract tests that every record store must pass, and tests of each store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use imglife::model::{BuildRecord, Clock, Repository, Variables};
 use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::memory::MemoryFiles;
 use imglife::packages::{
-    Contents, DataFile, Deletion, Encoded, FileKey, FileName, FileSeen, Listing, PackageFiles,
-    PackageName, Prefix, Records, Scope,
+    DataFileKind, EncodedName, FileKey, FileListing, FileName, ListedFile, PackageContents,
+    PackageName, PackageScope, Prefix, RecordDeletion, RecordStore, Records,
 };
 
 mod budget;
@@ -30,7 +30,7 @@ fn package_of(prefix: &str, repository: &str) -> PackageName {
     let prefix = prefix.parse().expect("a prefix");
     PackageName {
         prefix,
-        contents: Contents::RecordsOf(Encoded::of(repository)),
+        contents: PackageContents::RecordsOf(EncodedName::of(repository)),
     }
 }
 
@@ -41,7 +41,7 @@ fn package(repository: &str) -> PackageName {
 fn data() -> PackageName {
     PackageName {
         prefix: prefix(),
-        contents: Contents::Data,
+        contents: PackageContents::Data,
     }
 }
 
@@ -52,7 +52,7 @@ fn time() -> DateTime<Utc> {
 fn file(package: &PackageName, tag: &str, content: &[u8]) -> FileName {
     FileName {
         package: package.clone(),
-        file: FileKey::new(Encoded::of(tag), content, time(), None),
+        file: FileKey::new(EncodedName::of(tag), content, time(), None),
     }
 }
 
@@ -68,11 +68,11 @@ fn no_cache() -> Cache {
     Cache::user(&Variables::default(), true)
 }
 
-fn records(files: Arc<dyn PackageFiles>) -> Records {
+fn records(files: Arc<dyn RecordStore>) -> Records {
     Records::new(files, prefix(), no_cache(), Clock::fixed(time()))
 }
 
-/// Returns a client that speaks to `urls` over plain HTTP with a token of this variable.
+/// Returns a client for the plain HTTP servers at `urls` with a token in `variable`.
 fn client(forge: Forge, urls: &[&Url], variable: &str, token: &str) -> Arc<Client> {
     let settings = Settings {
         retry_delay: Duration::from_millis(2),
@@ -99,19 +99,19 @@ fn client_with(
     ))
 }
 
-/// Fails where the place does not keep the contract. It must be empty.
-async fn holds_for(place: Arc<dyn PackageFiles>) {
-    what_is_not_there_is_none(&*place).await;
-    bytes_come_back_and_may_be_put_again(&*place).await;
-    listings_are_whole_and_of_their_scope(&*place).await;
-    names_that_look_alike_are_different(&*place).await;
-    what_is_deleted_is_gone_and_nothing_else(&*place).await;
-    records_are_written_replaced_and_removed(&place).await;
-    writers_at_once_leave_one_record(&place).await;
+/// Fails the test if `store`, which must be empty, violates the contract of [`RecordStore`].
+async fn check_contract(store: Arc<dyn RecordStore>) {
+    missing_files_are_none(&*store).await;
+    content_is_preserved_and_put_is_idempotent(&*store).await;
+    listings_are_complete_and_limited_to_their_scope(&*store).await;
+    similar_names_are_distinct(&*store).await;
+    delete_removes_one_file(&*store).await;
+    records_are_written_replaced_and_deleted(&store).await;
+    simultaneous_writers_leave_one_record(&store).await;
 }
 
-async fn listed(place: &dyn PackageFiles, scope: Scope) -> Vec<FileName> {
-    let Listing { files, foreign } = place.list(&scope).await.expect("a listing");
+async fn listed(store: &dyn RecordStore, scope: PackageScope) -> Vec<FileName> {
+    let FileListing { files, foreign } = store.list(&scope).await.expect("a listing");
     assert_eq!(foreign, Vec::<String>::new());
     let mut names: Vec<FileName> = files.into_iter().map(|file| file.name).collect();
     // GitLab adds a second file of the same name.
@@ -119,30 +119,30 @@ async fn listed(place: &dyn PackageFiles, scope: Scope) -> Vec<FileName> {
     names
 }
 
-async fn put(place: &dyn PackageFiles, package: &PackageName, tag: &str) -> FileName {
+async fn put(store: &dyn RecordStore, package: &PackageName, tag: &str) -> FileName {
     let content = Bytes::from(format!("the content of {tag}"));
     let name = file(package, tag, &content);
-    place.put(&name, content).await.expect("written");
+    store.put(&name, content).await.expect("written");
     name
 }
 
-async fn what_is_not_there_is_none(place: &dyn PackageFiles) {
-    assert_eq!(listed(place, Scope::AllRecords(prefix())).await, []);
+async fn missing_files_are_none(store: &dyn RecordStore) {
+    assert_eq!(listed(store, PackageScope::AllRecords(prefix())).await, []);
     assert_eq!(
-        listed(place, Scope::Package(package("r.example/absent"))).await,
+        listed(store, PackageScope::Package(package("r.example/absent"))).await,
         []
     );
-    assert_eq!(listed(place, Scope::Package(data())).await, []);
+    assert_eq!(listed(store, PackageScope::Package(data())).await, []);
     assert_eq!(
-        place
+        store
             .get(&file(&package("r.example/absent"), "1", b""))
             .await
-            .expect("an answer"),
+            .expect("no error"),
         None
     );
 }
 
-async fn bytes_come_back_and_may_be_put_again(place: &dyn PackageFiles) {
+async fn content_is_preserved_and_put_is_idempotent(store: &dyn RecordStore) {
     let content = Bytes::from(
         (0..100_000_u32)
             .map(|number| (number % 251) as u8)
@@ -150,50 +150,56 @@ async fn bytes_come_back_and_may_be_put_again(place: &dyn PackageFiles) {
     );
     let name = file(&package("r.example/bytes"), "1", &content);
     for _ in 0..2 {
-        place.put(&name, content.clone()).await.expect("written");
-        assert!(place.get(&name).await.expect("an answer") == Some(content.clone()));
+        store.put(&name, content.clone()).await.expect("written");
+        assert!(store.get(&name).await.expect("no error") == Some(content.clone()));
     }
     assert_eq!(
-        listed(place, Scope::Package(name.package.clone())).await,
+        listed(store, PackageScope::Package(name.package.clone())).await,
         [name]
     );
 }
 
-async fn listings_are_whole_and_of_their_scope(place: &dyn PackageFiles) {
+async fn listings_are_complete_and_limited_to_their_scope(store: &dyn RecordStore) {
     let many = package("r.example/many");
     let mut all = vec![];
     for number in 0..115 {
-        all.push(put(place, &many, &format!("1.{number}")).await);
+        all.push(put(store, &many, &format!("1.{number}")).await);
     }
     all.sort();
-    assert_eq!(listed(place, Scope::Package(many)).await, all);
+    assert_eq!(listed(store, PackageScope::Package(many)).await, all);
     for number in 0..108 {
-        all.push(put(place, &package(&format!("r.example/p{number}")), "1").await);
+        all.push(put(store, &package(&format!("r.example/p{number}")), "1").await);
     }
-    // What is somebody else's.
+    // Packages of other installations.
     for other in [
         package_of("imglife2", "r.example/a"),
         package_of("imglife.more", "r.example/a"),
         package_of("my-imglife", "r.example/a"),
     ] {
-        put(place, &other, "1").await;
+        put(store, &other, "1").await;
     }
-    let of_data = put(place, &data(), "eol-data").await;
-    assert_eq!(listed(place, Scope::Package(data())).await, [of_data]);
+    let of_data = put(store, &data(), "eol-data").await;
     assert_eq!(
-        listed(place, Scope::Package(package("r.example/p1")))
+        listed(store, PackageScope::Package(data())).await,
+        [of_data]
+    );
+    assert_eq!(
+        listed(store, PackageScope::Package(package("r.example/p1")))
             .await
             .len(),
         1,
-        "p1 is the beginning of p10"
+        "p1 is a prefix of p10"
     );
-    let bytes = listed(place, Scope::Package(package("r.example/bytes"))).await;
+    let bytes = listed(store, PackageScope::Package(package("r.example/bytes"))).await;
     let mut expected = [all, bytes].concat();
     expected.sort();
-    assert_eq!(listed(place, Scope::AllRecords(prefix())).await, expected);
+    assert_eq!(
+        listed(store, PackageScope::AllRecords(prefix())).await,
+        expected
+    );
 }
 
-async fn names_that_look_alike_are_different(place: &dyn PackageFiles) {
+async fn similar_names_are_distinct(store: &dyn RecordStore) {
     let repositories = [
         "registry:5000/a/b".to_owned(),
         "registry:5000/a_b".to_owned(),
@@ -216,58 +222,61 @@ async fn names_that_look_alike_are_different(place: &dyn PackageFiles) {
         let package = package(repository);
         let mut names = Vec::new();
         for tag in tags {
-            names.push(put(place, &package, tag).await);
+            names.push(put(store, &package, tag).await);
         }
         names.sort();
         assert_eq!(
-            listed(place, Scope::Package(package)).await,
+            listed(store, PackageScope::Package(package)).await,
             names,
             "{repository}"
         );
         for name in names {
             assert!(
-                place
+                store
                     .get(&name)
                     .await
-                    .expect("an answer")
-                    .is_some_and(|content| name.file.is_of(&content)),
+                    .expect("no error")
+                    .is_some_and(|content| name.file.matches(&content)),
                 "{name}"
             );
         }
     }
 }
 
-async fn what_is_deleted_is_gone_and_nothing_else(place: &dyn PackageFiles) {
+async fn delete_removes_one_file(store: &dyn RecordStore) {
     let package = package("r.example/deleted");
     for tag in ["1", "2"] {
-        put(place, &package, tag).await;
+        put(store, &package, tag).await;
     }
-    let listing = place
-        .list(&Scope::Package(package.clone()))
+    let listing = store
+        .list(&PackageScope::Package(package.clone()))
         .await
         .expect("a listing");
-    let [first, second] = <[FileSeen; 2]>::try_from(listing.files).expect("two files");
+    let [first, second] = <[ListedFile; 2]>::try_from(listing.files).expect("two files");
     for _ in 0..2 {
-        place
+        store
             .delete(&first)
             .await
-            .expect("deleted, or gone already");
+            .expect("deleted, or did not exist");
     }
-    assert_eq!(place.get(&first.name).await.expect("an answer"), None);
+    assert_eq!(store.get(&first.name).await.expect("no error"), None);
     assert_eq!(
-        listed(place, Scope::Package(package.clone())).await,
+        listed(store, PackageScope::Package(package.clone())).await,
         std::slice::from_ref(&second.name)
     );
-    place.delete(&second).await.expect("deleted");
-    assert_eq!(listed(place, Scope::Package(package.clone())).await, []);
+    store.delete(&second).await.expect("deleted");
     assert_eq!(
-        put(place, &package, "3").await,
-        listed(place, Scope::Package(package)).await[0]
+        listed(store, PackageScope::Package(package.clone())).await,
+        []
+    );
+    assert_eq!(
+        put(store, &package, "3").await,
+        listed(store, PackageScope::Package(package)).await[0]
     );
 }
 
-async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>) {
-    let records = records(place.clone());
+async fn records_are_written_replaced_and_deleted(store: &Arc<dyn RecordStore>) {
+    let records = records(store.clone());
     let repository: Repository = "registry.example/apps/web".parse().expect("a repository");
     let image = |tag: &str| format!("{repository}:{tag}");
     for (tag, revision) in [
@@ -280,7 +289,7 @@ async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>)
             .put(&record(&image(tag), revision))
             .await
             .expect("written");
-        assert!(put.left_behind.is_none(), "{:?}", put.left_behind);
+        assert!(put.cleanup_error.is_none(), "{:?}", put.cleanup_error);
     }
     let reading = records.of(&repository).await.expect("a reading");
     assert_eq!(reading.unreadable, []);
@@ -289,8 +298,8 @@ async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>)
         [record(&image("1.0"), "four"), record(&image("1.1"), "two")]
     );
     assert_eq!(
-        place
-            .list(&Scope::Package(package(&repository.to_string())))
+        store
+            .list(&PackageScope::Package(package(&repository.to_string())))
             .await
             .expect("a listing")
             .files
@@ -302,7 +311,7 @@ async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>)
             .delete(&record(&image("1.0"), "four"))
             .await
             .expect("deleted"),
-        Deletion::Done
+        RecordDeletion::Done
     );
     assert_eq!(
         records.of(&repository).await.expect("a reading").records,
@@ -310,29 +319,29 @@ async fn records_are_written_replaced_and_removed(place: &Arc<dyn PackageFiles>)
     );
     for text in ["one", "two"] {
         records
-            .write_data(DataFile::EndOfLife, Bytes::from(text))
+            .write_data(DataFileKind::EndOfLife, Bytes::from(text))
             .await
             .expect("written");
     }
     let data = records
-        .read_data(DataFile::EndOfLife)
+        .read_data(DataFileKind::EndOfLife)
         .await
-        .expect("an answer")
+        .expect("no error")
         .expect("data");
     assert_eq!(&data.bytes[..], b"two");
     assert_eq!(
         records
-            .read_data(DataFile::Inventory)
+            .read_data(DataFileKind::Inventory)
             .await
-            .expect("an answer"),
+            .expect("no error"),
         None
     );
 }
 
-async fn writers_at_once_leave_one_record(place: &Arc<dyn PackageFiles>) {
+async fn simultaneous_writers_leave_one_record(store: &Arc<dyn RecordStore>) {
     let image = "registry.example/apps/busy:1";
     let writers = (0..8).map(|number| {
-        let records = records(place.clone());
+        let records = records(store.clone());
         async move {
             records
                 .put(&record(image, &number.to_string()))
@@ -342,7 +351,7 @@ async fn writers_at_once_leave_one_record(place: &Arc<dyn PackageFiles>) {
     });
     futures_util::future::join_all(writers).await;
     let read = || async {
-        let reading = records(place.clone())
+        let reading = records(store.clone())
             .of(&"registry.example/apps/busy".parse().expect("a repository"))
             .await
             .expect("a reading");
@@ -351,13 +360,15 @@ async fn writers_at_once_leave_one_record(place: &Arc<dyn PackageFiles>) {
     };
     let winner = read().await;
     assert_eq!(read().await, winner);
-    records(place.clone())
+    records(store.clone())
         .put(&record(image, "after"))
         .await
         .expect("written");
     assert_eq!(read().await, "after");
-    let left = place
-        .list(&Scope::Package(package("registry.example/apps/busy")))
+    let left = store
+        .list(&PackageScope::Package(package(
+            "registry.example/apps/busy",
+        )))
         .await
         .expect("a listing")
         .files;
@@ -365,14 +376,14 @@ async fn writers_at_once_leave_one_record(place: &Arc<dyn PackageFiles>) {
 }
 
 #[tokio::test]
-async fn memory_keeps_the_contract() {
-    holds_for(Arc::new(MemoryFiles::default())).await;
+async fn memory_passes_the_contract() {
+    check_contract(Arc::new(MemoryFiles::default())).await;
 }
 
 #[tokio::test]
-async fn a_directory_keeps_the_contract() {
+async fn directory_passes_the_contract() {
     let directory = tempfile::tempdir().expect("a directory");
-    holds_for(Arc::new(DirectoryFiles::new(
+    check_contract(Arc::new(DirectoryFiles::new(
         directory.path().join("packages"),
     )))
     .await;

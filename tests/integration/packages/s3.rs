@@ -1,4 +1,4 @@
-//! S3, with a real server.
+//! Tests of the record store in S3, with a real and a fake server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use imglife::credentials::NoCredentials;
 use imglife::error::{ItemErrorKind, chain};
 use imglife::http::{Client, Settings, Url};
 use imglife::model::{Clock, Secret};
-use imglife::packages::s3::{Bucket, Keys, S3Files};
-use imglife::packages::{PackageFiles, Prefix, Scope};
+use imglife::packages::s3::{S3Bucket, S3Files, S3Keys};
+use imglife::packages::{PackageScope, Prefix, RecordStore};
 
-use super::{file, holds_for, package, prefix, put, time};
-use crate::support::liar::{Liar, typed};
+use super::{check_contract, file, package, prefix, put, time};
+use crate::support::fake_server::{FakeServer, typed};
 use crate::support::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 
-pub(crate) fn place(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files {
+pub(crate) fn store(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files {
     let settings = Settings {
         retry_delay: Duration::from_millis(2),
         stall: Duration::from_secs(5),
@@ -27,12 +27,12 @@ pub(crate) fn place(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files 
         Arc::new(NoCredentials),
         Clock::fixed(time()),
     ));
-    let keys = Keys {
+    let keys = S3Keys {
         id: id.to_owned(),
         secret: Secret::new(secret),
         session_token: None,
     };
-    let bucket = Bucket {
+    let bucket = S3Bucket {
         endpoint: Some(url.clone()),
         name: bucket.to_owned(),
         region: "us-east-1".to_owned(),
@@ -42,13 +42,13 @@ pub(crate) fn place(url: &Url, bucket: &str, id: &str, secret: &str) -> S3Files 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
+async fn real_server_passes_the_contract_and_errors_have_hints() {
     let seaweed = Seaweed::start();
     seaweed.make_bucket("records");
     let url = seaweed.url();
-    let records = place(&url, "records", ACCESS_KEY, SECRET_KEY);
+    let records = store(&url, "records", ACCESS_KEY, SECRET_KEY);
     put(&records, &package("r.example/a"), "1").await;
-    let all = Scope::AllRecords(prefix());
+    let all = PackageScope::AllRecords(prefix());
     assert_eq!(records.list(&all).await.expect("a listing").files.len(), 1);
     for (bucket, id, secret, expected, hint) in [
         (
@@ -56,7 +56,7 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
             ACCESS_KEY,
             SECRET_KEY,
             ItemErrorKind::Absent,
-            "make the bucket missing",
+            "create the bucket missing",
         ),
         (
             "records",
@@ -73,7 +73,7 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
             "AWS_ACCESS_KEY_ID",
         ),
     ] {
-        let error = place(&url, bucket, id, secret)
+        let error = store(&url, bucket, id, secret)
             .list(&all)
             .await
             .expect_err("refused");
@@ -99,7 +99,7 @@ async fn a_real_server_keeps_the_contract_and_its_refusals_are_told() {
     )
     .await;
     seaweed.make_bucket("contract");
-    holds_for(Arc::new(place(&url, "contract", ACCESS_KEY, SECRET_KEY))).await;
+    check_contract(Arc::new(store(&url, "contract", ACCESS_KEY, SECRET_KEY))).await;
 }
 
 pub(super) fn page(keys: &[String], next: Option<&str>) -> axum::response::Response {
@@ -120,19 +120,19 @@ pub(super) fn page(keys: &[String], next: Option<&str>) -> axum::response::Respo
 }
 
 #[tokio::test]
-async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
+async fn listing_continues_on_the_next_page_and_fails_as_a_whole() {
     let key = |tag: &str| file(&package("r.example/a"), tag, b"x").path();
     let (first, second) = (key("1"), key("2"));
     let failing = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let left = failing.clone();
-    let server = Liar::start(move |asked| {
-        assert!(asked.path.starts_with("/bucket"), "{}", asked.path);
+    let server = FakeServer::start(move |received| {
+        assert!(received.path.starts_with("/bucket"), "{}", received.path);
         assert!(
-            asked.path.contains("prefix=imglife%2Frecords%2F"),
+            received.path.contains("prefix=imglife%2Frecords%2F"),
             "{}",
-            asked.path
+            received.path
         );
-        match asked.path.contains("continuation-token=two") {
+        match received.path.contains("continuation-token=two") {
             true if left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) as isize > 0 => {
                 StatusCode::SERVICE_UNAVAILABLE.into_response()
             }
@@ -147,10 +147,10 @@ async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
         }
     });
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
-    let place = place(&url, "bucket", "id", "hunter2");
+    let store = store(&url, "bucket", "id", "hunter2");
     for (failures, listed) in [(0, true), (3, true), (100, false)] {
         failing.store(failures, std::sync::atomic::Ordering::Relaxed);
-        let result = place.list(&Scope::AllRecords(prefix())).await;
+        let result = store.list(&PackageScope::AllRecords(prefix())).await;
         if listed {
             let listing = result.expect("a listing");
             assert_eq!(
@@ -158,52 +158,56 @@ async fn a_listing_goes_on_where_the_page_before_ended_and_fails_as_a_whole() {
                 (2, vec!["imglife/records/notes.txt".to_owned()])
             );
         } else {
-            let error = result.expect_err("half a listing");
+            let error = result.expect_err("an incomplete listing");
             assert_eq!(error.kind, ItemErrorKind::ServerError, "{}", chain(&error));
         }
     }
     assert!(
         server
-            .asked()
+            .requests()
             .iter()
-            .all(|asked| asked.headers.contains_key("authorization"))
+            .all(|received| received.headers.contains_key("authorization"))
     );
-    assert!(!format!("{:?}", server.asked()).contains("hunter2"));
+    assert!(!format!("{:?}", server.requests()).contains("hunter2"));
 }
 
 #[tokio::test]
-async fn a_bucket_of_ones_own_needs_no_prefix_and_answers_must_make_sense() {
-    let server = Liar::start(|asked| {
-        assert!(asked.path.contains("prefix=records%2F"), "{}", asked.path);
+async fn prefix_is_optional_and_malformed_responses_are_errors() {
+    let server = FakeServer::start(|received| {
+        assert!(
+            received.path.contains("prefix=records%2F"),
+            "{}",
+            received.path
+        );
         page(&["records/r.example__a/x".to_owned()], None)
     });
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
-    let listing = place(&url, "bucket", "id", "hunter2")
-        .list(&Scope::AllRecords(Prefix::none()))
+    let listing = store(&url, "bucket", "id", "hunter2")
+        .list(&PackageScope::AllRecords(Prefix::none()))
         .await
         .expect("a listing");
     assert_eq!(listing.foreign, ["records/r.example__a/x"]);
-    let server = Liar::start(|_| typed("text/html", "<html>welcome"));
+    let server = FakeServer::start(|_| typed("text/html", "<html>welcome"));
     let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
-    let error = place(&url, "bucket", "id", "hunter2")
-        .list(&Scope::AllRecords(prefix()))
+    let error = store(&url, "bucket", "id", "hunter2")
+        .list(&PackageScope::AllRecords(prefix()))
         .await
         .expect_err("no listing");
     assert_eq!(error.kind, ItemErrorKind::Malformed, "{}", chain(&error));
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_an_error_in_time() {
+async fn unreachable_server_is_an_error_soon() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url: Url = format!("http://{}", listener.local_addr().expect("an address"))
         .parse()
         .expect("a URL");
     drop(listener);
     let began = Instant::now();
-    let error = place(&url, "bucket", "id", "hunter2")
-        .list(&Scope::AllRecords(prefix()))
+    let error = store(&url, "bucket", "id", "hunter2")
+        .list(&PackageScope::AllRecords(prefix()))
         .await
-        .expect_err("nobody answers");
+        .expect_err("no server");
     assert_eq!(error.kind, ItemErrorKind::Unreachable, "{}", chain(&error));
     assert!(began.elapsed() < Duration::from_secs(10));
 }

@@ -1,4 +1,4 @@
-//! An image with everything that can be attached to one.
+//! An image with every kind of attachment.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::images::{Flavour, Graph, attested};
 
-/// An image of two platforms with attestations of BuildKit, tagged `1.0`, and what is attached to
-/// it.
+/// An image for two platforms with attestations of BuildKit, tagged `1.0`, and its attachments.
 pub(crate) struct Attached {
-    /// The image and its attachments, with the tags of those that have one.
+    /// Image and attachments. Some attachments have tags.
     pub(crate) graph: Graph,
-    /// What refers to each subject, in the words of the distribution specification.
+    /// Referrers of each subject, as the referrers API of the distribution specification lists
+    /// them.
     pub(crate) referrers: BTreeMap<Digest, Vec<Value>>,
     cosign_tags: usize,
 }
@@ -61,13 +61,13 @@ impl Attached {
         attached
     }
 
-    /// Signs the image once more.
+    /// Adds another signature of the image.
     pub(crate) fn add_signature(&mut self, text: &str) {
         let index = self.graph.tags[0].1.clone();
         self.refer(&index, Some("application/vnd.example.signature"), text);
     }
 
-    /// Adds an artifact that has `subject` as its subject. Without an artifact type, that of its
+    /// Adds an artifact with the subject `subject`. Without an artifact type, the media type of its
     /// configuration counts.
     fn refer(
         &mut self,
@@ -109,13 +109,13 @@ impl Attached {
         image
     }
 
-    /// Returns how many attachments there are.
+    /// Returns the number of attachments.
     pub(crate) fn count(&self) -> usize {
         self.referrers.values().map(Vec::len).sum::<usize>() + self.cosign_tags
     }
 
-    /// Returns the lists that clients keep for registries that keep none: as some of them do, with
-    /// nothing but the required fields.
+    /// Returns the referrers lists that clients maintain on registries without a referrers API. The
+    /// entries have only the required fields, as some clients write them.
     pub(crate) fn lists(&self) -> Graph {
         let mut lists = self.graph.clone();
         lists.tags.clear();

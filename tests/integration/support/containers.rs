@@ -1,11 +1,11 @@
-//! What buildah needs to work in a world of its own: where it keeps images, which registries speak
-//! plain HTTP, and whom it trusts.
+//! Configuration for buildah in an isolated environment: storage, registries over plain HTTP, trust
+//! policy.
 
 use std::fs;
 
 use super::world::World;
 
-/// Returns the world with what buildah reads, and nothing of this machine's.
+/// Adds buildah's configuration to `world`, independent of the configuration of this machine.
 pub(crate) fn prepared(world: World, plain_host: &str) -> World {
     let (storage, own) = (
         world.home().join("storage.conf"),

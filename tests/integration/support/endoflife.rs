@@ -1,8 +1,8 @@
-//! A stand-in for endoflife.date: products that tests make up, which move, change, and are told
-//! with an ETag.
+//! A fake endoflife.date API: invented products that are renamed and changed, and responses with an
+//! ETag.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -10,66 +10,62 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use imglife::model::Digest;
+use imglife::model::lock::lock;
 use serde_json::json;
 
-use super::liar::{Asked, Liar};
+use super::fake_server::{FakeServer, ReceivedRequest};
 
-/// The API. What it knows can be changed while it runs.
+/// The fake API. Its data can be changed while it runs.
 pub(crate) struct EndOfLife {
-    liar: Liar,
-    known: Arc<Mutex<Known>>,
+    fake: FakeServer,
+    data: Arc<Mutex<ApiData>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct ApiData {
     /// Bodies by path.
     documents: BTreeMap<String, String>,
-    /// Where paths lead instead.
+    /// Redirects: target by path.
     moved: BTreeMap<String, String>,
-    /// What is answered instead, each once, by path.
+    /// Failures that replace the next responses, by path.
     troubles: BTreeMap<String, Vec<Trouble>>,
 }
 
-/// How a request goes wrong.
+/// Failure of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
-    /// 429, and how many seconds to wait.
+    /// 429 with a `Retry-After` in seconds.
     Busy(u32),
-    /// 502 with a page in HTML.
+    /// 502 with an HTML page.
     Gateway,
-    /// The connection ends in the middle of the body.
+    /// The connection closes in the middle of the body.
     Cut,
     /// A body without an end.
     Endless,
-    /// JSON that is nested a hundred thousand times.
+    /// JSON nested a hundred thousand levels deep.
     Deep,
 }
 
 impl EndOfLife {
     pub(crate) fn start() -> EndOfLife {
-        let known: Arc<Mutex<Known>> = Arc::default();
-        let answering = Arc::clone(&known);
-        let liar = Liar::start(move |asked| {
-            answer(
-                &mut answering.lock().unwrap_or_else(PoisonError::into_inner),
-                asked,
-            )
-        });
-        EndOfLife { liar, known }
+        let data: Arc<Mutex<ApiData>> = Arc::default();
+        let answering = Arc::clone(&data);
+        let fake = FakeServer::start(move |received| answer(&mut lock(&answering), received));
+        EndOfLife { fake, data }
     }
 
-    /// Returns the address for `lifecycle.api_url`.
+    /// Returns the URL for `lifecycle.api_url`.
     pub(crate) fn address(&self) -> String {
-        format!("http://{}/api", self.liar.host())
+        format!("http://{}/api", self.fake.host())
     }
 
-    fn change(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    fn change(&self, change: impl FnOnce(&mut ApiData)) {
+        change(&mut lock(&self.data));
     }
 
-    /// Knows a product in version 1: its cycles and their last days.
+    /// Adds a product to version 1 of the API, with its cycles and their end-of-life dates.
     pub(crate) fn product(&self, name: &str, cycles: &[(&str, Option<&str>)]) {
-        // What the API says itself is that of the day it was built on, here always wrong.
+        // The flags of the real API date from its last build; here they are always wrong.
         let releases: Vec<_> = cycles
             .iter()
             .map(|(cycle, end)| json!({ "name": cycle, "isEol": end.is_some(), "eolFrom": end, "isMaintained": true, "latest": { "name": format!("{cycle}.1"), "date": "2026-01-02" } }))
@@ -78,47 +74,45 @@ impl EndOfLife {
         self.document(&format!("/v1/products/{name}"), &body.to_string());
     }
 
-    /// Answers with `body` at a path below the API.
+    /// Adds a document with `body` at a path below the API.
     pub(crate) fn document(&self, path: &str, body: &str) {
-        self.change(|known| {
+        self.change(|data| {
             drop(
-                known
-                    .documents
+                data.documents
                     .insert(format!("/api{path}"), body.to_owned()),
             );
         });
     }
 
-    /// Leads from a product's name to another.
+    /// Redirects from one product name to another.
     pub(crate) fn moved(&self, from: &str, to: &str) {
         let path = |name: &str| format!("/api/v1/products/{name}");
-        self.change(|known| drop(known.moved.insert(path(from), path(to))));
+        self.change(|data| drop(data.moved.insert(path(from), path(to))));
     }
 
-    /// Lets requests for a product fail in these ways first.
+    /// Makes the next requests for a product fail in these ways.
     pub(crate) fn troubles(&self, product: &str, troubles: &[Trouble]) {
         let mut troubles = troubles.to_vec();
         troubles.reverse();
-        self.change(|known| {
+        self.change(|data| {
             drop(
-                known
-                    .troubles
+                data.troubles
                     .insert(format!("/api/v1/products/{product}"), troubles),
             );
         });
     }
 
-    /// Returns the requests so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.liar.asked()
+    /// Returns the requests received so far.
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.fake.requests()
     }
 }
 
-fn answer(known: &mut Known, asked: &Asked) -> Response {
-    if let Some(trouble) = known.troubles.get_mut(&asked.path).and_then(Vec::pop) {
-        return go_wrong(trouble);
+fn answer(data: &mut ApiData, received: &ReceivedRequest) -> Response {
+    if let Some(trouble) = data.troubles.get_mut(&received.path).and_then(Vec::pop) {
+        return failure(trouble);
     }
-    if let Some(to) = known.moved.get(&asked.path) {
+    if let Some(to) = data.moved.get(&received.path) {
         return (
             StatusCode::MOVED_PERMANENTLY,
             [(header::LOCATION, to.clone())],
@@ -126,7 +120,7 @@ fn answer(known: &mut Known, asked: &Asked) -> Response {
         )
             .into_response();
     }
-    let Some(body) = known.documents.get(&asked.path) else {
+    let Some(body) = data.documents.get(&received.path) else {
         return (
             StatusCode::NOT_FOUND,
             [(header::CONTENT_TYPE, "text/html")],
@@ -135,7 +129,7 @@ fn answer(known: &mut Known, asked: &Asked) -> Response {
             .into_response();
     };
     let tag = format!("\"{}\"", &Digest::sha256(body.as_bytes()).hex()[..16]);
-    let is_known = asked
+    let is_known = received
         .headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|known| known.as_bytes() == tag.as_bytes());
@@ -147,7 +141,7 @@ fn answer(known: &mut Known, asked: &Asked) -> Response {
     }
 }
 
-fn go_wrong(trouble: Trouble) -> Response {
+fn failure(trouble: Trouble) -> Response {
     match trouble {
         Trouble::Busy(seconds) => (
             StatusCode::TOO_MANY_REQUESTS,
@@ -172,7 +166,7 @@ fn go_wrong(trouble: Trouble) -> Response {
             )
                 .into_response()
         }
-        Trouble::Endless => super::liar::endless().into_response(),
+        Trouble::Endless => super::fake_server::endless().into_response(),
         Trouble::Deep => format!("{{\"news\": {}", "[".repeat(100_000)).into_response(),
     }
 }

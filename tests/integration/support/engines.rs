@@ -1,5 +1,5 @@
-//! The build engines that this machine has, and what they need to run for a test: a docker engine
-//! or a BuildKit of its own.
+//! Build engines that are installed on this machine, and the services that they need for a test: an
+//! own docker engine or BuildKit daemon.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -21,8 +21,8 @@ use super::images::Graph;
 use super::rootfs::small_debian_image;
 use super::servers::installed;
 
-/// Starts containers with no capability that root may lack here: privileged ones, such as builders,
-/// are given all that there are.
+/// Container runtime that drops a capability which root may lack on this machine. Privileged
+/// containers, such as builders, would request it.
 const RUNTIME: &str = r#"#!/bin/sh
 before=
 for word; do
@@ -38,29 +38,31 @@ fi
 exec runc "$@"
 "#;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time that a service may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An engine, ready for a test.
-pub(crate) struct Found {
+/// An engine that is ready for a test.
+pub(crate) struct TestEngine {
     pub(crate) name: EngineName,
-    /// Whether it can build for several platforms here.
+    /// True if it can build for several platforms on this machine.
     pub(crate) builds_several: bool,
     service: Option<Service>,
 }
 
-/// Returns the engines that this machine has, and writes their names where a run of the tests shows
-/// them. Buildah is always one; docker is one where root runs the tests, since its engine needs
-/// that; podman and buildx are where they are installed.
-pub(crate) fn found(why: &str) -> Vec<Found> {
+/// Returns the engines of this machine and writes their names to the terminal.
+///
+/// Buildah is always included. Docker is included if the tests run as root, which its engine needs.
+/// Podman and buildx are included if they are installed.
+pub(crate) fn found(why: &str) -> Vec<TestEngine> {
     let is_root = rustix::process::geteuid().is_root();
-    let mut engines = vec![Found {
+    let mut engines = vec![TestEngine {
         name: EngineName::Buildah,
         builds_several: true,
         service: None,
     }];
     let mut missing = Vec::new();
     if is_there("podman") {
-        engines.push(Found {
+        engines.push(TestEngine {
             name: EngineName::Podman,
             builds_several: true,
             service: None,
@@ -69,7 +71,7 @@ pub(crate) fn found(why: &str) -> Vec<Found> {
         missing.push("podman");
     }
     if is_root {
-        engines.push(Found {
+        engines.push(TestEngine {
             name: EngineName::Docker,
             builds_several: false,
             service: Some(Service::docker()),
@@ -82,12 +84,12 @@ pub(crate) fn found(why: &str) -> Vec<Found> {
         installed("buildkitd").is_file(),
         is_root,
     ) {
-        (true, true, true) => engines.push(Found {
+        (true, true, true) => engines.push(TestEngine {
             name: EngineName::Buildx,
             builds_several: true,
             service: Some(Service::buildkit()),
         }),
-        (true, false, true) => engines.push(Found {
+        (true, false, true) => engines.push(TestEngine {
             name: EngineName::Buildx,
             builds_several: false,
             service: Some(Service::docker()),
@@ -103,7 +105,7 @@ pub(crate) fn found(why: &str) -> Vec<Found> {
     } else {
         format!("; this machine lacks {}", missing.join(", "))
     };
-    // Not by a macro: what those print is only shown of tests that fail.
+    // The print macros are captured and only shown for tests that fail.
     writeln!(
         std::io::stderr(),
         "{why}: with {}{missing}",
@@ -119,8 +121,8 @@ fn is_there(program: &str) -> bool {
         .any(|directory| Path::new(directory).join(program).is_file())
 }
 
-impl Found {
-    /// Puts into somebody's home what the engine needs there.
+impl TestEngine {
+    /// Installs the files that the engine needs in the home directory `home`.
     pub(crate) fn prepare(&self, home: &Path) {
         if self.name == EngineName::Buildx {
             symlink(
@@ -131,7 +133,7 @@ impl Found {
         }
     }
 
-    /// Returns the variables that lead to the service.
+    /// Returns the environment variables with the address of the service.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         self.service
             .iter()
@@ -139,7 +141,8 @@ impl Found {
             .collect()
     }
 
-    /// Returns the names of images and containers that the engine has in its store.
+    /// Returns the names of images and containers in the engine's storage; `None` for engines
+    /// without storage.
     pub(crate) fn leftovers(&self, variables: &Variables) -> Option<String> {
         let commands: &[&[&str]] = match self.name {
             EngineName::Buildah => &[&["buildah", "images"], &["buildah", "containers"]],
@@ -150,7 +153,7 @@ impl Found {
             EngineName::Docker => &[&["docker", "images"]],
             EngineName::Buildx | EngineName::Native => return None,
         };
-        let told = commands.iter().map(|command| {
+        let listings = commands.iter().map(|command| {
             let output = Command::new(command[0])
                 .args(&command[1..])
                 .env_clear()
@@ -164,19 +167,19 @@ impl Found {
             );
             String::from_utf8_lossy(&output.stdout).into_owned()
         });
-        Some(told.collect())
+        Some(listings.collect())
     }
 }
 
-/// Whether this machine has buildx and what runs as its builders.
+/// Returns true if buildx and BuildKit are installed.
 pub(crate) fn has_buildkit() -> bool {
     ["docker-buildx", "buildkitd", "buildctl"]
         .iter()
         .all(|program| installed(program).is_file())
 }
 
-/// Returns an image of BuildKit, made of the programs of this machine: what `moby/buildkit` is
-/// elsewhere.
+/// Returns an image of BuildKit, made of the programs of this machine. It replaces
+/// `moby/buildkit`.
 pub(crate) fn buildkit_image() -> Graph {
     let mut archive = tar::Builder::new(Vec::new());
     let listed = Command::new("ldd")
@@ -188,7 +191,7 @@ pub(crate) fn buildkit_image() -> Graph {
     let libraries = listed
         .lines()
         .filter_map(|line| line.split_once(" => ")?.1.split(' ').next());
-    // Where Debian's own are, below a link.
+    // Below `usr`, because Debian's `/lib` is a link.
     let inside = |library: &str| {
         format!(
             "usr/{}",
@@ -239,7 +242,7 @@ pub(crate) fn buildkit_image() -> Graph {
     graph
 }
 
-/// Returns an address of this machine that nothing else uses.
+/// Returns a loopback address that nothing else uses.
 pub(crate) fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(
         127,
@@ -249,15 +252,15 @@ pub(crate) fn own_address() -> Ipv4Addr {
     )
 }
 
-/// Writes what a docker engine of the name `docker` and its clients know one another by, as
-/// `docker:dind` does below /certs.
+/// Writes the certificates of a docker engine with the host name `docker` and of its clients, as
+/// `docker:dind` does below `/certs`.
 fn write_certificates(directory: &Path) {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = parameters.self_signed(&key).expect("a certificate").pem();
     let issuer = Issuer::new(parameters, key);
-    for (who, purpose) in [
+    for (role, purpose) in [
         ("server", ExtendedKeyUsagePurpose::ServerAuth),
         ("client", ExtendedKeyUsagePurpose::ClientAuth),
     ] {
@@ -268,18 +271,18 @@ fn write_certificates(directory: &Path) {
             .signed_by(&key, &issuer)
             .expect("a certificate")
             .pem();
-        fs::create_dir_all(directory.join(who)).expect("a new directory");
+        fs::create_dir_all(directory.join(role)).expect("a new directory");
         for (name, text) in [
             ("ca.pem", &authority),
             ("cert.pem", &certificate),
             ("key.pem", &key.serialize_pem()),
         ] {
-            fs::write(directory.join(who).join(name), text).expect("a written file");
+            fs::write(directory.join(role).join(name), text).expect("a written file");
         }
     }
 }
 
-/// A docker engine or a BuildKit that listens on a socket in a directory of its own. It ends when
+/// A docker engine or BuildKit daemon that listens on a socket in its own directory. It stops when
 /// it is dropped.
 pub(crate) struct Service {
     variable: &'static str,
@@ -293,8 +296,8 @@ impl Service {
         Service::docker_with(|_| Vec::new())
     }
 
-    /// Starts a docker engine as the service `docker:dind` of GitLab's is one: at port 2376 of
-    /// `address`, for who has a certificate.
+    /// Starts a docker engine like the service `docker:dind` in GitLab: it also listens on port
+    /// 2376 of `address` and requires a client certificate.
     pub(crate) fn docker_in_docker(address: Ipv4Addr) -> Service {
         Service::docker_with(|directory| {
             write_certificates(&directory.join("certs"));
@@ -321,7 +324,7 @@ impl Service {
         })
     }
 
-    /// Starts a docker engine that listens at port 2375 of `address` as well, for everybody.
+    /// Starts a docker engine that also listens on port 2375 of `address`, without authentication.
     pub(crate) fn open_docker(address: Ipv4Addr) -> Service {
         Service::docker_with(|_| {
             vec![
@@ -338,7 +341,7 @@ impl Service {
             .tempdir()
             .expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
-        // Containers get the network of a bridge that no other docker engine has.
+        // Containers use a bridge that no other docker engine uses.
         let number = fastrand::u16(..);
         let bridge = format!("img{number}");
         let [high, low] = number.to_be_bytes();
@@ -387,7 +390,7 @@ impl Service {
         Service::buildkit_with(|command| command)
     }
 
-    /// Starts a BuildKit that listens at port 1234 of `address` as well.
+    /// Starts a BuildKit daemon that also listens on port 1234 of `address`.
     pub(crate) fn open_buildkit(address: Ipv4Addr) -> Service {
         Service::buildkit_with(|command| command.arg("--addr").arg(format!("tcp://{address}:1234")))
     }
@@ -398,7 +401,7 @@ impl Service {
             .tempdir()
             .expect("a temporary directory");
         let configuration = directory.path().join("buildkitd.toml");
-        // Its RUN shares the network of this machine, since it knows no other without plugins.
+        // `RUN` uses the network of this machine; other networks need plugins.
         let text = "[worker.oci]\nsnapshotter = \"native\"\nnetworkMode = \"host\"\n[worker.containerd]\nenabled = false\n";
         fs::write(&configuration, text).expect("a written file");
         let mut command = Command::new(installed("buildkitd"));
@@ -444,24 +447,24 @@ impl Service {
                 .try_wait()
                 .expect("a child to wait for")
                 .is_some();
-            let said = || fs::read_to_string(&log).expect("a log");
+            let log_text = || fs::read_to_string(&log).expect("a log");
             assert!(
-                !has_ended && since.elapsed() < PATIENCE,
+                !has_ended && since.elapsed() < START_TIMEOUT,
                 "{command:?} did not start:\n{}",
-                said()
+                log_text()
             );
             std::thread::sleep(Duration::from_millis(20));
         }
         service
     }
 
-    /// Returns the directory that holds the certificates of a docker engine.
+    /// Returns the directory with the certificates of a docker engine.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.directory.path().join("certs")
     }
 
-    /// Returns what docker's client prints.
-    pub(crate) fn docker_says(&self, arguments: &[&str]) -> String {
+    /// Runs docker's client on this engine and returns its output.
+    pub(crate) fn run_docker(&self, arguments: &[&str]) -> String {
         let mut docker = Command::new("docker");
         let output = docker
             .arg("--host")
@@ -486,7 +489,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Asked to end, it unmounts what it mounted.
+        // After SIGTERM it unmounts its file systems.
         if let Some(id) = i32::try_from(self.process.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw)
@@ -494,7 +497,7 @@ impl Drop for Service {
             let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         }
         self.process.wait().expect("a child to wait for");
-        // All but the directory of its data, which it had mounted on itself.
+        // It does not unmount its data directory, which it bind-mounted on itself.
         drop(
             Command::new("umount")
                 .arg("--recursive")

@@ -11,19 +11,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
-use super::liar::Asked;
+use super::fake_server::ReceivedRequest;
 use super::world::World;
 
-/// What people's commits are made as.
+/// git command for commits of a person.
 const PERSON: &str = "git -c user.name=Person -c user.email=person@example.org";
 
-/// A bare repository, `team/base.git` below a directory of its own.
+/// A bare repository `team/base.git` in its own directory.
 pub(crate) struct Bare {
     directory: TempDir,
 }
 
 impl Bare {
-    /// Returns one without any commit.
+    /// Returns a repository without commits.
     pub(crate) fn empty() -> Bare {
         let bare = Bare {
             directory: tempfile::tempdir().expect("a directory"),
@@ -33,7 +33,7 @@ impl Bare {
         bare
     }
 
-    /// Returns one with `files` on the branch `main`.
+    /// Returns a repository with `files` on the branch `main`.
     pub(crate) fn with(files: &[(&str, &str)]) -> Bare {
         let bare = Bare::empty();
         bare.edit(files);
@@ -48,7 +48,7 @@ impl Bare {
         self.root().join("team/base.git")
     }
 
-    /// Returns what `git` says in the repository.
+    /// Runs `git` in the repository and returns its output.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         std::fs::create_dir_all(self.path()).expect("a directory");
         let output = Command::new("git")
@@ -66,12 +66,12 @@ impl Bare {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Returns the content of a file of `main`.
+    /// Returns the content of a file on `main`.
     pub(crate) fn file(&self, path: &str) -> String {
         self.run(&["show", &format!("main:{path}")])
     }
 
-    /// Returns the number of commits of `main`.
+    /// Returns the number of commits on `main`.
     pub(crate) fn commits(&self) -> usize {
         self.run(&["rev-list", "--count", "main"])
             .trim()
@@ -79,7 +79,7 @@ impl Bare {
             .expect("a number")
     }
 
-    /// Commits and pushes `files` to `main`, as a person would.
+    /// Commits `files` to `main` as a person.
     pub(crate) fn edit(&self, files: &[(&str, &str)]) {
         let person = World::new();
         person
@@ -98,7 +98,7 @@ impl Bare {
             .succeeds();
     }
 
-    /// Puts a hook in place that every push goes through.
+    /// Installs a hook, which runs for every push.
     pub(crate) fn hook(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.path().join("hooks").join(name);
@@ -107,8 +107,8 @@ impl Bare {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a hook");
     }
 
-    /// Returns a world whose working directory is a checkout of it, as `git clone` with `options`
-    /// makes one.
+    /// Returns a world whose working directory is a clone of the repository, made by `git clone`
+    /// with `options`.
     pub(crate) fn checkout(&self, options: &str) -> World {
         self.checkout_in(World::new(), options)
     }
@@ -123,19 +123,23 @@ impl Bare {
         world
     }
 
-    /// Answers a request as `git http-backend` does, to who presents exactly one of the logins
-    /// `user:password`.
-    pub(crate) fn answer(root: &Path, logins: &[String], asked: &Asked) -> Response {
-        let presented: Vec<&[u8]> = asked
+    /// Responds like `git http-backend` to requests with exactly one of the credentials
+    /// `user:password`, and with 401 to others.
+    pub(crate) fn answer(
+        root: &Path,
+        credentials: &[String],
+        received: &ReceivedRequest,
+    ) -> Response {
+        let presented: Vec<&[u8]> = received
             .headers
             .get_all(header::AUTHORIZATION)
             .iter()
             .map(|value| value.as_bytes())
             .collect();
-        let known = logins
+        let is_known = credentials
             .iter()
-            .any(|login| presented == [format!("Basic {}", STANDARD.encode(login)).as_bytes()]);
-        if !known {
+            .any(|pair| presented == [format!("Basic {}", STANDARD.encode(pair)).as_bytes()]);
+        if !is_known {
             return (
                 StatusCode::UNAUTHORIZED,
                 [(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")],
@@ -143,16 +147,19 @@ impl Bare {
             )
                 .into_response();
         }
-        http_backend(root, asked)
+        http_backend(root, received)
     }
 }
 
-/// Answers a request for a repository below `root` by the program that git brings for web servers
-/// (`git help http-backend`).
-pub(crate) fn http_backend(root: &Path, asked: &Asked) -> Response {
-    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+/// Responds to a request for a repository below `root` with git's CGI program (`git help
+/// http-backend`).
+pub(crate) fn http_backend(root: &Path, received: &ReceivedRequest) -> Response {
+    let (path, query) = received
+        .path
+        .split_once('?')
+        .unwrap_or((&received.path, ""));
     let text = |name: &str| {
-        asked
+        received
             .headers
             .get(name)
             .map_or("", |value| value.to_str().expect("text"))
@@ -165,11 +172,11 @@ pub(crate) fn http_backend(root: &Path, asked: &Asked) -> Response {
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("REMOTE_USER", "somebody")
-        .env("REQUEST_METHOD", &asked.method)
+        .env("REQUEST_METHOD", &received.method)
         .env("PATH_INFO", path)
         .env("QUERY_STRING", query)
         .env("CONTENT_TYPE", text("content-type"))
-        .env("CONTENT_LENGTH", asked.body.len().to_string())
+        .env("CONTENT_LENGTH", received.body.len().to_string())
         .env("HTTP_CONTENT_ENCODING", text("content-encoding"))
         .env("HTTP_GIT_PROTOCOL", text("git-protocol"))
         .stdin(Stdio::piped())
@@ -177,17 +184,17 @@ pub(crate) fn http_backend(root: &Path, asked: &Asked) -> Response {
         .stderr(Stdio::null())
         .spawn()
         .expect("git http-backend");
-    let (mut stdin, body) = (backend.stdin.take().expect("a pipe"), asked.body.clone());
-    // It need not read all of it.
+    let (mut stdin, body) = (backend.stdin.take().expect("a pipe"), received.body.clone());
+    // The program need not read the whole body.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
-    let said = backend.wait_with_output().expect("an answer").stdout;
+    let output = backend.wait_with_output().expect("an answer").stdout;
     writer.join().expect("a writer");
-    let end = said
+    let end = output
         .windows(4)
         .position(|bytes| bytes == b"\r\n\r\n")
         .expect("a head");
-    let mut response = Response::new(Body::from(said[end + 4..].to_vec()));
-    for line in String::from_utf8_lossy(&said[..end]).lines() {
+    let mut response = Response::new(Body::from(output[end + 4..].to_vec()));
+    for line in String::from_utf8_lossy(&output[..end]).lines() {
         let (name, value) = line.split_once(": ").expect("a header");
         if name.eq_ignore_ascii_case("status") {
             *response.status_mut() =

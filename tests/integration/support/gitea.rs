@@ -1,6 +1,8 @@
-//! A Gitea, as far as generic packages and pull requests go: built after its documentation
-//! (`docs/usage/packages/generic`, the API's description) and sources
-//! (`routers/api/packages/generic`, `routers/api/v1/packages`, `routers/api/v1/repo/pull.go`).
+//! A fake Gitea with generic packages and pull requests.
+//!
+//! Built after its documentation (`docs/usage/packages/generic`, the description of the API) and
+//! its sources (`routers/api/packages/generic`, `routers/api/v1/packages`,
+//! `routers/api/v1/repo/pull.go`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,23 +13,23 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::fake_server::{FakeServer, ReceivedRequest, typed};
 use super::gitlab::{decoded, text};
-use super::liar::{Asked, Liar, typed};
 
 pub(crate) const OWNER: &str = "platform";
 pub(crate) const REPOSITORY: &str = "base-images";
 
-/// The token of a user who may write packages.
+/// Token of a user who may write packages.
 pub(crate) const TOKEN: &str = "gitea-hunter2";
-/// The token of a job, which may not.
+/// Token of a job, which may only read packages.
 pub(crate) const JOB: &str = "gitea-job-hunter2";
 
-/// How the server is.
+/// Behaviour of the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Whether packages can be linked to repositories; what the answer is where they cannot.
+    /// `Ok` if packages can be linked to repositories, otherwise the status of the response.
     pub(crate) links: Result<(), u16>,
-    /// The most entries on a page (`MAX_RESPONSE_ITEMS`).
+    /// Most entries on a page (`MAX_RESPONSE_ITEMS`).
     pub(crate) page: usize,
 }
 
@@ -40,12 +42,12 @@ impl Default for Rules {
     }
 }
 
-/// The versions of packages, by lower-case name and version, the oldest first.
+/// Stored packages, the oldest version first.
 #[derive(Default)]
 struct State {
     versions: Vec<Version>,
     linked: BTreeMap<String, String>,
-    /// Those that are open.
+    /// Open pull requests.
     pull_requests: Vec<Value>,
 }
 
@@ -55,9 +57,9 @@ struct Version {
     files: BTreeMap<String, Bytes>,
 }
 
-/// A server at work.
+/// A running server.
 pub(crate) struct Gitea {
-    pub(crate) server: Liar,
+    pub(crate) server: FakeServer,
     state: Arc<Mutex<State>>,
 }
 
@@ -66,15 +68,16 @@ impl Gitea {
         Gitea::start_with(rules, |_| None)
     }
 
-    /// Starts one in which `fault` may answer instead.
+    /// Starts a server in which `fault` may replace a response.
     pub(crate) fn start_with(
         rules: Rules,
-        fault: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+        fault: impl Fn(&ReceivedRequest) -> Option<Response> + Send + Sync + 'static,
     ) -> Gitea {
         let state: Arc<Mutex<State>> = Arc::default();
-        let kept = Arc::clone(&state);
-        let server = Liar::start(move |asked| {
-            fault(asked).unwrap_or_else(|| kept.lock().expect("no panic").answer(asked, rules))
+        let shared = Arc::clone(&state);
+        let server = FakeServer::start(move |received| {
+            fault(received)
+                .unwrap_or_else(|| shared.lock().expect("no panic").answer(received, rules))
         });
         Gitea { server, state }
     }
@@ -85,7 +88,7 @@ impl Gitea {
             .expect("a URL")
     }
 
-    /// Adds a package and files, as many uploads would have.
+    /// Adds files to a package without uploads.
     pub(crate) fn insert(
         &self,
         name: &str,
@@ -118,30 +121,30 @@ impl Gitea {
             .collect()
     }
 
-    /// Returns the pull requests that are open.
+    /// Returns the open pull requests.
     pub(crate) fn pull_requests(&self) -> Vec<Value> {
         self.state.lock().expect("no panic").pull_requests.clone()
     }
 
-    /// Returns the packages that were linked, with their repositories.
+    /// Returns the linked packages with their repositories.
     pub(crate) fn linked(&self) -> BTreeMap<String, String> {
         self.state.lock().expect("no panic").linked.clone()
     }
 }
 
 impl State {
-    fn answer(&mut self, asked: &Asked, rules: Rules) -> Response {
-        let url: Url = format!("http://gitea{}", asked.path)
+    fn answer(&mut self, received: &ReceivedRequest, rules: Rules) -> Response {
+        let url: Url = format!("http://gitea{}", received.path)
             .parse()
             .expect("a path");
         let parts: Vec<String> = url.path().split('/').skip(1).map(decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let may_write = match text(&asked.headers, "authorization") {
+        let may_write = match text(&received.headers, "authorization") {
             Some(token) if token == format!("token {TOKEN}") => true,
             Some(token) if token == format!("token {JOB}") => false,
             _ => return message(401, "user does not exist"),
         };
-        match (asked.method.as_str(), &parts[..]) {
+        match (received.method.as_str(), &parts[..]) {
             (_, ["api", "packages", owner, ..] | ["api", "v1", "packages", owner, ..])
                 if *owner != OWNER =>
             {
@@ -195,7 +198,7 @@ impl State {
                 }
             },
             (method, ["api", "v1", "repos", OWNER, REPOSITORY, "pulls"]) => {
-                self.pulls(method, &asked.body)
+                self.pulls(method, &received.body)
             }
             ("PUT" | "DELETE", ["api", "packages", ..]) if !may_write => {
                 message(403, "token does not have the required scope")
@@ -213,7 +216,7 @@ impl State {
                 if files.contains_key(&file.to_lowercase()) {
                     return message(409, "package file already exists");
                 }
-                files.insert(file.to_lowercase(), asked.body.clone());
+                files.insert(file.to_lowercase(), received.body.clone());
                 StatusCode::CREATED.into_response()
             }
             ("GET", ["api", "packages", _, "generic", name, version, file]) => {
@@ -232,7 +235,7 @@ impl State {
                 if found.files.remove(&file.to_lowercase()).is_none() {
                     return message(404, "package file does not exist");
                 }
-                // A version goes with its last file.
+                // A version is deleted with its last file.
                 self.versions.retain(|version| !version.files.is_empty());
                 StatusCode::NO_CONTENT.into_response()
             }
@@ -319,7 +322,7 @@ impl State {
             .into_response()
     }
 
-    /// Names are the same in upper and lower case.
+    /// Returns the version of a package. Upper and lower case are equal in names.
     fn find(&mut self, name: &str, version: &str) -> Option<&mut Version> {
         self.versions.iter_mut().find(|known| {
             known.name.eq_ignore_ascii_case(name) && known.version.eq_ignore_ascii_case(version)

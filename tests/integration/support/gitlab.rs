@@ -1,7 +1,8 @@
-//! A GitLab, as far as generic packages and merge requests go: built after its documentation
-//! (`doc/api/packages.md`, `doc/user/packages/generic_packages`, `doc/api/merge_requests.md`) and
-//! sources (`lib/api/generic_packages.rb`, `package_files.rb`, `lib/api/merge_requests.rb`,
-//! `lib/gitlab/pagination`).
+//! A fake GitLab with generic packages and merge requests.
+//!
+//! Built after its documentation (`doc/api/packages.md`, `doc/user/packages/generic_packages`,
+//! `doc/api/merge_requests.md`) and its sources (`lib/api/generic_packages.rb`, `package_files.rb`,
+//! `lib/api/merge_requests.rb`, `lib/gitlab/pagination`).
 
 use std::sync::{Arc, Mutex};
 
@@ -12,36 +13,36 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::liar::{Asked, Liar, typed};
+use super::fake_server::{FakeServer, ReceivedRequest, typed};
 
-/// The project whose packages there are.
+/// ID of the project with the packages.
 pub(crate) const PROJECT: u64 = 42;
 
-/// Tokens that are taken.
+/// Valid tokens.
 pub(crate) const MAINTAINER: &str = "glpat-maintainer-hunter2";
 pub(crate) const DEVELOPER: &str = "glpat-developer-hunter2";
 pub(crate) const JOB: &str = "glcbt-job-hunter2";
-/// The token of a job whose project is not on the allowlist.
+/// Token of a job whose project is not on the job token allowlist.
 pub(crate) const OTHER_JOB: &str = "glcbt-other-hunter2";
 
-/// What happens to a second file of the same name.
+/// Handling of a second file with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duplicates {
-    /// It is added; the last one is downloaded.
+    /// Added; downloads return the last one.
     Added,
-    /// It is refused with this status.
+    /// Rejected with this status.
     Refused(u16),
 }
 
-/// How the instance is set up.
+/// Configuration of the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) duplicates: Duplicates,
-    /// Whether downloads lead to a storage on another host.
+    /// True if downloads redirect to a storage on another host.
     pub(crate) storage: bool,
-    /// Entries up to which listings tell how many there are.
+    /// Most entries of a listing that states its total.
     pub(crate) counted: usize,
-    /// Whether a proxy takes the links out of answers.
+    /// True if responses have `Link` headers; proxies may remove them.
     pub(crate) links: bool,
 }
 
@@ -61,7 +62,7 @@ struct State {
     last_id: u64,
     packages: Vec<Package>,
     files: Vec<PackageFile>,
-    /// Those that are open.
+    /// Open merge requests.
     merge_requests: Vec<Value>,
 }
 
@@ -78,10 +79,10 @@ struct PackageFile {
     content: Bytes,
 }
 
-/// An instance at work.
+/// A running server.
 pub(crate) struct Gitlab {
-    pub(crate) server: Liar,
-    pub(crate) storage: Liar,
+    pub(crate) server: FakeServer,
+    pub(crate) storage: FakeServer,
     state: Arc<Mutex<State>>,
     rules: Rules,
 }
@@ -91,15 +92,15 @@ impl Gitlab {
         Gitlab::start_with(rules, |_| None)
     }
 
-    /// Starts one in which `fault` may answer instead.
+    /// Starts a server in which `fault` may replace a response.
     pub(crate) fn start_with(
         rules: Rules,
-        fault: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+        fault: impl Fn(&ReceivedRequest) -> Option<Response> + Send + Sync + 'static,
     ) -> Gitlab {
         let state: Arc<Mutex<State>> = Arc::default();
         let stored = Arc::clone(&state);
-        let storage = Liar::start(move |asked| {
-            let id = asked
+        let storage = FakeServer::start(move |received| {
+            let id = received
                 .path
                 .trim_start_matches("/objects/")
                 .split('?')
@@ -111,12 +112,13 @@ impl Gitlab {
                 None => StatusCode::NOT_FOUND.into_response(),
             }
         });
-        let (kept, objects) = (Arc::clone(&state), storage.host());
-        let server = Liar::start(move |asked| {
-            fault(asked).unwrap_or_else(|| {
-                kept.lock()
+        let (shared, objects) = (Arc::clone(&state), storage.host());
+        let server = FakeServer::start(move |received| {
+            fault(received).unwrap_or_else(|| {
+                shared
+                    .lock()
                     .expect("no panic")
-                    .answer(asked, rules, &objects)
+                    .answer(received, rules, &objects)
             })
         });
         Gitlab {
@@ -133,7 +135,7 @@ impl Gitlab {
             .expect("a URL")
     }
 
-    /// Adds a package and files, as many uploads would have.
+    /// Adds files to a package without uploads.
     pub(crate) fn insert(
         &self,
         name: &str,
@@ -146,7 +148,7 @@ impl Gitlab {
         }
     }
 
-    /// Replaces a file as a write and a deletion do: what takes its place comes last.
+    /// Replaces a file like a write and a deletion: the new file is the newest.
     pub(crate) fn replace(&self, file: &str, version: &str, name: &str) {
         let mut state = self.state.lock().expect("no panic");
         let (subject, _) = file.split_once('+').expect("a file's name");
@@ -159,17 +161,17 @@ impl Gitlab {
         state.files.retain(|known| known.name != file);
     }
 
-    /// Returns the merge requests that are open.
+    /// Returns the open merge requests.
     pub(crate) fn merge_requests(&self) -> Vec<Value> {
         self.state.lock().expect("no panic").merge_requests.clone()
     }
 
-    /// Answers a request that another server was asked.
-    pub(crate) fn forward(&self, asked: &Asked) -> Response {
+    /// Responds to a request that another server received.
+    pub(crate) fn forward(&self, received: &ReceivedRequest) -> Response {
         self.state
             .lock()
             .expect("no panic")
-            .answer(asked, self.rules, &self.storage.host())
+            .answer(received, self.rules, &self.storage.host())
     }
 
     /// Returns the names of all files.
@@ -185,8 +187,8 @@ impl Gitlab {
 }
 
 impl State {
-    fn answer(&mut self, asked: &Asked, rules: Rules, objects: &str) -> Response {
-        let url: Url = format!("http://gitlab{}", asked.path)
+    fn answer(&mut self, received: &ReceivedRequest, rules: Rules, objects: &str) -> Response {
+        let url: Url = format!("http://gitlab{}", received.path)
             .parse()
             .expect("a path");
         let query = |name: &str| {
@@ -195,7 +197,7 @@ impl State {
                 .map(|(_, value)| value.into_owned())
         };
         if url.path() == format!("/api/v4/projects/{PROJECT}/merge_requests") {
-            return self.merge_request(asked, &url);
+            return self.merge_request(received, &url);
         }
         let Some(rest) = url
             .path()
@@ -207,8 +209,8 @@ impl State {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         // Reporter, Developer, Maintainer.
         let role = match (
-            text(&asked.headers, "private-token"),
-            text(&asked.headers, "job-token"),
+            text(&received.headers, "private-token"),
+            text(&received.headers, "job-token"),
         ) {
             (Some(MAINTAINER), _) => 3,
             (Some(DEVELOPER), _) | (None, Some(JOB)) => 2,
@@ -216,11 +218,11 @@ impl State {
             (None, None) => return message(404, "404 Project Not Found"),
             _ => return message(401, "401 Unauthorized"),
         };
-        match (asked.method.as_str(), &parts[..]) {
+        match (received.method.as_str(), &parts[..]) {
             ("GET", []) => {
                 assert_eq!(query("package_type").as_deref(), Some("generic"));
                 let wanted = query("package_name").unwrap_or_default().to_lowercase();
-                // Loosely: the words of the filter may stand anywhere.
+                // The filter may match anywhere in a name.
                 let found = self.packages.iter().filter(|package| {
                     package
                         .name
@@ -282,7 +284,7 @@ impl State {
                         message(status, "Duplicate package is not allowed")
                     }
                     _ => {
-                        self.add(name, version, file, asked.body.clone());
+                        self.add(name, version, file, received.body.clone());
                         message(201, "201 Created")
                     }
                 }
@@ -309,15 +311,15 @@ impl State {
         }
     }
 
-    /// The token of a job is not taken here.
-    fn merge_request(&mut self, asked: &Asked, url: &Url) -> Response {
+    /// Lists or creates merge requests. Tokens of jobs are rejected.
+    fn merge_request(&mut self, received: &ReceivedRequest, url: &Url) -> Response {
         if !matches!(
-            text(&asked.headers, "private-token"),
+            text(&received.headers, "private-token"),
             Some(MAINTAINER | DEVELOPER)
         ) {
             return message(401, "401 Unauthorized");
         }
-        if asked.method == "GET" {
+        if received.method == "GET" {
             let wanted = |request: &&Value| {
                 url.query_pairs().all(|(key, value)| {
                     if key == "state" {
@@ -330,7 +332,7 @@ impl State {
             let found: Vec<Value> = self.merge_requests.iter().filter(wanted).cloned().collect();
             return typed("application/json", Value::from(found).to_string());
         }
-        let wanted: Value = serde_json::from_slice(&asked.body).expect("JSON");
+        let wanted: Value = serde_json::from_slice(&received.body).expect("JSON");
         if ["source_branch", "target_branch", "title"]
             .iter()
             .any(|key| wanted[key].as_str().is_none_or(str::is_empty))
@@ -392,8 +394,8 @@ impl State {
     }
 }
 
-/// Returns a page: of 20 entries, or as many as asked for up to 100. Links are to the name that
-/// GitLab believes to have.
+/// Returns a page with 20 entries, or the requested number up to 100. Links use the host name that
+/// GitLab is configured with, which is not the one of the request.
 fn page(entries: Vec<Value>, url: &Url, rules: Rules) -> Response {
     let number = |name: &str| {
         url.query_pairs()

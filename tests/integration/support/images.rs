@@ -1,4 +1,4 @@
-//! Images of every kind that registries hold, built in memory: what is copied, and what is refused.
+//! Images of every kind, built in memory: valid ones to copy, and invalid ones to reject.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -14,12 +14,12 @@ const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 const OCI_FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// Where foreign layers say that they are. Registries refuse them unless they are told to trust the
-/// address.
+/// URL prefix of foreign layers. Registries reject such layers unless they are configured to allow
+/// the URL.
 pub(crate) const FOREIGN: &str = "https://layers.invalid/";
 const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
-/// Images as bytes, each before what refers to it.
+/// Blobs and manifests of images. Each comes before the manifests that refer to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     pub(crate) blobs: Vec<Content>,
@@ -55,7 +55,7 @@ impl Content {
     }
 }
 
-/// Whose media types an image has.
+/// Family of media types of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavour {
     Docker,
@@ -102,7 +102,7 @@ impl Graph {
 
     /// Adds a manifest and returns its descriptor.
     pub(crate) fn manifest(&mut self, media_type: &str, manifest: &Value) -> Descriptor {
-        // Spaces that nobody would write again find a copy that is not bit for bit.
+        // Unusual white space: a copy that serialises the manifest again has another digest.
         let bytes = serde_json::to_string_pretty(manifest).expect("JSON") + "\n ";
         let content = Content::new(media_type, Algorithm::Sha256, bytes);
         let descriptor = content.descriptor.clone();
@@ -110,7 +110,7 @@ impl Graph {
         descriptor
     }
 
-    /// Adds an image of `layers` for a platform such as `linux/arm64`, and returns its descriptor
+    /// Adds an image with `layers` for a platform such as `linux/arm64`. Returns its descriptor
     /// with the platform.
     pub(crate) fn image(
         &mut self,
@@ -150,7 +150,7 @@ impl Graph {
         )
     }
 
-    /// Tags what `descriptor` names.
+    /// Tags the manifest of `descriptor`.
     pub(crate) fn tag(&mut self, tag: &str, descriptor: &Descriptor) {
         self.tags
             .push((tag.parse().expect("a tag"), descriptor.clone()));
@@ -164,7 +164,7 @@ impl Graph {
             .manifest()
     }
 
-    /// Puts everything into `repository`, tags last.
+    /// Writes everything into `repository`, tags last.
     pub(crate) async fn publish(&self, store: &dyn ImageStore, repository: &Repository) {
         for blob in &self.blobs {
             let content = InMemory(blob.bytes.clone());
@@ -189,7 +189,7 @@ impl Graph {
         }
     }
 
-    /// Fails the test unless `repository` holds everything, bit for bit, under the same tags.
+    /// Fails the test unless `repository` contains the same bytes under the same tags.
     pub(crate) async fn assert_published(&self, source: &dyn ImageSource, repository: &Repository) {
         for (tag, descriptor) in &self.tags {
             let resolved = source
@@ -228,8 +228,8 @@ impl Graph {
     }
 }
 
-/// Returns an image of every kind that is copied as it is, each in a graph of its own with the name
-/// of its kind as tag.
+/// Returns one image of every kind that is copied unchanged. Each has its own graph and its kind as
+/// tag.
 pub(crate) fn copied_kinds() -> Vec<Graph> {
     type Build = fn(&mut Graph) -> Descriptor;
     let kinds: [(&str, Build); 16] = [
@@ -318,7 +318,7 @@ fn two_platforms(graph: &mut Graph, flavour: Flavour) -> Descriptor {
     graph.index(flavour, &children)
 }
 
-/// Adds an image below as many indexes.
+/// Adds an image below a number of nested indexes.
 fn nested(graph: &mut Graph, indexes: usize) -> Descriptor {
     let image = graph.small_image(Flavour::Oci, "linux/amd64", "deep below");
     (0..indexes).fold(image, |child, _| graph.index(Flavour::Oci, &[child]))
@@ -334,7 +334,7 @@ fn artifact(graph: &mut Graph, config_type: &str, config: &'static str) -> Descr
     graph.manifest(media_type::OCI_MANIFEST, &manifest)
 }
 
-/// Adds an index whose two images each have an attestation in BuildKit's form.
+/// Adds an index with two images, each with an attestation in BuildKit's format.
 pub(crate) fn attested(graph: &mut Graph) -> Descriptor {
     let mut children = vec![
         graph.small_image(Flavour::Oci, "linux/amd64", "attested, amd64"),
@@ -364,8 +364,8 @@ fn with_url(layer: Descriptor) -> Descriptor {
     }
 }
 
-/// Returns an image whose manifest, configuration and layer all go by SHA-512. Not every registry
-/// takes it.
+/// Returns an image with SHA-512 digests for manifest, configuration and layer. Not every registry
+/// accepts it.
 pub(crate) fn sha512_image() -> Graph {
     let mut graph = Graph::default();
     let config = graph.add_blob(Content::new(
@@ -389,7 +389,7 @@ pub(crate) fn sha512_image() -> Graph {
     graph
 }
 
-/// Returns an image below more indexes than are followed. Every manifest in it is right by itself.
+/// Returns an image below more nested indexes than are allowed. Each manifest in it is valid.
 pub(crate) fn too_deep() -> Graph {
     let mut graph = Graph::default();
     let descriptor = nested(&mut graph, MAX_INDEX_NESTING + 2);
@@ -397,8 +397,8 @@ pub(crate) fn too_deep() -> Graph {
     graph
 }
 
-/// Returns manifests that are refused as soon as they are read, with part of the message. They are
-/// for servers that serve anything.
+/// Returns manifests that are rejected when they are read, each with a part of the message. They
+/// are for fake servers.
 pub(crate) fn refused_manifests() -> Vec<(Content, &'static str)> {
     let signed = json!({
         "schemaVersion": 1, "name": "library/old", "tag": "1", "architecture": "amd64",
@@ -454,18 +454,18 @@ mod tests {
             .chain([sha512_image(), too_deep()])
         {
             let layouts = Layouts::default();
-            let places: [(&dyn ImageStore, &Repository); 2] =
+            let stores: [(&dyn ImageStore, &Repository); 2] =
                 [(&layouts, &layout), (&memory, &remote)];
-            for (place, repository) in places {
-                graph.publish(place, repository).await;
-                graph.assert_published(place, repository).await;
+            for (store, repository) in stores {
+                graph.publish(store, repository).await;
+                graph.assert_published(store, repository).await;
             }
         }
     }
 
     #[tokio::test]
     #[should_panic(expected = "has no blob")]
-    async fn a_blob_that_is_lost_is_missed() {
+    async fn assert_published_detects_a_lost_blob() {
         let memory = MemoryPlace::default();
         let remote: Repository = "registry.test/odd".parse().expect("a repository's name");
         let graph = sha512_image();
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_names_of_their_own_and_refer_to_what_comes_before() {
+    fn kinds_are_unique_and_refer_to_earlier_content() {
         let mut names = HashSet::new();
         for graph in copied_kinds() {
             let (tag, top) = &graph.tags[0];
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_refused_with_its_reason() {
+    fn refused_manifests_are_rejected_with_their_reason() {
         for (content, reason) in refused_manifests() {
             let Descriptor {
                 media_type, digest, ..

@@ -1,8 +1,7 @@
-//! Hosts of the internet under their own names, served here: a proxy that jobs are told of by
-//! `HTTPS_PROXY`, which speaks TLS with certificates of an authority of its own and hands on to
-//! servers of the test.
+//! A fake internet: an HTTPS proxy that terminates TLS with its own certificate authority and
+//! forwards to servers of the test.
 //!
-//! So configurations run unchanged that name `docker.io` and endoflife.date.
+//! Configurations that name `docker.io` and endoflife.date run unchanged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::world::World;
 
-/// The names that there are, and the addresses they lead to. It ends when it is dropped.
+/// The running proxy. It stops when it is dropped.
 pub(crate) struct Internet {
     address: SocketAddr,
     directory: TempDir,
@@ -29,8 +28,8 @@ pub(crate) struct Internet {
 }
 
 impl Internet {
-    /// Serves each name from a server that speaks plain HTTP at `host:port`. Other names do not
-    /// exist.
+    /// Starts a proxy that forwards each host name to a plain HTTP server at `host:port`. Other
+    /// names do not exist.
     pub(crate) fn start(routes: Vec<(&'static str, String)>) -> Internet {
         let directory = tempfile::Builder::new()
             .prefix("imglife-internet-")
@@ -61,12 +60,12 @@ impl Internet {
         }
     }
 
-    /// Returns the world with the way out leading here.
+    /// Configures `world` to use the proxy and to trust its certificate authority.
     pub(crate) fn connect(&self, world: World) -> World {
         self.reach(world).variable("SSL_CERT_FILE", self.ca_file())
     }
 
-    /// The same, but nothing trusts the authority.
+    /// Configures `world` to use the proxy without trusting its certificate authority.
     pub(crate) fn reach(&self, world: World) -> World {
         world
             .variable("HTTPS_PROXY", format!("http://{}", self.address))
@@ -114,12 +113,12 @@ async fn serve(
     loop {
         let (socket, _) = listener.accept().await.expect("a connection");
         let (acceptor, routes) = (acceptor.clone(), Arc::clone(&routes));
-        // A connection that breaks is its client's trouble.
+        // Broken connections are ignored.
         tokio::spawn(async move { drop(connect(socket, acceptor, &routes).await) });
     }
 }
 
-/// Answers `CONNECT name:443`.
+/// Handles a `CONNECT name:443` request.
 async fn connect(
     mut socket: TcpStream,
     acceptor: TlsAcceptor,

@@ -1,11 +1,11 @@
-//! The tools that the kits for CI servers are tested with, where `tests/setup.sh` puts them.
+//! Tools for tests of the CI components and actions, installed by `tests/setup.sh`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::servers::installed;
 
-/// Returns a tool that is written in Python, or packed as if it were.
+/// Returns the path of a tool that is installed as a Python package.
 pub(crate) fn tool(name: &str) -> PathBuf {
     let tool = installed("../python/bin").join(name);
     assert!(
@@ -15,7 +15,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     tool
 }
 
-/// Fails the test where a file does not follow a schema that `check-jsonschema` brings.
+/// Fails the test if a file does not match a built-in schema of `check-jsonschema`.
 pub(crate) fn follows_schema(schema: &[&str], files: &[PathBuf]) {
     assert!(!files.is_empty());
     let output = Command::new(tool("check-jsonschema"))
@@ -23,7 +23,7 @@ pub(crate) fn follows_schema(schema: &[&str], files: &[PathBuf]) {
         .args(schema)
         .args(files)
         .output()
-        .expect("to run it");
+        .expect("check-jsonschema runs");
     assert!(
         output.status.success(),
         "{files:?}\n{}",
@@ -31,12 +31,12 @@ pub(crate) fn follows_schema(schema: &[&str], files: &[PathBuf]) {
     );
 }
 
-/// Returns something of the project itself.
+/// Returns the absolute path of a file of the project.
 pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Returns the files below a directory of the project, by their path from there.
+/// Returns all files below a directory, sorted by path.
 pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).expect("a directory") {

@@ -1,10 +1,11 @@
-//! What tests stand on: a world of their own to run programs in, real registries, odd images, a
-//! real root file system.
+//! Support for tests: an isolated environment to run programs in, real registries, fake servers,
+//! unusual images, a real root file system.
 
 pub(crate) mod attachments;
 pub(crate) mod containers;
 pub(crate) mod endoflife;
 pub(crate) mod engines;
+pub(crate) mod fake_server;
 pub(crate) mod git;
 pub(crate) mod gitea;
 pub(crate) mod gitea_server;
@@ -12,7 +13,6 @@ pub(crate) mod gitlab;
 pub(crate) mod images;
 pub(crate) mod internet;
 pub(crate) mod kit;
-pub(crate) mod liar;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod rootfs;

@@ -1,9 +1,8 @@
-//! A proxy in front of a real registry that breaks connections, answers by itself, or changes what
-//! passes, as it is told to.
+//! A reverse proxy in front of a real registry that injects faults: it breaks connections, responds
+//! by itself, or changes requests and responses.
 //!
-//! It is spoken to as a registry: requests go on with the `Host` they came with, so the addresses
-//! that the registry gives lead back to the proxy. Each connection serves one request; which bytes
-//! pass, and how a connection ends, is decided byte by byte.
+//! Clients use it like the registry. It keeps the `Host` header, so the URLs in the registry's
+//! responses lead back to the proxy. Each connection serves one request.
 
 use std::future::Future;
 use std::io;
@@ -18,54 +17,54 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-/// Matches every request of its method and path, not only some of them.
+/// Range of a [`Rule`] that matches all requests with its method and path.
 pub(crate) const ALWAYS: Range<usize> = 0..usize::MAX;
 
-/// How much of a body is moved at a time, in bytes.
+/// Size of the pieces in which bodies are copied, in bytes.
 const PIECE: usize = 16 * 1024;
 
-/// The most bytes that a head may have. Those of the tests are smaller.
-const LARGEST_HEAD: usize = 64 * 1024;
+/// Largest head of a request or response, in bytes.
+const MAX_HEAD_SIZE: usize = 64 * 1024;
 
-/// What is done to a request or its answer. Positions are in bytes of the body.
+/// A fault in a request or its response. Positions are in bytes of the body.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// The proxy answers by itself; the registry sees nothing.
+    /// The proxy responds by itself and does not forward the request.
     Answer {
         status: u16,
         headers: Vec<(&'static str, String)>,
         body: &'static str,
     },
-    /// The connection is reset when the head of the request has arrived.
+    /// The connection is reset after the head of the request.
     Reset,
-    /// The connection is reset in the middle of the request's body.
+    /// The connection is reset in the middle of the request body.
     ResetSending(u64),
-    /// Nothing more of the request's body is taken, and nothing is said.
+    /// The proxy stops reading the request body and does not respond.
     StallSending(u64),
-    /// The registry does what it is asked to, and the connection is reset instead of the answer.
+    /// The registry handles the request, and the connection is reset instead of a response.
     LoseAnswer,
-    /// The connection is reset in the middle of the answer's body.
+    /// The connection is reset in the middle of the response body.
     ResetAnswer(u64),
-    /// The answer's body ends early, as if that were its end.
+    /// The connection is closed normally in the middle of the response body.
     Cut(u64),
-    /// The answer's body stops, and the connection stays open.
+    /// The response body stops, and the connection stays open.
     Stall(u64),
-    /// The answer's body comes in pieces of this size, with a pause after each.
+    /// The response body arrives in pieces of this size, with a pause after each.
     Drip(usize, Duration),
-    /// One byte of the answer's body is another.
+    /// One byte of the response body is changed.
     Flip(u64),
-    /// The answer states another length than its body has.
+    /// The `Content-Length` of the response is changed by this difference.
     Length(i64),
-    /// A header of the answer is another, or gone.
+    /// A header of the response is replaced, or removed.
     Header(&'static str, Option<String>),
-    /// The request is passed on without its query: a wish to mount becomes the start of an upload.
+    /// The request is forwarded without its query. A request to mount a blob then starts an upload.
     WithoutQuery,
-    /// The request is passed on without a header.
+    /// The request is forwarded without this header.
     WithoutHeader(&'static str),
 }
 
 impl Fault {
-    /// Returns an answer with a status, headers and a reason as registries write it.
+    /// Returns a response with a status, headers and an error body like that of a registry.
     pub(crate) fn status(status: u16, headers: &[(&'static str, &str)]) -> Fault {
         let headers = headers
             .iter()
@@ -79,13 +78,13 @@ impl Fault {
     }
 }
 
-/// Which requests have which fault.
+/// A fault and the requests that it applies to.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) method: &'static str,
-    /// Part of path and query.
+    /// Substring of path and query.
     pub(crate) path: String,
-    /// Which of the matching requests, by their number from 0 on.
+    /// Numbers of the matching requests that get the fault, from 0.
     pub(crate) which: Range<usize>,
     pub(crate) fault: Fault,
 }
@@ -106,20 +105,20 @@ impl Rule {
     }
 }
 
-/// A request that reached the proxy.
+/// A request that the proxy received.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ProxiedRequest {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
-    /// Names in lower case.
+    /// Headers, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// Whether it had a fault.
+    /// True if the request got a fault.
     pub(crate) faulty: bool,
-    taken: Arc<AtomicU64>,
+    forwarded: Arc<AtomicU64>,
 }
 
-impl Seen {
+impl ProxiedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -127,13 +126,13 @@ impl Seen {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Returns how many bytes of its body were passed on so far.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    /// Returns the number of bytes of its body that were forwarded so far.
+    pub(crate) fn forwarded(&self) -> u64 {
+        self.forwarded.load(Ordering::Relaxed)
     }
 }
 
-/// A proxy at work. It ends when it is dropped.
+/// A running proxy. It stops when it is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -144,14 +143,13 @@ pub(crate) struct Proxy {
 struct Shared {
     /// Host and port of the registry.
     upstream: String,
-    /// With the number of requests that matched so far.
+    /// Each rule with the number of requests that matched so far.
     rules: Mutex<Vec<(Rule, usize)>>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<ProxiedRequest>>,
 }
 
 impl Proxy {
-    /// Returns a proxy in front of the server at `upstream`, a host with a port that speaks plain
-    /// HTTP.
+    /// Starts a proxy in front of the plain HTTP server at `upstream`, a host with a port.
     pub(crate) fn start(upstream: String, rules: Vec<Rule>) -> Proxy {
         let rules = Mutex::new(rules.into_iter().map(|rule| (rule, 0)).collect());
         let shared = Arc::new(Shared {
@@ -184,17 +182,17 @@ impl Proxy {
         }
     }
 
-    /// Returns host and port, as in references.
+    /// Returns host and port, as in image references.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Returns the requests so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    /// Returns the requests received so far.
+    pub(crate) fn seen(&self) -> Vec<ProxiedRequest> {
         lock(&self.shared.seen).clone()
     }
 
-    /// Returns how many requests had a fault so far.
+    /// Returns the number of requests that got a fault so far.
     pub(crate) fn faults(&self) -> usize {
         lock(&self.shared.seen)
             .iter()
@@ -223,20 +221,20 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
         };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            // Either side may go at any time; that is what this is for.
+            // Broken connections are expected here.
             drop(serve(client, &shared).await);
         });
     }
 }
 
-/// The first lines of a request or an answer.
+/// Head of a request or response.
 struct Head {
     first: String,
     headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// Reads a head; `None` when the connection ended before it began.
+    /// Reads a head; `None` if the connection closed before the first byte.
     async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
         let mut lines = Vec::new();
         let mut read = 0;
@@ -247,7 +245,7 @@ impl Head {
             if length == 0 && lines.is_empty() {
                 return Ok(None);
             }
-            if length == 0 || read > LARGEST_HEAD {
+            if length == 0 || read > MAX_HEAD_SIZE {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             let line = line.trim_end().to_owned();
@@ -299,8 +297,8 @@ impl Head {
 }
 
 impl Shared {
-    /// Notes a request and returns what is to be done to it.
-    fn fault(&self, head: &Head, taken: &Arc<AtomicU64>) -> Option<Fault> {
+    /// Records a request and returns its fault.
+    fn fault(&self, head: &Head, forwarded: &Arc<AtomicU64>) -> Option<Fault> {
         let mut words = head.first.split(' ');
         let (method, path) = (
             words.next().unwrap_or_default().to_owned(),
@@ -315,13 +313,13 @@ impl Shared {
                 *count += 1;
             }
         }
-        let taken = Arc::clone(taken);
-        lock(&self.seen).push(Seen {
+        let forwarded = Arc::clone(forwarded);
+        lock(&self.seen).push(ProxiedRequest {
             method,
             path,
             headers: head.headers.clone(),
             faulty: fault.is_some(),
-            taken,
+            forwarded,
         });
         fault
     }
@@ -332,8 +330,8 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let Some(mut head) = Head::read(&mut client).await? else {
         return Ok(());
     };
-    let taken = Arc::default();
-    let fault = shared.fault(&head, &taken);
+    let forwarded = Arc::default();
+    let fault = shared.fault(&head, &forwarded);
     let length = head.length();
     match &fault {
         Some(Fault::Reset) => return reset(client.into_inner()),
@@ -342,8 +340,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
             headers,
             body,
         }) => {
-            // As servers do that want to be heard: an answer beside content that nobody takes can
-            // get lost.
+            // Reads the body first, because a client that still sends may miss the response.
             pass(&mut client, &mut tokio::io::sink(), length, None).await?;
             let headers: String = headers
                 .iter()
@@ -381,16 +378,28 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     registry.write_all(&head.bytes()).await?;
     match fault {
         Some(Fault::ResetSending(most)) => {
-            pass(&mut client, &mut registry, most.min(length), Some(&taken)).await?;
+            pass(
+                &mut client,
+                &mut registry,
+                most.min(length),
+                Some(&forwarded),
+            )
+            .await?;
             registry.flush().await?;
             return reset(client.into_inner());
         }
         Some(Fault::StallSending(most)) => {
-            pass(&mut client, &mut registry, most.min(length), Some(&taken)).await?;
-            return for_ever().await;
+            pass(
+                &mut client,
+                &mut registry,
+                most.min(length),
+                Some(&forwarded),
+            )
+            .await?;
+            return pending().await;
         }
-        // What the registry has to say counts also when it does not take everything.
-        _ => drop(pass(&mut client, &mut registry, length, Some(&taken)).await),
+        // The registry may respond before it has read the whole body.
+        _ => drop(pass(&mut client, &mut registry, length, Some(&forwarded)).await),
     }
     registry.flush().await?;
     let Some(answer) = Head::read(&mut registry).await? else {
@@ -399,7 +408,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     reply(client.into_inner(), registry, answer, fault).await
 }
 
-/// Passes an answer on, with what is to be done to it.
+/// Forwards a response, with the fault of its request.
 async fn reply(
     mut client: TcpStream,
     mut registry: BufReader<TcpStream>,
@@ -421,7 +430,7 @@ async fn reply(
     match fault {
         Some(Fault::ResetAnswer(most)) => {
             pass(&mut registry, &mut client, most, None).await?;
-            // What was sent shall be read before the connection ends.
+            // Gives the client time to read before the connection is reset.
             client.flush().await?;
             tokio::time::sleep(Duration::from_millis(50)).await;
             return reset(client);
@@ -430,7 +439,7 @@ async fn reply(
         Some(Fault::Stall(most)) => {
             pass(&mut registry, &mut client, most, None).await?;
             client.flush().await?;
-            return for_ever().await;
+            return pending().await;
         }
         Some(Fault::Drip(size, pause)) => {
             let mut piece = vec![0; size];
@@ -457,14 +466,14 @@ async fn reply(
     client.shutdown().await
 }
 
-/// Passes on what comes, up to `most` bytes, and counts them.
+/// Copies up to `limit` bytes and adds their number to `count`.
 async fn pass(
     from: &mut BufReader<TcpStream>,
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
-    most: u64,
+    limit: u64,
     count: Option<&AtomicU64>,
 ) -> io::Result<()> {
-    let mut left = most;
+    let mut left = limit;
     let mut piece = vec![0; PIECE];
     while left > 0 {
         let wanted = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -481,15 +490,14 @@ async fn pass(
     Ok(())
 }
 
-/// Ends a connection such that the other side is told of it as an error, and what it has not read
-/// yet is lost.
+/// Resets a connection: the other side gets an error and loses unread data.
 fn reset(stream: TcpStream) -> io::Result<()> {
     stream.set_zero_linger()?;
     drop(stream);
     Ok(())
 }
 
-fn for_ever() -> impl Future<Output = io::Result<()>> {
+fn pending() -> impl Future<Output = io::Result<()>> {
     std::future::pending()
 }
 
@@ -499,7 +507,7 @@ mod tests {
     use crate::support::registry::Registry;
 
     #[tokio::test]
-    async fn a_proxy_without_rules_is_the_registry_and_addresses_lead_back_to_it() {
+    async fn proxy_without_rules_forwards_and_keeps_its_host_in_urls() {
         let registry = Registry::plain();
         let proxy = Proxy::start(registry.host(), Vec::new());
         let client = reqwest::Client::builder()
@@ -534,7 +542,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_requests_that_a_rule_names_have_its_fault() {
+    async fn rule_applies_to_its_requests_only() {
         let registry = Registry::plain();
         let rules = vec![
             Rule::new(

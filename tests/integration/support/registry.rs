@@ -1,5 +1,5 @@
-//! Real registries, started on a free port of the loopback interface for one test: Debian's
-//! `docker-registry`, unless said.
+//! Real registries, each started for one test on a free port of the loopback interface. The default
+//! is Debian's `docker-registry`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,39 +18,38 @@ use super::images::FOREIGN;
 use super::servers::{Server, stop};
 use super::tokens::{ISSUER, SERVICE, TokenRules, TokenServer};
 
-/// The user that registries with a login know.
+/// User of registries that require credentials.
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "s3cret";
 
-/// `PASSWORD` as bcrypt of cost 4, the cheapest there is.
+/// `USER` and the bcrypt hash of `PASSWORD`, with the lowest cost (4).
 const PASSWORD_FILE: &str = "alice:$2y$04$TlDLAI1Sf0NsVgmLmVTUrOP0FCu.Duzfzl2mAMJiksm08f58FbeZu\n";
 
-/// How long an access log must not have grown to be taken for complete.
-const QUIET: Duration = Duration::from_millis(40);
+/// Time without growth after which an access log counts as complete.
+const LOG_SETTLE_TIME: Duration = Duration::from_millis(40);
 
-/// What a registry is to be like. Only those of the distribution project can be anything but open
-/// to everybody.
+/// Configuration of a registry. Only registries of the distribution project support credentials.
 pub(crate) struct RegistryBuilder {
     server: Server,
     is_tls: bool,
-    login: Login,
+    auth: RegistryAuth,
     refuses_deletes: bool,
 }
 
-enum Login {
+enum RegistryAuth {
     Open,
     Htpasswd,
     Token(TokenRules),
 }
 
 impl RegistryBuilder {
-    /// Another program.
+    /// Uses another registry program.
     #[must_use]
     pub(crate) fn server(self, server: Server) -> RegistryBuilder {
         RegistryBuilder { server, ..self }
     }
 
-    /// With a certificate of a certificate authority of its own.
+    /// Enables TLS with its own certificate authority.
     #[must_use]
     pub(crate) fn tls(self) -> RegistryBuilder {
         RegistryBuilder {
@@ -59,20 +58,20 @@ impl RegistryBuilder {
         }
     }
 
-    /// With a Basic login for everything.
+    /// Requires Basic credentials for everything.
     #[must_use]
     pub(crate) fn htpasswd(self) -> RegistryBuilder {
         RegistryBuilder {
-            login: Login::Htpasswd,
+            auth: RegistryAuth::Htpasswd,
             ..self
         }
     }
 
-    /// With tokens; anonymous callers may pull.
+    /// Requires tokens. Anonymous clients may pull.
     #[must_use]
     pub(crate) fn tokens(self, rules: TokenRules) -> RegistryBuilder {
         RegistryBuilder {
-            login: Login::Token(rules),
+            auth: RegistryAuth::Token(rules),
             ..self
         }
     }
@@ -90,9 +89,9 @@ impl RegistryBuilder {
             .prefix("imglife-registry-")
             .tempdir()
             .expect("a temporary directory");
-        let tokens = match self.login {
-            Login::Token(rules) => Some(TokenServer::start(rules)),
-            Login::Open | Login::Htpasswd => None,
+        let tokens = match self.auth {
+            RegistryAuth::Token(rules) => Some(TokenServer::start(rules)),
+            RegistryAuth::Open | RegistryAuth::Htpasswd => None,
         };
         if self.is_tls {
             write_certificates(directory.path());
@@ -145,16 +144,16 @@ impl RegistryBuilder {
                 path("server.key")
             );
         }
-        match &self.login {
-            Login::Open => {}
-            Login::Htpasswd => {
+        match &self.auth {
+            RegistryAuth::Open => {}
+            RegistryAuth::Htpasswd => {
                 fs::write(directory.join("htpasswd"), PASSWORD_FILE).expect("a written file");
                 text += &format!(
                     "auth:\n  htpasswd: {{realm: tests, path: '{}'}}\n",
                     path("htpasswd")
                 );
             }
-            Login::Token(_) => {
+            RegistryAuth::Token(_) => {
                 let server = tokens.expect("a token server was started for it");
                 fs::write(directory.join("tokens.pem"), server.certificate())
                     .expect("a written file");
@@ -196,7 +195,7 @@ fn write_certificates(directory: &Path) {
     }
 }
 
-/// A registry at work. It ends, and what it stored goes, when it is dropped.
+/// A running registry. It stops and deletes its content when it is dropped.
 pub(crate) struct Registry {
     server: Server,
     is_tls: bool,
@@ -218,18 +217,17 @@ impl Registry {
         RegistryBuilder {
             server: Server::DockerRegistry,
             is_tls: false,
-            login: Login::Open,
+            auth: RegistryAuth::Open,
             refuses_deletes: false,
         }
     }
 
-    /// Returns a registry over plain HTTP, open to everybody, that allows deletes.
+    /// Starts a registry with plain HTTP, no credentials, and deletion enabled.
     pub(crate) fn plain() -> Registry {
         Registry::builder().start()
     }
 
-    /// Returns a registry of another program, over plain HTTP, open to everybody, that allows
-    /// deletes.
+    /// Starts another registry program with plain HTTP, no credentials, and deletion enabled.
     pub(crate) fn of(server: Server) -> Registry {
         Registry::builder().server(server).start()
     }
@@ -238,8 +236,8 @@ impl Registry {
         self.server
     }
 
-    /// Returns what it deletes. The newer one of the distribution project deletes tags whatever it
-    /// was told.
+    /// Returns the deletions that the registry supports. Version 3 of distribution always deletes
+    /// tags.
     pub(crate) fn deletes(&self) -> Deletions {
         let ability = |deletes| {
             if deletes {
@@ -254,12 +252,12 @@ impl Registry {
         }
     }
 
-    /// Returns host and port, as in references.
+    /// Returns host and port, as in image references.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Returns the address for requests by hand, without a slash at its end.
+    /// Returns the URL without a trailing slash.
     pub(crate) fn url(&self) -> String {
         format!(
             "{}://{}",
@@ -275,8 +273,7 @@ impl Registry {
             .expect("a repository's name")
     }
 
-    /// Returns the certificate of the authority that signed the registry's, a PEM file. Only with
-    /// TLS.
+    /// Returns the path of the certificate authority's PEM file. Only with TLS.
     pub(crate) fn ca_file(&self) -> PathBuf {
         assert!(self.is_tls, "only a registry with TLS has certificates");
         self.directory.path().join("ca.pem")
@@ -289,18 +286,19 @@ impl Registry {
             .expect("only a registry with tokens has a token server")
     }
 
-    /// Returns the directory that holds everything the registry stored. It may be changed while the
-    /// registry runs. Only for those of the distribution project, as all that follows.
+    /// Returns the directory of the registry's content, which may be changed while the registry
+    /// runs. This method and all following ones are only for registries of the distribution
+    /// project.
     pub(crate) fn storage(&self) -> PathBuf {
         assert!(
             self.server.is_distribution(),
-            "where {} stores is not known",
+            "the storage directory of {} is unknown",
             self.server.name()
         );
         self.directory.path().join("storage/docker/registry/v2")
     }
 
-    /// Returns the file that holds the content of a blob or manifest, whether it is there or not.
+    /// Returns the path of the content of a blob or manifest. The file may not exist.
     pub(crate) fn stored(&self, digest: &Digest) -> PathBuf {
         let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
         self.storage()
@@ -311,7 +309,7 @@ impl Registry {
             .join("data")
     }
 
-    /// Returns the tags of a repository with their digests, as they are stored.
+    /// Returns the stored tags of a repository with their digests.
     pub(crate) fn stored_tags(&self, path: &str) -> BTreeMap<String, String> {
         let tags = self
             .storage()
@@ -321,7 +319,7 @@ impl Registry {
         let Ok(entries) = fs::read_dir(tags) else {
             return BTreeMap::new();
         };
-        // A tag that is being written has no link yet, or an empty one.
+        // While a tag is written, its link is missing or empty.
         let stored = |entry: fs::DirEntry| {
             let digest = fs::read_to_string(entry.path().join("current/link"))
                 .ok()
@@ -333,7 +331,7 @@ impl Registry {
             .collect()
     }
 
-    /// Forgets everything that was stored.
+    /// Deletes all content.
     pub(crate) fn wipe(&self) {
         if let Err(error) = fs::remove_dir_all(self.storage())
             && error.kind() != ErrorKind::NotFound
@@ -342,17 +340,17 @@ impl Registry {
         }
     }
 
-    /// Returns the requests that were answered so far.
+    /// Returns the requests that the registry handled so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests_since(Mark(0))
     }
 
-    /// Returns a point in the list of requests.
+    /// Returns the current position in the list of requests.
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.requests().len())
     }
 
-    /// Returns the requests that were answered since `mark` was taken, in the order of their ends.
+    /// Returns the requests that were handled since `mark`, in the order of completion.
     pub(crate) fn requests_since(&self, mark: Mark) -> Vec<Request> {
         assert!(
             self.server.is_distribution(),
@@ -361,10 +359,10 @@ impl Registry {
         );
         let path = self.directory.path().join("access.log");
         let read = || fs::read_to_string(&path).expect("an access log");
-        // An answer can arrive before its line is written.
+        // A response can arrive before its log line is written.
         let mut text = read();
         loop {
-            std::thread::sleep(QUIET);
+            std::thread::sleep(LOG_SETTLE_TIME);
             let now = read();
             if now.len() == text.len() && (now.is_empty() || now.ends_with('\n')) {
                 break;
@@ -378,11 +376,11 @@ impl Registry {
     }
 }
 
-/// A point in a registry's list of requests.
+/// A position in a registry's list of requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark(usize);
 
-/// A request as the access log tells it.
+/// A request from the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -392,8 +390,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2
-    /// "referrer" "agent"`.
+    /// Parses a line in Apache's combined log format: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200
+    /// 2 "referrer" "agent"`.
     fn parse(line: &str) -> Option<Request> {
         let (_, rest) = line.split_once("] \"")?;
         let (request, rest) = rest.split_once("\" ")?;
@@ -415,7 +413,7 @@ mod tests {
     use super::*;
     use crate::support::tokens::{REFRESH_TOKEN, TokenRequest};
 
-    /// Returns a client that trusts what the registry's certificate is signed with.
+    /// Returns a client that trusts the registry's certificate authority.
     fn client(registry: &Registry) -> Client {
         let builder = Client::builder().no_proxy().tls_certs_only([]);
         let builder = if registry.is_tls {
@@ -431,7 +429,7 @@ mod tests {
         request.send().await.expect("an answer").status()
     }
 
-    /// Asks the registry's token server as its challenge says, and returns its answer.
+    /// Requests a token from the registry's token server and returns the response.
     async fn token(registry: &Registry, user: Option<&str>, scope: &str) -> Value {
         let query = [("service", SERVICE), ("scope", scope)];
         let request = client(registry)
@@ -453,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plain_registry_answers_and_tells_what_it_was_asked() {
+    async fn plain_registry_responds_and_records_requests() {
         let registry = Registry::plain();
         let client = client(&registry);
         assert_eq!(
@@ -475,7 +473,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_with_tls_is_trusted_by_its_own_authority_only() {
+    async fn registry_with_tls_needs_its_own_authority() {
         let registry = Registry::builder().tls().start();
         let url = format!("{}/v2/", registry.url());
         assert_eq!(status(client(&registry).get(&url)).await, StatusCode::OK);
@@ -488,7 +486,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_with_a_password_knows_alice() {
+    async fn registry_with_htpasswd_accepts_alice_only() {
         let registry = Registry::builder().htpasswd().tls().start();
         let request = || client(&registry).get(format!("{}/v2/", registry.url()));
         assert_eq!(
@@ -503,7 +501,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_let_alice_push_and_others_pull() {
+    async fn tokens_allow_alice_to_push_and_others_to_pull() {
         let registry = Registry::builder().tokens(TokenRules::default()).start();
         let uploads = format!("{}/v2/a/b/blobs/uploads/", registry.url());
         let refused = client(&registry)
@@ -554,7 +552,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn oauth2_is_answered_only_where_it_is_asked_for() {
+    async fn oauth2_is_supported_only_if_enabled() {
         for (rules, expected) in [
             (TokenRules::default(), StatusCode::NOT_FOUND),
             (
@@ -596,7 +594,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_stored_can_be_looked_at_and_deleted_where_allowed() {
+    async fn stored_content_is_visible_and_deletion_can_be_disabled() {
         for (registry, expected) in [
             (Registry::plain(), StatusCode::ACCEPTED),
             (
@@ -631,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_ends_with_its_owner() {
+    fn registry_stops_when_dropped() {
         let registry = Registry::plain();
         assert_eq!(
             registry.repository("a/b").to_string(),

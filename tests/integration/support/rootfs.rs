@@ -1,8 +1,7 @@
-//! An image as real as they get: the essential packages of Debian, installed by `mmdebstrap` from
-//! the mirror that this machine uses.
+//! A realistic image: the essential packages of Debian, installed by `mmdebstrap` from the mirror
+//! that this machine uses.
 //!
-//! Making it takes about half a minute; the layer is kept below the target directory for the next
-//! run.
+//! Building it takes about half a minute. The layer is cached below the target directory.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -20,10 +19,10 @@ use serde_json::json;
 
 use super::images::Graph;
 
-/// What the rest of this file makes; another number makes it anew.
+/// Version of the cached layers. Increase it to build them again.
 const EDITION: u32 = 1;
 
-/// Returns a graph with one image of a Debian root file system under the tag of its suite.
+/// Returns an image of a Debian root file system, tagged with the name of the release.
 pub(crate) fn debian_image() -> Graph {
     static LAYER: OnceLock<(String, Bytes)> = OnceLock::new();
     let (suite, layer) = LAYER.get_or_init(|| {
@@ -38,8 +37,8 @@ pub(crate) fn debian_image() -> Graph {
     image_of(suite, layer.clone())
 }
 
-/// Returns a Debian with its package manager and git, which has no sources: what is not there
-/// cannot be installed, and nobody is asked.
+/// Returns an image of Debian with its package manager and git. It has no package sources, so
+/// nothing else can be installed and no mirror is contacted.
 pub(crate) fn debian_image_with_git() -> Graph {
     let suite = suite();
     let file =
@@ -66,8 +65,8 @@ pub(crate) fn debian_image_with_git() -> Graph {
     image_of(&suite, fs::read(&file).expect("a layer").into())
 }
 
-/// Returns the same with a shell, `sleep` and what these need, and nothing else: for tests that
-/// unpack it many times.
+/// Returns an image of Debian with a shell, `sleep` and their libraries only, for tests that unpack
+/// it many times.
 pub(crate) fn small_debian_image() -> Graph {
     static LAYER: OnceLock<(String, Bytes)> = OnceLock::new();
     let (suite, layer) = LAYER.get_or_init(|| {
@@ -155,7 +154,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Returns the name of this machine's Debian release.
+/// Returns the code name of this machine's Debian release.
 fn suite() -> String {
     let release = fs::read_to_string("/etc/os-release").expect("the file that names the release");
     let name = release
@@ -166,7 +165,8 @@ fn suite() -> String {
         .to_owned()
 }
 
-/// Writes the layer to `file`, which gets its name when it is whole: another run may be at it too.
+/// Writes the layer to `file`. The file appears when it is complete, because another run may build
+/// it at the same time.
 fn make_layer(suite: &str, file: &Path, options: &[&str]) {
     let directory = file.parent().expect("a parent");
     let scratch = tempfile::Builder::new()
@@ -210,8 +210,8 @@ fn make_layer(suite: &str, file: &Path, options: &[&str]) {
     fs::rename(packed, file).expect("a named file");
 }
 
-/// Returns the files of this machine's package sources that offer `suite`; others would bring
-/// packages of strangers.
+/// Returns this machine's package source files that offer `suite`. Others would install third-party
+/// packages.
 fn sources(suite: &str) -> Vec<PathBuf> {
     let more = fs::read_dir("/etc/apt/sources.list.d")
         .into_iter()
@@ -234,7 +234,7 @@ fn sources(suite: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Returns whether a line that is no comment names the suite as a word.
+/// Returns true if a line that is not a comment contains the suite as a word.
 fn offers(text: &str, suite: &str) -> bool {
     text.lines()
         .filter(|line| !line.trim_start().starts_with('#'))
@@ -242,7 +242,7 @@ fn offers(text: &str, suite: &str) -> bool {
 }
 
 #[test]
-fn a_debian_image_holds_a_shell_and_says_what_it_unpacks_to() {
+fn debian_image_contains_a_shell_and_has_the_right_diff_id() {
     let graph = debian_image();
     let [config, layer] = graph.blobs.as_slice() else {
         panic!("two blobs")
@@ -260,7 +260,7 @@ fn a_debian_image_holds_a_shell_and_says_what_it_unpacks_to() {
 }
 
 #[test]
-fn sources_of_other_suites_are_left_out() {
+fn sources_of_other_suites_are_ignored() {
     assert!(offers(
         "Types: deb\nSuites: bookworm bookworm-updates\n",
         "bookworm"

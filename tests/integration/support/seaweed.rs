@@ -1,4 +1,4 @@
-//! A real server that speaks S3: SeaweedFS, which `tests/setup.sh` installs.
+//! A real S3-compatible server: SeaweedFS, installed by `tests/setup.sh`.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -12,12 +12,13 @@ use url::Url;
 
 use super::servers::{installed, stop};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time that the server may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) const ACCESS_KEY: &str = "imglife";
 pub(crate) const SECRET_KEY: &str = "hunter2hunter2";
 
-/// A server at work, with nothing in it. It ends when it is dropped.
+/// A running server. It stops when it is dropped.
 pub(crate) struct Seaweed {
     process: Child,
     port: u16,
@@ -26,7 +27,7 @@ pub(crate) struct Seaweed {
 }
 
 impl Seaweed {
-    /// Starts a server and waits until it answers.
+    /// Starts an empty server and waits until it responds.
     pub(crate) fn start() -> Seaweed {
         let directory = tempfile::Builder::new()
             .prefix("imglife-seaweed-")
@@ -51,7 +52,7 @@ impl Seaweed {
             s3_inside,
         ] = ports;
         let log = directory.path().join("weed.log");
-        let said = File::create(&log).expect("a file");
+        let log_file = File::create(&log).expect("a file");
         let started = Command::new(installed("weed"))
             .args([
                 "server",
@@ -87,8 +88,8 @@ impl Seaweed {
                 format!("-s3.port.grpc={s3_inside}"),
             ])
             .stdin(Stdio::null())
-            .stdout(said.try_clone().expect("a file"))
-            .stderr(said)
+            .stdout(log_file.try_clone().expect("a file"))
+            .stderr(log_file)
             .spawn();
         let process = match started {
             Ok(process) => process,
@@ -104,14 +105,14 @@ impl Seaweed {
             _directory: directory,
         };
         assert!(
-            seaweed.answers(),
+            seaweed.responds(),
             "SeaweedFS did not start:\n{}",
             std::fs::read_to_string(&log).unwrap_or_default()
         );
         seaweed
     }
 
-    /// Makes a bucket, as a directory where the server keeps buckets.
+    /// Creates a bucket, as a directory in the server's file system.
     pub(crate) fn make_bucket(&self, name: &str) {
         let since = Instant::now();
         loop {
@@ -126,14 +127,17 @@ impl Seaweed {
             if answer.starts_with("HTTP/1.1 201") {
                 return;
             }
-            assert!(since.elapsed() < PATIENCE, "no bucket was made: {answer}");
+            assert!(
+                since.elapsed() < START_TIMEOUT,
+                "the bucket was not created: {answer}"
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    fn answers(&mut self) -> bool {
+    fn responds(&mut self) -> bool {
         let since = Instant::now();
-        while since.elapsed() < PATIENCE
+        while since.elapsed() < START_TIMEOUT
             && self
                 .process
                 .try_wait()

@@ -1,5 +1,5 @@
-//! The registries that tests start: which there are, where they are found, how each is started and
-//! known to listen.
+//! Registry programs for tests: where they are installed, how they are started, and how to detect
+//! that they listen.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -8,27 +8,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a registry may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time that a registry may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A program that is a registry.
+/// A registry program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// Version 2.8 of the distribution project's registry, as Debian has it: neither referrers nor
-    /// tag deletion. Every machine that runs the tests has it; the others are there when Go was, as
-    /// `tests/setup.sh` was run.
+    /// Version 2.8 of the registry of the distribution project, from Debian. Supports neither
+    /// referrers nor tag deletion. It is always installed; the others only if Go was available to
+    /// `tests/setup.sh`.
     DockerRegistry,
-    /// Version 3 of the same: it deletes tags.
+    /// Version 3 of the same registry, which deletes tags.
     Distribution,
-    /// All of version 1.1 of the distribution specification.
+    /// Supports all of version 1.1 of the distribution specification.
     Olareg,
-    /// `crane registry serve`: everything in memory, nothing optional.
+    /// `crane registry serve`, without optional features.
     Crane,
 }
 
 impl Server {
-    /// Returns the servers that this machine has, and writes their names where a run of the tests
-    /// shows them.
+    /// Returns the installed servers and writes their names to the terminal.
     pub(crate) fn found(why: &str) -> Vec<Server> {
         let all = [
             Server::DockerRegistry,
@@ -50,14 +49,13 @@ impl Server {
         } else {
             format!("; this machine lacks {}", names(&missing))
         };
-        // Not by a macro: what those print is only shown of tests that fail.
+        // The print macros are captured and only shown for tests that fail.
         writeln!(std::io::stderr(), "{why}: with {}{missing}", names(&found))
             .expect("standard error");
         found
     }
 
-    /// Returns how the project calls it, which is the name of its program below the cache directory
-    /// too.
+    /// Returns the name of the project and of its program in the cache directory.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Server::DockerRegistry => "docker-registry",
@@ -67,13 +65,13 @@ impl Server {
         }
     }
 
-    /// Returns whether it lists what refers to a manifest.
+    /// Returns true if it supports the referrers API.
     pub(crate) fn lists_referrers(self) -> bool {
         self == Server::Olareg
     }
 
-    /// Returns whether it reads the configuration file of the distribution project's registry,
-    /// stores as that does, and writes its access log.
+    /// Returns true for registries of the distribution project, which have the same configuration
+    /// file, storage layout and access log.
     pub(crate) fn is_distribution(self) -> bool {
         matches!(self, Server::DockerRegistry | Server::Distribution)
     }
@@ -99,10 +97,10 @@ impl Server {
             ],
             Server::Olareg => {
                 let (host, port) = (address.ip().to_string(), address.port().to_string());
-                let place = ["serve", "--addr", &host, "--port", &port, "--dir", &storage];
+                let location = ["serve", "--addr", &host, "--port", &port, "--dir", &storage];
                 owned(
                     &[
-                        &place[..],
+                        &location[..],
                         &["--api-delete", "--api-blob-delete", "--gc-frequency", "-1s"],
                     ]
                     .concat(),
@@ -119,14 +117,15 @@ impl Server {
         }
     }
 
-    /// Starts it in `directory` and waits until it listens; `None` when its address is taken.
+    /// Starts the registry in `directory` and waits until it listens. Returns `None` if the address
+    /// is in use.
     pub(crate) fn start(self, directory: &Path, address: SocketAddr) -> Option<Child> {
         let log = directory.join("registry.log");
         let file = |path: &Path| File::create(path).expect("a new file");
         fs::create_dir_all(directory.join("storage")).expect("a new directory");
         let started = Command::new(self.program())
             .args(self.arguments(directory, address))
-            // Version 3 of distribution sends traces to a port of its own choice otherwise.
+            // Otherwise version 3 of distribution sends traces to a default port.
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
             .stdout(file(&directory.join("access.log")))
@@ -144,39 +143,39 @@ impl Server {
         };
         let since = Instant::now();
         loop {
-            let said = fs::read_to_string(&log).expect("a log");
+            let log_text = fs::read_to_string(&log).expect("a log");
             let listens = match self {
                 Server::DockerRegistry | Server::Distribution => {
-                    said.contains("\"msg\":\"listening on ")
+                    log_text.contains("\"msg\":\"listening on ")
                 }
-                Server::Crane => said.contains("serving on port "),
+                Server::Crane => log_text.contains("serving on port "),
                 Server::Olareg => TcpStream::connect(address).is_ok(),
             };
-            // One that found its address taken ends; who answers there is another then.
+            // If the address is in use, the process exits and another server listens there.
             let has_ended = process.try_wait().expect("a child to wait for").is_some();
             if listens && !has_ended {
                 return Some(process);
             }
-            if has_ended && said.contains("address already in use") {
+            if has_ended && log_text.contains("address already in use") {
                 return None;
             }
-            if has_ended || since.elapsed() > PATIENCE {
+            if has_ended || since.elapsed() > START_TIMEOUT {
                 stop(&mut process);
-                panic!("{name} did not start:\n{said}");
+                panic!("{name} did not start:\n{log_text}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Ends a registry.
+/// Stops a registry.
 pub(crate) fn stop(process: &mut Child) {
-    // It may have ended by itself.
+    // The process may have exited by itself.
     drop(process.kill());
     process.wait().expect("a child to wait for");
 }
 
-/// Returns where `tests/setup.sh` puts programs that no package has.
+/// Returns the path of a program that `tests/setup.sh` installed.
 #[expect(
     clippy::disallowed_methods,
     reason = "the tests find what was installed for them as the script that did it"

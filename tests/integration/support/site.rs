@@ -1,8 +1,7 @@
-//! A Gitea as the jobs of its runners see it: packages, container registry and git repositories at
-//! one address.
+//! A Gitea server as jobs see it: packages, container registry and git repositories on one host.
 //!
-//! Packages are those of [`Gitea`], images are kept by a real registry behind it, and repositories
-//! are real ones, served by git.
+//! Packages are served by the fake [`Gitea`], images by a real registry behind it, and repositories
+//! by git.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,34 +15,34 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
+use super::fake_server::ReceivedRequest;
 use super::git::http_backend;
 use super::gitea::{Gitea, JOB, Rules, TOKEN};
 use super::gitlab::text;
-use super::liar::Asked;
 use super::registry::Registry;
 
-/// Where the program can be downloaded from, by who has a token.
+/// Path of the program for download. Requires a token.
 pub(crate) const DOWNLOAD: &str = "/platform/imglife/releases/download/v0.1.0/imglife-linux-amd64";
 
-/// A server at work. What it keeps goes when it is dropped.
+/// A running server. Its content is deleted when it is dropped.
 pub(crate) struct Site {
     pub(crate) gitea: Gitea,
     pub(crate) registry: Registry,
     repositories: TempDir,
 }
 
-/// What a request may do.
+/// Permission of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Login {
-    Nobody,
-    Reader,
-    Writer,
+enum Permission {
+    Denied,
+    Read,
+    Write,
 }
 
-impl Login {
-    /// A token is a password, whatever the user's name.
-    fn of(asked: &Asked) -> Login {
-        let given = text(&asked.headers, "authorization").unwrap_or_default();
+impl Permission {
+    /// Returns the permission of the credentials. A token counts as password of any user.
+    fn of(received: &ReceivedRequest) -> Permission {
+        let given = text(&received.headers, "authorization").unwrap_or_default();
         let token = match given.split_once(' ') {
             Some(("token", token)) => Some(token.to_owned()),
             Some(("Basic", pair)) => STANDARD
@@ -54,15 +53,15 @@ impl Login {
             _ => None,
         };
         match token.as_deref() {
-            Some(TOKEN) => Login::Writer,
-            Some(JOB) => Login::Reader,
-            _ => Login::Nobody,
+            Some(TOKEN) => Permission::Write,
+            Some(JOB) => Permission::Read,
+            _ => Permission::Denied,
         }
     }
 }
 
 impl Site {
-    /// Starts a server with a program to download.
+    /// Starts a server that offers `program` for download.
     pub(crate) fn start(program: PathBuf) -> Site {
         let registry = Registry::plain();
         let repositories = tempfile::Builder::new()
@@ -70,27 +69,27 @@ impl Site {
             .tempdir()
             .expect("a temporary directory");
         let (images, root) = (registry.host(), repositories.path().to_owned());
-        let gitea = Gitea::start_with(Rules::default(), move |asked| {
-            let path = asked.path.split('?').next().unwrap_or_default();
-            let login = Login::of(asked);
+        let gitea = Gitea::start_with(Rules::default(), move |received| {
+            let path = received.path.split('?').next().unwrap_or_default();
+            let permission = Permission::of(received);
             if path == DOWNLOAD {
-                return Some(match login {
-                    Login::Nobody => refused(),
+                return Some(match permission {
+                    Permission::Denied => refused(),
                     _ => std::fs::read(&program).expect("a program").into_response(),
                 });
             }
             if path.starts_with("/v2/") {
-                return Some(if login == Login::Writer {
-                    forwarded(asked, &images)
+                return Some(if permission == Permission::Write {
+                    forwarded(received, &images)
                 } else {
                     refused()
                 });
             }
             if path.contains(".git/") {
-                let writes = asked.path.contains("git-receive-pack");
-                return Some(match login {
-                    Login::Writer => http_backend(&root, asked),
-                    Login::Reader if !writes => http_backend(&root, asked),
+                let writes = received.path.contains("git-receive-pack");
+                return Some(match permission {
+                    Permission::Write => http_backend(&root, received),
+                    Permission::Read if !writes => http_backend(&root, received),
                     _ => refused(),
                 });
             }
@@ -108,25 +107,25 @@ impl Site {
         self.gitea.server.host()
     }
 
-    /// Returns the address, without a slash at its end.
+    /// Returns the URL without a trailing slash.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.host())
     }
 
-    /// Returns the directory of a repository, which is made when it is not there.
+    /// Returns the directory of a repository, which is created if it does not exist.
     pub(crate) fn repository(&self, path: &str) -> PathBuf {
         let directory = self.repositories.path().join(format!("{path}.git"));
         if !directory.exists() {
-            let made = Command::new("git")
+            let created = Command::new("git")
                 .args(["init", "--quiet", "--bare", "--initial-branch=main"])
                 .arg(&directory)
                 .status();
-            assert!(made.expect("git runs").success());
+            assert!(created.expect("git runs").success());
         }
         directory
     }
 
-    /// Returns what git says of a repository.
+    /// Runs git in a repository and returns its output.
     pub(crate) fn git(&self, path: &str, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .arg("-C")
@@ -153,16 +152,16 @@ fn refused() -> Response {
         .into_response()
 }
 
-/// Hands a request to the registry, and returns its answer.
-fn forwarded(asked: &Asked, to: &str) -> Response {
-    // Version 1.0 of HTTP: the answer ends with the connection, and comes in one piece.
+/// Forwards a request to the registry and returns its response.
+fn forwarded(received: &ReceivedRequest, to: &str) -> Response {
+    // In HTTP 1.0 the response is not chunked and ends with the connection.
     let mut request = format!(
         "{} {} HTTP/1.0\r\ncontent-length: {}\r\n",
-        asked.method,
-        asked.path,
-        asked.body.len()
+        received.method,
+        received.path,
+        received.body.len()
     );
-    for (name, value) in &asked.headers {
+    for (name, value) in &received.headers {
         if !matches!(
             name.as_str(),
             "connection" | "content-length" | "transfer-encoding" | "authorization"
@@ -174,7 +173,7 @@ fn forwarded(asked: &Asked, to: &str) -> Response {
     TcpStream::connect(to)
         .and_then(|mut registry| {
             registry.write_all(format!("{request}\r\n").as_bytes())?;
-            registry.write_all(&asked.body)?;
+            registry.write_all(&received.body)?;
             registry.read_to_end(&mut answer)
         })
         .expect("a registry that answers");

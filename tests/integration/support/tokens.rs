@@ -1,7 +1,7 @@
-//! A token server in this process, as the token authentication of registries expects one.
+//! A token server for registries with token authentication.
 //!
-//! The user is `alice` with `s3cret`; anonymous callers may pull. What it grants is signed with a
-//! key that the registry trusts.
+//! The user is `alice` with the password `s3cret`. Anonymous clients may pull. Tokens are signed
+//! with a key that the registry trusts.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,18 +23,18 @@ use tokio::sync::oneshot;
 
 use super::registry::{PASSWORD, USER};
 
-/// The refresh token that `OAuth2` callers are given, and may present.
+/// Refresh token that `OAuth2` clients get and may use.
 pub(crate) const REFRESH_TOKEN: &str = "refresh-of-alice";
 
 pub(crate) const ISSUER: &str = "imglife tests";
 pub(crate) const SERVICE: &str = "registry of the tests";
 
-/// How the server grants tokens.
+/// Behaviour of the token server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenRules {
-    /// How long a token is valid. Registries may accept it for a minute more.
+    /// Lifetime of a token. Registries may accept it for another minute.
     pub(crate) lifetime: Duration,
-    /// Whether it answers to `OAuth2`'s POST; 404 otherwise.
+    /// True if `OAuth2` requests (POST) are supported; otherwise they get 404.
     pub(crate) oauth2: bool,
 }
 
@@ -50,15 +50,16 @@ impl Default for TokenRules {
 /// A request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenRequest {
-    /// `GET`, or `POST` by `OAuth2`.
+    /// `GET`, or `POST` for `OAuth2`.
     pub(crate) method: &'static str,
-    /// As asked for, one each: `repository:a/b:pull,push`.
+    /// Requested scopes, such as `repository:a/b:pull,push`.
     pub(crate) scopes: Vec<String>,
-    /// `None` for anonymous callers and wrong credentials.
+    /// `None` for anonymous clients and wrong credentials.
     pub(crate) user: Option<&'static str>,
     pub(crate) granted: bool,
 }
 
+/// A running token server. It stops when it is dropped.
 pub(crate) struct TokenServer {
     address: SocketAddr,
     certificate: String,
@@ -97,17 +98,17 @@ impl TokenServer {
         }
     }
 
-    /// Returns where tokens are asked for.
+    /// Returns the URL for token requests.
     pub(crate) fn realm(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
-    /// Returns the certificate of the key that tokens are signed with, as PEM.
+    /// Returns the certificate of the signing key in PEM format.
     pub(crate) fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// Returns all requests so far.
+    /// Returns the requests received so far.
     pub(crate) fn requests(&self) -> Vec<TokenRequest> {
         self.requests
             .lock()
@@ -140,7 +141,7 @@ fn serve(
                 .with_state(Arc::new(authority));
             let serving =
                 axum::serve(tokio::net::TcpListener::from_std(listener)?, router).into_future();
-            // Connections that clients keep open do not hold this up.
+            // Does not wait for connections that clients keep open.
             tokio::select! { result = serving => result, _ = stopped => Ok(()) }
         })
 }
@@ -152,7 +153,7 @@ struct Authority {
     requests: Arc<Mutex<Vec<TokenRequest>>>,
 }
 
-/// The decoded parameters of a query or form.
+/// Decoded parameters of a query or form.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -203,26 +204,26 @@ async fn by_post(State(authority): State<Arc<Authority>>, body: String) -> Respo
 }
 
 impl Authority {
-    /// Answers a caller: `None` when its credentials are wrong, `Some(None)` when it has none.
+    /// Responds to a client: `None` if its credentials are wrong, `Some(None)` if it is anonymous.
     fn answer(
         &self,
         method: &'static str,
-        caller: Option<Option<&'static str>>,
+        client: Option<Option<&'static str>>,
         parameters: &Parameters,
     ) -> Response {
         let scopes = parameters.scopes();
-        let known = caller.is_some() && parameters.one("service") == SERVICE;
+        let is_granted = client.is_some() && parameters.one("service") == SERVICE;
         let request = TokenRequest {
             method,
             scopes: scopes.clone(),
-            user: caller.flatten(),
-            granted: known,
+            user: client.flatten(),
+            granted: is_granted,
         };
         self.requests
             .lock()
             .expect("no thread has panicked")
             .push(request);
-        let (true, Some(user)) = (known, caller) else {
+        let (true, Some(user)) = (is_granted, client) else {
             return (
                 StatusCode::UNAUTHORIZED,
                 Json(json!({ "errors": [{ "code": "UNAUTHORIZED" }] })),
@@ -248,7 +249,7 @@ impl Authority {
     }
 }
 
-/// Returns the access that a scope such as `repository:a/b:pull,push` is granted.
+/// Returns the access that is granted for a scope such as `repository:a/b:pull,push`.
 fn granted(scope: &str, is_known: bool) -> Option<serde_json::Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;

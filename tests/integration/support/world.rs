@@ -1,4 +1,4 @@
-//! A directory and an environment that nothing else shares, and programs that run in them.
+//! An isolated directory and environment, and programs that run in them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A temporary directory with a home, a place for temporary files and a working directory, and the
-/// variables that programs see. Nothing of the environment that the tests run in gets through.
+/// A temporary directory with a home, a directory for temporary files and a working directory, and
+/// the environment variables of programs. The environment of the tests themselves is not passed on.
 pub(crate) struct World {
     directory: TempDir,
     variables: BTreeMap<OsString, OsString>,
@@ -48,14 +48,14 @@ impl World {
             .variable("COLUMNS", "100")
     }
 
-    /// Returns the world with a variable set for every program that runs in it.
+    /// Sets an environment variable for the programs that run in the world.
     #[must_use]
     pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> World {
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// Returns the world with a file below its working directory; directories on the way are made.
+    /// Adds a file below the working directory, with its parent directories.
     #[must_use]
     pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> World {
         let path = self.path(path);
@@ -64,8 +64,7 @@ impl World {
         self
     }
 
-    /// Returns the world with an executable shell script of this name in front of all programs on
-    /// the path.
+    /// Adds an executable shell script, which comes before all programs in `PATH`.
     #[must_use]
     pub(crate) fn program(self, name: &str, script: &str) -> World {
         use std::os::unix::fs::PermissionsExt as _;
@@ -75,8 +74,8 @@ impl World {
         self
     }
 
-    /// Returns the absolute path of something below the working directory; the directory itself for
-    /// an empty path.
+    /// Returns an absolute path below the working directory; the directory itself for an empty
+    /// path.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         let work = self.directory.path().join("work");
         if relative.is_empty() {
@@ -159,7 +158,7 @@ fn reader(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A program at work. It is killed when it takes longer than its limit, which is two minutes.
+/// A running program. It is killed after its time limit, by default two minutes.
 pub(crate) struct Running {
     line: String,
     child: Child,
@@ -170,18 +169,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Sets the time limit.
     #[must_use]
     pub(crate) fn within(mut self, limit: Duration) -> Running {
         self.limit = limit;
         self
     }
 
-    /// Returns the number of the process.
+    /// Returns the process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal by its name (`INT`, `TERM`, `KILL`).
+    /// Sends a signal, such as `INT`, `TERM` or `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("/bin/kill")
             .args(["-s", name, &self.child.id().to_string()])
@@ -193,7 +193,7 @@ impl Running {
         );
     }
 
-    /// Waits until it ends.
+    /// Waits until the program exits.
     pub(crate) fn wait(mut self) -> Outcome {
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child to wait for") {
@@ -229,7 +229,7 @@ impl Running {
     }
 }
 
-/// How a program ended and what it said.
+/// Exit status and output of a program.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     line: String,
@@ -240,17 +240,17 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Returns the exit code; `None` when a signal ended it.
+    /// Returns the exit code; `None` if a signal ended the program.
     pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// Returns itself; anything but exit code 0 fails the test.
+    /// Fails the test unless the exit code is 0.
     pub(crate) fn succeeds(self) -> Outcome {
         self.exits(0)
     }
 
-    /// Returns itself; any other exit code fails the test.
+    /// Fails the test unless the exit code is `code`.
     pub(crate) fn exits(self, code: i32) -> Outcome {
         let Outcome {
             line,
@@ -269,7 +269,7 @@ impl Outcome {
 }
 
 #[test]
-fn a_program_sees_its_world_and_nothing_else() {
+fn program_gets_only_the_variables_of_its_world() {
     let seen = World::new()
         .variable("IMGLIFE_X", "1")
         .shell("env | cut -d= -f1 | sort")
@@ -295,7 +295,7 @@ fn a_program_sees_its_world_and_nothing_else() {
 }
 
 #[test]
-fn files_and_programs_of_a_world_are_found() {
+fn program_finds_files_and_programs_of_its_world() {
     let world = World::new()
         .file("a/b.txt", "hello")
         .program("docker-credential-fake", "cat a/b.txt; exit 3");
@@ -308,7 +308,7 @@ fn files_and_programs_of_a_world_are_found() {
 }
 
 #[test]
-fn a_program_can_be_stopped_on_the_way() {
+fn running_program_can_be_signalled() {
     let running = World::new().start(Path::new("/bin/sleep"), &["100"]);
     assert!(Path::new(&format!("/proc/{}", running.id())).exists());
     running.signal("TERM");
@@ -317,7 +317,7 @@ fn a_program_can_be_stopped_on_the_way() {
 
 #[test]
 #[should_panic(expected = "`sleep 100` was killed after")]
-fn a_program_that_hangs_is_killed() {
+fn program_is_killed_after_its_time_limit() {
     World::new()
         .start(Path::new("/bin/sleep"), &["100"])
         .within(Duration::from_millis(50))

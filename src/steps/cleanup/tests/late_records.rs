@@ -226,11 +226,11 @@ async fn long_run_reads_the_records_again() {
 
 #[tokio::test]
 async fn deletions_stop_when_the_records_become_unreadable() {
-    let unreadable = vec![Unreadable {
+    let unreadable = vec![UnreadableFile {
         file: "f".to_owned(),
         problem: "it is no record".to_owned(),
     }];
-    let partly = ObservedRecords::Read(Reading {
+    let partly = ObservedRecords::Read(RecordSet {
         records: Vec::new(),
         unreadable,
     });

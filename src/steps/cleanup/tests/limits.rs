@@ -93,9 +93,9 @@ async fn safety_check_requires_complete_and_matching_records() {
         None,
     );
     let baseless = record("r.example/apps/a:1", None, None);
-    let unreadable = Reading {
+    let unreadable = RecordSet {
         records: vec![on_base.clone()],
-        unreadable: vec![Unreadable {
+        unreadable: vec![UnreadableFile {
             file: "f".to_owned(),
             problem: "it is no record".to_owned(),
         }],

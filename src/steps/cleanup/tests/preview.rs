@@ -222,7 +222,7 @@ async fn preview_is_empty_after_a_failed_safety_check_or_above_max_delete_percen
         sample.old(name).await;
     }
     let config = config(&format!("{PREVIEW_CONFIG}retention: {{ keep_last: 1 }}"));
-    let unreadable = vec![Unreadable {
+    let unreadable = vec![UnreadableFile {
         file: "f".to_owned(),
         problem: "it is no record".to_owned(),
     }];
@@ -231,7 +231,7 @@ async fn preview_is_empty_after_a_failed_safety_check_or_above_max_delete_percen
         Some("r.example/bases/a:3.13-core1.0.0"),
         None,
     );
-    let partly = ObservedRecords::Read(Reading {
+    let partly = ObservedRecords::Read(RecordSet {
         records: vec![on_base.clone()],
         unreadable,
     });

@@ -1,6 +1,6 @@
 //! Registrations that are killed, and removals of records.
 
-use imglife::packages::{PackageFiles as _, Scope};
+use imglife::packages::{PackageScope, RecordStore as _};
 use serde_json::Value;
 
 use super::{PATIENCE, assert_some, kill, rounds};
@@ -88,10 +88,10 @@ async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_on
         .file("imglife.yaml", configuration)
         .variable("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .variable("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-    let bucket = s3::place(&seaweed.url(), "records", ACCESS_KEY, SECRET_KEY);
+    let bucket = s3::store(&seaweed.url(), "records", ACCESS_KEY, SECRET_KEY);
     killed_registrations(&site, &world, async || {
         let listing = bucket
-            .list(&Scope::AllRecords(prefix()))
+            .list(&PackageScope::AllRecords(prefix()))
             .await
             .expect("a listing");
         assert_eq!(listing.foreign, Vec::<String>::new());

@@ -246,8 +246,8 @@ async fn with_docker_in_docker_a_builder_is_made_with_emulators_and_machines_and
         (&other, &["tools/buildkit"]),
     ] {
         let (kept, running) = (
-            engine.docker_says(&["images"]),
-            engine.docker_says(&["ps", "--all", "--format", "{{.Names}}"]),
+            engine.run_docker(&["images"]),
+            engine.run_docker(&["ps", "--all", "--format", "{{.Names}}"]),
         );
         assert!(images.iter().all(|image| kept.contains(image)), "{kept}");
         assert_eq!(running, "");
@@ -263,7 +263,7 @@ async fn with_docker_in_docker_a_builder_is_made_with_emulators_and_machines_and
         ],
     ]
     .concat();
-    let containers = || service.docker_says(&["ps", "--all", "--format", "{{.ID}} {{.Names}}"]);
+    let containers = || service.run_docker(&["ps", "--all", "--format", "{{.ID}} {{.Names}}"]);
     let mut before = String::new();
     for _ in 0..2 {
         let pipeline = bench
@@ -278,7 +278,7 @@ async fn with_docker_in_docker_a_builder_is_made_with_emulators_and_machines_and
         );
         before = now;
     }
-    service.docker_says(&["rm", "--force", "--volumes", "buildx_buildkit_imglife0"]);
+    service.run_docker(&["rm", "--force", "--volumes", "buildx_buildkit_imglife0"]);
 
     // An emulators' image that fails is a failed build, and says so.
     let wrong = bench

@@ -1,4 +1,4 @@
-//! A registry that answers whatever a test wants, and remembers what it was asked.
+//! A fake server that responds as a test wants and records the requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -13,9 +13,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::oneshot;
 
-/// A request that reached the liar.
+/// A request that the server received.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
@@ -23,29 +23,32 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
 }
 
-/// A liar at work. It ends when it is dropped.
-pub(crate) struct Liar {
+/// A running fake server. It stops when it is dropped.
+pub(crate) struct FakeServer {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Liar {
-    pub(crate) fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Liar {
+impl FakeServer {
+    /// Starts a server that responds with `answer`.
+    pub(crate) fn start(
+        answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
+    ) -> FakeServer {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener
             .set_nonblocking(true)
             .expect("a listener that does not block");
         let address = listener.local_addr().expect("an address");
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (remembered, answer) = (Arc::clone(&asked), Arc::new(answer));
+        let received: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let (remembered, answer) = (Arc::clone(&received), Arc::new(answer));
         let router = Router::new().fallback(move |request: Request| {
             let (remembered, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
             async move {
                 let (head, body) = request.into_parts();
                 let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-                let asked = Asked {
+                let received = ReceivedRequest {
                     method: head.method.to_string(),
                     path: head.uri.to_string(),
                     headers: head.headers,
@@ -54,8 +57,8 @@ impl Liar {
                 remembered
                     .lock()
                     .expect("no thread has panicked")
-                    .push(asked.clone());
-                answer(&asked)
+                    .push(received.clone());
+                answer(&received)
             }
         });
         let (stop, stopped) = oneshot::channel();
@@ -66,30 +69,33 @@ impl Liar {
                 .expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                // Connections that clients keep open do not hold this up.
+                // Does not wait for connections that clients keep open.
                 tokio::select! { result = axum::serve(listener, router).into_future() => result.expect("a server"), _ = stopped => {} }
             });
         });
-        Liar {
+        FakeServer {
             address,
-            asked,
+            received,
             stop: Some(stop),
             thread: Some(thread),
         }
     }
 
-    /// Returns host and port, as in references.
+    /// Returns host and port, as in image references.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Returns the requests so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("no thread has panicked").clone()
+    /// Returns the requests received so far.
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.received
+            .lock()
+            .expect("no thread has panicked")
+            .clone()
     }
 }
 
-impl Drop for Liar {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -98,12 +104,12 @@ impl Drop for Liar {
     }
 }
 
-/// Returns an answer of this media type.
+/// Returns a response with this media type.
 pub(crate) fn typed(media_type: &str, body: impl Into<Body>) -> Response {
     ([(header::CONTENT_TYPE, media_type.to_owned())], body.into()).into_response()
 }
 
-/// Returns a page of tags.
+/// Returns a page of a tag listing.
 pub(crate) fn tags(names: &[&str]) -> Response {
     typed(
         "application/json",
@@ -111,13 +117,13 @@ pub(crate) fn tags(names: &[&str]) -> Response {
     )
 }
 
-/// Returns the answer of a registry that does not have what it was asked for.
+/// Returns the response of a registry for a manifest that does not exist.
 pub(crate) fn absent() -> Response {
     let body = serde_json::json!({ "errors": [{ "code": "MANIFEST_UNKNOWN" }] }).to_string();
     (StatusCode::NOT_FOUND, typed("application/json", body)).into_response()
 }
 
-/// Returns a body that never ends.
+/// Returns a body without an end.
 pub(crate) fn endless() -> Body {
     let piece = Bytes::from(vec![b'x'; 64 * 1024]);
     Body::from_stream(stream::repeat_with(move || {

@@ -1,13 +1,13 @@
-//! What GitLab's and Gitea's interfaces have in common: an address with a path before theirs,
-//! pages, and what refusals mean.
+//! Requests to the package APIs of GitLab and Gitea: URLs below a path, paged listings, and the
+//! meaning of error statuses.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::LARGEST_FILE;
-use super::settled::{Seen, settled};
+use super::MAX_FILE_SIZE;
+use super::consistent_read::{ListingRead, read_consistently};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{
     self, AuthMode, Body, Client, Method, Request, RequestAccess, RequestKind, RequestTarget,
@@ -15,48 +15,49 @@ use crate::http::{
 };
 use crate::model::Host;
 
+/// Kind of these requests in logs and limits.
 const PACKAGES: RequestKind = RequestKind("packages");
 
-/// The largest page that is read, in bytes: a hundred packages or files with what is told of their
-/// pipelines.
-const LARGEST_PAGE: usize = 16 * 1024 * 1024;
+/// Largest page that is read, in bytes. GitLab lists a hundred packages or files on a page, with
+/// details of their pipelines.
+const MAX_PAGE_SIZE: usize = 16 * 1024 * 1024;
 
-/// The most pages that a listing is followed for.
-const MOST_PAGES: usize = 10_000;
+/// Most pages of a listing.
+const MAX_PAGES: usize = 10_000;
 
-/// An interface of a server, and the place that it is part of.
-pub(super) struct Interface {
+/// API of a forge, for one record store.
+pub(super) struct ForgeApi {
     http: Arc<Client>,
     host: Host,
-    /// What stands before the interface's own paths: empty, or of the form `/gitlab`.
+    /// Path of the server's URL before the paths of the API, such as `/gitlab`; often empty.
     base: String,
-    /// The place, for messages.
-    pub(super) place: String,
-    /// What a token must be allowed at this place.
+    /// Name of the record store, for messages.
+    pub(super) store: String,
+    /// Hint about the permissions that a token needs.
     pub(super) permissions: String,
 }
 
-impl Interface {
-    /// Returns the interface at `url`, which is that of a host.
+impl ForgeApi {
+    /// Returns the API at `url`. Fails if the URL has no host.
     pub(super) fn new(
         http: Arc<Client>,
         url: &Url,
-        place: String,
+        store: String,
         permissions: String,
-    ) -> Result<Interface, ItemError> {
+    ) -> Result<ForgeApi, ItemError> {
         let host = host_of(url).ok_or_else(|| {
             ItemError::new(
-                place.clone(),
-                "speak to it",
+                store.clone(),
+                "connect to it",
                 ItemErrorKind::Refused,
-                "its address names no host",
+                "its URL has no host",
             )
         })?;
-        Ok(Interface {
+        Ok(ForgeApi {
             http,
             host,
             base: url.path().trim_end_matches('/').to_owned(),
-            place,
+            store,
             permissions,
         })
     }
@@ -73,12 +74,12 @@ impl Interface {
         request
     }
 
-    /// Sends a request that is tried again.
+    /// Sends a request, with retries.
     pub(super) async fn send(&self, method: Method, path: &str) -> Result<Response, http::Error> {
         self.http.send(self.request(method, path)).await
     }
 
-    /// Sends a request once.
+    /// Sends a request without retries.
     pub(super) async fn send_once(
         &self,
         method: Method,
@@ -87,15 +88,15 @@ impl Interface {
         self.http.send_once(self.request(method, path)).await
     }
 
-    /// Returns the answer to a GET without a login, whatever its status.
-    pub(super) async fn look(&self, path: &str) -> Result<Response, http::Error> {
+    /// Sends a GET request without credentials and returns the response, even if it is an error.
+    pub(super) async fn inspect(&self, path: &str) -> Result<Response, http::Error> {
         self.http
             .inspect(&self.host, &format!("{}{path}", self.base))
             .await
     }
 
-    /// Returns by how many seconds the clock of who answered is ahead.
-    pub(super) fn ahead(&self, answer: &Response) -> Option<i64> {
+    /// Returns the seconds by which the clock of the responding server is ahead.
+    pub(super) fn clock_ahead(&self, answer: &Response) -> Option<i64> {
         self.http.clock_offset(answer)
     }
 
@@ -104,10 +105,10 @@ impl Interface {
         self.http.now().date_naive()
     }
 
-    /// Returns the content at `path`; `None` when there is none.
+    /// Returns the content at `path`; `None` if it does not exist.
     pub(super) async fn get(&self, action: &str, path: &str) -> Result<Option<Bytes>, ItemError> {
         let mut request = self.request(Method::GET, path);
-        request.limit = LARGEST_FILE;
+        request.limit = MAX_FILE_SIZE;
         match self.http.send(request).await {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) if is_absent(&error) => Ok(None),
@@ -115,8 +116,10 @@ impl Interface {
         }
     }
 
-    /// Writes content to `path`. A server that has it there already may refuse that, as one does
-    /// whose answer to an earlier try was lost.
+    /// Writes content to `path`.
+    ///
+    /// A server may reject a file that exists, for example after the response to an earlier attempt
+    /// was lost. This succeeds if the file has the same content.
     pub(super) async fn put(
         &self,
         action: &str,
@@ -128,19 +131,18 @@ impl Interface {
         let Err(error) = self.http.send(request).await else {
             return Ok(());
         };
-        let may_be_there = matches!(
+        let may_exist = matches!(
             error.status().map(|status| status.as_u16()),
             Some(400 | 403 | 409)
         );
-        if may_be_there
-            && matches!(self.get(action, path).await, Ok(Some(found)) if found == content)
+        if may_exist && matches!(self.get(action, path).await, Ok(Some(found)) if found == content)
         {
             return Ok(());
         }
         Err(self.failed(action, error))
     }
 
-    /// Deletes what is at `path`, if it is there.
+    /// Deletes the object at `path`. Succeeds if it does not exist.
     pub(super) async fn delete(&self, action: &str, path: &str) -> Result<(), ItemError> {
         match self.send(Method::DELETE, path).await {
             Err(error) if !is_absent(&error) => Err(self.failed(action, error)),
@@ -148,84 +150,87 @@ impl Interface {
         }
     }
 
-    /// Returns all entries of a listing, made what `keep` makes of them, sorted. `None` when there
-    /// is nothing at the path.
+    /// Returns all entries of a listing, converted by `convert` and sorted; `None` if `path` does
+    /// not exist. Entries for which `convert` returns `None` are left out.
     ///
-    /// `path` has a query. Pages are counted by their number, so that what changes meanwhile moves
-    /// entries from one page to another: a listing of several pages is read until it stays the
-    /// same.
+    /// `path` must have a query, to which the page number is added. A change during the read moves
+    /// entries to other pages, so a listing of several pages is read until two reads agree.
     pub(super) async fn list<E: DeserializeOwned, T: Ord>(
         &self,
         action: &str,
         path: &str,
-        keep: impl Fn(E) -> Option<T>,
+        convert: impl Fn(E) -> Option<T>,
     ) -> Result<Option<Vec<T>>, ItemError> {
         let read = || async {
-            let (entries, pages) = self.pages(action, path, &keep).await?;
-            Ok(Seen {
-                what: entries,
-                at_once: pages == 1,
+            let (entries, pages) = self.pages(action, path, &convert).await?;
+            Ok(ListingRead {
+                content: entries,
+                is_atomic: pages == 1,
             })
         };
-        match settled(read).await {
+        match read_consistently(read).await {
             Ok(Some(entries)) => Ok(Some(entries)),
             Ok(None) => Err(self.unsettled(action)),
-            Err(Failed::Absent) => Ok(None),
-            Err(Failed::Otherwise(error)) => Err(error),
+            Err(ListError::Absent) => Ok(None),
+            Err(ListError::Other(error)) => Err(error),
         }
     }
 
+    /// Returns the entries of all pages, and the number of pages.
     async fn pages<E: DeserializeOwned, T: Ord>(
         &self,
         action: &str,
         path: &str,
-        keep: &impl Fn(E) -> Option<T>,
-    ) -> Result<(Vec<T>, usize), Failed> {
-        let (mut kept, mut seen) = (Vec::new(), 0);
-        for page in 1..=MOST_PAGES {
+        convert: &impl Fn(E) -> Option<T>,
+    ) -> Result<(Vec<T>, usize), ListError> {
+        let (mut converted, mut count) = (Vec::new(), 0);
+        for page in 1..=MAX_PAGES {
             let mut request = self.request(Method::GET, &format!("{path}&page={page}"));
-            request.limit = LARGEST_PAGE;
+            request.limit = MAX_PAGE_SIZE;
             let answer = match self.http.send(request).await {
                 Ok(answer) => answer,
-                Err(error) if page == 1 && is_absent(&error) => return Err(Failed::Absent),
-                Err(error) => return Err(Failed::Otherwise(self.failed(action, error))),
+                Err(error) if page == 1 && is_absent(&error) => return Err(ListError::Absent),
+                Err(error) => return Err(ListError::Other(self.failed(action, error))),
             };
             let entries: Vec<E> = serde_json::from_slice(&answer.body).map_err(|error| {
-                let malformed = self.wrong(
+                let malformed = self.error(
                     action,
                     ItemErrorKind::Malformed,
-                    "the answer is not of the form it must have",
+                    "the response is malformed",
                 );
-                Failed::Otherwise(malformed.caused_by(error))
+                ListError::Other(malformed.caused_by(error))
             })?;
-            seen += entries.len();
-            let is_last = is_last(&answer, entries.len(), seen);
-            kept.extend(entries.into_iter().filter_map(keep));
+            count += entries.len();
+            let is_last = is_last(&answer, entries.len(), count);
+            converted.extend(entries.into_iter().filter_map(convert));
             if is_last {
-                kept.sort();
-                kept.dedup();
-                return Ok((kept, page));
+                converted.sort();
+                converted.dedup();
+                return Ok((converted, page));
             }
         }
-        Err(Failed::Otherwise(self.wrong(
+        Err(ListError::Other(self.error(
             action,
             ItemErrorKind::Malformed,
-            "it has no end",
+            "the listing has no end",
         )))
     }
 
+    /// Returns the error that a listing kept changing.
     pub(super) fn unsettled(&self, action: &str) -> ItemError {
-        self.wrong(
+        self.error(
             action,
             ItemErrorKind::Unsettled,
-            "it changes faster than it can be read",
+            "the listing changes faster than it can be read",
         )
     }
 
-    pub(super) fn wrong(&self, action: &str, kind: ItemErrorKind, detail: &str) -> ItemError {
-        ItemError::new(self.place.clone(), action, kind, detail)
+    /// Returns an error without a cause.
+    pub(super) fn error(&self, action: &str, kind: ItemErrorKind, detail: &str) -> ItemError {
+        ItemError::new(self.store.clone(), action, kind, detail)
     }
 
+    /// Returns the error of a failed request, with a hint about permissions if they may be missing.
     pub(super) fn failed(&self, action: &str, error: http::Error) -> ItemError {
         let kind = kind_of(&error);
         let is_about_permissions = matches!(
@@ -235,19 +240,21 @@ impl Interface {
         let hint = error
             .hint()
             .or_else(|| is_about_permissions.then(|| self.permissions.clone()));
-        self.wrong(action, kind, "").hinting(hint).caused_by(error)
+        self.error(action, kind, "").hinting(hint).caused_by(error)
     }
 }
 
-enum Failed {
-    /// What was to be listed is not there.
+enum ListError {
+    /// The path to list does not exist.
     Absent,
-    Otherwise(ItemError),
+    Other(ItemError),
 }
 
-/// Returns whether a page is the last one: by its links, of which one that stands alone may have
-/// none; else by the number of all entries, which large listings do not tell; else by being empty.
-fn is_last(answer: &Response, length: usize, seen: usize) -> bool {
+/// Returns true if a page is the last one.
+///
+/// Decides by the `Link` header, which the only page of a listing may lack; otherwise by the total
+/// number of entries, which servers omit for large listings; otherwise an empty page is the last.
+fn is_last(answer: &Response, length: usize, count: usize) -> bool {
     if link::next(&answer.headers).is_some() {
         return false;
     }
@@ -257,7 +264,7 @@ fn is_last(answer: &Response, length: usize, seen: usize) -> bool {
         .and_then(|text| text.parse::<usize>().ok());
     length == 0
         || answer.headers.contains_key(http::header::LINK)
-        || total.is_some_and(|total| seen >= total)
+        || total.is_some_and(|total| count >= total)
 }
 
 fn is_absent(error: &http::Error) -> bool {
@@ -288,7 +295,7 @@ fn kind_of(error: &http::Error) -> ItemErrorKind {
     }
 }
 
-/// Returns `text` as a part of a path, or the value of a query.
+/// Percent-encodes `text` for a part of a path or the value of a query.
 pub(super) fn encoded(text: &str) -> String {
     let mut part = String::with_capacity(text.len());
     for byte in text.bytes() {
