@@ -145,7 +145,7 @@ pub trait ImageStore: ImageSource {
         mount_from: Option<&Repository>,
     ) -> Result<BlobPut, ItemError>;
 
-    /// Returns what [`has_blob`](ImageStore::has_blob) does, for who is about to store a manifest
+    /// Returns what [`has_blob`](ImageSource::has_blob) does, for who is about to store a manifest
     /// that refers to the blob: where clients remove what nothing refers to, it stays for an hour.
     async fn claim_blob(
         &self,
